@@ -1,0 +1,27 @@
+/* mem.h: the only door to malloc. Exhaustion is fatal (check): limits, not malloc, refuse work.
+ * Off the data path only: workers use slabs and arenas. */
+#ifndef WEIR_BASE_MEM_H
+#define WEIR_BASE_MEM_H
+
+#include <stddef.h>
+
+#include "weir/base/span.h"
+
+/* mem_alloc returns size zeroed bytes (size 0 gives a unique pointer); never NULL. */
+void *mem_alloc(size_t size) __attribute__((returns_nonnull, malloc));
+/* mem_alloc_aligned is mem_alloc at a power-of-two alignment (64 for per-worker rows). */
+void *mem_alloc_aligned(size_t align, size_t size) __attribute__((returns_nonnull));
+/* mem_array is mem_alloc of count * size, overflow-checked. */
+void *mem_array(size_t count, size_t size) __attribute__((returns_nonnull));
+/* mem_grow resizes to count * size bytes, overflow-checked; new bytes are not zeroed. */
+void *mem_grow(void *ptr, size_t count, size_t size) __attribute__((returns_nonnull));
+/* mem_free frees what the above gave; NULL is fine. */
+void mem_free(void *ptr);
+/* mem_str copies s into a new NUL-terminated string; owned by the caller (mem_free). */
+char *mem_str(struct span s) __attribute__((returns_nonnull));
+/* mem_printf formats into a new NUL-terminated string; owned by the caller (mem_free). */
+char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2), returns_nonnull));
+/* mem_wipe zeroes secrets so that the compiler keeps it. */
+void mem_wipe(void *ptr, size_t len);
+
+#endif

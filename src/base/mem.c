@@ -1,0 +1,62 @@
+/* mem.c: the only door to malloc. Out of memory is fatal here: limits refuse work long before.
+ * Not for the data path: workers use slabs and arenas. */
+#include "weir/base/mem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void *mem_alloc(size_t size) {
+  void *ptr = calloc(1, size ? size : 1);
+  check(ptr != NULL);
+  return ptr;
+}
+
+void *mem_alloc_aligned(size_t align, size_t size) {
+  check(align != 0 && (align & (align - 1)) == 0);
+  size_t rounded;
+  check(!__builtin_add_overflow(size ? size : 1, align - 1, &rounded));
+  rounded &= ~(align - 1);
+  void *ptr = aligned_alloc(align, rounded);
+  check(ptr != NULL);
+  memset(ptr, 0, rounded);
+  return ptr;
+}
+
+void *mem_array(size_t count, size_t size) {
+  size_t bytes;
+  check(!__builtin_mul_overflow(count, size, &bytes));
+  return mem_alloc(bytes);
+}
+
+void *mem_grow(void *ptr, size_t count, size_t size) {
+  size_t bytes;
+  check(!__builtin_mul_overflow(count, size, &bytes));
+  void *grown = realloc(ptr, bytes ? bytes : 1);
+  check(grown != NULL);
+  return grown;
+}
+
+void mem_free(void *ptr) { free(ptr); }
+
+char *mem_str(struct span s) {
+  size_t bytes;
+  check(!__builtin_add_overflow(s.len, (size_t)1, &bytes));
+  char *text = mem_alloc(bytes);
+  if (s.len) memcpy(text, s.ptr, s.len);
+  return text;
+}
+
+char *mem_printf(const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  char *text = NULL;
+  int len = vasprintf(&text, fmt, args);
+  va_end(args);
+  check(len >= 0 && text != NULL);
+  return text;
+}
+
+void mem_wipe(void *ptr, size_t len) {
+  if (len) explicit_bzero(ptr, len);
+}

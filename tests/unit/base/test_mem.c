@@ -1,0 +1,87 @@
+/* test_mem.c: the heap door: zeroing, alignment, copies, overflow as a failed check. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "weir/base/end.h"
+#include "weir/base/mem.h"
+
+static void gives_zeroed_memory(void **state) {
+  (void)state;
+  char *ptr = mem_alloc(100);
+  for (size_t i = 0; i < 100; i++) assert_int_equal(ptr[i], 0);
+  ptr = mem_grow(ptr, 50, 10);
+  memset(ptr, 1, 500);
+  mem_free(ptr);
+  ptr = mem_alloc_aligned(64, 65);
+  assert_int_equal((uintptr_t)ptr % 64, 0);
+  assert_int_equal(ptr[64], 0);
+  mem_wipe(ptr, 65);
+  mem_free(ptr);
+  void *none = mem_alloc(0);
+  assert_non_null(none);
+  mem_free(none);
+  mem_free(NULL);
+}
+
+static void copies_text(void **state) {
+  (void)state;
+  char *copy = mem_str(SPAN_LIT("abc"));
+  assert_string_equal(copy, "abc");
+  mem_free(copy);
+  copy = mem_str(SPAN_EMPTY);
+  assert_string_equal(copy, "");
+  mem_free(copy);
+  copy = mem_printf("%s=%d", "x", 3);
+  assert_string_equal(copy, "x=3");
+  mem_free(copy);
+}
+
+static void overflow_aborts(void **state) {
+  (void)state;
+  pid_t child = fork();
+  assert_true(child >= 0);
+  if (child == 0) {
+    close(STDERR_FILENO);
+    volatile size_t many = SIZE_MAX / 2;
+    mem_free(mem_array(many, 3));
+    _exit(0);
+  }
+  int status = 0;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0);
+}
+
+/* end.def: words are unique, found again, and in the party.cause form that users grep for. */
+static void end_words(void **state) {
+  (void)state;
+  for (unsigned e = 0; e < END_COUNT; e++) {
+    const struct end_row *row = end_get((enum end)e);
+    enum end found = END_COUNT;
+    assert_true(end_find(row->word, &found));
+    assert_int_equal(found, e);
+    assert_true(row->detail.len > 0);
+    assert_true(e == END_OK || span_find_char(row->word, '.', 0) != SIZE_MAX);
+    assert_true(row->status == 0 || (row->status >= 400 && row->status <= 599));
+  }
+  enum end untouched = END_DRAIN;
+  assert_false(end_find(SPAN_LIT("no.such"), &untouched));
+  assert_int_equal(untouched, END_DRAIN);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(gives_zeroed_memory),
+      cmocka_unit_test(copies_text),
+      cmocka_unit_test(overflow_aborts),
+      cmocka_unit_test(end_words),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
