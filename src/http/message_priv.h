@@ -1,0 +1,28 @@
+/* message_priv.h: what the parsers of http/ need of a field list beyond message.h. */
+#ifndef WEIR_HTTP_MESSAGE_PRIV_H
+#define WEIR_HTTP_MESSAGE_PRIV_H
+
+#include "weir/http/message.h"
+
+/* HTTP_FIELDS_FIRST rows are made room for at first: most heads have fewer. */
+#define HTTP_FIELDS_FIRST 24u
+
+/* http_fields_grow makes room for one more row at least; false: the arena is used up. */
+MUST_USE bool http_fields_grow(struct http_fields *fields, struct arena *arena);
+
+/* http_fields_push appends a row whose members but id the caller then sets, unchecked, in place (a
+ * row built elsewhere and copied costs a store-forwarding stall per field). NULL: the arena is used
+ * up. */
+static inline struct http_field *http_fields_push(struct http_fields *fields, struct arena *arena,
+                                                  enum http_name id) {
+  if (__builtin_expect(fields->count == fields->cap, 0) && !http_fields_grow(fields, arena))
+    return NULL;
+  struct http_field *row = &fields->rows[fields->count++];
+  uint64_t bit = ((uint64_t)1 << id) & ~(uint64_t)1; /* none for OTHER */
+  fields->repeated |= fields->present & bit;
+  fields->present |= bit;
+  row->id = (uint16_t)id;
+  return row;
+}
+
+#endif
