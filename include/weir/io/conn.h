@@ -1,0 +1,169 @@
+/* conn.h: one transport connection: a TCP or unix socket, with TLS stacked on it or not. Bytes come
+ * up through events, go down through an output buffer that is sent at the end of the turn. The
+ * owner (proxy/) never sees descriptors, provided buffers or ciphertext.
+ * Life: conn_accept'ed or conn_connect'ed, then events, then conn_close: after that call the owner
+ * hears nothing more and must forget the pointer; the memory goes when the kernel's last reference
+ * is gone. Events run from completions, never from inside a conn_* call made by the owner. */
+#ifndef WEIR_IO_CONN_H
+#define WEIR_IO_CONN_H
+
+#include "weir/base/end.h"
+#include "weir/io/loop.h"
+#include "weir/io/transport.h"
+
+struct relay;
+struct tls_conn;
+struct tls_info;
+
+/* conn_events is what an owner hears. All are required for conns that can have them. */
+struct conn_events {
+  /* on_open: a connect finished, or a handshake did (both sides): 0, or -errno. For TLS failures
+   * conn_tls_end tells the cause. After an error the owner closes. */
+  void (*on_open)(struct conn *c, int err);
+  /* on_data: bytes, valid during the call. Returns how many were consumed; the rest is held and
+   * given again by conn_read_start. Consuming less than all stops reading. */
+  size_t (*on_data)(struct conn *c, struct span bytes);
+  /* on_eof: the peer finished sending (close_notify or FIN; a TLS FIN without close_notify is
+   * on_error(-ECONNABORTED)). Comes at once, even when bytes are still held (conn_held), but for
+   * bytes that are due in this turn: those go first. Once. */
+  void (*on_eof)(struct conn *c);
+  /* on_error: -ECONNRESET, -EPIPE, -ETIMEDOUT, ...; the owner closes. Once. When a send failed,
+   * what the peer had sent before is received first (an upstream's early response): the error of
+   * the send comes in place of the EOF or reset behind it. Held bytes can still be read: while
+   * conn_held(c) > 0 the owner may conn_read_start instead of closing; nothing follows them. */
+  void (*on_error)(struct conn *c, int err);
+  /* on_drained: all output was taken by the kernel. */
+  void (*on_drained)(struct conn *c);
+  /* on_timer: the deadline of conn_timer passed. */
+  void (*on_timer)(struct conn *c);
+};
+
+enum conn_flag {
+  CONN_LISTENER = 1 << 0,
+  CONN_PAUSED = 1 << 1,    /* listener: does not accept */
+  CONN_OPEN = 1 << 2,      /* connected and, with TLS, handshaken */
+  CONN_READING = 1 << 3,   /* the owner wants on_data */
+  CONN_WATCHED = 1 << 4,   /* a receive stays armed without reading */
+  CONN_BULK = 1 << 5,      /* reads go into a borrowed 64 KiB buffer, after a poll */
+  CONN_EOF = 1 << 6,       /* on_eof was called */
+  CONN_WIRE_EOF = 1 << 7,  /* FIN came */
+  CONN_FAILED = 1 << 8,    /* on_error was called */
+  CONN_CLOSING = 1 << 9,   /* conn_close, conn_reset or conn_close_gently was called */
+  CONN_DIRTY = 1 << 10,    /* in loop->dirty or loop->later */
+  CONN_STARVED = 1 << 11,  /* in loop->starved */
+  CONN_FIN = 1 << 12,      /* our FIN is to be sent behind the output (conn_finish) */
+  CONN_FIN_SENT = 1 << 13, /* it was */
+  CONN_SINGLE = 1 << 14,   /* receive single-shot: large bodies were seen here */
+  CONN_UNIX = 1 << 15,
+  CONN_SPLICING = 1 << 16, /* a relay splices from here: it polls and reads itself */
+  CONN_LINGER = 1 << 17,   /* reads and drops until EOF or the linger time (conn_close_gently) */
+  CONN_REREAD = 1 << 18,   /* held bytes are due at the end of the turn */
+  CONN_AGAIN = 1 << 19,    /* conn_read_start was called inside on_data */
+  CONN_UNARMING = 1 << 20, /* the receive is being cancelled */
+  CONN_KICK = 1 << 21,     /* relay_in is to run at the end of the turn */
+  CONN_NONBLOCK = 1 << 22, /* O_NONBLOCK is on, for splice */
+  CONN_SENT_DEAD = 1 << 23, /* a send failed; the error waits for what is still to be read */
+  CONN_GONE = 1 << 24,      /* cancelled and closed; only completions are awaited */
+  CONN_PEER_DONE = 1 << 25, /* the peer ended; the owner may not know yet (a relay did) */
+};
+
+/* conn is at most 256 bytes (static assert); cold parts hang off tls. */
+struct conn {
+  struct slab_head head;
+  int fd;
+  uint32_t flags;      /* enum conn_flag */
+  uint16_t inflight;   /* bit per enum op */
+  uint8_t cancels;     /* cancels in flight */
+  uint8_t small_reads; /* consecutive small messages: leaves CONN_SINGLE at 8 */
+  uint32_t mark;       /* the owner's */
+  struct loop *loop;
+  const struct conn_events *events;
+  void *owner; /* NULL after conn_close */
+  const struct transport *transport;
+  union {
+    struct tls_conn *tls;
+    void (*on_accept)(struct conn *listener, struct conn *c); /* listener */
+  };
+  struct relay *relay_in, *relay_out; /* relays that read from, write to this conn */
+  struct iobuf *out;     /* being filled by the owner (plaintext under TLS, else wire bytes) */
+  struct iobuf *wire;    /* TLS: ciphertext to send next */
+  struct iobuf *sending; /* the kernel reads it: one send in flight */
+  struct iobuf *rx;      /* wire bytes that came and were not consumed */
+  struct iobuf *plain;   /* TLS: plaintext that was not consumed */
+  uint32_t held_bytes;   /* conn_held */
+  union {
+    int32_t send_err;   /* -errno of the send that failed (CONN_SENT_DEAD) */
+    uint32_t linger_ms; /* CONN_LINGER */
+  };
+  struct timer timer;
+  struct list dirty_link;
+  struct list starved_link;
+  uint64_t bytes_in, bytes_out; /* plaintext */
+};
+
+/* conn_listen puts a bound and listening descriptor on the loop; on_accept gets each new conn (flags
+ * CONN_OPEN, not reading, no events yet: the owner calls conn_attach at once or conn_close).
+ * The loop owns fd from now on. NULL at the slab's limit. */
+MUST_USE struct conn *conn_listen(struct loop *loop, int fd,
+                                  void (*on_accept)(struct conn *listener, struct conn *c),
+                                  void *owner);
+/* conn_listen_pause stops accepting (the queue stays); conn_listen_resume goes on. A listener pauses
+ * itself for 100 ms when descriptors or slots run out. */
+void conn_listen_pause(struct conn *listener);
+void conn_listen_resume(struct conn *listener);
+/* conn_listen_defer sets TCP_DEFER_ACCEPT: for protocols where the client speaks first. */
+void conn_listen_defer(struct conn *listener, uint32_t seconds);
+/* conn_listen_drain accepts what is queued now (on_accept for each, at most 4096): to be called
+ * right before conn_close of a listener, which would reset them. Returns how many came. */
+uint32_t conn_listen_drain(struct conn *listener);
+
+/* conn_attach gives c its owner and events. */
+void conn_attach(struct conn *c, const struct conn_events *events, void *owner);
+/* conn_connect starts a connection; on_open follows (also on failure). NULL when no slot or
+ * descriptor is left (*err then is -errno). bind_to may be NULL. */
+MUST_USE struct conn *conn_connect(struct loop *loop, const struct addr *to,
+                                   const struct conn_events *events, void *owner, int *err);
+
+/* conn_read_start asks for on_data: held bytes first (at the end of this turn, not from inside this
+ * call). Inside on_data it says: go on after this call too; if that call consumed nothing, the same
+ * bytes come again with the next ones behind them, in one piece (up to 256 KiB).
+ * conn_read_stop: what comes is held; beyond CONN_HELD_MAX the receive is cancelled. */
+void conn_read_start(struct conn *c);
+void conn_read_stop(struct conn *c);
+#define CONN_HELD_MAX 16384u
+/* conn_read_bulk switches between bulk reads (bodies) and provided buffers (messages). */
+void conn_read_bulk(struct conn *c, bool on);
+/* conn_watch keeps a receive armed without reading: EOF and errors are told, bytes are held. This
+ * is how idle upstreams (promise 5) and clients with a request in flight are watched. */
+void conn_watch(struct conn *c);
+/* conn_held is the number of (plaintext) bytes that came and were not consumed. */
+static inline size_t conn_held(const struct conn *c) { return c->held_bytes; }
+
+/* conn_out gives the output writer with at least room bytes free (at most 256 KiB), to be filled
+ * now; then conn_flush. NULL: no buffer left. Bytes written in one turn go out in one send. */
+MUST_USE struct buf *conn_out(struct conn *c, size_t room);
+void conn_flush(struct conn *c);
+/* conn_write queues bytes (copied, or encrypted straight into the wire buffer). False: no buffer;
+ * nothing was queued. At most 256 KiB may be pending. */
+MUST_USE bool conn_write(struct conn *c, struct span bytes);
+/* conn_pending is the number of bytes queued and not yet taken by the kernel. */
+size_t conn_pending(const struct conn *c);
+/* conn_finish sends what is queued, then close_notify and FIN; reading goes on. */
+void conn_finish(struct conn *c);
+
+/* conn_close ends it: cancels, drops output not yet sent, closes. conn_reset sends RST instead of
+ * FIN (TCP). conn_close_gently sends what is queued (for at most 30 s) and FIN, then reads and drops
+ * at most 256 KiB for at most linger_ms so that no RST destroys the last response, then closes; the
+ * owner is released at once in all three. */
+void conn_close(struct conn *c);
+void conn_reset(struct conn *c);
+void conn_close_gently(struct conn *c, uint32_t linger_ms);
+
+/* conn_timer sets the one deadline of c (absolute ms; WHEEL_NEVER stops it). */
+void conn_timer(struct conn *c, uint64_t due_ms);
+
+/* conn_peer and conn_local ask the kernel; false for unnamed unix sockets (out is AF_UNIX, empty). */
+bool conn_peer(const struct conn *c, struct addr *out);
+bool conn_local(const struct conn *c, struct addr *out);
+
+#endif

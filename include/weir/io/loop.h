@@ -1,0 +1,91 @@
+/* loop.h: a completion loop, one per worker: the io_uring ring (loop_uring.c), a seeded simulation
+ * (loop_sim.c), later epoll. It moves bytes for conns (conn.h) and knows nothing of protocols.
+ * Time below the loop is an argument: `now_ms` is read once per turn. One thread owns a loop; only
+ * loop_wake may be called from others. */
+#ifndef WEIR_IO_LOOP_H
+#define WEIR_IO_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "weir/base/addr.h"
+#include "weir/base/list.h"
+#include "weir/base/slab.h"
+#include "weir/base/wheel.h"
+#include "weir/io/iobuf.h"
+
+struct conn;
+struct loop_ops;
+struct tls_worker;
+
+/* loop_stats are this worker's counters; written by its thread only, read relaxed by others. */
+struct loop_stats {
+  uint64_t turns, completions, submits;
+  uint64_t enobufs;    /* receives that found no provided buffer */
+  uint64_t parked;     /* those of them that had to wait for one */
+  uint64_t accepts, accept_errors;
+  uint64_t spliced_bytes, copied_bytes; /* by relays */
+  uint64_t busy_ns;    /* time spent outside the wait */
+  uint64_t lag_max_ns; /* longest turn since it was read */
+  uint32_t buffers_total; /* provided buffers now */
+};
+
+/* loop is the common head; implementations embed it first. */
+struct loop {
+  const struct loop_ops *ops;
+  uint64_t now_ms;  /* CLOCK_MONOTONIC at the start of this turn's completions */
+  uint64_t now_ns;  /* the same in ns */
+  uint64_t wall_ms; /* CLOCK_REALTIME, ms since the epoch */
+  struct wheel wheel;
+  struct slab conns; /* struct conn */
+  struct iobufs iobufs;
+  struct list dirty;   /* conns with work for the end of the turn (conn.dirty_link) */
+  struct list later;   /* conns that used up their share of this turn (conn.dirty_link) */
+  struct list starved; /* conns parked on ENOBUFS (conn.starved_link) */
+  struct list dead;    /* conns to free at the end of the turn (conn.dirty_link) */
+  struct pipe_pool *pipes; /* pipe_pool.c */
+  struct tls_worker *tls;  /* tls_conn.c; NULL before the first tls_accept */
+  void (*tls_free)(struct loop *loop); /* set with tls */
+  void (*tls_trim)(struct loop *loop); /* set with tls; may stay NULL */
+  void (*on_wake)(struct loop *loop);
+  /* budget_run goes on with work that was put off to bound a turn (TLS handshakes); true: more is
+   * left. Set by who has such work; NULL: nobody. */
+  bool (*budget_run)(struct loop *loop);
+  bool budget_left;
+  bool was_busy; /* the last turn had completions */
+  void *owner;   /* the worker */
+  uint64_t rng;
+  struct loop_stats stats;
+};
+
+/* loop_config sizes a loop. */
+struct loop_config {
+  uint32_t conns_max;     /* conns, listeners included */
+  uint32_t ring_entries;  /* submission entries, power of two (ring only) */
+  uint32_t buffers_first; /* provided buffers at first, power of two; grows on need to buffers_max */
+  uint32_t buffers_max;
+  uint32_t buffer_bytes;  /* 4096 */
+  size_t iobuf_bytes_max; /* output and body buffers; 0: 8 KiB per conn, at least 64 MiB */
+  uint64_t seed;          /* rng and simulation */
+};
+
+/* loop_uring_new makes a ring loop; NULL with a person's sentence in why (the call that was refused
+ * and the remedy: kernel.io_uring_disabled, seccomp of a container, RLIMIT). The calling thread
+ * becomes its owner (SINGLE_ISSUER). */
+MUST_USE struct loop *loop_uring_new(const struct loop_config *config, struct buf *why);
+/* loop_uring_probe tries a small ring and drops it: 0 or -errno, sentence in why. */
+MUST_USE int loop_uring_probe(struct buf *why);
+
+/* loop_run_turn runs one turn: sends of the dirty list, wait, completions, timers, put-off work,
+ * sends again, frees dead conns. until_ms caps the wait. 0 or -errno. */
+MUST_USE int loop_run_turn(struct loop *loop, uint64_t until_ms);
+/* loop_wake ends the wait of the owner's turn and calls on_wake there. Any thread. */
+void loop_wake(struct loop *loop);
+/* loop_trim gives memory of idle pools back (buffers, iobufs, slabs): call about once a second. */
+void loop_trim(struct loop *loop);
+/* loop_free closes what is left, without events, and frees the loop. */
+void loop_free(struct loop *loop);
+
+#endif

@@ -1,0 +1,109 @@
+/* conn_listen.c: listeners. A multishot accept stays armed but while paused: by the owner, or for
+ * LISTEN_RETRY_MS by ourselves when descriptors, memory or slots ran out (the kernel's queue then
+ * pushes back, nothing spins). Opens no descriptor: they come bound and listening. */
+#include <errno.h>
+
+#include "io/io_priv.h"
+
+#define LISTEN_RETRY_MS 100u
+#define LISTEN_DRAIN_MAX 4096u
+
+static void arm(struct conn *listener) {
+  if (conn_busy(listener, OP_ACCEPT) || conn_any(listener, CONN_PAUSED | CONN_GONE)) return;
+  if (timer_armed(&listener->timer)) return;
+  listener->loop->ops->accept(listener->loop, listener);
+}
+
+struct conn *conn_listen(struct loop *loop, int fd,
+                         void (*on_accept)(struct conn *listener, struct conn *c), void *owner) {
+  struct conn *listener = conn_new(loop, fd);
+  if (listener == NULL) return NULL;
+  listener->flags = CONN_LISTENER;
+  listener->on_accept = on_accept;
+  listener->owner = owner;
+  loop->ops->listen(loop, listener, 0);
+  struct addr own;
+  if (conn_local(listener, &own) && own.sa.sa_family == AF_UNIX) listener->flags |= CONN_UNIX;
+  arm(listener);
+  return listener;
+}
+
+void conn_listen_defer(struct conn *listener, uint32_t seconds) {
+  check(conn_any(listener, CONN_LISTENER));
+  if (!conn_any(listener, CONN_UNIX))
+    listener->loop->ops->listen(listener->loop, listener, seconds);
+}
+
+void conn_listen_pause(struct conn *listener) {
+  if (conn_any(listener, CONN_PAUSED)) return;
+  listener->flags |= CONN_PAUSED;
+  conn_cancel(listener, OP_ACCEPT);
+}
+
+void conn_listen_resume(struct conn *listener) {
+  listener->flags &= ~(uint32_t)CONN_PAUSED;
+  arm(listener);
+}
+
+void listen_timer(struct conn *listener) { arm(listener); }
+
+/* back_off stops accepting for a moment. */
+static void back_off(struct conn *listener) {
+  struct loop *loop = listener->loop;
+  loop->stats.accept_errors++;
+  if (timer_armed(&listener->timer)) return;
+  conn_cancel(listener, OP_ACCEPT);
+  timer_set(&loop->wheel, &listener->timer, loop->now_ms + LISTEN_RETRY_MS);
+}
+
+static bool hand_over(struct conn *listener, int fd) {
+  struct loop *loop = listener->loop;
+  struct conn *c = conn_new(loop, fd);
+  if (c == NULL) {
+    loop->ops->close_fd(loop, fd);
+    back_off(listener);
+    return false;
+  }
+  c->flags = CONN_OPEN | (listener->flags & CONN_UNIX);
+  loop->stats.accepts++;
+  listener->on_accept(listener, c);
+  check(c->events != NULL || conn_any(c, CONN_CLOSING));
+  return true;
+}
+
+/* peers_fault: errors of one connection that was queued and is gone (accept(2), "Error handling"). */
+static bool peers_fault(int err) {
+  switch (err) {
+    case -ECONNABORTED:
+    case -EPROTO:
+    case -EINTR:
+    case -EAGAIN:
+    case -ENETDOWN:
+    case -ENETUNREACH:
+    case -EHOSTDOWN:
+    case -EHOSTUNREACH:
+    case -ENONET:
+    case -EOPNOTSUPP: return true;
+    default: return false;
+  }
+}
+
+void listen_accepted(struct conn *listener, const struct completion *done) {
+  if (done->res >= 0)
+    (void)hand_over(listener, done->res);
+  else if (done->res != -ECANCELED && !peers_fault(done->res))
+    back_off(listener);
+  arm(listener);
+}
+
+uint32_t conn_listen_drain(struct conn *listener) {
+  struct loop *loop = listener->loop;
+  uint32_t count = 0;
+  while (count < LISTEN_DRAIN_MAX && !conn_any(listener, CONN_CLOSING)) {
+    int fd = loop->ops->accept_now(loop, listener);
+    if (fd < 0 && peers_fault(fd) && fd != -EAGAIN) continue;
+    if (fd < 0 || !hand_over(listener, fd)) break;
+    count++;
+  }
+  return count;
+}

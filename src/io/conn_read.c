@@ -1,0 +1,345 @@
+/* conn_read.c: the receiving half of a conn. Bytes of a provided buffer go straight up; what nobody
+ * takes is copied into a borrowed buffer (rx: wire bytes, plain: plaintext behind a transport), so
+ * provided buffers are back in the ring when their completion returns.
+ *
+ * Which receive is armed: multishot into provided buffers for messages; single-shot on conns that
+ * carry large bodies (CONN_SINGLE), so that the head comes and the body stays in the socket to be
+ * spliced; for bulk a poll, then reads into a borrowed buffer until the socket is empty, so that a
+ * conn that waits holds no buffer. Stopping is lazy: the armed receive goes on and its bytes are
+ * held until they pass CONN_HELD_MAX.
+ *
+ * After a failed send (CONN_SENT_DEAD) the socket may still hold what the peer said before it died:
+ * receiving goes on, and the send's error is told where the EOF or reset would have been. */
+#include <errno.h>
+
+#include "io/io_priv.h"
+
+/* SMALL_READS such messages in a row return a conn to multishot. */
+#define SMALL_READS 8u
+#define SMALL_BYTES 4096
+/* BULK_READS bounds the reads of one wakeup. */
+#define BULK_READS 4u
+
+bool conn_wants(const struct conn *c) {
+  return conn_any(c, CONN_READING) || c->held_bytes < CONN_HELD_MAX;
+}
+
+/* wanted tells whether a receive should be armed now. */
+static bool wanted(const struct conn *c) {
+  if (conn_any(c, CONN_WIRE_EOF | CONN_FAILED | CONN_GONE)) return false;
+  if (conn_any(c, CONN_LINGER)) return true;
+  if (!conn_any(c, CONN_OPEN)) return c->transport != NULL && !conn_busy(c, OP_CONNECT);
+  if (conn_any(c, CONN_READING)) return !conn_any(c, CONN_SPLICING);
+  if (conn_any(c, CONN_WATCHED | CONN_SENT_DEAD)) return c->held_bytes < CONN_HELD_MAX;
+  return false;
+}
+
+static bool wants_bulk(const struct conn *c) {
+  return (c->flags & (CONN_BULK | CONN_READING)) == (CONN_BULK | CONN_READING) && c->rx == NULL;
+}
+
+void rx_arm(struct conn *c) {
+  if (c->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return;
+  if (conn_any(c, CONN_STARVED | CONN_REREAD) || !wanted(c)) return; /* rx_run arms after it */
+  if (wants_bulk(c))
+    c->loop->ops->poll(c->loop, c, OP_POLL_IN);
+  else
+    c->loop->ops->recv(c->loop, c, !conn_any(c, CONN_SINGLE));
+}
+
+void rx_unarm(struct conn *c) {
+  if (!conn_busy(c, OP_RECV) || conn_any(c, CONN_UNARMING)) return;
+  c->flags |= CONN_UNARMING;
+  conn_cancel(c, OP_RECV);
+}
+
+static void count_held(struct conn *c) {
+  c->held_bytes = (uint32_t)iobuf_rest(c->transport ? c->plain : c->rx);
+}
+
+/* hold keeps bytes behind those that *slot has. */
+static void hold(struct conn *c, struct iobuf **slot, struct span bytes) {
+  struct iobuf *b = *slot;
+  if (b == NULL || buf_room(&b->data) < bytes.len) {
+    struct iobuf *bigger = iobuf_take(&c->loop->iobufs, iobuf_rest(b) + bytes.len);
+    if (bigger == NULL) {
+      conn_fail(c, -ENOBUFS);
+      return;
+    }
+    if (b) {
+      buf_put(&bigger->data, span_from(buf_span(&b->data), b->off));
+      iobuf_give(&c->loop->iobufs, b);
+    }
+    *slot = b = bigger;
+  }
+  buf_put(&b->data, bytes);
+  check(!b->data.full);
+  count_held(c);
+}
+
+static void reread(struct conn *c) {
+  c->flags |= CONN_REREAD;
+  conn_mark(c);
+}
+
+/* take gives plaintext to whoever reads; how much of it was consumed. */
+static size_t take(struct conn *c, struct span bytes) {
+  if (!conn_any(c, CONN_READING)) return 0;
+  c->flags &= ~(uint32_t)CONN_AGAIN;
+  size_t n =
+      c->relay_in ? relay_on_data(c->relay_in, bytes) : c->events->on_data(c, bytes);
+  check(n <= bytes.len);
+  if (conn_any(c, CONN_CLOSING)) return bytes.len;
+  c->bytes_in += n;
+  if (n == bytes.len) return n;
+  if (!conn_any(c, CONN_AGAIN))
+    c->flags &= ~(uint32_t)CONN_READING;
+  else if (n > 0)
+    reread(c);
+  return n;
+}
+
+/* pass_up gives wire bytes to the transport or the owner; how much of them was consumed. */
+static size_t pass_up(struct conn *c, struct span bytes) {
+  if (c->transport == NULL) return take(c, bytes);
+  size_t n = c->transport->wire_in(c, bytes);
+  check(n <= bytes.len);
+  return conn_any(c, CONN_CLOSING) ? bytes.len : n;
+}
+
+void conn_deliver(struct conn *c, struct span plain) {
+  if (conn_any(c, CONN_CLOSING) || plain.len == 0) return;
+  if (c->plain) {
+    hold(c, &c->plain, plain);
+    if (conn_any(c, CONN_READING)) reread(c);
+    return;
+  }
+  size_t n = take(c, plain);
+  if (n < plain.len && !conn_any(c, CONN_CLOSING)) hold(c, &c->plain, span_from(plain, n));
+}
+
+/* drain_slot gives what *slot holds to `up`. The buffer is detached meanwhile: the owner may close
+ * the conn while it looks at the bytes. */
+static void drain_slot(struct conn *c, struct iobuf **slot,
+                       size_t (*up)(struct conn *c, struct span bytes)) {
+  struct iobuf *b = *slot;
+  *slot = NULL;
+  count_held(c);
+  size_t n = up(c, span_from(buf_span(&b->data), b->off));
+  b->off += (uint32_t)n;
+  if (iobuf_rest(b) == 0 || conn_any(c, CONN_CLOSING)) {
+    iobuf_give(&c->loop->iobufs, b);
+    return;
+  }
+  check(*slot == NULL);
+  *slot = b;
+  count_held(c);
+}
+
+/* run_transport: plaintext that is held goes first, then what the library has, then held wire. */
+static void run_transport(struct conn *c) {
+  if (c->plain) drain_slot(c, &c->plain, take);
+  if (c->plain || !conn_any(c, CONN_READING)) return;
+  c->transport->resume(c);
+  if (c->rx && !c->plain && conn_any(c, CONN_READING)) drain_slot(c, &c->rx, pass_up);
+}
+
+static void give_held(struct conn *c) {
+  c->flags &= ~(uint32_t)CONN_REREAD;
+  if (!conn_any(c, CONN_READING)) return;
+  if (c->transport)
+    run_transport(c);
+  else if (c->rx)
+    drain_slot(c, &c->rx, take);
+}
+
+/* tell_end tells an end that was put off: by held ciphertext, or because a relay had it. */
+static void tell_end(struct conn *c) {
+  if (conn_any(c, CONN_CLOSING | CONN_FAILED)) return;
+  if (conn_any(c, CONN_PEER_DONE))
+    conn_peer_done(c);
+  else if (c->transport && conn_any(c, CONN_WIRE_EOF) && c->rx == NULL)
+    c->transport->wire_eof(c);
+}
+
+void rx_run(struct conn *c) {
+  give_held(c);
+  tell_end(c);
+  rx_arm(c);
+}
+
+/* drop counts what a lingering conn reads for nothing. */
+static void drop(struct conn *c, size_t len) {
+  c->held_bytes += (uint32_t)len;
+  if (c->held_bytes > CONN_LINGER_MAX) conn_finalize(c);
+}
+
+/* settle_held acts on bytes that were held anew. */
+static void settle_held(struct conn *c) {
+  if (conn_any(c, CONN_READING | CONN_CLOSING)) return;
+  if (c->held_bytes + (c->transport ? iobuf_rest(c->rx) : 0) < CONN_HELD_MAX) return;
+  if (conn_any(c, CONN_SENT_DEAD))
+    rx_fail(c, c->send_err);
+  else
+    rx_unarm(c);
+}
+
+static void bytes_came(struct conn *c, struct span bytes) {
+  if (__builtin_expect(conn_any(c, CONN_CLOSING | CONN_FAILED), 0)) {
+    if (conn_any(c, CONN_CLOSING)) drop(c, bytes.len);
+    return;
+  }
+  if (__builtin_expect(c->rx != NULL, 0)) {
+    hold(c, &c->rx, bytes);
+    if (conn_any(c, CONN_READING) && !conn_any(c, CONN_FAILED)) rx_run(c);
+    settle_held(c);
+    return;
+  }
+  size_t n = pass_up(c, bytes);
+  if (__builtin_expect(n == bytes.len, 1)) {
+    if (c->plain) settle_held(c);
+    return;
+  }
+  hold(c, &c->rx, span_from(bytes, n));
+  settle_held(c);
+}
+
+static void note_size(struct conn *c, int32_t size) {
+  if (!conn_any(c, CONN_SINGLE)) return;
+  if (size >= SMALL_BYTES)
+    c->small_reads = 0;
+  else if (++c->small_reads >= SMALL_READS)
+    c->flags &= ~(uint32_t)CONN_SINGLE;
+}
+
+void rx_eof(struct conn *c) {
+  if (conn_any(c, CONN_SENT_DEAD)) {
+    rx_fail(c, c->send_err);
+    return;
+  }
+  c->flags |= CONN_WIRE_EOF;
+  if (conn_any(c, CONN_LINGER)) {
+    if (conn_pending(c) == 0) conn_finalize(c);
+    return;
+  }
+  if (conn_any(c, CONN_REREAD)) give_held(c);
+  if (c->transport == NULL) c->flags |= CONN_PEER_DONE;
+  tell_end(c);
+}
+
+void rx_fail(struct conn *c, int err) {
+  c->flags |= CONN_WIRE_EOF;
+  if (conn_any(c, CONN_CLOSING)) {
+    conn_finalize(c);
+    return;
+  }
+  if (conn_any(c, CONN_REREAD)) give_held(c);
+  conn_fail(c, conn_any(c, CONN_SENT_DEAD) ? c->send_err : err);
+}
+
+/* starve parks the receive, or finds it more buffers. */
+static void starve(struct conn *c) {
+  struct loop *loop = c->loop;
+  loop->stats.enobufs++;
+  if (!wanted(c) || loop->ops->buffers_grow(loop)) return;
+  loop->stats.parked++;
+  c->flags |= CONN_STARVED;
+  list_push_tail(&loop->starved, &c->starved_link);
+}
+
+static void recv_trouble(struct conn *c, int err) {
+  if (err == -ENOBUFS)
+    starve(c);
+  else if (err == -EAGAIN && wanted(c) && !conn_busy(c, OP_POLL_IN))
+    c->loop->ops->poll(c->loop, c, OP_POLL_IN); /* O_NONBLOCK is on: the ring does not wait */
+  else if (err != -ECANCELED && err != -EINTR && err != -EAGAIN)
+    rx_fail(c, err);
+}
+
+void rx_recv_done(struct conn *c, const struct completion *done) {
+  if (!done->more) c->flags &= ~(uint32_t)CONN_UNARMING;
+  if (done->res > 0) {
+    note_size(c, done->res);
+    bytes_came(c, span_of(done->data, (size_t)done->res));
+  } else if (done->res == 0) {
+    rx_eof(c);
+  } else {
+    recv_trouble(c, done->res);
+  }
+  if (done->more) return;
+  if (conn_any(c, CONN_SPLICING) && c->relay_in) relay_run(c->relay_in);
+  rx_arm(c);
+}
+
+/* bulk_one reads once: false when the socket has no more, or nobody wants it. */
+static bool bulk_one(struct conn *c) {
+  struct iobufs *pool = &c->loop->iobufs;
+  struct iobuf *b = iobuf_take(pool, RX_BULK_BYTES);
+  if (b == NULL) {
+    conn_fail(c, -ENOBUFS);
+    return false;
+  }
+  size_t cap = RX_BULK_BYTES;
+  if (c->relay_in && !c->transport && c->relay_in->left < cap) cap = (size_t)c->relay_in->left;
+  ssize_t got = c->loop->ops->recv_now(c->loop, c, b->data.ptr, cap);
+  if (got <= 0) {
+    iobuf_give(pool, b);
+    if (got == 0)
+      rx_eof(c);
+    else if (got != -EAGAIN)
+      rx_fail(c, (int)got);
+    return false;
+  }
+  b->data.len = (size_t)got;
+  if (c->relay_in && !c->transport && relay_on_buffer(c->relay_in, b)) {
+    c->bytes_in += (uint64_t)got;
+  } else {
+    c->rx = b;
+    drain_slot(c, &c->rx, pass_up);
+    settle_held(c);
+  }
+  return (size_t)got == cap;
+}
+
+void rx_bulk_read(struct conn *c) {
+  if (c->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return;
+  for (unsigned i = 0; i < BULK_READS && wants_bulk(c) && wanted(c); i++)
+    if (!bulk_one(c)) break;
+  rx_arm(c);
+}
+
+void rx_poll_done(struct conn *c) {
+  if (conn_any(c, CONN_SPLICING) && c->relay_in)
+    relay_run(c->relay_in);
+  else if (wants_bulk(c))
+    rx_bulk_read(c);
+  rx_arm(c);
+}
+
+void conn_read_start(struct conn *c) {
+  if (conn_any(c, CONN_CLOSING)) return;
+  bool before = conn_any(c, CONN_READING);
+  c->flags |= CONN_READING | CONN_AGAIN;
+  if (c->rx || c->plain || (c->transport && !before)) reread(c);
+  rx_arm(c);
+}
+
+void conn_read_stop(struct conn *c) {
+  c->flags &= ~(uint32_t)(CONN_READING | CONN_WATCHED | CONN_AGAIN | CONN_REREAD);
+}
+
+void conn_watch(struct conn *c) {
+  if (conn_any(c, CONN_CLOSING)) return;
+  c->flags &= ~(uint32_t)(CONN_READING | CONN_AGAIN);
+  c->flags |= CONN_WATCHED;
+  rx_arm(c);
+}
+
+void conn_read_bulk(struct conn *c, bool on) {
+  if (on) {
+    c->flags |= CONN_BULK;
+    rx_unarm(c);
+  } else {
+    c->flags &= ~(uint32_t)CONN_BULK;
+  }
+}

@@ -1,0 +1,135 @@
+/* loop.c: what all loops share: the order of a turn, the lists of conns with work, parked receives,
+ * trimming. Makes no system call but through loop->ops. Called by the worker. */
+#include "weir/io/loop.h"
+
+#include "io/io_priv.h"
+#include "weir/base/hash.h"
+#include "weir/base/mem.h"
+
+#define CHUNK_CONNS 64u
+/* FLUSH_PASSES bounds how often work that makes work is done in one turn. */
+#define FLUSH_PASSES 8u
+#define IOBUF_BYTES_MIN ((size_t)64 << 20)
+
+static size_t iobuf_limit(const struct loop_config *config) {
+  if (config->iobuf_bytes_max) return config->iobuf_bytes_max;
+  size_t by_conns = (size_t)config->conns_max * 8192;
+  return by_conns > IOBUF_BYTES_MIN ? by_conns : IOBUF_BYTES_MIN;
+}
+
+void loop_init(struct loop *loop, const struct loop_ops *ops, const struct loop_config *config) {
+  loop->ops = ops;
+  loop->rng = config->seed;
+  (void)rng_next(&loop->rng);
+  wheel_init(&loop->wheel, loop->now_ms);
+  slab_init(&loop->conns, sizeof(struct conn), CHUNK_CONNS, config->conns_max);
+  iobufs_init(&loop->iobufs, iobuf_limit(config));
+  list_init(&loop->dirty);
+  list_init(&loop->later);
+  list_init(&loop->starved);
+  list_init(&loop->dead);
+  pipe_pool_init(loop);
+}
+
+static void bury_dead(struct loop *loop) {
+  for (struct list *link = list_pop_head(&loop->dead); link; link = list_pop_head(&loop->dead))
+    conn_bury(container_of(link, struct conn, dirty_link));
+}
+
+/* abandon_live closes every conn that is left. */
+static void abandon_live(struct loop *loop) {
+  struct slab *conns = &loop->conns;
+  for (uint32_t chunk = 0; chunk < conns->chunk_count; chunk++) {
+    for (uint32_t i = 0; i < conns->chunk_objects; i++) {
+      struct slab_head *head = (void *)(conns->chunks[chunk] + i * conns->object_size);
+      if ((head->generation & 1) == 0) continue;
+      conn_abandon((struct conn *)(void *)head);
+    }
+  }
+}
+
+void loop_fini(struct loop *loop) {
+  bury_dead(loop);
+  abandon_live(loop);
+  if (loop->tls_free) loop->tls_free(loop);
+  pipe_pool_fini(loop);
+  iobufs_fini(&loop->iobufs);
+  slab_fini(&loop->conns);
+}
+
+/* take_all moves a list to one of its own, so that what is queued meanwhile waits for its turn. */
+static void take_all(struct list *from, struct list *to) {
+  list_init(to);
+  if (list_empty(from)) return;
+  to->next = from->next;
+  to->prev = from->prev;
+  to->next->prev = to;
+  to->prev->next = to;
+  list_init(from);
+}
+
+static void flush_pass(struct list *from) {
+  struct list batch;
+  take_all(from, &batch);
+  for (struct list *link = list_pop_head(&batch); link; link = list_pop_head(&batch)) {
+    struct conn *c = container_of(link, struct conn, dirty_link);
+    c->flags &= ~(uint32_t)CONN_DIRTY;
+    conn_run(c);
+  }
+}
+
+static void flush(struct loop *loop) {
+  for (unsigned pass = 0; pass < FLUSH_PASSES && !list_empty(&loop->dirty); pass++)
+    flush_pass(&loop->dirty);
+}
+
+/* retry_starved arms as many parked receives as there are buffers: the others would only fail
+ * again. All buffers are back in the ring here, so each of them gets one sooner or later. */
+static void retry_starved(struct loop *loop) {
+  for (uint32_t i = 0; i < loop->stats.buffers_total; i++) {
+    struct list *link = list_pop_head(&loop->starved);
+    if (link == NULL) return;
+    struct conn *c = container_of(link, struct conn, starved_link);
+    c->flags &= ~(uint32_t)CONN_STARVED;
+    rx_arm(c);
+  }
+}
+
+/* wait_until: a busy loop does not look for the next timer at each turn; it would be one tick late
+ * at worst, when it falls idle. */
+static uint64_t wait_until(const struct loop *loop, uint64_t until_ms) {
+  if (!list_empty(&loop->dirty) || !list_empty(&loop->later) || loop->budget_left) return 0;
+  uint64_t next =
+      loop->was_busy ? loop->now_ms + WHEEL_TICK_MS : wheel_next_ms(&loop->wheel);
+  return next < until_ms ? next : until_ms;
+}
+
+int loop_run_turn(struct loop *loop, uint64_t until_ms) {
+  flush_pass(&loop->later);
+  flush(loop);
+  if (!list_empty(&loop->starved)) retry_starved(loop);
+  uint64_t before = loop->stats.completions;
+  int rc = loop->ops->turn(loop, wait_until(loop, until_ms));
+  if (rc < 0) return rc;
+  loop->was_busy = loop->stats.completions != before;
+  loop->stats.turns++;
+  wheel_run(&loop->wheel, loop->now_ms);
+  if (loop->budget_run) loop->budget_left = loop->budget_run(loop);
+  flush(loop);
+  bury_dead(loop);
+  return 0;
+}
+
+void loop_wake(struct loop *loop) { loop->ops->wake(loop); }
+
+void loop_trim(struct loop *loop) {
+  iobufs_trim(&loop->iobufs);
+  slab_trim(&loop->conns);
+  pipe_pool_trim(loop);
+  loop->ops->trim(loop);
+  if (loop->tls_trim) loop->tls_trim(loop);
+}
+
+void loop_free(struct loop *loop) {
+  if (loop) loop->ops->free(loop);
+}

@@ -1,0 +1,380 @@
+/* loop_uring.c: the loop over an io_uring: one ring per worker (single issuer, deferred task work),
+ * one submit-and-wait per turn, multishot accept and receive, one ring of provided buffers. Does not
+ * know what conns do with what it hands up. Called through loop_ops by loop.c and the conn files.
+ * Sockets are in blocking mode: on O_NONBLOCK ones the ring gives -EAGAIN instead of waiting. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io/io_priv.h"
+#include "io/op_priv.h"
+#include "io/poison_priv.h"
+#include "weir/base/mem.h"
+
+#define ENTRIES_DEFAULT 256u
+/* Addresses of connects stay here until the kernel has copied them: at the next submit. */
+#define CONNECTS_MAX 64u
+#define SLOT_BITS 24u
+
+struct uring {
+  struct loop loop;
+  struct io_uring ring;
+  struct ring_buffers buffers;
+  int wake_fd;
+  atomic_bool woken;   /* a wake is under way: others need not ring again */
+  uint64_t wake_count; /* what the read of wake_fd brought */
+  int64_t wall_offset_ms;
+  uint64_t wall_read_ms; /* when it was measured */
+  uint32_t connects;
+  struct addr connect_to[CONNECTS_MAX];
+};
+
+static struct uring *of(struct loop *loop) { return container_of(loop, struct uring, loop); }
+
+static uint64_t name_of(const struct conn *c, enum op op) {
+  return ((uint64_t)c->head.slot << 40) | ((uint64_t)c->head.generation << 8) | (uint64_t)op;
+}
+
+static struct io_uring_sqe *next_sqe(struct uring *u) {
+  struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+  if (__builtin_expect(sqe == NULL, 0)) {
+    (void)io_uring_submit(&u->ring);
+    u->connects = 0;
+    sqe = io_uring_get_sqe(&u->ring);
+    check(sqe != NULL);
+  }
+  u->loop.stats.submits++;
+  return sqe;
+}
+
+/* begin gives an entry for an op of c, which is in flight from now on. The caller prepares it and
+ * then names it (preparing clears the name). */
+static struct io_uring_sqe *begin(struct loop *loop, struct conn *c, enum op op) {
+  check(!conn_busy(c, op));
+  c->inflight |= OP_BIT(op);
+  return next_sqe(of(loop));
+}
+
+static int ring_socket(struct loop *loop, int family) {
+  (void)loop;
+  int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  int on = 1;
+  if (family != AF_UNIX) (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  return fd;
+}
+
+static void set_nonblock(int fd, bool on) {
+  int flags = fcntl(fd, F_GETFL);
+  if (flags >= 0) (void)fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+}
+
+static void ring_listen(struct loop *loop, struct conn *listener, uint32_t defer_s) {
+  (void)loop;
+  int on = 1;
+  int seconds = (int)defer_s;
+  set_nonblock(listener->fd, false);
+  (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* inherited */
+  if (defer_s)
+    (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
+}
+
+static void ring_accept(struct loop *loop, struct conn *listener) {
+  struct io_uring_sqe *sqe = begin(loop, listener, OP_ACCEPT);
+  io_uring_prep_multishot_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
+  sqe->user_data = name_of(listener, OP_ACCEPT);
+}
+
+static int ring_accept_now(struct loop *loop, struct conn *listener) {
+  (void)loop;
+  set_nonblock(listener->fd, true);
+  int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+  int err = errno;
+  set_nonblock(listener->fd, false);
+  return fd < 0 ? -err : fd;
+}
+
+static void ring_connect(struct loop *loop, struct conn *c, const struct addr *to) {
+  struct uring *u = of(loop);
+  if (u->connects == CONNECTS_MAX) {
+    (void)io_uring_submit(&u->ring);
+    u->connects = 0;
+  }
+  struct io_uring_sqe *sqe = begin(loop, c, OP_CONNECT);
+  struct addr *kept = &u->connect_to[u->connects++];
+  *kept = *to;
+  io_uring_prep_connect(sqe, c->fd, &kept->sa, kept->len);
+  sqe->user_data = name_of(c, OP_CONNECT);
+}
+
+static void ring_recv(struct loop *loop, struct conn *c, bool multishot) {
+  struct io_uring_sqe *sqe = begin(loop, c, OP_RECV);
+  if (multishot)
+    io_uring_prep_recv_multishot(sqe, c->fd, NULL, 0, 0);
+  else
+    io_uring_prep_recv(sqe, c->fd, NULL, of(loop)->buffers.bytes, 0);
+  sqe->flags |= IOSQE_BUFFER_SELECT;
+  sqe->buf_group = 0;
+  sqe->user_data = name_of(c, OP_RECV);
+}
+
+static ssize_t ring_recv_now(struct loop *loop, struct conn *c, void *into, size_t cap) {
+  (void)loop;
+  ssize_t n = recv(c->fd, into, cap, MSG_DONTWAIT);
+  return n < 0 ? -errno : n;
+}
+
+static void ring_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
+                      bool corked) {
+  struct io_uring_sqe *sqe = begin(loop, c, OP_SEND);
+  io_uring_prep_send(sqe, c->fd, bytes, len,
+                     MSG_WAITALL | MSG_NOSIGNAL | (corked ? MSG_MORE : 0));
+  sqe->user_data = name_of(c, OP_SEND);
+}
+
+static void ring_poll(struct loop *loop, struct conn *c, enum op which) {
+  struct io_uring_sqe *sqe = begin(loop, c, which);
+  io_uring_prep_poll_add(sqe, c->fd, which == OP_POLL_IN ? POLLIN | POLLRDHUP : POLLOUT);
+  sqe->user_data = name_of(c, which);
+}
+
+static void ring_cancel(struct loop *loop, struct conn *c, enum op which) {
+  check(c->cancels < UINT8_MAX);
+  c->cancels++;
+  struct io_uring_sqe *sqe = next_sqe(of(loop));
+  io_uring_prep_cancel64(sqe, name_of(c, which), 0);
+  sqe->user_data = name_of(c, OP_CANCEL);
+}
+
+static void ring_shutdown(struct loop *loop, struct conn *c, int how) {
+  (void)loop;
+  (void)shutdown(c->fd, how);
+}
+
+static void ring_close(struct loop *loop, struct conn *c) {
+  struct io_uring_sqe *sqe = begin(loop, c, OP_CLOSE);
+  io_uring_prep_close(sqe, c->fd);
+  sqe->user_data = name_of(c, OP_CLOSE);
+  c->fd = -1;
+}
+
+static void ring_close_fd(struct loop *loop, int fd) {
+  (void)loop;
+  (void)close(fd);
+}
+
+static void ring_reset(struct loop *loop, struct conn *c) {
+  (void)loop;
+  const struct linger now = {.l_onoff = 1, .l_linger = 0};
+  if (!conn_any(c, CONN_UNIX)) (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
+static bool ring_address(const struct loop *loop, const struct conn *c, bool peer,
+                         struct addr *out) {
+  (void)loop;
+  struct sockaddr_storage at;
+  socklen_t len = sizeof(at);
+  struct sockaddr *sa = (struct sockaddr *)(void *)&at;
+  *out = (struct addr){0};
+  if ((peer ? getpeername(c->fd, sa, &len) : getsockname(c->fd, sa, &len)) != 0) return false;
+  addr_from_sockaddr(sa, len, out);
+  return sa->sa_family != AF_UNIX || len > offsetof(struct sockaddr_un, sun_path);
+}
+
+static bool ring_buffers_grow(struct loop *loop) {
+  struct uring *u = of(loop);
+  bool grown = buffers_grow(&u->buffers);
+  loop->stats.buffers_total = u->buffers.total;
+  return grown;
+}
+
+static void ring_nonblock(struct loop *loop, struct conn *c, bool on) {
+  (void)loop;
+  set_nonblock(c->fd, on);
+}
+
+static ssize_t ring_splice(struct loop *loop, int from, int to, size_t len) {
+  (void)loop;
+  ssize_t n = splice(from, NULL, to, NULL, len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+  return n < 0 ? -errno : n;
+}
+
+/* arm_wake reads the mailbox's counter; one read is always in flight. */
+static void arm_wake(struct uring *u) {
+  struct io_uring_sqe *sqe = next_sqe(u);
+  io_uring_prep_read(sqe, u->wake_fd, &u->wake_count, sizeof(u->wake_count), 0);
+  sqe->user_data = OP_WAKE;
+}
+
+static void ring_wake(struct loop *loop) {
+  struct uring *u = of(loop);
+  if (atomic_exchange_explicit(&u->woken, true, memory_order_acq_rel)) return;
+  uint64_t one = 1;
+  while (write(u->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR) {
+  }
+}
+
+static void woke(struct uring *u) {
+  atomic_store_explicit(&u->woken, false, memory_order_release);
+  if (u->loop.on_wake) u->loop.on_wake(&u->loop);
+  arm_wake(u);
+}
+
+static uint64_t clock_ns(clockid_t clock) {
+  struct timespec ts;
+  (void)clock_gettime(clock, &ts);
+  return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* The wall clock is measured against the other one about once a second. */
+static void read_clocks(struct uring *u) {
+  struct loop *loop = &u->loop;
+  loop->now_ns = clock_ns(CLOCK_MONOTONIC);
+  loop->now_ms = loop->now_ns / 1000000u;
+  if (loop->now_ms - u->wall_read_ms >= 1000 || u->wall_read_ms == 0) {
+    u->wall_read_ms = loop->now_ms;
+    u->wall_offset_ms =
+        (int64_t)(clock_ns(CLOCK_REALTIME) / 1000000u) - (int64_t)loop->now_ms;
+  }
+  loop->wall_ms = loop->now_ms + (uint64_t)u->wall_offset_ms;
+}
+
+static int submit_and_wait(struct uring *u, uint64_t until_ms, uint64_t now_ns) {
+  struct io_uring_cqe *cqe;
+  if (until_ms == WHEEL_NEVER) return io_uring_submit_and_wait(&u->ring, 1);
+  if (until_ms * 1000000u <= now_ns) return io_uring_submit_and_get_events(&u->ring);
+  uint64_t ns = until_ms * 1000000u - now_ns;
+  struct __kernel_timespec ts = {.tv_sec = (int64_t)(ns / 1000000000u),
+                                 .tv_nsec = (long long)(ns % 1000000000u)};
+  return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
+}
+
+static void handle(struct uring *u, const struct io_uring_cqe *cqe) {
+  uint64_t name = cqe->user_data;
+  enum op op = (enum op)(name & 0xff);
+  if (__builtin_expect(op == OP_WAKE, 0)) {
+    woke(u);
+    return;
+  }
+  struct completion done = {.res = cqe->res, .more = (cqe->flags & IORING_CQE_F_MORE) != 0};
+  bool provided = (cqe->flags & IORING_CQE_F_BUFFER) != 0;
+  uint16_t id = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+  if (provided) done.data = buffers_at(&u->buffers, id);
+  conn_complete(&u->loop, (uint32_t)(name >> 40), (uint32_t)(name >> 8), op, &done);
+  if (provided) buffers_put(&u->buffers, id);
+}
+
+/* handle_all handles what had come when it was called. An entry is copied before it is handled:
+ * a submit from inside may let the kernel write new ones. */
+static void handle_all(struct uring *u) {
+  struct io_uring_cq *cq = &u->ring.cq;
+  unsigned count = io_uring_cq_ready(&u->ring);
+  unsigned head = *cq->khead;
+  for (unsigned i = 0; i < count; i++) {
+    struct io_uring_cqe cqe = cq->cqes[(head + i) & cq->ring_mask];
+    io_uring_cq_advance(&u->ring, 1);
+    handle(u, &cqe);
+  }
+  u->loop.stats.completions += count;
+}
+
+static int ring_turn(struct loop *loop, uint64_t until_ms) {
+  struct uring *u = of(loop);
+  uint64_t before_ns = clock_ns(CLOCK_MONOTONIC);
+  uint64_t busy_ns = before_ns - loop->now_ns;
+  loop->stats.busy_ns += busy_ns;
+  if (busy_ns > loop->stats.lag_max_ns) loop->stats.lag_max_ns = busy_ns;
+  int rc = submit_and_wait(u, until_ms, before_ns);
+  u->connects = 0;
+  read_clocks(u);
+  handle_all(u);
+  buffers_commit(&u->buffers);
+  loop->stats.buffers_total = u->buffers.total;
+  switch (rc) {
+    case -ETIME:
+    case -EINTR:
+    case -EAGAIN:
+    case -EBUSY: return 0;
+    default: return rc < 0 ? rc : 0;
+  }
+}
+
+static void ring_trim(struct loop *loop) { buffers_trim(&of(loop)->buffers); }
+
+static void ring_free(struct loop *loop) {
+  struct uring *u = of(loop);
+  (void)io_uring_submit_and_get_events(&u->ring); /* closes that wait there */
+  loop_fini(loop);
+  buffers_fini(&u->buffers);
+  io_uring_queue_exit(&u->ring);
+  (void)close(u->wake_fd);
+  mem_free(u);
+}
+
+static const struct loop_ops ring_ops = {
+    .name = "io_uring",
+    .socket = ring_socket,
+    .listen = ring_listen,
+    .accept = ring_accept,
+    .accept_now = ring_accept_now,
+    .connect = ring_connect,
+    .recv = ring_recv,
+    .recv_now = ring_recv_now,
+    .send = ring_send,
+    .poll = ring_poll,
+    .cancel = ring_cancel,
+    .shutdown = ring_shutdown,
+    .close = ring_close,
+    .close_fd = ring_close_fd,
+    .reset = ring_reset,
+    .address = ring_address,
+    .buffers_grow = ring_buffers_grow,
+    .nonblock = ring_nonblock,
+    .splice = ring_splice,
+    .turn = ring_turn,
+    .wake = ring_wake,
+    .trim = ring_trim,
+    .free = ring_free,
+};
+
+/* open_all takes what the kernel gives: 0, or -errno with nothing left open. */
+static int open_all(struct uring *u, const struct loop_config *config, struct buf *why) {
+  uint32_t entries = config->ring_entries ? config->ring_entries : ENTRIES_DEFAULT;
+  int rc = ring_open(&u->ring, entries, why);
+  if (rc < 0) return rc;
+  rc = buffers_init(&u->buffers, &u->ring, config->buffers_first, config->buffers_max,
+                    config->buffer_bytes);
+  if (rc < 0) {
+    buf_printf(why, "io_uring_register (buffer ring): errno %d; remedy: Linux 6.1 or newer", -rc);
+    io_uring_queue_exit(&u->ring);
+    return rc;
+  }
+  u->wake_fd = eventfd(0, EFD_CLOEXEC);
+  if (u->wake_fd >= 0) return 0;
+  rc = -errno;
+  buf_printf(why, "eventfd: errno %d; remedy: raise the open files limit (ulimit -n)", -rc);
+  buffers_fini(&u->buffers);
+  io_uring_queue_exit(&u->ring);
+  return rc;
+}
+
+struct loop *loop_uring_new(const struct loop_config *config, struct buf *why) {
+  check(config->conns_max < (1u << SLOT_BITS));
+  struct uring *u = mem_alloc(sizeof(*u));
+  if (open_all(u, config, why) < 0) {
+    mem_free(u);
+    return NULL;
+  }
+  (void)signal(SIGPIPE, SIG_IGN); /* splice(2) has no MSG_NOSIGNAL */
+  read_clocks(u);
+  loop_init(&u->loop, &ring_ops, config);
+  u->loop.stats.buffers_total = u->buffers.total;
+  arm_wake(u);
+  return &u->loop;
+}

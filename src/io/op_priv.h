@@ -1,0 +1,45 @@
+/* op_priv.h: what the files that see liburing share: setting a ring up (op_setup.c) and its provided
+ * buffers (op_buffers.c). */
+#ifndef WEIR_IO_OP_PRIV_H
+#define WEIR_IO_OP_PRIV_H
+
+#include <liburing.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "weir/base/buf.h"
+
+/* ring_open sets up a ring of `entries` submissions for the calling thread: 0, or -errno with the
+ * cause and its remedy in why. */
+MUST_USE int ring_open(struct io_uring *ring, uint32_t entries, struct buf *why);
+
+/* ring_buffers are the provided buffers of a ring: ids 0 to total-1 are in use, in one mapping. */
+struct ring_buffers {
+  struct io_uring *ring;
+  struct io_uring_buf_ring *shared; /* with the kernel */
+  char *base;
+  uint32_t bytes, stride; /* of one buffer; the stride colours the cache */
+  uint32_t first, max;
+  uint32_t total, target; /* target < total: those above it retire as they come back */
+  uint32_t retired_count;
+  uint16_t *retired;
+  uint32_t added;         /* returned since the last commit */
+  uint32_t used, used_max; /* in this turn; most in one turn since the last trim */
+};
+
+/* buffers_init maps and registers: 0 or -errno. */
+MUST_USE int buffers_init(struct ring_buffers *b, struct io_uring *ring, uint32_t first,
+                          uint32_t max, uint32_t bytes);
+void buffers_fini(struct ring_buffers *b);
+static inline char *buffers_at(const struct ring_buffers *b, uint16_t id) {
+  return b->base + (size_t)id * b->stride;
+}
+/* buffers_put returns one; the kernel sees it after buffers_commit. */
+void buffers_put(struct ring_buffers *b, uint16_t id);
+void buffers_commit(struct ring_buffers *b);
+/* buffers_grow doubles their number: false at the maximum. */
+bool buffers_grow(struct ring_buffers *b);
+/* buffers_trim halves it when a quarter would have been enough since the last call. */
+void buffers_trim(struct ring_buffers *b);
+
+#endif

@@ -1,0 +1,246 @@
+/* relay.c: moves body or tunnel bytes from one conn to another. Three modes: MESSAGES (provided
+ * buffers, copied behind what dst has queued: small bodies, chunks, quiet tunnels), BULK (64 KiB
+ * reads that become dst's send as they are, or are encrypted from where they lie; the next read
+ * waits until the kernel took all), SPLICE (relay_splice.c). A tunnel moves between them by what it
+ * sees. Framing, timeouts and half-close are the caller's.
+ *
+ * Which events may come in a mode: START: the kick, eof, drained; MESSAGES, BULK and TO_*: data,
+ * buffer, eof, drained, in TO_* the kick; SPLICE: the same, polls and the end of the receive; DRAIN:
+ * eof, drained. Errors in all. */
+#include "weir/io/relay.h"
+
+#include <errno.h>
+
+#include "io/io_priv.h"
+
+enum relay_mode {
+  RELAY_NONE,
+  RELAY_START,    /* the kick is under way */
+  RELAY_MESSAGES,
+  RELAY_BULK,
+  RELAY_SPLICE,
+  RELAY_TO_LARGE,    /* at the end of the turn: bulk or splice */
+  RELAY_TO_MESSAGES, /* the same, back */
+  RELAY_DRAIN,       /* all was passed on; dst's kernel has not taken it yet */
+};
+
+/* MESSAGES_AHEAD is how much dst may have queued before src has to wait. */
+#define MESSAGES_AHEAD 65536u
+/* STREAK reads that fill a provided buffer, or bring less than SMALL, change a tunnel's mode. */
+#define STREAK 8u
+#define SMALL 8192u
+#define PROVIDED_BYTES 4096u
+
+void relay_note_moved(struct relay *r, size_t n) {
+  r->moved += n;
+  if (r->left != UINT64_MAX) r->left -= n;
+  r->progress_ms = r->src->loop->now_ms;
+}
+
+void relay_wait_src(struct relay *r) {
+  r->dst_wait_ms = 0;
+  r->src_wait_ms = r->src->loop->now_ms;
+}
+
+void relay_wait_dst(struct relay *r) {
+  r->src_wait_ms = 0;
+  r->dst_wait_ms = r->src->loop->now_ms;
+}
+
+/* detach gives both conns back to their owners. */
+static void detach(struct relay *r, bool eof_told) {
+  struct conn *src = r->src;
+  if (r->mode == RELAY_SPLICE) relay_splice_leave(r);
+  r->mode = RELAY_NONE;
+  src->relay_in = NULL;
+  r->dst->relay_out = NULL;
+  src->flags &=
+      ~(uint32_t)(CONN_READING | CONN_BULK | CONN_SPLICING | CONN_KICK | CONN_AGAIN | CONN_REREAD);
+  if (!conn_any(src, CONN_PEER_DONE) || conn_any(src, CONN_EOF)) return;
+  if (eof_told) {
+    src->flags |= CONN_EOF;
+  } else {
+    src->flags |= CONN_REREAD; /* the owner has yet to hear of it */
+    conn_mark(src);
+  }
+}
+
+void relay_end(struct relay *r, enum relay_end why, int err) {
+  detach(r, why == RELAY_SRC_EOF);
+  r->on_end(r, why, err);
+}
+
+void relay_stop(struct relay *r) {
+  if (relay_active(r)) detach(r, false);
+}
+
+void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t len,
+                 void (*on_end)(struct relay *r, enum relay_end why, int err)) {
+  check(src != dst);
+  check(src->relay_in == NULL && dst->relay_out == NULL);
+  *r = (struct relay){
+      .src = src,
+      .dst = dst,
+      .left = len,
+      .progress_ms = src->loop->now_ms,
+      .on_end = on_end,
+      .owner = r->owner,
+      .pipe_rd = -1,
+      .pipe_wr = -1,
+      .mode = RELAY_START,
+      .eof = conn_any(src, CONN_PEER_DONE),
+  };
+  src->relay_in = r;
+  dst->relay_out = r;
+  src->flags &= ~(uint32_t)(CONN_READING | CONN_WATCHED | CONN_BULK | CONN_AGAIN);
+  if (len >= RELAY_SPLICE_MIN && len != UINT64_MAX) {
+    src->flags |= CONN_SINGLE;
+    src->small_reads = 0;
+  }
+  src->flags |= CONN_KICK;
+  conn_mark(src);
+}
+
+static bool dst_dead(const struct relay *r) {
+  return conn_any(r->dst, CONN_SENT_DEAD | CONN_FAILED);
+}
+
+/* over ends a relay that has nothing more to move, or makes it wait for dst. True: do nothing. */
+static bool over(struct relay *r) {
+  bool done = r->left == 0;
+  if (!done && !(r->eof && conn_held(r->src) == 0 && r->in_pipe == 0)) return false;
+  if (dst_dead(r)) return true; /* its error is on the way */
+  if (conn_pending(r->dst) > 0) {
+    if (r->mode == RELAY_SPLICE) relay_splice_leave(r);
+    r->mode = RELAY_DRAIN;
+    r->src->flags &= ~(uint32_t)(CONN_READING | CONN_SPLICING);
+    relay_wait_dst(r);
+    return true;
+  }
+  relay_end(r, done ? RELAY_DONE : RELAY_SRC_EOF, 0);
+  return true;
+}
+
+/* ahead is how much dst may have queued while src is read. */
+static size_t ahead(const struct relay *r) {
+  return r->mode == RELAY_BULK && r->src->transport == NULL ? 1 : MESSAGES_AHEAD;
+}
+
+/* read_on reads from src unless dst has enough. */
+static void read_on(struct relay *r) {
+  struct conn *src = r->src;
+  if (dst_dead(r) || conn_pending(r->dst) >= ahead(r)) {
+    src->flags &= ~(uint32_t)CONN_READING;
+    relay_wait_dst(r);
+    return;
+  }
+  relay_wait_src(r);
+  if (r->mode == RELAY_BULK && conn_held(src) == 0 && src->rx == NULL) {
+    src->flags |= CONN_READING;
+    rx_bulk_read(src);
+  } else {
+    conn_read_start(src);
+  }
+}
+
+void relay_go_copy(struct relay *r, bool bulk) {
+  if (r->mode == RELAY_SPLICE) relay_splice_leave(r);
+  r->mode = bulk ? RELAY_BULK : RELAY_MESSAGES;
+  r->streak = 0;
+  r->src->flags &= ~(uint32_t)CONN_SPLICING;
+  conn_read_bulk(r->src, bulk);
+  read_on(r);
+}
+
+/* go_large picks the way for much data. */
+static void go_large(struct relay *r) {
+  bool plain = r->src->transport == NULL && r->dst->transport == NULL;
+  r->streak = 0;
+  if (plain && r->src->loop->ops->splice && pipe_take(r->src->loop, r)) {
+    r->mode = RELAY_SPLICE;
+    relay_splice_start(r);
+  } else {
+    relay_go_copy(r, true);
+  }
+}
+
+void relay_run(struct relay *r) {
+  if (r->mode == RELAY_SPLICE) {
+    if (conn_pending(r->dst) == 0 && over(r)) return;
+    relay_splice_run(r);
+    return;
+  }
+  if (over(r)) return;
+  if (r->mode == RELAY_START && (r->left < RELAY_SPLICE_MIN || r->left == UINT64_MAX))
+    r->mode = RELAY_TO_MESSAGES;
+  if (r->mode == RELAY_START || r->mode == RELAY_TO_LARGE)
+    go_large(r);
+  else if (r->mode == RELAY_TO_MESSAGES)
+    relay_go_copy(r, false);
+}
+
+/* watch_size counts reads that tell a bulk tunnel from a quiet one; true: the mode is to change. */
+static bool watch_size(struct relay *r, size_t n) {
+  if (r->left != UINT64_MAX || (r->mode != RELAY_MESSAGES && r->mode != RELAY_BULK)) return false;
+  bool counts = r->mode == RELAY_MESSAGES ? n >= PROVIDED_BYTES : n < SMALL;
+  r->streak = counts ? (uint8_t)(r->streak + 1) : 0;
+  return r->streak >= STREAK;
+}
+
+/* after_data looks at where it stands after bytes were passed to dst. */
+static void after_data(struct relay *r, size_t n) {
+  r->src->loop->stats.copied_bytes += n;
+  relay_note_moved(r, n);
+  if (over(r)) return;
+  if (r->mode == RELAY_SPLICE) return;
+  if (watch_size(r, n)) {
+    r->mode = r->mode == RELAY_MESSAGES ? RELAY_TO_LARGE : RELAY_TO_MESSAGES;
+    r->src->flags |= CONN_KICK; /* at the end of the turn: src is being read right now */
+    conn_mark(r->src);
+  }
+  if (conn_pending(r->dst) >= ahead(r)) {
+    r->src->flags &= ~(uint32_t)CONN_READING;
+    relay_wait_dst(r);
+  } else {
+    relay_wait_src(r);
+  }
+}
+
+size_t relay_on_data(struct relay *r, struct span bytes) {
+  struct conn *dst = r->dst;
+  struct span part = span_sub(bytes, 0, r->left < bytes.len ? (size_t)r->left : bytes.len);
+  if (part.len == 0 || dst_dead(r)) return 0;
+  if (!conn_write(dst, part)) {
+    relay_wait_dst(r);
+    if (conn_pending(dst) == 0) conn_fail(dst, -ENOBUFS);
+    return 0;
+  }
+  after_data(r, part.len);
+  return part.len;
+}
+
+bool relay_on_buffer(struct relay *r, struct iobuf *b) {
+  if (r->mode != RELAY_BULK || b->data.len > r->left) return false;
+  size_t n = b->data.len;
+  if (!tx_take_buffer(r->dst, b)) return false;
+  after_data(r, n);
+  return true;
+}
+
+void relay_on_eof(struct relay *r) {
+  r->eof = true;
+  (void)over(r);
+}
+
+void relay_on_error(struct relay *r, const struct conn *whose, int err) {
+  relay_end(r, whose == r->src ? RELAY_SRC_ERROR : RELAY_DST_ERROR, err);
+}
+
+void relay_on_drained(struct relay *r) {
+  r->progress_ms = r->src->loop->now_ms;
+  if (over(r)) return;
+  if (r->mode == RELAY_SPLICE)
+    relay_splice_run(r);
+  else if (r->mode == RELAY_MESSAGES || r->mode == RELAY_BULK)
+    read_on(r);
+}

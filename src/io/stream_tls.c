@@ -1,0 +1,372 @@
+/* stream_tls.c: TLS as a transport of a conn (transport.h): handshake, records in, records out,
+ * close_notify. One copy in (span being received to the library's record buffer), one out (record
+ * to the conn's wire buffer); an idle conn holds no record buffer and no handshake state. Does not
+ * choose certificates (tls_select.c), owns no timer (the handshake timeout is the owner's), sends
+ * nothing itself. Completions arrive as wire_in, wire_eof and, through the queue of tls_worker.c,
+ * tls_stream_run. Every upcall may close the conn; our part lives until the end of the turn
+ * (conn_bury), so it is enough to look at alive() after each. RFC 8446, RFC 5246. */
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/mem.h>
+
+#include "io/tls_conn_priv.h"
+
+/* Record sizes. Small records first, so that the client can decrypt what the first round trips
+ * bring; full ones once the connection is warm. A pause makes it cold again. */
+#define RECORD_FIRST_BYTES 14000u /* about an initial window of 10 segments */
+#define RECORD_MIDDLE 4096u
+#define RECORD_WARM_BYTES 65536u
+#define RECORD_MAX 16384u
+#define RECORD_PAUSE_MS 1000u
+
+static bool alive(const struct tls_conn *tls) {
+  return (tls->conn->flags & (CONN_CLOSING | CONN_FAILED)) == 0;
+}
+
+/* library_use says whose call into the library comes next, and what it may read. */
+static void library_use(struct tls_conn *tls, struct span in) {
+  tls->worker->current = tls;
+  tls->worker->in = in;
+}
+
+/* library_done takes back what was not read. */
+static struct span library_done(struct tls_conn *tls) {
+  struct span rest = tls->worker->in;
+  tls->worker->current = NULL;
+  tls->worker->in = SPAN_EMPTY;
+  return rest;
+}
+
+static void why_note(struct tls_conn *tls) {
+  if (!tls->why) tls->why = ERR_reason_error_string(ERR_peek_error());
+  ERR_clear_error();
+}
+
+/* ssl_make: the library's state of a conn (about 4 KiB until the handshake is done). */
+static void ssl_make(struct tls_conn *tls) {
+  uint32_t worker = tls->worker_index;
+  tls->ssl = SSL_new(tls->server->ctx[worker]);
+  check(tls->ssl != NULL);
+  SSL_set_accept_state(tls->ssl);
+  SSL_set_shed_handshake_config(tls->ssl, 1);
+  check(BIO_up_ref(tls->worker->bio) == 1);
+  SSL_set_bio(tls->ssl, tls->worker->bio, tls->worker->bio);
+}
+
+static void handshake_ended(struct tls_conn *tls, enum tls_state state) {
+  tls->state = (uint8_t)state;
+  tls->clock_ns = tls->clock_ns ? tls->worker->loop->now_ns - tls->clock_ns : 0;
+}
+
+/* handshake_failed: the alert, if there is one, is in the wire buffer already. */
+static void handshake_failed(struct tls_conn *tls, enum end end, int err) {
+  if (tls->end == END_OK) tls->end = (uint16_t)end;
+  handshake_ended(tls, TLS_FAILED);
+  conn_opened(tls->conn, err);
+}
+
+static void failed(struct tls_conn *tls, int err) {
+  tls->state = TLS_FAILED;
+  conn_fail(tls->conn, err);
+}
+
+/* data_end handles an SSL_read without data: more bytes are needed, close_notify, or a fault. */
+static void data_end(struct tls_conn *tls, int ret) {
+  int error = SSL_get_error(tls->ssl, ret);
+  if (error == SSL_ERROR_WANT_READ) return;
+  if (error == SSL_ERROR_ZERO_RETURN) {
+    tls->state = TLS_PEER_DONE;
+    conn_peer_done(tls->conn);
+    return;
+  }
+  why_note(tls);
+  failed(tls, error == SSL_ERROR_SSL ? -EPROTO : -ENOBUFS);
+}
+
+/* data_in decrypts and delivers record by record until the owner has enough; returns the rest. */
+static struct span data_in(struct tls_conn *tls, struct span wire) {
+  char *scratch = tls->worker->scratch;
+  while (alive(tls) && tls->state == TLS_OPEN) {
+    if (wire.len == 0 && !SSL_has_pending(tls->ssl)) break;
+    if (!conn_wants(tls->conn)) return wire;
+    library_use(tls, wire);
+    int ret = SSL_read(tls->ssl, scratch, sizeof(tls->worker->scratch));
+    wire = library_done(tls);
+    if (ret <= 0) {
+      data_end(tls, ret);
+      return SPAN_EMPTY;
+    }
+    conn_deliver(tls->conn, span_of(scratch, (size_t)ret));
+  }
+  return SPAN_EMPTY;
+}
+
+/* settle tells a FIN once the early bytes before it were read: without close_notify it is a
+ * truncation (RFC 8446 section 6.1). */
+static void settle(struct tls_conn *tls) {
+  if (tls->fin && !tls->early && alive(tls) && tls->state == TLS_OPEN) failed(tls, -ECONNABORTED);
+}
+
+static int handshake_step(struct tls_conn *tls, struct span *wire) {
+  struct tls_worker *worker = tls->worker;
+  uint64_t start_ns = tls_clock_ns();
+  if (!tls->ssl) ssl_make(tls);
+  library_use(tls, *wire);
+  int ret = SSL_do_handshake(tls->ssl);
+  *wire = library_done(tls);
+  worker->used_ns += tls_clock_ns() - start_ns;
+  return ret;
+}
+
+/* handshake_go runs the handshake as far as wire reaches and goes on with data; returns the
+ * rest. */
+static struct span handshake_go(struct tls_conn *tls, struct span wire) {
+  int ret = handshake_step(tls, &wire);
+  if (ret == 1) {
+    handshake_ended(tls, TLS_OPEN);
+    conn_opened(tls->conn, 0);
+    return data_in(tls, wire);
+  }
+  int error = SSL_get_error(tls->ssl, ret);
+  if (error == SSL_ERROR_WANT_READ) return SPAN_EMPTY;
+  why_note(tls);
+  handshake_failed(tls, END_CLIENT_TLS_HANDSHAKE, error == SSL_ERROR_SSL ? -EPROTO : -ENOBUFS);
+  return SPAN_EMPTY;
+}
+
+/* early_put keeps ciphertext for later: all of it, in a larger buffer where it must. */
+static bool early_put(struct tls_conn *tls, struct span wire) {
+  struct iobufs *pool = &tls->worker->loop->iobufs;
+  struct iobuf *had = tls->early;
+  if (had && buf_room(&had->data) >= wire.len) {
+    buf_put(&had->data, wire);
+    return true;
+  }
+  struct span kept = had ? span_from(buf_span(&had->data), had->off) : SPAN_EMPTY;
+  struct iobuf *grown = iobuf_take(pool, kept.len + wire.len);
+  if (!grown) return false;
+  buf_put(&grown->data, kept);
+  buf_put(&grown->data, wire);
+  if (had) iobuf_give(pool, had);
+  tls->early = grown;
+  return true;
+}
+
+/* early_run gives early bytes to run and keeps what it leaves. */
+static void early_run(struct tls_conn *tls, struct span (*run)(struct tls_conn *, struct span)) {
+  struct iobufs *pool = &tls->worker->loop->iobufs;
+  struct iobuf *early = tls->early;
+  tls->early = NULL;
+  struct span wire = span_from(buf_span(&early->data), early->off);
+  struct span rest = run(tls, wire);
+  if (rest.len > 0 && alive(tls)) {
+    early->off = (uint32_t)(early->data.len - rest.len);
+    tls->early = early;
+  } else {
+    iobuf_give(pool, early);
+  }
+  settle(tls);
+}
+
+static void wait_put(struct tls_conn *tls) {
+  if (list_empty(&tls->wait)) list_push_tail(&tls->worker->waiting, &tls->wait);
+  tls->worker->loop->budget_left = true;
+}
+
+/* sniff looks for plain HTTP: capital letters, then a space. No TLS record starts with a letter.
+ * True: the bytes were dealt with. */
+static bool sniff(struct tls_conn *tls, struct span wire) {
+  for (size_t i = 0; i < wire.len && tls->sniffing; i++) {
+    char c = wire.ptr[i];
+    bool letter = c >= 'A' && c <= 'Z';
+    if (letter && tls->sniff_len < TLS_SNIFF_MAX) {
+      tls->sniff_len++;
+    } else if (tls->sniff_len == 0) {
+      tls->sniffing = false;
+    } else {
+      enum end end = c == ' ' ? END_CLIENT_PLAIN_ON_TLS : END_CLIENT_TLS_HANDSHAKE;
+      handshake_failed(tls, end, -EPROTO);
+      return true;
+    }
+  }
+  return tls->sniffing;
+}
+
+/* handshake_in: what comes during the handshake is all taken; beyond the budget it waits. */
+static struct span handshake_in(struct tls_conn *tls, struct span wire) {
+  struct tls_worker *worker = tls->worker;
+  if (tls->clock_ns == 0) tls->clock_ns = worker->loop->now_ns;
+  if (tls->sniffing && sniff(tls, wire)) return SPAN_EMPTY;
+  if (list_empty(&worker->waiting) && worker->used_ns < TLS_BUDGET_NS) {
+    return handshake_go(tls, wire);
+  }
+  if (early_put(tls, wire)) {
+    wait_put(tls);
+  } else {
+    handshake_failed(tls, END_CLIENT_TLS_HANDSHAKE, -ENOBUFS);
+  }
+  return SPAN_EMPTY;
+}
+
+static size_t on_wire_in(struct conn *c, struct span wire) {
+  struct tls_conn *tls = c->tls;
+  struct span rest = SPAN_EMPTY;
+  if (tls->state == TLS_HANDSHAKE) {
+    rest = handshake_in(tls, wire);
+  } else if (tls->state == TLS_OPEN) {
+    rest = tls->early ? wire : data_in(tls, wire); /* not before what came earlier */
+  }
+  return wire.len - rest.len;
+}
+
+/* on_wire_eof may be called again: an end is told once. */
+static void on_wire_eof(struct conn *c) {
+  struct tls_conn *tls = c->tls;
+  if (tls->early) {
+    tls->fin = true;
+  } else if (tls->state == TLS_HANDSHAKE) {
+    handshake_failed(tls, END_CLIENT_TLS_HANDSHAKE, -ECONNABORTED);
+  } else if (tls->state == TLS_OPEN) {
+    failed(tls, -ECONNABORTED);
+  }
+}
+
+static void on_resume(struct conn *c) {
+  struct tls_conn *tls = c->tls;
+  if (tls->state == TLS_OPEN && tls->early) early_run(tls, data_in);
+}
+
+void tls_stream_run(struct tls_conn *tls) {
+  if (!alive(tls)) return;
+  if (tls->broken) {
+    failed(tls, -ENOBUFS);
+  } else if (tls->state == TLS_HANDSHAKE && tls->early) {
+    early_run(tls, handshake_go);
+    if (tls->fin && alive(tls) && tls->state == TLS_HANDSHAKE) {
+      handshake_failed(tls, END_CLIENT_TLS_HANDSHAKE, -ECONNABORTED);
+    }
+  }
+}
+
+static size_t record_len(struct tls_conn *tls, size_t left) {
+  uint32_t now_ms = (uint32_t)tls->worker->loop->now_ms;
+  if (now_ms - tls->written_ms >= RECORD_PAUSE_MS) tls->burst = 0;
+  tls->written_ms = now_ms;
+  uint32_t len = tls->burst < RECORD_FIRST_BYTES  ? TLS_RECORD_MIN
+                 : tls->burst < RECORD_WARM_BYTES ? RECORD_MIDDLE
+                                                  : RECORD_MAX;
+  if (left < len) len = (uint32_t)left;
+  if (tls->burst < RECORD_WARM_BYTES) tls->burst += len;
+  return len;
+}
+
+static bool writable(const struct tls_conn *tls) {
+  return (tls->state == TLS_OPEN || tls->state == TLS_PEER_DONE) && !tls->broken;
+}
+
+/* on_write: a failure is told later, for the owner is on the stack. */
+static void on_write(struct conn *c, struct span plain) {
+  struct tls_conn *tls = c->tls;
+  check(tls->state != TLS_HANDSHAKE);
+  struct buf *wire = conn_wire(c, TLS_WIRE_BYTES(plain.len));
+  bool ok = wire != NULL;
+  while (ok && plain.len > 0 && writable(tls)) {
+    library_use(tls, SPAN_EMPTY);
+    int ret = SSL_write(tls->ssl, plain.ptr, (int)record_len(tls, plain.len));
+    (void)library_done(tls);
+    ok = ret > 0;
+    if (ok) plain = span_from(plain, (size_t)ret);
+  }
+  if (ok) return;
+  why_note(tls);
+  tls->broken = true;
+  wait_put(tls);
+}
+
+static void on_finish(struct conn *c) {
+  struct tls_conn *tls = c->tls;
+  if (!writable(tls)) return;
+  library_use(tls, SPAN_EMPTY);
+  (void)SSL_shutdown(tls->ssl);
+  (void)library_done(tls);
+  ERR_clear_error();
+}
+
+static void on_free(struct conn *c) {
+  struct tls_conn *tls = c->tls;
+  struct tls_worker *worker = tls->worker;
+  check(worker->current == NULL);
+  c->tls = NULL;
+  list_remove(&tls->wait);
+  SSL_free(tls->ssl);
+  OPENSSL_free(tls->sni);
+  if (tls->early) iobuf_give(&worker->loop->iobufs, tls->early);
+  tls_server_unref(tls->server);
+  slab_free(&worker->conns, tls);
+}
+
+static const struct transport tls_transport = {
+    .wire_in = on_wire_in,
+    .wire_eof = on_wire_eof,
+    .write = on_write,
+    .finish = on_finish,
+    .resume = on_resume,
+    .free = on_free,
+};
+
+bool tls_accept(struct conn *c, struct tls_server *server, uint32_t worker) {
+  check(worker < server->workers && c->transport == NULL);
+  struct tls_worker *mine = tls_worker_get(c->loop);
+  struct tls_conn *tls = (struct tls_conn *)slab_new(&mine->conns);
+  if (!tls) return false;
+  tls->conn = c;
+  tls->worker = mine;
+  tls->worker_index = worker;
+  tls->server = server;
+  tls->sniffing = true;
+  list_init(&tls->wait);
+  tls_server_ref(server);
+  c->tls = tls;
+  conn_transport(c, &tls_transport);
+  return true;
+}
+
+bool tls_answer_plain(struct conn *c, struct span bytes) {
+  check(conn_tls_end(c) == END_CLIENT_PLAIN_ON_TLS);
+  struct buf *wire = conn_wire(c, bytes.len);
+  if (wire) buf_put(wire, bytes);
+  return wire != NULL;
+}
+
+/* conn_tls_end: a socket that failed inside the handshake never reached us. */
+enum end conn_tls_end(const struct conn *c) {
+  const struct tls_conn *tls = c->transport == &tls_transport ? c->tls : NULL;
+  if (!tls) return END_OK;
+  bool cut = tls->state == TLS_HANDSHAKE && (c->flags & CONN_FAILED);
+  return cut ? END_CLIENT_TLS_HANDSHAKE : (enum end)tls->end;
+}
+
+static struct span info_sni(const struct tls_conn *tls) {
+  if (!tls->sni_known) return SPAN_EMPTY;
+  return span_str(tls->sni ? tls->sni : SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name));
+}
+
+void conn_tls_info(const struct conn *c, struct tls_info *out) {
+  const struct tls_conn *tls = c->transport == &tls_transport ? c->tls : NULL;
+  *out = (struct tls_info){.end = END_OK};
+  if (!tls) return;
+  out->end = conn_tls_end(c);
+  out->why = span_str(tls->why);
+  out->handshake_ns = tls->state == TLS_HANDSHAKE ? 0 : tls->clock_ns;
+  if (!tls->ssl) return;
+  out->sni = info_sni(tls);
+  const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
+  if (!cipher) return;
+  out->cipher = span_str(SSL_CIPHER_standard_name(cipher));
+  out->version = span_from(span_str(SSL_get_version(tls->ssl)), sizeof("TLSv") - 1);
+  const uint8_t *alpn = NULL;
+  unsigned alpn_len = 0;
+  SSL_get0_alpn_selected(tls->ssl, &alpn, &alpn_len);
+  out->alpn = span_of((const char *)alpn, alpn_len);
+  out->resumed = SSL_session_reused(tls->ssl) == 1;
+}

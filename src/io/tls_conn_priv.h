@@ -1,0 +1,68 @@
+/* tls_conn_priv.h: the TLS state of one conn and of one loop. Only src/io/tls_*.c and stream_tls.c
+ * include it. */
+#ifndef WEIR_IO_TLS_CONN_PRIV_H
+#define WEIR_IO_TLS_CONN_PRIV_H
+
+#include "io/tls_priv.h"
+
+enum tls_state {
+  TLS_HANDSHAKE,
+  TLS_OPEN,
+  TLS_PEER_DONE, /* close_notify came: the rest of the wire is dropped */
+  TLS_FAILED,    /* told the owner; nothing more goes up */
+};
+
+/* TLS_SNIFF_MAX: a plain HTTP method is shorter. */
+#define TLS_SNIFF_MAX 16
+
+/* tls_conn is the TLS state of one conn: from the worker's slab, at most 128 bytes. The library's
+ * part hangs off ssl, made at the first byte and freed with the conn. */
+struct tls_conn {
+  struct slab_head head;
+  struct conn *conn;
+  SSL *ssl;
+  struct tls_server *server;
+  struct tls_worker *worker;
+  struct list wait;      /* in worker->waiting */
+  struct iobuf *early;   /* ciphertext that waits for the budget or, after that, for the owner */
+  uint64_t clock_ns;     /* loop time of the first byte; after the handshake: how long it took */
+  const char *why;       /* static text of the library */
+  char *sni;             /* own canonical copy; NULL: the library's is canonical */
+  uint32_t burst;        /* bytes written since the last pause: small records first */
+  uint32_t written_ms;   /* low bits of the loop time of the last write */
+  uint16_t end;          /* enum end */
+  uint8_t state;         /* enum tls_state */
+  uint8_t sniff_len;     /* letters that may be a plain HTTP method */
+  uint32_t worker_index; /* which SSL_CTX of server */
+  bool sniffing : 1;     /* no byte so far was TLS */
+  bool sni_known : 1;    /* a well-formed name was sent */
+  bool sni_refused : 1;  /* answered by unrecognized_name */
+  bool fin : 1;          /* FIN came behind early */
+  bool broken : 1;       /* a write failed: told in the next budget_run */
+};
+_Static_assert(sizeof(struct tls_conn) <= 128, "two cache lines");
+
+/* tls_worker is a loop's part: the BIO that all its SSLs share, scratch, the handshake queue. */
+struct tls_worker {
+  struct loop *loop;
+  struct slab conns; /* struct tls_conn */
+  BIO_METHOD *method;
+  BIO *bio;
+  struct tls_conn *current; /* whose SSL is on the stack */
+  struct span in;           /* what the BIO reads from */
+  struct list waiting;      /* tls_conn.wait: handshakes, first come first */
+  uint64_t used_ns;         /* of this turn's budget */
+  char scratch[16384];
+};
+
+/* tls_clock_ns reads CLOCK_MONOTONIC: the budget is CPU time spent inside one turn, which loop
+ * time does not show. */
+uint64_t tls_clock_ns(void);
+/* tls_worker_get gives the loop's, made at first use. */
+struct tls_worker *tls_worker_get(struct loop *loop);
+/* tls_of finds the conn whose library call this callback comes from. */
+struct tls_conn *tls_of(const SSL *ssl);
+/* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */
+void tls_stream_run(struct tls_conn *tls);
+
+#endif

@@ -1,0 +1,211 @@
+/* tls_server.c: compiles the TLS policy of a listener into SSL_CTXs: versions, cipher suites,
+ * groups and signature algorithms (RFC 9325), certificates, callbacks. One SSL_CTX per worker for
+ * its conns, so that no reference count is shared between workers, and one per certificate that
+ * holds only chain and key and is swapped in by tls_select.c. Made and freed off the data path;
+ * does not touch conns. Called by config and control. */
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/mem.h>
+#include <openssl/pool.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
+
+#include "io/tls_priv.h"
+#include "weir/base/mem.h"
+
+/* Forward secrecy and AEAD only. Suites in brackets are equal: the client's order decides, so that
+ * one without AES instructions may prefer ChaCha20. TLS 1.3 suites are the library's. */
+#define SUITES \
+  "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:ECDHE-ECDSA-AES256-GCM-SHA384:" \
+  "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:ECDHE-RSA-AES256-GCM-SHA384"
+
+/* Groups in our order. Libraries without ML-KEM refuse the first list. */
+#define GROUPS_ML_KEM "X25519MLKEM768:X25519:P-256:P-384"
+#define GROUPS "X25519:P-256:P-384"
+
+static const uint16_t sign_algorithms[] = {
+    SSL_SIGN_ECDSA_SECP256R1_SHA256, SSL_SIGN_ECDSA_SECP384R1_SHA384, SSL_SIGN_RSA_PSS_RSAE_SHA256,
+    SSL_SIGN_RSA_PKCS1_SHA256,       SSL_SIGN_RSA_PSS_RSAE_SHA384,    SSL_SIGN_RSA_PKCS1_SHA384,
+    SSL_SIGN_RSA_PSS_RSAE_SHA512,    SSL_SIGN_RSA_PKCS1_SHA512,
+};
+
+static bool ctx_groups(SSL_CTX *ctx) {
+  if (SSL_CTX_set1_curves_list(ctx, GROUPS_ML_KEM)) return true;
+  ERR_clear_error();
+  return SSL_CTX_set1_curves_list(ctx, GROUPS) == 1;
+}
+
+static void ctx_callbacks(SSL_CTX *ctx, bool alpn) {
+  SSL_CTX_set_select_certificate_cb(ctx, tls_select);
+  SSL_CTX_set_tlsext_servername_callback(ctx, tls_select_name);
+  SSL_CTX_set_tlsext_ticket_key_cb(ctx, tls_tickets_key);
+  if (alpn) SSL_CTX_set_alpn_select_cb(ctx, tls_select_alpn, NULL);
+}
+
+SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version) {
+  SSL_CTX *ctx = SSL_CTX_new(TLS_with_buffers_method());
+  check(ctx != NULL);
+  bool ok =
+      SSL_CTX_set_min_proto_version(ctx, min_version) &&
+      SSL_CTX_set_max_proto_version(ctx, server->max_version) &&
+      SSL_CTX_set_strict_cipher_list(ctx, SUITES) && ctx_groups(ctx) &&
+      SSL_CTX_set_signing_algorithm_prefs(ctx, sign_algorithms, array_count(sign_algorithms));
+  check(ok); /* constants and checked versions: a library that refuses them does not fit */
+  SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
+  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets only: no shared state */
+  SSL_CTX_set_early_data_enabled(ctx, 0);                  /* RFC 8470; THREATS.md 29 */
+  ctx_callbacks(ctx, server->alpn.len > 0);
+  return ctx;
+}
+
+/* alpn_ok: a list of names of 1 to 255 bytes. */
+static bool alpn_ok(struct span alpn) {
+  size_t at = 0;
+  while (at < alpn.len) {
+    size_t len = (uint8_t)alpn.ptr[at];
+    if (len == 0 || len > alpn.len - at - 1) return false;
+    at += len + 1;
+  }
+  return true;
+}
+
+static bool conf_ok(const struct tls_server_conf *conf, struct buf *why) {
+  check(conf->workers > 0 && alpn_ok(conf->alpn));
+  bool known = (conf->min_version == TLS1_2_VERSION || conf->min_version == TLS1_3_VERSION) &&
+               (conf->max_version == TLS1_2_VERSION || conf->max_version == TLS1_3_VERSION);
+  if (!known || conf->min_version > conf->max_version) {
+    buf_lit(why,
+            "TLS versions are \"1.2\" and \"1.3\", and the lowest may not be above the highest");
+    return false;
+  }
+  if (conf->cert_count == 0) {
+    buf_lit(why, "TLS needs at least one certificate");
+    return false;
+  }
+  return true;
+}
+
+static bool certs_parse(struct tls_server *server, const struct tls_server_conf *conf,
+                        uint32_t *bad_cert, struct buf *why) {
+  for (uint32_t i = 0; i < conf->cert_count; i++) {
+    if (!tls_cert_parse(&server->certs[i], &conf->certs[i], server->pool, &server->arena, why)) {
+      *bad_cert = i;
+      return false;
+    }
+  }
+  return tls_names_build(&server->names, server->certs, server->cert_count, &server->arena,
+                         bad_cert, why);
+}
+
+/* cert_ctx_fill: what the library has against a certificate that is sound by itself (a key usage
+ * without digitalSignature, RFC 5280 section 4.2.1.3) is a fault of the file. */
+static bool cert_ctx_fill(struct tls_server *server, uint32_t i, uint16_t min_version,
+                          struct buf *why) {
+  const struct tls_cert *cert = &server->certs[i];
+  server->cert_ctx[i] = tls_ctx_new(server, min_version);
+  if (SSL_CTX_set_chain_and_key(server->cert_ctx[i], cert->chain, cert->chain_count, cert->pkey,
+                                NULL)) {
+    return true;
+  }
+  const char *reason = ERR_reason_error_string(ERR_peek_error());
+  buf_printf(why,
+             "certificate " SPAN_FMT ": it cannot be used for TLS (%s); ask for one that may sign",
+             SPAN_ARG(cert->label), reason ? reason : "no reason given");
+  ERR_clear_error();
+  return false;
+}
+
+static bool ctx_fill(struct tls_server *server, uint16_t min_version, uint32_t *bad_cert,
+                     struct buf *why) {
+  for (uint32_t i = 0; i < server->workers; i++) {
+    server->ctx[i] = tls_ctx_new(server, min_version);
+  }
+  for (uint32_t i = 0; i < server->cert_count; i++) {
+    if (cert_ctx_fill(server, i, min_version, why)) continue;
+    *bad_cert = i;
+    return false;
+  }
+  return true;
+}
+
+static struct tls_server *server_alloc(const struct tls_server_conf *conf) {
+  struct tls_server *server = (struct tls_server *)mem_alloc(sizeof(*server));
+  atomic_store_explicit(&server->refs, 1, memory_order_relaxed);
+  arena_init(&server->arena, NULL, 0);
+  server->workers = conf->workers;
+  server->cert_count = conf->cert_count;
+  server->max_version = conf->max_version;
+  server->certs = (struct tls_cert *)mem_array(conf->cert_count, sizeof(server->certs[0]));
+  server->ctx = (SSL_CTX **)mem_array(conf->workers, sizeof(server->ctx[0]));
+  server->cert_ctx = (SSL_CTX **)mem_array(conf->cert_count, sizeof(server->cert_ctx[0]));
+  server->alpn = arena_copy(&server->arena, conf->alpn, NULL);
+  server->pool = CRYPTO_BUFFER_POOL_new();
+  check(server->pool != NULL);
+  SHA256((const uint8_t *)conf->policy_id.ptr, conf->policy_id.len, server->policy_digest);
+  return server;
+}
+
+static void server_free(struct tls_server *server) {
+  for (uint32_t i = 0; i < server->workers; i++) SSL_CTX_free(server->ctx[i]);
+  for (uint32_t i = 0; i < server->cert_count; i++) {
+    SSL_CTX_free(server->cert_ctx[i]);
+    tls_cert_fini(&server->certs[i]);
+  }
+  CRYPTO_BUFFER_POOL_free(server->pool);
+  mem_free(server->certs);
+  mem_free(server->ctx);
+  mem_free(server->cert_ctx);
+  arena_reset(&server->arena);
+  mem_free(server);
+}
+
+struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *bad_cert,
+                                  struct buf *why) {
+  tls_mem_use();
+  tls_tickets_init();
+  *bad_cert = UINT32_MAX;
+  if (!conf_ok(conf, why)) return NULL;
+  struct tls_server *server = server_alloc(conf);
+  bool ok = certs_parse(server, conf, bad_cert, why) &&
+            ctx_fill(server, conf->min_version, bad_cert, why);
+  if (ok) return server;
+  server_free(server);
+  return NULL;
+}
+
+void tls_server_ref(struct tls_server *server) {
+  check(atomic_fetch_add_explicit(&server->refs, 1, memory_order_relaxed) > 0);
+}
+
+void tls_server_unref(struct tls_server *server) {
+  uint32_t had = atomic_fetch_sub_explicit(&server->refs, 1, memory_order_acq_rel);
+  check(had > 0);
+  if (had == 1) server_free(server);
+}
+
+bool tls_server_cert(const struct tls_server *server, uint32_t i, struct span *label,
+                     int64_t *not_after) {
+  if (i >= server->cert_count) return false;
+  *label = server->certs[i].label;
+  *not_after = server->certs[i].not_after;
+  return true;
+}
+
+bool tls_server_serves(const struct tls_server *server, struct span host) {
+  char canon[TLS_NAME_MAX];
+  size_t len = 0;
+  if (host.len > 0 && !tls_name_canon(host, false, canon, &len)) return false;
+  return tls_names_find(&server->names, span_of(canon, len)) != NULL;
+}
+
+const char *tls_library(void) {
+#if defined(OPENSSL_IS_AWSLC)
+  return AWSLC_VERSION_NAME " " AWSLC_VERSION_NUMBER_STRING;
+#else
+#define TLS_TEXT(x) #x
+#define TLS_NUMBER(x) TLS_TEXT(x)
+  return "BoringSSL (API " TLS_NUMBER(BORINGSSL_API_VERSION) ")";
+#endif
+}
+
+void tls_random(void *out, size_t len) { RAND_bytes((uint8_t *)out, len); }
