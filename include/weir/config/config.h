@@ -1,0 +1,137 @@
+/* config.h: from a file's text to a compiled snapshot. Runs in the compile thread or in the CLI,
+ * never in a worker. Opens nothing itself: bytes come through conf_reader (in `weir run` the loader
+ * process). All faults are found at once; nothing is published here. DESIGN.md section 7. */
+#ifndef WEIR_CONFIG_CONFIG_H
+#define WEIR_CONFIG_CONFIG_H
+
+#include "weir/base/buf.h"
+#include "weir/model/model.h"
+
+/* conf_reader gives file bytes. read: heap bytes (mem_free by the caller) in *out, or -errno.
+ * glob: calls each for every match in byte order; 0 or -errno. Limit per file: CONF_FILE_MAX. */
+struct conf_reader {
+  int (*read)(void *ctx, const char *path, struct text *out);
+  int (*glob)(void *ctx, const char *pattern, void (*each)(const char *path, void *arg), void *arg);
+  const char *(*env)(void *ctx, const char *name); /* NULL: unset */
+  int (*mode)(void *ctx, const char *path); /* permission bits, or -errno; may be NULL */
+  void *ctx;
+};
+#define CONF_FILE_MAX (16u << 20)
+
+/* conf_reader_direct reads with plain system calls and getenv, for CLI use. */
+extern const struct conf_reader conf_reader_direct;
+
+/* conf_faults collects errors and warnings with file:line:column, caret, suggestion and code. */
+struct conf_faults;
+struct conf_faults *conf_faults_new(void);
+void conf_faults_free(struct conf_faults *f);
+uint32_t conf_faults_errors(const struct conf_faults *f);
+uint32_t conf_faults_warnings(const struct conf_faults *f);
+/* conf_faults_print: for a terminal (color) or plain; conf_faults_json: one array. The last line is
+ * the count, "2 errors, 1 warning", without line break: the tail ("; nothing was changed, generation
+ * 7 keeps running.") is the caller's. Nothing at all when there is no fault. */
+void conf_faults_print(const struct conf_faults *f, struct text *out, bool color);
+void conf_faults_json(const struct conf_faults *f, struct text *out);
+
+/* conf is one validated configuration: typed, with the origin of every value. Owns everything. */
+struct conf;
+
+/* conf_load reads path, its includes and the secrets it names (certificates, keys), expands
+ * ${env:...}, checks all there is to check without the network. NULL when there are errors. */
+MUST_USE struct conf *conf_load(const struct conf_reader *reader, const char *path,
+                                struct conf_faults *faults);
+/* conf_load_text is conf_load of text given in memory, named `name` in messages. */
+MUST_USE struct conf *conf_load_text(const struct conf_reader *reader, const char *name,
+                                     struct span text, struct conf_faults *faults);
+void conf_free(struct conf *conf);
+
+/* conf_dump prints the effective configuration, defaults included, each value with its origin
+ * (file:line, default, env NAME) as a comment; loads again to the same. Secrets are never printed. */
+void conf_dump(const struct conf *conf, struct text *out, bool with_defaults);
+/* conf_options prints the option table as a file with every option (conf/full.conf); conf_reference
+ * as tables in Markdown, with the fault codes (conf/README.md). */
+void conf_options(struct text *out);
+void conf_reference(struct text *out);
+
+/* What the process needs before and beside the snapshot. */
+struct conf_process {
+  uint32_t workers; /* resolved from "auto" */
+  bool workers_auto;
+  const char *user; /* NULL: stay */
+  uint32_t drain_ms;
+  uint32_t drain_settle_ms; /* readiness fails, and for so long everything goes on */
+  uint32_t max_connections; /* as configured; 0: "auto", what the descriptors allow */
+  const char *admin_listen; /* "unix:/path", NULL: none */
+  bool admin_auto;          /* it is the default: a failure to make it is only a warning */
+  const char *status_listen; /* "host:port", NULL: none */
+  const char *log_level;    /* "debug" "info" "warn" "error" */
+  const char *log_to;       /* "stderr", "stdout" or a path */
+  const char *access_to;    /* "stdout", "stderr", a path, "off" */
+  const char *access_format; /* "json", "text" */
+  uint32_t access_sample_ppm;
+};
+/* conf_admin_default is what admin.listen = "auto" means: $RUNTIME_DIRECTORY/admin.sock (systemd),
+ * else /run/weir/admin.sock for root, else $XDG_RUNTIME_DIR/weir/admin.sock, else none (false). For a
+ * CLI that has no (good) file. */
+MUST_USE bool conf_admin_default(const struct conf_reader *reader, struct text *out);
+const struct conf_process *conf_process(const struct conf *conf);
+
+/* conf_file is a file that the configuration used; changed certificates are found by these. */
+struct conf_file {
+  const char *path;
+  bool secret; /* certificate or key: watched, and re-read without a reload */
+};
+uint32_t conf_files(const struct conf *conf, const struct conf_file **out);
+/* conf_reload_secrets reads the certificates and keys again; the same conf otherwise. 0, or the
+ * number of faults (conf unchanged). *changed tells whether any bytes differ. */
+MUST_USE uint32_t conf_reload_secrets(struct conf *conf, const struct conf_reader *reader,
+                                      struct conf_faults *faults, bool *changed);
+
+/* conf_cert is one certificate of a listener, for the TLS seam (control/ makes tls_servers). */
+struct conf_cert {
+  const struct span *names;
+  uint32_t name_count;
+  struct span cert_pem, key_pem, label;
+  bool is_default;
+};
+struct conf_tls {
+  const struct conf_cert *certs;
+  uint32_t cert_count;
+  uint16_t min_version, max_version;
+  struct span alpn;    /* wire form */
+  struct span listener; /* name */
+  uint64_t content;    /* hash of all this */
+};
+
+/* conf_hooks are what compiling needs from above. */
+struct conf_hooks {
+  /* tls gives the tls_server for a policy (with a ref for the listener object), or NULL after it
+   * wrote a sentence to why and the faulty certificate's index to *bad_cert. */
+  struct tls_server *(*tls)(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
+                            struct buf *why);
+  void (*tls_unref)(struct tls_server *server);
+  /* resolve gives the addresses of host now known (at most cap), or 0 when unresolved. */
+  uint32_t (*resolve)(void *ctx, struct span host, uint16_t port, struct addr *out, uint32_t cap);
+  uint32_t descriptors; /* RLIMIT_NOFILE; max_connections is clamped by it; 0: not known */
+  void *ctx;
+};
+
+/* conf_names calls fn for every host name that endpoints use. */
+void conf_names(const struct conf *conf, void (*fn)(struct span host, void *ctx), void *ctx);
+
+/* conf_compile builds the snapshot of conf, taking objects of equal content from before (may be
+ * NULL). NULL when a hook refused (faults say where). */
+MUST_USE struct snapshot *conf_compile(const struct conf *conf, const struct conf_hooks *hooks,
+                                       struct registry *registry, const struct snapshot *before,
+                                       struct conf_faults *faults);
+
+/* conf_check_restart reports keys that only a restart can change (workers, user, admin, ...). */
+void conf_check_restart(const struct conf *now, const struct conf *next, struct conf_faults *faults);
+
+/* snapshot_diff says what changed, one line per object: "+ route api", "~ pool app: endpoint
+ * 10.0.0.1:80 added", "- listener old"; lists endpoints, binds and certificates. Returns the number
+ * of changed objects. json: an array of {change, kind, name, detail}. */
+uint32_t snapshot_diff(const struct snapshot *before, const struct snapshot *after, struct text *out,
+                       bool json);
+
+#endif

@@ -1,0 +1,60 @@
+/* settings.h: plain settings as the option table fills them, times in ms, sizes in bytes. Shared by
+ * config/ (which writes them) and the data path (which reads them). 0 in a time means "none". */
+#ifndef WEIR_MODEL_SETTINGS_H
+#define WEIR_MODEL_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "weir/base/addr.h"
+
+struct listener_timeouts {
+  uint32_t handshake_ms;  /* TLS handshake, from accept */
+  uint32_t header_ms;     /* first byte (or accept) to the end of the head */
+  uint32_t body_ms;       /* request body progress */
+  uint32_t send_ms;       /* response progress towards the client */
+  uint32_t idle_ms;       /* keepalive between requests */
+  uint32_t tunnel_ms;     /* tunnel without a byte either way */
+  uint32_t half_close_ms; /* a client that sent FIN may still get its response for so long */
+};
+
+struct listener_limits {
+  uint32_t header_bytes; /* request head */
+  uint32_t headers;      /* fields */
+  uint32_t uri_bytes;
+  uint64_t body_bytes;   /* 0: none */
+  uint32_t requests;     /* per connection; 0: none */
+};
+
+struct pool_timeouts {
+  uint32_t connect_ms;
+  uint32_t first_byte_ms; /* from the end of the request to the first response byte */
+  uint32_t idle_ms;       /* body progress, both ways */
+};
+
+struct pool_connections {
+  uint32_t max_per_endpoint; /* over all workers; 0: none */
+  uint32_t keepalive_ms;     /* idle time in the pool */
+  uint32_t keepalive_max;    /* idle connections per endpoint and worker */
+  uint32_t queue;            /* requests that may wait for a connection; per worker share */
+  uint32_t queue_timeout_ms;
+  uint32_t requests;         /* per connection; 0: none */
+};
+
+/* pool_outlier is passive ejection; consecutive 0 turns it off. */
+struct pool_outlier {
+  uint32_t consecutive_failures; /* connect errors, resets, timeouts */
+  uint32_t consecutive_5xx;      /* responses 500 and above, and the failures above */
+  uint32_t eject_ms;
+  uint32_t max_ejected_percent;
+};
+
+/* pool_limits bound what an upstream may send. */
+struct pool_limits {
+  uint32_t header_bytes;
+  uint32_t headers;
+};
+
+/* balance policies are rows of upstream/balance.def; the row's index stands in settings. */
+
+#endif

@@ -1,0 +1,45 @@
+/* record.h: what a worker tells the log thread: one access record per stream, or an event. Written
+ * binary into the worker's spsc ring; formatted by the log thread, so that no worker formats or
+ * waits. DESIGN.md section 8 names the fields. */
+#ifndef WEIR_PROXY_RECORD_H
+#define WEIR_PROXY_RECORD_H
+
+#include "weir/base/addr.h"
+#include "weir/base/end.h"
+
+enum record_kind { RECORD_ACCESS, RECORD_EVENT };
+
+/* Strings of an access record, packed behind the struct in this order; lengths in text_len. */
+enum record_text {
+  TEXT_METHOD, TEXT_SCHEME, TEXT_PATH, TEXT_QUERY, TEXT_HOST, TEXT_ROUTE, TEXT_LISTENER,
+  TEXT_CLIENT, /* client.address after trust */
+  TEXT_USER_AGENT, TEXT_POOL, TEXT_ENDPOINT, TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TRACE,
+  TEXT_COUNT
+};
+/* Longer strings are cut to this many bytes (and marked by "..." in the log). */
+#define RECORD_TEXT_MAX 2048u
+
+enum record_flag { RECORD_TLS_RESUMED = 1, RECORD_TLS = 2, RECORD_HAS_QUERY = 4, RECORD_REUSED = 8 };
+
+/* Durations are ns; UINT64_MAX: that phase did not happen. */
+struct record_access {
+  uint8_t kind, minor, flags, attempts;
+  uint16_t status; /* as sent, 499 when the client left, 0: none */
+  uint16_t end;    /* enum end */
+  uint16_t worker, unused;
+  uint64_t wall_ms; /* when the request began */
+  uint64_t request_bytes, response_bytes; /* body bytes */
+  uint64_t total_ns, tls_ns, request_ns, queue_ns, connect_ns, first_byte_ns, response_ns;
+  struct addr peer; /* network.peer.address */
+  uint16_t text_len[TEXT_COUNT];
+};
+
+/* record_event is a sentence for the error log, with its level and rate-limited at the source. */
+struct record_event {
+  uint8_t kind, level; /* enum end_level */
+  uint16_t worker;
+  uint16_t len; /* bytes of text behind */
+  uint64_t wall_ms;
+};
+
+#endif

@@ -1,0 +1,149 @@
+/* access.c: what is told of a stream when it ends: the access record for the log thread, the series
+ * and counters of the worker. Formats nothing. DESIGN.md section 8. */
+#include "proxy_priv.h"
+#include "weir/base/hash.h"
+
+static uint64_t phase(uint64_t from, uint64_t to) { return from && to >= from ? to - from : NEVER_NS; }
+
+static uint64_t or_zero(uint64_t ns) { return ns == NEVER_NS ? 0 : ns; }
+
+static void record_times(const struct stream *s, struct record_access *r) {
+  r->total_ns = phase(s->t_start, s->t_done);
+  r->request_ns = phase(s->t_start, s->t_head);
+  r->queue_ns = s->t_queue ? s->queue_ns : NEVER_NS;
+  r->connect_ns = s->connect_ns ? s->connect_ns : NEVER_NS;
+  r->first_byte_ns = phase(s->t_sent, s->t_first);
+  r->response_ns = phase(s->t_first, s->t_done);
+  r->tls_ns = s->down->requests == 1 && s->down->tls_ns ? s->down->tls_ns : NEVER_NS;
+}
+
+static struct span field_value(const struct http_fields *fields, enum http_name id) {
+  const struct http_field *row = http_fields_find(fields, id);
+  return row ? row->value : SPAN_EMPTY;
+}
+
+static void texts_tls(const struct down *d, struct record_access *r, struct span *t) {
+  if (!(d->flags & DOWN_TLS)) return;
+  struct tls_info info;
+  conn_tls_info(d->conn, &info);
+  r->flags |= RECORD_TLS;
+  if (info.resumed) r->flags |= RECORD_TLS_RESUMED;
+  t[TEXT_TLS_VERSION] = info.version;
+  t[TEXT_TLS_CIPHER] = info.cipher;
+}
+
+static void texts_request(const struct stream *s, struct record_access *r, struct span *t) {
+  if (!(s->flags & STREAM_PARSED)) return;
+  const struct http_request *q = &s->req;
+  r->minor = q->minor;
+  if (q->has_query) r->flags |= RECORD_HAS_QUERY;
+  t[TEXT_METHOD] = q->method_text;
+  t[TEXT_PATH] = q->path;
+  t[TEXT_QUERY] = q->query;
+  t[TEXT_HOST] = q->host;
+  t[TEXT_USER_AGENT] = field_value(&q->fields, HTTP_NAME_USER_AGENT);
+  t[TEXT_TRACE] = field_value(&q->fields, HTTP_NAME_TRACEPARENT);
+}
+
+static void texts(const struct stream *s, struct record_access *r, struct span *t) {
+  texts_tls(s->down, r, t);
+  texts_request(s, r, t);
+  t[TEXT_SCHEME] = s->down->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");
+  t[TEXT_CLIENT] = s->ctx.client;
+  t[TEXT_LISTENER] = s->down->serving->state->obj.name;
+  if (s->route_state) t[TEXT_ROUTE] = s->route_state->obj.name;
+  if (!s->endpoint) return;
+  t[TEXT_POOL] = s->endpoint->pool;
+  t[TEXT_ENDPOINT] = s->endpoint->label;
+}
+
+/* record_put writes the record and its texts; a full ring counts a drop. */
+static void record_put(struct worker *w, struct record_access *r, const struct span *t) {
+  size_t len = sizeof *r;
+  for (size_t i = 0; i < TEXT_COUNT; i++) {
+    r->text_len[i] = (uint16_t)(t[i].len > RECORD_TEXT_MAX ? RECORD_TEXT_MAX : t[i].len);
+    len += r->text_len[i];
+  }
+  char *to = spsc_reserve(w->config.log, (uint32_t)len);
+  if (!to) {
+    stat_add(&w->stats.log_dropped, 1);
+    return;
+  }
+  struct buf b = buf_of(to, len);
+  buf_put(&b, span_of((const char *)r, sizeof *r));
+  for (size_t i = 0; i < TEXT_COUNT; i++) buf_put(&b, span_sub(t[i], 0, r->text_len[i]));
+  check(!b.full);
+  spsc_commit(w->config.log, (uint32_t)len);
+  if (w->config.wake_log) w->config.wake_log(w->config.ctx);
+}
+
+static bool sampled(struct worker *w, enum end end) {
+  if (!w->config.log || !w->access_log) return false;
+  if (end != END_OK || w->sample_ppm >= 1000000u) return true;
+  return rng_next(&w->rng) % 1000000u < w->sample_ppm;
+}
+
+static void write_record(struct stream *s, uint16_t status) {
+  struct record_access r = {.kind = RECORD_ACCESS};
+  struct span t[TEXT_COUNT] = {0};
+  r.attempts = s->attempts;
+  r.status = status;
+  r.end = (uint16_t)s->end;
+  r.worker = (uint16_t)s->w->config.index;
+  r.wall_ms = s->wall_ms;
+  r.request_bytes = body_moved(&s->up_body);
+  r.response_bytes = body_moved(&s->down_body);
+  if (s->flags & STREAM_REUSED) r.flags |= RECORD_REUSED;
+  down_peer(s->down, &r.peer);
+  record_times(s, &r);
+  texts(s, &r, t);
+  record_put(s->w, &r, t);
+}
+
+static void observe(struct stream *s, uint16_t status) {
+  struct worker *w = s->w;
+  uint64_t total = or_zero(phase(s->t_start, s->t_done));
+  uint8_t method = s->flags & STREAM_PARSED ? (uint8_t)s->req.method : HTTP_METHOD_OTHER;
+  uint32_t route = s->route_state ? s->route_state->obj.id : 0;
+  struct stats_series *server =
+      stats_series_get(&w->stats, STATS_SERVER, s->down->serving->state->obj.id, route, method,
+                       (uint8_t)(status / 100));
+  stats_observe(&server->latency, total);
+  if (!s->t_sent || !s->t_first) return;
+  uint64_t wait = or_zero(phase(s->t_sent, s->t_first));
+  struct stats_series *client = stats_series_get(&w->stats, STATS_CLIENT, s->pool_id,
+                                                 s->endpoint->obj.id, 0, 0);
+  stats_observe(&client->latency, wait + or_zero(phase(s->t_first, s->t_done)));
+  uint64_t outside = or_zero(phase(s->t_start, s->t_head)) + s->queue_ns + s->connect_ns + wait +
+                     or_zero(phase(s->t_first, s->t_done));
+  stats_observe(&w->stats.overhead, total > outside ? total - outside : 0);
+}
+
+void access_write(struct stream *s) {
+  struct worker *w = s->w;
+  uint16_t status = s->status;
+  if (!status && end_get(s->end)->status == 499) status = 499;
+  stat_add(&w->stats.proxied, 1);
+  stat_add(&w->stats.ends[s->end], 1);
+  stat_add(&w->stats.bytes_down_in, body_moved(&s->up_body));
+  stat_add(&w->stats.bytes_down_out, body_moved(&s->down_body));
+  observe(s, status);
+  if (sampled(w, s->end)) write_record(s, status);
+}
+
+void access_connection(struct down *d, enum end end) {
+  struct worker *w = d->serving->w;
+  stat_add(&w->stats.ends[end], 1);
+  if (!sampled(w, end)) return;
+  struct record_access r = {.kind = RECORD_ACCESS, .end = (uint16_t)end};
+  struct span t[TEXT_COUNT] = {0};
+  r.worker = (uint16_t)w->config.index;
+  r.wall_ms = w->loop->wall_ms;
+  r.total_ns = r.tls_ns = r.request_ns = r.queue_ns = NEVER_NS;
+  r.connect_ns = r.first_byte_ns = r.response_ns = NEVER_NS;
+  down_peer(d, &r.peer);
+  texts_tls(d, &r, t);
+  t[TEXT_SCHEME] = d->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");
+  t[TEXT_LISTENER] = d->serving->state->obj.name;
+  record_put(w, &r, t);
+}

@@ -1,0 +1,157 @@
+/* answer.c: responses that weir makes itself: causes of end.def, redirects, fixed responses. Each
+ * carries Proxy-Status where weir refused or failed (RFC 9209), and says no more than the cause. */
+#include "proxy_priv.h"
+
+/* proxy_errors: RFC 9209 section 2.3 error types; other causes carry details only. */
+static const struct {
+  enum end end;
+  const char *type;
+} proxy_errors[] = {
+    {END_NO_ROUTE, "destination_not_found"},
+    {END_NONE_HEALTHY, "destination_unavailable"},
+    {END_RESOLVE_FAILED, "dns_error"},
+    {END_CONNECT_REFUSED, "connection_refused"},
+    {END_CONNECT_TIMEOUT, "connection_timeout"},
+    {END_CONNECT_UNREACHABLE, "destination_ip_unroutable"},
+    {END_CONNECT_FAILED, "connection_terminated"},
+    {END_FIRST_BYTE_TIMEOUT, "connection_read_timeout"},
+    {END_UPSTREAM_IDLE_TIMEOUT, "connection_read_timeout"},
+    {END_UPSTREAM_TIMEOUT_SEND, "connection_write_timeout"},
+    {END_ROUTE_TIMEOUT, "http_response_timeout"},
+    {END_UPSTREAM_RESET, "connection_terminated"},
+    {END_UPSTREAM_CLOSED, "connection_terminated"},
+    {END_UPSTREAM_TRUNCATED, "http_response_incomplete"},
+    {END_QUEUE_FULL, "connection_limit_reached"},
+    {END_QUEUE_TIMEOUT, "connection_limit_reached"},
+    {END_LIMIT_CONNECTIONS, "connection_limit_reached"},
+    {END_BAD_RESPONSE_HEADER_BYTES, "http_response_header_section_size"},
+    {END_BAD_RESPONSE_UPGRADE, "http_upgrade_failed"},
+    {END_INTERNAL, "proxy_internal_error"},
+    {END_LIMIT_MEMORY, "proxy_internal_error"},
+};
+
+static const char *error_type(enum end end) {
+  for (size_t i = 0; i < array_count(proxy_errors); i++)
+    if (proxy_errors[i].end == end) return proxy_errors[i].type;
+  struct span word = end_get(end)->word;
+  if (span_starts(word, SPAN_LIT("client."))) return "http_request_error";
+  if (span_starts(word, SPAN_LIT("upstream.bad_response."))) return "http_protocol_error";
+  return "http_request_denied";
+}
+
+/* answer is one response: what differs between the kinds. */
+struct answer {
+  unsigned status;
+  struct span type, body, location, allow;
+  bool refused; /* s->end is to be named in Proxy-Status */
+};
+
+static void write_fields(struct stream *s, const struct answer *a, struct buf *b) {
+  if (a->location.len) h1_write_field(b, SPAN_LIT("Location"), a->location);
+  if (a->allow.ptr) h1_write_field(b, SPAN_LIT("Allow"), a->allow);
+  if (!a->refused) return;
+  struct span word = end_get(s->end)->word;
+  buf_printf(b, "Proxy-Status: weir;error=%s;details=\"" SPAN_FMT "\"\r\n", error_type(s->end),
+             SPAN_ARG(word));
+}
+
+static void write_answer(struct stream *s, const struct answer *a, struct buf *b) {
+  h1_write_status_line(b, a->status, http_status_reason(a->status));
+  buf_lit(b, "Date: ");
+  buf_put(b, worker_date(s->w));
+  buf_lit(b, "\r\n");
+  write_fields(s, a, b);
+  if (a->body.len && a->type.len) h1_write_field(b, SPAN_LIT("Content-Type"), a->type);
+  if (a->status != 204 && a->status != 304)
+    h1_write_framing(b, HTTP_BODY_LENGTH, a->body.len);
+  if (s->flags & STREAM_CLOSE) buf_lit(b, "Connection: close\r\n");
+  else if (s->req.minor == 0) buf_lit(b, "Connection: keep-alive\r\n");
+  buf_lit(b, "\r\n");
+  bool bodyless = s->req.method == HTTP_METHOD_HEAD && s->flags & STREAM_PARSED;
+  if (!bodyless && a->status != 204 && a->status != 304) buf_put(b, a->body);
+}
+
+/* body_unread: the client still sends a body that nobody will read. */
+static bool body_unread(const struct stream *s) {
+  return s->up_body.state == PUMP_READY || s->up_body.state == PUMP_RUN;
+}
+
+static void answer_send(struct stream *s, const struct answer *a) {
+  const struct down *d = s->down;
+  bool over = d->flags & DOWN_CLOSE || s->w->draining || !d->serving->current;
+  uint32_t most = s->listener->limits.requests;
+  if (over || body_unread(s) || !s->req.keepalive || (most && d->requests >= most))
+    s->flags |= STREAM_CLOSE;
+  size_t room = a->body.len + a->location.len + a->allow.len + 1024;
+  struct buf *out = room <= 262144 ? conn_out(d->conn, room) : NULL;
+  s->flags |= STREAM_RESPONDED | STREAM_LOCAL;
+  if (!out) {
+    s->flags |= STREAM_CLOSE | STREAM_ABORT;
+    return;
+  }
+  size_t before = out->len;
+  write_answer(s, a, out);
+  if (out->full) {
+    out->len = before;
+    out->full = false;
+    s->flags |= STREAM_CLOSE | STREAM_ABORT;
+    return;
+  }
+  s->status = (uint16_t)a->status;
+  s->down_body.moved = s->req.method == HTTP_METHOD_HEAD ? 0 : a->body.len;
+  conn_flush(d->conn);
+}
+
+static struct span end_body(struct stream *s, const struct end_row *row) {
+  return arena_printf(&s->arena, "%u " SPAN_FMT "\n" SPAN_FMT ": " SPAN_FMT "\n", row->status,
+                      SPAN_ARG(http_status_reason(row->status)), SPAN_ARG(row->word),
+                      SPAN_ARG(row->detail));
+}
+
+/* reusable: refusals after which the client's connection is still in step with ours. */
+static bool reusable(enum end end) {
+  struct span word = end_get(end)->word;
+  if (end == END_NO_ROUTE || end == END_METHOD_NOT_ALLOWED || end == END_CLIENT_MISDIRECTED)
+    return true;
+  return span_starts(word, SPAN_LIT("upstream."));
+}
+
+void answer_end(struct stream *s) {
+  const struct end_row *row = end_get(s->end);
+  struct answer a = {.status = row->status, .type = SPAN_LIT("text/plain; charset=utf-8")};
+  a.refused = true;
+  a.body = end_body(s, row);
+  if (s->end == END_METHOD_NOT_ALLOWED) a.allow = s->allow;
+  if (s->flags & STREAM_PARSED && reusable(s->end) && !body_unread(s))
+    s->flags &= ~(uint32_t)STREAM_CLOSE;
+  answer_send(s, &a);
+}
+
+void answer_route(struct stream *s) {
+  const struct route *r = s->route;
+  struct answer a = {.status = r->status, .type = r->content_type, .body = r->body};
+  if (r->action == ROUTE_REDIRECT) a.location = r->to;
+  answer_send(s, &a);
+}
+
+void answer_https(struct stream *s) {
+  const struct http_request *r = &s->req;
+  if (!r->host.len) {
+    stream_fail(s, END_BAD_REQUEST_HOST_MISSING);
+    return;
+  }
+  unsigned port = s->listener->redirect_port;
+  struct span path = span_eq(r->path, SPAN_LIT("*")) ? SPAN_LIT("/") : r->path;
+  struct span tail = r->has_query ? SPAN_LIT("?") : SPAN_EMPTY;
+  char port_text[8] = "";
+  struct buf b = buf_of(port_text, sizeof port_text);
+  if (port && port != 443) {
+    buf_char(&b, ':');
+    buf_u64(&b, port);
+  }
+  struct answer a = {.status = 308};
+  a.location = arena_printf(&s->arena, "https://" SPAN_FMT SPAN_FMT SPAN_FMT SPAN_FMT SPAN_FMT,
+                            SPAN_ARG(r->host), SPAN_ARG(buf_span(&b)), SPAN_ARG(path),
+                            SPAN_ARG(tail), SPAN_ARG(r->query));
+  answer_send(s, &a);
+}

@@ -1,0 +1,237 @@
+/* body.c: one direction's body. Bytes framed by length (or by close, towards a client that cannot
+ * take chunks) go by relay; chunked ones are decoded and framed anew, never passed on as they came.
+ * Backpressure: reading stops while the sink has OUT_HIGH pending. Knows both directions, but only
+ * through body_source and body_sink. RFC 9112 sections 6 and 7. */
+#include "proxy_priv.h"
+
+static bool is_request(const struct stream *s, const struct pump *p) { return p == &s->up_body; }
+
+static struct conn *up_conn(const struct stream *s) { return s->up ? s->up->conn : NULL; }
+
+static struct conn *body_source(const struct stream *s, const struct pump *p) {
+  return is_request(s, p) ? s->down->conn : up_conn(s);
+}
+
+static struct conn *body_sink(const struct stream *s, const struct pump *p) {
+  return is_request(s, p) ? up_conn(s) : s->down->conn;
+}
+
+static void pump_init(struct pump *p, enum http_body from, enum http_body to, uint64_t length) {
+  *p = (struct pump){.from = (uint8_t)from, .to = (uint8_t)to, .left = length};
+  bool body = from == HTTP_BODY_CHUNKED || from == HTTP_BODY_CLOSE ||
+              (from == HTTP_BODY_LENGTH && length > 0);
+  p->state = body ? PUMP_READY : PUMP_NONE;
+  p->relay.pipe_rd = p->relay.pipe_wr = -1;
+}
+
+void body_request_init(struct stream *s) {
+  const struct http_request *r = &s->req;
+  pump_init(&s->up_body, r->body, r->body, r->content_length);
+  s->up_body.limit = s->listener->limits.body_bytes;
+  h1_chunked_init(&s->up_body.chunked, H1_REQUEST);
+}
+
+/* response_framing: how a response's body goes to this client. */
+static enum http_body response_framing(const struct stream *s) {
+  enum http_body from = s->resp.body;
+  if (from != HTTP_BODY_CHUNKED && from != HTTP_BODY_CLOSE) return from;
+  return s->req.minor ? HTTP_BODY_CHUNKED : HTTP_BODY_CLOSE;
+}
+
+void body_response_init(struct stream *s) {
+  pump_init(&s->down_body, s->resp.body, response_framing(s), s->resp.content_length);
+  h1_chunked_init(&s->down_body.chunked, H1_RESPONSE);
+  if (s->down_body.state == PUMP_NONE) s->down_body.state = PUMP_DONE;
+}
+
+uint64_t body_moved(const struct pump *p) {
+  return p->moved + (p->relaying ? p->relay.moved : 0);
+}
+
+/* ---- bytes out ---- */
+
+/* put writes a run of body bytes in the sink's framing. */
+static bool put(struct pump *p, struct conn *sink, struct span data) {
+  p->moved += data.len;
+  if (p->to != HTTP_BODY_CHUNKED) return conn_write(sink, data);
+  struct buf *out = conn_out(sink, data.len + H1_CHUNK_HEAD_MAX + 2);
+  if (!out) return false;
+  h1_write_chunk_head(out, data.len);
+  buf_put(out, data);
+  buf_put(out, H1_CRLF);
+  conn_flush(sink);
+  return !out->full;
+}
+
+static bool put_end(struct pump *p, struct conn *sink) {
+  p->state = PUMP_DONE;
+  return p->to != HTTP_BODY_CHUNKED || conn_write(sink, H1_LAST_CHUNK);
+}
+
+static bool fail(struct stream *s, enum end end) {
+  s->end = end;
+  return false;
+}
+
+/* over tells whether a request body passed its limit. */
+static bool over(const struct pump *p, size_t more) {
+  return p->limit && p->moved + more > p->limit;
+}
+
+static bool data_length(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
+  struct span take = span_sub(bytes, 0, p->left < bytes.len ? (size_t)p->left : bytes.len);
+  if (take.len && !put(p, body_sink(s, p), take)) return fail(s, END_LIMIT_MEMORY);
+  p->left -= take.len;
+  *used = take.len;
+  if (p->left == 0) p->state = PUMP_DONE;
+  return true;
+}
+
+static bool data_close(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
+  if (bytes.len && !put(p, body_sink(s, p), bytes)) return fail(s, END_LIMIT_MEMORY);
+  *used = bytes.len;
+  return true;
+}
+
+static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
+  struct conn *sink = body_sink(s, p);
+  while (*used < bytes.len && conn_pending(sink) <= OUT_HIGH) {
+    size_t took = 0;
+    struct span data = SPAN_EMPTY;
+    enum end why = END_INTERNAL;
+    enum http_result r = h1_chunked_parse(&p->chunked, span_from(bytes, *used), &took, &data, &why);
+    if (r == HTTP_BAD) return fail(s, why);
+    *used += took;
+    if (over(p, data.len)) return fail(s, END_LIMIT_BODY);
+    if (data.len && !put(p, sink, data)) return fail(s, END_LIMIT_MEMORY);
+    if (r == HTTP_DONE) return put_end(p, sink) || fail(s, END_LIMIT_MEMORY);
+    if (!took && !data.len) break;
+  }
+  return true;
+}
+
+bool body_data(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
+  *used = 0;
+  bool ok = true;
+  if (is_request(s, p) && bytes.len) s->flags |= STREAM_BODY_TOUCHED;
+  p->progress_ms = now_ms(s->w);
+  switch ((enum http_body)p->from) {
+    case HTTP_BODY_LENGTH: ok = data_length(s, p, bytes, used); break;
+    case HTTP_BODY_CHUNKED: ok = data_chunked(s, p, bytes, used); break;
+    case HTTP_BODY_CLOSE: ok = data_close(s, p, bytes, used); break;
+    case HTTP_BODY_NONE:
+    case HTTP_BODY_TUNNEL: break;
+  }
+  p->blocked = p->state != PUMP_DONE && conn_pending(body_sink(s, p)) > OUT_HIGH;
+  return ok;
+}
+
+/* ---- the rest ---- */
+
+static void on_relay_end(struct relay *r, enum relay_end why, int err) {
+  struct stream *s = r->owner;
+  struct pump *p = container_of(r, struct pump, relay);
+  p->moved += r->moved;
+  p->relaying = false;
+  if (s->step == STEP_TUNNEL) {
+    tunnel_ended(s, p, why, err);
+    return;
+  }
+  if (why == RELAY_DONE || (why == RELAY_SRC_EOF && p->from == HTTP_BODY_CLOSE)) {
+    p->state = PUMP_DONE;
+    if (is_request(s, p)) request_body_done(s);
+    else response_done(s);
+    return;
+  }
+  body_failed(s, p, why, err);
+}
+
+void body_start(struct stream *s, struct pump *p) {
+  p->state = PUMP_RUN;
+  p->progress_ms = now_ms(s->w);
+  struct conn *source = body_source(s, p), *sink = body_sink(s, p);
+  if (is_request(s, p)) s->flags |= STREAM_BODY_TOUCHED;
+  if (p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
+    conn_read_bulk(source, true);
+    if (!p->blocked) conn_read_start(source);
+    return;
+  }
+  p->relaying = true;
+  p->relay.owner = s;
+  p->relay.moved = 0;
+  uint64_t len = p->from == HTTP_BODY_LENGTH ? p->left : UINT64_MAX;
+  relay_start(&p->relay, source, sink, len, on_relay_end);
+}
+
+void body_stop(struct pump *p) {
+  if (p->relaying) {
+    relay_stop(&p->relay);
+    p->moved += p->relay.moved;
+    p->relaying = false;
+  }
+}
+
+void body_drained(struct stream *s, struct pump *p) {
+  if (p->state != PUMP_RUN || !p->blocked) return;
+  p->blocked = false;
+  p->progress_ms = now_ms(s->w);
+  conn_read_start(body_source(s, p));
+}
+
+bool body_eof(struct stream *s, struct pump *p) {
+  if (p->state != PUMP_RUN || p->from != HTTP_BODY_CLOSE) return false;
+  return put_end(p, body_sink(s, p));
+}
+
+uint64_t body_due(const struct pump *p, uint32_t src_ms, uint32_t dst_ms, bool *source) {
+  uint64_t since = p->progress_ms;
+  *source = !p->blocked;
+  if (p->relaying) {
+    const struct relay *r = &p->relay;
+    *source = r->src_wait_ms || !r->dst_wait_ms;
+    since = r->progress_ms;
+  }
+  uint32_t delay = *source ? src_ms : dst_ms;
+  return delay ? since + delay : WHEEL_NEVER;
+}
+
+/* ---- ends ---- */
+
+void request_body_done(struct stream *s) {
+  conn_read_bulk(s->down->conn, false);
+  if (s->step == STEP_SEND) s->t_sent = now_ns(s->w);
+  conn_watch(s->down->conn);
+  stream_timer(s);
+}
+
+/* request_unfinished: the client still owes body bytes: its connection cannot be used again. */
+static bool request_unfinished(const struct stream *s) {
+  return s->up_body.state == PUMP_RUN || s->up_body.state == PUMP_READY;
+}
+
+void response_done(struct stream *s) {
+  if (request_unfinished(s)) {
+    body_stop(&s->up_body);
+    s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE;
+  }
+  if (s->down_body.to == HTTP_BODY_CLOSE) s->flags |= STREAM_CLOSE;
+  attempt_drop(s, true);
+  stream_go(s, STEP_FINISH);
+}
+
+void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) {
+  bool client = is_request(s, p) == (why != RELAY_DST_ERROR);
+  if (client) {
+    stream_client_gone(s, err ? END_CLIENT_RESET : END_CLIENT_CLOSED);
+    return;
+  }
+  if (!is_request(s, p)) {
+    stream_fail(s, err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED);
+    return;
+  }
+  /* The endpoint stopped reading the request: it may have answered already (early response). */
+  s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE;
+  conn_read_stop(s->down->conn);
+  if (s->up->conn->flags & CONN_FAILED && !s->down_body.relaying)
+    stream_fail(s, END_UPSTREAM_RESET);
+}

@@ -1,0 +1,78 @@
+/* request.c: a request head from the client's bytes, and what is sent upstream of it. Head bytes are
+ * copied once into the stream's arena, so that no receive buffer is held for a request. Framing
+ * rules are http/'s. RFC 9112. */
+#include "proxy_priv.h"
+
+/* HEAD_FIRST is room for a head that did not come whole. */
+#define HEAD_FIRST 1024u
+
+/* head_room makes room for more bytes behind what came, within the limit and one more byte, so that
+ * the parser can see that the limit was passed. */
+static bool head_room(struct arena *arena, struct buf *in, size_t more, uint32_t limit) {
+  if (buf_room(in) >= more) return true;
+  size_t want = in->len + more;
+  if (in->len && want < 2 * in->cap) want = 2 * in->cap;
+  if (want > (size_t)limit + 1) want = (size_t)limit + 1;
+  if (want < in->len + more) return false;
+  char *bytes = arena_bytes(arena, want);
+  if (!bytes) return false;
+  struct buf grown = buf_of(bytes, want);
+  buf_put(&grown, buf_span(in));
+  *in = grown;
+  return true;
+}
+
+size_t head_append(struct arena *arena, struct buf *in, struct span bytes, uint32_t limit) {
+  size_t most = (size_t)limit + 1 - in->len;
+  struct span take = span_sub(bytes, 0, most);
+  if (!head_room(arena, in, take.len, limit)) return 0;
+  buf_put(in, take);
+  return take.len;
+}
+
+static void head_done(struct stream *s) {
+  s->flags |= STREAM_PARSED;
+  s->t_head = now_ns(s->w);
+  s->scan = (struct h1_scan){0}; /* the response's from here on */
+  body_request_init(s);
+}
+
+size_t request_data(struct stream *s, struct span bytes) {
+  const struct listener_limits *l = &s->listener->limits;
+  struct h1_limits limits = {l->header_bytes, l->headers, l->uri_bytes};
+  size_t before = s->head_in.len;
+  size_t took = head_append(&s->arena, &s->head_in, bytes, l->header_bytes);
+  enum end why = END_LIMIT_STREAM_MEMORY;
+  enum http_result r = HTTP_BAD;
+  if (took)
+    r = h1_parse_request(&s->scan, buf_span(&s->head_in), &limits, &s->arena, &s->req, &why);
+  if (r == HTTP_MORE) {
+    if (!timer_armed(&s->timer)) stream_timer(s);
+    return took;
+  }
+  if (r == HTTP_BAD) {
+    stream_fail(s, why);
+    return bytes.len;
+  }
+  size_t used = s->req.head_len - before;
+  head_done(s);
+  stream_go(s, STEP_ROUTE);
+  return used;
+}
+
+/* request_write_head writes the head that goes upstream: what was understood, not what came. */
+void request_write_head(struct stream *s, struct buf *b) {
+  struct http_request *r = &s->req;
+  struct span path = s->ctx.forward_path.len ? s->ctx.forward_path : r->path;
+  h1_write_request_line(b, r->method_text, path, r->has_query ? &r->query : NULL, 1);
+  if (r->host.len) h1_write_host(b, r->host, r->port);
+  else h1_write_field(b, SPAN_LIT("Host"), s->endpoint->text); /* HTTP/1.0 without one */
+  h1_write_fields(b, &r->fields);
+  h1_write_framing(b, r->body, r->content_length);
+  if (r->upgrade.len) {
+    buf_lit(b, "Connection: upgrade\r\nUpgrade: ");
+    buf_put(b, r->upgrade);
+    buf_lit(b, "\r\n");
+  }
+  buf_lit(b, "\r\n");
+}

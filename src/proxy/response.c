@@ -1,0 +1,260 @@
+/* response.c: what an endpoint sends: interim and final heads, checked, filtered and written to the
+ * client; its end by FIN or error. An endpoint is as untrusted as a client: bytes after a complete
+ * response end its connection and are never the next response. RFC 9110, RFC 9112. */
+#include <errno.h>
+
+#include "proxy_priv.h"
+
+static const size_t head_rooms[] = {2048, 16384, 65536, 262144};
+
+/* ---- to the client ---- */
+
+/* keep decides whether the client's connection stays open after this response. */
+static bool keep(const struct stream *s) {
+  if (s->flags & STREAM_CLOSE || !s->req.keepalive) return false;
+  return s->down_body.to != HTTP_BODY_CLOSE;
+}
+
+static void write_connection(struct stream *s, struct buf *b) {
+  if (!keep(s)) {
+    s->flags |= STREAM_CLOSE;
+    buf_lit(b, "Connection: close\r\n");
+  } else if (s->req.minor == 0) {
+    buf_lit(b, "Connection: keep-alive\r\n");
+  }
+}
+
+static void write_final(struct stream *s, struct buf *b) {
+  const struct http_response *r = &s->resp;
+  h1_write_status_line(b, r->status, r->reason);
+  h1_write_fields(b, &r->fields);
+  if (!http_fields_has(&r->fields, HTTP_NAME_DATE)) {
+    buf_lit(b, "Date: ");
+    buf_put(b, worker_date(s->w));
+    buf_lit(b, "\r\n");
+  }
+  if (r->body == HTTP_BODY_TUNNEL) {
+    buf_lit(b, "Connection: upgrade\r\nUpgrade: ");
+    buf_put(b, r->upgrade);
+    buf_lit(b, "\r\n\r\n");
+    return;
+  }
+  if (r->body != HTTP_BODY_NONE) h1_write_framing(b, s->down_body.to, r->content_length);
+  else if (r->has_length) h1_write_framing(b, HTTP_BODY_LENGTH, r->content_length);
+  write_connection(s, b);
+  buf_lit(b, "\r\n");
+}
+
+static void write_interim(struct stream *s, struct buf *b) {
+  h1_write_status_line(b, s->resp.status, s->resp.reason);
+  h1_write_fields(b, &s->resp.fields);
+  buf_lit(b, "\r\n");
+}
+
+static bool give_head(struct stream *s, void (*write)(struct stream *s, struct buf *b)) {
+  for (size_t i = 0; i < array_count(head_rooms); i++) {
+    struct buf *out = conn_out(s->down->conn, head_rooms[i]);
+    if (!out) return false;
+    size_t before = out->len;
+    write(s, out);
+    if (!out->full) {
+      conn_flush(s->down->conn);
+      return true;
+    }
+    out->len = before;
+    out->full = false;
+  }
+  return false;
+}
+
+/* ---- heads ---- */
+
+static enum end interim(struct stream *s) {
+  if (++s->interims > INTERIM_MAX) return END_BAD_RESPONSE_STATUS;
+  if (s->req.minor == 0) return END_OK; /* RFC 9110 section 15.2: not to a 1.0 client */
+  return give_head(s, write_interim) ? END_OK : END_LIMIT_MEMORY;
+}
+
+static bool upgrade_asked(const struct stream *s) {
+  return s->req.upgrade.len && span_eq_nocase(s->req.upgrade, s->resp.upgrade);
+}
+
+/* final_check looks at what only the request can tell. */
+static enum end final_check(struct stream *s) {
+  if (s->resp.status == 101 && !upgrade_asked(s)) return END_BAD_RESPONSE_UPGRADE;
+  s->ctx.response = &s->resp;
+  return filter_response(&s->ctx) == FILTER_NEXT ? END_OK : s->ctx.end;
+}
+
+/* close_wanted: reasons on our side to end the client's connection after this response. */
+static bool close_wanted(const struct stream *s) {
+  uint32_t most = s->listener->limits.requests;
+  return s->w->draining || s->down->flags & DOWN_CLOSE || !s->down->serving->current ||
+         (most && s->down->requests >= most);
+}
+
+static enum end final(struct stream *s) {
+  enum end end = final_check(s);
+  if (end != END_OK) return end;
+  if (close_wanted(s)) s->flags |= STREAM_CLOSE;
+  if (!s->resp.keepalive) s->flags |= STREAM_UP_DIRTY;
+  body_response_init(s);
+  if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
+  s->status = s->resp.status;
+  s->flags |= STREAM_RESPONDED;
+  attempt_outcome(s, END_OK, s->resp.status);
+  return END_OK;
+}
+
+/* head_parse takes bytes of a head. *used is set; HTTP_DONE: s->resp is valid. */
+static enum http_result head_parse(struct stream *s, struct span bytes, size_t *used,
+                                   enum end *why) {
+  const struct pool_limits *l = &s->pool->limits;
+  struct h1_limits limits = {l->header_bytes, l->headers, 0};
+  size_t before = s->head_up.len;
+  size_t took = head_append(&s->arena, &s->head_up, bytes, l->header_bytes);
+  *why = END_LIMIT_STREAM_MEMORY;
+  if (!took) return HTTP_BAD;
+  enum http_result r = h1_parse_response(&s->scan, buf_span(&s->head_up), &limits, &s->arena,
+                                         s->req.method, &s->resp, why);
+  *used = r == HTTP_DONE ? s->resp.head_len - before : took;
+  return r;
+}
+
+static void head_reset(struct stream *s) {
+  s->head_up = (struct buf){0};
+  s->scan = (struct h1_scan){0};
+}
+
+/* heads reads interim heads and the final one; true when the final one was given on. */
+static bool heads(struct stream *s, struct span bytes, size_t *used, enum end *end) {
+  *end = END_OK;
+  while (*used < bytes.len) {
+    size_t took = 0;
+    enum http_result r = head_parse(s, span_from(bytes, *used), &took, end);
+    if (r == HTTP_BAD) return false;
+    *end = END_OK;
+    *used += took;
+    if (r == HTTP_MORE) return false;
+    if (s->resp.status >= 200 || s->resp.status == 101) {
+      *end = final(s);
+      return *end == END_OK;
+    }
+    *end = interim(s);
+    if (*end != END_OK) return false;
+    head_reset(s);
+  }
+  return false;
+}
+
+/* ---- data ---- */
+
+/* response_body passes body bytes on; what is too many ends the endpoint's connection. How many
+ * were used: all of them when the stream ended. */
+static size_t response_body(struct stream *s, struct span bytes) {
+  size_t used = 0;
+  if (s->down_body.state != PUMP_DONE && !body_data(s, &s->down_body, bytes, &used)) {
+    stream_fail(s, s->end);
+    return bytes.len;
+  }
+  if (s->down_body.state != PUMP_DONE) return used;
+  if (used < bytes.len) s->flags |= STREAM_UP_DIRTY;
+  response_done(s);
+  return bytes.len;
+}
+
+/* after_head starts what follows the final head with the bytes that came with it. */
+static size_t after_head(struct stream *s, struct span rest) {
+  if (s->resp.body == HTTP_BODY_TUNNEL) {
+    if (rest.len && !conn_write(s->down->conn, rest)) stream_fail(s, END_LIMIT_MEMORY);
+    else tunnel_start(s);
+    return rest.len;
+  }
+  s->step = STEP_RELAY;
+  if (s->down_body.state == PUMP_DONE) return response_body(s, rest);
+  struct worker *w = s->w;
+  uint32_t slot = s->head.slot, generation = s->head.generation;
+  size_t used = response_body(s, rest);
+  if (slab_find(&w->streams, slot, generation) != s) return used;
+  body_start(s, &s->down_body);
+  stream_go(s, STEP_RELAY);
+  return used;
+}
+
+size_t response_data(struct stream *s, struct span bytes) {
+  if (s->step == STEP_RELAY) return response_body(s, bytes);
+  if (s->step != STEP_SEND) return 0;
+  if (!(s->flags & STREAM_RESPONSE_BYTE)) s->t_first = now_ns(s->w);
+  s->flags |= STREAM_RESPONSE_BYTE;
+  size_t used = 0;
+  enum end end;
+  if (heads(s, bytes, &used, &end)) return used + after_head(s, span_from(bytes, used));
+  if (end != END_OK) stream_fail(s, end);
+  return bytes.len;
+}
+
+/* eof_cause is why a response that did not finish ended. */
+static enum end eof_cause(const struct stream *s, int err) {
+  if (s->flags & STREAM_RESPONSE_BYTE) return err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED;
+  return err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED;
+}
+
+void response_eof(struct stream *s, int err) {
+  if (s->step == STEP_RELAY && !err && body_eof(s, &s->down_body)) {
+    s->flags |= STREAM_UP_DIRTY;
+    response_done(s);
+    return;
+  }
+  if (s->step == STEP_RELAY || s->flags & STREAM_RESPONSE_BYTE) stream_fail(s, eof_cause(s, err));
+  else attempt_failed(s, eof_cause(s, err));
+}
+
+/* ---- events of the endpoint's connection ---- */
+
+static struct stream *stream_of(struct conn *c) { return ((struct upconn *)c->owner)->owner; }
+
+static void up_on_open(struct conn *c, int err) {
+  struct stream *s = stream_of(c);
+  if (err) {
+    attempt_failed(s, connect_end(err));
+    return;
+  }
+  s->t_connected = now_ns(s->w);
+  s->connect_ns += s->t_connected - s->t_connect;
+  stream_go(s, STEP_SEND);
+}
+
+static size_t up_on_data(struct conn *c, struct span bytes) {
+  struct stream *s = stream_of(c);
+  struct worker *w = s->w;
+  uint32_t slot = s->head.slot, generation = s->head.generation;
+  size_t used = response_data(s, bytes);
+  if (slab_find(&w->streams, slot, generation) != s || !s->up || s->up->conn != c) return used;
+  /* An end that came while bytes were held was said before them. */
+  if (c->flags & CONN_EOF && used == bytes.len && !conn_held(c)) response_eof(s, 0);
+  return used;
+}
+
+static void up_on_eof(struct conn *c) {
+  struct stream *s = stream_of(c);
+  if (conn_held(c)) return; /* up_on_data comes back to it */
+  response_eof(s, 0);
+}
+
+static void up_on_error(struct conn *c, int err) { response_eof(stream_of(c), err); }
+
+static void up_on_drained(struct conn *c) {
+  struct stream *s = stream_of(c);
+  body_drained(s, &s->up_body);
+}
+
+static void up_on_timer(struct conn *c) { (void)c; } /* the stream's timer speaks for it */
+
+const struct conn_events up_events = {
+    .on_open = up_on_open,
+    .on_data = up_on_data,
+    .on_eof = up_on_eof,
+    .on_error = up_on_error,
+    .on_drained = up_on_drained,
+    .on_timer = up_on_timer,
+};

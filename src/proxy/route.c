@@ -1,0 +1,108 @@
+/* route.c: where a request goes: checks that belong to the whole request, redirect_https, the route
+ * table, request filters, then the action. The snapshot is used within this turn only; what the
+ * stream needs longer is pinned here. DESIGN.md "Matching", "Trust". */
+#include <stdio.h>
+
+#include "proxy_priv.h"
+
+/* misdirected: a TLS connection negotiated for one name asks for a host that no certificate of its
+ * listener serves (RFC 9110 section 15.5.20). */
+static bool misdirected(const struct stream *s) {
+  if (!(s->down->flags & DOWN_TLS) || !s->req.host.len) return false;
+  struct tls_info info;
+  conn_tls_info(s->down->conn, &info);
+  if (!info.sni.len || span_eq(info.sni, s->req.host)) return false;
+  return !tls_server_serves(s->listener->tls, s->req.host);
+}
+
+static void ctx_init(struct stream *s) {
+  struct filter_ctx *ctx = &s->ctx;
+  ctx->arena = &s->arena;
+  ctx->listener = s->listener;
+  ctx->tls = s->down->flags & DOWN_TLS;
+  ctx->request = &s->req;
+  down_peer(s->down, &ctx->peer);
+}
+
+/* allow_text lists what would have been allowed, for 405 (RFC 9110 section 15.5.6). */
+static void allow_text(struct stream *s, const struct route_hit *hit) {
+  char *bytes = arena_bytes(&s->arena, 256);
+  struct buf b = buf_of(bytes, bytes ? 256 : 0);
+  for (unsigned m = 0; m < HTTP_METHOD_OTHER; m++) {
+    if (!((hit->methods >> m) & 1)) continue;
+    if (b.len) buf_lit(&b, ", ");
+    buf_put(&b, http_method_text((enum http_method)m));
+  }
+  for (uint32_t i = 0; hit->allow && i < hit->allow->extra_method_count; i++) {
+    if (b.len) buf_lit(&b, ", ");
+    buf_put(&b, hit->allow->extra_methods[i]);
+  }
+  s->allow = buf_span(&b);
+}
+
+static void pin_route(struct stream *s, const struct route *found) {
+  uint32_t me = s->w->config.index;
+  s->route = (struct route *)found; /* settings stay immutable; the pin rows are its mutable part */
+  s->route_state = found->state;
+  object_pin(&s->route->obj, me);
+  object_pin(&s->route_state->obj, me);
+  if (found->timeout_ms) s->deadline_ms = now_ms(s->w) + found->timeout_ms;
+  if (found->action != ROUTE_POOL) return;
+  s->pool = found->pool;
+  s->pool_id = s->pool->state->obj.id;
+  object_pin(&s->pool->obj, me);
+  s->pool_timeouts = s->pool->timeouts;
+}
+
+static enum route_verdict find(struct stream *s, struct route_hit *hit) {
+  struct route_query q = {s->req.host, s->req.path, s->req.method, s->req.method_text};
+  const struct snapshot_listener *l = s->down->serving->current;
+  if (!l) return ROUTE_NONE;
+  return route_find(l->table, &q, hit);
+}
+
+/* refused tells causes that are known before routing. */
+static enum end refused(const struct stream *s) {
+  if (s->down->flags & DOWN_OVER_LIMIT) return END_LIMIT_CONNECTIONS;
+  uint64_t most = s->listener->limits.body_bytes;
+  if (most && s->req.body == HTTP_BODY_LENGTH && s->req.content_length > most)
+    return END_LIMIT_BODY;
+  return misdirected(s) ? END_CLIENT_MISDIRECTED : END_OK;
+}
+
+static void act(struct stream *s) {
+  if (filter_request(&s->ctx) != FILTER_NEXT) {
+    stream_fail(s, s->ctx.end);
+    return;
+  }
+  if (s->route->action == ROUTE_POOL) {
+    stream_go(s, STEP_PICK);
+    return;
+  }
+  answer_route(s);
+  stream_go(s, STEP_FINISH);
+}
+
+void enter_route(struct stream *s) {
+  ctx_init(s);
+  enum end end = refused(s);
+  if (end != END_OK) {
+    stream_fail(s, end);
+    return;
+  }
+  if (s->listener->redirect_https) {
+    answer_https(s);
+    stream_go(s, STEP_FINISH);
+    return;
+  }
+  struct route_hit hit;
+  enum route_verdict verdict = find(s, &hit);
+  if (verdict == ROUTE_FOUND) {
+    pin_route(s, hit.route);
+    s->ctx.route = hit.route;
+    act(s);
+    return;
+  }
+  if (verdict == ROUTE_BAD_METHOD) allow_text(s, &hit);
+  stream_fail(s, verdict == ROUTE_BAD_METHOD ? END_METHOD_NOT_ALLOWED : END_NO_ROUTE);
+}

@@ -1,0 +1,407 @@
+/* serve.c: listening descriptors and client connections: accept, limits, handshake, the bytes of one
+ * request after another, idle times, close. What a request means is the stream's. */
+#include <sys/socket.h>
+
+#include "proxy_priv.h"
+#include "weir/base/mem.h"
+
+/* OVER_RESERVE: connections beyond the limit that are still accepted, to be told so with a 503. */
+#define OVER_RESERVE 16u
+
+/* ---- the client's address, kept small ---- */
+
+static void peer_keep(struct down *d) {
+  struct addr a;
+  if (!conn_peer(d->conn, &a) || a.sa.sa_family == AF_UNIX) {
+    d->peer_family = AF_UNIX;
+    return;
+  }
+  d->peer_family = (uint8_t)a.sa.sa_family;
+  d->peer_port = addr_port(&a);
+  if (a.sa.sa_family == AF_INET) memcpy(d->peer_ip, &a.in4.sin_addr, 4);
+  else memcpy(d->peer_ip, &a.in6.sin6_addr, 16);
+}
+
+void down_peer(const struct down *d, struct addr *out) {
+  *out = (struct addr){0};
+  if (d->peer_family == AF_INET) {
+    out->len = sizeof out->in4;
+    out->in4.sin_family = AF_INET;
+    out->in4.sin_port = htons(d->peer_port);
+    memcpy(&out->in4.sin_addr, d->peer_ip, 4);
+  } else if (d->peer_family == AF_INET6) {
+    out->len = sizeof out->in6;
+    out->in6.sin6_family = AF_INET6;
+    out->in6.sin6_port = htons(d->peer_port);
+    memcpy(&out->in6.sin6_addr, d->peer_ip, 16);
+  } else {
+    out->len = sizeof(sa_family_t);
+    out->sa.sa_family = AF_UNIX;
+  }
+}
+
+/* ---- accept ---- */
+
+static uint32_t downs_open(const struct worker *w) {
+  return atomic_load_explicit(&w->down_count, memory_order_relaxed);
+}
+
+static void pause_all(struct worker *w, bool pause) {
+  w->paused = pause;
+  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
+    struct serving *sv = container_of(l, struct serving, link);
+    if (!sv->conn) continue;
+    if (pause) conn_listen_pause(sv->conn);
+    else conn_listen_resume(sv->conn);
+  }
+}
+
+static uint64_t after_ms(const struct worker *w, uint32_t delay_ms) {
+  return delay_ms ? now_ms(w) + delay_ms : WHEEL_NEVER;
+}
+
+static bool down_start(struct down *d) {
+  struct worker *w = d->serving->w;
+  const struct listener *l = d->serving->current->listener;
+  conn_attach(d->conn, &down_events, d);
+  if (!l->tls) {
+    conn_timer(d->conn, after_ms(w, l->timeouts.header_ms));
+    conn_read_start(d->conn);
+    return true;
+  }
+  d->flags |= DOWN_TLS;
+  conn_timer(d->conn, after_ms(w, l->timeouts.handshake_ms));
+  return tls_accept(d->conn, l->tls, w->config.index);
+}
+
+static struct down *down_new(struct serving *sv, struct conn *c) {
+  struct worker *w = sv->w;
+  struct down *d = slab_new(&w->downs);
+  if (!d) return NULL;
+  d->conn = c;
+  d->serving = sv;
+  peer_keep(d);
+  list_push_tail(&sv->downs, &d->link);
+  sv->down_count++;
+  if (downs_open(w) >= w->conns_share) d->flags |= DOWN_OVER_LIMIT | DOWN_CLOSE;
+  atomic_fetch_add_explicit(&w->down_count, 1, memory_order_relaxed);
+  struct listener_row *row = &sv->state->rows[w->config.index];
+  atomic_fetch_add_explicit(&row->conns, 1, memory_order_relaxed);
+  stat_add(&row->accepted, 1);
+  stat_add(&w->stats.downstream_accepted, 1);
+  stat_add(&w->stats.downstream_conns, 1);
+  stat_add(&w->stats.downstream_idle, 1);
+  return d;
+}
+
+static void refuse(struct serving *sv, struct conn *c) {
+  stat_add(&sv->w->stats.downstream_refused, 1);
+  stat_add(&sv->state->rows[sv->w->config.index].refused, 1);
+  conn_close(c);
+}
+
+static void on_accept(struct conn *listener, struct conn *c) {
+  struct serving *sv = listener->owner;
+  struct worker *w = sv->w;
+  bool full = downs_open(w) >= w->conns_share + OVER_RESERVE;
+  struct down *d = full || !sv->current ? NULL : down_new(sv, c);
+  if (!d) {
+    refuse(sv, c);
+    return;
+  }
+  if (downs_open(w) >= w->conns_share + OVER_RESERVE && !w->paused) pause_all(w, true);
+  if (!down_start(d)) down_close(d, false);
+}
+
+void serve_resume(struct worker *w) {
+  if (w->paused && downs_open(w) < w->conns_share) pause_all(w, false);
+}
+
+/* ---- listening descriptors ---- */
+
+static struct serving *serving_find(struct worker *w, int fd) {
+  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
+    struct serving *sv = container_of(l, struct serving, link);
+    if (sv->fd == fd) return sv;
+  }
+  return NULL;
+}
+
+void serve_start(struct worker *w, int fd, struct listener_state *state) {
+  struct serving *sv = mem_alloc(sizeof *sv);
+  sv->w = w;
+  sv->fd = fd;
+  sv->state = state;
+  object_pin(&state->obj, w->config.index);
+  list_init(&sv->downs);
+  list_push_tail(&w->servings, &sv->link);
+  if (w->snapshot) sv->current = snapshot_find_listener(w->snapshot, state->obj.name);
+  sv->conn = conn_listen(w->loop, fd, on_accept, sv);
+  check(sv->conn != NULL); /* the slab has room for listeners beside all connections */
+}
+
+static void serving_free_if_done(struct serving *sv) {
+  if (sv->conn || sv->down_count) return;
+  list_remove(&sv->link);
+  object_unpin(&sv->state->obj, sv->w->config.index);
+  mem_free(sv);
+}
+
+/* DRAIN_NEW_MS: a connection that has not had a request yet may still bring one for so long. */
+#define DRAIN_NEW_MS 1000u
+
+/* close_idle closes connections between requests and lets the others end after theirs. */
+static void close_idle(struct serving *sv) {
+  for (struct list *l = sv->downs.next, *next; l != &sv->downs; l = next) {
+    next = l->next;
+    struct down *d = container_of(l, struct down, link);
+    if (d->stream || conn_held(d->conn)) d->flags |= DOWN_CLOSE;
+    else if (d->requests) down_close(d, true);
+    else conn_timer(d->conn, now_ms(sv->w) + DRAIN_NEW_MS);
+  }
+}
+
+void serve_stop(struct worker *w, struct listener_state *state, int fd) {
+  (void)state;
+  struct serving *sv = serving_find(w, fd);
+  if (!sv) return;
+  conn_listen_drain(sv->conn);
+  conn_close(sv->conn);
+  sv->conn = NULL;
+  sv->fd = -1;
+  sv->current = NULL;
+  sv->down_count++; /* held, so that close_idle may close the last one */
+  close_idle(sv);
+  sv->down_count--;
+  serving_free_if_done(sv);
+}
+
+void serve_install(struct worker *w) {
+  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
+    struct serving *sv = container_of(l, struct serving, link);
+    if (!sv->conn) continue;
+    sv->current = w->snapshot ? snapshot_find_listener(w->snapshot, sv->state->obj.name) : NULL;
+  }
+}
+
+void down_drain(struct worker *w) {
+  for (struct list *l = w->servings.next, *next; l != &w->servings; l = next) {
+    next = l->next;
+    struct serving *sv = container_of(l, struct serving, link);
+    if (sv->conn) {
+      conn_listen_drain(sv->conn);
+      conn_close(sv->conn);
+    }
+    sv->conn = NULL;
+    sv->down_count++;
+    close_idle(sv);
+    sv->down_count--;
+    serving_free_if_done(sv);
+  }
+}
+
+/* ---- the end of a connection ---- */
+
+static void down_forget(struct down *d) {
+  struct serving *sv = d->serving;
+  struct worker *w = sv->w;
+  list_remove(&d->link);
+  sv->down_count--;
+  atomic_fetch_sub_explicit(&sv->state->rows[w->config.index].conns, 1, memory_order_relaxed);
+  stat_sub(&w->stats.downstream_conns, 1);
+  stat_sub(&w->stats.downstream_idle, 1);
+  slab_free(&w->downs, d);
+  atomic_fetch_sub_explicit(&w->down_count, 1, memory_order_relaxed);
+  serving_free_if_done(sv);
+  serve_resume(w);
+}
+
+void down_close(struct down *d, bool gently) {
+  check(!d->stream);
+  if (gently && !(d->conn->flags & (CONN_FAILED | CONN_LISTENER))) conn_close_gently(d->conn, LINGER_MS);
+  else conn_close(d->conn);
+  down_forget(d);
+}
+
+void down_abort(struct down *d) {
+  check(!d->stream);
+  conn_reset(d->conn);
+  down_forget(d);
+}
+
+void down_next(struct down *d) {
+  struct worker *w = d->serving->w;
+  const struct snapshot_listener *current = d->serving->current;
+  bool ended = d->flags & DOWN_EOF && !(d->flags & DOWN_IN_DATA) && !conn_held(d->conn);
+  if (!current || d->flags & DOWN_CLOSE || ended || w->draining) {
+    down_close(d, true);
+    return;
+  }
+  const struct listener_timeouts *t = &current->listener->timeouts;
+  if (conn_pending(d->conn) > OUT_HIGH) {
+    d->flags |= DOWN_BLOCKED;
+    conn_timer(d->conn, after_ms(w, t->send_ms));
+    return;
+  }
+  conn_timer(d->conn, after_ms(w, t->idle_ms));
+  conn_read_start(d->conn);
+}
+
+/* ---- events ---- */
+
+static void count_handshake(struct worker *w, const struct tls_info *info) {
+  bool v13 = span_eq(info->version, SPAN_LIT("1.3"));
+  _Atomic uint64_t *rows[2][2] = {
+      {&w->stats.tls_handshakes_12_full, &w->stats.tls_handshakes_12_resumed},
+      {&w->stats.tls_handshakes_13_full, &w->stats.tls_handshakes_13_resumed}};
+  stat_add(rows[v13][info->resumed], 1);
+}
+
+static void handshake_failed(struct down *d, enum end end) {
+  struct worker *w = d->serving->w;
+  stat_add(&w->stats.tls_handshake_failures, 1);
+  access_connection(d, end);
+  down_close(d, end != END_CLIENT_TLS_TIMEOUT);
+}
+
+static void down_on_open(struct conn *c, int err) {
+  struct down *d = c->owner;
+  struct worker *w = d->serving->w;
+  struct tls_info info;
+  conn_tls_info(c, &info);
+  if (err) {
+    handshake_failed(d, info.end == END_OK ? END_CLIENT_TLS_HANDSHAKE : info.end);
+    return;
+  }
+  count_handshake(w, &info);
+  d->tls_ns = info.handshake_ns;
+  if (!d->serving->current) {
+    down_close(d, true);
+    return;
+  }
+  conn_timer(c, after_ms(w, d->serving->current->listener->timeouts.header_ms));
+  conn_read_start(c);
+}
+
+/* down_consume gives bytes to the stream, or begins one. 0: nothing can be taken now. */
+static size_t down_consume(struct down *d, struct span bytes) {
+  if (d->flags & DOWN_BLOCKED) return 0;
+  if (!d->stream && !d->serving->current) { /* its listener was removed */
+    down_close(d, true);
+    return bytes.len;
+  }
+  if (!d->stream && !stream_new(d)) {
+    access_connection(d, END_LIMIT_MEMORY);
+    down_close(d, false);
+    return bytes.len;
+  }
+  struct stream *s = d->stream;
+  if (s->step == STEP_HEAD) return request_data(s, bytes);
+  struct pump *p = &s->up_body;
+  bool sending = s->step == STEP_SEND || s->step == STEP_RELAY;
+  if (!sending || p->relaying || p->blocked) return 0;
+  if (p->state != PUMP_READY && p->state != PUMP_RUN) return 0;
+  size_t used;
+  if (!body_data(s, p, bytes, &used)) {
+    stream_fail(s, s->end);
+    return bytes.len;
+  }
+  if (p->state == PUMP_DONE) request_body_done(s);
+  return used;
+}
+
+/* eof_settle acts on the client's FIN once all that came before it was looked at. */
+static void eof_settle(struct down *d) {
+  struct stream *s = d->stream;
+  if (!s) {
+    down_close(d, true);
+    return;
+  }
+  bool body_owed = s->up_body.state == PUMP_READY || s->up_body.state == PUMP_RUN;
+  if (s->step == STEP_HEAD) {
+    stream_fail(s, END_BAD_REQUEST_TRUNCATED);
+  } else if (body_owed) {
+    stream_client_gone(s, END_CLIENT_CLOSED);
+  } else if (s->half_close_ms == WHEEL_NEVER) {
+    s->half_close_ms = now_ms(s->w) + s->timeouts.half_close_ms;
+    stream_timer(s);
+  }
+}
+
+/* after_data starts the body's relay once what came with the head was taken. */
+static void after_data(struct down *d, bool all) {
+  d->flags &= (uint16_t)~DOWN_IN_DATA;
+  if (d->flags & DOWN_EOF && all && !conn_held(d->conn)) {
+    eof_settle(d);
+    return;
+  }
+  struct stream *s = d->stream;
+  if (s && s->up_body.state == PUMP_READY && (s->step == STEP_SEND || s->step == STEP_RELAY))
+    body_start(s, &s->up_body);
+}
+
+static size_t down_on_data(struct conn *c, struct span bytes) {
+  struct down *d = c->owner;
+  struct worker *w = d->serving->w;
+  uint32_t slot = d->head.slot, generation = d->head.generation;
+  size_t used = 0;
+  d->flags |= DOWN_IN_DATA;
+  while (used < bytes.len) {
+    size_t took = down_consume(d, span_from(bytes, used));
+    used += took;
+    if (slab_find(&w->downs, slot, generation) != d) return bytes.len;
+    if (!took) break;
+  }
+  after_data(d, used == bytes.len);
+  return used;
+}
+
+static void down_on_eof(struct conn *c) {
+  struct down *d = c->owner;
+  struct stream *s = d->stream;
+  d->flags |= DOWN_EOF;
+  if (!conn_held(c)) {
+    eof_settle(d);
+  } else if (s) {
+    s->half_close_ms = now_ms(s->w) + s->timeouts.half_close_ms;
+    stream_timer(s);
+  }
+}
+
+static void down_on_error(struct conn *c, int err) {
+  (void)err;
+  struct down *d = c->owner;
+  if (d->stream) stream_client_gone(d->stream, END_CLIENT_RESET);
+  else down_close(d, false);
+}
+
+static void down_on_drained(struct conn *c) {
+  struct down *d = c->owner;
+  if (d->stream) {
+    body_drained(d->stream, &d->stream->down_body);
+  } else if (d->flags & DOWN_BLOCKED) {
+    d->flags &= (uint16_t)~DOWN_BLOCKED;
+    down_next(d);
+  }
+}
+
+/* down_on_timer: no request is in flight: a silent new connection, a handshake, or an idle one. */
+static void down_on_timer(struct conn *c) {
+  struct down *d = c->owner;
+  if (d->stream) return;
+  if (d->flags & DOWN_TLS && !(c->flags & CONN_OPEN)) {
+    handshake_failed(d, END_CLIENT_TLS_TIMEOUT);
+    return;
+  }
+  if (!d->requests) access_connection(d, END_CLIENT_TIMEOUT_HEADER);
+  down_close(d, false);
+}
+
+const struct conn_events down_events = {
+    .on_open = down_on_open,
+    .on_data = down_on_data,
+    .on_eof = down_on_eof,
+    .on_error = down_on_error,
+    .on_drained = down_on_drained,
+    .on_timer = down_on_timer,
+};

@@ -1,0 +1,222 @@
+/* step.c: the driver of steps.def, a stream's timer, its birth and its end. Knows no bytes. Every
+ * function that may end the stream is called last: after stream_go outside the driver, s may be
+ * gone. */
+#include "proxy_priv.h"
+
+static const struct {
+  void (*enter)(struct stream *s);
+  enum end timer_end;
+} rows[STEP_COUNT] = {
+#define STEP(id, enter, timer_end, doc) {enter, END_##timer_end},
+#include "steps.def"
+#undef STEP
+};
+
+/* DRIVE_MAX bounds one run of the driver: each attempt passes through a few steps. */
+#define DRIVE_MAX (STREAM_ATTEMPTS_MAX * 4u + STEP_COUNT)
+
+static void on_timer(struct timer *timer, uint64_t now);
+
+struct stream *stream_new(struct down *d) {
+  struct worker *w = d->serving->w;
+  struct stream *s = slab_new(&w->streams);
+  if (!s) return NULL;
+  s->w = w;
+  s->down = d;
+  d->stream = s;
+  d->requests++;
+  list_init(&s->queue_link);
+  list_init(&s->tunnel_link);
+  timer_init(&s->timer, on_timer);
+  s->listener = d->serving->current->listener;
+  object_pin(&s->listener->obj, w->config.index);
+  arena_init(&s->arena, &w->blocks,
+             STREAM_ARENA_LIMIT + 4 * (size_t)s->listener->limits.header_bytes);
+  s->timeouts = s->listener->timeouts;
+  s->deadline_ms = s->half_close_ms = WHEEL_NEVER;
+  s->t_start = now_ns(w);
+  s->wall_ms = w->loop->wall_ms;
+  s->step = STEP_HEAD;
+  conn_timer(d->conn, WHEEL_NEVER);
+  stat_add(&w->stats.requests_inflight, 1);
+  stat_sub(&w->stats.downstream_idle, 1);
+  atomic_fetch_add_explicit(&w->stream_count, 1, memory_order_relaxed);
+  return s;
+}
+
+void stream_go(struct stream *s, enum stream_step step) {
+  s->step = (uint8_t)step;
+  if (s->driving) return;
+  s->driving = true;
+  for (uint32_t i = 0; i < DRIVE_MAX; i++) {
+    enum stream_step now = s->step;
+    if (!rows[now].enter) break;
+    rows[now].enter(s);
+    if (now == STEP_FINISH) return;
+    if (s->step == now) break;
+  }
+  s->driving = false;
+  stream_timer(s);
+}
+
+static uint64_t ns_to_ms(uint64_t ns) { return ns / 1000000u; }
+
+/* after is start + delay, or never for a delay of 0 ("none"). */
+static uint64_t after(uint64_t start_ns, uint32_t delay_ms) {
+  return delay_ms ? ns_to_ms(start_ns) + delay_ms : WHEEL_NEVER;
+}
+
+static uint64_t due_bodies(const struct stream *s, enum end *end) {
+  uint64_t due = WHEEL_NEVER;
+  bool source;
+  if (s->up_body.state == PUMP_RUN) {
+    due = body_due(&s->up_body, s->timeouts.body_ms, s->pool_timeouts.idle_ms, &source);
+    *end = source ? END_CLIENT_TIMEOUT_BODY : END_UPSTREAM_TIMEOUT_SEND;
+  }
+  if (s->down_body.state != PUMP_RUN) return due;
+  uint64_t down = body_due(&s->down_body, s->pool_timeouts.idle_ms, s->timeouts.send_ms, &source);
+  if (down >= due) return due;
+  *end = source ? END_UPSTREAM_IDLE_TIMEOUT : END_CLIENT_TIMEOUT_SEND;
+  return down;
+}
+
+/* due_step is when the present step is overdue, and the cause then. */
+static uint64_t due_step(const struct stream *s, enum end *end) {
+  *end = rows[s->step].timer_end;
+  switch ((enum stream_step)s->step) {
+    case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
+    case STEP_QUEUE: return after(s->t_queue, s->pool->connections.queue_timeout_ms);
+    case STEP_CONNECT: return after(s->t_connect, s->pool_timeouts.connect_ms);
+    case STEP_SEND:
+      if (s->up_body.state == PUMP_RUN) return due_bodies(s, end);
+      return after(s->t_sent, s->pool_timeouts.first_byte_ms);
+    case STEP_RELAY: return due_bodies(s, end);
+    case STEP_TUNNEL: {
+      uint64_t last = s->up_body.relay.progress_ms;
+      if (s->down_body.relay.progress_ms > last) last = s->down_body.relay.progress_ms;
+      return s->timeouts.tunnel_ms ? last + s->timeouts.tunnel_ms : WHEEL_NEVER;
+    }
+    case STEP_ROUTE:
+    case STEP_PICK:
+    case STEP_FINISH:
+    case STEP_COUNT: break;
+  }
+  return WHEEL_NEVER;
+}
+
+/* stream_due is the earliest of the step's own due time and the spans over several steps. */
+static uint64_t stream_due(const struct stream *s, enum end *end) {
+  uint64_t due = due_step(s, end);
+  bool headless = s->step == STEP_QUEUE || s->step == STEP_CONNECT || s->step == STEP_SEND;
+  if (headless && s->deadline_ms < due) {
+    due = s->deadline_ms;
+    *end = END_ROUTE_TIMEOUT;
+  }
+  if (headless && s->half_close_ms < due) {
+    due = s->half_close_ms;
+    *end = END_CLIENT_CLOSED;
+  }
+  if (s->step == STEP_TUNNEL && s->deadline_ms < due) {
+    due = s->deadline_ms;
+    *end = END_DRAIN_TUNNEL;
+  }
+  return due;
+}
+
+void stream_timer(struct stream *s) {
+  enum end end;
+  uint64_t due = stream_due(s, &end);
+  if (due == WHEEL_NEVER) timer_stop(&s->w->loop->wheel, &s->timer);
+  else timer_set(&s->w->loop->wheel, &s->timer, due);
+}
+
+/* timed_out: an attempt that timed out before its response may be made again elsewhere. */
+static void timed_out(struct stream *s, enum end end) {
+  if (end == END_CLIENT_CLOSED) stream_client_gone(s, end);
+  else if (end == END_CONNECT_TIMEOUT) attempt_failed(s, end);
+  else stream_fail(s, end);
+}
+
+static void on_timer(struct timer *timer, uint64_t now) {
+  struct stream *s = container_of(timer, struct stream, timer);
+  enum end end;
+  uint64_t due = stream_due(s, &end);
+  if (due > now) {
+    stream_timer(s);
+    return;
+  }
+  timed_out(s, end);
+}
+
+/* ends_attempt: causes that speak of the endpoint, for its health. */
+static bool ends_attempt(enum end end) {
+  switch (end_get(end)->word.ptr[0]) {
+    case 'u': return end != END_NONE_HEALTHY && end != END_RESOLVE_FAILED &&
+                     end != END_QUEUE_FULL && end != END_QUEUE_TIMEOUT;
+    default: return false;
+  }
+}
+
+void stream_fail(struct stream *s, enum end end) {
+  s->end = end;
+  if (s->endpoint && s->up && ends_attempt(end)) attempt_outcome(s, end, 0);
+  attempt_unqueue(s);
+  body_stop(&s->up_body);
+  body_stop(&s->down_body);
+  attempt_drop(s, false);
+  s->flags |= STREAM_CLOSE;
+  if (!(s->flags & STREAM_RESPONDED) && end_get(end)->status && s->down) answer_end(s);
+  else s->flags |= STREAM_ABORT;
+  stream_go(s, STEP_FINISH);
+}
+
+void stream_client_gone(struct stream *s, enum end end) {
+  s->end = end;
+  s->flags |= STREAM_CLOSE | STREAM_ABORT;
+  attempt_unqueue(s);
+  body_stop(&s->up_body);
+  body_stop(&s->down_body);
+  attempt_drop(s, false);
+  stream_go(s, STEP_FINISH);
+}
+
+void stream_unpin_settings(struct stream *s) {
+  uint32_t me = s->w->config.index;
+  if (s->route) object_unpin(&s->route->obj, me);
+  if (s->pool) object_unpin(&s->pool->obj, me);
+  s->route = NULL;
+  s->pool = NULL;
+}
+
+static void unpin_all(struct stream *s) {
+  uint32_t me = s->w->config.index;
+  stream_unpin_settings(s);
+  if (s->listener) object_unpin(&s->listener->obj, me);
+  if (s->endpoint) object_unpin(&s->endpoint->obj, me);
+  if (s->route_state) object_unpin(&s->route_state->obj, me);
+}
+
+void stream_finish(struct stream *s) {
+  struct worker *w = s->w;
+  struct down *d = s->down;
+  bool close = s->flags & STREAM_CLOSE, abort = s->flags & STREAM_ABORT;
+  timer_stop(&w->loop->wheel, &s->timer);
+  s->t_done = now_ns(w);
+  attempt_unqueue(s);
+  body_stop(&s->up_body);
+  body_stop(&s->down_body);
+  attempt_drop(s, false);
+  access_write(s);
+  list_remove(&s->tunnel_link);
+  if (s->flags & STREAM_TUNNEL) stat_sub(&w->stats.tunnels, 1);
+  unpin_all(s);
+  arena_reset(&s->arena);
+  slab_free(&w->streams, s);
+  stat_sub(&w->stats.requests_inflight, 1);
+  stat_add(&w->stats.downstream_idle, 1);
+  atomic_fetch_sub_explicit(&w->stream_count, 1, memory_order_relaxed);
+  d->stream = NULL;
+  if (abort) down_abort(d);
+  else if (close) down_close(d, true);
+  else down_next(d);
+}

@@ -1,0 +1,65 @@
+/* tunnel.c: after a 101 that was asked for: two relays, one each way, until both ends are done. A
+ * tunnel keeps its endpoint, timeouts and names, and no settings: reloads pass it by. When its route
+ * or listener is removed it ends after the drain time. RFC 9110 section 7.8, RFC 6455. */
+#include "proxy_priv.h"
+
+static void on_end(struct relay *r, enum relay_end why, int err) {
+  struct pump *p = container_of(r, struct pump, relay);
+  p->moved += r->moved;
+  p->relaying = false;
+  tunnel_ended(r->owner, p, why, err);
+}
+
+static void start(struct stream *s, struct pump *p, struct conn *from, struct conn *to) {
+  *p = (struct pump){.state = PUMP_RUN, .relaying = true, .from = HTTP_BODY_TUNNEL};
+  p->relay.owner = s;
+  p->relay.pipe_rd = p->relay.pipe_wr = -1;
+  relay_start(&p->relay, from, to, UINT64_MAX, on_end);
+}
+
+void tunnel_start(struct stream *s) {
+  struct worker *w = s->w;
+  stream_unpin_settings(s);
+  s->deadline_ms = WHEEL_NEVER;
+  s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE | STREAM_TUNNEL;
+  list_push_tail(&w->tunnels, &s->tunnel_link);
+  stat_add(&w->stats.tunnels, 1);
+  start(s, &s->up_body, s->down->conn, s->up->conn);
+  start(s, &s->down_body, s->up->conn, s->down->conn);
+  if (w->draining) s->deadline_ms = w->drain_deadline_ms;
+  stream_go(s, STEP_TUNNEL);
+}
+
+void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err) {
+  p->state = PUMP_DONE;
+  bool up = p == &s->up_body;
+  if (why == RELAY_SRC_EOF) {
+    conn_finish(up ? s->up->conn : s->down->conn);
+    if (s->up_body.state == PUMP_DONE && s->down_body.state == PUMP_DONE)
+      stream_go(s, STEP_FINISH);
+    return;
+  }
+  bool client = up == (why == RELAY_SRC_ERROR);
+  if (client) stream_client_gone(s, END_CLIENT_RESET);
+  else stream_fail(s, err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED);
+}
+
+static void end_after(struct stream *s, uint64_t deadline_ms) {
+  if (s->deadline_ms <= deadline_ms) return;
+  s->deadline_ms = deadline_ms;
+  stream_timer(s);
+}
+
+void tunnel_check_routes(struct worker *w) {
+  uint64_t deadline = now_ms(w) + w->snapshot->drain_ms;
+  for (struct list *l = w->tunnels.next; l != &w->tunnels; l = l->next) {
+    struct stream *s = container_of(l, struct stream, tunnel_link);
+    bool removed = atomic_load(&s->route_state->removed);
+    if (removed || !s->down->serving->current) end_after(s, deadline);
+  }
+}
+
+void tunnel_drain_all(struct worker *w, uint64_t deadline_ms) {
+  for (struct list *l = w->tunnels.next; l != &w->tunnels; l = l->next)
+    end_after(container_of(l, struct stream, tunnel_link), deadline_ms);
+}

@@ -1,0 +1,291 @@
+/* worker.c: one worker: its loop, its mailbox, snapshots installed, drain, date and events. Makes no
+ * decision about a request. */
+#include "weir/proxy/worker.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proxy_priv.h"
+#include "weir/base/hash.h"
+#include "weir/base/mem.h"
+
+#define TRIM_MS 1000u
+#define BLOCKS_KEEP 4096u
+#define DOWN_CHUNK 64u
+#define STREAM_CHUNK 16u
+
+/* ---- birth ---- */
+
+static void on_wake(struct loop *loop) { (void)loop; } /* worker_turn reads the mailbox */
+
+static void on_trim(struct timer *timer, uint64_t now) {
+  struct worker *w = container_of(timer, struct worker, trim_timer);
+  loop_trim(w->loop);
+  arena_blocks_trim(&w->blocks, 64);
+  slab_trim(&w->streams);
+  slab_trim(&w->downs);
+  slab_trim(&w->upstream.upconns);
+  timer_set(&w->loop->wheel, timer, now + TRIM_MS);
+}
+
+static void on_drain_deadline(struct timer *timer, uint64_t now);
+
+static void init_counters(struct worker *w) {
+  w->upstream.counters = (struct upstream_counters){
+      .conns = &w->stats.upstream_conns,
+      .idle = &w->stats.upstream_idle,
+      .connects = &w->stats.upstream_connects,
+      .connect_failures = &w->stats.upstream_connect_failures,
+      .reused = &w->stats.upstream_reused,
+      .ejections = &w->stats.ejections,
+  };
+  w->upstream.permit_freed = permit_freed;
+}
+
+struct worker *worker_new(const struct worker_config *config) {
+  struct worker *w = mem_alloc_aligned(64, sizeof *w);
+  w->config = *config;
+  w->loop = config->loop;
+  w->loop->owner = w;
+  w->loop->on_wake = on_wake;
+  w->access_log = config->access_log;
+  w->sample_ppm = config->sample_ppm;
+  w->rng = w->loop->rng ^ 0x9e3779b9u;
+  uint32_t most = config->streams_max;
+  stats_init(&w->stats);
+  slab_init(&w->downs, sizeof(struct down), DOWN_CHUNK, most + DOWN_CHUNK);
+  slab_init(&w->streams, sizeof(struct stream), STREAM_CHUNK, most);
+  arena_blocks_init(&w->blocks, STREAM_BLOCK, BLOCKS_KEEP);
+  upstream_init(&w->upstream, w->loop, config->index, w->loop->conns.limit);
+  init_counters(w);
+  list_init(&w->servings);
+  list_init(&w->tunnels);
+  list_init(&w->waiting);
+  timer_init(&w->drain_timer, on_drain_deadline);
+  timer_init(&w->trim_timer, on_trim);
+  timer_set(&w->loop->wheel, &w->trim_timer, now_ms(w) + TRIM_MS);
+  group_join(w);
+  return w;
+}
+
+/* ---- the end ---- */
+
+/* end_stream: nothing may go on; the client sees truncation unless it can be told. */
+static void end_all(struct worker *w) {
+  for (struct list *l = w->servings.next, *next; l != &w->servings; l = next) {
+    next = l->next;
+    struct serving *sv = container_of(l, struct serving, link);
+    sv->down_count++;
+    while (!list_empty(&sv->downs)) {
+      struct down *d = container_of(sv->downs.next, struct down, link);
+      d->flags |= DOWN_CLOSE;
+      if (!d->stream) down_close(d, false);
+      else if (d->stream->step == STEP_TUNNEL) stream_fail(d->stream, END_DRAIN_TUNNEL);
+      else stream_fail(d->stream, END_DRAIN);
+    }
+    sv->down_count--;
+    if (!sv->conn && !sv->down_count) {
+      list_remove(&sv->link);
+      object_unpin(&sv->state->obj, w->config.index);
+      mem_free(sv);
+    }
+  }
+}
+
+static void on_drain_deadline(struct timer *timer, uint64_t now) {
+  (void)now;
+  end_all(container_of(timer, struct worker, drain_timer));
+}
+
+static void drain(struct worker *w, uint64_t deadline_ms) {
+  w->draining = true;
+  w->drain_deadline_ms = deadline_ms;
+  down_drain(w);
+  tunnel_drain_all(w, deadline_ms);
+  timer_set(&w->loop->wheel, &w->drain_timer, deadline_ms);
+}
+
+static void stop(struct worker *w) {
+  w->draining = true;
+  down_drain(w);
+  end_all(w);
+  w->stopped = true;
+}
+
+/* ---- the mailbox ---- */
+
+static void install(struct worker *w, const struct worker_msg *msg) {
+  const struct snapshot *before = w->snapshot;
+  w->snapshot = msg->snapshot;
+  if (msg->snapshot) {
+    uint32_t workers = w->config.workers ? w->config.workers : 1;
+    w->conns_share = ((uint64_t)msg->snapshot->max_connections + workers - 1) / workers;
+  }
+  upstream_install(&w->upstream, msg->seq, before, msg->snapshot);
+  serve_install(w);
+  if (w->snapshot) tunnel_check_routes(w);
+  serve_resume(w);
+}
+
+static void forget(struct worker *w, uint32_t id) {
+  stats_forget(&w->stats, STATS_SERVER, id);
+  stats_forget(&w->stats, STATS_CLIENT, id);
+}
+
+static void carry_out(struct worker *w, const struct worker_msg *msg) {
+  switch (msg->kind) {
+    case WORKER_INSTALL: install(w, msg); break;
+    case WORKER_LISTEN: serve_start(w, msg->fd, msg->state); break;
+    case WORKER_UNLISTEN: serve_stop(w, msg->state, msg->fd); break;
+    case WORKER_DRAIN: drain(w, msg->deadline_ms); break;
+    case WORKER_STOP: stop(w); break;
+    case WORKER_FORGET: forget(w, msg->id); break;
+    case WORKER_LOG:
+      w->access_log = msg->access_log;
+      w->sample_ppm = msg->sample_ppm;
+      break;
+    case WORKER_PERMIT: w->wake_pending = true; break;
+    case WORKER_PERMIT_ASK: pool_yield(w, msg->id); break;
+  }
+}
+
+void worker_post(struct worker *w, struct worker_msg *msg) {
+  struct worker_msg *head = atomic_load_explicit(&w->inbox, memory_order_relaxed);
+  do {
+    msg->next = head;
+  } while (!atomic_compare_exchange_weak_explicit(&w->inbox, &head, msg, memory_order_release,
+                                                  memory_order_relaxed));
+  loop_wake(w->loop);
+}
+
+/* inbox_take gives the messages in the order in which they were posted. */
+static struct worker_msg *inbox_take(struct worker *w) {
+  struct worker_msg *newest = atomic_exchange_explicit(&w->inbox, NULL, memory_order_acquire);
+  struct worker_msg *oldest = NULL;
+  while (newest) {
+    struct worker_msg *next = newest->next;
+    newest->next = oldest;
+    oldest = newest;
+    newest = next;
+  }
+  return oldest;
+}
+
+static void inbox_run(struct worker *w) {
+  struct worker_msg *msg = inbox_take(w);
+  while (msg) {
+    struct worker_msg *next = msg->next;
+    carry_out(w, msg);
+    if (msg->seq) {
+      atomic_store_explicit(&w->seq, msg->seq, memory_order_release);
+      if (w->config.notify) w->config.notify(w->config.ctx, w);
+    }
+    mem_free(msg);
+    msg = next;
+  }
+}
+
+/* ---- turns ---- */
+
+static bool done(const struct worker *w) {
+  return w->stopped || (w->draining && list_empty(&w->servings));
+}
+
+bool worker_turn(struct worker *w) {
+  if (atomic_load_explicit(&w->inbox, memory_order_relaxed)) inbox_run(w);
+  if (w->wake_pending) pool_wake_all(w);
+  if (done(w)) return false;
+  int err = loop_run_turn(w->loop, w->wake_pending ? 0 : WHEEL_NEVER);
+  check(err == 0); /* the ring itself failed: nothing can go on */
+  return true;
+}
+
+void worker_run(struct worker *w) {
+  while (worker_turn(w)) continue;
+  atomic_store_explicit(&w->has_stopped, true, memory_order_release);
+  if (w->config.notify) w->config.notify(w->config.ctx, w);
+}
+
+/* close_upstream closes every idle connection, so that pins and slabs come to an end. */
+static void close_upstream(struct worker *w) {
+  if (w->snapshot) upstream_install(&w->upstream, UINT64_MAX, w->snapshot, NULL);
+}
+
+/* FLUSH_TURNS bounds the turns that let closing connections end. */
+#define FLUSH_TURNS 400u
+
+void worker_free(struct worker *w) {
+  group_leave(w);
+  close_upstream(w);
+  w->snapshot = NULL;
+  timer_stop(&w->loop->wheel, &w->drain_timer);
+  timer_stop(&w->loop->wheel, &w->trim_timer);
+  for (uint32_t i = 0; i < FLUSH_TURNS && w->loop->conns.live > 0; i++)
+    if (loop_run_turn(w->loop, w->loop->now_ms + 10)) break;
+  inbox_run(w);
+  upstream_fini(&w->upstream);
+  slab_fini(&w->downs);
+  slab_fini(&w->streams);
+  arena_blocks_fini(&w->blocks);
+  stats_fini(&w->stats);
+  loop_free(w->loop);
+  mem_free(w);
+}
+
+/* ---- small services ---- */
+
+struct span worker_date(struct worker *w) {
+  uint64_t sec = w->loop->wall_ms / 1000;
+  if (sec != w->date_sec || !w->date[0]) {
+    time_t t = (time_t)sec;
+    struct tm tm;
+    gmtime_r(&t, &tm);
+    strftime(w->date, sizeof w->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    w->date_sec = sec;
+  }
+  return span_of(w->date, 29);
+}
+
+#define EVENT_MAX 512u
+
+void worker_event(struct worker *w, enum end_level level, const char *fmt, ...) {
+  if (!w->config.log) return;
+  char text[EVENT_MAX];
+  va_list ap;
+  va_start(ap, fmt);
+  int n = vsnprintf(text, sizeof text, fmt, ap);
+  va_end(ap);
+  if (n < 0) return;
+  struct record_event e = {.kind = RECORD_EVENT, .level = (uint8_t)level};
+  e.worker = (uint16_t)w->config.index;
+  e.len = (uint16_t)((size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+  e.wall_ms = w->loop->wall_ms;
+  uint32_t len = (uint32_t)(sizeof e + e.len);
+  char *to = spsc_reserve(w->config.log, len);
+  if (!to) {
+    stat_add(&w->stats.log_dropped, 1);
+    return;
+  }
+  struct buf b = buf_of(to, len);
+  buf_put(&b, span_of((const char *)&e, sizeof e));
+  buf_put(&b, span_of(text, e.len));
+  spsc_commit(w->config.log, len);
+  if (w->config.wake_log) w->config.wake_log(w->config.ctx);
+}
+
+uint64_t worker_seq(const struct worker *w) {
+  return atomic_load_explicit(&w->seq, memory_order_acquire);
+}
+bool worker_stopped(const struct worker *w) {
+  return atomic_load_explicit(&w->has_stopped, memory_order_acquire);
+}
+const struct stats *worker_stats(const struct worker *w) { return &w->stats; }
+const struct loop_stats *worker_loop_stats(const struct worker *w) { return &w->loop->stats; }
+uint32_t worker_conns(const struct worker *w) {
+  return atomic_load_explicit(&w->down_count, memory_order_relaxed);
+}
+uint32_t worker_streams(const struct worker *w) {
+  return atomic_load_explicit(&w->stream_count, memory_order_relaxed);
+}

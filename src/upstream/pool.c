@@ -1,0 +1,201 @@
+/* pool.c: connections to endpoints: idle lists (most recently used first), permits, connect, release.
+ * Every idle connection is watched: a FIN, a RST or a byte that nobody asked for closes it
+ * before a request could meet it. Knows no HTTP. Called by proxy/. */
+#include <errno.h>
+
+#include "upstream_priv.h"
+
+static inline void count(_Atomic uint64_t *c, int64_t by) {
+  if (!c) return;
+  uint64_t now = atomic_load_explicit(c, memory_order_relaxed);
+  atomic_store_explicit(c, now + (uint64_t)by, memory_order_relaxed);
+}
+
+static inline void count_row(_Atomic uint64_t *c) { count(c, 1); }
+
+void upstream_init(struct upstream *u, struct loop *loop, uint32_t worker, uint32_t conns_max) {
+  *u = (struct upstream){.loop = loop, .worker = worker, .rng = loop->rng ^ 0x5bd1e995u};
+  slab_init(&u->upconns, sizeof(struct upconn), 64, conns_max);
+}
+
+void upstream_fini(struct upstream *u) { slab_fini(&u->upconns); }
+
+static struct endpoint_row *row_of(const struct upconn *c) {
+  return &c->endpoint->rows[c->up->worker];
+}
+
+/* ---- permits ---- */
+
+static bool permit_take(struct endpoint *e, uint32_t max) {
+  uint32_t now = atomic_load_explicit(&e->permits, memory_order_relaxed);
+  do {
+    if (max && now >= max) return false;
+  } while (!atomic_compare_exchange_weak(&e->permits, &now, now + 1));
+  return true;
+}
+
+static void permit_give(struct upstream *u, struct endpoint *e) {
+  uint32_t before = atomic_fetch_sub(&e->permits, 1);
+  check(before > 0);
+  if (atomic_load(&e->waiting) && u->permit_freed) u->permit_freed(u, e);
+}
+
+/* ---- idle ---- */
+
+static void idle_remove(struct upconn *c) {
+  list_remove(&c->link);
+  row_of(c)->idle_count--;
+  count(c->up->counters.idle, -1);
+}
+
+static void idle_drop(struct conn *conn) {
+  struct upconn *c = conn->owner;
+  idle_remove(c);
+  upconn_close(c, false);
+}
+
+/* idle_on_data: bytes that nobody asked for; they are never the next response. */
+static size_t idle_on_data(struct conn *conn, struct span bytes) {
+  idle_drop(conn);
+  return bytes.len;
+}
+static void idle_on_error(struct conn *conn, int err) {
+  (void)err;
+  idle_drop(conn);
+}
+static void idle_on_open(struct conn *conn, int err) {
+  (void)conn;
+  (void)err;
+  check(false); /* an idle connection has been open for long */
+}
+static void idle_on_drained(struct conn *conn) { (void)conn; }
+
+static const struct conn_events idle_events = {
+    .on_open = idle_on_open,
+    .on_data = idle_on_data,
+    .on_eof = idle_drop,
+    .on_error = idle_on_error,
+    .on_drained = idle_on_drained,
+    .on_timer = idle_drop, /* the keepalive time is over */
+};
+
+uint32_t upstream_close_idle(struct upstream *u, struct endpoint *e, uint32_t keep) {
+  struct endpoint_row *row = &e->rows[u->worker];
+  uint32_t closed = 0;
+  while (row->idle_count > keep) {
+    struct upconn *c = container_of(row->idle.prev, struct upconn, link); /* oldest */
+    idle_drop(c->conn);
+    closed++;
+  }
+  return closed;
+}
+
+static void mark_pools(struct upstream *u, const struct snapshot *s, uint64_t seq) {
+  for (uint32_t p = 0; p < s->pool_count; p++)
+    for (uint32_t m = 0; m < s->pools[p]->member_count; m++)
+      s->pools[p]->members[m].endpoint->rows[u->worker].seen = seq;
+}
+
+void upstream_install(struct upstream *u, uint64_t seq, const struct snapshot *before,
+                      const struct snapshot *next) {
+  u->seq = seq;
+  if (next) mark_pools(u, next, seq);
+  for (uint32_t p = 0; before && p < before->pool_count; p++) {
+    for (uint32_t m = 0; m < before->pools[p]->member_count; m++) {
+      struct endpoint *e = before->pools[p]->members[m].endpoint;
+      if (e->rows[u->worker].seen != seq) upstream_close_idle(u, e, 0);
+    }
+  }
+}
+
+/* ---- connections ---- */
+
+struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *owner) {
+  struct endpoint_row *row = &e->rows[u->worker];
+  if (list_empty(&row->idle)) return NULL;
+  struct upconn *c = container_of(row->idle.next, struct upconn, link);
+  idle_remove(c);
+  c->owner = owner;
+  c->requests++;
+  count_row(&row->reused);
+  count(u->counters.reused, 1);
+  return c;
+}
+
+static struct upconn *upconn_open(struct upstream *u, struct endpoint *e,
+                                  const struct conn_events *events, int *err) {
+  struct upconn *c = slab_new(&u->upconns);
+  if (!c) {
+    *err = -ENOMEM;
+    return NULL;
+  }
+  c->conn = conn_connect(u->loop, &e->addr, events, c, err);
+  if (!c->conn) {
+    slab_free(&u->upconns, c);
+    return NULL;
+  }
+  return c;
+}
+
+struct upconn *upconn_connect(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                              const struct conn_events *events, void *owner, int *err) {
+  if (!permit_take(e, pool->connections.max_per_endpoint)) {
+    *err = -EAGAIN;
+    return NULL;
+  }
+  struct upconn *c = upconn_open(u, e, events, err);
+  if (!c) {
+    permit_give(u, e);
+    return NULL;
+  }
+  list_init(&c->link);
+  c->up = u;
+  c->endpoint = e;
+  c->owner = owner;
+  c->requests = 1;
+  c->requests_max = pool->connections.requests;
+  object_pin(&e->obj, u->worker);
+  row_of(c)->conns++;
+  count_row(&row_of(c)->connects);
+  count(u->counters.connects, 1);
+  count(u->counters.conns, 1);
+  return c;
+}
+
+void upconn_close(struct upconn *c, bool reset) {
+  struct upstream *u = c->up;
+  struct endpoint *e = c->endpoint;
+  row_of(c)->conns--;
+  count(u->counters.conns, -1);
+  if (reset) conn_reset(c->conn);
+  else conn_close(c->conn);
+  slab_free(&u->upconns, c);
+  permit_give(u, e);
+  object_unpin(&e->obj, u->worker);
+}
+
+/* keep_idle: is this connection worth keeping, by the limits and by what other workers wait for? */
+static bool keep_idle(const struct upconn *c, const struct pool_connections *s, bool wanted) {
+  const struct endpoint_row *row = row_of(c);
+  if (c->conn->flags & (CONN_EOF | CONN_FAILED) || conn_held(c->conn)) return false;
+  if (row->seen != c->up->seq || !s->keepalive_ms) return false;
+  if (c->requests_max && c->requests >= c->requests_max) return false;
+  if (s->keepalive_max && row->idle_count >= s->keepalive_max) return false;
+  return wanted || atomic_load_explicit(&c->endpoint->waiting, memory_order_relaxed) == 0;
+}
+
+void upconn_release(struct upconn *c, const struct pool_connections *settings, bool wanted) {
+  if (!keep_idle(c, settings, wanted)) {
+    upconn_close(c, false);
+    return;
+  }
+  c->owner = NULL;
+  conn_attach(c->conn, &idle_events, c);
+  list_push_head(&row_of(c)->idle, &c->link);
+  row_of(c)->idle_count++;
+  count(c->up->counters.idle, 1);
+  conn_read_bulk(c->conn, false);
+  conn_watch(c->conn);
+  conn_read_start(c->conn);
+  conn_timer(c->conn, c->up->loop->now_ms + settings->keepalive_ms);
+}

@@ -1,0 +1,295 @@
+/* test_route_table.c: the compiled matcher and its slow twin against a committed table of cases, and
+ * against each other on random tables and queries. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "weir/base/hash.h"
+#include "weir/model/model.h"
+
+enum { ROUTES_MAX = 64, HOSTS_MAX = 4 };
+
+/* bench is a list of routes that needs no registry: the matchers read settings only. */
+struct bench {
+  struct arena arena;
+  struct route routes[ROUTES_MAX];
+  struct route *list[ROUTES_MAX];
+  uint32_t count;
+};
+
+static void bench_init(struct bench *b) {
+  memset(b, 0, sizeof *b);
+  arena_init(&b->arena, NULL, 0);
+}
+
+static void add_host(struct bench *b, struct route *r, struct span host) {
+  if (!r->hosts) r->hosts = arena_zalloc(&b->arena, HOSTS_MAX * sizeof(struct span));
+  assert_non_null(r->hosts);
+  assert_true(r->host_count < HOSTS_MAX);
+  ((struct span *)(uintptr_t)r->hosts)[r->host_count++] = host;
+}
+
+static void add_method(struct bench *b, struct route *r, struct span text) {
+  enum http_method m = http_method_find(text);
+  if (m != HTTP_METHOD_OTHER) {
+    r->methods |= 1u << m;
+    return;
+  }
+  struct span *extra = arena_zalloc(&b->arena, sizeof *extra);
+  assert_non_null(extra);
+  *extra = text;
+  r->extra_methods = extra;
+  r->extra_method_count = 1;
+}
+
+static struct route *add_route(struct bench *b, struct span hosts, enum route_path kind,
+                               struct span path, struct span methods) {
+  assert_true(b->count < ROUTES_MAX);
+  struct route *r = &b->routes[b->count];
+  r->order = b->count;
+  r->path_kind = (uint8_t)kind;
+  r->path = path;
+  struct span word;
+  while (span_next_token(&hosts, ' ', &word))
+    if (word.len) add_host(b, r, word);
+  while (span_next_token(&methods, ' ', &word))
+    if (word.len) add_method(b, r, word);
+  b->list[b->count++] = r;
+  return r;
+}
+
+static struct route_query query_of(struct span host, struct span path, struct span method) {
+  return (struct route_query){host, path, http_method_find(method), method};
+}
+
+/* same_answer runs both matchers and compares all that they promise to agree on. */
+static enum route_verdict same_answer(const struct bench *b, const struct route_table *t,
+                                      const struct route_query *q, struct route_hit *hit) {
+  struct route_hit slow;
+  enum route_verdict v = route_find(t, q, hit);
+  enum route_verdict w = route_find_linear(b->list, b->count, q, &slow);
+  if (v != w || hit->route != slow.route)
+    fail_msg("host %.*s path %.*s method %.*s: compiled %d %d, linear %d %d", SPAN_ARG(q->host),
+             SPAN_ARG(q->path), SPAN_ARG(q->method_text), (int)v,
+             hit->route ? (int)hit->route->order : -1, (int)w,
+             slow.route ? (int)slow.route->order : -1);
+  if (v == ROUTE_BAD_METHOD) assert_int_equal(hit->methods, slow.methods);
+  if (v == ROUTE_BAD_METHOD) assert_non_null(hit->allow);
+  return v;
+}
+
+/* ---- the table ---- */
+
+static const struct {
+  const char *table, *name, *hosts;
+  enum route_path kind;
+  const char *path, *methods;
+} route_rows[] = {
+#define ROUTE(table, name, hosts, kind, path, methods) \
+  {#table, name, hosts, ROUTE_PATH_##kind, path, methods},
+#include "route_cases.def"
+#undef ROUTE
+};
+
+static const struct {
+  const char *table, *host, *path, *method, *want;
+} case_rows[] = {
+#define CASE(table, host, path, method, want) {#table, host, path, method, want},
+#include "route_cases.def"
+#undef CASE
+};
+
+static void bench_from_rows(struct bench *b, const char *table) {
+  bench_init(b);
+  for (size_t i = 0; i < array_count(route_rows); i++) {
+    if (strcmp(route_rows[i].table, table) != 0) continue;
+    struct route *r = add_route(b, span_str(route_rows[i].hosts), route_rows[i].kind,
+                                span_str(route_rows[i].path), span_str(route_rows[i].methods));
+    r->obj.name = span_str(route_rows[i].name);
+  }
+}
+
+static struct span verdict_name(enum route_verdict v, const struct route_hit *hit) {
+  if (v == ROUTE_FOUND) return hit->route->obj.name;
+  return v == ROUTE_BAD_METHOD ? SPAN_LIT("BAD_METHOD") : SPAN_LIT("NONE");
+}
+
+static void table_of_cases(void **state) {
+  (void)state;
+  assert_true(array_count(case_rows) >= 300);
+  static struct bench b;
+  const char *current = "";
+  struct route_table *t = NULL;
+  for (size_t i = 0; i < array_count(case_rows); i++) {
+    if (strcmp(current, case_rows[i].table) != 0) {
+      if (t) arena_reset(&b.arena);
+      current = case_rows[i].table;
+      bench_from_rows(&b, current);
+      t = route_table_new(&b.arena, b.list, b.count);
+    }
+    struct route_query q = query_of(span_str(case_rows[i].host), span_str(case_rows[i].path),
+                                    span_str(case_rows[i].method));
+    struct route_hit hit;
+    struct span got = verdict_name(same_answer(&b, t, &q, &hit), &hit);
+    if (!span_eq(got, span_str(case_rows[i].want)))
+      fail_msg("%s: host \"%s\" path \"%s\" %s: %.*s, not %s", current, case_rows[i].host,
+               case_rows[i].path, case_rows[i].method, SPAN_ARG(got), case_rows[i].want);
+  }
+  arena_reset(&b.arena);
+}
+
+/* ---- random tables ---- */
+
+static uint64_t rng;
+static uint32_t draw(uint32_t n) { return (uint32_t)(rng_next(&rng) % n); }
+
+static const char *const labels[] = {"a", "b", "ab", "example", "x-1"};
+static const char *const segments[] = {"a", "b", "ab", "api", "v1", "", "%2f", "a.b"};
+static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PURGE", "LOCK"};
+
+/* random_text joins up to max words; small alphabets make neighbours and shared prefixes likely. */
+static struct span random_text(struct arena *arena, const char *const *words, uint32_t word_count,
+                               char join, uint32_t max) {
+  struct span out = SPAN_EMPTY;
+  uint32_t n = 1 + draw(max);
+  for (uint32_t i = 0; i < n; i++) {
+    const char *word = words[draw(word_count)];
+    out = i ? arena_printf(arena, SPAN_FMT "%c%s", SPAN_ARG(out), join, word)
+            : arena_printf(arena, "%s", word);
+  }
+  return out;
+}
+
+static struct span random_host(struct arena *arena) {
+  return random_text(arena, labels, array_count(labels), '.', 4);
+}
+
+static struct span random_path(struct arena *arena) {
+  if (!draw(6)) return SPAN_LIT("/");
+  struct span text = random_text(arena, segments, array_count(segments), '/', 5);
+  return arena_printf(arena, "/" SPAN_FMT, SPAN_ARG(text));
+}
+
+/* route_path: a prefix has no trailing slash. */
+static struct span random_route_path(struct arena *arena, enum route_path kind) {
+  struct span path = random_path(arena);
+  while (kind == ROUTE_PATH_PREFIX && path.len > 1 && path.ptr[path.len - 1] == '/') path.len--;
+  return path;
+}
+
+static void random_route(struct bench *b) {
+  enum route_path kind = draw(3) ? ROUTE_PATH_PREFIX : ROUTE_PATH_EXACT;
+  struct route *r = add_route(b, SPAN_EMPTY, kind, random_route_path(&b->arena, kind), SPAN_EMPTY);
+  for (uint32_t n = draw(HOSTS_MAX); n > 0; n--) {
+    struct span host = random_host(&b->arena);
+    add_host(b, r, draw(3) ? host : arena_printf(&b->arena, "*." SPAN_FMT, SPAN_ARG(host)));
+  }
+  for (uint32_t n = draw(3); n > 0; n--)
+    add_method(b, r, span_str(methods[draw(array_count(methods))]));
+}
+
+/* near_path asks about a path of the table, cut or lengthened. */
+static struct span near_path(struct bench *b) {
+  if (!b->count || !draw(3)) return draw(20) ? random_path(&b->arena) : SPAN_LIT("*");
+  struct span path = b->list[draw(b->count)]->path;
+  switch (draw(4)) {
+    case 0: return path;
+    case 1: return arena_printf(&b->arena, SPAN_FMT "/%s", SPAN_ARG(path),
+                                segments[draw(array_count(segments))]);
+    case 2: return arena_printf(&b->arena, SPAN_FMT "x", SPAN_ARG(path));
+    default: return path.len > 1 ? span_sub(path, 0, path.len - 1) : path;
+  }
+}
+
+static struct span near_host(struct bench *b) {
+  if (!draw(8)) return SPAN_EMPTY;
+  const struct route *r = b->count ? b->list[draw(b->count)] : NULL;
+  if (!r || !r->host_count || !draw(3)) return random_host(&b->arena);
+  struct span host = r->hosts[draw(r->host_count)];
+  if (!span_starts(host, SPAN_LIT("*."))) return host;
+  host = span_from(host, draw(2) ? 2 : 1);
+  if (host.ptr[0] != '.') return host;
+  return arena_printf(&b->arena, "%s" SPAN_FMT, labels[draw(array_count(labels))], SPAN_ARG(host));
+}
+
+/* seen counts verdicts, so that the test cannot pass by asking only what nobody serves. */
+static void random_tables(void **state) {
+  (void)state;
+  uint32_t seen[3] = {0};
+  static struct bench b;
+  for (uint64_t seed = 1; seed <= 400; seed++) {
+    rng = seed;
+    bench_init(&b);
+    for (uint32_t n = draw(ROUTES_MAX); n > 0; n--) random_route(&b);
+    struct route_table *t = route_table_new(&b.arena, b.list, b.count);
+    for (uint32_t i = 0; i < 200; i++) {
+      struct route_query q = query_of(near_host(&b), near_path(&b),
+                                      span_str(methods[draw(array_count(methods))]));
+      struct route_hit hit;
+      seen[same_answer(&b, t, &q, &hit)]++;
+    }
+    arena_reset(&b.arena);
+  }
+  for (size_t i = 0; i < array_count(seen); i++) assert_true(seen[i] > 500);
+}
+
+/* order_is_the_file: the answer does not depend on the order in which routes are handed over. */
+static void order_is_the_file(void **state) {
+  (void)state;
+  static struct bench b;
+  for (uint64_t seed = 1; seed <= 100; seed++) {
+    rng = seed;
+    bench_init(&b);
+    for (uint32_t n = 2 + draw(30); n > 0; n--) random_route(&b);
+    struct route_table *straight = route_table_new(&b.arena, b.list, b.count);
+    struct route *mixed[ROUTES_MAX];
+    for (uint32_t i = 0; i < b.count; i++) mixed[i] = b.list[i];
+    for (uint32_t i = b.count - 1; i > 0; i--) {
+      uint32_t j = draw(i + 1);
+      struct route *swap = mixed[i];
+      mixed[i] = mixed[j];
+      mixed[j] = swap;
+    }
+    struct route_table *other = route_table_new(&b.arena, mixed, b.count);
+    for (uint32_t i = 0; i < 100; i++) {
+      struct route_query q = query_of(near_host(&b), near_path(&b), SPAN_LIT("GET"));
+      struct route_hit one, two;
+      assert_int_equal(route_find(straight, &q, &one), route_find(other, &q, &two));
+      assert_ptr_equal(one.route, two.route);
+    }
+    arena_reset(&b.arena);
+  }
+}
+
+/* allow_is_the_union: a 405 names every method that a near route would have served. */
+static void allow_is_the_union(void **state) {
+  (void)state;
+  static struct bench b;
+  bench_init(&b);
+  add_route(&b, SPAN_EMPTY, ROUTE_PATH_PREFIX, SPAN_LIT("/a"), SPAN_LIT("PUT"));
+  add_route(&b, SPAN_EMPTY, ROUTE_PATH_PREFIX, SPAN_LIT("/a/b"), SPAN_LIT("POST"));
+  add_route(&b, SPAN_EMPTY, ROUTE_PATH_EXACT, SPAN_LIT("/a/b"), SPAN_LIT("DELETE PURGE"));
+  struct route_table *t = route_table_new(&b.arena, b.list, b.count);
+  struct route_query q = query_of(SPAN_EMPTY, SPAN_LIT("/a/b"), SPAN_LIT("GET"));
+  struct route_hit hit;
+  assert_int_equal(same_answer(&b, t, &q, &hit), ROUTE_BAD_METHOD);
+  assert_int_equal(hit.methods, 1u << HTTP_METHOD_PUT | 1u << HTTP_METHOD_POST |
+                                    1u << HTTP_METHOD_DELETE);
+  q = query_of(SPAN_EMPTY, SPAN_LIT("/a/b"), SPAN_LIT("PURGE"));
+  assert_int_equal(same_answer(&b, t, &q, &hit), ROUTE_FOUND);
+  assert_int_equal(hit.route->order, 2);
+  arena_reset(&b.arena);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(table_of_cases),
+      cmocka_unit_test(random_tables),
+      cmocka_unit_test(order_is_the_file),
+      cmocka_unit_test(allow_is_the_union),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

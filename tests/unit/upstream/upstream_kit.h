@@ -1,0 +1,76 @@
+/* upstream_kit.h: a registry, a pool with members and an upstream without a loop, for the tests of
+ * upstream/. */
+#ifndef TESTS_UNIT_UPSTREAM_KIT_H
+#define TESTS_UNIT_UPSTREAM_KIT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "upstream/upstream_priv.h"
+#include "weir/base/hash.h"
+
+enum { KIT_WORKERS = 2 };
+
+/* kit_member is one row of a pool. */
+struct kit_member {
+  uint32_t weight;
+  bool backup;
+};
+
+struct kit {
+  struct registry *registry;
+  struct loop loop; /* never turned */
+  struct upstream up[KIT_WORKERS];
+  struct pool *pool;
+};
+
+static inline struct pool *kit_pool(struct registry *r, const char *name,
+                                    const struct kit_member *members, uint32_t count) {
+  struct pool *pool = pool_new(r, span_str(name));
+  pool->state = pool_state_get(r, span_str(name));
+  pool->members = arena_zalloc(&pool->obj.arena, (count + 1) * sizeof *pool->members);
+  assert_non_null(pool->members);
+  pool->member_count = count;
+  for (uint32_t i = 0; i < count; i++) {
+    char text[32];
+    struct buf b = buf_of(text, sizeof text);
+    buf_printf(&b, "10.0.0.%u:80", i + 1);
+    struct addr a;
+    assert_true(addr_parse(buf_span(&b), &a));
+    pool->members[i].endpoint = endpoint_get(r, span_str(name), buf_span(&b), &a);
+    pool->members[i].weight = members[i].weight;
+    pool->members[i].backup = members[i].backup;
+  }
+  return pool;
+}
+
+static inline void kit_init(struct kit *k, const struct kit_member *members, uint32_t count,
+                            uint64_t seed) {
+  memset(k, 0, sizeof *k);
+  k->loop.rng = seed;
+  k->registry = registry_new(KIT_WORKERS);
+  k->pool = kit_pool(k->registry, "app", members, count);
+  for (uint32_t w = 0; w < KIT_WORKERS; w++) upstream_init(&k->up[w], &k->loop, w, 64);
+}
+
+static inline void kit_fini(struct kit *k) {
+  for (uint32_t w = 0; w < KIT_WORKERS; w++) upstream_fini(&k->up[w]);
+  object_unref(k->registry, &k->pool->obj);
+  registry_free(k->registry);
+}
+
+static inline uint32_t kit_place(const struct kit *k, const struct pool_member *m) {
+  assert_non_null(m);
+  assert_true(m >= k->pool->members && m < k->pool->members + k->pool->member_count);
+  return (uint32_t)(m - k->pool->members);
+}
+
+static inline void kit_eject(struct kit *k, uint32_t place, uint64_t until_ms) {
+  atomic_store(&k->pool->members[place].endpoint->ejected_until_ms, until_ms);
+}
+
+#endif
