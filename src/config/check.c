@@ -1,0 +1,221 @@
+/* check.c: what the values mean together: names over all files, addresses that collide, TLS rules,
+ * pools without endpoints, things that nobody uses. Routes have their own file (check_routes.c).
+ * Warnings are left out when a text was broken: what is missing then may only look so. */
+#include "load_priv.h"
+
+/* ---- names ---- */
+
+static void check_names(struct conf *conf, const struct conf_rows *rows, const char *what) {
+  struct names names = {.arena = &conf->arena};
+  rows_each(rows, struct conf_row_any, it) {
+    const struct conf_row *first = names_put(&names, it->row.name, &it->row);
+    if (!first) continue;
+    fault_add(conf->faults, FAULT_DUPLICATE_NAME, it->row.at, "%s \"" SPAN_FMT "\" is defined twice",
+              what, SPAN_ARG(it->row.name));
+    fault_other(conf->faults, "first", first->at);
+  }
+}
+
+/* ---- addresses ---- */
+
+/* binding is one address that weir would listen on. */
+struct binding {
+  struct place at;
+  const char *option; /* "admin.status"; NULL: a listener's */
+  struct span listener;
+};
+
+/* canonical is the address as the kernel sees it, so that two spellings meet. */
+static struct span canonical(struct span text, struct arena *arena) {
+  struct addr addr;
+  char written[sizeof(struct sockaddr_un) + 16];
+  struct buf b = buf_of(written, sizeof written);
+  if (!addr_parse(text, &addr)) return text;
+  addr_write(&addr, &b);
+  return arena_copy(arena, buf_span(&b), NULL);
+}
+
+static void add_binding(struct conf *conf, struct names *names, struct span text,
+                        const struct binding *binding) {
+  struct binding *kept = arena_get(&conf->arena, sizeof *kept);
+  *kept = *binding;
+  const struct binding *first = names_put(names, canonical(text, &conf->arena), kept);
+  if (!first) return;
+  if (first->option || binding->option)
+    fault_add(conf->faults, FAULT_BIND_CONFLICT, binding->at,
+              SPAN_FMT " is also the address of %s", SPAN_ARG(text),
+              first->option ? first->option : binding->option);
+  else
+    fault_add(conf->faults, FAULT_DUPLICATE_BIND, binding->at,
+              SPAN_FMT " is bound by listener \"" SPAN_FMT "\" already", SPAN_ARG(text),
+              SPAN_ARG(first->listener));
+  fault_other(conf->faults, "first", first->at);
+}
+
+static void check_binds(struct conf *conf) {
+  struct names names = {.arena = &conf->arena};
+  const struct conf_root *root = &conf->root;
+  struct binding admin = {.at = row_place(&root->row, OPTION_ADMIN_LISTEN), .option = "admin.listen"};
+  struct binding status = {.at = row_place(&root->row, OPTION_ADMIN_STATUS),
+                           .option = "admin.status"};
+  if (word_find("auto off", root->admin_listen) < 0)
+    add_binding(conf, &names, root->admin_listen, &admin);
+  if (word_find("off", root->admin_status) < 0)
+    add_binding(conf, &names, root->admin_status, &status);
+  rows_each(&root->listeners, struct conf_listener, listener)
+    for (uint32_t i = 0; i < listener->binds.count; i++) {
+      struct binding b = {.at = listener->binds.items[i].at, .listener = listener->row.name};
+      add_binding(conf, &names, listener->binds.items[i].text, &b);
+    }
+}
+
+/* ---- TLS ---- */
+
+static bool same_names(const struct conf_list *a, const struct conf_list *b) {
+  if (a->count != b->count) return false;
+  for (uint32_t i = 0; i < a->count; i++)
+    if (!span_eq(a->items[i].text, b->items[i].text)) return false;
+  return true;
+}
+
+/* check_defaults: two defaults are fine when they differ only in the kind of key. */
+static void check_defaults(struct conf *conf, const struct conf_listener *listener) {
+  const struct conf_cert_row *first = NULL;
+  rows_each(&listener->certs, struct conf_cert_row, cert) {
+    if (!cert->is_default) continue;
+    if (first && !same_names(&first->names, &cert->names)) {
+      fault_add(conf->faults, FAULT_TLS_DEFAULTS, row_place(&cert->row, OPTION_CERT_DEFAULT),
+                "listener \"" SPAN_FMT "\" has two default certificates",
+                SPAN_ARG(listener->row.name));
+      fault_other(conf->faults, "first", row_place(&first->row, OPTION_CERT_DEFAULT));
+    }
+    if (!first) first = cert;
+  }
+}
+
+static void check_tls(struct conf *conf, const struct conf_listener *listener) {
+  struct span name = listener->row.name;
+  if (!listener->has_tls) return;
+  if (!listener->certs.count && !faults_has_syntax(conf->faults)) {
+    fault_add(conf->faults, FAULT_TLS_NO_CERT, listener->row.at,
+              "listener \"" SPAN_FMT "\" has tls but no certificate", SPAN_ARG(name));
+    fault_note(conf->faults, "tls = { certificates = ( { cert = ...; key = ...; } ); };");
+  }
+  if (listener->tls_min > listener->tls_max)
+    fault_add(conf->faults, FAULT_TLS_VERSIONS, row_place(&listener->row, OPTION_LISTENER_TLS_MIN),
+              "listener \"" SPAN_FMT "\": min_version is above max_version", SPAN_ARG(name));
+  if (listener->redirect_https) {
+    fault_add(conf->faults, FAULT_REDIRECT_ON_TLS,
+              row_place(&listener->row, OPTION_LISTENER_REDIRECT_HTTPS),
+              "listener \"" SPAN_FMT "\" has TLS: it would redirect to itself", SPAN_ARG(name));
+    fault_note(conf->faults, "it belongs on the listener for port 80");
+  }
+  check_defaults(conf, listener);
+}
+
+/* name_covers: "*.example.com" stands for one label before the rest (RFC 6125 section 6.4.3). */
+static bool name_covers(struct span name, struct span host) {
+  if (span_eq(name, host)) return true;
+  if (!span_starts(name, SPAN_LIT("*."))) return false;
+  size_t dot = span_find_char(host, '.', 0);
+  return dot != SIZE_MAX && dot > 0 && span_eq(span_from(name, 1), span_from(host, dot));
+}
+
+static bool listener_serves(const struct conf_listener *listener, struct span host) {
+  rows_each(&listener->certs, struct conf_cert_row, cert) {
+    if (cert->is_default || !cert->names.count) return true; /* names are in the certificate */
+    for (uint32_t i = 0; i < cert->names.count; i++)
+      if (name_covers(cert->names.items[i].text, host)) return true;
+  }
+  return false;
+}
+
+static void check_cover(struct conf *conf, const struct conf_listener *listener,
+                        const struct conf_route *route) {
+  for (uint32_t i = 0; i < route->hosts.count; i++) {
+    const struct conf_item *host = &route->hosts.items[i];
+    if (listener_serves(listener, host->text)) continue;
+    fault_add(conf->faults, FAULT_CERT_LACKS, host->at,
+              "no certificate of listener \"" SPAN_FMT "\" has the name " SPAN_FMT,
+              SPAN_ARG(listener->row.name), SPAN_ARG(host->text));
+    fault_other(conf->faults, "certificates", row_place(&listener->row, OPTION_LISTENER_CERTS));
+  }
+}
+
+/* ---- listeners and pools ---- */
+
+static void check_listener(struct conf *conf, const struct conf_listener *listener) {
+  check_tls(conf, listener);
+  if (listener->limits.uri_bytes <= listener->limits.header_bytes) return;
+  fault_add(conf->faults, FAULT_LIMIT_ORDER, row_place(&listener->row, OPTION_LISTENER_URI_BYTES),
+            "listener \"" SPAN_FMT "\": limits.uri_bytes is above limits.header_bytes",
+            SPAN_ARG(listener->row.name));
+}
+
+static void check_listener_use(struct conf *conf, const struct conf_listener *listener,
+                               bool any_tls) {
+  bool routed = false;
+  rows_each(&conf->root.routes, struct conf_route, route) {
+    if (!route_on(route, listener)) continue;
+    routed = true;
+    if (listener->certs.count) check_cover(conf, listener, route);
+  }
+  if (!routed && !listener->redirect_https)
+    fault_add(conf->faults, FAULT_UNROUTED, listener->row.at,
+              "listener \"" SPAN_FMT "\" has no route: it answers 404 to everything",
+              SPAN_ARG(listener->row.name));
+  if (listener->redirect_https && !any_tls)
+    fault_add(conf->faults, FAULT_REDIRECT_NO_TLS,
+              row_place(&listener->row, OPTION_LISTENER_REDIRECT_HTTPS),
+              "no listener has TLS: \"" SPAN_FMT "\" redirects to port 443",
+              SPAN_ARG(listener->row.name));
+}
+
+static void check_pool(struct conf *conf, const struct conf_pool *pool) {
+  struct names names = {.arena = &conf->arena};
+  uint32_t weight = 0;
+  rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {
+    weight += endpoint->weight;
+    if (!endpoint->address.len) {
+      weight = 1; /* refused before: one fault is enough */
+      continue;
+    }
+    const struct conf_endpoint *first = names_put(&names, endpoint->address, endpoint);
+    if (!first) continue;
+    fault_add(conf->faults, FAULT_DUPLICATE_ITEM, row_place(&endpoint->row, OPTION_ENDPOINT_ADDRESS),
+              "pool \"" SPAN_FMT "\" has the endpoint " SPAN_FMT " twice", SPAN_ARG(pool->row.name),
+              SPAN_ARG(endpoint->address));
+    fault_other(conf->faults, "first", row_place(&first->row, OPTION_ENDPOINT_ADDRESS));
+  }
+  bool given = row_origin(&pool->row, OPTION_POOL_ENDPOINTS)->node != NULL;
+  if (weight || !given || faults_has_syntax(conf->faults)) return;
+  if (faults_has(conf->faults, FAULT_WRONG_TYPE)) return;
+  fault_add(conf->faults, FAULT_NO_ENDPOINT, row_place(&pool->row, OPTION_POOL_ENDPOINTS),
+            "pool \"" SPAN_FMT "\" has no endpoint with a weight", SPAN_ARG(pool->row.name));
+}
+
+static void check_use(struct conf *conf) {
+  const struct conf_root *root = &conf->root;
+  bool any_tls = false;
+  rows_each(&root->listeners, struct conf_listener, l) any_tls = any_tls || l->certs.count;
+  rows_each(&root->listeners, struct conf_listener, listener)
+    check_listener_use(conf, listener, any_tls);
+  rows_each(&root->pools, struct conf_pool, pool)
+    if (!pool->used)
+      fault_add(conf->faults, FAULT_POOL_UNUSED, pool->row.at,
+                "no route uses pool \"" SPAN_FMT "\"", SPAN_ARG(pool->row.name));
+  if (!root->listeners.count)
+    fault_add_file(conf->faults, FAULT_NO_LISTENERS, conf->sources->path,
+                   "there is no listener: nothing would be served");
+}
+
+void check_conf(struct conf *conf) {
+  struct conf_root *root = &conf->root;
+  check_names(conf, &root->listeners, "listener");
+  check_names(conf, &root->pools, "pool");
+  check_binds(conf);
+  rows_each(&root->listeners, struct conf_listener, listener) check_listener(conf, listener);
+  rows_each(&root->pools, struct conf_pool, pool) check_pool(conf, pool);
+  check_routes(conf);
+  if (!faults_has_syntax(conf->faults)) check_use(conf);
+}

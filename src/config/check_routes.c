@@ -1,0 +1,210 @@
+/* check_routes.c: each route's action and references, names, and whether two routes match exactly
+ * the same requests on some listener. The match itself is model/route_table.c. Called by check.c. */
+#include <stdlib.h>
+
+#include "load_priv.h"
+#include "weir/http/message.h"
+
+static bool is_set(const struct conf_route *route, enum option_id id) {
+  return row_origin(&route->row, id)->node != NULL;
+}
+
+/* whole tells whether every element of a list was good; what was refused must not look like "any". */
+static bool whole(const struct conf_route *route, enum option_id id, const struct conf_list *list) {
+  const struct node *node = row_origin(&route->row, id)->node;
+  if (!node) return true;
+  bool many = node->kind == NODE_ARRAY || node->kind == NODE_LIST;
+  return list->count == (many ? node->count : 1) && list->count > 0;
+}
+
+bool route_on(const struct conf_route *route, const struct conf_listener *listener) {
+  if (!route->listeners.count) return true;
+  for (uint32_t i = 0; i < route->listeners.count; i++)
+    if (span_eq(route->listeners.items[i].text, listener->row.name)) return true;
+  return false;
+}
+
+/* ---- labels ---- */
+
+static void put_list(struct text *out, const struct conf_list *list, const char *none) {
+  if (!list->count) text_printf(out, "%s", none);
+  for (uint32_t i = 0; i < list->count; i++)
+    text_printf(out, "%s" SPAN_FMT, i ? "," : "", SPAN_ARG(list->items[i].text));
+}
+
+struct span route_label(const struct conf_route *route, struct arena *arena) {
+  if (route->name.len) return route->name;
+  struct text out = {0};
+  if (route->listeners.count) {
+    put_list(&out, &route->listeners, "");
+    text_lit(&out, "@");
+  }
+  put_list(&out, &route->hosts, "*");
+  text_put(&out, route->path.len ? route->path : route->prefix);
+  if (!route->path.len) text_put(&out, route->prefix.len > 1 ? SPAN_LIT("/*") : SPAN_LIT("*"));
+  if (route->methods.count) text_lit(&out, " ");
+  put_list(&out, &route->methods, "");
+  struct span label = arena_copy(arena, text_span(&out), NULL);
+  text_fini(&out);
+  return label;
+}
+
+/* ---- one route ---- */
+
+static void undefined(struct conf *conf, const struct conf_route *route, const char *what,
+                      struct span name, struct place at, const struct conf_rows *rows) {
+  fault_add(conf->faults, FAULT_UNDEFINED, at,
+            "route \"" SPAN_FMT "\" uses %s \"" SPAN_FMT "\", which is not defined",
+            SPAN_ARG(route->label), what, SPAN_ARG(name));
+  struct suggest s = suggest_for(name);
+  rows_each(rows, struct conf_row_any, it) suggest_offer(&s, it->row.name, &it->row.at);
+  suggest_note(&s, conf->faults);
+}
+
+/* maps finds pools and listeners by name. */
+struct maps {
+  struct names pools, listeners, routes, keys;
+};
+
+static void check_references(struct conf *conf, struct conf_route *route, const struct maps *maps) {
+  bool broken = faults_has_syntax(conf->faults); /* the definition may have been left out */
+  for (uint32_t i = 0; i < route->listeners.count && !broken; i++) {
+    const struct conf_item *item = &route->listeners.items[i];
+    if (!names_find(&maps->listeners, item->text))
+      undefined(conf, route, "listener", item->text, item->at, &conf->root.listeners);
+  }
+  if (!route->pool.len) return;
+  route->pool_row = names_find(&maps->pools, route->pool);
+  if (route->pool_row)
+    route->pool_row->used = true;
+  else if (!broken)
+    undefined(conf, route, "pool", route->pool, row_place(&route->row, OPTION_ROUTE_POOL),
+              &conf->root.pools);
+}
+
+static void check_action(struct conf *conf, const struct conf_route *route) {
+  struct conf_faults *f = conf->faults;
+  bool pool = is_set(route, OPTION_ROUTE_POOL);
+  bool redirect = is_set(route, OPTION_ROUTE_REDIRECT_TO);
+  bool status = is_set(route, OPTION_ROUTE_REDIRECT_STATUS);
+  bool respond = is_set(route, OPTION_ROUTE_RESPOND_STATUS) ||
+                 is_set(route, OPTION_ROUTE_RESPOND_BODY) ||
+                 is_set(route, OPTION_ROUTE_RESPOND_TYPE);
+  unsigned actions = (pool ? 1u : 0) + (redirect || status ? 1u : 0) + (respond ? 1u : 0);
+  if (actions > 1) {
+    fault_add(f, FAULT_ACTION_MANY, route->row.at,
+              "route \"" SPAN_FMT "\" has %u actions: it needs one of pool, redirect, respond",
+              SPAN_ARG(route->label), actions);
+  } else if (actions == 0 && !faults_has_syntax(f) && !faults_has(f, FAULT_LATER)) {
+    fault_add(f, FAULT_ACTION_NONE, route->row.at,
+              "route \"" SPAN_FMT "\" has no action: it needs one of pool, redirect, respond",
+              SPAN_ARG(route->label));
+  } else if (status && !redirect && !faults_has_syntax(f)) {
+    fault_add(f, FAULT_MISSING, row_place(&route->row, OPTION_ROUTE_REDIRECT_STATUS),
+              "redirect needs \"to\"");
+  }
+}
+
+static void check_details(struct conf *conf, const struct conf_route *route) {
+  struct conf_faults *f = conf->faults;
+  if (is_set(route, OPTION_ROUTE_PATH) && is_set(route, OPTION_ROUTE_PREFIX)) {
+    fault_add(f, FAULT_PATH_AND_PREFIX, row_place(&route->row, OPTION_ROUTE_PREFIX),
+              "route \"" SPAN_FMT "\" has both path and prefix", SPAN_ARG(route->label));
+    fault_other(f, "path", row_place(&route->row, OPTION_ROUTE_PATH));
+  }
+  if (route->strip_prefix && (route->prefix.len < 2 || !is_set(route, OPTION_ROUTE_POOL)) &&
+      (route->prefix.len || !is_set(route, OPTION_ROUTE_PREFIX)))
+    fault_add(f, FAULT_STRIP_PREFIX, row_place(&route->row, OPTION_ROUTE_STRIP_PREFIX),
+              "strip_prefix needs a prefix longer than \"/\" and a pool");
+  bool bodyless = route->respond_status == 204 || route->respond_status == 205 ||
+                  route->respond_status == 304;
+  if (bodyless && route->respond_body.len)
+    fault_add(f, FAULT_NO_BODY_STATUS, row_place(&route->row, OPTION_ROUTE_RESPOND_BODY),
+              "a response %u has no body", route->respond_status);
+}
+
+static void check_name(struct conf *conf, struct conf_route *route, struct maps *maps) {
+  if (!route->name.len) return;
+  const struct conf_route *first = names_put(&maps->routes, route->name, route);
+  if (!first) return;
+  fault_add(conf->faults, FAULT_DUPLICATE_NAME, row_place(&route->row, OPTION_ROUTE_NAME),
+            "route \"" SPAN_FMT "\" is defined twice", SPAN_ARG(route->name));
+  fault_other(conf->faults, "first", row_place(&first->row, OPTION_ROUTE_NAME));
+}
+
+/* ---- identical keys ---- */
+
+static int by_text(const void *a, const void *b) {
+  const struct conf_item *x = a, *y = b;
+  return span_cmp(x->text, y->text);
+}
+
+/* match_tail is what two routes have in common when they match alike, but for listener and host. */
+static struct span match_tail(const struct conf_route *route, struct arena *arena) {
+  struct text out = {0};
+  text_printf(&out, "%c" SPAN_FMT, route->path.len ? '=' : '^',
+              SPAN_ARG(route->path.len ? route->path : route->prefix));
+  struct conf_item *sorted = arena_get(arena, (route->methods.count + 1) * sizeof *sorted);
+  for (uint32_t i = 0; i < route->methods.count; i++) sorted[i] = route->methods.items[i];
+  if (route->methods.count) qsort(sorted, route->methods.count, sizeof *sorted, by_text);
+  for (uint32_t i = 0; i < route->methods.count; i++)
+    text_printf(&out, " " SPAN_FMT, SPAN_ARG(sorted[i].text));
+  struct span tail = arena_copy(arena, text_span(&out), NULL);
+  text_fini(&out);
+  return tail;
+}
+
+static const struct conf_route *add_key(struct maps *maps, struct conf_route *route,
+                                        struct span listener, struct span host, struct span tail) {
+  struct span key = arena_printf(maps->keys.arena, SPAN_FMT " " SPAN_FMT " " SPAN_FMT,
+                                 SPAN_ARG(listener), SPAN_ARG(host), SPAN_ARG(tail));
+  const struct conf_route *first = names_put(&maps->keys, key, route);
+  return first != route ? first : NULL;
+}
+
+static const struct conf_route *add_hosts(struct maps *maps, struct conf_route *route,
+                                          struct span listener, struct span tail) {
+  if (!route->hosts.count) return add_key(maps, route, listener, SPAN_LIT("*"), tail);
+  const struct conf_route *first = NULL;
+  for (uint32_t i = 0; i < route->hosts.count && !first; i++)
+    first = add_key(maps, route, listener, route->hosts.items[i].text, tail);
+  return first;
+}
+
+static void check_unique(struct conf *conf, struct conf_route *route, struct maps *maps) {
+  bool both = is_set(route, OPTION_ROUTE_PATH) && is_set(route, OPTION_ROUTE_PREFIX);
+  bool neither = !route->path.len && !route->prefix.len;
+  if (both || neither || !whole(route, OPTION_ROUTE_HOSTS, &route->hosts) ||
+      !whole(route, OPTION_ROUTE_METHODS, &route->methods) ||
+      !whole(route, OPTION_ROUTE_LISTENERS, &route->listeners))
+    return; /* a fault stands there already */
+  struct span tail = match_tail(route, &conf->arena);
+  const struct conf_route *first = NULL;
+  rows_each(&conf->root.listeners, struct conf_listener, listener)
+    if (!first && route_on(route, listener))
+      first = add_hosts(maps, route, listener->row.name, tail);
+  if (!first) return;
+  fault_add(conf->faults, FAULT_DUPLICATE_ROUTE, route->row.at,
+            "route \"" SPAN_FMT "\" matches the same requests as route \"" SPAN_FMT "\"",
+            SPAN_ARG(route->label), SPAN_ARG(first->label));
+  fault_other(conf->faults, "first", first->row.at);
+}
+
+void check_routes(struct conf *conf) {
+  struct arena *arena = &conf->arena;
+  struct maps maps = {{.arena = arena}, {.arena = arena}, {.arena = arena}, {.arena = arena}};
+  rows_each(&conf->root.pools, struct conf_pool, pool)
+    names_put(&maps.pools, pool->row.name, pool);
+  rows_each(&conf->root.listeners, struct conf_listener, listener)
+    names_put(&maps.listeners, listener->row.name, listener);
+  rows_each(&conf->root.routes, struct conf_route, route) {
+    if (!is_set(route, OPTION_ROUTE_PREFIX) && !is_set(route, OPTION_ROUTE_PATH))
+      route->prefix = SPAN_LIT("/");
+    route->label = route_label(route, arena);
+    check_name(conf, route, &maps);
+    check_action(conf, route);
+    check_details(conf, route);
+    check_references(conf, route, &maps);
+    check_unique(conf, route, &maps);
+  }
+}

@@ -1,0 +1,260 @@
+/* compile.c: conf to snapshot: pools with their endpoints, routes, listeners with their route
+ * tables. An object of the generation before is taken again when its content is the same, so that
+ * nothing that did not change is touched. Names and certificates come through conf_hooks. Runs in
+ * the compile thread and in the CLI. */
+#include "compile_priv.h"
+
+#define RESOLVED_MAX 64u     /* addresses of one name */
+#define DESCRIPTORS_KEPT 128u /* for listeners, rings, logs, files */
+#define CONNECTIONS_AUTO 100000u
+
+/* ---- content ---- */
+
+static uint64_t mix_text(uint64_t hash, struct span s) { return hash_mix(hash, hash_bytes(s)); }
+
+uint64_t row_hash(const struct conf_row *row) {
+  const struct scope *scope = scope_get(row->scope);
+  uint64_t hash = hash_bytes(row->name);
+  for (uint32_t i = 0; i < scope->count; i++) {
+    const struct option *option = option_get((enum option_id)(scope->first + i));
+    const void *member = row_member(row, option);
+    if (option->type == TYPE_MAP || option->type == TYPE_ROWS) continue;
+    hash = hash_mix(hash, i);
+    if (option->flags & OPTION_LIST) {
+      const struct conf_list *list = member;
+      for (uint32_t k = 0; k < list->count; k++) hash = mix_text(hash, list->items[k].text);
+    } else {
+      struct value value = value_load(option, member);
+      hash = mix_text(hash_mix(hash, value.number), value.text);
+    }
+  }
+  return hash;
+}
+
+static struct span own(struct object *o, struct span s) { return arena_copy(&o->arena, s, NULL); }
+
+/* ---- pools ---- */
+
+/* members is what a pool's endpoints resolve to now, each with a ref. */
+struct members {
+  struct pool_member *rows;
+  uint32_t count, cap, unresolved;
+  uint64_t hash;
+};
+
+static void member_add(struct compile *c, struct members *m, const struct conf_pool *pool,
+                       const struct conf_endpoint *row, const struct addr *addr) {
+  struct endpoint *endpoint = endpoint_get(c->registry, pool->row.name, row->address, addr);
+  for (uint32_t i = 0; i < m->count; i++)
+    if (m->rows[i].endpoint == endpoint) { /* a resolver may name an address twice */
+      object_unref(c->registry, &endpoint->obj);
+      return;
+    }
+  if (m->count == m->cap) {
+    m->cap = m->cap ? m->cap * 2 : 8;
+    m->rows = mem_grow(m->rows, m->cap, sizeof *m->rows);
+  }
+  m->rows[m->count++] =
+      (struct pool_member){.endpoint = endpoint, .weight = row->weight, .backup = row->backup};
+  m->hash = hash_mix(m->hash, endpoint->obj.id);
+  m->hash = hash_mix(m->hash, row->weight * 2 + (row->backup ? 1 : 0));
+}
+
+static void member_resolve(struct compile *c, struct members *m, const struct conf_pool *pool,
+                           const struct conf_endpoint *row) {
+  struct addr found[RESOLVED_MAX];
+  struct span host;
+  uint16_t port = 0;
+  uint32_t count = 0;
+  if (addr_parse(row->address, &found[0]))
+    count = 1;
+  else if (addr_split(row->address, &host, &port) == ADDR_NAME && c->hooks->resolve)
+    count = c->hooks->resolve(c->hooks->ctx, host, port, found, RESOLVED_MAX);
+  check(count <= RESOLVED_MAX);
+  if (count == 0) m->unresolved++;
+  for (uint32_t i = 0; i < count; i++) member_add(c, m, pool, row, &found[i]);
+}
+
+static void pool_fill(struct compile *c, struct pool *pool, const struct conf_pool *row,
+                      const struct members *m) {
+  pool->state = pool_state_get(c->registry, row->row.name);
+  pool->members = arena_get(&pool->obj.arena, (m->count + 1) * sizeof *pool->members);
+  if (m->count) memcpy(pool->members, m->rows, m->count * sizeof *pool->members);
+  pool->member_count = m->count;
+  pool->unresolved = m->unresolved;
+  pool->balance = row->balance;
+  pool->timeouts = row->timeouts;
+  pool->connections = row->connections;
+  pool->outlier = row->outlier;
+  pool->limits = row->limits;
+}
+
+static void compile_pool(struct compile *c, const struct conf_pool *row) {
+  struct members m = {.hash = row_hash(&row->row)};
+  rows_each(&row->endpoints, struct conf_endpoint, endpoint) member_resolve(c, &m, row, endpoint);
+  uint64_t content = hash_mix(m.hash, m.unresolved);
+  struct pool *pool = names_find(&c->old_pools, row->row.name);
+  if (pool && pool->obj.content == content) {
+    object_ref(c->registry, &pool->obj);
+    for (uint32_t i = 0; i < m.count; i++) object_unref(c->registry, &m.rows[i].endpoint->obj);
+  } else {
+    pool = pool_new(c->registry, row->row.name);
+    pool->obj.content = content;
+    pool_fill(c, pool, row, &m);
+  }
+  mem_free(m.rows);
+  c->snapshot->pools[c->snapshot->pool_count++] = pool;
+  names_put(&c->pools, pool->obj.name, pool);
+}
+
+/* ---- routes ---- */
+
+static void route_methods(struct route *route, const struct conf_list *list) {
+  struct span *extra = arena_get(&route->obj.arena, (list->count + 1) * sizeof *extra);
+  for (uint32_t i = 0; i < list->count; i++) {
+    enum http_method method = http_method_find(list->items[i].text);
+    if (method == HTTP_METHOD_OTHER)
+      extra[route->extra_method_count++] = own(&route->obj, list->items[i].text);
+    else
+      route->methods |= 1u << method;
+  }
+  route->extra_methods = extra;
+}
+
+static void route_action(struct compile *c, struct route *route, const struct conf_route *row,
+                         struct pool *pool) {
+  struct object *o = &route->obj;
+  if (pool) {
+    route->action = ROUTE_POOL;
+    route->pool = pool;
+    object_ref(c->registry, &pool->obj);
+  } else if (row->redirect_to.len) {
+    route->action = ROUTE_REDIRECT;
+    route->to = own(o, row->redirect_to);
+    route->status = row->redirect_status;
+  } else {
+    route->action = ROUTE_RESPOND;
+    route->status = row->respond_status;
+    route->body = own(o, row->respond_body);
+    route->content_type = own(o, row->respond_type);
+  }
+}
+
+static void route_fill(struct compile *c, struct route *route, const struct conf_route *row,
+                       struct pool *pool) {
+  struct object *o = &route->obj;
+  route->state = route_state_get(c->registry, row->label);
+  route->path_kind = row->path.len ? ROUTE_PATH_EXACT : ROUTE_PATH_PREFIX;
+  route->path = own(o, row->path.len ? row->path : row->prefix);
+  route->strip_prefix = row->strip_prefix;
+  struct span *hosts = arena_get(&o->arena, (row->hosts.count + 1) * sizeof *hosts);
+  for (uint32_t i = 0; i < row->hosts.count; i++) hosts[i] = own(o, row->hosts.items[i].text);
+  route->hosts = hosts;
+  route->host_count = row->hosts.count;
+  route->timeout_ms = row->timeout_ms;
+  route_methods(route, &row->methods);
+  route_action(c, route, row, pool);
+}
+
+static struct span route_origin(struct compile *c, const struct conf_route *row) {
+  return arena_printf(&c->arena, SPAN_FMT ":%u", SPAN_ARG(row->row.at.src->path), row->row.at.line);
+}
+
+/* A route is the same only if its place is: order breaks ties, and messages name the line. */
+static void compile_route(struct compile *c, struct conf_route *row) {
+  struct snapshot *s = c->snapshot;
+  uint64_t content = row_hash(&row->row);
+  uint32_t order = s->route_count;
+  struct span origin = route_origin(c, row);
+  struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
+  check(!row->pool.len || pool); /* check_routes.c saw to it */
+  struct route *route = names_find(&c->old_routes, row->label);
+  if (route && route->obj.content == content && route->order == order && route->pool == pool &&
+      span_eq(route->origin, origin)) {
+    object_ref(c->registry, &route->obj);
+  } else {
+    route = route_new(c->registry, row->label);
+    route->obj.content = content;
+    route->order = order;
+    route->origin = own(&route->obj, origin);
+    route_fill(c, route, row, pool);
+  }
+  s->routes[s->route_count++] = route;
+}
+
+/* ---- the index ---- */
+
+static uint32_t clamp_connections(struct compile *c) {
+  uint32_t wanted = c->conf->root.max_connections, descriptors = c->hooks->descriptors;
+  if (!descriptors) return wanted ? wanted : CONNECTIONS_AUTO;
+  /* Two descriptors for each: the client's and the upstream's. */
+  uint32_t most = descriptors > 2 * DESCRIPTORS_KEPT ? (descriptors - DESCRIPTORS_KEPT) / 2
+                                                     : descriptors / 4 + 1;
+  if (!wanted || wanted <= most) return wanted && wanted < most ? wanted : most;
+  fault_add(c->faults, FAULT_CLAMPED, row_place(&c->conf->root.row, OPTION_MAX_CONNECTIONS),
+            "max_connections %u needs more descriptors than the limit of %u: %u is used", wanted,
+            descriptors, most);
+  fault_note(c->faults, "raise LimitNOFILE= or ulimit -n to %llu",
+             (unsigned long long)wanted * 2 + DESCRIPTORS_KEPT);
+  return most;
+}
+
+static void before_maps(struct compile *c, const struct snapshot *before) {
+  if (!before) return;
+  for (uint32_t i = 0; i < before->pool_count; i++)
+    names_put(&c->old_pools, before->pools[i]->obj.name, before->pools[i]);
+  for (uint32_t i = 0; i < before->route_count; i++)
+    names_put(&c->old_routes, before->routes[i]->obj.name, before->routes[i]);
+  for (uint32_t i = 0; i < before->listener_count; i++)
+    names_put(&c->old_listeners, before->listeners[i].listener->obj.name,
+              before->listeners[i].listener);
+}
+
+static void compile_table(struct compile *c, const struct conf_listener *row,
+                          struct snapshot_listener *out) {
+  struct snapshot *s = c->snapshot;
+  out->routes = arena_get(&s->arena, (s->route_count + 1) * sizeof *out->routes);
+  uint32_t i = 0;
+  rows_each(&c->conf->root.routes, struct conf_route, route) {
+    if (route_on(route, row)) out->routes[out->route_count++] = s->routes[i];
+    i++;
+  }
+  out->table = route_table_new(&s->arena, out->routes, out->route_count);
+}
+
+static bool compile_all(struct compile *c) {
+  const struct conf_root *root = &c->conf->root;
+  struct snapshot *s = c->snapshot;
+  s->pools = arena_get(&s->arena, (root->pools.count + 1) * sizeof *s->pools);
+  s->routes = arena_get(&s->arena, (root->routes.count + 1) * sizeof *s->routes);
+  s->listeners = arena_get(&s->arena, (root->listeners.count + 1) * sizeof *s->listeners);
+  s->drain_ms = root->drain_ms;
+  s->max_connections = clamp_connections(c);
+  bool good = true;
+  rows_each(&root->pools, struct conf_pool, pool) compile_pool(c, pool);
+  rows_each(&root->routes, struct conf_route, route) compile_route(c, route);
+  rows_each(&root->listeners, struct conf_listener, row) {
+    struct listener *listener = compile_listener(c, row); /* each, so that all faults are found */
+    good = good && listener;
+    if (!listener) continue;
+    struct snapshot_listener *out = &s->listeners[s->listener_count++];
+    out->listener = listener;
+    compile_table(c, row, out);
+  }
+  return good;
+}
+
+struct snapshot *conf_compile(const struct conf *conf, const struct conf_hooks *hooks,
+                              struct registry *registry, const struct snapshot *before,
+                              struct conf_faults *faults) {
+  struct compile c = {.conf = conf, .hooks = hooks, .registry = registry, .faults = faults};
+  arena_init(&c.arena, NULL, 0);
+  c.pools.arena = c.old_pools.arena = c.old_routes.arena = c.old_listeners.arena = &c.arena;
+  c.snapshot = snapshot_new(registry);
+  before_maps(&c, before);
+  bool good = compile_all(&c);
+  arena_reset(&c.arena);
+  if (good) return c.snapshot;
+  snapshot_free(c.snapshot);
+  return NULL;
+}

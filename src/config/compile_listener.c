@@ -1,0 +1,123 @@
+/* compile_listener.c: a listener and its TLS policy. The policy is compiled by the hook only when its
+ * content changed: an unchanged listener keeps its object, its certificates and its tickets. */
+#include "compile_priv.h"
+
+#define HTTPS_PORT 443u
+
+/* ---- TLS ---- */
+
+/* tls_of describes the policy for the hook; in the run's arena. */
+static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row) {
+  static const uint16_t versions[] = {0x0303, 0x0304};
+  struct conf_cert *certs = arena_get(&c->arena, (row->certs.count + 1) * sizeof *certs);
+  uint32_t count = 0;
+  uint64_t hash = hash_mix(row->tls_min, row->tls_max);
+  rows_each(&row->certs, struct conf_cert_row, it) {
+    struct span *names = arena_get(&c->arena, (it->names.count + 1) * sizeof *names);
+    for (uint32_t i = 0; i < it->names.count; i++) names[i] = it->names.items[i].text;
+    certs[count++] = (struct conf_cert){.names = names,
+                                        .name_count = it->names.count,
+                                        .cert_pem = text_span(&it->cert_pem),
+                                        .key_pem = text_span(&it->key_pem),
+                                        .label = it->cert,
+                                        .is_default = it->is_default};
+    hash = hash_mix(hash, row_hash(&it->row));
+    hash = hash_mix(hash, hash_bytes(text_span(&it->cert_pem)));
+    hash = hash_mix(hash, hash_bytes(text_span(&it->key_pem)));
+  }
+  return (struct conf_tls){.certs = certs,
+                           .cert_count = count,
+                           .min_version = versions[row->tls_min],
+                           .max_version = versions[row->tls_max],
+                           .alpn = SPAN_LIT("\x08http/1.1"),
+                           .listener = row->row.name,
+                           .content = hash};
+}
+
+static struct place cert_place(const struct conf_listener *row, uint32_t index) {
+  rows_each(&row->certs, struct conf_cert_row, it)
+    if (index-- == 0) return row_place(&it->row, OPTION_CERT_CERT);
+  return row_place(&row->row, OPTION_LISTENER_CERTS);
+}
+
+static struct tls_server *tls_make(struct compile *c, const struct conf_listener *row,
+                                   const struct conf_tls *tls) {
+  char words[512];
+  struct buf why = buf_of(words, sizeof words);
+  uint32_t bad = UINT32_MAX;
+  check(c->hooks->tls && c->hooks->tls_unref); /* never plaintext in place of TLS */
+  struct tls_server *server = c->hooks->tls(c->hooks->ctx, tls, &bad, &why);
+  if (!server)
+    fault_add(c->faults, FAULT_TLS_REFUSED, cert_place(row, bad),
+              "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
+              SPAN_ARG(buf_span(&why)));
+  return server;
+}
+
+/* ---- redirect_https ---- */
+
+static bool first_port(const struct conf_listener *row, uint16_t *port) {
+  for (uint32_t i = 0; i < row->binds.count; i++) {
+    struct addr addr;
+    if (!addr_parse(row->binds.items[i].text, &addr) || !addr_port(&addr)) continue;
+    *port = addr_port(&addr);
+    return true;
+  }
+  return false;
+}
+
+/* https_port is 443 if a TLS listener has it, else that of the first one, else 443. */
+static uint16_t https_port(const struct conf_root *root) {
+  uint16_t first = HTTPS_PORT;
+  bool found = false;
+  rows_each(&root->listeners, struct conf_listener, row) {
+    uint16_t port = 0;
+    if (!row->certs.count || !first_port(row, &port)) continue;
+    if (port == HTTPS_PORT) return port;
+    if (!found) first = port;
+    found = true;
+  }
+  return first;
+}
+
+/* ---- the listener ---- */
+
+static void listener_fill(struct compile *c, struct listener *listener,
+                          const struct conf_listener *row) {
+  struct arena *arena = &listener->obj.arena;
+  listener->state = listener_state_get(c->registry, row->row.name);
+  listener->binds = arena_get(arena, (row->binds.count + 1) * sizeof *listener->binds);
+  for (uint32_t i = 0; i < row->binds.count; i++)
+    listener->binds[listener->bind_count++] = arena_copy(arena, row->binds.items[i].text, NULL);
+  listener->trusted = arena_get(arena, (row->trusted.count + 1) * sizeof *listener->trusted);
+  for (uint32_t i = 0; i < row->trusted.count; i++)
+    check(addr_net_parse(row->trusted.items[i].text, &listener->trusted[i]));
+  listener->trusted_count = row->trusted.count;
+  listener->trust_unix = row->trusted.count > 0;
+  listener->redirect_https = row->redirect_https;
+  listener->redirect_port = https_port(&c->conf->root);
+  listener->timeouts = row->timeouts;
+  listener->limits = row->limits;
+}
+
+struct listener *compile_listener(struct compile *c, const struct conf_listener *row) {
+  bool has_tls = row->certs.count > 0;
+  struct conf_tls tls = has_tls ? tls_of(c, row) : (struct conf_tls){0};
+  uint64_t content = hash_mix(row_hash(&row->row), tls.content);
+  if (row->redirect_https) content = hash_mix(content, https_port(&c->conf->root));
+  struct listener *old = names_find(&c->old_listeners, row->row.name);
+  if (old && old->obj.content == content) {
+    object_ref(c->registry, &old->obj);
+    return old;
+  }
+  struct tls_server *server = has_tls ? tls_make(c, row, &tls) : NULL;
+  if (has_tls && !server) return NULL;
+  struct listener *listener = listener_new(c->registry, row->row.name);
+  listener->obj.content = content;
+  listener->tls = server;
+  listener->tls_unref = has_tls ? c->hooks->tls_unref : NULL;
+  /* What clients were asked for: versions now, client authentication and its CA later. */
+  listener->tls_policy = has_tls ? hash_mix(tls.min_version, tls.max_version) : 0;
+  listener_fill(c, listener, row);
+  return listener;
+}

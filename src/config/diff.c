@@ -1,0 +1,220 @@
+/* diff.c: what changed between two generations, for `weir plan`, `weir reload` and the log: one line
+ * for each object, with endpoints, binds and certificates by name. Objects that are shared, or equal
+ * in content, did not change. Called by control/ and the CLI. */
+#include "load_priv.h"
+
+struct diff {
+  struct text *out;
+  bool json;
+  uint32_t count;
+  struct arena arena;
+};
+
+static const char *const change_words[] = {['+'] = "added", ['-'] = "removed", ['~'] = "changed"};
+
+static void line(struct diff *d, char change, const char *kind, struct span name,
+                 struct span detail) {
+  if (d->json) {
+    text_printf(d->out, "%s{\"change\":\"%s\",\"kind\":\"%s\",\"name\":\"", d->count ? "," : "",
+                change_words[(unsigned char)change], kind);
+    text_json(d->out, name);
+    text_lit(d->out, "\",\"detail\":\"");
+    text_json(d->out, detail);
+    text_lit(d->out, "\"}");
+  } else {
+    text_printf(d->out, "%c %s " SPAN_FMT "%s" SPAN_FMT "\n", change, kind, SPAN_ARG(name),
+                detail.len ? ": " : "", SPAN_ARG(detail));
+  }
+  d->count++;
+}
+
+/* detail collects parts, separated by commas. */
+static void part(struct text *detail, const char *what, struct span name, const char *after) {
+  if (detail->len) text_lit(detail, ", ");
+  text_printf(detail, "%s%s" SPAN_FMT "%s%s", what, name.len ? " " : "", SPAN_ARG(name),
+              after[0] ? " " : "", after);
+}
+
+static void changed(struct diff *d, const char *kind, struct span name, struct text *detail) {
+  if (!detail->len) text_lit(detail, "settings");
+  line(d, '~', kind, name, text_span(detail));
+}
+
+/* ---- pools ---- */
+
+static const struct pool_member *member_find(const struct pool *pool, const struct endpoint *e) {
+  for (uint32_t i = 0; i < pool->member_count; i++)
+    if (pool->members[i].endpoint == e) return &pool->members[i];
+  return NULL;
+}
+
+/* endpoint_name is as written, with the address when it is a name. */
+static struct span endpoint_name(struct diff *d, const struct endpoint *e) {
+  if (span_eq(e->text, e->label)) return e->text;
+  return arena_printf(&d->arena, SPAN_FMT " (" SPAN_FMT ")", SPAN_ARG(e->text), SPAN_ARG(e->label));
+}
+
+static void pool_members(struct diff *d, const struct pool *a, const struct pool *b,
+                         struct text *detail) {
+  for (uint32_t i = 0; i < b->member_count; i++) {
+    const struct pool_member *now = &b->members[i], *was = member_find(a, now->endpoint);
+    struct span name = endpoint_name(d, now->endpoint);
+    if (!was)
+      part(detail, "endpoint", name, "added");
+    else if (was->weight != now->weight || was->backup != now->backup)
+      part(detail, "endpoint", name, "changed");
+  }
+  for (uint32_t i = 0; i < a->member_count; i++)
+    if (!member_find(b, a->members[i].endpoint))
+      part(detail, "endpoint", endpoint_name(d, a->members[i].endpoint), "removed");
+}
+
+/* These structs are nothing but 32-bit members: they have no padding to compare. */
+#define SAME(a, b) (memcmp(&(a), &(b), sizeof(a)) == 0)
+_Static_assert(sizeof(struct pool_connections) == 6 * sizeof(uint32_t), "compared by bytes");
+_Static_assert(sizeof(struct listener_timeouts) == 7 * sizeof(uint32_t), "compared by bytes");
+
+static bool pool_settings_same(const struct pool *a, const struct pool *b) {
+  return a->balance == b->balance && SAME(a->timeouts, b->timeouts) &&
+         SAME(a->connections, b->connections) && SAME(a->outlier, b->outlier) &&
+         SAME(a->limits, b->limits);
+}
+
+static void diff_pool(struct diff *d, const struct pool *a, const struct pool *b) {
+  struct text detail = {0};
+  if (!pool_settings_same(a, b)) part(&detail, "settings", SPAN_EMPTY, "");
+  pool_members(d, a, b, &detail);
+  if (!detail.len && a->unresolved != b->unresolved) part(&detail, "names", SPAN_EMPTY, "");
+  if (!detail.len) part(&detail, "order of endpoints", SPAN_EMPTY, "");
+  changed(d, "pool", b->obj.name, &detail);
+  text_fini(&detail);
+}
+
+static void added_pool(struct diff *d, const struct pool *b) {
+  struct text detail = {0};
+  for (uint32_t i = 0; i < b->member_count; i++)
+    part(&detail, "endpoint", endpoint_name(d, b->members[i].endpoint), "");
+  line(d, '+', "pool", b->obj.name, text_span(&detail));
+  text_fini(&detail);
+}
+
+/* ---- listeners ---- */
+
+static bool has_bind(const struct listener *l, struct span bind) {
+  for (uint32_t i = 0; i < l->bind_count; i++)
+    if (span_eq(l->binds[i], bind)) return true;
+  return false;
+}
+
+static bool limits_same(const struct listener_limits *a, const struct listener_limits *b) {
+  return a->header_bytes == b->header_bytes && a->headers == b->headers &&
+         a->uri_bytes == b->uri_bytes && a->body_bytes == b->body_bytes &&
+         a->requests == b->requests;
+}
+
+static bool trusted_same(const struct listener *a, const struct listener *b) {
+  return a->trusted_count == b->trusted_count &&
+         (a->trusted_count == 0 ||
+          memcmp(a->trusted, b->trusted, a->trusted_count * sizeof *a->trusted) == 0);
+}
+
+static void diff_listener(struct diff *d, const struct listener *a, const struct listener *b) {
+  struct text detail = {0};
+  for (uint32_t i = 0; i < b->bind_count; i++)
+    if (!has_bind(a, b->binds[i])) part(&detail, "bind", b->binds[i], "added");
+  for (uint32_t i = 0; i < a->bind_count; i++)
+    if (!has_bind(b, a->binds[i])) part(&detail, "bind", a->binds[i], "removed");
+  if (!a->tls != !b->tls)
+    part(&detail, b->tls ? "TLS added" : "TLS removed", SPAN_EMPTY, "");
+  if (a->redirect_https != b->redirect_https || a->redirect_port != b->redirect_port)
+    part(&detail, "redirect_https", SPAN_EMPTY, "");
+  if (!SAME(a->timeouts, b->timeouts)) part(&detail, "timeouts", SPAN_EMPTY, "");
+  if (!limits_same(&a->limits, &b->limits)) part(&detail, "limits", SPAN_EMPTY, "");
+  if (!trusted_same(a, b)) part(&detail, "trusted_proxies", SPAN_EMPTY, "");
+  /* The library's object tells nothing: with all else equal it must be the certificates. */
+  if (a->tls && b->tls && a->tls_policy != b->tls_policy)
+    part(&detail, "TLS versions", SPAN_EMPTY, "");
+  if (!detail.len && a->tls && b->tls) part(&detail, "certificates", SPAN_EMPTY, "");
+  changed(d, "listener", b->obj.name, &detail);
+  text_fini(&detail);
+}
+
+static void added_listener(struct diff *d, const struct listener *b) {
+  struct text detail = {0};
+  for (uint32_t i = 0; i < b->bind_count; i++) part(&detail, "bind", b->binds[i], "");
+  line(d, '+', "listener", b->obj.name, text_span(&detail));
+  text_fini(&detail);
+}
+
+/* ---- all ---- */
+
+static bool object_same(const struct object *a, const struct object *b) {
+  return a == b || a->content == b->content;
+}
+
+static void names_of(struct diff *d, const struct snapshot *s, struct names *listeners,
+                     struct names *pools, struct names *routes) {
+  listeners->arena = pools->arena = routes->arena = &d->arena;
+  if (!s) return;
+  for (uint32_t i = 0; i < s->listener_count; i++)
+    names_put(listeners, s->listeners[i].listener->obj.name, s->listeners[i].listener);
+  for (uint32_t i = 0; i < s->pool_count; i++)
+    names_put(pools, s->pools[i]->obj.name, s->pools[i]);
+  for (uint32_t i = 0; i < s->route_count; i++)
+    names_put(routes, s->routes[i]->obj.name, s->routes[i]);
+}
+
+static void diff_after(struct diff *d, const struct snapshot *s, const struct names *listeners,
+                       const struct names *pools, const struct names *routes) {
+  for (uint32_t i = 0; i < s->listener_count; i++) {
+    const struct listener *b = s->listeners[i].listener, *a = names_find(listeners, b->obj.name);
+    if (!a)
+      added_listener(d, b);
+    else if (!object_same(&a->obj, &b->obj))
+      diff_listener(d, a, b);
+  }
+  for (uint32_t i = 0; i < s->pool_count; i++) {
+    const struct pool *b = s->pools[i], *a = names_find(pools, b->obj.name);
+    if (!a)
+      added_pool(d, b);
+    else if (!object_same(&a->obj, &b->obj))
+      diff_pool(d, a, b);
+  }
+  for (uint32_t i = 0; i < s->route_count; i++) {
+    const struct route *b = s->routes[i], *a = names_find(routes, b->obj.name);
+    if (!a)
+      line(d, '+', "route", b->obj.name, SPAN_EMPTY);
+    else if (!object_same(&a->obj, &b->obj))
+      line(d, '~', "route", b->obj.name, SPAN_LIT("settings"));
+  }
+}
+
+static void diff_removed(struct diff *d, const struct snapshot *s, const struct names *listeners,
+                         const struct names *pools, const struct names *routes) {
+  for (uint32_t i = 0; i < s->listener_count; i++) {
+    struct span name = s->listeners[i].listener->obj.name;
+    if (!names_find(listeners, name)) line(d, '-', "listener", name, SPAN_EMPTY);
+  }
+  for (uint32_t i = 0; i < s->pool_count; i++)
+    if (!names_find(pools, s->pools[i]->obj.name))
+      line(d, '-', "pool", s->pools[i]->obj.name, SPAN_EMPTY);
+  for (uint32_t i = 0; i < s->route_count; i++)
+    if (!names_find(routes, s->routes[i]->obj.name))
+      line(d, '-', "route", s->routes[i]->obj.name, SPAN_EMPTY);
+}
+
+uint32_t snapshot_diff(const struct snapshot *before, const struct snapshot *after,
+                       struct text *out, bool json) {
+  struct diff d = {.out = out, .json = json};
+  arena_init(&d.arena, NULL, 0);
+  struct names listeners = {0}, pools = {0}, routes = {0};
+  if (json) text_lit(out, "[");
+  names_of(&d, before, &listeners, &pools, &routes);
+  diff_after(&d, after, &listeners, &pools, &routes);
+  struct names listeners2 = {0}, pools2 = {0}, routes2 = {0};
+  names_of(&d, after, &listeners2, &pools2, &routes2);
+  if (before) diff_removed(&d, before, &listeners2, &pools2, &routes2);
+  if (json) text_lit(out, "]");
+  arena_reset(&d.arena);
+  return d.count;
+}

@@ -1,0 +1,108 @@
+/* env.c: ${env:NAME} and ${env:NAME:-default} inside strings; "$${" is a literal "${". The result is
+ * not expanded again. Secrets take no part but for the path of "file:" (values_text.c decides). */
+#include "options_priv.h"
+
+struct place node_part(const struct node *node, size_t from, size_t len) {
+  struct place at = node->at;
+  if (!at.src || node->kind != NODE_STRING || at.len != node->string.len + 2) return at;
+  if (from > node->string.len) from = node->string.len;
+  if (len > node->string.len - from) len = node->string.len - from;
+  at.offset += 1 + (uint32_t)from;
+  at.len = (uint32_t)len;
+  return at;
+}
+
+static bool is_variable(struct span name) {
+  for (size_t i = 0; i < name.len; i++) {
+    char c = ascii_lower(name.ptr[i]);
+    bool letter = (c >= 'a' && c <= 'z') || c == '_';
+    if (!letter && (i == 0 || c < '0' || c > '9')) return false;
+  }
+  return name.len > 0 && name.len <= 200;
+}
+
+/* lookup gives the variable's value or the default; false after a fault. */
+static bool lookup(struct value_job *job, struct span inner, struct place at, struct span *out) {
+  static const struct span mark = SPAN_LIT("env:"), dash = SPAN_LIT(":-");
+  struct span name = span_from(inner, mark.len), fallback = SPAN_EMPTY;
+  bool has_fallback = false;
+  size_t colon = span_find_char(name, ':', 0);
+  if (colon != SIZE_MAX && span_starts(span_from(name, colon), dash)) {
+    has_fallback = true;
+    fallback = span_from(name, colon + dash.len);
+    name = span_sub(name, 0, colon);
+  }
+  if (!span_starts(inner, mark) || !is_variable(name)) {
+    fault_add(job->faults, FAULT_ENV_FORM, at, "${" SPAN_FMT "} is not known", SPAN_ARG(inner));
+    fault_note(job->faults, "known: ${env:NAME} and ${env:NAME:-default}; $${ is a literal ${");
+    return false;
+  }
+  if (!job->env.len) job->env = name;
+  const char *found = job->reader->env
+                          ? job->reader->env(job->reader->ctx, arena_str(job->arena, name))
+                          : NULL;
+  *out = found ? arena_copy(job->arena, span_str(found), NULL) : fallback;
+  if (found || has_fallback) return true;
+  fault_add(job->faults, FAULT_ENV_UNSET, at, "the environment variable " SPAN_FMT " is not set",
+            SPAN_ARG(name));
+  fault_note(job->faults, "set it, or give a default: ${env:" SPAN_FMT ":-...}", SPAN_ARG(name));
+  return false;
+}
+
+/* expand_one handles the "${" at `at`; returns the bytes used, 0 after a fault. */
+static size_t expand_one(struct value_job *job, size_t at, struct text *out) {
+  struct span s = job->node->string, value = SPAN_EMPTY;
+  size_t end = span_find_char(s, '}', at);
+  if (end == SIZE_MAX) {
+    fault_add(job->faults, FAULT_ENV_FORM, node_part(job->node, at, SIZE_MAX),
+              "${ is not closed in this string");
+    fault_note(job->faults, "} is missing; a literal ${ is written $${");
+    return 0;
+  }
+  struct place place = node_part(job->node, at, end + 1 - at);
+  if (!lookup(job, span_sub(s, at + 2, end - at - 2), place, &value)) return 0;
+  text_put(out, value);
+  return end + 1 - at;
+}
+
+bool expand_env(struct value_job *job) {
+  struct span s = job->node->string;
+  job->text = s;
+  if (span_find_char(s, '$', 0) == SIZE_MAX) return true;
+  struct text out = {0};
+  bool good = true;
+  for (size_t at = 0; at < s.len && good;) {
+    struct span rest = span_from(s, at);
+    size_t used = 1;
+    if (span_starts(rest, SPAN_LIT("$${"))) {
+      text_lit(&out, "${");
+      used = 3;
+    } else if (span_starts(rest, SPAN_LIT("${"))) {
+      used = expand_one(job, at, &out);
+      good = used > 0;
+    } else {
+      text_put(&out, span_sub(rest, 0, 1));
+    }
+    at += used;
+  }
+  if (good) job->text = arena_copy(job->arena, text_span(&out), NULL);
+  text_fini(&out);
+  return good;
+}
+
+void text_quote(struct span s, struct text *out) {
+  text_lit(out, "\"");
+  for (size_t i = 0; i < s.len; i++) {
+    unsigned char c = (unsigned char)s.ptr[i];
+    if (span_starts(span_from(s, i), SPAN_LIT("${"))) text_lit(out, "$");
+    if (c == '"' || c == '\\')
+      text_printf(out, "\\%c", c);
+    else if (c == '\n')
+      text_lit(out, "\\n");
+    else if (c < 0x20 || c == 0x7f)
+      text_printf(out, "\\x%02x", c);
+    else
+      text_put(out, span_sub(s, i, 1));
+  }
+  text_lit(out, "\"");
+}

@@ -1,0 +1,16 @@
+/* excerpt_priv.h: the piece of a source line that is shown under a fault. */
+#ifndef WEIR_CONFIG_EXCERPT_PRIV_H
+#define WEIR_CONFIG_EXCERPT_PRIV_H
+
+#include "conf_priv.h"
+
+/* excerpt is printable text: tabs are spaces, control and broken bytes "?", long lines are cut to
+ * a window around the place. caret_at and caret_len count characters of line. */
+struct excerpt {
+  struct span line;
+  uint32_t caret_at, caret_len;
+};
+
+void excerpt_make(struct excerpt *out, const struct place *at, struct arena *arena);
+
+#endif

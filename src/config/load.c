@@ -1,0 +1,218 @@
+/* load.c: from a path to a validated conf: reads the file and its includes, parses each with both
+ * readers, applies the option table, checks, reads secrets. Reports every fault it can find and
+ * publishes nothing. Called by the CLI and the compile thread. */
+#include <errno.h>
+
+#include "load_priv.h"
+
+static struct conf *conf_new(const struct conf_reader *reader, struct conf_faults *faults) {
+  struct conf *conf = mem_alloc(sizeof *conf);
+  arena_init(&conf->arena, NULL, 0);
+  conf->reader = reader;
+  conf->faults = faults;
+  conf_root_init(conf);
+  return conf;
+}
+
+void conf_free(struct conf *conf) {
+  if (!conf) return;
+  secrets_free(conf);
+  arena_reset(&conf->arena);
+  mem_free(conf);
+}
+
+/* ---- texts ---- */
+
+/* agree lets libconfig read the same text: what it understands must be what weir understood. */
+static void agree(struct conf *conf, struct source *src) {
+  uint32_t line = 1;
+  const struct node *where = src->root;
+  struct arena arena;
+  arena_init(&arena, NULL, 0);
+  struct node *other = read_source(src, &arena, &line);
+  if (!other) {
+    struct place at = {.src = src, .len = 1, .line = line};
+    for (uint32_t i = 1; i < line && at.offset < src->text.len; i++) {
+      size_t nl = span_find_char(src->text, '\n', at.offset);
+      at.offset = (uint32_t)(nl == SIZE_MAX ? src->text.len : nl + 1);
+    }
+    fault_add(conf->faults, FAULT_DISAGREE, at, "libconfig refuses this line, weir does not");
+  } else if (!tree_same(src->root, other, &where)) {
+    fault_add(conf->faults, FAULT_DISAGREE, where->at,
+              "libconfig reads this differently from weir");
+  }
+  arena_reset(&arena);
+}
+
+static void add_source(struct conf *conf, struct span path, struct span text) {
+  struct source *src = arena_get(&conf->arena, sizeof *src), **tail = &conf->sources;
+  while (*tail) tail = &(*tail)->next;
+  *tail = src;
+  src->path = arena_copy(&conf->arena, path, NULL);
+  src->text = arena_copy(&conf->arena, text, NULL);
+  if (parse_source(src, &conf->arena, conf->faults)) agree(conf, src);
+}
+
+/* read_path reads a configuration file; false after a fault. `at` is the include that named it. */
+static bool read_path(struct conf *conf, const char *path, struct place at) {
+  struct text text = {0};
+  int res = conf->reader->read ? conf->reader->read(conf->reader->ctx, path, &text) : -ENOSYS;
+  if (res == 0 && text.len > CONF_FILE_MAX) res = -EFBIG;
+  if (res == 0) add_source(conf, span_str(path), text_span(&text));
+  text_fini(&text);
+  if (res == 0) return true;
+  if (at.src)
+    fault_add(conf->faults, FAULT_FILE_READ, at, "%s: %s", path, strerror(-res));
+  else
+    fault_add_file(conf->faults, FAULT_FILE_READ, span_str(path), "%s: %s", path, strerror(-res));
+  return false;
+}
+
+/* ---- includes ---- */
+
+/* globbing collects the files of one pattern. */
+struct globbing {
+  struct conf *conf;
+  struct conf_item *paths;
+  uint32_t count, cap;
+};
+
+static void glob_each(const char *path, void *arg) {
+  struct globbing *g = arg;
+  if (g->count == CONF_SOURCES_MAX) return; /* one more than may be read: include_files says so */
+  if (g->count == g->cap) {
+    g->cap = g->cap ? g->cap * 2 : 16;
+    g->paths = mem_grow(g->paths, g->cap, sizeof *g->paths);
+  }
+  g->paths[g->count++].text = span_str(arena_str(&g->conf->arena, span_str(path)));
+}
+
+static bool is_loaded(const struct conf *conf, struct span path) {
+  for (const struct source *s = conf->sources; s; s = s->next)
+    if (span_eq(s->path, path)) return true;
+  return false;
+}
+
+static uint32_t source_count(const struct conf *conf) {
+  uint32_t count = 0;
+  for (const struct source *s = conf->sources; s; s = s->next) count++;
+  return count;
+}
+
+static bool has_wildcard(struct span pattern) {
+  return span_find_char(pattern, '*', 0) != SIZE_MAX ||
+         span_find_char(pattern, '?', 0) != SIZE_MAX || span_find_char(pattern, '[', 0) != SIZE_MAX;
+}
+
+static void include_pattern(struct conf *conf, const struct conf_item *pattern) {
+  struct globbing g = {.conf = conf};
+  const struct conf_reader *reader = conf->reader;
+  const char *text = arena_str(&conf->arena, pattern->text);
+  int res = reader->glob ? reader->glob(reader->ctx, text, glob_each, &g) : -ENOSYS;
+  if (res < 0)
+    fault_add(conf->faults, FAULT_INCLUDE_READ, pattern->at, "%s: %s", text, strerror(-res));
+  else if (g.count == 0 && !has_wildcard(pattern->text))
+    fault_add(conf->faults, FAULT_INCLUDE_NONE, pattern->at, "%s does not exist", text);
+  for (uint32_t i = 0; i < g.count; i++) {
+    if (is_loaded(conf, g.paths[i].text)) continue;
+    if (source_count(conf) == CONF_SOURCES_MAX) {
+      fault_add(conf->faults, FAULT_INCLUDE_MANY, pattern->at, "more than %u files",
+                CONF_SOURCES_MAX);
+      break;
+    }
+    read_path(conf, g.paths[i].text.ptr, pattern->at);
+  }
+  mem_free(g.paths);
+}
+
+static void include_files(struct conf *conf) {
+  const struct option *option = option_get(OPTION_INCLUDE);
+  const struct source *main = conf->sources;
+  const struct node *node = node_find(main->root, SPAN_LIT("include"));
+  if (!node) return;
+  apply_value(conf, &conf->root.row, option, node);
+  for (uint32_t i = 0; i < conf->root.include.count; i++)
+    include_pattern(conf, &conf->root.include.items[i]);
+  for (const struct source *s = main->next; s; s = s->next) {
+    const struct node *nested = node_find(s->root, SPAN_LIT("include"));
+    if (!nested) continue;
+    fault_add(conf->faults, FAULT_INCLUDE_NESTED, nested->key_at,
+              "an included file includes no others");
+    fault_note(conf->faults, "move it to " SPAN_FMT, SPAN_ARG(main->path));
+  }
+}
+
+/* ---- the whole ---- */
+
+static void add_file(struct conf *conf, struct span path, bool secret) {
+  for (uint32_t i = 0; i < conf->file_count; i++)
+    if (span_eq(span_str(conf->files[i].path), path)) return;
+  conf->files[conf->file_count++] =
+      (struct conf_file){.path = arena_str(&conf->arena, path), .secret = secret};
+}
+
+static void list_files(struct conf *conf) {
+  static const struct span mark = SPAN_LIT("file:");
+  uint32_t most = source_count(conf);
+  rows_each(&conf->root.listeners, struct conf_listener, l) most += 2 * l->certs.count;
+  conf->files = arena_get(&conf->arena, most * sizeof *conf->files);
+  for (const struct source *s = conf->sources; s; s = s->next) add_file(conf, s->path, false);
+  rows_each(&conf->root.listeners, struct conf_listener, listener)
+    rows_each(&listener->certs, struct conf_cert_row, cert) {
+      if (span_starts(cert->cert, mark)) add_file(conf, span_from(cert->cert, mark.len), true);
+      if (span_starts(cert->key, mark)) add_file(conf, span_from(cert->key, mark.len), true);
+    }
+}
+
+/* finish does all that follows the first text. */
+static struct conf *finish(struct conf *conf, uint32_t errors) {
+  struct conf_faults *faults = conf->faults;
+  include_files(conf);
+  apply_sources(conf);
+  check_conf(conf);
+  secrets_load(conf);
+  process_fill(conf);
+  list_files(conf);
+  conf->reader = NULL;
+  conf->faults = NULL;
+  if (conf_faults_errors(faults) == errors) return conf;
+  conf_free(conf);
+  return NULL;
+}
+
+struct conf *conf_load(const struct conf_reader *reader, const char *path,
+                       struct conf_faults *faults) {
+  uint32_t errors = conf_faults_errors(faults);
+  struct conf *conf = conf_new(reader, faults);
+  if (read_path(conf, path, (struct place){0})) return finish(conf, errors);
+  conf_free(conf);
+  return NULL;
+}
+
+struct conf *conf_load_text(const struct conf_reader *reader, const char *name, struct span text,
+                            struct conf_faults *faults) {
+  uint32_t errors = conf_faults_errors(faults);
+  if (text.len > CONF_FILE_MAX) {
+    fault_add_file(faults, FAULT_FILE_READ, span_str(name), "%s: %s", name, strerror(EFBIG));
+    return NULL;
+  }
+  struct conf *conf = conf_new(reader, faults);
+  add_source(conf, span_str(name), text);
+  return finish(conf, errors);
+}
+
+const struct conf_process *conf_process(const struct conf *conf) { return &conf->process; }
+
+uint32_t conf_files(const struct conf *conf, const struct conf_file **out) {
+  *out = conf->files;
+  return conf->file_count;
+}
+
+void conf_names(const struct conf *conf, void (*fn)(struct span host, void *ctx), void *ctx) {
+  rows_each(&conf->root.pools, struct conf_pool, pool)
+    rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {
+      struct span host;
+      uint16_t port = 0;
+      if (addr_split(endpoint->address, &host, &port) == ADDR_NAME) fn(host, ctx);
+    }
+}

@@ -1,0 +1,54 @@
+/* load_priv.h: the steps of loading, in the order in which load.c calls them. */
+#ifndef WEIR_CONFIG_LOAD_PRIV_H
+#define WEIR_CONFIG_LOAD_PRIV_H
+
+#include "options_priv.h"
+
+#define CONF_SOURCES_MAX 1024u
+
+/* conf_root_init gives the root row its defaults. */
+void conf_root_init(struct conf *conf);
+/* apply_sources fills conf->root and its rows from the trees; every value is checked by itself. */
+void apply_sources(struct conf *conf);
+/* apply_value parses node for one option of a row. */
+void apply_value(struct conf *conf, struct conf_row *row, const struct option *option,
+                 const struct node *node);
+/* row_new appends a row with defaults. */
+struct conf_row *row_new(struct conf *conf, struct conf_rows *rows, enum scope_id scope,
+                         struct conf_row *parent);
+/* row_origin is where an option of the row was set; node NULL: nowhere. */
+const struct conf_origin *row_origin(const struct conf_row *row, enum option_id id);
+/* row_place is the place of an option's value, else of the row. */
+struct place row_place(const struct conf_row *row, enum option_id id);
+void *row_member(const struct conf_row *row, const struct option *option);
+
+/* check_conf looks at what values mean together. */
+void check_conf(struct conf *conf);
+/* check_routes is its part for routes: actions, references, identical match keys. */
+void check_routes(struct conf *conf);
+/* route_label is the route's name, else its match key: "web@example.com/api/... GET,PUT". */
+struct span route_label(const struct conf_route *route, struct arena *arena);
+/* route_on tells whether a route is for a listener. */
+bool route_on(const struct conf_route *route, const struct conf_listener *listener);
+
+/* secret_read gives the bytes that "file:", "env:" or "cred:" names: 0 and *out (heap), or -errno with
+ * *what naming the thing that failed (in arena). */
+MUST_USE int secret_read(const struct conf_reader *reader, struct span secret, struct arena *arena,
+                         struct text *out, struct span *what);
+/* secrets_load reads certificates and keys into the rows. */
+void secrets_load(struct conf *conf);
+void secrets_free(struct conf *conf);
+/* process_fill makes conf->process from the root row. */
+void process_fill(struct conf *conf);
+
+/* names maps texts to pointers; in the arena. */
+struct names {
+  struct names_slot *slots;
+  uint32_t count, cap;
+  struct arena *arena;
+};
+/* names_put adds key unless it is there; gives the value that was there before, or NULL. */
+void *names_put(struct names *names, struct span key, void *value);
+void *names_find(const struct names *names, struct span key);
+
+#endif

@@ -1,0 +1,325 @@
+/* parse.c: the tree of one text, with every fault found in one pass: after a broken setting it goes
+ * on behind the next `;`, at the next `key =` or at the closing bracket. No recursion: the open
+ * groups are the parents of the current one. It does not know what keys mean (load.c does).
+ * Grammar: setting = name ("=" | ":") value [";" | ","]; group { setting* }, array [ scalars ],
+ * list ( values ), strings side by side are one. */
+#include "lex_priv.h"
+
+struct parser {
+  struct lexer lex;
+  struct token tok;
+  struct node *in; /* the group, array or list that is open */
+  uint32_t depth;
+  bool comma_due;         /* in a list: an element just ended */
+  struct place comma_at;  /* the comma before tok; src NULL: none */
+  bool mixed;             /* the open array was reported as mixed */
+};
+
+static void advance(struct parser *p) { lex_next(&p->lex, &p->tok); }
+
+static struct span tok_shown(const struct parser *p) {
+  return p->tok.kind == TOKEN_END ? SPAN_LIT("the end of the file")
+                                  : span_sub(token_text(&p->tok), 0, 40);
+}
+
+static bool is_open(enum token_kind k) {
+  return k == TOKEN_OPEN_GROUP || k == TOKEN_OPEN_ARRAY || k == TOKEN_OPEN_LIST;
+}
+static bool is_close(enum token_kind k) {
+  return k == TOKEN_CLOSE_GROUP || k == TOKEN_CLOSE_ARRAY || k == TOKEN_CLOSE_LIST;
+}
+
+/* kind_of is what a bracket opens or closes. */
+static enum node_kind kind_of(enum token_kind k) {
+  if (k == TOKEN_OPEN_GROUP || k == TOKEN_CLOSE_GROUP) return NODE_GROUP;
+  return k == TOKEN_OPEN_ARRAY || k == TOKEN_CLOSE_ARRAY ? NODE_ARRAY : NODE_LIST;
+}
+
+static const char *closer(enum node_kind kind) {
+  return kind == NODE_GROUP ? "}" : kind == NODE_ARRAY ? "]" : ")";
+}
+
+/* setting_follows: is the current token a key with its `=`? */
+static bool setting_follows(const struct parser *p) {
+  if (p->tok.kind != TOKEN_NAME) return false;
+  struct lexer ahead = p->lex;
+  while (ahead.offset < ahead.src->text.len) {
+    char c = ahead.src->text.ptr[ahead.offset];
+    if (c == '=' || c == ':') return true;
+    if (c != ' ' && c != '\t') return false;
+    ahead.offset++;
+  }
+  return false;
+}
+
+/* ---- going on after a fault ---- */
+
+/* recover skips at least one token, whole brackets at a time. In a group it ends behind `;` or before
+ * a setting, in a list before a comma or `;`, in both before the closing bracket. */
+static void recover(struct parser *p) {
+  uint32_t nesting = 0;
+  bool group = p->in->kind == NODE_GROUP;
+  for (bool first = true; p->tok.kind != TOKEN_END; first = false) {
+    enum token_kind kind = p->tok.kind;
+    if (nesting == 0) {
+      if (is_close(kind)) return;
+      if (!group && !first && (kind == TOKEN_COMMA || kind == TOKEN_SEMICOLON)) break;
+      if (!first && setting_follows(p)) break;
+    }
+    if (is_open(kind)) nesting++;
+    if (is_close(kind)) nesting--;
+    advance(p);
+    if (group && nesting == 0 && kind == TOKEN_SEMICOLON) return;
+  }
+  p->comma_due = !group;
+}
+
+static void expected(struct parser *p, const char *what) {
+  if (p->tok.kind != TOKEN_BAD)
+    fault_add(p->lex.faults, FAULT_EXPECTED, p->tok.at, "%s is expected here, not " SPAN_FMT, what,
+              SPAN_ARG(tok_shown(p)));
+}
+
+/* ---- building ---- */
+
+static struct node *node_add(struct parser *p, const struct token *key, enum node_kind kind) {
+  struct node *n = arena_get(p->lex.arena, sizeof *n);
+  *n = (struct node){.parent = p->in, .kind = kind, .at = p->tok.at, .key_at = p->tok.at};
+  if (key) {
+    n->key = token_text(key);
+    n->key_at = key->at;
+    const struct node *first = node_find(p->in, n->key);
+    if (first) {
+      fault_add(p->lex.faults, FAULT_DUPLICATE_KEY, key->at, "\"" SPAN_FMT "\" stands here twice",
+                SPAN_ARG(n->key));
+      fault_other(p->lex.faults, "first", first->key_at);
+      return n; /* not linked: the first one counts */
+    }
+  }
+  if (p->in->last)
+    p->in->last->next = n;
+  else
+    p->in->first = n;
+  p->in->last = n;
+  p->in->count++;
+  return n;
+}
+
+/* check_array: an array takes simple values of one type. */
+static void check_array(struct parser *p, const struct node *n) {
+  if (p->in->kind != NODE_ARRAY || p->mixed) return;
+  const struct node *first = p->in->first;
+  bool simple = n->kind == NODE_STRING || n->kind == NODE_INT || n->kind == NODE_BOOL;
+  if (simple && n->kind == first->kind && n->is_long == first->is_long) return;
+  p->mixed = true;
+  fault_add(p->lex.faults, FAULT_ARRAY_MIXED, n->at, "%s cannot stand in this array",
+            node_kind_text(n->kind));
+  fault_note(p->lex.faults, simple ? "one type in [ ]; ( ) holds anything" : "write ( ) for [ ]");
+  fault_other(p->lex.faults, "opened", p->in->at);
+}
+
+static void after_value(struct parser *p) {
+  p->comma_due = p->in->kind != NODE_GROUP;
+  p->comma_at = (struct place){0};
+  if (p->comma_due) return;
+  if (p->tok.kind == TOKEN_SEMICOLON || p->tok.kind == TOKEN_COMMA) advance(p);
+}
+
+static void open_node(struct parser *p, const struct token *key) {
+  if (p->depth == TREE_DEPTH_MAX) {
+    fault_add(p->lex.faults, FAULT_DEPTH, p->tok.at, "nested deeper than %u", TREE_DEPTH_MAX);
+    recover(p);
+    return;
+  }
+  struct node *n = node_add(p, key, kind_of(p->tok.kind));
+  check_array(p, n);
+  p->in = n;
+  p->depth++;
+  p->mixed = false;
+  p->comma_due = false;
+  p->comma_at = (struct place){0};
+  advance(p);
+}
+
+static void pop(struct parser *p) {
+  p->in = p->in->parent;
+  p->depth--;
+  p->mixed = false;
+  p->comma_due = p->in->kind != NODE_GROUP;
+  p->comma_at = (struct place){0};
+}
+
+/* string_value joins strings that stand side by side; false when one of them was bad. */
+static bool string_value(struct parser *p, struct node *n) {
+  bool good = !p->tok.bad;
+  n->string = p->tok.string;
+  for (advance(p); p->tok.kind == TOKEN_STRING; advance(p)) {
+    good = good && !p->tok.bad;
+    n->string = arena_printf(p->lex.arena, SPAN_FMT SPAN_FMT, SPAN_ARG(n->string),
+                             SPAN_ARG(p->tok.string));
+    n->at.len = p->tok.at.offset + p->tok.at.len - n->at.offset;
+  }
+  return good;
+}
+
+static void scalar(struct parser *p, const struct token *key) {
+  enum token_kind kind = p->tok.kind;
+  if (p->tok.bad) { /* reported: the setting is left out */
+    while (p->tok.kind == kind) advance(p);
+    after_value(p);
+    return;
+  }
+  struct node *n = node_add(
+      p, key, kind == TOKEN_STRING ? NODE_STRING : kind == TOKEN_INT ? NODE_INT : NODE_BOOL);
+  n->integer = p->tok.integer;
+  n->is_long = p->tok.is_long;
+  n->boolean = p->tok.boolean;
+  check_array(p, n);
+  if (kind == TOKEN_STRING)
+    string_value(p, n);
+  else
+    advance(p);
+  after_value(p);
+}
+
+static void bare_word(struct parser *p) {
+  fault_add(p->lex.faults, FAULT_BARE_WORD, p->tok.at, "a string needs quotes");
+  fault_note(p->lex.faults, "write \"" SPAN_FMT "\"", SPAN_ARG(token_text(&p->tok)));
+  advance(p);
+  if (p->tok.kind == TOKEN_SEMICOLON || p->tok.kind == TOKEN_COMMA || is_close(p->tok.kind) ||
+      setting_follows(p))
+    after_value(p);
+  else
+    recover(p);
+}
+
+static void value(struct parser *p, const struct token *key) {
+  switch (p->tok.kind) {
+    case TOKEN_STRING:
+    case TOKEN_INT:
+    case TOKEN_BOOL: scalar(p, key); return;
+    case TOKEN_OPEN_GROUP:
+    case TOKEN_OPEN_ARRAY:
+    case TOKEN_OPEN_LIST: open_node(p, key); return;
+    case TOKEN_NAME: bare_word(p); return;
+    case TOKEN_END:
+    case TOKEN_BAD:
+    case TOKEN_ASSIGN:
+    case TOKEN_SEMICOLON:
+    case TOKEN_COMMA:
+    case TOKEN_CLOSE_GROUP:
+    case TOKEN_CLOSE_ARRAY:
+    case TOKEN_CLOSE_LIST: break;
+  }
+  expected(p, "a value");
+  recover(p);
+}
+
+/* ---- brackets ---- */
+
+static void not_closed(struct parser *p, struct place at) {
+  struct span before = tok_shown(p);
+  fault_add(p->lex.faults, FAULT_NESTING, at, "%s is not closed before " SPAN_FMT,
+            node_kind_text(p->in->kind), SPAN_ARG(before));
+  fault_note(p->lex.faults, "%s is missing", closer(p->in->kind));
+  fault_other(p->lex.faults, "opened", p->in->at);
+}
+
+static void close_bracket(struct parser *p) {
+  enum node_kind kind = kind_of(p->tok.kind);
+  struct node *match = p->in;
+  while (match && (match->kind != kind || !match->parent)) match = match->parent;
+  if (!match) {
+    fault_add(p->lex.faults, FAULT_NESTING, p->tok.at, SPAN_FMT " closes nothing",
+              SPAN_ARG(tok_shown(p)));
+    if (p->in->parent) fault_note(p->lex.faults, "%s would close what is open", closer(p->in->kind));
+    if (p->in->parent) fault_other(p->lex.faults, "opened", p->in->at);
+    advance(p);
+    return;
+  }
+  if (p->in != match) not_closed(p, p->tok.at);
+  while (p->in != match) pop(p);
+  pop(p);
+  advance(p);
+  after_value(p);
+}
+
+/* leave_list: a `;` or a setting where a list should go on: its bracket was forgotten. */
+static void leave_list(struct parser *p) {
+  not_closed(p, p->tok.at);
+  while (p->in->kind != NODE_GROUP) pop(p);
+  after_value(p);
+}
+
+/* ---- steps ---- */
+
+static void step_setting(struct parser *p) {
+  struct token key = p->tok;
+  struct span text = token_text(&key);
+  if (span_find_char(text, '*', 0) != SIZE_MAX || text.ptr[0] == '_')
+    fault_add(p->lex.faults, FAULT_BAD_KEY, key.at, "\"" SPAN_FMT "\" cannot be a key",
+              SPAN_ARG(text));
+  advance(p);
+  if (p->tok.kind == TOKEN_ASSIGN) {
+    advance(p);
+    value(p, &key);
+    return;
+  }
+  bool reported = p->tok.kind == TOKEN_BAD;
+  expected(p, "=");
+  if (!reported) fault_note(p->lex.faults, "after the key \"" SPAN_FMT "\"", SPAN_ARG(text));
+  if (!is_close(p->tok.kind) && !setting_follows(p)) recover(p);
+}
+
+static void step_group(struct parser *p) {
+  if (p->tok.kind == TOKEN_NAME) {
+    step_setting(p);
+  } else if (is_close(p->tok.kind)) {
+    close_bracket(p);
+  } else {
+    bool string = p->tok.kind == TOKEN_STRING, number = p->tok.kind == TOKEN_INT;
+    if (!(number && p->tok.bad)) expected(p, "a key");
+    if (string) fault_note(p->lex.faults, "keys stand without quotes");
+    if (p->tok.kind == TOKEN_SEMICOLON || p->tok.kind == TOKEN_COMMA)
+      advance(p);
+    else
+      recover(p);
+  }
+}
+
+static void step_list(struct parser *p) {
+  if (p->tok.kind == TOKEN_SEMICOLON || setting_follows(p)) {
+    leave_list(p);
+  } else if (is_close(p->tok.kind)) {
+    if (p->comma_at.src)
+      fault_add(p->lex.faults, FAULT_TRAILING_COMMA, p->comma_at, "no element follows this comma");
+    close_bracket(p);
+  } else if (!p->comma_due) {
+    value(p, NULL);
+  } else if (p->tok.kind == TOKEN_COMMA) {
+    p->comma_due = false;
+    p->comma_at = p->tok.at;
+    advance(p);
+  } else {
+    expected(p, p->in->kind == NODE_ARRAY ? "a comma or ]" : "a comma or )");
+    recover(p);
+  }
+}
+
+bool parse_source(struct source *src, struct arena *arena, struct conf_faults *faults) {
+  uint32_t errors = conf_faults_errors(faults);
+  struct parser p = {.lex = {.src = src, .arena = arena, .faults = faults, .line = 1}};
+  check(src->text.len <= CONF_FILE_MAX);
+  p.in = src->root = arena_get(arena, sizeof *src->root);
+  src->root->kind = NODE_GROUP;
+  src->root->at = (struct place){.src = src, .len = 0, .line = 1};
+  /* Each step takes at least one token, so this ends with the text. */
+  for (advance(&p); p.tok.kind != TOKEN_END;) {
+    if (p.in->kind == NODE_GROUP)
+      step_group(&p);
+    else
+      step_list(&p);
+  }
+  if (p.in != src->root) not_closed(&p, p.in->at);
+  return conf_faults_errors(faults) == errors;
+}

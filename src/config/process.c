@@ -1,0 +1,96 @@
+/* process.c: what the process needs beside the snapshot, with "auto" resolved, and which changes
+ * need a restart. Called by load.c and control/. */
+#include <sched.h>
+#include <unistd.h>
+
+#include "load_priv.h"
+
+static uint32_t processors(void) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  if (count < 1) return 1;
+  return count > (int)WORKERS_MAX ? WORKERS_MAX : (uint32_t)count;
+}
+
+bool conf_admin_default(const struct conf_reader *reader, struct text *out) {
+  const char *runtime = reader->env ? reader->env(reader->ctx, "RUNTIME_DIRECTORY") : NULL;
+  const char *user = reader->env ? reader->env(reader->ctx, "XDG_RUNTIME_DIR") : NULL;
+  if (runtime && runtime[0] == '/') {
+    struct span dirs = span_str(runtime); /* systemd separates several by colons */
+    text_printf(out, "unix:" SPAN_FMT "/admin.sock",
+                SPAN_ARG(span_sub(dirs, 0, span_find_char(dirs, ':', 0))));
+  } else if (geteuid() == 0) {
+    text_lit(out, "unix:/run/weir/admin.sock");
+  } else if (user && user[0] == '/') {
+    text_printf(out, "unix:%s/weir/admin.sock", user);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+/* str_or_null is a NUL-terminated copy; NULL for an unset text. */
+static const char *str_or_null(struct conf *conf, struct span s) {
+  return s.len ? arena_str(&conf->arena, s) : NULL;
+}
+
+static const char *word_str(struct conf *conf, enum option_id id, uint32_t index) {
+  return arena_str(&conf->arena, word_at(option_get(id)->words, index));
+}
+
+static const char *admin_listen(struct conf *conf) {
+  struct span set = conf->root.admin_listen;
+  if (span_eq(set, SPAN_LIT("off"))) return NULL;
+  if (!span_eq(set, SPAN_LIT("auto"))) return str_or_null(conf, set);
+  struct text path = {0};
+  const char *found = NULL;
+  if (conf_admin_default(conf->reader, &path)) found = arena_str(&conf->arena, text_span(&path));
+  text_fini(&path);
+  return found;
+}
+
+void process_fill(struct conf *conf) {
+  const struct conf_root *root = &conf->root;
+  bool status = !span_eq(root->admin_status, SPAN_LIT("off"));
+  conf->process = (struct conf_process){
+      .workers = root->workers ? root->workers : processors(),
+      .workers_auto = root->workers == 0,
+      .user = str_or_null(conf, root->user),
+      .drain_ms = root->drain_ms,
+      .drain_settle_ms = root->drain_settle_ms,
+      .max_connections = root->max_connections,
+      .admin_listen = admin_listen(conf),
+      .admin_auto = span_eq(root->admin_listen, SPAN_LIT("auto")),
+      .status_listen = status ? str_or_null(conf, root->admin_status) : NULL,
+      .log_level = word_str(conf, OPTION_LOG_LEVEL, root->log_level),
+      .log_to = str_or_null(conf, root->log_to),
+      .access_to = str_or_null(conf, root->access_to),
+      .access_format = word_str(conf, OPTION_ACCESS_FORMAT, root->access_format),
+      .access_sample_ppm = root->access_sample_ppm};
+}
+
+void conf_check_restart(const struct conf *now, const struct conf *next,
+                        struct conf_faults *faults) {
+  const struct scope *scope = scope_get(SCOPE_ROOT);
+  for (uint32_t i = 0; i < scope->count; i++) {
+    const struct option *option = option_get((enum option_id)(scope->first + i));
+    if (!(option->flags & OPTION_RESTART)) continue;
+    struct value a = value_load(option, row_member(&now->root.row, option));
+    struct value b = value_load(option, row_member(&next->root.row, option));
+    if (a.number == b.number && span_eq(a.text, b.text)) continue;
+    struct text was = {0};
+    if (value_is_text(option) && !a.text.len)
+      text_lit(&was, "unset");
+    else
+      value_write(option, &a, &was);
+    struct place at = row_place(&next->root.row, option->id);
+    if (at.src)
+      fault_add(faults, FAULT_NEEDS_RESTART, at, "%s changes only with a restart", option->path);
+    else
+      fault_add_file(faults, FAULT_NEEDS_RESTART, next->sources->path,
+                     "%s changes only with a restart", option->path);
+    fault_note(faults, "weir runs with " SPAN_FMT, SPAN_ARG(text_span(&was)));
+    text_fini(&was);
+  }
+}

@@ -1,0 +1,228 @@
+/* values_text.c: the texts that have a form: addresses, hosts, networks, paths, methods, names,
+ * secrets, files. What they refer to is not looked at here (check.c, secrets.c). Hosts and paths are
+ * checked by http/'s own rules, so that a route that could never match is refused. */
+#include "options_priv.h"
+#include "weir/http/uri.h"
+
+#define NAME_LEN_MAX 64u
+#define BODY_LEN_MAX 16384u
+
+static bool refuse(struct value_job *job, enum fault_id id, const char *why) {
+  fault_add(job->faults, id, job->node->at, "%s cannot be \"" SPAN_FMT "\"", job->option->path,
+            SPAN_ARG(job->text));
+  fault_note(job->faults, "%s", why);
+  return false;
+}
+
+static bool is_alnum(char c) {
+  c = ascii_lower(c);
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+
+static bool is_plain(struct span s) {
+  for (size_t i = 0; i < s.len; i++)
+    if ((unsigned char)s.ptr[i] < 0x20 || s.ptr[i] == 0x7f) return false;
+  return s.len > 0;
+}
+
+bool name_is_good(struct span s) {
+  for (size_t i = 0; i < s.len; i++) {
+    bool inner = i > 0 && strchr("_.-", s.ptr[i]) != NULL && s.ptr[i] != '\0';
+    if (!is_alnum(s.ptr[i]) && !inner) return false;
+  }
+  return s.len > 0 && s.len <= NAME_LEN_MAX;
+}
+
+static bool name(struct value_job *job) {
+  if (name_is_good(job->text)) return true;
+  return refuse(job, FAULT_BAD_NAME, "letters, digits, _ . and -, at most 64, first no sign");
+}
+
+static bool plain(struct value_job *job) {
+  if (!job->text.len) return refuse(job, FAULT_EMPTY, "it is empty");
+  return is_plain(job->text) || refuse(job, FAULT_BAD_TEXT, "it holds control characters");
+}
+
+/* file_path makes a path absolute to the file it stands in. */
+static bool file_path(struct value_job *job) {
+  if (!plain(job)) return false;
+  struct span beside = job->node->at.src ? job->node->at.src->path : SPAN_EMPTY;
+  job->text = path_join(job->arena, beside, job->text);
+  return true;
+}
+
+static bool is_word(const struct value_job *job) {
+  return job->option->words && word_find(job->option->words, job->text) >= 0;
+}
+
+static bool later(struct value_job *job, const char *what) {
+  fault_add(job->faults, FAULT_LATER, job->node->at, "%s is not in this version", what);
+  return false;
+}
+
+/* ---- addresses ---- */
+
+static bool local_address(struct value_job *job) {
+  struct span host;
+  uint16_t port = 0;
+  switch (addr_split(job->text, &host, &port)) {
+    case ADDR_IP: return true;
+    case ADDR_UNIX:
+      if (span_starts(host, SPAN_LIT("/"))) return true;
+      return refuse(job, FAULT_BAD_ADDRESS, "the path begins with /: \"unix:/run/x.sock\"");
+    case ADDR_NAME:
+      return refuse(job, FAULT_BAD_ADDRESS, "an IP address is needed: \"127.0.0.1:8080\"");
+    case ADDR_FD: return later(job, "a descriptor by name (fd:)");
+    case ADDR_BAD: break;
+  }
+  return refuse(job, FAULT_BAD_ADDRESS, "known: \"ip:port\" \"[ipv6]:port\" \"unix:/path\"");
+}
+
+static bool admin_address(struct value_job *job) {
+  if (is_word(job)) return true;
+  if (span_starts(job->text, SPAN_LIT("unix:"))) return local_address(job);
+  return refuse(job, FAULT_BAD_ADDRESS, "a unix socket, \"auto\" or \"off\"");
+}
+
+static bool upstream_address(struct value_job *job) {
+  struct span host;
+  uint16_t port = 0;
+  enum addr_kind kind = addr_split(job->text, &host, &port);
+  if (kind == ADDR_IP || kind == ADDR_NAME) return true;
+  if (kind == ADDR_UNIX) return local_address(job);
+  return refuse(job, FAULT_BAD_ADDRESS, "known: \"host:port\" \"[ipv6]:port\" \"unix:/path\"");
+}
+
+static bool network(struct value_job *job) {
+  struct addr_net net;
+  return addr_net_parse(job->text, &net) ||
+         refuse(job, FAULT_BAD_NET, "like \"10.0.0.0/8\", no bits behind the mask");
+}
+
+/* ---- HTTP ---- */
+
+static bool host(struct value_job *job) {
+  static const struct span star = SPAN_LIT("*.");
+  bool wild = span_starts(job->text, star);
+  struct span rest = wild ? span_from(job->text, star.len) : job->text;
+  struct http_host canonical;
+  enum end why;
+  if (span_eq(job->text, SPAN_LIT("*")))
+    return refuse(job, FAULT_BAD_HOST, "leave hosts out to match any");
+  if (!span_starts(rest, SPAN_LIT("[")) && span_find_char(rest, ':', 0) != SIZE_MAX)
+    return refuse(job, FAULT_BAD_HOST, "a host stands without scheme and port");
+  for (size_t i = 0; i < rest.len; i++)
+    if ((unsigned char)rest.ptr[i] >= 0x80)
+      return refuse(job, FAULT_BAD_HOST, "write the ASCII form (punycode): xn--...");
+  if (!http_host_canonical(rest, job->arena, &canonical, &why) || canonical.port != 0 ||
+      span_ends(rest, SPAN_LIT(":")))
+    return refuse(job, FAULT_BAD_HOST, "like \"example.com\" or \"*.example.com\"");
+  struct addr ip;
+  if (wild && (span_starts(rest, SPAN_LIT("[")) || addr_from_ip(canonical.name, 1, &ip)))
+    return refuse(job, FAULT_BAD_HOST, "an IP address has no subdomains");
+  job->text = wild ? arena_printf(job->arena, "*." SPAN_FMT, SPAN_ARG(canonical.name))
+                   : arena_copy(job->arena, canonical.name, NULL);
+  return true;
+}
+
+static bool path(struct value_job *job) {
+  struct span s = job->text;
+  if (!span_starts(s, SPAN_LIT("/"))) return refuse(job, FAULT_BAD_PATH, "it begins with /");
+  if (span_find_char(s, '?', 0) != SIZE_MAX || span_find_char(s, '#', 0) != SIZE_MAX)
+    return refuse(job, FAULT_BAD_PATH, "a path holds no query and no fragment");
+  if (!http_path_check(s))
+    return refuse(job, FAULT_BAD_PATH, "no spaces, dot segments, broken escapes or raw UTF-8");
+  if (job->option->id != OPTION_ROUTE_PREFIX) return true;
+  if (s.len > 1 && span_ends(s, SPAN_LIT("/"))) s.len--;
+  if (s.len > 1 && span_ends(s, SPAN_LIT("/")))
+    return refuse(job, FAULT_BAD_PATH, "a prefix does not end in an empty segment");
+  job->text = s;
+  return true;
+}
+
+static bool method(struct value_job *job) {
+  if (!http_is_token(job->text)) return refuse(job, FAULT_BAD_METHOD, "like \"GET\"");
+  if (span_eq(job->text, SPAN_LIT("CONNECT"))) return later(job, "CONNECT");
+  return true;
+}
+
+static bool url(struct value_job *job) {
+  struct span s = job->text;
+  bool good = span_starts(s, SPAN_LIT("/")) || span_starts(s, SPAN_LIT("http://")) ||
+              span_starts(s, SPAN_LIT("https://"));
+  for (size_t i = 0; i < s.len; i++)
+    good = good && s.ptr[i] > 0x20 && s.ptr[i] < 0x7f && s.ptr[i] != '"' && s.ptr[i] != '\\';
+  return good || refuse(job, FAULT_BAD_URL, "a path, or http:// or https:// and so on");
+}
+
+static bool field(struct value_job *job) {
+  struct span s = job->text;
+  if (s.len && http_is_value(s) && span_trim(s).len == s.len) return true;
+  return refuse(job, FAULT_BAD_TEXT, "no line breaks, no space at its ends");
+}
+
+static bool body(struct value_job *job) {
+  return job->text.len <= BODY_LEN_MAX || refuse(job, FAULT_BAD_TEXT, "at most 16 KiB");
+}
+
+static bool protocol(struct value_job *job) {
+  if (is_word(job)) return true;
+  if (word_find("h2 h2c h3 tcp", job->text) >= 0)
+    return later(job, arena_str(job->arena, job->text));
+  return value_bad_word(job);
+}
+
+/* ---- secrets ---- */
+
+static bool secret(struct value_job *job) {
+  size_t colon = span_find_char(job->text, ':', 0);
+  struct span kind = span_sub(job->text, 0, colon);
+  struct span rest = colon == SIZE_MAX ? SPAN_EMPTY : span_from(job->text, colon + 1);
+  bool file = span_eq(kind, SPAN_LIT("file")), known = file || span_eq(kind, SPAN_LIT("env")) ||
+                                                       span_eq(kind, SPAN_LIT("cred"));
+  if (!known || !is_plain(rest)) {
+    /* The text may be the secret itself: it is not shown, nor the line that it stands in. */
+    fault_add(job->faults, FAULT_BAD_SECRET, job->node->key_at, "%s does not name a secret",
+              job->option->path);
+    fault_redact(job->faults);
+    fault_note(job->faults, "known: \"file:path\" \"env:NAME\" \"cred:name\"");
+    return false;
+  }
+  if (!file && (span_find_char(rest, '/', 0) != SIZE_MAX || span_starts(rest, SPAN_LIT("."))))
+    return refuse(job, FAULT_BAD_SECRET, "a name without / is needed");
+  if (!file) return true;
+  struct span beside = job->node->at.src ? job->node->at.src->path : SPAN_EMPTY;
+  job->text = arena_printf(job->arena, "file:" SPAN_FMT,
+                           SPAN_ARG(path_join(job->arena, beside, rest)));
+  return true;
+}
+
+static bool text_check(struct value_job *job) {
+  switch ((int)job->option->type) { /* text types only (value_is_text) */
+    case TYPE_NAME:
+    case TYPE_POOL_REF:
+    case TYPE_LISTENER_REF: return name(job);
+    case TYPE_GLOB: return file_path(job);
+    case TYPE_OUTPUT: return is_word(job) || file_path(job);
+    case TYPE_ADMIN: return admin_address(job);
+    case TYPE_STATUS: return is_word(job) || local_address(job);
+    case TYPE_BIND: return local_address(job);
+    case TYPE_UPSTREAM: return upstream_address(job);
+    case TYPE_PROTOCOL: return protocol(job);
+    case TYPE_NET: return network(job);
+    case TYPE_HOST: return host(job);
+    case TYPE_PATH: return path(job);
+    case TYPE_METHOD: return method(job);
+    case TYPE_URL: return url(job);
+    case TYPE_FIELD: return field(job);
+    case TYPE_BODY: return body(job);
+    case TYPE_SECRET: return secret(job);
+    default: return plain(job);
+  }
+}
+
+bool text_value_parse(struct value_job *job, struct value *out) {
+  if (!text_check(job)) return false;
+  out->text = job->text;
+  return true;
+}
