@@ -25,18 +25,18 @@ static void splits(void **state) {
   check_split("a_b.example.:1", ADDR_NAME, "a_b.example.", 1);
   check_split("unix:/run/x.sock", ADDR_UNIX, "/run/x.sock", 0);
   check_split("fd:http", ADDR_FD, "http", 0);
-  const char *bad[] = {"",          "host",        ":80",         "host:",       "host:0",
-                       "host:65536", "host:+1",    "host:000080", "1.2.3:80",    "1.2.3.256:80",
-                       "::1:80",    "[::1]",       "[::1]80",     "[1.2.3.4]:1", "[::1%lo]:80",
-                       "a..b:80",   "-a.b:80",     "a b:80",      "unix:",       "fd:",
-                       "[::1:80",   "a.b-:80",     "1.2.3.4:80 ", "*:80"};
+  const char *bad[] = {
+      "",        "host",        ":80",         "host:",        "host:0",      "host:65536",
+      "host:+1", "host:000080", "1.2.3:80",    "1.2.3.256:80", "::1:80",      "[::1]",
+      "[::1]80", "[1.2.3.4]:1", "[::1%lo]:80", "a..b:80",      "-a.b:80",     "a b:80",
+      "unix:",   "fd:",         "[::1:80",     "a.b-:80",      "1.2.3.4:80 ", "*:80"};
   for (size_t i = 0; i < array_count(bad); i++) check_split(bad[i], ADDR_BAD, "", 0);
   char label[80] = {0};
   memset(label, 'a', 64);
   memcpy(label + 64, ":80", 3);
   check_split(label, ADDR_BAD, "", 0);
-  check_split(label + 1, ADDR_NAME, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-              80);
+  check_split(label + 1, ADDR_NAME,
+              "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 80);
   char path[160] = "unix:/";
   memset(path + 6, 'p', 106);
   assert_int_equal(addr_split(span_str(path), &(struct span){0}, &(uint16_t){0}), ADDR_UNIX);
@@ -107,8 +107,8 @@ static void networks(void **state) {
   assert_true(net_has("1.2.3.4", "1.2.3.4:5"));
   assert_false(net_has("1.2.3.4", "1.2.3.5:5"));
   struct addr_net n;
-  const char *bad[] = {"", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/", "10/8", "::/129", "x/8",
-                       "10.0.0.0/-1", "10.0.0.0/8/8", "::1/64"};
+  const char *bad[] = {"",       "10.0.0.0/33", "10.0.0.1/8",  "10.0.0.0/",    "10/8",
+                       "::/129", "x/8",         "10.0.0.0/-1", "10.0.0.0/8/8", "::1/64"};
   for (size_t i = 0; i < array_count(bad); i++) assert_false(addr_net_parse(span_str(bad[i]), &n));
 }
 

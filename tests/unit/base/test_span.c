@@ -48,8 +48,9 @@ static void numbers(void **state) {
   assert_true(v == UINT64_MAX);
   assert_true(span_u64(SPAN_LIT("00"), &v) && v == 0);
   v = 7;
-  const char *bad[] = {"", "18446744073709551616", "99999999999999999999", "-1", "+1", " 1", "1 ",
-                       "0x1", "1.", "000000000000000000001"};
+  const char *bad[] = {
+      "",   "18446744073709551616", "99999999999999999999", "-1", "+1", " 1", "1 ", "0x1",
+      "1.", "000000000000000000001"};
   for (size_t i = 0; i < array_count(bad); i++) {
     assert_false(span_u64(span_str(bad[i]), &v));
     assert_int_equal(v, 7);

@@ -1,0 +1,165 @@
+/* admin.c: the admin socket: one line in ("reload json"), one answer out ("<exit code>\n" and text),
+ * then it closes. 0600 and the same user or root only; no TCP (THREATS.md row 31).
+ * Does not: do the work; reload and dump go to the compile thread, the connection waits parked. */
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "control/control_priv.h"
+#include "control/view_priv.h"
+#include "weir/control/admin.h"
+
+#define CONNS_MAX COMPILER_ASKERS_MAX
+#define IDLE_MS 10000u
+#define LINE_MAX 256u
+
+struct admin_request {
+  struct control *control;
+  struct server_conn *conn;
+  bool json, color, defaults;
+};
+
+static void answer(struct server_conn *conn, int code, struct span text) {
+  text_printf(&conn->out, "%d\n", code);
+  text_put(&conn->out, text);
+  conn->close_after = true;
+}
+
+static void park(const struct admin_request *r,
+                 bool (*ask)(struct compiler *c, const struct compiler_asker *asker)) {
+  const struct compiler_asker asker = {.slot = r->conn->slot,
+                                       .generation = r->conn->generation,
+                                       .json = r->json,
+                                       .color = r->color,
+                                       .defaults = r->defaults};
+  if (r->control->phase == PHASE_STARTING) {
+    answer(r->conn, WEIR_FAILED, SPAN_LIT("weir is still starting\n"));
+  } else if (!ask(&r->control->compiler, &asker)) {
+    answer(r->conn, WEIR_FAILED, SPAN_LIT("too many reloads wait already\n"));
+  } else {
+    r->conn->parked = true;
+  }
+}
+
+static void on_reload(const struct admin_request *r) {
+  if (r->control->phase > PHASE_RUNNING) {
+    answer(r->conn, WEIR_FAILED, SPAN_LIT("weir drains: no reload any more\n"));
+    return;
+  }
+  park(r, compiler_reload);
+}
+
+static void on_dump(const struct admin_request *r) { park(r, compiler_dump); }
+
+static void on_status(const struct admin_request *r) {
+  struct control_look look;
+  struct view view;
+  control_look(r->control, &look);
+  view_init(&view, &look.in, phase_name(r->control->phase));
+  control_look_done(r->control);
+  answer(r->conn, WEIR_OK, SPAN_EMPTY);
+  if (r->json) {
+    view_write_json(&r->conn->out, &view);
+  } else {
+    view_write_text(&r->conn->out, &view);
+  }
+  view_fini(&view);
+}
+
+static void on_metrics(const struct admin_request *r) {
+  struct control_look look;
+  control_look(r->control, &look);
+  answer(r->conn, WEIR_OK, SPAN_EMPTY);
+  metrics_write(&r->conn->out, &look.in);
+  control_look_done(r->control);
+}
+
+static void on_drain(const struct admin_request *r) {
+  unsigned conns = workers_conns(&r->control->workers);
+  control_drain(r->control, "weir drain");
+  answer(r->conn, WEIR_OK, SPAN_EMPTY);
+  if (r->json) {
+    text_printf(&r->conn->out, "{\"ok\":true,\"connections\":%u}\n", conns);
+  } else {
+    text_printf(&r->conn->out, "draining %u connections; weir ends when they have\n", conns);
+  }
+}
+
+static void on_ready(const struct admin_request *r) {
+  bool ready = r->control->phase == PHASE_RUNNING;
+  answer(r->conn, ready ? WEIR_OK : WEIR_FAILED, span_str(phase_name(r->control->phase)));
+  text_lit(&r->conn->out, "\n");
+}
+
+static const struct {
+  struct span name;
+  void (*run)(const struct admin_request *r);
+} commands[] = {
+#define ADMIN(name) {SPAN_LIT(#name), on_##name},
+#include "control/admin.def"
+#undef ADMIN
+};
+
+static void run_line(struct control *c, struct server_conn *conn, struct span line) {
+  struct admin_request request = {.control = c, .conn = conn};
+  struct span name, word;
+  if (!span_next_token(&line, ' ', &name)) {
+    name = SPAN_EMPTY;
+  }
+  while (span_next_token(&line, ' ', &word)) {
+    request.json |= span_eq(word, SPAN_LIT("json"));
+    request.color |= span_eq(word, SPAN_LIT("color"));
+    request.defaults |= span_eq(word, SPAN_LIT("all"));
+  }
+  for (size_t i = 0; i < array_count(commands); i++) {
+    if (span_eq(commands[i].name, name)) {
+      commands[i].run(&request);
+      return;
+    }
+  }
+  answer(conn, WEIR_USAGE, SPAN_LIT("the running weir does not know this command\n"));
+}
+
+static void on_input(struct server_conn *conn) {
+  struct control *c = (struct control *)conn->server->config.ctx;
+  struct span input = span_of(conn->in, conn->in_len);
+  size_t end = span_find_char(input, '\n', 0);
+  if (end == SIZE_MAX || end > LINE_MAX) {
+    if (input.len > LINE_MAX) {
+      answer(conn, WEIR_USAGE, SPAN_LIT("the line is too long\n"));
+    }
+    return;
+  }
+  char copy[LINE_MAX];
+  memcpy(copy, conn->in, end);
+  server_consume(conn, conn->in_len); /* one command per connection */
+  run_line(c, conn, span_of(copy, end));
+}
+
+/* The file's mode says the same; this also holds where a directory was shared too widely. */
+static bool on_accept(int fd) {
+  struct ucred peer;
+  socklen_t len = sizeof peer;
+  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+         (peer.uid == 0 || peer.uid == geteuid());
+}
+
+void admin_start(struct control *c, int fd) {
+  const struct server_config config = {.poller = &c->poller,
+                                       .fd = fd,
+                                       .conns_max = CONNS_MAX,
+                                       .idle_ms = IDLE_MS,
+                                       .on_input = on_input,
+                                       .on_accept = on_accept,
+                                       .ctx = c};
+  server_start(&c->admin, &config);
+  c->admin_on = true;
+}
+
+void admin_outcome(struct control *c, struct compiler_outcome *o) {
+  struct server_conn *conn =
+      c->admin_on ? server_find(&c->admin, o->asker.slot, o->asker.generation) : NULL;
+  if (conn) {
+    answer(conn, o->code, text_span(&o->text));
+    server_resume(conn);
+  }
+}

@@ -1,0 +1,433 @@
+/* compiler.c: the compile thread and its jobs: first publication, reload, publication after a name
+ * was resolved, dump, certificates. One at a time; a reload asked for during a reload runs after it,
+ * and all that were asked meanwhile are answered by that one. Called by control.c. */
+#include "control/compiler_priv.h"
+
+#include <malloc.h>
+#include <poll.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "control/log_priv.h"
+#include "control/poller_priv.h"
+#include "control/privilege_priv.h"
+#include "control/resolver_priv.h"
+#include "control/thread_priv.h"
+#include "weir/base/mem.h"
+
+/* ---- jobs in, outcomes out ---- */
+
+static void ring(struct compiler *c) {
+  uint64_t one = 1;
+  ssize_t n = write(c->config.workers->ack_event, &one, sizeof one);
+  (void)n;
+}
+
+static bool ask(struct compiler *c, struct compiler_asker *list, uint32_t *count,
+                const struct compiler_asker *asker) {
+  pthread_mutex_lock(&c->jobs_lock);
+  bool room = !asker || *count < COMPILER_ASKERS_MAX;
+  if (room && asker) {
+    list[(*count)++] = *asker;
+  }
+  pthread_mutex_unlock(&c->jobs_lock);
+  return room;
+}
+
+static void set_job(struct compiler *c, bool *job) {
+  pthread_mutex_lock(&c->jobs_lock);
+  *job = true;
+  pthread_mutex_unlock(&c->jobs_lock);
+  ring(c);
+}
+
+bool compiler_reload(struct compiler *c, const struct compiler_asker *asker) {
+  bool ok = ask(c, c->reloads, &c->reload_count, asker);
+  if (ok) {
+    set_job(c, &c->job_reload);
+  }
+  return ok;
+}
+
+bool compiler_dump(struct compiler *c, const struct compiler_asker *asker) {
+  bool ok = ask(c, c->dumps, &c->dump_count, asker);
+  ring(c);
+  return ok;
+}
+
+void compiler_resolved(struct compiler *c) { set_job(c, &c->job_resolved); }
+
+struct compiler_outcome *compiler_take(struct compiler *c) {
+  pthread_mutex_lock(&c->jobs_lock);
+  struct compiler_outcome *o = c->outcomes;
+  if (o) {
+    c->outcomes = o->next;
+  }
+  pthread_mutex_unlock(&c->jobs_lock);
+  return o;
+}
+
+void compiler_outcome_free(struct compiler_outcome *o) {
+  text_fini(&o->text);
+  mem_free(o);
+}
+
+/* answer hands text over to the control thread; asker NULL: the first publication. */
+static void answer(struct compiler *c, const struct compiler_asker *asker, int code,
+                   struct text *text) {
+  struct compiler_outcome *o = (struct compiler_outcome *)mem_alloc(sizeof *o);
+  *o = (struct compiler_outcome){.first = !asker, .code = code, .text = *text};
+  if (asker) {
+    o->asker = *asker;
+  }
+  *text = (struct text){.ptr = NULL};
+  pthread_mutex_lock(&c->jobs_lock);
+  struct compiler_outcome **last = &c->outcomes;
+  while (*last) {
+    last = &(*last)->next;
+  }
+  *last = o;
+  pthread_mutex_unlock(&c->jobs_lock);
+  c->config.wake(c->config.ctx);
+}
+
+/* ---- names ---- */
+
+static void want(struct span host, void *ctx) {
+  resolver_want(((struct compiler *)ctx)->config.resolver, host);
+}
+
+/* keep_names forgets all names but those of conf. */
+static void keep_names(struct compiler *c, const struct conf *conf) {
+  resolver_mark(c->config.resolver);
+  conf_names(conf, want, c);
+  resolver_sweep(c->config.resolver);
+}
+
+static void resolve_names(struct compiler *c, const struct conf *conf) {
+  conf_names(conf, want, c);
+  resolver_wait(c->config.resolver, RESOLVER_WAIT_MS);
+}
+
+/* ---- a reload ---- */
+
+/* attempt is one reload and what is to be said about it. */
+struct attempt {
+  struct conf_faults *faults;
+  struct publish_result result;
+  uint64_t generation; /* the one that runs afterwards */
+};
+
+static struct conf *load(struct compiler *c, struct conf_faults *faults) {
+  const struct control_options *o = c->config.options;
+  return o->path ? conf_load(&c->config.reader, o->path, faults)
+                 : conf_load_text(&c->config.reader, o->name, o->text, faults);
+}
+
+static void apply_settings(struct compiler *c, const struct conf *conf) {
+  const struct conf_process *p = conf_process(conf);
+  pthread_mutex_lock(&c->published.lock);
+  c->published.drain_ms = p->drain_ms;
+  c->published.drain_settle_ms = p->drain_settle_ms;
+  pthread_mutex_unlock(&c->published.lock);
+  atomic_store(&c->config.log->level, (uint8_t)log_level_find(p->log_level));
+  const struct worker_msg msg = {.kind = WORKER_LOG,
+                                 .sample_ppm = p->access_sample_ppm,
+                                 .access_log = strcmp(p->access_to, "off") != 0};
+  (void)workers_post_all(c->config.workers, &msg);
+  if (p->max_connections > c->config.connections_max) {
+    log_line(c->config.log, END_LEVEL_WARN,
+             "process.max_connections = %u needs %u descriptors, %llu are allowed (RLIMIT_NOFILE): "
+             "at most %u connections",
+             p->max_connections, 2 * p->max_connections,
+             (unsigned long long)c->config.descriptors, c->config.connections_max);
+  }
+}
+
+static void take_over(struct compiler *c, struct conf *conf) {
+  conf_free(c->conf);
+  c->conf = conf;
+  keep_names(c, conf);
+  apply_settings(c, conf);
+  secrets_watch(c);
+}
+
+static void reload(struct compiler *c, struct attempt *a) {
+  struct conf *conf = load(c, a->faults);
+  if (!conf) {
+    a->result.code = WEIR_BAD_CONFIG;
+    return;
+  }
+  conf_check_restart(c->conf, conf, a->faults);
+  if (conf_faults_errors(a->faults)) {
+    a->result.code = WEIR_BAD_CONFIG;
+    conf_free(conf);
+    return;
+  }
+  resolve_names(c, conf);
+  c->tls_fallback = false;
+  publish(c, conf, c->generation + 1, 0, a->faults, &a->result);
+  c->tls_fallback = true;
+  if (a->result.code) {
+    keep_names(c, c->conf);
+    conf_free(conf);
+    return;
+  }
+  c->generation++;
+  a->generation = c->generation;
+  take_over(c, conf);
+}
+
+/* ---- telling ---- */
+
+static void tell_text(const struct attempt *a, bool color, struct text *out) {
+  unsigned long long generation = a->generation;
+  size_t before = out->len;
+  conf_faults_print(a->faults, out, color);
+  if (a->result.why[0]) {
+    text_printf(out, "%s%s", out->len > before ? "\n" : "", a->result.why);
+  }
+  if (a->result.code) {
+    text_printf(out, "; nothing was changed, generation %llu keeps running.\n", generation);
+    return;
+  }
+  text_put(out, out->len > before ? SPAN_LIT("\n") : SPAN_EMPTY);
+  text_put(out, text_span(&a->result.diff));
+  text_printf(out, "generation %llu runs, %u change%s\n", generation, a->result.changes,
+              a->result.changes == 1 ? "" : "s");
+}
+
+static void tell_json(const struct attempt *a, struct text *out) {
+  text_printf(out, "{\"ok\":%s,\"generation\":%llu,\"changes\":",
+              a->result.code ? "false" : "true", (unsigned long long)a->generation);
+  text_put(out, a->result.diff_json.len ? text_span(&a->result.diff_json) : SPAN_LIT("[]"));
+  text_lit(out, ",\"faults\":");
+  conf_faults_json(a->faults, out);
+  if (a->result.why[0]) {
+    text_lit(out, ",\"error\":\"");
+    text_json(out, span_str(a->result.why));
+    text_lit(out, "\"");
+  }
+  text_lit(out, "}\n");
+}
+
+static void log_attempt(struct compiler *c, const struct attempt *a) {
+  struct text text = {.ptr = NULL};
+  if (a->result.code || conf_faults_warnings(a->faults)) {
+    text_put(&text, a->result.code ? SPAN_LIT("reload refused: ") : SPAN_LIT("reloaded: "));
+    tell_text(a, false, &text);
+  } else {
+    text_printf(&text, "reloaded: generation %llu runs, %u changes",
+                (unsigned long long)a->generation, a->result.changes);
+  }
+  log_text(c->config.log, a->result.code ? END_LEVEL_ERROR : END_LEVEL_INFO, text_span(&text));
+  text_fini(&text);
+  pthread_mutex_lock(&c->published.lock);
+  c->published.last_reload_wall_ms = clock_wall_ms();
+  c->published.last_ok = a->result.code == 0;
+  *(a->result.code ? &c->published.reloads_failed : &c->published.reloads_ok) += 1;
+  pthread_mutex_unlock(&c->published.lock);
+}
+
+/* A refused reload did not work (1) as far as the CLI goes, unless the file is bad (78). */
+static int exit_code(const struct attempt *a) {
+  return a->result.code == WEIR_CANNOT_START ? WEIR_FAILED : a->result.code;
+}
+
+/* systemd's Type=notify-reload wants the time with it. */
+static void notify_reloading(void) {
+  char message[64];
+  (void)snprintf(message, sizeof message, "RELOADING=1\nMONOTONIC_USEC=%llu",
+                 (unsigned long long)clock_ms() * 1000);
+  notify_manager(message);
+}
+
+static void run_reload(struct compiler *c, const struct compiler_asker *askers, uint32_t count) {
+  struct attempt a = {.faults = conf_faults_new(), .generation = c->generation};
+  notify_reloading();
+  reload(c, &a);
+  notify_manager("READY=1");
+  log_attempt(c, &a);
+  for (uint32_t i = 0; i < count; i++) {
+    struct text text = {.ptr = NULL};
+    if (askers[i].json) {
+      tell_json(&a, &text);
+    } else {
+      tell_text(&a, askers[i].color, &text);
+    }
+    answer(c, &askers[i], exit_code(&a), &text);
+  }
+  publish_result_fini(&a.result);
+  conf_faults_free(a.faults);
+  malloc_trim(0); /* nothing grows with reloads; workers do not allocate here */
+}
+
+/* ---- the other jobs ---- */
+
+static void run_first(struct compiler *c) {
+  struct attempt a = {.faults = conf_faults_new(), .generation = 0};
+  resolve_names(c, c->conf);
+  publish(c, c->conf, 1, 0, a.faults, &a.result);
+  struct text text = {.ptr = NULL};
+  if (a.result.code) {
+    if (conf_faults_errors(a.faults)) {
+      conf_faults_print(a.faults, &text, false);
+    }
+    text_put(&text, span_str(a.result.why));
+  } else {
+    c->generation = 1;
+    c->tls_fallback = true;
+    pthread_mutex_lock(&c->published.lock);
+    c->published.last_ok = true;
+    c->published.last_reload_wall_ms = clock_wall_ms();
+    pthread_mutex_unlock(&c->published.lock);
+    apply_settings(c, c->conf);
+    secrets_watch(c);
+  }
+  answer(c, NULL, a.result.code, &text);
+  publish_result_fini(&a.result);
+  conf_faults_free(a.faults);
+  malloc_trim(0);
+}
+
+static void run_resolved(struct compiler *c) {
+  struct conf_faults *faults = conf_faults_new();
+  struct publish_result result = {.code = 0};
+  const struct snapshot *now = c->published.current;
+  publish(c, c->conf, now->generation, now->revision + 1, faults, &result);
+  if (result.code) {
+    log_text(c->config.log, END_LEVEL_ERROR, span_str(result.why));
+  } else if (result.changes) {
+    log_text(c->config.log, END_LEVEL_INFO, text_span(&result.diff));
+  }
+  publish_result_fini(&result);
+  conf_faults_free(faults);
+}
+
+static void run_dumps(struct compiler *c, const struct compiler_asker *askers, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    struct text text = {.ptr = NULL};
+    conf_dump(c->conf, &text, askers[i].defaults);
+    answer(c, &askers[i], WEIR_OK, &text);
+  }
+}
+
+/* ---- the thread ---- */
+
+struct jobs {
+  bool first, reload, resolved, quit;
+  struct compiler_asker reloads[COMPILER_ASKERS_MAX], dumps[COMPILER_ASKERS_MAX];
+  uint32_t reload_count, dump_count;
+};
+
+static bool take_jobs(struct compiler *c, struct jobs *jobs) {
+  pthread_mutex_lock(&c->jobs_lock);
+  *jobs = (struct jobs){.first = c->job_first,
+                        .reload = c->job_reload,
+                        .resolved = c->job_resolved,
+                        .quit = c->job_quit,
+                        .reload_count = c->reload_count,
+                        .dump_count = c->dump_count};
+  memcpy(jobs->reloads, c->reloads, sizeof c->reloads);
+  memcpy(jobs->dumps, c->dumps, sizeof c->dumps);
+  c->job_first = c->job_reload = c->job_resolved = false;
+  c->reload_count = c->dump_count = 0;
+  pthread_mutex_unlock(&c->jobs_lock);
+  return jobs->first || jobs->reload || jobs->resolved || jobs->quit || jobs->dump_count;
+}
+
+static void run_jobs(struct compiler *c, const struct jobs *jobs) {
+  if (jobs->first) {
+    run_first(c);
+  }
+  if (!c->published.current) {
+    return; /* it could not start; the process is about to end */
+  }
+  if (jobs->reload) {
+    run_reload(c, jobs->reloads, jobs->reload_count);
+  } else if (jobs->resolved) {
+    run_resolved(c);
+  }
+  run_dumps(c, jobs->dumps, jobs->dump_count);
+}
+
+/* run_ticks does what is due by time; returns when the next thing is. */
+static uint64_t run_ticks(struct compiler *c) {
+  uint64_t now = clock_ms();
+  if (c->watch_due_ms <= now) {
+    secrets_look(c, now);
+  }
+  if (c->collect && c->collect_due_ms <= now) {
+    c->collect_due_ms = publish_collect(c) ? UINT64_MAX : now + COMPILER_COLLECT_MS;
+  }
+  if (c->collect && c->collect_due_ms == UINT64_MAX) {
+    c->collect_due_ms = now + COMPILER_COLLECT_MS;
+  }
+  uint64_t due = c->collect_due_ms;
+  return c->watch_due_ms < due ? c->watch_due_ms : due;
+}
+
+static void wait_for_work(struct compiler *c, uint64_t due_ms) {
+  uint64_t now = clock_ms();
+  int timeout = due_ms == UINT64_MAX ? -1 : due_ms <= now ? 0 : (int)(due_ms - now);
+  struct pollfd event = {.fd = c->config.workers->ack_event, .events = POLLIN};
+  (void)poll(&event, 1, timeout);
+  uint64_t count;
+  ssize_t n = read(event.fd, &count, sizeof count);
+  (void)n;
+}
+
+static void *run(void *arg) {
+  struct compiler *c = (struct compiler *)arg;
+  struct jobs jobs;
+  thread_name("weir-compile");
+  /* Waiting for acknowledgements eats wakes: jobs are looked for right before the thread sleeps. */
+  for (;;) {
+    uint64_t due_ms = run_ticks(c);
+    if (!take_jobs(c, &jobs)) {
+      wait_for_work(c, due_ms);
+      continue;
+    }
+    if (jobs.quit) {
+      return NULL;
+    }
+    run_jobs(c, &jobs);
+  }
+}
+
+int compiler_start(struct compiler *c, const struct compiler_config *config, struct conf *conf) {
+  *c = (struct compiler){.config = *config,
+                         .conf = conf,
+                         .job_first = true,
+                         .watch_due_ms = UINT64_MAX,
+                         .collect_due_ms = UINT64_MAX};
+  pthread_mutex_init(&c->published.lock, NULL);
+  pthread_mutex_init(&c->jobs_lock, NULL);
+  c->published.drain_ms = conf_process(conf)->drain_ms;
+  c->published.drain_settle_ms = conf_process(conf)->drain_settle_ms;
+  return thread_start(&c->thread, run, c);
+}
+
+void compiler_stop(struct compiler *c) {
+  set_job(c, &c->job_quit);
+  pthread_join(c->thread, NULL);
+}
+
+void compiler_fini(struct compiler *c) {
+  for (uint32_t i = 0; i < c->retired_count; i++) {
+    snapshot_free(c->retired[i].snapshot);
+  }
+  if (c->published.current) {
+    snapshot_free(c->published.current);
+  }
+  mem_free(c->retired);
+  binds_fini(c);
+  secrets_fini(c);
+  (void)object_reap(c->config.registry);
+  conf_free(c->conf);
+  for (struct compiler_outcome *o; (o = compiler_take(c)) != NULL;) {
+    compiler_outcome_free(o);
+  }
+  pthread_mutex_destroy(&c->published.lock);
+  pthread_mutex_destroy(&c->jobs_lock);
+}

@@ -1,0 +1,84 @@
+/* control_priv.h: the control thread's state: everything that is one per process. control.c starts and
+ * ends it, lifecycle.c reacts to signals, facts.c counts, admin.c and status.c answer. */
+#ifndef WEIR_CONTROL_CONTROL_PRIV_H
+#define WEIR_CONTROL_CONTROL_PRIV_H
+
+#include "control/compiler_priv.h"
+#include "control/loader_priv.h"
+#include "control/log_priv.h"
+#include "control/metrics_priv.h"
+#include "control/poller_priv.h"
+#include "control/privilege_priv.h"
+#include "control/server_priv.h"
+#include "control/workers_priv.h"
+#include "weir/control/control.h"
+
+struct resolver;
+
+enum phase {
+  PHASE_STARTING, /* not everything listens yet */
+  PHASE_RUNNING,
+  PHASE_SETTLING, /* readiness fails, all else goes on */
+  PHASE_DRAINING, /* the workers take no new connections and end those they have */
+  PHASE_ENDED,
+};
+
+struct control {
+  const struct control_options *options;
+  struct conf_reader plain, reader; /* the loader's; with our own environment before it */
+  struct loader loader;
+  struct log *log;
+  struct resolver *resolver;
+  struct registry *registry;
+  struct workers workers;
+  struct compiler compiler;
+  struct poller poller;
+  struct server admin, status;
+  bool admin_on, status_on;
+  char *admin_path; /* of the socket, to remove at the end */
+  struct loader_stat admin_file;
+  struct poll_watch signals; /* signalfd */
+  struct poll_watch stops;   /* workers.stop_event */
+  struct poll_watch inbox;   /* eventfd: outcomes, names to ask */
+  struct poll_timer settle, tickets;
+  enum phase phase;
+  int exit_code;
+  bool at_once; /* ended by force */
+  uint64_t start_wall_ms, end_by_ms;
+  uint32_t connections_max;
+  uint64_t descriptors;
+  /* For weir_saturation: each worker's busy time at the last look. */
+  uint64_t busy_seen_ns[WORKERS_MAX], busy_seen_at_ns, busy_permille;
+};
+
+/* ---- lifecycle.c ---- */
+
+/* signals_block blocks what signals_open will read; before any thread. */
+void signals_block(void);
+void signals_open(struct control *c);
+/* control_drain: readiness fails now, the workers drain after drain_settle. A second one ends at once. */
+void control_drain(struct control *c, const char *who);
+/* control_end stops the workers at once. */
+void control_end(struct control *c);
+const char *phase_name(enum phase phase);
+
+/* ---- facts.c ---- */
+
+/* control_look locks published and fills in; control_look_done unlocks. Between them in is valid. */
+struct control_look {
+  struct metrics_input in;
+  const struct stats *stats[WORKERS_MAX];
+  const struct loop_stats *loops[WORKERS_MAX];
+};
+void control_look(struct control *c, struct control_look *look);
+void control_look_done(struct control *c);
+
+/* ---- admin.c, status.c ---- */
+
+/* admin_start serves on a listening unix socket, status_start on a TCP one. */
+void admin_start(struct control *c, int fd);
+/* admin_outcome sends a compile thread's outcome to who asked for it. */
+void admin_outcome(struct control *c, struct compiler_outcome *o);
+void status_start(struct control *c, int fd);
+
+#endif

@@ -1,0 +1,24 @@
+/* privilege_priv.h: the user to become, and becoming it. */
+#ifndef WEIR_CONTROL_PRIVILEGE_PRIV_H
+#define WEIR_CONTROL_PRIVILEGE_PRIV_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "weir/base/buf.h"
+
+struct privilege {
+  const char *user; /* NULL: nothing changes */
+  uid_t uid;
+  gid_t gid;
+};
+
+/* privilege_find looks the user up; NULL is whoever runs this. 0 or -errno and a sentence. */
+MUST_USE int privilege_find(const char *user, struct privilege *out, struct buf *why);
+/* privilege_drop becomes it for good, before any thread exists. 0 or -errno and a sentence. */
+MUST_USE int privilege_drop(const struct privilege *p, struct buf *why);
+
+/* notify_manager tells the service manager ("READY=1"); nothing happens without NOTIFY_SOCKET. */
+void notify_manager(const char *message);
+
+#endif

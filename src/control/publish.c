@@ -1,0 +1,248 @@
+/* publish.c: from a validated configuration to workers that run it: compile, bind, LISTEN, INSTALL,
+ * UNLISTEN, wait, free. Everything that can fail comes before the first message to a worker.
+ * Does not: read files (compiler.c, secrets.c). Runs in the compile thread. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "control/compiler_priv.h"
+#include "control/log_priv.h"
+#include "control/poller_priv.h"
+#include "control/resolver_priv.h"
+#include "weir/base/mem.h"
+#include "weir/io/tls.h"
+
+void publish_result_fini(struct publish_result *r) {
+  text_fini(&r->diff);
+  text_fini(&r->diff_json);
+}
+
+static uint32_t resolve(void *ctx, struct span host, uint16_t port, struct addr *out,
+                        uint32_t cap) {
+  struct compiler *c = (struct compiler *)ctx;
+  return resolver_get(c->config.resolver, host, port, out, cap);
+}
+
+/* ---- which states are in the newest snapshot: tunnels of removed routes end after drain ---- */
+
+static int compare_pointers(const void *a, const void *b) {
+  uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+struct state_set {
+  uintptr_t *at;
+  size_t count;
+};
+
+static bool state_in(const struct state_set *set, const void *state) {
+  uintptr_t key = (uintptr_t)state;
+  return set->count && bsearch(&key, set->at, set->count, sizeof key, compare_pointers);
+}
+
+static void mark_route(struct object *o, void *ctx) {
+  struct route_state *state = container_of(o, struct route_state, obj);
+  atomic_store(&state->removed, !state_in((const struct state_set *)ctx, state));
+}
+
+static void mark_listener(struct object *o, void *ctx) {
+  struct listener_state *state = container_of(o, struct listener_state, obj);
+  atomic_store(&state->removed, !state_in((const struct state_set *)ctx, state));
+}
+
+static void mark_removed(struct registry *registry, const struct snapshot *s) {
+  struct state_set set = {.at = (uintptr_t *)mem_array(s->route_count + s->listener_count,
+                                                       sizeof(uintptr_t))};
+  for (uint32_t i = 0; i < s->route_count; i++) {
+    set.at[set.count++] = (uintptr_t)s->routes[i]->state;
+  }
+  for (uint32_t i = 0; i < s->listener_count; i++) {
+    set.at[set.count++] = (uintptr_t)s->listeners[i].listener->state;
+  }
+  qsort(set.at, set.count, sizeof *set.at, compare_pointers);
+  registry_each(registry, OBJECT_ROUTE_STATE, mark_route, &set);
+  registry_each(registry, OBJECT_LISTENER_STATE, mark_listener, &set);
+  mem_free(set.at);
+}
+
+/* ---- publishing ---- */
+
+bool publish_wait(struct compiler *c, uint64_t seq) {
+  uint64_t until = clock_ms() + COMPILER_ACK_MS;
+  while (!workers_acked(c->config.workers, seq)) {
+    uint64_t now = clock_ms();
+    if (now >= until) {
+      return false;
+    }
+    struct pollfd ack = {.fd = c->config.workers->ack_event, .events = POLLIN};
+    (void)poll(&ack, 1, (int)(until - now));
+    uint64_t count;
+    ssize_t n = read(ack.fd, &count, sizeof count);
+    (void)n;
+  }
+  return true;
+}
+
+static struct snapshot *compile(struct compiler *c, const struct conf *conf,
+                                struct conf_faults *faults) {
+  const struct conf_hooks hooks = {
+      .tls = secrets_tls, .tls_unref = tls_server_unref, .resolve = resolve, .ctx = c};
+  /* A listener that kept an old certificate stands under the content of the bad one: it must not be
+   * taken over as if that were in order. */
+  const struct snapshot *before = c->tls_degraded ? NULL : c->published.current;
+  c->tls_degraded = false;
+  struct snapshot *s = conf_compile(conf, &hooks, c->config.registry, before, faults);
+  if (s) {
+    uint32_t wanted = conf_process(conf)->max_connections;
+    bool clamp = wanted == 0 || wanted > c->config.connections_max; /* 0: auto */
+    s->max_connections = clamp ? c->config.connections_max : wanted;
+  }
+  return s;
+}
+
+static void retire(struct compiler *c, struct snapshot *s, uint64_t seq) {
+  c->retired =
+      (struct retired *)mem_grow(c->retired, c->retired_count + 1, sizeof *c->retired);
+  c->retired[c->retired_count++] = (struct retired){s, seq};
+}
+
+/* install makes s the current snapshot, for the workers and for those who look. */
+static void install(struct compiler *c, struct snapshot *s) {
+  struct workers *w = c->config.workers;
+  struct snapshot *old = c->published.current;
+  binds_listen(c);
+  const struct worker_msg msg = {.kind = WORKER_INSTALL, .snapshot = s};
+  uint64_t seq = workers_post_all(w, &msg);
+  pthread_mutex_lock(&c->published.lock);
+  c->published.current = s;
+  c->published.live++;
+  pthread_mutex_unlock(&c->published.lock);
+  mark_removed(c->config.registry, s);
+  binds_unlisten(c);
+  if (old) {
+    retire(c, old, seq);
+  }
+  c->collect = true;
+  if (!publish_wait(c, seq)) {
+    log_line(c->config.log, END_LEVEL_WARN,
+             "a worker has not taken over generation %llu after %u s; it will",
+             (unsigned long long)s->generation, COMPILER_ACK_MS / 1000);
+  }
+}
+
+void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
+             struct conf_faults *faults, struct publish_result *result) {
+  bool degraded = c->tls_degraded;
+  struct snapshot *s = compile(c, conf, faults);
+  if (!s) {
+    c->tls_degraded = degraded;
+    result->code = WEIR_BAD_CONFIG;
+    return;
+  }
+  s->generation = generation;
+  s->revision = revision;
+  struct buf why = buf_of(result->why, sizeof result->why - 1);
+  if (!binds_stage(c, s, &why)) {
+    result->why[why.len] = 0;
+    result->code = WEIR_CANNOT_START;
+    c->tls_degraded = degraded;
+    snapshot_free(s);
+    c->collect = true;
+    return;
+  }
+  if (c->published.current) {
+    result->changes = snapshot_diff(c->published.current, s, &result->diff, false);
+    (void)snapshot_diff(c->published.current, s, &result->diff_json, true);
+  }
+  install(c, s);
+  secrets_prune(c);
+  (void)publish_collect(c);
+}
+
+/* ---- what nobody uses any more ---- */
+
+static const enum object_kind counted_kinds[] = {OBJECT_ROUTE_STATE, OBJECT_LISTENER_STATE,
+                                                 OBJECT_POOL_STATE, OBJECT_ENDPOINT};
+
+struct ids {
+  uint32_t *at;
+  uint32_t count, cap;
+};
+
+static void add_id(struct object *o, void *ctx) {
+  struct ids *ids = (struct ids *)ctx;
+  if (ids->count == ids->cap) {
+    ids->cap = ids->cap ? 2 * ids->cap : 64;
+    ids->at = (uint32_t *)mem_grow(ids->at, ids->cap, sizeof *ids->at);
+  }
+  ids->at[ids->count++] = o->id;
+}
+
+static int compare_ids(const void *a, const void *b) {
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+static struct ids ids_now(struct registry *r) {
+  struct ids ids = {.count = 0};
+  for (size_t i = 0; i < array_count(counted_kinds); i++) {
+    registry_each(r, counted_kinds[i], add_id, &ids);
+  }
+  if (ids.count) {
+    qsort(ids.at, ids.count, sizeof *ids.at, compare_ids);
+  }
+  return ids;
+}
+
+/* forget_gone tells the workers which ids mean nothing any more, and waits: an id may be given to a
+ * new object only after that. */
+static void forget_gone(struct compiler *c, const struct ids *before, const struct ids *after) {
+  uint64_t seq = 0;
+  for (uint32_t i = 0, k = 0; i < before->count; i++) {
+    while (k < after->count && after->at[k] < before->at[i]) {
+      k++;
+    }
+    if (k == after->count || after->at[k] != before->at[i]) {
+      const struct worker_msg msg = {.kind = WORKER_FORGET, .id = before->at[i]};
+      seq = workers_post_all(c->config.workers, &msg);
+    }
+  }
+  if (seq) {
+    (void)publish_wait(c, seq);
+  }
+}
+
+static void free_retired(struct compiler *c) {
+  for (uint32_t i = c->retired_count; i-- > 0;) {
+    if (!workers_acked(c->config.workers, c->retired[i].seq)) {
+      continue;
+    }
+    pthread_mutex_lock(&c->published.lock);
+    snapshot_free(c->retired[i].snapshot);
+    c->published.live--;
+    pthread_mutex_unlock(&c->published.lock);
+    c->retired[i] = c->retired[--c->retired_count];
+  }
+}
+
+bool publish_collect(struct compiler *c) {
+  if (!c->collect) {
+    return true;
+  }
+  free_retired(c);
+  bool binds_gone = binds_collect(c);
+  if (c->retired_count) {
+    return false; /* objects are reaped only when every worker runs the newest snapshot */
+  }
+  struct ids before = ids_now(c->config.registry);
+  pthread_mutex_lock(&c->published.lock);
+  uint32_t waiting = object_reap(c->config.registry);
+  pthread_mutex_unlock(&c->published.lock);
+  struct ids after = ids_now(c->config.registry);
+  forget_gone(c, &before, &after);
+  mem_free(before.at);
+  mem_free(after.at);
+  c->collect = waiting > 0 || !binds_gone;
+  return !c->collect;
+}

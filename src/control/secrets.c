@@ -1,0 +1,205 @@
+/* secrets.c: TLS policies from certificate bytes, kept by content; and the watch on the files: a
+ * change is read, verified and published under the same generation. A bad new certificate keeps the
+ * old one and is logged once. Polling sees what inotify would miss (network file systems, the
+ * symlink swaps of Kubernetes). Called by publish.c and compiler.c, in the compile thread. */
+#include "control/compiler_priv.h"
+#include "control/log_priv.h"
+#include "control/poller_priv.h"
+#include "weir/base/mem.h"
+#include "weir/io/tls.h"
+
+/* ---- compiled policies ---- */
+
+struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, uint32_t *bad_cert,
+                                struct buf *why) {
+  struct tls_cert_conf *certs =
+      (struct tls_cert_conf *)mem_array(tls->cert_count, sizeof *certs);
+  for (uint32_t i = 0; i < tls->cert_count; i++) {
+    const struct conf_cert *from = &tls->certs[i];
+    certs[i] = (struct tls_cert_conf){.names = from->names,
+                                      .name_count = from->name_count,
+                                      .cert_pem = from->cert_pem,
+                                      .key_pem = from->key_pem,
+                                      .label = from->label,
+                                      .is_default = from->is_default};
+  }
+  const struct tls_server_conf conf = {.certs = certs,
+                                       .cert_count = tls->cert_count,
+                                       .min_version = tls->min_version,
+                                       .max_version = tls->max_version,
+                                       .alpn = tls->alpn,
+                                       .policy_id = tls->listener,
+                                       .workers = workers};
+  struct tls_server *server = tls_server_new(&conf, bad_cert, why);
+  mem_free(certs);
+  return server;
+}
+
+/* The policy that the listener has now, when the new certificate is no good and nobody asked for it
+ * just now. */
+static struct tls_server *fall_back(struct compiler *c, const struct conf_tls *tls,
+                                    const struct buf *why) {
+  const struct snapshot *now = c->published.current;
+  const struct snapshot_listener *l = now ? snapshot_find_listener(now, tls->listener) : NULL;
+  if (!c->tls_fallback || !l || !l->listener->tls) {
+    return NULL;
+  }
+  if (c->tls_failed_content != tls->content) {
+    c->tls_failed_content = tls->content;
+    pthread_mutex_lock(&c->published.lock);
+    c->published.secrets_failed++;
+    pthread_mutex_unlock(&c->published.lock);
+    log_line(c->config.log, END_LEVEL_ERROR,
+             "listener " SPAN_FMT ": changed certificate not taken: " SPAN_FMT
+             "; the old one stays in service",
+             SPAN_ARG(tls->listener), SPAN_ARG(buf_span(why)));
+  }
+  c->tls_degraded = true;
+  tls_server_ref(l->listener->tls);
+  return l->listener->tls;
+}
+
+struct tls_server *secrets_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
+                               struct buf *why) {
+  struct compiler *c = (struct compiler *)ctx;
+  for (uint32_t i = 0; i < c->tls_slot_count; i++) {
+    if (c->tls_slots[i].content == tls->content) {
+      tls_server_ref(c->tls_slots[i].server);
+      return c->tls_slots[i].server;
+    }
+  }
+  struct tls_server *server = secrets_make(tls, c->config.workers->count, bad_cert, why);
+  if (!server) {
+    return fall_back(c, tls, why);
+  }
+  c->tls_slots = (struct tls_slot *)mem_grow(c->tls_slots, c->tls_slot_count + 1,
+                                             sizeof *c->tls_slots);
+  c->tls_slots[c->tls_slot_count++] = (struct tls_slot){tls->content, server};
+  tls_server_ref(server);
+  return server;
+}
+
+static bool in_use(const struct snapshot *s, const struct tls_server *server) {
+  for (uint32_t i = 0; s && i < s->listener_count; i++) {
+    if (s->listeners[i].listener->tls == server) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void secrets_prune(struct compiler *c) {
+  for (uint32_t i = c->tls_slot_count; i-- > 0;) {
+    if (!in_use(c->published.current, c->tls_slots[i].server)) {
+      tls_server_unref(c->tls_slots[i].server);
+      c->tls_slots[i] = c->tls_slots[--c->tls_slot_count];
+    }
+  }
+}
+
+/* ---- the watch ---- */
+
+static void watch_free(struct compiler *c) {
+  for (uint32_t i = 0; i < c->watch_count; i++) {
+    mem_free(c->watch[i].path);
+  }
+  mem_free(c->watch);
+  c->watch = NULL;
+  c->watch_count = 0;
+}
+
+void secrets_fini(struct compiler *c) {
+  watch_free(c);
+  for (uint32_t i = 0; i < c->tls_slot_count; i++) {
+    tls_server_unref(c->tls_slots[i].server);
+  }
+  mem_free(c->tls_slots);
+}
+
+void secrets_watch(struct compiler *c) {
+  const struct conf_file *files;
+  uint32_t count = conf_files(c->conf, &files);
+  watch_free(c);
+  c->watch = (struct watch_file *)mem_array(count, sizeof *c->watch);
+  for (uint32_t i = 0; i < count; i++) {
+    if (files[i].secret) {
+      struct watch_file *w = &c->watch[c->watch_count++];
+      w->path = mem_str(span_str(files[i].path));
+      if (loader_stat(c->config.loader, w->path, &w->stat) < 0) {
+        w->stat = (struct loader_stat){.dev = 0}; /* differs from any file */
+      }
+    }
+  }
+  /* They may have changed between being read and being looked at: read them once more, soon. */
+  c->watch_changed = c->watch_count > 0;
+  c->watch_due_ms = c->watch_count ? clock_ms() + COMPILER_SETTLE_MS : UINT64_MAX;
+}
+
+static bool stat_eq(const struct loader_stat *a, const struct loader_stat *b) {
+  return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+         a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
+}
+
+/* look tells whether any file differs from what is remembered, and remembers it. A file that is
+ * missing right now is about to come back, or is found missing by the next reload. */
+static bool look(struct compiler *c) {
+  bool changed = false;
+  for (uint32_t i = 0; i < c->watch_count; i++) {
+    struct loader_stat now;
+    if (loader_stat(c->config.loader, c->watch[i].path, &now) == 0 &&
+        !stat_eq(&now, &c->watch[i].stat)) {
+      c->watch[i].stat = now;
+      changed = true;
+    }
+  }
+  return changed;
+}
+
+static void failed(struct compiler *c, struct conf_faults *faults, const char *why) {
+  struct text text = {.ptr = NULL};
+  text_lit(&text, "changed certificates not taken, the old ones stay in service\n");
+  conf_faults_print(faults, &text, false);
+  text_put(&text, span_str(why));
+  log_text(c->config.log, END_LEVEL_ERROR, text_span(&text));
+  text_fini(&text);
+  pthread_mutex_lock(&c->published.lock);
+  c->published.secrets_failed++;
+  pthread_mutex_unlock(&c->published.lock);
+}
+
+static void take(struct compiler *c) {
+  struct conf_faults *faults = conf_faults_new();
+  bool changed = false;
+  if (conf_reload_secrets(c->conf, &c->config.reader, faults, &changed)) {
+    failed(c, faults, "");
+  } else if (changed) {
+    struct publish_result result = {.code = 0};
+    const struct snapshot *now = c->published.current;
+    publish(c, c->conf, now->generation, now->revision + 1, faults, &result);
+    if (result.code) {
+      failed(c, faults, result.why);
+    } else if (result.changes && !c->tls_degraded) {
+      log_text(c->config.log, END_LEVEL_INFO, SPAN_LIT("changed certificates are in service"));
+      pthread_mutex_lock(&c->published.lock);
+      c->published.secrets_published++;
+      pthread_mutex_unlock(&c->published.lock);
+    }
+    publish_result_fini(&result);
+  }
+  conf_faults_free(faults);
+}
+
+/* Certificate and key are two files: what was seen to change is read only when nothing has changed
+ * for a moment, so that a pair is not read half way through. */
+void secrets_look(struct compiler *c, uint64_t now_ms) {
+  if (look(c)) {
+    c->watch_changed = true;
+    c->watch_due_ms = now_ms + COMPILER_SETTLE_MS;
+    return;
+  }
+  c->watch_due_ms = now_ms + COMPILER_WATCH_MS;
+  if (c->watch_changed) {
+    c->watch_changed = false;
+    take(c);
+  }
+}

@@ -1,0 +1,300 @@
+/* view.c: fills the tables of the status page and `weir status` from counters and the current
+ * snapshot. Does not: lock (the caller holds published.lock) or write (view_write.c). */
+#include "control/view_priv.h"
+
+#include <time.h>
+
+#include "weir/base/mem.h"
+#include "weir/io/tls.h"
+
+static const struct view_column process_columns[] = {{"name", "", false}, {"value", "", false}};
+static const struct view_column listener_columns[] = {
+    {"name", "listener", false},        {"bind", "bind", false},
+    {"tls", "TLS", false},              {"open", "open", true},
+    {"accepted", "accepted", true},     {"refused", "refused", true}};
+static const struct view_column route_columns[] = {
+    {"name", "route", false}, {"requests", "requests", true}, {"2xx", "2xx", true},
+    {"3xx", "3xx", true},     {"4xx", "4xx", true},           {"5xx", "5xx", true},
+    {"mean_ms", "mean ms", true}, {"p99_ms", "p99 ms <=", true}};
+static const struct view_column endpoint_columns[] = {
+    {"pool", "pool", false},       {"address", "address", false},
+    {"endpoint", "endpoint", false}, {"state", "state", false},
+    {"inflight", "in flight", true}, {"connections", "connections", true},
+    {"requests", "requests", true},  {"failures", "failures", true}};
+static const struct view_column end_columns[] = {
+    {"end", "end", false}, {"count", "requests", true}, {"meaning", "meaning", false}};
+static const struct view_column certificate_columns[] = {
+    {"listener", "listener", false}, {"certificate", "certificate", false},
+    {"not_after", "ends", false}};
+
+enum table { PROCESS, LISTENERS, ROUTES, ENDPOINTS, ENDS, CERTIFICATES };
+
+#define TABLE(key, title, columns) {key, title, columns, array_count(columns), NULL, 0, 0, 0}
+static const struct view_table empty_tables[VIEW_TABLES] = {
+    [PROCESS] = TABLE("process", "weir", process_columns),
+    [LISTENERS] = TABLE("listeners", "Listeners", listener_columns),
+    [ROUTES] = TABLE("routes", "Routes", route_columns),
+    [ENDPOINTS] = TABLE("endpoints", "Endpoints", endpoint_columns),
+    [ENDS] = TABLE("ends", "Requests that weir ended", end_columns),
+    [CERTIFICATES] = TABLE("certificates", "Certificates", certificate_columns),
+};
+
+/* ---- cells ---- */
+
+/* row gives the cells of a new row, or NULL when enough are shown. */
+static struct span *row(struct view *v, enum table id) {
+  struct view_table *t = &v->tables[id];
+  if (t->row_count == VIEW_ROWS_MAX) {
+    t->left_out++;
+    return NULL;
+  }
+  if (t->row_count == t->row_cap) {
+    t->row_cap = t->row_cap ? 2 * t->row_cap : 8;
+    t->cells = (struct span *)mem_grow(t->cells, t->row_cap * t->column_count, sizeof *t->cells);
+  }
+  struct span *cells = t->cells + t->row_count++ * t->column_count;
+  for (uint32_t i = 0; i < t->column_count; i++) {
+    cells[i] = SPAN_EMPTY;
+  }
+  return cells;
+}
+
+static struct span number(struct view *v, uint64_t n) {
+  return arena_printf(&v->arena, "%llu", (unsigned long long)n);
+}
+
+static struct span copy(struct view *v, struct span s) { return arena_copy(&v->arena, s, NULL); }
+
+static struct span milliseconds(struct view *v, uint64_t ns) {
+  return arena_printf(&v->arena, "%llu.%02llu", (unsigned long long)(ns / 1000000),
+                      (unsigned long long)(ns / 10000 % 100));
+}
+
+/* ---- process ---- */
+
+static void fact(struct view *v, const char *name, struct span value) {
+  struct span *cells = row(v, PROCESS);
+  if (cells) {
+    cells[0] = span_str(name);
+    cells[1] = value;
+  }
+}
+
+static struct span duration(struct view *v, uint64_t seconds) {
+  unsigned long long s = seconds;
+  if (s >= 86400) {
+    return arena_printf(&v->arena, "%llud %lluh", s / 86400, s / 3600 % 24);
+  }
+  return s >= 3600 ? arena_printf(&v->arena, "%lluh %llum", s / 3600, s / 60 % 60)
+                   : arena_printf(&v->arena, "%llum %llus", s / 60, s % 60);
+}
+
+static void fill_process(struct view *v, const struct metrics_input *in, const char *phase) {
+  const struct metrics_facts *f = &in->facts;
+  uint64_t up_s = (uint64_t)time(NULL) - f->start_ms / 1000;
+  fact(v, "version", SPAN_LIT(WEIR_VERSION));
+  fact(v, "state", span_str(phase));
+  fact(v, "generation", number(v, f->generation));
+  fact(v, "last_reload", f->last_reload_ok ? SPAN_LIT("ok") : SPAN_LIT("refused"));
+  fact(v, "up", duration(v, up_s));
+  fact(v, "workers", number(v, in->workers));
+  fact(v, "connections", number(v, STAT_SUM(in, downstream_conns)));
+  fact(v, "max_connections", number(v, f->max_connections));
+  fact(v, "in_flight", number(v, STAT_SUM(in, requests_inflight)));
+  fact(v, "requests", number(v, STAT_SUM(in, proxied)));
+  fact(v, "tunnels", number(v, STAT_SUM(in, tunnels)));
+  fact(v, "memory_bytes", number(v, f->resident_bytes));
+  fact(v, "log_dropped", number(v, STAT_SUM(in, log_dropped) + f->log_lost));
+}
+
+/* ---- listeners and certificates ---- */
+
+static struct span binds_of(struct view *v, const struct listener *l) {
+  struct text text = {.ptr = NULL};
+  for (uint32_t i = 0; i < l->bind_count; i++) {
+    text_put(&text, i ? SPAN_LIT(", ") : SPAN_EMPTY);
+    text_put(&text, l->binds[i]);
+  }
+  struct span s = copy(v, text_span(&text));
+  text_fini(&text);
+  return s;
+}
+
+static void fill_listener(struct view *v, const struct metrics_input *in,
+                          const struct listener *l) {
+  uint64_t open = 0, accepted = 0, refused = 0;
+  for (uint32_t w = 0; w < in->workers; w++) {
+    const struct listener_row *r = &l->state->rows[w];
+    open += atomic_load_explicit(&r->conns, memory_order_relaxed);
+    accepted += atomic_load_explicit(&r->accepted, memory_order_relaxed);
+    refused += atomic_load_explicit(&r->refused, memory_order_relaxed);
+  }
+  struct span *cells = row(v, LISTENERS);
+  if (cells) {
+    cells[0] = copy(v, l->obj.name);
+    cells[1] = binds_of(v, l);
+    cells[2] = l->tls ? SPAN_LIT("yes") : SPAN_LIT("no");
+    cells[3] = number(v, open);
+    cells[4] = number(v, accepted);
+    cells[5] = number(v, refused);
+  }
+}
+
+static struct span date(struct view *v, int64_t seconds) {
+  time_t t = (time_t)seconds;
+  struct tm tm;
+  char text[32];
+  gmtime_r(&t, &tm);
+  return copy(v, span_of(text, strftime(text, sizeof text, "%Y-%m-%d %H:%M UTC", &tm)));
+}
+
+static void fill_certificates(struct view *v, const struct listener *l) {
+  struct span label;
+  int64_t not_after;
+  for (uint32_t i = 0; l->tls && tls_server_cert(l->tls, i, &label, &not_after); i++) {
+    struct span *cells = row(v, CERTIFICATES);
+    if (cells) {
+      cells[0] = copy(v, l->obj.name);
+      cells[1] = copy(v, label);
+      cells[2] = date(v, not_after);
+    }
+  }
+}
+
+/* ---- routes ---- */
+
+struct route_sum {
+  uint64_t count, by_class[6], sum_ns, buckets[STATS_BUCKETS + 1];
+};
+
+static struct route_sum route_sum(const struct series_list *series, uint32_t id) {
+  struct route_sum sum = {.count = 0};
+  for (uint32_t i = 0; i < series->count; i++) {
+    const struct series *s = &series->rows[i];
+    if (s->kind != STATS_SERVER || s->overflow || s->b != id) {
+      continue;
+    }
+    sum.count += s->count;
+    sum.by_class[s->status_class < 6 ? s->status_class : 0] += s->count;
+    sum.sum_ns += s->sum_ns;
+    for (uint32_t k = 0; k <= STATS_BUCKETS; k++) {
+      sum.buckets[k] += s->buckets[k];
+    }
+  }
+  return sum;
+}
+
+/* p99 is the bound of the bucket that holds the 99th percentile; empty when beyond the last. */
+static struct span p99(struct view *v, const struct route_sum *sum) {
+  uint64_t seen = 0;
+  for (uint32_t i = 0; i < STATS_BUCKETS; i++) {
+    seen += sum->buckets[i];
+    if (sum->count && seen * 100 >= sum->count * 99) {
+      return milliseconds(v, stats_bounds_ns[i]);
+    }
+  }
+  return SPAN_EMPTY;
+}
+
+static void fill_route(struct view *v, struct span name, const struct route_sum *sum) {
+  struct span *cells = row(v, ROUTES);
+  if (!cells) {
+    return;
+  }
+  cells[0] = copy(v, name);
+  cells[1] = number(v, sum->count);
+  for (uint32_t class = 2; class <= 5; class++) {
+    cells[class] = number(v, sum->by_class[class]);
+  }
+  cells[6] = sum->count ? milliseconds(v, sum->sum_ns / sum->count) : SPAN_EMPTY;
+  cells[7] = p99(v, sum);
+}
+
+static void fill_routes(struct view *v, const struct metrics_input *in) {
+  struct series_list series = series_gather(in);
+  for (uint32_t i = 0; in->snapshot && i < in->snapshot->route_count; i++) {
+    const struct route *r = in->snapshot->routes[i];
+    struct route_sum sum = route_sum(&series, r->state->obj.id);
+    fill_route(v, r->obj.name, &sum);
+  }
+  struct route_sum none = route_sum(&series, 0);
+  if (none.count) {
+    fill_route(v, SPAN_LIT("(no route)"), &none);
+  }
+  series_free(&series);
+}
+
+/* ---- endpoints and ends ---- */
+
+static void fill_endpoint(struct view *v, const struct metrics_input *in,
+                          const struct endpoint *e) {
+  uint64_t inflight = 0, requests = 0, failures = 0;
+  for (uint32_t w = 0; w < in->workers; w++) {
+    inflight += atomic_load_explicit(&e->rows[w].inflight, memory_order_relaxed);
+    requests += atomic_load_explicit(&e->rows[w].requests, memory_order_relaxed);
+    failures += atomic_load_explicit(&e->rows[w].failures, memory_order_relaxed);
+  }
+  bool up = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed) <= in->now_ms;
+  struct span *cells = row(v, ENDPOINTS);
+  if (cells) {
+    cells[0] = copy(v, e->pool);
+    cells[1] = copy(v, e->text);
+    cells[2] = copy(v, e->label);
+    cells[3] = up ? SPAN_LIT("in service") : SPAN_LIT("ejected");
+    cells[4] = number(v, inflight);
+    cells[5] = number(v, atomic_load_explicit(&e->permits, memory_order_relaxed));
+    cells[6] = number(v, requests);
+    cells[7] = number(v, failures);
+  }
+}
+
+static void fill_unresolved(struct view *v, const struct pool *p) {
+  struct span *cells = p->unresolved ? row(v, ENDPOINTS) : NULL;
+  if (cells) {
+    cells[0] = copy(v, p->obj.name);
+    cells[1] = arena_printf(&v->arena, "%u name%s", p->unresolved, p->unresolved == 1 ? "" : "s");
+    cells[3] = SPAN_LIT("unresolved");
+  }
+}
+
+static void fill_pools(struct view *v, const struct metrics_input *in) {
+  for (uint32_t i = 0; in->snapshot && i < in->snapshot->pool_count; i++) {
+    const struct pool *p = in->snapshot->pools[i];
+    for (uint32_t k = 0; k < p->member_count; k++) {
+      fill_endpoint(v, in, p->members[k].endpoint);
+    }
+    fill_unresolved(v, p);
+  }
+}
+
+static void fill_ends(struct view *v, const struct metrics_input *in) {
+  for (enum end e = 0; e < END_COUNT; e++) {
+    uint64_t count = e == END_OK ? 0 : end_sum(in, e);
+    struct span *cells = count ? row(v, ENDS) : NULL;
+    if (cells) {
+      cells[0] = end_get(e)->word;
+      cells[1] = number(v, count);
+      cells[2] = end_get(e)->detail;
+    }
+  }
+}
+
+void view_init(struct view *v, const struct metrics_input *in, const char *phase) {
+  arena_init(&v->arena, NULL, 0);
+  memcpy(v->tables, empty_tables, sizeof empty_tables);
+  fill_process(v, in, phase);
+  for (uint32_t i = 0; in->snapshot && i < in->snapshot->listener_count; i++) {
+    fill_listener(v, in, in->snapshot->listeners[i].listener);
+    fill_certificates(v, in->snapshot->listeners[i].listener);
+  }
+  fill_routes(v, in);
+  fill_pools(v, in);
+  fill_ends(v, in);
+}
+
+void view_fini(struct view *v) {
+  for (uint32_t i = 0; i < VIEW_TABLES; i++) {
+    mem_free(v->tables[i].cells);
+  }
+  arena_reset(&v->arena);
+}

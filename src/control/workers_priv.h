@@ -1,0 +1,70 @@
+/* workers_priv.h: the worker threads as control sees them: start, messages, acknowledgements, end. */
+#ifndef WEIR_CONTROL_WORKERS_PRIV_H
+#define WEIR_CONTROL_WORKERS_PRIV_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "weir/proxy/worker.h"
+
+struct log;
+
+enum worker_state { WORKER_STARTING, WORKER_RUNS, WORKER_FAILED, WORKER_ENDED };
+
+struct worker_thread {
+  pthread_t thread;
+  struct workers *set;
+  struct worker *worker; /* after WORKER_RUNS */
+  uint32_t index;
+  _Atomic uint32_t state; /* enum worker_state */
+  sem_t leave;            /* posted when its memory may go */
+  char why[512];          /* WORKER_FAILED: a sentence */
+};
+
+struct workers_config {
+  uint32_t count;
+  bool pin; /* one per CPU */
+  uint32_t max_connections; /* wanted now */
+  uint32_t connections_max; /* to be had at all */
+  struct log *log; /* NULL: none */
+  bool access_log;
+  uint32_t sample_ppm;
+};
+
+struct workers {
+  struct worker_thread *threads; /* config.count of them */
+  uint32_t count;                /* that were started */
+  struct workers_config config;
+  struct worker_group *group;
+  pthread_mutex_t lock; /* order of sequence numbers: control and compile thread post */
+  uint64_t seq;
+  int ack_event;  /* eventfd of the compile thread: a worker carried something out */
+  int stop_event; /* eventfd of the control thread: the same, it looks for workers that stopped */
+};
+
+/* workers_start starts the threads and waits until each has its loop. 0, or -errno and a sentence;
+ * then nothing runs any more. */
+MUST_USE int workers_start(struct workers *w, const struct workers_config *config,
+                           struct buf *why);
+/* workers_join ends threads whose workers have stopped. All must have. */
+void workers_join(struct workers *w);
+/* workers_fini closes what workers_start opened. */
+void workers_fini(struct workers *w);
+
+/* workers_post sends a copy of msg to worker i and returns its sequence number. */
+uint64_t workers_post(struct workers *w, uint32_t i, const struct worker_msg *msg);
+/* workers_post_all sends a copy to each; the highest number: all have carried it out when
+ * workers_acked(number). */
+uint64_t workers_post_all(struct workers *w, const struct worker_msg *msg);
+/* workers_acked tells whether every worker has carried out `seq` (or has stopped). */
+bool workers_acked(const struct workers *w, uint64_t seq);
+bool workers_stopped(const struct workers *w);
+uint32_t workers_conns(const struct workers *w);
+uint32_t workers_streams(const struct workers *w);
+
+/* connections_max raises RLIMIT_NOFILE to its hard limit and returns how many connections that
+ * allows, with two descriptors each and a reserve; not much more than `wanted`. */
+uint32_t connections_max(uint32_t wanted, uint32_t workers, uint64_t *descriptors);
+
+#endif

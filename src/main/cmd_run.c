@@ -1,0 +1,158 @@
+/* cmd_run.c: run, proxy, check, dump of a file. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli_priv.h"
+#include "weir/base/addr.h"
+#include "weir/base/mem.h"
+
+int cmd_run(const struct cli *cli) {
+  if (cli->word_count) {
+    return cli_usage_error("run takes its file with -c: weir run -c %s", cli->words[0]);
+  }
+  if (cli->test) {
+    return cmd_check(cli);
+  }
+  const struct control_options options = {.path = cli_config(cli)};
+  return control_run(&options);
+}
+
+/* ---- check and dump of a file ---- */
+
+static void check_json(const char *path, bool ok, const struct conf_faults *faults,
+                       struct text *out) {
+  text_printf(out, "{\"ok\":%s,\"file\":\"", ok ? "true" : "false");
+  text_json(out, span_str(path));
+  text_lit(out, "\",\"faults\":");
+  conf_faults_json(faults, out);
+  text_lit(out, "}\n");
+}
+
+static void check_text(const char *path, bool ok, const struct conf_faults *faults,
+                       struct text *out) {
+  conf_faults_print(faults, out, isatty(STDOUT_FILENO));
+  if (out->len) {
+    text_lit(out, "\n");
+  }
+  if (ok) {
+    text_printf(out, "%s: ok\n", path);
+  }
+}
+
+int cmd_check(const struct cli *cli) {
+  if (cli->word_count > 1) {
+    return cli_usage_error("check takes one file");
+  }
+  const char *path = cli->word_count ? cli->words[0] : cli_config(cli);
+  struct conf_faults *faults = conf_faults_new();
+  struct conf *conf = conf_load(&conf_reader_direct, path, faults);
+  bool ok = conf && control_check(conf, faults);
+  struct text out = {.ptr = NULL};
+  if (cli_json(cli)) {
+    check_json(path, ok, faults, &out);
+  } else {
+    check_text(path, ok, faults, &out);
+  }
+  if (conf) {
+    conf_free(conf);
+  }
+  conf_faults_free(faults);
+  return cli_print(&out, false, ok ? WEIR_OK : WEIR_BAD_CONFIG);
+}
+
+int cli_dump_file(const struct cli *cli, const char *path) {
+  struct conf_faults *faults = conf_faults_new();
+  struct conf *conf = conf_load(&conf_reader_direct, path, faults);
+  struct text out = {.ptr = NULL};
+  if (conf) {
+    conf_dump(conf, &out, cli->all != NULL);
+    conf_free(conf);
+  } else {
+    check_text(path, false, faults, &out);
+  }
+  conf_faults_free(faults);
+  return cli_print(&out, !conf, conf ? WEIR_OK : WEIR_BAD_CONFIG);
+}
+
+/* ---- proxy: a configuration from arguments ---- */
+
+/* address_write appends an address as the file wants it: a bare port is on the loopback interface, a
+ * leading http:// is what people paste. False when it is none. */
+static bool address_write(struct text *out, const char *arg) {
+  struct span s = span_str(arg), host;
+  uint64_t number;
+  uint16_t port;
+  if (span_starts(s, SPAN_LIT("http://"))) {
+    s = span_from(s, 7);
+    s = s.len && s.ptr[s.len - 1] == '/' ? span_sub(s, 0, s.len - 1) : s;
+  }
+  if (s.len && s.ptr[0] == ':') {
+    s = span_from(s, 1);
+  }
+  if (span_u64(s, &number)) {
+    text_printf(out, "127.0.0.1:%llu", (unsigned long long)number);
+    return number > 0 && number < 65536;
+  }
+  for (size_t i = 0; i < s.len; i++) {
+    if ((unsigned char)s.ptr[i] <= 0x20 || s.ptr[i] == '"' || s.ptr[i] == '\\' ||
+        s.ptr[i] == '$') {
+      return false;
+    }
+  }
+  text_put(out, s);
+  return addr_split(s, &host, &port) != ADDR_BAD;
+}
+
+static void proxy_head(const struct cli *cli, struct text *out) {
+  text_printf(out, "# weir proxy\nadmin = { listen = \"%s%s\"; status = \"%s\"; };\n",
+              cli->admin ? "unix:" : "off", cli->admin ? cli->admin : "",
+              cli->status ? cli->status : "off");
+  text_printf(out, "log = { access = { format = \"%s\"; }; };\n",
+              isatty(STDOUT_FILENO) ? "text" : "json");
+}
+
+static bool proxy_config(const struct cli *cli, struct text *out, const char **bad) {
+  proxy_head(cli, out);
+  text_lit(out, "listeners = { proxy = { bind = \"");
+  *bad = cli->words[0];
+  bool ok = address_write(out, *bad);
+  text_lit(out, "\";");
+  if (cli->tls) {
+    text_lit(out, "\n  tls = { certificates = ( { cert = \"env:" SELF_SIGNED_CERT
+                  "\"; key = \"env:" SELF_SIGNED_KEY "\"; default = true; } ); };");
+  }
+  text_lit(out, " }; };\npools = { upstream = { endpoints = [ ");
+  for (uint32_t i = 1; i < cli->word_count && ok; i++) {
+    *bad = cli->words[i];
+    text_put(out, i > 1 ? SPAN_LIT(", \"") : SPAN_LIT("\""));
+    ok = address_write(out, *bad);
+    text_lit(out, "\"");
+  }
+  text_lit(out, " ]; }; };\nroutes = ( { name = \"all\"; prefix = \"/\"; pool = \"upstream\"; } );\n");
+  return ok;
+}
+
+int cmd_proxy(const struct cli *cli) {
+  struct text text = {.ptr = NULL};
+  const char *bad;
+  if (cli->word_count < 2) {
+    return cli_usage_error("proxy needs FROM and TO: weir proxy 8080 127.0.0.1:9001");
+  }
+  if (!proxy_config(cli, &text, &bad)) {
+    text_fini(&text);
+    return cli_usage_error("\"%s\" is no address: host:port, [ipv6]:port, unix:/path or a port",
+                           bad);
+  }
+  if (cli->print_config) {
+    return cli_print(&text, false, WEIR_OK);
+  }
+  if (cli->tls && !self_signed_make()) {
+    text_fini(&text);
+    return cli_usage_error("no certificate could be made");
+  }
+  const struct control_options options = {
+      .name = "weir proxy", .text = text_span(&text), .env = self_signed_env};
+  int code = control_run(&options);
+  text_fini(&text);
+  return code;
+}
