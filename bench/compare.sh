@@ -1,0 +1,71 @@
+#!/bin/sh
+# Measures weir beside nginx and HAProxy: one command that installs the two from Debian when they
+# are missing (their services are not started), builds the bench programs and the release binary,
+# and runs bench/compare. --help lists the options; bench/README.md says how to read the result.
+# WEIR_BIN: a binary to measure instead of building one. BENCH_BUILD: where to build the programs.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$here")
+build=${BENCH_BUILD:-$root/build/bench-programs}
+policy=/usr/sbin/policy-rc.d
+PATH=$PATH:/usr/sbin:/sbin
+
+say() { printf 'bench: %s\n' "$*" >&2; }
+
+missing() {
+    for program in nginx haproxy openssl cmake; do
+        command -v "$program" >/dev/null || printf '%s ' "$program"
+    done
+    command -v cc >/dev/null || printf 'gcc libc6-dev '
+    [ -x /usr/bin/python3 ] || printf 'python3 '
+    [ -e /usr/include/openssl/ssl.h ] || printf 'libssl-dev '
+    command -v make >/dev/null || command -v ninja >/dev/null || printf 'ninja-build '
+}
+
+# Exit code 101 of policy-rc.d tells Debian's maintainer scripts to start no service.
+install_missing() {
+    packages=$(missing)
+    [ -n "$packages" ] || return 0
+    say "installing $packages"
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    made=
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+        $sudo chmod 755 "$policy"
+        made=1
+        trap '$sudo rm -f "$policy"' EXIT
+    fi
+    apt="$sudo apt-get -qq -o DPkg::Lock::Timeout=300"
+    # shellcheck disable=SC2086
+    $apt install -y --no-install-recommends $packages >&2 || {
+        $apt update >&2
+        $apt install -y --no-install-recommends $packages >&2
+    }
+    if [ -n "$made" ]; then
+        $sudo rm -f "$policy"
+        trap - EXIT
+    fi
+}
+
+build_weir() {
+    for argument in "$@"; do
+        case $argument in --without-weir | --help | -h) return 0 ;; esac
+    done
+    if [ -z "${WEIR_BIN:-}" ]; then
+        say "building the release preset"
+        (cd "$root" && cmake --preset release && cmake --build --preset release) >&2
+        WEIR_BIN=$root/build/release/weir
+    fi
+}
+
+install_missing
+cmake -S "$here" -B "$build" -DCMAKE_BUILD_TYPE=Release >/dev/null
+cmake --build "$build" >/dev/null
+build_weir "$@"
+# As root: a network of its own, whose loopback nobody else uses and whose settings can be chosen.
+own=
+[ "$(id -u)" != 0 ] || ! unshare --net true 2>/dev/null || own='unshare --net --'
+# shellcheck disable=SC2086
+exec $own /usr/bin/python3 -B "$here/compare" ${own:+--own-network} \
+    --programs "$build" --weir "${WEIR_BIN:-}" "$@"

@@ -1,0 +1,130 @@
+"""Runs bench-load against one proxy and reads its figures. All bounded in time."""
+
+import json
+import subprocess
+import threading
+import time
+
+from peers import BenchFault, die_with_parent, descendants
+
+GIB = 1 << 30
+RUN_SECONDS_MAX = 180
+SETTLE_SECONDS = 2.0
+ACTIVE_MS = 3000
+
+
+def load_command(bench, proxy, row_args, tls, timing):
+    warmup_ms, measure_ms = timing
+    return [bench.programs["load"], "--proxy", str(proxy.tls if tls else proxy.plain),
+            "--backend", str(bench.backend), "--core", str(bench.load_core),
+            "--watch", ",".join(str(pid) for pid in proxy.pids),
+            "--warmup-ms", str(warmup_ms), "--measure-ms", str(measure_ms)] + row_args
+
+
+def last_line_json(name, text):
+    lines = text.strip().splitlines()
+    if not lines:
+        raise BenchFault(f"bench-load said nothing about {name}")
+    return json.loads(lines[-1])
+
+
+def judge(row, proxy, result):
+    """Adds to result["faults"] what makes the run no result."""
+    faults = []
+    if result["errors"] or result["backend_errors"]:
+        faults.append(f"{result['errors']} errors, first: {result['first_error']}")
+    if result["requests"] == 0:
+        faults.append("no requests")
+    if descendants(proxy.process.pid) != proxy.pids:
+        faults.append("its processes changed during the run")
+    if row.resumed is not None and result["handshakes"]:
+        share = result["resumed"] / result["handshakes"]
+        if abs(share - row.resumed) > 0.01:
+            faults.append(f"{share:.0%} of the handshakes were resumed, wanted {row.resumed:.0%}")
+    result["faults"] = faults
+
+
+def dead_run(proxy):
+    """Stands for a run against a proxy that is no longer there."""
+    with open(proxy.log, encoding="utf-8", errors="replace") as log:
+        why = " ".join(log.read()[-300:].split())
+    return {"value": float("inf"), "requests": 0, "seconds": 0, "self_ns": 0, "p50_us": 0,
+            "p99_us": 0, "p999_us": 0, "faults": [f"ended ({proxy.process.returncode}): {why}"]}
+
+
+def cpu_run(bench, proxy, row, measure_ms):
+    """One run of a CPU row: bench-load's own figures plus `value` in the row's unit."""
+    if proxy.process.poll() is not None:
+        return dead_run(proxy)
+    command = load_command(bench, proxy, row.load, row.tls, (row.warmup_ms, measure_ms))
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False,
+                              timeout=RUN_SECONDS_MAX, stdin=subprocess.DEVNULL,
+                              preexec_fn=die_with_parent)
+    except subprocess.TimeoutExpired as fault:
+        raise BenchFault(f"{row.name}: bench-load against {proxy.name} hangs") from fault
+    if proxy.process.poll() is not None:
+        return dead_run(proxy)
+    if done.returncode not in (0, 1) or done.stderr:
+        raise BenchFault(f"{row.name}, {proxy.name}: {done.stderr.strip() or done.returncode}")
+    result = last_line_json(proxy.name, done.stdout)
+    judge(row, proxy, result)
+    if row.unit == "us":
+        result["value"] = result["cpu_ns"] / 1e3 / max(result["requests"], 1)
+    else:
+        result["value"] = result["cpu_ns"] / 1e9 / max(result["body_bytes"], 1) * GIB
+    return result
+
+
+def idle_bytes(bench, proxy, row):
+    """PSS per connection, after one request on each, all of them idle."""
+    before = proxy.pss_bytes()
+    args = ["--connections", str(row.connections), "--hold"] + (["--tls"] if row.tls else [])
+    command = load_command(bench, proxy, args, row.tls, (0, 0))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          preexec_fn=die_with_parent) as load:
+        watchdog = threading.Timer(RUN_SECONDS_MAX, load.kill)
+        watchdog.start()
+        try:
+            first = json.loads(load.stdout.readline() or "{}")
+            time.sleep(SETTLE_SECONDS if "held" in first else 0)
+            after = proxy.pss_bytes()
+            rest, _ = load.communicate()
+        finally:
+            watchdog.cancel()
+    result = first if "held" not in first else last_line_json(proxy.name, rest)
+    faults = [] if not result.get("errors") else [f"errors: {result['first_error']}"]
+    return {"value": (after - before) / row.connections, "faults": faults}
+
+
+def active_bytes(bench, proxy, row):
+    """The highest PSS seen under load, per connection."""
+    before = proxy.pss_bytes()
+    args = ["--connections", str(row.connections), "--opening", "128"]
+    command = load_command(bench, proxy, args, row.tls, (0, ACTIVE_MS))
+    highest = before
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                          preexec_fn=die_with_parent) as load:
+        deadline = time.monotonic() + RUN_SECONDS_MAX
+        while load.poll() is None:
+            highest = max(highest, proxy.pss_bytes())
+            time.sleep(0.1)
+            if time.monotonic() > deadline:
+                load.kill()
+        result = last_line_json(proxy.name, load.stdout.read())
+    faults = [] if not result["errors"] else [f"errors: {result['first_error']}"]
+    return {"value": (highest - before) / row.connections, "faults": faults}
+
+
+def memory_run(bench, name, row):
+    """One memory row of one proxy, in a fresh process."""
+    proxy = bench.start(name, row, workers=2 if row.kind == "start" else 1)
+    try:
+        if row.kind == "start":
+            time.sleep(SETTLE_SECONDS)
+            return {"value": float(proxy.pss_bytes()), "faults": []}
+        if row.kind == "idle":
+            return idle_bytes(bench, proxy, row)
+        return active_bytes(bench, proxy, row)
+    finally:
+        proxy.stop()

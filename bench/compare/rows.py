@@ -1,0 +1,85 @@
+"""The rows of the comparison: what is asked of each proxy and what weir must reach.
+
+`must` is weir's figure over the better peer's (or over `ref`), as issue 2 and FLOOR.md set it; None
+is a row without a goal. `floor` holds the arguments of bench-floor for the row, None where a bare
+forwarder means nothing (TLS). Memory rows have their goal in bytes.
+"""
+
+from dataclasses import dataclass, field
+
+KIB = 1024
+MIB = 1024 * KIB
+IDLE_CONNECTIONS = 9000
+
+MESSAGE = ["--engine", "uring"]
+SPLICE = ["--engine", "splice"]
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    title: str
+    load: list = field(default_factory=list)
+    unit: str = "us"                  # us: CPU per request; s/GiB: CPU per GiB of body
+    must: float | None = None
+    ref: str = "best"                 # whose figure `must` is a share of: best, or a peer's name
+    floor: list | None = None
+    floor_must: float | None = None   # weir over the floor
+    tail_must: float | None = None    # weir's p99 and p99.9 over the peers' best
+    tls: bool = False
+    warmup_ms: int = 300
+    resumed: float | None = None      # share of handshakes that must have been resumed
+
+
+def keepalive(connections):
+    return ["--connections", str(connections), "--opening", "128"]
+
+
+def bulk(get=16, post=0, connections=16):
+    return ["--connections", str(connections), "--get", str(get), "--post", str(post)]
+
+
+CPU_ROWS = [
+    Row("h1-64", "h1 GET 128 B, 64 connections", keepalive(64),
+        must=0.80, floor=MESSAGE, floor_must=1.15),
+    Row("h1-1000", "h1 GET 128 B, 1,000 connections", keepalive(1000), must=0.75, floor=MESSAGE),
+    Row("h1-9000", "h1 GET 128 B, 9,000 connections", keepalive(9000), must=0.60, floor=MESSAGE,
+        warmup_ms=2000),
+    Row("rate-8000", "h1 GET 128 B, fixed 8,000 req/s", keepalive(64) + ["--rate", "8000"],
+        must=0.80, tail_must=1.0, floor=MESSAGE),
+    Row("fresh", "new connection per request", ["--connections", "64", "--fresh"],
+        must=0.80, floor=MESSAGE + ["--defer"]),
+    Row("get-64k", "GET 64 KiB", bulk(get=64 * KIB), "s/GiB", must=0.60, floor=SPLICE),
+    Row("get-1m", "GET 1 MiB", bulk(get=MIB), "s/GiB", must=0.55, floor=SPLICE),
+    Row("post-1m", "POST 1 MiB", bulk(post=MIB), "s/GiB", must=0.40,
+        floor=SPLICE + ["--splice-up"]),
+    Row("tls-64", "TLS 1.3 keepalive GET 128 B", keepalive(64) + ["--tls"], must=0.75, tls=True),
+    Row("tls-full", "TLS full handshake + 1 request", ["--connections", "16", "--fresh", "--tls"],
+        must=0.75, ref="nginx", tls=True, resumed=0.0),
+    Row("tls-resumed", "TLS resumed + 1 request",
+        ["--connections", "16", "--fresh", "--tls", "--resume"],
+        must=0.75, ref="nginx", tls=True, resumed=1.0),
+    Row("tls-1m", "TLS GET 1 MiB", bulk(get=MIB) + ["--tls"], "s/GiB",
+        must=0.80, ref="nginx", tls=True),
+]
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    name: str
+    title: str
+    must: float              # bytes
+    kind: str                # start, idle, active
+    tls: bool = False
+    connections: int = IDLE_CONNECTIONS
+
+
+MEMORY_ROWS = [
+    MemoryRow("mem-start", "at start, 2 workers, PSS bytes", 6 * MIB, "start"),
+    MemoryRow("mem-idle", "idle plain connection of 9,000, bytes", 1024, "idle"),
+    MemoryRow("mem-idle-tls", "idle TLS connection of 9,000, bytes", 8 * KIB, "idle", tls=True),
+    MemoryRow("mem-active", "active plain connection of 9,000, bytes", 4 * KIB, "active"),
+]
+
+CALIBRATION = "h1-64"      # the row whose floor over nginx says whether the bench can be believed
+CALIBRATION_MAX = 0.75
