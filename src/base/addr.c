@@ -62,7 +62,8 @@ static int ip_bytes(struct span ip, uint8_t out[16]) {
 
 static enum addr_kind split_path(struct span rest, enum addr_kind kind, struct span *host) {
   if (rest.len == 0 || memchr(rest.ptr, 0, rest.len) != NULL) return ADDR_BAD;
-  if (kind == ADDR_UNIX && rest.len >= sizeof(((struct sockaddr_un *)0)->sun_path)) return ADDR_BAD;
+  if (kind == ADDR_UNIX && rest.len >= sizeof(((struct sockaddr_un *)0)->sun_path))
+    return ADDR_BAD;
   *host = rest;
   return kind;
 }
@@ -165,11 +166,23 @@ static struct span path_of(const struct addr *a) {
   return span_of(a->un.sun_path, strnlen(a->un.sun_path, room));
 }
 
+/* write_v4 is inet_ntop without its printf: once per request. */
+static void write_v4(const uint8_t *bytes, struct buf *out) {
+  for (unsigned i = 0; i < 4; i++) {
+    if (i) buf_char(out, '.');
+    buf_u64(out, bytes[i]);
+  }
+}
+
 void addr_write_ip(const struct addr *a, struct buf *out) {
   const uint8_t *bytes = NULL;
   int family = ip_of(a, &bytes);
   if (family == 0) {
     if (is_unix(a)) buf_lit(out, "unix:");
+    return;
+  }
+  if (family == AF_INET) {
+    write_v4(bytes, out);
     return;
   }
   char text[INET6_ADDRSTRLEN];

@@ -106,8 +106,8 @@ static struct span json_escape(unsigned char c, char out[6]) {
 /* json_next cuts the next piece of JSON text off *rest, which is not empty. */
 static struct span json_next(struct span *rest, char scratch[6]) {
   size_t plain = json_plain(*rest);
-  struct span piece = plain ? span_sub(*rest, 0, plain)
-                            : json_escape((unsigned char)rest->ptr[0], scratch);
+  struct span piece =
+      plain ? span_sub(*rest, 0, plain) : json_escape((unsigned char)rest->ptr[0], scratch);
   *rest = span_from(*rest, plain ? plain : 1);
   return piece;
 }

@@ -39,8 +39,8 @@ void slab_init(struct slab *slab, size_t object_size, uint32_t chunk_objects, ui
 
 static struct free_object *object_at(const struct slab *slab, uint32_t slot) {
   char *chunk = slab->chunks[slot >> slab->chunk_shift];
-  return (struct free_object *)(void *)(chunk + (slot & (slab->chunk_objects - 1)) *
-                                                    slab->object_size);
+  return (struct free_object *)(void *)(chunk +
+                                        (slot & (slab->chunk_objects - 1)) * slab->object_size);
 }
 
 static void hide(const struct slab *slab, struct free_object *object) {

@@ -1,5 +1,5 @@
-/* span.c: comparisons, searches and small parsers over borrowed bytes. Never allocates, never reads
- * past a span. ASCII only: no locale. Called by every layer. */
+/* span.c: comparisons, searches and small parsers over borrowed bytes. Never allocates, never
+ * reads past a span. ASCII only: no locale. Called by every layer. */
 #include "weir/base/span.h"
 
 static unsigned char lower(char c) { return (unsigned char)ascii_lower(c); }

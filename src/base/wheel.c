@@ -116,7 +116,8 @@ void wheel_run(struct wheel *wheel, uint64_t now_ms) {
   }
 }
 
-/* level_next is the first tick after now at which a slot of the level comes up with timers in it. */
+/* level_next is the first tick after now at which a slot of the level comes up with timers in it.
+ */
 static uint64_t level_next(const struct wheel *wheel, unsigned level) {
   uint64_t base = wheel->tick >> (SLOT_BITS * level);
   for (uint64_t ahead = 1; ahead <= WHEEL_SLOTS; ahead++)

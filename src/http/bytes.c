@@ -1,15 +1,15 @@
-/* bytes.c: the table of byte classes behind every h1 parser (RFC 9110 5.5 and 5.6.2, RFC 3986). Only
- * data; the scans are in bytes_priv.h. */
+/* bytes.c: the table of byte classes behind every h1 parser (RFC 9110 5.5 and 5.6.2, RFC 3986).
+ * Only data; the scans are in bytes_priv.h. */
 #include "bytes_priv.h"
 
-#define __ 0 /* controls, DEL */
-#define VV BYTE_VALUE /* HTAB, SP, obs-text */
+#define __ 0                          /* controls, DEL */
+#define VV BYTE_VALUE                 /* HTAB, SP, obs-text */
 #define GG (BYTE_VALUE | BYTE_TARGET) /* / ? \ */
-#define PP (GG | BYTE_PATH) /* other delimiters */
-#define TS (GG | BYTE_TOKEN) /* # and % */
-#define TT (PP | BYTE_TOKEN) /* letters and marks */
-#define TU (TT | BYTE_UNDERSCORE) /* _ */
-#define TH (TT | BYTE_HEX) /* 0-9 a-f A-F */
+#define PP (GG | BYTE_PATH)           /* other delimiters */
+#define TS (GG | BYTE_TOKEN)          /* # and % */
+#define TT (PP | BYTE_TOKEN)          /* letters and marks */
+#define TU (TT | BYTE_UNDERSCORE)     /* _ */
+#define TH (TT | BYTE_HEX)            /* 0-9 a-f A-F */
 
 /* clang-format off */
 const uint8_t http_byte_class[256] = {

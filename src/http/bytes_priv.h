@@ -1,5 +1,5 @@
-/* bytes_priv.h: classes of bytes and the scans that use them. The scans have SSE2 bodies and scalar
- * twins, which a test compares. Called by the parsers of http/ only. */
+/* bytes_priv.h: classes of bytes and the scans that use them. The scans have SSE2 bodies and
+ * scalar twins, which a test compares. Called by the parsers of http/ only. */
 #ifndef WEIR_HTTP_BYTES_PRIV_H
 #define WEIR_HTTP_BYTES_PRIV_H
 
@@ -39,7 +39,8 @@ static inline __m128i bytes_load(const char *p) {
 static inline unsigned bytes_not_value(__m128i x) {
   __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(x, _mm_set1_epi8(0x1f)), x);
   control = _mm_andnot_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('\t')), control);
-  return (unsigned)_mm_movemask_epi8(_mm_or_si128(control, _mm_cmpeq_epi8(x, _mm_set1_epi8(0x7f))));
+  return (unsigned)_mm_movemask_epi8(
+      _mm_or_si128(control, _mm_cmpeq_epi8(x, _mm_set1_epi8(0x7f))));
 }
 
 /* bytes_not_target marks all but 0x21 to 0x7e (bytes from 0x80 on are negative here). */

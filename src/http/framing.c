@@ -72,8 +72,8 @@ static bool protocol_ok(struct span protocol) {
          http_is_token(span_from(protocol, slash + 1));
 }
 
-/* read_upgrade takes the first protocol of the one Upgrade field; empty when h2c is among them: its
- * preamble would be a second reading of the request. False: malformed. */
+/* read_upgrade takes the first protocol of the one Upgrade field; empty when h2c is among them:
+ * its preamble would be a second reading of the request. False: malformed. */
 static bool read_upgrade(const struct http_fields *fields, struct span *out) {
   if (is_repeated(fields, HTTP_NAME_UPGRADE)) return false;
   struct span rest = http_fields_find(fields, HTTP_NAME_UPGRADE)->value;
@@ -92,8 +92,8 @@ static bool read_upgrade(const struct http_fields *fields, struct span *out) {
 
 /* is_coding_name: the transfer codings of the registry that weir does not implement. */
 static bool is_coding_name(struct span coding) {
-  static const struct span names[] = {{"gzip", 4},       {"x-gzip", 6},     {"deflate", 7},
-                                      {"compress", 8},   {"x-compress", 10}};
+  static const struct span names[] = {
+      {"gzip", 4}, {"x-gzip", 6}, {"deflate", 7}, {"compress", 8}, {"x-compress", 10}};
   for (size_t i = 0; i < array_count(names); i++)
     if (span_eq_nocase(coding, names[i])) return true;
   return false;
@@ -198,8 +198,8 @@ static bool check_response_lengths(struct http_response *res, enum end *why) {
   return true;
 }
 
-/* drop_lengths: a status that has no content says nothing about its length. One that claims content
- * all the same may be followed by it, so its connection is not used again. */
+/* drop_lengths: a status that has no content says nothing about its length. One that claims
+ * content all the same may be followed by it, so its connection is not used again. */
 static void drop_lengths(struct http_response *res) {
   if (res->content_length > 0 || http_fields_has(&res->fields, HTTP_NAME_TRANSFER_ENCODING))
     res->keepalive = false;

@@ -1,16 +1,16 @@
 /* h1_chunked.c: the chunked transfer coding (RFC 9112 section 7.1), strictly: CRLF only, no white
- * space but before and in extensions. Extensions and trailers are checked, bounded and dropped: what
- * is sent on is coded anew. Copies nothing. Called by the body relays of proxy/. */
+ * space but before and in extensions. Extensions and trailers are checked, bounded and dropped:
+ * what is sent on is coded anew. Copies nothing. Called by the body relays of proxy/. */
 #include "bytes_priv.h"
 #include "weir/http/h1.h"
 
 enum chunk_step {
-  STEP_SIZE,          /* hex digits */
-  STEP_EXT_BLANK,     /* blanks that only ";" may follow */
-  STEP_EXT,           /* after ";" to the end of the line */
-  STEP_LINE_LF,       /* LF of the chunk line */
-  STEP_DATA,          /* left > 0 */
-  STEP_DATA_CR,       /* CR LF after the data */
+  STEP_SIZE,      /* hex digits */
+  STEP_EXT_BLANK, /* blanks that only ";" may follow */
+  STEP_EXT,       /* after ";" to the end of the line */
+  STEP_LINE_LF,   /* LF of the chunk line */
+  STEP_DATA,      /* left > 0 */
+  STEP_DATA_CR,   /* CR LF after the data */
   STEP_DATA_LF,
   STEP_TRAILER,       /* at the start of a trailer line or of the last empty line */
   STEP_TRAILER_NAME,  /* in a name */
@@ -145,8 +145,8 @@ static struct step_result read_trailer_value(struct h1_chunked *c, struct span i
   return took(end + 1);
 }
 
-/* read_step reads what the step asks for from in, which is not empty. Each step takes a byte or goes
- * on to one that does. */
+/* read_step reads what the step asks for from in, which is not empty. Each step takes a byte or
+ * goes on to one that does. */
 static struct step_result read_step(struct h1_chunked *c, struct span in) {
   switch ((enum chunk_step)c->step) {
     case STEP_SIZE: return read_size(c, in);

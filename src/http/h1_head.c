@@ -1,6 +1,7 @@
 /* h1_head.c: the field section of a head, and how far it has been read (RFC 9112 section 5). One
  * pass over the bytes; a call that stops for want of bytes remembers where, so that the next goes
- * on from there. Knows neither framing nor start lines. Called by h1_request.c and h1_response.c. */
+ * on from there. Knows neither framing nor start lines. Called by h1_request.c and h1_response.c.
+ */
 #include "h1_head_priv.h"
 
 #include "bytes_priv.h"

@@ -1,5 +1,5 @@
-/* h1_head_priv.h: what request and response heads share: one call's view of the input, and the field
- * section (RFC 9112 section 5). Stays inside http/. */
+/* h1_head_priv.h: what request and response heads share: one call's view of the input, and the
+ * field section (RFC 9112 section 5). Stays inside http/. */
 #ifndef WEIR_HTTP_H1_HEAD_PRIV_H
 #define WEIR_HTTP_H1_HEAD_PRIV_H
 
@@ -21,7 +21,7 @@ enum h1_step {
 struct h1_reader {
   struct h1_scan *scan;
   const char *p;
-  size_t len; /* bytes of input that may be head */
+  size_t len;  /* bytes of input that may be head */
   bool capped; /* the head may not grow beyond len */
   const struct h1_limits *limits;
   struct arena *arena;
@@ -43,8 +43,8 @@ static inline void h1_advance(struct h1_reader *r, enum h1_step step, size_t sta
   r->scan->step = (uint8_t)step;
   r->scan->start = r->scan->scanned = (uint32_t)start;
 }
-/* h1_match checks bytes from `start` on against a pattern ("0" stands for any digit): DONE when all
- * are there, MORE when all so far agree, BAD otherwise. Reads at most the pattern's length. */
+/* h1_match checks bytes from `start` on against a pattern ("0" stands for any digit): DONE when
+ * all are there, MORE when all so far agree, BAD otherwise. Reads at most the pattern's length. */
 enum http_result h1_match(const struct h1_reader *r, size_t start, struct span pattern);
 /* h1_read_fields reads the field section to the end of the head. */
 enum http_result h1_read_fields(struct h1_reader *r);

@@ -1,6 +1,6 @@
-/* h1_request.c: request heads: the request line (RFC 9112 section 3), then fields, Host and framing.
- * Refuses what cannot become a request as soon as that is certain (TLS or HTTP/2 on this port, say).
- * Called by the h1 front of proxy/, with all bytes of the head so far. */
+/* h1_request.c: request heads: the request line (RFC 9112 section 3), then fields, Host and
+ * framing. Refuses what cannot become a request as soon as that is certain (TLS or HTTP/2 on this
+ * port, say). Called by the h1 front of proxy/, with all bytes of the head so far. */
 #include "bytes_priv.h"
 #include "framing_priv.h"
 #include "h1_head_priv.h"
@@ -134,8 +134,7 @@ static enum http_result take_host(struct h1_reader *r, struct http_request *req,
                                   struct span authority) {
   const struct http_field *field = http_fields_find(&req->fields, HTTP_NAME_HOST);
   if (field == NULL && req->minor >= 1) return h1_fail(r, END_BAD_REQUEST_HOST_MISSING);
-  if (req->fields.repeated >> HTTP_NAME_HOST & 1)
-    return h1_fail(r, END_BAD_REQUEST_HOST_REPEATED);
+  if (req->fields.repeated >> HTTP_NAME_HOST & 1) return h1_fail(r, END_BAD_REQUEST_HOST_REPEATED);
   struct http_host host = {0}, named = {0};
   if (field && !http_host_canonical(field->value, r->arena, &host, &r->why)) return HTTP_BAD;
   if (req->form == HTTP_FORM_ABSOLUTE) {

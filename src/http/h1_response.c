@@ -7,8 +7,8 @@
 
 enum { VERSION_LEN = 8, STATUS_END = 12 }; /* of "HTTP/1.1 200" */
 
-/* read_status reads version and status code. "HTTP/1.1 200 CRLF" without the second space is taken:
- * RFC 9112 section 4 lets white space be parsed leniently, and nothing depends on it. */
+/* read_status reads version and status code. "HTTP/1.1 200 CRLF" without the second space is
+ * taken: RFC 9112 section 4 lets white space be parsed leniently, and nothing depends on it. */
 static enum http_result read_status(struct h1_reader *r) {
   struct h1_scan *scan = r->scan;
   if (h1_match(r, 0, SPAN_LIT("HTTP/0.0")) == HTTP_DONE && r->p[5] != '1')
@@ -17,8 +17,8 @@ static enum http_result read_status(struct h1_reader *r) {
   if (result == HTTP_BAD) return h1_fail(r, END_BAD_RESPONSE_STATUS_LINE);
   if (result == HTTP_MORE || r->len == STATUS_END) return h1_more(r, scan->scanned);
   const char *code = r->p + VERSION_LEN + 1;
-  unsigned status = (unsigned)(code[0] - '0') * 100 + (unsigned)(code[1] - '0') * 10 +
-                    (unsigned)(code[2] - '0');
+  unsigned status =
+      (unsigned)(code[0] - '0') * 100 + (unsigned)(code[1] - '0') * 10 + (unsigned)(code[2] - '0');
   if (status < 100 || status > 599) return h1_fail(r, END_BAD_RESPONSE_STATUS);
   char after = r->p[STATUS_END];
   if (after == '\n') return h1_fail(r, END_BAD_RESPONSE_LINE_END);

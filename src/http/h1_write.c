@@ -1,6 +1,6 @@
-/* h1_write.c: HTTP/1.1 heads and chunk lines into a bounded buffer (RFC 9112). Writes only what was
- * understood: framing and Host come from the parsed message, and no byte that could end a line gets
- * out, whoever made the text. Called by proxy/ for both sides. */
+/* h1_write.c: HTTP/1.1 heads and chunk lines into a bounded buffer (RFC 9112). Writes only what
+ * was understood: framing and Host come from the parsed message, and no byte that could end a line
+ * gets out, whoever made the text. Called by proxy/ for both sides. */
 #include "bytes_priv.h"
 #include "weir/http/h1.h"
 

@@ -1,5 +1,5 @@
-/* message.c: field lists, methods and status phrases: what parsers, filters and serialisers of every
- * HTTP version share. Knows no wire format. RFC 9110 sections 5, 9 and 15. */
+/* message.c: field lists, methods and status phrases: what parsers, filters and serialisers of
+ * every HTTP version share. Knows no wire format. RFC 9110 sections 5, 9 and 15. */
 #include "weir/http/message.h"
 
 #include "message_priv.h"
@@ -67,9 +67,8 @@ struct method_row {
 
 static const struct method_row methods[HTTP_METHOD_COUNT] = {
 #define METHOD(id, string, is_safe, is_idempotent) \
-  [HTTP_METHOD_##id] = {.text = {string, sizeof(string) - 1}, \
-                        .safe = is_safe, \
-                        .idempotent = is_idempotent},
+  [HTTP_METHOD_## \
+      id] = {.text = {string, sizeof(string) - 1}, .safe = is_safe, .idempotent = is_idempotent},
 #include "weir/http/method.def"
 #undef METHOD
 };
@@ -98,7 +97,8 @@ bool http_method_idempotent(enum http_method method) {
 struct span http_status_reason(unsigned status) {
   switch (status) {
 #define STATUS(code, text) \
-  case code: return SPAN_LIT(text);
+  case code: \
+    return SPAN_LIT(text);
 #include "weir/http/status.def"
 #undef STATUS
     default: return SPAN_EMPTY;

@@ -11,8 +11,8 @@
 MUST_USE bool http_fields_grow(struct http_fields *fields, struct arena *arena);
 
 /* http_fields_push appends a row whose members but id the caller then sets, unchecked, in place (a
- * row built elsewhere and copied costs a store-forwarding stall per field). NULL: the arena is used
- * up. */
+ * row built elsewhere and copied costs a store-forwarding stall per field). NULL: the arena is
+ * used up. */
 static inline struct http_field *http_fields_push(struct http_fields *fields, struct arena *arena,
                                                   enum http_name id) {
   if (__builtin_expect(fields->count == fields->cap, 0) && !http_fields_grow(fields, arena))

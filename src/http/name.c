@@ -1,6 +1,7 @@
-/* name.c: field names by number. The hash is perfect over name.def: the slot of each row is written
- * there, so that a clash does not compile. Also the grammar of names and values as predicates.
- * Called by the parsers for each field, and by filters and config. RFC 9110 section 5.1. */
+/* name.c: field names by number. The hash is perfect over name.def: the slot of each row is
+ * written there, so that a clash does not compile. Also the grammar of names and values as
+ * predicates. Called by the parsers for each field, and by filters and config. RFC 9110
+ * section 5.1. */
 #include "weir/http/name.h"
 
 #include "bytes_priv.h"

@@ -18,10 +18,12 @@ _Static_assert(sizeof(struct conn) <= 256, "a conn fits four cache lines");
 /* linger_fire: a lingering conn whose output still moves goes on; `mark` is what was left before. */
 static void linger_fire(struct conn *c) {
   uint32_t left = (uint32_t)conn_pending(c);
-  c->small_reads = left == c->mark ? (uint8_t)(c->small_reads + 1) : 0;
+  c->size_streak = left == c->mark ? (uint8_t)(c->size_streak + 1) : 0;
   c->mark = left;
-  if (left == 0 || c->small_reads >= LINGER_ROUNDS) conn_finalize(c);
-  else timer_set(&c->loop->wheel, &c->timer, c->loop->now_ms + c->linger_ms);
+  if (left == 0 || c->size_streak >= LINGER_ROUNDS)
+    conn_finalize(c);
+  else
+    timer_set(&c->loop->wheel, &c->timer, c->loop->now_ms + c->linger_ms);
 }
 
 static void fire(struct timer *timer, uint64_t now_ms) {
@@ -120,10 +122,11 @@ void conn_run(struct conn *c) {
 }
 
 void conn_give(struct conn *c, struct iobuf **slot) {
-  struct iobuf *b = *slot;
-  if (b == NULL) return;
-  *slot = NULL;
-  iobuf_give(&c->loop->iobufs, b);
+  while (*slot) {
+    struct iobuf *b = *slot;
+    *slot = b->next;
+    iobuf_give(&c->loop->iobufs, b);
+  }
 }
 
 void conn_cancel(struct conn *c, enum op op) {
@@ -200,10 +203,8 @@ void conn_close_gently(struct conn *c, uint32_t linger_ms) {
     return;
   }
   c->linger_ms = linger_ms;
-  c->mark = c->small_reads = 0;
-  c->mark = linger_ms; /* once all is sent (tx) */
-  uint32_t send_ms = linger_ms > CONN_FLUSH_MS ? linger_ms : CONN_FLUSH_MS;
-  timer_set(&c->loop->wheel, &c->timer, c->loop->now_ms + send_ms);
+  c->mark = c->size_streak = 0;
+  timer_set(&c->loop->wheel, &c->timer, c->loop->now_ms + linger_ms);
   conn_mark(c);
 }
 

@@ -14,9 +14,11 @@
 
 #include "io/io_priv.h"
 
-/* SMALL_READS such messages in a row return a conn to multishot. */
+/* SMALL_READS messages below FULL_BYTES in a row return a conn to multishot, FULL_READS others take
+ * it away. */
 #define SMALL_READS 8u
-#define SMALL_BYTES 4096
+#define FULL_READS 3u
+#define FULL_BYTES 4096
 /* BULK_READS bounds the reads of one wakeup. */
 #define BULK_READS 4u
 
@@ -41,10 +43,12 @@ static bool wants_bulk(const struct conn *c) {
 void rx_arm(struct conn *c) {
   if (c->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return;
   if (conn_any(c, CONN_STARVED | CONN_REREAD) || !wanted(c)) return; /* rx_run arms after it */
-  if (wants_bulk(c))
+  if (wants_bulk(c)) {
     c->loop->ops->poll(c->loop, c, OP_POLL_IN);
-  else
-    c->loop->ops->recv(c->loop, c, !conn_any(c, CONN_SINGLE));
+    return;
+  }
+  if (conn_any(c, CONN_NONBLOCK)) relay_splice_block(c);
+  c->loop->ops->recv(c->loop, c, !conn_any(c, CONN_SINGLE));
 }
 
 void rx_unarm(struct conn *c) {
@@ -54,23 +58,37 @@ void rx_unarm(struct conn *c) {
 }
 
 static void count_held(struct conn *c) {
-  c->held_bytes = (uint32_t)iobuf_rest(c->transport ? c->plain : c->rx);
+  size_t n = 0;
+  for (const struct iobuf *b = c->transport ? c->plain : c->rx; b; b = b->next) n += iobuf_rest(b);
+  c->held_bytes = (uint32_t)n;
 }
 
-/* hold keeps bytes behind those that *slot has. */
+/* widen moves what b holds into a larger buffer; NULL: none left. */
+static struct iobuf *widen(struct iobufs *pool, struct iobuf *b, size_t more) {
+  struct iobuf *bigger = iobuf_take(pool, iobuf_rest(b) + more);
+  if (bigger == NULL || b == NULL) return bigger;
+  buf_put(&bigger->data, span_from(buf_span(&b->data), b->off));
+  iobuf_give(pool, b);
+  return bigger;
+}
+
+/* hold keeps bytes behind those that *slot has: in one piece as long as that fits the largest
+ * buffer, then in a chain (a multishot receive may have run ahead by megabytes). */
 static void hold(struct conn *c, struct iobuf **slot, struct span bytes) {
+  while (*slot && (*slot)->next) slot = &(*slot)->next;
   struct iobuf *b = *slot;
   if (b == NULL || buf_room(&b->data) < bytes.len) {
-    struct iobuf *bigger = iobuf_take(&c->loop->iobufs, iobuf_rest(b) + bytes.len);
+    bool chain = iobuf_rest(b) + bytes.len > IOBUF_MAX;
+    struct iobuf *bigger = widen(&c->loop->iobufs, chain ? NULL : b, bytes.len);
     if (bigger == NULL) {
       conn_fail(c, -ENOBUFS);
       return;
     }
-    if (b) {
-      buf_put(&bigger->data, span_from(buf_span(&b->data), b->off));
-      iobuf_give(&c->loop->iobufs, b);
-    }
-    *slot = b = bigger;
+    if (chain)
+      b->next = bigger;
+    else
+      *slot = bigger;
+    b = bigger;
   }
   buf_put(&b->data, bytes);
   check(!b->data.full);
@@ -118,22 +136,31 @@ void conn_deliver(struct conn *c, struct span plain) {
   if (n < plain.len && !conn_any(c, CONN_CLOSING)) hold(c, &c->plain, span_from(plain, n));
 }
 
-/* drain_slot gives what *slot holds to `up`. The buffer is detached meanwhile: the owner may close
- * the conn while it looks at the bytes. */
-static void drain_slot(struct conn *c, struct iobuf **slot,
-                       size_t (*up)(struct conn *c, struct span bytes)) {
+/* drain_one gives the first buffer of *slot to `up`; true: all of it was consumed. The buffer is
+ * detached meanwhile: the owner may close the conn while it looks at the bytes. */
+static bool drain_one(struct conn *c, struct iobuf **slot,
+                      size_t (*up)(struct conn *c, struct span bytes)) {
   struct iobuf *b = *slot;
-  *slot = NULL;
+  *slot = b->next;
+  b->next = NULL;
   count_held(c);
   size_t n = up(c, span_from(buf_span(&b->data), b->off));
   b->off += (uint32_t)n;
   if (iobuf_rest(b) == 0 || conn_any(c, CONN_CLOSING)) {
     iobuf_give(&c->loop->iobufs, b);
-    return;
+    return true;
   }
-  check(*slot == NULL);
+  b->next = *slot;
   *slot = b;
   count_held(c);
+  return false;
+}
+
+/* drain_slot gives what *slot holds to `up` as long as it is taken. */
+static void drain_slot(struct conn *c, struct iobuf **slot,
+                       size_t (*up)(struct conn *c, struct span bytes)) {
+  while (*slot && conn_any(c, CONN_READING) && drain_one(c, slot, up)) {
+  }
 }
 
 /* run_transport: plaintext that is held goes first, then what the library has, then held wire. */
@@ -204,12 +231,18 @@ static void bytes_came(struct conn *c, struct span bytes) {
   settle_held(c);
 }
 
+/* note_size counts small messages in single-shot mode and full buffers in multishot mode. */
 static void note_size(struct conn *c, int32_t size) {
-  if (!conn_any(c, CONN_SINGLE)) return;
-  if (size >= SMALL_BYTES)
-    c->small_reads = 0;
-  else if (++c->small_reads >= SMALL_READS)
-    c->flags &= ~(uint32_t)CONN_SINGLE;
+  bool single = conn_any(c, CONN_SINGLE);
+  if (conn_any(c, CONN_CLOSING)) return;
+  if ((size >= FULL_BYTES) == single) {
+    c->size_streak = 0;
+    return;
+  }
+  if (++c->size_streak < (single ? SMALL_READS : FULL_READS)) return;
+  c->size_streak = 0;
+  c->flags ^= CONN_SINGLE;
+  if (!single) rx_unarm(c);
 }
 
 void rx_eof(struct conn *c) {
@@ -241,7 +274,9 @@ void rx_fail(struct conn *c, int err) {
 static void starve(struct conn *c) {
   struct loop *loop = c->loop;
   loop->stats.enobufs++;
-  if (!wanted(c) || loop->ops->buffers_grow(loop)) return;
+  /* One conn in bulk is no reason to have more buffers for all. */
+  bool bulky = conn_any(c, CONN_SINGLE) || c->size_streak > 0;
+  if (!wanted(c) || (!bulky && loop->ops->buffers_grow(loop))) return;
   loop->stats.parked++;
   c->flags |= CONN_STARVED;
   list_push_tail(&loop->starved, &c->starved_link);
@@ -295,7 +330,7 @@ static bool bulk_one(struct conn *c) {
     c->bytes_in += (uint64_t)got;
   } else {
     c->rx = b;
-    drain_slot(c, &c->rx, pass_up);
+    (void)drain_one(c, &c->rx, pass_up);
     settle_held(c);
   }
   return (size_t)got == cap;

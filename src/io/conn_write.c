@@ -112,7 +112,7 @@ static void finished(struct conn *c) {
   c->loop->ops->shutdown(c->loop, c, SHUT_WR);
   if (!conn_any(c, CONN_LINGER)) return;
   timer_stop(&c->loop->wheel, &c->timer);
-  timer_set(&c->loop->wheel, &c->timer, c->loop->now_ms + c->mark);
+  timer_set(&c->loop->wheel, &c->timer, c->loop->now_ms + c->linger_ms);
   rx_arm(c);
 }
 
@@ -177,13 +177,23 @@ static void all_sent(struct conn *c) {
     c->events->on_drained(c);
 }
 
+/* wait_to_send: O_NONBLOCK is on and the socket is full. The ring waits when it is off; while a
+ * relay needs it, a poll does. */
+static void wait_to_send(struct conn *c) {
+  relay_splice_block(c);
+  if (!conn_any(c, CONN_NONBLOCK))
+    submit(c);
+  else if (!conn_busy(c, OP_POLL_OUT))
+    c->loop->ops->poll(c->loop, c, OP_POLL_OUT);
+}
+
 void tx_send_done(struct conn *c, int32_t res) {
   struct iobuf *b = c->sending;
-  if (res == -EAGAIN && !conn_busy(c, OP_POLL_OUT)) {
-    c->loop->ops->poll(c->loop, c, OP_POLL_OUT); /* O_NONBLOCK is on: the ring does not wait */
+  if (res == -EAGAIN) {
+    wait_to_send(c);
     return;
   }
-  if (res < 0 && res != -EINTR && res != -EAGAIN) {
+  if (res < 0 && res != -EINTR) {
     tx_fail(c, res);
     return;
   }

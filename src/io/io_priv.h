@@ -14,8 +14,6 @@
 #define CONN_PENDING_MAX (256u * 1024u)
 /* CONN_LINGER_MAX bounds what a gently closed conn reads and drops. */
 #define CONN_LINGER_MAX (256u * 1024u)
-/* CONN_FLUSH_MS is how long it may take to send what was queued before that. */
-#define CONN_FLUSH_MS 30000u
 
 #define OP_BIT(op) ((uint16_t)(1u << (op)))
 
@@ -92,6 +90,8 @@ void relay_go_copy(struct relay *r, bool bulk);
 void relay_splice_start(struct relay *r);
 void relay_splice_run(struct relay *r);
 void relay_splice_leave(struct relay *r);
+/* relay_splice_block switches O_NONBLOCK off unless a relay needs it. */
+void relay_splice_block(struct conn *c);
 
 /* pipe_pool.c */
 void pipe_pool_init(struct loop *loop);

@@ -37,7 +37,8 @@ static struct sim_op *begin(struct loop *loop, struct conn *c, enum op op) {
 
 static struct sim_end *end_of(struct sim *sim, int fd) {
   struct sim_fd *entry = sim_fd_get(sim, fd);
-  return entry->kind == SIM_FD_END ? entry->end : NULL;
+  check(entry->kind == SIM_FD_END && entry->end != NULL);
+  return entry->end;
 }
 
 static int sim_socket(struct loop *loop, int family) {
@@ -124,8 +125,7 @@ static void sim_cancel(struct loop *loop, struct conn *c, enum op which) {
 
 static void sim_shutdown(struct loop *loop, struct conn *c, int how) {
   (void)how;
-  struct sim_end *e = end_of(of(loop)->sim, c->fd);
-  if (e) sim_end_finish(e);
+  sim_end_finish(end_of(of(loop)->sim, c->fd));
 }
 
 static void sim_close(struct loop *loop, struct conn *c) {

@@ -95,7 +95,7 @@ void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t l
   src->flags &= ~(uint32_t)(CONN_READING | CONN_WATCHED | CONN_BULK | CONN_AGAIN);
   if (len >= RELAY_SPLICE_MIN && len != UINT64_MAX) {
     src->flags |= CONN_SINGLE;
-    src->small_reads = 0;
+    src->size_streak = 0;
   }
   src->flags |= CONN_KICK;
   conn_mark(src);

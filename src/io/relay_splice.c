@@ -1,6 +1,7 @@
 /* relay_splice.c: the relay mode that moves bytes by splice(2) through a pooled pipe, called from the
  * loop (IORING_OP_SPLICE goes to a kernel thread and costs more). Only between plain sockets. splice
- * looks at O_NONBLOCK of the sockets, which the ring wants off: it is on only in this mode.
+ * looks at O_NONBLOCK of the sockets, which the ring wants off when it has to wait: it is switched on
+ * here, and off again only when a receive is armed or a send would have to wait.
  *
  * Before it starts, the receive of src is cancelled and its last completion and all held bytes are
  * passed on by copy, and dst's queue is empty. */
@@ -34,8 +35,10 @@ static bool splices(const struct relay *r) { return r && r->pipe_rd >= 0; }
 void relay_splice_leave(struct relay *r) {
   if (splices(r)) pipe_give(r->src->loop, r);
   r->src->flags &= ~(uint32_t)CONN_SPLICING;
-  if (!splices(r->src->relay_in) && !splices(r->src->relay_out)) nonblock(r->src, false);
-  if (!splices(r->dst->relay_in) && !splices(r->dst->relay_out)) nonblock(r->dst, false);
+}
+
+void relay_splice_block(struct conn *c) {
+  if (!splices(c->relay_in) && !splices(c->relay_out)) nonblock(c, false);
 }
 
 static void poll_for(struct conn *c, enum op op) {

@@ -123,6 +123,7 @@ bool body_data(struct stream *s, struct pump *p, struct span bytes, size_t *used
     case HTTP_BODY_TUNNEL: break;
   }
   p->blocked = p->state != PUMP_DONE && conn_pending(body_sink(s, p)) > OUT_HIGH;
+  if (ok && p->blocked) conn_watch(body_source(s, p)); /* all may have been used: still no more */
   return ok;
 }
 
@@ -175,6 +176,7 @@ void body_drained(struct stream *s, struct pump *p) {
   if (p->state != PUMP_RUN || !p->blocked) return;
   p->blocked = false;
   p->progress_ms = now_ms(s->w);
+  conn_read_bulk(body_source(s, p), true); /* the watch armed a receive of messages */
   conn_read_start(body_source(s, p));
 }
 

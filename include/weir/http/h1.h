@@ -26,8 +26,8 @@ struct h1_limits {
   uint32_t uri_bytes;    /* request target */
 };
 
-/* h1_scan is how far a head has been read; {0} starts one. A head costs O(bytes) however it is cut.
- * It lives from the first call until DONE or BAD, then {0} again for the next head. */
+/* h1_scan is how far a head has been read; {0} starts one. A head costs O(bytes) however it is
+ * cut. It lives from the first call until DONE or BAD, then {0} again for the next head. */
 struct h1_scan {
   uint8_t step;        /* enum h1_step (h1_scan.c) */
   uint8_t empty_lines; /* skipped before the request line */
@@ -77,20 +77,20 @@ struct h1_chunked {
 };
 
 void h1_chunked_init(struct h1_chunked *chunked, enum h1_side side);
-/* h1_chunked_parse reads from in, sets *consumed and at most one run of body bytes *data that points
- * into in (empty: none yet). MORE: call again with the bytes after *consumed, if any, or when more
- * came. DONE: the body ended (*data is empty); bytes after *consumed are the next message's, and
- * the decoder takes no more. BAD: *why. */
+/* h1_chunked_parse reads from in, sets *consumed and at most one run of body bytes *data that
+ * points into in (empty: none yet). MORE: call again with the bytes after *consumed, if any, or
+ * when more came. DONE: the body ended (*data is empty); bytes after *consumed are the next
+ * message's, and the decoder takes no more. BAD: *why. */
 MUST_USE enum http_result h1_chunked_parse(struct h1_chunked *chunked, struct span in,
                                            size_t *consumed, struct span *data, enum end *why);
-/* h1_chunked_remaining is how many bytes of the current chunk are still to come: they may be relayed
- * without this parser if h1_chunked_skip is told. 0: the next bytes are not data. */
+/* h1_chunked_remaining is how many bytes of the current chunk are still to come: they may be
+ * relayed without this parser if h1_chunked_skip is told. 0: the next bytes are not data. */
 static inline uint64_t h1_chunked_remaining(const struct h1_chunked *c) { return c->left; }
 /* h1_chunked_skip accounts for count data bytes moved past the parser; count <= remaining. */
 void h1_chunked_skip(struct h1_chunked *chunked, uint64_t count);
 
-/* Serialisers append to a buf and set buf.full when it does not fit (nothing partial is meant to be
- * sent then). Those that take text refuse bytes that could end a line: false and full. */
+/* Serialisers append to a buf and set buf.full when it does not fit (nothing partial is meant to
+ * be sent then). Those that take text refuse bytes that could end a line: false and full. */
 
 /* h1_write_request_line: query NULL for none; an empty one writes "?". */
 bool h1_write_request_line(struct buf *b, struct span method, struct span path,

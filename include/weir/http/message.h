@@ -88,11 +88,11 @@ struct http_request {
   enum http_scheme scheme; /* of an absolute-form target, else NONE */
   enum http_body body;     /* NONE, LENGTH or CHUNKED */
   struct span method_text;
-  struct span target; /* as it came */
-  struct span path;   /* begins with "/", or is "*"; checked by uri.h; never empty */
-  struct span query;  /* without "?"; empty both for none and for "?" */
-  struct span host;   /* canonical (uri.h); empty: HTTP/1.0 without Host */
-  struct span upgrade; /* protocol to switch to (first of the list), empty: none */
+  struct span target;      /* as it came */
+  struct span path;        /* begins with "/", or is "*"; checked by uri.h; never empty */
+  struct span query;       /* without "?"; empty both for none and for "?" */
+  struct span host;        /* canonical (uri.h); empty: HTTP/1.0 without Host */
+  struct span upgrade;     /* protocol to switch to (first of the list), empty: none */
   uint64_t content_length; /* of HTTP_BODY_LENGTH, else 0 */
   uint32_t head_len;       /* bytes of the head with leading empty lines and the last CRLF */
   uint16_t port;           /* of the authority as written; 0: none */

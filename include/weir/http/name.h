@@ -1,5 +1,5 @@
-/* name.h: field names that weir knows, as numbers, from name.def (RFC 9110 section 5.1). A name that
- * is not in the table is HTTP_NAME_OTHER and passes through untouched. */
+/* name.h: field names that weir knows, as numbers, from name.def (RFC 9110 section 5.1). A name
+ * that is not in the table is HTTP_NAME_OTHER and passes through untouched. */
 #ifndef WEIR_HTTP_NAME_H
 #define WEIR_HTTP_NAME_H
 
@@ -9,11 +9,11 @@
 
 /* http_name_flag says what the proxy may do with a field of this name. */
 enum http_name_flag {
-  HTTP_NAME_HOP = 1,         /* meant for the next hop only: never forwarded (RFC 9110 7.6.1) */
-  HTTP_NAME_PINNED = 2,      /* Connection may not nominate it */
-  HTTP_NAME_FORWARDING = 4,  /* speaks for the proxy: a client's own is dropped unless trusted */
-  HTTP_NAME_NO_TRAILER = 8,  /* has no meaning in a trailer section (RFC 9110 6.5.1) */
-  HTTP_NAME_OWN = 16,        /* weir writes it itself from what it understood (Host, framing) */
+  HTTP_NAME_HOP = 1,        /* meant for the next hop only: never forwarded (RFC 9110 7.6.1) */
+  HTTP_NAME_PINNED = 2,     /* Connection may not nominate it */
+  HTTP_NAME_FORWARDING = 4, /* speaks for the proxy: a client's own is dropped unless trusted */
+  HTTP_NAME_NO_TRAILER = 8, /* has no meaning in a trailer section (RFC 9110 6.5.1) */
+  HTTP_NAME_OWN = 16,       /* weir writes it itself from what it understood (Host, framing) */
 };
 
 /* http_name numbers fit a 64-bit set: http_fields.present has one bit for each. */
@@ -39,7 +39,8 @@ enum http_name http_name_alias(struct span name);
 
 /* http_is_token: one or more tchar (RFC 9110 5.6.2). */
 bool http_is_token(struct span s);
-/* http_is_value: bytes that may stand in a field value: HTAB, SP, VCHAR, obs-text (RFC 9110 5.5). */
+/* http_is_value: bytes that may stand in a field value: HTAB, SP, VCHAR, obs-text (RFC 9110 5.5).
+ */
 bool http_is_value(struct span s);
 
 #endif

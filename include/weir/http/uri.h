@@ -41,9 +41,9 @@ struct http_host {
   uint16_t port;
 };
 
-/* http_host_canonical checks and canonicalises "host", "host:port" or "host:". Borrows text when it
- * is canonical already, else the name is in the arena. False: *why is BAD_REQUEST_HOST (malformed
- * or empty) or LIMIT_STREAM_MEMORY; *out untouched. */
+/* http_host_canonical checks and canonicalises "host", "host:port" or "host:". Borrows text when
+ * it is canonical already, else the name is in the arena. False: *why is BAD_REQUEST_HOST
+ * (malformed or empty) or LIMIT_STREAM_MEMORY; *out untouched. */
 MUST_USE bool http_host_canonical(struct span text, struct arena *arena, struct http_host *out,
                                   enum end *why);
 

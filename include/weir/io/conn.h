@@ -74,7 +74,7 @@ struct conn {
   uint32_t flags;      /* enum conn_flag */
   uint16_t inflight;   /* bit per enum op */
   uint8_t cancels;     /* cancels in flight */
-  uint8_t small_reads; /* consecutive small messages: leaves CONN_SINGLE at 8 */
+  uint8_t size_streak; /* small (CONN_SINGLE) or full receives in a row */
   uint32_t mark;       /* the owner's */
   struct loop *loop;
   const struct conn_events *events;
@@ -92,7 +92,7 @@ struct conn {
   struct iobuf *plain;   /* TLS: plaintext that was not consumed */
   uint32_t held_bytes;   /* conn_held */
   union {
-    int32_t send_err;   /* -errno of the send that failed (CONN_SENT_DEAD) */
+    int32_t send_err; /* -errno of the send that failed (CONN_SENT_DEAD) */
     uint32_t linger_ms; /* CONN_LINGER */
   };
   struct timer timer;
@@ -152,7 +152,7 @@ size_t conn_pending(const struct conn *c);
 void conn_finish(struct conn *c);
 
 /* conn_close ends it: cancels, drops output not yet sent, closes. conn_reset sends RST instead of
- * FIN (TCP). conn_close_gently sends what is queued (for at most 30 s) and FIN, then reads and drops
+ * FIN (TCP). conn_close_gently sends what is queued (as long as it moves) and FIN, then reads and drops
  * at most 256 KiB for at most linger_ms so that no RST destroys the last response, then closes; the
  * owner is released at once in all three. */
 void conn_close(struct conn *c);

@@ -1,4 +1,4 @@
-/* test_bytes.c: byte classes against the RFC grammars, and the SSE2 scans against their scalar 
+/* test_bytes.c: byte classes against the RFC grammars, and the SSE2 scans against their scalar
  * twins. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,7 +43,8 @@ static void scans_agree_on_single_bytes(void **state) {
       for (int b = 0; b < 256; b++) {
         block[at] = (char)b;
         assert_int_equal(bytes_value_end(block, 0, len), bytes_end_of(BYTE_VALUE, block, 0, len));
-        assert_int_equal(bytes_target_end(block, 0, len), bytes_end_of(BYTE_TARGET, block, 0, len));
+        assert_int_equal(bytes_target_end(block, 0, len),
+                         bytes_end_of(BYTE_TARGET, block, 0, len));
       }
       block[at] = 'a';
     }
@@ -60,7 +61,8 @@ static void scans_agree_on_random_bytes(void **state) {
     for (size_t i = 0; i < len; i++)
       block[i] = (char)(rng_next(&rng) % 40 ? 0x21 + rng_next(&rng) % 0x5e : rng_next(&rng));
     size_t from = len ? rng_next(&rng) % (len + 1) : 0;
-    assert_int_equal(bytes_value_end(block, from, len), bytes_end_of(BYTE_VALUE, block, from, len));
+    assert_int_equal(bytes_value_end(block, from, len),
+                     bytes_end_of(BYTE_VALUE, block, from, len));
     assert_int_equal(bytes_target_end(block, from, len),
                      bytes_end_of(BYTE_TARGET, block, from, len));
   }

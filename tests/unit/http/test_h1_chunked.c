@@ -130,7 +130,8 @@ static void bounds(void **state) {
   assert_int_equal(repeat(&c, SPAN_LIT("A: b\r\n"), 1000, &why), H1_TRAILER_COUNT_MAX);
   assert_int_equal(why, END_BAD_RESPONSE_TRAILER);
   h1_chunked_init(&c, H1_REQUEST);
-  assert_int_equal(repeat(&c, SPAN_LIT("1\r\nx\r\n"), 100000, &why), 100000); /* no bound on data */
+  assert_int_equal(repeat(&c, SPAN_LIT("1\r\nx\r\n"), 100000, &why),
+                   100000); /* no bound on data */
   h1_chunked_init(&c, H1_REQUEST);
   assert_int_equal(h1_chunked_parse(&c, SPAN_LIT("7fffffffffffffff\r\n"), &used, &run, &why),
                    HTTP_MORE);

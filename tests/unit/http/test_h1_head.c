@@ -1,6 +1,6 @@
-/* test_h1_cases.c: runs tests/conformance/h1_cases.def through the parsers and serialisers: at once,
- * and cut after every byte in memory that moves each time, with the same outcome. The real proxy is
- * not here: tests/conformance runs the same table through it. */
+/* test_h1_head.c: runs tests/conformance/h1_cases.def through the parsers and serialisers: at
+ * once, and cut after every byte in memory that moves each time, with the same outcome. The real
+ * proxy is not here: tests/conformance runs the same table through it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,22 +28,39 @@ struct h1_case {
 
 static const struct h1_case table[] = {
 #define REQUEST_OK(title, rfc, n, bytes, shown, hidden) \
-  {.kind = REQUEST_OK, .name = title, .count = n, .raw = {bytes, sizeof(bytes) - 1}, \
-   .sees = {shown, sizeof(shown) - 1}, .hides = {hidden, sizeof(hidden) - 1}},
+  {.kind = REQUEST_OK, \
+   .name = title, \
+   .count = n, \
+   .raw = {bytes, sizeof(bytes) - 1}, \
+   .sees = {shown, sizeof(shown) - 1}, \
+   .hides = {hidden, sizeof(hidden) - 1}},
 #define REQUEST_BAD(title, rfc, bytes, word, answer) \
-  {.kind = REQUEST_BAD, .name = title, .raw = {bytes, sizeof(bytes) - 1}, .end = word, \
+  {.kind = REQUEST_BAD, \
+   .name = title, \
+   .raw = {bytes, sizeof(bytes) - 1}, \
+   .end = word, \
    .status = answer},
 #define REQUEST_CUT(title, rfc, bytes) \
   {.kind = REQUEST_CUT, .name = title, .raw = {bytes, sizeof(bytes) - 1}},
 #define RESPONSE_OK(title, rfc, verb, bytes, shown, hidden) \
-  {.kind = RESPONSE_OK, .name = title, .method = verb, .raw = {bytes, sizeof(bytes) - 1}, \
-   .sees = {shown, sizeof(shown) - 1}, .hides = {hidden, sizeof(hidden) - 1}},
+  {.kind = RESPONSE_OK, \
+   .name = title, \
+   .method = verb, \
+   .raw = {bytes, sizeof(bytes) - 1}, \
+   .sees = {shown, sizeof(shown) - 1}, \
+   .hides = {hidden, sizeof(hidden) - 1}},
 #define RESPONSE_BAD(title, rfc, verb, bytes, word, answer) \
-  {.kind = RESPONSE_BAD, .name = title, .method = verb, .raw = {bytes, sizeof(bytes) - 1}, \
-   .end = word, .status = answer},
+  {.kind = RESPONSE_BAD, \
+   .name = title, \
+   .method = verb, \
+   .raw = {bytes, sizeof(bytes) - 1}, \
+   .end = word, \
+   .status = answer},
 #define RESPONSE_CUT(title, rfc, verb, bytes) \
   {.kind = RESPONSE_CUT, .name = title, .method = verb, .raw = {bytes, sizeof(bytes) - 1}},
 #include "../../conformance/h1_cases.def"
+#include "../../conformance/h1_cases_body.def"
+#include "../../conformance/h1_cases_response.def"
 };
 
 static const struct h1_limits limits = {.header_bytes = 65536, .headers = 100, .uri_bytes = 16384};
@@ -101,8 +118,8 @@ static struct span feed_more(struct feeder *f) {
 static bool feed_ended(const struct feeder *f) { return f->shown >= f->all.len; }
 
 /* decode_body passes on the body at the start of rest; *used gets its bytes on the wire. */
-static enum http_result decode_chunked(struct span rest, enum h1_side side, bool slow, size_t *used,
-                                       struct outcome *out) {
+static enum http_result decode_chunked(struct span rest, enum h1_side side, bool slow,
+                                       size_t *used, struct outcome *out) {
   struct h1_chunked chunked;
   h1_chunked_init(&chunked, side);
   size_t at = 0;
@@ -279,7 +296,8 @@ static void check_sees(const struct h1_case *c, const struct outcome *out) {
       return;
     }
     size_t end = span_find_char(rest, '\n', 0);
-    if (!has_line(text_span(&out->text), span_sub(rest, 0, end))) fail_case(c, "a line is missing");
+    if (!has_line(text_span(&out->text), span_sub(rest, 0, end)))
+      fail_case(c, "a line is missing");
     rest = end == SIZE_MAX ? SPAN_EMPTY : span_from(rest, end + 1);
   }
 }
@@ -298,9 +316,9 @@ static void check_bad(const struct h1_case *c, const struct outcome *out) {
   enum end want = END_OK;
   if (!end_find(span_str(c->end), &want)) fail_case(c, "no such end word");
   if (out->last != HTTP_BAD) fail_case(c, "not refused");
-  if (out->why != want)
-    fail_case(c, end_get(out->why)->word.ptr);
-  if (c->status != 0 && c->status != end_get(want)->status) fail_case(c, "status is not end.def's");
+  if (out->why != want) fail_case(c, end_get(out->why)->word.ptr);
+  if (c->status != 0 && c->status != end_get(want)->status)
+    fail_case(c, "status is not end.def's");
   if (c->kind == RESPONSE_BAD && (c->status == 0) != out->in_body)
     fail_case(c, "refused in the wrong part");
 }

@@ -1,4 +1,4 @@
-/* test_h1_request.c: what a parsed request says, beyond accepted or refused (test_h1_cases.c). */
+/* test_h1_request.c: what a parsed request says, beyond accepted or refused (test_h1_head.c). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,9 +29,9 @@ static struct http_request parse(const char *text) {
   struct h1_scan scan = {0};
   struct http_request req;
   enum end why = END_OK;
-  enum http_result result =
-      h1_parse_request(&scan, span_str(text), &usual, &arena, &req, &why);
-  if (result != HTTP_DONE) fail_msg("%s: %d " SPAN_FMT, text, result, SPAN_ARG(end_get(why)->word));
+  enum http_result result = h1_parse_request(&scan, span_str(text), &usual, &arena, &req, &why);
+  if (result != HTTP_DONE)
+    fail_msg("%s: %d " SPAN_FMT, text, result, SPAN_ARG(end_get(why)->word));
   return req;
 }
 
@@ -88,14 +88,16 @@ static void keeps_alive(void **state) {
 static void upgrades(void **state) {
   (void)state;
   struct http_request req = parse(
-      "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket, x\r\n\r\n");
+      "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket, "
+      "x\r\n\r\n");
   assert_true(span_eq(req.upgrade, SPAN_LIT("WebSocket")));
   assert_true(req.keepalive);
   assert_int_equal(http_fields_find(&req.fields, HTTP_NAME_UPGRADE)->flags, HTTP_FIELD_HOP);
   req = parse("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n");
   assert_int_equal(req.upgrade.len, 0);
-  req = parse("POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: a/1\r\n"
-              "Content-Length: 0\r\n\r\n");
+  req = parse(
+      "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: a/1\r\n"
+      "Content-Length: 0\r\n\r\n");
   assert_true(span_eq(req.upgrade, SPAN_LIT("a/1")));
   req = parse("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x, h2C\r\n\r\n");
   assert_int_equal(req.upgrade.len, 0);
@@ -109,8 +111,9 @@ static void expects(void **state) {
   assert_int_equal(http_fields_find(&req.fields, HTTP_NAME_EXPECT)->flags, HTTP_FIELD_HOP);
   req = parse("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n");
   assert_false(req.expect_continue);
-  req = parse("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\n"
-              "Transfer-Encoding: chunked\r\n\r\n");
+  req = parse(
+      "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\n"
+      "Transfer-Encoding: chunked\r\n\r\n");
   assert_true(req.expect_continue);
 }
 
@@ -152,7 +155,8 @@ static void refuses_early(void **state) {
   assert_int_equal(refuse("PRI * HTTP/2.0", &usual), END_BAD_REQUEST_H2_PREFACE);
   assert_int_equal(refuse("GET / HTTP/2.0", &usual), END_BAD_REQUEST_VERSION);
   assert_int_equal(refuse("GET /.. HTTP/1.1\r\n", &usual), END_BAD_REQUEST_PATH);
-  assert_int_equal(refuse("GET / HTTP/1.1\r\nHost: a\r\nX : y", &usual), END_BAD_REQUEST_FIELD_NAME);
+  assert_int_equal(refuse("GET / HTTP/1.1\r\nHost: a\r\nX : y", &usual),
+                   END_BAD_REQUEST_FIELD_NAME);
   assert_int_equal(refuse("GET / HTTP/1.1\r\nX: \x01", &usual), END_BAD_REQUEST_FIELD_VALUE);
   assert_int_equal(refuse("CONNECT a:1 HTTP/1.1\r\n", &usual), END_BAD_REQUEST_METHOD_NOT_SERVED);
 }

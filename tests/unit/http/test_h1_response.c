@@ -1,4 +1,5 @@
-/* test_h1_response.c: what a parsed response says: body kind, length, keepalive, protocol switch. */
+/* test_h1_response.c: what a parsed response says: body kind, length, keepalive, protocol switch.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +21,8 @@ struct expectation {
 };
 
 static const struct expectation table[] = {
-    {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_LENGTH, true, 5, true},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_LENGTH, true, 5,
+     true},
     {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n", HTTP_METHOD_GET,
      HTTP_BODY_LENGTH, true, 5, false},
     {"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_LENGTH, true, 5,
@@ -30,22 +32,27 @@ static const struct expectation table[] = {
     {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_CHUNKED,
      false, 0, true},
     {"HTTP/1.1 200 OK\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_CLOSE, false, 0, false},
-    {"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_CLOSE, false, 0,
-     false},
-    {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_HEAD, HTTP_BODY_NONE, true, 5, true},
-    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", HTTP_METHOD_HEAD, HTTP_BODY_NONE, false,
-     0, true},
-    {"HTTP/1.1 200 OK\r\n\r\n", HTTP_METHOD_HEAD, HTTP_BODY_NONE, false, 0, true},
-    {"HTTP/1.1 304 X\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, true, 5, true},
-    {"HTTP/1.1 204 X\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false, 0, true},
-    {"HTTP/1.1 204 X\r\nContent-Length: 0\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false, 0, true},
-    {"HTTP/1.1 204 X\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false, 0, false},
-    {"HTTP/1.1 204 X\r\nTransfer-Encoding: chunked\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false,
+    {"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_CLOSE, false,
      0, false},
-    {"HTTP/1.1 100 X\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false, 0, true},
-    {"HTTP/1.1 103 X\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false, 0, false},
-    {"HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_CONNECT, HTTP_BODY_TUNNEL, false, 0,
+    {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_HEAD, HTTP_BODY_NONE, true, 5,
+     true},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", HTTP_METHOD_HEAD, HTTP_BODY_NONE,
+     false, 0, true},
+    {"HTTP/1.1 200 OK\r\n\r\n", HTTP_METHOD_HEAD, HTTP_BODY_NONE, false, 0, true},
+    {"HTTP/1.1 304 X\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, true, 5,
+     true},
+    {"HTTP/1.1 204 X\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false, 0, true},
+    {"HTTP/1.1 204 X\r\nContent-Length: 0\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false, 0,
+     true},
+    {"HTTP/1.1 204 X\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false, 0,
      false},
+    {"HTTP/1.1 204 X\r\nTransfer-Encoding: chunked\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE,
+     false, 0, false},
+    {"HTTP/1.1 100 X\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false, 0, true},
+    {"HTTP/1.1 103 X\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_GET, HTTP_BODY_NONE, false, 0,
+     false},
+    {"HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_CONNECT, HTTP_BODY_TUNNEL, false,
+     0, false},
     {"HTTP/1.1 404 X\r\nContent-Length: 5\r\n\r\n", HTTP_METHOD_CONNECT, HTTP_BODY_LENGTH, true, 5,
      true},
     {"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", HTTP_METHOD_GET,
@@ -82,8 +89,9 @@ static void takes_apart(void **state) {
   struct http_response res;
   enum end why = END_OK;
   arena_init(&arena, NULL, 0);
-  struct span text = SPAN_LIT("HTTP/1.1 101 Go on\r\nUpgrade: a/1, b\r\nconnection: upgrade\r\n"
-                              "X-Forwarded-For: kept\r\n\r\n\x81\x05");
+  struct span text = SPAN_LIT(
+      "HTTP/1.1 101 Go on\r\nUpgrade: a/1, b\r\nconnection: upgrade\r\n"
+      "X-Forwarded-For: kept\r\n\r\n\x81\x05");
   assert_int_equal(h1_parse_response(&scan, text, &usual, &arena, HTTP_METHOD_GET, &res, &why),
                    HTTP_DONE);
   assert_int_equal(res.status, 101);

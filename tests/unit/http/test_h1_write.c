@@ -35,8 +35,9 @@ static void lines(void **state) {
   h1_write_framing(&b, HTTP_BODY_CLOSE, 5);
   h1_write_framing(&b, HTTP_BODY_TUNNEL, 5);
   h1_write_chunk_head(&b, 0xabc0);
-  assert_text(&b, "Host: a\r\nHost: [::1]:81\r\nContent-Length: 18446744073709551615\r\n"
-                  "Transfer-Encoding: chunked\r\nabc0\r\n");
+  assert_text(&b,
+              "Host: a\r\nHost: [::1]:81\r\nContent-Length: 18446744073709551615\r\n"
+              "Transfer-Encoding: chunked\r\nabc0\r\n");
   b = fresh();
   h1_write_chunk_head(&b, UINT64_MAX);
   assert_int_equal(b.len, H1_CHUNK_HEAD_MAX);
@@ -44,7 +45,8 @@ static void lines(void **state) {
 
 static void nothing_splits(void **state) {
   (void)state;
-  const struct span evil[] = {SPAN_LIT("a\r"), SPAN_LIT("\n"), SPAN_LIT("a\0b"), SPAN_LIT("a\r\nb: c")};
+  const struct span evil[] = {SPAN_LIT("a\r"), SPAN_LIT("\n"), SPAN_LIT("a\0b"),
+                              SPAN_LIT("a\r\nb: c")};
   for (size_t i = 0; i < array_count(evil); i++) {
     struct buf b = fresh();
     assert_false(h1_write_field(&b, SPAN_LIT("A"), evil[i]));

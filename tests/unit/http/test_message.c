@@ -73,7 +73,8 @@ static void methods(void **state) {
   assert_int_equal(http_method_find(SPAN_EMPTY), HTTP_METHOD_OTHER);
   assert_true(http_method_idempotent(HTTP_METHOD_PUT) && !http_method_safe(HTTP_METHOD_PUT));
   assert_true(http_method_safe(HTTP_METHOD_HEAD));
-  assert_false(http_method_idempotent(HTTP_METHOD_POST) || http_method_idempotent(HTTP_METHOD_PATCH));
+  assert_false(http_method_idempotent(HTTP_METHOD_POST) ||
+               http_method_idempotent(HTTP_METHOD_PATCH));
   assert_false(http_method_safe(HTTP_METHOD_OTHER) || http_method_idempotent(HTTP_METHOD_OTHER));
 }
 

@@ -95,16 +95,24 @@ static void aliases(void **state) {
 static void flags(void **state) {
   (void)state;
   assert_int_equal(http_name_flags(HTTP_NAME_OTHER), 0);
-  const enum http_name pinned[] = {
-      HTTP_NAME_HOST,          HTTP_NAME_CONTENT_LENGTH,    HTTP_NAME_TRANSFER_ENCODING,
-      HTTP_NAME_COOKIE,        HTTP_NAME_AUTHORIZATION,     HTTP_NAME_X_FORWARDED_FOR,
-      HTTP_NAME_FORWARDED,     HTTP_NAME_X_FORWARDED_PROTO, HTTP_NAME_X_FORWARDED_HOST,
-      HTTP_NAME_CACHE_CONTROL, HTTP_NAME_VIA,               HTTP_NAME_EXPECT};
+  const enum http_name pinned[] = {HTTP_NAME_HOST,
+                                   HTTP_NAME_CONTENT_LENGTH,
+                                   HTTP_NAME_TRANSFER_ENCODING,
+                                   HTTP_NAME_COOKIE,
+                                   HTTP_NAME_AUTHORIZATION,
+                                   HTTP_NAME_X_FORWARDED_FOR,
+                                   HTTP_NAME_FORWARDED,
+                                   HTTP_NAME_X_FORWARDED_PROTO,
+                                   HTTP_NAME_X_FORWARDED_HOST,
+                                   HTTP_NAME_CACHE_CONTROL,
+                                   HTTP_NAME_VIA,
+                                   HTTP_NAME_EXPECT};
   for (size_t i = 0; i < array_count(pinned); i++)
     assert_true(http_name_flags(pinned[i]) & HTTP_NAME_PINNED);
-  const enum http_name hop[] = {HTTP_NAME_CONNECTION, HTTP_NAME_KEEP_ALIVE, HTTP_NAME_TE,
-                                HTTP_NAME_TRAILER,    HTTP_NAME_UPGRADE,    HTTP_NAME_HTTP2_SETTINGS,
-                                HTTP_NAME_PROXY_CONNECTION, HTTP_NAME_TRANSFER_ENCODING};
+  const enum http_name hop[] = {
+      HTTP_NAME_CONNECTION,       HTTP_NAME_KEEP_ALIVE,       HTTP_NAME_TE,
+      HTTP_NAME_TRAILER,          HTTP_NAME_UPGRADE,          HTTP_NAME_HTTP2_SETTINGS,
+      HTTP_NAME_PROXY_CONNECTION, HTTP_NAME_TRANSFER_ENCODING};
   for (size_t i = 0; i < array_count(hop); i++)
     assert_true(http_name_flags(hop[i]) & HTTP_NAME_HOP);
   assert_true(http_name_flags(HTTP_NAME_HOST) & HTTP_NAME_OWN);
@@ -127,9 +135,12 @@ static void grammars(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(finds_every_row),       cmocka_unit_test(finds_nothing_else),
-      cmocka_unit_test(agrees_on_random_names), cmocka_unit_test(aliases),
-      cmocka_unit_test(flags),                 cmocka_unit_test(grammars),
+      cmocka_unit_test(finds_every_row),
+      cmocka_unit_test(finds_nothing_else),
+      cmocka_unit_test(agrees_on_random_names),
+      cmocka_unit_test(aliases),
+      cmocka_unit_test(flags),
+      cmocka_unit_test(grammars),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,159 @@
+/* proxy_conf.c: snapshots from a few rows, as config/ would build them: state by identity, settings
+ * shared with the generation before when their rows are equal (by a throw of the dice: both must
+ * work). Old generations go as in control/: when every worker has acknowledged the new one. */
+#include "proxy_world.h"
+#include "weir/base/mem.h"
+
+void world_conf_init(struct world_conf *conf) {
+  *conf = (struct world_conf){.max_connections = 1000, .drain_ms = 5000};
+  conf->timeouts = (struct listener_timeouts){.handshake_ms = 10000,
+                                              .header_ms = 10000,
+                                              .body_ms = 30000,
+                                              .send_ms = 30000,
+                                              .idle_ms = 60000,
+                                              .tunnel_ms = 3600000,
+                                              .half_close_ms = 30000};
+  conf->limits = (struct listener_limits){
+      .header_bytes = 65536, .headers = 100, .uri_bytes = 16384, .body_bytes = 16u << 20};
+  conf->listeners[0] = "web";
+  struct world_pool *pool = &conf->pools[0];
+  pool->name = "app";
+  pool->origins = 3;
+  pool->timeouts = (struct pool_timeouts){2000, 30000, 60000};
+  pool->connections = (struct pool_connections){.keepalive_ms = 60000,
+                                                .keepalive_max = 64,
+                                                .queue = 1000,
+                                                .queue_timeout_ms = 5000};
+  conf->routes[0] = (struct world_route){.name = "all", .path = "/", .pool = "app"};
+}
+
+static struct pool *make_pool(struct world *w, const struct world_pool *row) {
+  struct span name = span_str(row->name);
+  struct pool *pool = pool_new(w->registry, name);
+  pool->state = pool_state_get(w->registry, name);
+  pool->members = arena_zalloc(&pool->obj.arena, SIM_ORIGINS * sizeof *pool->members);
+  check(pool->members != NULL);
+  for (uint32_t i = 0; i < SIM_ORIGINS; i++) {
+    if (!((row->origins >> i) & 1)) continue;
+    char text[32];
+    struct buf b = buf_of(text, sizeof text);
+    addr_write(&w->origins[i].at, &b);
+    pool->members[pool->member_count++] = (struct pool_member){
+        .endpoint = endpoint_get(w->registry, name, buf_span(&b), &w->origins[i].at),
+        .weight = 1,
+        .backup = (row->backups >> i) & 1};
+  }
+  pool->unresolved = row->unresolved;
+  pool->balance = row->balance;
+  pool->timeouts = row->timeouts;
+  pool->connections = row->connections;
+  pool->outlier = row->outlier;
+  pool->limits = (struct pool_limits){65536, 100};
+  return pool;
+}
+
+static struct route *make_route(struct world *w, struct snapshot *s, const struct world_route *row,
+                                uint32_t order) {
+  struct route *r = route_new(w->registry, span_str(row->name));
+  r->state = route_state_get(w->registry, span_str(row->name));
+  r->order = order;
+  r->path_kind = row->exact ? ROUTE_PATH_EXACT : ROUTE_PATH_PREFIX;
+  r->path = arena_copy(&r->obj.arena, span_str(row->path), NULL);
+  r->strip_prefix = row->strip;
+  r->methods = row->methods;
+  r->timeout_ms = row->timeout_ms;
+  r->status = row->status;
+  r->body = arena_copy(&r->obj.arena, span_str(row->body), NULL);
+  r->content_type = SPAN_LIT("text/plain");
+  r->to = arena_copy(&r->obj.arena, span_str(row->to), NULL);
+  r->action = row->to ? ROUTE_REDIRECT : ROUTE_RESPOND;
+  if (!row->pool) return r;
+  r->action = ROUTE_POOL;
+  r->pool = snapshot_find_pool(s, span_str(row->pool));
+  check(r->pool != NULL);
+  object_ref(w->registry, &r->pool->obj);
+  return r;
+}
+
+/* keep gives the settings object of the generation before if it may be shared. */
+static struct object *keep(struct world *w, struct object *before, bool equal) {
+  if (!before || !equal || world_chance(w, 30)) return NULL;
+  object_ref(w->registry, before);
+  return before;
+}
+
+static void build_pools(struct world *w, struct snapshot *s, const struct world_conf *conf) {
+  s->pools = arena_zalloc(&s->arena, SIM_ROWS * sizeof *s->pools);
+  check(s->pools != NULL);
+  for (uint32_t i = 0; i < SIM_ROWS; i++) {
+    const struct world_pool *row = &conf->pools[i], *was = &w->conf.pools[i];
+    if (!row->name) continue;
+    struct pool *old = w->current ? snapshot_find_pool(w->current, span_str(row->name)) : NULL;
+    struct object *o = keep(w, (struct object *)old, memcmp(row, was, sizeof *row) == 0);
+    s->pools[s->pool_count++] = o ? (struct pool *)o : make_pool(w, row);
+  }
+}
+
+static void build_routes(struct world *w, struct snapshot *s, const struct world_conf *conf) {
+  s->routes = arena_zalloc(&s->arena, SIM_ROWS * sizeof *s->routes);
+  check(s->routes != NULL);
+  for (uint32_t i = 0; i < SIM_ROWS; i++) {
+    const struct world_route *row = &conf->routes[i], *was = &w->conf.routes[i];
+    if (!row->name) continue;
+    struct route *old = w->current ? snapshot_find_route(w->current, span_str(row->name)) : NULL;
+    bool same = memcmp(row, was, sizeof *row) == 0 && old &&
+                (!row->pool || old->pool == snapshot_find_pool(s, span_str(row->pool)));
+    struct object *o = keep(w, (struct object *)old, same);
+    s->routes[s->route_count++] = o ? (struct route *)o : make_route(w, s, row, i);
+  }
+}
+
+static void build_listeners(struct world *w, struct snapshot *s, const struct world_conf *conf) {
+  s->listeners = arena_zalloc(&s->arena, SIM_ROWS * sizeof *s->listeners);
+  check(s->listeners != NULL);
+  const struct route_table *table = route_table_new(&s->arena, s->routes, s->route_count);
+  for (uint32_t i = 0; i < SIM_ROWS; i++) {
+    if (!conf->listeners[i]) continue;
+    struct span name = span_str(conf->listeners[i]);
+    struct listener *l = listener_new(w->registry, name);
+    l->state = listener_state_get(w->registry, name);
+    l->timeouts = conf->timeouts;
+    l->limits = conf->limits;
+    s->listeners[s->listener_count++] = (struct snapshot_listener){
+        .listener = l, .table = table, .routes = s->routes, .route_count = s->route_count};
+  }
+}
+
+void world_retire(struct world *w, bool all) {
+  uint64_t seq = UINT64_MAX;
+  for (uint32_t i = 0; i < w->workers && !all; i++)
+    if (worker_seq(w->worker[i]) < seq) seq = worker_seq(w->worker[i]);
+  uint32_t left = 0;
+  for (uint32_t i = 0; i < w->old_count; i++) {
+    if (w->old[i].seq <= seq) snapshot_free(w->old[i].snapshot);
+    else w->old[left++] = w->old[i];
+  }
+  bool some = left != w->old_count;
+  w->old_count = left;
+  if (some) (void)object_reap(w->registry);
+}
+
+void world_install(struct world *w, const struct world_conf *conf) {
+  struct snapshot *s = snapshot_new(w->registry);
+  s->generation = w->current ? w->current->generation + 1 : 1;
+  s->max_connections = conf->max_connections;
+  s->drain_ms = conf->drain_ms;
+  build_pools(w, s, conf);
+  build_routes(w, s, conf);
+  build_listeners(w, s, conf);
+  snapshot_mark_published(w->current, s);
+  uint64_t seq = ++w->seq;
+  for (uint32_t i = 0; i < w->workers; i++)
+    world_post(w, i, &(struct worker_msg){.kind = WORKER_INSTALL, .snapshot = s, .seq = seq});
+  if (w->current) {
+    check(w->old_count < SIM_SNAPSHOTS);
+    w->old[w->old_count++] = (struct world_retired){w->current, seq};
+  }
+  w->current = s;
+  w->conf = *conf;
+}
