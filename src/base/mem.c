@@ -2,9 +2,14 @@
  * Not for the data path: workers use slabs and arenas. */
 #include "weir/base/mem.h"
 
+#include <malloc.h>
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+/* MEM_TRIM_KEEP bytes stay at the top of the heap. */
+#define MEM_TRIM_KEEP 65536u
 
 void *mem_alloc(size_t size) {
   void *ptr = calloc(1, size ? size : 1);
@@ -38,6 +43,8 @@ void *mem_grow(void *ptr, size_t count, size_t size) {
 }
 
 void mem_free(void *ptr) { free(ptr); }
+
+void mem_trim(void) { malloc_trim(MEM_TRIM_KEEP); }
 
 char *mem_str(struct span s) {
   size_t bytes;

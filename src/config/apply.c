@@ -70,11 +70,11 @@ static void apply_list(struct conf *conf, struct conf_row *row, const struct opt
   const struct node *element = scalar ? node : node->first;
   struct conf_list list = {0};
   list.items = arena_get(&conf->arena, (scalar ? 1 : node->count + 1) * sizeof *list.items);
-  if (!element)
+  if (!element && !faults_has_syntax(conf->faults))
     fault_add(conf->faults, FAULT_EMPTY, node->at, "%s is empty", option->path);
   for (; element; element = scalar ? NULL : element->next) {
-    struct value_job job = {&conf->arena, conf->faults, conf->reader, option, element,
-                            SPAN_EMPTY,   SPAN_EMPTY};
+    struct value_job job = {&conf->arena, conf->faults, conf->reader, option,
+                            element,      SPAN_EMPTY,   SPAN_EMPTY};
     struct value value = {0};
     if (!value_parse(&job, &value)) continue;
     for (uint32_t i = 0; i < list.count; i++) {
@@ -103,8 +103,8 @@ void apply_value(struct conf *conf, struct conf_row *row, const struct option *o
     apply_list(conf, row, option, node);
     return;
   }
-  struct value_job job = {&conf->arena, conf->faults, conf->reader, option, node,
-                          SPAN_EMPTY,   SPAN_EMPTY};
+  struct value_job job = {&conf->arena, conf->faults, conf->reader, option,
+                          node,         SPAN_EMPTY,   SPAN_EMPTY};
   struct value value = {0};
   if (!value_parse(&job, &value)) return;
   value_store(option, row_member(row, option), &value);
@@ -180,6 +180,7 @@ static const char *scope_what(enum scope_id id) {
 static void unknown_key(struct apply *a, enum scope_id id, const struct node *node,
                         struct span local) {
   struct conf_faults *f = a->conf->faults;
+  if (node->parent->suspect) return;
   if (option_later(id, local)) {
     fault_add(f, FAULT_LATER, node->key_at, "\"" SPAN_FMT "\" of %s is not in this version",
               SPAN_ARG(local), scope_what(id));
@@ -219,8 +220,7 @@ static void apply_map(struct apply *a, struct conf_row *row, const struct option
     if (!name_is_good(n->key))
       fault_add(conf->faults, FAULT_BAD_NAME, n->key_at, "\"" SPAN_FMT "\" is no name",
                 SPAN_ARG(n->key));
-    struct conf_row *made =
-        row_new(conf, row_member(row, option), option_child(option), row);
+    struct conf_row *made = row_new(conf, row_member(row, option), option_child(option), row);
     made->name = n->key;
     made->at = n->key_at;
     work_add(a, made, n);

@@ -1,6 +1,7 @@
 /* check.c: what the values mean together: names over all files, addresses that collide, TLS rules,
  * pools without endpoints, things that nobody uses. Routes have their own file (check_routes.c).
- * Warnings are left out when a text was broken: what is missing then may only look so. */
+ * Warnings of use wait until there are no errors: a pool whose name was misspelt only looks
+ * unused. */
 #include "load_priv.h"
 
 /* ---- names ---- */
@@ -10,8 +11,8 @@ static void check_names(struct conf *conf, const struct conf_rows *rows, const c
   rows_each(rows, struct conf_row_any, it) {
     const struct conf_row *first = names_put(&names, it->row.name, &it->row);
     if (!first) continue;
-    fault_add(conf->faults, FAULT_DUPLICATE_NAME, it->row.at, "%s \"" SPAN_FMT "\" is defined twice",
-              what, SPAN_ARG(it->row.name));
+    fault_add(conf->faults, FAULT_DUPLICATE_NAME, it->row.at,
+              "%s \"" SPAN_FMT "\" is defined twice", what, SPAN_ARG(it->row.name));
     fault_other(conf->faults, "first", first->at);
   }
 }
@@ -55,7 +56,8 @@ static void add_binding(struct conf *conf, struct names *names, struct span text
 static void check_binds(struct conf *conf) {
   struct names names = {.arena = &conf->arena};
   const struct conf_root *root = &conf->root;
-  struct binding admin = {.at = row_place(&root->row, OPTION_ADMIN_LISTEN), .option = "admin.listen"};
+  struct binding admin = {.at = row_place(&root->row, OPTION_ADMIN_LISTEN),
+                          .option = "admin.listen"};
   struct binding status = {.at = row_place(&root->row, OPTION_ADMIN_STATUS),
                            .option = "admin.status"};
   if (word_find("auto off", root->admin_listen) < 0)
@@ -182,9 +184,10 @@ static void check_pool(struct conf *conf, const struct conf_pool *pool) {
     }
     const struct conf_endpoint *first = names_put(&names, endpoint->address, endpoint);
     if (!first) continue;
-    fault_add(conf->faults, FAULT_DUPLICATE_ITEM, row_place(&endpoint->row, OPTION_ENDPOINT_ADDRESS),
-              "pool \"" SPAN_FMT "\" has the endpoint " SPAN_FMT " twice", SPAN_ARG(pool->row.name),
-              SPAN_ARG(endpoint->address));
+    fault_add(conf->faults, FAULT_DUPLICATE_ITEM,
+              row_place(&endpoint->row, OPTION_ENDPOINT_ADDRESS),
+              "pool \"" SPAN_FMT "\" has the endpoint " SPAN_FMT " twice",
+              SPAN_ARG(pool->row.name), SPAN_ARG(endpoint->address));
     fault_other(conf->faults, "first", row_place(&first->row, OPTION_ENDPOINT_ADDRESS));
   }
   bool given = row_origin(&pool->row, OPTION_POOL_ENDPOINTS)->node != NULL;
@@ -217,5 +220,5 @@ void check_conf(struct conf *conf) {
   rows_each(&root->listeners, struct conf_listener, listener) check_listener(conf, listener);
   rows_each(&root->pools, struct conf_pool, pool) check_pool(conf, pool);
   check_routes(conf);
-  if (!faults_has_syntax(conf->faults)) check_use(conf);
+  if (conf_faults_errors(conf->faults) == conf->errors_before) check_use(conf);
 }

@@ -1,5 +1,6 @@
 /* check_routes.c: each route's action and references, names, and whether two routes match exactly
- * the same requests on some listener. The match itself is model/route_table.c. Called by check.c. */
+ * the same requests on some listener. The match itself is model/route_table.c. Called by check.c.
+ * */
 #include <stdlib.h>
 
 #include "load_priv.h"
@@ -9,8 +10,10 @@ static bool is_set(const struct conf_route *route, enum option_id id) {
   return row_origin(&route->row, id)->node != NULL;
 }
 
-/* whole tells whether every element of a list was good; what was refused must not look like "any". */
-static bool whole(const struct conf_route *route, enum option_id id, const struct conf_list *list) {
+/* whole tells whether every element of a list was good; what was refused must not look like
+ * "any". */
+static bool whole(const struct conf_route *route, enum option_id id,
+                  const struct conf_list *list) {
   const struct node *node = row_origin(&route->row, id)->node;
   if (!node) return true;
   bool many = node->kind == NODE_ARRAY || node->kind == NODE_LIST;
@@ -66,7 +69,8 @@ struct maps {
   struct names pools, listeners, routes, keys;
 };
 
-static void check_references(struct conf *conf, struct conf_route *route, const struct maps *maps) {
+static void check_references(struct conf *conf, struct conf_route *route,
+                             const struct maps *maps) {
   bool broken = faults_has_syntax(conf->faults); /* the definition may have been left out */
   for (uint32_t i = 0; i < route->listeners.count && !broken; i++) {
     const struct conf_item *item = &route->listeners.items[i];
@@ -116,8 +120,8 @@ static void check_details(struct conf *conf, const struct conf_route *route) {
       (route->prefix.len || !is_set(route, OPTION_ROUTE_PREFIX)))
     fault_add(f, FAULT_STRIP_PREFIX, row_place(&route->row, OPTION_ROUTE_STRIP_PREFIX),
               "strip_prefix needs a prefix longer than \"/\" and a pool");
-  bool bodyless = route->respond_status == 204 || route->respond_status == 205 ||
-                  route->respond_status == 304;
+  bool bodyless =
+      route->respond_status == 204 || route->respond_status == 205 || route->respond_status == 304;
   if (bodyless && route->respond_body.len)
     fault_add(f, FAULT_NO_BODY_STATUS, row_place(&route->row, OPTION_ROUTE_RESPOND_BODY),
               "a response %u has no body", route->respond_status);
@@ -139,7 +143,8 @@ static int by_text(const void *a, const void *b) {
   return span_cmp(x->text, y->text);
 }
 
-/* match_tail is what two routes have in common when they match alike, but for listener and host. */
+/* match_tail is what two routes have in common when they match alike, but for listener and host.
+ * */
 static struct span match_tail(const struct conf_route *route, struct arena *arena) {
   struct text out = {0};
   text_printf(&out, "%c" SPAN_FMT, route->path.len ? '=' : '^',

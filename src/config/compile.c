@@ -4,7 +4,7 @@
  * the compile thread and in the CLI. */
 #include "compile_priv.h"
 
-#define RESOLVED_MAX 64u     /* addresses of one name */
+#define RESOLVED_MAX 64u      /* addresses of one name */
 #define DESCRIPTORS_KEPT 128u /* for listeners, rings, logs, files */
 #define CONNECTIONS_AUTO 100000u
 
@@ -157,7 +157,8 @@ static void route_fill(struct compile *c, struct route *route, const struct conf
 }
 
 static struct span route_origin(struct compile *c, const struct conf_route *row) {
-  return arena_printf(&c->arena, SPAN_FMT ":%u", SPAN_ARG(row->row.at.src->path), row->row.at.line);
+  return arena_printf(&c->arena, SPAN_FMT ":%u", SPAN_ARG(row->row.at.src->path),
+                      row->row.at.line);
 }
 
 /* A route is the same only if its place is: order breaks ties, and messages name the line. */

@@ -1,5 +1,6 @@
-/* compile_listener.c: a listener and its TLS policy. The policy is compiled by the hook only when its
- * content changed: an unchanged listener keeps its object, its certificates and its tickets. */
+/* compile_listener.c: a listener and its TLS policy. The policy is compiled by the hook only when
+ * its content changed: an unchanged listener keeps its object, its certificates and its tickets.
+ * */
 #include "compile_priv.h"
 
 #define HTTPS_PORT 443u

@@ -1,5 +1,5 @@
-/* conf_priv.h: what the files of config/ share: sources and places, the parsed tree, faults as they
- * are raised. The option table is options_priv.h, the typed rows are rows_priv.h. */
+/* conf_priv.h: what the files of config/ share: sources and places, the parsed tree, faults as
+ * they are raised. The option table is options_priv.h, the typed rows are rows_priv.h. */
 #ifndef WEIR_CONFIG_CONF_PRIV_H
 #define WEIR_CONFIG_CONF_PRIV_H
 
@@ -37,14 +37,15 @@ enum node_kind { NODE_GROUP, NODE_ARRAY, NODE_LIST, NODE_STRING, NODE_INT, NODE_
 struct node {
   struct node *parent, *next, *first, *last;
   enum node_kind kind;
-  bool is_long;         /* NODE_INT with suffix L */
-  bool boolean;         /* NODE_BOOL */
-  uint32_t count;       /* children */
-  int64_t integer;      /* NODE_INT */
-  struct span key;      /* empty in lists and arrays */
-  struct span string;   /* NODE_STRING: escapes resolved, ${env:} not */
-  struct place key_at;  /* the key; in lists the element */
-  struct place at;      /* the value; of groups and lists the opening bracket */
+  bool is_long;        /* NODE_INT with suffix L */
+  bool suspect;        /* its bracket was not closed: keys in it may belong elsewhere */
+  bool boolean;        /* NODE_BOOL */
+  uint32_t count;      /* children */
+  int64_t integer;     /* NODE_INT */
+  struct span key;     /* empty in lists and arrays */
+  struct span string;  /* NODE_STRING: escapes resolved, ${env:} not */
+  struct place key_at; /* the key; in lists the element */
+  struct place at;     /* the value; of groups and lists the opening bracket */
 };
 
 const char *node_kind_text(enum node_kind kind);
@@ -56,8 +57,8 @@ struct node *node_find(const struct node *group, struct span key);
  * tree is usable in any case: what was broken is left out. */
 bool parse_source(struct source *src, struct arena *arena, struct conf_faults *faults);
 
-/* read_source lets libconfig read the text (only after parse_source found no fault); NULL and *line
- * when it refuses. Places are not set. */
+/* read_source lets libconfig read the text (only after parse_source found no fault); NULL and
+ * *line when it refuses. Places are not set. */
 struct node *read_source(const struct source *src, struct arena *arena, uint32_t *line);
 /* tree_same compares two trees by keys, kinds and values; *where is the first node of a that
  * differs. */
@@ -87,11 +88,12 @@ const struct fault_row *fault_get(enum fault_id id);
 void fault_add(struct conf_faults *f, enum fault_id id, struct place at, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 /* fault_add_file reports a fault of a whole file that has no text. */
-void fault_add_file(struct conf_faults *f, enum fault_id id, struct span path, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
+void fault_add_file(struct conf_faults *f, enum fault_id id, struct span path, const char *fmt,
+                    ...) __attribute__((format(printf, 4, 5)));
 /* fault_note sets the words after the carets. */
 void fault_note(struct conf_faults *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* fault_other names a second place: `word` is "first", "defined", "opened". Appended to the note. */
+/* fault_other names a second place: `word` is "first", "defined", "opened". Appended to the note.
+ * */
 void fault_other(struct conf_faults *f, const char *word, struct place at);
 /* fault_redact shows only the marked place of the newest fault's line: the rest may be secret. */
 void fault_redact(struct conf_faults *f);
@@ -130,6 +132,8 @@ void suggest_note(const struct suggest *s, struct conf_faults *f);
  * words longer than 64 bytes are as far as it gets. */
 uint32_t edit_distance(struct span a, struct span b);
 
+/* errno_text is what strerror says, safe in any thread. */
+const char *errno_text(int error);
 /* span_last is the index of the last c, or SIZE_MAX. */
 size_t span_last(struct span s, char c);
 /* path_join gives path itself when absolute, else path in the directory of `beside`. In arena. */

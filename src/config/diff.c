@@ -1,6 +1,6 @@
-/* diff.c: what changed between two generations, for `weir plan`, `weir reload` and the log: one line
- * for each object, with endpoints, binds and certificates by name. Objects that are shared, or equal
- * in content, did not change. Called by control/ and the CLI. */
+/* diff.c: what changed between two generations, for `weir plan`, `weir reload` and the log: one
+ * line for each object, with endpoints, binds and certificates by name. Objects that are shared,
+ * or equal in content, did not change. Called by control/ and the CLI. */
 #include "load_priv.h"
 
 struct diff {
@@ -51,7 +51,8 @@ static const struct pool_member *member_find(const struct pool *pool, const stru
 /* endpoint_name is as written, with the address when it is a name. */
 static struct span endpoint_name(struct diff *d, const struct endpoint *e) {
   if (span_eq(e->text, e->label)) return e->text;
-  return arena_printf(&d->arena, SPAN_FMT " (" SPAN_FMT ")", SPAN_ARG(e->text), SPAN_ARG(e->label));
+  return arena_printf(&d->arena, SPAN_FMT " (" SPAN_FMT ")", SPAN_ARG(e->text),
+                      SPAN_ARG(e->label));
 }
 
 static void pool_members(struct diff *d, const struct pool *a, const struct pool *b,
@@ -124,8 +125,7 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
     if (!has_bind(a, b->binds[i])) part(&detail, "bind", b->binds[i], "added");
   for (uint32_t i = 0; i < a->bind_count; i++)
     if (!has_bind(b, a->binds[i])) part(&detail, "bind", a->binds[i], "removed");
-  if (!a->tls != !b->tls)
-    part(&detail, b->tls ? "TLS added" : "TLS removed", SPAN_EMPTY, "");
+  if (!a->tls != !b->tls) part(&detail, b->tls ? "TLS added" : "TLS removed", SPAN_EMPTY, "");
   if (a->redirect_https != b->redirect_https || a->redirect_port != b->redirect_port)
     part(&detail, "redirect_https", SPAN_EMPTY, "");
   if (!SAME(a->timeouts, b->timeouts)) part(&detail, "timeouts", SPAN_EMPTY, "");

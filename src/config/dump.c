@@ -1,6 +1,6 @@
-/* dump.c: the effective configuration as one file that loads to the same, each value with its origin
- * as a comment. Files of secrets are named, secrets never printed; included files are merged.
- * Called by `weir dump` and by tests. */
+/* dump.c: the effective configuration as one file that loads to the same, each value with its
+ * origin as a comment. Files of secrets are named, secrets never printed; included files are
+ * merged. Called by `weir dump` and by tests. */
 #include "load_priv.h"
 #include "print_priv.h"
 
@@ -123,7 +123,9 @@ static void step_row(struct dump *d, struct frame *f) {
   if (!d->depth) return; /* the root has no brackets */
   const struct frame *list = &d->frames[d->depth - 1];
   print_line(&d->p);
-  text_put(d->p.out, list->map ? SPAN_LIT("};\n") : list->child ? SPAN_LIT("},\n") : SPAN_LIT("}\n"));
+  text_put(d->p.out, list->map     ? SPAN_LIT("};\n")
+                     : list->child ? SPAN_LIT("},\n")
+                                   : SPAN_LIT("}\n"));
 }
 
 static void step_rows(struct dump *d, struct frame *f) {

@@ -1,5 +1,6 @@
-/* env.c: ${env:NAME} and ${env:NAME:-default} inside strings; "$${" is a literal "${". The result is
- * not expanded again. Secrets take no part but for the path of "file:" (values_text.c decides). */
+/* env.c: ${env:NAME} and ${env:NAME:-default} inside strings; "$${" is a literal "${". The result
+ * is not expanded again. Secrets take no part but for the path of "file:" (values_text.c
+ * decides). */
 #include "options_priv.h"
 
 struct place node_part(const struct node *node, size_t from, size_t len) {
@@ -38,9 +39,8 @@ static bool lookup(struct value_job *job, struct span inner, struct place at, st
     return false;
   }
   if (!job->env.len) job->env = name;
-  const char *found = job->reader->env
-                          ? job->reader->env(job->reader->ctx, arena_str(job->arena, name))
-                          : NULL;
+  const char *found =
+      job->reader->env ? job->reader->env(job->reader->ctx, arena_str(job->arena, name)) : NULL;
   *out = found ? arena_copy(job->arena, span_str(found), NULL) : fallback;
   if (found || has_fallback) return true;
   fault_add(job->faults, FAULT_ENV_UNSET, at, "the environment variable " SPAN_FMT " is not set",

@@ -1,5 +1,6 @@
-/* excerpt.c: turns a place into the line that is shown, safe for any terminal: no control bytes, no
- * broken UTF-8, of bounded length. Also columns and short names of places. Called by faults.c. */
+/* excerpt.c: turns a place into the line that is shown, safe for any terminal: no control bytes,
+ * no broken UTF-8, of bounded length. Also columns and short names of places. Called by faults.c.
+ * */
 #include "excerpt_priv.h"
 
 /* Bytes shown before and after the place's first byte. */
@@ -35,12 +36,15 @@ void place_short(const struct place *at, struct buf *out) {
   buf_printf(out, SPAN_FMT ":%u", SPAN_ARG(path), at->line);
 }
 
-/* sequence_len is the length of the valid UTF-8 sequence at i, or 0. Overlong forms, surrogates and
- * what is beyond U+10FFFF are not valid (RFC 3629 section 4). */
+/* sequence_len is the length of the valid UTF-8 sequence at i, or 0. Overlong forms, surrogates
+ * and what is beyond U+10FFFF are not valid (RFC 3629 section 4). */
 static size_t sequence_len(struct span s, size_t i) {
   unsigned char c = (unsigned char)s.ptr[i];
-  size_t len = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3
-               : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+  size_t len = c < 0x80                ? 1
+               : c >= 0xc2 && c < 0xe0 ? 2
+               : c >= 0xe0 && c < 0xf0 ? 3
+               : c >= 0xf0 && c < 0xf5 ? 4
+                                       : 0;
   if (len == 0 || len > s.len - i) return 0;
   for (size_t k = 1; k < len; k++)
     if (!is_continuation(s.ptr[i + k])) return 0;

@@ -1,6 +1,6 @@
-/* faults.c: collects what is wrong with a configuration and prints all of it: the line, carets, the
- * suggestion, the other place. Texts are copied, so faults outlive the conf. It judges nothing.
- * Called by every file of config/, printed by the CLI, the log and the admin socket. */
+/* faults.c: collects what is wrong with a configuration and prints all of it: the line, carets,
+ * the suggestion, the other place. Texts are copied, so faults outlive the conf. It judges
+ * nothing. Called by every file of config/, printed by the CLI, the log and the admin socket. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,13 +68,16 @@ bool faults_has_syntax(const struct conf_faults *f) {
 
 /* ---- adding ---- */
 
-__attribute__((format(printf, 2, 0))) static struct span vformat(struct arena *arena, const char *fmt, va_list args) {
-  char *text = NULL;
-  int len = vasprintf(&text, fmt, args);
+/* A message holds a few names of the file; what is longer is cut. */
+#define MESSAGE_MAX 1024u
+
+__attribute__((format(printf, 2, 0))) static struct span vformat(struct arena *arena,
+                                                                 const char *fmt, va_list args) {
+  char text[MESSAGE_MAX];
+  int len = vsnprintf(text, sizeof text, fmt, args);
   check(len >= 0);
-  struct span copy = arena_copy(arena, span_of(text, (size_t)len), NULL);
-  free(text);
-  return copy;
+  size_t kept = (size_t)len < sizeof text ? (size_t)len : sizeof text - 1;
+  return arena_copy(arena, span_of(text, kept), NULL);
 }
 
 static struct fault *fault_start(struct conf_faults *f, enum fault_id id) {
@@ -133,7 +136,8 @@ void fault_note(struct conf_faults *f, const char *fmt, ...) {
 void fault_redact(struct conf_faults *f) {
   if (!f->newest) return;
   struct excerpt *e = &f->newest->excerpt;
-  e->line = span_sub(e->line, e->caret_at, e->caret_len); /* keys are ASCII: bytes are characters */
+  e->line =
+      span_sub(e->line, e->caret_at, e->caret_len); /* keys are ASCII: bytes are characters */
   e->caret_at = 0;
 }
 

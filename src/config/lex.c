@@ -5,7 +5,9 @@
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 static bool is_alpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-static bool is_name(char c) { return is_alpha(c) || is_digit(c) || c == '_' || c == '-' || c == '*'; }
+static bool is_name(char c) {
+  return is_alpha(c) || is_digit(c) || c == '_' || c == '-' || c == '*';
+}
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 struct span token_text(const struct token *token) {
@@ -303,7 +305,10 @@ static void lex_garbage(struct lexer *lex, struct token *out) {
     fault_add(lex->faults, FAULT_BOM, out->at, "the file begins with a byte order mark");
     fault_note(lex->faults, "save it as UTF-8 without BOM");
   } else {
-    while (is_garbage(lex, end)) end++;
+    size_t quote = c == '\'' ? span_find_char(lex->src->text, '\'', end) : SIZE_MAX;
+    bool quoted = quote < span_find_char(lex->src->text, '\n', end);
+    while (!quoted && is_garbage(lex, end)) end++;
+    if (quoted) end = quote + 1;
     out->at = here(lex, end - lex->offset);
     fault_add(lex->faults, FAULT_GARBAGE, out->at, "this means nothing here");
     if (c == '\'') fault_note(lex->faults, "strings stand in double quotes");

@@ -10,6 +10,7 @@ static struct conf *conf_new(const struct conf_reader *reader, struct conf_fault
   arena_init(&conf->arena, NULL, 0);
   conf->reader = reader;
   conf->faults = faults;
+  conf->errors_before = conf_faults_errors(faults);
   conf_root_init(conf);
   return conf;
 }
@@ -62,9 +63,9 @@ static bool read_path(struct conf *conf, const char *path, struct place at) {
   text_fini(&text);
   if (res == 0) return true;
   if (at.src)
-    fault_add(conf->faults, FAULT_FILE_READ, at, "%s: %s", path, strerror(-res));
+    fault_add(conf->faults, FAULT_FILE_READ, at, "%s: %s", path, errno_text(-res));
   else
-    fault_add_file(conf->faults, FAULT_FILE_READ, span_str(path), "%s: %s", path, strerror(-res));
+    fault_add_file(conf->faults, FAULT_FILE_READ, span_str(path), "%s: %s", path, errno_text(-res));
   return false;
 }
 
@@ -101,7 +102,8 @@ static uint32_t source_count(const struct conf *conf) {
 
 static bool has_wildcard(struct span pattern) {
   return span_find_char(pattern, '*', 0) != SIZE_MAX ||
-         span_find_char(pattern, '?', 0) != SIZE_MAX || span_find_char(pattern, '[', 0) != SIZE_MAX;
+         span_find_char(pattern, '?', 0) != SIZE_MAX ||
+         span_find_char(pattern, '[', 0) != SIZE_MAX;
 }
 
 static void include_pattern(struct conf *conf, const struct conf_item *pattern) {
@@ -110,7 +112,7 @@ static void include_pattern(struct conf *conf, const struct conf_item *pattern) 
   const char *text = arena_str(&conf->arena, pattern->text);
   int res = reader->glob ? reader->glob(reader->ctx, text, glob_each, &g) : -ENOSYS;
   if (res < 0)
-    fault_add(conf->faults, FAULT_INCLUDE_READ, pattern->at, "%s: %s", text, strerror(-res));
+    fault_add(conf->faults, FAULT_INCLUDE_READ, pattern->at, "%s: %s", text, errno_text(-res));
   else if (g.count == 0 && !has_wildcard(pattern->text))
     fault_add(conf->faults, FAULT_INCLUDE_NONE, pattern->at, "%s does not exist", text);
   for (uint32_t i = 0; i < g.count; i++) {
@@ -165,7 +167,7 @@ static void list_files(struct conf *conf) {
 }
 
 /* finish does all that follows the first text. */
-static struct conf *finish(struct conf *conf, uint32_t errors) {
+static struct conf *finish(struct conf *conf) {
   struct conf_faults *faults = conf->faults;
   include_files(conf);
   apply_sources(conf);
@@ -175,30 +177,28 @@ static struct conf *finish(struct conf *conf, uint32_t errors) {
   list_files(conf);
   conf->reader = NULL;
   conf->faults = NULL;
-  if (conf_faults_errors(faults) == errors) return conf;
+  if (conf_faults_errors(faults) == conf->errors_before) return conf;
   conf_free(conf);
   return NULL;
 }
 
 struct conf *conf_load(const struct conf_reader *reader, const char *path,
                        struct conf_faults *faults) {
-  uint32_t errors = conf_faults_errors(faults);
   struct conf *conf = conf_new(reader, faults);
-  if (read_path(conf, path, (struct place){0})) return finish(conf, errors);
+  if (read_path(conf, path, (struct place){0})) return finish(conf);
   conf_free(conf);
   return NULL;
 }
 
 struct conf *conf_load_text(const struct conf_reader *reader, const char *name, struct span text,
                             struct conf_faults *faults) {
-  uint32_t errors = conf_faults_errors(faults);
   if (text.len > CONF_FILE_MAX) {
-    fault_add_file(faults, FAULT_FILE_READ, span_str(name), "%s: %s", name, strerror(EFBIG));
+    fault_add_file(faults, FAULT_FILE_READ, span_str(name), "%s: %s", name, errno_text(EFBIG));
     return NULL;
   }
   struct conf *conf = conf_new(reader, faults);
   add_source(conf, span_str(name), text);
-  return finish(conf, errors);
+  return finish(conf);
 }
 
 const struct conf_process *conf_process(const struct conf *conf) { return &conf->process; }

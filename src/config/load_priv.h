@@ -31,8 +31,8 @@ struct span route_label(const struct conf_route *route, struct arena *arena);
 /* route_on tells whether a route is for a listener. */
 bool route_on(const struct conf_route *route, const struct conf_listener *listener);
 
-/* secret_read gives the bytes that "file:", "env:" or "cred:" names: 0 and *out (heap), or -errno with
- * *what naming the thing that failed (in arena). */
+/* secret_read gives the bytes that "file:", "env:" or "cred:" names: 0 and *out (heap), or -errno
+ * with *what naming the thing that failed (in arena). */
 MUST_USE int secret_read(const struct conf_reader *reader, struct span secret, struct arena *arena,
                          struct text *out, struct span *what);
 /* secrets_load reads certificates and keys into the rows. */

@@ -1,5 +1,5 @@
-/* names.c: a map from text to pointer for checks and compiling: open addressing, grown at half full,
- * never shrunk, gone with its arena. Not for the data path. */
+/* names.c: a map from text to pointer for checks and compiling: open addressing, grown at half
+ * full, never shrunk, gone with its arena. Not for the data path. */
 #include "load_priv.h"
 #include "weir/base/hash.h"
 

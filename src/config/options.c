@@ -22,9 +22,19 @@ static const char balance_words[] =
 
 static const struct option options[OPTION_COUNT] = {
 #define OPTION(id, scope, path, type, min, max, words, def, example, member, flags, doc) \
-  [OPTION_##id] = {OPTION_##id, SCOPE_##scope, path, TYPE_##type, min, max, words, def, example, \
+  [OPTION_##id] = {OPTION_##id, \
+                   SCOPE_##scope, \
+                   path, \
+                   TYPE_##type, \
+                   min, \
+                   max, \
+                   words, \
+                   def, \
+                   example, \
                    offsetof(scope_type_##scope, member), \
-                   sizeof(((scope_type_##scope *)NULL)->member), flags, doc},
+                   sizeof(((scope_type_##scope *)NULL)->member), \
+                   flags, \
+                   doc},
 #include "weir/config/options.def"
 };
 
@@ -49,9 +59,7 @@ const struct scope *scope_get(enum scope_id id) {
   return &scopes[id];
 }
 
-const char *later_get(uint32_t i) {
-  return i < array_count(later_paths) ? later_paths[i] : NULL;
-}
+const char *later_get(uint32_t i) { return i < array_count(later_paths) ? later_paths[i] : NULL; }
 
 /* local_in cuts a scope's path and the dot off; empty when path is not in the scope. */
 static struct span local_in(enum scope_id id, const char *path) {

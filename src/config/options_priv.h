@@ -14,11 +14,35 @@ enum option_flag {
 
 /* Rows of option_types in values.c. */
 enum option_type {
-  TYPE_COUNT, TYPE_COUNT_AUTO, TYPE_DURATION, TYPE_SIZE, TYPE_PERCENT, TYPE_PPM, TYPE_BOOL,
-  TYPE_ENUM, TYPE_BALANCE, TYPE_REDIRECT_STATUS,
-  TYPE_TEXT, TYPE_NAME, TYPE_GLOB, TYPE_OUTPUT, TYPE_ADMIN, TYPE_STATUS, TYPE_BIND, TYPE_UPSTREAM,
-  TYPE_PROTOCOL, TYPE_NET, TYPE_HOST, TYPE_PATH, TYPE_METHOD, TYPE_URL, TYPE_FIELD, TYPE_BODY,
-  TYPE_SECRET, TYPE_POOL_REF, TYPE_LISTENER_REF,
+  TYPE_COUNT,
+  TYPE_COUNT_AUTO,
+  TYPE_DURATION,
+  TYPE_SIZE,
+  TYPE_PERCENT,
+  TYPE_PPM,
+  TYPE_BOOL,
+  TYPE_ENUM,
+  TYPE_BALANCE,
+  TYPE_REDIRECT_STATUS,
+  TYPE_TEXT,
+  TYPE_NAME,
+  TYPE_GLOB,
+  TYPE_OUTPUT,
+  TYPE_ADMIN,
+  TYPE_STATUS,
+  TYPE_BIND,
+  TYPE_UPSTREAM,
+  TYPE_PROTOCOL,
+  TYPE_NET,
+  TYPE_HOST,
+  TYPE_PATH,
+  TYPE_METHOD,
+  TYPE_URL,
+  TYPE_FIELD,
+  TYPE_BODY,
+  TYPE_SECRET,
+  TYPE_POOL_REF,
+  TYPE_LISTENER_REF,
   TYPE_MAP,  /* group of groups, by name */
   TYPE_ROWS, /* list of groups (endpoints: or strings) */
   TYPE_COUNT_OF
@@ -105,7 +129,8 @@ MUST_USE bool percent_parse(struct span text, uint64_t *ppm);
 void duration_write(uint64_t ms, struct text *out);
 void size_write(uint64_t bytes, struct text *out);
 void percent_write(uint64_t ppm, struct text *out);
-/* word_find gives the index of a word in a list separated by spaces, or -1. word_at the reverse. */
+/* word_find gives the index of a word in a list separated by spaces, or -1. word_at the reverse.
+ * */
 int word_find(const char *words, struct span word);
 struct span word_at(const char *words, uint32_t index);
 

@@ -1,6 +1,6 @@
-/* parse.c: the tree of one text, with every fault found in one pass: after a broken setting it goes
- * on behind the next `;`, at the next `key =` or at the closing bracket. No recursion: the open
- * groups are the parents of the current one. It does not know what keys mean (load.c does).
+/* parse.c: the tree of one text, with every fault found in one pass: after a broken setting it
+ * goes on behind the next `;`, at the next `key =` or at the closing bracket. No recursion: the
+ * open groups are the parents of the current one. It does not know what keys mean (load.c does).
  * Grammar: setting = name ("=" | ":") value [";" | ","]; group { setting* }, array [ scalars ],
  * list ( values ), strings side by side are one. */
 #include "lex_priv.h"
@@ -10,9 +10,9 @@ struct parser {
   struct token tok;
   struct node *in; /* the group, array or list that is open */
   uint32_t depth;
-  bool comma_due;         /* in a list: an element just ended */
-  struct place comma_at;  /* the comma before tok; src NULL: none */
-  bool mixed;             /* the open array was reported as mixed */
+  bool comma_due;        /* in a list: an element just ended */
+  struct place comma_at; /* the comma before tok; src NULL: none */
+  bool mixed;            /* the open array was reported as mixed */
 };
 
 static void advance(struct parser *p) { lex_next(&p->lex, &p->tok); }
@@ -54,8 +54,8 @@ static bool setting_follows(const struct parser *p) {
 
 /* ---- going on after a fault ---- */
 
-/* recover skips at least one token, whole brackets at a time. In a group it ends behind `;` or before
- * a setting, in a list before a comma or `;`, in both before the closing bracket. */
+/* recover skips at least one token, whole brackets at a time. In a group it ends behind `;` or
+ * before a setting, in a list before a comma or `;`, in both before the closing bracket. */
 static void recover(struct parser *p) {
   uint32_t nesting = 0;
   bool group = p->in->kind == NODE_GROUP;
@@ -82,40 +82,58 @@ static void expected(struct parser *p, const char *what) {
 
 /* ---- building ---- */
 
-static struct node *node_add(struct parser *p, const struct token *key, enum node_kind kind) {
-  struct node *n = arena_get(p->lex.arena, sizeof *n);
-  *n = (struct node){.parent = p->in, .kind = kind, .at = p->tok.at, .key_at = p->tok.at};
-  if (key) {
-    n->key = token_text(key);
-    n->key_at = key->at;
-    const struct node *first = node_find(p->in, n->key);
-    if (first) {
-      fault_add(p->lex.faults, FAULT_DUPLICATE_KEY, key->at, "\"" SPAN_FMT "\" stands here twice",
-                SPAN_ARG(n->key));
-      fault_other(p->lex.faults, "first", first->key_at);
-      return n; /* not linked: the first one counts */
-    }
-  }
-  if (p->in->last)
-    p->in->last->next = n;
+static void link_node(struct node *in, struct node *n) {
+  if (in->last)
+    in->last->next = n;
   else
-    p->in->first = n;
-  p->in->last = n;
-  p->in->count++;
-  return n;
+    in->first = n;
+  in->last = n;
+  in->count++;
 }
 
-/* check_array: an array takes simple values of one type. */
-static void check_array(struct parser *p, const struct node *n) {
-  if (p->in->kind != NODE_ARRAY || p->mixed) return;
+/* key_fits reports a key that cannot be used: twice in its group, or of a bad form. */
+static bool key_fits(struct parser *p, const struct token *key, struct span text) {
+  const struct node *first = node_find(p->in, text);
+  if (span_find_char(text, '*', 0) != SIZE_MAX || span_starts(text, SPAN_LIT("_"))) {
+    fault_add(p->lex.faults, FAULT_BAD_KEY, key->at, "\"" SPAN_FMT "\" cannot be a key",
+              SPAN_ARG(text));
+    return false;
+  }
+  if (!first) return true;
+  fault_add(p->lex.faults, FAULT_DUPLICATE_KEY, key->at, "\"" SPAN_FMT "\" stands here twice",
+            SPAN_ARG(text));
+  fault_other(p->lex.faults, "first", first->key_at);
+  return false;
+}
+
+/* array_fits: an array takes simple values of one type. One fault for each array. */
+static bool array_fits(struct parser *p, const struct node *n) {
   const struct node *first = p->in->first;
   bool simple = n->kind == NODE_STRING || n->kind == NODE_INT || n->kind == NODE_BOOL;
-  if (simple && n->kind == first->kind && n->is_long == first->is_long) return;
+  bool alike = !first || (n->kind == first->kind && n->is_long == first->is_long);
+  if (simple && alike) return true;
+  if (p->mixed) return false;
   p->mixed = true;
   fault_add(p->lex.faults, FAULT_ARRAY_MIXED, n->at, "%s cannot stand in this array",
             node_kind_text(n->kind));
   fault_note(p->lex.faults, simple ? "one type in [ ]; ( ) holds anything" : "write ( ) for [ ]");
   fault_other(p->lex.faults, "opened", p->in->at);
+  return false;
+}
+
+/* node_add makes the node of the current token. One that does not fit is not linked to the tree,
+ * but what it holds is read like any other. */
+static struct node *node_add(struct parser *p, const struct token *key, enum node_kind kind) {
+  struct node *n = arena_get(p->lex.arena, sizeof *n);
+  *n = (struct node){.parent = p->in, .kind = kind, .at = p->tok.at, .key_at = p->tok.at};
+  n->is_long = p->tok.is_long;
+  if (key) {
+    n->key = token_text(key);
+    n->key_at = key->at;
+  }
+  bool fits = key ? key_fits(p, key, n->key) : p->in->kind != NODE_ARRAY || array_fits(p, n);
+  if (fits) link_node(p->in, n);
+  return n;
 }
 
 static void after_value(struct parser *p) {
@@ -132,7 +150,6 @@ static void open_node(struct parser *p, const struct token *key) {
     return;
   }
   struct node *n = node_add(p, key, kind_of(p->tok.kind));
-  check_array(p, n);
   p->in = n;
   p->depth++;
   p->mixed = false;
@@ -149,17 +166,14 @@ static void pop(struct parser *p) {
   p->comma_at = (struct place){0};
 }
 
-/* string_value joins strings that stand side by side; false when one of them was bad. */
-static bool string_value(struct parser *p, struct node *n) {
-  bool good = !p->tok.bad;
+/* string_value joins strings that stand side by side. */
+static void string_value(struct parser *p, struct node *n) {
   n->string = p->tok.string;
   for (advance(p); p->tok.kind == TOKEN_STRING; advance(p)) {
-    good = good && !p->tok.bad;
     n->string = arena_printf(p->lex.arena, SPAN_FMT SPAN_FMT, SPAN_ARG(n->string),
                              SPAN_ARG(p->tok.string));
     n->at.len = p->tok.at.offset + p->tok.at.len - n->at.offset;
   }
-  return good;
 }
 
 static void scalar(struct parser *p, const struct token *key) {
@@ -169,12 +183,12 @@ static void scalar(struct parser *p, const struct token *key) {
     after_value(p);
     return;
   }
-  struct node *n = node_add(
-      p, key, kind == TOKEN_STRING ? NODE_STRING : kind == TOKEN_INT ? NODE_INT : NODE_BOOL);
+  struct node *n = node_add(p, key,
+                            kind == TOKEN_STRING ? NODE_STRING
+                            : kind == TOKEN_INT  ? NODE_INT
+                                                 : NODE_BOOL);
   n->integer = p->tok.integer;
-  n->is_long = p->tok.is_long;
   n->boolean = p->tok.boolean;
-  check_array(p, n);
   if (kind == TOKEN_STRING)
     string_value(p, n);
   else
@@ -217,27 +231,37 @@ static void value(struct parser *p, const struct token *key) {
 
 /* ---- brackets ---- */
 
+/* not_closed reports the open bracket; what stands in it may belong elsewhere. */
 static void not_closed(struct parser *p, struct place at) {
   struct span before = tok_shown(p);
   fault_add(p->lex.faults, FAULT_NESTING, at, "%s is not closed before " SPAN_FMT,
             node_kind_text(p->in->kind), SPAN_ARG(before));
   fault_note(p->lex.faults, "%s is missing", closer(p->in->kind));
   fault_other(p->lex.faults, "opened", p->in->at);
+  for (struct node *n = p->in; n; n = n->parent) n->suspect = true;
+}
+
+static void closes_nothing(struct parser *p) {
+  fault_add(p->lex.faults, FAULT_NESTING, p->tok.at, SPAN_FMT " closes nothing",
+            SPAN_ARG(tok_shown(p)));
+  if (p->in->parent) {
+    fault_note(p->lex.faults, "%s would close what is open", closer(p->in->kind));
+    fault_other(p->lex.faults, "opened", p->in->at);
+  }
+  advance(p);
+  if (p->tok.kind == TOKEN_SEMICOLON || p->tok.kind == TOKEN_COMMA) advance(p);
 }
 
 static void close_bracket(struct parser *p) {
   enum node_kind kind = kind_of(p->tok.kind);
   struct node *match = p->in;
   while (match && (match->kind != kind || !match->parent)) match = match->parent;
+  if (!match && kind != NODE_GROUP && p->in->kind != NODE_GROUP) match = p->in; /* ] for ) */
   if (!match) {
-    fault_add(p->lex.faults, FAULT_NESTING, p->tok.at, SPAN_FMT " closes nothing",
-              SPAN_ARG(tok_shown(p)));
-    if (p->in->parent) fault_note(p->lex.faults, "%s would close what is open", closer(p->in->kind));
-    if (p->in->parent) fault_other(p->lex.faults, "opened", p->in->at);
-    advance(p);
+    closes_nothing(p);
     return;
   }
-  if (p->in != match) not_closed(p, p->tok.at);
+  if (p->in != match || match->kind != kind) not_closed(p, p->tok.at);
   while (p->in != match) pop(p);
   pop(p);
   advance(p);
@@ -256,9 +280,6 @@ static void leave_list(struct parser *p) {
 static void step_setting(struct parser *p) {
   struct token key = p->tok;
   struct span text = token_text(&key);
-  if (span_find_char(text, '*', 0) != SIZE_MAX || text.ptr[0] == '_')
-    fault_add(p->lex.faults, FAULT_BAD_KEY, key.at, "\"" SPAN_FMT "\" cannot be a key",
-              SPAN_ARG(text));
   advance(p);
   if (p->tok.kind == TOKEN_ASSIGN) {
     advance(p);

@@ -8,7 +8,7 @@
 
 struct printer {
   struct text *out;
-  uint32_t indent;                       /* levels, open groups included */
+  uint32_t indent;                      /* levels, open groups included */
   struct span groups[PRINT_GROUPS_MAX]; /* open groups of the row that is printed */
   bool groups_off[PRINT_GROUPS_MAX];    /* they are comments */
   uint32_t depth;

@@ -1,6 +1,6 @@
-/* read.c: the only file that sees libconfig. It reads what parse.c accepted and gives the same kind
- * of tree, so that the two readers can be compared at every load; a difference refuses the file.
- * libconfig's own recursion is bounded by TREE_DEPTH_MAX, which parse.c checked. */
+/* read.c: the only file that sees libconfig. It reads what parse.c accepted and gives the same
+ * kind of tree, so that the two readers can be compared at every load; a difference refuses the
+ * file. libconfig's own recursion is bounded by TREE_DEPTH_MAX, which parse.c checked. */
 #include <libconfig.h>
 
 #include "conf_priv.h"

@@ -1,5 +1,6 @@
-/* reference.c: the option and fault tables for people and tools: conf/full.conf, conf/README.md, the
- * fuzz dictionary. Tests compare the files with what is printed here, so they cannot go stale. */
+/* reference.c: the option and fault tables for people and tools: conf/full.conf, conf/README.md,
+ * the fuzz dictionary. Tests compare the files with what is printed here, so they cannot go
+ * stale. */
 #include "print_priv.h"
 
 #define WIDTH 99u
@@ -128,9 +129,10 @@ static void ref_end(struct ref *r) {
 
 void conf_options(struct text *out) {
   struct ref r = {.p = {.out = out}};
-  text_lit(out, "# Every option of weir with its default, or an example. Generated from the option "
-                "table\n# (include/weir/config/options.def): do not edit. What is behind # is unset "
-                "or needs files.\n");
+  text_lit(out,
+           "# Every option of weir with its default, or an example. Generated from the option "
+           "table\n# (include/weir/config/options.def): do not edit. What is behind # is unset "
+           "or needs files.\n");
   ref_push(&r, SCOPE_ROOT, false);
   while (r.depth) { /* one option each turn */
     struct ref_frame *f = &r.frames[r.depth - 1];
@@ -174,9 +176,10 @@ static void reference_option(const struct option *option, struct text *out) {
 }
 
 void conf_reference(struct text *out) {
-  text_lit(out, "# Options\n\nGenerated from include/weir/config/options.def and faults.def; "
-                "`*` is a name or an element.\nEvery option with its default stands in full.conf.\n"
-                "\n| option | value | default | meaning |\n|---|---|---|---|\n");
+  text_lit(out,
+           "# Options\n\nGenerated from include/weir/config/options.def and faults.def; "
+           "`*` is a name or an element.\nEvery option with its default stands in full.conf.\n"
+           "\n| option | value | default | meaning |\n|---|---|---|---|\n");
   for (enum option_id id = 0; id < OPTION_COUNT; id++) reference_option(option_get(id), out);
   text_lit(out, "\nPlanned, refused as W0102 in this version:");
   const char *path;
@@ -205,9 +208,9 @@ static void dict_word(struct text *out, struct span word) {
 }
 
 void conf_dict(struct text *out) {
-  static const char *const signs[] = {" = ",      ";",     "{",   "}",    "[ ",       " ]",
-                                      "( ",       " )",    ", ",  "/* ",  " */",      "# ",
-                                      "@include", "${env:", ":-", "true", "\\x41",    "0x7fL",
+  static const char *const signs[] = {" = ",      ";",        "{",      "}",     "[ ",     " ]",
+                                      "( ",       " )",       ", ",     "/* ",   " */",    "# ",
+                                      "@include", "${env:",   ":-",     "true",  "\\x41",  "0x7fL",
                                       "\"10s\"",  "\"1KiB\"", "\"5%\"", "file:", "unix:/", "*."};
   text_lit(out, "# Generated from the option table by tests/unit/config/test_reference.c.\n");
   for (uint32_t i = 0; i < array_count(signs); i++) dict_word(out, span_str(signs[i]));

@@ -6,7 +6,8 @@
 #include "conf_priv.h"
 
 enum option_id {
-#define OPTION(id, scope, path, type, min, max, words, def, example, member, flags, doc) OPTION_##id,
+#define OPTION(id, scope, path, type, min, max, words, def, example, member, flags, doc) \
+  OPTION_##id,
 #include "weir/config/options.def"
   OPTION_COUNT
 };
@@ -130,6 +131,7 @@ struct conf {
   uint32_t file_count;
   const struct conf_reader *reader; /* only while loading */
   struct conf_faults *faults;       /* only while loading */
+  uint32_t errors_before;           /* in faults when loading began */
 };
 
 #endif

@@ -48,13 +48,13 @@ static void read_failed(struct conf_faults *faults, const struct conf_row *row, 
                         struct span what, int res) {
   struct place at = row_place(row, id);
   if (res == -ENOTDIR && !span_starts(what, SPAN_LIT("/"))) {
-    fault_add(faults, FAULT_SECRET_READ, at, "credential " SPAN_FMT ": CREDENTIALS_DIRECTORY is not set",
-              SPAN_ARG(what));
+    fault_add(faults, FAULT_SECRET_READ, at,
+              "credential " SPAN_FMT ": CREDENTIALS_DIRECTORY is not set", SPAN_ARG(what));
     fault_note(faults, "systemd sets it for LoadCredential=");
     return;
   }
   fault_add(faults, FAULT_SECRET_READ, at, SPAN_FMT ": %s", SPAN_ARG(what),
-            res == -ENODATA ? "it is empty" : strerror(-res));
+            res == -ENODATA ? "it is empty" : errno_text(-res));
 }
 
 /* cert_read reads one of a certificate's two halves. */

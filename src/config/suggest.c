@@ -19,8 +19,8 @@ uint32_t edit_distance(struct span a, struct span b) {
     for (uint32_t j = 1; j <= b.len; j++) {
       char x = ascii_lower(a.ptr[i - 1]), y = ascii_lower(b.ptr[j - 1]);
       row[j] = min3(up[j] + 1, row[j - 1] + 1, up[j - 1] + (x == y ? 0 : 1));
-      bool swap = i > 1 && j > 1 && x == ascii_lower(b.ptr[j - 2]) &&
-                  ascii_lower(a.ptr[i - 2]) == y;
+      bool swap =
+          i > 1 && j > 1 && x == ascii_lower(b.ptr[j - 2]) && ascii_lower(a.ptr[i - 2]) == y;
       if (swap && up2[j - 2] + 1 < row[j]) row[j] = up2[j - 2] + 1;
     }
   }
@@ -59,6 +59,11 @@ const char *arena_str(struct arena *arena, struct span s) {
   if (s.len) memcpy(copy, s.ptr, s.len);
   copy[s.len] = '\0';
   return copy;
+}
+
+const char *errno_text(int error) {
+  const char *text = strerrordesc_np(error);
+  return text ? text : "unknown error";
 }
 
 size_t span_last(struct span s, char c) {

@@ -1,6 +1,6 @@
 /* values.c: one scalar of the file to a typed value and back: kind, unit, range, words. Texts that
- * have a form of their own (addresses, hosts, paths) are values_text.c. Called by load.c for values
- * and defaults, by dump.c and reference.c to print. */
+ * have a form of their own (addresses, hosts, paths) are values_text.c. Called by load.c for
+ * values and defaults, by dump.c and reference.c to print. */
 #include "options_priv.h"
 
 /* shape is what kind of scalar a type is written as. */
@@ -9,7 +9,7 @@ enum shape { SHAPE_INT, SHAPE_BOOL, SHAPE_STRING, SHAPE_INT_OR_WORD, SHAPE_GROUP
 struct type_row {
   const char *name;
   enum shape shape;
-  bool number; /* stored as a number */
+  bool number;      /* stored as a number */
   const char *like; /* for "wrong type" */
 };
 

@@ -1,6 +1,6 @@
 /* values_text.c: the texts that have a form: addresses, hosts, networks, paths, methods, names,
- * secrets, files. What they refer to is not looked at here (check.c, secrets.c). Hosts and paths are
- * checked by http/'s own rules, so that a route that could never match is refused. */
+ * secrets, files. What they refer to is not looked at here (check.c, secrets.c). Hosts and paths
+ * are checked by http/'s own rules, so that a route that could never match is refused. */
 #include "options_priv.h"
 #include "weir/http/uri.h"
 
@@ -178,8 +178,8 @@ static bool secret(struct value_job *job) {
   size_t colon = span_find_char(job->text, ':', 0);
   struct span kind = span_sub(job->text, 0, colon);
   struct span rest = colon == SIZE_MAX ? SPAN_EMPTY : span_from(job->text, colon + 1);
-  bool file = span_eq(kind, SPAN_LIT("file")), known = file || span_eq(kind, SPAN_LIT("env")) ||
-                                                       span_eq(kind, SPAN_LIT("cred"));
+  bool file = span_eq(kind, SPAN_LIT("file")),
+       known = file || span_eq(kind, SPAN_LIT("env")) || span_eq(kind, SPAN_LIT("cred"));
   if (!known || !is_plain(rest)) {
     /* The text may be the secret itself: it is not shown, nor the line that it stands in. */
     fault_add(job->faults, FAULT_BAD_SECRET, job->node->key_at, "%s does not name a secret",
@@ -192,8 +192,8 @@ static bool secret(struct value_job *job) {
     return refuse(job, FAULT_BAD_SECRET, "a name without / is needed");
   if (!file) return true;
   struct span beside = job->node->at.src ? job->node->at.src->path : SPAN_EMPTY;
-  job->text = arena_printf(job->arena, "file:" SPAN_FMT,
-                           SPAN_ARG(path_join(job->arena, beside, rest)));
+  job->text =
+      arena_printf(job->arena, "file:" SPAN_FMT, SPAN_ARG(path_join(job->arena, beside, rest)));
   return true;
 }
 

@@ -4,7 +4,8 @@
  * Does not: accept (the workers own descriptors once posted). Called by publish.c. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "control/compiler_priv.h"
@@ -45,8 +46,17 @@ static bool port_is_ours(struct compiler *c, uint16_t port) {
   return false;
 }
 
+/* O_NONBLOCK belongs to what the duplicates share: a worker that accepts the last connections before
+ * it closes would turn it on while another turns it off, and wait for ever. With a receive timeout
+ * (one tick at least) accept ends by itself; the ring's own waiting is not bound by it. */
+static void never_wait(int fd) {
+  const struct timeval tick = {.tv_usec = 1};
+  (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof tick);
+}
+
 /* share fills fds[1..] with duplicates of fds[0]. */
 static int share(struct bind *b, uint32_t workers) {
+  never_wait(b->fds[0]);
   for (b->fd_count = 1; b->fd_count < workers; b->fd_count++) {
     int fd = fcntl(b->fds[0], F_DUPFD_CLOEXEC, 3);
     if (fd < 0) {
@@ -170,13 +180,20 @@ void binds_listen(struct compiler *c) {
     struct bind *b = &c->binds.rows[i];
     for (uint32_t w = 0; b->fresh && w < b->fd_count; w++) {
       const struct worker_msg msg = {.kind = WORKER_LISTEN, .fd = b->fds[w], .state = b->state};
-      (void)workers_post(c->config.workers, w, &msg);
+      workers_post(c->config.workers, w, &msg);
     }
     b->fresh = false;
   }
 }
 
+/* The last message carries nothing: its number is there for each worker to acknowledge. */
+static uint64_t fence(struct compiler *c) {
+  const struct worker_msg nothing = {.kind = WORKER_FORGET, .id = UINT32_MAX};
+  return workers_post_all(c->config.workers, &nothing);
+}
+
 void binds_unlisten(struct compiler *c) {
+  bool any = false;
   for (uint32_t i = 0; i < c->binds.count; i++) {
     struct bind *b = &c->binds.rows[i];
     if (b->keep) {
@@ -184,8 +201,15 @@ void binds_unlisten(struct compiler *c) {
     }
     for (uint32_t w = 0; w < b->fd_count; w++) {
       const struct worker_msg msg = {.kind = WORKER_UNLISTEN, .fd = b->fds[w], .state = b->state};
-      b->leave_seq = workers_post(c->config.workers, w, &msg);
+      workers_post(c->config.workers, w, &msg);
     }
+    b->leave_seq = UINT64_MAX;
+    any = true;
+  }
+  uint64_t seq = any ? fence(c) : 0;
+  for (uint32_t i = 0; i < c->binds.count; i++) {
+    struct bind *b = &c->binds.rows[i];
+    b->leave_seq = b->leave_seq == UINT64_MAX ? seq : b->leave_seq;
   }
 }
 

@@ -105,6 +105,7 @@ static void keep_names(struct compiler *c, const struct conf *conf) {
 }
 
 static void resolve_names(struct compiler *c, const struct conf *conf) {
+  resolver_hold(c->config.resolver);
   conf_names(conf, want, c);
   resolver_wait(c->config.resolver, RESOLVER_WAIT_MS);
 }

@@ -187,21 +187,61 @@ static bool wanted(struct log *log, struct span record) {
          log->errors.fd >= 0;
 }
 
-static bool drain_ring(struct log *log, struct spsc *ring) {
-  /* At most what a full ring holds: one busy worker cannot keep the others waiting. */
-  uint32_t bytes = 0;
-  struct span record;
-  while (bytes < ring->size && (record = spsc_peek(ring)).len) {
-    bytes += (uint32_t)record.len;
-    if (wanted(log, record)) {
-      bool access = (uint8_t)record.ptr[0] == RECORD_ACCESS;
-      struct log_sink *sink = access ? log->access : &log->errors;
-      put_record(log, sink, record);
-      if (sink->out.len > LOG_BATCH_BYTES) {
-        sink_flush(log, sink);
-      }
+/* drain_record writes the oldest record of a ring; its bytes. */
+static uint32_t drain_record(struct log *log, struct spsc *ring) {
+  struct span record = spsc_peek(ring);
+  if (wanted(log, record)) {
+    bool access = (uint8_t)record.ptr[0] == RECORD_ACCESS;
+    struct log_sink *sink = access ? log->access : &log->errors;
+    put_record(log, sink, record);
+    if (sink->out.len > LOG_BATCH_BYTES) {
+      sink_flush(log, sink);
     }
-    spsc_release(ring);
+  }
+  spsc_release(ring);
+  return (uint32_t)record.len;
+}
+
+/* drain_own writes the control side's records, at most what a full ring holds. */
+static bool drain_own(struct log *log) {
+  uint32_t bytes = 0;
+  while (bytes < log->ring.size && spsc_peek(&log->ring).len) {
+    bytes += drain_record(log, &log->ring);
+  }
+  return bytes > 0;
+}
+
+static uint64_t record_done_ns(struct span record) {
+  uint64_t ns;
+  memcpy(&ns, record.ptr + offsetof(struct record_access, done_ns), sizeof ns);
+  return ns;
+}
+
+/* oldest is the worker ring whose next record was written first; NULL: all are empty. */
+static struct spsc *oldest(struct log *log) {
+  struct spsc *best = NULL;
+  uint64_t best_ns = UINT64_MAX;
+  for (uint32_t i = 0; i < log->worker_count; i++) {
+    struct span record = spsc_peek(&log->workers[i].ring);
+    if (!record.len || record_done_ns(record) >= best_ns) {
+      continue;
+    }
+    best = &log->workers[i].ring;
+    best_ns = record_done_ns(record);
+  }
+  return best;
+}
+
+/* drain_workers merges the workers' rings by time, so that lines stand in order; at most what the
+ * rings held in all. */
+static bool drain_workers(struct log *log) {
+  uint64_t most = 0, bytes = 0;
+  for (uint32_t i = 0; i < log->worker_count; i++) {
+    most += spsc_used(&log->workers[i].ring);
+  }
+  struct spsc *ring;
+  while (bytes < most && (ring = oldest(log))) {
+    bytes += drain_record(log, ring);
   }
   return bytes > 0;
 }
@@ -211,10 +251,8 @@ bool log_drain_once(struct log *log) {
     sink_reopen(log, &log->errors);
     sink_reopen(log, &log->access_own);
   }
-  bool any = drain_ring(log, &log->ring);
-  for (uint32_t i = 0; i < log->worker_count; i++) {
-    any |= drain_ring(log, &log->workers[i].ring);
-  }
+  bool any = drain_own(log);
+  any |= drain_workers(log);
   sink_flush(log, &log->errors);
   if (log->access) {
     sink_flush(log, log->access);

@@ -314,6 +314,12 @@ static bool all_answered(struct resolver *r) {
   return true;
 }
 
+void resolver_hold(struct resolver *r) {
+  pthread_mutex_lock(&r->lock);
+  r->waiters++;
+  pthread_mutex_unlock(&r->lock);
+}
+
 void resolver_wait(struct resolver *r, uint32_t wait_ms) {
   struct timespec until;
   check(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
@@ -324,7 +330,6 @@ void resolver_wait(struct resolver *r, uint32_t wait_ms) {
     until.tv_sec++;
   }
   pthread_mutex_lock(&r->lock);
-  r->waiters++;
   while (!all_answered(r) && pthread_cond_timedwait(&r->answered, &r->lock, &until) == 0) {
   }
   r->waiters--;

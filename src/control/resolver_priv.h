@@ -37,8 +37,11 @@ void resolver_pump(struct resolver *r);
 
 /* resolver_want adds a name, if it is not known yet, and has it asked for. Any thread. */
 void resolver_want(struct resolver *r, struct span host);
-/* resolver_wait waits until each wanted name has had its first answer, at most wait_ms. Not in the
- * control thread. */
+/* resolver_hold comes before the names are wanted that resolver_wait then waits for: what is answered
+ * between the two is not told as changed. */
+void resolver_hold(struct resolver *r);
+/* resolver_wait waits until each wanted name has had its first answer, at most wait_ms, and ends the
+ * hold. Not in the control thread. */
 void resolver_wait(struct resolver *r, uint32_t wait_ms);
 /* resolver_get gives the addresses of host, sorted; 0: unresolved. IPv4 if there is any, else IPv6:
  * both would count one backend twice. Any thread. */

@@ -150,7 +150,7 @@ static void stop_and_join(struct workers *w) {
   for (uint32_t i = 0; i < w->count; i++) {
     if (w->threads[i].worker) {
       const struct worker_msg stop = {.kind = WORKER_STOP};
-      (void)workers_post(w, i, &stop);
+      workers_post(w, i, &stop);
     }
   }
   workers_join(w);
@@ -198,26 +198,24 @@ void workers_fini(struct workers *w) {
   pthread_mutex_destroy(&w->lock);
 }
 
-uint64_t workers_post(struct workers *w, uint32_t i, const struct worker_msg *msg) {
+static void post_copy(struct workers *w, uint32_t i, const struct worker_msg *msg, uint64_t seq) {
   struct worker_msg *copy = (struct worker_msg *)mem_alloc(sizeof *copy);
   *copy = *msg;
-  pthread_mutex_lock(&w->lock);
-  uint64_t seq = ++w->seq;
   copy->seq = seq;
   worker_post(w->threads[i].worker, copy);
-  pthread_mutex_unlock(&w->lock);
-  return seq;
 }
 
-/* One number for all copies: each worker's numbers only grow. */
+void workers_post(struct workers *w, uint32_t i, const struct worker_msg *msg) {
+  pthread_mutex_lock(&w->lock);
+  post_copy(w, i, msg, ++w->seq);
+  pthread_mutex_unlock(&w->lock);
+}
+
 uint64_t workers_post_all(struct workers *w, const struct worker_msg *msg) {
   pthread_mutex_lock(&w->lock);
   uint64_t seq = ++w->seq;
   for (uint32_t i = 0; i < w->count; i++) {
-    struct worker_msg *copy = (struct worker_msg *)mem_alloc(sizeof *copy);
-    *copy = *msg;
-    copy->seq = seq;
-    worker_post(w->threads[i].worker, copy);
+    post_copy(w, i, msg, seq);
   }
   pthread_mutex_unlock(&w->lock);
   return seq;

@@ -52,10 +52,10 @@ void workers_join(struct workers *w);
 /* workers_fini closes what workers_start opened. */
 void workers_fini(struct workers *w);
 
-/* workers_post sends a copy of msg to worker i and returns its sequence number. */
-uint64_t workers_post(struct workers *w, uint32_t i, const struct worker_msg *msg);
-/* workers_post_all sends a copy to each; the highest number: all have carried it out when
- * workers_acked(number). */
+/* workers_post sends a copy of msg to worker i. */
+void workers_post(struct workers *w, uint32_t i, const struct worker_msg *msg);
+/* workers_post_all sends a copy to each under one sequence number: when workers_acked(number), each has
+ * carried it out, and all that was posted to it before. */
 uint64_t workers_post_all(struct workers *w, const struct worker_msg *msg);
 /* workers_acked tells whether every worker has carried out `seq` (or has stopped). */
 bool workers_acked(const struct workers *w, uint64_t seq);

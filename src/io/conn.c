@@ -2,8 +2,8 @@
  * conn_read.c, writing in conn_write.c, listeners in conn_listen.c. Knows no protocol.
  *
  * Closing: conn_finalize cancels what is in flight, submits the close and sets CONN_GONE; each
- * completion that is still to come clears its bit; after the last one the conn is dead and is freed
- * at the end of the turn, so that no function further up the stack holds a freed pointer. */
+ * completion that is still to come clears its bit; after the last one the conn is dead and is
+ * freed at the end of the turn, so that no function further up the stack holds a freed pointer. */
 #include "weir/io/conn.h"
 
 #include <errno.h>
@@ -15,7 +15,8 @@ _Static_assert(sizeof(struct conn) <= 256, "a conn fits four cache lines");
 /* LINGER_ROUNDS: output that a lingering conn still has may rest for so many linger times. */
 #define LINGER_ROUNDS 15u
 
-/* linger_fire: a lingering conn whose output still moves goes on; `mark` is what was left before. */
+/* linger_fire: a lingering conn whose output still moves goes on; `mark` is what was left before.
+ */
 static void linger_fire(struct conn *c) {
   uint32_t left = (uint32_t)conn_pending(c);
   c->size_streak = left == c->mark ? (uint8_t)(c->size_streak + 1) : 0;

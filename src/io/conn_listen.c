@@ -71,7 +71,8 @@ static bool hand_over(struct conn *listener, int fd) {
   return true;
 }
 
-/* peers_fault: errors of one connection that was queued and is gone (accept(2), "Error handling"). */
+/* peers_fault: errors of one connection that was queued and is gone (accept(2), "Error handling").
+ */
 static bool peers_fault(int err) {
   switch (err) {
     case -ECONNABORTED:

@@ -1,6 +1,6 @@
-/* conn_read.c: the receiving half of a conn. Bytes of a provided buffer go straight up; what nobody
- * takes is copied into a borrowed buffer (rx: wire bytes, plain: plaintext behind a transport), so
- * provided buffers are back in the ring when their completion returns.
+/* conn_read.c: the receiving half of a conn. Bytes of a provided buffer go straight up; what
+ * nobody takes is copied into a borrowed buffer (rx: wire bytes, plain: plaintext behind a
+ * transport), so provided buffers are back in the ring when their completion returns.
  *
  * Which receive is armed: multishot into provided buffers for messages; single-shot on conns that
  * carry large bodies (CONN_SINGLE), so that the head comes and the body stays in the socket to be
@@ -8,14 +8,14 @@
  * conn that waits holds no buffer. Stopping is lazy: the armed receive goes on and its bytes are
  * held until they pass CONN_HELD_MAX.
  *
- * After a failed send (CONN_SENT_DEAD) the socket may still hold what the peer said before it died:
- * receiving goes on, and the send's error is told where the EOF or reset would have been. */
+ * After a failed send (CONN_SENT_DEAD) the socket may still hold what the peer said before it
+ * died: receiving goes on, and the send's error is told where the EOF or reset would have been. */
 #include <errno.h>
 
 #include "io/io_priv.h"
 
-/* SMALL_READS messages below FULL_BYTES in a row return a conn to multishot, FULL_READS others take
- * it away. */
+/* SMALL_READS messages below FULL_BYTES in a row return a conn to multishot, FULL_READS others
+ * take it away. */
 #define SMALL_READS 8u
 #define FULL_READS 3u
 #define FULL_BYTES 4096
@@ -104,8 +104,7 @@ static void reread(struct conn *c) {
 static size_t take(struct conn *c, struct span bytes) {
   if (!conn_any(c, CONN_READING)) return 0;
   c->flags &= ~(uint32_t)CONN_AGAIN;
-  size_t n =
-      c->relay_in ? relay_on_data(c->relay_in, bytes) : c->events->on_data(c, bytes);
+  size_t n = c->relay_in ? relay_on_data(c->relay_in, bytes) : c->events->on_data(c, bytes);
   check(n <= bytes.len);
   if (conn_any(c, CONN_CLOSING)) return bytes.len;
   c->bytes_in += n;

@@ -1,13 +1,13 @@
-/* conn_write.c: the sending half of a conn. The owner fills `out`; at the end of the turn it becomes
- * `sending` as it is (plain), or is encrypted into `wire`, which becomes `sending`. One send is in
- * flight per conn; what is queued meanwhile is merged into the next one. The last send before our
- * FIN is corked, so that the FIN travels in its segment instead of one of its own. */
+/* conn_write.c: the sending half of a conn. The owner fills `out`; at the end of the turn it
+ * becomes `sending` as it is (plain), or is encrypted into `wire`, which becomes `sending`. One
+ * send is in flight per conn; what is queued meanwhile is merged into the next one. The last send
+ * before our FIN is corked, so that the FIN travels in its segment instead of one of its own. */
 #include <errno.h>
 
 #include "io/io_priv.h"
 
-/* WIRE_ROOM bounds what len bytes become on the wire: records of at least 1,300 bytes, each at most
- * 64 bytes longer than its text, and a close_notify (TLS_WIRE_BYTES in tls.h). */
+/* WIRE_ROOM bounds what len bytes become on the wire: records of at least 1,300 bytes, each at
+ * most 64 bytes longer than its text, and a close_notify (TLS_WIRE_BYTES in tls.h). */
 #define WIRE_ROOM(len) ((len) + ((len) / 1300u + 3u) * 64u)
 
 static bool is_empty(const struct iobuf *b) { return b == NULL || b->data.len == 0; }

@@ -93,7 +93,9 @@ void relay_splice_leave(struct relay *r);
 /* relay_splice_block switches O_NONBLOCK off unless a relay needs it. */
 void relay_splice_block(struct conn *c);
 
-/* pipe_pool.c */
+/* pipe_pool.c. PIPE_BYTES is what is asked for; a pipe of less than PIPE_BYTES_MIN is no use. */
+#define PIPE_BYTES (256 * 1024)
+#define PIPE_BYTES_MIN (64 * 1024)
 void pipe_pool_init(struct loop *loop);
 void pipe_pool_fini(struct loop *loop);
 void pipe_pool_trim(struct loop *loop);

@@ -2,9 +2,9 @@
  * Does not zero or clear them. Called by conns, relays and transports of one worker. */
 #include "weir/io/iobuf.h"
 
+#include "io/poison_priv.h"
 #include "weir/base/check.h"
 #include "weir/base/mem.h"
-#include "io/poison_priv.h"
 
 static const uint32_t class_bytes[IOBUF_CLASSES] = {
     [IOBUF_4K] = 4096,
@@ -18,9 +18,7 @@ static const uint32_t class_bytes[IOBUF_CLASSES] = {
 #define IOBUF_HEAD 64u
 _Static_assert(sizeof(struct iobuf) <= IOBUF_HEAD, "the head fits its place");
 
-void iobufs_init(struct iobufs *pool, size_t limit) {
-  *pool = (struct iobufs){.limit = limit};
-}
+void iobufs_init(struct iobufs *pool, size_t limit) { *pool = (struct iobufs){.limit = limit}; }
 
 static void release(struct iobufs *pool, struct iobuf *b) {
   unpoison(b->data.ptr, b->data.cap);

@@ -1,5 +1,5 @@
-/* loop.c: what all loops share: the order of a turn, the lists of conns with work, parked receives,
- * trimming. Makes no system call but through loop->ops. Called by the worker. */
+/* loop.c: what all loops share: the order of a turn, the lists of conns with work, parked
+ * receives, trimming. Makes no system call but through loop->ops. Called by the worker. */
 #include "weir/io/loop.h"
 
 #include "io/io_priv.h"
@@ -99,8 +99,7 @@ static void retry_starved(struct loop *loop) {
  * at worst, when it falls idle. */
 static uint64_t wait_until(const struct loop *loop, uint64_t until_ms) {
   if (!list_empty(&loop->dirty) || !list_empty(&loop->later) || loop->budget_left) return 0;
-  uint64_t next =
-      loop->was_busy ? loop->now_ms + WHEEL_TICK_MS : wheel_next_ms(&loop->wheel);
+  uint64_t next = loop->was_busy ? loop->now_ms + WHEEL_TICK_MS : wheel_next_ms(&loop->wheel);
   return next < until_ms ? next : until_ms;
 }
 

@@ -1,6 +1,6 @@
-/* loop_sim.c: the loop over the simulated network: every op of the ring with the same meaning, ended
- * in an order and with results that the world's dice choose. No splice: relays copy. Submissions are
- * looked at from the next turn on, as the ring does. */
+/* loop_sim.c: the loop over the simulated network: every op of the ring with the same meaning,
+ * ended in an order and with results that the world's dice choose. No splice: relays copy.
+ * Submissions are looked at from the next turn on, as the ring does. */
 #include <errno.h>
 
 #include "io/io_priv.h"
@@ -11,6 +11,8 @@
 /* MULTISHOTS is what a multishot op may give in one turn. */
 #define MULTISHOTS 3u
 #define BUFFERS 64u
+#define PIPES_CAP_MIN 4096u
+#define PIPES_CAP_MAX 300000u
 
 static struct sim_loop *of(struct loop *loop) { return container_of(loop, struct sim_loop, loop); }
 
@@ -21,6 +23,7 @@ static struct sim_op *submit(struct loop *loop, struct conn *c, enum op op) {
                        .slot = c->head.slot,
                        .generation = c->head.generation,
                        .op = op,
+                       .nowait = conn_any(c, CONN_NONBLOCK),
                        .fd = c->fd};
   if (sim_hit(l->sim, l->sim->faults.delay)) o->delay = 1 + (uint32_t)sim_draw(l->sim, 4);
   list_push_tail(&l->ops, &o->link);
@@ -154,6 +157,54 @@ static bool sim_buffers_grow(struct loop *loop) {
   return false;
 }
 
+static void sim_nonblock(struct loop *loop, struct conn *c, bool on) {
+  (void)on; /* the conn's flag is looked at when an op is submitted, as the ring does */
+  check(of(loop)->sim == end_of(of(loop)->sim, c->fd)->link->sim);
+}
+
+static int sim_pipe(struct loop *loop, int fds[2]) {
+  struct sim *sim = of(loop)->sim;
+  if (sim_hit(sim, sim->faults.enobufs)) return -EMFILE;
+  size_t cap = PIPES_CAP_MIN + sim_draw(sim, PIPES_CAP_MAX - PIPES_CAP_MIN);
+  sim_pipe_new(sim, fds, cap);
+  return (int)cap;
+}
+
+/* splice_in moves bytes from a connection into a pipe, splice_out the other way. */
+static ssize_t splice_in(struct sim *sim, struct sim_end *e, struct sim_pipe *pipe, size_t len) {
+  size_t room = pipe->cap - pipe->bytes.len;
+  char *bytes = mem_alloc(len);
+  ssize_t n = room == 0 ? -EAGAIN : read_end(sim, e, bytes, len < room ? len : room);
+  if (n > 0) sim_bytes_put(&pipe->bytes, span_of(bytes, (size_t)n));
+  mem_free(bytes);
+  return n;
+}
+
+static ssize_t splice_out(struct sim *sim, struct sim_pipe *pipe, struct sim_end *e, size_t len) {
+  if (e->err || e->dead || e->fin_sent) {
+    int err = e->err ? e->err : -EPIPE;
+    e->err = 0;
+    return err;
+  }
+  size_t n = sim_end_room(e);
+  if (n == 0) return -EAGAIN;
+  if (n > len) n = len;
+  check(n <= pipe->bytes.len);
+  if (sim_hit(sim, sim->faults.short_write)) n = 1 + sim_draw(sim, n);
+  sim_end_send(e, span_sub(sim_bytes_span(&pipe->bytes), 0, n));
+  sim_bytes_drop(&pipe->bytes, n);
+  return (ssize_t)n;
+}
+
+static ssize_t sim_splice(struct loop *loop, int from, int to, size_t len) {
+  struct sim *sim = of(loop)->sim;
+  if (sim_hit(sim, sim->faults.delay)) return -EAGAIN;
+  struct sim_fd *source = sim_fd_get(sim, from);
+  struct sim_fd *target = sim_fd_get(sim, to);
+  if (target->kind == SIM_FD_PIPE) return splice_in(sim, end_of(sim, from), target->pipe, len);
+  return splice_out(sim, source->pipe, end_of(sim, to), len);
+}
+
 static void sim_wake(struct loop *loop) { of(loop)->woken = true; }
 static void sim_trim(struct loop *loop) { (void)loop; }
 
@@ -172,13 +223,15 @@ static bool ready(const struct sim_loop *l, const struct sim_op *o) {
   if (o->cancelled || o->op == OP_CANCEL || o->op == OP_CLOSE) return true;
   if (!still_there(l->sim, o->fd)) return false; /* closed over it; its cancel is under way */
   const struct sim_fd *entry = sim_fd_get(l->sim, o->fd);
+  if (o->nowait && (o->op == OP_RECV || o->op == OP_SEND)) return true;
   switch (o->op) {
     case OP_ACCEPT: return entry->port->queued > 0;
     case OP_CONNECT: return connect_ready(l, o);
     case OP_RECV:
     case OP_POLL_IN: return sim_end_readable(entry->end);
-    case OP_SEND: return o->len == 0 || entry->end->dead || entry->end->fin_sent ||
-                         entry->end->err || sim_end_room(entry->end) > 0;
+    case OP_SEND:
+      return o->len == 0 || entry->end->dead || entry->end->fin_sent || entry->end->err ||
+             sim_end_room(entry->end) > 0;
     case OP_POLL_OUT: return entry->end->dead || entry->end->err || sim_end_room(entry->end) > 0;
     case OP_CANCEL:
     case OP_CLOSE:
@@ -219,7 +272,7 @@ static bool end_recv(struct sim_loop *l, struct sim_op *o) {
   }
   char *bytes = mem_alloc(BUFFER_BYTES); /* short-lived: whoever keeps the span is found out */
   ssize_t n = read_end(sim, e, bytes, BUFFER_BYTES);
-  check(n != -EAGAIN);
+  check(n != -EAGAIN || o->nowait);
   struct completion done = {.res = (int32_t)n, .more = o->multishot && n > 0 && !trouble};
   bool more = done.more;
   if (n > 0) done.data = bytes;
@@ -243,7 +296,10 @@ static void end_send(struct sim_loop *l, struct sim_op *o) {
   if (cut) n = 1 + sim_draw(l->sim, n);
   sim_end_send(e, span_of(o->bytes + o->done, n));
   o->done += n;
-  if (o->done == o->len || cut) finish_res(l, o, (int32_t)o->done);
+  if (o->done == 0 && o->nowait)
+    finish_res(l, o, -EAGAIN);
+  else if (o->done == o->len || cut || o->nowait)
+    finish_res(l, o, (int32_t)o->done);
 }
 
 static bool end_accept(struct sim_loop *l, struct sim_op *o) {
@@ -335,7 +391,8 @@ static void shuffle(struct sim *sim, struct sim_op **ops, uint32_t count) {
   }
 }
 
-/* An op leaves only by its own ending, so what was collected at the start of a turn stays valid. */
+/* An op leaves only by its own ending, so what was collected at the start of a turn stays valid.
+ */
 static void end_ready(struct sim_loop *l) {
   struct sim_op **ops = mem_array(l->op_count + (size_t)1, sizeof(struct sim_op *));
   uint32_t count = 0;
@@ -399,28 +456,35 @@ static void sim_loop_free(struct loop *loop) {
   mem_free(l);
 }
 
-static const struct loop_ops sim_ops = {
-    .name = "sim",
-    .socket = sim_socket,
-    .listen = sim_listen,
-    .accept = sim_accept,
-    .accept_now = sim_accept_now,
-    .connect = sim_connect,
-    .recv = sim_recv,
-    .recv_now = sim_recv_now,
-    .send = sim_send,
-    .poll = sim_poll,
-    .cancel = sim_cancel,
-    .shutdown = sim_shutdown,
-    .close = sim_close,
-    .close_fd = sim_close_fd,
-    .reset = sim_reset,
-    .address = sim_address,
-    .buffers_grow = sim_buffers_grow,
-    .turn = sim_turn,
-    .wake = sim_wake,
-    .trim = sim_trim,
-    .free = sim_loop_free,
+/* Two tables that differ in splicing. */
+#define SIM_OPS                                                                                  \
+  .name = "sim",                                                                                \
+  .socket = sim_socket,                                                                         \
+  .listen = sim_listen,                                                                         \
+  .accept = sim_accept,                                                                         \
+  .accept_now = sim_accept_now,                                                                 \
+  .connect = sim_connect,                                                                       \
+  .recv = sim_recv,                                                                             \
+  .recv_now = sim_recv_now,                                                                     \
+  .send = sim_send,                                                                             \
+  .poll = sim_poll,                                                                             \
+  .cancel = sim_cancel,                                                                         \
+  .shutdown = sim_shutdown,                                                                     \
+  .close = sim_close,                                                                           \
+  .close_fd = sim_close_fd,                                                                     \
+  .reset = sim_reset,                                                                           \
+  .address = sim_address,                                                                       \
+  .buffers_grow = sim_buffers_grow,                                                             \
+  .turn = sim_turn,                                                                             \
+  .wake = sim_wake,                                                                             \
+  .trim = sim_trim,                                                                             \
+  .free = sim_loop_free,                                                                        \
+
+static const struct loop_ops copying_ops = {SIM_OPS};
+static const struct loop_ops splicing_ops = {
+    SIM_OPS.splice = sim_splice,
+    .pipe = sim_pipe,
+    .nonblock = sim_nonblock,
 };
 
 struct loop *sim_loop_new(struct sim *sim, const struct loop_config *config) {
@@ -429,7 +493,7 @@ struct loop *sim_loop_new(struct sim *sim, const struct loop_config *config) {
   l->sim = sim;
   list_init(&l->ops);
   set_clock(l);
-  loop_init(&l->loop, &sim_ops, config);
+  loop_init(&l->loop, sim_draw(sim, 2) ? &splicing_ops : &copying_ops, config);
   l->loop.stats.buffers_total = BUFFERS;
   sim->loops[sim->loop_count++] = l;
   return &l->loop;

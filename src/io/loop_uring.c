@@ -1,7 +1,8 @@
-/* loop_uring.c: the loop over an io_uring: one ring per worker (single issuer, deferred task work),
- * one submit-and-wait per turn, multishot accept and receive, one ring of provided buffers. Does not
- * know what conns do with what it hands up. Called through loop_ops by loop.c and the conn files.
- * Sockets are in blocking mode: on O_NONBLOCK ones the ring gives -EAGAIN instead of waiting. */
+/* loop_uring.c: the loop over an io_uring: one ring per worker (single issuer, deferred task
+ * work), one submit-and-wait per turn, multishot accept and receive, one ring of provided buffers.
+ * Does not know what conns do with what it hands up. Called through loop_ops by loop.c and the
+ * conn files. Sockets are in blocking mode: on O_NONBLOCK ones the ring gives -EAGAIN instead of
+ * waiting. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -141,8 +142,7 @@ static ssize_t ring_recv_now(struct loop *loop, struct conn *c, void *into, size
 static void ring_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
                       bool corked) {
   struct io_uring_sqe *sqe = begin(loop, c, OP_SEND);
-  io_uring_prep_send(sqe, c->fd, bytes, len,
-                     MSG_WAITALL | MSG_NOSIGNAL | (corked ? MSG_MORE : 0));
+  io_uring_prep_send(sqe, c->fd, bytes, len, MSG_WAITALL | MSG_NOSIGNAL | (corked ? MSG_MORE : 0));
   sqe->user_data = name_of(c, OP_SEND);
 }
 
@@ -214,6 +214,17 @@ static ssize_t ring_splice(struct loop *loop, int from, int to, size_t len) {
   return n < 0 ? -errno : n;
 }
 
+static int ring_pipe(struct loop *loop, int fds[2]) {
+  (void)loop;
+  if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) return -errno;
+  int cap = fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES);
+  if (cap < 0) cap = fcntl(fds[1], F_GETPIPE_SZ);
+  if (cap >= PIPE_BYTES_MIN) return cap;
+  (void)close(fds[0]);
+  (void)close(fds[1]);
+  return -ENOBUFS;
+}
+
 /* arm_wake reads the mailbox's counter; one read is always in flight. */
 static void arm_wake(struct uring *u) {
   struct io_uring_sqe *sqe = next_sqe(u);
@@ -248,8 +259,7 @@ static void read_clocks(struct uring *u) {
   loop->now_ms = loop->now_ns / 1000000u;
   if (loop->now_ms - u->wall_read_ms >= 1000 || u->wall_read_ms == 0) {
     u->wall_read_ms = loop->now_ms;
-    u->wall_offset_ms =
-        (int64_t)(clock_ns(CLOCK_REALTIME) / 1000000u) - (int64_t)loop->now_ms;
+    u->wall_offset_ms = (int64_t)(clock_ns(CLOCK_REALTIME) / 1000000u) - (int64_t)loop->now_ms;
   }
   loop->wall_ms = loop->now_ms + (uint64_t)u->wall_offset_ms;
 }
@@ -320,9 +330,19 @@ static int ring_turn(struct loop *loop, uint64_t until_ms) {
 
 static void ring_trim(struct loop *loop) { buffers_trim(&of(loop)->buffers); }
 
+/* drop_completions closes what was accepted and not handed over yet. */
+static void drop_completions(struct uring *u) {
+  struct io_uring_cqe *cqe;
+  while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+    if ((cqe->user_data & 0xff) == OP_ACCEPT && cqe->res >= 0) (void)close(cqe->res);
+    io_uring_cqe_seen(&u->ring, cqe);
+  }
+}
+
 static void ring_free(struct loop *loop) {
   struct uring *u = of(loop);
   (void)io_uring_submit_and_get_events(&u->ring); /* closes that wait there */
+  drop_completions(u);
   loop_fini(loop);
   buffers_fini(&u->buffers);
   io_uring_queue_exit(&u->ring);
@@ -350,6 +370,7 @@ static const struct loop_ops ring_ops = {
     .buffers_grow = ring_buffers_grow,
     .nonblock = ring_nonblock,
     .splice = ring_splice,
+    .pipe = ring_pipe,
     .turn = ring_turn,
     .wake = ring_wake,
     .trim = ring_trim,
@@ -384,7 +405,8 @@ struct loop *loop_uring_new(const struct loop_config *config, struct buf *why) {
     mem_free(u);
     return NULL;
   }
-  (void)signal(SIGPIPE, SIG_IGN); /* splice(2) has no MSG_NOSIGNAL */
+  const struct sigaction ignore = {.sa_handler = SIG_IGN};
+  (void)sigaction(SIGPIPE, &ignore, NULL); /* splice(2) has no MSG_NOSIGNAL */
   read_clocks(u);
   u->recv_cap = RECV_CAP;
   loop_init(&u->loop, &ring_ops, config);

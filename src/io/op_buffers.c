@@ -1,6 +1,6 @@
 /* op_buffers.c: the provided buffers of a ring. Their number starts small, so that the bytes that
- * come land in the cache; it doubles when a receive found none, and falls again when a quarter would
- * do. One thread; the kernel takes buffers only inside io_uring_enter. */
+ * come land in the cache; it doubles when a receive found none, and falls again when a quarter
+ * would do. One thread; the kernel takes buffers only inside io_uring_enter. */
 #include <errno.h>
 #include <sys/mman.h>
 
@@ -16,8 +16,8 @@
 static bool power_of_two(uint32_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
 static void add(struct ring_buffers *b, uint16_t id) {
-  io_uring_buf_ring_add(b->shared, buffers_at(b, id), b->bytes, id,
-                        io_uring_buf_ring_mask(b->max), (int)b->added);
+  io_uring_buf_ring_add(b->shared, buffers_at(b, id), b->bytes, id, io_uring_buf_ring_mask(b->max),
+                        (int)b->added);
   b->added++;
 }
 
@@ -37,11 +37,8 @@ static void add_up_to(struct ring_buffers *b, uint32_t total) {
 int buffers_init(struct ring_buffers *b, struct io_uring *ring, uint32_t first, uint32_t max,
                  uint32_t bytes) {
   check(power_of_two(max) && max <= 32768 && first > 0 && first <= max);
-  *b = (struct ring_buffers){.ring = ring,
-                             .bytes = bytes,
-                             .stride = bytes + COLOUR_BYTES,
-                             .first = first,
-                             .max = max};
+  *b = (struct ring_buffers){
+      .ring = ring, .bytes = bytes, .stride = bytes + COLOUR_BYTES, .first = first, .max = max};
   int rc;
   b->shared = io_uring_setup_buf_ring(ring, max, BUFFER_GROUP, 0, &rc);
   if (b->shared == NULL) return rc;
@@ -102,9 +99,26 @@ bool buffers_grow(struct ring_buffers *b) {
   return true;
 }
 
+/* restart gives all memory back and begins with `first` buffers again: every buffer is in the ring,
+ * and armed receives name the group, not the ring. On failure nothing has changed but the size. */
+static void restart(struct ring_buffers *b) {
+  buffers_commit(b);
+  int rc;
+  if (io_uring_free_buf_ring(b->ring, b->shared, b->max, BUFFER_GROUP) < 0) return;
+  b->shared = io_uring_setup_buf_ring(b->ring, b->max, BUFFER_GROUP, 0, &rc);
+  check(b->shared != NULL); /* it was there a moment ago, and takes no more memory */
+  (void)madvise(b->base, (size_t)b->max * b->stride, MADV_DONTNEED);
+  b->retired_count = b->total = b->target = 0;
+  add_up_to(b, b->first);
+}
+
 void buffers_trim(struct ring_buffers *b) {
   uint32_t used = b->used_max;
   b->used_max = 0;
+  if (used == 0 && b->total > b->first && io_uring_cq_ready(b->ring) == 0) {
+    restart(b);
+    return;
+  }
   if (b->target < b->total || b->total <= b->first || used * 4 > b->total) return;
   b->target = b->total / 2 < b->first ? b->first : b->total / 2;
 }

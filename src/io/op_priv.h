@@ -1,5 +1,5 @@
-/* op_priv.h: what the files that see liburing share: setting a ring up (op_setup.c) and its provided
- * buffers (op_buffers.c). */
+/* op_priv.h: what the files that see liburing share: setting a ring up (op_setup.c) and its
+ * provided buffers (op_buffers.c). */
 #ifndef WEIR_IO_OP_PRIV_H
 #define WEIR_IO_OP_PRIV_H
 
@@ -23,7 +23,7 @@ struct ring_buffers {
   uint32_t total, target; /* target < total: those above it retire as they come back */
   uint32_t retired_count;
   uint16_t *retired;
-  uint32_t added;         /* returned since the last commit */
+  uint32_t added;          /* returned since the last commit */
   uint32_t used, used_max; /* in this turn; most in one turn since the last trim */
 };
 
@@ -39,7 +39,8 @@ void buffers_put(struct ring_buffers *b, uint16_t id);
 void buffers_commit(struct ring_buffers *b);
 /* buffers_grow doubles their number: false at the maximum. */
 bool buffers_grow(struct ring_buffers *b);
-/* buffers_trim halves it when a quarter would have been enough since the last call. */
+/* buffers_trim halves it when a quarter would have been enough since the last call, and starts anew
+ * when none was used. Call between turns or from a timer: no buffer may be out. */
 void buffers_trim(struct ring_buffers *b);
 
 #endif

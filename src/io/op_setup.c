@@ -44,23 +44,27 @@ static void explain(int err, struct buf *why) {
     case -EPERM:
     case -EACCES: explain_permission(why); return;
     case -ENOSYS:
-      buf_printf(why, "io_uring_setup: this kernel or sandbox has no io_uring; remedy: Linux 6.1 "
-                      "or newer built with CONFIG_IO_URING, and a seccomp profile that allows it");
+      buf_printf(why,
+                 "io_uring_setup: this kernel or sandbox has no io_uring; remedy: Linux 6.1 "
+                 "or newer built with CONFIG_IO_URING, and a seccomp profile that allows it");
       return;
     case -EINVAL:
-      buf_printf(why, "io_uring_setup: this kernel's io_uring is too old; remedy: Linux 6.1 or "
-                      "newer");
+      buf_printf(why,
+                 "io_uring_setup: this kernel's io_uring is too old; remedy: Linux 6.1 or "
+                 "newer");
       return;
     case -ENOMEM:
-      buf_printf(why, "io_uring_setup: no memory for the ring; remedy: raise the locked memory "
-                      "limit (ulimit -l, systemd: LimitMEMLOCK=) or the container's memory");
+      buf_printf(why,
+                 "io_uring_setup: no memory for the ring; remedy: raise the locked memory "
+                 "limit (ulimit -l, systemd: LimitMEMLOCK=) or the container's memory");
       return;
     case -EMFILE:
     case -ENFILE:
-      buf_printf(why, "io_uring_setup: no descriptor left; remedy: raise the open files limit "
-                      "(ulimit -n, systemd: LimitNOFILE=)");
+      buf_printf(why,
+                 "io_uring_setup: no descriptor left; remedy: raise the open files limit "
+                 "(ulimit -n, systemd: LimitNOFILE=)");
       return;
-    default: buf_printf(why, "io_uring_setup: %s", strerror(-err)); return;
+    default: buf_printf(why, "io_uring_setup: %s", strerrordesc_np(-err)); return;
   }
 }
 

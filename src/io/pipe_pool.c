@@ -1,8 +1,7 @@
 /* pipe_pool.c: pipes for splicing relays, kept LIFO per worker. An unprivileged user has few pages
- * for pipes (pipe-user-pages-soft): past it F_SETPIPE_SZ fails and new pipes get two pages, which is
- * slower than copying; so there is a bound, and who gets no good pipe copies. Called by relay.c. */
-#include <errno.h>
-#include <fcntl.h>
+ * for pipes (pipe-user-pages-soft): past it F_SETPIPE_SZ fails and new pipes get two pages, which
+ * is slower than copying; so there is a bound, and who gets no good pipe copies. Called by
+ * relay.c. */
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -10,8 +9,6 @@
 #include "io/io_priv.h"
 #include "weir/base/mem.h"
 
-#define PIPE_BYTES (256 * 1024)
-#define PIPE_BYTES_MIN (64 * 1024)
 #define PIPE_IDLE_MAX 64u
 #define PIPES_MIN 4u
 #define PIPES_MAX 1024u
@@ -43,7 +40,7 @@ static uint32_t limit(void) {
   long cpus = sysconf(_SC_NPROCESSORS_ONLN);
   uint64_t share = cpus > 0 ? (uint64_t)cpus : 1;
   uint64_t pages = user_pages();
-  uint64_t by_pages = pages ? pages / (PIPE_BYTES / 4096) : PIPES_MAX; /* 0: no limit */
+  uint64_t by_pages = pages ? pages / (PIPE_BYTES / 4096u) : PIPES_MAX; /* 0: no limit */
   if (getrlimit(RLIMIT_NOFILE, &files) != 0) files.rlim_cur = 1024;
   uint64_t max = files.rlim_cur / 16;
   if (by_pages < max) max = by_pages;
@@ -59,24 +56,25 @@ void pipe_pool_init(struct loop *loop) {
   loop->pipes->max = limit();
 }
 
-static void close_ends(struct pipe_pool *pool, int rd, int wr) {
-  (void)close(rd);
-  (void)close(wr);
-  check(pool->open > 0);
-  pool->open--;
+static void close_ends(struct loop *loop, int rd, int wr) {
+  loop->ops->close_fd(loop, rd);
+  loop->ops->close_fd(loop, wr);
+  check(loop->pipes->open > 0);
+  loop->pipes->open--;
 }
 
-static void drop_idle(struct pipe_pool *pool, uint32_t keep) {
+static void drop_idle(struct loop *loop, uint32_t keep) {
+  struct pipe_pool *pool = loop->pipes;
   while (pool->idle_count > keep) {
     struct pipe_ends *ends = &pool->idle[--pool->idle_count];
-    close_ends(pool, ends->rd, ends->wr);
+    close_ends(loop, ends->rd, ends->wr);
   }
 }
 
 void pipe_pool_fini(struct loop *loop) {
   struct pipe_pool *pool = loop->pipes;
   if (pool == NULL) return;
-  drop_idle(pool, 0);
+  drop_idle(loop, 0);
   check(pool->open == 0);
   mem_free(pool);
   loop->pipes = NULL;
@@ -85,19 +83,8 @@ void pipe_pool_fini(struct loop *loop) {
 void pipe_pool_trim(struct loop *loop) {
   struct pipe_pool *pool = loop->pipes;
   if (pool == NULL) return;
-  drop_idle(pool, pool->idle_count - pool->idle_low / 2);
+  drop_idle(loop, pool->idle_count - (pool->idle_low + 1) / 2);
   pool->idle_low = pool->idle_count;
-}
-
-/* open_pipe makes a pipe; its capacity in bytes, or 0. */
-static uint32_t open_pipe(int fds[2]) {
-  if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) return 0;
-  int cap = fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES);
-  if (cap < 0) cap = fcntl(fds[1], F_GETPIPE_SZ);
-  if (cap >= PIPE_BYTES_MIN) return (uint32_t)cap;
-  (void)close(fds[0]);
-  (void)close(fds[1]);
-  return 0;
 }
 
 bool pipe_take(struct loop *loop, struct relay *r) {
@@ -109,10 +96,10 @@ bool pipe_take(struct loop *loop, struct relay *r) {
   } else {
     int fds[2];
     if (pool->open >= pool->max) return false;
-    uint32_t cap = open_pipe(fds);
-    if (cap == 0) return false;
+    int cap = loop->ops->pipe(loop, fds);
+    if (cap < 0) return false;
     pool->open++;
-    ends = (struct pipe_ends){.rd = fds[0], .wr = fds[1], .cap = cap};
+    ends = (struct pipe_ends){.rd = fds[0], .wr = fds[1], .cap = (uint32_t)cap};
   }
   r->pipe_rd = ends.rd;
   r->pipe_wr = ends.wr;
@@ -124,7 +111,7 @@ bool pipe_take(struct loop *loop, struct relay *r) {
 void pipe_give(struct loop *loop, struct relay *r) {
   struct pipe_pool *pool = loop->pipes;
   if (r->in_pipe > 0 || pool->idle_count == PIPE_IDLE_MAX) {
-    close_ends(pool, r->pipe_rd, r->pipe_wr);
+    close_ends(loop, r->pipe_rd, r->pipe_wr);
   } else {
     pool->idle[pool->idle_count++] =
         (struct pipe_ends){.rd = r->pipe_rd, .wr = r->pipe_wr, .cap = r->pipe_cap};

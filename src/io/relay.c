@@ -1,12 +1,12 @@
 /* relay.c: moves body or tunnel bytes from one conn to another. Three modes: MESSAGES (provided
  * buffers, copied behind what dst has queued: small bodies, chunks, quiet tunnels), BULK (64 KiB
  * reads that become dst's send as they are, or are encrypted from where they lie; the next read
- * waits until the kernel took all), SPLICE (relay_splice.c). A tunnel moves between them by what it
- * sees. Framing, timeouts and half-close are the caller's.
+ * waits until the kernel took all), SPLICE (relay_splice.c). A tunnel moves between them by what
+ * it sees. Framing, timeouts and half-close are the caller's.
  *
  * Which events may come in a mode: START: the kick, eof, drained; MESSAGES, BULK and TO_*: data,
- * buffer, eof, drained, in TO_* the kick; SPLICE: the same, polls and the end of the receive; DRAIN:
- * eof, drained. Errors in all. */
+ * buffer, eof, drained, in TO_* the kick; SPLICE: the same, polls and the end of the receive;
+ * DRAIN: eof, drained. Errors in all. */
 #include "weir/io/relay.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 
 enum relay_mode {
   RELAY_NONE,
-  RELAY_START,    /* the kick is under way */
+  RELAY_START, /* the kick is under way */
   RELAY_MESSAGES,
   RELAY_BULK,
   RELAY_SPLICE,
@@ -179,7 +179,8 @@ void relay_run(struct relay *r) {
     relay_go_copy(r, false);
 }
 
-/* watch_size counts reads that tell a bulk tunnel from a quiet one; true: the mode is to change. */
+/* watch_size counts reads that tell a bulk tunnel from a quiet one; true: the mode is to change.
+ */
 static bool watch_size(struct relay *r, size_t n) {
   if (r->left != UINT64_MAX || (r->mode != RELAY_MESSAGES && r->mode != RELAY_BULK)) return false;
   bool counts = r->mode == RELAY_MESSAGES ? n >= PROVIDED_BYTES : n < SMALL;

@@ -1,7 +1,7 @@
-/* relay_splice.c: the relay mode that moves bytes by splice(2) through a pooled pipe, called from the
- * loop (IORING_OP_SPLICE goes to a kernel thread and costs more). Only between plain sockets. splice
- * looks at O_NONBLOCK of the sockets, which the ring wants off when it has to wait: it is switched on
- * here, and off again only when a receive is armed or a send would have to wait.
+/* relay_splice.c: the relay mode that moves bytes by splice(2) through a pooled pipe, called from
+ * the loop (IORING_OP_SPLICE goes to a kernel thread and costs more). Only between plain sockets.
+ * splice looks at O_NONBLOCK of the sockets, which the ring wants off when it has to wait: it is
+ * switched on here, and off again only when a receive is armed or a send would have to wait.
  *
  * Before it starts, the receive of src is cancelled and its last completion and all held bytes are
  * passed on by copy, and dst's queue is empty. */

@@ -1,5 +1,5 @@
-/* sim.c: the simulated world: its clock, its dice, and the choice of what happens next. Knows neither
- * conns nor protocols. Called by tests. */
+/* sim.c: the simulated world: its clock, its dice, and the choice of what happens next. Knows
+ * neither conns nor protocols. Called by tests. */
 #include "weir/io/sim.h"
 
 #include "io/sim_priv.h"
@@ -34,6 +34,7 @@ struct sim *sim_new(uint64_t seed, const struct sim_faults *faults) {
 
 void sim_free(struct sim *sim) {
   check(sim->loop_count == 0);
+  check(sim->pipes_open == 0);
   while (!list_empty(&sim->peers))
     sim_peer_free(container_of(sim->peers.next, struct sim_peer, link));
   while (!list_empty(&sim->links))

@@ -1,6 +1,6 @@
-/* sim_net.c: the simulated network: links with bytes on their way, FINs and resets with the meaning
- * TCP gives them (RFC 9293: a reset overtakes what is on its way, what has arrived can still be
- * read; data for a closed end is answered by a reset), ports, descriptors. */
+/* sim_net.c: the simulated network: links with bytes on their way, FINs and resets with the
+ * meaning TCP gives them (RFC 9293: a reset overtakes what is on its way, what has arrived can
+ * still be read; data for a closed end is answered by a reset), ports, descriptors. */
 #include <errno.h>
 
 #include "io/sim_priv.h"
@@ -43,8 +43,28 @@ int sim_fd_new(struct sim *sim, enum sim_fd_kind kind) {
   check(sim->fd_top < SIM_FDS_MAX);
   int fd = SIM_FD_FIRST + (int)sim->fd_top;
   sim->fds[sim->fd_top++] = (struct sim_fd){.kind = kind};
-  sim->fds_open++;
+  if (kind == SIM_FD_PIPE)
+    sim->pipes_open++;
+  else
+    sim->fds_open++;
   return fd;
+}
+
+void sim_pipe_new(struct sim *sim, int fds[2], size_t cap) {
+  struct sim_pipe *pipe = mem_alloc(sizeof(*pipe));
+  pipe->cap = cap;
+  pipe->ends = 2;
+  for (int i = 0; i < 2; i++) {
+    fds[i] = sim_fd_new(sim, SIM_FD_PIPE);
+    sim_fd_get(sim, fds[i])->pipe = pipe;
+  }
+}
+
+static void pipe_close(struct sim *sim, struct sim_pipe *pipe) {
+  sim->pipes_open--;
+  if (--pipe->ends > 0) return;
+  mem_free(pipe->bytes.ptr);
+  mem_free(pipe);
 }
 
 static void port_close(struct sim_port *port) {
@@ -57,8 +77,11 @@ void sim_fd_close(struct sim *sim, int fd) {
   struct sim_fd *entry = sim_fd_get(sim, fd);
   if (entry->kind == SIM_FD_END) sim_end_close(entry->end, entry->linger0);
   if (entry->kind == SIM_FD_PORT) port_close(entry->port);
+  if (entry->kind == SIM_FD_PIPE)
+    pipe_close(sim, entry->pipe);
+  else
+    sim->fds_open--;
   entry->kind = SIM_FD_FREE;
-  sim->fds_open--;
 }
 
 struct sim_port *sim_port_find(struct sim *sim, const struct addr *at) {

@@ -12,16 +12,17 @@ struct sim_bytes {
   size_t off, len, cap; /* len counts from off */
 };
 
-/* sim_end is one side of a link. What the other side sends is first on its way (net), then here. */
+/* sim_end is one side of a link. What the other side sends is first on its way (net), then here.
+ */
 struct sim_end {
   struct sim_link *link;
   struct sim_peer *peer; /* NULL: weir's, or closed */
   struct addr self;
   struct sim_bytes net, rcv;
-  bool net_fin, fin;   /* the other's FIN is on its way; is here */
-  bool net_rst;        /* a reset is on its way, ahead of all bytes */
-  int err;             /* -errno to be told once by the next read or write; 0: none */
-  bool dead;           /* reset: nothing moves any more */
+  bool net_fin, fin; /* the other's FIN is on its way; is here */
+  bool net_rst;      /* a reset is on its way, ahead of all bytes */
+  int err;           /* -errno to be told once by the next read or write; 0: none */
+  bool dead;         /* reset: nothing moves any more */
   bool fin_sent, closed;
 };
 
@@ -55,12 +56,20 @@ struct sim_port {
   uint32_t queued;
 };
 
-enum sim_fd_kind { SIM_FD_FREE, SIM_FD_FRESH, SIM_FD_END, SIM_FD_PORT };
+/* sim_pipe is what two descriptors share. */
+struct sim_pipe {
+  struct sim_bytes bytes;
+  size_t cap;
+  int ends; /* open descriptors */
+};
+
+enum sim_fd_kind { SIM_FD_FREE, SIM_FD_FRESH, SIM_FD_END, SIM_FD_PORT, SIM_FD_PIPE };
 
 struct sim_fd {
   enum sim_fd_kind kind;
   struct sim_end *end;
   struct sim_port *port;
+  struct sim_pipe *pipe;
   bool linger0;
 };
 
@@ -79,6 +88,7 @@ struct sim_op {
   const char *bytes;
   size_t len, done;
   bool multishot, cancelled;
+  bool nowait; /* O_NONBLOCK was on */
   uint32_t delay; /* turns to wait still */
   struct addr to;
 };
@@ -102,12 +112,11 @@ struct sim {
   struct sim_loop *loops[SIM_LOOPS_MAX];
   uint32_t loop_count;
   struct sim_fd *fds;
-  uint32_t fds_open, fd_top;
+  uint32_t fds_open, pipes_open, fd_top; /* pipes are not counted among fds */
   uint16_t next_port;
 };
 
-/* sim.c */
-bool sim_hit(struct sim *sim, uint16_t per_mille);
+bool sim_hit(struct sim *sim, uint16_t per_mille); /* sim.c */
 
 /* sim_net.c */
 void sim_bytes_put(struct sim_bytes *b, struct span s);
@@ -121,6 +130,7 @@ static inline struct sim_end *sim_other(const struct sim_end *e) {
 struct sim_fd *sim_fd_get(struct sim *sim, int fd);
 int sim_fd_new(struct sim *sim, enum sim_fd_kind kind);
 void sim_fd_close(struct sim *sim, int fd);
+void sim_pipe_new(struct sim *sim, int fds[2], size_t cap);
 struct sim_port *sim_port_find(struct sim *sim, const struct addr *at);
 /* sim_link_new joins two new ends; addresses are made up but for `to`. */
 struct sim_link *sim_link_new(struct sim *sim, const struct addr *to);

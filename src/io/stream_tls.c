@@ -37,9 +37,17 @@ static struct span library_done(struct tls_conn *tls) {
   return rest;
 }
 
+/* why_note keeps the library's reason; some refusals (a malformed SNI) have an alert but none. */
 static void why_note(struct tls_conn *tls) {
-  if (!tls->why) tls->why = ERR_reason_error_string(ERR_peek_error());
+  uint32_t code = ERR_peek_error();
+  if (!tls->why && code != 0) tls->why = ERR_reason_error_string(code);
   ERR_clear_error();
+}
+
+/* library_error is the -errno of a failed call: the peer's fault, unless the wire buffer was. */
+static int library_error(struct tls_conn *tls) {
+  why_note(tls);
+  return tls->starved ? -ENOBUFS : -EPROTO;
 }
 
 /* ssl_make: the library's state of a conn (about 4 KiB until the handshake is done). */
@@ -79,8 +87,7 @@ static void data_end(struct tls_conn *tls, int ret) {
     conn_peer_done(tls->conn);
     return;
   }
-  why_note(tls);
-  failed(tls, error == SSL_ERROR_SSL ? -EPROTO : -ENOBUFS);
+  failed(tls, library_error(tls));
 }
 
 /* data_in decrypts and delivers record by record until the owner has enough; returns the rest. */
@@ -129,8 +136,7 @@ static struct span handshake_go(struct tls_conn *tls, struct span wire) {
   }
   int error = SSL_get_error(tls->ssl, ret);
   if (error == SSL_ERROR_WANT_READ) return SPAN_EMPTY;
-  why_note(tls);
-  handshake_failed(tls, END_CLIENT_TLS_HANDSHAKE, error == SSL_ERROR_SSL ? -EPROTO : -ENOBUFS);
+  handshake_failed(tls, END_CLIENT_TLS_HANDSHAKE, library_error(tls));
   return SPAN_EMPTY;
 }
 

@@ -39,6 +39,7 @@ struct tls_conn {
   bool sni_refused : 1;  /* answered by unrecognized_name */
   bool fin : 1;          /* FIN came behind early */
   bool broken : 1;       /* a write failed: told in the next budget_run */
+  bool starved : 1;      /* the library could not write: no buffer was left */
 };
 _Static_assert(sizeof(struct tls_conn) <= 128, "two cache lines");
 

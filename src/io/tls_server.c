@@ -13,8 +13,9 @@
 #include "io/tls_priv.h"
 #include "weir/base/mem.h"
 
-/* Forward secrecy and AEAD only. Suites in brackets are equal: among them the client's order decides,
- * so that one without AES instructions gets ChaCha20. TLS 1.3 suites are the library's. */
+/* Forward secrecy and AEAD only. Suites in brackets are equal: among them the client's order
+ * decides, so that one without AES instructions gets ChaCha20. TLS 1.3 suites are the
+ * library's. */
 #define SUITES \
   "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-AES256-GCM-SHA384|ECDHE-ECDSA-CHACHA20-POLY1305]:" \
   "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-AES256-GCM-SHA384|ECDHE-RSA-CHACHA20-POLY1305]"

@@ -36,7 +36,10 @@ static int on_bio_write(BIO *bio, const char *in, int len) {
   BIO_clear_retry_flags(bio);
   if (len <= 0) return 0;
   struct buf *wire = conn_wire(worker->current->conn, (size_t)len);
-  if (!wire) return -1;
+  if (!wire) {
+    worker->current->starved = true;
+    return -1;
+  }
   buf_put(wire, span_of(in, (size_t)len));
   check(!wire->full);
   return len;
@@ -64,16 +67,17 @@ uint64_t tls_clock_ns(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* budget_run opens the budget of a new turn and goes on with what waits; loop->budget_run.
- * Bounded: a handshake that still needs the budget goes to the end of the queue only with new
- * bytes. */
+/* budget_run spends what this turn's completions left of the budget on those that wait, and opens
+ * the budget of the next turn (loop->budget_run). While some wait, new bytes of handshakes queue
+ * behind them, so the queue gets the whole budget then. A handshake comes back into the queue only
+ * with new bytes. */
 static bool budget_run(struct loop *loop) {
   struct tls_worker *worker = loop->tls;
-  worker->used_ns = 0;
   while (worker->used_ns < TLS_BUDGET_NS && !list_empty(&worker->waiting)) {
     struct list *link = list_pop_head(&worker->waiting);
     tls_stream_run(container_of(link, struct tls_conn, wait));
   }
+  worker->used_ns = 0;
   return !list_empty(&worker->waiting);
 }
 

@@ -59,7 +59,7 @@ static unsigned distance(struct span a, struct span b) {
 
 const char *cli_suggest(struct span word, const char *const *names, size_t count) {
   const char *best = NULL;
-  unsigned nearest = 3; /* more than two edits is another word */
+  unsigned nearest = word.len > 4 ? 3 : 2; /* more edits make another word */
   for (size_t i = 0; i < count && word.len <= WORD_MAX; i++) {
     struct span name = span_str(names[i]);
     unsigned d = name.len <= WORD_MAX ? distance(word, name) : nearest;

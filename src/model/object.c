@@ -1,7 +1,7 @@
 /* object.c: the registry of live objects and their lifetimes. Ids are dense and reused; state is
- * found by identity through one hash table; what has no refs waits in the dead list until no worker
- * pins it. It does not know what an object holds: its fini does. Called by config/ and control/
- * (never by a worker, who only pins). Rules: object.h. */
+ * found by identity through one hash table; what has no refs waits in the dead list until no
+ * worker pins it. It does not know what an object holds: its fini does. Called by config/ and
+ * control/ (never by a worker, who only pins). Rules: object.h. */
 #include "weir/model/object.h"
 
 #include <pthread.h>

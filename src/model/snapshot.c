@@ -13,9 +13,8 @@ static void *rows_new(const struct object *o, size_t size) {
 
 struct route_state *route_state_get(struct registry *r, struct span name) {
   return (struct route_state *)object_get(
-      r, &(struct object_identity){.kind = OBJECT_ROUTE_STATE,
-                                   .size = sizeof(struct route_state),
-                                   .name = name});
+      r, &(struct object_identity){
+             .kind = OBJECT_ROUTE_STATE, .size = sizeof(struct route_state), .name = name});
 }
 
 static void pool_state_fini(struct object *o) {
@@ -39,9 +38,7 @@ struct pool_state *pool_state_get(struct registry *r, struct span name) {
                                    .init = pool_state_init});
 }
 
-static void listener_state_fini(struct object *o) {
-  mem_free(((struct listener_state *)o)->rows);
-}
+static void listener_state_fini(struct object *o) { mem_free(((struct listener_state *)o)->rows); }
 
 static void listener_state_init(struct object *o, const void *key) {
   (void)key;
@@ -71,7 +68,8 @@ static bool endpoint_same(const struct object *o, const void *key) {
          addr_eq(&e->addr, want->resolved);
 }
 
-/* No conn may be left: whoever reaps closed them first (upstream/ keeps a pin while one is open). */
+/* No conn may be left: whoever reaps closed them first (upstream/ keeps a pin while one is open).
+ * */
 static void endpoint_fini(struct object *o) {
   struct endpoint *e = (struct endpoint *)o;
   for (uint32_t i = 0; i < o->workers; i++) check(list_empty(&e->rows[i].idle));
@@ -171,7 +169,8 @@ void snapshot_free(struct snapshot *s) {
 
 /* states_each calls fn with every state object of a generation whose removal matters. */
 static void states_each(const struct snapshot *s,
-                        void (*fn)(struct object *o, _Atomic bool *removed, void *ctx), void *ctx) {
+                        void (*fn)(struct object *o, _Atomic bool *removed, void *ctx),
+                        void *ctx) {
   for (uint32_t i = 0; i < s->listener_count; i++) {
     struct listener_state *state = s->listeners[i].listener->state;
     fn(&state->obj, &state->removed, ctx);

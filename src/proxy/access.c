@@ -60,6 +60,7 @@ static void texts(const struct stream *s, struct record_access *r, struct span *
 /* record_put writes the record and its texts; a full ring counts a drop. */
 static void record_put(struct worker *w, struct record_access *r, const struct span *t) {
   size_t len = sizeof *r;
+  r->done_ns = now_ns(w);
   for (size_t i = 0; i < TEXT_COUNT; i++) {
     r->text_len[i] = (uint16_t)(t[i].len > RECORD_TEXT_MAX ? RECORD_TEXT_MAX : t[i].len);
     len += r->text_len[i];

@@ -19,6 +19,7 @@
 #define STREAM_BLOCK 2048u            /* bytes of an arena block */
 #define OUT_HIGH 65536u               /* pending output from which a pump waits */
 #define LINGER_MS 2000u
+#define TRIM_MS 1000u /* between looks for memory to give back, while there is traffic */
 #define NEVER_NS UINT64_MAX
 
 /* serving is one listening descriptor: its conn, and the listener of the current snapshot. */
@@ -167,6 +168,8 @@ struct worker {
   uint64_t date_sec;
   char date[32];
   struct timer drain_timer, trim_timer;
+  uint64_t trim_seen;  /* stats.proxied at the last tick */
+  uint32_t trim_quiet; /* ticks without a finished request */
   _Atomic(struct worker_msg *) inbox;
   _Atomic uint64_t seq;
   _Atomic bool has_stopped;

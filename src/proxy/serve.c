@@ -74,6 +74,11 @@ static bool down_start(struct down *d) {
   return tls_accept(d->conn, l->tls, w->config.index);
 }
 
+static void count_refused(struct serving *sv) {
+  stat_add(&sv->w->stats.downstream_refused, 1);
+  stat_add(&sv->state->rows[sv->w->config.index].refused, 1);
+}
+
 static struct down *down_new(struct serving *sv, struct conn *c) {
   struct worker *w = sv->w;
   struct down *d = slab_new(&w->downs);
@@ -83,7 +88,10 @@ static struct down *down_new(struct serving *sv, struct conn *c) {
   peer_keep(d);
   list_push_tail(&sv->downs, &d->link);
   sv->down_count++;
-  if (downs_open(w) >= w->conns_share) d->flags |= DOWN_OVER_LIMIT | DOWN_CLOSE;
+  if (downs_open(w) >= w->conns_share) {
+    d->flags |= DOWN_OVER_LIMIT | DOWN_CLOSE;
+    count_refused(sv);
+  }
   atomic_fetch_add_explicit(&w->down_count, 1, memory_order_relaxed);
   struct listener_row *row = &sv->state->rows[w->config.index];
   atomic_fetch_add_explicit(&row->conns, 1, memory_order_relaxed);
@@ -95,8 +103,7 @@ static struct down *down_new(struct serving *sv, struct conn *c) {
 }
 
 static void refuse(struct serving *sv, struct conn *c) {
-  stat_add(&sv->w->stats.downstream_refused, 1);
-  stat_add(&sv->state->rows[sv->w->config.index].refused, 1);
+  count_refused(sv);
   conn_close(c);
 }
 
@@ -147,17 +154,27 @@ static void serving_free_if_done(struct serving *sv) {
   mem_free(sv);
 }
 
-/* DRAIN_NEW_MS: a connection that has not had a request yet may still bring one for so long. */
-#define DRAIN_NEW_MS 1000u
+/* DRAIN_IDLE_MS: while draining, a connection between requests may still bring one for so long (it is
+ * answered with Connection: close): closing at once would meet the request that is on its way. */
+#define DRAIN_IDLE_MS 500u
 
-/* close_idle closes connections between requests and lets the others end after theirs. */
+/* close_idle closes connections between requests of a removed listener, whose requests nobody could
+ * route, and lets the others end after theirs. */
 static void close_idle(struct serving *sv) {
   for (struct list *l = sv->downs.next, *next; l != &sv->downs; l = next) {
     next = l->next;
     struct down *d = container_of(l, struct down, link);
     if (d->stream || conn_held(d->conn)) d->flags |= DOWN_CLOSE;
     else if (d->requests) down_close(d, true);
-    else conn_timer(d->conn, now_ms(sv->w) + DRAIN_NEW_MS);
+    else conn_timer(d->conn, now_ms(sv->w) + DRAIN_IDLE_MS);
+  }
+}
+
+/* hurry_idle gives connections between requests the last chance of a drain. */
+static void hurry_idle(struct serving *sv) {
+  for (struct list *l = sv->downs.next; l != &sv->downs; l = l->next) {
+    struct down *d = container_of(l, struct down, link);
+    if (!d->stream) conn_timer(d->conn, now_ms(sv->w) + DRAIN_IDLE_MS);
   }
 }
 
@@ -193,9 +210,7 @@ void down_drain(struct worker *w) {
       conn_close(sv->conn);
     }
     sv->conn = NULL;
-    sv->down_count++;
-    close_idle(sv);
-    sv->down_count--;
+    hurry_idle(sv);
     serving_free_if_done(sv);
   }
 }
@@ -233,7 +248,7 @@ void down_next(struct down *d) {
   struct worker *w = d->serving->w;
   const struct snapshot_listener *current = d->serving->current;
   bool ended = d->flags & DOWN_EOF && !(d->flags & DOWN_IN_DATA) && !conn_held(d->conn);
-  if (!current || d->flags & DOWN_CLOSE || ended || w->draining) {
+  if (!current || d->flags & DOWN_CLOSE || ended) {
     down_close(d, true);
     return;
   }
@@ -243,7 +258,7 @@ void down_next(struct down *d) {
     conn_timer(d->conn, after_ms(w, t->send_ms));
     return;
   }
-  conn_timer(d->conn, after_ms(w, t->idle_ms));
+  conn_timer(d->conn, after_ms(w, w->draining ? DRAIN_IDLE_MS : t->idle_ms));
   conn_read_start(d->conn);
 }
 

@@ -38,6 +38,7 @@ struct stream *stream_new(struct down *d) {
   s->wall_ms = w->loop->wall_ms;
   s->step = STEP_HEAD;
   conn_timer(d->conn, WHEEL_NEVER);
+  if (!timer_armed(&w->trim_timer)) timer_set(&w->loop->wheel, &w->trim_timer, now_ms(w) + TRIM_MS);
   stat_add(&w->stats.requests_inflight, 1);
   stat_sub(&w->stats.downstream_idle, 1);
   atomic_fetch_add_explicit(&w->stream_count, 1, memory_order_relaxed);
@@ -123,9 +124,25 @@ static uint64_t stream_due(const struct stream *s, enum end *end) {
   return due;
 }
 
+static uint32_t least(uint32_t a_ms, uint32_t b_ms) {
+  return !a_ms || (b_ms && b_ms < a_ms) ? b_ms : a_ms;
+}
+
+/* look_again is when to look at running bodies at the latest: a relay changes from waiting for one
+ * side to waiting for the other, whose timeout may be shorter, without a word. */
+static uint64_t look_again(const struct stream *s) {
+  if (s->step != STEP_SEND && s->step != STEP_RELAY) return WHEEL_NEVER;
+  uint32_t delay = 0;
+  if (s->up_body.state == PUMP_RUN) delay = least(s->timeouts.body_ms, s->pool_timeouts.idle_ms);
+  if (s->down_body.state == PUMP_RUN)
+    delay = least(delay, least(s->pool_timeouts.idle_ms, s->timeouts.send_ms));
+  return delay ? now_ms(s->w) + delay : WHEEL_NEVER;
+}
+
 void stream_timer(struct stream *s) {
   enum end end;
-  uint64_t due = stream_due(s, &end);
+  uint64_t due = stream_due(s, &end), look = look_again(s);
+  if (look < due) due = look;
   if (due == WHEEL_NEVER) timer_stop(&s->w->loop->wheel, &s->timer);
   else timer_set(&s->w->loop->wheel, &s->timer, due);
 }
@@ -157,6 +174,13 @@ static bool ends_attempt(enum end end) {
   }
 }
 
+/* shows_truncation: the client sees by the framing that the response is cut, also after a FIN; what
+ * is queued may still go out. */
+static bool shows_truncation(const struct stream *s) {
+  bool framed = s->down_body.to == HTTP_BODY_LENGTH || s->down_body.to == HTTP_BODY_CHUNKED;
+  return s->flags & STREAM_RESPONDED && s->step == STEP_RELAY && framed;
+}
+
 void stream_fail(struct stream *s, enum end end) {
   s->end = end;
   if (s->endpoint && s->up && ends_attempt(end)) attempt_outcome(s, end, 0);
@@ -166,7 +190,7 @@ void stream_fail(struct stream *s, enum end end) {
   attempt_drop(s, false);
   s->flags |= STREAM_CLOSE;
   if (!(s->flags & STREAM_RESPONDED) && end_get(end)->status && s->down) answer_end(s);
-  else s->flags |= STREAM_ABORT;
+  else if (!shows_truncation(s)) s->flags |= STREAM_ABORT;
   stream_go(s, STEP_FINISH);
 }
 

@@ -11,7 +11,6 @@
 #include "weir/base/hash.h"
 #include "weir/base/mem.h"
 
-#define TRIM_MS 1000u
 #define BLOCKS_KEEP 4096u
 #define DOWN_CHUNK 64u
 #define STREAM_CHUNK 16u
@@ -20,14 +19,22 @@
 
 static void on_wake(struct loop *loop) { (void)loop; } /* worker_turn reads the mailbox */
 
+/* TRIM_QUIET: ticks without a finished request after which the heap is trimmed and the timer rests
+ * until the next request (stream_new). */
+#define TRIM_QUIET 3u
+
 static void on_trim(struct timer *timer, uint64_t now) {
   struct worker *w = container_of(timer, struct worker, trim_timer);
+  uint64_t finished = atomic_load_explicit(&w->stats.proxied, memory_order_relaxed);
+  w->trim_quiet = finished == w->trim_seen ? w->trim_quiet + 1 : 0;
+  w->trim_seen = finished;
   loop_trim(w->loop);
   arena_blocks_trim(&w->blocks, 64);
   slab_trim(&w->streams);
   slab_trim(&w->downs);
   slab_trim(&w->upstream.upconns);
-  timer_set(&w->loop->wheel, timer, now + TRIM_MS);
+  if (w->trim_quiet < TRIM_QUIET) timer_set(&w->loop->wheel, timer, now + TRIM_MS);
+  else mem_trim();
 }
 
 static void on_drain_deadline(struct timer *timer, uint64_t now);
@@ -65,7 +72,6 @@ struct worker *worker_new(const struct worker_config *config) {
   list_init(&w->waiting);
   timer_init(&w->drain_timer, on_drain_deadline);
   timer_init(&w->trim_timer, on_trim);
-  timer_set(&w->loop->wheel, &w->trim_timer, now_ms(w) + TRIM_MS);
   group_join(w);
   return w;
 }
@@ -261,6 +267,7 @@ void worker_event(struct worker *w, enum end_level level, const char *fmt, ...) 
   struct record_event e = {.kind = RECORD_EVENT, .level = (uint8_t)level};
   e.worker = (uint16_t)w->config.index;
   e.len = (uint16_t)((size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+  e.done_ns = now_ns(w);
   e.wall_ms = w->loop->wall_ms;
   uint32_t len = (uint32_t)(sizeof e + e.len);
   char *to = spsc_reserve(w->config.log, len);

@@ -82,12 +82,19 @@ static void write_plan(struct client *c, struct plan *p) {
   client_write(c, span_sub(text_span(&out), 0, cut ? (size_t)p->cut : out.len));
   text_fini(&out);
   c->sent++;
-  if (cut) client_end(c, !p->cut_fin);
+  if (cut && !p->cut_wait) client_end(c, !p->cut_fin);
+}
+
+/* may_write: one after another, or all at once but never behind a body that waits for its 100. */
+static bool may_write(const struct client *c) {
+  if (!c->peer || c->fin || c->sent == c->count) return false;
+  if (c->sent == c->got) return true;
+  return c->pipeline && !c->w->plans[c->plans[c->sent - 1]].expect;
 }
 
 static void pump(struct client *c) {
-  while (c->peer && !c->fin && c->sent < c->count && (c->pipeline || c->sent == c->got))
-    write_plan(c, &c->w->plans[c->plans[c->sent]]);
+  while (may_write(c)) write_plan(c, &c->w->plans[c->plans[c->sent]]);
+  if (c->half_close && !c->fin && c->sent == c->count) client_end(c, false);
   if (c->peer && !c->fin && c->got == c->count && !c->keep && c->state != CLIENT_TUNNEL)
     client_end(c, false);
 }
@@ -219,6 +226,11 @@ static void read_tunnel(struct client *c, struct plan *p) {
   if (c->tunnel_got == c->tunnel_goal && !c->keep && !c->fin) client_end(c, false);
 }
 
+void client_tunnel(struct client *c, uint64_t goal) {
+  c->tunnel_goal = goal;
+  if (c->peer && c->state == CLIENT_TUNNEL) read_tunnel(c, current(c));
+}
+
 static bool read_some(struct client *c) {
   struct plan *p = current(c);
   if (!p) {
@@ -256,6 +268,11 @@ static void on_close(struct sim_peer *peer, bool reset, void *ctx) {
   sim_peer_free(peer);
   c->peer = NULL;
   gone(c, reset);
+}
+
+void client_tick(struct client *c) {
+  if (c->peer && c->window && !c->stuck && world_chance(c->w, 25))
+    sim_peer_window(c->peer, c->window);
 }
 
 void client_start(struct client *c) {

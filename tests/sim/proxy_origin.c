@@ -17,6 +17,7 @@ struct served {
   uint64_t body_at;
   struct h1_chunked chunked;
   bool answered;
+  uint32_t requests; /* completed */
 };
 
 static void served_free(struct served *c) {
@@ -83,6 +84,7 @@ static void head_check(struct served *c, const struct http_request *r) {
     return;
   }
   p->up_heads++;
+  p->up_order = w->up_order++;
   if (!span_eq(r->method_text, span_str(p->method)) || !same_frame(p, r))
     world_fault(w, "origin: plan %u came as another request", p->id);
   const struct http_field *xff = http_fields_find(&r->fields, HTTP_NAME_X_FORWARDED_FOR);
@@ -154,8 +156,10 @@ static bool read_body(struct served *c) {
 static void request_done(struct served *c) {
   struct plan *p = c->plan;
   p->up_bodies++;
-  if (rest(c).len && !p->upgrade)
-    world_fault(c->o->w, "origin: bytes behind plan %u", p->id);
+  c->requests++;
+  if (rest(c).len && !p->upgrade && !c->answered)
+    world_fault(c->o->w, "origin: %zu bytes behind plan %u: %.*s", rest(c).len, p->id,
+                (int)(rest(c).len < 60 ? rest(c).len : 60), rest(c).ptr);
   c->state = p->stall ? ORIGIN_STALLED : ORIGIN_HEAD;
   if (!p->stall && !c->answered) answer(c);
 }
@@ -205,6 +209,7 @@ static void on_accept(struct sim_peer *peer, void *ctx) {
   o->conn_count++;
   o->accepted++;
   sim_peer_on_data(peer, on_data, on_close, c);
+  if (o->window) sim_peer_window(peer, o->window);
 }
 
 void origin_up(struct origin *o) {
@@ -229,9 +234,8 @@ uint32_t origin_close_idle(struct origin *o) {
   for (struct list *l = o->conns.next, *next; l != &o->conns; l = next) {
     next = l->next;
     struct served *c = container_of(l, struct served, link);
-    if (c->state != ORIGIN_HEAD || rest(c).len) continue;
-    if (world_chance(o->w, 50)) end_conn(c, true);
-    else end_conn(c, false);
+    if (c->state != ORIGIN_HEAD || rest(c).len || !c->requests) continue;
+    end_conn(c, true); /* no reset: that would overtake a response on its way */
     closed++;
   }
   return closed;

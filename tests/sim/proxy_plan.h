@@ -31,6 +31,7 @@ struct plan {
   uint32_t len;
   int32_t cut; /* the client resets (or, cut_fin, ends) after so many bytes of it; -1: never */
   bool cut_fin;
+  bool cut_wait; /* neither: it stays open and says nothing more */
   /* the response */
   uint16_t status;
   uint8_t up_frame, interims;
@@ -50,6 +51,7 @@ struct plan {
   enum end end;
   struct record_access record;
   uint32_t up_heads, up_bodies; /* seen by origins: request heads, complete requests */
+  uint32_t up_order;            /* its place among all heads that origins saw */
   uint64_t got_body;            /* bytes of body that the client has */
   char details[64];             /* of Proxy-Status, of OUT_ANSWER */
 };

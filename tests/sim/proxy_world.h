@@ -30,6 +30,7 @@ struct origin {
   struct list conns;
   uint32_t conn_count, accepted;
   uint32_t echoed; /* bytes echoed in tunnels */
+  size_t window;   /* bytes that a connection reads in all; 0: without bound */
 };
 
 /* client is one connection to a worker with plans to carry out in order. */
@@ -42,8 +43,10 @@ struct client {
   uint32_t count, sent, got; /* plans queued, written, with their outcome */
   bool pipeline;   /* writes all at once, else one after another */
   bool keep;       /* stays open when all is done */
+  bool half_close; /* sends FIN as soon as all is written, and goes on reading */
   bool fin, closed, reset;
   uint32_t window; /* bytes read at a time; 0: without bound */
+  bool stuck;      /* reads so much and no more */
   struct text in;
   size_t at;       /* bytes of `in` that are used up */
   uint8_t state;   /* enum client_state */
@@ -107,10 +110,11 @@ struct world {
   struct origin origins[SIM_ORIGINS];
   struct list clients;
   struct plan plans[SIM_PLANS];
-  uint32_t plan_count;
+  uint32_t plan_count, up_order;
   uint32_t ends[END_COUNT]; /* by access records */
   uint32_t other_ends[END_COUNT]; /* of those that name no plan */
   uint64_t steps;
+  bool capped;       /* max_per_endpoint is the same in all generations: permits never pass it */
   size_t iobufs_max; /* most bytes borrowed by one loop at any step */
   char why[256]; /* first fault that a peer saw */
 };
@@ -154,8 +158,12 @@ struct client *client_new(struct world *w, uint32_t worker);
 void client_add(struct client *c, const struct plan *p);
 /* client_start connects and writes what may be written. */
 void client_start(struct client *c);
+/* client_tick lets a slow reader read on, now and then. */
+void client_tick(struct client *c);
 void client_write(struct client *c, struct span raw);
 void client_end(struct client *c, bool reset);
+/* client_tunnel sends through its tunnel up to goal bytes in all, which come back as an echo. */
+void client_tunnel(struct client *c, uint64_t goal);
 bool client_done(const struct client *c);
 void client_free(struct client *c);
 

@@ -1,8 +1,8 @@
-/* sim_io_relay.c: relays under the simulation: a proxy of length-prefixed messages (head by on_data,
- * body by relay_start, both ways, connections kept) and of tunnels, between scripted clients and
- * servers, with every fault, for many seeds; at random moments the proxy gives a pair up. What each
- * side gets must be what was sent, whole when nothing broke; nothing may leak; the world must come
- * to rest by itself. WEIR_SEED runs one seed, WEIR_SEEDS so many. */
+/* sim_io_relay.c: relays under the simulation: a proxy of length-prefixed messages (head by
+ * on_data, body by relay_start, both ways, connections kept) and of tunnels, between scripted
+ * clients and servers, with every fault, for many seeds; at random moments the proxy gives a pair
+ * up. What each side gets must be what was sent, whole when nothing broke; nothing may leak; the
+ * world must come to rest by itself. WEIR_SEED runs one seed, WEIR_SEEDS so many. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -54,9 +54,9 @@ struct talker {
   struct sim_peer *peer;
   bool server;
   uint32_t to_send, sent, received; /* messages */
-  uint64_t seed;   /* of the contents */
-  uint64_t left;   /* of the body that comes */
-  uint64_t at;     /* position in it */
+  uint64_t seed;                    /* of the contents */
+  uint64_t left;                    /* of the body that comes */
+  uint64_t at;                      /* position in it */
   char head[HEAD];
   size_t head_len;
   bool closed, reset, finished;
@@ -334,8 +334,8 @@ static void one_seed(uint64_t seed) {
   struct talker clients[CLIENTS_MAX];
   uint32_t count = 1 + (uint32_t)sim_draw(w.sim, CLIENTS_MAX);
   for (uint32_t i = 0; i < count; i++) {
-    clients[i] = (struct talker){
-        .world = &w, .seed = 2, .to_send = 1 + (uint32_t)sim_draw(w.sim, 12)};
+    clients[i] =
+        (struct talker){.world = &w, .seed = 2, .to_send = 1 + (uint32_t)sim_draw(w.sim, 12)};
     clients[i].peer = sim_peer_connect(w.sim, &w.front);
     sim_peer_on_data(clients[i].peer, talk_data, talk_close, &clients[i]);
   }

@@ -332,11 +332,15 @@ static void hard_faults(void **state) {
       for (uint32_t n = 0; n < 6; n++) {
         struct plan *p = plan_random(w);
         if (world_chance(w, 10)) p->up_cut = (int32_t)world_draw(w, 2000);
-        if (p->up_frame == FRAME_CLOSE) p->up_cut = -1;
+
         if (world_chance(w, 10)) p->up_leave = true;
         if (world_chance(w, 5)) p->stall = true;
         if (world_chance(w, 5)) p->early = true;
         if (world_chance(w, 5)) p->up_garbage = 1 + (uint32_t)world_draw(w, 3000);
+        if (p->up_frame == FRAME_CLOSE) { /* there a FIN or more bytes make another body */
+          p->up_cut = -1;
+          p->up_garbage = 0;
+        }
         client_add(c, p);
       }
       client_start(c);

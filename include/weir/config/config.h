@@ -1,6 +1,7 @@
 /* config.h: from a file's text to a compiled snapshot. Runs in the compile thread or in the CLI,
- * never in a worker. Opens nothing itself: bytes come through conf_reader (in `weir run` the loader
- * process). All faults are found at once; nothing is published here. DESIGN.md section 7. */
+ * never in a worker. Opens nothing itself: bytes come through conf_reader (in `weir run` the
+ * loader process). All faults are found at once; nothing is published here. DESIGN.md section 7.
+ * */
 #ifndef WEIR_CONFIG_CONFIG_H
 #define WEIR_CONFIG_CONFIG_H
 
@@ -11,7 +12,8 @@
  * glob: calls each for every match in byte order; 0 or -errno. Limit per file: CONF_FILE_MAX. */
 struct conf_reader {
   int (*read)(void *ctx, const char *path, struct text *out);
-  int (*glob)(void *ctx, const char *pattern, void (*each)(const char *path, void *arg), void *arg);
+  int (*glob)(void *ctx, const char *pattern, void (*each)(const char *path, void *arg),
+              void *arg);
   const char *(*env)(void *ctx, const char *name); /* NULL: unset */
   int (*mode)(void *ctx, const char *path); /* permission bits, or -errno; may be NULL */
   void *ctx;
@@ -27,9 +29,9 @@ struct conf_faults *conf_faults_new(void);
 void conf_faults_free(struct conf_faults *f);
 uint32_t conf_faults_errors(const struct conf_faults *f);
 uint32_t conf_faults_warnings(const struct conf_faults *f);
-/* conf_faults_print: for a terminal (color) or plain; conf_faults_json: one array. The last line is
- * the count, "2 errors, 1 warning", without line break: the tail ("; nothing was changed, generation
- * 7 keeps running.") is the caller's. Nothing at all when there is no fault. */
+/* conf_faults_print: for a terminal (color) or plain; conf_faults_json: one array. The last line
+ * is the count, "2 errors, 1 warning", without line break: the tail ("; nothing was changed,
+ * generation 7 keeps running.") is the caller's. Nothing at all when there is no fault. */
 void conf_faults_print(const struct conf_faults *f, struct text *out, bool color);
 void conf_faults_json(const struct conf_faults *f, struct text *out);
 
@@ -46,10 +48,11 @@ MUST_USE struct conf *conf_load_text(const struct conf_reader *reader, const cha
 void conf_free(struct conf *conf);
 
 /* conf_dump prints the effective configuration, defaults included, each value with its origin
- * (file:line, default, env NAME) as a comment; loads again to the same. Secrets are never printed. */
+ * (file:line, default, env NAME) as a comment; loads again to the same. Secrets are never
+ * printed. */
 void conf_dump(const struct conf *conf, struct text *out, bool with_defaults);
-/* conf_options prints the option table as a file with every option (conf/full.conf); conf_reference
- * as tables in Markdown, with the fault codes (conf/README.md). */
+/* conf_options prints the option table as a file with every option (conf/full.conf);
+ * conf_reference as tables in Markdown, with the fault codes (conf/README.md). */
 void conf_options(struct text *out);
 void conf_reference(struct text *out);
 
@@ -71,8 +74,8 @@ struct conf_process {
   uint32_t access_sample_ppm;
 };
 /* conf_admin_default is what admin.listen = "auto" means: $RUNTIME_DIRECTORY/admin.sock (systemd),
- * else /run/weir/admin.sock for root, else $XDG_RUNTIME_DIR/weir/admin.sock, else none (false). For a
- * CLI that has no (good) file. */
+ * else /run/weir/admin.sock for root, else $XDG_RUNTIME_DIR/weir/admin.sock, else none (false).
+ * For a CLI that has no (good) file. */
 MUST_USE bool conf_admin_default(const struct conf_reader *reader, struct text *out);
 const struct conf_process *conf_process(const struct conf *conf);
 
@@ -126,12 +129,13 @@ MUST_USE struct snapshot *conf_compile(const struct conf *conf, const struct con
                                        struct conf_faults *faults);
 
 /* conf_check_restart reports keys that only a restart can change (workers, user, admin, ...). */
-void conf_check_restart(const struct conf *now, const struct conf *next, struct conf_faults *faults);
+void conf_check_restart(const struct conf *now, const struct conf *next,
+                        struct conf_faults *faults);
 
 /* snapshot_diff says what changed, one line per object: "+ route api", "~ pool app: endpoint
- * 10.0.0.1:80 added", "- listener old"; lists endpoints, binds and certificates. Returns the number
- * of changed objects. json: an array of {change, kind, name, detail}. */
-uint32_t snapshot_diff(const struct snapshot *before, const struct snapshot *after, struct text *out,
-                       bool json);
+ * 10.0.0.1:80 added", "- listener old"; lists endpoints, binds and certificates. Returns the
+ * number of changed objects. json: an array of {change, kind, name, detail}. */
+uint32_t snapshot_diff(const struct snapshot *before, const struct snapshot *after,
+                       struct text *out, bool json);
 
 #endif

@@ -29,7 +29,7 @@ struct h1_limits {
 /* h1_scan is how far a head has been read; {0} starts one. A head costs O(bytes) however it is
  * cut. It lives from the first call until DONE or BAD, then {0} again for the next head. */
 struct h1_scan {
-  uint8_t step;        /* enum h1_step (h1_scan.c) */
+  uint8_t step;        /* enum h1_step (h1_head_priv.h) */
   uint8_t empty_lines; /* skipped before the request line */
   uint8_t name_class;  /* class bits of the field name being read */
   uint8_t minor;

@@ -1,13 +1,14 @@
-/* conn.h: one transport connection: a TCP or unix socket, with TLS stacked on it or not. Bytes come
- * up through events, go down through an output buffer that is sent at the end of the turn. The
- * owner (proxy/) never sees descriptors, provided buffers or ciphertext.
- * Life: conn_accept'ed or conn_connect'ed, then events, then conn_close: after that call the owner
- * hears nothing more and must forget the pointer; the memory goes when the kernel's last reference
- * is gone. Events run from completions, never from inside a conn_* call made by the owner. */
+/* conn.h: one transport connection: a TCP or unix socket, with TLS stacked on it or not. Bytes
+ * come up through events, go down through an output buffer that is sent at the end of the turn.
+ * The owner (proxy/) never sees descriptors, provided buffers or ciphertext. Life: conn_accept'ed
+ * or conn_connect'ed, then events, then conn_close: after that call the owner hears nothing more
+ * and must forget the pointer; the memory goes when the kernel's last reference is gone. Events
+ * run from completions, never from inside a conn_* call made by the owner. */
 #ifndef WEIR_IO_CONN_H
 #define WEIR_IO_CONN_H
 
 #include "weir/base/end.h"
+#include "weir/io/conn_flag.h"
 #include "weir/io/loop.h"
 #include "weir/io/transport.h"
 
@@ -38,35 +39,6 @@ struct conn_events {
   void (*on_timer)(struct conn *c);
 };
 
-enum conn_flag {
-  CONN_LISTENER = 1 << 0,
-  CONN_PAUSED = 1 << 1,    /* listener: does not accept */
-  CONN_OPEN = 1 << 2,      /* connected and, with TLS, handshaken */
-  CONN_READING = 1 << 3,   /* the owner wants on_data */
-  CONN_WATCHED = 1 << 4,   /* a receive stays armed without reading */
-  CONN_BULK = 1 << 5,      /* reads go into a borrowed 64 KiB buffer, after a poll */
-  CONN_EOF = 1 << 6,       /* on_eof was called */
-  CONN_WIRE_EOF = 1 << 7,  /* FIN came */
-  CONN_FAILED = 1 << 8,    /* on_error was called */
-  CONN_CLOSING = 1 << 9,   /* conn_close, conn_reset or conn_close_gently was called */
-  CONN_DIRTY = 1 << 10,    /* in loop->dirty or loop->later */
-  CONN_STARVED = 1 << 11,  /* in loop->starved */
-  CONN_FIN = 1 << 12,      /* our FIN is to be sent behind the output (conn_finish) */
-  CONN_FIN_SENT = 1 << 13, /* it was */
-  CONN_SINGLE = 1 << 14,   /* receive single-shot: large bodies were seen here */
-  CONN_UNIX = 1 << 15,
-  CONN_SPLICING = 1 << 16, /* a relay splices from here: it polls and reads itself */
-  CONN_LINGER = 1 << 17,   /* reads and drops until EOF or the linger time (conn_close_gently) */
-  CONN_REREAD = 1 << 18,   /* held bytes are due at the end of the turn */
-  CONN_AGAIN = 1 << 19,    /* conn_read_start was called inside on_data */
-  CONN_UNARMING = 1 << 20, /* the receive is being cancelled */
-  CONN_KICK = 1 << 21,     /* relay_in is to run at the end of the turn */
-  CONN_NONBLOCK = 1 << 22, /* O_NONBLOCK is on, for splice */
-  CONN_SENT_DEAD = 1 << 23, /* a send failed; the error waits for what is still to be read */
-  CONN_GONE = 1 << 24,      /* cancelled and closed; only completions are awaited */
-  CONN_PEER_DONE = 1 << 25, /* the peer ended; the owner may not know yet (a relay did) */
-};
-
 /* conn is at most 256 bytes (static assert); cold parts hang off tls. */
 struct conn {
   struct slab_head head;
@@ -92,7 +64,7 @@ struct conn {
   struct iobuf *plain;   /* TLS: plaintext that was not consumed */
   uint32_t held_bytes;   /* conn_held */
   union {
-    int32_t send_err; /* -errno of the send that failed (CONN_SENT_DEAD) */
+    int32_t send_err;   /* -errno of the send that failed (CONN_SENT_DEAD) */
     uint32_t linger_ms; /* CONN_LINGER */
   };
   struct timer timer;
@@ -101,14 +73,14 @@ struct conn {
   uint64_t bytes_in, bytes_out; /* plaintext */
 };
 
-/* conn_listen puts a bound and listening descriptor on the loop; on_accept gets each new conn (flags
- * CONN_OPEN, not reading, no events yet: the owner calls conn_attach at once or conn_close).
- * The loop owns fd from now on. NULL at the slab's limit. */
+/* conn_listen puts a bound and listening descriptor on the loop; on_accept gets each new conn
+ * (flags CONN_OPEN, not reading, no events yet: the owner calls conn_attach at once or
+ * conn_close). The loop owns fd from now on. NULL at the slab's limit. */
 MUST_USE struct conn *conn_listen(struct loop *loop, int fd,
                                   void (*on_accept)(struct conn *listener, struct conn *c),
                                   void *owner);
-/* conn_listen_pause stops accepting (the queue stays); conn_listen_resume goes on. A listener pauses
- * itself for 100 ms when descriptors or slots run out. */
+/* conn_listen_pause stops accepting (the queue stays); conn_listen_resume goes on. A listener
+ * pauses itself for 100 ms when descriptors or slots run out. */
 void conn_listen_pause(struct conn *listener);
 void conn_listen_resume(struct conn *listener);
 /* conn_listen_defer sets TCP_DEFER_ACCEPT: for protocols where the client speaks first. */
@@ -124,9 +96,9 @@ void conn_attach(struct conn *c, const struct conn_events *events, void *owner);
 MUST_USE struct conn *conn_connect(struct loop *loop, const struct addr *to,
                                    const struct conn_events *events, void *owner, int *err);
 
-/* conn_read_start asks for on_data: held bytes first (at the end of this turn, not from inside this
- * call). Inside on_data it says: go on after this call too; if that call consumed nothing, the same
- * bytes come again with the next ones behind them, in one piece (up to 256 KiB).
+/* conn_read_start asks for on_data: held bytes first (at the end of this turn, not from inside
+ * this call). Inside on_data it says: go on after this call too; if that call consumed nothing,
+ * the same bytes come again with the next ones behind them, in one piece (up to 256 KiB).
  * conn_read_stop: what comes is held; beyond CONN_HELD_MAX the receive is cancelled. */
 void conn_read_start(struct conn *c);
 void conn_read_stop(struct conn *c);
@@ -152,9 +124,9 @@ size_t conn_pending(const struct conn *c);
 void conn_finish(struct conn *c);
 
 /* conn_close ends it: cancels, drops output not yet sent, closes. conn_reset sends RST instead of
- * FIN (TCP). conn_close_gently sends what is queued (as long as it moves) and FIN, then reads and drops
- * at most 256 KiB for at most linger_ms so that no RST destroys the last response, then closes; the
- * owner is released at once in all three. */
+ * FIN (TCP). conn_close_gently sends what is queued (as long as it moves) and FIN, then reads and
+ * drops at most 256 KiB for at most linger_ms so that no RST destroys the last response, then
+ * closes; the owner is released at once in all three. */
 void conn_close(struct conn *c);
 void conn_reset(struct conn *c);
 void conn_close_gently(struct conn *c, uint32_t linger_ms);
@@ -162,7 +134,8 @@ void conn_close_gently(struct conn *c, uint32_t linger_ms);
 /* conn_timer sets the one deadline of c (absolute ms; WHEEL_NEVER stops it). */
 void conn_timer(struct conn *c, uint64_t due_ms);
 
-/* conn_peer and conn_local ask the kernel; false for unnamed unix sockets (out is AF_UNIX, empty). */
+/* conn_peer and conn_local ask the kernel; false for unnamed unix sockets (out is AF_UNIX, empty).
+ */
 bool conn_peer(const struct conn *c, struct addr *out);
 bool conn_local(const struct conn *c, struct addr *out);
 

@@ -12,8 +12,8 @@
 #define IOBUF_CLASSES 4
 #define IOBUF_4K 0
 #define IOBUF_18K 1
-#define IOBUF_64K 2  /* 64 KiB and the overhead of TLS records */
-#define IOBUF_256K 3 /* 256 KiB and the same */
+#define IOBUF_64K 2              /* 64 KiB and the overhead of TLS records */
+#define IOBUF_256K 3             /* 256 KiB and the same */
 #define IOBUF_MAX (272u * 1024u) /* payload of the largest class */
 
 struct iobuf {
@@ -33,7 +33,8 @@ struct iobufs {
 
 void iobufs_init(struct iobufs *pool, size_t limit);
 void iobufs_fini(struct iobufs *pool);
-/* iobuf_take gives an empty buffer of at least room bytes (at most IOBUF_MAX), or NULL at the limit. */
+/* iobuf_take gives an empty buffer of at least room bytes (at most IOBUF_MAX), or NULL at the
+ * limit. */
 MUST_USE struct iobuf *iobuf_take(struct iobufs *pool, size_t room);
 void iobuf_give(struct iobufs *pool, struct iobuf *buf);
 void iobufs_trim(struct iobufs *pool);

@@ -23,13 +23,13 @@ struct tls_worker;
 /* loop_stats are this worker's counters; written by its thread only, read relaxed by others. */
 struct loop_stats {
   uint64_t turns, completions, submits;
-  uint64_t enobufs;    /* receives that found no provided buffer */
-  uint64_t parked;     /* those of them that had to wait for one */
+  uint64_t enobufs; /* receives that found no provided buffer */
+  uint64_t parked;  /* those of them that had to wait for one */
   uint64_t accepts, accept_errors;
   uint64_t spliced_bytes, copied_bytes; /* by relays */
-  uint64_t busy_ns;    /* time spent outside the wait */
-  uint64_t lag_max_ns; /* longest turn since it was read */
-  uint32_t buffers_total; /* provided buffers now */
+  uint64_t busy_ns;                     /* time spent outside the wait */
+  uint64_t lag_max_ns;                  /* longest turn since it was read */
+  uint32_t buffers_total;               /* provided buffers now */
 };
 
 /* loop is the common head; implementations embed it first. */
@@ -41,10 +41,10 @@ struct loop {
   struct wheel wheel;
   struct slab conns; /* struct conn */
   struct iobufs iobufs;
-  struct list dirty;   /* conns with work for the end of the turn (conn.dirty_link) */
-  struct list later;   /* conns that used up their share of this turn (conn.dirty_link) */
-  struct list starved; /* conns parked on ENOBUFS (conn.starved_link) */
-  struct list dead;    /* conns to free at the end of the turn (conn.dirty_link) */
+  struct list dirty;       /* conns with work for the end of the turn (conn.dirty_link) */
+  struct list later;       /* conns that used up their share of this turn (conn.dirty_link) */
+  struct list starved;     /* conns parked on ENOBUFS (conn.starved_link) */
+  struct list dead;        /* conns to free at the end of the turn (conn.dirty_link) */
   struct pipe_pool *pipes; /* pipe_pool.c */
   struct tls_worker *tls;  /* tls_conn.c; NULL before the first tls_accept */
   void (*tls_free)(struct loop *loop); /* set with tls */
@@ -62,18 +62,19 @@ struct loop {
 
 /* loop_config sizes a loop. */
 struct loop_config {
-  uint32_t conns_max;     /* conns, listeners included */
-  uint32_t ring_entries;  /* submission entries, power of two (ring only) */
-  uint32_t buffers_first; /* provided buffers at first, power of two; grows on need to buffers_max */
+  uint32_t conns_max;    /* conns, listeners included */
+  uint32_t ring_entries; /* submission entries, power of two (ring only) */
+  uint32_t
+      buffers_first; /* provided buffers at first, power of two; grows on need to buffers_max */
   uint32_t buffers_max;
   uint32_t buffer_bytes;  /* 4096 */
   size_t iobuf_bytes_max; /* output and body buffers; 0: 8 KiB per conn, at least 64 MiB */
   uint64_t seed;          /* rng and simulation */
 };
 
-/* loop_uring_new makes a ring loop; NULL with a person's sentence in why (the call that was refused
- * and the remedy: kernel.io_uring_disabled, seccomp of a container, RLIMIT). The calling thread
- * becomes its owner (SINGLE_ISSUER). */
+/* loop_uring_new makes a ring loop; NULL with a person's sentence in why (the call that was
+ * refused and the remedy: kernel.io_uring_disabled, seccomp of a container, RLIMIT). The calling
+ * thread becomes its owner (SINGLE_ISSUER). */
 MUST_USE struct loop *loop_uring_new(const struct loop_config *config, struct buf *why);
 /* loop_uring_probe tries a small ring and drops it: 0 or -errno, sentence in why. */
 MUST_USE int loop_uring_probe(struct buf *why);

@@ -1,5 +1,5 @@
-/* loop_ops.h: what an implementation of the loop does for conns, and the one upcall it makes. Seen by
- * io/ only (and by tests that look inside). */
+/* loop_ops.h: what an implementation of the loop does for conns, and the one upcall it makes. Seen
+ * by io/ only (and by tests that look inside). */
 #ifndef WEIR_IO_LOOP_OPS_H
 #define WEIR_IO_LOOP_OPS_H
 
@@ -8,8 +8,8 @@
 struct conn;
 
 /* op is what the kernel may be doing for a conn: at most one of each kind is in flight per conn
- * (cancels are counted). The triple slot, generation, op is the completion's name: a stale one finds
- * nothing. */
+ * (cancels are counted). The triple slot, generation, op is the completion's name: a stale one
+ * finds nothing. */
 enum op {
   OP_ACCEPT,   /* multishot; res: new descriptor, or -errno */
   OP_CONNECT,  /* res: 0 or -errno */
@@ -32,8 +32,8 @@ struct completion {
 };
 
 /* loop_ops is what an implementation does. None blocks but turn. Submissions may be batched until
- * the next turn. Submitting an op whose bit is set in conn->inflight is our mistake (check). Sockets
- * are in blocking mode (the ring needs it so) but while `nonblock` says otherwise. */
+ * the next turn. Submitting an op whose bit is set in conn->inflight is our mistake (check).
+ * Sockets are in blocking mode (the ring needs it so) but while `nonblock` says otherwise. */
 struct loop_ops {
   const char *name; /* "io_uring", "sim" */
   /* socket gives a stream descriptor (or -errno) with the usual options set (TCP_NODELAY;
@@ -62,13 +62,17 @@ struct loop_ops {
   bool (*address)(const struct loop *loop, const struct conn *c, bool peer, struct addr *out);
   /* buffers_grow adds provided buffers: false at the maximum. */
   bool (*buffers_grow)(struct loop *loop);
-  /* nonblock switches O_NONBLOCK, which splice(2) needs. NULL with splice. */
+  /* nonblock switches O_NONBLOCK, which splice(2) needs: while it is on, receives and sends end
+   * with -EAGAIN (or short) instead of waiting. NULL with splice. */
   void (*nonblock)(struct loop *loop, struct conn *c, bool on);
   /* splice moves up to len bytes without blocking between two descriptors, one of them a pipe's:
    * bytes, 0 EOF, -EAGAIN, -errno. NULL: bodies are copied. */
   ssize_t (*splice)(struct loop *loop, int from, int to, size_t len);
+  /* pipe opens a pipe for it (fds as pipe(2)): its capacity in bytes, or -errno. */
+  int (*pipe)(struct loop *loop, int fds[2]);
   /* turn submits, waits until a completion or until_ms (absolute; WHEEL_NEVER: no limit; in the
-   * past: do not wait), updates now_*, and calls conn_complete for each completion. 0 or -errno. */
+   * past: do not wait), updates now_*, and calls conn_complete for each completion. 0 or -errno.
+   */
   int (*turn)(struct loop *loop, uint64_t until_ms);
   void (*wake)(struct loop *loop); /* any thread; makes turn return after on_wake */
   void (*trim)(struct loop *loop); /* gives unused provided buffers back */

@@ -1,7 +1,7 @@
 /* relay.h: moves body or tunnel bytes from one conn to another until a count or EOF, by splice
  * through pooled pipes where both ends are plain and much is left, else by copy (or encryption)
  * through one borrowed buffer: one send, next receive, which is the backpressure. The simulation
- * always copies. Bytes held by src go first. Framing is the caller's. */
+ * does either. Bytes held by src go first. Framing is the caller's. */
 #ifndef WEIR_IO_RELAY_H
 #define WEIR_IO_RELAY_H
 
@@ -20,23 +20,24 @@ enum relay_end {
 /* relay lives in its owner (a stream) until on_end was called or relay_stop. */
 struct relay {
   struct conn *src, *dst;
-  uint64_t left;  /* bytes still to move; UINT64_MAX: until EOF */
-  uint64_t moved; /* bytes passed to dst */
+  uint64_t left;        /* bytes still to move; UINT64_MAX: until EOF */
+  uint64_t moved;       /* bytes passed to dst */
   uint64_t progress_ms; /* loop time of the last byte that moved on either side */
   uint64_t src_wait_ms; /* since when it waits for src; 0: it does not */
   uint64_t dst_wait_ms; /* since when it waits for dst; 0: it does not */
   void (*on_end)(struct relay *r, enum relay_end why, int err);
   void *owner;
-  int pipe_rd, pipe_wr; /* -1: none */
+  int pipe_rd, pipe_wr;       /* -1: none */
   uint32_t pipe_cap, in_pipe; /* bytes */
-  uint8_t mode;   /* relay.c: how bytes move now; 0: it ended or was stopped */
-  uint8_t streak; /* large (messages) or small (bulk, splice) reads in a row */
-  bool eof;       /* src ended */
+  uint8_t mode;               /* relay.c: how bytes move now; 0: it ended or was stopped */
+  uint8_t streak;             /* large (messages) or small (bulk, splice) reads in a row */
+  bool eof;                   /* src ended */
 };
 
-/* relay_start sets every field but owner. It takes over src's reading and dst's writing: until the end the owner's on_data of src
- * and on_drained of dst are not called; on_eof and on_error of src and dst become the relay's end.
- * dst's queued output goes first. on_end comes from a completion, not from inside this call. */
+/* relay_start sets every field but owner. It takes over src's reading and dst's writing: until the
+ * end the owner's on_data of src and on_drained of dst are not called; on_eof and on_error of src
+ * and dst become the relay's end. dst's queued output goes first. on_end comes from a completion,
+ * not from inside this call. */
 void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t len,
                  void (*on_end)(struct relay *r, enum relay_end why, int err));
 /* relay_stop ends it without on_end: both conns are the owner's again (or are about to be closed).

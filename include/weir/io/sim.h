@@ -1,7 +1,7 @@
-/* sim.h: the deterministic twin of the ring: a loop over an in-memory network with a virtual clock.
- * From one seed it draws short reads and writes, reordered completions, ENOBUFS, resets, cancel
- * races, refused connects and time jumps. Tests script peers through sim_* and step workers' loops.
- * Only tests and tools include it. One thread. */
+/* sim.h: the deterministic twin of the ring: a loop over an in-memory network with a virtual
+ * clock. From one seed it draws short reads and writes, reordered completions, ENOBUFS, resets,
+ * cancel races, refused connects and time jumps. Tests script peers through sim_* and step
+ * workers' loops. Only tests and tools include it. One thread. */
 #ifndef WEIR_IO_SIM_H
 #define WEIR_IO_SIM_H
 
@@ -10,8 +10,8 @@
 struct sim;      /* one world: clock, network, faults */
 struct sim_peer; /* a scripted end of a connection that is not weir's */
 
-/* sim_faults are chances in 1/1000 per event: a receive or send that does less than it could, an op
- * that completes some turns late, a turn with its completions shuffled, a receive that finds no
+/* sim_faults are chances in 1/1000 per event: a receive or send that does less than it could, an
+ * op that completes some turns late, a turn with its completions shuffled, a receive that finds no
  * buffer (or a multishot that ends, or an accept without descriptors), a connection that breaks, a
  * connect that is refused, a cancel that comes too late, a clock that leaps up to five seconds. */
 struct sim_faults {
@@ -23,8 +23,8 @@ struct sim *sim_new(uint64_t seed, const struct sim_faults *faults);
 void sim_free(struct sim *sim);
 /* sim_loop_new makes a worker's loop in this world; loop_free frees it. */
 struct loop *sim_loop_new(struct sim *sim, const struct loop_config *config);
-/* sim_loop_drive makes sim_step call turn(ctx), which must call loop_run_turn(loop, ...), instead of
- * loop_run_turn: for workers that do more in a turn. */
+/* sim_loop_drive makes sim_step call turn(ctx), which must call loop_run_turn(loop, ...), instead
+ * of loop_run_turn: for workers that do more in a turn. */
 void sim_loop_drive(struct loop *loop, int (*turn)(void *ctx), void *ctx);
 /* sim_listen_fd makes a listening descriptor of weir's at addr (for conn_listen). */
 int sim_listen_fd(struct sim *sim, const struct addr *at);

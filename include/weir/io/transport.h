@@ -1,5 +1,6 @@
-/* transport.h: what may stand between a socket and the owner of a conn (TLS; later the PROXY header),
- * behind one vtable, and what such a layer may call. Included by conn.h; only io/ implements it. */
+/* transport.h: what may stand between a socket and the owner of a conn (TLS; later the PROXY
+ * header), behind one vtable, and what such a layer may call. Included by conn.h; only io/
+ * implements it. */
 #ifndef WEIR_IO_TRANSPORT_H
 #define WEIR_IO_TRANSPORT_H
 
@@ -13,8 +14,8 @@ struct conn;
 
 /* transport is what stands between wire and owner; NULL: plain. */
 struct transport {
-  /* wire_in takes ciphertext; returns bytes consumed (all, but for backpressure), plaintext goes up
-   * by conn_deliver. */
+  /* wire_in takes ciphertext; returns bytes consumed (all, but for backpressure), plaintext goes
+   * up by conn_deliver. */
   size_t (*wire_in)(struct conn *c, struct span wire);
   /* wire_eof: FIN came. */
   void (*wire_eof)(struct conn *c);
@@ -31,8 +32,8 @@ struct transport {
  * whatever the owner asked for. Errors of the socket in that phase go to the owner's on_open. A
  * transport is set between conn_accept's on_accept and the first turn (conn_transport). */
 void conn_transport(struct conn *c, const struct transport *transport);
-/* conn_wants tells whether wire_in should go on: the owner reads, or little is held. A wire_in that
- * stops earlier returns how much it took; the rest is given again after resume. */
+/* conn_wants tells whether wire_in should go on: the owner reads, or little is held. A wire_in
+ * that stops earlier returns how much it took; the rest is given again after resume. */
 bool conn_wants(const struct conn *c);
 /* conn_deliver hands plaintext up, or holds it. The owner may close c in it. */
 void conn_deliver(struct conn *c, struct span plain);

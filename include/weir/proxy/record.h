@@ -4,6 +4,8 @@
 #ifndef WEIR_PROXY_RECORD_H
 #define WEIR_PROXY_RECORD_H
 
+#include <stddef.h>
+
 #include "weir/base/addr.h"
 #include "weir/base/end.h"
 
@@ -27,6 +29,7 @@ struct record_access {
   uint16_t status; /* as sent, 499 when the client left, 0: none */
   uint16_t end;    /* enum end */
   uint16_t worker, unused;
+  uint64_t done_ns; /* the loop's clock when it was written: orders the rings of all workers */
   uint64_t wall_ms; /* when the request began */
   uint64_t request_bytes, response_bytes; /* body bytes */
   uint64_t total_ns, tls_ns, request_ns, queue_ns, connect_ns, first_byte_ns, response_ns;
@@ -39,7 +42,12 @@ struct record_event {
   uint8_t kind, level; /* enum end_level */
   uint16_t worker;
   uint16_t len; /* bytes of text behind */
+  uint32_t unused[2];
+  uint64_t done_ns; /* at the same place as record_access.done_ns */
   uint64_t wall_ms;
 };
+
+_Static_assert(offsetof(struct record_access, done_ns) == offsetof(struct record_event, done_ns),
+               "the log thread reads it without knowing the kind");
 
 #endif

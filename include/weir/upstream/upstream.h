@@ -55,8 +55,8 @@ struct pool_tried {
   uint32_t count;
 };
 
-/* pool_pick chooses a member by the pool's policy: in service and not tried, else not tried, else
- * any; backups only when no other is in service. NULL when the pool has no member. */
+/* pool_pick chooses a member in service by the pool's policy: one not tried, else any; backups only
+ * when no other is left. NULL when no member is in service. */
 const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool, uint64_t now_ms,
                                     const struct pool_tried *tried);
 

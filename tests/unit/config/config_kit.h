@@ -1,5 +1,6 @@
-/* config_kit.h: what the tests of config/ share: a reader of files that exist only in a table, loading
- * a text, and looking at faults. No test touches a real file but test_reader.c and test_conf.c. */
+/* config_kit.h: what the tests of config/ share: a reader of files that exist only in a table,
+ * loading a text, and looking at faults. No test touches a real file but test_reader.c and
+ * test_conf.c. */
 #ifndef WEIR_TESTS_CONFIG_KIT_H
 #define WEIR_TESTS_CONFIG_KIT_H
 
@@ -69,15 +70,20 @@ static inline struct conf_reader kit_reader(const struct kit *kit) {
 }
 
 /* The files and variables that most tests see. */
-static const struct kit_file kit_files[] = {
-    {"/etc/weir/tls/a.crt", "CERT A", 0644},       {"/etc/weir/tls/a.key", "KEY A", 0600},
-    {"/etc/weir/tls/open.key", "KEY OPEN", 0644},  {"/etc/weir/tls/b.crt", "CERT B", 0644},
-    {"/etc/weir/tls/b.key", "KEY B", 0600},        {"/etc/weir/tls/denied.key", NULL, 0600},
-    {"/etc/weir/tls/empty.key", "", 0600},         {"/run/cred/web.key", "KEY CRED", 0600},
-    {NULL, NULL, 0}};
-static const char *const kit_envs[] = {"ADDR",  "127.0.0.1:7", "TIME", "7s",       "NUMBER", "7",
-                                       "WRONG", "x y",         "YES",  "true",     "EMPTY",  "",
-                                       "KEY",   "KEY ENV",     "CREDENTIALS_DIRECTORY",
+static const struct kit_file kit_files[] = {{"/etc/weir/tls/a.crt", "CERT A", 0644},
+                                            {"/etc/weir/tls/a.key", "KEY A", 0600},
+                                            {"/etc/weir/tls/open.key", "KEY OPEN", 0644},
+                                            {"/etc/weir/tls/b.crt", "CERT B", 0644},
+                                            {"/etc/weir/tls/b.key", "KEY B", 0600},
+                                            {"/etc/weir/tls/denied.key", NULL, 0600},
+                                            {"/etc/weir/tls/empty.key", "", 0600},
+                                            {"/run/cred/web.key", "KEY CRED", 0600},
+                                            {NULL, NULL, 0}};
+static const char *const kit_envs[] = {"ADDR",      "127.0.0.1:7", "TIME",
+                                       "7s",        "NUMBER",      "7",
+                                       "WRONG",     "x y",         "YES",
+                                       "true",      "EMPTY",       "",
+                                       "KEY",       "KEY ENV",     "CREDENTIALS_DIRECTORY",
                                        "/run/cred", NULL};
 static const struct kit kit_usual = {kit_files, kit_envs};
 
@@ -113,7 +119,8 @@ static inline struct text kit_printed(const char *text) {
 }
 
 static inline void kit_assert_text(struct span got, const char *want) {
-  if (!span_eq(got, span_str(want))) print_error("got:\n" SPAN_FMT "\nwant:\n%s\n", SPAN_ARG(got), want);
+  if (!span_eq(got, span_str(want)))
+    print_error("got:\n" SPAN_FMT "\nwant:\n%s\n", SPAN_ARG(got), want);
   assert_true(span_eq(got, span_str(want)));
 }
 

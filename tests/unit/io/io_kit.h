@@ -27,13 +27,13 @@
 struct side {
   struct conn *c;
   int opened, open_err, eofs, errors, err, drained, timers, data_calls;
-  size_t got, kept; /* bytes consumed; bytes of them in bytes[] */
-  size_t take_max;  /* consumes at most this much per call; 0: all */
-  size_t last_len;  /* offered by the last call */
-  bool again;       /* calls conn_read_start inside on_data */
-  bool echo;        /* writes back what it consumes */
-  bool stop;        /* calls conn_read_stop inside on_data */
-  uint64_t sum;     /* of all bytes consumed, by position */
+  size_t got, kept;  /* bytes consumed; bytes of them in bytes[] */
+  size_t take_max;   /* consumes at most this much per call; 0: all */
+  size_t last_len;   /* offered by the last call */
+  bool again;        /* calls conn_read_start inside on_data */
+  bool echo;         /* writes back what it consumes */
+  bool stop;         /* calls conn_read_stop inside on_data */
+  uint64_t sum;      /* of all bytes consumed, by position */
   uint64_t at_error; /* got when on_error came */
   char bytes[65536];
 };
@@ -102,10 +102,10 @@ KIT void kit_turn(struct loop *loop) {
   assert_int_equal(loop_run_turn(loop, loop->now_ms + 20), 0);
 }
 /* KIT_UNTIL turns until cond holds; a cond that never does is a failure, not a hang. */
-#define KIT_UNTIL(loop, cond)                                          \
-  do {                                                                 \
-    int kit_left = 3000;                                               \
-    while (!(cond) && kit_left-- > 0) kit_turn(loop);                  \
+#define KIT_UNTIL(loop, cond) \
+  do { \
+    int kit_left = 3000; \
+    while (!(cond) && kit_left-- > 0) kit_turn(loop); \
     if (!(cond)) fail_msg("%s:%d: never came: %s", __FILE__, __LINE__, #cond); \
   } while (0)
 KIT void kit_turns(struct loop *loop, int count) {

@@ -1,5 +1,5 @@
-/* test_conn.c: the life of a conn on the real ring: accept, connect, data, EOF, reset, finish, close
- * of each kind, timers, wake, leaks. */
+/* test_conn.c: the life of a conn on the real ring: accept, connect, data, EOF, reset, finish,
+ * close of each kind, timers, wake, leaks. */
 #include "io_kit.h"
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
-/* test_relay.c: bytes from one conn to another on the real ring: splice, copy, tunnels, ends of each
- * kind, stops midway. Content is checked byte by byte. */
+/* test_relay.c: bytes from one conn to another on the real ring: splice, copy, tunnels, ends of
+ * each kind, stops midway. Content is checked byte by byte. */
 #include "io_kit.h"
 
 /* rig is two pairs on one loop: raw peer a - src, dst - raw peer b. */
@@ -53,8 +53,7 @@ static void pump_out(struct rig *rig) {
   static unsigned char bytes[262144];
   ssize_t n = recv(rig->b, bytes, sizeof(bytes), 0);
   if (n == 0) rig->read_eof = true;
-  for (ssize_t i = 0; i < n; i++)
-    rig->bad += bytes[i] != byte_at(rig->read + (uint64_t)i);
+  for (ssize_t i = 0; i < n; i++) rig->bad += bytes[i] != byte_at(rig->read + (uint64_t)i);
   if (n > 0) rig->read += (uint64_t)n;
 }
 

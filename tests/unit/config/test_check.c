@@ -1,0 +1,214 @@
+/* test_check.c: more than 250 broken files (broken_cases.def): each has exactly one fault, with
+ * the code and the place that the table says, and nothing follows from it (no cascade). */
+#include "config_kit.h"
+
+#define TOP(x) x "\n" KIT_WEB KIT_APP KIT_ALL
+#define LISTENER(x) \
+  "listeners = { web = { bind = \"127.0.0.1:8080\";\n  " x "\n }; };\n" KIT_APP KIT_ALL
+#define LISTENER2(x) "listeners = { web = {\n  " x "\n }; };\n" KIT_APP KIT_ALL
+#define POOL(x) KIT_WEB "pools = { app = { endpoints = \"127.0.0.1:1\";\n  " x "\n }; };\n" KIT_ALL
+#define POOL2(x) KIT_WEB "pools = { app = {\n  " x "\n }; };\n" KIT_ALL
+#define ROUTE(x) KIT_WEB KIT_APP "routes = ( { " x " } );\n"
+#define ROUTE2(x) KIT_WEB KIT_APP "routes = ( " x " );\n"
+#define TLS(x) \
+  "listeners = { web = { bind = \"127.0.0.1:8443\"; tls = { certificates = (\n  " x \
+  "\n ); }; }; };\n" KIT_APP KIT_ALL
+#define LONG_NAME \
+  "a1234567890123456789012345678901234567890123456789012345678901234567890123456789"
+
+struct broken {
+  const char *code, *text;
+  int source_line;
+};
+
+static const struct broken cases[] = {
+#define BROKEN(code, text) {code, text, __LINE__},
+#include "broken_cases.def"
+};
+
+/* unmark takes the mark out of text and tells the line and column (in characters) where it stood.
+ * */
+static char *unmark(const char *text, uint32_t *line, uint32_t *column) {
+  static const char mark[] = "«";
+  const char *at = strstr(text, mark);
+  assert_non_null(at);
+  *line = *column = 1;
+  for (const char *c = text; c < at; c++) {
+    if (*c == '\n') {
+      ++*line;
+      *column = 1;
+    } else if (((unsigned char)*c & 0xc0) != 0x80) {
+      ++*column;
+    }
+  }
+  return mem_printf("%.*s%s", (int)(at - text), text, at + sizeof mark - 1);
+}
+
+/* matches tells whether the faults are the one that is expected. */
+static bool matches(const struct conf_faults *faults, const char *code, uint32_t line,
+                    uint32_t column) {
+  bool warning = code[2] == '4';
+  uint32_t alike = 0, found = 0;
+  struct fault_view view;
+  for (uint32_t i = 0; faults_view(faults, i, &view); i++) {
+    const struct fault_row *row = fault_get(view.id);
+    if ((row->level == FAULT_LEVEL_WARNING) != warning) continue;
+    alike++;
+    if (strcmp(row->code, code) == 0 && view.line == line && view.column == column) found++;
+  }
+  return alike == 1 && found == 1 && (!warning || conf_faults_errors(faults) == 0);
+}
+
+static void test_cases(void **state) {
+  (void)state;
+  uint32_t wrong = 0;
+  for (size_t i = 0; i < array_count(cases); i++) {
+    uint32_t line, column;
+    char *text = unmark(cases[i].text, &line, &column);
+    struct conf_faults *faults = conf_faults_new();
+    struct conf *conf = kit_load(&kit_usual, text, faults);
+    bool good = matches(faults, cases[i].code, line, column);
+    good = good && (conf != NULL) == (cases[i].code[2] == '4');
+    if (!good) {
+      struct text out = {0};
+      wrong++;
+      conf_faults_print(faults, &out, false);
+      print_error("broken_cases.def:%d: want %s at %u:%u of\n%s\ngot\n" SPAN_FMT "\n\n",
+                  cases[i].source_line, cases[i].code, line, column, text,
+                  SPAN_ARG(text_span(&out)));
+      text_fini(&out);
+    }
+    conf_free(conf);
+    conf_faults_free(faults);
+    mem_free(text);
+  }
+  assert_int_equal(wrong, 0);
+  assert_true(array_count(cases) >= 120);
+}
+
+/* Every fault that a text alone can have stands in the table; the others are tested by name. */
+static void test_codes_covered(void **state) {
+  (void)state;
+  static const char *const elsewhere[] = {
+      "W0011", /* test_depth */
+      "W0014", /* fuzz_config: no text is known that the two readers see differently */
+      "W0019", /* test_many */
+      "W0108", "W0118", "W0303", "W0307", /* test_apply.c */
+      "W0306", "W0406", "W0408",          /* test_compile.c, test_process.c */
+      "W0407"};                           /* test_no_listener */
+  for (enum fault_id id = 0; id < FAULT_COUNT; id++) {
+    const char *code = fault_get(id)->code;
+    bool found = false;
+    for (size_t i = 0; i < array_count(cases); i++) found |= strcmp(cases[i].code, code) == 0;
+    for (size_t i = 0; i < array_count(elsewhere); i++) found |= strcmp(elsewhere[i], code) == 0;
+    if (!found) print_error("no case for %s\n", code);
+    assert_true(found);
+  }
+}
+
+static void repeat(struct text *out, const char *s, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) text_put(out, span_str(s));
+}
+
+/* depth_faults loads a key with so many nested lists and gives the code of its first fault. */
+static const char *depth_fault(uint32_t depth, uint32_t *column) {
+  struct text text = {0};
+  text_lit(&text, "x = ");
+  repeat(&text, "(", depth);
+  repeat(&text, ")", depth);
+  text_lit(&text, ";\n\0");
+  struct conf_faults *faults = conf_faults_new();
+  struct fault_view view;
+  assert_null(kit_load(&kit_usual, text.ptr, faults));
+  const char *code = NULL;
+  for (uint32_t i = 0; faults_view(faults, i, &view); i++) {
+    if (view.id == FAULT_NO_LISTENERS || (code && view.id == FAULT_UNKNOWN_KEY)) continue;
+    if (code && strcmp(code, "W0011") == 0) continue;
+    code = fault_get(view.id)->code;
+    *column = view.column;
+  }
+  conf_faults_free(faults);
+  text_fini(&text);
+  return code;
+}
+
+static void test_depth(void **state) {
+  (void)state;
+  uint32_t column = 0;
+  assert_string_equal(depth_fault(TREE_DEPTH_MAX, &column), "W0101");
+  assert_string_equal(depth_fault(TREE_DEPTH_MAX + 1, &column), "W0011");
+  assert_int_equal(column, 5 + TREE_DEPTH_MAX);
+  assert_string_equal(depth_fault(100000, &column), "W0011"); /* no recursion anywhere */
+}
+
+static void test_many(void **state) {
+  (void)state;
+  struct text text = {0}, out = {0};
+  for (unsigned i = 0; i < 1000; i++) text_printf(&text, "unknown%u = %%;\n", i);
+  text_put(&text, span_of("", 1));
+  struct conf_faults *faults = conf_faults_new();
+  assert_null(kit_load(&kit_usual, text.ptr, faults));
+  assert_int_equal(conf_faults_errors(faults), 1000);
+  conf_faults_print(faults, &out, false);
+  assert_true(span_ends(text_span(&out), SPAN_LIT("800 more are not shown [W0019]\n1000 errors")));
+  conf_faults_free(faults);
+  text_fini(&text);
+  text_fini(&out);
+}
+
+static void test_no_listener(void **state) {
+  (void)state;
+  struct conf_faults *faults = conf_faults_new();
+  struct conf *conf = kit_load(&kit_usual, "", faults);
+  assert_non_null(conf);
+  struct fault_view view;
+  assert_true(faults_view(faults, 0, &view));
+  assert_int_equal(view.id, FAULT_NO_LISTENERS);
+  assert_false(faults_view(faults, 1, &view));
+  conf_free(conf);
+  conf_faults_free(faults);
+}
+
+/* All faults of a file at once, each at its place. */
+static void test_all_at_once(void **state) {
+  (void)state;
+  struct text out = kit_printed(
+      "listeners = { web = { bnd = \"127.0.0.1:80\"; timeouts = { header = 5s; }; }; };\n"
+      "pools = { app = { endpoints = [ \"x\" ] balance = \"rr\"; }; };\n"
+      "routes = ( { pool = \"ap\"; prefix = \"api\" } );\n");
+  kit_assert_text(
+      text_span(&out),
+      "error[W0101]: a listener has no key \"bnd\"\n"
+      "  --> /etc/weir/weir.conf:1:23\n"
+      "1 | listeners = { web = { bnd = \"127.0.0.1:80\"; timeouts = { header = 5s; }; }; };\n"
+      "  |                       ^^^ did you mean \"bind\"?\n"
+      "error[W0008]: 5s is no whole number\n"
+      "  --> /etc/weir/weir.conf:1:67\n"
+      "1 | listeners = { web = { bnd = \"127.0.0.1:80\"; timeouts = { header = 5s; }; }; };\n"
+      "  |                                                                   ^^ a value like this "
+      "is a string: \"5s\"\n"
+      "error[W0206]: pools.*.endpoints.*.address cannot be \"x\"\n"
+      "  --> /etc/weir/weir.conf:2:33\n"
+      "2 | pools = { app = { endpoints = [ \"x\" ] balance = \"rr\"; }; };\n"
+      "  |                                 ^^^ known: \"host:port\" \"[ipv6]:port\" "
+      "\"unix:/path\"\n"
+      "error[W0205]: pools.*.balance does not know \"rr\"\n"
+      "  --> /etc/weir/weir.conf:2:49\n"
+      "2 | pools = { app = { endpoints = [ \"x\" ] balance = \"rr\"; }; };\n"
+      "  |                                                 ^^^^ known: least_request round_robin\n"
+      "error[W0208]: routes.*.prefix cannot be \"api\"\n"
+      "  --> /etc/weir/weir.conf:3:36\n"
+      "3 | routes = ( { pool = \"ap\"; prefix = \"api\" } );\n"
+      "  |                                    ^^^^^ it begins with /\n"
+      "5 errors");
+  text_fini(&out);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_cases),       cmocka_unit_test(test_codes_covered),
+      cmocka_unit_test(test_depth),       cmocka_unit_test(test_many),
+      cmocka_unit_test(test_no_listener), cmocka_unit_test(test_all_at_once),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

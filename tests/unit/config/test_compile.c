@@ -1,0 +1,467 @@
+/* test_compile.c: conf to snapshot: what stands in the objects, which are taken again over a
+ * reload and which are not, that nothing stays behind; snapshot_diff tells the same story in
+ * words. */
+#include "config_kit.h"
+
+/* world is the hooks' side: TLS policies made and dropped, names that resolve. */
+struct world {
+  struct conf_hooks hooks;
+  struct registry *registry;
+  uint32_t tls_made, tls_live;
+  bool tls_refuse;
+  const char *resolved; /* address that names resolve to; NULL: they do not */
+  uint32_t resolved_count;
+};
+
+static struct tls_server *make_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
+                                   struct buf *why) {
+  struct world *w = ctx;
+  assert_true(tls->cert_count > 0);
+  assert_true(tls->certs[0].cert_pem.len > 0 && tls->certs[0].key_pem.len > 0);
+  kit_assert_text(tls->alpn, "\x08http/1.1");
+  if (w->tls_refuse) {
+    *bad_cert = tls->cert_count - 1;
+    buf_lit(why, "the key does not match");
+    return NULL;
+  }
+  w->tls_made++;
+  w->tls_live++;
+  return (struct tls_server *)w;
+}
+
+static void drop_tls(struct tls_server *server) { ((struct world *)server)->tls_live--; }
+
+static uint32_t resolve(void *ctx, struct span host, uint16_t port, struct addr *out,
+                        uint32_t cap) {
+  struct world *w = ctx;
+  assert_true(host.len > 0 && cap >= 2);
+  if (!w->resolved) return 0;
+  for (uint32_t i = 0; i < w->resolved_count; i++) {
+    assert_true(addr_from_ip(span_str(w->resolved), port, &out[i]));
+    if (i) ((uint8_t *)&out[i].in4.sin_addr)[3] = (uint8_t)i;
+  }
+  return w->resolved_count;
+}
+
+static void world_init(struct world *w) {
+  *w = (struct world){.resolved_count = 1};
+  w->registry = registry_new(2);
+  w->hooks =
+      (struct conf_hooks){.tls = make_tls, .tls_unref = drop_tls, .resolve = resolve, .ctx = w};
+}
+
+static void world_fini(struct world *w) {
+  assert_int_equal(object_reap(w->registry), 0);
+  for (enum object_kind k = 0; k < OBJECT_KIND_COUNT; k++)
+    assert_int_equal(registry_count(w->registry, k), 0);
+  registry_free(w->registry);
+  assert_int_equal(w->tls_live, 0);
+}
+
+static struct snapshot *compile(struct world *w, const char *text, const struct snapshot *before) {
+  struct conf *conf = kit_good(text);
+  struct conf_faults *faults = conf_faults_new();
+  struct snapshot *s = conf_compile(conf, &w->hooks, w->registry, before, faults);
+  assert_non_null(s);
+  conf_faults_free(faults);
+  conf_free(conf); /* a snapshot needs nothing of it */
+  return s;
+}
+
+static struct listener *listener(const struct snapshot *s, const char *name) {
+  struct snapshot_listener *l = snapshot_find_listener(s, span_str(name));
+  assert_non_null(l);
+  return l->listener;
+}
+static struct pool *pool(const struct snapshot *s, const char *name) {
+  struct pool *p = snapshot_find_pool(s, span_str(name));
+  assert_non_null(p);
+  return p;
+}
+static struct route *route(const struct snapshot *s, const char *name) {
+  struct route *r = snapshot_find_route(s, span_str(name));
+  if (!r) print_error("no route %s\n", name);
+  assert_non_null(r);
+  return r;
+}
+
+#define CERT(x) "{ cert = \"file:tls/" x ".crt\"; key = \"file:tls/" x ".key\"; }"
+
+static void test_objects(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct snapshot *s = compile(
+      &w,
+      "process = { drain = \"3s\"; max_connections = 50; };\n"
+      "listeners = { web = { bind = [ \"127.0.0.1:80\", \"unix:/w\" ]; redirect_https = true; };\n"
+      "  s = { bind = \"127.0.0.1:8443\"; tls = { certificates = ( " CERT("a") " ); };\n"
+      "    limits = { body_bytes = \"1MiB\"; }; trusted_proxies = \"10.0.0.0/8\"; }; };\n"
+      "pools = { p = { balance = \"round_robin\"; endpoints = ( { address = \"127.0.0.1:1\"; "
+      "weight = 3; }, { address = \"[::1]:2\"; backup = true; } ); timeouts = { connect = "
+      "\"2s\"; }; }; };\n"
+      "routes = ( { name = \"x\"; hosts = [ \"A.b\", \"*.c\" ]; prefix = \"/api/\"; methods = "
+      "[ \"GET\", \"PURGE\" ]; strip_prefix = true; pool = \"p\"; timeout = \"5s\"; listeners "
+      "= \"s\"; },\n"
+      "  { path = \"/old\"; redirect = { to = \"/new\"; }; },\n"
+      "  { path = \"/t\"; respond = { status = 418; body = \"tea\"; }; } );\n",
+      NULL);
+  assert_int_equal(s->drain_ms, 3000);
+  assert_int_equal(s->max_connections, 50);
+  assert_int_equal(s->listener_count, 2);
+  const struct listener *web = listener(s, "web"), *tls = listener(s, "s");
+  assert_int_equal(web->bind_count, 2);
+  kit_assert_text(web->binds[1], "unix:/w");
+  assert_true(web->redirect_https && !web->tls && !web->trust_unix);
+  assert_int_equal(web->redirect_port, 8443);
+  assert_ptr_equal(tls->tls, &w);
+  assert_true(tls->tls_policy != 0 && tls->trust_unix);
+  assert_int_equal(tls->trusted_count, 1);
+  assert_int_equal(tls->trusted[0].bits, 8);
+  assert_int_equal(tls->limits.body_bytes, 1 << 20);
+  const struct pool *p = pool(s, "p");
+  assert_int_equal(p->balance, 1);
+  assert_int_equal(p->member_count, 2);
+  assert_int_equal(p->members[0].weight, 3);
+  assert_true(p->members[1].backup);
+  kit_assert_text(p->members[1].endpoint->label, "[::1]:2");
+  assert_int_equal(p->timeouts.connect_ms, 2000);
+  const struct route *x = route(s, "x");
+  assert_int_equal(x->host_count, 2);
+  kit_assert_text(x->hosts[0], "a.b");
+  kit_assert_text(x->hosts[1], "*.c");
+  kit_assert_text(x->path, "/api");
+  assert_int_equal(x->path_kind, ROUTE_PATH_PREFIX);
+  assert_int_equal(x->methods, 1u << HTTP_METHOD_GET);
+  assert_int_equal(x->extra_method_count, 1);
+  kit_assert_text(x->extra_methods[0], "PURGE");
+  assert_true(x->strip_prefix && x->pool == p && x->timeout_ms == 5000);
+  kit_assert_text(x->origin, "/etc/weir/weir.conf:6");
+  const struct route *old = route(s, "*/old"), *tea = route(s, "*/t");
+  assert_int_equal(old->action, ROUTE_REDIRECT);
+  assert_int_equal(old->status, 308);
+  assert_int_equal(tea->action, ROUTE_RESPOND);
+  assert_int_equal(tea->status, 418);
+  kit_assert_text(tea->content_type, "text/plain; charset=utf-8");
+  assert_int_equal(snapshot_find_listener(s, SPAN_LIT("web"))->route_count, 2);
+  assert_int_equal(snapshot_find_listener(s, SPAN_LIT("s"))->route_count, 3);
+  struct route_hit hit;
+  struct route_query q = {.host = SPAN_LIT("x.c"),
+                          .path = SPAN_LIT("/api/1"),
+                          .method = HTTP_METHOD_GET,
+                          .method_text = SPAN_LIT("GET")};
+  assert_int_equal(route_find(snapshot_find_listener(s, SPAN_LIT("s"))->table, &q, &hit),
+                   ROUTE_FOUND);
+  assert_ptr_equal(hit.route, x);
+  snapshot_free(s);
+  world_fini(&w);
+}
+
+static const char base[] =
+    "listeners = { web = { bind = \"127.0.0.1:80\"; }; s = { bind = \"127.0.0.1:443\"; tls = { "
+    "certificates = ( " CERT("a") " ); }; }; };\n"
+    "pools = { p = { endpoints = [ \"127.0.0.1:1\", \"127.0.0.1:2\" ]; }; q = { endpoints = "
+    "\"127.0.0.1:3\"; }; };\n"
+    "routes = ( { name = \"a\"; prefix = \"/a\"; pool = \"p\"; }, { name = \"b\"; prefix = "
+    "\"/b\"; pool = \"q\"; } );\n";
+
+/* change: base with one text replaced by another; which objects are new, and what the diff says.
+ * */
+struct change {
+  const char *from, *to;
+  const char *changed; /* letters of what must be another object: w s p q a b */
+  const char *diff;
+};
+
+static const struct change changes[] = {
+    {"", "", "", ""},
+    {"\"/a\"", "\"/aa\"", "a", "~ route a: settings\n"},
+    {"pool = \"p\"", "pool = \"q\"", "a", "~ route a: settings\n"},
+    {"\"127.0.0.1:2\"", "\"127.0.0.1:5\"", "pa",
+     "~ pool p: endpoint 127.0.0.1:5 added, endpoint 127.0.0.1:2 removed\n"},
+    {"[ \"127.0.0.1:1\", ", "( { address = \"127.0.0.1:1\"; weight = 2; }, ", "pa", NULL},
+    {"endpoints = \"127.0.0.1:3\";",
+     "endpoints = \"127.0.0.1:3\"; timeouts = { connect = \"1s\"; };", "qb",
+     "~ pool q: settings\n"},
+    {"\"127.0.0.1:80\"", "[ \"127.0.0.1:80\", \"127.0.0.1:81\" ]", "w",
+     "~ listener web: bind 127.0.0.1:81 added\n"},
+    {"\"127.0.0.1:80\";",
+     "\"127.0.0.1:80\"; timeouts = { idle = \"1s\"; }; limits = { headers = 1; };", "w",
+     "~ listener web: timeouts, limits\n"},
+    {CERT("a"), CERT("b"), "s", "~ listener s: certificates\n"},
+    {"tls = {", "tls = { min_version = \"1.3\";", "s", "~ listener s: TLS versions\n"},
+    {"tls = { certificates = ( " CERT("a") " ); };", "", "s", "~ listener s: TLS removed\n"},
+    /* A line more before everything: routes know their lines, but that is no change to anybody. */
+    {"listeners =", "\nlisteners =", "ab", ""},
+    {"{ name = \"a\"; prefix = \"/a\"; pool = \"p\"; }, ", "", "b", "- route a\n"},
+    {"routes = ( ", "routes = ( { path = \"/n\"; respond = { status = 404; }; }, ", "ab",
+     "+ route */n\n"},
+    {"q = {", "r = { endpoints = \"127.0.0.1:9\"; }; q = {", "",
+     "+ pool r: endpoint 127.0.0.1:9\n"},
+    {"}; s = {", "}; t = { bind = \"127.0.0.1:5\"; }; s = {", "",
+     "+ listener t: bind 127.0.0.1:5\n"},
+};
+
+static char *replaced(const struct change *c) {
+  const char *at = strstr(base, c->from);
+  assert_non_null(at);
+  return mem_printf("%.*s%s%s", (int)(at - base), base, c->to, at + strlen(c->from));
+}
+
+static void check_same(const char *changed, char letter, const void *was, const void *now) {
+  bool other = strchr(changed, letter) != NULL;
+  if ((was != now) != other) print_error("object %c of change %s\n", letter, changed);
+  assert_int_equal(was != now, other);
+}
+
+static void check_objects(const struct change *c, const struct snapshot *a,
+                          const struct snapshot *b) {
+  check_same(c->changed, 'w', listener(a, "web"), listener(b, "web"));
+  check_same(c->changed, 's', listener(a, "s"), listener(b, "s"));
+  check_same(c->changed, 'p', pool(a, "p"), pool(b, "p"));
+  check_same(c->changed, 'q', pool(a, "q"), pool(b, "q"));
+  if (snapshot_find_route(b, SPAN_LIT("a")))
+    check_same(c->changed, 'a', route(a, "a"), route(b, "a"));
+  check_same(c->changed, 'b', route(a, "b"), route(b, "b"));
+  /* State lives by identity, whatever changed. */
+  assert_ptr_equal(listener(a, "s")->state, listener(b, "s")->state);
+  assert_ptr_equal(pool(a, "p")->state, pool(b, "p")->state);
+  assert_ptr_equal(route(a, "b")->state, route(b, "b")->state);
+  assert_ptr_equal(pool(a, "p")->members[0].endpoint, pool(b, "p")->members[0].endpoint);
+}
+
+static void test_changes(void **state) {
+  (void)state;
+  for (size_t i = 0; i < array_count(changes); i++) {
+    struct world w;
+    world_init(&w);
+    char *text = replaced(&changes[i]);
+    if (strstr(text, "( { address")) { /* the array became a list */
+      char *bracket = strstr(text, "\"127.0.0.1:2\" ]");
+      assert_non_null(bracket);
+      bracket[strlen("\"127.0.0.1:2\" ")] = ')';
+    }
+    struct snapshot *a = compile(&w, base, NULL), *b = compile(&w, text, a);
+    check_objects(&changes[i], a, b);
+    struct text diff = {0};
+    const char *want =
+        changes[i].diff ? changes[i].diff : "~ pool p: endpoint 127.0.0.1:1 changed\n";
+    uint32_t count = snapshot_diff(a, b, &diff, false);
+    kit_assert_text(text_span(&diff), want);
+    assert_int_equal(count, want[0] ? 1 : 0);
+    text_fini(&diff);
+    mem_free(text);
+    snapshot_free(a);
+    snapshot_free(b);
+    world_fini(&w);
+  }
+}
+
+/* An unchanged TLS listener does not even ask for its policy again. */
+static void test_tls_kept(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct snapshot *a = compile(&w, base, NULL);
+  assert_int_equal(w.tls_made, 1);
+  struct snapshot *b = compile(&w, base, a);
+  assert_int_equal(w.tls_made, 1);
+  snapshot_free(a);
+  object_reap(w.registry);
+  assert_int_equal(w.tls_live, 1);
+  snapshot_free(b);
+  object_reap(w.registry);
+  assert_int_equal(w.tls_live, 0);
+  world_fini(&w);
+}
+
+/* New bytes in a certificate file are a new policy of the same generation's text. */
+static void test_secret_changes(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct conf *conf = kit_good(base);
+  struct conf_faults *faults = conf_faults_new();
+  struct snapshot *a = conf_compile(conf, &w.hooks, w.registry, NULL, faults);
+  static const struct kit_file files[] = {{"/etc/weir/tls/a.crt", "RENEWED", 0644},
+                                          {"/etc/weir/tls/a.key", "KEY A", 0600},
+                                          {NULL, NULL, 0}};
+  const struct kit kit = {files, NULL};
+  struct conf_reader reader = kit_reader(&kit);
+  bool changed = false;
+  assert_int_equal(conf_reload_secrets(conf, &reader, faults, &changed), 0);
+  assert_true(changed);
+  struct snapshot *b = conf_compile(conf, &w.hooks, w.registry, a, faults);
+  assert_ptr_not_equal(listener(a, "s"), listener(b, "s"));
+  assert_ptr_equal(listener(a, "web"), listener(b, "web"));
+  assert_ptr_equal(route(a, "a"), route(b, "a"));
+  snapshot_free(a);
+  snapshot_free(b);
+  conf_free(conf);
+  conf_faults_free(faults);
+  world_fini(&w);
+}
+
+/* A hook that refuses: a fault at the certificate, and not an object is left. */
+static void test_tls_refused(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  w.tls_refuse = true;
+  struct conf *conf =
+      kit_good("listeners = { s = { bind = \"127.0.0.1:1\"; tls = { certificates = (\n" CERT(
+          "a") ",\n  " CERT("b") " ); }; }; };\n" KIT_APP KIT_ALL);
+  struct conf_faults *faults = conf_faults_new();
+  assert_null(conf_compile(conf, &w.hooks, w.registry, NULL, faults));
+  struct fault_view view;
+  assert_true(faults_view(faults, 0, &view));
+  assert_int_equal(view.id, FAULT_TLS_REFUSED);
+  assert_int_equal(view.line, 3);
+  assert_int_equal(view.column, 12);
+  kit_assert_text(view.message, "listener \"s\": the key does not match");
+  conf_faults_free(faults);
+  conf_free(conf);
+  world_fini(&w);
+}
+
+/* Names: not resolved is a pool with less members, never a failure; an address that comes changes
+ * the pool and keeps the rest. */
+static void test_names(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  static const char text[] = KIT_WEB
+      "pools = { p = { endpoints = [ \"a.example:80\", \"127.0.0.1:1\" ]; }; };\n"
+      "routes = ( { pool = \"p\"; } );\n";
+  struct snapshot *a = compile(&w, text, NULL);
+  assert_int_equal(pool(a, "p")->member_count, 1);
+  assert_int_equal(pool(a, "p")->unresolved, 1);
+  w.resolved = "192.0.2.9";
+  w.resolved_count = 2;
+  struct snapshot *b = compile(&w, text, a);
+  const struct pool *p = pool(b, "p");
+  assert_int_equal(p->member_count, 3);
+  assert_int_equal(p->unresolved, 0);
+  kit_assert_text(p->members[0].endpoint->text, "a.example:80");
+  kit_assert_text(p->members[0].endpoint->label, "192.0.2.9:80");
+  assert_ptr_equal(p->members[2].endpoint, pool(a, "p")->members[0].endpoint);
+  assert_ptr_equal(listener(a, "web"), listener(b, "web"));
+  struct text diff = {0};
+  assert_int_equal(snapshot_diff(a, b, &diff, false), 1);
+  kit_assert_text(text_span(&diff),
+                  "~ pool p: endpoint a.example:80 (192.0.2.9:80) added, endpoint "
+                  "a.example:80 (192.0.2.1:80) added\n");
+  text_fini(&diff);
+  struct snapshot *c = compile(&w, text, b);
+  assert_ptr_equal(pool(b, "p"), pool(c, "p"));
+  snapshot_free(a);
+  snapshot_free(b);
+  snapshot_free(c);
+  world_fini(&w);
+}
+
+static uint32_t connections(uint32_t wanted, uint32_t descriptors, uint32_t *warnings) {
+  struct world w;
+  world_init(&w);
+  w.hooks.descriptors = descriptors;
+  char *text =
+      wanted ? mem_printf("process = { max_connections = %u; };", wanted) : mem_str(SPAN_EMPTY);
+  struct conf *conf = kit_good(text);
+  struct conf_faults *faults = conf_faults_new();
+  struct snapshot *s = conf_compile(conf, &w.hooks, w.registry, NULL, faults);
+  uint32_t got = s->max_connections;
+  *warnings = conf_faults_warnings(faults);
+  assert_int_equal(faults_has(faults, FAULT_CLAMPED), *warnings > 0);
+  snapshot_free(s);
+  conf_faults_free(faults);
+  conf_free(conf);
+  mem_free(text);
+  world_fini(&w);
+  return got;
+}
+
+static void test_clamp(void **state) {
+  (void)state;
+  uint32_t warnings;
+  assert_int_equal(connections(0, 20000, &warnings), 9936);
+  assert_int_equal(warnings, 0);
+  assert_int_equal(connections(9936, 20000, &warnings), 9936);
+  assert_int_equal(warnings, 0);
+  assert_int_equal(connections(9937, 20000, &warnings), 9936);
+  assert_int_equal(warnings, 1);
+  assert_int_equal(connections(100, 20000, &warnings), 100);
+  assert_int_equal(connections(0, 0, &warnings), 100000);
+  assert_int_equal(connections(5, 0, &warnings), 5);
+  assert_int_equal(connections(0, 64, &warnings), 17);
+  assert_int_equal(connections(100, 64, &warnings), 17);
+  assert_int_equal(warnings, 1);
+}
+
+static void test_redirect_port(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct snapshot *s = compile(
+      &w, "listeners = { web = { bind = \"127.0.0.1:80\"; redirect_https = true; }; };", NULL);
+  assert_int_equal(listener(s, "web")->redirect_port, 443);
+  struct snapshot *b =
+      compile(&w,
+              "listeners = { web = { bind = \"127.0.0.1:80\"; redirect_https = true; };"
+              " x = { bind = \"127.0.0.1:8443\"; tls = { certificates = ( " CERT(
+                  "a") " ); }; }; };" KIT_APP KIT_ALL,
+              s);
+  assert_int_equal(listener(b, "web")->redirect_port, 8443);
+  assert_ptr_not_equal(listener(s, "web"), listener(b, "web")); /* it redirects elsewhere now */
+  struct text diff = {0};
+  assert_int_equal(snapshot_diff(s, b, &diff, true), 4);
+  kit_assert_text(text_span(&diff),
+                  "[{\"change\":\"changed\",\"kind\":\"listener\",\"name\":\"web\",\"detail\":"
+                  "\"redirect_https\"},"
+                  "{\"change\":\"added\",\"kind\":\"listener\",\"name\":\"x\",\"detail\":\"bind "
+                  "127.0.0.1:8443\"},"
+                  "{\"change\":\"added\",\"kind\":\"pool\",\"name\":\"app\",\"detail\":\"endpoint "
+                  "127.0.0.1:9001\"},"
+                  "{\"change\":\"added\",\"kind\":\"route\",\"name\":\"*/*\",\"detail\":\"\"}]");
+  text_fini(&diff);
+  snapshot_free(s);
+  snapshot_free(b);
+  world_fini(&w);
+}
+
+/* 100 reloads through five shapes: at the end only the last one is alive. */
+static void test_many_reloads(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct snapshot *now = compile(&w, base, NULL);
+  uint32_t objects = 0;
+  for (int round = 0; round < 20; round++)
+    for (size_t i = 0; i < array_count(changes); i += 3) {
+      char *text = replaced(&changes[i]);
+      struct snapshot *next = compile(&w, text, now);
+      snapshot_mark_published(now, next);
+      snapshot_free(now);
+      now = next;
+      assert_int_equal(object_reap(w.registry), 0);
+      mem_free(text);
+    }
+  struct snapshot *last = compile(&w, base, now);
+  snapshot_free(now);
+  assert_int_equal(object_reap(w.registry), 0);
+  for (enum object_kind k = 0; k < OBJECT_KIND_COUNT; k++)
+    objects += registry_count(w.registry, k);
+  assert_int_equal(objects, 2 + 2 + 2 + 2 + 2 + 2 + 3); /* settings, states, endpoints */
+  snapshot_free(last);
+  world_fini(&w);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_objects),      cmocka_unit_test(test_changes),
+      cmocka_unit_test(test_tls_kept),     cmocka_unit_test(test_secret_changes),
+      cmocka_unit_test(test_tls_refused),  cmocka_unit_test(test_names),
+      cmocka_unit_test(test_clamp),        cmocka_unit_test(test_redirect_port),
+      cmocka_unit_test(test_many_reloads),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,187 @@
+/* test_reference.c: what is generated from the tables is what is committed: conf/full.conf,
+ * conf/README.md, fuzz/dict/config.dict. With WEIR_UPDATE=1 it writes them instead. Also the
+ * shipped examples in conf/ load. Runs in the source tree. */
+#include "config_kit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct text read_tree(const char *path) {
+  struct text out = {0};
+  int res = conf_reader_direct.read(NULL, path, &out);
+  if (res < 0) print_error("%s: %s\n", path, errno_text(-res));
+  assert_int_equal(res, 0);
+  return out;
+}
+
+static void assert_generated(const char *path, void (*print)(struct text *out)) {
+  struct text want = {0};
+  print(&want);
+  if (getenv("WEIR_UPDATE")) {
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(want.ptr, 1, want.len, file), want.len);
+    assert_int_equal(fclose(file), 0);
+  }
+  struct text got = read_tree(path);
+  bool same = span_eq(text_span(&got), text_span(&want));
+  if (!same) print_error("%s is stale: run this test with WEIR_UPDATE=1\n", path);
+  assert_true(same);
+  text_fini(&got);
+  text_fini(&want);
+}
+
+static void test_generated(void **state) {
+  (void)state;
+  assert_generated("conf/full.conf", conf_options);
+  assert_generated("conf/README.md", conf_reference);
+  assert_generated("fuzz/dict/config.dict", conf_dict);
+}
+
+/* loads a file of conf/ without any fault, or with warnings only. */
+static struct conf *shipped(const struct conf_reader *reader, const char *path) {
+  struct conf_faults *faults = conf_faults_new();
+  struct conf *conf = conf_load(reader, path, faults);
+  struct text out = {0};
+  conf_faults_print(faults, &out, false);
+  if (out.len) print_error("%s:\n" SPAN_FMT "\n", path, SPAN_ARG(text_span(&out)));
+  assert_int_equal(out.len, 0);
+  assert_non_null(conf);
+  text_fini(&out);
+  conf_faults_free(faults);
+  return conf;
+}
+
+/* Certificates are not shipped: their bytes are made up, everything else is the real file. */
+static int read_shipped(void *ctx, const char *path, struct text *out) {
+  (void)ctx;
+  if (!strstr(path, "/tls/")) return conf_reader_direct.read(NULL, path, out);
+  text_lit(out, "PEM");
+  return 0;
+}
+
+static void test_shipped(void **state) {
+  (void)state;
+  const struct conf_reader reader = {.read = read_shipped};
+  static const char *const names[] = {"minimal", "full", "sidecar", "tls"};
+  for (size_t i = 0; i < array_count(names); i++) {
+    char *path = mem_printf("conf/%s.conf", names[i]);
+    conf_free(shipped(&reader, path));
+    mem_free(path);
+  }
+}
+
+/* The minimal file is the one of DESIGN.md section 7. */
+static void test_minimal(void **state) {
+  (void)state;
+  struct text got = read_tree("conf/minimal.conf");
+  kit_assert_text(
+      text_span(&got),
+      "listeners = { web = { bind = \"127.0.0.1:8080\"; }; };\n"
+      "pools     = { app = { endpoints = [ \"127.0.0.1:9001\", \"127.0.0.1:9002\" ]; }; };\n"
+      "routes    = ( { prefix = \"/\"; pool = \"app\"; } );\n");
+  text_fini(&got);
+}
+
+/* Every variable that sidecar.conf names changes something. */
+static void test_sidecar(void **state) {
+  (void)state;
+  static const char *const env[] = {"WEIR_LISTEN",
+                                    "127.0.0.1:1",
+                                    "WEIR_UPSTREAM",
+                                    "unix:/u",
+                                    "WEIR_STATUS",
+                                    "127.0.0.1:2",
+                                    "WEIR_TRUSTED",
+                                    "192.0.2.0/24",
+                                    "WEIR_DRAIN",
+                                    "1s",
+                                    "WEIR_WORKERS",
+                                    "2",
+                                    "WEIR_LOG_LEVEL",
+                                    "debug",
+                                    NULL};
+  const struct kit kit = {NULL, env};
+  const struct conf_reader reader = {
+      .read = read_shipped, .env = kit_env, .ctx = (void *)(uintptr_t)&kit};
+  struct conf *conf = shipped(&reader, "conf/sidecar.conf");
+  struct text out = {0};
+  conf_dump(conf, &out, false);
+  text_put(&out, span_of("", 1));
+  for (size_t i = 0; env[i]; i += 2) {
+    char *note = mem_printf(", env %s\n", env[i]);
+    assert_non_null(strstr(out.ptr, note));
+    assert_non_null(strstr(out.ptr, env[i + 1]));
+    mem_free(note);
+  }
+  text_fini(&out);
+  conf_free(conf);
+}
+
+/* uncomment turns "# key = ..." lines of full.conf into settings; prose begins behind spaces. */
+static struct text uncomment(struct span file) {
+  static const struct span mark = SPAN_LIT("# ");
+  struct text out = {0};
+  struct span line;
+  while (file.len) {
+    size_t nl = span_find_char(file, '\n', 0);
+    line = span_sub(file, 0, nl);
+    file = nl == SIZE_MAX ? SPAN_EMPTY : span_from(file, nl + 1);
+    bool setting = span_starts(line, mark) &&
+                   (span_ends(line, SPAN_LIT(";")) || span_ends(line, SPAN_LIT("{")) ||
+                    span_ends(line, SPAN_LIT("(")) || span_ends(line, SPAN_LIT("}")));
+    text_put(&out, setting ? span_from(line, mark.len) : line);
+    text_lit(&out, "\n");
+  }
+  text_put(&out, span_of("", 1));
+  return out;
+}
+
+/* Every option stands in full.conf, those behind # too: with them taken in, the only faults are
+ * that one route now has three actions and both a path and a prefix. */
+static void test_full_is_full(void **state) {
+  (void)state;
+  struct text file = read_tree("conf/full.conf");
+  struct text all = uncomment(text_span(&file));
+  const struct conf_reader reader = {
+      .read = read_shipped, .glob = kit_glob, .ctx = (void *)(uintptr_t)&kit_usual};
+  struct conf_faults *faults = conf_faults_new();
+  assert_null(conf_load_text(&reader, "/etc/weir/full.conf", span_str(all.ptr), faults));
+  struct fault_view view;
+  for (uint32_t i = 0; faults_view(faults, i, &view); i++)
+    assert_true(view.id == FAULT_ACTION_MANY || view.id == FAULT_PATH_AND_PREFIX);
+  assert_int_equal(conf_faults_errors(faults), 2);
+  for (enum option_id id = 0; id < OPTION_COUNT; id++) {
+    struct span local = option_local(option_get(id));
+    char *key = mem_printf(SPAN_FMT " = ", SPAN_ARG(span_from(local, span_last(local, '.') + 1)));
+    if (!strstr(all.ptr, key)) print_error("no %s\n", option_get(id)->path);
+    assert_non_null(strstr(all.ptr, key));
+    mem_free(key);
+  }
+  conf_faults_free(faults);
+  text_fini(&file);
+  text_fini(&all);
+}
+
+/* Options and codes are all documented by name. */
+static void test_documented(void **state) {
+  (void)state;
+  struct text doc = read_tree("conf/README.md");
+  text_put(&doc, span_of("", 1));
+  for (enum option_id id = 0; id < OPTION_COUNT; id++) {
+    char *cell = mem_printf("\n| `%s` | ", option_get(id)->path);
+    assert_non_null(strstr(doc.ptr, cell));
+    mem_free(cell);
+  }
+  for (enum fault_id id = 0; id < FAULT_COUNT; id++)
+    assert_non_null(strstr(doc.ptr, fault_get(id)->code));
+  text_fini(&doc);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_generated),    cmocka_unit_test(test_shipped),
+      cmocka_unit_test(test_minimal),      cmocka_unit_test(test_sidecar),
+      cmocka_unit_test(test_full_is_full), cmocka_unit_test(test_documented)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,249 @@
+/* test_loop.c: the ring itself: refusals in a sentence, turns and timers, put-off work, trimming,
+ * ending with everything in flight, fairness of later work. */
+#include "io_kit.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "io/io_priv.h"
+
+static void probe_is_content(void **state) {
+  (void)state;
+  char text[256];
+  struct buf why = buf_of(text, sizeof(text));
+  assert_int_equal(loop_uring_probe(&why), 0);
+  assert_int_equal(why.len, 0);
+}
+
+/* refuse makes io_uring_setup fail with err in this process, as a container's profile does. */
+static void refuse(int err) {
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0 /* the number of the call */),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)err),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog prog = {.len = array_count(filter), .filter = filter};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) _exit(100);
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) != 0) _exit(101);
+}
+
+/* try_refused probes in a child where the kernel answers err: 0 when the sentence has `word`. */
+static int try_refused(int err, const char *word) {
+  pid_t child = fork();
+  if (child == 0) {
+    char text[512] = {0};
+    struct buf why = buf_of(text, sizeof(text) - 1);
+    refuse(err);
+    if (loop_uring_probe(&why) != -err) _exit(2);
+    if (loop_uring_new(&kit_config, &why) != NULL) _exit(3);
+    if (strstr(text, "remedy") == NULL || strstr(text, word) == NULL) _exit(4);
+    _exit(0);
+  }
+  int status = -1;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void refusals_name_cause_and_remedy(void **state) {
+  (void)state;
+  assert_int_equal(try_refused(EPERM, "seccomp"), 0);
+  assert_int_equal(try_refused(ENOSYS, "CONFIG_IO_URING"), 0);
+  assert_int_equal(try_refused(EINVAL, "6.1"), 0);
+  assert_int_equal(try_refused(ENOMEM, "ulimit -l"), 0);
+  assert_int_equal(try_refused(EMFILE, "ulimit -n"), 0);
+}
+
+static void turn_waits_until_its_time(void **state) {
+  (void)state;
+  struct loop *loop = kit_loop();
+  kit_turns(loop, 2);
+  uint64_t start = loop->now_ms;
+  for (int i = 0; i < 10 && loop->now_ms < start + 30; i++)
+    assert_int_equal(loop_run_turn(loop, start + 30), 0);
+  assert_true(loop->now_ms >= start + 30);
+  assert_true(loop->wall_ms > 1600000000000u);
+  loop_free(loop);
+}
+
+static int fired;
+static void on_fire(struct timer *timer, uint64_t now_ms) {
+  (void)timer;
+  (void)now_ms;
+  fired++;
+}
+
+static void timers_end_the_wait(void **state) {
+  (void)state;
+  struct loop *loop = kit_loop();
+  struct timer timer;
+  timer_init(&timer, on_fire);
+  timer_set(&loop->wheel, &timer, loop->now_ms + 25);
+  fired = 0;
+  for (int i = 0; i < 100 && fired == 0; i++)
+    assert_int_equal(loop_run_turn(loop, WHEEL_NEVER), 0);
+  assert_int_equal(fired, 1);
+  loop_free(loop);
+}
+
+static int budget_calls;
+static bool budget(struct loop *loop) {
+  (void)loop;
+  return ++budget_calls < 5;
+}
+
+static void put_off_work_keeps_turning(void **state) {
+  (void)state;
+  struct loop *loop = kit_loop();
+  budget_calls = 0;
+  loop->budget_run = budget;
+  for (int i = 0; i < 5; i++) /* only the first may wait */
+    assert_int_equal(loop_run_turn(loop, i ? WHEEL_NEVER : 0), 0);
+  assert_int_equal(budget_calls, 5);
+  loop->budget_run = NULL;
+  loop_free(loop);
+}
+
+static void trim_gives_memory_back(void **state) {
+  (void)state;
+  struct net *net = kit_net(1);
+  int peers[200];
+  for (int i = 0; i < 200; i++) {
+    struct side *s = kit_pair(net, &peers[i]);
+    s->echo = true;
+    kit_send(peers[i], "x", 1);
+  }
+  kit_settle(net->loop);
+  for (int i = 0; i < 200; i++) close(peers[i]);
+  for (int i = 0; i < 200; i++) {
+    KIT_UNTIL(net->loop, net->sides[i]->eofs + net->sides[i]->errors == 1);
+    conn_close(net->sides[i]->c);
+  }
+  kit_settle(net->loop);
+  for (int i = 0; i < 20; i++) loop_trim(net->loop);
+  assert_int_equal(net->loop->conns.chunk_count, 1); /* the listener's */
+  assert_int_equal(net->loop->iobufs.bytes, 0);
+  kit_net_free(net);
+}
+
+/* Ends a loop with receives armed, sends and connects in flight, relays under way. */
+static void free_with_everything_in_flight(void **state) {
+  (void)state;
+  int before = kit_fds_open();
+  for (int turns = 0; turns < 6; turns++) {
+    struct net *net = kit_net(1);
+    int peers[4];
+    struct side *s[4];
+    for (int i = 0; i < 4; i++) s[i] = kit_pair(net, &peers[i]);
+    static char big[250000];
+    struct relay relay = {0};
+    struct side up = {0};
+    int err = 0;
+    for (int i = 0; i < 3; i++) {
+      if (conn_pending(s[0]->c) == 0) assert_true(conn_write(s[0]->c, span_of(big, sizeof(big))));
+      kit_turns(net->loop, 1);
+    }
+    relay_start(&relay, s[1]->c, s[2]->c, UINT64_MAX, NULL);
+    assert_true(conn_write(s[3]->c, SPAN_LIT("unsent")));
+    assert_non_null(conn_connect(net->loop, &net->at, &kit_events, &up, &err));
+    kit_send(peers[1], big, 60000);
+    kit_turns(net->loop, turns);
+    loop_free(net->loop);
+    for (int i = 0; i < 4; i++) close(peers[i]);
+    for (int i = 0; i < net->accepted; i++) mem_free(net->sides[i]);
+    mem_free(net);
+  }
+  assert_int_equal(kit_fds_open(), before);
+}
+
+/* More submissions in a turn than the ring has entries. */
+static void submission_queue_overflows_quietly(void **state) {
+  (void)state;
+  struct loop_config config = kit_config;
+  config.ring_entries = 4;
+  struct net *net = kit_net_with(&config, 1);
+  int peers[100];
+  for (int i = 0; i < 100; i++) kit_pair(net, &peers[i])->echo = true;
+  for (int i = 0; i < 100; i++) kit_send(peers[i], "ping", 4);
+  for (int i = 0; i < 100; i++) {
+    KIT_UNTIL(net->loop, net->sides[i]->drained == 1);
+  }
+  struct side up[100] = {0};
+  int err;
+  for (int i = 0; i < 100; i++)
+    assert_non_null(up[i].c = conn_connect(net->loop, &net->at, &kit_events, &up[i], &err));
+  for (int i = 0; i < 100; i++) {
+    KIT_UNTIL(net->loop, up[i].opened == 1);
+    assert_int_equal(up[i].open_err, 0);
+    close(peers[i]);
+  }
+  kit_net_free(net);
+}
+
+/* After warm-up a request costs no allocation. */
+static void steady_state_allocates_nothing(void **state) {
+  (void)state;
+  struct net *net = kit_net(1);
+  int peer;
+  struct side *s = kit_pair(net, &peer);
+  s->echo = true;
+  for (int i = 0; i < 200; i++) {
+    kit_send(peer, "request", 7);
+    KIT_UNTIL(net->loop, s->drained == i + 1);
+  }
+  size_t bytes = net->loop->iobufs.bytes;
+  uint64_t submits = net->loop->stats.submits;
+  uint64_t completions = net->loop->stats.completions;
+  for (int i = 200; i < 400; i++) {
+    kit_send(peer, "request", 7);
+    KIT_UNTIL(net->loop, s->drained == i + 1);
+  }
+  assert_int_equal(net->loop->iobufs.bytes, bytes);
+  assert_true(net->loop->stats.submits - submits <=
+              202); /* one send each; a receive now and then */
+  assert_true(net->loop->stats.completions - completions <= 402);
+  close(peer);
+  kit_net_free(net);
+}
+
+static void pipes_are_bounded_and_kept(void **state) {
+  (void)state;
+  struct loop *loop = kit_loop();
+  int before = kit_fds_open();
+  struct relay r[3] = {0};
+  for (int i = 0; i < 3; i++) assert_true(pipe_take(loop, &r[i]));
+  assert_true(r[0].pipe_cap >= 65536);
+  assert_int_equal(kit_fds_open(), before + 6);
+  int fd = r[2].pipe_rd;
+  pipe_give(loop, &r[2]);
+  assert_int_equal(kit_fds_open(), before + 6);
+  assert_true(pipe_take(loop, &r[2]));
+  assert_int_equal(r[2].pipe_rd, fd); /* the warm one */
+  r[2].in_pipe = 5;
+  pipe_give(loop, &r[2]); /* with bytes in it: closed */
+  assert_int_equal(kit_fds_open(), before + 4);
+  pipe_give(loop, &r[0]);
+  pipe_give(loop, &r[1]);
+  for (int i = 0; i < 8; i++) pipe_pool_trim(loop);
+  assert_true(kit_fds_open() <= before + 2);
+  loop_free(loop);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(probe_is_content),
+      cmocka_unit_test(refusals_name_cause_and_remedy),
+      cmocka_unit_test(turn_waits_until_its_time),
+      cmocka_unit_test(timers_end_the_wait),
+      cmocka_unit_test(put_off_work_keeps_turning),
+      cmocka_unit_test(trim_gives_memory_back),
+      cmocka_unit_test(free_with_everything_in_flight),
+      cmocka_unit_test(submission_queue_overflows_quietly),
+      cmocka_unit_test(steady_state_allocates_nothing),
+      cmocka_unit_test(pipes_are_bounded_and_kept),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
