@@ -1,13 +1,13 @@
-/* spsc.c: the byte ring between a worker and the log thread. A record is a 4-byte length and its
- * bytes, padded to 8; one that would cross the end of the ring is preceded by a skip mark, so every
- * record is contiguous. Positions only grow (64 bit), the ring index is position modulo size.
+/* spsc.c: the byte ring between a worker and the log thread. A record is an 8-byte header (its
+ * length) and its bytes, padded to 8; one that would cross the end of the ring is preceded by a skip
+ * mark, so every record is contiguous. Positions only grow (64 bit), the ring index is position modulo size.
  * Does not: wait, wake anybody, or know what a record holds. Called by proxy/ (writer) and control/
  * (reader). */
 #include "weir/base/spsc.h"
 
 #include "weir/base/mem.h"
 
-#define HEADER 4u
+#define HEADER 8u /* records stand at multiples of 8: structs are read where they lie */
 #define SKIP UINT32_MAX
 
 static uint32_t record_size(uint32_t len) { return (HEADER + len + 7u) & ~7u; }
@@ -18,12 +18,12 @@ static char *at(const struct spsc *r, uint64_t position) {
 
 static uint32_t header_read(const struct spsc *r, uint64_t position) {
   uint32_t len;
-  memcpy(&len, at(r, position), HEADER);
+  memcpy(&len, at(r, position), sizeof len);
   return len;
 }
 
 static void header_write(struct spsc *r, uint64_t position, uint32_t len) {
-  memcpy(at(r, position), &len, HEADER);
+  memcpy(at(r, position), &len, sizeof len);
 }
 
 void spsc_init(struct spsc *r, uint32_t size) {

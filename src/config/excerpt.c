@@ -72,6 +72,16 @@ static size_t put_shown(struct buf *out, struct span s, size_t i, uint32_t *widt
   return shown ? len : 1;
 }
 
+void text_shown(struct text *out, struct span s) {
+  for (size_t i = 0; i < s.len;) {
+    char shown[8];
+    struct buf b = buf_of(shown, sizeof shown);
+    uint32_t width = 0;
+    i += put_shown(&b, s, i, &width);
+    text_put(out, buf_span(&b));
+  }
+}
+
 void excerpt_make(struct excerpt *out, const struct place *at, struct arena *arena) {
   struct span text = at->src->text;
   size_t offset = at->offset < text.len ? at->offset : text.len;

@@ -11,6 +11,8 @@ struct excerpt {
   uint32_t caret_at, caret_len;
 };
 
+/* text_shown appends s with control and broken bytes as "?", for any terminal. */
+void text_shown(struct text *out, struct span s);
 void excerpt_make(struct excerpt *out, const struct place *at, struct arena *arena);
 
 #endif

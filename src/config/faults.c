@@ -208,15 +208,6 @@ static const struct paint paint_plain = {"", "", "", "", ""};
 static const struct paint paint_color = {"\033[1;31m", "\033[1;33m", "\033[36m", "\033[1m",
                                          "\033[0m"};
 
-/* clean appends text without control characters: names in it come from files. */
-static void clean(struct text *out, struct span s) {
-  for (size_t i = 0; i < s.len; i++) {
-    char c = s.ptr[i];
-    if ((unsigned char)c < 0x20 || c == 0x7f) c = '?';
-    text_put(out, span_of(&c, 1));
-  }
-}
-
 static void repeat(struct text *out, char c, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) text_put(out, span_of(&c, 1));
 }
@@ -238,7 +229,7 @@ static void print_excerpt(const struct fault *fault, const struct paint *p, stru
   text_printf(out, "%s", fault_get(fault->id)->level == FAULT_LEVEL_ERROR ? p->error : p->warning);
   repeat(out, '^', fault->excerpt.caret_len);
   if (fault->note.len) text_lit(out, " ");
-  clean(out, fault->note);
+  text_shown(out, fault->note);
   text_printf(out, "%s\n", p->off);
 }
 
@@ -247,18 +238,18 @@ static void print_fault(const struct fault *fault, const struct paint *p, struct
   bool error = row->level == FAULT_LEVEL_ERROR;
   text_printf(out, "%s%s[%s]%s: %s", error ? p->error : p->warning, error ? "error" : "warning",
               row->code, p->off, p->bold);
-  clean(out, fault->message);
+  text_shown(out, fault->message);
   text_printf(out, "%s\n", p->off);
   if (!fault->path.len) return;
   text_printf(out, "%s  -->%s ", p->dim, p->off);
-  clean(out, fault->path);
+  text_shown(out, fault->path);
   if (fault->line) text_printf(out, ":%u:%u", fault->line, fault->column);
   text_lit(out, "\n");
   if (fault->line) {
     print_excerpt(fault, p, out);
   } else if (fault->note.len) {
     text_lit(out, "   = ");
-    clean(out, fault->note);
+    text_shown(out, fault->note);
     text_lit(out, "\n");
   }
 }

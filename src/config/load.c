@@ -65,7 +65,8 @@ static bool read_path(struct conf *conf, const char *path, struct place at) {
   if (at.src)
     fault_add(conf->faults, FAULT_FILE_READ, at, "%s: %s", path, errno_text(-res));
   else
-    fault_add_file(conf->faults, FAULT_FILE_READ, span_str(path), "%s: %s", path, errno_text(-res));
+    fault_add_file(conf->faults, FAULT_FILE_READ, span_str(path), "%s: %s", path,
+                   errno_text(-res));
   return false;
 }
 

@@ -111,6 +111,7 @@ static void retire(struct compiler *c, struct snapshot *s, uint64_t seq) {
 static void install(struct compiler *c, struct snapshot *s) {
   struct workers *w = c->config.workers;
   struct snapshot *old = c->published.current;
+  mark_removed(c->config.registry, s); /* workers look at it when they install */
   binds_listen(c);
   const struct worker_msg msg = {.kind = WORKER_INSTALL, .snapshot = s};
   uint64_t seq = workers_post_all(w, &msg);
@@ -118,7 +119,6 @@ static void install(struct compiler *c, struct snapshot *s) {
   c->published.current = s;
   c->published.live++;
   pthread_mutex_unlock(&c->published.lock);
-  mark_removed(c->config.registry, s);
   binds_unlisten(c);
   if (old) {
     retire(c, old, seq);

@@ -140,13 +140,15 @@ static struct object *registry_find(struct registry *r, enum object_kind kind, s
 static struct object *object_make(struct registry *r, size_t size, enum object_kind kind,
                                   struct span name) {
   check(size >= sizeof(struct object) && kind < OBJECT_KIND_COUNT);
-  struct object *o = mem_alloc_aligned(64, size);
+  /* The name stands behind the object: most objects then need no arena block at all. */
+  struct object *o = mem_alloc_aligned(64, size + name.len);
   o->kind = kind;
   o->workers = r->workers;
   o->registry = r;
   o->refs = 1;
   arena_init(&o->arena, NULL, 0);
-  o->name = arena_copy(&o->arena, name, NULL);
+  if (name.len) memcpy((char *)o + size, name.ptr, name.len);
+  o->name = span_of((char *)o + size, name.len);
   o->pin_rows = mem_alloc_aligned(64, r->workers * sizeof *o->pin_rows);
   list_init(&o->dead_link);
   return o;

@@ -81,11 +81,12 @@ static void endpoint_init(struct object *o, const void *key) {
   struct endpoint *e = (struct endpoint *)o;
   char label[sizeof(struct sockaddr_un) + 8];
   struct buf written = buf_of(label, sizeof label);
-  e->pool = arena_copy(&o->arena, want->pool, NULL);
-  e->text = arena_copy(&o->arena, want->text, NULL);
+  e->pool = span_sub(o->name, 0, want->pool.len); /* the name is "pool/text" */
+  e->text = span_from(o->name, want->pool.len + 1);
   e->addr = *want->resolved;
   addr_write(&e->addr, &written);
-  e->label = arena_copy(&o->arena, buf_span(&written), NULL);
+  bool alike = span_eq(buf_span(&written), e->text);
+  e->label = alike ? e->text : arena_copy(&o->arena, buf_span(&written), NULL);
   e->rows = rows_new(o, sizeof *e->rows);
   for (uint32_t i = 0; i < o->workers; i++) list_init(&e->rows[i].idle);
   o->fini = endpoint_fini;

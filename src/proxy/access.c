@@ -132,11 +132,11 @@ void access_write(struct stream *s) {
   if (sampled(w, s->end)) write_record(s, status);
 }
 
-void access_connection(struct down *d, enum end end) {
+void access_connection(struct down *d, enum end end, uint16_t status) {
   struct worker *w = d->serving->w;
   stat_add(&w->stats.ends[end], 1);
   if (!sampled(w, end)) return;
-  struct record_access r = {.kind = RECORD_ACCESS, .end = (uint16_t)end};
+  struct record_access r = {.kind = RECORD_ACCESS, .end = (uint16_t)end, .status = status};
   struct span t[TEXT_COUNT] = {0};
   r.worker = (uint16_t)w->config.index;
   r.wall_ms = w->loop->wall_ms;

@@ -278,7 +278,8 @@ void tunnel_check_routes(struct worker *w);
 void tunnel_drain_all(struct worker *w, uint64_t deadline_ms);
 /* ---- access.c ---- */
 void access_write(struct stream *s);
-void access_connection(struct down *d, enum end end); /* a failed handshake: no request */
+/* access_connection logs a connection that had no request: a failed handshake, silence. */
+void access_connection(struct down *d, enum end end, uint16_t status);
 
 static inline uint64_t now_ms(const struct worker *w) { return w->loop->now_ms; }
 static inline uint64_t now_ns(const struct worker *w) { return w->loop->now_ns; }

@@ -1,5 +1,6 @@
 /* serve.c: listening descriptors and client connections: accept, limits, handshake, the bytes of one
  * request after another, idle times, close. What a request means is the stream's. */
+#include <errno.h>
 #include <sys/socket.h>
 
 #include "proxy_priv.h"
@@ -233,7 +234,7 @@ static void down_forget(struct down *d) {
 
 void down_close(struct down *d, bool gently) {
   check(!d->stream);
-  if (gently && !(d->conn->flags & (CONN_FAILED | CONN_LISTENER))) conn_close_gently(d->conn, LINGER_MS);
+  if (gently) conn_close_gently(d->conn, LINGER_MS); /* decides itself what can still be sent */
   else conn_close(d->conn);
   down_forget(d);
 }
@@ -272,10 +273,17 @@ static void count_handshake(struct worker *w, const struct tls_info *info) {
   stat_add(rows[v13][info->resumed], 1);
 }
 
+#define PLAIN_ON_TLS \
+  "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n" \
+  "Proxy-Status: weir;error=http_request_error;details=\"client.tls.plain_http\"\r\n" \
+  "Content-Length: 51\r\n\r\n400 Bad Request\nplain HTTP was sent to a TLS port\n\n"
+
 static void handshake_failed(struct down *d, enum end end) {
   struct worker *w = d->serving->w;
+  if (end == END_CLIENT_PLAIN_ON_TLS && !tls_answer_plain(d->conn, SPAN_LIT(PLAIN_ON_TLS)))
+    stat_add(&w->stats.ends[END_LIMIT_MEMORY], 1);
   stat_add(&w->stats.tls_handshake_failures, 1);
-  access_connection(d, end);
+  access_connection(d, end, end_get(end)->status);
   down_close(d, end != END_CLIENT_TLS_TIMEOUT);
 }
 
@@ -306,7 +314,7 @@ static size_t down_consume(struct down *d, struct span bytes) {
     return bytes.len;
   }
   if (!d->stream && !stream_new(d)) {
-    access_connection(d, END_LIMIT_MEMORY);
+    access_connection(d, END_LIMIT_MEMORY, 0);
     down_close(d, false);
     return bytes.len;
   }
@@ -384,9 +392,11 @@ static void down_on_eof(struct conn *c) {
 }
 
 static void down_on_error(struct conn *c, int err) {
-  (void)err;
   struct down *d = c->owner;
-  if (d->stream) stream_client_gone(d->stream, END_CLIENT_RESET);
+  /* -ECONNABORTED: a FIN without close_notify; between requests many clients end like that. */
+  if (d->stream && err == -ECONNABORTED && d->stream->step == STEP_HEAD)
+    stream_client_gone(d->stream, END_CLIENT_CLOSED);
+  else if (d->stream) stream_client_gone(d->stream, END_CLIENT_RESET);
   else down_close(d, false);
 }
 
@@ -408,7 +418,7 @@ static void down_on_timer(struct conn *c) {
     handshake_failed(d, END_CLIENT_TLS_TIMEOUT);
     return;
   }
-  if (!d->requests) access_connection(d, END_CLIENT_TIMEOUT_HEADER);
+  if (!d->requests) access_connection(d, END_CLIENT_TIMEOUT_HEADER, 0);
   down_close(d, false);
 }
 

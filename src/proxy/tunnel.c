@@ -17,6 +17,11 @@ static void start(struct stream *s, struct pump *p, struct conn *from, struct co
   relay_start(&p->relay, from, to, UINT64_MAX, on_end);
 }
 
+/* unwanted: its route or listener is gone from the configuration. */
+static bool unwanted(const struct stream *s) {
+  return atomic_load(&s->route_state->removed) || !s->down->serving->current;
+}
+
 void tunnel_start(struct stream *s) {
   struct worker *w = s->w;
   stream_unpin_settings(s);
@@ -26,7 +31,9 @@ void tunnel_start(struct stream *s) {
   stat_add(&w->stats.tunnels, 1);
   start(s, &s->up_body, s->down->conn, s->up->conn);
   start(s, &s->down_body, s->up->conn, s->down->conn);
+  /* The reload that removed its route may have come while the request was on its way. */
   if (w->draining) s->deadline_ms = w->drain_deadline_ms;
+  else if (unwanted(s)) s->deadline_ms = now_ms(w) + w->snapshot->drain_ms;
   stream_go(s, STEP_TUNNEL);
 }
 
@@ -54,8 +61,7 @@ void tunnel_check_routes(struct worker *w) {
   uint64_t deadline = now_ms(w) + w->snapshot->drain_ms;
   for (struct list *l = w->tunnels.next; l != &w->tunnels; l = l->next) {
     struct stream *s = container_of(l, struct stream, tunnel_link);
-    bool removed = atomic_load(&s->route_state->removed);
-    if (removed || !s->down->serving->current) end_after(s, deadline);
+    if (unwanted(s)) end_after(s, deadline);
   }
 }
 

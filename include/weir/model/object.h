@@ -37,7 +37,7 @@ struct object {
   uint32_t workers;
   struct registry *registry; /* that knows it; for fini */
   uint64_t content;  /* hash of settings; 0 for state */
-  struct span name;  /* in arena */
+  struct span name;  /* behind the object */
   struct arena arena; /* heap blocks; dies with the object */
   struct object_pin *pin_rows;
   uint32_t refs;               /* control and compile threads, under the registry's lock */
