@@ -1,7 +1,8 @@
-/* fuzz_config.c: a configuration from any bytes. What must hold: weir's reader and libconfig build the
- * same tree; faults print safely; a conf exists exactly when there is no error; its dump loads to the
- * same dump; it compiles, compiles again to the very same objects, and leaves nothing behind. The
- * bytes after a line "----" are the included file. No files, sockets or clocks. */
+/* fuzz_config.c: a configuration from any bytes. What must hold: weir's reader and libconfig
+ * build the same tree; faults print safely; a conf exists exactly when there is no error; its
+ * dump loads to the same dump; it compiles, compiles again to the very same objects, and leaves
+ * nothing behind. The bytes after a line "----" are the included file. No files, sockets or
+ * clocks. */
 #include <errno.h>
 #include <stdint.h>
 
@@ -134,8 +135,7 @@ static void check_again(const struct snapshot *a, const struct snapshot *b) {
   for (uint32_t i = 0; i < a->listener_count; i++)
     check(a->listeners[i].listener == b->listeners[i].listener);
   check(snapshot_diff(a, b, &out, false) == 0 && out.len == 0);
-  check(snapshot_diff(NULL, a, &out, true) ==
-        a->pool_count + a->route_count + a->listener_count);
+  check(snapshot_diff(NULL, a, &out, true) == a->pool_count + a->route_count + a->listener_count);
   snapshot_mark_published(a, b);
   text_fini(&out);
 }

@@ -1,7 +1,7 @@
-/* fuzz_h1_chunked.c: the chunked decoder (http/h1_chunked.c). Byte 0 picks the side and the cut; the
- * rest is the body on the wire. Checked: data points into the input, cutting and skipping change
- * nothing, what was decoded reads back from a body coded anew, and a plain second decoder that
- * works on the whole body agrees on what is accepted. */
+/* fuzz_h1_chunked.c: the chunked decoder (http/h1_chunked.c). Byte 0 picks the side and the cut;
+ * the rest is the body on the wire. Checked: data points into the input, cutting and skipping
+ * change nothing, what was decoded reads back from a body coded anew, and a plain second decoder
+ * that works on the whole body agrees on what is accepted. */
 #include <stdlib.h>
 
 #include "weir/base/mem.h"

@@ -31,8 +31,8 @@ static char *parse(struct span input, size_t piece, struct parsed *out) {
     if (shown) memcpy(moved, input.ptr, shown);
     free(block);
     block = moved;
-    out->result = h1_parse_request(&scan, span_of(block, shown), &limits, &out->arena, &out->req,
-                                   &out->why);
+    out->result =
+        h1_parse_request(&scan, span_of(block, shown), &limits, &out->arena, &out->req, &out->why);
   } while (out->result == HTTP_MORE && shown < input.len);
   return block;
 }

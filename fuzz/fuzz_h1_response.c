@@ -74,8 +74,8 @@ static void check_round_trip(const struct http_response *res, enum http_method m
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
   if (len == 0) return 0;
-  static const enum http_method methods[] = {HTTP_METHOD_GET, HTTP_METHOD_HEAD, HTTP_METHOD_CONNECT,
-                                             HTTP_METHOD_OTHER};
+  static const enum http_method methods[] = {HTTP_METHOD_GET, HTTP_METHOD_HEAD,
+                                             HTTP_METHOD_CONNECT, HTTP_METHOD_OTHER};
   enum http_method method = methods[data[0] & 3];
   struct span input = span_of((const char *)data + 1, len - 1);
   struct parsed once, cut;

@@ -1,5 +1,5 @@
-/* fuzz_uri.c: request targets and hosts (http/uri.c). Byte 0 picks the method; the rest is taken for
- * a target and for a host. Checked: spans lie inside, a canonical host is canonical, and an
+/* fuzz_uri.c: request targets and hosts (http/uri.c). Byte 0 picks the method; the rest is taken
+ * for a target and for a host. Checked: spans lie inside, a canonical host is canonical, and an
  * accepted path has no dot segment even after a backend has decoded it once. */
 #include <stdlib.h>
 

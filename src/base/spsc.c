@@ -1,14 +1,15 @@
 /* spsc.c: the byte ring between a worker and the log thread. A record is an 8-byte header (its
- * length) and its bytes, padded to 8; one that would cross the end of the ring is preceded by a skip
- * mark, so every record is contiguous. Positions only grow (64 bit), the ring index is position modulo size.
- * Does not: wait, wake anybody, or know what a record holds. Called by proxy/ (writer) and control/
- * (reader). */
+ * length) and its bytes, padded to 8; one that would cross the end of the ring is preceded by a
+ * skip mark, so every record is contiguous. Positions only grow (64 bit), the ring index is
+ * position modulo size. Does not: wait, wake anybody, or know what a record holds. Called by
+ * proxy/ (writer) and control/ (reader). */
 #include "weir/base/spsc.h"
 
 #include "weir/base/mem.h"
 
 #define HEADER 8u /* records stand at multiples of 8: structs are read where they lie */
 #define SKIP UINT32_MAX
+#define PAGE 4096u
 
 static uint32_t record_size(uint32_t len) { return (HEADER + len + 7u) & ~7u; }
 
@@ -29,6 +30,7 @@ static void header_write(struct spsc *r, uint64_t position, uint32_t len) {
 void spsc_init(struct spsc *r, uint32_t size) {
   check(size >= 64 && (size & (size - 1)) == 0);
   r->bytes = (char *)mem_alloc(size);
+  for (uint32_t i = 0; i < size; i += PAGE) ((volatile char *)r->bytes)[i] = 0;
   r->size = size;
   r->tail_seen = 0;
   atomic_init(&r->head, 0);

@@ -1,6 +1,6 @@
-/* access.c: access lines (JSON with OpenTelemetry names, or text like the combined format) and event
- * lines, from binary records. Runs in the log thread; the rows are in access.def.
- * Does not: write anything out, or decide what is logged. */
+/* access.c: access lines (JSON with OpenTelemetry names, or text like the combined format) and
+ * event lines, from binary records. Runs in the log thread; the rows are in access.def. Does not:
+ * write anything out, or decide what is logged. */
 #include <time.h>
 
 #include "control/log_priv.h"
@@ -154,8 +154,8 @@ static bool hex_at(struct span s, size_t from, size_t len) {
   return part.len == len;
 }
 
-/* TEXT_TRACE is a traceparent as it came: 00-trace id-span id-flags (W3C Trace Context 3.2). One that
- * is malformed is left out. */
+/* TEXT_TRACE is a traceparent as it came: 00-trace id-span id-flags (W3C Trace Context 3.2). One
+ * that is malformed is left out. */
 static void write_trace(struct buf *out, const struct access_view *v) {
   struct span t = v->text[TEXT_TRACE];
   if (t.len >= 55 && hex_at(t, 0, 2) && t.ptr[2] == '-' && hex_at(t, 3, 32) && t.ptr[35] == '-' &&

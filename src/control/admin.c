@@ -1,6 +1,6 @@
-/* admin.c: the admin socket: one line in ("reload json"), one answer out ("<exit code>\n" and text),
- * then it closes. 0600 and the same user or root only; no TCP (THREATS.md row 31).
- * Does not: do the work; reload and dump go to the compile thread, the connection waits parked. */
+/* admin.c: the admin socket: one line in ("reload json"), one answer out ("<exit code>\n" and
+ * text), then it closes. 0600 and the same user or root only; no TCP (THREATS.md row 31). Does
+ * not: do the work; reload and dump go to the compile thread, the connection waits parked. */
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,9 +31,7 @@ static void park(const struct admin_request *r,
                                        .json = r->json,
                                        .color = r->color,
                                        .defaults = r->defaults};
-  if (r->control->phase == PHASE_STARTING) {
-    answer(r->conn, WEIR_FAILED, SPAN_LIT("weir is still starting\n"));
-  } else if (!ask(&r->control->compiler, &asker)) {
+  if (!ask(&r->control->compiler, &asker)) {
     answer(r->conn, WEIR_FAILED, SPAN_LIT("too many reloads wait already\n"));
   } else {
     r->conn->parked = true;

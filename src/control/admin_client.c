@@ -1,5 +1,5 @@
-/* admin_client.c: `weir reload` and friends speak to a running weir. Blocking; no loop, no threads.
- * Called by main/. */
+/* admin_client.c: `weir reload` and friends speak to a running weir. Blocking; no loop, no
+ * threads. Called by main/. */
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -71,7 +71,7 @@ int admin_call(const char *address, const char *line, struct text *out) {
   struct addr addr;
   int fd = dial(span_str(address), &addr);
   if (fd < 0) {
-    text_printf(out, "cannot reach the admin socket %s: %s%s\n", address, strerror(-fd),
+    text_printf(out, "cannot reach the admin socket %s: %s%s\n", address, strerrordesc_np(-fd),
                 advice(fd));
     return WEIR_FAILED;
   }
@@ -97,7 +97,7 @@ bool health_probe(const char *address, uint32_t timeout_ms, struct text *out) {
   struct addr addr;
   int fd = dial(span_str(address), &addr);
   if (fd < 0) {
-    text_printf(out, "not ready: %s: %s\n", address, strerror(-fd));
+    text_printf(out, "not ready: %s: %s\n", address, strerrordesc_np(-fd));
     return false;
   }
   struct text got = {.ptr = NULL};

@@ -46,9 +46,9 @@ static bool port_is_ours(struct compiler *c, uint16_t port) {
   return false;
 }
 
-/* O_NONBLOCK belongs to what the duplicates share: a worker that accepts the last connections before
- * it closes would turn it on while another turns it off, and wait for ever. With a receive timeout
- * (one tick at least) accept ends by itself; the ring's own waiting is not bound by it. */
+/* O_NONBLOCK belongs to what the duplicates share: a worker that accepts the last connections
+ * before it closes would turn it on while another turns it off, and wait for ever. With a receive
+ * timeout (one tick at least) accept ends by itself; the ring's own waiting is not bound by it. */
 static void never_wait(int fd) {
   const struct timeval tick = {.tv_usec = 1};
   (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof tick);
@@ -131,7 +131,7 @@ static bool stage_one(struct compiler *c, const struct listener *l, struct span 
   c->binds.rows = (struct bind *)mem_grow(c->binds.rows, c->binds.count + 1, sizeof b);
   c->binds.rows[c->binds.count++] = b;
   if (err < 0 && !why->len) {
-    buf_printf(why, "cannot listen on " SPAN_FMT ": %s", SPAN_ARG(text), strerror(-err));
+    buf_printf(why, "cannot listen on " SPAN_FMT ": %s", SPAN_ARG(text), strerrordesc_np(-err));
   }
   return err >= 0;
 }

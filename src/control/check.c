@@ -1,5 +1,5 @@
-/* check.c: `weir check`: compiles a configuration as a reload would, certificates included, without
- * binding, resolving or publishing anything. Called by main/. */
+/* check.c: `weir check`: compiles a configuration as a reload would, certificates included,
+ * without binding, resolving or publishing anything. Called by main/. */
 #include "control/compiler_priv.h"
 #include "weir/io/tls.h"
 

@@ -1,6 +1,6 @@
 /* compiler.c: the compile thread and its jobs: first publication, reload, publication after a name
- * was resolved, dump, certificates. One at a time; a reload asked for during a reload runs after it,
- * and all that were asked meanwhile are answered by that one. Called by control.c. */
+ * was resolved, dump, certificates. One at a time; a reload asked for during a reload runs after
+ * it, and all that were asked meanwhile are answered by that one. Called by control.c. */
 #include "control/compiler_priv.h"
 
 #include <malloc.h>
@@ -138,8 +138,8 @@ static void apply_settings(struct compiler *c, const struct conf *conf) {
   (void)workers_post_all(c->config.workers, &msg);
   if (p->max_connections > c->config.connections_max) {
     log_line(c->config.log, END_LEVEL_WARN,
-             "process.max_connections = %u needs %u descriptors, %llu are allowed (RLIMIT_NOFILE): "
-             "at most %u connections",
+             "process.max_connections = %u needs %u descriptors, %llu are allowed "
+             "(RLIMIT_NOFILE): at most %u connections",
              p->max_connections, 2 * p->max_connections,
              (unsigned long long)c->config.descriptors, c->config.connections_max);
   }
@@ -382,7 +382,8 @@ static void *run(void *arg) {
   struct compiler *c = (struct compiler *)arg;
   struct jobs jobs;
   thread_name("weir-compile");
-  /* Waiting for acknowledgements eats wakes: jobs are looked for right before the thread sleeps. */
+  /* Waiting for acknowledgements eats wakes: jobs are looked for right before the thread
+   * sleeps. */
   for (;;) {
     uint64_t due_ms = run_ticks(c);
     if (!take_jobs(c, &jobs)) {

@@ -1,17 +1,14 @@
 /* compiler_priv.h: the compile thread: one reload at a time, from the file to workers that run it.
- * compiler.c has the thread and its jobs, publish.c what happens at a publication, binds.c the
- * listening descriptors, secrets.c certificates. Nothing of a failed attempt remains. */
+ * What happens at a publication is in publish_priv.h. Nothing of a failed attempt remains. */
 #ifndef WEIR_CONTROL_COMPILER_PRIV_H
 #define WEIR_CONTROL_COMPILER_PRIV_H
 
 #include <pthread.h>
 
-#include "control/loader_priv.h"
-#include "control/workers_priv.h"
+#include "control/publish_priv.h"
 #include "weir/control/control.h"
 
 struct resolver;
-struct tls_server;
 
 #define COMPILER_ASKERS_MAX 16u
 #define COMPILER_ACK_MS 10000u   /* a reload's answer waits so long for busy workers */
@@ -35,8 +32,8 @@ struct compiler_outcome {
   struct text text;
 };
 
-/* published is what other threads may look at, under its lock. The compile thread holds the lock only
- * to exchange pointers and to free. */
+/* published is what other threads may look at, under its lock. The compile thread holds the lock
+ * only to exchange pointers and to free. */
 struct published {
   pthread_mutex_t lock;
   struct snapshot *current; /* NULL before the first */
@@ -45,39 +42,6 @@ struct published {
   uint64_t reloads_ok, reloads_failed, last_reload_wall_ms;
   bool last_ok;
   uint64_t secrets_published, secrets_failed;
-};
-
-struct bind {
-  char *listener, *text;
-  int *fds;            /* one per worker; the workers' own once posted */
-  uint32_t fd_count;
-  struct listener_state *state; /* ref */
-  struct loader_stat file;      /* of a unix socket */
-  bool fresh; /* opened by this attempt */
-  bool keep;  /* in the snapshot that is being published */
-  uint64_t leave_seq; /* of the last WORKER_UNLISTEN; 0: in service */
-};
-
-struct binds {
-  struct bind *rows;
-  uint32_t count;
-};
-
-struct retired {
-  struct snapshot *snapshot;
-  uint64_t seq; /* workers that have carried this out use a newer one */
-};
-
-/* tls_slot keeps a compiled policy by content, so that a reload does not build it again. */
-struct tls_slot {
-  uint64_t content;
-  struct tls_server *server; /* ref */
-};
-
-/* watch_file is a certificate or key file as it was when its bytes were taken. */
-struct watch_file {
-  char *path;
-  struct loader_stat stat;
 };
 
 struct compiler_config {
@@ -122,7 +86,8 @@ struct compiler {
   bool watch_changed; /* seen, waits to settle */
 };
 
-/* compiler_start takes conf, the first configuration, and publishes it; the outcome says `first`. */
+/* compiler_start takes conf, the first configuration, and publishes it; the outcome says
+ * `first`. */
 MUST_USE int compiler_start(struct compiler *c, const struct compiler_config *config,
                             struct conf *conf);
 /* compiler_stop ends the thread; no worker may run any more, or all must have stopped. */
@@ -138,51 +103,5 @@ void compiler_resolved(struct compiler *c);
 /* compiler_take gives the next outcome, or NULL; free with compiler_outcome_free. */
 struct compiler_outcome *compiler_take(struct compiler *c);
 void compiler_outcome_free(struct compiler_outcome *o);
-
-/* ---- publish.c; compile thread ---- */
-
-/* publish_result is why a publication did not happen, or what it changed. */
-struct publish_result {
-  int code;          /* 0, 78 (faults say why), 75 (why) */
-  char why[1024];    /* a sentence */
-  uint32_t changes;
-  struct text diff, diff_json;
-};
-void publish_result_fini(struct publish_result *r);
-/* publish compiles conf, binds what is new, hands it to the workers and retires the old one. */
-void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
-             struct conf_faults *faults, struct publish_result *result);
-/* publish_collect frees what no worker uses any more; false while something still waits. */
-bool publish_collect(struct compiler *c);
-/* publish_wait waits until every worker has carried out seq, at most COMPILER_ACK_MS. */
-bool publish_wait(struct compiler *c, uint64_t seq);
-
-/* ---- binds.c ---- */
-
-/* binds_stage finds or opens the descriptors of every listener of s; false and a sentence: nothing
- * has changed. */
-MUST_USE bool binds_stage(struct compiler *c, const struct snapshot *s, struct buf *why);
-void binds_unstage(struct compiler *c);
-/* binds_listen posts fresh ones, binds_unlisten takes away those that are not kept. */
-void binds_listen(struct compiler *c);
-void binds_unlisten(struct compiler *c);
-/* binds_collect forgets those that the workers have let go of; false while some wait. */
-bool binds_collect(struct compiler *c);
-void binds_fini(struct compiler *c);
-
-/* ---- secrets.c ---- */
-
-/* secrets_make compiles a policy; NULL with a sentence. */
-struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, uint32_t *bad_cert,
-                                struct buf *why);
-/* secrets_tls is conf_hooks.tls, with a cache by content; ctx is the compiler. */
-struct tls_server *secrets_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
-                               struct buf *why);
-/* secrets_prune drops compiled policies that the current snapshot does not use. */
-void secrets_prune(struct compiler *c);
-/* secrets_watch remembers the files of conf; secrets_look looks at them and publishes changes. */
-void secrets_watch(struct compiler *c);
-void secrets_look(struct compiler *c, uint64_t now_ms);
-void secrets_fini(struct compiler *c);
 
 #endif

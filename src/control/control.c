@@ -1,6 +1,6 @@
-/* control.c: the control thread: starts everything in the order that privileges and threads ask for,
- * turns the poller, ends everything in the reverse order. Nothing here blocks once the workers run.
- * DESIGN.md section 4, "Threads and processes". Called by main/. */
+/* control.c: the control thread: starts everything in the order that privileges and threads ask
+ * for, turns the poller, ends everything in the reverse order. Nothing here blocks once the
+ * workers run. DESIGN.md section 4, "Threads and processes". Called by main/. */
 #include <malloc.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -58,14 +58,14 @@ static int on_mode(void *ctx, const char *path) {
 }
 
 static void on_first(struct control *c, const struct compiler_outcome *o) {
+  if (c->phase != PHASE_STARTING) {
+    return; /* told to end meanwhile */
+  }
   if (o->code) {
     (void)fprintf(stderr, "weir: " SPAN_FMT "\n", SPAN_ARG(text_span(&o->text)));
     c->exit_code = o->code;
     control_end(c);
     return;
-  }
-  if (c->phase != PHASE_STARTING) {
-    return; /* told to end meanwhile */
   }
   c->phase = PHASE_RUNNING;
   notify_manager("READY=1");
@@ -296,7 +296,8 @@ static void stop_parts(struct control *c) {
   resolver_free(c->resolver);
   if (objects_left(c->registry) == 0) {
     registry_free(c->registry);
-  } else {
+  } else if (!c->at_once) {
+    /* A worker that was stopped may leave messages, and what they name, undone. */
     log_line(c->log, END_LEVEL_WARN, "objects were left over at the end: please report this");
   }
   close_watch(c, &c->signals);

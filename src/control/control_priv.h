@@ -1,5 +1,5 @@
-/* control_priv.h: the control thread's state: everything that is one per process. control.c starts and
- * ends it, lifecycle.c reacts to signals, facts.c counts, admin.c and status.c answer. */
+/* control_priv.h: the control thread's state: everything that is one per process. control.c starts
+ * and ends it, lifecycle.c reacts to signals, facts.c counts, admin.c and status.c answer. */
 #ifndef WEIR_CONTROL_CONTROL_PRIV_H
 #define WEIR_CONTROL_CONTROL_PRIV_H
 
@@ -56,7 +56,8 @@ struct control {
 /* signals_block blocks what signals_open will read; before any thread. */
 void signals_block(void);
 void signals_open(struct control *c);
-/* control_drain: readiness fails now, the workers drain after drain_settle. A second one ends at once. */
+/* control_drain: readiness fails now, the workers drain after drain_settle. A second one ends at
+ * once. */
 void control_drain(struct control *c, const char *who);
 /* control_end stops the workers at once. */
 void control_end(struct control *c);
@@ -64,7 +65,8 @@ const char *phase_name(enum phase phase);
 
 /* ---- facts.c ---- */
 
-/* control_look locks published and fills in; control_look_done unlocks. Between them in is valid. */
+/* control_look locks published and fills in; control_look_done unlocks. Between them in is
+ * valid. */
 struct control_look {
   struct metrics_input in;
   const struct stats *stats[WORKERS_MAX];

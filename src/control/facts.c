@@ -37,8 +37,8 @@ static uint64_t permille(uint64_t part, uint64_t whole) {
   return p > 1000 ? 1000 : p;
 }
 
-/* busy_permille is the busiest worker's share of the time since the last look, kept for a second so
- * that two scrapers do not disturb each other. */
+/* busy_permille is the busiest worker's share of the time since the last look, kept for a second
+ * so that two scrapers do not disturb each other. */
 static uint64_t busy_permille(struct control *c, const struct control_look *look) {
   struct timespec ts;
   check(clock_gettime(CLOCK_MONOTONIC, &ts) == 0);
@@ -119,7 +119,8 @@ void control_look(struct control *c, struct control_look *look) {
                                     .stats = look->stats,
                                     .loops = look->loops,
                                     .workers = c->workers.count,
-                                    .now_ms = clock_ms()};
+                                    .now_ms = clock_ms(),
+                                    .wall_ms = clock_wall_ms()};
   facts_config(c, &look->in.facts);
   facts_process(c, &look->in.facts);
   facts_parts(c, &look->in.facts);

@@ -1,5 +1,5 @@
-/* lifecycle.c: signals, drain and end. SIGTERM and SIGINT drain (the second ends at once), SIGQUIT ends
- * at once, SIGHUP reloads, SIGUSR1 reopens logs. Called by control.c and admin.c. */
+/* lifecycle.c: signals, drain and end. SIGTERM and SIGINT drain (the second ends at once), SIGQUIT
+ * ends at once, SIGHUP reloads, SIGUSR1 reopens logs. Called by control.c and admin.c. */
 #include <errno.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -7,7 +7,8 @@
 
 #include "control/control_priv.h"
 
-/* After the drain's deadline the workers have this long to close; then they are stopped, then left. */
+/* After the drain's deadline the workers have this long to close; then they are stopped, then
+ * left. */
 #define GRACE_MS 2000u
 
 const char *phase_name(enum phase phase) {
@@ -28,7 +29,8 @@ static sigset_t watched(void) {
 void signals_block(void) {
   sigset_t set = watched();
   check(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
-  (void)signal(SIGPIPE, SIG_IGN);
+  const struct sigaction ignore = {.sa_handler = SIG_IGN};
+  check(sigaction(SIGPIPE, &ignore, NULL) == 0);
 }
 
 /* ---- the end ---- */
@@ -42,7 +44,7 @@ void control_end(struct control *c) {
   c->phase = PHASE_DRAINING;
   c->end_by_ms = clock_ms() + GRACE_MS;
   poller_stop(&c->settle);
-  (void)workers_post_all(&c->workers, &msg);
+  workers_close(&c->workers, &msg);
 }
 
 static void on_settled(struct poll_timer *timer) {
@@ -53,7 +55,7 @@ static void on_settled(struct poll_timer *timer) {
   const struct worker_msg msg = {.kind = WORKER_DRAIN, .deadline_ms = clock_ms() + drain_ms};
   c->phase = PHASE_DRAINING;
   c->end_by_ms = msg.deadline_ms + GRACE_MS;
-  (void)workers_post_all(&c->workers, &msg);
+  workers_close(&c->workers, &msg);
 }
 
 void control_drain(struct control *c, const char *who) {
@@ -93,7 +95,7 @@ static void on_term(struct control *c, const char *name) {
 static void on_signal(struct control *c, uint32_t number) {
   switch (number) {
     case SIGHUP:
-      if (c->phase == PHASE_RUNNING) {
+      if (c->phase <= PHASE_RUNNING) {
         (void)compiler_reload(&c->compiler, NULL);
       }
       return;

@@ -84,8 +84,8 @@ static int sentence(struct buf *why, const struct loader_request *request, int e
   } else if (err == -EADDRNOTAVAIL) {
     advice = "; no interface of this machine has that address";
   }
-  buf_printf(why, "cannot bind %.*s: %s%s", (int)request->len, request->text, strerror(-err),
-             advice);
+  buf_printf(why, "cannot bind %.*s: %s%s", (int)request->len, request->text,
+             strerrordesc_np(-err), advice);
   return err;
 }
 

@@ -1,6 +1,7 @@
 /* loader_client.c: starts the loader process and speaks to it. Every call waits for its answer, so
- * only threads that may wait call here: the main thread before the workers run, the compile thread,
- * the log thread. Does not: run in the loader process, but for the few lines after fork. */
+ * only threads that may wait call here: the main thread before the workers run, the compile
+ * thread, the log thread. Does not: run in the loader process, but for the few lines after
+ * fork. */
 #include <errno.h>
 #include <linux/capability.h>
 #include <signal.h>
@@ -36,8 +37,8 @@ static void keep_capabilities(void) {
   (void)syscall(SYS_capset, &head, data);
 }
 
-/* The loader outlives no parent, runs nothing else, and is no way to another program. Signals of the
- * terminal or of a service manager are the parent's to act on: it may still drain. */
+/* The loader outlives no parent, runs nothing else, and is no way to another program. Signals of
+ * the terminal or of a service manager are the parent's to act on: it may still drain. */
 static void become_loader(int sock, pid_t parent) {
   sigset_t all;
   sigfillset(&all);

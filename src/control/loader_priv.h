@@ -65,7 +65,8 @@ struct loader_reply {
 void loader_serve(int sock);
 /* loader_check_request: is what was received a request that may be acted on? */
 bool loader_check_request(const struct loader_request *request, size_t received);
-/* loader_bind (loader_bind.c) makes the descriptors of a LOADER_BIND; 0 or -errno and a sentence. */
+/* loader_bind (loader_bind.c) makes the descriptors of a LOADER_BIND; 0 or -errno and a
+ * sentence. */
 int loader_bind(const struct loader_request *request, int *fds, struct loader_stat *stat,
                 struct buf *why);
 

@@ -1,6 +1,7 @@
 /* log.c: the log thread. Rings in, lines out. While there is traffic it wakes every LOG_NAP_MS (or
- * when a ring is half full); without traffic it sleeps until it is woken. A write that blocks holds
- * up this thread alone. Does not: format (access.c) or rotate files (SIGUSR1 reopens them). */
+ * when a ring is half full); without traffic it sleeps until it is woken. A write that blocks
+ * holds up this thread alone. Does not: format (access.c) or rotate files (SIGUSR1 reopens
+ * them). */
 #include "control/log_priv.h"
 
 #include <errno.h>
@@ -28,9 +29,9 @@ static void futex_wake(_Atomic uint32_t *word) {
   (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-/* A full fence between publishing a record and looking whether the reader sleeps; the reader does the
- * same the other way round, so one of them sees the other. A read-modify-write of a line of one's own
- * is that fence on the machines weir runs on, and one that TSan knows. */
+/* A full fence between publishing a record and looking whether the reader sleeps; the reader does
+ * the same the other way round, so one of them sees the other. A read-modify-write of a line of
+ * one's own is that fence on the machines weir runs on, and one that TSan knows. */
 static void full_fence(_Atomic uint32_t *own) {
   (void)atomic_fetch_add_explicit(own, 1, memory_order_seq_cst);
 }
@@ -82,7 +83,7 @@ static void sink_reopen(struct log *log, struct log_sink *sink) {
   int fd = open_path(log, sink->path);
   if (fd < 0) {
     log_line(log, END_LEVEL_ERROR, "log %s cannot be reopened: %s; the old file is still written",
-             sink->path, strerror(-fd));
+             sink->path, strerrordesc_np(-fd));
     return;
   }
   if (sink->fd >= 0) {
@@ -368,7 +369,8 @@ struct log *log_new(const struct log_config *config, struct buf *why) {
   log->access_json = config->access_json;
   log->worker_count = config->workers;
   log->level = (uint8_t)log_level_find(config->level);
-  log->workers = (struct log_worker *)mem_alloc_aligned(64, config->workers * sizeof *log->workers);
+  size_t bytes = config->workers * sizeof *log->workers;
+  log->workers = (struct log_worker *)mem_alloc_aligned(64, bytes);
   for (uint32_t i = 0; i < config->workers; i++) {
     spsc_init(&log->workers[i].ring, LOG_RING_BYTES);
     log->workers[i].log = log;
@@ -378,7 +380,7 @@ struct log *log_new(const struct log_config *config, struct buf *why) {
   const char *which;
   int err = open_outputs(log, config, &which);
   if (err < 0) {
-    buf_printf(why, "cannot open the log %s: %s", which, strerror(-err));
+    buf_printf(why, "cannot open the log %s: %s", which, strerrordesc_np(-err));
     log_free(log);
     return NULL;
   }

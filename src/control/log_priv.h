@@ -11,11 +11,11 @@
 
 struct loader;
 
-#define LOG_RING_BYTES (256u << 10)  /* per worker */
+#define LOG_RING_BYTES (512u << 10)  /* per worker */
 #define LOG_CONTROL_BYTES (128u << 10)
 #define LOG_BUFFER_BYTES (256u << 10) /* of an output; only what a batch fills is touched */
 #define LOG_BATCH_BYTES (32u << 10)   /* written out from here on */
-#define LOG_NAP_MS 20                 /* between two drains while there is traffic */
+#define LOG_NAP_MS 10                 /* between two drains while there is traffic */
 
 /* log_sink is one output; used by the log thread alone once it runs. */
 struct log_sink {
@@ -62,7 +62,8 @@ struct log {
   pthread_t thread;
 };
 
-/* log_new opens the outputs: NULL and a sentence when one cannot be. log_start starts the thread. */
+/* log_new opens the outputs: NULL and a sentence when one cannot be. log_start starts the
+ * thread. */
 MUST_USE struct log *log_new(const struct log_config *config, struct buf *why);
 void log_start(struct log *log);
 /* log_stop lets the thread write what is there, for at most wait_ms; false: it hangs, and log may
@@ -70,12 +71,14 @@ void log_start(struct log *log);
 bool log_stop(struct log *log, uint32_t wait_ms);
 void log_free(struct log *log);
 
-/* log_ring and log_wake are for struct worker_config (log, wake_log with ctx from log_wake_ctx). */
+/* log_ring and log_wake are for struct worker_config (log, wake_log with ctx from
+ * log_wake_ctx). */
 struct spsc *log_ring(struct log *log, uint32_t worker);
 void *log_wake_ctx(struct log *log, uint32_t worker);
 void log_wake(void *ctx);
 
-/* log_line writes a sentence to the error log. Any control-side thread; never waits for the output. */
+/* log_line writes a sentence to the error log. Any control-side thread; never waits for the
+ * output. */
 void log_line(struct log *log, enum end_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* log_text is log_line of a text that may have several lines. */
@@ -89,8 +92,8 @@ uint32_t log_fill_percent(struct log *log);
 /* log_level_find knows "debug", "info", "warn", "error"; info for anything else. */
 enum end_level log_level_find(const char *name);
 
-/* log_drain_once is one pass over all rings with a write at its end; true when there was something.
- * For tests without the thread. */
+/* log_drain_once is one pass over all rings with a write at its end; true when there was
+ * something. For tests without the thread. */
 bool log_drain_once(struct log *log);
 
 /* ---- access.c: formats; appends one line, buf.full when there is no room ---- */

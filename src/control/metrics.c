@@ -1,6 +1,6 @@
-/* metrics.c: the Prometheus text (exposition format 0.0.4) of everything in DESIGN.md section 8. Rows
- * come from proxy/stats.def, metrics.def, metrics_loop.def and base/end.def; label sets from the
- * registry. Does not: serve it (status.c) or collect facts (facts.c). */
+/* metrics.c: the Prometheus text (exposition format 0.0.4) of everything in DESIGN.md section 8.
+ * Rows come from proxy/stats.def, metrics.def, metrics_loop.def and base/end.def; label sets from
+ * the registry. Does not: serve it (status.c) or collect facts (facts.c). */
 #include "control/metrics_priv.h"
 
 #include <stdio.h>
@@ -17,7 +17,8 @@ struct metric_row {
 };
 
 static const struct metric_row stat_rows[] = {
-#define STAT(field, name, type, help) {name, type, help, UNIT_COUNT, offsetof(struct stats, field)},
+#define STAT(field, name, type, help) \
+  {name, type, help, UNIT_COUNT, offsetof(struct stats, field)},
 #include "weir/proxy/stats.def"
 #undef STAT
 };
@@ -51,8 +52,8 @@ uint64_t end_sum(const struct metrics_input *in, enum end end) {
   return stat_sum(in, offsetof(struct stats, ends) + (size_t)end * sizeof(_Atomic uint64_t));
 }
 
-/* A loop writes its counters with plain stores, for it alone owns them; an aligned word is read whole on
- * every machine weir runs on, and a count that is a turn old is good enough. */
+/* A loop writes its counters with plain stores, for it alone owns them; an aligned word is read
+ * whole on every machine weir runs on, and a count that is a turn old is good enough. */
 #define RACY __attribute__((no_sanitize_thread))
 
 RACY uint64_t loop_stat_u64(const uint64_t *field) {

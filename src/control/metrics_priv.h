@@ -1,6 +1,6 @@
-/* metrics_priv.h: what is known about a running weir, for /metrics, the status page and `weir status`.
- * Counters are read from the workers' memory without disturbing them; names from the registry, under
- * published.lock. */
+/* metrics_priv.h: what is known about a running weir, for /metrics, the status page and `weir
+ * status`. Counters are read from the workers' memory without disturbing them; names from the
+ * registry, under published.lock. */
 #ifndef WEIR_CONTROL_METRICS_PRIV_H
 #define WEIR_CONTROL_METRICS_PRIV_H
 
@@ -23,7 +23,7 @@ struct metrics_input {
   const struct stats *const *stats; /* one per worker */
   const struct loop_stats *const *loops;
   uint32_t workers;
-  uint64_t now_ms;
+  uint64_t now_ms, wall_ms;
   struct metrics_facts facts;
 };
 

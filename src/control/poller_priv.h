@@ -43,8 +43,8 @@ void poll_timer_init(struct poll_timer *timer, void (*fire)(struct poll_timer *t
 void poller_set(struct poller *p, struct poll_timer *timer, uint64_t due_ms);
 void poller_stop(struct poll_timer *timer);
 
-/* poller_turn waits for a descriptor or timer (at most until_ms, UINT64_MAX: no limit) and runs the
- * callbacks. */
+/* poller_turn waits for a descriptor or timer (at most until_ms, UINT64_MAX: no limit) and runs
+ * the callbacks. */
 void poller_turn(struct poller *p, uint64_t until_ms);
 
 /* clock_ms is CLOCK_MONOTONIC, wall_ms CLOCK_REALTIME, in ms. */

@@ -49,7 +49,7 @@ static int become(const struct privilege *p) {
 int privilege_drop(const struct privilege *p, struct buf *why) {
   int err = p->user ? become(p) : 0;
   if (err < 0) {
-    buf_printf(why, "cannot become user \"%s\": %s", p->user, strerror(-err));
+    buf_printf(why, "cannot become user \"%s\": %s", p->user, strerrordesc_np(-err));
     return err;
   }
   (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

@@ -1,6 +1,6 @@
-/* publish.c: from a validated configuration to workers that run it: compile, bind, LISTEN, INSTALL,
- * UNLISTEN, wait, free. Everything that can fail comes before the first message to a worker.
- * Does not: read files (compiler.c, secrets.c). Runs in the compile thread. */
+/* publish.c: from a validated configuration to workers that run it: compile, bind, LISTEN,
+ * INSTALL, UNLISTEN, wait, free. Everything that can fail comes before the first message to a
+ * worker. Does not: read files (compiler.c, secrets.c). Runs in the compile thread. */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -88,8 +88,8 @@ static struct snapshot *compile(struct compiler *c, const struct conf *conf,
                                 struct conf_faults *faults) {
   const struct conf_hooks hooks = {
       .tls = secrets_tls, .tls_unref = tls_server_unref, .resolve = resolve, .ctx = c};
-  /* A listener that kept an old certificate stands under the content of the bad one: it must not be
-   * taken over as if that were in order. */
+  /* A listener that kept an old certificate stands under the content of the bad one: it must not
+   * be taken over as if that were in order. */
   const struct snapshot *before = c->tls_degraded ? NULL : c->published.current;
   c->tls_degraded = false;
   struct snapshot *s = conf_compile(conf, &hooks, c->config.registry, before, faults);
@@ -107,19 +107,33 @@ static void retire(struct compiler *c, struct snapshot *s, uint64_t seq) {
   c->retired[c->retired_count++] = (struct retired){s, seq};
 }
 
-/* install makes s the current snapshot, for the workers and for those who look. */
-static void install(struct compiler *c, struct snapshot *s) {
+/* post hands s and its descriptors to the workers, in one batch; false when they drain. What was
+ * removed is marked before they look. */
+static bool post(struct compiler *c, struct snapshot *s, uint64_t *seq) {
   struct workers *w = c->config.workers;
-  struct snapshot *old = c->published.current;
-  mark_removed(c->config.registry, s); /* workers look at it when they install */
-  binds_listen(c);
   const struct worker_msg msg = {.kind = WORKER_INSTALL, .snapshot = s};
-  uint64_t seq = workers_post_all(w, &msg);
+  if (!workers_open(w)) {
+    return false;
+  }
+  mark_removed(c->config.registry, s);
+  binds_listen(c);
+  *seq = workers_post_all(w, &msg);
+  binds_unlisten(c);
+  workers_release(w);
+  return true;
+}
+
+/* install makes s the current snapshot, for the workers and for those who look. */
+static bool install(struct compiler *c, struct snapshot *s) {
+  struct snapshot *old = c->published.current;
+  uint64_t seq;
+  if (!post(c, s, &seq)) {
+    return false;
+  }
   pthread_mutex_lock(&c->published.lock);
   c->published.current = s;
   c->published.live++;
   pthread_mutex_unlock(&c->published.lock);
-  binds_unlisten(c);
   if (old) {
     retire(c, old, seq);
   }
@@ -129,6 +143,18 @@ static void install(struct compiler *c, struct snapshot *s) {
              "a worker has not taken over generation %llu after %u s; it will",
              (unsigned long long)s->generation, COMPILER_ACK_MS / 1000);
   }
+  return true;
+}
+
+/* give_up undoes what publish did before it failed. */
+static void give_up(struct compiler *c, struct snapshot *s, bool degraded,
+                    struct publish_result *result) {
+  result->code = WEIR_CANNOT_START;
+  result->changes = 0;
+  publish_result_fini(result);
+  c->tls_degraded = degraded;
+  snapshot_free(s);
+  c->collect = true;
 }
 
 void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
@@ -142,20 +168,21 @@ void publish(struct compiler *c, const struct conf *conf, uint64_t generation, u
   }
   s->generation = generation;
   s->revision = revision;
-  struct buf why = buf_of(result->why, sizeof result->why - 1);
+  struct buf why = buf_of(result->why, sizeof result->why - 1); /* stays NUL-terminated */
   if (!binds_stage(c, s, &why)) {
-    result->why[why.len] = 0;
-    result->code = WEIR_CANNOT_START;
-    c->tls_degraded = degraded;
-    snapshot_free(s);
-    c->collect = true;
+    give_up(c, s, degraded, result);
     return;
   }
   if (c->published.current) {
     result->changes = snapshot_diff(c->published.current, s, &result->diff, false);
     (void)snapshot_diff(c->published.current, s, &result->diff_json, true);
   }
-  install(c, s);
+  if (!install(c, s)) {
+    buf_lit(&why, "weir drains");
+    binds_unstage(c);
+    give_up(c, s, degraded, result);
+    return;
+  }
   secrets_prune(c);
   (void)publish_collect(c);
 }
@@ -195,8 +222,8 @@ static struct ids ids_now(struct registry *r) {
   return ids;
 }
 
-/* forget_gone tells the workers which ids mean nothing any more, and waits: an id may be given to a
- * new object only after that. */
+/* forget_gone tells the workers which ids mean nothing any more, and waits: an id may be given to
+ * a new object only after that. */
 static void forget_gone(struct compiler *c, const struct ids *before, const struct ids *after) {
   uint64_t seq = 0;
   for (uint32_t i = 0, k = 0; i < before->count; i++) {

@@ -1,5 +1,5 @@
-/* resolver.c: DNS and hosts file through c-ares, driven by poll(2) on the control thread.
- * Does not: block (but for the small files that c-ares reads: hosts, resolv.conf), parse DNS, decide
+/* resolver.c: DNS and hosts file through c-ares, driven by poll(2) on the control thread. Does
+ * not: block (but for the small files that c-ares reads: hosts, resolv.conf), parse DNS, decide
  * what a missing name means. Called by control.c, compiler.c and publish.c. */
 #include "control/resolver_priv.h"
 
@@ -222,8 +222,8 @@ static void ask(struct resolver *r, struct name *n) {
   ares_getaddrinfo(r->channel, n->host, NULL, &hints, on_answer, n);
 }
 
-/* next_to_ask takes one name that is due and marks it; the lock is not held while c-ares runs, for it
- * may answer at once. */
+/* next_to_ask takes one name that is due and marks it; the lock is not held while c-ares runs, for
+ * it may answer at once. */
 static struct name *next_to_ask(struct resolver *r, uint64_t now_ms) {
   struct name *found = NULL;
   pthread_mutex_lock(&r->lock);

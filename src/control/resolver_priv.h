@@ -1,7 +1,7 @@
-/* resolver_priv.h: host names of endpoints to addresses, with c-ares on the control thread's poller.
- * The compile thread says which names it wants and reads what is known; it waits at most about a
- * second for new ones. A name that does not resolve is asked again with growing pauses. Names that
- * resolved are not asked again (re-resolution by TTL is not here yet). */
+/* resolver_priv.h: host names of endpoints to addresses, with c-ares on the control thread's
+ * poller. The compile thread says which names it wants and reads what is known; it waits at most
+ * about a second for new ones. A name that does not resolve is asked again with growing pauses.
+ * Names that resolved are not asked again (re-resolution by TTL is not here yet). */
 #ifndef WEIR_CONTROL_RESOLVER_PRIV_H
 #define WEIR_CONTROL_RESOLVER_PRIV_H
 
@@ -37,14 +37,14 @@ void resolver_pump(struct resolver *r);
 
 /* resolver_want adds a name, if it is not known yet, and has it asked for. Any thread. */
 void resolver_want(struct resolver *r, struct span host);
-/* resolver_hold comes before the names are wanted that resolver_wait then waits for: what is answered
- * between the two is not told as changed. */
+/* resolver_hold comes before the names are wanted that resolver_wait then waits for: what is
+ * answered between the two is not told as changed. */
 void resolver_hold(struct resolver *r);
-/* resolver_wait waits until each wanted name has had its first answer, at most wait_ms, and ends the
- * hold. Not in the control thread. */
+/* resolver_wait waits until each wanted name has had its first answer, at most wait_ms, and ends
+ * the hold. Not in the control thread. */
 void resolver_wait(struct resolver *r, uint32_t wait_ms);
-/* resolver_get gives the addresses of host, sorted; 0: unresolved. IPv4 if there is any, else IPv6:
- * both would count one backend twice. Any thread. */
+/* resolver_get gives the addresses of host, sorted; 0: unresolved. IPv4 if there is any, else
+ * IPv6: both would count one backend twice. Any thread. */
 uint32_t resolver_get(struct resolver *r, struct span host, uint16_t port, struct addr *out,
                       uint32_t cap);
 /* resolver_mark and resolver_sweep: names not wanted since the mark are forgotten. Any thread. */

@@ -1,6 +1,6 @@
 /* secrets.c: TLS policies from certificate bytes, kept by content; and the watch on the files: a
- * change is read, verified and published under the same generation. A bad new certificate keeps the
- * old one and is logged once. Polling sees what inotify would miss (network file systems, the
+ * change is read, verified and published under the same generation. A bad new certificate keeps
+ * the old one and is logged once. Polling sees what inotify would miss (network file systems, the
  * symlink swaps of Kubernetes). Called by publish.c and compiler.c, in the compile thread. */
 #include "control/compiler_priv.h"
 #include "control/log_priv.h"
@@ -35,8 +35,8 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
   return server;
 }
 
-/* The policy that the listener has now, when the new certificate is no good and nobody asked for it
- * just now. */
+/* The policy that the listener has now, when the new certificate is no good and nobody asked for
+ * it just now. */
 static struct tls_server *fall_back(struct compiler *c, const struct conf_tls *tls,
                                     const struct buf *why) {
   const struct snapshot *now = c->published.current;

@@ -1,5 +1,6 @@
-/* series.c: the duration histograms by label set: gathered from the workers' tables, summed, named,
- * written. Does not: lock (the caller holds what keeps objects alive). Called by metrics.c and view.c. */
+/* series.c: the duration histograms by label set: gathered from the workers' tables, summed,
+ * named, written. Does not: lock (the caller holds what keeps objects alive). Called by metrics.c
+ * and view.c. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* server_priv.h: a small bounded server on the control thread's poller: admin socket and status port.
- * Never blocks; a peer that is slow to send or to read is closed at its deadline. */
+/* server_priv.h: a small bounded server on the control thread's poller: admin socket and status
+ * port. Never blocks; a peer that is slow to send or to read is closed at its deadline. */
 #ifndef WEIR_CONTROL_SERVER_PRIV_H
 #define WEIR_CONTROL_SERVER_PRIV_H
 
@@ -28,8 +28,8 @@ struct server_config {
   int fd; /* listening, non-blocking; the server's own */
   uint32_t conns_max;
   uint32_t idle_ms; /* without progress */
-  /* on_input: in[0..in_len) is there, maybe not whole: server_consume what was used, append to out,
-   * set close_after or parked. Not called while out is being sent. */
+  /* on_input: in[0..in_len) is there, maybe not whole: server_consume what was used, append to
+   * out, set close_after or parked. Not called while out is being sent. */
   void (*on_input)(struct server_conn *c);
   /* on_accept may refuse a peer; may be NULL. */
   bool (*on_accept)(int fd);

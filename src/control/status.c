@@ -1,6 +1,6 @@
-/* status.c: the status port: a small strict HTTP/1.1 server (RFC 9112) for GET and HEAD: page, metrics,
- * health. It reads with the proxy's own parser. No write access of any kind here.
- * Does not: serve bodies, TLS, or anything from disk. */
+/* status.c: the status port: a small strict HTTP/1.1 server (RFC 9112) for GET and HEAD: page,
+ * metrics, health. It reads with the proxy's own parser. No write access of any kind here. Does
+ * not: serve bodies, TLS, or anything from disk. */
 #include <stdio.h>
 
 #include "control/control_priv.h"

@@ -5,8 +5,8 @@
 #include <sched.h>
 #include <sys/prctl.h>
 
-/* TLS handshakes and config parsing are the deepest users, well below this; only what is touched is
- * resident. Sanitizers inflate frames. */
+/* TLS handshakes and config parsing are the deepest users, well below this; only what is touched
+ * is resident. Sanitizers inflate frames. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STACK_BYTES (2048u << 10)
 #else

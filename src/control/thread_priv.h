@@ -1,4 +1,5 @@
-/* thread_priv.h: threads of the process: small stacks, all signals blocked, a name, maybe a CPU. */
+/* thread_priv.h: threads of the process: small stacks, all signals blocked, a name, maybe a
+ * CPU. */
 #ifndef WEIR_CONTROL_THREAD_PRIV_H
 #define WEIR_CONTROL_THREAD_PRIV_H
 
@@ -7,8 +8,8 @@
 
 #include "weir/base/check.h"
 
-/* thread_start runs fn(arg) in a joinable thread with a small stack. 0 or -errno. Signals are blocked
- * in it because they are blocked in the thread that starts it. */
+/* thread_start runs fn(arg) in a joinable thread with a small stack. 0 or -errno. Signals are
+ * blocked in it because they are blocked in the thread that starts it. */
 MUST_USE int thread_start(pthread_t *thread, void *(*fn)(void *arg), void *arg);
 /* thread_name names the calling thread (at most 15 bytes count). */
 void thread_name(const char *name);

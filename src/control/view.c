@@ -91,7 +91,7 @@ static struct span duration(struct view *v, uint64_t seconds) {
 
 static void fill_process(struct view *v, const struct metrics_input *in, const char *phase) {
   const struct metrics_facts *f = &in->facts;
-  uint64_t up_s = (uint64_t)time(NULL) - f->start_ms / 1000;
+  uint64_t up_s = (in->wall_ms - f->start_ms) / 1000;
   fact(v, "version", SPAN_LIT(WEIR_VERSION));
   fact(v, "state", span_str(phase));
   fact(v, "generation", number(v, f->generation));

@@ -1,5 +1,5 @@
-/* view_priv.h: the state of a running weir as a few tables of cells; written as a page, as text for a
- * terminal and as JSON. view.c fills, view_write.c writes. */
+/* view_priv.h: the state of a running weir as a few tables of cells; written as a page, as text
+ * for a terminal and as JSON. view.c fills, view_write.c writes. */
 #ifndef WEIR_CONTROL_VIEW_PRIV_H
 #define WEIR_CONTROL_VIEW_PRIV_H
 

@@ -1,5 +1,5 @@
-/* view_write.c: the tables of view.c as a page (no external assets; works without script, live with
- * it), as text, as JSON. Every cell is escaped for where it stands. */
+/* view_write.c: the tables of view.c as a page (no external assets; works without script, live
+ * with it), as text, as JSON. Every cell is escaped for where it stands. */
 #include "control/view_priv.h"
 
 static const char style[] =
@@ -92,8 +92,9 @@ static void page_table(struct text *out, const struct view_table *t) {
 void view_write_page(struct text *out, const struct view *v, struct span nonce) {
   text_lit(out, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
                 "<meta name=\"viewport\" content=\"width=device-width\"><title>weir</title>");
-  text_printf(out, "<style nonce=\"" SPAN_FMT "\">%s</style></head><body>\n<main>\n<h1>weir</h1>\n",
-              SPAN_ARG(nonce), style);
+  text_printf(out, "<style nonce=\"" SPAN_FMT "\">%s</style></head><body>\n", SPAN_ARG(nonce),
+              style);
+  text_lit(out, "<main>\n<h1>weir</h1>\n");
   page_facts(out, &v->tables[0]);
   for (uint32_t i = 1; i < VIEW_TABLES; i++) {
     page_table(out, &v->tables[i]);

@@ -138,7 +138,7 @@ static int start_threads(struct workers *w, struct buf *why) {
     int err = thread_start(&t->thread, run, t);
     if (err < 0) {
       sem_destroy(&t->leave);
-      buf_printf(why, "cannot start worker %u: %s", i, strerror(-err));
+      buf_printf(why, "cannot start worker %u: %s", i, strerrordesc_np(-err));
       return err;
     }
     w->count++;
@@ -161,7 +161,11 @@ int workers_start(struct workers *w, const struct workers_config *config, struct
   check(config->count > 0 && config->count <= WORKERS_MAX);
   *w = (struct workers){.config = *config};
   w->threads = (struct worker_thread *)mem_array(config->count, sizeof *w->threads);
-  pthread_mutex_init(&w->lock, NULL);
+  pthread_mutexattr_t attr;
+  pthread_mutexattr_init(&attr);
+  pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+  pthread_mutex_init(&w->lock, &attr);
+  pthread_mutexattr_destroy(&attr);
   w->ack_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   w->stop_event = eventfd(0, EFD_CLOEXEC);
   check(w->ack_event >= 0 && w->stop_event >= 0);
@@ -203,6 +207,24 @@ static void post_copy(struct workers *w, uint32_t i, const struct worker_msg *ms
   *copy = *msg;
   copy->seq = seq;
   worker_post(w->threads[i].worker, copy);
+}
+
+bool workers_open(struct workers *w) {
+  pthread_mutex_lock(&w->lock);
+  if (w->closed) {
+    pthread_mutex_unlock(&w->lock);
+    return false;
+  }
+  return true;
+}
+
+void workers_release(struct workers *w) { pthread_mutex_unlock(&w->lock); }
+
+void workers_close(struct workers *w, const struct worker_msg *msg) {
+  pthread_mutex_lock(&w->lock);
+  w->closed = true;
+  (void)workers_post_all(w, msg);
+  pthread_mutex_unlock(&w->lock);
 }
 
 void workers_post(struct workers *w, uint32_t i, const struct worker_msg *msg) {

@@ -1,4 +1,5 @@
-/* workers_priv.h: the worker threads as control sees them: start, messages, acknowledgements, end. */
+/* workers_priv.h: the worker threads as control sees them: start, messages, acknowledgements,
+ * end. */
 #ifndef WEIR_CONTROL_WORKERS_PRIV_H
 #define WEIR_CONTROL_WORKERS_PRIV_H
 
@@ -37,8 +38,11 @@ struct workers {
   uint32_t count;                /* that were started */
   struct workers_config config;
   struct worker_group *group;
-  pthread_mutex_t lock; /* order of sequence numbers: control and compile thread post */
+  /* Order of sequence numbers, and batches that belong together; recursive. Control and compile
+   * thread post, neither holds it longer than that takes. */
+  pthread_mutex_t lock;
   uint64_t seq;
+  bool closed; /* they were told to drain or stop */
   int ack_event;  /* eventfd of the compile thread: a worker carried something out */
   int stop_event; /* eventfd of the control thread: the same, it looks for workers that stopped */
 };
@@ -52,10 +56,16 @@ void workers_join(struct workers *w);
 /* workers_fini closes what workers_start opened. */
 void workers_fini(struct workers *w);
 
+/* workers_open begins a batch, unless the workers were told to drain or stop: then false, and
+ * nothing more may be published. workers_release ends it. */
+MUST_USE bool workers_open(struct workers *w);
+void workers_release(struct workers *w);
+/* workers_close is that word: msg (DRAIN, STOP) goes to all, no batch comes after it. */
+void workers_close(struct workers *w, const struct worker_msg *msg);
 /* workers_post sends a copy of msg to worker i. */
 void workers_post(struct workers *w, uint32_t i, const struct worker_msg *msg);
-/* workers_post_all sends a copy to each under one sequence number: when workers_acked(number), each has
- * carried it out, and all that was posted to it before. */
+/* workers_post_all sends a copy to each under one sequence number: when workers_acked(number),
+ * each has carried it out, and all that was posted to it before. */
 uint64_t workers_post_all(struct workers *w, const struct worker_msg *msg);
 /* workers_acked tells whether every worker has carried out `seq` (or has stopped). */
 bool workers_acked(const struct workers *w, uint64_t seq);

@@ -1,8 +1,8 @@
-/* forwarded.c: who the client is, and what the upstream is told about it. A client's own X-Forwarded-*
- * and Forwarded were marked HTTP_FIELD_FORWARDING by the parser and are not sent; only a peer in
- * trusted_proxies has them passed on, with this hop added. client.address is the rightmost
- * X-Forwarded-For entry (or Forwarded for=) that is not a trusted proxy. RFC 7239, DESIGN.md "Trust".
- * A list is read from its right end and at most TRUST_HOPS_MAX entries deep. */
+/* forwarded.c: who the client is, and what the upstream is told about it. A client's own
+ * X-Forwarded-* and Forwarded were marked HTTP_FIELD_FORWARDING by the parser and are not sent;
+ * only a peer in trusted_proxies has them passed on, with this hop added. client.address is the
+ * rightmost X-Forwarded-For entry (or Forwarded for=) that is not a trusted proxy. RFC 7239,
+ * DESIGN.md "Trust". A list is read from its right end and at most TRUST_HOPS_MAX entries deep. */
 #include "filter_priv.h"
 
 #define TRUST_HOPS_MAX 32u
@@ -112,7 +112,8 @@ static struct span host_text(struct filter_ctx *ctx) {
   return buf_span(&b);
 }
 
-/* forwarded_append adds our element to a Forwarded that a trusted proxy sent (RFC 7239 section 4). */
+/* forwarded_append adds our element to a Forwarded that a trusted proxy sent (RFC 7239 section 4).
+ */
 static enum filter_result forwarded_append(struct filter_ctx *ctx, struct span peer) {
   char *bytes = arena_bytes(ctx->arena, FORWARDED_MAX);
   struct buf b = buf_of(bytes, bytes ? FORWARDED_MAX : 0);

@@ -20,6 +20,9 @@
 #include "weir/base/mem.h"
 
 #define ENTRIES_DEFAULT 256u
+#define BUFFERS_FIRST_DEFAULT 64u
+#define BUFFERS_MAX_DEFAULT 1024u
+#define BUFFER_BYTES_DEFAULT 4096u
 /* Addresses of connects stay here until the kernel has copied them: at the next submit. */
 #define CONNECTS_MAX 64u
 #define SLOT_BITS 24u
@@ -382,8 +385,10 @@ static int open_all(struct uring *u, const struct loop_config *config, struct bu
   uint32_t entries = config->ring_entries ? config->ring_entries : ENTRIES_DEFAULT;
   int rc = ring_open(&u->ring, entries, why);
   if (rc < 0) return rc;
-  rc = buffers_init(&u->buffers, &u->ring, config->buffers_first, config->buffers_max,
-                    config->buffer_bytes);
+  rc = buffers_init(&u->buffers, &u->ring,
+                    config->buffers_first ? config->buffers_first : BUFFERS_FIRST_DEFAULT,
+                    config->buffers_max ? config->buffers_max : BUFFERS_MAX_DEFAULT,
+                    config->buffer_bytes ? config->buffer_bytes : BUFFER_BYTES_DEFAULT);
   if (rc < 0) {
     buf_printf(why, "io_uring_register (buffer ring): errno %d; remedy: Linux 6.1 or newer", -rc);
     io_uring_queue_exit(&u->ring);

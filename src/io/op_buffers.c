@@ -99,8 +99,9 @@ bool buffers_grow(struct ring_buffers *b) {
   return true;
 }
 
-/* restart gives all memory back and begins with `first` buffers again: every buffer is in the ring,
- * and armed receives name the group, not the ring. On failure nothing has changed but the size. */
+/* restart gives all memory back and begins with `first` buffers again: every buffer is in the
+ * ring, and armed receives name the group, not the ring. On failure nothing has changed but the
+ * size. */
 static void restart(struct ring_buffers *b) {
   buffers_commit(b);
   int rc;

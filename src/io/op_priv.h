@@ -39,8 +39,8 @@ void buffers_put(struct ring_buffers *b, uint16_t id);
 void buffers_commit(struct ring_buffers *b);
 /* buffers_grow doubles their number: false at the maximum. */
 bool buffers_grow(struct ring_buffers *b);
-/* buffers_trim halves it when a quarter would have been enough since the last call, and starts anew
- * when none was used. Call between turns or from a timer: no buffer may be out. */
+/* buffers_trim halves it when a quarter would have been enough since the last call, and starts
+ * anew when none was used. Call between turns or from a timer: no buffer may be out. */
 void buffers_trim(struct ring_buffers *b);
 
 #endif

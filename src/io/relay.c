@@ -193,7 +193,10 @@ static void after_data(struct relay *r, size_t n) {
   r->src->loop->stats.copied_bytes += n;
   relay_note_moved(r, n);
   if (over(r)) return;
-  if (r->mode == RELAY_SPLICE) return;
+  if (r->mode == RELAY_SPLICE) {
+    relay_wait_dst(r); /* before the first splice: what src had sent already goes by copy */
+    return;
+  }
   if (watch_size(r, n)) {
     r->mode = r->mode == RELAY_MESSAGES ? RELAY_TO_LARGE : RELAY_TO_MESSAGES;
     r->src->flags |= CONN_KICK; /* at the end of the turn: src is being read right now */

@@ -64,8 +64,8 @@ void completion_write(struct text *out);
 /* ---- demo_origin.c ---- */
 
 #define DEMO_PORTS 2u
-/* origin_start forks the built-in origin on ephemeral loopback ports; 0 or -errno. It ends with its
- * parent. */
+/* origin_start forks the built-in origin on ephemeral loopback ports; 0 or -errno. It ends with
+ * its parent. */
 MUST_USE int origin_start(uint16_t ports[DEMO_PORTS]);
 
 /* ---- self_signed.c: certificate and key in memory, for `proxy --tls` and `demo` ---- */

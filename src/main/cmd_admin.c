@@ -10,8 +10,8 @@
 
 #define HEALTH_TIMEOUT_MS 3000u
 
-/* conf_try loads the file that the CLI means; NULL when it cannot be read or is bad, which is not this
- * command's business. */
+/* conf_try loads the file that the CLI means; NULL when it cannot be read or is bad, which is not
+ * this command's business. */
 static struct conf *conf_try(const struct cli *cli) {
   struct conf_faults *faults = conf_faults_new();
   struct conf *conf = conf_load(&conf_reader_direct, cli_config(cli), faults);
@@ -19,7 +19,8 @@ static struct conf *conf_try(const struct cli *cli) {
   return conf;
 }
 
-/* admin_address appends where the admin socket is: --admin, WEIR_ADMIN, the file's, the default. */
+/* admin_address appends where the admin socket is: --admin, WEIR_ADMIN, the file's, the
+ * default. */
 static bool admin_address(const struct cli *cli, struct text *out) {
   const char *env = getenv("WEIR_ADMIN");
   const char *named = cli->admin ? cli->admin : env && env[0] ? env : NULL;
@@ -77,7 +78,8 @@ int cmd_dump(const struct cli *cli) {
 
 /* ---- health ---- */
 
-/* In a container the file names the status port; a key that this user cannot read is no obstacle. */
+/* In a container the file names the status port; a key that this user cannot read is no
+ * obstacle. */
 int cmd_health(const struct cli *cli) {
   const char *env = getenv("WEIR_STATUS");
   const char *named = cli->status       ? cli->status
@@ -85,7 +87,9 @@ int cmd_health(const struct cli *cli) {
                       : env && env[0]   ? env
                                         : NULL;
   struct conf *conf = named ? NULL : conf_try(cli);
-  const char *address = named ? named : conf ? conf_process(conf)->status_listen : CLI_STATUS_DEFAULT;
+  const char *address = named  ? named
+                        : conf ? conf_process(conf)->status_listen
+                               : CLI_STATUS_DEFAULT;
   struct text out = {.ptr = NULL};
   bool ready = false;
   if (address) {

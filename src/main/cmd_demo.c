@@ -1,5 +1,5 @@
-/* cmd_demo.c: `weir demo`: the built-in origin, a certificate made now, a configuration from here, and
- * lines that say what to try. */
+/* cmd_demo.c: `weir demo`: the built-in origin, a certificate made now, a configuration from here,
+ * and lines that say what to try. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,7 +23,8 @@ static void config_write(const struct cli *cli, const struct demo *demo, const u
   text_printf(out, "  https = { bind = \"%s\"; tls = { certificates = (\n    { cert = \"env:%s\"; "
               "key = \"env:%s\"; default = true; } ); }; };\n};\n", demo->https, SELF_SIGNED_CERT,
               SELF_SIGNED_KEY);
-  text_printf(out, "pools = { origin = { endpoints = [ \"127.0.0.1:%u\", \"127.0.0.1:%u\" ]; }; };\n"
+  text_printf(out,
+              "pools = { origin = { endpoints = [ \"127.0.0.1:%u\", \"127.0.0.1:%u\" ]; }; };\n"
               "routes = (\n  { name = \"demo\"; prefix = \"/\"; pool = \"origin\"; },\n"
               "  { name = \"teapot\"; path = \"/teapot\"; respond = { status = 418; "
               "body = \"short and stout\\n\"; }; } );\n", ports[0], ports[1]);
@@ -78,6 +79,10 @@ int cmd_demo(const struct cli *cli) {
                                           .ready = on_ready,
                                           .ctx = &demo};
   int code = control_run(&options);
+  if (code == WEIR_CANNOT_START) {
+    (void)fprintf(stderr, "weir: other ports: weir demo --http 127.0.0.1:18080 "
+                          "--https 127.0.0.1:18443 --status 127.0.0.1:19180\n");
+  }
   text_fini(&text);
   return code;
 }

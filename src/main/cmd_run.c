@@ -76,8 +76,8 @@ int cli_dump_file(const struct cli *cli, const char *path) {
 
 /* ---- proxy: a configuration from arguments ---- */
 
-/* address_write appends an address as the file wants it: a bare port is on the loopback interface, a
- * leading http:// is what people paste. False when it is none. */
+/* address_write appends an address as the file wants it: a bare port is on the loopback interface,
+ * a leading http:// is what people paste. False when it is none. */
 static bool address_write(struct text *out, const char *arg) {
   struct span s = span_str(arg), host;
   uint64_t number;
@@ -128,7 +128,8 @@ static bool proxy_config(const struct cli *cli, struct text *out, const char **b
     ok = address_write(out, *bad);
     text_lit(out, "\"");
   }
-  text_lit(out, " ]; }; };\nroutes = ( { name = \"all\"; prefix = \"/\"; pool = \"upstream\"; } );\n");
+  text_lit(out, " ]; }; };\n"
+                "routes = ( { name = \"all\"; prefix = \"/\"; pool = \"upstream\"; } );\n");
   return ok;
 }
 

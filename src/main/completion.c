@@ -17,7 +17,7 @@ static void flags_of(const char *command, struct text *out) {
 void completion_write(struct text *out) {
   size_t count;
   const struct cli_command *all = cli_commands(&count);
-  text_lit(out, "# bash completion of weir; put it in /usr/share/bash-completion/completions/weir\n"
+  text_lit(out, "# bash completion of weir, for /usr/share/bash-completion/completions/weir\n"
                 "_weir() {\n"
                 "  local word=${COMP_WORDS[COMP_CWORD]} words files=\n"
                 "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    words=\"");

@@ -1,6 +1,6 @@
-/* demo_origin.c: the built-in origin of `weir demo`: a child process with two ports (so that there is
- * something to balance), a thread per connection, blocking. Small and plain on purpose: it is what
- * stands behind the proxy, not part of it. Reads requests with the proxy's parser. */
+/* demo_origin.c: the built-in origin of `weir demo`: a child process with two ports (so that there
+ * is something to balance), a thread per connection, blocking. Small and plain on purpose: it is
+ * what stands behind the proxy, not part of it. Reads requests with the proxy's parser. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -335,8 +335,9 @@ static void accept_one(int listener, char name) {
 static void origin_run(const int *listeners, pid_t parent) {
   (void)prctl(PR_SET_NAME, "weir-origin");
   (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-  (void)signal(SIGINT, SIG_IGN); /* a terminal's ^C is for the proxy: it drains first */
-  (void)signal(SIGTERM, SIG_IGN);
+  const struct sigaction ignore = {.sa_handler = SIG_IGN};
+  (void)sigaction(SIGINT, &ignore, NULL); /* a terminal's ^C is for the proxy: it drains first */
+  (void)sigaction(SIGTERM, &ignore, NULL);
   while (getppid() == parent) {
     struct pollfd fds[DEMO_PORTS];
     for (size_t i = 0; i < DEMO_PORTS; i++) {

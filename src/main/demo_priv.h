@@ -25,8 +25,8 @@ bool demo_send(struct demo_conn *c, struct span s);
 bool demo_more(struct demo_conn *c);
 void demo_consume(struct demo_conn *c, size_t len);
 
-/* demo_ws_serve answers a WebSocket handshake and echoes until the peer closes; false when the request
- * was none. */
+/* demo_ws_serve answers a WebSocket handshake and echoes until the peer closes; false when the
+ * request was none. */
 bool demo_ws_serve(struct demo_conn *c);
 
 #endif

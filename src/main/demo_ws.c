@@ -1,6 +1,6 @@
-/* demo_ws.c: a WebSocket echo (RFC 6455) for the built-in origin, with the SHA-1 (FIPS 180-4) that its
- * handshake asks for; SHA-1 protects nothing here. Frames up to DEMO_ECHO_MAX are echoed as they are
- * framed; larger ones end the connection. */
+/* demo_ws.c: a WebSocket echo (RFC 6455) for the built-in origin, with the SHA-1 (FIPS 180-4) that
+ * its handshake asks for; SHA-1 protects nothing here. Frames up to DEMO_ECHO_MAX are echoed as
+ * they are framed; larger ones end the connection. */
 #include "demo_priv.h"
 
 /* ---- SHA-1 of a short text ---- */

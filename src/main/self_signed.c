@@ -1,5 +1,5 @@
-/* self_signed.c: a certificate made at start, kept in memory, given to the configuration as if it stood
- * in the environment. For `proxy --tls` and `demo`; nobody should trust it. */
+/* self_signed.c: a certificate made at start, kept in memory, given to the configuration as if it
+ * stood in the environment. For `proxy --tls` and `demo`; nobody should trust it. */
 #include "cli_priv.h"
 #include "weir/io/tls.h"
 

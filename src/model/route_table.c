@@ -67,7 +67,8 @@ static void *table_mem(struct arena *arena, size_t size) {
   return p;
 }
 
-static struct path_entry *path_lookup(const struct path_set *set, struct span path, uint64_t hash) {
+static struct path_entry *path_lookup(const struct path_set *set, struct span path,
+                                      uint64_t hash) {
   if (!set->cap) return NULL;
   for (uint32_t i = fnv_slot(hash, set->cap);; i = (i + 1) & (set->cap - 1)) {
     struct path_entry *e = set->slots[i];
@@ -83,7 +84,8 @@ static void path_insert(struct path_set *set, struct path_entry *entry) {
   if (entry->path.len > set->longest) set->longest = entry->path.len;
 }
 
-static struct host_entry *host_lookup(const struct host_set *set, struct span host, uint64_t hash) {
+static struct host_entry *host_lookup(const struct host_set *set, struct span host,
+                                      uint64_t hash) {
   if (!set->cap) return NULL;
   for (uint32_t i = fnv_slot(hash, set->cap);; i = (i + 1) & (set->cap - 1)) {
     struct host_entry *e = set->slots[i];
@@ -196,7 +198,9 @@ static void host_make(struct builder *b, struct span host, bool wildcard) {
   set->count++;
 }
 
-static uint32_t route_host_count(const struct route *r) { return r->host_count ? r->host_count : 1; }
+static uint32_t route_host_count(const struct route *r) {
+  return r->host_count ? r->host_count : 1;
+}
 
 static struct span route_host(const struct route *r, uint32_t i, bool *wildcard) {
   *wildcard = false;

@@ -1,9 +1,11 @@
-/* access.c: what is told of a stream when it ends: the access record for the log thread, the series
- * and counters of the worker. Formats nothing. DESIGN.md section 8. */
+/* access.c: what is told of a stream when it ends: the access record for the log thread, the
+ * series and counters of the worker. Formats nothing. DESIGN.md section 8. */
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
 
-static uint64_t phase(uint64_t from, uint64_t to) { return from && to >= from ? to - from : NEVER_NS; }
+static uint64_t phase(uint64_t from, uint64_t to) {
+  return from && to >= from ? to - from : NEVER_NS;
+}
 
 static uint64_t or_zero(uint64_t ns) { return ns == NEVER_NS ? 0 : ns; }
 

@@ -1,5 +1,6 @@
 /* answer.c: responses that weir makes itself: causes of end.def, redirects, fixed responses. Each
- * carries Proxy-Status where weir refused or failed (RFC 9209), and says no more than the cause. */
+ * carries Proxy-Status where weir refused or failed (RFC 9209), and says no more than the cause.
+ */
 #include "proxy_priv.h"
 
 /* proxy_errors: RFC 9209 section 2.3 error types; other causes carry details only. */

@@ -1,6 +1,6 @@
-/* attempt.c: one try to have a request answered: an endpoint, a connection, the head sent; and what
- * follows when it fails: another try where none could have been acted on twice, else the cause.
- * RFC 9110 section 9.2.2, RFC 9112 section 9.3.1, DESIGN.md promise 5. */
+/* attempt.c: one try to have a request answered: an endpoint, a connection, the head sent; and
+ * what follows when it fails: another try where none could have been acted on twice, else the
+ * cause. RFC 9110 section 9.2.2, RFC 9112 section 9.3.1, DESIGN.md promise 5. */
 #include <errno.h>
 
 #include "proxy_priv.h"
@@ -56,7 +56,8 @@ static int take(struct stream *s, struct endpoint *e) {
   int err = 0;
   up = upconn_connect(u, s->pool, e, &up_events, s, &err);
   if (!up && err == -EAGAIN && (s->flags & STREAM_REFILL)) {
-    upstream_close_idle(u, e, e->rows[u->worker].idle_count ? e->rows[u->worker].idle_count - 1 : 0);
+    upstream_close_idle(u, e,
+                        e->rows[u->worker].idle_count ? e->rows[u->worker].idle_count - 1 : 0);
     up = upconn_connect(u, s->pool, e, &up_events, s, &err);
   }
   if (up) use_connection(s, up, e, false);
@@ -218,10 +219,11 @@ void attempt_outcome(struct stream *s, enum end end, uint16_t status) {
   if (end != END_OK) stat_add(&s->endpoint->rows[w->config.index].failures, 1);
   if (!endpoint_outcome(&w->upstream, s->pool, s->endpoint, end, status, now_ms(w))) return;
   worker_event(w, END_LEVEL_WARN,
-               "pool " SPAN_FMT ": endpoint " SPAN_FMT ": taken out of service for %u ms or more "
+               "pool " SPAN_FMT ": endpoint " SPAN_FMT
+               ": taken out of service for %u ms or more "
                "after consecutive failures, the last one %.*s (outlier)",
-               SPAN_ARG(s->pool->obj.name), SPAN_ARG(s->endpoint->label), s->pool->outlier.eject_ms,
-               SPAN_ARG(end_get(end)->word));
+               SPAN_ARG(s->pool->obj.name), SPAN_ARG(s->endpoint->label),
+               s->pool->outlier.eject_ms, SPAN_ARG(end_get(end)->word));
 }
 
 void attempt_drop(struct stream *s, bool clean) {

@@ -1,7 +1,7 @@
 /* body.c: one direction's body. Bytes framed by length (or by close, towards a client that cannot
- * take chunks) go by relay; chunked ones are decoded and framed anew, never passed on as they came.
- * Backpressure: reading stops while the sink has OUT_HIGH pending. Knows both directions, but only
- * through body_source and body_sink. RFC 9112 sections 6 and 7. */
+ * take chunks) go by relay; chunked ones are decoded and framed anew, never passed on as they
+ * came. Backpressure: reading stops while the sink has OUT_HIGH pending. Knows both directions,
+ * but only through body_source and body_sink. RFC 9112 sections 6 and 7. */
 #include "proxy_priv.h"
 
 static bool is_request(const struct stream *s, const struct pump *p) { return p == &s->up_body; }
@@ -99,7 +99,8 @@ static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, si
     size_t took = 0;
     struct span data = SPAN_EMPTY;
     enum end why = END_INTERNAL;
-    enum http_result r = h1_chunked_parse(&p->chunked, span_from(bytes, *used), &took, &data, &why);
+    enum http_result r =
+        h1_chunked_parse(&p->chunked, span_from(bytes, *used), &took, &data, &why);
     if (r == HTTP_BAD) return fail(s, why);
     *used += took;
     if (over(p, data.len)) return fail(s, END_LIMIT_BODY);
@@ -138,7 +139,10 @@ static void on_relay_end(struct relay *r, enum relay_end why, int err) {
     tunnel_ended(s, p, why, err);
     return;
   }
-  if (why == RELAY_DONE || (why == RELAY_SRC_EOF && p->from == HTTP_BODY_CLOSE)) {
+  /* A response that came whole is whole, whatever happens to its connection before it is sent on. */
+  bool whole = why == RELAY_SRC_ERROR && r->left == 0 && !is_request(s, p);
+  if (whole) s->flags |= STREAM_UP_DIRTY;
+  if (whole || why == RELAY_DONE || (why == RELAY_SRC_EOF && p->from == HTTP_BODY_CLOSE)) {
     p->state = PUMP_DONE;
     if (is_request(s, p)) request_body_done(s);
     else response_done(s);

@@ -1,13 +1,13 @@
-/* request.c: a request head from the client's bytes, and what is sent upstream of it. Head bytes are
- * copied once into the stream's arena, so that no receive buffer is held for a request. Framing
- * rules are http/'s. RFC 9112. */
+/* request.c: a request head from the client's bytes, and what is sent upstream of it. Head bytes
+ * are copied once into the stream's arena, so that no receive buffer is held for a request.
+ * Framing rules are http/'s. RFC 9112. */
 #include "proxy_priv.h"
 
 /* HEAD_FIRST is room for a head that did not come whole. */
 #define HEAD_FIRST 1024u
 
-/* head_room makes room for more bytes behind what came, within the limit and one more byte, so that
- * the parser can see that the limit was passed. */
+/* head_room makes room for more bytes behind what came, within the limit and one more byte, so
+ * that the parser can see that the limit was passed. */
 static bool head_room(struct arena *arena, struct buf *in, size_t more, uint32_t limit) {
   if (buf_room(in) >= more) return true;
   size_t want = in->len + more;

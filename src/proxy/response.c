@@ -1,6 +1,6 @@
-/* response.c: what an endpoint sends: interim and final heads, checked, filtered and written to the
- * client; its end by FIN or error. An endpoint is as untrusted as a client: bytes after a complete
- * response end its connection and are never the next response. RFC 9110, RFC 9112. */
+/* response.c: what an endpoint sends: interim and final heads, checked, filtered and written to
+ * the client; its end by FIN or error. An endpoint is as untrusted as a client: bytes after a
+ * complete response end its connection and are never the next response. RFC 9110, RFC 9112. */
 #include <errno.h>
 
 #include "proxy_priv.h"

@@ -1,6 +1,6 @@
-/* route.c: where a request goes: checks that belong to the whole request, redirect_https, the route
- * table, request filters, then the action. The snapshot is used within this turn only; what the
- * stream needs longer is pinned here. DESIGN.md "Matching", "Trust". */
+/* route.c: where a request goes: checks that belong to the whole request, redirect_https, the
+ * route table, request filters, then the action. The snapshot is used within this turn only; what
+ * the stream needs longer is pinned here. DESIGN.md "Matching", "Trust". */
 #include <stdio.h>
 
 #include "proxy_priv.h"
@@ -42,7 +42,8 @@ static void allow_text(struct stream *s, const struct route_hit *hit) {
 
 static void pin_route(struct stream *s, const struct route *found) {
   uint32_t me = s->w->config.index;
-  s->route = (struct route *)found; /* settings stay immutable; the pin rows are its mutable part */
+  s->route =
+      (struct route *)found; /* settings stay immutable; the pin rows are its mutable part */
   s->route_state = found->state;
   object_pin(&s->route->obj, me);
   object_pin(&s->route_state->obj, me);

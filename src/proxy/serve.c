@@ -1,5 +1,5 @@
-/* serve.c: listening descriptors and client connections: accept, limits, handshake, the bytes of one
- * request after another, idle times, close. What a request means is the stream's. */
+/* serve.c: listening descriptors and client connections: accept, limits, handshake, the bytes of
+ * one request after another, idle times, close. What a request means is the stream's. */
 #include <errno.h>
 #include <sys/socket.h>
 
@@ -155,12 +155,13 @@ static void serving_free_if_done(struct serving *sv) {
   mem_free(sv);
 }
 
-/* DRAIN_IDLE_MS: while draining, a connection between requests may still bring one for so long (it is
- * answered with Connection: close): closing at once would meet the request that is on its way. */
+/* DRAIN_IDLE_MS: while draining, a connection between requests may still bring one for so long (it
+ * is answered with Connection: close): closing at once would meet the request that is on its way.
+ */
 #define DRAIN_IDLE_MS 500u
 
-/* close_idle closes connections between requests of a removed listener, whose requests nobody could
- * route, and lets the others end after theirs. */
+/* close_idle closes connections between requests of a removed listener, whose requests nobody
+ * could route, and lets the others end after theirs. */
 static void close_idle(struct serving *sv) {
   for (struct list *l = sv->downs.next, *next; l != &sv->downs; l = next) {
     next = l->next;

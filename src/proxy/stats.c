@@ -53,8 +53,8 @@ static bool series_is(const struct stats_series *e, enum stats_kind kind, uint32
          have == labels;
 }
 
-struct stats_series *stats_series_get(struct stats *s, enum stats_kind kind, uint32_t a, uint32_t b,
-                                      uint8_t method, uint8_t status_class) {
+struct stats_series *stats_series_get(struct stats *s, enum stats_kind kind, uint32_t a,
+                                      uint32_t b, uint8_t method, uint8_t status_class) {
   uint16_t labels = (uint16_t)((method << 8) | status_class);
   uint32_t i = series_slot(kind, a, b, method, status_class);
   for (uint32_t n = 0; n < STATS_SERIES_MAX; n++, i = (i + 1) & (STATS_SERIES_MAX - 1)) {

@@ -38,7 +38,8 @@ struct stream *stream_new(struct down *d) {
   s->wall_ms = w->loop->wall_ms;
   s->step = STEP_HEAD;
   conn_timer(d->conn, WHEEL_NEVER);
-  if (!timer_armed(&w->trim_timer)) timer_set(&w->loop->wheel, &w->trim_timer, now_ms(w) + TRIM_MS);
+  if (!timer_armed(&w->trim_timer))
+    timer_set(&w->loop->wheel, &w->trim_timer, now_ms(w) + TRIM_MS);
   stat_add(&w->stats.requests_inflight, 1);
   stat_sub(&w->stats.downstream_idle, 1);
   atomic_fetch_add_explicit(&w->stream_count, 1, memory_order_relaxed);
@@ -174,8 +175,8 @@ static bool ends_attempt(enum end end) {
   }
 }
 
-/* shows_truncation: the client sees by the framing that the response is cut, also after a FIN; what
- * is queued may still go out. */
+/* shows_truncation: the client sees by the framing that the response is cut, also after a FIN;
+ * what is queued may still go out. */
 static bool shows_truncation(const struct stream *s) {
   bool framed = s->down_body.to == HTTP_BODY_LENGTH || s->down_body.to == HTTP_BODY_CHUNKED;
   return s->flags & STREAM_RESPONDED && s->step == STEP_RELAY && framed;

@@ -1,5 +1,5 @@
-/* worker.c: one worker: its loop, its mailbox, snapshots installed, drain, date and events. Makes no
- * decision about a request. */
+/* worker.c: one worker: its loop, its mailbox, snapshots installed, drain, date and events. Makes
+ * no decision about a request. */
 #include "weir/proxy/worker.h"
 
 #include <stdarg.h>
@@ -30,6 +30,7 @@ static void on_trim(struct timer *timer, uint64_t now) {
   w->trim_seen = finished;
   loop_trim(w->loop);
   arena_blocks_trim(&w->blocks, 64);
+  arena_blocks_trim(&w->small_blocks, 16);
   slab_trim(&w->streams);
   slab_trim(&w->downs);
   slab_trim(&w->upstream.upconns);
@@ -44,7 +45,6 @@ static void init_counters(struct worker *w) {
       .conns = &w->stats.upstream_conns,
       .idle = &w->stats.upstream_idle,
       .connects = &w->stats.upstream_connects,
-      .connect_failures = &w->stats.upstream_connect_failures,
       .reused = &w->stats.upstream_reused,
       .ejections = &w->stats.ejections,
   };
@@ -65,6 +65,7 @@ struct worker *worker_new(const struct worker_config *config) {
   slab_init(&w->downs, sizeof(struct down), DOWN_CHUNK, most + DOWN_CHUNK);
   slab_init(&w->streams, sizeof(struct stream), STREAM_CHUNK, most);
   arena_blocks_init(&w->blocks, STREAM_BLOCK, BLOCKS_KEEP);
+  arena_blocks_init(&w->small_blocks, SMALL_BLOCK, BLOCKS_KEEP);
   upstream_init(&w->upstream, w->loop, config->index, w->loop->conns.limit);
   init_counters(w);
   list_init(&w->servings);
@@ -208,33 +209,43 @@ bool worker_turn(struct worker *w) {
   return true;
 }
 
-void worker_run(struct worker *w) {
-  while (worker_turn(w)) continue;
-  atomic_store_explicit(&w->has_stopped, true, memory_order_release);
-  if (w->config.notify) w->config.notify(w->config.ctx, w);
-}
-
 /* close_upstream closes every idle connection, so that pins and slabs come to an end. */
 static void close_upstream(struct worker *w) {
   if (w->snapshot) upstream_install(&w->upstream, UINT64_MAX, w->snapshot, NULL);
 }
 
-/* FLUSH_TURNS bounds the turns that let closing connections end. */
-#define FLUSH_TURNS 400u
+/* FLUSH_TURNS bounds the turns of 10 ms that let closing connections end: after a drain they linger
+ * for their peers' FIN, after a stop only what is queued goes out. */
+#define FLUSH_TURNS 100u
+#define FLUSH_TURNS_STOPPED 5u
 
-void worker_free(struct worker *w) {
-  group_leave(w);
+/* flush lets closing connections send their FIN and end; bounded. */
+static void flush(struct worker *w) {
   close_upstream(w);
   w->snapshot = NULL;
   timer_stop(&w->loop->wheel, &w->drain_timer);
   timer_stop(&w->loop->wheel, &w->trim_timer);
-  for (uint32_t i = 0; i < FLUSH_TURNS && w->loop->conns.live > 0; i++)
+  uint32_t most = w->stopped ? FLUSH_TURNS_STOPPED : FLUSH_TURNS;
+  for (uint32_t i = 0; i < most && w->loop->conns.live > 0; i++)
     if (loop_run_turn(w->loop, w->loop->now_ms + 10)) break;
+}
+
+void worker_run(struct worker *w) {
+  while (worker_turn(w)) continue;
+  flush(w);
+  atomic_store_explicit(&w->has_stopped, true, memory_order_release);
+  if (w->config.notify) w->config.notify(w->config.ctx, w);
+}
+
+void worker_free(struct worker *w) {
+  group_leave(w);
+  flush(w);
   inbox_run(w);
   upstream_fini(&w->upstream);
   slab_fini(&w->downs);
   slab_fini(&w->streams);
   arena_blocks_fini(&w->blocks);
+  arena_blocks_fini(&w->small_blocks);
   stats_fini(&w->stats);
   loop_free(w->loop);
   mem_free(w);

@@ -1,5 +1,5 @@
-/* balance.c: chooses a member: narrows the set (in service, untried, primaries before backups), then
- * asks the policy's row. No policy lives here. Called by proxy/ before checkout. */
+/* balance.c: chooses a member: narrows the set (in service, untried, primaries before backups),
+ * then asks the policy's row. No policy lives here. Called by proxy/ before checkout. */
 #include "upstream_priv.h"
 
 typedef uint32_t (*balance_fn)(const struct pick_from *from);
@@ -36,7 +36,7 @@ static bool was_tried(const struct pool_tried *tried, uint32_t place) {
 bool pick_allows(const struct pick_from *from, uint32_t place) {
   const struct pool_member *m = &from->pool->members[place];
   if (m->backup != from->backup || was_tried(from->tried, place)) return false;
-  return endpoint_in_service(m->endpoint, from->now_ms);
+  return !from->in_service || endpoint_in_service(m->endpoint, from->now_ms);
 }
 
 uint32_t pick_nth(const struct pick_from *from, uint32_t n) {
@@ -66,17 +66,22 @@ static bool narrow(struct pick_from *from) {
   return from->count > 0 && from->weight > 0;
 }
 
-/* The order in which sets are tried. How much may be out of service at once is max_ejected's to
- * say: a pool with all endpoints ejected has none. */
+/* The order in which sets are tried. A first try only goes to an endpoint in service (how many may
+ * be out of it is max_ejected's to say); a further one would rather try an ejected endpoint than
+ * one that has just failed. */
 static const struct {
-  bool untried, backup;
-} sets[] = {{true, false}, {true, true}, {false, false}, {false, true}};
+  bool untried, in_service, backup;
+} sets[] = {
+    {true, true, false},  {true, true, true},  {true, false, false},
+    {true, false, true},  {false, true, false}, {false, true, true},
+};
 
 const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool, uint64_t now_ms,
                                     const struct pool_tried *tried) {
   for (size_t i = 0; i < array_count(sets); i++) {
     struct pick_from from = {.up = u, .pool = pool, .now_ms = now_ms};
     from.tried = sets[i].untried ? tried : NULL;
+    from.in_service = sets[i].in_service || !tried || !tried->count;
     from.backup = sets[i].backup;
     if (!narrow(&from)) continue;
     uint32_t place = from.count == 1 ? pick_nth(&from, 0) : rows[pool->balance].pick(&from);

@@ -1,5 +1,6 @@
 /* balance_least_request.c: power of two choices (Mitzenmacher 2001) on requests in flight over
- * weight. Two different members are drawn by weight; the less loaded one wins, the first on a tie. */
+ * weight. Two different members are drawn by weight; the less loaded one wins, the first on a tie.
+ */
 #include "weir/base/hash.h"
 
 #include "upstream_priv.h"
@@ -8,7 +9,8 @@ static uint64_t draw(const struct pick_from *from, uint64_t weight) {
   return rng_next(&from->up->rng) % weight;
 }
 
-/* other draws a member that is not a: the sum of weights without a's, stepped over where a stands. */
+/* other draws a member that is not a: the sum of weights without a's, stepped over where a stands.
+ */
 static uint32_t other(const struct pick_from *from, uint32_t a) {
   uint64_t weight_a = from->pool->members[a].weight, before_a = 0;
   for (uint32_t i = 0; i < a; i++)

@@ -3,7 +3,8 @@
  * failures, and on the first success after one: never per request in health. */
 #include "upstream_priv.h"
 
-/* EJECT_GROWTH_MAX: an ejection lasts at most so many times eject_ms. */
+/* EJECT_GROWTH_MAX: an ejection lasts at most so many times eject_ms; after as long in service it
+ * starts from eject_ms again. */
 #define EJECT_GROWTH_MAX 10u
 
 bool endpoint_in_service(const struct endpoint *e, uint64_t now_ms) {
@@ -23,11 +24,13 @@ static bool eject(struct upstream *u, const struct pool *pool, struct endpoint *
   uint64_t share = (uint64_t)pool->member_count * pool->outlier.max_ejected_percent / 100;
   if (ejected_now(pool, now_ms) + 1 > share) return false;
   uint64_t seen = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed);
-  uint32_t times = atomic_load_explicit(&e->ejections, memory_order_relaxed) + 1;
+  uint32_t times = atomic_load_explicit(&e->eject_streak, memory_order_relaxed) + 1;
+  if (now_ms > seen + (uint64_t)pool->outlier.eject_ms * times) times = 1;
   if (times > EJECT_GROWTH_MAX) times = EJECT_GROWTH_MAX;
   uint64_t until = now_ms + (uint64_t)pool->outlier.eject_ms * times;
   if (!atomic_compare_exchange_strong(&e->ejected_until_ms, &seen, until)) return false;
   atomic_fetch_add_explicit(&e->ejections, 1, memory_order_relaxed);
+  atomic_store_explicit(&e->eject_streak, times, memory_order_relaxed);
   atomic_store_explicit(&e->failures, 0, memory_order_relaxed);
   atomic_store_explicit(&e->failures_5xx, 0, memory_order_relaxed);
   if (u->counters.ejections) (*u->counters.ejections)++;
@@ -39,8 +42,8 @@ static void clear(_Atomic uint32_t *counter) {
     atomic_store_explicit(counter, 0, memory_order_relaxed);
 }
 
-bool endpoint_outcome(struct upstream *u, const struct pool *pool, struct endpoint *e, enum end end,
-                      uint16_t status, uint64_t now_ms) {
+bool endpoint_outcome(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                      enum end end, uint16_t status, uint64_t now_ms) {
   const struct pool_outlier *o = &pool->outlier;
   if (end == END_OK && status < 500) {
     clear(&e->failures);

@@ -1,6 +1,6 @@
-/* pool.c: connections to endpoints: idle lists (most recently used first), permits, connect, release.
- * Every idle connection is watched: a FIN, a RST or a byte that nobody asked for closes it
- * before a request could meet it. Knows no HTTP. Called by proxy/. */
+/* pool.c: connections to endpoints: idle lists (most recently used first), permits, connect,
+ * release. Every idle connection is watched: a FIN, a RST or a byte that nobody asked for closes
+ * it before a request could meet it. Knows no HTTP. Called by proxy/. */
 #include <errno.h>
 
 #include "upstream_priv.h"
@@ -174,7 +174,8 @@ void upconn_close(struct upconn *c, bool reset) {
   object_unpin(&e->obj, u->worker);
 }
 
-/* keep_idle: is this connection worth keeping, by the limits and by what other workers wait for? */
+/* keep_idle: is this connection worth keeping, by the limits and by what other workers wait for?
+ */
 static bool keep_idle(const struct upconn *c, const struct pool_connections *s, bool wanted) {
   const struct endpoint_row *row = row_of(c);
   if (c->conn->flags & (CONN_EOF | CONN_FAILED) || conn_held(c->conn)) return false;

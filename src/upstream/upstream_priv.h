@@ -4,13 +4,14 @@
 
 #include "weir/upstream/upstream.h"
 
-/* pick_from is the set a policy chooses from: members in service for which pick_allows holds; count of them
+/* pick_from is the set a policy chooses from: members for which pick_allows holds; count of them
  * (above 0) and the sum of their weights. */
 struct pick_from {
   struct upstream *up;
   const struct pool *pool;
   uint64_t now_ms;
   const struct pool_tried *tried; /* NULL: all may be taken again */
+  bool in_service;                /* only those in service */
   bool backup;                    /* only backups, or only the others */
   uint32_t count;
   uint64_t weight;

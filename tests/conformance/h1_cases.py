@@ -1,4 +1,5 @@
-"""Reads h1_cases.def, the table of raw HTTP/1.x messages and what weir makes of them.
+"""Reads h1_cases.def and its further parts, the table of raw HTTP/1.x messages and what weir makes
+of them.
 
 cases() gives one Case per row; bytes are expanded and ready to send. The columns are explained at
 the top of the table. It judges nothing: the callers in this directory do.
@@ -8,7 +9,8 @@ import pathlib
 import re
 from typing import List, NamedTuple, Optional
 
-TABLE = pathlib.Path(__file__).with_name("h1_cases.def")
+PARTS = [pathlib.Path(__file__).with_name(name)
+         for name in ("h1_cases.def", "h1_cases_body.def", "h1_cases_response.def")]
 
 
 class Case(NamedTuple):
@@ -40,7 +42,8 @@ def _sees(text: bytes):
 
 def cases() -> List[Case]:
     """All rows, in order."""
-    text = re.sub(r"(?ms)^/\*.*?\*/$", "", TABLE.read_text(encoding="ascii"))
+    text = "\n".join(part.read_text(encoding="ascii") for part in PARTS)
+    text = re.sub(r"(?ms)^/\*.*?\*/$", "", text)
     rows: List[Case] = []
 
     def raw_of(string: str) -> bytes:
@@ -49,7 +52,8 @@ def cases() -> List[Case]:
     def ok(kind, name, rfc, raw, sees, hides, **more):
         lines, body = _sees(sees.encode("latin-1"))
         hidden = tuple(h.lower() for h in hides.encode("latin-1").split(b"\n") if h)
-        rows.append(Case(kind, name, rfc, raw_of(raw), sees=lines, body=body, hides=hidden, **more))
+        rows.append(Case(kind, name, rfc, raw_of(raw), sees=lines, body=body, hides=hidden,
+                         **more))
 
     names = {
         "REQUEST_OK": lambda name, rfc, count, raw, sees, hides: ok(
@@ -65,7 +69,7 @@ def cases() -> List[Case]:
         "RESPONSE_CUT": lambda name, rfc, method, raw: rows.append(
             Case("RESPONSE_CUT", name, rfc, raw_of(raw), method=method)),
     }
-    exec(compile(text, str(TABLE), "exec"), {"__builtins__": {}}, names)  # our own file
+    exec(compile(text, "h1_cases", "exec"), {"__builtins__": {}}, names)  # our own file
     return rows
 
 

@@ -1,6 +1,6 @@
-/* proxy_client.c: clients: write requests, read responses strictly, and compare each with its plan.
- * What weir may never do to a client is a fault here: bytes that do not parse or that nobody asked
- * for, another one's response, a body that differs, truncation that looks complete. */
+/* proxy_client.c: clients: write requests, read responses strictly, and compare each with its
+ * plan. What weir may never do to a client is a fault here: bytes that do not parse or that nobody
+ * asked for, another one's response, a body that differs, truncation that looks complete. */
 #include "proxy_world.h"
 
 #include <stdio.h>
@@ -122,7 +122,8 @@ static void complete(struct client *c, struct plan *p, enum outcome outcome) {
 
 static void body_check(struct client *c, struct plan *p, struct span data) {
   for (size_t i = 0; i < data.len && p->outcome == OUT_OK; i++) {
-    if (p->got_body + i < p->up_len && data.ptr[i] == plan_byte(p, false, p->got_body + i)) continue;
+    if (p->got_body + i < p->up_len && data.ptr[i] == plan_byte(p, false, p->got_body + i))
+      continue;
     world_fault(c->w, "client: plan %u: byte %llu of the body is not its own", p->id,
                 (unsigned long long)(p->got_body + i));
     return;
@@ -270,9 +271,9 @@ static void on_close(struct sim_peer *peer, bool reset, void *ctx) {
   gone(c, reset);
 }
 
+/* At each step: with nothing else to do the clock leaps to the next timeout at once. */
 void client_tick(struct client *c) {
-  if (c->peer && c->window && !c->stuck && world_chance(c->w, 25))
-    sim_peer_window(c->peer, c->window);
+  if (c->peer && c->window && !c->stuck) sim_peer_window(c->peer, c->window);
 }
 
 void client_start(struct client *c) {

@@ -1,6 +1,7 @@
-/* proxy_conf.c: snapshots from a few rows, as config/ would build them: state by identity, settings
- * shared with the generation before when their rows are equal (by a throw of the dice: both must
- * work). Old generations go as in control/: when every worker has acknowledged the new one. */
+/* proxy_conf.c: snapshots from a few rows, as config/ would build them: state by identity,
+ * settings shared with the generation before when their rows are equal (by a throw of the dice:
+ * both must work). Old generations go as in control/: when every worker has acknowledged the new
+ * one. */
 #include "proxy_world.h"
 #include "weir/base/mem.h"
 

@@ -1,6 +1,7 @@
-/* proxy_origin.c: origins: servers that read requests strictly, check every byte against the plan that
- * the path names, and answer as it says. What weir may never do to a server is a fault here: a
- * request that does not parse, a body of another length, bytes behind a request, an unknown one. */
+/* proxy_origin.c: origins: servers that read requests strictly, check every byte against the plan
+ * that the path names, and answer as it says. What weir may never do to a server is a fault here:
+ * a request that does not parse, a body of another length, bytes behind a request, an unknown one.
+ */
 #include "proxy_world.h"
 #include "weir/base/mem.h"
 
@@ -40,8 +41,8 @@ static void end_conn(struct served *c, bool fin) {
 
 static void interims(const struct plan *p, struct text *out) {
   for (uint32_t i = 0; i < p->interims; i++)
-    text_printf(out, "HTTP/1.1 %s\r\nX-Interim: %u\r\n\r\n", i % 2 ? "103 Early Hints" : "102 Wait",
-                i);
+    text_printf(out, "HTTP/1.1 %s\r\nX-Interim: %u\r\n\r\n",
+                i % 2 ? "103 Early Hints" : "102 Wait", i);
 }
 
 static void answer(struct served *c) {

@@ -1,5 +1,5 @@
-/* proxy_world.c: the world itself: workers on sim loops, steps, what must hold at each of them, access
- * records read back, the end and what must be gone then. */
+/* proxy_world.c: the world itself: workers on sim loops, steps, what must hold at each of them,
+ * access records read back, the end and what must be gone then. */
 #include "proxy_world.h"
 
 #include <stdio.h>
@@ -166,11 +166,12 @@ static void undone(struct world *w) {
   for (uint32_t i = 0; i < w->plan_count; i++) {
     const struct plan *p = &w->plans[i];
     if (p->outcome == OUT_NONE || !p->ended)
-      print_message("plan %u: %s frame %u len %u, status %u frame %u len %u: outcome %d, got %llu, "
-                    "ended %d %s, seen upstream %u/%u\n",
-                    i, p->method, p->frame, p->len, p->status, p->up_frame, p->up_len,
-                    (int)p->outcome, (unsigned long long)p->got_body, p->ended,
-                    p->ended ? end_get(p->end)->word.ptr : "", p->up_heads, p->up_bodies);
+      print_message(
+          "plan %u: %s frame %u len %u, status %u frame %u len %u: outcome %d, got %llu, "
+          "ended %d %s, seen upstream %u/%u\n",
+          i, p->method, p->frame, p->len, p->status, p->up_frame, p->up_len, (int)p->outcome,
+          (unsigned long long)p->got_body, p->ended, p->ended ? end_get(p->end)->word.ptr : "",
+          p->up_heads, p->up_bodies);
   }
   for (uint32_t i = 0; i < w->workers; i++)
     print_message("worker %u: %u streams, %u downs\n", i, worker_streams(w->worker[i]),

@@ -1,8 +1,8 @@
-/* proxy_world.h: the whole proxy in the simulated world: workers on sim loops, snapshots built by hand,
- * origins that do what a plan says, clients that check what they get. A plan is one request and its
- * response, named by its number in the path ("/r/17"): the origin and the client of it both read
- * the plan, so that any byte that is lost, changed, repeated or given to the wrong one is seen.
- * Helpers of sim_proxy*.c; one seed, one world. */
+/* proxy_world.h: the whole proxy in the simulated world: workers on sim loops, snapshots built by
+ * hand, origins that do what a plan says, clients that check what they get. A plan is one request
+ * and its response, named by its number in the path ("/r/17"): the origin and the client of it
+ * both read the plan, so that any byte that is lost, changed, repeated or given to the wrong one
+ * is seen. Helpers of sim_proxy*.c; one seed, one world. */
 #ifndef TESTS_SIM_PROXY_WORLD_H
 #define TESTS_SIM_PROXY_WORLD_H
 
@@ -158,7 +158,7 @@ struct client *client_new(struct world *w, uint32_t worker);
 void client_add(struct client *c, const struct plan *p);
 /* client_start connects and writes what may be written. */
 void client_start(struct client *c);
-/* client_tick lets a slow reader read on, now and then. */
+/* client_tick lets a slow reader read on, so much per step. */
 void client_tick(struct client *c);
 void client_write(struct client *c, struct span raw);
 void client_end(struct client *c, bool reset);

@@ -1,5 +1,5 @@
-/* sim_proxy_basic.c: keepalive, pipelining, all framings both ways, interim responses, under every kind
- * of delay, cut and reordering that loses nothing: each client gets exactly its responses. */
+/* sim_proxy_basic.c: keepalive, pipelining, all framings both ways, interim responses, under every
+ * kind of delay, cut and reordering that loses nothing: each client gets exactly its responses. */
 #include "proxy_world.h"
 
 static const struct sim_faults soft = {.short_read = 200,

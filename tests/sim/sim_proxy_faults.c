@@ -1,6 +1,6 @@
 /* sim_proxy_faults.c: either side breaks off at every byte, servers close kept connections under a
- * request, answer early, come and go. Truncation never looks complete, nothing is sent twice that may
- * not be, and a bodyless GET is answered as long as one endpoint lives. */
+ * request, answer early, come and go. Truncation never looks complete, nothing is sent twice that
+ * may not be, and a bodyless GET is answered as long as one endpoint lives. */
 #include "proxy_world.h"
 
 static const struct sim_faults soft = {.short_read = 200,
@@ -11,10 +11,11 @@ static const struct sim_faults soft = {.short_read = 200,
                                        .cancel_race = 300};
 
 static void wrong(const struct world *w, const struct plan *p, const char *what) {
-  fail_msg("seed %llu: plan %u (%s cut %d, up_cut %d): %s: outcome %d status %u %s end %s, seen %u/%u",
-           (unsigned long long)w->seed, p->id, p->method, p->cut, p->up_cut, what, (int)p->outcome,
-           p->got_status, p->details, p->ended ? end_get(p->end)->word.ptr : "(none)", p->up_heads,
-           p->up_bodies);
+  fail_msg(
+      "seed %llu: plan %u (%s cut %d, up_cut %d): %s: outcome %d status %u %s end %s, seen %u/%u",
+      (unsigned long long)w->seed, p->id, p->method, p->cut, p->up_cut, what, (int)p->outcome,
+      p->got_status, p->details, p->ended ? end_get(p->end)->word.ptr : "(none)", p->up_heads,
+      p->up_bodies);
 }
 
 static struct client *one_client(struct world *w) {
@@ -23,8 +24,8 @@ static struct client *one_client(struct world *w) {
   return c;
 }
 
-/* follower is a plain request behind another on the same connection: it must be untouched by it, or
- * never have been sent. */
+/* follower is a plain request behind another on the same connection: it must be untouched by it,
+ * or never have been sent. */
 static struct plan *follower(struct world *w, struct client *c) {
   struct plan *p = plan_new(w);
   client_add(c, p);
@@ -237,8 +238,8 @@ static void retry_takes_the_body_along(void **state) {
 
 /* ---- answers before the body ---- */
 
-/* refused is weir's own answer to a request whose body nobody reads: what follows on the connection
- * must never be taken for a request. */
+/* refused is weir's own answer to a request whose body nobody reads: what follows on the
+ * connection must never be taken for a request. */
 static void unread_body_is_no_request(void **state) {
   (void)state;
   static const char smuggled[] = "GET /smuggled HTTP/1.1\r\nHost: h.test\r\n\r\n";
@@ -275,8 +276,8 @@ static void unread_body_is_no_request(void **state) {
   }
 }
 
-/* Early answers of the origin: given to the client whole; the connection ends after it and nothing of
- * the body becomes a request. */
+/* Early answers of the origin: given to the client whole; the connection ends after it and nothing
+ * of the body becomes a request. */
 static void early_answers(void **state) {
   (void)state;
   uint32_t oks = 0;
@@ -310,6 +311,29 @@ static void early_answers(void **state) {
 }
 
 /* ---- anything at all ---- */
+
+/* hard_ends: causes that such a world explains; all others would be our own doing. */
+static const enum end hard_ends[] = {
+    END_CLIENT_CLOSED,         END_CLIENT_RESET,          END_CLIENT_TIMEOUT_HEADER,
+    END_CLIENT_TIMEOUT_BODY,   END_CLIENT_TIMEOUT_SEND,   END_BAD_REQUEST_TRUNCATED,
+    END_CONNECT_REFUSED,       END_CONNECT_TIMEOUT,       END_CONNECT_FAILED,
+    END_FIRST_BYTE_TIMEOUT,    END_UPSTREAM_IDLE_TIMEOUT, END_UPSTREAM_TIMEOUT_SEND,
+    END_UPSTREAM_RESET,        END_UPSTREAM_CLOSED,       END_UPSTREAM_TRUNCATED,
+    END_BAD_RESPONSE_STATUS_LINE, /* garbage behind a response, met by the next request */
+    END_OK};
+
+static void hard_check(struct world *w) {
+  for (int e = 0; e < END_COUNT; e++)
+    if (w->ends[e] && e != END_OK && !one_of((enum end)e, hard_ends))
+      fail_msg("seed %llu: end %s", (unsigned long long)w->seed, end_get((enum end)e)->word.ptr);
+  for (uint32_t i = 0; i < w->plan_count; i++) {
+    const struct plan *p = &w->plans[i];
+    bool twice = p->up_heads > 1 && (strcmp(p->method, "POST") == 0 || strcmp(p->method, "BREW") == 0);
+    if (twice) wrong(w, p, "was sent twice");
+    if (p->outcome == OUT_OK && p->ended && p->end != END_OK && p->end != END_CLIENT_RESET)
+      wrong(w, p, "complete, but not ok");
+  }
+}
 
 static void hard_faults(void **state) {
   (void)state;
@@ -346,6 +370,7 @@ static void hard_faults(void **state) {
       client_start(c);
     }
     world_run(w, world_clients_done, 1000000);
+    hard_check(w);
     world_end(w);
   }
 }

@@ -1,5 +1,6 @@
-/* sim_proxy_limits.c: every timeout with its word and its time, by the world's clock; the queue of a
- * capped endpoint over workers; slow readers and bounded buffers; limits of connections and bodies. */
+/* sim_proxy_limits.c: every timeout with its word and its time, by the world's clock; the queue of
+ * a capped endpoint over workers; slow readers and bounded buffers; limits of connections and
+ * bodies. */
 #include "proxy_world.h"
 
 static const struct sim_faults soft = {.short_read = 200,
@@ -324,7 +325,7 @@ static void slow_readers(void **state) {
     enum { CLIENTS = 6 };
     for (uint32_t i = 0; i < CLIENTS; i++) {
       struct client *c = client_new(w, 0);
-      c->window = 20000 + (uint32_t)world_draw(w, 60000);
+      c->window = 500 + (uint32_t)world_draw(w, 10000);
       struct plan *p = plan_new(w);
       p->up_len = 1500000;
       p->up_frame = (uint8_t)(FRAME_LENGTH + i % 3);
@@ -355,7 +356,7 @@ static void slow_pipelines(void **state) {
     struct world *w = world_new(seed, 1, seed % 3 ? &soft : NULL, &conf);
     struct client *c = client_new(w, 0);
     c->pipeline = true;
-    c->window = 20000 + (uint32_t)world_draw(w, 20000);
+    c->window = 200 + (uint32_t)world_draw(w, 5000);
     for (uint32_t n = 0; n < 40; n++) {
       struct plan *p = plan_new(w);
       p->up_len = (uint32_t)world_draw(w, n % 3 ? 400 : 66000);
@@ -379,7 +380,8 @@ static bool big_enough(struct world *w) {
   return w->origins[0].accepted + w->origins[1].accepted > 0 && world_clients_done(w);
 }
 
-/* The last bytes of a response on a connection that is to end reach a reader however slow it is. */
+/* The last bytes of a response on a connection that is to end reach a reader however slow it is.
+ */
 static void slow_reader_of_the_last_response(void **state) {
   (void)state;
   for (uint64_t seed = 1; seed <= 100; seed++) {
@@ -387,7 +389,7 @@ static void slow_reader_of_the_last_response(void **state) {
     world_conf_init(&conf);
     struct world *w = world_new(seed, 1, seed % 3 ? &soft : NULL, &conf);
     struct client *c = client_new(w, 0);
-    c->window = 20000; /* now and then: about 5 KB/s */
+    c->window = 100;
     struct plan *p = plan_new(w);
     p->close = true;
     p->up_len = 60000 + (uint32_t)world_draw(w, 20000);

@@ -12,8 +12,8 @@ static const struct sim_faults soft = {.short_read = 200,
 static void wrong(const struct world *w, const struct plan *p, const char *what) {
   fail_msg("seed %llu: plan %u (%s%s): %s: outcome %d status %u %s end %s, seen %u/%u",
            (unsigned long long)w->seed, p->id, p->method, p->upgrade ? " upgrade" : "", what,
-           (int)p->outcome, p->got_status, p->details, p->ended ? end_get(p->end)->word.ptr : "(none)",
-           p->up_heads, p->up_bodies);
+           (int)p->outcome, p->got_status, p->details,
+           p->ended ? end_get(p->end)->word.ptr : "(none)", p->up_heads, p->up_bodies);
 }
 
 /* conf_turn is generation n: one thing after another is added, changed and removed. */

@@ -1,5 +1,6 @@
-/* arena.h: memory that dies at once. A stream's arena draws fixed blocks from a worker's block pool
- * (no malloc after warm-up); a snapshot's or a test's arena draws from the heap. Not thread-safe. */
+/* arena.h: memory that dies at once. A stream's arena draws fixed blocks from a worker's block
+ * pool (no malloc after warm-up); a snapshot's or a test's arena draws from the heap. Not
+ * thread-safe. */
 #ifndef WEIR_BASE_ARENA_H
 #define WEIR_BASE_ARENA_H
 
@@ -47,7 +48,8 @@ struct span arena_copy(struct arena *arena, struct span s, bool *ok);
 /* arena_printf formats text; empty span when the limit is hit. */
 struct span arena_printf(struct arena *arena, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* arena_shrink gives back the tail of the newest allocation (ptr, of `had` bytes), keeping `keep`. */
+/* arena_shrink gives back the tail of the newest allocation (ptr, of `had` bytes), keeping `keep`.
+ */
 void arena_shrink(struct arena *arena, void *ptr, size_t had, size_t keep);
 
 #endif

@@ -15,7 +15,13 @@ enum end {
   END_COUNT
 };
 
-enum end_level { END_LEVEL_NONE, END_LEVEL_DEBUG, END_LEVEL_INFO, END_LEVEL_WARN, END_LEVEL_ERROR };
+enum end_level {
+  END_LEVEL_NONE,
+  END_LEVEL_DEBUG,
+  END_LEVEL_INFO,
+  END_LEVEL_WARN,
+  END_LEVEL_ERROR
+};
 
 /* end_row is one row of end.def. */
 struct end_row {

@@ -21,8 +21,8 @@ void mem_free(void *ptr);
 char *mem_str(struct span s) __attribute__((returns_nonnull));
 /* mem_printf formats into a new NUL-terminated string; owned by the caller (mem_free). */
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2), returns_nonnull));
-/* mem_trim gives free pages of the heap back to the kernel. Takes the heap's locks for up to some ms:
- * call when traffic has stopped. */
+/* mem_trim gives free pages of the heap back to the kernel. Takes the heap's locks for up to some
+ * ms: call when traffic has stopped. */
 void mem_trim(void);
 /* mem_wipe zeroes secrets so that the compiler keeps it. */
 void mem_wipe(void *ptr, size_t len);

@@ -1,5 +1,5 @@
-/* slab.h: fixed-size objects by slot number, grown in chunks up to a limit. One thread. A handle is
- * slot and generation: a late completion that names a freed object finds nothing. */
+/* slab.h: fixed-size objects by slot number, grown in chunks up to a limit. One thread. A handle
+ * is slot and generation: a late completion that names a freed object finds nothing. */
 #ifndef WEIR_BASE_SLAB_H
 #define WEIR_BASE_SLAB_H
 

@@ -1,5 +1,5 @@
-/* span.h: borrowed bytes. A span never owns; who made it says how long it lives. The cursor reads a
- * span and advances only on success. No pointer arithmetic on bytes stands outside base/ and the
+/* span.h: borrowed bytes. A span never owns; who made it says how long it lives. The cursor reads
+ * a span and advances only on success. No pointer arithmetic on bytes stands outside base/ and the
  * protocol parsers of http/. */
 #ifndef WEIR_BASE_SPAN_H
 #define WEIR_BASE_SPAN_H

@@ -1,6 +1,7 @@
-/* wheel.h: a coarse timer wheel, one per worker. Resolution WHEEL_TICK_MS; three levels of 64 slots
- * reach 64^3 ticks, longer delays wait in the last slot and are put back. Time is an argument.
- * Moving a deadline later costs nothing: the timer fires, sees that it is early and goes back. */
+/* wheel.h: a coarse timer wheel, one per worker. Resolution WHEEL_TICK_MS; three levels of 64
+ * slots reach 64^3 ticks, longer delays wait in the last slot and are put back. Time is an
+ * argument. Moving a deadline later costs nothing: the timer fires, sees that it is early and goes
+ * back. */
 #ifndef WEIR_BASE_WHEEL_H
 #define WEIR_BASE_WHEEL_H
 

@@ -1,5 +1,5 @@
-/* control.h: a running weir: loader process, workers, log, compile and control thread, from start to
- * drained exit. main/ calls control_run for `run`, `proxy` and `demo`. DESIGN.md section 4. */
+/* control.h: a running weir: loader process, workers, log, compile and control thread, from start
+ * to drained exit. main/ calls control_run for `run`, `proxy` and `demo`. DESIGN.md section 4. */
 #ifndef WEIR_CONTROL_CONTROL_H
 #define WEIR_CONTROL_CONTROL_H
 
@@ -29,8 +29,8 @@ struct control_options {
 /* control_run runs until it is told to end; the exit code. Call it before any thread exists. */
 int control_run(const struct control_options *options);
 
-/* control_check compiles conf as a reload would, with its certificates; nothing is bound or resolved.
- * False when that fails; faults say where. */
+/* control_check compiles conf as a reload would, with its certificates; nothing is bound or
+ * resolved. False when that fails; faults say where. */
 MUST_USE bool control_check(const struct conf *conf, struct conf_faults *faults);
 
 #endif

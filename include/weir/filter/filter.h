@@ -1,6 +1,6 @@
-/* filter.h: what is changed in a message on its way: rows of filters.def, run in that order for each
- * request head and final response head. A filter edits the message in its arena and starts no I/O;
- * one that must wait returns FILTER_WAIT and is resumed (none does yet). */
+/* filter.h: what is changed in a message on its way: rows of filters.def, run in that order for
+ * each request head and final response head. A filter edits the message in its arena and starts no
+ * I/O; one that must wait returns FILTER_WAIT and is resumed (none does yet). */
 #ifndef WEIR_FILTER_FILTER_H
 #define WEIR_FILTER_FILTER_H
 

@@ -60,15 +60,14 @@ struct loop {
   struct loop_stats stats;
 };
 
-/* loop_config sizes a loop. */
+/* loop_config sizes a loop. 0 stands for the default in each but conns_max and seed. */
 struct loop_config {
-  uint32_t conns_max;    /* conns, listeners included */
-  uint32_t ring_entries; /* submission entries, power of two (ring only) */
-  uint32_t
-      buffers_first; /* provided buffers at first, power of two; grows on need to buffers_max */
-  uint32_t buffers_max;
-  uint32_t buffer_bytes;  /* 4096 */
-  size_t iobuf_bytes_max; /* output and body buffers; 0: 8 KiB per conn, at least 64 MiB */
+  uint32_t conns_max;     /* conns, listeners included; below 2^24 */
+  uint32_t ring_entries;  /* submission entries, power of two: 256 (ring only) */
+  uint32_t buffers_first; /* provided buffers at first: 64 (ring only) */
+  uint32_t buffers_max;   /* to which they double on need, power of two: 1024 (ring only) */
+  uint32_t buffer_bytes;  /* of one: 4096 (ring only) */
+  size_t iobuf_bytes_max; /* output and body buffers: 8 KiB per conn, at least 64 MiB */
   uint64_t seed;          /* rng and simulation */
 };
 

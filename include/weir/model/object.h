@@ -5,8 +5,8 @@
  *              endpoint, listener_state): counters, idle connections, health.
  * refs are held by snapshots and by settings (control and compile threads only). pins are held by
  * workers: one counter per worker, written by that worker alone, so that no cache line is shared.
- * An object is freed by the reaper (object_reap, control thread) once refs and all pins are 0; a pin
- * may only be taken from an object that the worker's current snapshot or another pin keeps. */
+ * An object is freed by the reaper (object_reap, control thread) once refs and all pins are 0; a
+ * pin may only be taken from an object that the worker's current snapshot or another pin keeps. */
 #ifndef WEIR_MODEL_OBJECT_H
 #define WEIR_MODEL_OBJECT_H
 

@@ -1,5 +1,6 @@
-/* settings.h: plain settings as the option table fills them, times in ms, sizes in bytes. Shared by
- * config/ (which writes them) and the data path (which reads them). 0 in a time means "none". */
+/* settings.h: plain settings as the option table fills them, times in ms, sizes in bytes. Shared
+ * by config/ (which writes them) and the data path (which reads them). 0 in a time means "none".
+ */
 #ifndef WEIR_MODEL_SETTINGS_H
 #define WEIR_MODEL_SETTINGS_H
 

@@ -21,7 +21,12 @@ enum record_text {
 /* Longer strings are cut to this many bytes (and marked by "..." in the log). */
 #define RECORD_TEXT_MAX 2048u
 
-enum record_flag { RECORD_TLS_RESUMED = 1, RECORD_TLS = 2, RECORD_HAS_QUERY = 4, RECORD_REUSED = 8 };
+enum record_flag {
+  RECORD_TLS_RESUMED = 1,
+  RECORD_TLS = 2,
+  RECORD_HAS_QUERY = 4,
+  RECORD_REUSED = 8
+};
 
 /* Durations are ns; UINT64_MAX: that phase did not happen. */
 struct record_access {

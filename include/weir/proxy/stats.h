@@ -1,6 +1,7 @@
-/* stats.h: counters of one worker. Written by its thread alone (relaxed stores), read by the control
- * thread at a scrape. No cache line is written by two workers. A series is created on its first
- * request from a preallocated table with a hard cap; what does not fit counts in the overflow row. */
+/* stats.h: counters of one worker. Written by its thread alone (relaxed stores), read by the
+ * control thread at a scrape. No cache line is written by two workers. A series is created on its
+ * first request from a preallocated table with a hard cap; what does not fit counts in the
+ * overflow row. */
 #ifndef WEIR_PROXY_STATS_H
 #define WEIR_PROXY_STATS_H
 
@@ -39,8 +40,10 @@ struct stats_series {
 struct stats {
 #include "weir/proxy/stats.def"
   _Atomic uint64_t ends[END_COUNT];
-  struct stats_histogram overhead; /* weir's own share of a request: total less upstream and client waits */
-  struct stats_series *series; /* STATS_SERIES_MAX, open addressing, untouched pages cost nothing */
+  struct stats_histogram
+      overhead; /* weir's own share of a request: total less upstream and client waits */
+  struct stats_series
+      *series; /* STATS_SERIES_MAX, open addressing, untouched pages cost nothing */
   uint32_t series_live;
   struct stats_series overflow[2];
 };
@@ -58,8 +61,8 @@ static inline void stat_sub(_Atomic uint64_t *counter, uint64_t n) {
 void stats_init(struct stats *s);
 void stats_fini(struct stats *s);
 /* stats_series_get finds or creates; never NULL (the overflow row at the cap). Worker only. */
-struct stats_series *stats_series_get(struct stats *s, enum stats_kind kind, uint32_t a, uint32_t b,
-                                      uint8_t method, uint8_t status_class);
+struct stats_series *stats_series_get(struct stats *s, enum stats_kind kind, uint32_t a,
+                                      uint32_t b, uint8_t method, uint8_t status_class);
 /* stats_forget drops the series that name object `id` (its object is gone). Worker only. */
 void stats_forget(struct stats *s, enum stats_kind kind, uint32_t id);
 

@@ -32,8 +32,10 @@ struct worker_config {
 enum worker_msg_kind {
   WORKER_INSTALL,  /* snapshot: use it from now on; ack = seq */
   WORKER_LISTEN,   /* fd, state: serve this listening descriptor under the listener of that name */
-  WORKER_UNLISTEN, /* fd: accept until EAGAIN, then close; idle conns of it are closed, busy ones drain */
-  WORKER_DRAIN,    /* deadline_ms: idle keepalives close, "Connection: close", at the deadline all ends */
+  WORKER_UNLISTEN, /* fd: accept until EAGAIN, then close; idle conns of it are closed, busy ones
+                      drain */
+  WORKER_DRAIN,    /* deadline_ms: idle keepalives close, "Connection: close", at the deadline all
+                      ends */
   WORKER_STOP,     /* everything closes, worker_run returns */
   WORKER_FORGET,   /* id: series that name it are dropped */
   WORKER_LOG,      /* access_log, sample_ppm */
@@ -70,7 +72,8 @@ bool worker_stopped(const struct worker *w);
 
 const struct stats *worker_stats(const struct worker *w);
 const struct loop_stats *worker_loop_stats(const struct worker *w);
-/* worker_conns is downstream conns open, worker_streams those with a request in flight; relaxed. */
+/* worker_conns is downstream conns open, worker_streams those with a request in flight; relaxed.
+ */
 uint32_t worker_conns(const struct worker *w);
 uint32_t worker_streams(const struct worker *w);
 

@@ -1,7 +1,7 @@
 /* upstream.h: pools at work: which endpoint, which connection, and what an outcome means for the
- * endpoint. One struct upstream per worker. Idle connections stay with the worker that opened them,
- * each with a receive armed, so that a FIN or RST removes it before use (DESIGN.md promise 5).
- * Decides nothing about requests: retries and replays are proxy/'s. */
+ * endpoint. One struct upstream per worker. Idle connections stay with the worker that opened
+ * them, each with a receive armed, so that a FIN or RST removes it before use (DESIGN.md promise
+ * 5). Decides nothing about requests: retries and replays are proxy/'s. */
 #ifndef WEIR_UPSTREAM_UPSTREAM_H
 #define WEIR_UPSTREAM_UPSTREAM_H
 
@@ -11,7 +11,7 @@
 
 /* upstream_counters are the worker's rows of stats.def that this layer writes. */
 struct upstream_counters {
-  _Atomic uint64_t *conns, *idle, *connects, *connect_failures, *reused, *ejections;
+  _Atomic uint64_t *conns, *idle, *connects, *reused, *ejections;
 };
 
 /* upstream is one worker's pools. */
@@ -55,8 +55,9 @@ struct pool_tried {
   uint32_t count;
 };
 
-/* pool_pick chooses a member in service by the pool's policy: one not tried, else any; backups only
- * when no other is left. NULL when no member is in service. */
+/* pool_pick chooses a member by the pool's policy: one in service that was not tried; on a further
+ * try else one out of service, else one that was tried; backups only when no other is left. NULL
+ * when no member is in service. */
 const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool, uint64_t now_ms,
                                     const struct pool_tried *tried);
 
@@ -67,7 +68,8 @@ enum balance {
 #undef BALANCE
   BALANCE_COUNT
 };
-/* balance_find gives the row of a name; false when there is none. balance_text the name of a row. */
+/* balance_find gives the row of a name; false when there is none. balance_text the name of a row.
+ */
 bool balance_find(struct span name, uint8_t *out);
 struct span balance_text(uint8_t row);
 
@@ -78,8 +80,9 @@ struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *own
 MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
                                        struct endpoint *e, const struct conn_events *events,
                                        void *owner, int *err);
-/* upconn_release puts a clean connection (no byte owed either way) back into the pool, or closes it
- * when the limits say so, or when another worker waits for its permit and nobody here wants it. */
+/* upconn_release puts a clean connection (no byte owed either way) back into the pool, or closes
+ * it when the limits say so, or when another worker waits for its permit and nobody here wants it.
+ */
 void upconn_release(struct upconn *c, const struct pool_connections *settings, bool wanted);
 /* upconn_close closes it; reset sends RST. */
 void upconn_close(struct upconn *c, bool reset);
@@ -91,8 +94,8 @@ void endpoint_begin(struct endpoint *e, uint32_t worker);
 void endpoint_end(struct endpoint *e, uint32_t worker);
 /* endpoint_outcome reports how an attempt ended: end of the attempt (END_OK: a response came), and
  * its status (0: none). True when this ejected the endpoint. */
-bool endpoint_outcome(struct upstream *u, const struct pool *pool, struct endpoint *e, enum end end,
-                      uint16_t status, uint64_t now_ms);
+bool endpoint_outcome(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                      enum end end, uint16_t status, uint64_t now_ms);
 /* endpoint_in_service is false while ejected. */
 bool endpoint_in_service(const struct endpoint *e, uint64_t now_ms);
 

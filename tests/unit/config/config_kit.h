@@ -93,16 +93,23 @@ static inline struct conf *kit_load(const struct kit *kit, const char *text,
   return conf_load_text(&reader, "/etc/weir/weir.conf", span_str(text), faults);
 }
 
-/* kit_good loads a text that must have no error; the faults (warnings) are dropped. */
+#define KIT_WEB "listeners = { web = { bind = \"127.0.0.1:8080\"; }; };\n"
+#define KIT_APP "pools = { app = { endpoints = \"127.0.0.1:9001\"; }; };\n"
+#define KIT_ALL "routes = ( { pool = \"app\"; } );\n"
+
+/* kit_good loads a text that must have no error; the faults (warnings) are dropped. A text without
+ * listeners gets KIT_WEB before it: there must be one. */
 static inline struct conf *kit_good(const char *text) {
   struct conf_faults *faults = conf_faults_new();
-  struct conf *conf = kit_load(&kit_usual, text, faults);
+  char *whole = mem_printf("%s%s", strstr(text, "listeners") ? "" : KIT_WEB, text);
+  struct conf *conf = kit_load(&kit_usual, whole, faults);
   if (!conf) {
     struct text out = {0};
     conf_faults_print(faults, &out, false);
-    print_error("%s\n" SPAN_FMT "\n", text, SPAN_ARG(text_span(&out)));
+    print_error("%s\n" SPAN_FMT "\n", whole, SPAN_ARG(text_span(&out)));
     text_fini(&out);
   }
+  mem_free(whole);
   conf_faults_free(faults);
   assert_non_null(conf);
   return conf;
@@ -123,9 +130,5 @@ static inline void kit_assert_text(struct span got, const char *want) {
     print_error("got:\n" SPAN_FMT "\nwant:\n%s\n", SPAN_ARG(got), want);
   assert_true(span_eq(got, span_str(want)));
 }
-
-#define KIT_WEB "listeners = { web = { bind = \"127.0.0.1:8080\"; }; };\n"
-#define KIT_APP "pools = { app = { endpoints = \"127.0.0.1:9001\"; }; };\n"
-#define KIT_ALL "routes = ( { pool = \"app\"; } );\n"
 
 #endif

@@ -181,6 +181,15 @@ static void test_misplaced(void **state) {
   text_fini(&out);
 }
 
+/* A message cannot drive a terminal either: values of the file stand in it. */
+static void test_message_is_clean(void **state) {
+  (void)state;
+  struct text out = kit_printed("log = { level = \"a\x1b[2J\xc2\x9b\xff\t\xc3\xa9\"; };");
+  assert_true(span_starts(text_span(&out), SPAN_LIT("error[W0205]: log.level does not know "
+                                                    "\"a?[2J???    \xc3\xa9\"\n")));
+  text_fini(&out);
+}
+
 /* A secret that stands in the file itself is not repeated anywhere. */
 static void test_secret_not_shown(void **state) {
   (void)state;
@@ -218,7 +227,7 @@ int main(void) {
       cmocka_unit_test(test_long_line),      cmocka_unit_test(test_color),
       cmocka_unit_test(test_json),           cmocka_unit_test(test_edit_distance),
       cmocka_unit_test(test_misplaced),      cmocka_unit_test(test_secret_not_shown),
-      cmocka_unit_test(test_codes),
+      cmocka_unit_test(test_codes),          cmocka_unit_test(test_message_is_clean),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

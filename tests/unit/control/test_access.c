@@ -132,13 +132,15 @@ static void test_error_type(void **state) {
   assert_true(access_view_init(&v, pack(&s, record, sizeof record)));
   access_write_json(&out, &v);
   line[out.len] = 0;
-  assert_non_null(strstr(line, "\"error.type\":\"503\"")); /* the endpoint's own: weir did its part */
+  /* The endpoint's own 503: weir did its part. */
+  assert_non_null(strstr(line, "\"error.type\":\"503\""));
   assert_non_null(strstr(line, "\"weir.end\":\"ok\""));
 }
 
 static void test_bad_traceparent_is_left_out(void **state) {
   (void)state;
-  static const char *const bad[] = {"", "00-zz", "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+  static const char *const bad[] = {"", "00-zz",
+                                    "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
                                     "00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"};
   for (size_t i = 0; i < array_count(bad); i++) {
     struct sample s = {.rec = {.kind = RECORD_ACCESS}, .text = {[TEXT_TRACE] = bad[i]}};

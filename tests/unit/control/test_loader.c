@@ -1,4 +1,5 @@
-/* Tests of the loader process: its protocol against garbage, and each request through the client. */
+/* Tests of the loader process: its protocol against garbage, and each request through the
+ * client. */
 #include "control/loader_priv.h"
 
 #include <errno.h>
@@ -129,7 +130,7 @@ static void test_read(void **state) {
   assert_null(out.ptr);
   assert_int_equal(loader_read(&loader, dir, &out), -EISDIR);
   assert_int_equal(mkfifo(path, 0600), 0);
-  assert_int_equal(loader_read(&loader, path, &out), -EINVAL); /* and it does not wait for a writer */
+  assert_int_equal(loader_read(&loader, path, &out), -EINVAL); /* no waiting for a writer */
   unlink(path);
   mem_free(path);
 }
@@ -258,7 +259,8 @@ static void test_bind_unix(void **state) {
   uint32_t got;
   char why[512];
   char *path = in_dir("sub/sock"), *text = mem_printf("unix:%s", path);
-  assert_int_equal(bind_text(text, LOADER_PRIVATE, 1, fds, &got, why), 0); /* makes the directory */
+  /* It makes the directory. */
+  assert_int_equal(bind_text(text, LOADER_PRIVATE, 1, fds, &got, why), 0);
   struct stat st;
   assert_int_equal(stat(path, &st), 0);
   assert_int_equal(st.st_mode & 0777, 0600);

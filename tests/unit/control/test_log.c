@@ -1,4 +1,5 @@
-/* Tests of control/log.c: order, drops that are counted, a blocked output, a full disk, reopening. */
+/* Tests of control/log.c: order, drops that are counted, a blocked output, a full disk,
+ * reopening. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>

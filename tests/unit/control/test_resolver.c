@@ -1,4 +1,5 @@
-/* Tests of control/resolver.c: the machine's hosts file, and a DNS server of our own on loopback. */
+/* Tests of control/resolver.c: the machine's hosts file, and a DNS server of our own on
+ * loopback. */
 #include "control/resolver_priv.h"
 
 #include <fcntl.h>

@@ -1,4 +1,5 @@
-/* Tests of control/server.c and poller.c: bounds, pipelined lines, slow peers, parked connections. */
+/* Tests of control/server.c and poller.c: bounds, pipelined lines, slow peers, parked
+ * connections. */
 #include "control/server_priv.h"
 
 #include <errno.h>
@@ -23,7 +24,8 @@ struct world {
   uint32_t parked_slot, parked_generation;
 };
 
-/* The protocol of the test: a line in, the same line out; "park" waits; "big" is a large answer. */
+/* The protocol of the test: a line in, the same line out; "park" waits; "big" is a large
+ * answer. */
 static void on_input(struct server_conn *c) {
   struct world *w = (struct world *)c->server->config.ctx;
   struct span in = span_of(c->in, c->in_len);

@@ -37,7 +37,8 @@ static inline void kit_init(struct kit *k, const char *head, size_t limit) {
 
 static inline void kit_fini(struct kit *k) { arena_reset(&k->arena); }
 
-/* kit_peer sets the peer: an IP address, or "unix" or "none" for the two forms of a unix socket. */
+/* kit_peer sets the peer: an IP address, or "unix" or "none" for the two forms of a unix socket.
+ */
 static inline void kit_peer(struct kit *k, const char *peer) {
   if (strcmp(peer, "none") == 0) return;
   if (strcmp(peer, "unix") == 0) {

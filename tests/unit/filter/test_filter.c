@@ -1,4 +1,5 @@
-/* test_filter.c: the rows of filters.def run in order, and the first that answers stops the rest. */
+/* test_filter.c: the rows of filters.def run in order, and the first that answers stops the rest.
+ */
 #include "filter_kit.h"
 
 static void request_rows_run(void **state) {

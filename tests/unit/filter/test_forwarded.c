@@ -1,5 +1,5 @@
-/* test_forwarded.c: who the client is and what the upstream is told, by a table; lists cut at their
- * bounds; memory that runs out. */
+/* test_forwarded.c: who the client is and what the upstream is told, by a table; lists cut at
+ * their bounds; memory that runs out. */
 #include "filter_kit.h"
 
 /* row: request fields, peer, trusted proxies; then client.address and what is sent. NULL: any. */
@@ -90,14 +90,13 @@ static const struct row rows[] = {
      "9.9.9.9", "9.9.9.9, 10.0.0.1", "http", "h.test",
      "for=1.1.1.1|for=10.0.0.1;proto=http;host=\"h.test\""},
     /* unix peers: trusted only when the listener says so */
-    {"X-Forwarded-For: 9.9.9.9\r\n", "unix", "10.0.0.0/8 unix", false, "9.9.9.9", "9.9.9.9", "http",
-     "h.test", ""},
+    {"X-Forwarded-For: 9.9.9.9\r\n", "unix", "10.0.0.0/8 unix", false, "9.9.9.9", "9.9.9.9",
+     "http", "h.test", ""},
     {"X-Forwarded-For: 9.9.9.9\r\nForwarded: for=9.9.9.9\r\n", "none", "10.0.0.0/8 unix", false,
-     "9.9.9.9", "9.9.9.9", "http", "h.test",
-     "for=9.9.9.9|for=unknown;proto=http;host=\"h.test\""},
+     "9.9.9.9", "9.9.9.9", "http", "h.test", "for=9.9.9.9|for=unknown;proto=http;host=\"h.test\""},
     /* aliases with underscores never pass, not even of a trusted peer */
-    {"X_Forwarded_For: 9.9.9.9\r\n", "10.0.0.1", "10.0.0.0/8", false, "10.0.0.1", "10.0.0.1", "http",
-     "h.test", ""},
+    {"X_Forwarded_For: 9.9.9.9\r\n", "10.0.0.1", "10.0.0.0/8", false, "10.0.0.1", "10.0.0.1",
+     "http", "h.test", ""},
 };
 
 static void check_row(const struct row *row) {

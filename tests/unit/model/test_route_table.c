@@ -1,5 +1,5 @@
-/* test_route_table.c: the compiled matcher and its slow twin against a committed table of cases, and
- * against each other on random tables and queries. */
+/* test_route_table.c: the compiled matcher and its slow twin against a committed table of cases,
+ * and against each other on random tables and queries. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -150,7 +150,8 @@ static const char *const labels[] = {"a", "b", "ab", "example", "x-1"};
 static const char *const segments[] = {"a", "b", "ab", "api", "v1", "", "%2f", "a.b"};
 static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PURGE", "LOCK"};
 
-/* random_text joins up to max words; small alphabets make neighbours and shared prefixes likely. */
+/* random_text joins up to max words; small alphabets make neighbours and shared prefixes likely.
+ */
 static struct span random_text(struct arena *arena, const char *const *words, uint32_t word_count,
                                char join, uint32_t max) {
   struct span out = SPAN_EMPTY;

@@ -1,5 +1,5 @@
-/* test_balance_round_robin.c: each member has exactly its weight's share of every full round, turns of
- * equal members alternate, workers count for themselves. */
+/* test_balance_round_robin.c: each member has exactly its weight's share of every full round,
+ * turns of equal members alternate, workers count for themselves. */
 #include "upstream_kit.h"
 
 static void every_round_is_exact(void **state) {

@@ -1,5 +1,5 @@
-/* Tests of main/cli.c and main/completion.c: the tables, parsing, suggestions. The sources are compiled
- * in here, with commands that only tell that they were meant. */
+/* Tests of main/cli.c and main/completion.c: the tables, parsing, suggestions. The sources are
+ * compiled in here, with commands that only tell that they were meant. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,0 +1,78 @@
+/* parts.h: what a generation is made of: pools, routes, listeners. Immutable, shared between
+ * generations by equal content. config/ builds them, proxy/ and upstream/ read them. */
+#ifndef WEIR_MODEL_PARTS_H
+#define WEIR_MODEL_PARTS_H
+
+#include "weir/http/message.h"
+#include "weir/model/settings.h"
+#include "weir/model/state.h"
+
+struct tls_server; /* io/tls.h; opaque here */
+
+struct pool_member {
+  struct endpoint *endpoint; /* ref held by the pool */
+  uint32_t weight;
+  bool backup;
+};
+
+struct pool {
+  struct object obj;
+  struct pool_state *state;    /* ref */
+  struct pool_member *members; /* in obj.arena */
+  uint32_t member_count;
+  uint32_t unresolved; /* names that have no address now */
+  uint8_t balance;     /* row of upstream/balance.def */
+  struct pool_timeouts timeouts;
+  struct pool_connections connections;
+  struct pool_outlier outlier;
+  struct pool_limits limits;
+};
+
+enum route_action { ROUTE_POOL, ROUTE_REDIRECT, ROUTE_RESPOND };
+enum route_path { ROUTE_PATH_EXACT, ROUTE_PATH_REGEX, ROUTE_PATH_PREFIX };
+
+struct route {
+  struct object obj;         /* name: the route's, else its match key */
+  struct route_state *state; /* ref */
+  uint32_t order;            /* place in the file: breaks ties */
+  uint8_t action;            /* enum route_action */
+  uint8_t path_kind;         /* enum route_path */
+  bool strip_prefix;
+  struct span path; /* exact path or prefix, no trailing slash but for "/" */
+  const struct span *hosts; /* canonical; "*.x" wildcards; none: any */
+  uint32_t host_count;
+  uint32_t methods; /* bit per enum http_method; 0: all */
+  const struct span *extra_methods; /* method names outside the enum */
+  uint32_t extra_method_count;
+  struct pool *pool; /* ref; ROUTE_POOL */
+  uint32_t timeout_ms;
+  uint16_t status;      /* redirect, respond */
+  struct span to;       /* redirect: Location; "${...}" is not expanded */
+  struct span body;     /* respond */
+  struct span content_type;
+  struct span origin;   /* "file:line", for explain and logs */
+};
+
+struct listener {
+  struct object obj;
+  struct listener_state *state; /* ref */
+  struct span *binds;           /* as written */
+  uint32_t bind_count;
+  bool redirect_https;
+  uint16_t redirect_port; /* 443 unless another TLS listener's */
+  struct tls_server *tls; /* NULL: plaintext; one ref, dropped with tls_unref by the fini */
+  void (*tls_unref)(struct tls_server *server);
+  uint64_t tls_policy;    /* hash: equal policies may share hosts (421 rule) */
+  struct listener_timeouts timeouts;
+  struct listener_limits limits;
+  struct addr_net *trusted; /* trusted_proxies */
+  uint32_t trusted_count;
+  bool trust_unix; /* peers on unix sockets are trusted when any proxy is */
+};
+
+/* Settings: new object with one ref, owning no others yet; their fini drops what they point at. */
+struct route *route_new(struct registry *r, struct span name);
+struct pool *pool_new(struct registry *r, struct span name);
+struct listener *listener_new(struct registry *r, struct span name);
+
+#endif

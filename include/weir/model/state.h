@@ -1,0 +1,71 @@
+/* state.h: what lives by identity and outlives generations: counters, health, idle connections.
+ * proxy/ and upstream/ write it, control/ reads it. See object.h for lifetimes. */
+#ifndef WEIR_MODEL_STATE_H
+#define WEIR_MODEL_STATE_H
+
+#include "weir/base/addr.h"
+#include "weir/model/object.h"
+
+/* endpoint_row is one worker's view of an endpoint. */
+struct endpoint_row {
+  _Alignas(64) struct list idle; /* conns, most recently used first */
+  uint32_t idle_count;
+  uint32_t conns;                /* open or connecting, idle ones included */
+  uint64_t seen;                 /* seq of the last installed snapshot that has this endpoint */
+  _Atomic uint32_t inflight;     /* requests; written by its worker, read by all */
+  _Atomic uint64_t requests, failures, connects, reused;
+};
+
+/* endpoint is one upstream address of one pool. Identity: pool, address as written, resolved. */
+struct endpoint {
+  struct object obj;      /* name: "pool/address" */
+  struct span pool, text; /* pool's name; address as written */
+  struct span label;      /* resolved "ip:port" for logs and metrics */
+  struct addr addr;
+  struct endpoint_row *rows;
+  /* Shared, written on events only (never per request in health). */
+  _Alignas(64) _Atomic uint32_t permits;   /* connections over all workers */
+  _Atomic uint32_t waiting;                /* workers that wait for a permit */
+  _Atomic uint32_t failures, failures_5xx; /* consecutive */
+  _Atomic uint64_t ejected_until_ms;       /* CLOCK_MONOTONIC; 0: in service */
+  _Atomic uint32_t ejections;              /* in total */
+  _Atomic uint32_t eject_streak;           /* ejections that followed closely: the time grows */
+};
+
+/* pool_row is one worker's view of a pool. */
+struct pool_row {
+  _Alignas(64) uint32_t queued; /* streams that wait for a connection */
+  uint32_t next; /* round robin */
+};
+struct pool_state {
+  struct object obj; /* name: pool */
+  struct pool_row *rows;
+  _Atomic uint32_t ejected; /* endpoints out of service now */
+};
+
+/* route_state lives by the route's name, else its match key. */
+struct route_state {
+  struct object obj;
+  _Atomic bool removed; /* not in the newest snapshot: its tunnels end after drain */
+};
+
+struct listener_row {
+  _Alignas(64) _Atomic uint64_t accepted;
+  _Atomic uint64_t refused;
+  _Atomic uint32_t conns;
+};
+/* listener_state lives by the listener's name. */
+struct listener_state {
+  struct object obj;
+  struct listener_row *rows;
+  _Atomic bool removed;
+};
+
+/* Constructors by identity: the live object of that identity with a new ref, or a new one. */
+struct route_state *route_state_get(struct registry *r, struct span name);
+struct pool_state *pool_state_get(struct registry *r, struct span name);
+struct listener_state *listener_state_get(struct registry *r, struct span name);
+struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span text,
+                              const struct addr *resolved);
+
+#endif

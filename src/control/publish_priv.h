@@ -1,0 +1,91 @@
+/* publish_priv.h: what the compile thread does at a publication: publish.c hands a snapshot to the
+ * workers, binds.c keeps the listening descriptors, secrets.c the certificates. */
+#ifndef WEIR_CONTROL_PUBLISH_PRIV_H
+#define WEIR_CONTROL_PUBLISH_PRIV_H
+
+#include "control/loader_priv.h"
+#include "control/workers_priv.h"
+
+struct compiler;
+struct tls_server;
+
+struct bind {
+  char *listener, *text;
+  int *fds;            /* one per worker; the workers' own once posted */
+  uint32_t fd_count;
+  struct listener_state *state; /* ref */
+  struct loader_stat file;      /* of a unix socket */
+  bool fresh; /* opened by this attempt */
+  bool keep;  /* in the snapshot that is being published */
+  uint64_t leave_seq; /* of the last WORKER_UNLISTEN; 0: in service */
+};
+
+struct binds {
+  struct bind *rows;
+  uint32_t count;
+};
+
+struct retired {
+  struct snapshot *snapshot;
+  uint64_t seq; /* workers that have carried this out use a newer one */
+};
+
+/* tls_slot keeps a compiled policy by content, so that a reload does not build it again. */
+struct tls_slot {
+  uint64_t content;
+  struct tls_server *server; /* ref */
+};
+
+/* watch_file is a certificate or key file as it was when its bytes were taken. */
+struct watch_file {
+  char *path;
+  struct loader_stat stat;
+};
+
+/* ---- publish.c ---- */
+
+/* publish_result is why a publication did not happen, or what it changed. */
+struct publish_result {
+  int code;          /* 0, 78 (faults say why), 75 (why) */
+  char why[1024];    /* a sentence */
+  uint32_t changes;
+  struct text diff, diff_json;
+};
+void publish_result_fini(struct publish_result *r);
+/* publish compiles conf, binds what is new, hands it to the workers and retires the old one. */
+void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
+             struct conf_faults *faults, struct publish_result *result);
+/* publish_collect frees what no worker uses any more; false while something still waits. */
+bool publish_collect(struct compiler *c);
+/* publish_wait waits until every worker has carried out seq, at most COMPILER_ACK_MS. */
+bool publish_wait(struct compiler *c, uint64_t seq);
+
+/* ---- binds.c ---- */
+
+/* binds_stage finds or opens the descriptors of every listener of s; false and a sentence: nothing
+ * has changed. */
+MUST_USE bool binds_stage(struct compiler *c, const struct snapshot *s, struct buf *why);
+void binds_unstage(struct compiler *c);
+/* binds_listen posts fresh ones, binds_unlisten takes away those that are not kept. */
+void binds_listen(struct compiler *c);
+void binds_unlisten(struct compiler *c);
+/* binds_collect forgets those that the workers have let go of; false while some wait. */
+bool binds_collect(struct compiler *c);
+void binds_fini(struct compiler *c);
+
+/* ---- secrets.c ---- */
+
+/* secrets_make compiles a policy; NULL with a sentence. */
+struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, uint32_t *bad_cert,
+                                struct buf *why);
+/* secrets_tls is conf_hooks.tls, with a cache by content; ctx is the compiler. */
+struct tls_server *secrets_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
+                               struct buf *why);
+/* secrets_prune drops compiled policies that the current snapshot does not use. */
+void secrets_prune(struct compiler *c);
+/* secrets_watch remembers the files of conf; secrets_look looks at them and publishes changes. */
+void secrets_watch(struct compiler *c);
+void secrets_look(struct compiler *c, uint64_t now_ms);
+void secrets_fini(struct compiler *c);
+
+#endif

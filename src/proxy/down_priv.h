@@ -1,0 +1,61 @@
+/* down_priv.h: accepting and client connections (serve.c). A down is small, because idle ones are
+ * many. What a request needs hangs off its stream (stream_priv.h). */
+#ifndef WEIR_PROXY_DOWN_PRIV_H
+#define WEIR_PROXY_DOWN_PRIV_H
+
+#include "weir/io/conn.h"
+#include "weir/model/model.h"
+
+struct stream;
+struct worker;
+
+/* serving is one listening descriptor: its conn, and the listener of the current snapshot. */
+struct serving {
+  struct list link; /* worker.servings */
+  struct worker *w;
+  struct conn *conn;
+  int fd;
+  struct listener_state *state;           /* pinned */
+  const struct snapshot_listener *current; /* NULL: removed from the configuration */
+  struct list downs;
+  uint32_t down_count;
+};
+
+enum down_flag {
+  DOWN_OVER_LIMIT = 1, /* accepted beyond max_connections: gets a 503 */
+  DOWN_CLOSE = 2,      /* no further request */
+  DOWN_TLS = 4,
+  DOWN_EOF = 8,        /* the client sent FIN */
+  DOWN_BLOCKED = 16,   /* OUT_HIGH is pending: the next request waits */
+  DOWN_IN_DATA = 32,   /* inside on_data: reading goes on by its return value */
+};
+
+/* down is one client connection; small, because idle ones are many. */
+struct down {
+  struct slab_head head;
+  struct list link; /* serving.downs */
+  struct conn *conn;
+  struct serving *serving;
+  struct stream *stream; /* NULL: between requests */
+  uint64_t tls_ns;       /* handshake time, until the first request logs it */
+  uint32_t requests;
+  uint16_t flags;
+  uint16_t peer_port;
+  uint8_t peer_family;
+  uint8_t peer_ip[16];
+};
+
+void serve_start(struct worker *w, int fd, struct listener_state *state);
+void serve_stop(struct worker *w, struct listener_state *state, int fd);
+void serve_install(struct worker *w);
+void serve_resume(struct worker *w);
+void down_close(struct down *d, bool gently);
+/* down_abort ends it as truncation: what was sent must not look complete. */
+void down_abort(struct down *d);
+/* down_next gets ready for the next request, or closes. */
+void down_next(struct down *d);
+void down_drain(struct worker *w);
+void down_peer(const struct down *d, struct addr *out);
+extern const struct conn_events down_events;
+
+#endif

@@ -1,0 +1,57 @@
+/* pump_priv.h: one direction's body on its way (body.c): by relay where the framing is a length,
+ * decoded and framed anew where it is chunked. */
+#ifndef WEIR_PROXY_PUMP_PRIV_H
+#define WEIR_PROXY_PUMP_PRIV_H
+
+#include "weir/http/h1.h"
+#include "weir/io/relay.h"
+
+struct stream;
+
+enum pump_state {
+  PUMP_NONE,  /* no body in this direction */
+  PUMP_READY, /* body to come, not started */
+  PUMP_RUN,
+  PUMP_DONE,
+};
+
+/* pump is one direction's body. Length-framed bytes go by relay; chunked and re-framed ones by
+ * body_data, decoded and encoded. */
+struct pump {
+  uint8_t state;      /* enum pump_state */
+  uint8_t from;       /* enum http_body as it comes */
+  uint8_t to;         /* enum http_body as it is sent */
+  bool relaying;
+  bool blocked;       /* the sink has OUT_HIGH pending */
+  uint64_t left;      /* LENGTH: bytes still to come */
+  uint64_t moved;     /* body bytes passed on */
+  uint64_t limit;     /* 0: none */
+  uint64_t progress_ms;
+  struct h1_chunked chunked;
+  struct relay relay;
+};
+
+void body_request_init(struct stream *s);
+void body_response_init(struct stream *s);
+/* body_data takes body bytes from a message; returns how many were used. On a fault s->end is set
+ * and false returned. */
+MUST_USE bool body_data(struct stream *s, struct pump *p, struct span bytes, size_t *used);
+/* body_start goes on with what has not come yet: a relay, or reads through body_data. */
+void body_start(struct stream *s, struct pump *p);
+/* body_eof: the source ended; true when the body was complete (framed by close). */
+bool body_eof(struct stream *s, struct pump *p);
+/* body_stop ends a relay; what has not come stays owed (state is not changed). */
+void body_stop(struct pump *p);
+/* body_drained: the sink took what was pending. */
+void body_drained(struct stream *s, struct pump *p);
+/* body_moved is body bytes passed on so far. */
+uint64_t body_moved(const struct pump *p);
+/* body_due is when the pump is overdue, and whether its source (else its sink) is to blame. */
+uint64_t body_due(const struct pump *p, uint32_t src_ms, uint32_t dst_ms, bool *source);
+/* body_done_request and body_done_response are told when a pump's last byte was passed on. */
+void request_body_done(struct stream *s);
+void response_done(struct stream *s);
+/* relay_failed maps a relay's end to the stream's. */
+void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err);
+
+#endif

@@ -1,0 +1,95 @@
+/* stream_priv.h: a stream is one request and its response. Its life is the table steps.def, its
+ * driver step.c: completion callbacks record, set the step and call the driver. */
+#ifndef WEIR_PROXY_STREAM_PRIV_H
+#define WEIR_PROXY_STREAM_PRIV_H
+
+#include "proxy/pump_priv.h"
+#include "weir/filter/filter.h"
+#include "weir/upstream/upstream.h"
+
+struct down;
+struct worker;
+
+enum stream_step {
+#define STEP(id, enter, timer_end, doc) STEP_##id,
+#include "steps.def"
+#undef STEP
+  STEP_COUNT
+};
+
+enum stream_flag {
+  STREAM_REPLAYED = 1,     /* the keepalive race was replayed once */
+  STREAM_RESPONDED = 2,    /* a final response head was given to the client */
+  STREAM_RESPONSE_BYTE = 4, /* at least one byte of this attempt's response came */
+  STREAM_SENT = 8,         /* the request head was given to the kernel's queue of this attempt */
+  STREAM_BODY_TOUCHED = 16, /* request body bytes were taken: no second attempt */
+  STREAM_LOCAL = 32,       /* the response is weir's own */
+  STREAM_CLOSE = 64,       /* the client connection ends with this stream */
+  STREAM_HALF_CLOSED = 128, /* client sent FIN after its request */
+  STREAM_REUSED = 256,     /* this attempt runs on a reused connection */
+  STREAM_QUEUED = 512,
+  STREAM_COUNTED = 1024,   /* endpoint_begin was called for this attempt */
+  STREAM_PARSED = 2048,    /* req is valid */
+  STREAM_UP_DIRTY = 4096,  /* the upstream connection may not be reused */
+  STREAM_ABORT = 8192,     /* the client connection ends at once, as truncation */
+  STREAM_TUNNEL = 32768,   /* counted in stats.tunnels */
+  STREAM_REFILL = 16384,   /* this attempt takes no idle connection (after a replay) */
+};
+
+struct stream {
+  struct slab_head head;
+  struct worker *w;
+  struct down *down;
+  struct upconn *up;
+  struct arena arena;
+  uint8_t step; /* enum stream_step */
+  uint8_t attempts, interims;
+  bool driving; /* inside the driver */
+  uint32_t flags;
+  enum end end;
+  uint16_t status; /* sent to the client; 0: none yet */
+  struct list queue_link; /* worker.waiting */
+  struct list tunnel_link; /* worker.tunnels */
+  struct timer timer;
+  /* request */
+  struct h1_scan scan;
+  struct buf head_in; /* head bytes so far, in the arena */
+  struct http_request req;
+  struct filter_ctx ctx;
+  /* response */
+  struct buf head_up;
+  struct http_response resp;
+  /* what it uses; pinned */
+  struct listener *listener;
+  struct route *route;
+  struct route_state *route_state;
+  struct pool *pool;
+  struct endpoint *endpoint; /* of the current attempt, kept for the log (pinned) */
+  struct pool_tried tried;
+  uint32_t pool_id; /* of the pool_state, for series */
+  struct pump up_body, down_body; /* request body, response body */
+  struct listener_timeouts timeouts;
+  struct pool_timeouts pool_timeouts;
+  uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */
+  uint64_t half_close_ms; /* when the grace after the client's FIN ends; WHEEL_NEVER */
+  /* times, ns of the loop's clock; 0: not reached */
+  struct span allow; /* the Allow field of a 405 */
+  uint64_t wall_ms, t_start, t_head, t_queue, t_connect, t_connected, t_sent, t_first, t_done;
+  uint64_t queue_ns, connect_ns;
+};
+
+struct stream *stream_new(struct down *d);
+/* stream_go sets the step and runs entered steps until one waits. */
+void stream_go(struct stream *s, enum stream_step step);
+/* stream_fail ends the stream with a cause: an answer when one can still be given. */
+void stream_fail(struct stream *s, enum end end);
+/* stream_timer arms the stream's timer for its step. */
+void stream_timer(struct stream *s);
+/* stream_pin and stream_unpin_settings keep and let go what the stream reads. */
+void stream_unpin_settings(struct stream *s);
+/* stream_finish logs, counts and frees; s is gone. */
+void stream_finish(struct stream *s);
+/* stream_client_gone: the client closed or reset. */
+void stream_client_gone(struct stream *s, enum end end);
+
+#endif

@@ -1,0 +1,54 @@
+/* worker_priv.h: a worker is one thread with one loop; it owns its connections, streams and
+ * counters, and no other thread writes them. */
+#ifndef WEIR_PROXY_WORKER_PRIV_H
+#define WEIR_PROXY_WORKER_PRIV_H
+
+#include "weir/proxy/worker.h"
+#include "weir/upstream/upstream.h"
+
+/* Bounds that are not options. */
+#define STREAM_ATTEMPTS_MAX 4u        /* connections tried for one request */
+#define INTERIM_MAX 16u               /* 1xx responses before a final one */
+#define STREAM_ARENA_LIMIT (256u << 10) /* and 4 times the head limits */
+#define STREAM_BLOCK 2048u            /* bytes of an arena block */
+#define SMALL_BLOCK 512u
+#define OUT_HIGH 65536u               /* pending output from which a pump waits */
+#define LINGER_MS 2000u
+#define TRIM_MS 1000u /* between looks for memory to give back, while there is traffic */
+#define NEVER_NS UINT64_MAX
+
+struct worker {
+  struct worker_config config;
+  struct loop *loop;
+  struct stats stats;
+  struct upstream upstream;
+  struct slab downs, streams;
+  struct arena_blocks blocks, small_blocks; /* of streams; of what tunnels keep */
+  struct list servings;
+  struct list tunnels;
+  struct list waiting; /* streams in queues of pools, oldest first */
+  const struct snapshot *snapshot;
+  uint64_t conns_share; /* client connections that this worker may hold */
+  uint64_t drain_deadline_ms;
+  bool draining, stopped, access_log, paused, wake_pending;
+  uint32_t sample_ppm;
+  uint64_t rng;
+  uint64_t date_sec;
+  char date[32];
+  struct timer drain_timer, trim_timer;
+  uint64_t trim_seen;  /* stats.proxied at the last tick */
+  uint32_t trim_quiet; /* ticks without a finished request */
+  _Atomic(struct worker_msg *) inbox;
+  _Atomic uint64_t seq;
+  _Atomic bool has_stopped;
+  _Atomic uint32_t down_count, stream_count;
+};
+
+struct span worker_date(struct worker *w); /* IMF-fixdate, remade once a second */
+void worker_event(struct worker *w, enum end_level level, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static inline uint64_t now_ms(const struct worker *w) { return w->loop->now_ms; }
+static inline uint64_t now_ns(const struct worker *w) { return w->loop->now_ns; }
+
+#endif

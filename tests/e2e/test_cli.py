@@ -1,0 +1,474 @@
+"""The command line: check, dump, run, version; exit codes; faults with place and caret (DESIGN.md
+sections 6 and 7). Faults of the reader itself are unit tests' matter; here stands what a person
+sees."""
+import json
+import os
+import pathlib
+import pty
+import re
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from harness import confgen, proc
+from harness.weir import binary, run
+
+GOOD = """listeners = { web = { bind = "127.0.0.1:8080"; }; };
+pools     = { app = { endpoints = [ "127.0.0.1:9001" ]; }; };
+routes    = ( { prefix = "/"; pool = "app"; } );
+"""
+
+
+def on_terminal(*args, cwd=None, env=None):
+    """(exit status, text) of a command whose output is a terminal."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen([binary(), *map(str, args)], stdout=slave, stderr=slave,
+                               stdin=slave,
+                               cwd=cwd, env=dict(os.environ, **(env or {})))
+    os.close(slave)
+    parts = []
+
+    def read():
+        try:
+            while True:
+                data = os.read(master, 65536)
+                if not data:
+                    return
+                parts.append(data)
+        except OSError:
+            return
+    reader = threading.Thread(target=read)
+    reader.start()
+    status = process.wait(60)
+    reader.join(10)
+    os.close(master)
+    text = b"".join(parts).decode("utf-8", "replace").replace("\r\n", "\n")
+    return status, re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+@pytest.fixture
+def conf(work):
+    def write(text, name="weir.conf"):
+        path = work / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+    return write
+
+
+def test_check_of_a_good_file(conf):
+    for args in (("check", conf(GOOD)), ("-t", "-c", conf(GOOD))):
+        result = run(*args)
+        assert result.returncode == 0, result
+        status, text = on_terminal(*args)
+        assert status == 0 and "error" not in text
+
+
+# name, text with the faulty part marked by <<...>>, code
+FAULTS = [
+    ("unknown_key", 'listeners = { web = { bind = "127.0.0.1:80"; }; };\n<<rutes>> = ( );\n',
+     "W0101"),
+    ("unknown_key_deep",
+     'listeners = { web = { bind = "127.0.0.1:80"; timeouts = { <<heder>> = "1s"; }; }; };',
+     "W0101"),
+    ("undefined_pool", GOOD.replace('pool = "app"', 'pool = <<"ap">>'), "W0104"),
+    ("undefined_listener", GOOD.replace('pool = "app"', 'pool = "app"; listeners = [ <<"wev">> ]'),
+     "W0104"),
+    ("wrong_type", GOOD.replace('"127.0.0.1:8080"', "<<8080>>"), "W0103"),
+    ("bad_duration", GOOD.replace('bind =', 'timeouts = { header = <<"10 parsecs">>; }; bind ='),
+     "W0201"),
+    ("duration_without_unit", GOOD.replace('bind =', 'timeouts = { header = <<"10">>; }; bind ='),
+     "W0201"),
+    ("bad_size", GOOD.replace('bind =', 'limits = { header_bytes = <<"64Kb">>; }; bind ='),
+     "W0202"),
+    ("out_of_range", GOOD.replace('bind =', 'limits = { headers = <<0>>; }; bind ='), "W0204"),
+    ("bad_percent",
+     GOOD.replace('endpoints', 'outlier = { max_ejected = <<"150%">>; }; endpoints'), None),
+    ("bad_word", GOOD.replace('endpoints', 'balance = <<"random">>; endpoints'), "W0205"),
+    ("bad_bind", GOOD.replace('"127.0.0.1:8080"', '<<"example.com:80">>'), "W0206"),
+    ("bad_endpoint", GOOD.replace('"127.0.0.1:9001"', '<<"127.0.0.1">>'), "W0206"),
+    ("bad_host", GOOD.replace('prefix', 'hosts = [ <<"a b">> ]; prefix'), "W0207"),
+    ("bad_path", GOOD.replace('"/"', '<<"/a/../b">>'), "W0208"),
+    ("bad_method", GOOD.replace('prefix', 'methods = [ <<"G T">> ]; prefix'), "W0209"),
+    ("bad_net", GOOD.replace('bind =', 'trusted_proxies = [ <<"10.0.0.1/8">> ]; bind ='), "W0210"),
+    ("string_open", 'listeners = { web = { bind = <<"127.0.0.1:80>>; }; };\n', "W0003"),
+    ("escape", GOOD.replace('"/"', '"/<<\\q>>"'), "W0006"),
+    ("bare_word", GOOD.replace('"/"', "<<root>>"), "W0015"),
+    ("duplicate_key", GOOD.replace('bind =', 'bind = "127.0.0.1:81"; <<bind>> ='), "W0012"),
+    ("at_include", '<<@include>> "x.conf"\n' + GOOD, "W0010"),
+    ("number_too_large", GOOD.replace('bind =', 'limits = { headers = <<99999999999>>; }; bind ='),
+     "W0009"),
+    ("no_action", GOOD.replace('pool = "app";', ''), "W0109"),
+    ("two_actions", GOOD.replace('pool = "app";', 'pool = "app"; redirect = { to = "/x"; };'),
+     "W0110"),
+    ("path_and_prefix", GOOD.replace('prefix', 'path = "/x"; prefix'), "W0111"),
+    ("later", GOOD.replace('prefix = "/";', 'regex = "^/";'), "W0102"),
+    ("missing_bind", GOOD.replace('bind = "127.0.0.1:8080";', ''), "W0107"),
+    ("duplicate_route", GOOD.replace(" );", ', { prefix = "/"; pool = "app"; } );'), "W0106"),
+    ("duplicate_bind", GOOD.replace("web =", 'web2 = { bind = "127.0.0.1:8080"; }; web ='),
+     "W0113"),
+    ("tls_without_certificates", GOOD.replace('bind =', 'tls = { min_version = "1.2"; }; bind ='),
+     "W0119"),
+    ("secret_in_clear",
+     GOOD.replace('bind =',
+                  'tls = { certificates = ( { <<cert>> = "-----BEGIN";\n key = "file:k"; } ); }; '
+                  'bind ='), "W0214"),
+    ("missing_certificate_file",
+     GOOD.replace('bind =',
+                  'tls = { certificates = ( { cert = <<"file:no.crt">>; key = "file:no.key"; } '
+                  '); }; bind ='), "W0304"),
+    ("env_unset", GOOD.replace('"127.0.0.1:9001"', '"${env:WEIR_TEST_NOT_SET}"'), "W0301"),
+    ("env_form", GOOD.replace('"127.0.0.1:9001"', '"${HOME}:80"'), "W0302"),
+    ("body_of_204", GOOD.replace('pool = "app";', 'respond = { status = 204; body = "x"; };'),
+     "W0123"),
+    ("redirect_on_tls",
+     GOOD.replace('bind =',
+                  'redirect_https = true; tls = { certificates = ( { cert = "env:A"; key = '
+                  '"env:B"; } ); }; bind ='), "W0122"),
+]
+
+
+def marked(text):
+    """The text without its marks, and line and column of the first mark (None: no mark)."""
+    at = text.find("<<")
+    clean = text.replace("<<", "").replace(">>", "")
+    if at < 0:
+        return clean, None, None
+    return clean, text[:at].count("\n") + 1, at - (text.rfind("\n", 0, at) + 1) + 1
+
+
+@pytest.mark.parametrize("text,code", [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
+def test_fault(conf, text, code):
+    """Exit 78; the code, file:line:column, the line and a caret under the place."""
+    clean, line, column = marked(text)
+    path = conf(clean)
+    status, out = on_terminal("check", path)
+    assert status == 78, out
+    if code:
+        assert "error[%s]" % code in out, out
+    if code == "W0214":  # what may be a secret is not shown
+        assert re.search(r"weir\.conf:%d:%d\n" % (line, column),
+                         out) and "-----BEGIN" not in out, out
+        return
+    places = re.findall(r"--> \S*weir\.conf:(\d+):(\d+)\n *(\d+) \| (.*)\n +\| ( *)(\^+)", out)
+    assert places, out
+    if line:
+        assert any((int(p[0]), int(p[1])) == (line, column) for p in places), (line, column, out)
+    for place in places:
+        source = clean.split("\n")[int(place[0]) - 1]
+        assert place[2] == place[0]
+        assert place[3].strip() and (place[3] in source.replace("\t", " ") or "..." in place[3])
+        if place[3] == source:
+            assert len(place[4]) == int(place[1]) - 1
+
+
+def test_secret_in_clear_is_never_shown(conf):
+    """Not even in the excerpt of another fault on its line."""
+    text = GOOD.replace('bind =',
+                        'tls = { certificates = ( { key = "-----BEGIN SECRET"; cert = 1; '
+                        'nonsense = 2; } ); }; bind =')
+    status, out = on_terminal("check", conf(text))
+    piped = run("check", conf(text))
+    assert status == piped.returncode == 78
+    assert "SECRET" not in out and "SECRET" not in piped.stdout + piped.stderr, out
+
+
+@pytest.mark.parametrize("text,suggestion", [
+    (GOOD.replace('pool = "app"', 'pool = "ap"'), "app"),
+    (GOOD.replace("prefix", "prefx"), "prefix"),
+    (GOOD.replace("endpoints", "endpoint"), "endpoints"),
+    (GOOD.replace("routes", "route"), "routes")])
+def test_suggestion(conf, text, suggestion):
+    status, out = on_terminal("check", conf(text))
+    assert status == 78 and re.search(r'did you mean "?%s"?' % suggestion, out), out
+
+
+MANY = """listeners = {
+  web = { bind = "127.0.0.1:8080"; timeouts = { header = "fast"; }; };
+  old = { bind = "nowhere"; };
+};
+pools = { app = { endpoints = [ "127.0.0.1:9001" ]; balanse = "round_robin"; }; };
+routes = (
+  { prefix = "/"; pool = "ap"; },
+  { path = "no-slash"; pool = "app"; },
+  { prefix = "/x"; }
+);
+"""
+
+
+def test_all_faults_at_once(conf):
+    status, out = on_terminal("check", conf(MANY))
+    assert status == 78
+    lines = [int(n) for n in re.findall(r"--> \S+:(\d+):\d+", out)]
+    assert set(lines) >= {2, 3, 5, 7, 8, 9} and lines == sorted(lines), out
+    assert re.search(r"^6 errors", out, re.M), out
+
+
+def test_faults_as_json_when_piped(conf):
+    """Not on a terminal: machine-readable, with the same places."""
+    result = run("check", conf(MANY))
+    assert result.returncode == 78
+    text = result.stdout.strip() or result.stderr.strip()
+    faults = json.loads(text)
+    faults = faults if isinstance(faults, list) else faults.get("faults", faults.get("errors"))
+    assert {f["line"] for f in faults if f["level"] == "error"} >= {2, 3, 5, 7, 8, 9}
+    assert all(re.match(r"W0\d{3}$", f["code"]) and f["message"] for f in faults)
+
+
+def test_run_of_a_bad_file(conf):
+    """Refused before anything is bound."""
+    result = run("run", "-c", conf(MANY))
+    assert result.returncode == 78 and "W0104" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name,data",
+                         [("nul", GOOD.encode() + b"\0"), ("bom", b"\xef\xbb\xbf" + GOOD.encode()),
+                          ("binary", bytes(range(256)) * 20),
+                          ("open_comment", b"/* " + GOOD.encode()),
+                          ("deep", b"a = " + b"( " * 5000),
+                          ("huge_number", b"version = " + b"9" * 5000 + b";")])
+def test_files_that_are_no_text(conf, name, data):
+    result = run("check", conf(data))
+    assert result.returncode == 78 and result.stdout + result.stderr, name
+
+
+def test_missing_file(work):
+    result = run("check", work / "none.conf")
+    assert result.returncode in (1, 78) and "none.conf" in result.stdout + result.stderr
+
+
+def test_unreadable_directory_as_file(work):
+    result = run("check", work)
+    assert result.returncode in (1, 78)
+
+
+@pytest.mark.parametrize("args", [(), ("nonsense",), ("check", "--nonsense"),
+                                  ("run", "--nonsense"), ("check", "a", "b"), ("-x",)])
+def test_usage(args, work):
+    result = run(*args, cwd=work, env={"WEIR_CONFIG": ""})
+    assert result.returncode in ((2, 0) if not args else (2,)), result
+    assert result.stdout + result.stderr
+
+
+def test_version():
+    result = run("version")
+    assert result.returncode == 0
+    text = result.stdout.lower()
+    assert "version" in text and ("boringssl" in text or "aws-lc" in text) and "uring" in text
+    status, human = on_terminal("version")
+    assert status == 0 and human.lower().startswith("weir ")
+
+
+@pytest.mark.parametrize("args", [("--help",), ("help",)])
+def test_help(args):
+    result = run(*args)
+    assert result.returncode == 0 and "run" in result.stdout and "check" in result.stdout
+
+
+def test_weir_config_in_the_environment(conf):
+    path = conf(GOOD.replace('"/"', '"no-slash"'), "other.conf")
+    result = run("-t", env={"WEIR_CONFIG": str(path)})
+    assert result.returncode == 78 and "other.conf" in result.stdout + result.stderr
+
+
+# ---- environment, includes ----
+
+def test_env(conf):
+    text = GOOD.replace('"127.0.0.1:9001"', '"${env:WEIR_T_HOST}:${env:WEIR_T_PORT:-9009}"')
+    path = conf(text)
+    assert run("check", path, env={"WEIR_T_HOST": "10.1.2.3"}).returncode == 0
+    dump = run("dump", "-c", path, env={"WEIR_T_HOST": "10.1.2.3"})
+    assert dump.returncode == 0 and "10.1.2.3:9009" in dump.stdout and "WEIR_T_" in dump.stdout
+    other = run("dump", "-c", path, env={"WEIR_T_HOST": "10.1.2.3", "WEIR_T_PORT": "77"})
+    assert "10.1.2.3:77" in other.stdout
+    bad = run("check", path, env={"WEIR_T_HOST": "not an address"})
+    assert bad.returncode == 78
+
+
+def test_includes(conf):
+    main = conf(
+        'include = [ "weir.d/*.conf" ];\nlisteners = { web = { bind = "127.0.0.1:8080"; }; };\n')
+    conf('pools = { app = { endpoints = [ "127.0.0.1:9001" ]; }; };\n', "weir.d/10-pools.conf")
+    conf('routes = ( { prefix = "/"; pool = "app"; } );\n', "weir.d/20-routes.conf")
+    assert run("check", main).returncode == 0
+    assert "127.0.0.1:9001" in run("dump", "-c", main).stdout
+
+
+def test_fault_in_an_included_file_has_its_place(conf):
+    main = conf('include = [ "weir.d/*.conf" ];\n' + GOOD)
+    conf('\n\npools = { app = { endpoints = [ "127.0.0.1:9002" ]; }; };\n', "weir.d/10.conf")
+    status, out = on_terminal("check", main)
+    assert status == 78 and "W0105" in out and re.search(r"10\.conf:3:11", out), out
+    assert "weir.conf:3" in out, out
+
+
+# ---- dump ----
+
+def dump_of(path, *args):
+    result = run("dump", "-c", path, *args)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_dump_round_trip(conf):
+    """The effective configuration loads again to the same."""
+    text = GOOD.replace('bind =',
+                        'limits = { headers = 50; }; timeouts = { header = "5s"; }; bind =')
+    once = dump_of(conf(text))
+    twice = dump_of(conf(once, "weir2.conf"))
+    def values(dump):
+        return [re.sub(r"\s*(#|//).*", "", line).strip() for line in dump.splitlines()]
+    assert [v for v in values(once) if v] == [v for v in values(twice) if v]
+
+
+def test_dump_tells_origins(conf):
+    out = dump_of(conf(GOOD.replace('bind =', 'timeouts = { header = "5s"; }; bind =')), "--all")
+    header = [line for line in out.splitlines() if re.match(r'\s*header = "5s"', line)]
+    assert header and "weir.conf:1" in header[0], out
+    assert any("default" in line for line in out.splitlines() if "idle" in line)
+
+
+def test_dump_prints_no_secret(conf, authority, work):
+    cert, key = authority.pem(["s.example"])
+    (work / "s.crt").write_bytes(cert)
+    (work / "s.key").write_bytes(key)
+    (work / "s.key").chmod(0o600)
+    text = GOOD.replace('bind =',
+                        'tls = { certificates = ( { cert = "file:s.crt"; key = "file:s.key"; } '
+                        '); }; bind =')
+    out = dump_of(conf(text))
+    assert "file:" in out and "s.key" in out and "BEGIN" not in out
+    body = key.decode().split("\n")[1]
+    assert body not in out
+
+
+def test_secrets_from_the_environment(conf, authority):
+    cert, key = authority.pem(["s.example"])
+    env = {"WEIR_T_CERT": cert.decode(), "WEIR_T_KEY": key.decode()}
+    text = GOOD.replace('bind =',
+                        'tls = { certificates = ( { cert = "env:WEIR_T_CERT"; key = '
+                        '"env:WEIR_T_KEY"; } ); }; bind =')
+    result = run("dump", "-c", conf(text), env=env)
+    assert result.returncode == 0 and "BEGIN" not in result.stdout
+    assert run("check", conf(text), env=env).returncode == 0
+    assert run("check", conf(text)).returncode == 78
+
+
+# ---- the files in conf/ ----
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", ["minimal.conf", "full.conf", "sidecar.conf"])
+def test_shipped_files_are_good(name, tmp_path):
+    path = ROOT / "conf" / name
+    if name != "minimal.conf" and not path.exists():
+        pytest.skip("conf/%s is not there" % name)
+    result = run("check", path, env={"WEIR_T": "1"}, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+# ---- starting ----
+
+def test_bind_in_use(conf):
+    """Exit 75 and one line that names the address, even to another socket of the same user."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        result = run("run", "-c", conf('admin = { listen = "off"; };\n'
+                                       + GOOD.replace("127.0.0.1:8080", address)))
+    assert result.returncode == 75, result
+    assert address in result.stderr + result.stdout
+
+
+def test_two_weirs_do_not_share_a_port(weir, backend):
+    first = weir({}, backend)
+    second = weir({"listeners": {"web": {"bind": "127.0.0.1:%d" % first.port}}}, backend,
+                  start=False)
+    result = run("run", "-c", second.path)
+    assert result.returncode == 75 and str(first.port) in result.stderr + result.stdout
+    assert first.get("/still").status == 200
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to give up rights")
+def test_privileged_port_without_rights(conf):
+    """Ports below 1024 by a user that may not: 75 and a sentence."""
+    text = 'admin = { listen = "off"; };\n' + GOOD.replace("127.0.0.1:8080", "127.0.0.1:81")
+    path = conf(text)
+
+    def unprivileged():
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    path.chmod(0o644)
+    limit = pathlib.Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text().strip()
+    result = subprocess.run([binary(), "run", "-c", str(path)], capture_output=True, text=True,
+                            timeout=60,
+                            preexec_fn=unprivileged, check=False) if int(limit) > 81 else None
+    if result is None:
+        pytest.skip("this kernel lets anyone bind port 81")
+    assert result.returncode == 75 and "81" in result.stderr + result.stdout, result
+
+
+def test_proxy_without_a_file(backend):
+    """weir proxy FROM TO: no file needed."""
+    from harness import client
+    from harness.weir import eventually
+    port = proc.free_port()
+    process = subprocess.Popen([binary(), "proxy", "127.0.0.1:%d" % port, backend.address],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                            preexec_fn=proc.die_with_parent)
+
+    def served():
+        """weir proxy answers"""
+        assert process.poll() is None, process.stderr.read()
+        try:
+            with client.Client(port) as conn:
+                return conn.get("/p").body == b"GET /p"
+        except OSError:
+            return False
+    eventually(served)
+    process.terminate()
+    assert process.wait(40) == 0
+
+
+def test_demo_is_a_whole_service():
+    """weir demo: origin, http and https by itself."""
+    from harness import client
+    from harness.weir import eventually
+    import ssl
+    process = subprocess.Popen([binary(), "demo"], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT,
+                               preexec_fn=proc.die_with_parent)
+    context = ssl._create_unverified_context()
+
+    def served():
+        """weir demo answers on 8080 and 8443"""
+        if process.poll() is not None:
+            text = process.stdout.read().decode()
+            if "8080" in text and process.returncode == 75:
+                pytest.skip("port 8080 is in use here")
+            raise AssertionError(text)
+        try:
+            with client.Client(8080) as conn, client.Client(8443, tls=context,
+                                                            sni="localhost") as safe:
+                return conn.get("/", host="localhost").status == safe.get(
+                    "/", host="localhost").status == 200
+        except OSError:
+            return False
+    eventually(served)
+    process.terminate()
+    assert process.wait(40) == 0
+
+
+def test_confgen_is_accepted(conf):
+    """What the harness writes is what weir reads: quotes, escapes, lists of one."""
+    text = confgen.body({"listeners": {"w-1": {"bind": ["127.0.0.1:81"]}}, "routes": [
+        {"prefix": "/",
+         "respond": {"status": 200, "body": 'tab\there "quoted" back\\slash\nline'}}]})
+    result = run("check", conf(text))
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,354 @@
+"""Reload disturbs nothing that did not change; a broken one changes nothing (DESIGN.md promise 1,
+section 7 Reload)."""
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from harness import client, load, proc, wire
+from harness.backend import raw
+from harness.weir import GUARD, eventually, run
+
+ALL = {"name": "all", "prefix": "/", "pool": "app"}
+
+
+def respond(name, path):
+    return {"name": name, "path": path, "respond": {"status": 200, "body": name}}
+
+
+def command(proxy, *args):
+    """weir reload, by the admin socket of the configuration."""
+    return run(*args, "-c", proxy.path)
+
+
+def test_sighup(weir, backend):
+    proxy = weir({}, backend)
+    pid, inodes = proxy.pid, proc.listening(proxy.pid)
+    assert proxy.generation() == 1 and proxy.get("/new").body == b"GET /new"
+    proxy.change(routes=[ALL, respond("new", "/new")])
+    proxy.reload()
+    assert proxy.get("/new").body == b"new"
+    proxy.change(routes=[ALL])
+    proxy.reload()
+    assert proxy.get("/new").body == b"GET /new"
+    assert proxy.pid == pid and proc.listening(pid) == inodes
+
+
+def test_reload_command(weir, backend):
+    """Prints the outcome and what changed."""
+    proxy = weir({}, backend)
+    proxy.change(routes=[ALL, respond("fresh", "/fresh")])
+    result = command(proxy, "reload")
+    assert result.returncode == 0, result
+    assert "fresh" in result.stdout
+    assert proxy.get("/fresh").body == b"fresh" and proxy.generation() == 2
+
+
+def test_reload_without_a_change(weir, backend):
+    proxy = weir({}, backend)
+    result = command(proxy, "reload")
+    assert result.returncode == 0
+    assert proxy.get("/x").status == 200
+
+
+BROKEN = ['listeners = {', 'nonsense = 1;\n', 'routes = ( { prefix = "/"; pool = "none"; } );\n',
+          '\0', '']
+
+
+@pytest.mark.parametrize("text", BROKEN[:4], ids=["syntax", "unknown_key", "reference", "nul"])
+def test_broken_reload_keeps_the_old(weir, backend, text):
+    """The old generation runs on and says so; the next good file is taken."""
+    proxy = weir({}, backend)
+    conn = proxy.client()
+    assert conn.get("/1").status == 200
+    good = proxy.path.read_text()
+    proxy.write(text)
+    result = command(proxy, "reload", "--admin", "unix:%s" % proxy.admin)
+    assert result.returncode in (1, 78), result
+    assert "W0" in result.stdout + result.stderr
+    proxy.signal(signal.SIGHUP)
+    proxy.stderr_has("generation 1 keeps running")
+    assert conn.get("/2").status == 200 and proxy.generation() == 1
+    proxy.write(good)
+    proxy.reload()
+    assert conn.get("/3").status == 200
+
+
+def test_missing_file_keeps_the_old(weir, backend):
+    proxy = weir({}, backend)
+    proxy.path.unlink()
+    proxy.signal(signal.SIGHUP)
+    proxy.stderr_has("keeps running")
+    assert proxy.get("/x").status == 200 and proxy.generation() == 1
+
+
+def test_keepalive_connections_survive(weir, backend):
+    """Client and upstream connections, their counters, and the listener's sockets."""
+    proxy = weir({"process": {"workers": 1}}, backend)
+    conn = proxy.client()
+    assert conn.get("/0").status == 200
+    for number in range(1, 6):
+        proxy.change(routes=[ALL, respond("r%d" % number, "/r%d" % number)])
+        proxy.reload()
+        assert conn.get("/%d" % number).status == 200
+        assert conn.get("/r%d" % number).body == b"r%d" % number
+    assert len(backend.conns) == 1
+    assert proxy.metric("weir_downstream_connections_total") == 1
+    assert proxy.metric("weir_upstream_connects_total") == 1
+
+
+def test_next_request_uses_the_new_rules(weir, new_backend):
+    one, two = new_backend(), new_backend()
+    proxy = weir({}, one)
+    conn = proxy.client()
+    assert conn.get("/1").status == 200
+    proxy.change(pools={"app": {"endpoints": [two.address]}})
+    proxy.reload()
+    assert conn.get("/2").status == 200
+    assert [r.path for r in one.requests] == ["/1"] and [r.path for r in two.requests] == ["/2"]
+    assert one.conns[0].ended.wait(GUARD), "the connection to an endpoint that is gone stays open"
+
+
+def test_running_requests_finish_under_the_old_rules(weir, new_backend):
+    hold = threading.Event()
+
+    def slow(conn, _request):
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+        hold.wait(30)
+        return b"-last"
+    backend = new_backend(slow)
+    proxy = weir({}, backend)
+    conn = proxy.client()
+    conn.send(wire.request_bytes(target="/slow"))
+    backend.wait()
+    for number in range(4):
+        proxy.change(pools={"app": {"endpoints": ["127.0.0.1:%d" % (9000 + number)]}},
+                     routes=[dict(ALL, name="other%d" % number)])
+        proxy.reload()
+    hold.set()
+    assert conn.response().body == b"first-last"
+    eventually(lambda: proxy.metric("weir_snapshots_live") <= 2)
+
+
+def test_upload_in_flight_survives(weir, backend):
+    proxy = weir({}, backend)
+    conn = proxy.client()
+    conn.send(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 300000)
+    backend.wait()
+    proxy.change(routes=[ALL, respond("n", "/n")], pools={"app": {"timeouts": {"connect": "3s"}}})
+    proxy.reload()
+    conn.send(b"x" * 700000)
+    assert conn.response().status == 200 and backend.last.body.length == 1000000
+
+
+def test_queued_request_survives(weir, new_backend):
+    hold = threading.Event()
+
+    def slow(_conn, _request):
+        hold.wait(30)
+        return wire.response_bytes()
+    backend = new_backend(slow)
+    proxy = weir({"process": {"workers": 1}, "pools": {"app": {"connections": {
+        "max_per_endpoint": 1, "queue_timeout": "20s"}}}}, backend)
+    conns = [proxy.client() for _ in range(3)]
+    for number, conn in enumerate(conns):
+        conn.send(wire.request_bytes(target="/q%d" % number))
+    eventually(lambda: proxy.metric("weir_upstream_queued") == 2)
+    for number in range(3):
+        proxy.change(routes=[ALL, respond("n%d" % number, "/n")])
+        proxy.reload()
+    hold.set()
+    assert [conn.response().status for conn in conns] == [200] * 3
+
+
+def test_listener_added_and_removed(weir, backend):
+    port = proc.free_port()
+    proxy = weir({}, backend)
+    inodes = proc.listening(proxy.pid)
+    proxy.change(listeners={"more": {"bind": "127.0.0.1:%d" % port}})
+    proxy.reload()
+    held = proxy.client(port)
+    assert held.get("/more").status == 200
+    assert set(proc.listening(proxy.pid)) == set(inodes) | {port}
+    proxy.change(listeners={"more": None})
+    proxy.reload()
+    eventually(lambda: port not in proc.listening(proxy.pid))
+    with pytest.raises(OSError):
+        client.connect(port, timeout=5)
+    assert {p: i for p, i in proc.listening(proxy.pid).items() if p in inodes} == inodes
+    assert proxy.get("/web").status == 200
+
+
+def test_removed_listener_serves_what_it_had_accepted(weir, new_backend):
+    """A request in flight on a listener that goes away is answered, then its connection ends."""
+    hold = threading.Event()
+
+    def slow(_conn, _request):
+        hold.wait(30)
+        return wire.response_bytes(body=b"answered")
+    backend = new_backend(slow)
+    port = proc.free_port()
+    proxy = weir({"listeners": {"more": {"bind": "127.0.0.1:%d" % port}}}, backend)
+    busy, idle = proxy.client(port), proxy.client(port)
+    busy.send(wire.request_bytes(target="/busy"))
+    backend.wait()
+    assert len(proxy.lines()) == 0 and idle
+    proxy.change(listeners={"more": None})
+    proxy.reload()
+    hold.set()
+    response = busy.response()
+    assert response.body == b"answered" and response.get("connection") == "close"
+    busy.expect_close()
+
+
+def test_bind_added_to_a_listener(weir, backend):
+    """The old socket of a listener stays when another address joins."""
+    port = proc.free_port()
+    proxy = weir({}, backend)
+    before = proc.listening(proxy.pid)[proxy.port]
+    proxy.change(listeners={"web": {"bind": ["127.0.0.1:%d" % proxy.port, "127.0.0.1:%d" % port]}})
+    proxy.reload()
+    assert proxy.get("/a", port=port).status == 200
+    assert proc.listening(proxy.pid)[proxy.port] == before
+
+
+def test_bind_that_is_taken_fails_the_reload(weir, backend, new_backend):
+    other = new_backend()
+    proxy = weir({}, backend)
+    proxy.change(listeners={"more": {"bind": other.address}})
+    result = command(proxy, "reload")
+    assert result.returncode != 0 and str(other.port) in result.stdout + result.stderr, result
+    assert proxy.get("/x").status == 200 and proxy.generation() == 1
+
+
+def test_ejection_survives(weir, new_backend):
+    """Health of an unchanged endpoint is not forgotten, nor when its weight changes."""
+    bad, good = new_backend(raw(wire.response_bytes(500, reason="Bad"))), new_backend()
+    proxy = weir({"process": {"workers": 1}, "pools": {"app": {
+        "balance": "round_robin", "outlier": {"consecutive_5xx": 2, "eject": "60s"}}}}, bad, good)
+    for number in range(10):
+        proxy.get("/%d" % number)
+    assert len(bad.requests) == 2
+    proxy.change(routes=[ALL, respond("n", "/n")])
+    proxy.reload()
+    proxy.change(pools={"app": {"endpoints": [{"address": bad.address, "weight": 2},
+                                              {"address": good.address}]}})
+    proxy.reload()
+    for number in range(10):
+        assert proxy.get("/%d" % number).status == 200
+    assert len(bad.requests) == 2
+    assert proxy.metric("weir_upstream_ejections_total") == 1
+
+
+def test_counters_survive(weir, backend):
+    proxy = weir({}, backend)
+    for _ in range(5):
+        proxy.get("/c")
+    proxy.ended("ok", count=5, path="/c")
+    proxy.change(routes=[ALL, respond("n", "/n")])
+    proxy.reload()
+    for _ in range(5):
+        proxy.get("/c")
+    proxy.ended("ok", count=10, path="/c")
+    series = proxy.metrics().series("http_server_request_duration_seconds_count")
+    assert 10 in series.values(), series
+
+
+def test_series_of_removed_routes_go(weir, backend):
+    """Nothing grows with reloads: series of names that are gone are forgotten."""
+    proxy = weir({}, backend)
+    for number in range(12):
+        proxy.change(routes=[ALL, respond("gen%d" % number, "/g")])
+        proxy.reload()
+        assert proxy.get("/g").body == b"gen%d" % number
+    proxy.change(routes=[ALL])
+    proxy.reload()
+
+    def forgotten():
+        """no series of a removed route"""
+        names = {value for key in proxy.metrics().samples.get(
+            "http_server_request_duration_seconds_count", {})
+                 for _, value in key}
+        return not [name for name in names if name.startswith("gen")]
+    eventually(forgotten)
+
+
+def test_settings_change_on_a_live_listener(weir, backend):
+    proxy = weir({}, backend)
+    conn = proxy.client()
+    assert conn.request("POST", "/b", body=b"x" * 5000).status == 200
+    inodes = proc.listening(proxy.pid)
+    proxy.change(listeners={"web": {"limits": {"body_bytes": "1KiB"}}})
+    proxy.reload()
+    assert conn.request("POST", "/b", body=b"x" * 5000).status == 413
+    assert proc.listening(proxy.pid) == inodes
+
+
+def test_restart_only_keys_are_said(weir, backend):
+    proxy = weir({}, backend)
+    proxy.change(process={"workers": 1})
+    result = command(proxy, "reload")
+    assert result.returncode == 0 and "W0406" in result.stdout + result.stderr, result
+
+
+def test_reload_storm(weir, backend):
+    """Many SIGHUPs at once: the last file wins, nothing is lost."""
+    proxy = weir({}, backend)
+    conn = proxy.client()
+    for number in range(60):
+        proxy.change(routes=[ALL, respond("storm%d" % number, "/storm")])
+        proxy.signal(signal.SIGHUP)
+        assert conn.get("/ok").status == 200
+    eventually(lambda: proxy.get("/storm").body == b"storm59")
+    eventually(lambda: proxy.metric("weir_snapshots_live") <= 2)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to drop privileges")
+def test_privileged_key_after_setuid(weir, backend, authority):
+    """A 0600 key of root, read by a weir that became nobody, at start and again at a reload; also
+    a port below 1024."""
+    tls_port = proc.free_port()
+
+    def rows(*stems):
+        return [dict(names=["%s.example" % s], **authority.leaf(["%s.example" % s], stem=s))
+                for s in stems]
+    low = next(p for p in range(600, 1024) if p not in (proxy_ports()))
+    proxy = weir({"process": {"user": "nobody"}, "listeners": {
+        "tls": {"bind": "127.0.0.1:%d" % tls_port, "tls": {"certificates": rows("k1")}}}}, backend)
+    assert os.stat("/proc/%d" % proxy.pid).st_uid != 0
+    assert os.stat(authority.directory / "k1.key").st_mode & 0o777 == 0o600
+    proxy.change(listeners={"tls": {"tls": {"certificates": rows("k1", "k2")}},
+                            "low": {"bind": "127.0.0.1:%d" % low}})
+    proxy.reload()
+    for name in ("k1.example", "k2.example"):
+        conn = proxy.client(tls_port, tls=authority.client_context(), sni=name)
+        assert conn.get("/" + name, host=name).status == 200
+    assert proxy.get("/low", port=low).status == 200
+
+
+def proxy_ports():
+    """Ports that something listens on here."""
+    found = set()
+    for line in open("/proc/net/tcp"):
+        columns = line.split()
+        if columns[3] == proc.LISTEN:
+            found.add(int(columns[1].split(":")[1], 16))
+    return found
+
+
+def test_load_sees_nothing(weir, nginx, load_client):
+    """Closed-loop load over 30 reloads, new connections too: nothing fails, no connection is
+    cut."""
+    server = nginx("origin")
+    proxy = weir({"pools": {"app": {"endpoints": [server.address]}}, "routes": [ALL]})
+    keep, fresh = load_client(proxy.port, 64), load_client(proxy.port, 8, close=True)
+    time.sleep(0.3)
+    for number in range(30):
+        proxy.change(routes=[ALL, respond("n%d" % number, "/n%d" % number)])
+        proxy.reload()
+    report, closing = keep.stop(), fresh.stop()
+    load.clean(report, 500)
+    load.clean(closing, 50)
+    assert report["opened"] == 64 and report["closed_idle"] == 0

@@ -1,0 +1,148 @@
+"""Session tickets: resumption across workers and reloads, never across policies (THREATS.md row
+16)."""
+import ssl
+
+import pytest
+
+from harness import client, proc
+from harness.weir import eventually
+
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+BOTH = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
+
+
+@pytest.fixture
+def tls_weir(weir, backend, authority):
+    ports = [proc.free_port(), proc.free_port()]
+    listeners = {"tls%d" % i: {"bind": "127.0.0.1:%d" % port, "tls": {"certificates": [
+        dict(names=["a.example"], **authority.leaf(["a.example"], stem="a%d" % i))]}}
+                 for i, port in enumerate(ports)}
+    proxy = weir({"process": {"workers": 2}, "listeners": listeners}, backend)
+    proxy.ports, proxy.authority = ports, authority
+    return proxy
+
+
+def visit(proxy, context, session=None, port=None):
+    """One connection with one request; (session for the next, was resumed)."""
+    with client.Client(port or proxy.ports[0], tls=context, sni="a.example",
+                       session=session) as conn:
+        assert conn.get("/s", host="a.example").status == 200
+        reused = conn.sock.session_reused
+        next_session = conn.sock.session
+        try:
+            conn.sock.unwrap()
+        except (ssl.SSLError, OSError):
+            pass
+        return next_session, reused
+
+
+def only(authority, version):
+    return authority.client_context(minimum=version, maximum=version)
+
+
+@BOTH
+def test_resumed_on_any_worker(tls_weir, version):
+    context = only(tls_weir.authority, version)
+    session, reused = visit(tls_weir, context)
+    assert not reused
+    for _ in range(30):
+        session, reused = visit(tls_weir, context, session)
+        assert reused
+    label = "1.2" if version == V12 else "1.3"
+    assert tls_weir.metric("weir_tls_handshakes_total", version=label, resumed="true") == 30
+    assert tls_weir.metric("weir_tls_handshakes_total", version=label, resumed="false") == 1
+    assert tls_weir.logged(31, path="/s")["tls.resumed"] is True
+
+
+@BOTH
+def test_resumed_after_reloads(tls_weir, version):
+    context = only(tls_weir.authority, version)
+    session, _ = visit(tls_weir, context)
+    for number in range(5):
+        tls_weir.change(routes=[{"name": "all", "prefix": "/", "pool": "app"},
+                                {"path": "/r%d" % number, "respond": {"status": 200}}])
+        tls_weir.reload()
+        session, reused = visit(tls_weir, context, session)
+        assert reused
+
+
+@BOTH
+def test_resumed_after_a_certificate_was_added(tls_weir, version):
+    """The listener's policy object is new, its sessions are not."""
+    context = only(tls_weir.authority, version)
+    session, _ = visit(tls_weir, context)
+    rows = tls_weir.conf["listeners"]["tls0"]["tls"]["certificates"]
+    more = rows + [dict(names=["b.example"], **tls_weir.authority.leaf(["b.example"], stem="b"))]
+    tls_weir.change(listeners={"tls0": {"tls": {"certificates": more}}})
+    tls_weir.reload()
+    assert visit(tls_weir, context, session)[1]
+
+
+@BOTH
+def test_not_resumed_at_another_policy(tls_weir, version):
+    """A session of one listener is a full handshake at the other."""
+    context = only(tls_weir.authority, version)
+    session, _ = visit(tls_weir, context, port=tls_weir.ports[0])
+    assert not visit(tls_weir, context, session, port=tls_weir.ports[1])[1]
+
+
+@BOTH
+def test_broken_ticket_is_a_full_handshake(tls_weir, version, tmp_path):
+    """A ticket that was tampered with is ignored."""
+    import subprocess
+    path = tmp_path / "session.pem"
+    flag = "-tls1_2" if version == V12 else "-tls1_3"
+    base = ["openssl", "s_client", "-connect", "127.0.0.1:%d" % tls_weir.ports[0], flag,
+            "-servername",
+            "a.example", "-CAfile", str(tls_weir.authority.path)]
+    request = "GET /s HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
+    subprocess.run(base + ["-sess_out", str(path), "-ign_eof"], input=request, text=True,
+                   capture_output=True,
+                   timeout=60, check=True)
+    good = subprocess.run(base + ["-sess_in", str(path), "-ign_eof"], input=request, text=True,
+                          capture_output=True, timeout=60, check=True)
+    assert "Reused" in good.stdout
+    body = path.read_text().split("\n")
+    middle = len(body) // 2
+    import base64
+    der = bytearray(base64.b64decode("".join(body[1:-2])))
+    marker = der.rfind(b"\x04\x81") if der.rfind(b"\x04\x81") > 0 else der.rfind(b"\x04\x82")
+    for at in range(marker + 40, marker + 60):
+        der[at] ^= 0x55
+    text = base64.b64encode(bytes(der)).decode()
+    lines = [text[i : i + 64] for i in range(0, len(text), 64)]
+    path.write_text("\n".join([body[0], *lines, "-----END SSL SESSION PARAMETERS-----", ""]))
+    assert middle > 1
+    bad = subprocess.run(base + ["-sess_in", str(path), "-ign_eof"], input=request, text=True,
+                         capture_output=True, timeout=60, check=False)
+    assert "Reused" not in bad.stdout
+    assert tls_weir.get("/still").status == 200
+
+
+def test_each_connection_gets_new_tickets(tls_weir):
+    """A 1.3 ticket is single-use for privacy: every handshake hands out another."""
+    context = only(tls_weir.authority, V13)
+    one, _ = visit(tls_weir, context)
+    two, reused = visit(tls_weir, context, one)
+    assert reused and one.id != two.id or one.ticket_lifetime_hint == two.ticket_lifetime_hint
+    assert one.has_ticket and two.has_ticket
+
+
+@pytest.mark.slow
+@BOTH
+def test_10_000_resumptions(tls_weir, version):
+    """Across both workers and 20 reloads, all resumed, and memory stays."""
+    context = only(tls_weir.authority, version)
+    session, _ = visit(tls_weir, context)
+    at_100 = None
+    for number in range(10000):
+        if number % 500 == 250:
+            tls_weir.change(routes=[{"name": "all", "prefix": "/", "pool": "app"},
+                                    {"path": "/r%d" % number, "respond": {"status": 200}}])
+            tls_weir.reload()
+        session, reused = visit(tls_weir, context, session)
+        assert reused, "connection %d was not resumed" % number
+        if number == 1000:
+            at_100 = proc.memory_kib(tls_weir.pid)
+    eventually(lambda: tls_weir.metric("weir_downstream_connections") == 0)
+    assert proc.memory_kib(tls_weir.pid) <= at_100 + 1024

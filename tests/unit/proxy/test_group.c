@@ -1,0 +1,98 @@
+/* test_group.c: workers of a process reach each other: whom a message goes to, what it does there, and
+ * that those who left hear nothing. */
+#include "proxy_kit.h"
+
+enum { MEMBERS = 3 };
+
+struct bed {
+  struct sim *sim;
+  struct worker_group *group;
+  struct worker *w[MEMBERS];
+};
+
+static void bed_init(struct bed *b, bool grouped) {
+  memset(b, 0, sizeof *b);
+  b->sim = sim_new(1, NULL);
+  if (grouped) b->group = worker_group_new();
+  for (uint32_t i = 0; i < MEMBERS; i++) {
+    struct loop_config lc = {.conns_max = 64, .buffer_bytes = 4096, .seed = i};
+    struct worker_config wc = {.index = i, .workers = MEMBERS, .group = b->group,
+                               .loop = sim_loop_new(b->sim, &lc), .streams_max = 16};
+    b->w[i] = worker_new(&wc);
+    sim_loop_drive(b->w[i]->loop, kit_turn, b->w[i]);
+  }
+}
+
+static void bed_fini(struct bed *b) {
+  for (uint32_t i = 0; i < MEMBERS; i++)
+    if (b->w[i]) worker_free(b->w[i]);
+  worker_group_free(b->group);
+  sim_free(b->sim);
+}
+
+static bool has_mail(struct worker *w) { return atomic_load(&w->inbox) != NULL; }
+
+static void all_but_the_sender(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b, true);
+  group_wake(b.w[1]);
+  assert_true(has_mail(b.w[0]) && !has_mail(b.w[1]) && has_mail(b.w[2]));
+  assert_int_equal(atomic_load(&b.w[0]->inbox)->kind, WORKER_PERMIT);
+  group_ask(b.w[0], 77);
+  assert_int_equal(atomic_load(&b.w[1]->inbox)->kind, WORKER_PERMIT_ASK);
+  assert_int_equal(atomic_load(&b.w[1]->inbox)->id, 77);
+  assert_int_equal(atomic_load(&b.w[2]->inbox)->kind, WORKER_PERMIT_ASK); /* the newest */
+  (void)sim_run(b.sim, 30);
+  for (uint32_t i = 0; i < MEMBERS; i++) assert_false(has_mail(b.w[i]));
+  bed_fini(&b);
+}
+
+static void who_left_hears_nothing(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b, true);
+  worker_free(b.w[2]);
+  b.w[2] = NULL;
+  group_wake(b.w[0]);
+  assert_true(has_mail(b.w[1]));
+  bed_fini(&b);
+}
+
+static void alone_is_fine(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b, false);
+  group_wake(b.w[0]);
+  group_ask(b.w[0], 1);
+  for (uint32_t i = 0; i < MEMBERS; i++) assert_false(has_mail(b.w[i]));
+  bed_fini(&b);
+}
+
+/* Messages are carried out in the order in which they were posted, and acknowledged by seq. */
+static void order_and_acknowledgement(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b, true);
+  for (uint32_t i = 1; i <= 20; i++) {
+    struct worker_msg *m = mem_alloc(sizeof *m);
+    *m = (struct worker_msg){.kind = WORKER_LOG, .seq = i, .sample_ppm = i, .access_log = i & 1};
+    worker_post(b.w[0], m);
+  }
+  assert_int_equal(worker_seq(b.w[0]), 0);
+  (void)sim_run(b.sim, 30);
+  assert_int_equal(worker_seq(b.w[0]), 20);
+  assert_int_equal(b.w[0]->sample_ppm, 20);
+  assert_false(b.w[0]->access_log);
+  bed_fini(&b);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(all_but_the_sender),
+      cmocka_unit_test(who_left_hears_nothing),
+      cmocka_unit_test(alone_is_fine),
+      cmocka_unit_test(order_and_acknowledgement),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
