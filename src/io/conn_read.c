@@ -358,6 +358,12 @@ void conn_read_start(struct conn *c) {
   rx_arm(c);
 }
 
+bool conn_quiet(struct conn *c) {
+  if (c->rx || c->plain || conn_any(c, CONN_WIRE_EOF | CONN_EOF | CONN_FAILED)) return false;
+  char byte;
+  return c->loop->ops->recv_now(c->loop, c, &byte, 1) == -EAGAIN;
+}
+
 void conn_read_stop(struct conn *c) {
   c->flags &= ~(uint32_t)(CONN_READING | CONN_WATCHED | CONN_AGAIN | CONN_REREAD);
 }

@@ -234,6 +234,10 @@ void attempt_drop(struct stream *s, bool clean) {
   if (!up) return;
   s->up = NULL;
   bool wanted = s->pool && s->pool->state->rows[w->config.index].queued > 0;
+  /* What moved past the receive may have more behind it in the socket: never the next response. */
+  bool past = s->down_body.relay.moved > 0 || s->up_body.relay.moved > 0 ||
+              up->conn->flags & CONN_BULK;
+  if (clean && past && !conn_quiet(up->conn)) s->flags |= STREAM_UP_DIRTY;
   if (clean && !(s->flags & STREAM_UP_DIRTY) && s->pool)
     upconn_release(up, &s->pool->connections, wanted);
   else upconn_close(up, false);

@@ -53,6 +53,7 @@ static void pin_route(struct stream *s, const struct route *found) {
   s->pool_id = s->pool->state->obj.id;
   object_pin(&s->pool->obj, me);
   s->pool_timeouts = s->pool->timeouts;
+  s->arena.limit += 4 * (size_t)s->pool->limits.header_bytes; /* the response's share */
 }
 
 static enum route_verdict find(struct stream *s, struct route_hit *hit) {

@@ -48,14 +48,16 @@ struct stream *stream_new(struct down *d) {
 
 void stream_go(struct stream *s, enum stream_step step) {
   s->step = (uint8_t)step;
+  s->moved = true;
   if (s->driving) return;
   s->driving = true;
   for (uint32_t i = 0; i < DRIVE_MAX; i++) {
     enum stream_step now = s->step;
+    s->moved = false;
     if (!rows[now].enter) break;
     rows[now].enter(s);
     if (now == STEP_FINISH) return;
-    if (s->step == now) break;
+    if (!s->moved) break;
   }
   s->driving = false;
   stream_timer(s);

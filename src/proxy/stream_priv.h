@@ -45,6 +45,7 @@ struct stream {
   uint8_t step; /* enum stream_step */
   uint8_t attempts, interims;
   bool driving; /* inside the driver */
+  bool moved;   /* stream_go was called since the driver entered the step */
   uint32_t flags;
   enum end end;
   uint16_t status; /* sent to the client; 0: none yet */

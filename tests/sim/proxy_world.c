@@ -3,12 +3,24 @@
 #include "proxy_world.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "weir/base/mem.h"
 
 #define LOG_BYTES (1u << 18)
 #define END_STEPS 2000000u
 #define REST_MS 50u
+
+static uint64_t from_env(const char *name, uint64_t otherwise) {
+  uint64_t v;
+  return span_u64(span_str(getenv(name)), &v) ? v : otherwise;
+}
+
+bool world_seed(uint64_t *seed, uint64_t count) {
+  uint64_t first = from_env("WEIR_SIM_SEED", 1);
+  *seed = *seed ? *seed + 1 : first;
+  return *seed < first + from_env("WEIR_SIM_COUNT", count);
+}
 
 struct addr world_addr(const char *text) {
   struct addr a;

@@ -120,6 +120,9 @@ struct world {
 };
 
 /* ---- proxy_world.c ---- */
+/* world_seed gives the next seed of count, from 0 on entry: 1, 2, ...; WEIR_SIM_SEED says where to
+ * begin, WEIR_SIM_COUNT how many (to replay one, or to look further). False: no more. */
+bool world_seed(uint64_t *seed, uint64_t count);
 struct world *world_new(uint64_t seed, uint32_t workers, const struct sim_faults *faults,
                         const struct world_conf *conf);
 /* world_step runs one event and looks at what must always hold. */
