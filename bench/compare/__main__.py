@@ -35,7 +35,8 @@ def arguments():
     parser.add_argument("--rows", default="", metavar="A,B", help="of " + " ".join(names))
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds per row (5)")
     parser.add_argument("--seconds", type=float, default=1.5, help="counted seconds per run (1.5)")
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 0.7 s: a look, no result")
+    parser.add_argument("--quick", action="store_true",
+                        help="3 rounds of 0.7 s: a look, no result")
     parser.add_argument("--memory", action="store_true", help="the memory rows too")
     parser.add_argument("--json", metavar="FILE", help="every run and every summary")
     parser.add_argument("--without-weir", action="store_true", help="peers and floor alone")
@@ -154,7 +155,8 @@ def network_up(args):
 
 
 def compare(args, directory):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE,
+                       (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise BenchFault("two cores are needed: one for the proxy, one for the generator")

@@ -83,7 +83,8 @@ def misses(summary):
 def memory_summary(row, runs):
     values = medians(runs)
     weir = values.get("weir")
-    over = [] if weir is None or weir <= row.must else [f"{weir:.0f} is above {row.must:.0f} bytes"]
+    over = [] if weir is None or weir <= row.must else [
+        f"{weir:.0f} is above {row.must:.0f} bytes"]
     return {"row": row.name, "title": row.title, "unit": "bytes", "must": row.must,
             "median": values, "misses": over, "faults": faults_of(runs)}
 

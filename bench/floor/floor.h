@@ -18,7 +18,7 @@ struct floor_opts {
     uint16_t listen_port;
     uint16_t upstream_port;
     bool defer;       /* TCP_DEFER_ACCEPT on the listener */
-    bool splice_up;   /* splice client to upstream (POST rows), copy the other way; else reversed */
+    bool splice_up; /* splice client to upstream (POST rows), copy the other way; else reversed */
 };
 
 /* Upstream connections that no client uses, last in first out. Zeroed is empty. */

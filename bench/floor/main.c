@@ -29,9 +29,10 @@ static const struct {
 };
 
 static _Noreturn void usage(void) {
-    fprintf(stderr, "usage: bench-floor --listen PORT --upstream PORT [--engine uring|epoll|splice]"
-                    " [--core N] [--defer] [--splice-up]\n");
-    exit(2);
+  fprintf(stderr,
+          "usage: bench-floor --listen PORT --upstream PORT [--engine uring|epoll|splice]"
+          " [--core N] [--defer] [--splice-up]\n");
+  exit(2);
 }
 
 static size_t engine_find(const char *name) {

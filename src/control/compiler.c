@@ -364,6 +364,9 @@ static uint64_t run_ticks(struct compiler *c) {
   if (c->collect && c->collect_due_ms == UINT64_MAX) {
     c->collect_due_ms = now + COMPILER_COLLECT_MS;
   }
+  if (!c->collect) {
+    c->collect_due_ms = UINT64_MAX; /* something else collected in between */
+  }
   uint64_t due = c->collect_due_ms;
   return c->watch_due_ms < due ? c->watch_due_ms : due;
 }

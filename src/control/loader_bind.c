@@ -14,6 +14,9 @@
 #define BACKLOG 8192 /* the kernel cuts it to net.core.somaxconn */
 /* A client that connects and stays silent is given to accept after this long all the same. */
 #define DEFER_SECONDS 5
+/* What a client has not been sent yet is bounded: a slow reader costs the kernel this much, and each
+ * part of it that goes out is progress that timeouts.send sees. */
+#define NOTSENT_BYTES 131072
 
 static void set(int fd, int level, int option, int value) {
   (void)setsockopt(fd, level, option, &value, sizeof value);
@@ -53,7 +56,8 @@ static int listen_tcp(const struct addr *addr, uint32_t flags) {
   if (fd < 0) {
     return fd;
   }
-  set(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* accepted sockets inherit it */
+  set(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* accepted sockets inherit these two */
+  set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES);
   if (flags & LOADER_DEFER) {
     set(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, DEFER_SECONDS);
   }

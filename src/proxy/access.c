@@ -114,7 +114,7 @@ static void observe(struct stream *s, uint16_t status) {
   stats_observe(&server->latency, total);
   if (!s->t_sent || !s->t_first) return;
   uint64_t wait = or_zero(phase(s->t_sent, s->t_first));
-  struct stats_series *client = stats_series_get(&w->stats, STATS_CLIENT, s->pool_id,
+  struct stats_series *client = stats_series_get(&w->stats, STATS_CLIENT, s->pool_state->obj.id,
                                                  s->endpoint->obj.id, 0, 0);
   stats_observe(&client->latency, wait + or_zero(phase(s->t_first, s->t_done)));
   uint64_t outside = or_zero(phase(s->t_start, s->t_head)) + s->queue_ns + s->connect_ns + wait +

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "proxy_priv.h"
+#include "weir/base/hash.h"
 
 /* Room asked for a request head; the last is the most that an output buffer holds. */
 static const size_t head_rooms[] = {2048, 16384, 65536, 262144};
@@ -84,6 +85,14 @@ static void taken(struct stream *s) {
   stream_go(s, STEP_CONNECT);
 }
 
+/* refused_at_once: a connect that failed before it began. */
+static void refused_at_once(struct stream *s, struct endpoint *e, int err) {
+  use_endpoint(s, e);
+  s->attempts++;
+  s->flags &= ~(uint32_t)(STREAM_REUSED | STREAM_SENT);
+  attempt_failed(s, connect_end(err));
+}
+
 /* ---- the queue ---- */
 
 static void waiting(const struct pool *pool, int by) {
@@ -132,10 +141,7 @@ void enter_pick(struct stream *s) {
   } else if (err == -EAGAIN) {
     attempt_queue(s);
   } else {
-    use_endpoint(s, m->endpoint);
-    s->attempts++;
-    s->flags &= ~(uint32_t)(STREAM_REUSED | STREAM_SENT);
-    attempt_failed(s, connect_end(err));
+    refused_at_once(s, m->endpoint, err);
   }
 }
 
@@ -145,8 +151,9 @@ static bool queue_serve(struct stream *s) {
   int err = m ? take_any(s, m->endpoint) : -ENOENT;
   if (err == -EAGAIN) return false;
   attempt_unqueue(s);
-  if (err) stream_go(s, STEP_PICK); /* says why */
-  else taken(s);
+  if (!err) taken(s);
+  else if (!m) stream_go(s, STEP_PICK); /* says why */
+  else refused_at_once(s, m->endpoint, err);
   return true;
 }
 
@@ -226,6 +233,14 @@ void attempt_outcome(struct stream *s, enum end end, uint16_t status) {
                s->pool->outlier.eject_ms, SPAN_ARG(end_get(end)->word));
 }
 
+/* wanted_here: streams of this worker wait for the connection; while those of others do too, every
+ * other permit goes to them. */
+static bool wanted_here(struct stream *s, const struct endpoint *e) {
+  uint32_t mine = s->pool ? s->pool->state->rows[s->w->config.index].queued : 0;
+  bool others = atomic_load_explicit(&e->waiting, memory_order_relaxed) > mine;
+  return mine && (!others || rng_next(&s->w->rng) & 1);
+}
+
 void attempt_drop(struct stream *s, bool clean) {
   struct worker *w = s->w;
   if (s->flags & STREAM_COUNTED) endpoint_end(s->endpoint, w->config.index);
@@ -233,15 +248,16 @@ void attempt_drop(struct stream *s, bool clean) {
   struct upconn *up = s->up;
   if (!up) return;
   s->up = NULL;
-  bool wanted = s->pool && s->pool->state->rows[w->config.index].queued > 0;
+  bool wanted = wanted_here(s, up->endpoint);
+  bool mine = s->pool && s->pool->state->rows[w->config.index].queued > 0;
   /* What moved past the receive may have more behind it in the socket: never the next response. */
   bool past = s->down_body.relay.moved > 0 || s->up_body.relay.moved > 0 ||
-              up->conn->flags & CONN_BULK;
+              up->conn->flags & (CONN_BULK | CONN_SINGLE);
   if (clean && past && !conn_quiet(up->conn)) s->flags |= STREAM_UP_DIRTY;
   if (clean && !(s->flags & STREAM_UP_DIRTY) && s->pool)
     upconn_release(up, &s->pool->connections, wanted);
   else upconn_close(up, false);
-  if (wanted) w->wake_pending = true;
+  if (mine) w->wake_pending = true;
 }
 
 /* untouched: nothing of the request is lost by trying again. */
@@ -260,7 +276,7 @@ static void remember(struct stream *s) {
 
 /* may_replay: the request was sent, and sending it again is allowed to be seen twice. */
 static bool may_replay(const struct stream *s) {
-  return http_method_idempotent(s->req.method) && s->up_body.from == HTTP_BODY_NONE;
+  return http_method_idempotent(s->req.method) && s->up_body.state == PUMP_NONE;
 }
 
 void attempt_failed(struct stream *s, enum end end) {

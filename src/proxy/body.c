@@ -50,6 +50,10 @@ uint64_t body_moved(const struct pump *p) {
 
 /* ---- bytes out ---- */
 
+/* RUN_MAX bounds what one call passes on: with OUT_HIGH pending before it stays far below what a
+ * conn takes (256 KiB). */
+#define RUN_MAX (2u * OUT_HIGH)
+
 /* put writes a run of body bytes in the sink's framing. */
 static bool put(struct pump *p, struct conn *sink, struct span data) {
   p->moved += data.len;
@@ -80,6 +84,7 @@ static bool over(const struct pump *p, size_t more) {
 
 static bool data_length(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct span take = span_sub(bytes, 0, p->left < bytes.len ? (size_t)p->left : bytes.len);
+  take = span_sub(take, 0, RUN_MAX);
   if (take.len && !put(p, body_sink(s, p), take)) return fail(s, END_LIMIT_MEMORY);
   p->left -= take.len;
   *used = take.len;
@@ -88,8 +93,9 @@ static bool data_length(struct stream *s, struct pump *p, struct span bytes, siz
 }
 
 static bool data_close(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
-  if (bytes.len && !put(p, body_sink(s, p), bytes)) return fail(s, END_LIMIT_MEMORY);
-  *used = bytes.len;
+  struct span take = span_sub(bytes, 0, RUN_MAX);
+  if (take.len && !put(p, body_sink(s, p), take)) return fail(s, END_LIMIT_MEMORY);
+  *used = take.len;
   return true;
 }
 
@@ -139,7 +145,8 @@ static void on_relay_end(struct relay *r, enum relay_end why, int err) {
     tunnel_ended(s, p, why, err);
     return;
   }
-  /* A response that came whole is whole, whatever happens to its connection before it is sent on. */
+  /* A response that came whole is whole, whatever happens to its connection before it is sent on.
+   */
   bool whole = why == RELAY_SRC_ERROR && r->left == 0 && !is_request(s, p);
   if (whole) s->flags |= STREAM_UP_DIRTY;
   if (whole || why == RELAY_DONE || (why == RELAY_SRC_EOF && p->from == HTTP_BODY_CLOSE)) {
@@ -226,6 +233,10 @@ void response_done(struct stream *s) {
 }
 
 void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) {
+  if (own_trouble(err)) {
+    stream_fail(s, END_LIMIT_MEMORY);
+    return;
+  }
   bool client = is_request(s, p) == (why != RELAY_DST_ERROR);
   if (client) {
     stream_client_gone(s, err ? END_CLIENT_RESET : END_CLIENT_CLOSED);

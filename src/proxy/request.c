@@ -60,13 +60,17 @@ size_t request_data(struct stream *s, struct span bytes) {
   return used;
 }
 
+static struct span own_host(const struct stream *s) {
+  return s->endpoint->addr.sa.sa_family == AF_UNIX ? SPAN_LIT("localhost") : s->endpoint->text;
+}
+
 /* request_write_head writes the head that goes upstream: what was understood, not what came. */
 void request_write_head(struct stream *s, struct buf *b) {
   struct http_request *r = &s->req;
   struct span path = s->ctx.forward_path.len ? s->ctx.forward_path : r->path;
   h1_write_request_line(b, r->method_text, path, r->has_query ? &r->query : NULL, 1);
   if (r->host.len) h1_write_host(b, r->host, r->port);
-  else h1_write_field(b, SPAN_LIT("Host"), s->endpoint->text); /* HTTP/1.0 without one */
+  else h1_write_field(b, SPAN_LIT("Host"), own_host(s)); /* HTTP/1.0 without one */
   h1_write_fields(b, &r->fields);
   h1_write_framing(b, r->body, r->content_length);
   if (r->upgrade.len) {

@@ -71,7 +71,9 @@ static bool give_head(struct stream *s, void (*write)(struct stream *s, struct b
 
 static enum end interim(struct stream *s) {
   if (++s->interims > INTERIM_MAX) return END_BAD_RESPONSE_STATUS;
-  if (s->req.minor == 0) return END_OK; /* RFC 9110 section 15.2: not to a 1.0 client */
+  /* RFC 9110 section 15.2: not to a 1.0 client; a proxy may drop them, so to a slow one neither.
+   */
+  if (s->req.minor == 0 || conn_pending(s->down->conn) > OUT_HIGH) return END_OK;
   return give_head(s, write_interim) ? END_OK : END_LIMIT_MEMORY;
 }
 
@@ -86,6 +88,12 @@ static enum end final_check(struct stream *s) {
   return filter_response(&s->ctx) == FILTER_NEXT ? END_OK : s->ctx.end;
 }
 
+/* body_owed: an early response: whether the client sends the rest of its body is not ours to know,
+ * so the connection ends with this exchange and says so. */
+static bool body_owed(const struct stream *s) {
+  return s->up_body.state == PUMP_READY || s->up_body.state == PUMP_RUN;
+}
+
 /* close_wanted: reasons on our side to end the client's connection after this response. */
 static bool close_wanted(const struct stream *s) {
   uint32_t most = s->listener->limits.requests;
@@ -96,7 +104,7 @@ static bool close_wanted(const struct stream *s) {
 static enum end final(struct stream *s) {
   enum end end = final_check(s);
   if (end != END_OK) return end;
-  if (close_wanted(s)) s->flags |= STREAM_CLOSE;
+  if (close_wanted(s) || body_owed(s)) s->flags |= STREAM_CLOSE;
   if (!s->resp.keepalive) s->flags |= STREAM_UP_DIRTY;
   body_response_init(s);
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
@@ -122,7 +130,7 @@ static enum http_result head_parse(struct stream *s, struct span bytes, size_t *
 }
 
 static void head_reset(struct stream *s) {
-  s->head_up = (struct buf){0};
+  s->head_up.len = 0; /* its memory serves the next head */
   s->scan = (struct h1_scan){0};
 }
 
@@ -195,6 +203,7 @@ size_t response_data(struct stream *s, struct span bytes) {
 
 /* eof_cause is why a response that did not finish ended. */
 static enum end eof_cause(const struct stream *s, int err) {
+  if (own_trouble(err)) return END_LIMIT_MEMORY;
   if (s->flags & STREAM_RESPONSE_BYTE) return err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED;
   return err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED;
 }

@@ -50,7 +50,8 @@ static void pin_route(struct stream *s, const struct route *found) {
   if (found->timeout_ms) s->deadline_ms = now_ms(s->w) + found->timeout_ms;
   if (found->action != ROUTE_POOL) return;
   s->pool = found->pool;
-  s->pool_id = s->pool->state->obj.id;
+  s->pool_state = s->pool->state;
+  object_pin(&s->pool_state->obj, me);
   object_pin(&s->pool->obj, me);
   s->pool_timeouts = s->pool->timeouts;
   s->arena.limit += 4 * (size_t)s->pool->limits.header_bytes; /* the response's share */

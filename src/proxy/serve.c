@@ -233,9 +233,20 @@ static void down_forget(struct down *d) {
   serve_resume(w);
 }
 
+/* may_linger: closing connections wait for their peers only while they leave half of the slots to
+ * those that are served: nobody gets more than the limit by not hanging up. */
+static bool may_linger(const struct down *d) {
+  const struct worker *w = d->serving->w;
+  const struct slab *conns = &w->loop->conns;
+  uint32_t busy = downs_open(w) + w->upstream.upconns.live;
+  uint32_t lingering = conns->live > busy ? conns->live - busy : 0;
+  return lingering < w->conns_share / 2 + OVER_RESERVE;
+}
+
 void down_close(struct down *d, bool gently) {
   check(!d->stream);
-  if (gently) conn_close_gently(d->conn, LINGER_MS); /* decides itself what can still be sent */
+  if (gently && may_linger(d))
+    conn_close_gently(d->conn, LINGER_MS); /* decides what it can send */
   else conn_close(d->conn);
   down_forget(d);
 }

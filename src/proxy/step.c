@@ -84,6 +84,12 @@ static uint64_t due_bodies(const struct stream *s, enum end *end) {
   return down;
 }
 
+/* awaits_continue: the client rightly waits for 100 (Continue), so it is the endpoint that is
+ * late. */
+static bool awaits_continue(const struct stream *s) {
+  return s->req.expect_continue && !s->interims && body_moved(&s->up_body) == 0;
+}
+
 /* due_step is when the present step is overdue, and the cause then. */
 static uint64_t due_step(const struct stream *s, enum end *end) {
   *end = rows[s->step].timer_end;
@@ -92,7 +98,7 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
     case STEP_QUEUE: return after(s->t_queue, s->pool->connections.queue_timeout_ms);
     case STEP_CONNECT: return after(s->t_connect, s->pool_timeouts.connect_ms);
     case STEP_SEND:
-      if (s->up_body.state == PUMP_RUN) return due_bodies(s, end);
+      if (s->up_body.state == PUMP_RUN && !awaits_continue(s)) return due_bodies(s, end);
       return after(s->t_sent, s->pool_timeouts.first_byte_ms);
     case STEP_RELAY: return due_bodies(s, end);
     case STEP_TUNNEL: {
@@ -211,14 +217,16 @@ void stream_unpin_settings(struct stream *s) {
   uint32_t me = s->w->config.index;
   if (s->route) object_unpin(&s->route->obj, me);
   if (s->pool) object_unpin(&s->pool->obj, me);
+  if (s->listener) object_unpin(&s->listener->obj, me);
   s->route = NULL;
   s->pool = NULL;
+  s->listener = NULL;
 }
 
 static void unpin_all(struct stream *s) {
   uint32_t me = s->w->config.index;
   stream_unpin_settings(s);
-  if (s->listener) object_unpin(&s->listener->obj, me);
+  if (s->pool_state) object_unpin(&s->pool_state->obj, me);
   if (s->endpoint) object_unpin(&s->endpoint->obj, me);
   if (s->route_state) object_unpin(&s->route_state->obj, me);
 }

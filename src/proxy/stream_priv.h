@@ -3,6 +3,8 @@
 #ifndef WEIR_PROXY_STREAM_PRIV_H
 #define WEIR_PROXY_STREAM_PRIV_H
 
+#include <errno.h>
+
 #include "proxy/pump_priv.h"
 #include "weir/filter/filter.h"
 #include "weir/upstream/upstream.h"
@@ -67,7 +69,7 @@ struct stream {
   struct pool *pool;
   struct endpoint *endpoint; /* of the current attempt, kept for the log (pinned) */
   struct pool_tried tried;
-  uint32_t pool_id; /* of the pool_state, for series */
+  struct pool_state *pool_state; /* pinned to the end: its id labels series */
   struct pump up_body, down_body; /* request body, response body */
   struct listener_timeouts timeouts;
   struct pool_timeouts pool_timeouts;
@@ -92,5 +94,8 @@ void stream_unpin_settings(struct stream *s);
 void stream_finish(struct stream *s);
 /* stream_client_gone: the client closed or reset. */
 void stream_client_gone(struct stream *s, enum end end);
+
+/* own_trouble: an error of a conn that speaks of this process, not of a peer. */
+static inline bool own_trouble(int err) { return err == -ENOBUFS || err == -ENOMEM; }
 
 #endif

@@ -214,8 +214,8 @@ static void close_upstream(struct worker *w) {
   if (w->snapshot) upstream_install(&w->upstream, UINT64_MAX, w->snapshot, NULL);
 }
 
-/* FLUSH_TURNS bounds the turns of 10 ms that let closing connections end: after a drain they linger
- * for their peers' FIN, after a stop only what is queued goes out. */
+/* FLUSH_TURNS bounds the turns of 10 ms that let closing connections end: after a drain they
+ * linger for their peers' FIN, after a stop only what is queued goes out. */
 #define FLUSH_TURNS 100u
 #define FLUSH_TURNS_STOPPED 5u
 

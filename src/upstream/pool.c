@@ -179,6 +179,7 @@ void upconn_close(struct upconn *c, bool reset) {
 static bool keep_idle(const struct upconn *c, const struct pool_connections *s, bool wanted) {
   const struct endpoint_row *row = row_of(c);
   if (c->conn->flags & (CONN_EOF | CONN_FAILED) || conn_held(c->conn)) return false;
+  if (conn_pending(c->conn)) return false; /* the last request is not all with the kernel yet */
   if (row->seen != c->up->seq || !s->keepalive_ms) return false;
   if (c->requests_max && c->requests >= c->requests_max) return false;
   if (s->keepalive_max && row->idle_count >= s->keepalive_max) return false;

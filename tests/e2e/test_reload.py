@@ -57,7 +57,8 @@ BROKEN = ['listeners = {', 'nonsense = 1;\n', 'routes = ( { prefix = "/"; pool =
           '\0', '']
 
 
-@pytest.mark.parametrize("text", BROKEN[:4], ids=["syntax", "unknown_key", "reference", "nul"])
+@pytest.mark.parametrize("text", BROKEN,
+                         ids=["syntax", "unknown_key", "reference", "nul", "empty"])
 def test_broken_reload_keeps_the_old(weir, backend, text):
     """The old generation runs on and says so; the next good file is taken."""
     proxy = weir({}, backend)

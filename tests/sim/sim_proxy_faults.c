@@ -328,7 +328,8 @@ static void hard_check(struct world *w) {
       fail_msg("seed %llu: end %s", (unsigned long long)w->seed, end_get((enum end)e)->word.ptr);
   for (uint32_t i = 0; i < w->plan_count; i++) {
     const struct plan *p = &w->plans[i];
-    bool twice = p->up_heads > 1 && (strcmp(p->method, "POST") == 0 || strcmp(p->method, "BREW") == 0);
+    bool twice =
+        p->up_heads > 1 && (strcmp(p->method, "POST") == 0 || strcmp(p->method, "BREW") == 0);
     if (twice) wrong(w, p, "was sent twice");
     if (p->outcome == OUT_OK && p->ended && p->end != END_OK && p->end != END_CLIENT_RESET)
       wrong(w, p, "complete, but not ok");

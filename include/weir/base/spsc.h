@@ -1,6 +1,6 @@
 /* spsc.h: a byte ring between one writer thread and one reader thread; records whole or not at
- * all, never waits. All its memory is touched at the start: a ring is used all around anyway, and growth
- * later would look like a leak. */
+ * all, never waits. All its memory is touched at the start: a ring is used all around anyway, and
+ * growth later would look like a leak. */
 #ifndef WEIR_BASE_SPSC_H
 #define WEIR_BASE_SPSC_H
 

@@ -109,9 +109,9 @@ void conn_read_bulk(struct conn *c, bool on);
  * is how idle upstreams (promise 5) and clients with a request in flight are watched. */
 void conn_watch(struct conn *c);
 /* conn_held is the number of (plaintext) bytes that came and were not consumed. */
-/* conn_quiet tells whether nothing at all waits to be read, in the socket neither: to be asked before
- * a conn whose last bytes were taken past the receive (bulk, splice) is used for another message.
- * When it is false a byte may have been lost: close the conn. One system call. */
+/* conn_quiet tells whether nothing at all waits to be read, in the socket neither: to be asked
+ * before a conn whose last bytes were taken past the receive (bulk, splice) is used for another
+ * message. When it is false a byte may have been lost: close the conn. One system call. */
 MUST_USE bool conn_quiet(struct conn *c);
 static inline size_t conn_held(const struct conn *c) { return c->held_bytes; }
 

@@ -65,7 +65,7 @@ class Server:
 
     def kill(self):
         """At once, connections and all."""
-        for pid in reversed(proc.tree(self.process.pid)):
+        for pid in proc.tree(self.process.pid):  # the parent first: it would start others
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.process = None

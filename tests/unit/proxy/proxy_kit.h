@@ -1,6 +1,6 @@
-/* proxy_kit.h: one worker on a simulated loop, a listener with a few routes and one raw client, for the
- * tests of proxy/ that look at exact bytes and records. The pool has no endpoint: nothing is sent
- * upstream here (tests/sim does that). */
+/* proxy_kit.h: one worker on a simulated loop, a listener with a few routes and one raw client,
+ * for the tests of proxy/ that look at exact bytes and records. The pool has no endpoint: nothing
+ * is sent upstream here (tests/sim does that). */
 #ifndef TESTS_UNIT_PROXY_KIT_H
 #define TESTS_UNIT_PROXY_KIT_H
 
@@ -118,7 +118,8 @@ static inline void kit_on_close(struct sim_peer *p, bool reset, void *ctx) {
   k->reset = reset;
 }
 
-/* kit_ask sends raw bytes on a connection of its own and FIN; all that comes back until the end. */
+/* kit_ask sends raw bytes on a connection of its own and FIN; all that comes back until the end.
+ */
 static inline struct span kit_ask(struct kit *k, struct span raw, bool fin) {
   k->got.len = 0;
   k->closed = k->reset = false;

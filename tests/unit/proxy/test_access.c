@@ -1,5 +1,5 @@
-/* test_access.c: what the log thread is given: one record per request with its texts, cut where they are
- * long; sampling; a full ring counts; series, ends and gauges. */
+/* test_access.c: what the log thread is given: one record per request with its texts, cut where
+ * they are long; sampling; a full ring counts; series, ends and gauges. */
 #include "proxy_kit.h"
 
 static void kit_ready(struct kit *k) {
@@ -130,7 +130,8 @@ static void no_log_no_record(void **state) {
   kit_ready(&k);
   (void)kit_ask(&k, SPAN_LIT("GET /missing HTTP/1.1\r\nHost: h\r\n\r\n"), true);
   assert_int_equal(records(&k), 0);
-  kit_post(&k, &(struct worker_msg){.kind = WORKER_LOG, .access_log = true, .sample_ppm = 1000000});
+  kit_post(&k,
+           &(struct worker_msg){.kind = WORKER_LOG, .access_log = true, .sample_ppm = 1000000});
   (void)kit_ask(&k, SPAN_LIT("GET /ok HTTP/1.1\r\nHost: h\r\n\r\n"), true);
   assert_int_equal(records(&k), 1);
   kit_fini(&k);

@@ -1,5 +1,5 @@
-/* test_answer.c: the responses that weir makes itself, byte for byte (but for the date): refusals with
- * Proxy-Status, redirects, fixed responses, and whether the connection stays. */
+/* test_answer.c: the responses that weir makes itself, byte for byte (but for the date): refusals
+ * with Proxy-Status, redirects, fixed responses, and whether the connection stays. */
 #include "proxy_kit.h"
 
 #define DATE "Date: @\r\n"
@@ -10,8 +10,8 @@
   "HTTP/1.1 200 OK\r\n" DATE "Content-Type: text/plain\r\nContent-Length: 4\r\nConnection: " \
   "close\r\n\r\nfine"
 
-/* want is the whole answer, with the date as "@" and the length of what follows the head as "#". Each
- * request is followed by NEXT: kept connections answer it too, others never do. */
+/* want is the whole answer, with the date as "@" and the length of what follows the head as "#".
+ * Each request is followed by NEXT: kept connections answer it too, others never do. */
 static const struct {
   const char *ask, *want;
   bool kept;
@@ -49,8 +49,8 @@ static const struct {
      "matches\n",
      false},
     {"PATCH /put HTTP/1.1\r\nHost: h\r\n\r\n",
-     "HTTP/1.1 405 Method Not Allowed\r\n" DATE
-     "Allow: PUT, DELETE, PURGE\r\n" STATUS("proxy.method_not_allowed", "http_request_denied") PLAIN
+     "HTTP/1.1 405 Method Not Allowed\r\n" DATE "Allow: PUT, DELETE, PURGE\r\n" STATUS(
+         "proxy.method_not_allowed", "http_request_denied") PLAIN
      "Content-Length: #\r\n\r\n405 Method Not Allowed\nproxy.method_not_allowed: a route matches "
      "but not with this method\n",
      true},
@@ -61,20 +61,23 @@ static const struct {
      "pool takes requests\n",
      true},
     {"GET /name HTTP/1.1\r\nHost: h\r\n\r\n",
-     "HTTP/1.1 503 Service Unavailable\r\n" DATE STATUS("upstream.resolve.failed", "dns_error") PLAIN
+     "HTTP/1.1 503 Service Unavailable\r\n" DATE STATUS("upstream.resolve.failed", "dns_error")
+         PLAIN
      "Content-Length: #\r\n\r\n503 Service Unavailable\nupstream.resolve.failed: no name of the "
      "pool could be resolved\n",
      true},
     {"GET /none HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n",
      "HTTP/1.1 503 Service Unavailable\r\n" DATE STATUS("upstream.none_healthy",
                                                         "destination_unavailable") PLAIN
-     "Content-Length: #\r\nConnection: close\r\n\r\n503 Service Unavailable\nupstream.none_healthy: "
+     "Content-Length: #\r\nConnection: close\r\n\r\n503 Service "
+     "Unavailable\nupstream.none_healthy: "
      "no endpoint of the pool takes requests\n",
      false},
     {"GET / HTTP/1.1\r\n\r\n",
      "HTTP/1.1 400 Bad Request\r\n" DATE STATUS("client.bad_request.host_missing",
                                                 "http_request_error") PLAIN
-     "Content-Length: #\r\nConnection: close\r\n\r\n400 Bad Request\nclient.bad_request.host_missing: "
+     "Content-Length: #\r\nConnection: close\r\n\r\n400 Bad "
+     "Request\nclient.bad_request.host_missing: "
      "HTTP/1.1 requires a Host field\n",
      false},
     {"GET / HTTP/2.0\r\n\r\n", NULL, false},
@@ -152,7 +155,8 @@ static void redirect_https(void **state) {
     const char *ask, *location;
     unsigned port;
   } https[] = {
-      {"GET /a/b?c=d HTTP/1.1\r\nHost: Example.com:8080\r\n\r\n", "https://example.com/a/b?c=d", 443},
+      {"GET /a/b?c=d HTTP/1.1\r\nHost: Example.com:8080\r\n\r\n", "https://example.com/a/b?c=d",
+       443},
       {"GET /a? HTTP/1.1\r\nHost: h\r\n\r\n", "https://h:8443/a?", 8443},
       {"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "https://h/", 443},
       {"GET http://other/x HTTP/1.1\r\nHost: other\r\n\r\n", "https://other/x", 443},
@@ -177,8 +181,8 @@ static void redirect_https(void **state) {
   }
 }
 
-/* Every cause that can be answered has a status with a reason and a sentence that may stand in a body
- * and in a field. */
+/* Every cause that can be answered has a status with a reason and a sentence that may stand in a
+ * body and in a field. */
 static void every_cause_can_be_said(void **state) {
   (void)state;
   for (int e = 0; e < END_COUNT; e++) {

@@ -1,5 +1,5 @@
-/* test_group.c: workers of a process reach each other: whom a message goes to, what it does there, and
- * that those who left hear nothing. */
+/* test_group.c: workers of a process reach each other: whom a message goes to, what it does there,
+ * and that those who left hear nothing. */
 #include "proxy_kit.h"
 
 enum { MEMBERS = 3 };

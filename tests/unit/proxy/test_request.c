@@ -34,7 +34,8 @@ static struct span ask_cut(struct kit *k, struct span raw, size_t cut) {
 static void split_at_every_byte(void **state) {
   (void)state;
   static const char raw[] =
-      "\r\nGET /ok?q=1 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: unit\r\nX-Long: 0123456789\r\n\r\n"
+      "\r\nGET /ok?q=1 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: unit\r\nX-Long: "
+      "0123456789\r\n\r\n"
       "HEAD /ok HTTP/1.1\r\nHost: example.com\r\n\r\n";
   struct span all = SPAN_LIT(raw);
   struct kit k = {0};

@@ -1,5 +1,5 @@
-/* test_step.c: the table of steps against what DESIGN.md promises of it, and a stream's timer: it is
- * armed from the first byte of a head, and a stream that ends leaves nothing behind. */
+/* test_step.c: the table of steps against what DESIGN.md promises of it, and a stream's timer: it
+ * is armed from the first byte of a head, and a stream that ends leaves nothing behind. */
 #include "proxy_kit.h"
 
 static const struct {
