@@ -46,6 +46,10 @@ void mem_free(void *ptr) { free(ptr); }
 
 void mem_trim(void) { malloc_trim(MEM_TRIM_KEEP); }
 
+void mem_trim_over(size_t free_bytes) {
+  if (mallinfo2().fordblks > free_bytes) mem_trim();
+}
+
 char *mem_str(struct span s) {
   size_t bytes;
   check(!__builtin_add_overflow(s.len, (size_t)1, &bytes));

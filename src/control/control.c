@@ -15,6 +15,8 @@
 #include "weir/io/tls.h"
 
 #define TICKETS_ROTATE_MS (12u * 3600u * 1000u)
+#define MEMORY_TRIM_MS 10000u
+#define MEMORY_FREE_BYTES (256u << 10)
 #define LOG_STOP_MS 1000u
 
 /* Before the log runs, and when it cannot: one sentence on stderr. */
@@ -102,6 +104,14 @@ static void on_stop_event(struct poll_watch *watch, short revents) {
   if (workers_stopped(&c->workers)) {
     c->phase = PHASE_ENDED;
   }
+}
+
+/* on_memory gives back what traffic has left free in the heap, also while other traffic goes on.
+ */
+static void on_memory(struct poll_timer *timer) {
+  struct control *c = container_of(timer, struct control, memory);
+  mem_trim_over(MEMORY_FREE_BYTES);
+  poller_set(&c->poller, timer, clock_ms() + MEMORY_TRIM_MS);
 }
 
 static void on_tickets(struct poll_timer *timer) {
@@ -268,6 +278,8 @@ static void start_parts(struct control *c, const struct conf_process *p) {
   poll_timer_init(&c->settle, NULL);
   poll_timer_init(&c->tickets, on_tickets);
   poller_set(&c->poller, &c->tickets, clock_ms() + TICKETS_ROTATE_MS);
+  poll_timer_init(&c->memory, on_memory);
+  poller_set(&c->poller, &c->memory, clock_ms() + MEMORY_TRIM_MS);
   log_start(c->log);
 }
 

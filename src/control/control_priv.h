@@ -40,7 +40,7 @@ struct control {
   struct poll_watch signals; /* signalfd */
   struct poll_watch stops;   /* workers.stop_event */
   struct poll_watch inbox;   /* eventfd: outcomes, names to ask */
-  struct poll_timer settle, tickets;
+  struct poll_timer settle, tickets, memory;
   enum phase phase;
   int exit_code;
   bool at_once; /* ended by force */

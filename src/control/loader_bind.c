@@ -14,8 +14,8 @@
 #define BACKLOG 8192 /* the kernel cuts it to net.core.somaxconn */
 /* A client that connects and stays silent is given to accept after this long all the same. */
 #define DEFER_SECONDS 5
-/* What a client has not been sent yet is bounded: a slow reader costs the kernel this much, and each
- * part of it that goes out is progress that timeouts.send sees. */
+/* What a client has not been sent yet is bounded: a slow reader costs the kernel this much, and
+ * each part of it that goes out is progress that timeouts.send sees. */
 #define NOTSENT_BYTES 131072
 
 static void set(int fd, int level, int option, int value) {

@@ -28,6 +28,7 @@ void stats_observe(struct stats_histogram *h, uint64_t ns) {
 
 void stats_init(struct stats *s) {
   memset(s, 0, sizeof *s);
+  s->index = mem_array(STATS_INDEX, sizeof *s->index);
   size_t bytes = STATS_SERIES_MAX * sizeof(struct stats_series);
   void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   check(p != MAP_FAILED);
@@ -37,70 +38,76 @@ void stats_init(struct stats *s) {
 }
 
 void stats_fini(struct stats *s) {
+  mem_free(s->index);
   munmap(s->series, STATS_SERIES_MAX * sizeof(struct stats_series));
 }
 
-static uint32_t series_slot(uint64_t kind, uint32_t a, uint32_t b, uint8_t method, uint8_t class) {
+/* series_home is where a lookup begins in the index. */
+static uint32_t series_home(uint64_t kind, uint32_t a, uint32_t b, uint16_t labels) {
   uint64_t key = ((uint64_t)a << 32) | b;
-  uint64_t rest = (kind << 16) | ((uint64_t)method << 8) | class;
-  return (uint32_t)hash_mix(key, rest) & (STATS_SERIES_MAX - 1);
+  return (uint32_t)hash_mix(key, (kind << 16) | labels) & (STATS_INDEX - 1);
+}
+
+static uint16_t labels_of(uint8_t method, uint8_t status_class) {
+  return (uint16_t)((method << 8) | status_class);
 }
 
 static bool series_is(const struct stats_series *e, enum stats_kind kind, uint32_t a, uint32_t b,
                       uint16_t labels) {
-  uint16_t have = (uint16_t)((e->method << 8) | e->status_class);
   return atomic_load_explicit(&e->kind, memory_order_relaxed) == kind && e->a == a && e->b == b &&
-         have == labels;
+         labels_of(e->method, e->status_class) == labels;
+}
+
+/* series_take uses the lowest free row, so that pages are touched only for rows that live. */
+static uint16_t series_take(struct stats *s) {
+  uint16_t i = 0;
+  while (atomic_load_explicit(&s->series[i].kind, memory_order_relaxed)) i++;
+  s->series_live++;
+  return i;
 }
 
 struct stats_series *stats_series_get(struct stats *s, enum stats_kind kind, uint32_t a,
                                       uint32_t b, uint8_t method, uint8_t status_class) {
-  uint16_t labels = (uint16_t)((method << 8) | status_class);
-  uint32_t i = series_slot(kind, a, b, method, status_class);
-  for (uint32_t n = 0; n < STATS_SERIES_MAX; n++, i = (i + 1) & (STATS_SERIES_MAX - 1)) {
-    struct stats_series *e = &s->series[i];
+  uint16_t labels = labels_of(method, status_class);
+  uint32_t i = series_home(kind, a, b, labels);
+  for (; s->index[i]; i = (i + 1) & (STATS_INDEX - 1)) {
+    struct stats_series *e = &s->series[s->index[i] - 1];
     if (series_is(e, kind, a, b, labels)) return e;
-    if (atomic_load_explicit(&e->kind, memory_order_relaxed)) continue;
-    if (s->series_live >= STATS_SERIES_MAX / 4 * 3) break;
-    e->a = a;
-    e->b = b;
-    e->method = method;
-    e->status_class = status_class;
-    s->series_live++;
-    atomic_store_explicit(&e->kind, kind, memory_order_release);
-    return e;
   }
-  return &s->overflow[kind == STATS_CLIENT];
+  if (s->series_live >= STATS_SERIES_MAX / 4 * 3) return &s->overflow[kind == STATS_CLIENT];
+  uint16_t row = series_take(s);
+  struct stats_series *e = &s->series[row];
+  s->index[i] = (uint16_t)(row + 1);
+  e->a = a;
+  e->b = b;
+  e->method = method;
+  e->status_class = status_class;
+  atomic_store_explicit(&e->kind, kind, memory_order_release);
+  return e;
 }
 
-/* series_move puts the run behind a hole back where lookups find it (linear probing). */
-static void series_close_hole(struct stats *s, uint32_t hole) {
-  uint32_t i = hole;
-  for (uint32_t n = 0; n < STATS_SERIES_MAX; n++) {
-    i = (i + 1) & (STATS_SERIES_MAX - 1);
-    struct stats_series *e = &s->series[i];
+/* reindex builds the index anew from the rows that live. */
+static void reindex(struct stats *s) {
+  memset(s->index, 0, STATS_INDEX * sizeof *s->index);
+  for (uint16_t row = 0; row < STATS_SERIES_MAX; row++) {
+    const struct stats_series *e = &s->series[row];
     uint32_t kind = atomic_load_explicit(&e->kind, memory_order_relaxed);
-    if (!kind) return;
-    uint32_t home = series_slot(kind, e->a, e->b, e->method, e->status_class);
-    if (((i - home) & (STATS_SERIES_MAX - 1)) < ((i - hole) & (STATS_SERIES_MAX - 1))) continue;
-    struct stats_series *to = &s->series[hole];
-    memcpy((char *)to + sizeof to->kind, (char *)e + sizeof e->kind, sizeof *e - sizeof e->kind);
-    atomic_store_explicit(&to->kind, kind, memory_order_release);
-    atomic_store_explicit(&e->kind, 0, memory_order_release);
-    memset((char *)e + sizeof e->kind, 0, sizeof *e - sizeof e->kind);
-    hole = i;
+    if (!kind) continue;
+    uint32_t i = series_home(kind, e->a, e->b, labels_of(e->method, e->status_class));
+    while (s->index[i]) i = (i + 1) & (STATS_INDEX - 1);
+    s->index[i] = (uint16_t)(row + 1);
   }
 }
 
 void stats_forget(struct stats *s, enum stats_kind kind, uint32_t id) {
-  for (uint32_t i = 0; i < STATS_SERIES_MAX; i++) {
-    struct stats_series *e = &s->series[i];
+  uint32_t before = s->series_live;
+  for (uint32_t row = 0; row < STATS_SERIES_MAX; row++) {
+    struct stats_series *e = &s->series[row];
     if (atomic_load_explicit(&e->kind, memory_order_relaxed) != kind) continue;
     if (e->a != id && e->b != id) continue;
     atomic_store_explicit(&e->kind, 0, memory_order_release);
     memset((char *)e + sizeof e->kind, 0, sizeof *e - sizeof e->kind);
     s->series_live--;
-    series_close_hole(s, i);
-    i--; /* the slot may have been filled again */
   }
+  if (s->series_live != before) reindex(s);
 }

@@ -330,6 +330,18 @@ def test_routing_table(weir, backend):
                 before]
 
 
+def test_misdirected(weir, backend, authority):
+    """tls.md: 421 for a host that no certificate of the listener serves."""
+    rows = [dict(names=["a.example"], **authority.leaf(["a.example"]))]
+    port = proc.free_port()
+    proxy = weir({"listeners": {"tls": {"bind": "127.0.0.1:%d" % port,
+                                        "tls": {"certificates": rows}}}}, backend)
+    with client.Client(port, tls=authority.client_context(), sni="a.example") as conn:
+        assert conn.get("/", host="a.example").status == 200
+        assert conn.get("/", host="b.example").status == 421
+    proxy.ended("client.misdirected", status=421)
+
+
 # ---- names ----
 
 

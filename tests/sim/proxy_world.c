@@ -49,6 +49,8 @@ void world_post(struct world *w, uint32_t worker, const struct worker_msg *msg) 
 static int turn(void *ctx) {
   struct worker *w = ctx;
   if (worker_stopped(w)) return loop_run_turn(w->loop, 0);
+  /* A message ends the wait of a turn, which has read the clock when the mailbox is looked at. */
+  if (atomic_load(&w->inbox) && loop_run_turn(w->loop, 0)) return -1;
   if (!worker_turn(w)) atomic_store(&w->has_stopped, true);
   if (w->wake_pending) loop_wake(w->loop);
   return 0;

@@ -24,6 +24,9 @@ char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2), retu
 /* mem_trim gives free pages of the heap back to the kernel. Takes the heap's locks for up to some
  * ms: call when traffic has stopped. */
 void mem_trim(void);
+/* mem_trim_over is mem_trim when more than free_bytes are free in the heap: for a slow timer of a
+ * thread that serves nobody. */
+void mem_trim_over(size_t free_bytes);
 /* mem_wipe zeroes secrets so that the compiler keeps it. */
 void mem_wipe(void *ptr, size_t len);
 

@@ -35,6 +35,7 @@ struct stats_series {
   struct stats_histogram latency;
 };
 #define STATS_SERIES_MAX 4096u
+#define STATS_INDEX 8192u
 
 #define STAT(id, name, kind, help) _Atomic uint64_t id;
 struct stats {
@@ -42,8 +43,8 @@ struct stats {
   _Atomic uint64_t ends[END_COUNT];
   struct stats_histogram
       overhead; /* weir's own share of a request: total less upstream and client waits */
-  struct stats_series
-      *series; /* STATS_SERIES_MAX, open addressing, untouched pages cost nothing */
+  struct stats_series *series; /* STATS_SERIES_MAX rows, low ones first */
+  uint16_t *index;             /* STATS_INDEX slots, open addressing: row + 1, 0: free */
   uint32_t series_live;
   struct stats_series overflow[2];
 };
