@@ -56,6 +56,12 @@ static void write_fields(struct stream *s, const struct answer *a, struct buf *b
              SPAN_ARG(word));
 }
 
+/* asks_head: the client reads no body, also when the rest of its head is malformed or never came. */
+static bool asks_head(const struct stream *s) {
+  if (s->flags & STREAM_PARSED) return s->req.method == HTTP_METHOD_HEAD;
+  return span_starts(buf_span(&s->head_in), SPAN_LIT("HEAD "));
+}
+
 static void write_answer(struct stream *s, const struct answer *a, struct buf *b) {
   h1_write_status_line(b, a->status, http_status_reason(a->status));
   buf_lit(b, "Date: ");
@@ -68,8 +74,7 @@ static void write_answer(struct stream *s, const struct answer *a, struct buf *b
   if (s->flags & STREAM_CLOSE) buf_lit(b, "Connection: close\r\n");
   else if (s->req.minor == 0) buf_lit(b, "Connection: keep-alive\r\n");
   buf_lit(b, "\r\n");
-  bool bodyless = s->req.method == HTTP_METHOD_HEAD && s->flags & STREAM_PARSED;
-  if (!bodyless && a->status != 204 && a->status != 304) buf_put(b, a->body);
+  if (!asks_head(s) && a->status != 204 && a->status != 304) buf_put(b, a->body);
 }
 
 /* body_unread: the client still sends a body that nobody will read. */
@@ -99,7 +104,7 @@ static void answer_send(struct stream *s, const struct answer *a) {
     return;
   }
   s->status = (uint16_t)a->status;
-  s->down_body.moved = s->req.method == HTTP_METHOD_HEAD ? 0 : a->body.len;
+  s->down_body.moved = asks_head(s) ? 0 : a->body.len;
   conn_flush(d->conn);
 }
 

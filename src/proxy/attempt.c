@@ -286,6 +286,8 @@ void attempt_failed(struct stream *s, enum end end) {
   if (!sent) stat_add(&s->w->stats.upstream_connect_failures, 1);
   if (s->t_connect && !s->t_connected) s->connect_ns += now_ns(s->w) - s->t_connect;
   bool again = untouched(s) && end_get(end)->retryable && (!sent || may_replay(s));
+  /* An endpoint that did not take a connection will not a moment later: only another one may. */
+  if (!sent && s->tried.count + 1 >= s->pool->member_count) again = false;
   if (!again) {
     attempt_drop(s, false);
     stream_fail(s, end);

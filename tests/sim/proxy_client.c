@@ -235,7 +235,8 @@ void client_tunnel(struct client *c, uint64_t goal) {
 static bool read_some(struct client *c) {
   struct plan *p = current(c);
   if (!p) {
-    if (rest(c).len) world_fault(c->w, "client: bytes that nobody asked for");
+    if (rest(c).len) world_fault(c->w, "client: bytes that nobody asked for: %.*s",
+                                 (int)(rest(c).len < 100 ? rest(c).len : 100), rest(c).ptr);
     return false;
   }
   switch (c->state) {
