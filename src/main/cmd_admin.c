@@ -10,25 +10,29 @@
 
 #define HEALTH_TIMEOUT_MS 3000u
 
-/* conf_try loads the file that the CLI means; NULL when it cannot be read or is bad, which is not
- * this command's business. */
-static struct conf *conf_try(const struct cli *cli) {
+/* conf_try loads the file that the CLI means; NULL when it cannot be read or is bad: what is wrong
+ * with it is appended to why (may be NULL). */
+static struct conf *conf_try(const struct cli *cli, struct text *why) {
   struct conf_faults *faults = conf_faults_new();
   struct conf *conf = conf_load(&conf_reader_direct, cli_config(cli), faults);
+  if (!conf && why) {
+    conf_faults_print(faults, why, false);
+    text_lit(why, "\n");
+  }
   conf_faults_free(faults);
   return conf;
 }
 
-/* admin_address appends where the admin socket is: --admin, WEIR_ADMIN, the file's, the
- * default. */
-static bool admin_address(const struct cli *cli, struct text *out) {
+/* admin_address appends where the admin socket is: --admin, WEIR_ADMIN, the file's, the default.
+ * When the file is bad, why says so: the socket that it names is then not known. */
+static bool admin_address(const struct cli *cli, struct text *out, struct text *why) {
   const char *env = getenv("WEIR_ADMIN");
   const char *named = cli->admin ? cli->admin : env && env[0] ? env : NULL;
   if (named) {
     text_printf(out, "%s%s", strncmp(named, "unix:", 5) == 0 ? "" : "unix:", named);
     return true;
   }
-  struct conf *conf = conf_try(cli);
+  struct conf *conf = conf_try(cli, why);
   if (conf) {
     const char *listen = conf_process(conf)->admin_listen;
     text_put(out, span_str(listen));
@@ -39,18 +43,23 @@ static bool admin_address(const struct cli *cli, struct text *out) {
 }
 
 static int call(const struct cli *cli, const char *line) {
-  struct text address = {.ptr = NULL}, out = {.ptr = NULL};
+  struct text address = {.ptr = NULL}, out = {.ptr = NULL}, why = {.ptr = NULL};
   if (cli->word_count) {
     return cli_usage_error("%s takes no arguments", cli->command->name);
   }
   int code = WEIR_FAILED;
-  if (admin_address(cli, &address)) {
+  if (admin_address(cli, &address, &why)) {
     text_put(&address, span_of("", 1)); /* NUL */
     code = admin_call(address.ptr, line, &out);
   } else {
     text_lit(&out, "no admin socket is configured (admin.listen); name it with --admin PATH\n");
   }
+  if (code == WEIR_FAILED && why.len) {
+    text_printf(&out, "%s has faults, so its own admin.listen is not known:\n", cli_config(cli));
+    text_put(&out, text_span(&why));
+  }
   text_fini(&address);
+  text_fini(&why);
   return cli_print(&out, code != WEIR_OK && !cli_json(cli), code);
 }
 
@@ -86,7 +95,7 @@ int cmd_health(const struct cli *cli) {
                       : cli->word_count ? cli->words[0]
                       : env && env[0]   ? env
                                         : NULL;
-  struct conf *conf = named ? NULL : conf_try(cli);
+  struct conf *conf = named ? NULL : conf_try(cli, NULL);
   const char *address = named  ? named
                         : conf ? conf_process(conf)->status_listen
                                : CLI_STATUS_DEFAULT;

@@ -83,7 +83,7 @@ static const struct {
     {"HEAD / HTTP/1.1\r\nHost : h\r\n\r\n", /* refused, but a HEAD all the same: no body */
      "HTTP/1.1 400 Bad Request\r\n" DATE STATUS("client.bad_request.field_name",
                                                 "http_request_error") PLAIN
-     "Content-Length: 132\r\nConnection: close\r\n\r\n",
+     "Content-Length: 120\r\nConnection: close\r\n\r\n",
      false},
     {"GET / HTTP/2.0\r\n\r\n", NULL, false},
 };
