@@ -124,6 +124,23 @@ static struct server_conn *slot_free(struct server *s) {
   return NULL;
 }
 
+/* slot_evict makes room by closing the connection that has been silent for longest and is owed
+ * nothing: idle peers must not lock a probe out. */
+static struct server_conn *slot_evict(struct server *s) {
+  struct server_conn *oldest = NULL;
+  for (uint32_t i = 0; i < s->config.conns_max; i++) {
+    struct server_conn *c = &s->conns[i];
+    bool owed = c->out.len || c->parked;
+    if (!owed && (!oldest || c->deadline.due_ms < oldest->deadline.due_ms)) {
+      oldest = c;
+    }
+  }
+  if (oldest) {
+    conn_shut(oldest);
+  }
+  return oldest;
+}
+
 static void conn_open(struct server *s, struct server_conn *c, int fd) {
   uint32_t generation = c->generation + 1;
   *c = (struct server_conn){.watch = {.fd = fd, .events = POLLIN, .ready = on_conn},
@@ -144,6 +161,9 @@ static void on_listen(struct poll_watch *watch, short revents) {
   (void)revents;
   struct server *s = container_of(watch, struct server, listen);
   struct server_conn *c = slot_free(s);
+  if (!c) {
+    c = slot_evict(s);
+  }
   if (!c) {
     s->listen.events = 0; /* until one closes; the kernel's queue holds the rest */
     return;

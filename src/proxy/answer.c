@@ -56,7 +56,7 @@ static void write_fields(struct stream *s, const struct answer *a, struct buf *b
              SPAN_ARG(word));
 }
 
-/* asks_head: the client reads no body, also when the rest of its head is malformed or never came. */
+/* asks_head: the client reads no body, also when the rest of its head is malformed or missing. */
 static bool asks_head(const struct stream *s) {
   if (s->flags & STREAM_PARSED) return s->req.method == HTTP_METHOD_HEAD;
   return span_starts(buf_span(&s->head_in), SPAN_LIT("HEAD "));

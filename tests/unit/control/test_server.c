@@ -122,16 +122,28 @@ static void test_pipelined_lines_and_split_lines(void **state) {
   server_stop(&w.server);
 }
 
+/* Peers that are silent do not lock others out: the one that has been so for longest goes. Those that
+ * wait for an answer stay, and then the next ones wait in the kernel's queue. */
 static void test_connections_are_bounded(void **state) {
   (void)state;
   struct world w;
   start(&w, 2, 60000);
-  int a = dial(&w), b = dial(&w), c = dial(&w);
+  int a = dial(&w), b = dial(&w);
+  turns(&w, 2);
+  int c = dial(&w);
   say(c, "hello\n");
-  turns(&w, 10);
-  assert_int_equal(w.server.open, 2); /* the third waits in the kernel's queue */
-  close(a);
   expect(&w, c, "hello\n");
+  expect_closed(&w, a);
+  assert_int_equal(w.server.open, 2);
+  say(b, "park\n");
+  say(c, "park\n");
+  turns(&w, 10);
+  int d = dial(&w);
+  say(d, "late\n");
+  turns(&w, 10);
+  assert_int_equal(w.server.open, 2);
+  close(a);
+  close(d);
   close(b);
   close(c);
   server_stop(&w.server);
