@@ -399,8 +399,9 @@ static void the_drain_deadline_ends_all(void **state) {
 
 /* ---- all at once ---- */
 
-/* Generations, caps, tunnels, resets, leaps of the clock and a drain in one world: whatever clients
- * get, it parses and is theirs, the books of the caps balance, and nothing is left at the end. */
+/* Generations, caps, tunnels, resets, leaps of the clock and a drain in one world: whatever
+ * clients get, it parses and is theirs, the books of the caps balance, and nothing is left at the
+ * end. */
 static void everything_at_once(void **state) {
   (void)state;
   static const struct sim_faults hard = {.short_read = 200,

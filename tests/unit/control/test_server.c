@@ -122,8 +122,8 @@ static void test_pipelined_lines_and_split_lines(void **state) {
   server_stop(&w.server);
 }
 
-/* Peers that are silent do not lock others out: the one that has been so for longest goes. Those that
- * wait for an answer stay, and then the next ones wait in the kernel's queue. */
+/* Peers that are silent do not lock others out: the one that has been so for longest goes. Those
+ * that wait for an answer stay, and then the next ones wait in the kernel's queue. */
 static void test_connections_are_bounded(void **state) {
   (void)state;
   struct world w;
