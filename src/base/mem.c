@@ -7,9 +7,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 /* MEM_TRIM_KEEP bytes stay at the top of the heap. */
 #define MEM_TRIM_KEEP 65536u
+#define PAGE_ALIGN 64u
 
 void *mem_alloc(size_t size) {
   void *ptr = calloc(1, size ? size : 1);
@@ -43,6 +45,21 @@ void *mem_grow(void *ptr, size_t count, size_t size) {
 }
 
 void mem_free(void *ptr) { free(ptr); }
+
+#ifdef __SANITIZE_ADDRESS__ /* the leak checker does not look for pointers in pages of our own */
+void *mem_pages(size_t size) { return mem_alloc_aligned(PAGE_ALIGN, size); }
+void mem_pages_free(void *pages, size_t size) {
+  (void)size;
+  mem_free(pages);
+}
+#else
+void *mem_pages(size_t size) {
+  void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  check(pages != MAP_FAILED);
+  return pages;
+}
+void mem_pages_free(void *pages, size_t size) { check(munmap(pages, size) == 0); }
+#endif
 
 void mem_trim(void) { malloc_trim(MEM_TRIM_KEEP); }
 

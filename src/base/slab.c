@@ -60,7 +60,7 @@ static void push_free(struct slab *slab, struct free_object *object) {
 /* grow adds a chunk; its lowest slot is handed out first. */
 static void grow(struct slab *slab) {
   uint32_t chunk = slab->chunk_count++;
-  slab->chunks[chunk] = mem_alloc_aligned(SLAB_ALIGN, slab->chunk_objects * slab->object_size);
+  slab->chunks[chunk] = mem_pages(slab->chunk_objects * slab->object_size);
   for (uint32_t i = slab->chunk_objects; i-- > 0;) {
     uint32_t slot = (chunk << slab->chunk_shift) + i;
     struct free_object *object = object_at(slab, slot);
@@ -115,7 +115,7 @@ static bool chunk_idle(const struct slab *slab, uint32_t chunk, uint32_t *genera
 static void drop_last_chunk(struct slab *slab) {
   uint32_t chunk = --slab->chunk_count;
   unpoison(slab->chunks[chunk], slab->chunk_objects * slab->object_size);
-  mem_free(slab->chunks[chunk]);
+  mem_pages_free(slab->chunks[chunk], slab->chunk_objects * slab->object_size);
   slab->chunks[chunk] = NULL;
 }
 

@@ -64,10 +64,15 @@ class Server:
         return self
 
     def kill(self):
-        """At once, connections and all."""
-        for pid in proc.tree(self.process.pid):  # the parent first: it would start others
-            os.kill(pid, signal.SIGKILL)
+        """At once, connections and all; the parent first, as it would start others."""
+        pids = proc.tree(self.process.pid)
+        os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        for pid in pids[1:]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         self.process = None
 
     def stop(self):
