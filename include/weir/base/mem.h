@@ -11,8 +11,9 @@
 void *mem_alloc(size_t size) __attribute__((returns_nonnull, malloc));
 /* mem_alloc_aligned is mem_alloc at a power-of-two alignment (64 for per-worker rows). */
 void *mem_alloc_aligned(size_t align, size_t size) __attribute__((returns_nonnull));
-/* mem_pages gives zeroed pages from the kernel, outside the heap: for long-lived chunks, which would
- * keep the heap's free pages between them from going back. mem_pages_free wants the same size. */
+/* mem_pages gives zeroed pages from the kernel, outside the heap: for long-lived chunks, which
+ * would keep the heap's free pages between them from going back. mem_pages_free wants the same
+ * size. */
 void *mem_pages(size_t size) __attribute__((returns_nonnull));
 void mem_pages_free(void *pages, size_t size);
 /* mem_array is mem_alloc of count * size, overflow-checked. */
