@@ -95,7 +95,8 @@ int net_connect(uint16_t port, uint8_t source, bool nonblock) {
     if (fd < 0) {
         return -errno;
     }
-    int rc = source != 0 ? bind_source(fd, source) : set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    int rc = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (rc == 0 && source != 0) rc = bind_source(fd, source);
     struct sockaddr_in addr = loopback(port);
     if (rc == 0 && connect(fd, (struct sockaddr *)&addr, sizeof addr) != 0 &&
         errno != EINPROGRESS) {

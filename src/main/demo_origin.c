@@ -2,6 +2,7 @@
  * is something to balance), a thread per connection, blocking. Small and plain on purpose: it is
  * what stands behind the proxy, not part of it. Reads requests with the proxy's parser. */
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -310,9 +311,12 @@ static void accept_one(int listener, char name) {
   int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
   pthread_t thread;
   pthread_attr_t attr;
+  int on = 1;
   if (fd < 0) {
     return;
   }
+  /* Head and body are written apart: neither waits for an acknowledgement. */
+  (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   if (conns >= CONNS_MAX) {
     close(fd);
     return;
