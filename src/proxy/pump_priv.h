@@ -48,10 +48,10 @@ void body_drained(struct stream *s, struct pump *p);
 uint64_t body_moved(const struct pump *p);
 /* body_due is when the pump is overdue, and whether its source (else its sink) is to blame. */
 uint64_t body_due(const struct pump *p, uint32_t src_ms, uint32_t dst_ms, bool *source);
-/* body_done_request and body_done_response are told when a pump's last byte was passed on. */
+/* request_body_done and response_done are told when a pump's last byte was passed on. */
 void request_body_done(struct stream *s);
 void response_done(struct stream *s);
-/* relay_failed maps a relay's end to the stream's. */
+/* body_failed maps a relay's end to the stream's. */
 void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err);
 
 #endif

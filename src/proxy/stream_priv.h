@@ -88,7 +88,7 @@ void stream_go(struct stream *s, enum stream_step step);
 void stream_fail(struct stream *s, enum end end);
 /* stream_timer arms the stream's timer for its step. */
 void stream_timer(struct stream *s);
-/* stream_pin and stream_unpin_settings keep and let go what the stream reads. */
+/* stream_unpin_settings lets go of route, pool and listener: a tunnel reads none of them. */
 void stream_unpin_settings(struct stream *s);
 /* stream_finish logs, counts and frees; s is gone. */
 void stream_finish(struct stream *s);

@@ -68,6 +68,22 @@ def test_slow_readers_flood(weir, new_backend):
     eventually(lambda: proxy.metric("weir_upstream_connections") == 0)
 
 
+def test_bytes_behind_a_large_body_are_never_the_next_response(weir, new_backend):
+    """Response-queue poisoning: what an upstream sends beyond Content-Length dies with its
+    connection, also when the body went by splice and the surplus is still in the socket."""
+    body = b"a" * 65536
+    poison = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON"
+    backend = new_backend(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n" + body + poison))
+    limits = {"max_per_endpoint": 4, "queue_timeout": "30s"}
+    proxy = weir({"process": {"workers": 1}, "pools": {"app": {"connections": limits}}}, backend)
+    conns = [proxy.client() for _ in range(16)]
+    for _ in range(20):
+        for conn in conns:
+            conn.send(wire.request_bytes(target="/big"))
+        for conn in conns:
+            assert conn.response().body == body
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_garbage(pair, seed):
     """Random bytes, text-like and not: an answer or an end, never a forward."""
