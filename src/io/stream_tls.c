@@ -125,12 +125,23 @@ static int handshake_step(struct tls_conn *tls, struct span *wire) {
   return ret;
 }
 
+/* tickets_flush: the library keeps session tickets back until the first write (an empty one will
+ * do), so that a client that sends nothing cannot block it; our output is bounded anyway. Without
+ * it a client waits for a delayed acknowledgement before its request leaves (Nagle's rule). */
+static void tickets_flush(struct tls_conn *tls) {
+  library_use(tls, SPAN_EMPTY);
+  bool ok = SSL_write(tls->ssl, "", 0) >= 0;
+  (void)library_done(tls);
+  if (!ok) ERR_clear_error(); /* no buffer: the first write of data meets it again */
+}
+
 /* handshake_go runs the handshake as far as wire reaches and goes on with data; returns the
  * rest. */
 static struct span handshake_go(struct tls_conn *tls, struct span wire) {
   int ret = handshake_step(tls, &wire);
   if (ret == 1) {
     handshake_ended(tls, TLS_OPEN);
+    tickets_flush(tls);
     conn_opened(tls->conn, 0);
     return data_in(tls, wire);
   }

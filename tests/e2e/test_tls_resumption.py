@@ -1,5 +1,6 @@
 """Session tickets: resumption across workers and reloads, never across policies (THREATS.md row
 16)."""
+import select
 import ssl
 
 import pytest
@@ -126,6 +127,16 @@ def test_each_connection_gets_new_tickets(tls_weir):
     two, reused = visit(tls_weir, context, one)
     assert reused and one.id != two.id or one.ticket_lifetime_hint == two.ticket_lifetime_hint
     assert one.has_ticket and two.has_ticket
+
+
+def test_tickets_come_before_the_first_response(tls_weir):
+    """They are sent when the handshake is done, not with the first response: else a client whose
+    Finished is not acknowledged yet keeps its request back for a delayed acknowledgement (40 ms)."""
+    context = only(tls_weir.authority, V13)
+    with client.Client(tls_weir.ports[0], tls=context, sni="a.example") as conn:
+        assert select.select([conn.sock], [], [], 20)[0], "no ticket came"
+        assert conn.get("/s", host="a.example").status == 200
+
 
 
 @pytest.mark.slow
