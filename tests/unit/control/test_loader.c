@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -224,18 +225,21 @@ static uint16_t port_of(int fd) {
   return ntohs(in.sin_port);
 }
 
+/* free_port writes an address that was bound here and let go. */
+static void free_port(char *text, size_t cap) {
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  assert_int_equal(bind(fd, (struct sockaddr *)&any, sizeof any), 0);
+  (void)snprintf(text, cap, "127.0.0.1:%u", port_of(fd));
+  close(fd);
+}
+
 static void test_bind_tcp(void **state) {
   (void)state;
   int taken[LOADER_FDS_MAX], fds[LOADER_FDS_MAX];
   uint32_t got;
   char why[512], text[64];
-  /* A free port: bound here and let go. */
-  int free_fd = socket(AF_INET, SOCK_STREAM, 0);
-  struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-  assert_int_equal(bind(free_fd, (struct sockaddr *)&any, sizeof any), 0);
-  (void)snprintf(text, sizeof text, "127.0.0.1:%u", port_of(free_fd));
-  close(free_fd);
-
+  free_port(text, sizeof text);
   uint32_t flags = LOADER_REUSEPORT | LOADER_PROBE | LOADER_DEFER;
   assert_int_equal(bind_text(text, flags, 3, taken, &got, why), 0);
   assert_int_equal(got, 3);
@@ -251,6 +255,35 @@ static void test_bind_tcp(void **state) {
   }
   assert_int_equal(bind_text("192.0.2.1:80", flags, 1, fds, &got, why), -EADDRNOTAVAIL);
   assert_int_equal(bind_text("not-an-address", flags, 1, fds, &got, why), -EINVAL);
+}
+
+static int tcp_option(int fd, int option) {
+  int value = 0;
+  socklen_t len = sizeof value;
+  assert_int_equal(getsockopt(fd, IPPROTO_TCP, option, &value, &len), 0);
+  return value;
+}
+
+/* What a client's socket must have it inherits: nothing is set at accept. */
+static void test_accepted_sockets_inherit(void **state) {
+  (void)state;
+  int fds[LOADER_FDS_MAX];
+  uint32_t got;
+  char why[512], text[64];
+  struct sockaddr_in at;
+  socklen_t len = sizeof at;
+  free_port(text, sizeof text);
+  assert_int_equal(bind_text(text, LOADER_REUSEPORT | LOADER_PROBE, 1, fds, &got, why), 0);
+  assert_int_equal(getsockname(fds[0], (struct sockaddr *)&at, &len), 0);
+  int client = socket(AF_INET, SOCK_STREAM, 0);
+  assert_int_equal(connect(client, (struct sockaddr *)&at, len), 0);
+  int accepted = accept(fds[0], NULL, NULL);
+  assert_true(accepted >= 0);
+  assert_int_equal(tcp_option(accepted, TCP_NODELAY), 1);
+  assert_int_equal(tcp_option(accepted, TCP_NOTSENT_LOWAT), 131072);
+  close(accepted);
+  close(client);
+  close(fds[0]);
 }
 
 static void test_bind_unix(void **state) {
@@ -294,6 +327,7 @@ int main(void) {
       cmocka_unit_test(test_read),               cmocka_unit_test(test_read_large),
       cmocka_unit_test(test_glob_in_byte_order), cmocka_unit_test(test_stat_and_append),
       cmocka_unit_test(test_bind_tcp),           cmocka_unit_test(test_bind_unix),
+      cmocka_unit_test(test_accepted_sockets_inherit),
       cmocka_unit_test(test_gone_loader_is_an_error),
   };
   return cmocka_run_group_tests(tests, group_setup, group_teardown);
