@@ -95,11 +95,9 @@ static void retry_starved(struct loop *loop) {
   }
 }
 
-/* wait_until: a busy loop does not look for the next timer at each turn; it would be one tick late
- * at worst, when it falls idle. */
-static uint64_t wait_until(const struct loop *loop, uint64_t until_ms) {
+static uint64_t wait_until(struct loop *loop, uint64_t until_ms) {
   if (!list_empty(&loop->dirty) || !list_empty(&loop->later) || loop->budget_left) return 0;
-  uint64_t next = loop->was_busy ? loop->now_ms + WHEEL_TICK_MS : wheel_next_ms(&loop->wheel);
+  uint64_t next = wheel_next_ms(&loop->wheel);
   return next < until_ms ? next : until_ms;
 }
 
@@ -107,10 +105,8 @@ int loop_run_turn(struct loop *loop, uint64_t until_ms) {
   flush_pass(&loop->later);
   flush(loop);
   if (!list_empty(&loop->starved)) retry_starved(loop);
-  uint64_t before = loop->stats.completions;
   int rc = loop->ops->turn(loop, wait_until(loop, until_ms));
   if (rc < 0) return rc;
-  loop->was_busy = loop->stats.completions != before;
   loop->stats.turns++;
   wheel_run(&loop->wheel, loop->now_ms);
   if (loop->budget_run) loop->budget_left = loop->budget_run(loop);

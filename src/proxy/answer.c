@@ -58,8 +58,8 @@ static void write_fields(struct stream *s, const struct answer *a, struct buf *b
 
 /* asks_head: the client reads no body, also when the rest of its head is malformed or missing. */
 static bool asks_head(const struct stream *s) {
-  if (s->flags & STREAM_PARSED) return s->req.method == HTTP_METHOD_HEAD;
-  return span_starts(buf_span(&s->head_in), SPAN_LIT("HEAD "));
+  if (s->flags & STREAM_PARSED) return s->x->req.method == HTTP_METHOD_HEAD;
+  return span_starts(buf_span(&s->x->head_in), SPAN_LIT("HEAD "));
 }
 
 static void write_answer(struct stream *s, const struct answer *a, struct buf *b) {
@@ -72,7 +72,7 @@ static void write_answer(struct stream *s, const struct answer *a, struct buf *b
   if (a->status != 204 && a->status != 304)
     h1_write_framing(b, HTTP_BODY_LENGTH, a->body.len);
   if (s->flags & STREAM_CLOSE) buf_lit(b, "Connection: close\r\n");
-  else if (s->req.minor == 0) buf_lit(b, "Connection: keep-alive\r\n");
+  else if (s->x->req.minor == 0) buf_lit(b, "Connection: keep-alive\r\n");
   buf_lit(b, "\r\n");
   if (!asks_head(s) && a->status != 204 && a->status != 304) buf_put(b, a->body);
 }
@@ -86,7 +86,7 @@ static void answer_send(struct stream *s, const struct answer *a) {
   const struct down *d = s->down;
   bool over = d->flags & DOWN_CLOSE || s->w->draining || !d->serving->current;
   uint32_t most = s->listener->limits.requests;
-  if (over || body_unread(s) || !s->req.keepalive || (most && d->requests >= most))
+  if (over || body_unread(s) || !s->x->req.keepalive || (most && d->requests >= most))
     s->flags |= STREAM_CLOSE;
   size_t room = a->body.len + a->location.len + a->allow.len + 1024;
   struct buf *out = room <= 262144 ? conn_out(d->conn, room) : NULL;
@@ -127,7 +127,7 @@ void answer_end(struct stream *s) {
   struct answer a = {.status = row->status, .type = SPAN_LIT("text/plain; charset=utf-8")};
   a.refused = true;
   a.body = end_body(s, row);
-  if (s->end == END_METHOD_NOT_ALLOWED) a.allow = s->allow;
+  if (s->end == END_METHOD_NOT_ALLOWED) a.allow = s->x->allow;
   if (s->flags & STREAM_PARSED && reusable(s->end) && !body_unread(s))
     s->flags &= ~(uint32_t)STREAM_CLOSE;
   answer_send(s, &a);
@@ -141,7 +141,7 @@ void answer_route(struct stream *s) {
 }
 
 void answer_https(struct stream *s) {
-  const struct http_request *r = &s->req;
+  const struct http_request *r = &s->x->req;
   if (!r->host.len) {
     stream_fail(s, END_BAD_REQUEST_HOST_MISSING);
     return;

@@ -129,7 +129,7 @@ void attempt_unqueue(struct stream *s) {
 }
 
 void enter_pick(struct stream *s) {
-  const struct pool_member *m = pool_pick(&s->w->upstream, s->pool, now_ms(s->w), &s->tried);
+  const struct pool_member *m = pool_pick(&s->w->upstream, s->pool, now_ms(s->w), &s->x->tried);
   if (!m) {
     stream_fail(s, s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY);
     return;
@@ -147,7 +147,7 @@ void enter_pick(struct stream *s) {
 
 /* queue_serve gives s a connection if there is one: false when its pool has none. */
 static bool queue_serve(struct stream *s) {
-  const struct pool_member *m = pool_pick(&s->w->upstream, s->pool, now_ms(s->w), &s->tried);
+  const struct pool_member *m = pool_pick(&s->w->upstream, s->pool, now_ms(s->w), &s->x->tried);
   int err = m ? take_any(s, m->endpoint) : -ENOENT;
   if (err == -EAGAIN) return false;
   attempt_unqueue(s);
@@ -269,14 +269,14 @@ static bool untouched(const struct stream *s) {
 static void remember(struct stream *s) {
   for (uint32_t i = 0; i < s->pool->member_count; i++) {
     if (s->pool->members[i].endpoint != s->endpoint) continue;
-    if (s->tried.count < array_count(s->tried.place)) s->tried.place[s->tried.count++] = i;
+    if (s->x->tried.count < array_count(s->x->tried.place)) s->x->tried.place[s->x->tried.count++] = i;
     return;
   }
 }
 
 /* may_replay: the request was sent, and sending it again is allowed to be seen twice. */
 static bool may_replay(const struct stream *s) {
-  return http_method_idempotent(s->req.method) && s->up_body.state == PUMP_NONE;
+  return http_method_idempotent(s->x->req.method) && s->up_body.state == PUMP_NONE;
 }
 
 void attempt_failed(struct stream *s, enum end end) {
@@ -287,7 +287,7 @@ void attempt_failed(struct stream *s, enum end end) {
   if (s->t_connect && !s->t_connected) s->connect_ns += now_ns(s->w) - s->t_connect;
   bool again = untouched(s) && end_get(end)->retryable && (!sent || may_replay(s));
   /* An endpoint that did not take a connection will not a moment later: only another one may. */
-  if (!sent && s->tried.count + 1 >= s->pool->member_count) again = false;
+  if (!sent && s->x->tried.count + 1 >= s->pool->member_count) again = false;
   if (!again) {
     attempt_drop(s, false);
     stream_fail(s, end);
@@ -295,9 +295,9 @@ void attempt_failed(struct stream *s, enum end end) {
   }
   body_stop(&s->up_body);
   attempt_drop(s, false);
-  s->head_up = (struct buf){0};
+  s->x->head_up = (struct buf){0};
   s->t_connect = s->t_connected = 0;
-  s->scan = (struct h1_scan){0};
+  s->x->scan = (struct h1_scan){0};
   if (race) {
     s->flags |= STREAM_REPLAYED | STREAM_REFILL;
     stat_add(&s->w->stats.replays, 1);

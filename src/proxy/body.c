@@ -25,7 +25,7 @@ static void pump_init(struct pump *p, enum http_body from, enum http_body to, ui
 }
 
 void body_request_init(struct stream *s) {
-  const struct http_request *r = &s->req;
+  const struct http_request *r = &s->x->req;
   pump_init(&s->up_body, r->body, r->body, r->content_length);
   s->up_body.limit = s->listener->limits.body_bytes;
   h1_chunked_init(&s->up_body.chunked, H1_REQUEST);
@@ -33,13 +33,13 @@ void body_request_init(struct stream *s) {
 
 /* response_framing: how a response's body goes to this client. */
 static enum http_body response_framing(const struct stream *s) {
-  enum http_body from = s->resp.body;
+  enum http_body from = s->x->resp.body;
   if (from != HTTP_BODY_CHUNKED && from != HTTP_BODY_CLOSE) return from;
-  return s->req.minor ? HTTP_BODY_CHUNKED : HTTP_BODY_CLOSE;
+  return s->x->req.minor ? HTTP_BODY_CHUNKED : HTTP_BODY_CLOSE;
 }
 
 void body_response_init(struct stream *s) {
-  pump_init(&s->down_body, s->resp.body, response_framing(s), s->resp.content_length);
+  pump_init(&s->down_body, s->x->resp.body, response_framing(s), s->x->resp.content_length);
   h1_chunked_init(&s->down_body.chunked, H1_RESPONSE);
   if (s->down_body.state == PUMP_NONE) s->down_body.state = PUMP_DONE;
 }

@@ -65,6 +65,8 @@ void tunnel_check_routes(struct worker *w);
 void tunnel_drain_all(struct worker *w, uint64_t deadline_ms);
 /* ---- access.c ---- */
 void access_write(struct stream *s);
+/* access_keep moves what the log will say out of the messages of s and gives them back. */
+void access_keep(struct stream *s);
 /* access_connection logs a connection that had no request: a failed handshake, silence. */
 void access_connection(struct down *d, enum end end, uint16_t status);
 

@@ -8,19 +8,19 @@
 /* misdirected: a TLS connection negotiated for one name asks for a host that no certificate of its
  * listener serves (RFC 9110 section 15.5.20). */
 static bool misdirected(const struct stream *s) {
-  if (!(s->down->flags & DOWN_TLS) || !s->req.host.len) return false;
+  if (!(s->down->flags & DOWN_TLS) || !s->x->req.host.len) return false;
   struct tls_info info;
   conn_tls_info(s->down->conn, &info);
-  if (!info.sni.len || span_eq(info.sni, s->req.host)) return false;
-  return !tls_server_serves(s->listener->tls, s->req.host);
+  if (!info.sni.len || span_eq(info.sni, s->x->req.host)) return false;
+  return !tls_server_serves(s->listener->tls, s->x->req.host);
 }
 
 static void ctx_init(struct stream *s) {
-  struct filter_ctx *ctx = &s->ctx;
+  struct filter_ctx *ctx = &s->x->ctx;
   ctx->arena = &s->arena;
   ctx->listener = s->listener;
   ctx->tls = s->down->flags & DOWN_TLS;
-  ctx->request = &s->req;
+  ctx->request = &s->x->req;
   down_peer(s->down, &ctx->peer);
 }
 
@@ -37,7 +37,7 @@ static void allow_text(struct stream *s, const struct route_hit *hit) {
     if (b.len) buf_lit(&b, ", ");
     buf_put(&b, hit->allow->extra_methods[i]);
   }
-  s->allow = buf_span(&b);
+  s->x->allow = buf_span(&b);
 }
 
 static void pin_route(struct stream *s, const struct route *found) {
@@ -58,7 +58,7 @@ static void pin_route(struct stream *s, const struct route *found) {
 }
 
 static enum route_verdict find(struct stream *s, struct route_hit *hit) {
-  struct route_query q = {s->req.host, s->req.path, s->req.method, s->req.method_text};
+  struct route_query q = {s->x->req.host, s->x->req.path, s->x->req.method, s->x->req.method_text};
   const struct snapshot_listener *l = s->down->serving->current;
   if (!l) return ROUTE_NONE;
   return route_find(l->table, &q, hit);
@@ -68,14 +68,14 @@ static enum route_verdict find(struct stream *s, struct route_hit *hit) {
 static enum end refused(const struct stream *s) {
   if (s->down->flags & DOWN_OVER_LIMIT) return END_LIMIT_CONNECTIONS;
   uint64_t most = s->listener->limits.body_bytes;
-  if (most && s->req.body == HTTP_BODY_LENGTH && s->req.content_length > most)
+  if (most && s->x->req.body == HTTP_BODY_LENGTH && s->x->req.content_length > most)
     return END_LIMIT_BODY;
   return misdirected(s) ? END_CLIENT_MISDIRECTED : END_OK;
 }
 
 static void act(struct stream *s) {
-  if (filter_request(&s->ctx) != FILTER_NEXT) {
-    stream_fail(s, s->ctx.end);
+  if (filter_request(&s->x->ctx) != FILTER_NEXT) {
+    stream_fail(s, s->x->ctx.end);
     return;
   }
   if (s->route->action == ROUTE_POOL) {
@@ -102,7 +102,7 @@ void enter_route(struct stream *s) {
   enum route_verdict verdict = find(s, &hit);
   if (verdict == ROUTE_FOUND) {
     pin_route(s, hit.route);
-    s->ctx.route = hit.route;
+    s->x->ctx.route = hit.route;
     act(s);
     return;
   }

@@ -21,6 +21,8 @@ struct stream *stream_new(struct down *d) {
   struct worker *w = d->serving->w;
   struct stream *s = slab_new(&w->streams);
   if (!s) return NULL;
+  s->x = slab_new(&w->exchanges); /* there are as many as streams */
+  check(s->x != NULL);
   s->w = w;
   s->down = d;
   d->stream = s;
@@ -87,7 +89,7 @@ static uint64_t due_bodies(const struct stream *s, enum end *end) {
 /* awaits_continue: the client rightly waits for 100 (Continue), so it is the endpoint that is
  * late. */
 static bool awaits_continue(const struct stream *s) {
-  return s->req.expect_continue && !s->interims && body_moved(&s->up_body) == 0;
+  return s->x->req.expect_continue && !s->interims && body_moved(&s->up_body) == 0;
 }
 
 /* due_step is when the present step is overdue, and the cause then. */
@@ -246,6 +248,8 @@ void stream_finish(struct stream *s) {
   if (s->flags & STREAM_TUNNEL) stat_sub(&w->stats.tunnels, 1);
   unpin_all(s);
   arena_reset(&s->arena);
+  if (s->x) slab_free(&w->exchanges, s->x);
+  if (s->kept) slab_free(&w->kept, s->kept);
   slab_free(&w->streams, s);
   stat_sub(&w->stats.requests_inflight, 1);
   stat_add(&w->stats.downstream_idle, 1);
