@@ -208,6 +208,8 @@ uint64_t body_due(const struct pump *p, uint32_t src_ms, uint32_t dst_ms, bool *
   return delay ? since + delay : WHEEL_NEVER;
 }
 
+void body_restart(struct pump *p, uint64_t now_ms) { p->progress_ms = p->relay.progress_ms = now_ms; }
+
 /* ---- ends ---- */
 
 void request_body_done(struct stream *s) {

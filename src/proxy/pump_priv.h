@@ -51,6 +51,8 @@ uint64_t body_due(const struct pump *p, uint32_t src_ms, uint32_t dst_ms, bool *
 /* request_body_done and response_done are told when a pump's last byte was passed on. */
 void request_body_done(struct stream *s);
 void response_done(struct stream *s);
+/* body_restart counts now as progress: the source was only now asked to go on. */
+void body_restart(struct pump *p, uint64_t now_ms);
 /* body_failed maps a relay's end to the stream's. */
 void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err);
 

@@ -71,6 +71,10 @@ static bool give_head(struct stream *s, void (*write)(struct stream *s, struct b
 
 static enum end interim(struct stream *s) {
   if (++s->interims > INTERIM_MAX) return END_BAD_RESPONSE_STATUS;
+  if (s->x->resp.status == 100) {
+    s->flags |= STREAM_CONTINUED;
+    body_restart(&s->up_body, now_ms(s->w));
+  }
   /* RFC 9110 section 15.2: not to a 1.0 client; a proxy may drop them, so to a slow one neither.
    */
   if (s->x->req.minor == 0 || conn_pending(s->down->conn) > OUT_HIGH) return END_OK;

@@ -89,7 +89,8 @@ static uint64_t due_bodies(const struct stream *s, enum end *end) {
 /* awaits_continue: the client rightly waits for 100 (Continue), so it is the endpoint that is
  * late. */
 static bool awaits_continue(const struct stream *s) {
-  return s->x->req.expect_continue && !s->interims && body_moved(&s->up_body) == 0;
+  bool told = s->flags & STREAM_CONTINUED;
+  return s->x->req.expect_continue && !told && body_moved(&s->up_body) == 0;
 }
 
 /* due_step is when the present step is overdue, and the cause then. */

@@ -35,6 +35,7 @@ enum stream_flag {
   STREAM_UP_DIRTY = 4096,  /* the upstream connection may not be reused */
   STREAM_ABORT = 8192,     /* the client connection ends at once, as truncation */
   STREAM_TUNNEL = 32768,   /* counted in stats.tunnels */
+  STREAM_CONTINUED = 65536, /* 100 (Continue) came */
   STREAM_REFILL = 16384,   /* this attempt takes no idle connection (after a replay) */
 };
 
