@@ -211,6 +211,43 @@ static void a_client_that_was_told_to_go_on_is_to_blame(void **state) {
   }
 }
 
+/* The client's time for the body begins with the 100, not with the request. */
+static void the_100_restarts_the_time_for_the_body(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 30);) {
+    struct slow s;
+    struct world *w = slow_world(seed, &s);
+    s.p->frame = FRAME_LENGTH;
+    s.p->hold_body = true;
+    s.p->len = 1; /* all of it is held back */
+    (void)start(w, 0, s.p);
+    STEP_WHILE(w, !slow_asked(&s));
+    uint64_t asked_ms = sim_now_ms(w->sim);
+    sleep_over(w, 5000);
+    uint64_t waited_ms = sim_now_ms(w->sim) - asked_ms;
+    sim_peer_write(s.peer, SPAN_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
+    world_run(w, world_clients_done, 100000);
+    must_end(w, s.p, OUT_ANSWER, 408, END_CLIENT_TIMEOUT_BODY);
+    if (s.p->record.total_ns / 1000000 < waited_ms + 4900) wrong(w, s.p, "blamed too early");
+    slow_end(&s);
+  }
+}
+
+/* Early hints are no 100: the client still rightly waits. */
+static void hints_do_not_tell_the_client_to_go_on(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 30);) {
+    struct slow s;
+    struct world *w = slow_world(seed, &s);
+    (void)start(w, 0, s.p);
+    STEP_WHILE(w, !slow_asked(&s));
+    sim_peer_write(s.peer, SPAN_LIT("HTTP/1.1 103 Early Hints\r\n\r\n"));
+    world_run(w, world_clients_done, 100000);
+    must_end(w, s.p, OUT_ANSWER, 504, END_FIRST_BYTE_TIMEOUT);
+    slow_end(&s);
+  }
+}
+
 /* ---- the keepalive race of a request without a body that says so ---- */
 
 static const struct replay_case {
@@ -659,6 +696,8 @@ int main(void) {
       cmocka_unit_test(a_100_that_never_comes_is_the_endpoints_fault),
       cmocka_unit_test(a_late_100_is_in_time),
       cmocka_unit_test(a_client_that_was_told_to_go_on_is_to_blame),
+      cmocka_unit_test(the_100_restarts_the_time_for_the_body),
+      cmocka_unit_test(hints_do_not_tell_the_client_to_go_on),
       cmocka_unit_test(content_length_0_is_replayed),
       cmocka_unit_test(own_pressure_blames_nobody),
       cmocka_unit_test(no_slots_blame_nobody),
