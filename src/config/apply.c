@@ -171,6 +171,7 @@ static const char *scope_what(enum scope_id id) {
     case SCOPE_CERT: return "a certificate";
     case SCOPE_POOL: return "a pool";
     case SCOPE_ENDPOINT: return "an endpoint";
+    case SCOPE_POLICY: return "a policy";
     case SCOPE_ROUTE: return "a route";
     case SCOPE_COUNT: break;
   }

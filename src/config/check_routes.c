@@ -64,9 +64,9 @@ static void undefined(struct conf *conf, const struct conf_route *route, const c
   suggest_note(&s, conf->faults);
 }
 
-/* maps finds pools and listeners by name. */
+/* maps finds pools, listeners and policies by name. */
 struct maps {
-  struct names pools, listeners, routes, keys;
+  struct names pools, listeners, policies, routes, keys;
 };
 
 static void check_references(struct conf *conf, struct conf_route *route,
@@ -76,6 +76,14 @@ static void check_references(struct conf *conf, struct conf_route *route,
     const struct conf_item *item = &route->listeners.items[i];
     if (!names_find(&maps->listeners, item->text))
       undefined(conf, route, "listener", item->text, item->at, &conf->root.listeners);
+  }
+  for (uint32_t i = 0; i < route->policies.count && !broken; i++) {
+    const struct conf_item *item = &route->policies.items[i];
+    struct conf_policy *policy = names_find(&maps->policies, item->text);
+    if (policy)
+      policy->used = true;
+    else
+      undefined(conf, route, "policy", item->text, item->at, &conf->root.policies);
   }
   if (!route->pool.len) return;
   route->pool_row = names_find(&maps->pools, route->pool);
@@ -197,11 +205,14 @@ static void check_unique(struct conf *conf, struct conf_route *route, struct map
 
 void check_routes(struct conf *conf) {
   struct arena *arena = &conf->arena;
-  struct maps maps = {{.arena = arena}, {.arena = arena}, {.arena = arena}, {.arena = arena}};
+  struct names names = {.arena = arena};
+  struct maps maps = {names, names, names, names, names};
   rows_each(&conf->root.pools, struct conf_pool, pool)
     names_put(&maps.pools, pool->row.name, pool);
   rows_each(&conf->root.listeners, struct conf_listener, listener)
     names_put(&maps.listeners, listener->row.name, listener);
+  rows_each(&conf->root.policies, struct conf_policy, policy)
+      names_put(&maps.policies, policy->row.name, policy);
   rows_each(&conf->root.routes, struct conf_route, route) {
     if (!is_set(route, OPTION_ROUTE_PREFIX) && !is_set(route, OPTION_ROUTE_PATH))
       route->prefix = SPAN_LIT("/");

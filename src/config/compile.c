@@ -1,7 +1,7 @@
-/* compile.c: conf to snapshot: pools with their endpoints, routes, listeners with their route
- * tables. An object of the generation before is taken again when its content is the same, so that
- * nothing that did not change is touched. Names and certificates come through conf_hooks. Runs in
- * the compile thread and in the CLI. */
+/* compile.c: conf to snapshot: pools with their endpoints, policies, routes, listeners with their
+ * route tables. An object of the generation before is taken again when its content is the same, so
+ * that nothing that did not change is touched. Names and certificates come through conf_hooks.
+ * Runs in the compile thread and in the CLI. */
 #include "compile_priv.h"
 
 #define RESOLVED_MAX 64u      /* addresses of one name */
@@ -153,6 +153,7 @@ static void route_fill(struct compile *c, struct route *route, const struct conf
   route->host_count = row->hosts.count;
   route->timeout_ms = row->timeout_ms;
   route_methods(route, &row->methods);
+  route_policies(c, route, row);
   route_action(c, route, row, pool);
 }
 
@@ -171,7 +172,7 @@ static void compile_route(struct compile *c, struct conf_route *row) {
   check(!row->pool.len || pool); /* check_routes.c saw to it */
   struct route *route = names_find(&c->old_routes, row->label);
   if (route && route->obj.content == content && route->order == order && route->pool == pool &&
-      span_eq(route->origin, origin)) {
+      route_policies_same(c, route, row) && span_eq(route->origin, origin)) {
     object_ref(c->registry, &route->obj);
   } else {
     route = route_new(c->registry, row->label);
@@ -204,6 +205,8 @@ static void before_maps(struct compile *c, const struct snapshot *before) {
   if (!before) return;
   for (uint32_t i = 0; i < before->pool_count; i++)
     names_put(&c->old_pools, before->pools[i]->obj.name, before->pools[i]);
+  for (uint32_t i = 0; i < before->policy_count; i++)
+    names_put(&c->old_policies, before->policies[i]->obj.name, before->policies[i]);
   for (uint32_t i = 0; i < before->route_count; i++)
     names_put(&c->old_routes, before->routes[i]->obj.name, before->routes[i]);
   for (uint32_t i = 0; i < before->listener_count; i++)
@@ -227,12 +230,14 @@ static bool compile_all(struct compile *c) {
   const struct conf_root *root = &c->conf->root;
   struct snapshot *s = c->snapshot;
   s->pools = arena_get(&s->arena, (root->pools.count + 1) * sizeof *s->pools);
+  s->policies = arena_get(&s->arena, (root->policies.count + 1) * sizeof *s->policies);
   s->routes = arena_get(&s->arena, (root->routes.count + 1) * sizeof *s->routes);
   s->listeners = arena_get(&s->arena, (root->listeners.count + 1) * sizeof *s->listeners);
   s->drain_ms = root->drain_ms;
   s->max_connections = clamp_connections(c);
   bool good = true;
   rows_each(&root->pools, struct conf_pool, pool) compile_pool(c, pool);
+  rows_each(&root->policies, struct conf_policy, policy) compile_policy(c, policy);
   rows_each(&root->routes, struct conf_route, route) compile_route(c, route);
   rows_each(&root->listeners, struct conf_listener, row) {
     struct listener *listener = compile_listener(c, row); /* each, so that all faults are found */
@@ -250,7 +255,8 @@ struct snapshot *conf_compile(const struct conf *conf, const struct conf_hooks *
                               struct conf_faults *faults) {
   struct compile c = {.conf = conf, .hooks = hooks, .registry = registry, .faults = faults};
   arena_init(&c.arena, NULL, 0);
-  c.pools.arena = c.old_pools.arena = c.old_routes.arena = c.old_listeners.arena = &c.arena;
+  c.pools.arena = c.policies.arena = &c.arena;
+  c.old_pools.arena = c.old_policies.arena = c.old_routes.arena = c.old_listeners.arena = &c.arena;
   c.snapshot = snapshot_new(registry);
   before_maps(&c, before);
   bool good = compile_all(&c);

@@ -11,13 +11,20 @@ struct compile {
   struct registry *registry;
   struct conf_faults *faults;
   struct snapshot *snapshot;
-  struct names pools; /* of the new snapshot */
-  struct names old_pools, old_routes, old_listeners;
+  struct names pools, policies; /* of the new snapshot */
+  struct names old_pools, old_policies, old_routes, old_listeners;
   struct arena arena; /* dies with the run */
 };
 
 /* row_hash is the content of a row by the option table, but for rows below it. */
 uint64_t row_hash(const struct conf_row *row);
+/* compile_policy adds a policy to the snapshot. */
+void compile_policy(struct compile *c, const struct conf_policy *row);
+/* route_policies gives a new route the policies that its row names, each with a ref;
+ * route_policies_same tells whether an old one has the same objects. */
+void route_policies(struct compile *c, struct route *route, const struct conf_route *row);
+bool route_policies_same(const struct compile *c, const struct route *route,
+                         const struct conf_route *row);
 /* compile_listener gives the listener with a ref, or NULL after a fault (a hook refused). */
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row);
 

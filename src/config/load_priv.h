@@ -2,7 +2,7 @@
 #ifndef WEIR_CONFIG_LOAD_PRIV_H
 #define WEIR_CONFIG_LOAD_PRIV_H
 
-#include "options_priv.h"
+#include "values_priv.h"
 
 #define CONF_SOURCES_MAX 1024u
 
@@ -26,6 +26,10 @@ void *row_member(const struct conf_row *row, const struct option *option);
 void check_conf(struct conf *conf);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
+/* check_policies is its part for policies; check_policies_used warns of those that no route names.
+ */
+void check_policies(struct conf *conf);
+void check_policies_used(struct conf *conf);
 /* route_label is the route's name, else its match key: "web@example.com/api/... GET,PUT". */
 struct span route_label(const struct conf_route *route, struct arena *arena);
 /* route_on tells whether a route is for a listener. */

@@ -28,7 +28,7 @@ struct conf_origin {
 struct conf_row {
   struct conf_row *next, *parent;
   enum scope_id scope;
-  struct span name;            /* of listeners and pools: their key */
+  struct span name;            /* of listeners, pools, policies: their key */
   struct place at;             /* the key, or the element in a list */
   struct conf_origin *origins; /* by option within the scope */
 };
@@ -92,10 +92,22 @@ struct conf_pool {
   bool used;
 };
 
+/* conf_edits changes the fields of a message; set and add hold "Name: value". */
+struct conf_edits {
+  struct conf_list set, add, remove;
+};
+
+struct conf_policy {
+  struct conf_row row;
+  struct conf_edits request, response;
+  bool used;
+};
+
 struct conf_route {
   struct conf_row row;
   struct span name;
   struct conf_list listeners, hosts, methods;
+  struct conf_list policies;
   struct span path, prefix; /* prefix without trailing slash but for "/" */
   bool strip_prefix;
   struct span pool, redirect_to;
@@ -118,7 +130,7 @@ struct conf_root {
   uint8_t log_level, access_format;
   struct span log_to, access_to;
   uint32_t access_sample_ppm;
-  struct conf_rows listeners, pools, routes;
+  struct conf_rows listeners, pools, policies, routes;
 };
 
 /* conf owns all. */

@@ -1,6 +1,6 @@
 /* units.c: times, sizes and percentages as the file writes them, both ways, exactly: what is
  * written reads back to the same number. No fractions but in percentages. Called by values.c. */
-#include "options_priv.h"
+#include "values_priv.h"
 
 /* unit is one suffix and what it multiplies by. Tables run from the largest down. */
 struct unit {

@@ -1,7 +1,7 @@
 /* values.c: one scalar of the file to a typed value and back: kind, unit, range, words. Texts that
  * have a form of their own (addresses, hosts, paths) are values_text.c. Called by load.c for
  * values and defaults, by dump.c and reference.c to print. */
-#include "options_priv.h"
+#include "values_priv.h"
 
 /* shape is what kind of scalar a type is written as. */
 enum shape { SHAPE_INT, SHAPE_BOOL, SHAPE_STRING, SHAPE_INT_OR_WORD, SHAPE_GROUPS };
@@ -43,12 +43,16 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_SECRET] = {"secret", SHAPE_STRING, false, "a string: \"file:tls/example.key\""},
     [TYPE_POOL_REF] = {"pool", SHAPE_STRING, false, "a string: the name of a pool"},
     [TYPE_LISTENER_REF] = {"listener", SHAPE_STRING, false, "a string: the name of a listener"},
+    [TYPE_POLICY_REF] = {"policy", SHAPE_STRING, false, "a string: the name of a policy"},
+    [TYPE_EDIT] = {"field", SHAPE_STRING, false, "a string: \"Name: value\""},
+    [TYPE_EDIT_NAME] = {"name", SHAPE_STRING, false, "a string: the name of a field"},
     [TYPE_MAP] = {"groups", SHAPE_GROUPS, false, "a group { } of groups by name"},
     [TYPE_ROWS] = {"list", SHAPE_GROUPS, false, "a list ( ) of groups { }"},
 };
 
 const char *type_name(enum option_type type) { return types[type].name; }
 bool value_is_text(const struct option *option) { return !types[option->type].number; }
+bool option_is_template(const struct option *option) { return option->type == TYPE_EDIT; }
 
 /* ---- faults ---- */
 
@@ -286,7 +290,7 @@ static void number_write(const struct option *option, uint64_t n, struct text *o
 void value_write(const struct option *option, const struct value *value, struct text *out) {
   enum shape shape = types[option->type].shape;
   if (value_is_text(option)) {
-    text_quote(value->text, out);
+    option_quote(option, value->text, out);
   } else if (shape == SHAPE_INT_OR_WORD && value->number == 0) {
     text_quote(word_at(option->words, 0), out);
   } else if (shape == SHAPE_STRING) {

@@ -1,17 +1,21 @@
 /* values_text.c: the texts that have a form: addresses, hosts, networks, paths, methods, names,
  * secrets, files. What they refer to is not looked at here (check.c, secrets.c). Hosts and paths
  * are checked by http/'s own rules, so that a route that could never match is refused. */
-#include "options_priv.h"
+#include "values_priv.h"
 #include "weir/http/uri.h"
 
 #define NAME_LEN_MAX 64u
 #define BODY_LEN_MAX 16384u
 
-static bool refuse(struct value_job *job, enum fault_id id, const char *why) {
+bool value_refuse(struct value_job *job, enum fault_id id, const char *why) {
   fault_add(job->faults, id, job->node->at, "%s cannot be \"" SPAN_FMT "\"", job->option->path,
             SPAN_ARG(job->text));
   fault_note(job->faults, "%s", why);
   return false;
+}
+
+static bool refuse(struct value_job *job, enum fault_id id, const char *why) {
+  return value_refuse(job, id, why);
 }
 
 static bool is_alnum(char c) {
@@ -201,6 +205,7 @@ static bool text_check(struct value_job *job) {
   switch ((int)job->option->type) { /* text types only (value_is_text) */
     case TYPE_NAME:
     case TYPE_POOL_REF:
+    case TYPE_POLICY_REF:
     case TYPE_LISTENER_REF: return name(job);
     case TYPE_GLOB: return file_path(job);
     case TYPE_OUTPUT: return is_word(job) || file_path(job);
@@ -217,6 +222,8 @@ static bool text_check(struct value_job *job) {
     case TYPE_FIELD: return field(job);
     case TYPE_BODY: return body(job);
     case TYPE_SECRET: return secret(job);
+    case TYPE_EDIT: return edit_value(job);
+    case TYPE_EDIT_NAME: return edit_name(job);
     default: return plain(job);
   }
 }

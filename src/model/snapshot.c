@@ -116,6 +116,7 @@ static void route_fini(struct object *o) {
   struct route *route = (struct route *)o;
   unref_any(o, (struct object *)route->state);
   unref_any(o, (struct object *)route->pool);
+  for (uint32_t i = 0; i < route->policy_count; i++) unref_any(o, &route->policies[i]->obj);
 }
 
 struct route *route_new(struct registry *r, struct span name) {
@@ -135,6 +136,10 @@ struct pool *pool_new(struct registry *r, struct span name) {
   struct pool *pool = object_new(r, sizeof *pool, OBJECT_POOL, name);
   pool->obj.fini = pool_fini;
   return pool;
+}
+
+struct policy *policy_new(struct registry *r, struct span name) {
+  return object_new(r, sizeof(struct policy), OBJECT_POLICY, name);
 }
 
 static void listener_fini(struct object *o) {
@@ -164,6 +169,7 @@ void snapshot_free(struct snapshot *s) {
     object_unref(s->registry, &s->listeners[i].listener->obj);
   for (uint32_t i = 0; i < s->route_count; i++) object_unref(s->registry, &s->routes[i]->obj);
   for (uint32_t i = 0; i < s->pool_count; i++) object_unref(s->registry, &s->pools[i]->obj);
+  for (uint32_t i = 0; i < s->policy_count; i++) object_unref(s->registry, &s->policies[i]->obj);
   arena_reset(&s->arena);
   mem_free(s);
 }
@@ -226,6 +232,12 @@ struct snapshot_listener *snapshot_find_listener(const struct snapshot *s, struc
 struct pool *snapshot_find_pool(const struct snapshot *s, struct span name) {
   for (uint32_t i = 0; i < s->pool_count; i++)
     if (span_eq(s->pools[i]->obj.name, name)) return s->pools[i];
+  return NULL;
+}
+
+struct policy *snapshot_find_policy(const struct snapshot *s, struct span name) {
+  for (uint32_t i = 0; i < s->policy_count; i++)
+    if (span_eq(s->policies[i]->obj.name, name)) return s->policies[i];
   return NULL;
 }
 

@@ -47,13 +47,47 @@ struct answer {
   bool refused; /* s->end is to be named in Proxy-Status */
 };
 
-static void write_fields(struct stream *s, const struct answer *a, struct buf *b) {
-  if (a->location.len) h1_write_field(b, SPAN_LIT("Location"), a->location);
-  if (a->allow.ptr) h1_write_field(b, SPAN_LIT("Allow"), a->allow);
-  if (!a->refused) return;
-  struct span word = end_get(s->end)->word;
-  buf_printf(b, "Proxy-Status: weir;error=%s;details=\"" SPAN_FMT "\"\r\n", error_type(s->end),
-             SPAN_ARG(word));
+static struct span proxy_status(struct stream *s) {
+  return arena_printf(&s->arena, "weir;error=%s;details=\"" SPAN_FMT "\"", error_type(s->end),
+                      SPAN_ARG(end_get(s->end)->word));
+}
+
+/* add adds a field that has a value; false: no memory is left. */
+static bool add(struct stream *s, struct http_fields *fields, struct span name,
+                struct span value) {
+  return !value.len || http_fields_add(fields, &s->arena, name, value);
+}
+
+/* bare_fields is what the answer has to say by itself. */
+static bool bare_fields(struct stream *s, const struct answer *a, struct http_fields *fields) {
+  *fields = (struct http_fields){0};
+  struct span refused = a->refused ? proxy_status(s) : SPAN_EMPTY;
+  if (!add(s, fields, SPAN_LIT("Location"), a->location)) return false;
+  /* An empty Allow says that there is no method at all (RFC 9110 section 10.2.1). */
+  if (a->allow.ptr && !http_fields_add(fields, &s->arena, SPAN_LIT("Allow"), a->allow))
+    return false;
+  return add(s, fields, SPAN_LIT("Proxy-Status"), refused) &&
+         add(s, fields, SPAN_LIT("Content-Type"), a->body.len ? a->type : SPAN_EMPTY);
+}
+
+/* answer_fields makes the fields, as the route's policies have them. When the stream's memory is
+ * used up the answer goes out without what does not fit. */
+static void answer_fields(struct stream *s, const struct answer *a, struct http_response *r) {
+  bool whole = bare_fields(s, a, &r->fields);
+  uint32_t bare = r->fields.count;
+  s->ctx.response = r;
+  if (whole && filter_local(&s->ctx) != FILTER_NEXT) {
+    r->fields.count = bare;
+    for (uint32_t i = 0; i < bare; i++) r->fields.rows[i].flags = 0;
+  }
+  s->ctx.response = NULL;
+}
+
+static size_t fields_room(const struct http_fields *fields) {
+  size_t room = 0;
+  for (uint32_t i = 0; i < fields->count; i++)
+    room += fields->rows[i].name.len + fields->rows[i].value.len + 4;
+  return room;
 }
 
 /* asks_head: the client reads no body, also when the rest of its head is malformed or missing. */
@@ -62,13 +96,13 @@ static bool asks_head(const struct stream *s) {
   return span_starts(buf_span(&s->x->head_in), SPAN_LIT("HEAD "));
 }
 
-static void write_answer(struct stream *s, const struct answer *a, struct buf *b) {
+static void write_answer(struct stream *s, const struct answer *a,
+                         const struct http_fields *fields, struct buf *b) {
   h1_write_status_line(b, a->status, http_status_reason(a->status));
   buf_lit(b, "Date: ");
   buf_put(b, worker_date(s->w));
   buf_lit(b, "\r\n");
-  write_fields(s, a, b);
-  if (a->body.len && a->type.len) h1_write_field(b, SPAN_LIT("Content-Type"), a->type);
+  h1_write_fields(b, fields);
   if (a->status != 204 && a->status != 304)
     h1_write_framing(b, HTTP_BODY_LENGTH, a->body.len);
   if (s->flags & STREAM_CLOSE) buf_lit(b, "Connection: close\r\n");
@@ -88,7 +122,9 @@ static void answer_send(struct stream *s, const struct answer *a) {
   uint32_t most = s->listener->limits.requests;
   if (over || body_unread(s) || !s->x->req.keepalive || (most && d->requests >= most))
     s->flags |= STREAM_CLOSE;
-  size_t room = a->body.len + a->location.len + a->allow.len + 1024;
+  struct http_response r = {.status = (uint16_t)a->status};
+  answer_fields(s, a, &r);
+  size_t room = a->body.len + fields_room(&r.fields) + 512;
   struct buf *out = room <= 262144 ? conn_out(d->conn, room) : NULL;
   s->flags |= STREAM_RESPONDED | STREAM_LOCAL;
   if (!out) {
@@ -96,7 +132,7 @@ static void answer_send(struct stream *s, const struct answer *a) {
     return;
   }
   size_t before = out->len;
-  write_answer(s, a, out);
+  write_answer(s, a, &r.fields, out);
   if (out->full) {
     out->len = before;
     out->full = false;

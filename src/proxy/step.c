@@ -224,6 +224,8 @@ void stream_unpin_settings(struct stream *s) {
   s->route = NULL;
   s->pool = NULL;
   s->listener = NULL;
+  s->ctx.route = NULL;
+  s->ctx.listener = NULL;
 }
 
 static void unpin_all(struct stream *s) {

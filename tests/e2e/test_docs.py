@@ -375,8 +375,8 @@ def test_names_exist(page):
         if re.fullmatch(r"(client|proxy|upstream)(\.\w+)+", name):
             assert name in ends or name == "client.address", name
         if re.fullmatch(
-            r"(listeners|pools|routes|process|admin|log|timeouts|limits|outlier|connections)"
-                        r"(\.[\w*]+)+", name):
+            r"(listeners|pools|policies|routes|process|admin|log|timeouts|limits|outlier"
+            r"|connections)(\.[\w*]+)+", name):
             assert any(option == name or option.endswith("." + name) for option in options), name
         if re.fullmatch(r"(weir|http|process)_\w+", name):
             assert name in metrics, name

@@ -28,8 +28,15 @@ struct filter_ctx {
   enum end end;             /* FILTER_ANSWER */
 };
 
-/* filter_request runs the request column, filter_response the response column. */
+/* filter_request runs the request column, filter_response the response column, filter_local that
+ * of responses that weir makes itself. */
 enum filter_result filter_request(struct filter_ctx *ctx);
 enum filter_result filter_response(struct filter_ctx *ctx);
+enum filter_result filter_local(struct filter_ctx *ctx);
+
+/* filter_expand fills a template in, borrowing or in the stream's arena. Every byte of the result
+ * may stand in a field value. False: the arena is used up, ctx->end is set. */
+MUST_USE bool filter_expand(struct filter_ctx *ctx, const struct template *template,
+                            struct span *out);
 
 #endif

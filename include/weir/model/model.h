@@ -5,6 +5,7 @@
 
 #include "weir/model/object.h"
 #include "weir/model/parts.h"
+#include "weir/model/policy.h"
 #include "weir/model/route_table.h"
 #include "weir/model/settings.h"
 #include "weir/model/snapshot.h"

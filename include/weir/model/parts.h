@@ -4,6 +4,7 @@
 #define WEIR_MODEL_PARTS_H
 
 #include "weir/http/message.h"
+#include "weir/model/policy.h"
 #include "weir/model/settings.h"
 #include "weir/model/state.h"
 
@@ -44,6 +45,8 @@ struct route {
   uint32_t methods; /* bit per enum http_method; 0: all */
   const struct span *extra_methods; /* method names outside the enum */
   uint32_t extra_method_count;
+  struct policy *const *policies; /* refs; in the order in which they apply */
+  uint32_t policy_count;
   struct pool *pool; /* ref; ROUTE_POOL */
   uint32_t timeout_ms;
   uint16_t status;      /* redirect, respond */

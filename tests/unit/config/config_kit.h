@@ -79,12 +79,25 @@ static const struct kit_file kit_files[] = {{"/etc/weir/tls/a.crt", "CERT A", 06
                                             {"/etc/weir/tls/empty.key", "", 0600},
                                             {"/run/cred/web.key", "KEY CRED", 0600},
                                             {NULL, NULL, 0}};
-static const char *const kit_envs[] = {"ADDR",      "127.0.0.1:7", "TIME",
-                                       "7s",        "NUMBER",      "7",
-                                       "WRONG",     "x y",         "YES",
-                                       "true",      "EMPTY",       "",
-                                       "KEY",       "KEY ENV",     "CREDENTIALS_DIRECTORY",
-                                       "/run/cred", NULL};
+static const char *const kit_envs[] = {"ADDR",
+                                       "127.0.0.1:7",
+                                       "TIME",
+                                       "7s",
+                                       "NUMBER",
+                                       "7",
+                                       "WRONG",
+                                       "x y",
+                                       "YES",
+                                       "true",
+                                       "EMPTY",
+                                       "",
+                                       "VAR",
+                                       "${route.name}",
+                                       "KEY",
+                                       "KEY ENV",
+                                       "CREDENTIALS_DIRECTORY",
+                                       "/run/cred",
+                                       NULL};
 static const struct kit kit_usual = {kit_files, kit_envs};
 
 static inline struct conf *kit_load(const struct kit *kit, const char *text,

@@ -10,6 +10,9 @@
 #define POOL2(x) KIT_WEB "pools = { app = {\n  " x "\n }; };\n" KIT_ALL
 #define ROUTE(x) KIT_WEB KIT_APP "routes = ( { " x " } );\n"
 #define ROUTE2(x) KIT_WEB KIT_APP "routes = ( " x " );\n"
+#define POLICY(x) \
+  KIT_WEB KIT_APP "policies = { p = {\n  " x \
+                  "\n }; };\nroutes = ( { pool = \"app\"; policies = \"p\"; } );\n"
 #define TLS(x) \
   "listeners = { web = { bind = \"127.0.0.1:8443\"; tls = { certificates = (\n  " x \
   "\n ); }; }; };\n" KIT_APP KIT_ALL

@@ -257,6 +257,56 @@ static void test_changes(void **state) {
   }
 }
 
+/* A policy is its content: routes that name one that did not change are not touched; the order in
+ * which a route names them is part of the route. */
+static void test_policies(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+#define SET_A "request_headers = { set = \"X-A:  ${client.address}, $${x}\"; };"
+#define POLICIES(a, names) \
+  KIT_WEB KIT_APP "policies = { a = { " a \
+                  " }; b = { response_headers = { remove = \"X-B\"; }; }; };\n" \
+                  "routes = ( { name = \"x\"; pool = \"app\"; policies = [ " names \
+                  " ]; }, " \
+                  "{ name = \"y\"; path = \"/y\"; pool = \"app\"; policies = \"b\"; } );\n"
+  struct snapshot *a =
+      compile(&w, POLICIES("request_headers = { set = \"X-A: 1\"; };", "\"a\", \"b\""), NULL);
+  const struct route *x = route(a, "x");
+  assert_int_equal(a->policy_count, 2);
+  assert_int_equal(x->policy_count, 2);
+  assert_ptr_equal(x->policies[0], snapshot_find_policy(a, SPAN_LIT("a")));
+  assert_ptr_equal(x->policies[1], route(a, "y")->policies[0]);
+  kit_assert_text(x->policies[0]->request.set[0].name, "X-A");
+  kit_assert_text(x->policies[1]->response.remove[0], "X-B");
+  assert_null(snapshot_find_policy(a, SPAN_LIT("c")));
+  struct snapshot *b = compile(&w, POLICIES(SET_A, "\"a\", \"b\""), a);
+  const struct template *value = &route(b, "x")->policies[0]->request.set[0].value;
+  assert_int_equal(value->count, 3);
+  assert_int_equal(value->parts[0].variable, VARIABLE_CLIENT_ADDRESS);
+  kit_assert_text(value->parts[2].text, "${x}");
+  assert_ptr_not_equal(route(a, "x"), route(b, "x"));
+  assert_ptr_equal(route(a, "y"), route(b, "y"));
+  struct text diff = {0};
+  assert_int_equal(snapshot_diff(a, b, &diff, false), 1);
+  kit_assert_text(text_span(&diff), "~ policy a: settings\n");
+  text_fini(&diff);
+  struct snapshot *c = compile(&w, POLICIES(SET_A, "\"b\", \"a\""), b);
+  assert_ptr_equal(route(b, "x")->policies[0], route(c, "x")->policies[1]);
+  assert_int_equal(snapshot_diff(b, c, &diff, false), 1);
+  kit_assert_text(text_span(&diff), "~ route x: settings\n");
+  text_fini(&diff);
+  struct snapshot *d = compile(&w, KIT_WEB KIT_APP KIT_ALL, c);
+  assert_int_equal(snapshot_diff(c, d, &diff, false), 5);
+  kit_assert_text(text_span(&diff), "+ route */*\n- policy a\n- policy b\n- route x\n- route y\n");
+  text_fini(&diff);
+  snapshot_free(a);
+  snapshot_free(b);
+  snapshot_free(c);
+  snapshot_free(d);
+  world_fini(&w);
+}
+
 /* An unchanged TLS listener does not even ask for its policy again. */
 static void test_tls_kept(void **state) {
   (void)state;
@@ -457,11 +507,11 @@ static void test_many_reloads(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_objects),      cmocka_unit_test(test_changes),
-      cmocka_unit_test(test_tls_kept),     cmocka_unit_test(test_secret_changes),
-      cmocka_unit_test(test_tls_refused),  cmocka_unit_test(test_names),
-      cmocka_unit_test(test_clamp),        cmocka_unit_test(test_redirect_port),
-      cmocka_unit_test(test_many_reloads),
+      cmocka_unit_test(test_objects),        cmocka_unit_test(test_changes),
+      cmocka_unit_test(test_policies),       cmocka_unit_test(test_tls_kept),
+      cmocka_unit_test(test_secret_changes), cmocka_unit_test(test_tls_refused),
+      cmocka_unit_test(test_names),          cmocka_unit_test(test_clamp),
+      cmocka_unit_test(test_redirect_port),  cmocka_unit_test(test_many_reloads),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
