@@ -75,12 +75,12 @@ static bool bare_fields(struct stream *s, const struct answer *a, struct http_fi
 static void answer_fields(struct stream *s, const struct answer *a, struct http_response *r) {
   bool whole = bare_fields(s, a, &r->fields);
   uint32_t bare = r->fields.count;
-  s->ctx.response = r;
-  if (whole && filter_local(&s->ctx) != FILTER_NEXT) {
+  s->x->ctx.response = r;
+  if (whole && filter_local(&s->x->ctx) != FILTER_NEXT) {
     r->fields.count = bare;
     for (uint32_t i = 0; i < bare; i++) r->fields.rows[i].flags = 0;
   }
-  s->ctx.response = NULL;
+  s->x->ctx.response = NULL;
 }
 
 static size_t fields_room(const struct http_fields *fields) {

@@ -269,7 +269,8 @@ static bool untouched(const struct stream *s) {
 static void remember(struct stream *s) {
   for (uint32_t i = 0; i < s->pool->member_count; i++) {
     if (s->pool->members[i].endpoint != s->endpoint) continue;
-    if (s->x->tried.count < array_count(s->x->tried.place)) s->x->tried.place[s->x->tried.count++] = i;
+    struct pool_tried *t = &s->x->tried;
+    if (t->count < array_count(t->place)) t->place[t->count++] = i;
     return;
   }
 }

@@ -82,12 +82,25 @@ static bool over(const struct pump *p, size_t more) {
   return p->limit && p->moved + more > p->limit;
 }
 
+/* PULL_MAX: what is left of a body of up to so many bytes is read at once behind what came, where
+ * it is there already; more is left to a relay. */
+#define PULL_MAX 49152u
+
+static void pull(struct stream *s, struct pump *p) {
+  struct conn *sink = body_sink(s, p);
+  if (p->left == 0 || p->left > PULL_MAX || conn_pending(sink) > OUT_HIGH) return;
+  size_t got = conn_pull(body_source(s, p), sink, (size_t)p->left);
+  p->left -= got;
+  p->moved += got;
+}
+
 static bool data_length(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct span take = span_sub(bytes, 0, p->left < bytes.len ? (size_t)p->left : bytes.len);
   take = span_sub(take, 0, RUN_MAX);
   if (take.len && !put(p, body_sink(s, p), take)) return fail(s, END_LIMIT_MEMORY);
   p->left -= take.len;
   *used = take.len;
+  if (take.len && take.len == bytes.len) pull(s, p);
   if (p->left == 0) p->state = PUMP_DONE;
   return true;
 }
@@ -208,7 +221,9 @@ uint64_t body_due(const struct pump *p, uint32_t src_ms, uint32_t dst_ms, bool *
   return delay ? since + delay : WHEEL_NEVER;
 }
 
-void body_restart(struct pump *p, uint64_t now_ms) { p->progress_ms = p->relay.progress_ms = now_ms; }
+void body_restart(struct pump *p, uint64_t now_ms) {
+  p->progress_ms = p->relay.progress_ms = now_ms;
+}
 
 /* ---- ends ---- */
 

@@ -44,8 +44,9 @@ size_t request_data(struct stream *s, struct span bytes) {
   size_t took = head_append(&s->arena, &s->x->head_in, bytes, l->header_bytes);
   enum end why = END_LIMIT_STREAM_MEMORY;
   enum http_result r = HTTP_BAD;
+  struct exchange *x = s->x;
   if (took)
-    r = h1_parse_request(&s->x->scan, buf_span(&s->x->head_in), &limits, &s->arena, &s->x->req, &why);
+    r = h1_parse_request(&x->scan, buf_span(&x->head_in), &limits, &s->arena, &x->req, &why);
   if (r == HTTP_MORE) {
     if (!timer_armed(&s->timer)) stream_timer(s);
     return took;

@@ -224,8 +224,9 @@ void stream_unpin_settings(struct stream *s) {
   s->route = NULL;
   s->pool = NULL;
   s->listener = NULL;
-  s->ctx.route = NULL;
-  s->ctx.listener = NULL;
+  if (!s->x) return;
+  s->x->ctx.route = NULL;
+  s->x->ctx.listener = NULL;
 }
 
 static void unpin_all(struct stream *s) {

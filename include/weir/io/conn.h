@@ -105,14 +105,18 @@ void conn_read_stop(struct conn *c);
 #define CONN_HELD_MAX 16384u
 /* conn_read_bulk switches between bulk reads (bodies) and provided buffers (messages). */
 void conn_read_bulk(struct conn *c, bool on);
+/* conn_pull moves up to want bytes that wait in src's socket straight into dst's output, from
+ * inside src's on_data that took all it was given: how many. 0 also when src is armed, holds bytes,
+ * has a transport, ended or failed (told later as an end). */
+MUST_USE size_t conn_pull(struct conn *src, struct conn *dst, size_t want);
 /* conn_watch keeps a receive armed without reading: EOF and errors are told, bytes are held. This
  * is how idle upstreams (promise 5) and clients with a request in flight are watched. */
 void conn_watch(struct conn *c);
-/* conn_held is the number of (plaintext) bytes that came and were not consumed. */
 /* conn_quiet tells whether nothing at all waits to be read, in the socket neither: to be asked
  * before a conn whose last bytes were taken past the receive (bulk, splice) is used for another
  * message. When it is false a byte may have been lost: close the conn. One system call. */
 MUST_USE bool conn_quiet(struct conn *c);
+/* conn_held is the number of (plaintext) bytes that came and were not consumed. */
 static inline size_t conn_held(const struct conn *c) { return c->held_bytes; }
 
 /* conn_out gives the output writer with at least room bytes free (at most 256 KiB), to be filled
@@ -138,8 +142,7 @@ void conn_close_gently(struct conn *c, uint32_t linger_ms);
 /* conn_timer sets the one deadline of c (absolute ms; WHEEL_NEVER stops it). */
 void conn_timer(struct conn *c, uint64_t due_ms);
 
-/* conn_peer and conn_local ask the kernel; false for unnamed unix sockets (out is AF_UNIX, empty).
- */
+/* conn_peer and conn_local ask the kernel; false: an unnamed unix socket (out: AF_UNIX, empty). */
 bool conn_peer(const struct conn *c, struct addr *out);
 bool conn_local(const struct conn *c, struct addr *out);
 
