@@ -52,6 +52,7 @@ void mem_pages_free(void *pages, size_t size) {
   (void)size;
   mem_free(pages);
 }
+void mem_pages_drop(void *pages, size_t size) { memset(pages, 0, size); }
 #else
 void *mem_pages(size_t size) {
   void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -59,6 +60,7 @@ void *mem_pages(size_t size) {
   return pages;
 }
 void mem_pages_free(void *pages, size_t size) { check(munmap(pages, size) == 0); }
+void mem_pages_drop(void *pages, size_t size) { (void)madvise(pages, size, MADV_DONTNEED); }
 #endif
 
 void mem_trim(void) { malloc_trim(MEM_TRIM_KEEP); }

@@ -20,7 +20,15 @@ struct iobuf {
   struct iobuf *next;
   uint32_t klass;
   uint32_t off;    /* first byte not yet sent or consumed */
+  uint32_t colour; /* cache lines from the start of its pages */
   struct buf data; /* ptr, len, cap */
+};
+
+/* iobuf_home is where the buffers of a class live: chunks of pages, and those of their slots that
+ * hold no memory now. */
+struct iobuf_home {
+  char **chunks, **cold;
+  uint32_t chunk_count, cold_count;
 };
 
 struct iobufs {
@@ -29,6 +37,7 @@ struct iobufs {
   uint32_t low_water[IOBUF_CLASSES]; /* least free_count since the last trim */
   size_t bytes, limit;               /* all buffers, free ones included */
   size_t bytes_out;                  /* borrowed now */
+  struct iobuf_home home[IOBUF_CLASSES];
 };
 
 void iobufs_init(struct iobufs *pool, size_t limit);
