@@ -254,7 +254,7 @@ struct snapshot *conf_compile(const struct conf *conf, const struct conf_hooks *
                               struct registry *registry, const struct snapshot *before,
                               struct conf_faults *faults) {
   struct compile c = {.conf = conf, .hooks = hooks, .registry = registry, .faults = faults};
-  arena_init(&c.arena, NULL, 0);
+  arena_init(&c.arena, ARENA_PAGES, 0);
   c.pools.arena = c.policies.arena = &c.arena;
   c.old_pools.arena = c.old_policies.arena = c.old_routes.arena = c.old_listeners.arena = &c.arena;
   c.snapshot = snapshot_new(registry);

@@ -221,7 +221,7 @@ static void diff_removed(struct diff *d, const struct snapshot *s, const struct 
 uint32_t snapshot_diff(const struct snapshot *before, const struct snapshot *after,
                        struct text *out, bool json) {
   struct diff d = {.out = out, .json = json};
-  arena_init(&d.arena, NULL, 0);
+  arena_init(&d.arena, ARENA_PAGES, 0);
   struct diff_names was, now;
   if (json) text_lit(out, "[");
   names_of(&d, before, &was);

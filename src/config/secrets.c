@@ -119,7 +119,7 @@ static uint32_t cert_count(const struct conf *conf) {
 uint32_t conf_reload_secrets(struct conf *conf, const struct conf_reader *reader,
                              struct conf_faults *faults, bool *changed) {
   struct arena arena;
-  arena_init(&arena, NULL, 0);
+  arena_init(&arena, ARENA_PAGES, 0);
   uint32_t before = conf_faults_errors(faults), count = 0;
   struct fresh *all = mem_array(cert_count(conf), sizeof *all);
   rows_each(&conf->root.listeners, struct conf_listener, listener)

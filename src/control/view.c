@@ -280,7 +280,7 @@ static void fill_ends(struct view *v, const struct metrics_input *in) {
 }
 
 void view_init(struct view *v, const struct metrics_input *in, const char *phase) {
-  arena_init(&v->arena, NULL, 0);
+  arena_init(&v->arena, ARENA_PAGES, 0);
   memcpy(v->tables, empty_tables, sizeof empty_tables);
   fill_process(v, in, phase);
   for (uint32_t i = 0; in->snapshot && i < in->snapshot->listener_count; i++) {
