@@ -13,6 +13,7 @@
 #include "control/privilege_priv.h"
 #include "control/resolver_priv.h"
 #include "control/thread_priv.h"
+#include "weir/io/tls.h"
 #include "weir/base/mem.h"
 
 /* ---- jobs in, outcomes out ---- */
@@ -397,6 +398,7 @@ static void *run(void *arg) {
       return NULL;
     }
     run_jobs(c, &jobs);
+    tls_mem_trim(); /* what contexts of certificates were made in */
   }
 }
 

@@ -16,7 +16,7 @@
 
 #define TICKETS_ROTATE_MS (12u * 3600u * 1000u)
 #define MEMORY_TRIM_MS 10000u
-#define MEMORY_FREE_BYTES (256u << 10)
+#define MEMORY_FREE_BYTES (96u << 10)
 #define LOG_STOP_MS 1000u
 
 /* Before the log runs, and when it cannot: one sentence on stderr. */

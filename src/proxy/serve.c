@@ -200,6 +200,7 @@ void serve_install(struct worker *w) {
     struct serving *sv = container_of(l, struct serving, link);
     if (!sv->conn) continue;
     sv->current = w->snapshot ? snapshot_find_listener(w->snapshot, sv->state->obj.name) : NULL;
+    if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
   }
 }
 
