@@ -28,7 +28,7 @@ void body_request_init(struct stream *s) {
   const struct http_request *r = &s->x->req;
   pump_init(&s->up_body, r->body, r->body, r->content_length);
   s->up_body.limit = s->listener->limits.body_bytes;
-  h1_chunked_init(&s->up_body.chunked, H1_REQUEST);
+  h1_chunked_init(&s->x->up_chunked, H1_REQUEST);
 }
 
 /* response_framing: how a response's body goes to this client. */
@@ -40,7 +40,7 @@ static enum http_body response_framing(const struct stream *s) {
 
 void body_response_init(struct stream *s) {
   pump_init(&s->down_body, s->x->resp.body, response_framing(s), s->x->resp.content_length);
-  h1_chunked_init(&s->down_body.chunked, H1_RESPONSE);
+  h1_chunked_init(&s->x->down_chunked, H1_RESPONSE);
   if (s->down_body.state == PUMP_NONE) s->down_body.state = PUMP_DONE;
 }
 
@@ -114,12 +114,13 @@ static bool data_close(struct stream *s, struct pump *p, struct span bytes, size
 
 static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct conn *sink = body_sink(s, p);
+  struct h1_chunked *chunked = is_request(s, p) ? &s->x->up_chunked : &s->x->down_chunked;
   while (*used < bytes.len && conn_pending(sink) <= OUT_HIGH) {
     size_t took = 0;
     struct span data = SPAN_EMPTY;
     enum end why = END_INTERNAL;
     enum http_result r =
-        h1_chunked_parse(&p->chunked, span_from(bytes, *used), &took, &data, &why);
+        h1_chunked_parse(chunked, span_from(bytes, *used), &took, &data, &why);
     if (r == HTTP_BAD) return fail(s, why);
     *used += took;
     if (over(p, data.len)) return fail(s, END_LIMIT_BODY);

@@ -27,7 +27,6 @@ struct pump {
   uint64_t moved;     /* body bytes passed on */
   uint64_t limit;     /* 0: none */
   uint64_t progress_ms;
-  struct h1_chunked chunked;
   struct relay relay;
 };
 

@@ -49,6 +49,7 @@ struct exchange {
   struct filter_ctx ctx;
   struct buf head_up; /* response head bytes so far */
   struct http_response resp;
+  struct h1_chunked up_chunked, down_chunked; /* of the bodies */
   struct pool_tried tried;
   struct span allow; /* the Allow field of a 405 */
 };
