@@ -80,9 +80,9 @@ struct stream {
   uint8_t attempts, interims;
   bool driving; /* inside the driver */
   bool moved;   /* stream_go was called since the driver entered the step */
+  uint16_t status; /* sent to the client; 0: none yet */
   uint32_t flags;
   enum end end;
-  uint16_t status; /* sent to the client; 0: none yet */
   struct list queue_link; /* worker.waiting */
   struct list tunnel_link; /* worker.tunnels */
   struct timer timer;

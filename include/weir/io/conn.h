@@ -106,8 +106,8 @@ void conn_read_stop(struct conn *c);
 /* conn_read_bulk switches between bulk reads (bodies) and provided buffers (messages). */
 void conn_read_bulk(struct conn *c, bool on);
 /* conn_pull moves up to want bytes that wait in src's socket straight into dst's output, from
- * inside src's on_data that took all it was given: how many. 0 also when src is armed, holds bytes,
- * has a transport, ended or failed (told later as an end). */
+ * inside src's on_data that took all it was given: how many. 0 also when src is armed, holds
+ * bytes, has a transport, ended or failed (told later as an end). */
 MUST_USE size_t conn_pull(struct conn *src, struct conn *dst, size_t want);
 /* conn_watch keeps a receive armed without reading: EOF and errors are told, bytes are held. This
  * is how idle upstreams (promise 5) and clients with a request in flight are watched. */
