@@ -131,7 +131,7 @@ def test_each_connection_gets_new_tickets(tls_weir):
 
 def test_tickets_come_before_the_first_response(tls_weir):
     """They are sent when the handshake is done, not with the first response: else a client whose
-    Finished is not acknowledged yet keeps its request back for a delayed acknowledgement (40 ms)."""
+    Finished is not acknowledged yet keeps its request back for a delayed ACK (40 ms)."""
     context = only(tls_weir.authority, V13)
     with client.Client(tls_weir.ports[0], tls=context, sni="a.example") as conn:
         assert select.select([conn.sock], [], [], 20)[0], "no ticket came"
