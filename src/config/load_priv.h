@@ -44,6 +44,12 @@ void secrets_load(struct conf *conf);
 void secrets_free(struct conf *conf);
 /* process_fill makes conf->process from the root row. */
 void process_fill(struct conf *conf);
+/* setting_runs is what an option of the root (no list, no rows) runs with: what the file says, but
+ * for what waits for a restart. */
+struct value setting_runs(const struct conf *conf, const struct option *option);
+bool setting_same(const struct value *a, const struct value *b);
+/* setting_write prints it as the file has it, or "unset". */
+void setting_write(const struct option *option, const struct value *value, struct text *out);
 
 /* names maps texts to pointers; in the arena. */
 struct names {

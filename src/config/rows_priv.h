@@ -45,6 +45,8 @@ struct conf_row_any {
   struct conf_row row;
 };
 
+struct value; /* options_priv.h */
+
 /* conf_list is the value of an option with OPTION_LIST. */
 struct conf_item {
   struct span text;
@@ -139,6 +141,7 @@ struct conf {
   struct source *sources; /* the main file first */
   struct conf_root root;
   struct conf_process process;
+  struct value *running; /* by option of the root: what RESTART options run with; NULL: as set */
   struct conf_file *files;
   uint32_t file_count;
   const struct conf_reader *reader; /* only while loading */

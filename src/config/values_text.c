@@ -66,6 +66,15 @@ static bool later(struct value_job *job, const char *what) {
 
 /* ---- addresses ---- */
 
+/* A descriptor that a service manager passes, by its name (sd_listen_fds_with_names(3): no colon).
+ */
+static bool descriptor_name(struct value_job *job, struct span given) {
+  if (job->option->type != TYPE_BIND)
+    return refuse(job, FAULT_BAD_ADDRESS, "only a listener's bind takes a descriptor");
+  if (is_plain(given) && span_find_char(given, ':', 0) == SIZE_MAX) return true;
+  return refuse(job, FAULT_BAD_ADDRESS, "the name has no colon and no control characters");
+}
+
 static bool local_address(struct value_job *job) {
   struct span host;
   uint16_t port = 0;
@@ -76,10 +85,13 @@ static bool local_address(struct value_job *job) {
       return refuse(job, FAULT_BAD_ADDRESS, "the path begins with /: \"unix:/run/x.sock\"");
     case ADDR_NAME:
       return refuse(job, FAULT_BAD_ADDRESS, "an IP address is needed: \"127.0.0.1:8080\"");
-    case ADDR_FD: return later(job, "a descriptor by name (fd:)");
+    case ADDR_FD: return descriptor_name(job, host);
     case ADDR_BAD: break;
   }
-  return refuse(job, FAULT_BAD_ADDRESS, "known: \"ip:port\" \"[ipv6]:port\" \"unix:/path\"");
+  return refuse(job, FAULT_BAD_ADDRESS,
+                job->option->type == TYPE_BIND
+                    ? "known: \"ip:port\" \"[ipv6]:port\" \"unix:/path\" \"fd:name\""
+                    : "known: \"ip:port\" \"[ipv6]:port\" \"unix:/path\"");
 }
 
 static bool admin_address(struct value_job *job) {

@@ -29,6 +29,7 @@ static const struct {
     {END_BAD_RESPONSE_UPGRADE, "http_upgrade_failed"},
     {END_INTERNAL, "proxy_internal_error"},
     {END_LIMIT_MEMORY, "proxy_internal_error"},
+    {END_LIMIT_DESCRIPTORS, "proxy_internal_error"},
 };
 
 static const char *error_type(enum end end) {

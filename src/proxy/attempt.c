@@ -18,9 +18,9 @@ enum end connect_end(int err) {
     case ENETUNREACH:
     case EACCES:
     case EPERM: return END_CONNECT_UNREACHABLE;
-    case ENOMEM:
     case EMFILE:
-    case ENFILE:
+    case ENFILE: return END_LIMIT_DESCRIPTORS;
+    case ENOMEM:
     case ENOBUFS: return END_LIMIT_MEMORY;
     default: return END_CONNECT_FAILED;
   }
@@ -250,14 +250,14 @@ void attempt_drop(struct stream *s, bool clean) {
   s->up = NULL;
   bool wanted = wanted_here(s, up->endpoint);
   bool mine = s->pool && s->pool->state->rows[w->config.index].queued > 0;
-  /* What moved past the receive may have more behind it in the socket: never the next response. */
-  bool past = s->down_body.relay.moved > 0 || s->up_body.relay.moved > 0 ||
-              up->conn->flags & (CONN_BULK | CONN_SINGLE);
-  if (clean && past && !conn_quiet(up->conn)) s->flags |= STREAM_UP_DIRTY;
   if (clean && !(s->flags & STREAM_UP_DIRTY) && s->pool)
     upconn_release(up, &s->pool->connections, wanted);
   else upconn_close(up, false);
   if (mine) w->wake_pending = true;
+}
+
+bool attempt_unsent(const struct stream *s) {
+  return s->up && s->flags & STREAM_REUSED && conn_unsent(s->up->conn);
 }
 
 /* untouched: nothing of the request is lost by trying again. */
@@ -283,10 +283,12 @@ static bool may_replay(const struct stream *s) {
 void attempt_failed(struct stream *s, enum end end) {
   bool sent = s->flags & STREAM_SENT;
   bool race = sent && (s->flags & STREAM_REUSED) && !(s->flags & STREAM_REPLAYED);
-  if (!race && end != END_LIMIT_MEMORY) attempt_outcome(s, end, 0);
+  bool own = end == END_LIMIT_MEMORY || end == END_LIMIT_DESCRIPTORS; /* no fault of its */
+  if (!race && !own) attempt_outcome(s, end, 0);
   if (!sent) stat_add(&s->w->stats.upstream_connect_failures, 1);
   if (s->t_connect && !s->t_connected) s->connect_ns += now_ns(s->w) - s->t_connect;
-  bool again = untouched(s) && end_get(end)->retryable && (!sent || may_replay(s));
+  bool replay = !sent || attempt_unsent(s) || may_replay(s);
+  bool again = untouched(s) && end_get(end)->retryable && replay;
   /* An endpoint that did not take a connection will not a moment later: only another one may. */
   if (!sent && s->x->tried.count + 1 >= s->pool->member_count) again = false;
   if (!again) {

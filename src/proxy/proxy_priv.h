@@ -31,6 +31,9 @@ void attempt_drop(struct stream *s, bool clean);
 /* attempt_failed: the attempt ended with a cause before a response; another one, or an answer. */
 void attempt_failed(struct stream *s, enum end end);
 void attempt_outcome(struct stream *s, enum end end, uint16_t status);
+/* attempt_unsent: the kernel has nothing yet of the request that was written to a reused
+ * connection: what comes from it is no answer, and another connection may have the request. */
+bool attempt_unsent(const struct stream *s);
 /* attempt_queue waits for a permit, or ends the stream when the queue is full. */
 void attempt_queue(struct stream *s);
 /* connect_end is the cause of a connect's -errno. */

@@ -196,6 +196,10 @@ static size_t after_head(struct stream *s, struct span rest) {
 size_t response_data(struct stream *s, struct span bytes) {
   if (s->step == STEP_RELAY) return response_body(s, bytes);
   if (s->step != STEP_SEND) return 0;
+  if (!(s->flags & STREAM_RESPONSE_BYTE) && attempt_unsent(s)) {
+    attempt_failed(s, END_UPSTREAM_CLOSED);
+    return bytes.len;
+  }
   if (!(s->flags & STREAM_RESPONSE_BYTE)) s->t_first = now_ns(s->w);
   s->flags |= STREAM_RESPONSE_BYTE;
   size_t used = 0;

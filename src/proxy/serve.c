@@ -5,6 +5,7 @@
 
 #include "proxy_priv.h"
 #include "weir/base/mem.h"
+#include "weir/io/pressure.h"
 
 /* OVER_RESERVE: connections beyond the limit that are still accepted, to be told so with a 503. */
 #define OVER_RESERVE 16u
@@ -258,6 +259,13 @@ void down_abort(struct down *d) {
   down_forget(d);
 }
 
+/* BLOCKED_LOOKS at which blocked output stood still make up timeouts.send. */
+#define BLOCKED_LOOKS 8u
+
+static uint32_t blocked_look_ms(const struct listener_timeouts *t) {
+  return (t->send_ms + BLOCKED_LOOKS - 1) / BLOCKED_LOOKS;
+}
+
 void down_next(struct down *d) {
   struct worker *w = d->serving->w;
   const struct snapshot_listener *current = d->serving->current;
@@ -267,9 +275,11 @@ void down_next(struct down *d) {
     return;
   }
   const struct listener_timeouts *t = &current->listener->timeouts;
-  if (conn_pending(d->conn) > OUT_HIGH) {
+  if (conn_pending(d->conn) > (iobufs_half(&w->loop->iobufs) ? 0 : OUT_HIGH)) {
     d->flags |= DOWN_BLOCKED;
-    conn_timer(d->conn, after_ms(w, t->send_ms));
+    d->still = 0;
+    d->conn->mark = (uint32_t)conn_taken(d->conn);
+    conn_timer(d->conn, after_ms(w, blocked_look_ms(t)));
     return;
   }
   conn_timer(d->conn, after_ms(w, w->draining ? DRAIN_IDLE_MS : t->idle_ms));
@@ -423,7 +433,25 @@ static void down_on_drained(struct conn *c) {
   }
 }
 
-/* down_on_timer: no request is in flight: a silent new connection, a handshake, or an idle one. */
+/* blocked_timer: earlier responses, logged long ago, wait for their reader. What moves is never
+ * cut; what stands still has a line of its own. */
+static void blocked_timer(struct down *d) {
+  const struct snapshot_listener *current = d->serving->current;
+  uint32_t taken = (uint32_t)conn_taken(d->conn);
+  d->still = taken == d->conn->mark ? (uint8_t)(d->still + 1) : 0;
+  d->conn->mark = taken;
+  if (!current) { /* its listener was removed */
+    down_close(d, true);
+  } else if (d->still < BLOCKED_LOOKS) {
+    conn_timer(d->conn, after_ms(d->serving->w, blocked_look_ms(&current->listener->timeouts)));
+  } else {
+    access_connection(d, END_CLIENT_TIMEOUT_SEND, 0);
+    down_close(d, false);
+  }
+}
+
+/* down_on_timer: no request is in flight: a silent new connection, a handshake, or an idle one.
+ * Output that an idle one still has goes out behind our back, as long as it moves. */
 static void down_on_timer(struct conn *c) {
   struct down *d = c->owner;
   if (d->stream) return;
@@ -431,8 +459,12 @@ static void down_on_timer(struct conn *c) {
     handshake_failed(d, END_CLIENT_TLS_TIMEOUT);
     return;
   }
+  if (d->flags & DOWN_BLOCKED) {
+    blocked_timer(d);
+    return;
+  }
   if (!d->requests) access_connection(d, END_CLIENT_TIMEOUT_HEADER, 0);
-  down_close(d, false);
+  down_close(d, conn_pending(c) > 0);
 }
 
 const struct conn_events down_events = {

@@ -594,7 +594,7 @@ static const struct at_once_case {
     {-EAFNOSUPPORT, 9, 502, END_CONNECT_FAILED, 2},
     {-ENOENT, 9, 502, END_CONNECT_REFUSED, 2},
     {-EACCES, 9, 502, END_CONNECT_UNREACHABLE, 2},
-    {-EMFILE, 9, 503, END_LIMIT_MEMORY, 1},
+    {-EMFILE, 9, 503, END_LIMIT_DESCRIPTORS, 1},
     {-ENOBUFS, 9, 503, END_LIMIT_MEMORY, 1},
     {-EAFNOSUPPORT, 1, 200, END_OK, 2},
 };
@@ -611,7 +611,7 @@ static void at_once_case(const struct at_once_case *t, uint64_t seed) {
   must_end(w, p, t->end == END_OK ? OUT_OK : OUT_ANSWER, t->status, t->end);
   assert_int_equal(p->record.attempts, t->attempts);
   assert_true(p->record.total_ns < 1000000000u); /* no timer was needed */
-  bool own = t->end == END_LIMIT_MEMORY;
+  bool own = t->end == END_LIMIT_MEMORY || t->end == END_LIMIT_DESCRIPTORS;
   uint32_t blamed = endpoint_at(w, 0)->failures + endpoint_at(w, 1)->failures;
   assert_int_equal(blamed, own ? 0 : t->end == END_OK ? 1 : 2);
   world_end(w);

@@ -163,6 +163,48 @@ static void test_full_is_full(void **state) {
   text_fini(&all);
 }
 
+/* comment_stands: the comment with the option's sentence is followed by its key, with nothing else
+ * between them and at the same indentation. */
+static bool comment_stands(const char *file, const struct option *option) {
+  struct span local = option_local(option);
+  struct span key = span_from(local, span_last(local, '.') + 1);
+  char *sentence = mem_printf("# %.24s", option->doc);
+  const char *at = strstr(file, sentence);
+  mem_free(sentence);
+  if (!at) return false;
+  const char *line = at;
+  while (line > file && line[-1] != '\n') line--;
+  int indent = (int)(at - line);
+  char *is_on = mem_printf("%*s" SPAN_FMT " = ", indent, "", SPAN_ARG(key));
+  char *is_off = mem_printf("# %s", is_on);
+  char *goes_on = mem_printf("%*s# ", indent, "");
+  bool found = false;
+  while (!found && strncmp(line, goes_on, strlen(goes_on)) == 0 && (line = strchr(line, '\n'))) {
+    line++;
+    found = strncmp(line, is_on, strlen(is_on)) == 0 || strncmp(line, is_off, strlen(is_off)) == 0;
+  }
+  mem_free(is_on);
+  mem_free(is_off);
+  mem_free(goes_on);
+  return found;
+}
+
+static void test_comments_stand_before_their_keys(void **state) {
+  (void)state;
+  struct text file = read_tree("conf/full.conf");
+  text_put(&file, span_of("", 1));
+  for (enum option_id id = 0; id < OPTION_COUNT; id++) {
+    if (!comment_stands(file.ptr, option_get(id))) print_error("%s\n", option_get(id)->path);
+    assert_true(comment_stands(file.ptr, option_get(id)));
+  }
+  text_fini(&file);
+  /* As it once was: the comment of the next group within the one before. */
+  assert_false(
+      comment_stands("    sample = \"100%\";\n\n    # What weir accepts connections on, by "
+                     "name.\n  };\n};\nlisteners = {\n",
+                     option_get(OPTION_LISTENERS)));
+}
+
 /* Options and codes are all documented by name. */
 static void test_documented(void **state) {
   (void)state;
@@ -179,9 +221,12 @@ static void test_documented(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_generated),    cmocka_unit_test(test_shipped),
-      cmocka_unit_test(test_minimal),      cmocka_unit_test(test_sidecar),
-      cmocka_unit_test(test_full_is_full), cmocka_unit_test(test_documented)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_generated),
+                                     cmocka_unit_test(test_shipped),
+                                     cmocka_unit_test(test_minimal),
+                                     cmocka_unit_test(test_sidecar),
+                                     cmocka_unit_test(test_full_is_full),
+                                     cmocka_unit_test(test_documented),
+                                     cmocka_unit_test(test_comments_stand_before_their_keys)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
