@@ -145,6 +145,7 @@ void serve_start(struct worker *w, int fd, struct listener_state *state) {
   list_init(&sv->downs);
   list_push_tail(&w->servings, &sv->link);
   if (w->snapshot) sv->current = snapshot_find_listener(w->snapshot, state->obj.name);
+  if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
   sv->conn = conn_listen(w->loop, fd, on_accept, sv);
   check(sv->conn != NULL); /* the slab has room for listeners beside all connections */
 }
@@ -247,8 +248,8 @@ static bool may_linger(const struct down *d) {
 
 void down_close(struct down *d, bool gently) {
   check(!d->stream);
-  if (gently && may_linger(d))
-    conn_close_gently(d->conn, LINGER_MS); /* decides what it can send */
+  /* What is queued is sent in any case; who may not linger is not waited for. */
+  if (gently) conn_close_gently(d->conn, may_linger(d) ? LINGER_MS : 1);
   else conn_close(d->conn);
   down_forget(d);
 }
@@ -419,6 +420,7 @@ static void down_on_error(struct conn *c, int err) {
   /* -ECONNABORTED: a FIN without close_notify; between requests many clients end like that. */
   if (d->stream && err == -ECONNABORTED && d->stream->step == STEP_HEAD)
     stream_client_gone(d->stream, END_CLIENT_CLOSED);
+  else if (d->stream && own_trouble(err)) stream_fail(d->stream, END_LIMIT_MEMORY);
   else if (d->stream) stream_client_gone(d->stream, END_CLIENT_RESET);
   else down_close(d, false);
 }
