@@ -212,9 +212,14 @@ void enter_send(struct stream *s) {
   }
   s->flags |= STREAM_SENT;
   s->t_sent = now_ns(s->w);
+  held_rewind(s);
+  if (!held_send(s)) {
+    stream_fail(s, END_LIMIT_MEMORY);
+    return;
+  }
   conn_flush(s->up->conn);
   conn_read_start(s->up->conn);
-  if (s->up_body.state == PUMP_READY && !(s->down->flags & DOWN_IN_DATA))
+  if (s->up_body.state == PUMP_READY && !held_unsent(s) && !(s->down->flags & DOWN_IN_DATA))
     body_start(s, &s->up_body);
 }
 
@@ -250,6 +255,7 @@ void attempt_drop(struct stream *s, bool clean) {
   s->up = NULL;
   bool wanted = wanted_here(s, up->endpoint);
   bool mine = s->pool && s->pool->state->rows[w->config.index].queued > 0;
+  if (held_unsent(s)) s->flags |= STREAM_UP_DIRTY;
   if (clean && !(s->flags & STREAM_UP_DIRTY) && s->pool)
     upconn_release(up, &s->pool->connections, wanted);
   else upconn_close(up, false);
@@ -277,7 +283,8 @@ static void remember(struct stream *s) {
 
 /* may_replay: the request was sent, and sending it again is allowed to be seen twice. */
 static bool may_replay(const struct stream *s) {
-  return http_method_idempotent(s->x->req.method) && s->up_body.state == PUMP_NONE;
+  bool all = s->up_body.state == PUMP_NONE || s->x->held.whole;
+  return http_method_idempotent(s->x->req.method) && all;
 }
 
 void attempt_failed(struct stream *s, enum end end) {

@@ -23,6 +23,12 @@ void request_write_head(struct stream *s, struct buf *b);
 size_t head_append(struct arena *arena, struct buf *in, struct span bytes, uint32_t limit);
 /* ---- route.c ---- */
 void enter_route(struct stream *s);
+/* ---- held.c ---- */
+void enter_buffer(struct stream *s);
+/* held_wanted: the route asks for it, and the body may fit. */
+bool held_wanted(const struct stream *s);
+/* held_drained: the endpoint's connection took what was queued. */
+void held_drained(struct stream *s);
 /* ---- attempt.c ---- */
 void enter_pick(struct stream *s);
 void enter_send(struct stream *s);
@@ -55,8 +61,17 @@ void group_ask(struct worker *w, uint32_t pool_state_id);
 void group_wake(struct worker *w);
 /* ---- answer.c ---- */
 void answer_end(struct stream *s);  /* the response of END rows */
-void answer_route(struct stream *s); /* redirect, respond */
+void answer_route(struct stream *s); /* redirect, respond; ends the stream */
+/* answer_page_of is the page that the route's policies have for a status; NULL: none. answer_page
+ * gives it in place of the pool's response s->resp; ends the stream. */
+const struct error_page *answer_page_of(const struct stream *s, unsigned status, bool upstream);
+void answer_page(struct stream *s, const struct error_page *page);
+/* answer_status is a response without a body, of a filter; ends the stream. */
+void answer_status(struct stream *s, unsigned status);
 void answer_https(struct stream *s); /* redirect_https */
+/* ---- redirect.c ---- */
+/* redirect_location makes the Location of the stream's route; another end than OK: it cannot. */
+MUST_USE enum end redirect_location(struct stream *s, struct span *out);
 /* ---- response.c ---- */
 size_t response_data(struct stream *s, struct span bytes);
 void response_eof(struct stream *s, int err);

@@ -65,13 +65,24 @@ static struct span own_host(const struct stream *s) {
   return s->endpoint->addr.sa.sa_family == AF_UNIX ? SPAN_LIT("localhost") : s->endpoint->text;
 }
 
+/* write_host: HTTP/1.0 may have come without one. */
+static void write_host(const struct stream *s, struct buf *b) {
+  const struct route_host *to = &s->route->host;
+  const struct http_request *r = &s->x->req;
+  if (to->name.len)
+    h1_write_host(b, to->name, to->port);
+  else if (r->host.len && !to->endpoint)
+    h1_write_host(b, r->host, r->port);
+  else
+    h1_write_field(b, SPAN_LIT("Host"), own_host(s));
+}
+
 /* request_write_head writes the head that goes upstream: what was understood, not what came. */
 void request_write_head(struct stream *s, struct buf *b) {
   struct http_request *r = &s->x->req;
   struct span path = s->x->ctx.forward_path.len ? s->x->ctx.forward_path : r->path;
   h1_write_request_line(b, r->method_text, path, r->has_query ? &r->query : NULL, 1);
-  if (r->host.len) h1_write_host(b, r->host, r->port);
-  else h1_write_field(b, SPAN_LIT("Host"), own_host(s)); /* HTTP/1.0 without one */
+  write_host(s, b);
   h1_write_fields(b, &r->fields);
   h1_write_framing(b, r->body, r->content_length);
   if (r->upgrade.len) {

@@ -118,6 +118,38 @@ static enum end final(struct stream *s) {
   return END_OK;
 }
 
+/* whole_in tells whether rest is the response's body to its last byte, and nothing else. */
+static bool whole_in(const struct stream *s, struct span rest) {
+  struct h1_chunked chunked;
+  if (s->x->resp.body == HTTP_BODY_NONE) return rest.len == 0;
+  if (s->x->resp.body == HTTP_BODY_LENGTH) return s->x->resp.content_length == rest.len;
+  if (s->x->resp.body != HTTP_BODY_CHUNKED) return false;
+  h1_chunked_init(&chunked, H1_RESPONSE);
+  while (rest.len) { /* each turn takes some, or ends it */
+    size_t used = 0;
+    struct span data = SPAN_EMPTY;
+    enum end why;
+    enum http_result r = h1_chunked_parse(&chunked, rest, &used, &data, &why);
+    rest = span_from(rest, used);
+    if (r == HTTP_DONE) return rest.len == 0;
+    if (r == HTTP_BAD || (!used && !data.len)) return false;
+  }
+  return false;
+}
+
+/* replace answers with the route's page for this status. The endpoint's connection is kept only
+ * when all of its response is here: what is not read may not be the next one. */
+static void replace(struct stream *s, const struct error_page *page, struct span rest) {
+  attempt_outcome(s, END_OK, s->x->resp.status);
+  if (!s->x->resp.keepalive) s->flags |= STREAM_UP_DIRTY;
+  if (body_owed(s)) {
+    body_stop(&s->up_body);
+    s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE;
+  }
+  attempt_drop(s, whole_in(s, rest));
+  answer_page(s, page);
+}
+
 /* head_parse takes bytes of a head. *used is set; HTTP_DONE: s->x->resp is valid. */
 static enum http_result head_parse(struct stream *s, struct span bytes, size_t *used,
                                    enum end *why) {
@@ -138,7 +170,8 @@ static void head_reset(struct stream *s) {
   s->x->scan = (struct h1_scan){0};
 }
 
-/* heads reads interim heads and the final one; true when the final one was given on. */
+/* heads reads interim heads and the final one; true when the final one was given on, or is to be
+ * replaced (s->x->page). */
 static bool heads(struct stream *s, struct span bytes, size_t *used, enum end *end) {
   *end = END_OK;
   while (*used < bytes.len) {
@@ -149,6 +182,8 @@ static bool heads(struct stream *s, struct span bytes, size_t *used, enum end *e
     *used += took;
     if (r == HTTP_MORE) return false;
     if (s->x->resp.status >= 200 || s->x->resp.status == 101) {
+      s->x->page = answer_page_of(s, s->x->resp.status, true);
+      if (s->x->page) return true;
       *end = final(s);
       return *end == END_OK;
     }
@@ -204,7 +239,12 @@ size_t response_data(struct stream *s, struct span bytes) {
   s->flags |= STREAM_RESPONSE_BYTE;
   size_t used = 0;
   enum end end;
-  if (heads(s, bytes, &used, &end)) return used + after_head(s, span_from(bytes, used));
+  if (heads(s, bytes, &used, &end)) {
+    struct span rest = span_from(bytes, used);
+    if (!s->x->page) return used + after_head(s, rest);
+    replace(s, s->x->page, rest);
+    return bytes.len;
+  }
   if (end != END_OK) stream_fail(s, end);
   return bytes.len;
 }
@@ -262,7 +302,8 @@ static void up_on_error(struct conn *c, int err) { response_eof(stream_of(c), er
 
 static void up_on_drained(struct conn *c) {
   struct stream *s = stream_of(c);
-  body_drained(s, &s->up_body);
+  if (held_unsent(s)) held_drained(s);
+  else body_drained(s, &s->up_body);
 }
 
 static void up_on_timer(struct conn *c) { (void)c; } /* the stream's timer speaks for it */

@@ -344,9 +344,10 @@ static size_t down_consume(struct down *d, struct span bytes) {
   }
   struct stream *s = d->stream;
   if (s->step == STEP_HEAD) return request_data(s, bytes);
+  if (s->step == STEP_BUFFER) return held_take(s, bytes);
   struct pump *p = &s->up_body;
   bool sending = s->step == STEP_SEND || s->step == STEP_RELAY;
-  if (!sending || p->relaying || p->blocked) return 0;
+  if (!sending || p->relaying || p->blocked || held_unsent(s)) return 0;
   if (p->state != PUMP_READY && p->state != PUMP_RUN) return 0;
   size_t used;
   if (!body_data(s, p, bytes, &used)) {
@@ -383,8 +384,16 @@ static void after_data(struct down *d, bool all) {
     return;
   }
   struct stream *s = d->stream;
-  if (s && s->up_body.state == PUMP_READY && (s->step == STEP_SEND || s->step == STEP_RELAY))
-    body_start(s, &s->up_body);
+  bool sending = s && (s->step == STEP_SEND || s->step == STEP_RELAY);
+  if (!sending || s->up_body.state != PUMP_READY || held_unsent(s)) return;
+  body_start(s, &s->up_body);
+  stream_timer(s); /* it was set for the response: now it is the body that is waited for */
+}
+
+/* is_holding: bytes go to the request's buffer. When that is full the same bytes go on their way.
+ */
+static bool is_holding(const struct down *d) {
+  return d->stream && d->stream->step == STEP_BUFFER;
 }
 
 static size_t down_on_data(struct conn *c, struct span bytes) {
@@ -394,10 +403,11 @@ static size_t down_on_data(struct conn *c, struct span bytes) {
   size_t used = 0;
   d->flags |= DOWN_IN_DATA;
   while (used < bytes.len) {
+    bool holding = is_holding(d);
     size_t took = down_consume(d, span_from(bytes, used));
     used += took;
     if (slab_find(&w->downs, slot, generation) != d) return bytes.len;
-    if (!took) break;
+    if (!took && !(holding && d->stream && !is_holding(d))) break;
   }
   after_data(d, used == bytes.len);
   return used;

@@ -104,9 +104,14 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
   *end = rows[s->step].timer_end;
   switch ((enum stream_step)s->step) {
     case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
+    case STEP_BUFFER: return s->up_body.progress_ms + s->timeouts.body_ms;
     case STEP_QUEUE: return after(s->t_queue, s->pool->connections.queue_timeout_ms);
     case STEP_CONNECT: return after(s->t_connect, s->pool_timeouts.connect_ms);
     case STEP_SEND:
+      if (held_unsent(s)) {
+        *end = END_UPSTREAM_TIMEOUT_SEND;
+        return s->x->held.progress_ms + s->pool_timeouts.idle_ms;
+      }
       if (s->up_body.state == PUMP_RUN && !awaits_continue(s)) return due_bodies(s, end);
       return after(s->t_sent, s->pool_timeouts.first_byte_ms);
     case STEP_RELAY: return due_bodies(s, end);
@@ -255,6 +260,7 @@ void stream_finish(struct stream *s) {
   body_stop(&s->up_body);
   body_stop(&s->down_body);
   attempt_drop(s, false);
+  held_drop(s);
   access_write(s);
   list_remove(&s->tunnel_link);
   if (s->flags & STREAM_TUNNEL) stat_sub(&w->stats.tunnels, 1);

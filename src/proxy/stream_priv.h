@@ -50,6 +50,8 @@ struct exchange {
   struct buf head_up; /* response head bytes so far */
   struct http_response resp;
   struct h1_chunked up_chunked, down_chunked; /* of the bodies */
+  struct held held;              /* the request's body */
+  const struct error_page *page; /* that takes the place of resp; the route's */
   struct pool_tried tried;
   struct span allow; /* the Allow field of a 405 */
 };
@@ -94,6 +96,7 @@ struct stream {
   struct endpoint *endpoint; /* of the current attempt, kept for the log (pinned) */
   struct pool_state *pool_state; /* pinned to the end: its id labels series */
   struct pump up_body, down_body; /* request body, response body */
+  struct held held;               /* of the request body */
   struct listener_timeouts timeouts;
   struct pool_timeouts pool_timeouts;
   uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */
