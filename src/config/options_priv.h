@@ -3,6 +3,7 @@
 #define WEIR_CONFIG_OPTIONS_PRIV_H
 
 #include "rows_priv.h"
+#include "units_priv.h"
 
 enum option_flag {
   OPTION_REQUIRED = 1,
@@ -20,6 +21,7 @@ enum option_type {
   TYPE_SIZE,
   TYPE_PERCENT,
   TYPE_PPM,
+  TYPE_FACTOR, /* "1.9", in thousandths */
   TYPE_BOOL,
   TYPE_ENUM,
   TYPE_BALANCE,
@@ -40,6 +42,11 @@ enum option_type {
   TYPE_URL,
   TYPE_FIELD,
   TYPE_BODY,
+  TYPE_HEALTH_PATH,
+  TYPE_HEALTH_HOST,
+  TYPE_HEALTH_FIELD,
+  TYPE_HEALTH_BODY,
+  TYPE_STATUSES, /* "200" or "200-299" */
   TYPE_SECRET,
   TYPE_POOL_REF,
   TYPE_LISTENER_REF,
@@ -121,25 +128,19 @@ void text_quote(struct span s, struct text *out);
  * escapes; else the whole literal. */
 struct place node_part(const struct node *node, size_t from, size_t len);
 
-/* unit tables, shared with values_text.c */
-MUST_USE bool duration_parse(struct span text, uint64_t *ms);
-MUST_USE bool size_parse(struct span text, uint64_t *bytes);
-/* percent_parse reads "12.5%" in millionths. */
-MUST_USE bool percent_parse(struct span text, uint64_t *ppm);
-void duration_write(uint64_t ms, struct text *out);
-void size_write(uint64_t bytes, struct text *out);
-void percent_write(uint64_t ppm, struct text *out);
-/* word_find gives the index of a word in a list separated by spaces, or -1. word_at the reverse.
- * */
-int word_find(const char *words, struct span word);
-struct span word_at(const char *words, uint32_t index);
-
 /* conf_dict prints the dictionary of fuzz_config. */
 void conf_dict(struct text *out);
 /* value_bad_word reports a word that the option does not know; false. */
 bool value_bad_word(struct value_job *job);
 /* name_is_good: letters, digits, _ . -, first a letter or digit, at most 64. */
 bool name_is_good(struct span s);
+/* value_refuse reports that the option cannot have this text, and why; false. */
+bool value_refuse(struct value_job *job, enum fault_id id, const char *why);
+/* health_text checks the texts of pools.*.health (values_health.c). */
+bool health_text(struct value_job *job);
+/* health_statuses_parse reads a good "200-299"; health_field_split cuts a good "Name: value". */
+MUST_USE bool health_statuses_parse(struct span text, struct health_statuses *out);
+void health_field_split(struct span text, struct span *name, struct span *value);
 /* text types (values_text.c): true and *out, or a fault. */
 MUST_USE bool text_value_parse(struct value_job *job, struct value *out);
 

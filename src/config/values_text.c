@@ -7,11 +7,15 @@
 #define NAME_LEN_MAX 64u
 #define BODY_LEN_MAX 16384u
 
-static bool refuse(struct value_job *job, enum fault_id id, const char *why) {
+bool value_refuse(struct value_job *job, enum fault_id id, const char *why) {
   fault_add(job->faults, id, job->node->at, "%s cannot be \"" SPAN_FMT "\"", job->option->path,
             SPAN_ARG(job->text));
   fault_note(job->faults, "%s", why);
   return false;
+}
+
+static bool refuse(struct value_job *job, enum fault_id id, const char *why) {
+  return value_refuse(job, id, why);
 }
 
 static bool is_alnum(char c) {
@@ -216,6 +220,11 @@ static bool text_check(struct value_job *job) {
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);
     case TYPE_BODY: return body(job);
+    case TYPE_HEALTH_PATH:
+    case TYPE_HEALTH_HOST:
+    case TYPE_HEALTH_FIELD:
+    case TYPE_HEALTH_BODY:
+    case TYPE_STATUSES: return health_text(job);
     case TYPE_SECRET: return secret(job);
     default: return plain(job);
   }
