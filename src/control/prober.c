@@ -43,7 +43,8 @@ struct prober {
   struct probed_pool *pools;
   uint32_t pool_count;
   struct prober_counts counts;
-  uint64_t rng, syncs;
+  uint64_t rng, syncs, slot;
+  uint32_t slot_starts; /* in slot */
 };
 
 static struct health_now now_of(const struct prober *p) {
@@ -126,9 +127,12 @@ static void say_ejected(void *ctx, const struct outlier_found *f) {
 
 static void rearm(struct prober *p) {
   uint64_t due = wheel_next_ms(&p->wheel);
-  bool more = !list_empty(&p->ready) && p->counts.under_way < PROBES_MAX;
-  if (more || due != WHEEL_NEVER) {
-    poller_set(p->config.poller, &p->timer, more ? p->config.poller->now_ms : due);
+  if (!list_empty(&p->ready) && p->counts.under_way < PROBES_MAX) {
+    uint64_t slot_ms = (p->slot + 1) * PROBE_SLOT_MS;
+    due = slot_ms < due ? slot_ms : due;
+  }
+  if (due != WHEEL_NEVER) {
+    poller_set(p->config.poller, &p->timer, due);
   } else {
     poller_stop(&p->timer);
   }
@@ -179,15 +183,21 @@ static void begin(struct probe_target *t) {
   timer_set(&p->wheel, &t->timer, t->deadline_ms);
 }
 
-/* pump starts what is due, as far as there is room; a bounded number, so that the control thread's
- * other work goes on in between. */
+static bool room(struct prober *p) {
+  uint64_t slot = p->config.poller->now_ms / PROBE_SLOT_MS;
+  if (slot != p->slot) {
+    p->slot = slot;
+    p->slot_starts = 0;
+  }
+  return p->slot_starts < PROBE_SLOT_STARTS && p->counts.under_way < PROBES_MAX;
+}
+
+/* pump starts what is due, as far as there is room: so the control thread's other work goes on in
+ * between, and what has piled up does not come out as a burst. */
 static void pump(struct prober *p) {
-  for (uint32_t i = 0; i < PROBES_START && p->counts.under_way < PROBES_MAX; i++) {
-    struct list *l = list_pop_head(&p->ready);
-    if (!l) {
-      break;
-    }
-    begin(container_of(l, struct probe_target, ready));
+  while (!list_empty(&p->ready) && room(p)) {
+    p->slot_starts++;
+    begin(container_of(list_pop_head(&p->ready), struct probe_target, ready));
   }
   rearm(p);
 }
@@ -234,10 +244,6 @@ static void on_ready(struct poll_watch *watch, short revents) {
 
 /* ---- sweeps ---- */
 
-static uint64_t sweep_period_ms(const struct pool *pool) {
-  return pool->outlier.window_ms / HEALTH_BUCKETS;
-}
-
 static void plan_sweep(struct prober *p) {
   uint64_t due = UINT64_MAX;
   for (uint32_t i = 0; i < p->pool_count; i++) {
@@ -258,7 +264,7 @@ static void on_sweep(struct poll_timer *timer) {
     if (row->sweep_ms <= now_ms) {
       void *ctx[] = {p, row->pool};
       outlier_sweep(row->pool, now_ms, say_ejected, ctx);
-      row->sweep_ms = now_ms + sweep_period_ms(row->pool);
+      row->sweep_ms = now_ms + outlier_period_ms(&row->pool->outlier);
     }
   }
   plan_sweep(p);
@@ -317,6 +323,8 @@ static void target_keep(struct prober *p, struct pool *pool, struct endpoint *e,
 /* look_after lets the pool's endpoints have their health, checks and sweeps. */
 static void look_after(struct prober *p, struct probed_pool *row, uint64_t *spread_ms) {
   struct pool *pool = row->pool;
+  bool sweeps = outlier_sweeps(&pool->outlier);
+  uint64_t now_ms = p->config.poller->now_ms;
   for (uint32_t i = 0; i < pool->member_count; i++) {
     struct endpoint *e = pool->members[i].endpoint;
     if (!e->health) {
@@ -326,9 +334,11 @@ static void look_after(struct prober *p, struct probed_pool *row, uint64_t *spre
     if (pool->health.on) {
       target_keep(p, pool, e, spread_ms);
     }
+    if (sweeps) {
+      outlier_begin(&pool->outlier, e, now_ms);
+    }
   }
-  bool sweeps = outlier_sweeps(&pool->outlier);
-  row->sweep_ms = sweeps ? p->config.poller->now_ms + sweep_period_ms(pool) : UINT64_MAX;
+  row->sweep_ms = sweeps ? now_ms + outlier_period_ms(&pool->outlier) : UINT64_MAX;
 }
 
 static bool wanted(const struct pool *pool) {

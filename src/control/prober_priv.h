@@ -10,7 +10,8 @@
 #include "weir/model/model.h"
 
 #define PROBES_MAX 128u /* checks at once; further ones wait for their turn */
-#define PROBES_START 32u /* of them started in one turn of the poller */
+#define PROBE_SLOT_MS 4u  /* at most PROBE_SLOT_STARTS checks start in each slot of time */
+#define PROBE_SLOT_STARTS 16u
 #define PROBE_SPREAD_MS 2u /* between the first checks of new endpoints */
 #define PROBE_LATE_MS 250u /* a timeout that we notice so late says nothing about the endpoint */
 

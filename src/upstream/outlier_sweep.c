@@ -8,6 +8,8 @@
  * must also be so far below the mean. */
 #define DEVIATION_GAP 0.05
 
+#define PERIOD_MAX_MS 500u /* between sweeps: a long window is looked at as often as a short one */
+
 bool outlier_sweeps(const struct pool_outlier *o) {
   return o->failure_percent || o->deviations_permille;
 }
@@ -24,18 +26,40 @@ static struct outcome_count outcomes_of(const struct endpoint *e) {
   return sum;
 }
 
-/* advance takes what came since the last sweep as the newest part. What an endpoint did while it
- * was out (requests that were under way), or before a pause of the sweeps, is forgotten. */
-static void advance(const struct pool *pool, struct endpoint *e, uint64_t now_ms) {
+uint32_t outlier_period_ms(const struct pool_outlier *o) {
+  uint32_t part_ms = o->window_ms / HEALTH_BUCKETS;
+  return part_ms < PERIOD_MAX_MS ? part_ms : PERIOD_MAX_MS;
+}
+
+void outlier_begin(const struct pool_outlier *o, struct endpoint *e, uint64_t now_ms) {
+  struct endpoint_health *h = e->health;
+  if (now_ms - h->swept_ms <= 2 * (uint64_t)o->window_ms) return; /* it goes on: a reload */
+  memset(h->parts, 0, sizeof h->parts);
+  h->seen = outcomes_of(e);
+  h->swept_ms = h->part_ms = now_ms;
+}
+
+/* advance adds what came since the last sweep to the newest part. What an endpoint did while it was
+ * out (requests that were under way) is forgotten. */
+static void advance(struct endpoint *e, uint64_t now_ms) {
   struct endpoint_health *h = e->health;
   struct outcome_count now = outcomes_of(e);
-  bool pause = now_ms - h->swept_ms > 2 * (uint64_t)pool->outlier.window_ms;
-  h->part = (h->part + 1) % HEALTH_BUCKETS;
-  h->parts[h->part] =
-      (struct outcome_count){.all = now.all - h->seen.all, .bad = now.bad - h->seen.bad};
+  h->parts[h->part].all += now.all - h->seen.all;
+  h->parts[h->part].bad += now.bad - h->seen.bad;
   h->seen = now;
   h->swept_ms = now_ms;
-  if (pause || !endpoint_in_service(e, now_ms)) memset(h->parts, 0, sizeof h->parts);
+  if (!endpoint_in_service(e, now_ms)) memset(h->parts, 0, sizeof h->parts);
+}
+
+/* rotate begins a new part, in place of the oldest, when the newest has lasted its time. */
+static void rotate(const struct pool *pool, struct endpoint *e, uint64_t now_ms) {
+  struct endpoint_health *h = e->health;
+  uint32_t part_ms = pool->outlier.window_ms / HEALTH_BUCKETS;
+  if (now_ms - h->part_ms < part_ms) return;
+  h->part = (h->part + 1) % HEALTH_BUCKETS;
+  h->parts[h->part] = (struct outcome_count){0};
+  /* Sweeps come a little late: the parts are as long as they should be all the same. */
+  h->part_ms = now_ms - h->part_ms < 2 * (uint64_t)part_ms ? h->part_ms + part_ms : now_ms;
 }
 
 static struct outcome_count window_of(const struct endpoint *e) {
@@ -130,11 +154,15 @@ void outlier_sweep(const struct pool *pool, uint64_t now_ms,
                    void (*found)(void *ctx, const struct outlier_found *found), void *ctx) {
   struct judgement j = {.pool = pool, .now_ms = now_ms};
   for (uint32_t i = 0; i < pool->member_count; i++)
-    advance(pool, pool->members[i].endpoint, now_ms);
+    advance(pool->members[i].endpoint, now_ms);
   measure(&j);
   struct outlier_found out = {.mean_permille = (uint32_t)(j.mean * 1000),
                               .limit_permille = limit_permille(&j)};
   /* Each turn takes one out of service: at most max_ejected of them. */
-  while (worst(&j, &out) && endpoint_eject(pool, out.endpoint, out.cause, now_ms))
+  while (worst(&j, &out) && endpoint_eject(pool, out.endpoint, out.cause, now_ms)) {
+    memset(out.endpoint->health->parts, 0, sizeof out.endpoint->health->parts);
     found(ctx, &out);
+  }
+  for (uint32_t i = 0; i < pool->member_count; i++)
+    rotate(pool, pool->members[i].endpoint, now_ms);
 }

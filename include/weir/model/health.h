@@ -91,6 +91,7 @@ struct endpoint_health {
   struct outcome_count parts[HEALTH_BUCKETS];
   struct outcome_count seen; /* sums of the workers at the last sweep */
   uint64_t swept_ms;         /* of the last sweep; 0: none yet */
+  uint64_t part_ms;          /* when the newest part began */
   uint32_t part;             /* the newest */
 };
 

@@ -114,8 +114,12 @@ struct outlier_found {
 };
 /* outlier_sweeps: do the settings ask for sweeps? */
 bool outlier_sweeps(const struct pool_outlier *outlier);
-/* outlier_sweep takes one part of the window in and ejects by failure rate and deviation, the
- * worst first. Control thread, every window_ms / HEALTH_BUCKETS; members have their health. */
+/* outlier_begin starts the window of an endpoint, unless it is swept already. outlier_period_ms is
+ * the time between sweeps. */
+void outlier_begin(const struct pool_outlier *outlier, struct endpoint *e, uint64_t now_ms);
+uint32_t outlier_period_ms(const struct pool_outlier *outlier);
+/* outlier_sweep takes in what workers counted and ejects by failure rate and deviation, the worst
+ * first. Control thread; members have their health, and were begun. */
 void outlier_sweep(const struct pool *pool, uint64_t now_ms,
                    void (*found)(void *ctx, const struct outlier_found *found), void *ctx);
 

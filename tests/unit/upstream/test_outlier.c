@@ -154,7 +154,7 @@ static void outcomes_are_counted_per_worker(void **state) {
 
 /* ---- max_ejected is exact, whatever number of threads eject at once ---- */
 
-enum { CROWD = 4, CROWD_ROUNDS = 3000 };
+enum { CROWD = 4, CROWD_ROUNDS = 20000 };
 
 struct crowd {
   struct kit kit;

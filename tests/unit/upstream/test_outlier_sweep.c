@@ -12,6 +12,11 @@ struct swept {
   struct outlier_found found[MEMBERS];
 };
 
+static void begin(struct swept *s) {
+  for (uint32_t i = 0; i < MEMBERS; i++)
+    outlier_begin(&s->k.pool->outlier, s->k.pool->members[i].endpoint, s->now);
+}
+
 static void swept_init(struct swept *s, uint32_t failure_percent, uint32_t deviations_permille) {
   struct kit_member members[MEMBERS];
   for (int i = 0; i < MEMBERS; i++) members[i] = (struct kit_member){1, false};
@@ -27,6 +32,7 @@ static void swept_init(struct swept *s, uint32_t failure_percent, uint32_t devia
                                              .max_ejected_percent = 50};
   for (uint32_t i = 0; i < MEMBERS; i++)
     s->k.pool->members[i].endpoint->health = mem_alloc(sizeof(struct endpoint_health));
+  begin(s);
 }
 
 static void on_found(void *ctx, const struct outlier_found *found) {
@@ -104,11 +110,21 @@ static void past_is_past(void **state) {
   (void)state;
   struct swept s;
   swept_init(&s, 50, 0);
+  s.now += 10 * WINDOW_MS;
   serve(&s, 0, 0, 1000);
+  begin(&s);
   assert_int_equal(sweep(&s), 0);
   assert_int_equal(sweep(&s), 0);
   s.now += 10 * WINDOW_MS; /* the rule was off for a while */
   serve(&s, 0, 0, 1000);
+  begin(&s);
+  assert_int_equal(sweep(&s), 0);
+  serve(&s, 0, 0, 19);
+  assert_int_equal(sweep(&s), 0);
+  begin(&s); /* a reload: the window goes on */
+  serve(&s, 0, 0, 1);
+  assert_int_equal(sweep(&s), 1);
+  s.now = atomic_load(&s.k.pool->members[0].endpoint->ejected_until_ms);
   assert_int_equal(sweep(&s), 0);
   serve(&s, 0, 0, 100);
   assert_int_equal(sweep(&s), 1);
