@@ -39,8 +39,8 @@ void outlier_begin(const struct pool_outlier *o, struct endpoint *e, uint64_t no
   h->swept_ms = h->part_ms = now_ms;
 }
 
-/* advance adds what came since the last sweep to the newest part. What an endpoint did while it was
- * out (requests that were under way) is forgotten. */
+/* advance adds what came since the last sweep to the newest part. What an endpoint did while it
+ * was out (requests that were under way) is forgotten. */
 static void advance(struct endpoint *e, uint64_t now_ms) {
   struct endpoint_health *h = e->health;
   struct outcome_count now = outcomes_of(e);

@@ -101,8 +101,8 @@ def test_half_of_a_thousand_go(weir, farm):
 
 
 def test_hanging_checks_delay_nothing(weir, farm, new_backend):
-    """More endpoints hang, for an hour, than are checked at once: reload, admin socket, status port
-    and drain do not wait for them; each would wait longer than any guard."""
+    """More endpoints hang, for an hour, than are checked at once: reload, admin socket, status
+    port and drain do not wait for them; each would wait longer than any guard."""
     many, good = farm(300), new_backend()
     good.on("/healthz", raw(wire.response_bytes()))
     many.mode = ["hang"] * 300
@@ -117,8 +117,8 @@ def test_hanging_checks_delay_nothing(weir, farm, new_backend):
         proxy.change(pools={"app": {"timeouts": {"connect": "%ds" % (turn + 1)}}})
         result = run("reload", "--admin", admin)
         assert result.returncode == 0, result
-        assert json.loads(run("status", "--json", "--admin", admin).stdout)["process"]["state"] == \
-            "running"
+        told = json.loads(run("status", "--json", "--admin", admin).stdout)
+        assert told["process"]["state"] == "running"
         assert proxy.get("/%d" % turn).status == 200
     assert proxy.metric("weir_health_checks_running") == 128  # they still hang
     assert proxy.get("/stuck").status == 200  # unknown, and no other: it gets traffic
@@ -130,8 +130,8 @@ def test_hanging_checks_delay_nothing(weir, farm, new_backend):
 
 
 def test_hanging_checks_and_others(weir, farm):
-    """Endpoints that hang take their turns, but all others get theirs: they are found down, and the
-    others stay up."""
+    """Endpoints that hang take their turns, but all others get theirs: they are found down, and
+    the others stay up."""
     many = farm(400)
     many.mode = ["hang"] * 200 + [200] * 200
     proxy = weir(conf(many, {"timeout": "200ms", "interval": "1s", "fast_interval": "500ms"}))
@@ -213,8 +213,8 @@ def test_failure_rate(weir, new_backend):
     load(proxy, lambda: ejected(proxy))
     assert list(ejected(proxy)) == [bad.address]
     assert ejected(proxy)[bad.address].startswith("outlier.failure_rate, ")
-    proxy.stderr_has("requests failed in 2000 ms (outlier.failure_rate); taken out for 3600000 ms, "
-                     "2 of 3 in service")
+    proxy.stderr_has("requests failed in 2000 ms (outlier.failure_rate); taken out for "
+                     "3600000 ms, 2 of 3 in service")
     assert proxy.metric("weir_outlier_ejections_total", rule="failure_rate") == 1
     before = len(bad.requests)
     load(proxy, lambda: len(good.requests) > 100)

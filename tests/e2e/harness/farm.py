@@ -72,7 +72,8 @@ class Farm:
             return
         if mode != "close":
             status = mode if check and mode != "hang" else 200
-            sock.send(b"HTTP/1.1 %d X\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok" % status)
+            sock.send(b"HTTP/1.1 %d X\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+                      % status)
         self.drop(fd)
 
     def checks(self):
