@@ -134,7 +134,7 @@ def test_hanging_checks_and_others(weir, farm):
     the others stay up."""
     many = farm(400)
     many.mode = ["hang"] * 200 + [200] * 200
-    proxy = weir(conf(many, {"timeout": "200ms", "interval": "1s", "fast_interval": "500ms"}))
+    proxy = weir(conf(many, {"timeout": "2s", "interval": "1s", "fast_interval": "500ms"}))
     eventually(lambda: up(proxy) == 200 and
                proxy.metric("weir_health_changes_total", to="down") == 200)
     seen = [len(each) for each in many.times[200:]]
