@@ -291,6 +291,8 @@ static void apply_group(struct apply *a, struct conf_row *row, const struct node
   while (node) {
     if (row->scope == SCOPE_LISTENER && span_eq(node->key, SPAN_LIT("tls")) && node->parent == top)
       ((struct conf_listener *)row)->has_tls = true;
+    if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("health")) && node->parent == top)
+      ((struct conf_pool *)row)->health.on = node->kind == NODE_GROUP;
     if (apply_key(a, row, top, node) && node->first) {
       node = node->first;
       continue;

@@ -220,7 +220,10 @@ void check_conf(struct conf *conf) {
   check_names(conf, &root->policies, "policy");
   check_binds(conf);
   rows_each(&root->listeners, struct conf_listener, listener) check_listener(conf, listener);
-  rows_each(&root->pools, struct conf_pool, pool) check_pool(conf, pool);
+  rows_each(&root->pools, struct conf_pool, pool) {
+    check_pool(conf, pool);
+    check_health(conf, pool);
+  }
   check_policies(conf);
   check_routes(conf);
   if (conf_faults_errors(conf->faults) == conf->errors_before) check_use(conf);

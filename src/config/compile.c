@@ -54,6 +54,7 @@ static void member_add(struct compile *c, struct members *m, const struct conf_p
     m->cap = m->cap ? m->cap * 2 : 8;
     m->rows = mem_grow(m->rows, m->cap, sizeof *m->rows);
   }
+  endpoint_announce(endpoint, pool->health.on);
   m->rows[m->count++] =
       (struct pool_member){.endpoint = endpoint, .weight = row->weight, .backup = row->backup};
   m->hash = hash_mix(m->hash, endpoint->obj.id);
@@ -86,6 +87,7 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
   pool->outlier = row->outlier;
+  compile_health(pool, row);
   pool->limits = row->limits;
 }
 

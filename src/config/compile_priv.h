@@ -37,4 +37,9 @@ bool route_policies_same(const struct compile *c, const struct route *route,
 /* compile_listener gives the listener with a ref, or NULL after a fault (a hook refused). */
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row);
 
+/* compile_health fills pool->health. */
+void compile_health(struct pool *pool, const struct conf_pool *row);
+/* endpoint_announce gives a new endpoint the state that it begins with. */
+void endpoint_announce(struct endpoint *e, bool checked);
+
 #endif

@@ -102,7 +102,7 @@ _Static_assert(sizeof(struct listener_timeouts) == 7 * sizeof(uint32_t), "compar
 static bool pool_settings_same(const struct pool *a, const struct pool *b) {
   return a->balance == b->balance && SAME(a->timeouts, b->timeouts) &&
          SAME(a->connections, b->connections) && SAME(a->outlier, b->outlier) &&
-         SAME(a->limits, b->limits);
+         a->health.content == b->health.content && SAME(a->limits, b->limits);
 }
 
 static void diff_pool(struct diff *d, const struct pool *a, const struct pool *b) {

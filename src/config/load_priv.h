@@ -24,6 +24,8 @@ void *row_member(const struct conf_row *row, const struct option *option);
 
 /* check_conf looks at what values mean together. */
 void check_conf(struct conf *conf);
+/* check_health is its part for the active check of a pool. */
+void check_health(struct conf *conf, const struct conf_pool *pool);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
 /* check_actions is its part for what a route does; the two tell what it does beside a pool. */

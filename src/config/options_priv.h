@@ -21,6 +21,7 @@ enum option_type {
   TYPE_SIZE_OFF, /* or a word, which is 0 */
   TYPE_PERCENT,
   TYPE_PPM,
+  TYPE_FACTOR, /* "1.9", in thousandths */
   TYPE_BOOL,
   TYPE_ENUM,
   TYPE_BALANCE,
@@ -46,6 +47,11 @@ enum option_type {
   TYPE_FIELD_NAME,
   TYPE_STATUSES,
   TYPE_AUTHORITY,
+  TYPE_HEALTH_PATH,
+  TYPE_HEALTH_HOST,
+  TYPE_HEALTH_FIELD,
+  TYPE_HEALTH_BODY,
+  TYPE_HEALTH_STATUSES, /* "200" or "200-299" */
   TYPE_SECRET,
   TYPE_POOL_REF,
   TYPE_LISTENER_REF,

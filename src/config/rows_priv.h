@@ -32,6 +32,17 @@ struct conf_endpoint {
   bool backup;
 };
 
+/* conf_health is the active check; on when its group is written. */
+struct conf_health {
+  bool on;
+  uint8_t protocol; /* enum health_protocol, the order of the words */
+  struct span path, method, host, body;
+  struct conf_list headers, expect;
+  uint16_t port;
+  uint8_t jitter_percent;
+  uint32_t interval_ms, fast_interval_ms, timeout_ms, healthy, unhealthy;
+};
+
 struct conf_pool {
   struct conf_row row;
   uint8_t balance;
@@ -39,6 +50,7 @@ struct conf_pool {
   struct pool_timeouts timeouts;
   struct pool_connections connections;
   struct pool_outlier outlier;
+  struct conf_health health;
   struct pool_limits limits;
   bool used;
 };

@@ -21,6 +21,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_SIZE_OFF] = {"size", SHAPE_STRING, true, "a size with its unit: \"64KiB\", or \"off\""},
     [TYPE_PERCENT] = {"percent", SHAPE_STRING, true, "a percentage: \"50%\""},
     [TYPE_PPM] = {"percent", SHAPE_STRING, true, "a percentage: \"50%\""},
+    [TYPE_FACTOR] = {"factor", SHAPE_STRING, true, "a number in quotes: \"1.9\""},
     [TYPE_BOOL] = {"bool", SHAPE_BOOL, true, "true or false"},
     [TYPE_ENUM] = {"word", SHAPE_STRING, true, "a string"},
     [TYPE_BALANCE] = {"word", SHAPE_STRING, true, "a string"},
@@ -46,6 +47,11 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_STATUSES] = {"status", SHAPE_STRING, false, "a string: \"503\" or \"5xx\""},
     [TYPE_ORIGIN] = {"origin", SHAPE_STRING, false, "a string: \"https://app.example.com\""},
     [TYPE_FIELD_NAME] = {"name", SHAPE_STRING, false, "a string: the name of a field"},
+    [TYPE_HEALTH_PATH] = {"path", SHAPE_STRING, false, "a string: \"/healthz\""},
+    [TYPE_HEALTH_HOST] = {"host", SHAPE_STRING, false, "a string: \"app.internal\""},
+    [TYPE_HEALTH_FIELD] = {"field", SHAPE_STRING, false, "a string: \"Name: value\""},
+    [TYPE_HEALTH_BODY] = {"text", SHAPE_STRING, false, "a string"},
+    [TYPE_HEALTH_STATUSES] = {"statuses", SHAPE_STRING, false, "a string: \"200-299\""},
     [TYPE_SECRET] = {"secret", SHAPE_STRING, false, "a string: \"file:tls/example.key\""},
     [TYPE_POOL_REF] = {"pool", SHAPE_STRING, false, "a string: the name of a pool"},
     [TYPE_LISTENER_REF] = {"listener", SHAPE_STRING, false, "a string: the name of a listener"},
@@ -169,6 +175,12 @@ static bool percent(struct value_job *job, struct value *out) {
   return ranged(job, whole ? ppm / 10000 : ppm, out);
 }
 
+static bool factor(struct value_job *job, struct value *out) {
+  uint64_t permille = 0;
+  if (!factor_parse(job->text, &permille)) return bad_unit(job, FAULT_BAD_FACTOR, "number");
+  return ranged(job, permille, out);
+}
+
 static bool word(struct value_job *job, struct value *out) {
   int index = word_find(job->option->words, job->text);
   if (index < 0) return value_bad_word(job);
@@ -217,6 +229,7 @@ bool value_parse(struct value_job *job, struct value *out) {
     case TYPE_SIZE_OFF: return size(job, out);
     case TYPE_PERCENT:
     case TYPE_PPM: return percent(job, out);
+    case TYPE_FACTOR: return factor(job, out);
     case TYPE_BOOL: return bool_parse(job, out);
     case TYPE_REDIRECT_STATUS: return redirect_status(job, out);
     default: return word(job, out);
@@ -297,6 +310,7 @@ static void number_write(const struct option *option, uint64_t n, struct text *o
       return;
     case TYPE_PERCENT: percent_write(n * 10000, out); return;
     case TYPE_PPM: percent_write(n, out); return;
+    case TYPE_FACTOR: factor_write(n, out); return;
     case TYPE_BOOL: text_put(out, n ? SPAN_LIT("true") : SPAN_LIT("false")); return;
     case TYPE_ENUM:
     case TYPE_BALANCE: text_put(out, word_at(option->words, (uint32_t)n)); return;

@@ -4,6 +4,7 @@
 #define WEIR_CONFIG_VALUES_PRIV_H
 
 #include "options_priv.h"
+#include "units_priv.h"
 #include "weir/model/template.h"
 
 /* value is one parsed scalar. */
@@ -51,18 +52,6 @@ bool option_is_template(const struct option *option);
  * escapes; else the whole literal. */
 struct place node_part(const struct node *node, size_t from, size_t len);
 
-/* unit tables, shared with values_text.c */
-MUST_USE bool duration_parse(struct span text, uint64_t *ms);
-MUST_USE bool size_parse(struct span text, uint64_t *bytes);
-/* percent_parse reads "12.5%" in millionths. */
-MUST_USE bool percent_parse(struct span text, uint64_t *ppm);
-void duration_write(uint64_t ms, struct text *out);
-void size_write(uint64_t bytes, struct text *out);
-void percent_write(uint64_t ppm, struct text *out);
-/* word_find gives the index of a word in a list separated by spaces, or -1. word_at the reverse.
- * */
-int word_find(const char *words, struct span word);
-struct span word_at(const char *words, uint32_t index);
 
 /* conf_dict prints the dictionary of fuzz_config. */
 void conf_dict(struct text *out);
@@ -83,5 +72,11 @@ bool origin_value(struct value_job *job);
 void edit_split(struct span text, struct span *name, struct span *value);
 /* text types (values_text.c): true and *out, or a fault. */
 MUST_USE bool text_value_parse(struct value_job *job, struct value *out);
+
+/* health_text checks the texts of pools.*.health (values_health.c). */
+bool health_text(struct value_job *job);
+/* health_statuses_parse reads a good "200-299"; health_field_split cuts a good "Name: value". */
+MUST_USE bool health_statuses_parse(struct span text, struct health_statuses *out);
+void health_field_split(struct span text, struct span *name, struct span *value);
 
 #endif

@@ -279,6 +279,11 @@ static bool text_check(struct value_job *job) {
       return is_word(job) || http_is_token(job->text) ||
              refuse(job, FAULT_BAD_EDIT, "a field's name is a token");
     case TYPE_AUTHORITY: return authority(job);
+    case TYPE_HEALTH_PATH:
+    case TYPE_HEALTH_HOST:
+    case TYPE_HEALTH_FIELD:
+    case TYPE_HEALTH_BODY:
+    case TYPE_HEALTH_STATUSES: return health_text(job);
     case TYPE_SECRET: return secret(job);
     case TYPE_EDIT: return edit_value(job);
     case TYPE_EDIT_NAME: return edit_name(job);

@@ -181,6 +181,12 @@ static void client_labels(struct text *out, const struct series *s,
   metrics_label(out, "endpoint", e && !s->overflow ? e->label : name_or(NULL, s->overflow));
 }
 
+/* gone: its object has ended, the workers are about to forget it; id 0 is nobody's. */
+static bool gone(const struct series *s, const struct object_names *names) {
+  bool a = s->a && !object_names_find(names, s->a), b = s->b && !object_names_find(names, s->b);
+  return !s->overflow && (a || b);
+}
+
 void series_write(struct text *out, const struct series_list *list,
                   const struct object_names *names) {
   static const char *const metric[] = {[STATS_SERVER] = "http_server_request_duration_seconds",
@@ -192,7 +198,7 @@ void series_write(struct text *out, const struct series_list *list,
     metrics_head(out, span_str(metric[kind]), "histogram", help[kind]);
     for (uint32_t i = 0; i < list->count; i++) {
       const struct series *s = &list->rows[i];
-      if (s->kind != kind) {
+      if (s->kind != kind || gone(s, names)) {
         continue;
       }
       struct text labels = {.ptr = NULL};

@@ -73,6 +73,8 @@ static bool endpoint_same(const struct object *o, const void *key) {
 static void endpoint_fini(struct object *o) {
   struct endpoint *e = (struct endpoint *)o;
   for (uint32_t i = 0; i < o->workers; i++) check(list_empty(&e->rows[i].idle));
+  check(!e->health || !e->health->target);
+  mem_free(e->health);
   mem_free(e->rows);
 }
 

@@ -33,10 +33,16 @@ static bool was_tried(const struct pool_tried *tried, uint32_t place) {
   return false;
 }
 
+static bool fit(const struct endpoint *e, enum pick_need need, uint64_t now_ms) {
+  if (need == PICK_IN_SERVICE) return endpoint_in_service(e, now_ms);
+  uint8_t state = atomic_load_explicit(&e->state, memory_order_relaxed);
+  return need == PICK_UNKNOWN ? state == ENDPOINT_UNKNOWN : state != ENDPOINT_DOWN;
+}
+
 bool pick_allows(const struct pick_from *from, uint32_t place) {
   const struct pool_member *m = &from->pool->members[place];
   if (m->backup != from->backup || was_tried(from->tried, place)) return false;
-  return !from->in_service || endpoint_in_service(m->endpoint, from->now_ms);
+  return fit(m->endpoint, from->need, from->now_ms);
 }
 
 uint32_t pick_nth(const struct pick_from *from, uint32_t n) {
@@ -67,21 +73,28 @@ static bool narrow(struct pick_from *from) {
 }
 
 /* The order in which sets are tried. A first try only goes to an endpoint in service (how many may
- * be out of it is max_ejected's to say); a further one would rather try an ejected endpoint than
- * one that has just failed. */
+ * be out of it is max_ejected's to say), or to a new one when there is no other; a further one
+ * would rather try an ejected endpoint than one that has just failed. */
 static const struct {
-  bool untried, in_service, backup;
+  bool untried;
+  enum pick_need need;
+  bool backup;
 } sets[] = {
-    {true, true, false},  {true, true, true},  {true, false, false},
-    {true, false, true},  {false, true, false}, {false, true, true},
+    {true, PICK_IN_SERVICE, false},  {true, PICK_IN_SERVICE, true},
+    {true, PICK_UNKNOWN, false},     {true, PICK_UNKNOWN, true},
+    {true, PICK_EJECTED, false},     {true, PICK_EJECTED, true},
+    {false, PICK_IN_SERVICE, false}, {false, PICK_IN_SERVICE, true},
+    {false, PICK_UNKNOWN, false},    {false, PICK_UNKNOWN, true},
 };
 
 const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool, uint64_t now_ms,
                                     const struct pool_tried *tried) {
+  bool first = !tried || !tried->count;
   for (size_t i = 0; i < array_count(sets); i++) {
     struct pick_from from = {.up = u, .pool = pool, .now_ms = now_ms};
+    if (first && (sets[i].need == PICK_EJECTED || !sets[i].untried)) continue;
     from.tried = sets[i].untried ? tried : NULL;
-    from.in_service = sets[i].in_service || !tried || !tried->count;
+    from.need = sets[i].need;
     from.backup = sets[i].backup;
     if (!narrow(&from)) continue;
     uint32_t place = from.count == 1 ? pick_nth(&from, 0) : rows[pool->balance].pick(&from);

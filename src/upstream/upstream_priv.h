@@ -4,6 +4,13 @@
 
 #include "weir/upstream/upstream.h"
 
+/* pick_need is how fit a member must be. */
+enum pick_need {
+  PICK_IN_SERVICE,
+  PICK_UNKNOWN, /* new: no check has ended yet */
+  PICK_EJECTED, /* or ejected */
+};
+
 /* pick_from is the set a policy chooses from: members for which pick_allows holds; count of them
  * (above 0) and the sum of their weights. */
 struct pick_from {
@@ -11,7 +18,7 @@ struct pick_from {
   const struct pool *pool;
   uint64_t now_ms;
   const struct pool_tried *tried; /* NULL: all may be taken again */
-  bool in_service;                /* only those in service */
+  enum pick_need need;
   bool backup;                    /* only backups, or only the others */
   uint32_t count;
   uint64_t weight;

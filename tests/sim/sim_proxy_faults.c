@@ -176,7 +176,10 @@ static void origin_flaps(void **state) {
     struct world_conf conf;
     world_conf_init(&conf);
     world_hold(&conf, seed);
-    conf.pools[0].outlier = (struct pool_outlier){3, 0, 200, 50};
+    conf.pools[0].outlier = (struct pool_outlier){.consecutive_failures = 3,
+                                                  .eject_ms = 200,
+                                                  .max_eject_ms = 2000,
+                                                  .max_ejected_percent = 50};
     struct world *w = world_new(seed, 1 + (uint32_t)(seed % 2), &soft, &conf);
     for (uint32_t i = 0; i < 4; i++) {
       struct client *c = one_client(w);

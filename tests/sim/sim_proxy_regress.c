@@ -338,7 +338,10 @@ static const struct pressure_case {
 static struct world *pressure_world(uint64_t seed) {
   struct world_conf conf;
   world_conf_init(&conf);
-  conf.pools[0].outlier = (struct pool_outlier){1, 1, 10000, 100};
+  conf.pools[0].outlier = (struct pool_outlier){.consecutive_failures = 1,
+                                                .consecutive_5xx = 1,
+                                                .eject_ms = 10000,
+                                                .max_ejected_percent = 100};
   return world_new(seed, 1, seed % 3 ? &soft : NULL, &conf);
 }
 

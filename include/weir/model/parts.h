@@ -27,6 +27,7 @@ struct pool {
   struct pool_timeouts timeouts;
   struct pool_connections connections;
   struct pool_outlier outlier;
+  struct pool_health health;
   struct pool_limits limits;
 };
 

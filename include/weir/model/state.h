@@ -4,6 +4,7 @@
 #define WEIR_MODEL_STATE_H
 
 #include "weir/base/addr.h"
+#include "weir/model/health.h"
 #include "weir/model/object.h"
 
 /* endpoint_row is one worker's view of an endpoint. */
@@ -14,6 +15,7 @@ struct endpoint_row {
   uint64_t seen;                 /* seq of the last installed snapshot that has this endpoint */
   _Atomic uint32_t inflight;     /* requests; written by its worker, read by all */
   _Atomic uint64_t requests, failures, connects, reused;
+  _Atomic uint64_t outcomes, outcomes_bad; /* attempts that ended; failed or 500 and above */
 };
 
 /* endpoint is one upstream address of one pool. Identity: pool, address as written, resolved. */
@@ -23,14 +25,19 @@ struct endpoint {
   struct span label;      /* resolved "ip:port" for logs and metrics */
   struct addr addr;
   struct endpoint_row *rows;
+  struct endpoint_health *health; /* control thread alone; NULL until it is looked after */
   /* Shared, written on events only (never per request in health). */
   _Alignas(64) _Atomic uint32_t permits;   /* connections over all workers */
   _Atomic uint32_t waiting;                /* workers that wait for a permit */
+  _Atomic uint8_t state;                   /* enum endpoint_state: active health */
+  _Atomic uint8_t eject_cause;             /* enum eject_cause */
   _Atomic uint32_t failures, failures_5xx; /* consecutive */
   _Atomic uint64_t ejected_until_ms;       /* CLOCK_MONOTONIC; 0: in service */
   _Atomic uint32_t ejections;              /* in total */
   _Atomic uint32_t eject_streak;           /* ejections that followed closely: the time grows */
 };
+
+#define POOL_CHECKS 16u
 
 /* pool_row is one worker's view of a pool. */
 struct pool_row {
@@ -40,7 +47,9 @@ struct pool_row {
 struct pool_state {
   struct object obj; /* name: pool */
   struct pool_row *rows;
-  _Atomic uint32_t ejected; /* endpoints out of service now */
+  _Atomic bool ejecting; /* one thread at a time counts and ejects: max_ejected is exact */
+  /* Control thread alone: checks by result (control/probe.def), changes to down and to up. */
+  uint64_t checks[POOL_CHECKS], changes[2];
 };
 
 /* route_state lives by the route's name, else its match key. */

@@ -55,9 +55,10 @@ struct pool_tried {
   uint32_t count;
 };
 
-/* pool_pick chooses a member by the pool's policy: one in service that was not tried; on a further
- * try else one out of service, else one that was tried; backups only when no other is left. NULL
- * when no member is in service. */
+/* pool_pick chooses a member by the pool's policy: one in service that was not tried, else a new
+ * one that no check has passed yet; on a further try else one that is ejected, else one that was
+ * tried; backups only when no other is left. Never one that active health says is down. NULL when
+ * there is none. */
 const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool, uint64_t now_ms,
                                     const struct pool_tried *tried);
 
@@ -96,7 +97,30 @@ void endpoint_end(struct endpoint *e, uint32_t worker);
  * its status (0: none). True when this ejected the endpoint. */
 bool endpoint_outcome(struct upstream *u, const struct pool *pool, struct endpoint *e,
                       enum end end, uint16_t status, uint64_t now_ms);
-/* endpoint_in_service is false while ejected. */
+/* endpoint_in_service is false while ejected, while active health says down, and while a new
+ * endpoint has not passed its first check. */
 bool endpoint_in_service(const struct endpoint *e, uint64_t now_ms);
+/* endpoint_eject takes e out of service, unless it is out or too many of the pool are. Any
+ * thread. */
+bool endpoint_eject(const struct pool *pool, struct endpoint *e, enum eject_cause cause,
+                    uint64_t now_ms);
+
+/* outlier_found is an endpoint that outlier_sweep took out, and the figures it was judged by. */
+struct outlier_found {
+  struct endpoint *endpoint;
+  enum eject_cause cause;
+  struct outcome_count window;
+  uint32_t mean_permille, limit_permille; /* EJECT_DEVIATION: of success */
+};
+/* outlier_sweeps: do the settings ask for sweeps? */
+bool outlier_sweeps(const struct pool_outlier *outlier);
+/* outlier_begin starts the window of an endpoint, unless it is swept already. outlier_period_ms is
+ * the time between sweeps. */
+void outlier_begin(const struct pool_outlier *outlier, struct endpoint *e, uint64_t now_ms);
+uint32_t outlier_period_ms(const struct pool_outlier *outlier);
+/* outlier_sweep takes in what workers counted and ejects by failure rate and deviation, the worst
+ * first. Control thread; members have their health, and were begun. */
+void outlier_sweep(const struct pool *pool, uint64_t now_ms,
+                   void (*found)(void *ctx, const struct outlier_found *found), void *ctx);
 
 #endif

@@ -183,6 +183,9 @@ static const struct change changes[] = {
     {"endpoints = \"127.0.0.1:3\";",
      "endpoints = \"127.0.0.1:3\"; timeouts = { connect = \"1s\"; };", "qb",
      "~ pool q: settings\n"},
+    {"endpoints = \"127.0.0.1:3\";",
+     "endpoints = \"127.0.0.1:3\"; health = { protocol = \"tcp\"; };", "qb",
+     "~ pool q: settings\n"},
     {"\"127.0.0.1:80\"", "[ \"127.0.0.1:80\", \"127.0.0.1:81\" ]", "w",
      "~ listener web: bind 127.0.0.1:81 added\n"},
     {"\"127.0.0.1:80\";",
@@ -228,6 +231,75 @@ static void check_objects(const struct change *c, const struct snapshot *a,
   assert_ptr_equal(pool(a, "p")->state, pool(b, "p")->state);
   assert_ptr_equal(route(a, "b")->state, route(b, "b")->state);
   assert_ptr_equal(pool(a, "p")->members[0].endpoint, pool(b, "p")->members[0].endpoint);
+}
+
+#define CHECKED(health) \
+  KIT_WEB "pools = { app = { endpoints = [ \"127.0.0.1:1\", \"unix:/a\" ]; " health " }; };" \
+  KIT_ALL
+
+static void test_health(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct snapshot *s = compile(
+      &w,
+      CHECKED("health = { path = \"/up?a\"; method = \"PUT\"; headers = \"A:  b\"; expect = "
+              "[ \"200\", \"300-399\" ]; body = \"x\"; interval = \"500ms\"; };"),
+      NULL);
+  const struct pool_health *h = &pool(s, "app")->health;
+  assert_true(h->on && h->protocol == HEALTH_HTTP && !h->head);
+  kit_assert_text(h->request, "PUT /up?a HTTP/1.1\r\nHost: ");
+  kit_assert_text(h->rest,
+                  "\r\nA: b\r\nUser-Agent: weir (health check)\r\nAccept: */*\r\n"
+                  "Connection: close\r\n\r\n");
+  assert_int_equal(h->expect_count, 2);
+  assert_true(h->expect[0].first == 200 && h->expect[0].last == 200);
+  assert_true(h->expect[1].first == 300 && h->expect[1].last == 399);
+  kit_assert_text(h->expect_text, "200, 300-399");
+  kit_assert_text(h->body, "x");
+  assert_int_equal(h->interval_ms, 500);
+  assert_int_equal(h->fast_interval_ms, 500); /* the default of 1 s would be longer */
+  assert_int_equal(h->timeout_ms, 1000);
+  assert_int_equal(h->jitter_percent, 10);
+  assert_int_equal(h->healthy * 10 + h->unhealthy, 23);
+  struct snapshot *hosted = compile(
+      &w, CHECKED("health = { path = \"/\"; method = \"HEAD\"; host = \"a.b:81\"; };"), s);
+  const struct pool_health *g = &pool(hosted, "app")->health;
+  assert_true(g->head && !g->rest.len && g->content != h->content);
+  assert_true(span_starts(g->request, SPAN_LIT("HEAD / HTTP/1.1\r\nHost: a.b:81\r\nUser-Agent")));
+  snapshot_free(s);
+  snapshot_free(hosted);
+  world_fini(&w);
+}
+
+static uint8_t first_state(const struct snapshot *s) {
+  return atomic_load(&pool(s, "app")->members[0].endpoint->state);
+}
+
+/* A new endpoint of a checked pool is unknown before any worker sees it. What was there before
+ * keeps its state: turning checks on takes nothing out. */
+static void test_announced(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct snapshot *plain = compile(&w, CHECKED(""), NULL);
+  assert_int_equal(first_state(plain), ENDPOINT_UNCHECKED);
+  struct snapshot *checked = compile(&w, CHECKED("health = { protocol = \"tcp\"; };"), plain);
+  assert_int_equal(first_state(checked), ENDPOINT_UNCHECKED);
+  assert_int_equal(pool(plain, "app")->health.content, 0);
+  snapshot_free(plain);
+  snapshot_free(checked);
+  (void)object_reap(w.registry);
+  checked = compile(&w, CHECKED("health = { protocol = \"tcp\"; };"), NULL);
+  assert_int_equal(first_state(checked), ENDPOINT_UNKNOWN);
+  atomic_store(&pool(checked, "app")->members[0].endpoint->state, ENDPOINT_DOWN);
+  struct snapshot *again = compile(
+      &w, CHECKED("balance = \"round_robin\"; health = { protocol = \"tcp\"; };"), checked);
+  assert_int_equal(first_state(again), ENDPOINT_DOWN);
+  assert_int_equal(pool(checked, "app")->health.content, pool(again, "app")->health.content);
+  snapshot_free(checked);
+  snapshot_free(again);
+  world_fini(&w);
 }
 
 static void test_changes(void **state) {
@@ -585,6 +657,7 @@ int main(void) {
       cmocka_unit_test(test_secret_changes), cmocka_unit_test(test_tls_refused),
       cmocka_unit_test(test_names),          cmocka_unit_test(test_clamp),
       cmocka_unit_test(test_redirect_port),  cmocka_unit_test(test_many_reloads),
+      cmocka_unit_test(test_health),         cmocka_unit_test(test_announced),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,6 +52,10 @@ static struct node number_node(const struct option *o, uint64_t n, struct arena 
       node.string = arena_printf(arena, "%llu.%04llu%%", (unsigned long long)n / 10000,
                                  (unsigned long long)n % 10000);
       break;
+    case TYPE_FACTOR:
+      node.string = arena_printf(arena, "%llu.%03llu", (unsigned long long)n / 1000,
+                                 (unsigned long long)n % 1000);
+      break;
     default: node.kind = NODE_INT; node.integer = (int64_t)n;
   }
   return node;

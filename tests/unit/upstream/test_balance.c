@@ -38,8 +38,11 @@ static unsigned model_rank(const struct kit *k, uint32_t place, const struct poo
   bool was = false;
   for (uint32_t i = 0; i < tried->count; i++) was |= tried->place[i] == place;
   bool out = atomic_load(&m->endpoint->ejected_until_ms) > now;
+  uint8_t health = atomic_load(&m->endpoint->state);
+  if (health == ENDPOINT_DOWN || (was && !tried->count)) return MODEL_NEVER;
+  if (health == ENDPOINT_UNKNOWN) return (was ? 8u : 2u) + (m->backup ? 1u : 0);
   if (out && (was || !tried->count)) return MODEL_NEVER;
-  return (was ? 4u : 0) + (out ? 2u : 0) + (m->backup ? 1u : 0);
+  return (was ? 6u : 0) + (out ? 4u : 0) + (m->backup ? 1u : 0);
 }
 
 static void agrees_with_a_model(void **state) {
@@ -56,7 +59,10 @@ static void agrees_with_a_model(void **state) {
     kit_init(&k, members, count, seed);
     for (uint32_t round = 0; round < 40; round++) {
       uint64_t now = 1000;
-      for (uint32_t i = 0; i < count; i++) kit_eject(&k, i, rng_next(&rng) % 3 ? 0 : 2000);
+      for (uint32_t i = 0; i < count; i++) {
+        kit_eject(&k, i, rng_next(&rng) % 3 ? 0 : 2000);
+        kit_state(&k, i, (enum endpoint_state)(rng_next(&rng) % (ENDPOINT_DOWN + 1)));
+      }
       struct pool_tried tried = {0};
       for (uint32_t n = (uint32_t)(rng_next(&rng) % 4); n > 0; n--)
         tried.place[tried.count++] = (uint32_t)(rng_next(&rng) % count);
@@ -99,6 +105,32 @@ static void ejection_ends_on_time(void **state) {
   kit_fini(&k);
 }
 
+/* A new endpoint waits for its first check, unless there is no other; one that is down gets
+ * nothing, not even the last try of a request. */
+static void active_health(void **state) {
+  (void)state;
+  const struct kit_member members[] = {{1, false}, {1, false}, {1, true}};
+  struct kit k;
+  kit_init(&k, members, array_count(members), 1);
+  struct pool_tried tried = {.place = {1}, .count = 1};
+  for (uint8_t b = 0; b < BALANCE_COUNT; b++) {
+    k.pool->balance = b;
+    kit_state(&k, 0, ENDPOINT_UNKNOWN);
+    kit_state(&k, 1, ENDPOINT_UP);
+    kit_state(&k, 2, ENDPOINT_UP);
+    for (int i = 0; i < 50; i++)
+      assert_int_equal(kit_place(&k, pool_pick(&k.up[0], k.pool, 0, NULL)), 1);
+    kit_state(&k, 1, ENDPOINT_DOWN);
+    assert_int_equal(kit_place(&k, pool_pick(&k.up[0], k.pool, 0, NULL)), 2); /* a backup is up */
+    kit_state(&k, 2, ENDPOINT_DOWN);
+    assert_int_equal(kit_place(&k, pool_pick(&k.up[0], k.pool, 0, NULL)), 0);
+    kit_state(&k, 0, ENDPOINT_DOWN);
+    assert_null(pool_pick(&k.up[0], k.pool, 0, NULL));
+    assert_null(pool_pick(&k.up[0], k.pool, 0, &tried));
+  }
+  kit_fini(&k);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(names),
@@ -106,6 +138,7 @@ int main(void) {
       cmocka_unit_test(agrees_with_a_model),
       cmocka_unit_test(weight_zero_rests),
       cmocka_unit_test(ejection_ends_on_time),
+      cmocka_unit_test(active_health),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

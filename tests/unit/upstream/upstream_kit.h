@@ -73,4 +73,8 @@ static inline void kit_eject(struct kit *k, uint32_t place, uint64_t until_ms) {
   atomic_store(&k->pool->members[place].endpoint->ejected_until_ms, until_ms);
 }
 
+static inline void kit_state(struct kit *k, uint32_t place, enum endpoint_state state) {
+  atomic_store(&k->pool->members[place].endpoint->state, (uint8_t)state);
+}
+
 #endif
