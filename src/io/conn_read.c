@@ -443,7 +443,8 @@ void rx_poll_done(struct conn *c) {
 void rx_hup_done(struct conn *c, int32_t events) {
   struct loop *loop = c->loop;
   if (!conn_any(c, CONN_PARKED) || events < 0 || (events & POLLERR) == 0) return;
-  if (c->relay_in && !c->transport && c->relay_in->left > loop->ops->unread(loop, c))
+  uint64_t came = conn_held(c) + loop->ops->unread(loop, c);
+  if (c->relay_in && !c->transport && c->relay_in->left > came)
     rx_fail(c, -ECONNRESET);
 }
 
@@ -458,9 +459,12 @@ void conn_read_start(struct conn *c) {
 size_t conn_pull(struct conn *src, struct conn *dst, size_t want) {
   if (src->transport || src->rx || conn_any(src, CONN_WIRE_EOF | CONN_CLOSING)) return 0;
   if (src->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return 0;
+  struct loop *loop = src->loop;
+  /* Bodies leave the last buffers to heads; and an error is for the receive that can tell it. */
+  if (iobufs_full(&loop->iobufs) || loop->ops->unread(loop, src) == 0) return 0;
   struct buf *out = conn_out(dst, want);
   if (out == NULL) return 0;
-  ssize_t got = src->loop->ops->recv_now(src->loop, src, out->ptr + out->len, want);
+  ssize_t got = loop->ops->recv_now(loop, src, out->ptr + out->len, want);
   if (got > 0) {
     out->len += (size_t)got;
     src->bytes_in += (uint64_t)got;
@@ -486,8 +490,11 @@ void conn_read_stop(struct conn *c) {
   c->flags &= ~(uint32_t)(CONN_READING | CONN_WATCHED | CONN_AGAIN | CONN_REREAD);
 }
 
+/* What an armed receive has told is as old as the last wait: from here on it is asked anew
+ * (conn_quiet), or told by a later turn. */
 void conn_watch(struct conn *c) {
   if (conn_any(c, CONN_CLOSING)) return;
+  c->armed_turn = turn_of(c);
   c->flags &= ~(uint32_t)(CONN_READING | CONN_AGAIN);
   c->flags |= CONN_WATCHED;
   rx_arm(c);

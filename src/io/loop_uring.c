@@ -318,6 +318,7 @@ static void set_alarm(struct uring *u, uint64_t until_ms) {
   else
     io_uring_prep_timeout(sqe, &u->alarm_at, 0, IORING_TIMEOUT_ABS);
   sqe->user_data = move ? OP_COUNT : OP_ALARM;
+  if (move) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS; /* no turn for it */
 }
 
 static int submit_and_wait(struct uring *u, uint64_t until_ms, uint64_t now_ns) {

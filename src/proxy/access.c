@@ -71,7 +71,7 @@ void access_keep(struct stream *s) {
     total += k->len[i] = (uint16_t)text->len;
   }
   struct arena small;
-  arena_init(&small, NULL, 0);
+  arena_init(&small, &w->blocks, 0);
   char *to = total <= KEPT_NEAR ? k->near : arena_bytes(&small, total);
   struct buf b = buf_of(to, total);
   for (size_t i = 0; i < KEPT_TEXTS; i++) buf_put(&b, t[kept_texts[i]]);

@@ -261,7 +261,16 @@ static void look(const struct stream *s, struct pump *p) {
   if (p->relaying) p->relay.progress_ms = p->progress_ms;
 }
 
+/* look_held: a held body that the endpoint takes slowly is on its way. */
+static void look_held(struct stream *s) {
+  uint64_t taken = conn_taken(s->up->conn);
+  if (taken == s->up_body.taken) return;
+  s->up_body.taken = taken;
+  s->x->held.progress_ms = now_ms(s->w);
+}
+
 void body_look(struct stream *s) {
+  if (s->up && held_unsent(s)) look_held(s);
   if (s->up_body.state == PUMP_RUN) look(s, &s->up_body);
   if (s->down_body.state == PUMP_RUN) look(s, &s->down_body);
 }

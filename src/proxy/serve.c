@@ -249,7 +249,8 @@ static bool may_linger(const struct down *d) {
 void down_close(struct down *d, bool gently) {
   check(!d->stream);
   /* What is queued is sent in any case; who may not linger is not waited for. */
-  if (gently) conn_close_gently(d->conn, may_linger(d) ? LINGER_MS : 1);
+  uint32_t brief_ms = conn_pending(d->conn) ? LINGER_MS / 8 : 1;
+  if (gently) conn_close_gently(d->conn, may_linger(d) ? LINGER_MS : brief_ms);
   else conn_close(d->conn);
   down_forget(d);
 }

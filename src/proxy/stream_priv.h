@@ -96,7 +96,6 @@ struct stream {
   struct endpoint *endpoint; /* of the current attempt, kept for the log (pinned) */
   struct pool_state *pool_state; /* pinned to the end: its id labels series */
   struct pump up_body, down_body; /* request body, response body */
-  struct held held;               /* of the request body */
   struct listener_timeouts timeouts;
   struct pool_timeouts pool_timeouts;
   uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */
