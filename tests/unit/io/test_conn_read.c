@@ -486,6 +486,9 @@ static void quiet_asks_only_when_it_must(void **state) {
   kit_settle(net->loop);
   assert_true(conn_quiet(s->c));
   assert_int_equal(asked, 2);
+  conn_watch(s->c); /* released: what came since the last wait was told by nobody */
+  assert_true(conn_quiet(s->c));
+  assert_int_equal(asked, 3);
   assert_true(conn_unsent(s->c));
   assert_true(conn_write(s->c, SPAN_LIT("request")));
   assert_true(conn_unsent(s->c)); /* it waits for the end of the turn */
@@ -495,6 +498,36 @@ static void quiet_asks_only_when_it_must(void **state) {
   KIT_UNTIL(net->loop, conn_held(s->c) == 1);
   assert_false(conn_quiet(s->c));
   close(peer);
+  kit_net_free(net);
+}
+
+/* What waits in the socket goes into the other conn's output as far as it was asked for; an armed
+ * conn and a reset are left to the receive that tells them. */
+static void pull_takes_what_waits(void **state) {
+  (void)state;
+  struct net *net = kit_net(0);
+  int from, to;
+  struct side *src = kit_pair(net, &from), *dst = kit_pair(net, &to);
+  char sent[10000], got[10000];
+  for (size_t i = 0; i < sizeof(sent); i++) sent[i] = (char)(i * 7);
+  assert_int_equal(conn_pull(src->c, dst->c, 100), 0);
+  kit_send(from, sent, sizeof(sent));
+  kit_settle(net->loop);
+  assert_int_equal(conn_pull(src->c, dst->c, 6000), 6000);
+  assert_int_equal(conn_pull(src->c, dst->c, 6000), 4000);
+  assert_int_equal(conn_pull(src->c, dst->c, 6000), 0);
+  bool eof = false;
+  assert_int_equal(kit_recv(net->loop, to, got, sizeof(got), &eof), sizeof(got));
+  assert_memory_equal(got, sent, sizeof(sent));
+  conn_watch(dst->c);
+  assert_int_equal(conn_pull(dst->c, src->c, 1), 0);
+  kit_rst(from);
+  kit_settle(net->loop);
+  assert_int_equal(conn_pull(src->c, dst->c, 6000), 0);
+  conn_read_start(src->c);
+  KIT_UNTIL(net->loop, src->errors == 1);
+  assert_int_equal(src->err, -ECONNRESET);
+  close(to);
   kit_net_free(net);
 }
 
@@ -554,6 +587,7 @@ int main(void) {
       cmocka_unit_test(buffers_grow_on_need_and_shrink_when_idle),
       cmocka_unit_test(quiet_asks_only_when_it_must),
       cmocka_unit_test(quiet_sees_what_no_receive_told),
+      cmocka_unit_test(pull_takes_what_waits),
       cmocka_unit_test(stale_bytes_behind_enobufs_are_an_error),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
