@@ -59,7 +59,7 @@ def test_no_descriptor_left_blames_nobody(weir, backend):
     assert response.status == 503
     assert proxy.get("/again").status == 200
     assert proxy.metric("weir_upstream_ejections_total") == 0
-    proxy.ended("proxy.limit.memory", path="/full", status=503)
+    proxy.ended("proxy.limit.descriptors", path="/full", status=503)
     assert not backend.seen("/full")
 
 

@@ -116,12 +116,12 @@ def test_no_descriptor_to_accept_with(weir, backend):
     when the others have left, service goes on. (The ring takes the limit that was there when it
     began to accept: so it is low from the start.)"""
     proxy = weir({"process": {"workers": 1}}, backend,
-                 preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48)))
+                 preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
     held = [proxy.client() for _ in range(60)]
     for conn in held:
         conn.send(b"GET /held HTTP/1.1\r\n")
     eventually(lambda: alarms(proxy))
-    assert alarms(proxy)[0][0] == 48 and alarms(proxy)[0][1] > 0
+    assert alarms(proxy)[0][0] == 40 and alarms(proxy)[0][1] > 0
     assert "LimitNOFILE" in proxy.errors and "process.max_connections" in proxy.errors
     cpu, start = proc.cpu_seconds(proxy.pid), time.monotonic()
     time.sleep(1)

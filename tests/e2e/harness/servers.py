@@ -42,6 +42,18 @@ def wait_port(address, guard=20):
             time.sleep(0.01)
 
 
+def gone(pid):
+    """Waits until a killed process that is not our child holds nothing any more."""
+    for _ in range(1000):
+        try:
+            with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as stat:
+                if stat.read().rsplit(")", 1)[1].split()[0] in "ZX":
+                    return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.005)
+
+
 class Server:
     """A child process that listens on 127.0.0.1:port."""
 
@@ -73,6 +85,8 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        for pid in pids[1:]:
+            gone(pid)
         self.process = None
 
     def stop(self):
