@@ -26,6 +26,9 @@ void *row_member(const struct conf_row *row, const struct option *option);
 void check_conf(struct conf *conf);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
+/* check_balance is check_conf's part for a pool's balancing, check_split for a route's split. */
+void check_balance(struct conf *conf, const struct conf_pool *pool);
+void check_split(struct conf *conf, const struct conf_route *route);
 /* route_label is the route's name, else its match key: "web@example.com/api/... GET,PUT". */
 struct span route_label(const struct conf_route *route, struct arena *arena);
 /* route_on tells whether a route is for a listener. */

@@ -43,6 +43,9 @@ enum option_type {
   TYPE_SECRET,
   TYPE_POOL_REF,
   TYPE_LISTENER_REF,
+  TYPE_HASH_KEY,
+  TYPE_COOKIE_NAME,
+  TYPE_COOKIE_PATH,
   TYPE_MAP,  /* group of groups, by name */
   TYPE_ROWS, /* list of groups (endpoints: or strings) */
   TYPE_COUNT_OF

@@ -41,9 +41,7 @@ struct conf_rows {
   for (type *it = (type *)(rows)->first; it; it = (type *)it->row.next)
 
 /* conf_row_any is a row of any scope. */
-struct conf_row_any {
-  struct conf_row row;
-};
+struct conf_row_any { struct conf_row row; };
 
 struct value; /* options_priv.h */
 
@@ -81,11 +79,16 @@ struct conf_endpoint {
   struct span address;
   uint32_t weight;
   bool backup;
+  uint8_t priority;
 };
 
 struct conf_pool {
   struct conf_row row;
   uint8_t balance;
+  struct span hash, sticky_key; /* as written */
+  struct pool_spread spread;    /* but for its hash */
+  struct sticky_settings sticky;
+  struct text sticky_key_bytes; /* heap; wiped */
   struct conf_rows endpoints;
   struct pool_timeouts timeouts;
   struct pool_connections connections;
@@ -94,13 +97,21 @@ struct conf_pool {
   bool used;
 };
 
+struct conf_split {
+  struct conf_row row;
+  struct span pool;
+  uint32_t weight;
+};
+
 struct conf_route {
   struct conf_row row;
   struct span name;
   struct conf_list listeners, hosts, methods;
   struct span path, prefix; /* prefix without trailing slash but for "/" */
   bool strip_prefix;
-  struct span pool, redirect_to;
+  struct span pool, redirect_to, split_by; /* as written */
+  struct conf_rows splits;
+  bool split_failover;
   uint16_t redirect_status, respond_status;
   struct span respond_body, respond_type;
   uint32_t timeout_ms;

@@ -43,6 +43,9 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_SECRET] = {"secret", SHAPE_STRING, false, "a string: \"file:tls/example.key\""},
     [TYPE_POOL_REF] = {"pool", SHAPE_STRING, false, "a string: the name of a pool"},
     [TYPE_LISTENER_REF] = {"listener", SHAPE_STRING, false, "a string: the name of a listener"},
+    [TYPE_HASH_KEY] = {"hash key", SHAPE_STRING, false, "a string: \"cookie:user\""},
+    [TYPE_COOKIE_NAME] = {"cookie", SHAPE_STRING, false, "a string: the name of a cookie"},
+    [TYPE_COOKIE_PATH] = {"path", SHAPE_STRING, false, "a string: \"/\""},
     [TYPE_MAP] = {"groups", SHAPE_GROUPS, false, "a group { } of groups by name"},
     [TYPE_ROWS] = {"list", SHAPE_GROUPS, false, "a list ( ) of groups { }"},
 };

@@ -8,6 +8,7 @@ enum filter_result forwarded_request(struct filter_ctx *ctx);
 enum filter_result via_request(struct filter_ctx *ctx);
 enum filter_result via_response(struct filter_ctx *ctx);
 enum filter_result strip_prefix_request(struct filter_ctx *ctx);
+enum filter_result sticky_response(struct filter_ctx *ctx);
 
 /* filter_add adds a field, or ends the stream when its memory is used up. */
 enum filter_result filter_add(struct filter_ctx *ctx, struct http_fields *fields, struct span name,

@@ -59,6 +59,7 @@ struct listener_state *listener_state_get(struct registry *r, struct span name) 
 struct endpoint_key {
   struct span pool, text;
   const struct addr *resolved;
+  struct pool_state **state; /* a ref; taken when the endpoint is new */
 };
 
 static bool endpoint_same(const struct object *o, const void *key) {
@@ -74,6 +75,7 @@ static void endpoint_fini(struct object *o) {
   struct endpoint *e = (struct endpoint *)o;
   for (uint32_t i = 0; i < o->workers; i++) check(list_empty(&e->rows[i].idle));
   mem_free(e->rows);
+  object_unref(o->registry, &e->pool_state->obj);
 }
 
 static void endpoint_init(struct object *o, const void *key) {
@@ -89,12 +91,15 @@ static void endpoint_init(struct object *o, const void *key) {
   e->label = alike ? e->text : arena_copy(&o->arena, buf_span(&written), NULL);
   e->rows = rows_new(o, sizeof *e->rows);
   for (uint32_t i = 0; i < o->workers; i++) list_init(&e->rows[i].idle);
+  e->pool_state = *want->state;
+  *want->state = NULL;
   o->fini = endpoint_fini;
 }
 
 struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span text,
                               const struct addr *resolved) {
-  struct endpoint_key key = {.pool = pool, .text = text, .resolved = resolved};
+  struct pool_state *state = pool_state_get(r, pool);
+  struct endpoint_key key = {.pool = pool, .text = text, .resolved = resolved, .state = &state};
   char *name = mem_printf(SPAN_FMT "/" SPAN_FMT, SPAN_ARG(pool), SPAN_ARG(text));
   struct object *o = object_get(r, &(struct object_identity){.kind = OBJECT_ENDPOINT,
                                                              .size = sizeof(struct endpoint),
@@ -103,6 +108,7 @@ struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span 
                                                              .init = endpoint_init,
                                                              .key = &key});
   mem_free(name);
+  if (state) object_unref(r, &state->obj);
   return (struct endpoint *)o;
 }
 
@@ -116,6 +122,8 @@ static void route_fini(struct object *o) {
   struct route *route = (struct route *)o;
   unref_any(o, (struct object *)route->state);
   unref_any(o, (struct object *)route->pool);
+  for (uint32_t i = 0; i < route->split_count; i++)
+    unref_any(o, (struct object *)route->splits[i].pool);
 }
 
 struct route *route_new(struct registry *r, struct span name) {

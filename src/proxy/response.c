@@ -85,6 +85,7 @@ static bool upgrade_asked(const struct stream *s) {
 static enum end final_check(struct stream *s) {
   if (s->resp.status == 101 && !upgrade_asked(s)) return END_BAD_RESPONSE_UPGRADE;
   s->ctx.response = &s->resp;
+  affinity_response(s);
   return filter_response(&s->ctx) == FILTER_NEXT ? END_OK : s->ctx.end;
 }
 

@@ -48,13 +48,17 @@ static void pin_route(struct stream *s, const struct route *found) {
   object_pin(&s->route->obj, me);
   object_pin(&s->route_state->obj, me);
   if (found->timeout_ms) s->deadline_ms = now_ms(s->w) + found->timeout_ms;
-  if (found->action != ROUTE_POOL) return;
-  s->pool = found->pool;
-  s->pool_state = s->pool->state;
+}
+
+static void pin_pool(struct stream *s, struct pool *pool) {
+  uint32_t me = s->w->config.index;
+  s->pool = pool;
+  s->pool_state = pool->state;
   object_pin(&s->pool_state->obj, me);
   object_pin(&s->pool->obj, me);
   s->pool_timeouts = s->pool->timeouts;
   s->arena.limit += 4 * (size_t)s->pool->limits.header_bytes; /* the response's share */
+  stat_add(&s->pool_state->rows[me].requests, 1);
 }
 
 static enum route_verdict find(struct stream *s, struct route_hit *hit) {
@@ -78,7 +82,9 @@ static void act(struct stream *s) {
     stream_fail(s, s->ctx.end);
     return;
   }
-  if (s->route->action == ROUTE_POOL) {
+  if (s->route->action == ROUTE_POOL || s->route->action == ROUTE_SPLIT) {
+    pin_pool(s, affinity_pool(s, s->route)); /* after the filters: they tell who the client is */
+    affinity_init(s);
     stream_go(s, STEP_PICK);
     return;
   }

@@ -69,6 +69,7 @@ struct stream {
   struct pool *pool;
   struct endpoint *endpoint; /* of the current attempt, kept for the log (pinned) */
   struct pool_tried tried;
+  struct pool_want want; /* of the endpoint: made by affinity.c, before the first attempt */
   struct pool_state *pool_state; /* pinned to the end: its id labels series */
   struct pump up_body, down_body; /* request body, response body */
   struct listener_timeouts timeouts;

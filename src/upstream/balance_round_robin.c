@@ -1,26 +1,23 @@
-/* balance_round_robin.c: in turn, weighted: a counter per worker and pool walks through the sum of
- * weights with a stride that is coprime to it, so that a heavy member's turns are spread out. */
+/* balance_round_robin.c: smooth weighted turns (the algorithm of nginx): at each choice every
+ * member is owed its weight, the one that is owed most takes the turn and pays for all. Each
+ * worker turns by itself: what is owed stands in its row of the endpoint, and so outlives reloads
+ * and members that come and go. */
 #include "upstream_priv.h"
 
-static uint64_t gcd(uint64_t a, uint64_t b) {
-  while (b) {
-    uint64_t rest = a % b;
-    a = b;
-    b = rest;
-  }
-  return a;
-}
-
-/* stride is coprime to weight, near its golden section; 1 when all weights are 1 (plain turns). */
-static uint64_t stride(const struct pick_from *from) {
-  if (from->weight == from->count) return 1;
-  uint64_t s = from->weight * 618 / 1000 + 1;
-  while (gcd(s, from->weight) != 1) s++;
-  return s;
-}
-
 uint32_t balance_round_robin(const struct pick_from *from) {
-  struct pool_row *row = &from->pool->state->rows[from->up->worker];
-  uint64_t turn = row->next++;
-  return pick_by_weight(from, turn * stride(from) % from->weight);
+  const struct pool_tier *tier = from->tier;
+  struct endpoint_row *best = NULL;
+  uint32_t place = PLACE_NONE;
+  if (from->whole) return PLACE_NONE; /* a turn may not be spent on one that is out */
+  for (uint32_t i = tier->first; i < tier->first + tier->count; i++) {
+    if (!pick_allows(from, i)) continue;
+    struct endpoint_row *row = &from->pool->members[i].endpoint->rows[from->up->worker];
+    row->turn += (int64_t)pick_weight(from, i);
+    if (best && row->turn <= best->turn) continue;
+    best = row;
+    place = i;
+  }
+  check(best != NULL);
+  best->turn -= (int64_t)from->weight;
+  return place;
 }

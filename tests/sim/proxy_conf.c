@@ -50,6 +50,8 @@ static struct pool *make_pool(struct world *w, const struct world_pool *row) {
   pool->connections = row->connections;
   pool->outlier = row->outlier;
   pool->limits = (struct pool_limits){65536, 100};
+  pool->spread = (struct pool_spread){.bound_percent = 125, .overflow_percent = 70};
+  pool_prepare(pool);
   return pool;
 }
 

@@ -55,23 +55,60 @@ struct pool_tried {
   uint32_t count;
 };
 
-/* pool_pick chooses a member by the pool's policy: one in service that was not tried; on a further
- * try else one out of service, else one that was tried; backups only when no other is left. NULL
- * when no member is in service. */
-const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool, uint64_t now_ms,
-                                    const struct pool_tried *tried);
+#define PLACE_NONE UINT32_MAX
+
+/* pool_want is what a request asks for when an endpoint is chosen. */
+struct pool_want {
+  uint64_t now_ms;
+  uint64_t hash;   /* of what the pool's hash key names */
+  bool hashed;     /* the request has it; else it is balanced as by least_request */
+  uint32_t sticky; /* place that its cookie names, or PLACE_NONE */
+  const struct pool_tried *tried; /* NULL or empty: a first attempt */
+};
+
+/* pool_pick chooses a member. First what the cookie names, if it is in service. Then by tier and
+ * policy: one in service that was not tried; on a further attempt else one out of service, else
+ * one that was tried; backups only when no other is left. NULL when no member is in service.
+ * Reads the pool's settings and shared state, draws from u->rng; written are the policy's own rows
+ * of this worker. */
+const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool,
+                                    const struct pool_want *want);
+/* pool_in_service: has the pool an endpoint in service that may get traffic? */
+bool pool_in_service(const struct pool *pool, uint64_t now_ms);
+/* pool_prepare puts the members in order and builds tiers and the policy's table in the pool's
+ * arena. Once, by the compile thread, when all else is filled in. */
+void pool_prepare(struct pool *pool);
+
+/* pool_sample is how one attempt went. */
+struct pool_sample {
+  uint64_t now_ms;
+  uint64_t latency_ns; /* request sent to first byte, or to the failure */
+  bool failed;         /* or answered 500 and above */
+};
+/* pool_observe tells the policy. */
+void pool_observe(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                  const struct pool_sample *sample);
 
 /* balance policies are rows of balance.def; the index is struct pool.balance. */
 enum balance {
-#define BALANCE(id, text, fn, doc) BALANCE_##id,
+#define BALANCE(id, text, pick, prepare, observe, hashed, doc) BALANCE_##id,
 #include "weir/upstream/balance.def"
 #undef BALANCE
   BALANCE_COUNT
 };
 /* balance_find gives the row of a name; false when there is none. balance_text the name of a row.
- */
+ * balance_hashed: it needs a hash key. */
 bool balance_find(struct span name, uint8_t *out);
 struct span balance_text(uint8_t row);
+bool balance_hashed(uint8_t row);
+
+/* sticky_prepare gives a pool its cookie: one id for each member, a MAC under key of pool and
+ * address, so that nobody can make one up, and that stays the same over reloads. After
+ * pool_prepare. */
+void sticky_prepare(struct pool *pool, const struct sticky_settings *settings, struct span key);
+/* sticky_find is the place that a request's cookies name; PLACE_NONE: none does (none there,
+ * forged, or of an endpoint that is gone). */
+uint32_t sticky_find(const struct pool_sticky *sticky, const struct http_fields *fields);
 
 /* upconn_checkout takes the most recently used idle connection, or NULL. */
 struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *owner);
@@ -98,5 +135,8 @@ bool endpoint_outcome(struct upstream *u, const struct pool *pool, struct endpoi
                       enum end end, uint16_t status, uint64_t now_ms);
 /* endpoint_in_service is false while ejected. */
 bool endpoint_in_service(const struct endpoint *e, uint64_t now_ms);
+/* endpoint_since is when it last came into service, new or after an ejection; 0: from the start.
+ */
+uint64_t endpoint_since(const struct endpoint *e);
 
 #endif

@@ -47,12 +47,17 @@ static const char everything[] =
     "    limits = { body_bytes = \"16MiB\"; }; trusted_proxies = \"10.0.0.0/8\"; }; };\n"
     "pools = { p = { endpoints = ( \"a.b:1\", { address = \"[::1]:2\"; weight = 0; backup = true; "
     "} );\n"
-    "  balance = \"round_robin\"; outlier = { max_ejected = \"10%\"; }; }; };\n"
+    "  balance = \"round_robin\"; outlier = { max_ejected = \"10%\"; }; };\n"
+    "  q = { endpoints = ( { address = \"[::1]:3\"; priority = 7; } ); balance = \"ring\"; "
+    "hash = \"query:a\";\n"
+    "    sticky = { cookie = \"w\"; key = \"file:sticky.key\"; max_age = \"1d\"; }; }; };\n"
     "routes = ( { hosts = \"A.B\"; prefix = \"/x/\"; strip_prefix = true; pool = \"p\"; timeout = "
     "\"5s\"; },\n"
     "  { name = \"r\"; path = \"/r\"; methods = [ \"GET\", \"PURGE\" ]; listeners = \"s\"; "
     "redirect = { to = \"/q\"; status = 307; }; },\n"
     "  { path = \"/t\"; respond = { status = 418; body = \"a\\n\\x01\\\"$${env:X}\\xff\"; }; },\n"
+    "  { path = \"/s\"; split = ( { pool = \"p\"; weight = 3; }, { pool = \"q\"; } ); "
+    "split_by = \"cookie:c\"; },\n"
     "  { path = \"/e\"; respond = { body = \"\"; }; } );\n";
 
 static void test_round_trip(void **state) {
@@ -122,6 +127,7 @@ static void test_defaults_and_secrets(void **state) {
   assert_null(strstr(out.ptr, "KEY A"));
   assert_null(strstr(out.ptr, "KEY ENV"));
   assert_null(strstr(out.ptr, "CERT"));
+  assert_null(strstr(out.ptr, "STICKY KEY"));
   assert_non_null(strstr(out.ptr, "key = \"file:/etc/weir/tls/a.key\";"));
   text_fini(&out);
   conf_free(conf);

@@ -14,11 +14,11 @@ static void every_round_is_exact(void **state) {
     }
     struct kit k;
     kit_init(&k, members, count, seed);
-    k.pool->balance = BALANCE_ROUND_ROBIN;
+    kit_balance(&k, BALANCE_ROUND_ROBIN);
     for (uint32_t round = 0; round < 3; round++) {
       uint32_t hits[6] = {0};
       for (uint32_t i = 0; i < sum; i++)
-        hits[kit_place(&k, pool_pick(&k.up[0], k.pool, 0, NULL))]++;
+        hits[kit_place(&k, kit_pick(&k))]++;
       for (uint32_t i = 0; i < count; i++) assert_int_equal(hits[i], members[i].weight);
     }
     kit_fini(&k);
@@ -27,13 +27,13 @@ static void every_round_is_exact(void **state) {
 
 static void equal_members_alternate(void **state) {
   (void)state;
-  const struct kit_member members[] = {{1, false}, {1, false}, {1, false}};
+  const struct kit_member members[] = {{1, false, 0}, {1, false, 0}, {1, false, 0}};
   struct kit k;
   kit_init(&k, members, array_count(members), 1);
-  k.pool->balance = BALANCE_ROUND_ROBIN;
+  kit_balance(&k, BALANCE_ROUND_ROBIN);
   for (uint32_t i = 0; i < 9; i++) {
-    assert_int_equal(kit_place(&k, pool_pick(&k.up[0], k.pool, 0, NULL)), i % 3);
-    assert_int_equal(kit_place(&k, pool_pick(&k.up[1], k.pool, 0, NULL)), i % 3);
+    assert_int_equal(kit_place(&k, kit_pick(&k)), i % 3);
+    assert_int_equal(kit_place(&k, kit_pick_for(&k, 1, 0, NULL)), i % 3);
   }
   kit_fini(&k);
 }
@@ -41,13 +41,13 @@ static void equal_members_alternate(void **state) {
 /* A heavy member's turns are spread out: never more of them in a row than its weight needs. */
 static void heavy_turns_are_spread(void **state) {
   (void)state;
-  const struct kit_member members[] = {{5, false}, {1, false}, {1, false}};
+  const struct kit_member members[] = {{5, false, 0}, {1, false, 0}, {1, false, 0}};
   struct kit k;
   kit_init(&k, members, array_count(members), 1);
-  k.pool->balance = BALANCE_ROUND_ROBIN;
+  kit_balance(&k, BALANCE_ROUND_ROBIN);
   uint32_t run = 0, longest = 0;
   for (uint32_t i = 0; i < 70; i++) {
-    run = kit_place(&k, pool_pick(&k.up[0], k.pool, 0, NULL)) == 0 ? run + 1 : 0;
+    run = kit_place(&k, kit_pick(&k)) == 0 ? run + 1 : 0;
     if (run > longest) longest = run;
   }
   assert_true(longest <= 4);
