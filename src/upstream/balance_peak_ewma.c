@@ -19,11 +19,14 @@
 #define LATENCY_MAX_NS UINT64_C(60000000000)
 #define UNKNOWN_NS UINT64_C(10000000000) /* while the first answer is awaited */
 
-/* kept is 2^-(age / half-life) in parts of ONE, linear in between. */
+/* kept is 2^-(age / half-life) in parts of ONE; in between by a cubic that has its slope at 0 (many
+ * small steps are as good as a large one) and is 1/2 at 1. */
 static uint64_t kept(uint64_t age_ms) {
-  uint64_t halvings = age_ms / HALF_LIFE_MS;
+  uint64_t halvings = age_ms / HALF_LIFE_MS, x = age_ms % HALF_LIFE_MS * ONE / HALF_LIFE_MS;
+  uint64_t slope = 11629077; /* ln 2 */
   if (halvings >= 24) return 0;
-  return (ONE - ONE / 2 * (age_ms % HALF_LIFE_MS) / HALF_LIFE_MS) >> halvings;
+  slope -= x * (4029887 - x * 789418 / ONE) / ONE;
+  return (ONE - x * slope / ONE) >> halvings;
 }
 
 static uint64_t age(uint64_t now_ms, uint64_t then_ms) {
@@ -61,7 +64,7 @@ static uint64_t cost(const struct endpoint *e, uint64_t now_ms) {
     weight += part;
   }
   if (weight < FORGOTTEN) return load > 1 ? UNKNOWN_NS * load : 0;
-  return (uint64_t)((unsigned __int128)sum * ONE / weight * load);
+  return (sum << 20) / (weight >> 4) * load; /* sum * ONE / weight; sum is below 2^43 */
 }
 
 uint32_t balance_peak_ewma(const struct pick_from *from) {

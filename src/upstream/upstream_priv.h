@@ -55,6 +55,7 @@ uint32_t pick_walk(const struct pick_from *from, const struct pick_table *table,
 #undef BALANCE
 void peak_ewma_observe(struct upstream *u, struct endpoint *e, const struct pool_sample *sample);
 /* Tables: in arena, for members [tier->first, tier->first + tier->count). */
+const void *turns_prepare(struct arena *arena, const struct pool_member *members, uint32_t count);
 const void *ring_prepare(struct arena *arena, const struct pool_member *members, uint32_t count);
 const void *maglev_prepare(struct arena *arena, const struct pool_member *members,
                            uint32_t count);

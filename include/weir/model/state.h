@@ -16,7 +16,7 @@ struct endpoint_row {
   _Atomic uint32_t inflight;     /* requests */
   _Atomic uint64_t ewma_ns;      /* peak_ewma: smoothed time to the first byte */
   _Atomic uint64_t ewma_ms;      /* when it was last told; 0: never */
-  int64_t turn;                  /* round_robin: what it is owed */
+  int64_t turn;                  /* round_robin: what it is owed of others' turns */
   _Atomic uint64_t requests, failures, connects, reused;
 };
 
@@ -42,6 +42,7 @@ struct endpoint {
 /* pool_row is one worker's view of a pool. */
 struct pool_row {
   _Alignas(64) uint32_t queued; /* streams that wait for a connection */
+  uint32_t next;                /* round robin */
   uint32_t members;             /* of the last installed snapshot */
   _Atomic uint32_t inflight;    /* requests; written by its worker, read by all */
   _Atomic uint64_t requests;    /* that were given to it */

@@ -39,7 +39,7 @@ static inline struct pool *kit_pool(struct registry *r, const char *name,
   for (uint32_t i = 0; i < count; i++) {
     char text[32];
     struct buf b = buf_of(text, sizeof text);
-    buf_printf(&b, "10.0.0.%u:80", i + 1);
+    buf_printf(&b, "10.0.%u.%u:80", i / 250, i % 250 + 1);
     struct addr a;
     assert_true(addr_parse(buf_span(&b), &a));
     pool->members[i].endpoint = endpoint_get(r, span_str(name), buf_span(&b), &a);
