@@ -181,6 +181,17 @@ static void client_labels(struct text *out, const struct series *s,
   metrics_label(out, "endpoint", e && !s->overflow ? e->label : name_or(NULL, s->overflow));
 }
 
+/* gone: the workers have not yet forgotten the series of an object that has ended. Route 0 is none.
+ */
+static bool gone(const struct series *s, const struct object_names *names) {
+  if (s->overflow) {
+    return false;
+  }
+  bool a = s->kind == STATS_CLIENT || object_names_find(names, s->a);
+  bool b = (s->kind == STATS_SERVER && !s->b) || object_names_find(names, s->b);
+  return !a || !b;
+}
+
 void series_write(struct text *out, const struct series_list *list,
                   const struct object_names *names) {
   static const char *const metric[] = {[STATS_SERVER] = "http_server_request_duration_seconds",
@@ -192,7 +203,7 @@ void series_write(struct text *out, const struct series_list *list,
     metrics_head(out, span_str(metric[kind]), "histogram", help[kind]);
     for (uint32_t i = 0; i < list->count; i++) {
       const struct series *s = &list->rows[i];
-      if (s->kind != kind) {
+      if (s->kind != kind || gone(s, names)) {
         continue;
       }
       struct text labels = {.ptr = NULL};
