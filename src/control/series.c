@@ -181,7 +181,7 @@ static void client_labels(struct text *out, const struct series *s,
   metrics_label(out, "endpoint", e && !s->overflow ? e->label : name_or(NULL, s->overflow));
 }
 
-/* gone: the workers have not yet forgotten the series of an object that has ended. Route 0 is none.
+/* gone: the workers have not yet forgotten the series of an object that has ended. Route 0: none.
  */
 static bool gone(const struct series *s, const struct object_names *names) {
   if (s->overflow) {

@@ -19,8 +19,8 @@
 #define LATENCY_MAX_NS UINT64_C(60000000000)
 #define UNKNOWN_NS UINT64_C(10000000000) /* while the first answer is awaited */
 
-/* kept is 2^-(age / half-life) in parts of ONE; in between by a cubic that has its slope at 0 (many
- * small steps are as good as a large one) and is 1/2 at 1. */
+/* kept is 2^-(age / half-life) in parts of ONE; in between by a cubic that has its slope at 0
+ * (many small steps are as good as a large one) and is 1/2 at 1. */
 static uint64_t kept(uint64_t age_ms) {
   uint64_t halvings = age_ms / HALF_LIFE_MS, x = age_ms % HALF_LIFE_MS * ONE / HALF_LIFE_MS;
   uint64_t slope = 11629077; /* ln 2 */

@@ -153,7 +153,7 @@ class Holding:
 
 @pytest.mark.parametrize("bound, most", [("125%", 5), ("200%", 8), ("0%", 12)])
 def test_bounded_load(weir, new_backend, bound, most):
-    """Twelve requests of one key at once over three endpoints: at home ceil(c * 12 / 3) of them."""
+    """Twelve requests of one key at once over three endpoints: at home ceil(c * 12 / 3)."""
     hold = Holding()
     backends = [new_backend(hold) for _ in range(3)]
     proxy = weir(pool(backends, balance="maglev", hash="header:X-User", bounded_load=bound))
@@ -237,7 +237,7 @@ def test_panic(weir, new_backend, panic):
     gone = [new_backend(raw(wire.response_bytes(500, reason="Bad"))) for _ in range(3)]
     proxy = weir(pool([good] + gone, balance="round_robin", panic=panic, outlier={
         "consecutive_5xx": 1, "eject": "1h", "max_ejected": "100%"}))
-    conn = settled(proxy, 3 if panic == "0%" else 2)  # the third panics at two of four? no: below
+    conn = settled(proxy, 3)
     before = counts(gone)
     statuses = Counter(conn.get("/").status for _ in range(80))
     if panic == "0%":

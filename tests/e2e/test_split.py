@@ -1,4 +1,4 @@
-"""Routes that part their requests among pools: shares, who stays where, pools without endpoints."""
+"""Routes that part their requests among pools: shares, who stays where, pools that are out."""
 from collections import Counter
 
 from harness import proc, wire

@@ -174,6 +174,9 @@ static void origin_flaps(void **state) {
     struct world_conf conf;
     world_conf_init(&conf);
     conf.pools[0].outlier = (struct pool_outlier){3, 0, 200, 50};
+    conf.pools[0].balance = (uint8_t)(seed % BALANCE_COUNT);
+    conf.pools[0].spread.panic_percent = seed % 3 ? 0 : 50;
+    conf.pools[0].spread.slow_start_ms = seed % 4 ? 0 : 300;
     struct world *w = world_new(seed, 1 + (uint32_t)(seed % 2), &soft, &conf);
     for (uint32_t i = 0; i < 4; i++) {
       struct client *c = one_client(w);
@@ -350,6 +353,7 @@ static void hard_faults(void **state) {
   for (uint64_t seed = 0; world_seed(&seed, 500);) {
     struct world_conf conf;
     world_conf_init(&conf);
+    conf.pools[0].balance = (uint8_t)(seed % BALANCE_COUNT);
     struct world *w = world_new(seed, 1 + (uint32_t)(seed % SIM_WORKERS), &hard, &conf);
     for (uint32_t i = 0; i < 5; i++) {
       struct client *c = one_client(w);

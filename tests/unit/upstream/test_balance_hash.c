@@ -20,7 +20,8 @@ static void land(struct flight *f, uint32_t i) {
 static uint64_t most(const struct kit *k, uint32_t place, uint64_t all, uint64_t now) {
   uint64_t sum = 0, c = k->pool->spread.bound_percent;
   for (uint32_t i = 0; i < k->pool->member_count; i++)
-    if (endpoint_in_service(k->pool->members[i].endpoint, now)) sum += k->pool->members[i].weight;
+    if (endpoint_in_service(k->pool->members[i].endpoint, now))
+      sum += k->pool->members[i].weight;
   uint64_t above = c * (all + 1) * k->pool->members[place].weight, below = 100 * sum;
   return (above + below - 1) / below;
 }
