@@ -19,9 +19,10 @@ static void land(struct flight *f, uint32_t i) {
 /* most is ceil(c * (all + 1) * weight / sum) over members in service. */
 static uint64_t most(const struct kit *k, uint32_t place, uint64_t all, uint64_t now) {
   uint64_t sum = 0, c = k->pool->spread.bound_percent;
-  for (uint32_t i = 0; i < k->pool->member_count; i++)
-    if (endpoint_in_service(k->pool->members[i].endpoint, now))
-      sum += k->pool->members[i].weight;
+  for (uint32_t i = 0; i < k->pool->member_count; i++) {
+    const struct pool_member *m = &k->pool->members[i];
+    if (endpoint_in_service(m->endpoint, now)) sum += m->weight;
+  }
   uint64_t above = c * (all + 1) * k->pool->members[place].weight, below = 100 * sum;
   return (above + below - 1) / below;
 }
