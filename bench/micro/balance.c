@@ -17,7 +17,7 @@ static double now_ns(void) {
   return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static struct pool *pool_make(struct registry *r, uint32_t count, bool equal) {
+static struct pool *pool_make(struct registry *r, uint32_t count) {
   struct pool *pool = pool_new(r, SPAN_LIT("app"));
   pool->state = pool_state_get(r, SPAN_LIT("app"));
   pool->members = arena_zalloc(&pool->obj.arena, count * sizeof *pool->members);
@@ -30,12 +30,12 @@ static struct pool *pool_make(struct registry *r, uint32_t count, bool equal) {
     buf_printf(&b, "10.0.%u.%u:80", i / 250, i % 250 + 1);
     check(addr_parse(buf_span(&b), &a));
     pool->members[i].endpoint = endpoint_get(r, SPAN_LIT("app"), buf_span(&b), &a);
-    pool->members[i].weight = equal ? 1 : 1 + i % 5;
+    pool->members[i].weight = 1;
   }
   return pool;
 }
 
-/* once times PICKS choices; out of every `out` of a hundred endpoints one is ejected. */
+/* once times PICKS choices. */
 static double once(struct upstream *up, struct pool *pool) {
   struct pool_want want = {.now_ms = 1000, .sticky = PLACE_NONE, .hashed = true};
   double start = now_ns();
@@ -53,7 +53,7 @@ static double measure(uint8_t balance, uint32_t count, uint32_t workers, bool on
   struct loop loop = {.rng = 7};
   struct upstream up;
   upstream_init(&up, &loop, 0, 64);
-  struct pool *pool = pool_make(r, count, true);
+  struct pool *pool = pool_make(r, count);
   pool->balance = balance;
   pool_prepare(pool);
   if (one_out) atomic_store(&pool->members[0].endpoint->ejected_until_ms, 2000);

@@ -27,7 +27,7 @@ static uint64_t most(const struct kit *k, uint32_t place, uint64_t all, uint64_t
   return (above + below - 1) / below;
 }
 
-/* One step: sometimes an ejection, sometimes requests end, then one request, mostly of hot keys. */
+/* One step: at times an ejection, at times requests end, then one request, mostly of hot keys. */
 static void step(struct kit *k, struct flight *f, uint64_t *rng) {
   uint64_t now = 1000;
   uint32_t count = k->pool->member_count;
