@@ -1,6 +1,7 @@
 """The sticky cookie: a client stays at its endpoint, over reloads and restarts, never at one that
 is out of service, and nobody can make a cookie up."""
 import re
+import threading
 from collections import Counter
 
 import pytest
@@ -199,8 +200,7 @@ def test_the_endpoints_own_cookies_stay(weir, new_backend):
 
 def test_taken_connections_do_not_end_a_session(weir, new_backend):
     """While its endpoint's connections are all in use the request goes elsewhere, and the cookie
-    stays what it was."""
-    import threading
+    stays what it was. (One worker: an idle connection of another one holds the permit too.)"""
     go = threading.Event()
 
     def hold(_conn, _request):
@@ -210,6 +210,7 @@ def test_taken_connections_do_not_end_a_session(weir, new_backend):
     backends[0].handlers["/hold"] = hold
     backends[1].handlers["/hold"] = hold
     conf = conf_of(backends)
+    conf["process"] = {"workers": 1}
     conf["pools"]["app"]["connections"] = {"max_per_endpoint": 1}
     proxy = weir(conf, env=ENV)
     home, field = visit(proxy)
