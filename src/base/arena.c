@@ -19,11 +19,18 @@ struct arena_block {
 };
 _Static_assert(sizeof(struct arena_block) == ARENA_ALIGN, "payload is aligned");
 
+struct arena_blocks arena_pages = {.block_size = (size_t)64 << 10};
+
 static char *payload(struct arena_block *block) { return (char *)(block + 1); }
 
 void arena_blocks_init(struct arena_blocks *blocks, size_t block_size, uint32_t keep_max) {
   check(block_size > sizeof(struct arena_block));
   *blocks = (struct arena_blocks){.block_size = block_size, .keep_max = keep_max};
+}
+
+static void block_to_pages(struct arena_block *block) {
+  unpoison(payload(block), block->size - sizeof(*block));
+  mem_pages_free(block, block->size);
 }
 
 static void block_to_heap(struct arena_block *block) {
@@ -52,8 +59,16 @@ static struct arena_block *block_from_heap(size_t size) {
   return block;
 }
 
+static struct arena_block *block_from_pages(size_t size) {
+  struct arena_block *block = mem_pages(size);
+  block->size = size;
+  poison(payload(block), size - sizeof(*block));
+  return block;
+}
+
 static struct arena_block *block_take(struct arena_blocks *blocks, size_t size) {
   if (blocks == NULL) return block_from_heap(size);
+  if (blocks == ARENA_PAGES) return block_from_pages(size);
   blocks->live_bytes += size;
   struct arena_block *block = blocks->free;
   if (block == NULL || size != blocks->block_size) return block_from_heap(size);
@@ -63,8 +78,8 @@ static struct arena_block *block_take(struct arena_blocks *blocks, size_t size) 
 }
 
 static void block_give(struct arena_blocks *blocks, struct arena_block *block) {
-  if (blocks == NULL) {
-    block_to_heap(block);
+  if (blocks == NULL || blocks == ARENA_PAGES) {
+    (blocks ? block_to_pages : block_to_heap)(block);
     return;
   }
   blocks->live_bytes -= block->size;

@@ -13,9 +13,15 @@
 #define MEM_TRIM_KEEP 65536u
 #define PAGE_ALIGN 64u
 
+/* SMALL: up to so much glibc keeps freed blocks per thread, for malloc, not for calloc: what comes
+ * from calloc and is freed would fill those caches for good. */
+#define SMALL 1024u
+
 void *mem_alloc(size_t size) {
-  void *ptr = calloc(1, size ? size : 1);
+  size_t bytes = size ? size : 1;
+  void *ptr = bytes <= SMALL ? malloc(bytes) : calloc(1, bytes);
   check(ptr != NULL);
+  if (bytes <= SMALL) memset(ptr, 0, bytes);
   return ptr;
 }
 
@@ -52,6 +58,7 @@ void mem_pages_free(void *pages, size_t size) {
   (void)size;
   mem_free(pages);
 }
+void mem_pages_drop(void *pages, size_t size) { memset(pages, 0, size); }
 #else
 void *mem_pages(size_t size) {
   void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -59,6 +66,7 @@ void *mem_pages(size_t size) {
   return pages;
 }
 void mem_pages_free(void *pages, size_t size) { check(munmap(pages, size) == 0); }
+void mem_pages_drop(void *pages, size_t size) { (void)madvise(pages, size, MADV_DONTNEED); }
 #endif
 
 void mem_trim(void) { malloc_trim(MEM_TRIM_KEEP); }

@@ -14,6 +14,7 @@ void wheel_init(struct wheel *wheel, uint64_t now_ms) {
   for (unsigned level = 0; level < WHEEL_LEVELS; level++)
     for (unsigned slot = 0; slot < WHEEL_SLOTS; slot++) list_init(&wheel->slots[level][slot]);
   wheel->tick = now_ms / WHEEL_TICK_MS;
+  wheel->soonest = 0;
   wheel->armed = 0;
 }
 
@@ -31,6 +32,7 @@ static void place(struct wheel *wheel, struct timer *timer, uint64_t earliest) {
   unsigned level = 0;
   while ((due - wheel->tick) >> (SLOT_BITS * (level + 1)) != 0) level++;
   timer->queued_ms = timer->due_ms;
+  if (due < wheel->soonest) wheel->soonest = due;
   list_push_tail(&wheel->slots[level][(due >> (SLOT_BITS * level)) & SLOT_MASK], &timer->link);
 }
 
@@ -126,8 +128,7 @@ static uint64_t level_next(const struct wheel *wheel, unsigned level) {
   return WHEEL_NEVER;
 }
 
-uint64_t wheel_next_ms(const struct wheel *wheel) {
-  if (wheel->armed == 0) return WHEEL_NEVER;
+static uint64_t search(const struct wheel *wheel) {
   uint64_t next = WHEEL_NEVER;
   for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
     uint64_t tick = level_next(wheel, level);
@@ -136,5 +137,11 @@ uint64_t wheel_next_ms(const struct wheel *wheel) {
     if (next <= (wheel->tick | (((uint64_t)1 << (SLOT_BITS * (level + 1))) - 1))) break;
   }
   check(next != WHEEL_NEVER);
-  return next * WHEEL_TICK_MS;
+  return next;
+}
+
+uint64_t wheel_next_ms(struct wheel *wheel) {
+  if (wheel->armed == 0) return WHEEL_NEVER;
+  if (wheel->soonest <= wheel->tick) wheel->soonest = search(wheel);
+  return wheel->soonest * WHEEL_TICK_MS;
 }

@@ -171,6 +171,8 @@ static const char *scope_what(enum scope_id id) {
     case SCOPE_CERT: return "a certificate";
     case SCOPE_POOL: return "a pool";
     case SCOPE_ENDPOINT: return "an endpoint";
+    case SCOPE_POLICY: return "a policy";
+    case SCOPE_ERROR: return "an error page";
     case SCOPE_ROUTE: return "a route";
     case SCOPE_SPLIT: return "a part of a split";
     case SCOPE_COUNT: break;
@@ -290,6 +292,8 @@ static void apply_group(struct apply *a, struct conf_row *row, const struct node
   while (node) {
     if (row->scope == SCOPE_LISTENER && span_eq(node->key, SPAN_LIT("tls")) && node->parent == top)
       ((struct conf_listener *)row)->has_tls = true;
+    if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("health")) && node->parent == top)
+      ((struct conf_pool *)row)->health.on = node->kind == NODE_GROUP;
     if (apply_key(a, row, top, node) && node->first) {
       node = node->first;
       continue;

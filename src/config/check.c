@@ -208,6 +208,7 @@ static void check_use(struct conf *conf) {
     if (!pool->used)
       fault_add(conf->faults, FAULT_POOL_UNUSED, pool->row.at,
                 "no route uses pool \"" SPAN_FMT "\"", SPAN_ARG(pool->row.name));
+  check_policies_used(conf);
   if (!root->listeners.count)
     fault_add_file(conf->faults, FAULT_NO_LISTENERS, conf->sources->path,
                    "there is no listener: nothing would be served");
@@ -217,9 +218,14 @@ void check_conf(struct conf *conf) {
   struct conf_root *root = &conf->root;
   check_names(conf, &root->listeners, "listener");
   check_names(conf, &root->pools, "pool");
+  check_names(conf, &root->policies, "policy");
   check_binds(conf);
   rows_each(&root->listeners, struct conf_listener, listener) check_listener(conf, listener);
-  rows_each(&root->pools, struct conf_pool, pool) check_pool(conf, pool);
+  rows_each(&root->pools, struct conf_pool, pool) {
+    check_pool(conf, pool);
+    check_health(conf, pool);
+  }
+  check_policies(conf);
   check_routes(conf);
   if (conf_faults_errors(conf->faults) == conf->errors_before) check_use(conf);
 }

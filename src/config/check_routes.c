@@ -64,9 +64,9 @@ static void undefined(struct conf *conf, const struct conf_route *route, const c
   suggest_note(&s, conf->faults);
 }
 
-/* maps finds pools and listeners by name. */
+/* maps finds pools, listeners and policies by name. */
 struct maps {
-  struct names pools, listeners, routes, keys;
+  struct names pools, listeners, policies, routes, keys;
 };
 
 /* use_pool gives the pool of a name; NULL when there is none, which is a fault unless broken. */
@@ -87,6 +87,14 @@ static void check_references(struct conf *conf, struct conf_route *route,
     if (!names_find(&maps->listeners, item->text))
       undefined(conf, route, "listener", item->text, item->at, &conf->root.listeners);
   }
+  for (uint32_t i = 0; i < route->policies.count && !broken; i++) {
+    const struct conf_item *item = &route->policies.items[i];
+    struct conf_policy *policy = names_find(&maps->policies, item->text);
+    if (policy)
+      policy->used = true;
+    else
+      undefined(conf, route, "policy", item->text, item->at, &conf->root.policies);
+  }
   rows_each(&route->splits, struct conf_split, split)
     if (split->pool.len)
       (void)use_pool(conf, route, maps, split->pool, row_place(&split->row, OPTION_SPLIT_POOL));
@@ -95,16 +103,12 @@ static void check_references(struct conf *conf, struct conf_route *route,
         use_pool(conf, route, maps, route->pool, row_place(&route->row, OPTION_ROUTE_POOL));
 }
 
+/* check_action: exactly one; then what its keys mean together. */
 static void check_action(struct conf *conf, const struct conf_route *route) {
   struct conf_faults *f = conf->faults;
   bool pool = is_set(route, OPTION_ROUTE_POOL), split = is_set(route, OPTION_ROUTE_SPLIT);
-  bool redirect = is_set(route, OPTION_ROUTE_REDIRECT_TO);
-  bool status = is_set(route, OPTION_ROUTE_REDIRECT_STATUS);
-  bool respond = is_set(route, OPTION_ROUTE_RESPOND_STATUS) ||
-                 is_set(route, OPTION_ROUTE_RESPOND_BODY) ||
-                 is_set(route, OPTION_ROUTE_RESPOND_TYPE);
-  unsigned actions = (pool ? 1u : 0) + (split ? 1u : 0) + (redirect || status ? 1u : 0) +
-                     (respond ? 1u : 0);
+  unsigned actions = (pool ? 1u : 0) + (split ? 1u : 0) + (route_redirects(route) ? 1u : 0) +
+                     (route_responds(route) ? 1u : 0);
   if (actions > 1) {
     fault_add(f, FAULT_ACTION_MANY, route->row.at,
               "route \"" SPAN_FMT "\" has %u actions: it needs one of pool, split, redirect, "
@@ -115,10 +119,8 @@ static void check_action(struct conf *conf, const struct conf_route *route) {
               "route \"" SPAN_FMT "\" has no action: it needs one of pool, split, redirect, "
               "respond",
               SPAN_ARG(route->label));
-  } else if (status && !redirect && !faults_has_syntax(f)) {
-    fault_add(f, FAULT_MISSING, row_place(&route->row, OPTION_ROUTE_REDIRECT_STATUS),
-              "redirect needs \"to\"");
   }
+  if (actions == 1) check_actions(conf, route);
 }
 
 static void check_details(struct conf *conf, const struct conf_route *route) {
@@ -133,11 +135,6 @@ static void check_details(struct conf *conf, const struct conf_route *route) {
       (route->prefix.len || !is_set(route, OPTION_ROUTE_PREFIX)))
     fault_add(f, FAULT_STRIP_PREFIX, row_place(&route->row, OPTION_ROUTE_STRIP_PREFIX),
               "strip_prefix needs a prefix longer than \"/\" and a pool");
-  bool bodyless =
-      route->respond_status == 204 || route->respond_status == 205 || route->respond_status == 304;
-  if (bodyless && route->respond_body.len)
-    fault_add(f, FAULT_NO_BODY_STATUS, row_place(&route->row, OPTION_ROUTE_RESPOND_BODY),
-              "a response %u has no body", route->respond_status);
 }
 
 static void check_name(struct conf *conf, struct conf_route *route, struct maps *maps) {
@@ -210,11 +207,14 @@ static void check_unique(struct conf *conf, struct conf_route *route, struct map
 
 void check_routes(struct conf *conf) {
   struct arena *arena = &conf->arena;
-  struct maps maps = {{.arena = arena}, {.arena = arena}, {.arena = arena}, {.arena = arena}};
+  struct names names = {.arena = arena};
+  struct maps maps = {names, names, names, names, names};
   rows_each(&conf->root.pools, struct conf_pool, pool)
     names_put(&maps.pools, pool->row.name, pool);
   rows_each(&conf->root.listeners, struct conf_listener, listener)
     names_put(&maps.listeners, listener->row.name, listener);
+  rows_each(&conf->root.policies, struct conf_policy, policy)
+      names_put(&maps.policies, policy->row.name, policy);
   rows_each(&conf->root.routes, struct conf_route, route) {
     if (!is_set(route, OPTION_ROUTE_PREFIX) && !is_set(route, OPTION_ROUTE_PATH))
       route->prefix = SPAN_LIT("/");

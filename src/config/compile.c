@@ -1,7 +1,7 @@
-/* compile.c: conf to snapshot: pools with their endpoints, routes, listeners with their route
- * tables. An object of the generation before is taken again when its content is the same, so that
- * nothing that did not change is touched. Names and certificates come through conf_hooks. Runs in
- * the compile thread and in the CLI. */
+/* compile.c: conf to snapshot: pools with their endpoints, policies, routes, listeners with their
+ * route tables. An object of the generation before is taken again when its content is the same, so
+ * that nothing that did not change is touched. Names and certificates come through conf_hooks.
+ * Runs in the compile thread and in the CLI. */
 #include "compile_priv.h"
 
 #define RESOLVED_MAX 64u      /* addresses of one name */
@@ -10,7 +10,7 @@
 
 /* ---- content ---- */
 
-static uint64_t mix_text(uint64_t hash, struct span s) { return hash_mix(hash, hash_bytes(s)); }
+uint64_t text_hash(uint64_t hash, struct span s) { return hash_mix(hash, hash_bytes(s)); }
 
 uint64_t row_hash(const struct conf_row *row) {
   const struct scope *scope = scope_get(row->scope);
@@ -22,10 +22,10 @@ uint64_t row_hash(const struct conf_row *row) {
     hash = hash_mix(hash, i);
     if (option->flags & OPTION_LIST) {
       const struct conf_list *list = member;
-      for (uint32_t k = 0; k < list->count; k++) hash = mix_text(hash, list->items[k].text);
+      for (uint32_t k = 0; k < list->count; k++) hash = text_hash(hash, list->items[k].text);
     } else {
       struct value value = value_load(option, member);
-      hash = mix_text(hash_mix(hash, value.number), value.text);
+      hash = text_hash(hash_mix(hash, value.number), value.text);
     }
   }
   return hash;
@@ -54,6 +54,7 @@ static void member_add(struct compile *c, struct members *m, const struct conf_p
     m->cap = m->cap ? m->cap * 2 : 8;
     m->rows = mem_grow(m->rows, m->cap, sizeof *m->rows);
   }
+  endpoint_announce(endpoint, pool->health.on);
   m->rows[m->count++] =
       (struct pool_member){.endpoint = endpoint, .weight = row->weight, .backup = row->backup,
                            .priority = row->priority};
@@ -86,6 +87,7 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
   pool->outlier = row->outlier;
+  compile_health(pool, row);
   pool->limits = row->limits;
   balance_fill(pool, row);
 }
@@ -122,27 +124,6 @@ static void route_methods(struct route *route, const struct conf_list *list) {
   route->extra_methods = extra;
 }
 
-static void route_action(struct compile *c, struct route *route, const struct conf_route *row,
-                         struct pool *pool) {
-  struct object *o = &route->obj;
-  if (pool) {
-    route->action = ROUTE_POOL;
-    route->pool = pool;
-    object_ref(c->registry, &pool->obj);
-  } else if (row->splits.count) {
-    split_fill(c, route, row);
-  } else if (row->redirect_to.len) {
-    route->action = ROUTE_REDIRECT;
-    route->to = own(o, row->redirect_to);
-    route->status = row->redirect_status;
-  } else {
-    route->action = ROUTE_RESPOND;
-    route->status = row->respond_status;
-    route->body = own(o, row->respond_body);
-    route->content_type = own(o, row->respond_type);
-  }
-}
-
 static void route_fill(struct compile *c, struct route *route, const struct conf_route *row,
                        struct pool *pool) {
   struct object *o = &route->obj;
@@ -154,8 +135,8 @@ static void route_fill(struct compile *c, struct route *route, const struct conf
   for (uint32_t i = 0; i < row->hosts.count; i++) hosts[i] = own(o, row->hosts.items[i].text);
   route->hosts = hosts;
   route->host_count = row->hosts.count;
-  route->timeout_ms = row->timeout_ms;
   route_methods(route, &row->methods);
+  route_policies(c, route, row);
   route_action(c, route, row, pool);
 }
 
@@ -167,14 +148,15 @@ static struct span route_origin(struct compile *c, const struct conf_route *row)
 /* A route is the same only if its place is: order breaks ties, and messages name the line. */
 static void compile_route(struct compile *c, struct conf_route *row) {
   struct snapshot *s = c->snapshot;
-  uint64_t content = row_hash(&row->row);
+  uint64_t content = text_hash(row_hash(&row->row), row->file_bytes);
   uint32_t order = s->route_count;
   struct span origin = route_origin(c, row);
   struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
   check(!row->pool.len || pool); /* check_routes.c saw to it */
   struct route *route = names_find(&c->old_routes, row->label);
   if (route && route->obj.content == content && route->order == order && route->pool == pool &&
-      split_same(c, route, row) && span_eq(route->origin, origin)) {
+      split_same(c, route, row) && route_policies_same(c, route, row) &&
+      span_eq(route->origin, origin)) {
     object_ref(c->registry, &route->obj);
   } else {
     route = route_new(c->registry, row->label);
@@ -207,6 +189,8 @@ static void before_maps(struct compile *c, const struct snapshot *before) {
   if (!before) return;
   for (uint32_t i = 0; i < before->pool_count; i++)
     names_put(&c->old_pools, before->pools[i]->obj.name, before->pools[i]);
+  for (uint32_t i = 0; i < before->policy_count; i++)
+    names_put(&c->old_policies, before->policies[i]->obj.name, before->policies[i]);
   for (uint32_t i = 0; i < before->route_count; i++)
     names_put(&c->old_routes, before->routes[i]->obj.name, before->routes[i]);
   for (uint32_t i = 0; i < before->listener_count; i++)
@@ -230,12 +214,14 @@ static bool compile_all(struct compile *c) {
   const struct conf_root *root = &c->conf->root;
   struct snapshot *s = c->snapshot;
   s->pools = arena_get(&s->arena, (root->pools.count + 1) * sizeof *s->pools);
+  s->policies = arena_get(&s->arena, (root->policies.count + 1) * sizeof *s->policies);
   s->routes = arena_get(&s->arena, (root->routes.count + 1) * sizeof *s->routes);
   s->listeners = arena_get(&s->arena, (root->listeners.count + 1) * sizeof *s->listeners);
   s->drain_ms = root->drain_ms;
   s->max_connections = clamp_connections(c);
   bool good = true;
   rows_each(&root->pools, struct conf_pool, pool) compile_pool(c, pool);
+  rows_each(&root->policies, struct conf_policy, policy) compile_policy(c, policy);
   rows_each(&root->routes, struct conf_route, route) compile_route(c, route);
   rows_each(&root->listeners, struct conf_listener, row) {
     struct listener *listener = compile_listener(c, row); /* each, so that all faults are found */
@@ -252,8 +238,9 @@ struct snapshot *conf_compile(const struct conf *conf, const struct conf_hooks *
                               struct registry *registry, const struct snapshot *before,
                               struct conf_faults *faults) {
   struct compile c = {.conf = conf, .hooks = hooks, .registry = registry, .faults = faults};
-  arena_init(&c.arena, NULL, 0);
-  c.pools.arena = c.old_pools.arena = c.old_routes.arena = c.old_listeners.arena = &c.arena;
+  arena_init(&c.arena, ARENA_PAGES, 0);
+  c.pools.arena = c.policies.arena = &c.arena;
+  c.old_pools.arena = c.old_policies.arena = c.old_routes.arena = c.old_listeners.arena = &c.arena;
   c.snapshot = snapshot_new(registry);
   before_maps(&c, before);
   bool good = compile_all(&c);

@@ -11,13 +11,29 @@ struct compile {
   struct registry *registry;
   struct conf_faults *faults;
   struct snapshot *snapshot;
-  struct names pools; /* of the new snapshot */
-  struct names old_pools, old_routes, old_listeners;
+  struct names pools, policies; /* of the new snapshot */
+  struct names old_pools, old_policies, old_routes, old_listeners;
   struct arena arena; /* dies with the run */
 };
 
 /* row_hash is the content of a row by the option table, but for rows below it. */
 uint64_t row_hash(const struct conf_row *row);
+/* text_hash mixes a text into a content. */
+uint64_t text_hash(uint64_t hash, struct span s);
+/* compile_policy adds a policy to the snapshot. */
+void compile_policy(struct compile *c, const struct conf_policy *row);
+/* route_action fills in what a new route does; pool NULL: it has none. */
+void route_action(struct compile *c, struct route *route, const struct conf_route *row,
+                  struct pool *pool);
+/* cors_of is a policy's cors; NULL: it has none. */
+const struct cors *cors_of(struct arena *arena, const struct conf_cors *row);
+/* field_sets makes fields of "Name: value" texts. */
+struct field_set *field_sets(struct arena *arena, const struct conf_list *list);
+/* route_policies gives a new route the policies that its row names, each with a ref;
+ * route_policies_same tells whether an old one has the same objects. */
+void route_policies(struct compile *c, struct route *route, const struct conf_route *row);
+bool route_policies_same(const struct compile *c, const struct route *route,
+                         const struct conf_route *row);
 /* compile_listener gives the listener with a ref, or NULL after a fault (a hook refused). */
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row);
 /* balance_fill gives a pool that has its members its policy, tables and cookie; balance_content is
@@ -28,5 +44,10 @@ uint64_t balance_content(const struct conf_pool *row);
 void split_fill(struct compile *c, struct route *route, const struct conf_route *row);
 bool split_same(const struct compile *c, const struct route *route,
                 const struct conf_route *row);
+
+/* compile_health fills pool->health. */
+void compile_health(struct pool *pool, const struct conf_pool *row);
+/* endpoint_announce gives a new endpoint the state that it begins with. */
+void endpoint_announce(struct endpoint *e, bool checked);
 
 #endif

@@ -120,7 +120,8 @@ static bool sticky_same(const struct pool *a, const struct pool *b) {
 static bool pool_settings_same(const struct pool *a, const struct pool *b) {
   return a->balance == b->balance && spread_same(&a->spread, &b->spread) && sticky_same(a, b) &&
          SAME(a->timeouts, b->timeouts) && SAME(a->connections, b->connections) &&
-         SAME(a->outlier, b->outlier) && SAME(a->limits, b->limits);
+         SAME(a->outlier, b->outlier) && a->health.content == b->health.content &&
+         SAME(a->limits, b->limits);
 }
 
 static void diff_pool(struct diff *d, const struct pool *a, const struct pool *b) {
@@ -194,71 +195,85 @@ static bool object_same(const struct object *a, const struct object *b) {
   return a == b || a->content == b->content;
 }
 
-static void names_of(struct diff *d, const struct snapshot *s, struct names *listeners,
-                     struct names *pools, struct names *routes) {
-  listeners->arena = pools->arena = routes->arena = &d->arena;
+/* diff_names finds the objects of one snapshot. */
+struct diff_names {
+  struct names listeners, pools, policies, routes;
+};
+
+static void names_of(struct diff *d, const struct snapshot *s, struct diff_names *n) {
+  *n = (struct diff_names){0};
+  n->listeners.arena = n->pools.arena = n->policies.arena = n->routes.arena = &d->arena;
   if (!s) return;
   for (uint32_t i = 0; i < s->listener_count; i++)
-    names_put(listeners, s->listeners[i].listener->obj.name, s->listeners[i].listener);
+    names_put(&n->listeners, s->listeners[i].listener->obj.name, s->listeners[i].listener);
   for (uint32_t i = 0; i < s->pool_count; i++)
-    names_put(pools, s->pools[i]->obj.name, s->pools[i]);
+    names_put(&n->pools, s->pools[i]->obj.name, s->pools[i]);
+  for (uint32_t i = 0; i < s->policy_count; i++)
+    names_put(&n->policies, s->policies[i]->obj.name, s->policies[i]);
   for (uint32_t i = 0; i < s->route_count; i++)
-    names_put(routes, s->routes[i]->obj.name, s->routes[i]);
+    names_put(&n->routes, s->routes[i]->obj.name, s->routes[i]);
 }
 
-static void diff_after(struct diff *d, const struct snapshot *s, const struct names *listeners,
-                       const struct names *pools, const struct names *routes) {
+/* diff_plain compares an object of which nothing is told but that it changed. */
+static void diff_plain(struct diff *d, const char *kind, const struct names *before,
+                       const struct object *b) {
+  const struct object *a = names_find(before, b->name);
+  if (!a)
+    line(d, '+', kind, b->name, SPAN_EMPTY);
+  else if (!object_same(a, b))
+    line(d, '~', kind, b->name, SPAN_LIT("settings"));
+}
+
+static void diff_after(struct diff *d, const struct snapshot *s, const struct diff_names *was) {
   for (uint32_t i = 0; i < s->listener_count; i++) {
-    const struct listener *b = s->listeners[i].listener, *a = names_find(listeners, b->obj.name);
+    const struct listener *b = s->listeners[i].listener,
+                          *a = names_find(&was->listeners, b->obj.name);
     if (!a)
       added_listener(d, b);
     else if (!object_same(&a->obj, &b->obj))
       diff_listener(d, a, b);
   }
   for (uint32_t i = 0; i < s->pool_count; i++) {
-    const struct pool *b = s->pools[i], *a = names_find(pools, b->obj.name);
+    const struct pool *b = s->pools[i], *a = names_find(&was->pools, b->obj.name);
     if (!a)
       added_pool(d, b);
     else if (!object_same(&a->obj, &b->obj))
       diff_pool(d, a, b);
   }
-  for (uint32_t i = 0; i < s->route_count; i++) {
-    const struct route *b = s->routes[i], *a = names_find(routes, b->obj.name);
-    if (!a)
-      line(d, '+', "route", b->obj.name, SPAN_EMPTY);
-    else if (!object_same(&a->obj, &b->obj))
-      line(d, '~', "route", b->obj.name, SPAN_LIT("settings"));
-  }
+  for (uint32_t i = 0; i < s->policy_count; i++)
+    diff_plain(d, "policy", &was->policies, &s->policies[i]->obj);
+  for (uint32_t i = 0; i < s->route_count; i++)
+    diff_plain(d, "route", &was->routes, &s->routes[i]->obj);
 }
 
-static void diff_removed(struct diff *d, const struct snapshot *s, const struct names *listeners,
-                         const struct names *pools, const struct names *routes) {
-  for (uint32_t i = 0; i < s->listener_count; i++) {
-    struct span name = s->listeners[i].listener->obj.name;
-    if (!names_find(listeners, name)) line(d, '-', "listener", name, SPAN_EMPTY);
-  }
+static void removed(struct diff *d, const char *kind, const struct names *now, struct span name) {
+  if (!names_find(now, name)) line(d, '-', kind, name, SPAN_EMPTY);
+}
+
+static void diff_removed(struct diff *d, const struct snapshot *s, const struct diff_names *now) {
+  for (uint32_t i = 0; i < s->listener_count; i++)
+    removed(d, "listener", &now->listeners, s->listeners[i].listener->obj.name);
   for (uint32_t i = 0; i < s->pool_count; i++)
-    if (!names_find(pools, s->pools[i]->obj.name))
-      line(d, '-', "pool", s->pools[i]->obj.name, SPAN_EMPTY);
+    removed(d, "pool", &now->pools, s->pools[i]->obj.name);
+  for (uint32_t i = 0; i < s->policy_count; i++)
+    removed(d, "policy", &now->policies, s->policies[i]->obj.name);
   for (uint32_t i = 0; i < s->route_count; i++)
-    if (!names_find(routes, s->routes[i]->obj.name))
-      line(d, '-', "route", s->routes[i]->obj.name, SPAN_EMPTY);
+    removed(d, "route", &now->routes, s->routes[i]->obj.name);
 }
 
 static void diff_objects(struct diff *d, const struct snapshot *before,
                          const struct snapshot *after) {
-  struct names listeners = {0}, pools = {0}, routes = {0};
-  names_of(d, before, &listeners, &pools, &routes);
-  diff_after(d, after, &listeners, &pools, &routes);
-  struct names listeners2 = {0}, pools2 = {0}, routes2 = {0};
-  names_of(d, after, &listeners2, &pools2, &routes2);
-  if (before) diff_removed(d, before, &listeners2, &pools2, &routes2);
+  struct diff_names was, now;
+  names_of(d, before, &was);
+  diff_after(d, after, &was);
+  names_of(d, after, &now);
+  if (before) diff_removed(d, before, &now);
 }
 
 uint32_t conf_diff(const struct conf_side *before, const struct conf_side *after, struct text *out,
                    bool json) {
   struct diff d = {.out = out, .json = json};
-  arena_init(&d.arena, NULL, 0);
+  arena_init(&d.arena, ARENA_PAGES, 0);
   if (json) text_lit(out, "[");
   if (before->conf && after->conf) diff_settings(&d, before->conf, after->conf);
   diff_objects(&d, before->snapshot, after->snapshot);

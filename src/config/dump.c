@@ -85,7 +85,8 @@ static bool shown(const struct dump *d, const struct conf_row *row, const struct
   if ((option->flags & OPTION_GROUPED) && !group_set(row, option)) return false;
   const void *member = row_member(row, option);
   if (option->flags & OPTION_LIST) return ((const struct conf_list *)member)->count > 0;
-  return !value_is_text(option) || value_load(option, member).text.len > 0;
+  if (value_is_text(option)) return value_load(option, member).text.len > 0;
+  return option->def != NULL; /* unset is not the same as 0 */
 }
 
 static void dump_option(struct dump *d, const struct conf_row *row, const struct option *option) {

@@ -1,7 +1,7 @@
 /* env.c: ${env:NAME} and ${env:NAME:-default} inside strings; "$${" is a literal "${". The result
- * is not expanded again. Secrets take no part but for the path of "file:" (values_text.c
- * decides). */
-#include "options_priv.h"
+ * is not expanded again. In templates (model/template.h) other variables stay for the request.
+ * Secrets take no part but for the path of "file:" (values_text.c decides). */
+#include "values_priv.h"
 
 struct place node_part(const struct node *node, size_t from, size_t len) {
   struct place at = node->at;
@@ -11,6 +11,15 @@ struct place node_part(const struct node *node, size_t from, size_t len) {
   at.offset += 1 + (uint32_t)from;
   at.len = (uint32_t)len;
   return at;
+}
+
+/* put_literal writes text that no later reader may take for a variable. */
+static void put_literal(const struct value_job *job, struct span s, struct text *out) {
+  bool escape = option_is_template(job->option);
+  for (size_t i = 0; i < s.len; i++) {
+    if (escape && span_starts(span_from(s, i), SPAN_LIT("${"))) text_lit(out, "$");
+    text_put(out, span_sub(s, i, 1));
+  }
 }
 
 static bool is_variable(struct span name) {
@@ -49,6 +58,17 @@ static bool lookup(struct value_job *job, struct span inner, struct place at, st
   return false;
 }
 
+/* is_known tells whether a template may have this variable; false after a fault. */
+static bool is_known(struct value_job *job, struct span inner, struct place at) {
+  if (variable_find(inner) != VARIABLE_NONE) return true;
+  fault_add(job->faults, FAULT_BAD_VARIABLE, at, "${" SPAN_FMT "} is not known", SPAN_ARG(inner));
+  struct suggest s = suggest_for(inner);
+  for (unsigned v = VARIABLE_NONE + 1; v < VARIABLE_COUNT; v++)
+    suggest_offer(&s, variable_name((enum variable)v), NULL);
+  suggest_note(&s, job->faults);
+  return false;
+}
+
 /* expand_one handles the "${" at `at`; returns the bytes used, 0 after a fault. */
 static size_t expand_one(struct value_job *job, size_t at, struct text *out) {
   struct span s = job->node->string, value = SPAN_EMPTY;
@@ -60,8 +80,14 @@ static size_t expand_one(struct value_job *job, size_t at, struct text *out) {
     return 0;
   }
   struct place place = node_part(job->node, at, end + 1 - at);
-  if (!lookup(job, span_sub(s, at + 2, end - at - 2), place, &value)) return 0;
-  text_put(out, value);
+  struct span inner = span_sub(s, at + 2, end - at - 2);
+  if (option_is_template(job->option) && !span_starts(inner, SPAN_LIT("env:"))) {
+    if (!is_known(job, inner, place)) return 0;
+    text_put(out, span_sub(s, at, end + 1 - at));
+    return end + 1 - at;
+  }
+  if (!lookup(job, inner, place, &value)) return 0;
+  put_literal(job, value, out);
   return end + 1 - at;
 }
 
@@ -75,7 +101,7 @@ bool expand_env(struct value_job *job) {
     struct span rest = span_from(s, at);
     size_t used = 1;
     if (span_starts(rest, SPAN_LIT("$${"))) {
-      text_lit(&out, "${");
+      text_put(&out, option_is_template(job->option) ? SPAN_LIT("$${") : SPAN_LIT("${"));
       used = 3;
     } else if (span_starts(rest, SPAN_LIT("${"))) {
       used = expand_one(job, at, &out);
@@ -90,11 +116,11 @@ bool expand_env(struct value_job *job) {
   return good;
 }
 
-void text_quote(struct span s, struct text *out) {
+static void quote(struct span s, bool escape, struct text *out) {
   text_lit(out, "\"");
   for (size_t i = 0; i < s.len; i++) {
     unsigned char c = (unsigned char)s.ptr[i];
-    if (span_starts(span_from(s, i), SPAN_LIT("${"))) text_lit(out, "$");
+    if (escape && span_starts(span_from(s, i), SPAN_LIT("${"))) text_lit(out, "$");
     if (c == '"' || c == '\\')
       text_printf(out, "\\%c", c);
     else if (c == '\n')
@@ -105,4 +131,10 @@ void text_quote(struct span s, struct text *out) {
       text_put(out, span_sub(s, i, 1));
   }
   text_lit(out, "\"");
+}
+
+void text_quote(struct span s, struct text *out) { quote(s, true, out); }
+
+void option_quote(const struct option *option, struct span s, struct text *out) {
+  quote(s, !option_is_template(option), out);
 }

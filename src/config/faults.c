@@ -44,7 +44,7 @@ const struct fault_row *fault_get(enum fault_id id) {
 
 struct conf_faults *conf_faults_new(void) {
   struct conf_faults *f = mem_alloc(sizeof *f);
-  arena_init(&f->arena, NULL, 0);
+  arena_init(&f->arena, ARENA_PAGES, 0);
   return f;
 }
 

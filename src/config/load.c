@@ -7,7 +7,7 @@
 
 static struct conf *conf_new(const struct conf_reader *reader, struct conf_faults *faults) {
   struct conf *conf = mem_alloc(sizeof *conf);
-  arena_init(&conf->arena, NULL, 0);
+  arena_init(&conf->arena, ARENA_PAGES, 0);
   conf->reader = reader;
   conf->faults = faults;
   conf->errors_before = conf_faults_errors(faults);
@@ -29,7 +29,7 @@ static void agree(struct conf *conf, struct source *src) {
   uint32_t line = 1;
   const struct node *where = src->root;
   struct arena arena;
-  arena_init(&arena, NULL, 0);
+  arena_init(&arena, ARENA_PAGES, 0);
   struct node *other = read_source(src, &arena, &line);
   if (!other) {
     struct place at = {.src = src, .len = 1, .line = line};
@@ -178,6 +178,7 @@ static struct conf *finish(struct conf *conf) {
   apply_sources(conf);
   check_conf(conf);
   secrets_load(conf);
+  files_load(conf);
   process_fill(conf);
   list_files(conf);
   conf->reader = NULL;

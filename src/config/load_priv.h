@@ -2,7 +2,7 @@
 #ifndef WEIR_CONFIG_LOAD_PRIV_H
 #define WEIR_CONFIG_LOAD_PRIV_H
 
-#include "options_priv.h"
+#include "values_priv.h"
 
 #define CONF_SOURCES_MAX 1024u
 
@@ -24,11 +24,21 @@ void *row_member(const struct conf_row *row, const struct option *option);
 
 /* check_conf looks at what values mean together. */
 void check_conf(struct conf *conf);
+/* check_health is its part for the active check of a pool. */
+void check_health(struct conf *conf, const struct conf_pool *pool);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
 /* check_balance is check_conf's part for a pool's balancing, check_split for a route's split. */
 void check_balance(struct conf *conf, const struct conf_pool *pool);
 void check_split(struct conf *conf, const struct conf_route *route);
+/* check_actions is its part for what a route does; the two tell what it does beside a pool. */
+void check_actions(struct conf *conf, const struct conf_route *route);
+bool route_redirects(const struct conf_route *route);
+bool route_responds(const struct conf_route *route);
+/* check_policies is its part for policies; check_policies_used warns of those that no route names.
+ */
+void check_policies(struct conf *conf);
+void check_policies_used(struct conf *conf);
 /* route_label is the route's name, else its match key: "web@example.com/api/... GET,PUT". */
 struct span route_label(const struct conf_route *route, struct arena *arena);
 /* route_on tells whether a route is for a listener. */
@@ -41,6 +51,8 @@ MUST_USE int secret_read(const struct conf_reader *reader, struct span secret, s
 /* secrets_load reads certificates and keys into the rows. */
 void secrets_load(struct conf *conf);
 void secrets_free(struct conf *conf);
+/* files_load reads the files that are bodies of responses. */
+void files_load(struct conf *conf);
 /* process_fill makes conf->process from the root row. */
 void process_fill(struct conf *conf);
 /* setting_runs is what an option of the root (no list, no rows) runs with: what the file says, but

@@ -18,8 +18,10 @@ enum option_type {
   TYPE_COUNT_AUTO,
   TYPE_DURATION,
   TYPE_SIZE,
+  TYPE_SIZE_OFF, /* or a word, which is 0 */
   TYPE_PERCENT,
   TYPE_PPM,
+  TYPE_FACTOR, /* "1.9", in thousandths */
   TYPE_BOOL,
   TYPE_ENUM,
   TYPE_BALANCE,
@@ -40,12 +42,25 @@ enum option_type {
   TYPE_URL,
   TYPE_FIELD,
   TYPE_BODY,
+  TYPE_FILE,
+  TYPE_ORIGIN,
+  TYPE_FIELD_NAME,
+  TYPE_STATUSES,
+  TYPE_AUTHORITY,
+  TYPE_HEALTH_PATH,
+  TYPE_HEALTH_HOST,
+  TYPE_HEALTH_FIELD,
+  TYPE_HEALTH_BODY,
+  TYPE_HEALTH_STATUSES, /* "200" or "200-299" */
   TYPE_SECRET,
   TYPE_POOL_REF,
   TYPE_LISTENER_REF,
   TYPE_HASH_KEY,
   TYPE_COOKIE_NAME,
   TYPE_COOKIE_PATH,
+  TYPE_POLICY_REF,
+  TYPE_EDIT,
+  TYPE_EDIT_NAME,
   TYPE_MAP,  /* group of groups, by name */
   TYPE_ROWS, /* list of groups (endpoints: or strings) */
   TYPE_COUNT_OF
@@ -82,68 +97,5 @@ const struct option *option_find(enum scope_id scope, struct span local, bool *g
 bool option_later(enum scope_id scope, struct span local);
 /* later_get gives planned path i, or NULL at the end. */
 const char *later_get(uint32_t i);
-
-/* value is one parsed scalar. */
-struct value {
-  uint64_t number;  /* counts, ms, bytes, percent, ppm, bool, index of a word */
-  struct span text; /* everything else; in the arena */
-};
-
-/* value_job is a value to be parsed. node may be a default's, with no place. */
-struct value_job {
-  struct arena *arena;
-  struct conf_faults *faults;
-  const struct conf_reader *reader; /* for ${env:} */
-  const struct option *option;
-  const struct node *node;
-  struct span text; /* of strings: after ${env:} */
-  struct span env;  /* variable that was used, empty: none */
-};
-
-/* value_parse reads one scalar; false after it reported a fault. */
-MUST_USE bool value_parse(struct value_job *job, struct value *out);
-/* value_default reads the option's default (must be good); false: it has none. */
-bool value_default(const struct option *option, struct arena *arena, struct value *out);
-/* value_store and value_load move a scalar between value and member. */
-void value_store(const struct option *option, void *member, const struct value *value);
-struct value value_load(const struct option *option, const void *member);
-/* value_write prints a scalar as the file has it, quotes and escapes included. */
-void value_write(const struct option *option, const struct value *value, struct text *out);
-/* value_is_text tells strings (and secrets) from numbers. */
-bool value_is_text(const struct option *option);
-/* type_name is how documents call it: "duration". */
-const char *type_name(enum option_type type);
-/* option_write_range appends "1ms to 1h" or the words; nothing when there is no range. */
-void option_write_range(const struct option *option, struct text *out);
-
-/* expand_env resolves ${env:} in job->node->string into job->text. */
-MUST_USE bool expand_env(struct value_job *job);
-/* text_quote prints a string literal; "${" becomes "$${". */
-void text_quote(struct span s, struct text *out);
-/* node_part is the place of bytes [from, from+len) of a string's value, if the literal has no
- * escapes; else the whole literal. */
-struct place node_part(const struct node *node, size_t from, size_t len);
-
-/* unit tables, shared with values_text.c */
-MUST_USE bool duration_parse(struct span text, uint64_t *ms);
-MUST_USE bool size_parse(struct span text, uint64_t *bytes);
-/* percent_parse reads "12.5%" in millionths. */
-MUST_USE bool percent_parse(struct span text, uint64_t *ppm);
-void duration_write(uint64_t ms, struct text *out);
-void size_write(uint64_t bytes, struct text *out);
-void percent_write(uint64_t ppm, struct text *out);
-/* word_find gives the index of a word in a list separated by spaces, or -1. word_at the reverse.
- * */
-int word_find(const char *words, struct span word);
-struct span word_at(const char *words, uint32_t index);
-
-/* conf_dict prints the dictionary of fuzz_config. */
-void conf_dict(struct text *out);
-/* value_bad_word reports a word that the option does not know; false. */
-bool value_bad_word(struct value_job *job);
-/* name_is_good: letters, digits, _ . -, first a letter or digit, at most 64. */
-bool name_is_good(struct span s);
-/* text types (values_text.c): true and *out, or a fault. */
-MUST_USE bool text_value_parse(struct value_job *job, struct value *out);
 
 #endif

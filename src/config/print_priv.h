@@ -2,7 +2,7 @@
 #ifndef WEIR_CONFIG_PRINT_PRIV_H
 #define WEIR_CONFIG_PRINT_PRIV_H
 
-#include "options_priv.h"
+#include "values_priv.h"
 
 #define PRINT_GROUPS_MAX 4u
 

@@ -84,7 +84,7 @@ static void ref_option(struct ref *r, const struct option *option) {
   bool list = option->flags & OPTION_LIST;
   if (list) text_lit(p->out, "[ ");
   if (option->example)
-    text_quote(span_str(option->example), p->out);
+    option_quote(option, span_str(option->example), p->out);
   else
     check(put_default(option, p->out)); /* the row needs a default or an example */
   text_put(p->out, list ? SPAN_LIT(" ];\n") : SPAN_LIT(";\n"));
@@ -94,6 +94,12 @@ static void ref_push(struct ref *r, enum scope_id scope, bool map) {
   check(r->depth < REF_FRAMES_MAX);
   r->frames[r->depth++] = (struct ref_frame){.scope = scope, .map = map, .saved = r->p};
   r->p.depth = 0;
+}
+
+/* sample_name is what the one element of a map is called; other samples refer to it. */
+static const char *sample_name(const struct option *option) {
+  if (option->id == OPTION_LISTENERS) return "web";
+  return option->id == OPTION_POOLS ? "app" : "main";
 }
 
 static void ref_rows(struct ref *r, const struct option *option) {
@@ -108,7 +114,7 @@ static void ref_rows(struct ref *r, const struct option *option) {
   ref_push(r, option_child(option), map);
   p->indent++;
   print_line(p);
-  if (map) text_printf(p->out, "%s = ", option->id == OPTION_LISTENERS ? "web" : "app");
+  if (map) text_printf(p->out, "%s = ", sample_name(option));
   text_lit(p->out, "{\n");
   p->indent++;
 }

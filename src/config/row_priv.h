@@ -45,6 +45,8 @@ struct conf_row_any {
   struct conf_row row;
 };
 
+struct value; /* options_priv.h */
+
 /* conf_list is the value of an option with OPTION_LIST. */
 struct conf_item {
   struct span text;

@@ -4,6 +4,7 @@
 #define WEIR_CONFIG_ROWS_PRIV_H
 
 #include "row_priv.h"
+#include "rows_policy_priv.h"
 
 struct conf_cert_row {
   struct conf_row row;
@@ -32,6 +33,17 @@ struct conf_endpoint {
   uint8_t priority;
 };
 
+/* conf_health is the active check; on when its group is written. */
+struct conf_health {
+  bool on;
+  uint8_t protocol; /* enum health_protocol, the order of the words */
+  struct span path, method, host, body;
+  struct conf_list headers, expect;
+  uint16_t port;
+  uint8_t jitter_percent;
+  uint32_t interval_ms, fast_interval_ms, timeout_ms, healthy, unhealthy;
+};
+
 struct conf_pool {
   struct conf_row row;
   uint8_t balance;
@@ -43,6 +55,7 @@ struct conf_pool {
   struct pool_timeouts timeouts;
   struct pool_connections connections;
   struct pool_outlier outlier;
+  struct conf_health health;
   struct pool_limits limits;
   bool used;
 };
@@ -53,17 +66,26 @@ struct conf_split {
   uint32_t weight;
 };
 
+/* conf_query numbers the words of redirect.query. */
+enum conf_query { QUERY_AUTO, QUERY_KEEP, QUERY_DROP };
+
 struct conf_route {
   struct conf_row row;
   struct span name;
   struct conf_list listeners, hosts, methods;
+  struct conf_list policies;
   struct span path, prefix; /* prefix without trailing slash but for "/" */
   bool strip_prefix;
-  struct span pool, redirect_to, split_by; /* as written */
+  struct span rewrite_prefix, rewrite_path, host;
+  struct span pool, split_by; /* as written */
   struct conf_rows splits;
   bool split_failover;
-  uint16_t redirect_status, respond_status;
-  struct span respond_body, respond_type;
+  struct span redirect_to, redirect_host, redirect_path, redirect_prefix;
+  uint8_t redirect_scheme, redirect_query; /* enum redirect_scheme, conf_query */
+  uint16_t redirect_port, redirect_status, respond_status;
+  struct span respond_body, respond_type, respond_file;
+  struct conf_list respond_headers;
+  struct span file_bytes; /* of respond_file */
   uint32_t timeout_ms;
   struct conf_pool *pool_row; /* resolved by check.c */
   struct span label;          /* name, else the match key */
@@ -81,7 +103,7 @@ struct conf_root {
   uint8_t log_level, access_format;
   struct span log_to, access_to;
   uint32_t access_sample_ppm;
-  struct conf_rows listeners, pools, routes;
+  struct conf_rows listeners, pools, policies, routes;
 };
 
 /* conf owns all. */

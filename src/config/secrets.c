@@ -152,7 +152,7 @@ static void swap(struct text *a, struct text *b) {
 uint32_t conf_reload_secrets(struct conf *conf, const struct conf_reader *reader,
                              struct conf_faults *faults, bool *changed) {
   struct arena arena;
-  arena_init(&arena, NULL, 0);
+  arena_init(&arena, ARENA_PAGES, 0);
   uint32_t before = conf_faults_errors(faults), count = secrets_list(conf, NULL);
   struct secret *all = mem_array(count, sizeof *all);
   struct text *fresh = mem_array(count, sizeof *fresh);

@@ -1,6 +1,7 @@
-/* units.c: times, sizes and percentages as the file writes them, both ways, exactly: what is
- * written reads back to the same number. No fractions but in percentages. Called by values.c. */
-#include "options_priv.h"
+/* units.c: times, sizes, percentages and factors as the file writes them, both ways, exactly: what
+ * is written reads back to the same number. No fractions but in the last two. Called by values.c.
+ */
+#include "values_priv.h"
 
 /* unit is one suffix and what it multiplies by. Tables run from the largest down. */
 struct unit {
@@ -75,20 +76,30 @@ bool size_parse(struct span text, uint64_t *bytes) {
   return true;
 }
 
-bool percent_parse(struct span text, uint64_t *ppm) {
-  if (!span_ends(text, SPAN_LIT("%"))) return false;
-  text.len--;
+/* decimal_parse reads "12.5" in units of 1 / 10^places. */
+static bool decimal_parse(struct span text, size_t places, uint64_t *out) {
   size_t whole_len = digits_len(text);
-  uint64_t whole = 0, fraction = 0;
+  uint64_t whole = 0, fraction = 0, unit = 1;
+  for (size_t i = 0; i < places; i++) unit *= 10;
   if (!whole_len || whole_len > 9 || !span_u64(span_sub(text, 0, whole_len), &whole)) return false;
   if (whole_len < text.len) {
     struct span digits = span_from(text, whole_len + 1);
-    if (text.ptr[whole_len] != '.' || !digits.len || digits.len > 4) return false;
+    if (text.ptr[whole_len] != '.' || !digits.len || digits.len > places) return false;
     if (!span_u64(digits, &fraction)) return false;
-    for (size_t i = digits.len; i < 4; i++) fraction *= 10;
+    for (size_t i = digits.len; i < places; i++) fraction *= 10;
   }
-  *ppm = whole * 10000 + fraction;
+  *out = whole * unit + fraction;
   return true;
+}
+
+bool percent_parse(struct span text, uint64_t *ppm) {
+  if (!span_ends(text, SPAN_LIT("%"))) return false;
+  text.len--;
+  return decimal_parse(text, 4, ppm);
+}
+
+bool factor_parse(struct span text, uint64_t *permille) {
+  return decimal_parse(text, 3, permille);
 }
 
 static void unit_write(const struct unit *units, size_t count, uint64_t n, struct text *out) {
@@ -115,18 +126,26 @@ void size_write(uint64_t bytes, struct text *out) {
     unit_write(sizes, array_count(sizes), bytes, out);
 }
 
+/* fraction_write appends "." and the digits of fraction without zeros at their end. */
+static void fraction_write(uint64_t fraction, int places, struct text *out) {
+  char digits[24];
+  if (!fraction) return;
+  struct buf b = buf_of(digits, sizeof digits);
+  buf_printf(&b, "%0*llu", places, (unsigned long long)fraction);
+  struct span shown = buf_span(&b);
+  while (shown.ptr[shown.len - 1] == '0') shown.len--;
+  text_printf(out, "." SPAN_FMT, SPAN_ARG(shown));
+}
+
 void percent_write(uint64_t ppm, struct text *out) {
   text_printf(out, "%llu", (unsigned long long)(ppm / 10000));
-  uint64_t fraction = ppm % 10000;
-  if (fraction) {
-    char digits[8];
-    struct buf b = buf_of(digits, sizeof digits);
-    buf_printf(&b, "%04llu", (unsigned long long)fraction);
-    struct span shown = buf_span(&b);
-    while (shown.ptr[shown.len - 1] == '0') shown.len--;
-    text_printf(out, "." SPAN_FMT, SPAN_ARG(shown));
-  }
+  fraction_write(ppm % 10000, 4, out);
   text_lit(out, "%");
+}
+
+void factor_write(uint64_t permille, struct text *out) {
+  text_printf(out, "%llu", (unsigned long long)(permille / 1000));
+  fraction_write(permille % 1000, 3, out);
 }
 
 int word_find(const char *words, struct span word) {

@@ -1,7 +1,7 @@
 /* values.c: one scalar of the file to a typed value and back: kind, unit, range, words. Texts that
  * have a form of their own (addresses, hosts, paths) are values_text.c. Called by load.c for
  * values and defaults, by dump.c and reference.c to print. */
-#include "options_priv.h"
+#include "values_priv.h"
 
 /* shape is what kind of scalar a type is written as. */
 enum shape { SHAPE_INT, SHAPE_BOOL, SHAPE_STRING, SHAPE_INT_OR_WORD, SHAPE_GROUPS };
@@ -18,8 +18,10 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_COUNT_AUTO] = {"count", SHAPE_INT_OR_WORD, true, "a whole number, or \"auto\""},
     [TYPE_DURATION] = {"duration", SHAPE_STRING, true, "a time with its unit: \"30s\""},
     [TYPE_SIZE] = {"size", SHAPE_STRING, true, "a size with its unit: \"64KiB\""},
+    [TYPE_SIZE_OFF] = {"size", SHAPE_STRING, true, "a size with its unit: \"64KiB\", or \"off\""},
     [TYPE_PERCENT] = {"percent", SHAPE_STRING, true, "a percentage: \"50%\""},
     [TYPE_PPM] = {"percent", SHAPE_STRING, true, "a percentage: \"50%\""},
+    [TYPE_FACTOR] = {"factor", SHAPE_STRING, true, "a number in quotes: \"1.9\""},
     [TYPE_BOOL] = {"bool", SHAPE_BOOL, true, "true or false"},
     [TYPE_ENUM] = {"word", SHAPE_STRING, true, "a string"},
     [TYPE_BALANCE] = {"word", SHAPE_STRING, true, "a string"},
@@ -40,18 +42,32 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_URL] = {"url", SHAPE_STRING, false, "a string: \"https://example.com/\""},
     [TYPE_FIELD] = {"text", SHAPE_STRING, false, "a string"},
     [TYPE_BODY] = {"text", SHAPE_STRING, false, "a string"},
+    [TYPE_FILE] = {"file", SHAPE_STRING, false, "a string: \"pages/error.html\""},
+    [TYPE_AUTHORITY] = {"host", SHAPE_STRING, false, "a string: \"example.com\""},
+    [TYPE_STATUSES] = {"status", SHAPE_STRING, false, "a string: \"503\" or \"5xx\""},
+    [TYPE_ORIGIN] = {"origin", SHAPE_STRING, false, "a string: \"https://app.example.com\""},
+    [TYPE_FIELD_NAME] = {"name", SHAPE_STRING, false, "a string: the name of a field"},
+    [TYPE_HEALTH_PATH] = {"path", SHAPE_STRING, false, "a string: \"/healthz\""},
+    [TYPE_HEALTH_HOST] = {"host", SHAPE_STRING, false, "a string: \"app.internal\""},
+    [TYPE_HEALTH_FIELD] = {"field", SHAPE_STRING, false, "a string: \"Name: value\""},
+    [TYPE_HEALTH_BODY] = {"text", SHAPE_STRING, false, "a string"},
+    [TYPE_HEALTH_STATUSES] = {"statuses", SHAPE_STRING, false, "a string: \"200-299\""},
     [TYPE_SECRET] = {"secret", SHAPE_STRING, false, "a string: \"file:tls/example.key\""},
     [TYPE_POOL_REF] = {"pool", SHAPE_STRING, false, "a string: the name of a pool"},
     [TYPE_LISTENER_REF] = {"listener", SHAPE_STRING, false, "a string: the name of a listener"},
     [TYPE_HASH_KEY] = {"hash key", SHAPE_STRING, false, "a string: \"cookie:user\""},
     [TYPE_COOKIE_NAME] = {"cookie", SHAPE_STRING, false, "a string: the name of a cookie"},
     [TYPE_COOKIE_PATH] = {"path", SHAPE_STRING, false, "a string: \"/\""},
+    [TYPE_POLICY_REF] = {"policy", SHAPE_STRING, false, "a string: the name of a policy"},
+    [TYPE_EDIT] = {"field", SHAPE_STRING, false, "a string: \"Name: value\""},
+    [TYPE_EDIT_NAME] = {"name", SHAPE_STRING, false, "a string: the name of a field"},
     [TYPE_MAP] = {"groups", SHAPE_GROUPS, false, "a group { } of groups by name"},
     [TYPE_ROWS] = {"list", SHAPE_GROUPS, false, "a list ( ) of groups { }"},
 };
 
 const char *type_name(enum option_type type) { return types[type].name; }
 bool value_is_text(const struct option *option) { return !types[option->type].number; }
+bool option_is_template(const struct option *option) { return option->type == TYPE_EDIT; }
 
 /* ---- faults ---- */
 
@@ -146,6 +162,10 @@ static bool duration(struct value_job *job, struct value *out) {
 
 static bool size(struct value_job *job, struct value *out) {
   uint64_t bytes = 0;
+  if (job->option->words && word_find(job->option->words, job->text) == 0) {
+    out->number = 0;
+    return true;
+  }
   if (!size_parse(job->text, &bytes)) return bad_unit(job, FAULT_BAD_SIZE, "size");
   return ranged(job, bytes, out);
 }
@@ -156,6 +176,12 @@ static bool percent(struct value_job *job, struct value *out) {
   if (!percent_parse(job->text, &ppm) || (whole && ppm % 10000))
     return bad_unit(job, FAULT_BAD_PERCENT, whole ? "whole percentage" : "percentage");
   return ranged(job, whole ? ppm / 10000 : ppm, out);
+}
+
+static bool factor(struct value_job *job, struct value *out) {
+  uint64_t permille = 0;
+  if (!factor_parse(job->text, &permille)) return bad_unit(job, FAULT_BAD_FACTOR, "number");
+  return ranged(job, permille, out);
 }
 
 static bool word(struct value_job *job, struct value *out) {
@@ -202,9 +228,11 @@ bool value_parse(struct value_job *job, struct value *out) {
     case TYPE_COUNT:
     case TYPE_COUNT_AUTO: return count_parse(job, out);
     case TYPE_DURATION: return duration(job, out);
-    case TYPE_SIZE: return size(job, out);
+    case TYPE_SIZE:
+    case TYPE_SIZE_OFF: return size(job, out);
     case TYPE_PERCENT:
     case TYPE_PPM: return percent(job, out);
+    case TYPE_FACTOR: return factor(job, out);
     case TYPE_BOOL: return bool_parse(job, out);
     case TYPE_REDIRECT_STATUS: return redirect_status(job, out);
     default: return word(job, out);
@@ -277,8 +305,15 @@ static void number_write(const struct option *option, uint64_t n, struct text *o
   switch ((int)option->type) { /* the types with a unit; all others are plain numbers */
     case TYPE_DURATION: duration_write(n, out); return;
     case TYPE_SIZE: size_write(n, out); return;
+    case TYPE_SIZE_OFF:
+      if (n)
+        size_write(n, out);
+      else
+        text_put(out, word_at(option->words, 0));
+      return;
     case TYPE_PERCENT: percent_write(n * 10000, out); return;
     case TYPE_PPM: percent_write(n, out); return;
+    case TYPE_FACTOR: factor_write(n, out); return;
     case TYPE_BOOL: text_put(out, n ? SPAN_LIT("true") : SPAN_LIT("false")); return;
     case TYPE_ENUM:
     case TYPE_BALANCE: text_put(out, word_at(option->words, (uint32_t)n)); return;
@@ -289,7 +324,7 @@ static void number_write(const struct option *option, uint64_t n, struct text *o
 void value_write(const struct option *option, const struct value *value, struct text *out) {
   enum shape shape = types[option->type].shape;
   if (value_is_text(option)) {
-    text_quote(value->text, out);
+    option_quote(option, value->text, out);
   } else if (shape == SHAPE_INT_OR_WORD && value->number == 0) {
     text_quote(word_at(option->words, 0), out);
   } else if (shape == SHAPE_STRING) {

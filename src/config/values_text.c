@@ -1,17 +1,21 @@
 /* values_text.c: the texts that have a form: addresses, hosts, networks, paths, methods, names,
  * secrets, files. What they refer to is not looked at here (check.c, secrets.c). Hosts and paths
  * are checked by http/'s own rules, so that a route that could never match is refused. */
-#include "options_priv.h"
+#include "values_priv.h"
 #include "weir/http/uri.h"
 
 #define NAME_LEN_MAX 64u
 #define BODY_LEN_MAX 16384u
 
-static bool refuse(struct value_job *job, enum fault_id id, const char *why) {
+bool value_refuse(struct value_job *job, enum fault_id id, const char *why) {
   fault_add(job->faults, id, job->node->at, "%s cannot be \"" SPAN_FMT "\"", job->option->path,
             SPAN_ARG(job->text));
   fault_note(job->faults, "%s", why);
   return false;
+}
+
+static bool refuse(struct value_job *job, enum fault_id id, const char *why) {
+  return value_refuse(job, id, why);
 }
 
 static bool is_alnum(char c) {
@@ -137,6 +141,27 @@ static bool host(struct value_job *job) {
   return true;
 }
 
+static bool authority(struct value_job *job) {
+  struct http_host canonical;
+  enum end why;
+  if (is_word(job)) return true;
+  if (!http_host_canonical(job->text, job->arena, &canonical, &why) ||
+      span_ends(job->text, SPAN_LIT(":")))
+    return refuse(job, FAULT_BAD_HOST, "like \"example.com\"");
+  if (canonical.port && job->option->id != OPTION_ROUTE_HOST)
+    return refuse(job, FAULT_BAD_HOST, "the port has a key of its own");
+  struct span name = arena_copy(job->arena, canonical.name, NULL);
+  job->text = canonical.port ? arena_printf(job->arena, SPAN_FMT ":%u", SPAN_ARG(name),
+                                            (unsigned)canonical.port)
+                             : name;
+  return true;
+}
+
+static bool is_prefix(const struct option *option) {
+  return option->id == OPTION_ROUTE_PREFIX || option->id == OPTION_ROUTE_REWRITE_PREFIX ||
+         option->id == OPTION_ROUTE_REDIRECT_PREFIX;
+}
+
 static bool path(struct value_job *job) {
   struct span s = job->text;
   if (!span_starts(s, SPAN_LIT("/"))) return refuse(job, FAULT_BAD_PATH, "it begins with /");
@@ -144,7 +169,7 @@ static bool path(struct value_job *job) {
     return refuse(job, FAULT_BAD_PATH, "a path holds no query and no fragment");
   if (!http_path_check(s))
     return refuse(job, FAULT_BAD_PATH, "no spaces, dot segments, broken escapes or raw UTF-8");
-  if (job->option->id != OPTION_ROUTE_PREFIX) return true;
+  if (!is_prefix(job->option)) return true;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/"))) s.len--;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/")))
     return refuse(job, FAULT_BAD_PATH, "a prefix does not end in an empty segment");
@@ -199,6 +224,24 @@ static bool cookie_path(struct value_job *job) {
   return good || refuse(job, FAULT_BAD_COOKIE, "like \"/\" or \"/shop\"");
 }
 
+bool statuses_parse(struct span text, uint16_t *from, uint16_t *to) {
+  uint64_t status = 0;
+  if (span_eq(text, SPAN_LIT("4xx")) || span_eq(text, SPAN_LIT("5xx"))) {
+    *from = (uint16_t)(100 * (text.ptr[0] - '0'));
+    *to = (uint16_t)(*from + 99);
+    return true;
+  }
+  if (text.len != 3 || !span_u64(text, &status) || status < 400 || status > 599) return false;
+  *from = *to = (uint16_t)status;
+  return true;
+}
+
+static bool statuses(struct value_job *job) {
+  uint16_t from, to;
+  return statuses_parse(job->text, &from, &to) ||
+         refuse(job, FAULT_BAD_STATUS, "\"400\" to \"599\", \"4xx\" or \"5xx\"");
+}
+
 static bool protocol(struct value_job *job) {
   if (is_word(job)) return true;
   if (word_find("h2 h2c h3 tcp", job->text) >= 0)
@@ -235,7 +278,9 @@ static bool text_check(struct value_job *job) {
   switch ((int)job->option->type) { /* text types only (value_is_text) */
     case TYPE_NAME:
     case TYPE_POOL_REF:
+    case TYPE_POLICY_REF:
     case TYPE_LISTENER_REF: return name(job);
+    case TYPE_FILE:
     case TYPE_GLOB: return file_path(job);
     case TYPE_OUTPUT: return is_word(job) || file_path(job);
     case TYPE_ADMIN: return admin_address(job);
@@ -253,7 +298,20 @@ static bool text_check(struct value_job *job) {
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);
     case TYPE_BODY: return body(job);
+    case TYPE_STATUSES: return statuses(job);
+    case TYPE_ORIGIN: return is_word(job) || origin_value(job);
+    case TYPE_FIELD_NAME:
+      return is_word(job) || http_is_token(job->text) ||
+             refuse(job, FAULT_BAD_EDIT, "a field's name is a token");
+    case TYPE_AUTHORITY: return authority(job);
+    case TYPE_HEALTH_PATH:
+    case TYPE_HEALTH_HOST:
+    case TYPE_HEALTH_FIELD:
+    case TYPE_HEALTH_BODY:
+    case TYPE_HEALTH_STATUSES: return health_text(job);
     case TYPE_SECRET: return secret(job);
+    case TYPE_EDIT: return edit_value(job);
+    case TYPE_EDIT_NAME: return edit_name(job);
     default: return plain(job);
   }
 }

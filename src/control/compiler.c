@@ -13,6 +13,7 @@
 #include "control/privilege_priv.h"
 #include "control/resolver_priv.h"
 #include "control/thread_priv.h"
+#include "weir/io/tls.h"
 #include "weir/base/mem.h"
 #include "weir/config/diff.h"
 
@@ -57,6 +58,7 @@ bool compiler_look(struct compiler *c, const struct compiler_asker *asker) {
 }
 
 void compiler_resolved(struct compiler *c) { set_job(c, &c->job_resolved); }
+void compiler_collect(struct compiler *c) { set_job(c, &c->job_collect); }
 
 struct compiler_outcome *compiler_take(struct compiler *c) {
   pthread_mutex_lock(&c->jobs_lock);
@@ -305,7 +307,7 @@ static void forget_looks(const struct compiler_asker *askers, uint32_t count) {
 /* ---- the thread ---- */
 
 struct jobs {
-  bool first, reload, resolved, quit;
+  bool first, reload, resolved, collect, quit;
   struct compiler_asker reloads[COMPILER_ASKERS_MAX], looks[COMPILER_ASKERS_MAX];
   uint32_t reload_count, look_count;
 };
@@ -315,18 +317,21 @@ static bool take_jobs(struct compiler *c, struct jobs *jobs) {
   *jobs = (struct jobs){.first = c->job_first,
                         .reload = c->job_reload,
                         .resolved = c->job_resolved,
+                        .collect = c->job_collect,
                         .quit = c->job_quit,
                         .reload_count = c->reload_count,
                         .look_count = c->look_count};
   memcpy(jobs->reloads, c->reloads, sizeof c->reloads);
   memcpy(jobs->looks, c->looks, sizeof c->looks);
-  c->job_first = c->job_reload = c->job_resolved = false;
+  c->job_first = c->job_reload = c->job_resolved = c->job_collect = false;
   c->reload_count = c->look_count = 0;
   pthread_mutex_unlock(&c->jobs_lock);
-  return jobs->first || jobs->reload || jobs->resolved || jobs->quit || jobs->look_count;
+  return jobs->first || jobs->reload || jobs->resolved || jobs->collect || jobs->quit ||
+         jobs->look_count;
 }
 
 static void run_jobs(struct compiler *c, const struct jobs *jobs) {
+  c->collect = c->collect || jobs->collect;
   if (jobs->first) {
     run_first(c);
   }
@@ -389,6 +394,7 @@ static void *run(void *arg) {
       return NULL;
     }
     run_jobs(c, &jobs);
+    tls_mem_trim(); /* what contexts of certificates were made in */
   }
 }
 

@@ -40,6 +40,7 @@ struct compiler_outcome {
 struct published {
   pthread_mutex_t lock;
   struct snapshot *current; /* NULL before the first */
+  uint64_t serial;          /* publications so far: tells whether current is another one */
   uint32_t live;            /* snapshots: the current one and those that workers may still use */
   uint32_t drain_ms, drain_settle_ms;
   uint64_t reloads_ok, reloads_failed, last_reload_wall_ms;
@@ -57,7 +58,7 @@ struct compiler_config {
   struct registry *registry;
   uint32_t connections_max; /* what descriptors and loops allow */
   uint64_t descriptors;
-  void (*wake)(void *ctx);  /* an outcome is there */
+  void (*wake)(void *ctx);  /* an outcome, or a publication, is there */
   void *ctx;
 };
 
@@ -67,7 +68,7 @@ struct compiler {
   pthread_t thread;
   /* Jobs and outcomes, under jobs_lock; workers.ack_event wakes the thread. */
   pthread_mutex_t jobs_lock;
-  bool job_first, job_reload, job_resolved, job_quit;
+  bool job_first, job_reload, job_resolved, job_collect, job_quit;
   struct compiler_asker reloads[COMPILER_ASKERS_MAX], looks[COMPILER_ASKERS_MAX];
   uint32_t reload_count, look_count;
   struct compiler_outcome *outcomes;
@@ -104,6 +105,8 @@ bool compiler_reload(struct compiler *c, const struct compiler_asker *asker);
 bool compiler_look(struct compiler *c, const struct compiler_asker *asker);
 /* compiler_resolved asks for a publication of the same generation with new addresses. */
 void compiler_resolved(struct compiler *c);
+/* compiler_collect: refs were dropped elsewhere, something may be to be freed. */
+void compiler_collect(struct compiler *c);
 /* compiler_take gives the next outcome, or NULL; free with compiler_outcome_free. */
 struct compiler_outcome *compiler_take(struct compiler *c);
 void compiler_outcome_free(struct compiler_outcome *o);

@@ -9,6 +9,7 @@
 
 #include "control/control_priv.h"
 #include "control/inherit_priv.h"
+#include "control/prober_priv.h"
 #include "control/resolver_priv.h"
 #include "weir/base/hash.h"
 #include "weir/base/mem.h"
@@ -16,7 +17,7 @@
 
 #define TICKETS_ROTATE_MS (12u * 3600u * 1000u)
 #define MEMORY_TRIM_MS 10000u
-#define MEMORY_FREE_BYTES (256u << 10)
+#define MEMORY_FREE_BYTES (96u << 10)
 #define LOG_STOP_MS 1000u
 
 /* Before the log runs, and when it cannot: one sentence on stderr. */
@@ -82,6 +83,26 @@ static void on_first(struct control *c, const struct compiler_outcome *o) {
   }
 }
 
+/* look_after hands a new snapshot to the prober. The compile thread holds the lock only for
+ * moments. */
+static void look_after(struct control *c) {
+  struct published *published = &c->compiler.published;
+  bool dropped = false;
+  pthread_mutex_lock(&published->lock);
+  if (published->current && published->serial != c->probed_serial) {
+    c->probed_serial = published->serial;
+    dropped = prober_sync(c->prober, published->current);
+  }
+  pthread_mutex_unlock(&published->lock);
+  if (dropped) {
+    compiler_collect(&c->compiler);
+  }
+}
+
+static void say_health(void *ctx, enum end_level level, const char *sentence) {
+  log_text(((struct control *)ctx)->log, level, span_str(sentence));
+}
+
 static void on_inbox(struct poll_watch *watch, short revents) {
   (void)revents;
   struct control *c = container_of(watch, struct control, inbox);
@@ -89,6 +110,7 @@ static void on_inbox(struct poll_watch *watch, short revents) {
   ssize_t n = read(watch->fd, &count, sizeof count);
   (void)n;
   resolver_pump(c->resolver);
+  look_after(c);
   for (struct compiler_outcome *o; (o = compiler_take(&c->compiler)) != NULL;) {
     if (o->first) {
       on_first(c, o);
@@ -285,6 +307,9 @@ static void start_parts(struct control *c, const struct conf_process *p) {
   const struct resolver_config resolver = {
       .poller = &c->poller, .wake = ring_inbox, .changed = on_resolved, .ctx = c};
   c->resolver = resolver_new(&resolver);
+  struct prober_config prober = {.poller = &c->poller, .say = say_health, .ctx = c};
+  tls_random(&prober.seed, sizeof prober.seed);
+  c->prober = prober_new(&prober);
   c->registry = registry_new(p->workers);
   poll_timer_init(&c->settle, NULL);
   poll_timer_init(&c->tickets, on_tickets);
@@ -310,6 +335,7 @@ static void close_watch(struct control *c, struct poll_watch *watch) {
 }
 
 static void stop_compiler(struct control *c) {
+  prober_stop(c->prober);
   compiler_stop(&c->compiler);
   workers_join(&c->workers);
   compiler_fini(&c->compiler);
@@ -317,6 +343,7 @@ static void stop_compiler(struct control *c) {
 
 static void stop_parts(struct control *c) {
   resolver_free(c->resolver);
+  prober_free(c->prober);
   if (objects_left(c->registry) == 0) {
     registry_free(c->registry);
   } else if (!c->at_once) {

@@ -13,6 +13,7 @@
 #include "control/workers_priv.h"
 #include "weir/control/control.h"
 
+struct prober;
 struct resolver;
 
 enum phase {
@@ -35,6 +36,8 @@ struct control {
   struct loader loader;
   struct log *log;
   struct resolver *resolver;
+  struct prober *prober;
+  uint64_t probed_serial; /* of published: what prober looks after */
   struct registry *registry;
   struct workers workers;
   struct compiler compiler;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "control/control_priv.h"
+#include "control/prober_priv.h"
 #include "control/resolver_priv.h"
 #include "weir/io/tls.h"
 
@@ -86,9 +87,15 @@ static void facts_process(struct control *c, struct metrics_facts *f) {
 
 static void facts_parts(struct control *c, struct metrics_facts *f) {
   struct resolver_counts names;
+  struct prober_counts health;
   struct tls_stats tls;
   resolver_counts_get(c->resolver, &names);
+  prober_counts_get(c->prober, &health);
   tls_stats_get(&tls);
+  f->health_targets = health.targets;
+  f->health_under_way = health.under_way;
+  f->ejected_percent = health.ejected_percent;
+  f->ejected_deviation = health.ejected_deviation;
   f->names = names.names;
   f->names_unresolved = names.unresolved;
   f->queries = names.queries;

@@ -5,8 +5,10 @@
 
 #include <stdio.h>
 
+#include "control/health_priv.h"
 #include "weir/base/mem.h"
 #include "weir/io/tls.h"
+#include "weir/upstream/upstream.h"
 
 enum unit { UNIT_COUNT, UNIT_MS, UNIT_NS, UNIT_PERMILLE };
 
@@ -240,7 +242,7 @@ static uint64_t endpoint_value(const struct metrics_input *in, const struct endp
                                int column) {
   switch (column) {
     case 0:
-      return atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed) <= in->now_ms;
+      return endpoint_in_service(e, in->now_ms);
     case 2:
       return atomic_load_explicit(&e->permits, memory_order_relaxed);
     case 3:
@@ -341,6 +343,41 @@ static void write_pools(struct text *out, const struct metrics_input *in) {
   }
 }
 
+/* pool_sample begins a line: name{pool="...",label="value"} */
+static void pool_sample(struct text *out, const char *name, const struct pool *p,
+                        const char *label, const char *value) {
+  text_printf(out, "%s{", name);
+  metrics_label(out, "pool", p->obj.name);
+  metrics_label(out, label, span_str(value));
+  out->len--;
+  text_lit(out, "}");
+}
+
+/* Counters are there from the start, with 0, for pools that are checked. */
+static void write_health(struct text *out, const struct metrics_input *in) {
+  static const char *const to[] = {"down", "up"};
+  uint32_t count = in->snapshot ? in->snapshot->pool_count : 0;
+  metrics_head(out, SPAN_LIT("weir_health_checks_total"), "counter",
+               "Active health checks by how they ended");
+  for (uint32_t i = 0; i < count; i++) {
+    const struct pool *p = in->snapshot->pools[i];
+    for (uint32_t r = 0; p->health.on && r < PROBE_COUNT; r++) {
+      pool_sample(out, "weir_health_checks_total", p, "result",
+                  probe_label((enum probe_result)r));
+      put_value(out, p->state->checks[r], UNIT_COUNT);
+    }
+  }
+  metrics_head(out, SPAN_LIT("weir_health_changes_total"), "counter",
+               "Endpoints that active health checks found up or down, when they were not");
+  for (uint32_t i = 0; i < count; i++) {
+    const struct pool *p = in->snapshot->pools[i];
+    for (uint32_t k = 0; p->health.on && k < array_count(to); k++) {
+      pool_sample(out, "weir_health_changes_total", p, "to", to[k]);
+      put_value(out, p->state->changes[k], UNIT_COUNT);
+    }
+  }
+}
+
 static void write_build(struct text *out) {
   metrics_head(out, SPAN_LIT("weir_build_info"), "gauge", "What runs; always 1");
   text_lit(out, "weir_build_info{");
@@ -361,6 +398,7 @@ void metrics_write(struct text *out, const struct metrics_input *in) {
   write_stats(out, in);
   write_objects(out, in);
   write_pools(out, in);
+  write_health(out, in);
   write_certificates(out, in);
   write_facts(out, in);
   write_loops(out, in);

@@ -135,7 +135,9 @@ static bool install(struct compiler *c, struct snapshot *s) {
   pthread_mutex_lock(&c->published.lock);
   c->published.current = s;
   c->published.live++;
+  c->published.serial++;
   pthread_mutex_unlock(&c->published.lock);
+  c->config.wake(c->config.ctx); /* health checks of what is new begin now */
   if (old) {
     retire(c, old, seq);
   }

@@ -181,15 +181,10 @@ static void client_labels(struct text *out, const struct series *s,
   metrics_label(out, "endpoint", e && !s->overflow ? e->label : name_or(NULL, s->overflow));
 }
 
-/* gone: the workers have not yet forgotten the series of an object that has ended. Route 0: none.
- */
+/* gone: its object has ended, the workers are about to forget it; id 0 is nobody's. */
 static bool gone(const struct series *s, const struct object_names *names) {
-  if (s->overflow) {
-    return false;
-  }
-  bool a = s->kind == STATS_CLIENT || object_names_find(names, s->a);
-  bool b = (s->kind == STATS_SERVER && !s->b) || object_names_find(names, s->b);
-  return !a || !b;
+  bool a = s->a && !object_names_find(names, s->a), b = s->b && !object_names_find(names, s->b);
+  return !s->overflow && (a || b);
 }
 
 void series_write(struct text *out, const struct series_list *list,

@@ -19,6 +19,8 @@ static const struct view_column route_columns[] = {
 static const struct view_column endpoint_columns[] = {
     {"pool", "pool", false},       {"address", "address", false},
     {"endpoint", "endpoint", false}, {"state", "state", false},
+    {"since", "since", false},       {"reason", "reason", false},
+    {"next_check_ms", "next check ms", true},
     {"inflight", "in flight", true}, {"connections", "connections", true},
     {"requests", "requests", true},  {"failures", "failures", true}};
 static const struct view_column end_columns[] = {
@@ -161,6 +163,14 @@ static void fill_certificates(struct view *v, const struct listener *l) {
   }
 }
 
+static struct span moment(struct view *v, uint64_t wall_ms) {
+  time_t t = (time_t)(wall_ms / 1000);
+  struct tm tm;
+  char text[32];
+  gmtime_r(&t, &tm);
+  return copy(v, span_of(text, strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm)));
+}
+
 /* ---- routes ---- */
 
 struct route_sum {
@@ -226,7 +236,61 @@ static void fill_routes(struct view *v, const struct metrics_input *in) {
 
 /* ---- endpoints and ends ---- */
 
-static void fill_endpoint(struct view *v, const struct metrics_input *in,
+static struct span state_word(const struct endpoint *e, bool ejected) {
+  switch ((enum endpoint_state)atomic_load_explicit(&e->state, memory_order_relaxed)) {
+    case ENDPOINT_DOWN:
+      return SPAN_LIT("down");
+    case ENDPOINT_UNKNOWN:
+      return SPAN_LIT("unknown");
+    case ENDPOINT_NEW:
+    case ENDPOINT_UNCHECKED:
+    case ENDPOINT_UP:
+      break;
+  }
+  return ejected ? SPAN_LIT("ejected") : SPAN_LIT("in service");
+}
+
+/* eject_reason says which rule took it out and for how much longer. */
+static struct span eject_reason(struct view *v, const struct endpoint *e, uint64_t left_ms) {
+  static const char *const rules[] = {"", "consecutive_failures", "consecutive_5xx",
+                                      "failure_rate", "deviations"};
+  uint8_t cause = atomic_load_explicit(&e->eject_cause, memory_order_relaxed);
+  return arena_printf(&v->arena, "outlier.%s, %llu ms more",
+                      cause < array_count(rules) ? rules[cause] : "",
+                      (unsigned long long)left_ms);
+}
+
+/* check_reason is why the state is what it is; or what speaks against it. */
+static struct span check_reason(struct view *v, const struct pool *p, const struct endpoint *e) {
+  const struct endpoint_health *h = e->health;
+  bool up = atomic_load_explicit(&e->state, memory_order_relaxed) == ENDPOINT_UP;
+  if (!h->run) {
+    return copy(v, span_str(h->reason));
+  }
+  return up ? arena_printf(&v->arena, "%u of %u checks failed: %s", h->run, p->health.unhealthy,
+                           h->failure)
+            : arena_printf(&v->arena, "%u of %u checks passed; was: %s", h->run,
+                           p->health.healthy, h->reason);
+}
+
+/* fill_health fills the cells for state, since, reason and the next check. */
+static void fill_health(struct view *v, const struct metrics_input *in, const struct pool *p,
+                        const struct endpoint *e, struct span *cells) {
+  uint64_t until = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed);
+  const struct endpoint_health *h = e->health && e->health->target ? e->health : NULL;
+  bool ejected = until > in->now_ms;
+  cells[0] = state_word(e, ejected);
+  if (h) {
+    cells[1] = moment(v, h->since_wall_ms);
+    cells[2] = check_reason(v, p, e);
+    cells[3] = number(v, h->next_ms > in->now_ms ? h->next_ms - in->now_ms : 0);
+  }
+  if (ejected && span_eq(cells[0], SPAN_LIT("ejected"))) {
+    cells[2] = eject_reason(v, e, until - in->now_ms);
+  }
+}
+
+static void fill_endpoint(struct view *v, const struct metrics_input *in, const struct pool *p,
                           const struct endpoint *e) {
   uint64_t inflight = 0, requests = 0, failures = 0;
   for (uint32_t w = 0; w < in->workers; w++) {
@@ -234,17 +298,16 @@ static void fill_endpoint(struct view *v, const struct metrics_input *in,
     requests += atomic_load_explicit(&e->rows[w].requests, memory_order_relaxed);
     failures += atomic_load_explicit(&e->rows[w].failures, memory_order_relaxed);
   }
-  bool up = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed) <= in->now_ms;
   struct span *cells = row(v, ENDPOINTS);
   if (cells) {
     cells[0] = copy(v, e->pool);
     cells[1] = copy(v, e->text);
     cells[2] = copy(v, e->label);
-    cells[3] = up ? SPAN_LIT("in service") : SPAN_LIT("ejected");
-    cells[4] = number(v, inflight);
-    cells[5] = number(v, atomic_load_explicit(&e->permits, memory_order_relaxed));
-    cells[6] = number(v, requests);
-    cells[7] = number(v, failures);
+    fill_health(v, in, p, e, cells + 3);
+    cells[7] = number(v, inflight);
+    cells[8] = number(v, atomic_load_explicit(&e->permits, memory_order_relaxed));
+    cells[9] = number(v, requests);
+    cells[10] = number(v, failures);
   }
 }
 
@@ -261,7 +324,7 @@ static void fill_pools(struct view *v, const struct metrics_input *in) {
   for (uint32_t i = 0; in->snapshot && i < in->snapshot->pool_count; i++) {
     const struct pool *p = in->snapshot->pools[i];
     for (uint32_t k = 0; k < p->member_count; k++) {
-      fill_endpoint(v, in, p->members[k].endpoint);
+      fill_endpoint(v, in, p, p->members[k].endpoint);
     }
     fill_unresolved(v, p);
   }
@@ -280,7 +343,7 @@ static void fill_ends(struct view *v, const struct metrics_input *in) {
 }
 
 void view_init(struct view *v, const struct metrics_input *in, const char *phase) {
-  arena_init(&v->arena, NULL, 0);
+  arena_init(&v->arena, ARENA_PAGES, 0);
   memcpy(v->tables, empty_tables, sizeof empty_tables);
   fill_process(v, in, phase);
   for (uint32_t i = 0; in->snapshot && i < in->snapshot->listener_count; i++) {

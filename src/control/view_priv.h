@@ -6,7 +6,7 @@
 #include "control/metrics_priv.h"
 #include "weir/base/arena.h"
 
-#define VIEW_COLUMNS_MAX 10u
+#define VIEW_COLUMNS_MAX 12u
 #define VIEW_TABLES 6u
 /* Rows shown per table; the rest is in /metrics. */
 #define VIEW_ROWS_MAX 500u

@@ -20,7 +20,7 @@
 #define IOBUF_PER_CONNECTION 16384u
 #define IOBUF_LEAST (64u << 20)
 /* Descriptors beside connections: listeners, ring, pipes for splicing, logs, admin and status. */
-#define RESERVE_PROCESS 256u
+#define RESERVE_PROCESS 384u /* 128 of them for health checks (PROBES_MAX) */
 #define RESERVE_WORKER 192u
 #define NEED_PROCESS 32u
 #define NEED_WORKER 8u

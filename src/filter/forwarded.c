@@ -79,7 +79,7 @@ static void client_find(const struct filter_ctx *ctx, enum http_name id, struct 
   }
 }
 
-static struct span addr_text(struct filter_ctx *ctx, const struct addr *a) {
+struct span filter_addr(struct filter_ctx *ctx, const struct addr *a) {
   char *bytes = arena_bytes(ctx->arena, IP_TEXT_MAX);
   if (!bytes) return SPAN_EMPTY;
   struct buf b = buf_of(bytes, IP_TEXT_MAX);
@@ -154,8 +154,7 @@ static enum filter_result chain_append(struct filter_ctx *ctx, struct span peer)
   }
   buf_put(&b, peer);
   if (!b.full) return filter_add(ctx, f, SPAN_LIT("X-Forwarded-For"), buf_span(&b));
-  ctx->end = END_LIMIT_STREAM_MEMORY;
-  return FILTER_ANSWER;
+  return filter_full(ctx);
 }
 
 /* add_unless adds a field that a trusted proxy has not set already. */
@@ -175,8 +174,8 @@ enum filter_result forwarded_request(struct filter_ctx *ctx) {
     client_find(ctx, xff ? HTTP_NAME_X_FORWARDED_FOR : HTTP_NAME_FORWARDED, &client);
     pass_on(f);
   }
-  struct span peer = addr_text(ctx, &ctx->peer);
-  ctx->client = addr_eq(&client, &ctx->peer) ? peer : addr_text(ctx, &client);
+  struct span peer = filter_addr(ctx, &ctx->peer);
+  ctx->client = addr_eq(&client, &ctx->peer) ? peer : filter_addr(ctx, &client);
   enum filter_result r = FILTER_NEXT;
   if (trusted && http_fields_has(f, HTTP_NAME_FORWARDED)) r = forwarded_append(ctx, peer);
   bool chain = trusted && http_fields_has(f, HTTP_NAME_X_FORWARDED_FOR);

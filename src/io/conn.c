@@ -243,6 +243,7 @@ void conn_complete(struct loop *loop, uint32_t slot, uint32_t generation, enum o
     case OP_CANCEL:
     case OP_CLOSE:
     case OP_WAKE:
+    case OP_ALARM:
     case OP_COUNT: return;
   }
 }

@@ -455,6 +455,20 @@ void conn_read_start(struct conn *c) {
   rx_arm(c);
 }
 
+size_t conn_pull(struct conn *src, struct conn *dst, size_t want) {
+  if (src->transport || src->rx || conn_any(src, CONN_WIRE_EOF | CONN_CLOSING)) return 0;
+  if (src->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return 0;
+  struct buf *out = conn_out(dst, want);
+  if (out == NULL) return 0;
+  ssize_t got = src->loop->ops->recv_now(src->loop, src, out->ptr + out->len, want);
+  if (got > 0) {
+    out->len += (size_t)got;
+    src->bytes_in += (uint64_t)got;
+  }
+  conn_flush(dst);
+  return got > 0 ? (size_t)got : 0;
+}
+
 bool conn_quiet(struct conn *c) {
   if (c->rx || c->plain || conn_any(c, CONN_WIRE_EOF | CONN_EOF | CONN_FAILED)) return false;
   bool told = conn_busy(c, OP_RECV) && !conn_any(c, CONN_UNARMING) && c->armed_turn != turn_of(c);

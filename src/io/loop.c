@@ -137,11 +137,9 @@ static bool has_work(const struct loop *loop) {
   return !list_empty(&loop->parked) && !iobufs_full(&loop->iobufs);
 }
 
-/* wait_until: a busy loop does not look for the next timer at each turn; it would be one tick late
- * at worst, when it falls idle. */
-static uint64_t wait_until(const struct loop *loop, uint64_t until_ms) {
+static uint64_t wait_until(struct loop *loop, uint64_t until_ms) {
   if (has_work(loop)) return 0;
-  uint64_t next = loop->was_busy ? loop->now_ms + WHEEL_TICK_MS : wheel_next_ms(&loop->wheel);
+  uint64_t next = wheel_next_ms(&loop->wheel);
   return next < until_ms ? next : until_ms;
 }
 
@@ -150,11 +148,9 @@ int loop_run_turn(struct loop *loop, uint64_t until_ms) {
   if (!list_empty(&loop->parked)) resume_parked(loop);
   flush(loop);
   if (!list_empty(&loop->starved)) retry_starved(loop);
-  uint64_t before = loop_stat_get(&loop->stats.completions);
   loop_stat_add(&loop->stats.turns, 1); /* what was armed before is with the kernel now */
   int rc = loop->ops->turn(loop, wait_until(loop, until_ms));
   if (rc < 0) return rc;
-  loop->was_busy = loop_stat_get(&loop->stats.completions) != before;
   wheel_run(&loop->wheel, loop->now_ms);
   if (loop->budget_run) loop->budget_left = loop->budget_run(loop);
   flush(loop);

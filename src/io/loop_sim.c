@@ -250,6 +250,7 @@ static bool ready(const struct sim_loop *l, const struct sim_op *o) {
     case OP_CANCEL:
     case OP_CLOSE:
     case OP_WAKE:
+    case OP_ALARM:
     case OP_COUNT: return true;
   }
   return false;
@@ -395,6 +396,7 @@ static bool end_op(struct sim_loop *l, struct sim_op *o) {
     case OP_CANCEL: end_cancel(l, o); return false;
     case OP_CLOSE: end_close(l, o); return false;
     case OP_WAKE:
+    case OP_ALARM:
     case OP_COUNT: break;
   }
   check(false);
@@ -459,8 +461,8 @@ static int sim_turn(struct loop *loop, uint64_t until_ms) {
   return 0;
 }
 
-bool sim_loop_due(const struct sim_loop *l) {
-  const struct loop *loop = &l->loop;
+bool sim_loop_due(struct sim_loop *l) {
+  struct loop *loop = &l->loop;
   if (l->woken || loop->budget_left) return true;
   if (!list_empty(&loop->dirty) || !list_empty(&loop->later) || !list_empty(&loop->starved))
     return true;

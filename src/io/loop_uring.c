@@ -43,6 +43,9 @@ struct uring {
   uint32_t recv_cap;   /* RECV_CAP, or 0 where the kernel has no such thing */
   int64_t wall_offset_ms;
   uint64_t wall_read_ms; /* when it was measured */
+  uint32_t alarms;       /* completions of this turn that were alarms */
+  uint64_t alarm_ms;     /* when the timeout that is in flight ends; WHEEL_NEVER: none is */
+  struct __kernel_timespec alarm_at;
   uint32_t connects;
   struct addr connect_to[CONNECTS_MAX];
 };
@@ -53,7 +56,7 @@ static uint64_t name_of(const struct conn *c, enum op op) {
   return ((uint64_t)c->head.slot << 40) | ((uint64_t)c->head.generation << 8) | (uint64_t)op;
 }
 
-static struct io_uring_sqe *next_sqe(struct uring *u) {
+static struct io_uring_sqe *raw_sqe(struct uring *u) {
   struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
   if (__builtin_expect(sqe == NULL, 0)) {
     (void)io_uring_submit(&u->ring);
@@ -61,8 +64,12 @@ static struct io_uring_sqe *next_sqe(struct uring *u) {
     sqe = io_uring_get_sqe(&u->ring);
     check(sqe != NULL);
   }
-  loop_stat_add(&u->loop.stats.submits, 1);
   return sqe;
+}
+
+static struct io_uring_sqe *next_sqe(struct uring *u) {
+  loop_stat_add(&u->loop.stats.submits, 1);
+  return raw_sqe(u);
 }
 
 /* begin gives an entry for an op of c, which is in flight from now on. The caller prepares it and
@@ -296,14 +303,35 @@ static void read_clocks(struct uring *u) {
   loop->wall_ms = loop->now_ms + (uint64_t)u->wall_offset_ms;
 }
 
+/* set_alarm makes the ring end a wait at until_ms by a timeout of its own, which stays in flight
+ * over many turns: a timeout of the wait itself would program the clock's hardware at each one. An
+ * earlier alarm may ring for nothing; a later one is moved. */
+static void set_alarm(struct uring *u, uint64_t until_ms) {
+  if (until_ms >= u->alarm_ms) return;
+  bool move = u->alarm_ms != WHEEL_NEVER;
+  u->alarm_ms = until_ms;
+  u->alarm_at.tv_sec = (int64_t)(until_ms / 1000u);
+  u->alarm_at.tv_nsec = (long long)(until_ms % 1000u) * 1000000;
+  struct io_uring_sqe *sqe = raw_sqe(u);
+  if (move)
+    io_uring_prep_timeout_update(sqe, &u->alarm_at, OP_ALARM, IORING_TIMEOUT_ABS);
+  else
+    io_uring_prep_timeout(sqe, &u->alarm_at, 0, IORING_TIMEOUT_ABS);
+  sqe->user_data = move ? OP_COUNT : OP_ALARM;
+}
+
 static int submit_and_wait(struct uring *u, uint64_t until_ms, uint64_t now_ns) {
-  struct io_uring_cqe *cqe;
-  if (until_ms == WHEEL_NEVER) return io_uring_submit_and_wait(&u->ring, 1);
-  if (until_ms * 1000000u <= now_ns) return io_uring_submit_and_get_events(&u->ring);
-  uint64_t ns = until_ms * 1000000u - now_ns;
-  struct __kernel_timespec ts = {.tv_sec = (int64_t)(ns / 1000000000u),
-                                 .tv_nsec = (long long)(ns % 1000000000u)};
-  return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
+  if (until_ms != WHEEL_NEVER && until_ms * 1000000u <= now_ns)
+    return io_uring_submit_and_get_events(&u->ring);
+  set_alarm(u, until_ms);
+  return io_uring_submit_and_wait(&u->ring, 1);
+}
+
+/* alarm_rang: the timeout's own end, or that of an update. One that lost against the timeout it
+ * was to move (-ENOENT) has no effect: the timeout's end is on its way or was there. */
+static void alarm_rang(struct uring *u, enum op op, int32_t res) {
+  if (op == OP_ALARM || res < 0) u->alarm_ms = WHEEL_NEVER;
+  u->alarms++; /* handle_all counts completions, but this is nothing that was asked for */
 }
 
 static void handle(struct uring *u, const struct io_uring_cqe *cqe) {
@@ -311,6 +339,10 @@ static void handle(struct uring *u, const struct io_uring_cqe *cqe) {
   enum op op = (enum op)(name & 0xff);
   if (__builtin_expect(op == OP_WAKE, 0)) {
     woke(u);
+    return;
+  }
+  if (__builtin_expect(op >= OP_ALARM, 0)) {
+    alarm_rang(u, op, cqe->res);
     return;
   }
   struct completion done = {.res = cqe->res, .more = (cqe->flags & IORING_CQE_F_MORE) != 0};
@@ -336,7 +368,8 @@ static void handle_all(struct uring *u) {
     io_uring_cq_advance(&u->ring, 1);
     handle(u, &cqe);
   }
-  loop_stat_add(&u->loop.stats.completions, count);
+  loop_stat_add(&u->loop.stats.completions, count - u->alarms);
+  u->alarms = 0;
 }
 
 static int ring_turn(struct loop *loop, uint64_t until_ms) {
@@ -443,6 +476,7 @@ struct loop *loop_uring_new(const struct loop_config *config, struct buf *why) {
   (void)sigaction(SIGPIPE, &ignore, NULL); /* splice(2) has no MSG_NOSIGNAL */
   read_clocks(u);
   u->recv_cap = RECV_CAP;
+  u->alarm_ms = WHEEL_NEVER;
   loop_init(&u->loop, &ring_ops, config);
   loop_stat_set(&u->loop.stats.buffers_total, u->buffers.total);
   arm_wake(u);

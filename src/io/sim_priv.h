@@ -68,6 +68,6 @@ void sim_fd_close(struct sim *sim, int fd);
 void sim_pipe_new(struct sim *sim, int fds[2], size_t cap);
 
 /* loop_sim.c: has the loop something to do now? */
-bool sim_loop_due(const struct sim_loop *l);
+bool sim_loop_due(struct sim_loop *l);
 
 #endif

@@ -331,6 +331,8 @@ static const struct transport tls_transport = {
     .free = on_free,
 };
 
+void tls_prepare(struct loop *loop) { (void)tls_worker_get(loop); }
+
 bool tls_accept(struct conn *c, struct tls_server *server, uint32_t worker) {
   check(worker < server->workers && c->transport == NULL);
   struct tls_worker *mine = tls_worker_get(c->loop);

@@ -102,6 +102,7 @@ static void worker_free(struct loop *loop) {
 struct tls_worker *tls_worker_get(struct loop *loop) {
   if (loop->tls) return loop->tls;
   struct tls_worker *worker = (struct tls_worker *)mem_alloc(sizeof(*worker));
+  memset(worker->scratch, 0, sizeof(worker->scratch)); /* its pages come now, not with a record */
   worker->loop = loop;
   list_init(&worker->waiting);
   slab_init(&worker->conns, sizeof(struct tls_conn), 64, loop->conns.limit);

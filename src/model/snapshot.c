@@ -74,6 +74,8 @@ static bool endpoint_same(const struct object *o, const void *key) {
 static void endpoint_fini(struct object *o) {
   struct endpoint *e = (struct endpoint *)o;
   for (uint32_t i = 0; i < o->workers; i++) check(list_empty(&e->rows[i].idle));
+  check(!e->health || !e->health->target);
+  mem_free(e->health);
   mem_free(e->rows);
   object_unref(o->registry, &e->pool_state->obj);
 }
@@ -124,6 +126,7 @@ static void route_fini(struct object *o) {
   unref_any(o, (struct object *)route->pool);
   for (uint32_t i = 0; i < route->split_count; i++)
     unref_any(o, (struct object *)route->splits[i].pool);
+  for (uint32_t i = 0; i < route->policy_count; i++) unref_any(o, &route->policies[i]->obj);
 }
 
 struct route *route_new(struct registry *r, struct span name) {
@@ -143,6 +146,10 @@ struct pool *pool_new(struct registry *r, struct span name) {
   struct pool *pool = object_new(r, sizeof *pool, OBJECT_POOL, name);
   pool->obj.fini = pool_fini;
   return pool;
+}
+
+struct policy *policy_new(struct registry *r, struct span name) {
+  return object_new(r, sizeof(struct policy), OBJECT_POLICY, name);
 }
 
 static void listener_fini(struct object *o) {
@@ -172,6 +179,7 @@ void snapshot_free(struct snapshot *s) {
     object_unref(s->registry, &s->listeners[i].listener->obj);
   for (uint32_t i = 0; i < s->route_count; i++) object_unref(s->registry, &s->routes[i]->obj);
   for (uint32_t i = 0; i < s->pool_count; i++) object_unref(s->registry, &s->pools[i]->obj);
+  for (uint32_t i = 0; i < s->policy_count; i++) object_unref(s->registry, &s->policies[i]->obj);
   arena_reset(&s->arena);
   mem_free(s);
 }
@@ -234,6 +242,12 @@ struct snapshot_listener *snapshot_find_listener(const struct snapshot *s, struc
 struct pool *snapshot_find_pool(const struct snapshot *s, struct span name) {
   for (uint32_t i = 0; i < s->pool_count; i++)
     if (span_eq(s->pools[i]->obj.name, name)) return s->pools[i];
+  return NULL;
+}
+
+struct policy *snapshot_find_policy(const struct snapshot *s, struct span name) {
+  for (uint32_t i = 0; i < s->policy_count; i++)
+    if (span_eq(s->policies[i]->obj.name, name)) return s->policies[i];
   return NULL;
 }
 

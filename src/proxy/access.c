@@ -34,24 +34,68 @@ static void texts_tls(const struct down *d, struct record_access *r, struct span
   t[TEXT_TLS_CIPHER] = info.cipher;
 }
 
-static void texts_request(const struct stream *s, struct record_access *r, struct span *t) {
-  if (!(s->flags & STREAM_PARSED)) return;
-  const struct http_request *q = &s->req;
-  r->minor = q->minor;
-  if (q->has_query) r->flags |= RECORD_HAS_QUERY;
+static void texts_request(const struct exchange *x, struct span *t) {
+  const struct http_request *q = &x->req;
   t[TEXT_METHOD] = q->method_text;
   t[TEXT_PATH] = q->path;
   t[TEXT_QUERY] = q->query;
   t[TEXT_HOST] = q->host;
   t[TEXT_USER_AGENT] = field_value(&q->fields, HTTP_NAME_USER_AGENT);
   t[TEXT_TRACE] = field_value(&q->fields, HTTP_NAME_TRACEPARENT);
+  t[TEXT_CLIENT] = x->ctx.client;
+}
+
+/* kept_texts are the texts of a record that come from the request. */
+static const uint8_t kept_texts[KEPT_TEXTS] = {TEXT_METHOD, TEXT_PATH,       TEXT_QUERY, TEXT_HOST,
+                                               TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE};
+
+static void texts_kept(const struct kept *k, struct span *t) {
+  const char *at = k->texts;
+  for (size_t i = 0; at && i < KEPT_TEXTS; at += k->len[i++])
+    t[kept_texts[i]] = span_of(at, k->len[i]);
+}
+
+void access_keep(struct stream *s) {
+  struct worker *w = s->w;
+  struct span t[TEXT_COUNT] = {0};
+  struct kept *k = slab_new(&w->kept); /* there are as many as streams */
+  check(k != NULL);
+  texts_request(s->x, t);
+  k->method = (uint8_t)s->x->req.method;
+  k->minor = s->x->req.minor;
+  k->has_query = s->x->req.has_query;
+  size_t total = 0;
+  for (size_t i = 0; i < KEPT_TEXTS; i++) {
+    struct span *text = &t[kept_texts[i]];
+    *text = span_sub(*text, 0, RECORD_TEXT_MAX);
+    total += k->len[i] = (uint16_t)text->len;
+  }
+  struct arena small;
+  arena_init(&small, NULL, 0);
+  char *to = total <= KEPT_NEAR ? k->near : arena_bytes(&small, total);
+  struct buf b = buf_of(to, total);
+  for (size_t i = 0; i < KEPT_TEXTS; i++) buf_put(&b, t[kept_texts[i]]);
+  k->texts = to;
+  s->kept = k;
+  slab_free(&w->exchanges, s->x);
+  s->x = NULL;
+  arena_reset(&s->arena);
+  s->arena = small;
+}
+
+static void from_request(const struct stream *s, struct record_access *r, struct span *t) {
+  const struct kept *k = s->kept;
+  if (!(s->flags & STREAM_PARSED)) return;
+  r->minor = k ? k->minor : s->x->req.minor;
+  if (k ? k->has_query : s->x->req.has_query) r->flags |= RECORD_HAS_QUERY;
+  if (k) texts_kept(k, t);
+  else texts_request(s->x, t);
 }
 
 static void texts(const struct stream *s, struct record_access *r, struct span *t) {
   texts_tls(s->down, r, t);
-  texts_request(s, r, t);
+  from_request(s, r, t);
   t[TEXT_SCHEME] = s->down->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");
-  t[TEXT_CLIENT] = s->ctx.client;
   t[TEXT_LISTENER] = s->down->serving->state->obj.name;
   if (s->route_state) t[TEXT_ROUTE] = s->route_state->obj.name;
   if (s->pool_state) t[TEXT_POOL] = s->pool_state->obj.name;
@@ -103,10 +147,15 @@ static void write_record(struct stream *s, uint16_t status) {
   record_put(s->w, &r, t);
 }
 
+static uint8_t method_of(const struct stream *s) {
+  if (!(s->flags & STREAM_PARSED)) return HTTP_METHOD_OTHER;
+  return s->kept ? s->kept->method : (uint8_t)s->x->req.method;
+}
+
 static void observe(struct stream *s, uint16_t status) {
   struct worker *w = s->w;
   uint64_t total = or_zero(phase(s->t_start, s->t_done));
-  uint8_t method = s->flags & STREAM_PARSED ? (uint8_t)s->req.method : HTTP_METHOD_OTHER;
+  uint8_t method = method_of(s);
   uint32_t route = s->route_state ? s->route_state->obj.id : 0;
   struct stats_series *server =
       stats_series_get(&w->stats, STATS_SERVER, s->down->serving->state->obj.id, route, method,

@@ -29,7 +29,7 @@ static struct pool *heaviest_in_service(const struct route *route, uint64_t now)
 struct pool *affinity_pool(struct stream *s, const struct route *route) {
   if (route->action != ROUTE_SPLIT) return route->pool;
   uint64_t draw = 0;
-  if (hash_key_find(&route->split_by, &s->req, s->ctx.client, &draw))
+  if (hash_key_find(&route->split_by, &s->x->req, s->x->ctx.client, &draw))
     draw = hash_mix(draw, hash_bytes(route->obj.name));
   else draw = rng_next(&s->w->rng);
   uint64_t at = (uint64_t)(((unsigned __int128)draw * route->split_weight) >> 64);
@@ -43,15 +43,16 @@ struct pool *affinity_pool(struct stream *s, const struct route *route) {
 
 void affinity_init(struct stream *s) {
   const struct pool *pool = s->pool;
-  s->want = (struct pool_want){.sticky = PLACE_NONE, .tried = &s->tried};
+  s->x->want = (struct pool_want){.sticky = PLACE_NONE, .tried = &s->x->tried};
   if (balance_hashed(pool->balance))
-    s->want.hashed = hash_key_find(&pool->spread.hash, &s->req, s->ctx.client, &s->want.hash);
-  if (pool->sticky) s->want.sticky = sticky_find(pool->sticky, &s->req.fields);
+    s->x->want.hashed =
+        hash_key_find(&pool->spread.hash, &s->x->req, s->x->ctx.client, &s->x->want.hash);
+  if (pool->sticky) s->x->want.sticky = sticky_find(pool->sticky, &s->x->req.fields);
 }
 
 const struct pool_member *affinity_pick(struct stream *s) {
-  s->want.now_ms = now_ms(s->w);
-  return pool_pick(&s->w->upstream, s->pool, &s->want);
+  s->x->want.now_ms = now_ms(s->w);
+  return pool_pick(&s->w->upstream, s->pool, &s->x->want);
 }
 
 static uint32_t place_of(const struct pool *pool, const struct endpoint *e) {
@@ -63,10 +64,10 @@ static uint32_t place_of(const struct pool *pool, const struct endpoint *e) {
 /* away: the endpoint that the cookie names was only passed by (all its connections were taken);
  * the session stays its own. */
 static bool away(const struct stream *s) {
-  uint32_t home = s->want.sticky;
+  uint32_t home = s->x->want.sticky;
   if (home == PLACE_NONE) return false;
-  for (uint32_t i = 0; i < s->tried.count; i++)
-    if (s->tried.place[i] == home) return false;
+  for (uint32_t i = 0; i < s->x->tried.count; i++)
+    if (s->x->tried.place[i] == home) return false;
   return endpoint_in_service(s->pool->members[home].endpoint, now_ms(s->w));
 }
 
@@ -76,10 +77,10 @@ void affinity_response(struct stream *s) {
   if (!sticky) return;
   uint32_t place = place_of(s->pool, s->endpoint);
   if (place == PLACE_NONE) return;
-  if (place == s->want.sticky) {
+  if (place == s->x->want.sticky) {
     stat_add(&row->sticky_kept, 1);
   } else if (!away(s)) {
     stat_add(&row->sticky_set, 1);
-    s->ctx.set_cookie = s->ctx.tls ? sticky->secured[place] : sticky->plain[place];
+    s->x->ctx.set_cookie = s->x->ctx.tls ? sticky->secured[place] : sticky->plain[place];
   }
 }

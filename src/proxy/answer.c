@@ -45,35 +45,97 @@ static const char *error_type(enum end end) {
 struct answer {
   unsigned status;
   struct span type, body, location, allow;
+  const struct route_respond *respond; /* whose fields it has; NULL: none */
+  const struct http_fields *kept;      /* of a response whose body is replaced; NULL: none */
   bool refused; /* s->end is to be named in Proxy-Status */
 };
 
-static void write_fields(struct stream *s, const struct answer *a, struct buf *b) {
-  if (a->location.len) h1_write_field(b, SPAN_LIT("Location"), a->location);
-  if (a->allow.ptr) h1_write_field(b, SPAN_LIT("Allow"), a->allow);
-  if (!a->refused) return;
-  struct span word = end_get(s->end)->word;
-  buf_printf(b, "Proxy-Status: weir;error=%s;details=\"" SPAN_FMT "\"\r\n", error_type(s->end),
-             SPAN_ARG(word));
+static struct span proxy_status(struct stream *s) {
+  return arena_printf(&s->arena, "weir;error=%s;details=\"" SPAN_FMT "\"", error_type(s->end),
+                      SPAN_ARG(end_get(s->end)->word));
+}
+
+/* add adds a field that has a value; false: no memory is left. */
+static bool add(struct stream *s, struct http_fields *fields, struct span name,
+                struct span value) {
+  return !value.len || http_fields_add(fields, &s->arena, name, value);
+}
+
+/* bare_fields is what the answer has to say by itself. */
+static bool bare_fields(struct stream *s, const struct answer *a, struct http_fields *fields) {
+  *fields = (struct http_fields){0};
+  struct span refused = a->refused ? proxy_status(s) : SPAN_EMPTY;
+  if (!add(s, fields, SPAN_LIT("Location"), a->location)) return false;
+  /* An empty Allow says that there is no method at all (RFC 9110 section 10.2.1). */
+  if (a->allow.ptr && !http_fields_add(fields, &s->arena, SPAN_LIT("Allow"), a->allow))
+    return false;
+  return add(s, fields, SPAN_LIT("Proxy-Status"), refused) &&
+         add(s, fields, SPAN_LIT("Content-Type"), a->body.len ? a->type : SPAN_EMPTY);
+}
+
+/* respond_fields sets the fields of a fixed response. */
+static bool respond_fields(struct stream *s, const struct route_respond *from,
+                           struct http_fields *fields) {
+  for (uint32_t i = 0; from && i < from->field_count; i++) {
+    struct span value;
+    if (!filter_expand(&s->x->ctx, &from->fields[i].value, &value)) return false;
+    http_fields_drop(fields, from->fields[i].name);
+    if (!add(s, fields, from->fields[i].name, value)) return false;
+  }
+  return true;
+}
+
+/* kept_fields adds what a pool's response says about the error itself. */
+static bool kept_fields(struct stream *s, const struct http_fields *from,
+                        struct http_fields *fields) {
+  static const enum http_name names[] = {HTTP_NAME_RETRY_AFTER, HTTP_NAME_WWW_AUTHENTICATE,
+                                         HTTP_NAME_ALLOW};
+  for (size_t i = 0; from && i < array_count(names); i++) {
+    const struct http_field *row = NULL;
+    while ((row = http_fields_next(from, names[i], row)))
+      if (!row->flags && !add(s, fields, row->name, row->value)) return false;
+  }
+  return true;
+}
+
+/* answer_fields makes the fields, as the route's policies have them. When the stream's memory is
+ * used up the answer goes out without what does not fit. */
+static void answer_fields(struct stream *s, const struct answer *a, struct http_response *r) {
+  bool whole = bare_fields(s, a, &r->fields) && respond_fields(s, a->respond, &r->fields) &&
+               kept_fields(s, a->kept, &r->fields);
+  uint32_t bare = r->fields.count;
+  s->x->ctx.response = r;
+  if (whole && filter_local(&s->x->ctx) != FILTER_NEXT) {
+    r->fields.count = bare;
+    for (uint32_t i = 0; i < bare; i++) r->fields.rows[i].flags = 0;
+  }
+  s->x->ctx.response = NULL;
+}
+
+static size_t fields_room(const struct http_fields *fields) {
+  size_t room = 0;
+  for (uint32_t i = 0; i < fields->count; i++)
+    room += fields->rows[i].name.len + fields->rows[i].value.len + 4;
+  return room;
 }
 
 /* asks_head: the client reads no body, also when the rest of its head is malformed or missing. */
 static bool asks_head(const struct stream *s) {
-  if (s->flags & STREAM_PARSED) return s->req.method == HTTP_METHOD_HEAD;
-  return span_starts(buf_span(&s->head_in), SPAN_LIT("HEAD "));
+  if (s->flags & STREAM_PARSED) return s->x->req.method == HTTP_METHOD_HEAD;
+  return span_starts(buf_span(&s->x->head_in), SPAN_LIT("HEAD "));
 }
 
-static void write_answer(struct stream *s, const struct answer *a, struct buf *b) {
+static void write_answer(struct stream *s, const struct answer *a,
+                         const struct http_fields *fields, struct buf *b) {
   h1_write_status_line(b, a->status, http_status_reason(a->status));
   buf_lit(b, "Date: ");
   buf_put(b, worker_date(s->w));
   buf_lit(b, "\r\n");
-  write_fields(s, a, b);
-  if (a->body.len && a->type.len) h1_write_field(b, SPAN_LIT("Content-Type"), a->type);
+  h1_write_fields(b, fields);
   if (a->status != 204 && a->status != 304)
     h1_write_framing(b, HTTP_BODY_LENGTH, a->body.len);
   if (s->flags & STREAM_CLOSE) buf_lit(b, "Connection: close\r\n");
-  else if (s->req.minor == 0) buf_lit(b, "Connection: keep-alive\r\n");
+  else if (s->x->req.minor == 0) buf_lit(b, "Connection: keep-alive\r\n");
   buf_lit(b, "\r\n");
   if (!asks_head(s) && a->status != 204 && a->status != 304) buf_put(b, a->body);
 }
@@ -87,9 +149,11 @@ static void answer_send(struct stream *s, const struct answer *a) {
   const struct down *d = s->down;
   bool over = d->flags & DOWN_CLOSE || s->w->draining || !d->serving->current;
   uint32_t most = s->listener->limits.requests;
-  if (over || body_unread(s) || !s->req.keepalive || (most && d->requests >= most))
+  if (over || body_unread(s) || !s->x->req.keepalive || (most && d->requests >= most))
     s->flags |= STREAM_CLOSE;
-  size_t room = a->body.len + a->location.len + a->allow.len + 1024;
+  struct http_response r = {.status = (uint16_t)a->status};
+  answer_fields(s, a, &r);
+  size_t room = a->body.len + fields_room(&r.fields) + 512;
   struct buf *out = room <= 262144 ? conn_out(d->conn, room) : NULL;
   s->flags |= STREAM_RESPONDED | STREAM_LOCAL;
   if (!out) {
@@ -97,7 +161,7 @@ static void answer_send(struct stream *s, const struct answer *a) {
     return;
   }
   size_t before = out->len;
-  write_answer(s, a, out);
+  write_answer(s, a, &r.fields, out);
   if (out->full) {
     out->len = before;
     out->full = false;
@@ -118,17 +182,32 @@ static struct span end_body(struct stream *s, const struct end_row *row) {
 /* reusable: refusals after which the client's connection is still in step with ours. */
 static bool reusable(enum end end) {
   struct span word = end_get(end)->word;
-  if (end == END_NO_ROUTE || end == END_METHOD_NOT_ALLOWED || end == END_CLIENT_MISDIRECTED)
+  if (end == END_NO_ROUTE || end == END_METHOD_NOT_ALLOWED || end == END_CLIENT_MISDIRECTED ||
+      end == END_CORS_ORIGIN)
     return true;
   return span_starts(word, SPAN_LIT("upstream."));
+}
+
+const struct error_page *answer_page_of(const struct stream *s, unsigned status, bool upstream) {
+  if (!s->route || status < 400) return NULL;
+  return error_page_find(s->route->policies, s->route->policy_count, status, upstream);
+}
+
+void answer_page(struct stream *s, const struct error_page *page) {
+  struct answer a = {.status = s->x->resp.status, .type = page->content_type, .body = page->body};
+  a.kept = &s->x->resp.fields;
+  answer_send(s, &a);
+  stream_go(s, STEP_FINISH);
 }
 
 void answer_end(struct stream *s) {
   const struct end_row *row = end_get(s->end);
   struct answer a = {.status = row->status, .type = SPAN_LIT("text/plain; charset=utf-8")};
   a.refused = true;
-  a.body = end_body(s, row);
-  if (s->end == END_METHOD_NOT_ALLOWED) a.allow = s->allow;
+  const struct error_page *page = answer_page_of(s, row->status, false);
+  a.body = page ? page->body : end_body(s, row);
+  if (page) a.type = page->content_type;
+  if (s->end == END_METHOD_NOT_ALLOWED) a.allow = s->x->allow;
   if (s->flags & STREAM_PARSED && reusable(s->end) && !body_unread(s))
     s->flags &= ~(uint32_t)STREAM_CLOSE;
   answer_send(s, &a);
@@ -136,13 +215,30 @@ void answer_end(struct stream *s) {
 
 void answer_route(struct stream *s) {
   const struct route *r = s->route;
-  struct answer a = {.status = r->status, .type = r->content_type, .body = r->body};
-  if (r->action == ROUTE_REDIRECT) a.location = r->to;
+  struct answer a = {.status = r->status};
+  if (r->action == ROUTE_REDIRECT) {
+    enum end end = redirect_location(s, &a.location);
+    if (end != END_OK) {
+      stream_fail(s, end);
+      return;
+    }
+  } else {
+    a.type = r->respond.content_type;
+    a.body = r->respond.body;
+    a.respond = &r->respond;
+  }
   answer_send(s, &a);
+  stream_go(s, STEP_FINISH);
+}
+
+void answer_status(struct stream *s, unsigned status) {
+  struct answer a = {.status = status};
+  answer_send(s, &a);
+  stream_go(s, STEP_FINISH);
 }
 
 void answer_https(struct stream *s) {
-  const struct http_request *r = &s->req;
+  const struct http_request *r = &s->x->req;
   if (!r->host.len) {
     stream_fail(s, END_BAD_REQUEST_HOST_MISSING);
     return;

@@ -108,7 +108,7 @@ void attempt_queue(struct stream *s) {
     stream_fail(s, END_QUEUE_FULL);
     return;
   }
-  list_push_tail(&s->w->waiting, &s->queue_link);
+  list_push_tail(&s->w->waiting, &s->link);
   row->queued++;
   s->flags |= STREAM_QUEUED;
   s->t_queue = now_ns(s->w);
@@ -122,7 +122,7 @@ void attempt_queue(struct stream *s) {
 void attempt_unqueue(struct stream *s) {
   if (!(s->flags & STREAM_QUEUED)) return;
   struct pool_row *row = &s->pool->state->rows[s->w->config.index];
-  list_remove(&s->queue_link);
+  list_remove(&s->link);
   row->queued--;
   s->flags &= ~(uint32_t)STREAM_QUEUED;
   s->queue_ns += now_ns(s->w) - s->t_queue;
@@ -164,7 +164,7 @@ void pool_wake_all(struct worker *w) {
   const struct pool_state *empty = NULL; /* the last pool that had nothing to give */
   for (struct list *l = w->waiting.next, *next; l != &w->waiting; l = next) {
     next = l->next;
-    struct stream *s = container_of(l, struct stream, queue_link);
+    struct stream *s = container_of(l, struct stream, link);
     if (s->pool->state == empty) continue;
     if (!queue_serve(s)) empty = s->pool->state;
     else next = w->waiting.next; /* others may have left the queue meanwhile */
@@ -214,9 +214,14 @@ void enter_send(struct stream *s) {
   }
   s->flags |= STREAM_SENT;
   s->t_sent = now_ns(s->w);
+  held_rewind(s);
+  if (!held_send(s)) {
+    stream_fail(s, END_LIMIT_MEMORY);
+    return;
+  }
   conn_flush(s->up->conn);
   conn_read_start(s->up->conn);
-  if (s->up_body.state == PUMP_READY && !(s->down->flags & DOWN_IN_DATA))
+  if (s->up_body.state == PUMP_READY && !held_unsent(s) && !(s->down->flags & DOWN_IN_DATA))
     body_start(s, &s->up_body);
 }
 
@@ -263,6 +268,7 @@ void attempt_drop(struct stream *s, bool clean) {
   s->up = NULL;
   bool wanted = wanted_here(s, up->endpoint);
   bool mine = s->pool && s->pool->state->rows[w->config.index].queued > 0;
+  if (held_unsent(s)) s->flags |= STREAM_UP_DIRTY;
   if (clean && !(s->flags & STREAM_UP_DIRTY) && s->pool)
     upconn_release(up, &s->pool->connections, wanted);
   else upconn_close(up, false);
@@ -282,14 +288,16 @@ static bool untouched(const struct stream *s) {
 static void remember(struct stream *s) {
   for (uint32_t i = 0; i < s->pool->member_count; i++) {
     if (s->pool->members[i].endpoint != s->endpoint) continue;
-    if (s->tried.count < array_count(s->tried.place)) s->tried.place[s->tried.count++] = i;
+    struct pool_tried *t = &s->x->tried;
+    if (t->count < array_count(t->place)) t->place[t->count++] = i;
     return;
   }
 }
 
 /* may_replay: the request was sent, and sending it again is allowed to be seen twice. */
 static bool may_replay(const struct stream *s) {
-  return http_method_idempotent(s->req.method) && s->up_body.state == PUMP_NONE;
+  bool all = s->up_body.state == PUMP_NONE || s->x->held.whole;
+  return http_method_idempotent(s->x->req.method) && all;
 }
 
 void attempt_failed(struct stream *s, enum end end) {
@@ -302,7 +310,7 @@ void attempt_failed(struct stream *s, enum end end) {
   bool replay = !sent || attempt_unsent(s) || may_replay(s);
   bool again = untouched(s) && end_get(end)->retryable && replay;
   /* An endpoint that did not take a connection will not a moment later: only another one may. */
-  if (!sent && s->tried.count + 1 >= s->pool->member_count) again = false;
+  if (!sent && s->x->tried.count + 1 >= s->pool->member_count) again = false;
   if (!again) {
     attempt_drop(s, false);
     stream_fail(s, end);
@@ -310,9 +318,9 @@ void attempt_failed(struct stream *s, enum end end) {
   }
   body_stop(&s->up_body);
   attempt_drop(s, false);
-  s->head_up = (struct buf){0};
+  s->x->head_up = (struct buf){0};
   s->t_connect = s->t_connected = 0;
-  s->scan = (struct h1_scan){0};
+  s->x->scan = (struct h1_scan){0};
   if (race) {
     s->flags |= STREAM_REPLAYED | STREAM_REFILL;
     stat_add(&s->w->stats.replays, 1);

@@ -25,22 +25,22 @@ static void pump_init(struct pump *p, enum http_body from, enum http_body to, ui
 }
 
 void body_request_init(struct stream *s) {
-  const struct http_request *r = &s->req;
+  const struct http_request *r = &s->x->req;
   pump_init(&s->up_body, r->body, r->body, r->content_length);
   s->up_body.limit = s->listener->limits.body_bytes;
-  h1_chunked_init(&s->up_body.chunked, H1_REQUEST);
+  h1_chunked_init(&s->x->up_chunked, H1_REQUEST);
 }
 
 /* response_framing: how a response's body goes to this client. */
 static enum http_body response_framing(const struct stream *s) {
-  enum http_body from = s->resp.body;
+  enum http_body from = s->x->resp.body;
   if (from != HTTP_BODY_CHUNKED && from != HTTP_BODY_CLOSE) return from;
-  return s->req.minor ? HTTP_BODY_CHUNKED : HTTP_BODY_CLOSE;
+  return s->x->req.minor ? HTTP_BODY_CHUNKED : HTTP_BODY_CLOSE;
 }
 
 void body_response_init(struct stream *s) {
-  pump_init(&s->down_body, s->resp.body, response_framing(s), s->resp.content_length);
-  h1_chunked_init(&s->down_body.chunked, H1_RESPONSE);
+  pump_init(&s->down_body, s->x->resp.body, response_framing(s), s->x->resp.content_length);
+  h1_chunked_init(&s->x->down_chunked, H1_RESPONSE);
   if (s->down_body.state == PUMP_NONE) s->down_body.state = PUMP_DONE;
 }
 
@@ -82,12 +82,25 @@ static bool over(const struct pump *p, size_t more) {
   return p->limit && p->moved + more > p->limit;
 }
 
+/* PULL_MAX: what is left of a body of up to so many bytes is read at once behind what came, where
+ * it is there already; more is left to a relay. */
+#define PULL_MAX 49152u
+
+static void pull(struct stream *s, struct pump *p) {
+  struct conn *sink = body_sink(s, p);
+  if (p->left == 0 || p->left > PULL_MAX || conn_pending(sink) > OUT_HIGH) return;
+  size_t got = conn_pull(body_source(s, p), sink, (size_t)p->left);
+  p->left -= got;
+  p->moved += got;
+}
+
 static bool data_length(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct span take = span_sub(bytes, 0, p->left < bytes.len ? (size_t)p->left : bytes.len);
   take = span_sub(take, 0, RUN_MAX);
   if (take.len && !put(p, body_sink(s, p), take)) return fail(s, END_LIMIT_MEMORY);
   p->left -= take.len;
   *used = take.len;
+  if (take.len && take.len == bytes.len) pull(s, p);
   if (p->left == 0) p->state = PUMP_DONE;
   return true;
 }
@@ -101,12 +114,13 @@ static bool data_close(struct stream *s, struct pump *p, struct span bytes, size
 
 static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct conn *sink = body_sink(s, p);
+  struct h1_chunked *chunked = is_request(s, p) ? &s->x->up_chunked : &s->x->down_chunked;
   while (*used < bytes.len && conn_pending(sink) <= OUT_HIGH) {
     size_t took = 0;
     struct span data = SPAN_EMPTY;
     enum end why = END_INTERNAL;
     enum http_result r =
-        h1_chunked_parse(&p->chunked, span_from(bytes, *used), &took, &data, &why);
+        h1_chunked_parse(chunked, span_from(bytes, *used), &took, &data, &why);
     if (r == HTTP_BAD) return fail(s, why);
     *used += took;
     if (over(p, data.len)) return fail(s, END_LIMIT_BODY);
@@ -220,6 +234,10 @@ uint64_t body_due(const struct stream *s, const struct pump *p, uint32_t src_ms,
                    : *blame == BODY_SINK ? dst_ms
                                          : longer(src_ms, dst_ms);
   return delay ? since + delay : WHEEL_NEVER;
+}
+
+void body_restart(struct pump *p, uint64_t now_ms) {
+  p->progress_ms = p->relay.progress_ms = now_ms;
 }
 
 /* LOOK_PARTS of a timeout pass between two looks, LOOK_FIRST_MS at most before the first: so much

@@ -32,6 +32,12 @@ void affinity_init(struct stream *s);
 const struct pool_member *affinity_pick(struct stream *s);
 /* affinity_response gives the client a cookie when it needs one; before response filters. */
 void affinity_response(struct stream *s);
+/* ---- held.c ---- */
+void enter_buffer(struct stream *s);
+/* held_wanted: the route asks for it, and the body may fit. */
+bool held_wanted(const struct stream *s);
+/* held_drained: the endpoint's connection took what was queued. */
+void held_drained(struct stream *s);
 /* ---- attempt.c ---- */
 void enter_pick(struct stream *s);
 void enter_send(struct stream *s);
@@ -64,8 +70,17 @@ void group_ask(struct worker *w, uint32_t pool_state_id);
 void group_wake(struct worker *w);
 /* ---- answer.c ---- */
 void answer_end(struct stream *s);  /* the response of END rows */
-void answer_route(struct stream *s); /* redirect, respond */
+void answer_route(struct stream *s); /* redirect, respond; ends the stream */
+/* answer_page_of is the page that the route's policies have for a status; NULL: none. answer_page
+ * gives it in place of the pool's response s->resp; ends the stream. */
+const struct error_page *answer_page_of(const struct stream *s, unsigned status, bool upstream);
+void answer_page(struct stream *s, const struct error_page *page);
+/* answer_status is a response without a body, of a filter; ends the stream. */
+void answer_status(struct stream *s, unsigned status);
 void answer_https(struct stream *s); /* redirect_https */
+/* ---- redirect.c ---- */
+/* redirect_location makes the Location of the stream's route; another end than OK: it cannot. */
+MUST_USE enum end redirect_location(struct stream *s, struct span *out);
 /* ---- response.c ---- */
 size_t response_data(struct stream *s, struct span bytes);
 void response_eof(struct stream *s, int err);
@@ -77,6 +92,8 @@ void tunnel_check_routes(struct worker *w);
 void tunnel_drain_all(struct worker *w, uint64_t deadline_ms);
 /* ---- access.c ---- */
 void access_write(struct stream *s);
+/* access_keep moves what the log will say out of the messages of s and gives them back. */
+void access_keep(struct stream *s);
 /* access_connection logs a connection that had no request: a failed handshake, silence. */
 void access_connection(struct down *d, enum end end, uint16_t status);
 

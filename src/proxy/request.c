@@ -33,19 +33,20 @@ size_t head_append(struct arena *arena, struct buf *in, struct span bytes, uint3
 static void head_done(struct stream *s) {
   s->flags |= STREAM_PARSED;
   s->t_head = now_ns(s->w);
-  s->scan = (struct h1_scan){0}; /* the response's from here on */
+  s->x->scan = (struct h1_scan){0}; /* the response's from here on */
   body_request_init(s);
 }
 
 size_t request_data(struct stream *s, struct span bytes) {
   const struct listener_limits *l = &s->listener->limits;
   struct h1_limits limits = {l->header_bytes, l->headers, l->uri_bytes};
-  size_t before = s->head_in.len;
-  size_t took = head_append(&s->arena, &s->head_in, bytes, l->header_bytes);
+  size_t before = s->x->head_in.len;
+  size_t took = head_append(&s->arena, &s->x->head_in, bytes, l->header_bytes);
   enum end why = END_LIMIT_STREAM_MEMORY;
   enum http_result r = HTTP_BAD;
+  struct exchange *x = s->x;
   if (took)
-    r = h1_parse_request(&s->scan, buf_span(&s->head_in), &limits, &s->arena, &s->req, &why);
+    r = h1_parse_request(&x->scan, buf_span(&x->head_in), &limits, &s->arena, &x->req, &why);
   if (r == HTTP_MORE) {
     if (!timer_armed(&s->timer)) stream_timer(s);
     return took;
@@ -54,7 +55,7 @@ size_t request_data(struct stream *s, struct span bytes) {
     stream_fail(s, why);
     return bytes.len;
   }
-  size_t used = s->req.head_len - before;
+  size_t used = s->x->req.head_len - before;
   head_done(s);
   stream_go(s, STEP_ROUTE);
   return used;
@@ -64,13 +65,24 @@ static struct span own_host(const struct stream *s) {
   return s->endpoint->addr.sa.sa_family == AF_UNIX ? SPAN_LIT("localhost") : s->endpoint->text;
 }
 
+/* write_host: HTTP/1.0 may have come without one. */
+static void write_host(const struct stream *s, struct buf *b) {
+  const struct route_host *to = &s->route->host;
+  const struct http_request *r = &s->x->req;
+  if (to->name.len)
+    h1_write_host(b, to->name, to->port);
+  else if (r->host.len && !to->endpoint)
+    h1_write_host(b, r->host, r->port);
+  else
+    h1_write_field(b, SPAN_LIT("Host"), own_host(s));
+}
+
 /* request_write_head writes the head that goes upstream: what was understood, not what came. */
 void request_write_head(struct stream *s, struct buf *b) {
-  struct http_request *r = &s->req;
-  struct span path = s->ctx.forward_path.len ? s->ctx.forward_path : r->path;
+  struct http_request *r = &s->x->req;
+  struct span path = s->x->ctx.forward_path.len ? s->x->ctx.forward_path : r->path;
   h1_write_request_line(b, r->method_text, path, r->has_query ? &r->query : NULL, 1);
-  if (r->host.len) h1_write_host(b, r->host, r->port);
-  else h1_write_field(b, SPAN_LIT("Host"), own_host(s)); /* HTTP/1.0 without one */
+  write_host(s, b);
   h1_write_fields(b, &r->fields);
   h1_write_framing(b, r->body, r->content_length);
   if (r->upgrade.len) {

@@ -11,7 +11,7 @@ static const size_t head_rooms[] = {2048, 16384, 65536, 262144};
 
 /* keep decides whether the client's connection stays open after this response. */
 static bool keep(const struct stream *s) {
-  if (s->flags & STREAM_CLOSE || !s->req.keepalive) return false;
+  if (s->flags & STREAM_CLOSE || !s->x->req.keepalive) return false;
   return s->down_body.to != HTTP_BODY_CLOSE;
 }
 
@@ -19,13 +19,13 @@ static void write_connection(struct stream *s, struct buf *b) {
   if (!keep(s)) {
     s->flags |= STREAM_CLOSE;
     buf_lit(b, "Connection: close\r\n");
-  } else if (s->req.minor == 0) {
+  } else if (s->x->req.minor == 0) {
     buf_lit(b, "Connection: keep-alive\r\n");
   }
 }
 
 static void write_final(struct stream *s, struct buf *b) {
-  const struct http_response *r = &s->resp;
+  const struct http_response *r = &s->x->resp;
   h1_write_status_line(b, r->status, r->reason);
   h1_write_fields(b, &r->fields);
   if (!http_fields_has(&r->fields, HTTP_NAME_DATE)) {
@@ -46,8 +46,8 @@ static void write_final(struct stream *s, struct buf *b) {
 }
 
 static void write_interim(struct stream *s, struct buf *b) {
-  h1_write_status_line(b, s->resp.status, s->resp.reason);
-  h1_write_fields(b, &s->resp.fields);
+  h1_write_status_line(b, s->x->resp.status, s->x->resp.reason);
+  h1_write_fields(b, &s->x->resp.fields);
   buf_lit(b, "\r\n");
 }
 
@@ -71,22 +71,26 @@ static bool give_head(struct stream *s, void (*write)(struct stream *s, struct b
 
 static enum end interim(struct stream *s) {
   if (++s->interims > INTERIM_MAX) return END_BAD_RESPONSE_STATUS;
+  if (s->x->resp.status == 100) {
+    s->flags |= STREAM_CONTINUED;
+    body_restart(&s->up_body, now_ms(s->w));
+  }
   /* RFC 9110 section 15.2: not to a 1.0 client; a proxy may drop them, so to a slow one neither.
    */
-  if (s->req.minor == 0 || conn_pending(s->down->conn) > OUT_HIGH) return END_OK;
+  if (s->x->req.minor == 0 || conn_pending(s->down->conn) > OUT_HIGH) return END_OK;
   return give_head(s, write_interim) ? END_OK : END_LIMIT_MEMORY;
 }
 
 static bool upgrade_asked(const struct stream *s) {
-  return s->req.upgrade.len && span_eq_nocase(s->req.upgrade, s->resp.upgrade);
+  return s->x->req.upgrade.len && span_eq_nocase(s->x->req.upgrade, s->x->resp.upgrade);
 }
 
 /* final_check looks at what only the request can tell. */
 static enum end final_check(struct stream *s) {
-  if (s->resp.status == 101 && !upgrade_asked(s)) return END_BAD_RESPONSE_UPGRADE;
-  s->ctx.response = &s->resp;
+  if (s->x->resp.status == 101 && !upgrade_asked(s)) return END_BAD_RESPONSE_UPGRADE;
+  s->x->ctx.response = &s->x->resp;
   affinity_response(s);
-  return filter_response(&s->ctx) == FILTER_NEXT ? END_OK : s->ctx.end;
+  return filter_response(&s->x->ctx) == FILTER_NEXT ? END_OK : s->x->ctx.end;
 }
 
 /* body_owed: an early response: whether the client sends the rest of its body is not ours to know,
@@ -106,36 +110,69 @@ static enum end final(struct stream *s) {
   enum end end = final_check(s);
   if (end != END_OK) return end;
   if (close_wanted(s) || body_owed(s)) s->flags |= STREAM_CLOSE;
-  if (!s->resp.keepalive) s->flags |= STREAM_UP_DIRTY;
+  if (!s->x->resp.keepalive) s->flags |= STREAM_UP_DIRTY;
   body_response_init(s);
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
-  s->status = s->resp.status;
+  s->status = s->x->resp.status;
   s->flags |= STREAM_RESPONDED;
-  attempt_outcome(s, END_OK, s->resp.status);
+  attempt_outcome(s, END_OK, s->x->resp.status);
   return END_OK;
 }
 
-/* head_parse takes bytes of a head. *used is set; HTTP_DONE: s->resp is valid. */
+/* whole_in tells whether rest is the response's body to its last byte, and nothing else. */
+static bool whole_in(const struct stream *s, struct span rest) {
+  struct h1_chunked chunked;
+  if (s->x->resp.body == HTTP_BODY_NONE) return rest.len == 0;
+  if (s->x->resp.body == HTTP_BODY_LENGTH) return s->x->resp.content_length == rest.len;
+  if (s->x->resp.body != HTTP_BODY_CHUNKED) return false;
+  h1_chunked_init(&chunked, H1_RESPONSE);
+  while (rest.len) { /* each turn takes some, or ends it */
+    size_t used = 0;
+    struct span data = SPAN_EMPTY;
+    enum end why;
+    enum http_result r = h1_chunked_parse(&chunked, rest, &used, &data, &why);
+    rest = span_from(rest, used);
+    if (r == HTTP_DONE) return rest.len == 0;
+    if (r == HTTP_BAD || (!used && !data.len)) return false;
+  }
+  return false;
+}
+
+/* replace answers with the route's page for this status. The endpoint's connection is kept only
+ * when all of its response is here: what is not read may not be the next one. */
+static void replace(struct stream *s, const struct error_page *page, struct span rest) {
+  attempt_outcome(s, END_OK, s->x->resp.status);
+  if (!s->x->resp.keepalive) s->flags |= STREAM_UP_DIRTY;
+  if (body_owed(s)) {
+    body_stop(&s->up_body);
+    s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE;
+  }
+  attempt_drop(s, whole_in(s, rest));
+  answer_page(s, page);
+}
+
+/* head_parse takes bytes of a head. *used is set; HTTP_DONE: s->x->resp is valid. */
 static enum http_result head_parse(struct stream *s, struct span bytes, size_t *used,
                                    enum end *why) {
   const struct pool_limits *l = &s->pool->limits;
   struct h1_limits limits = {l->header_bytes, l->headers, 0};
-  size_t before = s->head_up.len;
-  size_t took = head_append(&s->arena, &s->head_up, bytes, l->header_bytes);
+  size_t before = s->x->head_up.len;
+  size_t took = head_append(&s->arena, &s->x->head_up, bytes, l->header_bytes);
   *why = END_LIMIT_STREAM_MEMORY;
   if (!took) return HTTP_BAD;
-  enum http_result r = h1_parse_response(&s->scan, buf_span(&s->head_up), &limits, &s->arena,
-                                         s->req.method, &s->resp, why);
-  *used = r == HTTP_DONE ? s->resp.head_len - before : took;
+  enum http_result r = h1_parse_response(&s->x->scan, buf_span(&s->x->head_up), &limits, &s->arena,
+                                         s->x->req.method, &s->x->resp, why);
+  *used = r == HTTP_DONE ? s->x->resp.head_len - before : took;
   return r;
 }
 
 static void head_reset(struct stream *s) {
-  s->head_up.len = 0; /* its memory serves the next head */
-  s->scan = (struct h1_scan){0};
+  s->x->head_up.len = 0; /* its memory serves the next head */
+  s->x->scan = (struct h1_scan){0};
 }
 
-/* heads reads interim heads and the final one; true when the final one was given on. */
+/* heads reads interim heads and the final one; true when the final one was given on, or is to be
+ * replaced (s->x->page). */
 static bool heads(struct stream *s, struct span bytes, size_t *used, enum end *end) {
   *end = END_OK;
   while (*used < bytes.len) {
@@ -145,7 +182,9 @@ static bool heads(struct stream *s, struct span bytes, size_t *used, enum end *e
     *end = END_OK;
     *used += took;
     if (r == HTTP_MORE) return false;
-    if (s->resp.status >= 200 || s->resp.status == 101) {
+    if (s->x->resp.status >= 200 || s->x->resp.status == 101) {
+      s->x->page = answer_page_of(s, s->x->resp.status, true);
+      if (s->x->page) return true;
       *end = final(s);
       return *end == END_OK;
     }
@@ -174,7 +213,7 @@ static size_t response_body(struct stream *s, struct span bytes) {
 
 /* after_head starts what follows the final head with the bytes that came with it. */
 static size_t after_head(struct stream *s, struct span rest) {
-  if (s->resp.body == HTTP_BODY_TUNNEL) {
+  if (s->x->resp.body == HTTP_BODY_TUNNEL) {
     if (rest.len && !conn_write(s->down->conn, rest)) stream_fail(s, END_LIMIT_MEMORY);
     else tunnel_start(s);
     return rest.len;
@@ -201,7 +240,12 @@ size_t response_data(struct stream *s, struct span bytes) {
   s->flags |= STREAM_RESPONSE_BYTE;
   size_t used = 0;
   enum end end;
-  if (heads(s, bytes, &used, &end)) return used + after_head(s, span_from(bytes, used));
+  if (heads(s, bytes, &used, &end)) {
+    struct span rest = span_from(bytes, used);
+    if (!s->x->page) return used + after_head(s, rest);
+    replace(s, s->x->page, rest);
+    return bytes.len;
+  }
   if (end != END_OK) stream_fail(s, end);
   return bytes.len;
 }
@@ -259,7 +303,8 @@ static void up_on_error(struct conn *c, int err) { response_eof(stream_of(c), er
 
 static void up_on_drained(struct conn *c) {
   struct stream *s = stream_of(c);
-  body_drained(s, &s->up_body);
+  if (held_unsent(s)) held_drained(s);
+  else body_drained(s, &s->up_body);
 }
 
 static void up_on_timer(struct conn *c) { (void)c; } /* the stream's timer speaks for it */

@@ -8,19 +8,19 @@
 /* misdirected: a TLS connection negotiated for one name asks for a host that no certificate of its
  * listener serves (RFC 9110 section 15.5.20). */
 static bool misdirected(const struct stream *s) {
-  if (!(s->down->flags & DOWN_TLS) || !s->req.host.len) return false;
+  if (!(s->down->flags & DOWN_TLS) || !s->x->req.host.len) return false;
   struct tls_info info;
   conn_tls_info(s->down->conn, &info);
-  if (!info.sni.len || span_eq(info.sni, s->req.host)) return false;
-  return !tls_server_serves(s->listener->tls, s->req.host);
+  if (!info.sni.len || span_eq(info.sni, s->x->req.host)) return false;
+  return !tls_server_serves(s->listener->tls, s->x->req.host);
 }
 
 static void ctx_init(struct stream *s) {
-  struct filter_ctx *ctx = &s->ctx;
+  struct filter_ctx *ctx = &s->x->ctx;
   ctx->arena = &s->arena;
   ctx->listener = s->listener;
   ctx->tls = s->down->flags & DOWN_TLS;
-  ctx->request = &s->req;
+  ctx->request = &s->x->req;
   down_peer(s->down, &ctx->peer);
 }
 
@@ -37,7 +37,7 @@ static void allow_text(struct stream *s, const struct route_hit *hit) {
     if (b.len) buf_lit(&b, ", ");
     buf_put(&b, hit->allow->extra_methods[i]);
   }
-  s->allow = buf_span(&b);
+  s->x->allow = buf_span(&b);
 }
 
 static void pin_route(struct stream *s, const struct route *found) {
@@ -50,6 +50,13 @@ static void pin_route(struct stream *s, const struct route *found) {
   if (found->timeout_ms) s->deadline_ms = now_ms(s->w) + found->timeout_ms;
 }
 
+/* take_pool_settings is take_settings for what is said in place of the pool's. */
+static void take_pool_settings(struct stream *s) {
+  const struct policy_settings *p = &s->route->settings;
+  if (p->set & POLICY_FIRST_BYTE) s->pool_timeouts.first_byte_ms = p->first_byte_ms;
+  if (p->set & POLICY_IDLE) s->pool_timeouts.idle_ms = p->idle_ms;
+}
+
 static void pin_pool(struct stream *s, struct pool *pool) {
   uint32_t me = s->w->config.index;
   s->pool = pool;
@@ -57,39 +64,64 @@ static void pin_pool(struct stream *s, struct pool *pool) {
   object_pin(&s->pool_state->obj, me);
   object_pin(&s->pool->obj, me);
   s->pool_timeouts = s->pool->timeouts;
+  take_pool_settings(s);
   s->arena.limit += 4 * (size_t)s->pool->limits.header_bytes; /* the response's share */
   stat_add(&s->pool_state->rows[me].requests, 1);
 }
 
+/* take_settings puts what the route's policies say in place of the listener's. */
+static void take_settings(struct stream *s) {
+  const struct policy_settings *p = &s->route->settings;
+  if (!p->set) return;
+  if (p->set & POLICY_BODY) s->timeouts.body_ms = p->body_ms;
+  if (p->set & POLICY_SEND) s->timeouts.send_ms = p->send_ms;
+  if (p->set & POLICY_BODY_BYTES) s->up_body.limit = p->body_bytes;
+}
+
+static bool too_large(const struct stream *s) {
+  uint64_t most = s->up_body.limit;
+  return most && s->x->req.body == HTTP_BODY_LENGTH && s->x->req.content_length > most;
+}
+
 static enum route_verdict find(struct stream *s, struct route_hit *hit) {
-  struct route_query q = {s->req.host, s->req.path, s->req.method, s->req.method_text};
+  struct route_query q = {s->x->req.host, s->x->req.path, s->x->req.method, s->x->req.method_text};
   const struct snapshot_listener *l = s->down->serving->current;
   if (!l) return ROUTE_NONE;
+  /* A preflight asks for the sake of another method: the route of that one answers it. */
+  struct span asked;
+  if (filter_preflight(&s->x->req, &asked)) {
+    struct route_query other = q;
+    other.method = http_method_find(asked);
+    other.method_text = asked;
+    if (route_find(l->table, &other, hit) == ROUTE_FOUND && hit->route->cors) return ROUTE_FOUND;
+  }
   return route_find(l->table, &q, hit);
 }
 
 /* refused tells causes that are known before routing. */
 static enum end refused(const struct stream *s) {
   if (s->down->flags & DOWN_OVER_LIMIT) return END_LIMIT_CONNECTIONS;
-  uint64_t most = s->listener->limits.body_bytes;
-  if (most && s->req.body == HTTP_BODY_LENGTH && s->req.content_length > most)
-    return END_LIMIT_BODY;
   return misdirected(s) ? END_CLIENT_MISDIRECTED : END_OK;
 }
 
 static void act(struct stream *s) {
-  if (filter_request(&s->ctx) != FILTER_NEXT) {
-    stream_fail(s, s->ctx.end);
+  if (too_large(s)) {
+    stream_fail(s, END_LIMIT_BODY);
     return;
+  }
+  switch (filter_request(&s->x->ctx)) {
+    case FILTER_NEXT: break;
+    case FILTER_RESPOND: answer_status(s, s->x->ctx.status); return;
+    case FILTER_ANSWER:
+    case FILTER_WAIT: stream_fail(s, s->x->ctx.end); return;
   }
   if (s->route->action == ROUTE_POOL || s->route->action == ROUTE_SPLIT) {
     pin_pool(s, affinity_pool(s, s->route)); /* after the filters: they tell who the client is */
     affinity_init(s);
-    stream_go(s, STEP_PICK);
+    stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);
     return;
   }
   answer_route(s);
-  stream_go(s, STEP_FINISH);
 }
 
 void enter_route(struct stream *s) {
@@ -108,7 +140,8 @@ void enter_route(struct stream *s) {
   enum route_verdict verdict = find(s, &hit);
   if (verdict == ROUTE_FOUND) {
     pin_route(s, hit.route);
-    s->ctx.route = hit.route;
+    s->x->ctx.route = hit.route;
+    take_settings(s);
     act(s);
     return;
   }

@@ -145,6 +145,7 @@ void serve_start(struct worker *w, int fd, struct listener_state *state) {
   list_init(&sv->downs);
   list_push_tail(&w->servings, &sv->link);
   if (w->snapshot) sv->current = snapshot_find_listener(w->snapshot, state->obj.name);
+  if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
   sv->conn = conn_listen(w->loop, fd, on_accept, sv);
   check(sv->conn != NULL); /* the slab has room for listeners beside all connections */
 }
@@ -201,6 +202,7 @@ void serve_install(struct worker *w) {
     struct serving *sv = container_of(l, struct serving, link);
     if (!sv->conn) continue;
     sv->current = w->snapshot ? snapshot_find_listener(w->snapshot, sv->state->obj.name) : NULL;
+    if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
   }
 }
 
@@ -246,8 +248,8 @@ static bool may_linger(const struct down *d) {
 
 void down_close(struct down *d, bool gently) {
   check(!d->stream);
-  if (gently && may_linger(d))
-    conn_close_gently(d->conn, LINGER_MS); /* decides what it can send */
+  /* What is queued is sent in any case; who may not linger is not waited for. */
+  if (gently) conn_close_gently(d->conn, may_linger(d) ? LINGER_MS : 1);
   else conn_close(d->conn);
   down_forget(d);
 }
@@ -342,9 +344,10 @@ static size_t down_consume(struct down *d, struct span bytes) {
   }
   struct stream *s = d->stream;
   if (s->step == STEP_HEAD) return request_data(s, bytes);
+  if (s->step == STEP_BUFFER) return held_take(s, bytes);
   struct pump *p = &s->up_body;
   bool sending = s->step == STEP_SEND || s->step == STEP_RELAY;
-  if (!sending || p->relaying || p->blocked) return 0;
+  if (!sending || p->relaying || p->blocked || held_unsent(s)) return 0;
   if (p->state != PUMP_READY && p->state != PUMP_RUN) return 0;
   size_t used;
   if (!body_data(s, p, bytes, &used)) {
@@ -381,8 +384,16 @@ static void after_data(struct down *d, bool all) {
     return;
   }
   struct stream *s = d->stream;
-  if (s && s->up_body.state == PUMP_READY && (s->step == STEP_SEND || s->step == STEP_RELAY))
-    body_start(s, &s->up_body);
+  bool sending = s && (s->step == STEP_SEND || s->step == STEP_RELAY);
+  if (!sending || s->up_body.state != PUMP_READY || held_unsent(s)) return;
+  body_start(s, &s->up_body);
+  stream_timer(s); /* it was set for the response: now it is the body that is waited for */
+}
+
+/* is_holding: bytes go to the request's buffer. When that is full the same bytes go on their way.
+ */
+static bool is_holding(const struct down *d) {
+  return d->stream && d->stream->step == STEP_BUFFER;
 }
 
 static size_t down_on_data(struct conn *c, struct span bytes) {
@@ -392,10 +403,11 @@ static size_t down_on_data(struct conn *c, struct span bytes) {
   size_t used = 0;
   d->flags |= DOWN_IN_DATA;
   while (used < bytes.len) {
+    bool holding = is_holding(d);
     size_t took = down_consume(d, span_from(bytes, used));
     used += took;
     if (slab_find(&w->downs, slot, generation) != d) return bytes.len;
-    if (!took) break;
+    if (!took && !(holding && d->stream && !is_holding(d))) break;
   }
   after_data(d, used == bytes.len);
   return used;
@@ -418,6 +430,7 @@ static void down_on_error(struct conn *c, int err) {
   /* -ECONNABORTED: a FIN without close_notify; between requests many clients end like that. */
   if (d->stream && err == -ECONNABORTED && d->stream->step == STEP_HEAD)
     stream_client_gone(d->stream, END_CLIENT_CLOSED);
+  else if (d->stream && own_trouble(err)) stream_fail(d->stream, END_LIMIT_MEMORY);
   else if (d->stream) stream_client_gone(d->stream, END_CLIENT_RESET);
   else down_close(d, false);
 }

@@ -21,12 +21,13 @@ struct stream *stream_new(struct down *d) {
   struct worker *w = d->serving->w;
   struct stream *s = slab_new(&w->streams);
   if (!s) return NULL;
+  s->x = slab_new(&w->exchanges); /* there are as many as streams */
+  check(s->x != NULL);
   s->w = w;
   s->down = d;
   d->stream = s;
   d->requests++;
-  list_init(&s->queue_link);
-  list_init(&s->tunnel_link);
+  list_init(&s->link);
   timer_init(&s->timer, on_timer);
   s->listener = d->serving->current->listener;
   object_pin(&s->listener->obj, w->config.index);
@@ -93,7 +94,8 @@ static uint64_t due_bodies(const struct stream *s, enum end *end) {
 /* awaits_continue: the client rightly waits for 100 (Continue), so it is the endpoint that is
  * late. */
 static bool awaits_continue(const struct stream *s) {
-  return s->req.expect_continue && !s->interims && body_moved(&s->up_body) == 0;
+  bool told = s->flags & STREAM_CONTINUED;
+  return s->x->req.expect_continue && !told && body_moved(&s->up_body) == 0;
 }
 
 /* due_step is when the present step is overdue, and the cause then. */
@@ -101,9 +103,14 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
   *end = rows[s->step].timer_end;
   switch ((enum stream_step)s->step) {
     case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
+    case STEP_BUFFER: return s->up_body.progress_ms + s->timeouts.body_ms;
     case STEP_QUEUE: return after(s->t_queue, s->pool->connections.queue_timeout_ms);
     case STEP_CONNECT: return after(s->t_connect, s->pool_timeouts.connect_ms);
     case STEP_SEND:
+      if (held_unsent(s)) {
+        *end = END_UPSTREAM_TIMEOUT_SEND;
+        return s->x->held.progress_ms + s->pool_timeouts.idle_ms;
+      }
       if (s->up_body.state == PUMP_RUN && !awaits_continue(s)) return due_bodies(s, end);
       return after(s->t_sent, s->pool_timeouts.first_byte_ms);
     case STEP_RELAY: return due_bodies(s, end);
@@ -229,6 +236,9 @@ void stream_unpin_settings(struct stream *s) {
   s->route = NULL;
   s->pool = NULL;
   s->listener = NULL;
+  if (!s->x) return;
+  s->x->ctx.route = NULL;
+  s->x->ctx.listener = NULL;
 }
 
 static void unpin_all(struct stream *s) {
@@ -249,11 +259,14 @@ void stream_finish(struct stream *s) {
   body_stop(&s->up_body);
   body_stop(&s->down_body);
   attempt_drop(s, false);
+  held_drop(s);
   access_write(s);
-  list_remove(&s->tunnel_link);
+  list_remove(&s->link);
   if (s->flags & STREAM_TUNNEL) stat_sub(&w->stats.tunnels, 1);
   unpin_all(s);
   arena_reset(&s->arena);
+  if (s->x) slab_free(&w->exchanges, s->x);
+  if (s->kept) slab_free(&w->kept, s->kept);
   slab_free(&w->streams, s);
   stat_sub(&w->stats.requests_inflight, 1);
   stat_add(&w->stats.downstream_idle, 1);

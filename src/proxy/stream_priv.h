@@ -35,41 +35,65 @@ enum stream_flag {
   STREAM_UP_DIRTY = 4096,  /* the upstream connection may not be reused */
   STREAM_ABORT = 8192,     /* the client connection ends at once, as truncation */
   STREAM_TUNNEL = 32768,   /* counted in stats.tunnels */
+  STREAM_CONTINUED = 65536, /* 100 (Continue) came */
   STREAM_REFILL = 16384,   /* this attempt takes no idle connection (after a replay) */
 };
+
+/* exchange is a stream's request and response while they are read, routed and sent: from the
+ * worker's slab, given back when a tunnel begins. */
+struct exchange {
+  struct slab_head head;
+  struct h1_scan scan;
+  struct buf head_in; /* request head bytes so far, in the stream's arena */
+  struct http_request req;
+  struct filter_ctx ctx;
+  struct buf head_up; /* response head bytes so far */
+  struct http_response resp;
+  struct h1_chunked up_chunked, down_chunked; /* of the bodies */
+  struct held held;              /* the request's body */
+  const struct error_page *page; /* that takes the place of resp; the route's */
+  struct pool_tried tried;
+  struct pool_want want; /* of the endpoint: made by affinity.c, before the first attempt */
+  struct span allow; /* the Allow field of a 405 */
+};
+
+/* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
+ * cache, longer texts stand in the arena. */
+#define KEPT_TEXTS 7
+#define KEPT_NEAR 216
+struct kept {
+  struct slab_head head;
+  uint8_t method, minor; /* enum http_method */
+  bool has_query;
+  uint16_t len[KEPT_TEXTS];
+  const char *texts; /* one behind another: near, or in the arena; NULL: no room was left */
+  char near[KEPT_NEAR];
+};
+_Static_assert(sizeof(struct kept) <= 256, "four lines of cache");
 
 struct stream {
   struct slab_head head;
   struct worker *w;
   struct down *down;
   struct upconn *up;
+  struct exchange *x; /* NULL: a tunnel, then kept */
+  struct kept *kept;
   struct arena arena;
   uint8_t step; /* enum stream_step */
   uint8_t attempts, interims;
   bool driving; /* inside the driver */
   bool moved;   /* stream_go was called since the driver entered the step */
+  uint16_t status; /* sent to the client; 0: none yet */
   uint32_t flags;
   enum end end;
-  uint16_t status; /* sent to the client; 0: none yet */
-  struct list queue_link; /* worker.waiting */
-  struct list tunnel_link; /* worker.tunnels */
+  struct list link; /* worker.waiting; worker.tunnels: a tunnel waits for no connection */
   struct timer timer;
-  /* request */
-  struct h1_scan scan;
-  struct buf head_in; /* head bytes so far, in the arena */
-  struct http_request req;
-  struct filter_ctx ctx;
-  /* response */
-  struct buf head_up;
-  struct http_response resp;
   /* what it uses; pinned */
   struct listener *listener;
   struct route *route;
   struct route_state *route_state;
   struct pool *pool;
   struct endpoint *endpoint; /* of the current attempt, kept for the log (pinned) */
-  struct pool_tried tried;
-  struct pool_want want; /* of the endpoint: made by affinity.c, before the first attempt */
   struct pool_state *pool_state; /* pinned to the end: its id labels series */
   struct pump up_body, down_body; /* request body, response body */
   struct listener_timeouts timeouts;
@@ -77,7 +101,6 @@ struct stream {
   uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */
   uint64_t half_close_ms; /* when the grace after the client's FIN ends; WHEEL_NEVER */
   /* times, ns of the loop's clock; 0: not reached */
-  struct span allow; /* the Allow field of a 405 */
   uint64_t wall_ms, t_start, t_head, t_queue, t_connect, t_connected, t_sent, t_first, t_done;
   uint64_t queue_ns, connect_ns;
 };

@@ -22,46 +22,13 @@ static bool unwanted(const struct stream *s) {
   return atomic_load(&s->route_state->removed) || !s->down->serving->current;
 }
 
-/* keep copies text for the log, as much as a record takes. */
-static void keep(struct arena *arena, struct span *text) {
-  *text = arena_copy(arena, span_sub(*text, 0, RECORD_TEXT_MAX), NULL);
-}
-
-static void keep_field(struct arena *arena, const struct http_fields *from, struct http_fields *to,
-                       enum http_name id) {
-  const struct http_field *row = http_fields_find(from, id);
-  if (!row) return;
-  struct span value = row->value;
-  keep(arena, &value);
-  if (!http_fields_add(to, arena, http_name_text(id), value)) *to = (struct http_fields){0};
-}
-
-/* keep_names moves what the log will say into small blocks, so that a tunnel holds no message. */
-static void keep_names(struct stream *s) {
-  struct arena small;
-  arena_init(&small, &s->w->small_blocks, 0);
-  struct http_request *r = &s->req;
-  struct span *const texts[] = {&r->method_text, &r->path, &r->query, &r->host, &s->ctx.client};
-  for (size_t i = 0; i < array_count(texts); i++) keep(&small, texts[i]);
-  struct http_fields fields = {0};
-  keep_field(&small, &r->fields, &fields, HTTP_NAME_USER_AGENT);
-  keep_field(&small, &r->fields, &fields, HTTP_NAME_TRACEPARENT);
-  r->fields = fields;
-  r->target = r->upgrade = SPAN_EMPTY;
-  s->resp = (struct http_response){.status = s->resp.status};
-  s->head_in = s->head_up = (struct buf){0};
-  s->ctx.forward_path = s->allow = SPAN_EMPTY;
-  arena_reset(&s->arena);
-  s->arena = small;
-}
-
 void tunnel_start(struct stream *s) {
   struct worker *w = s->w;
-  keep_names(s);
+  access_keep(s);
   stream_unpin_settings(s);
   s->deadline_ms = WHEEL_NEVER;
   s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE | STREAM_TUNNEL;
-  list_push_tail(&w->tunnels, &s->tunnel_link);
+  list_push_tail(&w->tunnels, &s->link);
   stat_add(&w->stats.tunnels, 1);
   start(s, &s->up_body, s->down->conn, s->up->conn);
   start(s, &s->down_body, s->up->conn, s->down->conn);
@@ -95,12 +62,12 @@ static void end_after(struct stream *s, uint64_t deadline_ms) {
 void tunnel_check_routes(struct worker *w) {
   uint64_t deadline = now_ms(w) + w->snapshot->drain_ms;
   for (struct list *l = w->tunnels.next; l != &w->tunnels; l = l->next) {
-    struct stream *s = container_of(l, struct stream, tunnel_link);
+    struct stream *s = container_of(l, struct stream, link);
     if (unwanted(s)) end_after(s, deadline);
   }
 }
 
 void tunnel_drain_all(struct worker *w, uint64_t deadline_ms) {
   for (struct list *l = w->tunnels.next; l != &w->tunnels; l = l->next)
-    end_after(container_of(l, struct stream, tunnel_link), deadline_ms);
+    end_after(container_of(l, struct stream, link), deadline_ms);
 }

@@ -14,6 +14,7 @@
 #define BLOCKS_KEEP 4096u
 #define DOWN_CHUNK 64u
 #define STREAM_CHUNK 16u
+#define KEPT_CHUNK 16u
 
 /* ---- birth ---- */
 
@@ -30,8 +31,9 @@ static void on_trim(struct timer *timer, uint64_t now) {
   w->trim_seen = finished;
   loop_trim(w->loop);
   arena_blocks_trim(&w->blocks, 64);
-  arena_blocks_trim(&w->small_blocks, 16);
   slab_trim(&w->streams);
+  slab_trim(&w->exchanges);
+  slab_trim(&w->kept);
   slab_trim(&w->downs);
   slab_trim(&w->upstream.upconns);
   if (w->trim_quiet < TRIM_QUIET) timer_set(&w->loop->wheel, timer, now + TRIM_MS);
@@ -64,8 +66,9 @@ struct worker *worker_new(const struct worker_config *config) {
   stats_init(&w->stats);
   slab_init(&w->downs, sizeof(struct down), DOWN_CHUNK, most + DOWN_CHUNK);
   slab_init(&w->streams, sizeof(struct stream), STREAM_CHUNK, most);
+  slab_init(&w->exchanges, sizeof(struct exchange), STREAM_CHUNK, most);
+  slab_init(&w->kept, sizeof(struct kept), KEPT_CHUNK, most);
   arena_blocks_init(&w->blocks, STREAM_BLOCK, BLOCKS_KEEP);
-  arena_blocks_init(&w->small_blocks, SMALL_BLOCK, BLOCKS_KEEP);
   upstream_init(&w->upstream, w->loop, config->index, w->loop->conns.limit);
   init_counters(w);
   list_init(&w->servings);
@@ -244,8 +247,9 @@ void worker_free(struct worker *w) {
   upstream_fini(&w->upstream);
   slab_fini(&w->downs);
   slab_fini(&w->streams);
+  slab_fini(&w->exchanges);
+  slab_fini(&w->kept);
   arena_blocks_fini(&w->blocks);
-  arena_blocks_fini(&w->small_blocks);
   stats_fini(&w->stats);
   loop_free(w->loop);
   mem_free(w);

@@ -11,7 +11,6 @@
 #define INTERIM_MAX 16u               /* 1xx responses before a final one */
 #define STREAM_ARENA_LIMIT (256u << 10) /* and 4 times the head limits */
 #define STREAM_BLOCK 2048u            /* bytes of an arena block */
-#define SMALL_BLOCK 512u
 #define OUT_HIGH 65536u               /* pending output from which a pump waits */
 #define LINGER_MS 2000u
 #define TRIM_MS 1000u /* between looks for memory to give back, while there is traffic */
@@ -22,8 +21,9 @@ struct worker {
   struct loop *loop;
   struct stats stats;
   struct upstream upstream;
-  struct slab downs, streams;
-  struct arena_blocks blocks, small_blocks; /* of streams; of what tunnels keep */
+  struct slab downs, streams, exchanges;
+  struct slab kept; /* of tunnels */
+  struct arena_blocks blocks; /* of streams */
   struct list servings;
   struct list tunnels;
   struct list waiting; /* streams in queues of pools, oldest first */

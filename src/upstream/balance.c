@@ -232,7 +232,7 @@ static uint32_t first_tier(struct pick_from *from) {
     _Atomic uint64_t *count = &pool->state->rows[from->up->worker].panics;
     uint64_t so_far = atomic_load_explicit(count, memory_order_relaxed);
     atomic_store_explicit(count, so_far + 1, memory_order_relaxed);
-    from->in_service = false;
+    from->need = PICK_ANY;
     s.total = 0;
     for (uint32_t t = 0; t < primaries(pool); t++) {
       s.share[t] = (uint32_t)(pool->tiers[t].weight * WHOLE / s.weight);
@@ -253,17 +253,23 @@ static uint32_t pick_tiers(struct pick_from *from, uint32_t first) {
 }
 
 /* The order in which sets are tried. A first try only goes to an endpoint in service (how many may
- * be out of it is max_ejected's to say); a further one would rather try an ejected endpoint than
- * one that has just failed. */
+ * be out of it is max_ejected's to say), or to a new one when there is no other; a further one
+ * would rather try an ejected endpoint than one that has just failed. */
 static const struct {
-  bool untried, in_service;
-} sets[] = {{true, true}, {true, false}, {false, true}};
+  bool untried;
+  enum pick_need need;
+} sets[] = {{true, PICK_IN_SERVICE},
+            {true, PICK_UNKNOWN},
+            {true, PICK_EJECTED},
+            {false, PICK_IN_SERVICE},
+            {false, PICK_UNKNOWN}};
 
 static uint32_t pick_exact(struct pick_from *from) {
-  bool again = from->want->tried && from->want->tried->count;
-  for (size_t i = 0; i < array_count(sets) && (i == 0 || again); i++) {
+  bool first = !from->want->tried || !from->want->tried->count;
+  for (size_t i = 0; i < array_count(sets); i++) {
+    if (first && (sets[i].need == PICK_EJECTED || !sets[i].untried)) continue;
     from->untried = sets[i].untried;
-    from->in_service = sets[i].in_service;
+    from->need = sets[i].need;
     uint32_t place = pick_tiers(from, i == 0 ? first_tier(from) : 0);
     if (place != PLACE_NONE) return place;
   }
@@ -273,7 +279,8 @@ static uint32_t pick_exact(struct pick_from *from) {
 static uint32_t pick_whole(struct pick_from *from) {
   const struct pool *pool = from->pool;
   if (!pool->plain || (from->want->tried && from->want->tried->count)) return PLACE_NONE;
-  from->whole = from->in_service = true;
+  from->whole = true;
+  from->need = PICK_IN_SERVICE;
   from->tier = &pool->tiers[0];
   from->count = from->tier->count;
   from->weight = from->tier->weight;

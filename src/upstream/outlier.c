@@ -1,40 +1,59 @@
 /* outlier.c: passive health: consecutive failures and 5xx eject an endpoint for a time that grows
- * with its ejections, never more of a pool than max_ejected. Shared counters are written on
- * failures, and on the first success after one: never per request in health. */
+ * with its ejections and shrinks again in service, never more of a pool than max_ejected. Shared
+ * counters are written on failures, and on the first success after one: never per request in
+ * health. What needs a view of the whole pool is outlier_sweep.c. */
 #include "upstream_priv.h"
 
-/* EJECT_GROWTH_MAX: an ejection lasts at most so many times eject_ms; after as long in service it
- * starts from eject_ms again. */
-#define EJECT_GROWTH_MAX 10u
-
 bool endpoint_in_service(const struct endpoint *e, uint64_t now_ms) {
+  uint8_t state = atomic_load_explicit(&e->state, memory_order_relaxed);
+  if (state == ENDPOINT_DOWN || state == ENDPOINT_UNKNOWN) return false;
   return atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed) <= now_ms;
 }
 
-static uint32_t ejected_now(const struct pool *pool, uint64_t now_ms) {
+static uint32_t out_now(const struct pool *pool, uint64_t now_ms) {
   uint32_t count = 0;
   for (uint32_t i = 0; i < pool->member_count; i++)
     count += !endpoint_in_service(pool->members[i].endpoint, now_ms);
   return count;
 }
 
-static bool eject(struct upstream *u, const struct pool *pool, struct endpoint *e,
-                  uint64_t now_ms) {
-  if (!endpoint_in_service(e, now_ms)) return false;
-  uint64_t share = (uint64_t)pool->member_count * pool->outlier.max_ejected_percent / 100;
-  if (ejected_now(pool, now_ms) + 1 > share) return false;
-  uint64_t seen = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed);
-  uint32_t times = atomic_load_explicit(&e->eject_streak, memory_order_relaxed) + 1;
-  if (now_ms > seen + (uint64_t)pool->outlier.eject_ms * times) times = 1;
-  if (times > EJECT_GROWTH_MAX) times = EJECT_GROWTH_MAX;
-  uint64_t until = now_ms + (uint64_t)pool->outlier.eject_ms * times;
-  if (!atomic_compare_exchange_strong(&e->ejected_until_ms, &seen, until)) return false;
-  atomic_fetch_add_explicit(&e->ejections, 1, memory_order_relaxed);
+/* streak_next is how many times eject_ms the next ejection lasts, bounds left out: one more than
+ * the last one, less one for each eject_ms in service since. */
+static uint32_t streak_next(const struct pool_outlier *o, const struct endpoint *e,
+                            uint64_t now_ms) {
+  uint32_t times = atomic_load_explicit(&e->eject_streak, memory_order_relaxed);
+  uint64_t back_ms = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed);
+  uint64_t healed = (now_ms - back_ms) / o->eject_ms;
+  return (healed >= times ? 0 : times - (uint32_t)healed) + 1;
+}
+
+static void eject_now(const struct pool *pool, struct endpoint *e, enum eject_cause cause,
+                      uint64_t now_ms) {
+  const struct pool_outlier *o = &pool->outlier;
+  uint64_t most_ms = o->max_eject_ms > o->eject_ms ? o->max_eject_ms : o->eject_ms;
+  uint32_t times = streak_next(o, e, now_ms), times_max = (uint32_t)(most_ms / o->eject_ms) + 1;
+  if (times > times_max) times = times_max;
+  uint64_t ms = (uint64_t)o->eject_ms * times;
+  atomic_store_explicit(&e->ejected_until_ms, now_ms + (ms > most_ms ? most_ms : ms),
+                        memory_order_relaxed);
   atomic_store_explicit(&e->eject_streak, times, memory_order_relaxed);
+  atomic_store_explicit(&e->eject_cause, (uint8_t)cause, memory_order_relaxed);
   atomic_store_explicit(&e->failures, 0, memory_order_relaxed);
   atomic_store_explicit(&e->failures_5xx, 0, memory_order_relaxed);
-  if (u->counters.ejections) (*u->counters.ejections)++;
-  return true;
+  atomic_fetch_add_explicit(&e->ejections, 1, memory_order_relaxed);
+}
+
+/* Counting and ejecting is done by one thread at a time, so that the share is exact. Who finds
+ * another one at it goes on: the endpoint's counters stay, its next failure tries again. */
+bool endpoint_eject(const struct pool *pool, struct endpoint *e, enum eject_cause cause,
+                    uint64_t now_ms) {
+  uint64_t share = (uint64_t)pool->member_count * pool->outlier.max_ejected_percent / 100;
+  if (!endpoint_in_service(e, now_ms) || out_now(pool, now_ms) + 1 > share) return false;
+  if (atomic_exchange_explicit(&pool->state->ejecting, true, memory_order_acquire)) return false;
+  bool may = endpoint_in_service(e, now_ms) && out_now(pool, now_ms) + 1 <= share;
+  if (may) eject_now(pool, e, cause, now_ms);
+  atomic_store_explicit(&pool->state->ejecting, false, memory_order_release);
+  return may;
 }
 
 static void clear(_Atomic uint32_t *counter) {
@@ -42,21 +61,32 @@ static void clear(_Atomic uint32_t *counter) {
     atomic_store_explicit(counter, 0, memory_order_relaxed);
 }
 
+static void row_add(_Atomic uint64_t *counter, uint64_t n) {
+  uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
+  atomic_store_explicit(counter, now + n, memory_order_relaxed);
+}
+
 bool endpoint_outcome(struct upstream *u, const struct pool *pool, struct endpoint *e,
                       enum end end, uint16_t status, uint64_t now_ms) {
   const struct pool_outlier *o = &pool->outlier;
-  if (end == END_OK && status < 500) {
+  bool bad = end != END_OK || status >= 500;
+  row_add(&e->rows[u->worker].outcomes, 1);
+  if (!bad) {
     clear(&e->failures);
     clear(&e->failures_5xx);
     return false;
   }
+  row_add(&e->rows[u->worker].outcomes_bad, 1);
   uint32_t failures = 0, failures_5xx;
   if (end != END_OK) failures = atomic_fetch_add(&e->failures, 1) + 1;
   else clear(&e->failures);
   failures_5xx = atomic_fetch_add(&e->failures_5xx, 1) + 1;
-  bool out = (o->consecutive_failures && failures >= o->consecutive_failures) ||
-             (o->consecutive_5xx && failures_5xx >= o->consecutive_5xx);
-  return out && eject(u, pool, e, now_ms);
+  enum eject_cause cause = EJECT_NONE;
+  if (o->consecutive_5xx && failures_5xx >= o->consecutive_5xx) cause = EJECT_5XX;
+  if (o->consecutive_failures && failures >= o->consecutive_failures) cause = EJECT_FAILURES;
+  if (cause == EJECT_NONE || !endpoint_eject(pool, e, cause, now_ms)) return false;
+  if (u->counters.ejections) row_add(u->counters.ejections, 1);
+  return true;
 }
 
 uint32_t endpoint_load(const struct endpoint *e) {

@@ -5,6 +5,14 @@
 
 #include "weir/upstream/upstream.h"
 
+/* pick_need is how fit a member must be. */
+enum pick_need {
+  PICK_IN_SERVICE,
+  PICK_UNKNOWN, /* new: no check has ended yet */
+  PICK_EJECTED, /* or ejected; not down */
+  PICK_ANY,     /* also down: in a panic */
+};
+
 /* pick_from is the set: those members of a tier for which pick_allows holds.
  *
  * With `whole` nothing was looked at: all of a tier is taken to be in service, which is how it is
@@ -17,11 +25,18 @@ struct pick_from {
   const struct pool_want *want;
   const struct pool_tier *tier;
   bool whole;
-  bool untried;    /* only those not tried */
-  bool in_service; /* only those in service */
+  bool untried; /* only those not tried */
+  enum pick_need need;
   uint32_t count;  /* above 0; at least 2 unless whole */
   uint64_t weight; /* the sum of pick_weight */
 };
+
+static inline bool pick_fit(const struct endpoint *e, enum pick_need need, uint64_t now_ms) {
+  if (need == PICK_IN_SERVICE) return endpoint_in_service(e, now_ms);
+  uint8_t state = atomic_load_explicit(&e->state, memory_order_relaxed);
+  if (need == PICK_UNKNOWN) return state == ENDPOINT_UNKNOWN;
+  return need == PICK_ANY || state != ENDPOINT_DOWN;
+}
 
 static inline bool pick_allows(const struct pick_from *from, uint32_t place) {
   const struct pool_member *m = &from->pool->members[place];
@@ -29,7 +44,7 @@ static inline bool pick_allows(const struct pick_from *from, uint32_t place) {
   if (!m->weight) return false;
   for (uint32_t i = 0; from->untried && tried && i < tried->count; i++)
     if (tried->place[i] == place) return false;
-  return !from->in_service || endpoint_in_service(m->endpoint, from->want->now_ms);
+  return pick_fit(m->endpoint, from->need, from->want->now_ms);
 }
 /* pick_weight is what a member weighs in this set, slow start included. */
 uint64_t pick_weight(const struct pick_from *from, uint32_t place);

@@ -13,7 +13,8 @@ import subprocess
 
 import pytest
 
-from harness import client, confgen, proc
+from harness import client, confgen, proc, wire
+from harness.backend import Backend
 from harness.weir import ROOT, binary, eventually, run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "packaging/docs").glob("*.md"))]
@@ -279,10 +280,40 @@ def try_transcript(text, weir, **_):
         assert re.fullmatch(pattern, "\n".join(told), re.DOTALL), "\n".join(told)
 
 
+# ---- sentences about endpoints (health.md) ----
+
+
+def try_health_log(text, weir, backend, **_):
+    """Makes it all happen with two backends; figures and addresses may differ."""
+    status, other = [200], Backend(lambda _conn, request: wire.response_bytes(
+        200 if request.path == "/healthz" else 500))
+    backend.on("/healthz", lambda _conn, _request: wire.response_bytes(status[0]))
+    proxy = weir({"pools": {"app": {
+        "balance": "round_robin",
+        "health": {"path": "/healthz", "interval": "50ms", "fast_interval": "50ms"},
+        "outlier": {"failure_rate": "40%"}}}}, backend, other)
+
+    def said(number):
+        wanted = re.sub(r"\d+", "#", text.splitlines()[number].split(": ", 2)[2])
+
+        def is_said():
+            return any(wanted in re.sub(r"\d+", "#", line) for line in proxy.stderr)
+        is_said.__doc__ = "%s in %s" % (wanted, proxy.errors)
+        return is_said
+    eventually(lambda: proxy.metric("weir_endpoint_up") == 2)
+    status[0] = 503
+    eventually(said(0))
+    status[0] = 200
+    eventually(said(1))
+    eventually(lambda: proxy.get("/") and said(2)())
+    other.stop()
+
+
 # ---- all of them ----
 
 RULES = [
     (r"\$ weir (reload|plan)\n", try_transcript),
+    (r"pool app: endpoint ", try_health_log),
     (r"(\w+ += [^;]*;\s*)+\Z|(listeners|pools|routes|policies|admin|log|process)\s*= [{(]",
      try_conf),
     (r"([\w./-]+ )?[\w./-]+( |\n)", try_commands),
@@ -388,8 +419,8 @@ def test_names_exist(page):
         if re.fullmatch(r"(client|proxy|upstream)(\.\w+)+", name):
             assert name in ends or name == "client.address", name
         if re.fullmatch(
-            r"(listeners|pools|routes|process|admin|log|timeouts|limits|outlier|connections)"
-                        r"(\.[\w*]+)+", name):
+            r"(listeners|pools|policies|routes|process|admin|log|timeouts|limits|outlier"
+            r"|connections|health)(\.[\w*]+)+", name):
             assert any(option == name or option.endswith("." + name) for option in options), name
         if re.fullmatch(r"(weir|http|process)_\w+", name):
             assert name in metrics, name

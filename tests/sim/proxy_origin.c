@@ -16,6 +16,7 @@ struct served {
   uint8_t state;
   struct plan *plan;
   uint64_t body_at;
+  bool by_length; /* of the request's body */
   struct h1_chunked chunked;
   bool answered;
   uint32_t requests; /* completed */
@@ -65,10 +66,13 @@ static void answer(struct served *c) {
 
 /* ---- the request ---- */
 
-static bool same_frame(const struct plan *p, const struct http_request *r) {
+/* same_frame: a chunked body that weir held to its end comes with its length. */
+static bool same_frame(const struct world *w, const struct plan *p, const struct http_request *r) {
+  bool held = p->frame == FRAME_CHUNKED && w->conf.routes[0].buffer_bytes >= p->len;
   switch (r->body) {
     case HTTP_BODY_NONE: return p->frame == FRAME_NONE;
-    case HTTP_BODY_LENGTH: return p->frame == FRAME_LENGTH && r->content_length == p->len;
+    case HTTP_BODY_LENGTH:
+      return (p->frame == FRAME_LENGTH || held) && r->content_length == p->len;
     case HTTP_BODY_CHUNKED: return p->frame == FRAME_CHUNKED;
     case HTTP_BODY_CLOSE:
     case HTTP_BODY_TUNNEL: break;
@@ -86,7 +90,7 @@ static void head_check(struct served *c, const struct http_request *r) {
   }
   p->up_heads++;
   p->up_order = w->up_order++;
-  if (!span_eq(r->method_text, span_str(p->method)) || !same_frame(p, r))
+  if (!span_eq(r->method_text, span_str(p->method)) || !same_frame(w, p, r))
     world_fault(w, "origin: plan %u came as another request", p->id);
   const struct http_field *xff = http_fields_find(&r->fields, HTTP_NAME_X_FORWARDED_FOR);
   if (!xff || !span_eq(xff->value, SPAN_LIT("192.0.2.1")))
@@ -111,6 +115,7 @@ static bool read_head(struct served *c) {
     head_check(c, &r);
     c->at += r.head_len;
     c->body_at = 0;
+    c->by_length = r.body == HTTP_BODY_LENGTH;
     c->answered = false;
     c->state = ORIGIN_BODY;
     h1_chunked_init(&c->chunked, H1_REQUEST);
@@ -134,7 +139,7 @@ static void body_check(struct served *c, struct span data) {
 static bool read_body(struct served *c) {
   const struct plan *p = c->plan;
   if (p->frame == FRAME_NONE) return true;
-  if (p->frame == FRAME_LENGTH) {
+  if (c->by_length) {
     struct span take = span_sub(rest(c), 0, p->len - (size_t)c->body_at);
     body_check(c, take);
     c->at += take.len;

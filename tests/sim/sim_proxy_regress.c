@@ -211,6 +211,43 @@ static void a_client_that_was_told_to_go_on_is_to_blame(void **state) {
   }
 }
 
+/* The client's time for the body begins with the 100, not with the request. */
+static void the_100_restarts_the_time_for_the_body(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 30);) {
+    struct slow s;
+    struct world *w = slow_world(seed, &s);
+    s.p->frame = FRAME_LENGTH;
+    s.p->hold_body = true;
+    s.p->len = 1; /* all of it is held back */
+    (void)start(w, 0, s.p);
+    STEP_WHILE(w, !slow_asked(&s));
+    uint64_t asked_ms = sim_now_ms(w->sim);
+    sleep_over(w, 5000);
+    uint64_t waited_ms = sim_now_ms(w->sim) - asked_ms;
+    sim_peer_write(s.peer, SPAN_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
+    world_run(w, world_clients_done, 100000);
+    must_end(w, s.p, OUT_ANSWER, 408, END_CLIENT_TIMEOUT_BODY);
+    if (s.p->record.total_ns / 1000000 < waited_ms + 4900) wrong(w, s.p, "blamed too early");
+    slow_end(&s);
+  }
+}
+
+/* Early hints are no 100: the client still rightly waits. */
+static void hints_do_not_tell_the_client_to_go_on(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 30);) {
+    struct slow s;
+    struct world *w = slow_world(seed, &s);
+    (void)start(w, 0, s.p);
+    STEP_WHILE(w, !slow_asked(&s));
+    sim_peer_write(s.peer, SPAN_LIT("HTTP/1.1 103 Early Hints\r\n\r\n"));
+    world_run(w, world_clients_done, 100000);
+    must_end(w, s.p, OUT_ANSWER, 504, END_FIRST_BYTE_TIMEOUT);
+    slow_end(&s);
+  }
+}
+
 /* ---- the keepalive race of a request without a body that says so ---- */
 
 static const struct replay_case {
@@ -301,7 +338,10 @@ static const struct pressure_case {
 static struct world *pressure_world(uint64_t seed) {
   struct world_conf conf;
   world_conf_init(&conf);
-  conf.pools[0].outlier = (struct pool_outlier){1, 1, 10000, 100};
+  conf.pools[0].outlier = (struct pool_outlier){.consecutive_failures = 1,
+                                                .consecutive_5xx = 1,
+                                                .eject_ms = 10000,
+                                                .max_ejected_percent = 100};
   return world_new(seed, 1, seed % 3 ? &soft : NULL, &conf);
 }
 
@@ -486,7 +526,8 @@ static void stay(struct world *w, struct raw *r) {
   for (int i = 0; i < 5000 && worker_stats(w->worker[0])->proxied == served; i++) world_step(w);
 }
 
-/* Clients that never hang up hold a bounded number of slots, and new ones are served at once. */
+/* Clients that never hang up hold a bounded number of slots, new ones are served at once, and
+ * every response is sent. */
 static void lingering_is_bounded(void **state) {
   (void)state;
   for (uint64_t seed = 0; world_seed(&seed, 20);) {
@@ -503,6 +544,7 @@ static void lingering_is_bounded(void **state) {
     worker->loop->conns.limit = SLOTS;
     for (uint32_t i = 0; i < STAYERS; i++) {
       stay(w, &stayers[i]);
+      world_for(w, 10); /* who is not waited for is gone after a tick */
       if (lingering(worker) > most) most = lingering(worker);
     }
     if (most > LINGER_MOST + 4)
@@ -516,6 +558,8 @@ static void lingering_is_bounded(void **state) {
     assert_true(sim_now_ms(w->sim) < since + 1000); /* nobody's linger time had to end */
     world_for(w, 5000);
     assert_int_equal(lingering(worker), 0);
+    for (uint32_t i = 0; i < STAYERS; i++) /* each got its response, waited for or not */
+      assert_true(stayers[i].reset || stayers[i].in.len > 50);
     worker->loop->conns.limit = slots;
     for (uint32_t i = 0; i < STAYERS; i++) raw_free(&stayers[i]);
     world_end(w);
@@ -659,6 +703,8 @@ int main(void) {
       cmocka_unit_test(a_100_that_never_comes_is_the_endpoints_fault),
       cmocka_unit_test(a_late_100_is_in_time),
       cmocka_unit_test(a_client_that_was_told_to_go_on_is_to_blame),
+      cmocka_unit_test(the_100_restarts_the_time_for_the_body),
+      cmocka_unit_test(hints_do_not_tell_the_client_to_go_on),
       cmocka_unit_test(content_length_0_is_replayed),
       cmocka_unit_test(own_pressure_blames_nobody),
       cmocka_unit_test(no_slots_blame_nobody),

@@ -424,7 +424,11 @@ static void everything_at_once(void **state) {
         conf_turn(&conf, world_draw(w, 64));
         conf.pools[0].connections.max_per_endpoint = (uint32_t)world_draw(w, 4);
         conf.pools[0].connections.queue_timeout_ms = 500;
-        conf.pools[0].outlier = (struct pool_outlier){2, 4, 300, 50};
+        conf.pools[0].outlier = (struct pool_outlier){.consecutive_failures = 2,
+                                                       .consecutive_5xx = 4,
+                                                       .eject_ms = 300,
+                                                       .max_eject_ms = 3000,
+                                                       .max_ejected_percent = 50};
         world_install(w, &conf);
         if (w->plan_count < 100) (void)tunnel_new(w);
       }

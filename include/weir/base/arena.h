@@ -18,6 +18,12 @@ struct arena_blocks {
   uint64_t live_bytes; /* given out now */
 };
 
+/* ARENA_PAGES in place of blocks: pages from the kernel, 64 KiB at least, that go back with
+ * arena_reset. For scratch of threads that serve nobody: beside what lives long in the heap it
+ * would leave holes. */
+extern struct arena_blocks arena_pages;
+#define ARENA_PAGES (&arena_pages)
+
 /* arena hands out memory until arena_reset. limit caps its bytes (0: none). */
 struct arena {
   struct arena_block *head;

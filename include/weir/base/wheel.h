@@ -26,6 +26,7 @@ struct timer {
 struct wheel {
   struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
   uint64_t tick; /* last tick that was run */
+  uint64_t soonest; /* no timer is due at a tick before it; <= tick: not known */
   uint32_t armed;
 };
 
@@ -39,7 +40,8 @@ void timer_stop(struct wheel *wheel, struct timer *timer);
 static inline bool timer_armed(const struct timer *t) { return t->due_ms != WHEEL_NEVER; }
 /* wheel_run fires what is due at now_ms. Callbacks may set and stop any timer. */
 void wheel_run(struct wheel *wheel, uint64_t now_ms);
-/* wheel_next_ms is a lower bound for the next due time (absolute), WHEEL_NEVER when none armed. */
-uint64_t wheel_next_ms(const struct wheel *wheel);
+/* wheel_next_ms is a lower bound for the next due time (absolute), WHEEL_NEVER when none armed. It
+ * is kept, not searched, until the clock has passed it: early when a timer was stopped. */
+uint64_t wheel_next_ms(struct wheel *wheel);
 
 #endif

@@ -14,6 +14,7 @@ enum http_name_flag {
   HTTP_NAME_FORWARDING = 4, /* speaks for the proxy: a client's own is dropped unless trusted */
   HTTP_NAME_NO_TRAILER = 8, /* has no meaning in a trailer section (RFC 9110 6.5.1) */
   HTTP_NAME_OWN = 16,       /* weir writes it itself from what it understood (Host, framing) */
+  HTTP_NAME_FIXED = 32,     /* says what only weir knows: no policy edits it */
 };
 
 /* http_name numbers fit a 64-bit set: http_fields.present has one bit for each. */

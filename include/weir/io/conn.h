@@ -75,21 +75,6 @@ struct conn {
   uint64_t bytes_in, bytes_out; /* plaintext */
 };
 
-/* conn_listen puts a bound and listening descriptor on the loop; on_accept gets each new conn
- * (flags CONN_OPEN, not reading, no events yet: the owner calls conn_attach at once or
- * conn_close). The loop owns fd from now on. NULL at the slab's limit. */
-MUST_USE struct conn *conn_listen(struct loop *loop, int fd,
-                                  void (*on_accept)(struct conn *listener, struct conn *c),
-                                  void *owner);
-/* conn_listen_pause stops accepting (the queue stays); conn_listen_resume goes on. */
-void conn_listen_pause(struct conn *listener);
-void conn_listen_resume(struct conn *listener);
-/* conn_listen_defer sets TCP_DEFER_ACCEPT: for protocols where the client speaks first. */
-void conn_listen_defer(struct conn *listener, uint32_t seconds);
-/* conn_listen_drain accepts what is queued (on_accept for each, at most 4096; how many): to be
- * called right before conn_close of a listener, which would reset them. */
-uint32_t conn_listen_drain(struct conn *listener);
-
 /* conn_attach gives c its owner and events. */
 void conn_attach(struct conn *c, const struct conn_events *events, void *owner);
 /* conn_connect starts a connection; on_open follows (also on failure). NULL when no slot or
@@ -106,6 +91,10 @@ void conn_read_stop(struct conn *c);
 #define CONN_HELD_MAX 16384u
 /* conn_read_bulk switches between bulk reads (bodies) and provided buffers (messages). */
 void conn_read_bulk(struct conn *c, bool on);
+/* conn_pull moves up to want bytes that wait in src's socket straight into dst's output, from
+ * inside src's on_data that took all it was given: how many. 0 also when src is armed, holds
+ * bytes, has a transport, ended or failed (told later as an end). */
+MUST_USE size_t conn_pull(struct conn *src, struct conn *dst, size_t want);
 /* conn_watch keeps a receive armed without reading: EOF and errors are told, bytes are held. */
 void conn_watch(struct conn *c);
 /* conn_quiet: nothing waits to be read, in the socket neither; to be asked before an idle conn is
@@ -145,5 +134,7 @@ void conn_timer(struct conn *c, uint64_t due_ms);
 /* conn_peer, conn_local ask the kernel; false for unnamed unix sockets (out: AF_UNIX, empty). */
 bool conn_peer(const struct conn *c, struct addr *out);
 bool conn_local(const struct conn *c, struct addr *out);
+
+#include "weir/io/listen.h"
 
 #endif

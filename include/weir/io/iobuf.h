@@ -1,5 +1,6 @@
 /* iobuf.h: borrowed I/O buffers of a worker, by size class, LIFO. An idle connection owns none.
- * Grown on need up to a byte limit (pressure.h: who stops where); iobufs_trim gives idle ones back.
+ * Grown on need up to a byte limit (pressure.h: who stops where); iobufs_trim gives idle ones
+ * back.
  * One thread. */
 #ifndef WEIR_IO_IOBUF_H
 #define WEIR_IO_IOBUF_H
@@ -21,7 +22,15 @@ struct iobuf {
   struct iobuf *next;
   uint32_t klass;
   uint32_t off;    /* first byte not yet sent or consumed */
+  uint32_t colour; /* cache lines from the start of its pages */
   struct buf data; /* ptr, len, cap */
+};
+
+/* iobuf_home is where the buffers of a class live: chunks of pages, and those of their slots that
+ * hold no memory now. */
+struct iobuf_home {
+  char **chunks, **cold;
+  uint32_t chunk_count, cold_count;
 };
 
 struct iobufs {
@@ -30,6 +39,7 @@ struct iobufs {
   uint32_t low_water[IOBUF_CLASSES]; /* least free_count since the last trim */
   size_t bytes, limit;               /* all buffers, free ones included */
   size_t bytes_out;                  /* borrowed now */
+  struct iobuf_home home[IOBUF_CLASSES];
 };
 
 void iobufs_init(struct iobufs *pool, size_t limit);

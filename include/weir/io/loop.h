@@ -75,7 +75,6 @@ struct loop {
    * left. Set by who has such work; NULL: nobody. */
   bool (*budget_run)(struct loop *loop);
   bool budget_left;
-  bool was_busy; /* the last turn had completions */
   void *owner;   /* the worker */
   uint64_t rng;
   struct loop_stats stats;

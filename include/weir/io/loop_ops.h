@@ -21,6 +21,7 @@ enum op {
   OP_CANCEL,   /* the completion of a cancel itself */
   OP_CLOSE,    /* res: 0 or -errno */
   OP_WAKE,     /* the loop's mailbox was rung; belongs to no conn */
+  OP_ALARM,    /* a time that turn was asked to wait for has come; belongs to no conn */
   OP_COUNT
 };
 

@@ -51,6 +51,8 @@ bool tls_server_serves(const struct tls_server *server, struct span host);
 void tls_tickets_init(void);
 void tls_tickets_rotate(void);
 
+/* tls_prepare makes what a loop needs for TLS before the first client comes. */
+void tls_prepare(struct loop *loop);
 /* tls_accept stacks TLS on an accepted and attached conn (takes a ref on server) for `worker`, and
  * arms its receive; the handshake starts with the first bytes, on_open tells its end. False: no
  * slot is left, c is untouched. The library's state is made at the first byte, not before. */

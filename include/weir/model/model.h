@@ -3,8 +3,10 @@
 #ifndef WEIR_MODEL_MODEL_H
 #define WEIR_MODEL_MODEL_H
 
+#include "weir/model/action.h"
 #include "weir/model/object.h"
 #include "weir/model/parts.h"
+#include "weir/model/policy.h"
 #include "weir/model/route_table.h"
 #include "weir/model/settings.h"
 #include "weir/model/snapshot.h"

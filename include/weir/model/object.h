@@ -1,6 +1,6 @@
 /* object.h: lifetimes between generations. Two kinds of thing are kept apart everywhere:
  *   settings - immutable, made by the compile thread, shared between snapshots by equal content
- *              (route, pool, listener). A worker that uses one longer than a turn pins it.
+ *              (route, pool, listener, policy). A worker that uses one longer than a turn pins it.
  *   state    - mutable, living by identity over any number of reloads (route_state, pool_state,
  *              endpoint, listener_state): counters, idle connections, health.
  * refs are held by snapshots and by settings (control and compile threads only). pins are held by
@@ -20,7 +20,7 @@
 #define WORKERS_MAX 128u
 
 enum object_kind {
-  OBJECT_ROUTE, OBJECT_POOL, OBJECT_LISTENER,
+  OBJECT_ROUTE, OBJECT_POOL, OBJECT_LISTENER, OBJECT_POLICY,
   OBJECT_ROUTE_STATE, OBJECT_POOL_STATE, OBJECT_ENDPOINT, OBJECT_LISTENER_STATE,
   OBJECT_KIND_COUNT
 };

@@ -4,7 +4,9 @@
 #define WEIR_MODEL_PARTS_H
 
 #include "weir/http/message.h"
+#include "weir/model/action.h"
 #include "weir/model/balance.h"
+#include "weir/model/policy.h"
 #include "weir/model/settings.h"
 #include "weir/model/state.h"
 
@@ -34,6 +36,7 @@ struct pool {
   struct pool_timeouts timeouts;
   struct pool_connections connections;
   struct pool_outlier outlier;
+  struct pool_health health;
   struct pool_limits limits;
 };
 
@@ -59,6 +62,10 @@ struct route {
   uint32_t methods; /* bit per enum http_method; 0: all */
   const struct span *extra_methods; /* method names outside the enum */
   uint32_t extra_method_count;
+  struct policy *const *policies; /* refs; in the order in which they apply */
+  uint32_t policy_count;
+  struct policy_settings settings; /* of all of them */
+  const struct cors *cors;         /* of the last that has one; NULL: none */
   struct pool *pool; /* ref; ROUTE_POOL */
   struct route_split *splits; /* ROUTE_SPLIT; in the order of the file */
   uint32_t split_count;
@@ -66,10 +73,11 @@ struct route {
   struct hash_key split_by; /* HASH_NONE: each request by itself */
   bool split_failover;      /* a pool without an endpoint in service passes to the others */
   uint32_t timeout_ms;
+  struct route_rewrite rewrite;
+  struct route_host host;
   uint16_t status;      /* redirect, respond */
-  struct span to;       /* redirect: Location; "${...}" is not expanded */
-  struct span body;     /* respond */
-  struct span content_type;
+  struct route_redirect redirect;
+  struct route_respond respond;
   struct span origin;   /* "file:line", for explain and logs */
 };
 

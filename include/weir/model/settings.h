@@ -42,14 +42,6 @@ struct pool_connections {
   uint32_t requests;         /* per connection; 0: none */
 };
 
-/* pool_outlier is passive ejection; consecutive 0 turns it off. */
-struct pool_outlier {
-  uint32_t consecutive_failures; /* connect errors, resets, timeouts */
-  uint32_t consecutive_5xx;      /* responses 500 and above, and the failures above */
-  uint32_t eject_ms;
-  uint32_t max_ejected_percent;
-};
-
 /* pool_limits bound what an upstream may send. */
 struct pool_limits {
   uint32_t header_bytes;

@@ -27,6 +27,8 @@ struct snapshot {
   uint32_t route_count;
   struct pool **pools; /* refs */
   uint32_t pool_count;
+  struct policy **policies; /* refs */
+  uint32_t policy_count;
   uint32_t max_connections; /* after clamping */
   uint32_t drain_ms;
 };
@@ -39,6 +41,7 @@ void snapshot_free(struct snapshot *s);
 void snapshot_mark_published(const struct snapshot *before, const struct snapshot *after);
 struct snapshot_listener *snapshot_find_listener(const struct snapshot *s, struct span name);
 struct pool *snapshot_find_pool(const struct snapshot *s, struct span name);
+struct policy *snapshot_find_policy(const struct snapshot *s, struct span name);
 struct route *snapshot_find_route(const struct snapshot *s, struct span name);
 
 #endif

@@ -4,6 +4,7 @@
 #define WEIR_MODEL_STATE_H
 
 #include "weir/base/addr.h"
+#include "weir/model/health.h"
 #include "weir/model/object.h"
 
 /* endpoint_row is one worker's view of an endpoint. */
@@ -18,6 +19,7 @@ struct endpoint_row {
   _Atomic uint64_t ewma_ms;      /* when it was last told; 0: never */
   int64_t turn;                  /* round_robin: what it is owed of others' turns */
   _Atomic uint64_t requests, failures, connects, reused;
+  _Atomic uint64_t outcomes, outcomes_bad; /* attempts that ended; failed or 500 and above */
 };
 
 /* endpoint is one upstream address of one pool. Identity: pool, address as written, resolved. */
@@ -28,9 +30,12 @@ struct endpoint {
   struct addr addr;
   struct endpoint_row *rows;
   struct pool_state *pool_state; /* ref */
+  struct endpoint_health *health; /* control thread alone; NULL until it is looked after */
   /* Shared, written on events only (never per request in health). */
   _Alignas(64) _Atomic uint32_t permits;   /* connections over all workers */
   _Atomic uint32_t waiting;                /* workers that wait for a permit */
+  _Atomic uint8_t state;                   /* enum endpoint_state: active health */
+  _Atomic uint8_t eject_cause;             /* enum eject_cause */
   _Atomic uint32_t failures, failures_5xx; /* consecutive */
   _Atomic uint64_t ejected_until_ms;       /* CLOCK_MONOTONIC; 0: in service */
   _Atomic uint32_t ejections;              /* in total */
@@ -38,6 +43,8 @@ struct endpoint {
   _Atomic uint64_t since_ms; /* came into service, new or after having been out; 0: from the start.
                                 The end of an ejection counts too (endpoint_since) */
 };
+
+#define POOL_CHECKS 16u
 
 /* pool_row is one worker's view of a pool. */
 struct pool_row {
@@ -52,7 +59,9 @@ struct pool_row {
 struct pool_state {
   struct object obj; /* name: pool */
   struct pool_row *rows;
-  _Atomic uint32_t ejected; /* endpoints out of service now */
+  _Atomic bool ejecting; /* one thread at a time counts and ejects: max_ejected is exact */
+  /* Control thread alone: checks by result (control/probe.def), changes to down and to up. */
+  uint64_t checks[POOL_CHECKS], changes[2];
 };
 
 /* route_state lives by the route's name, else its match key. */

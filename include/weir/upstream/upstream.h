@@ -67,8 +67,9 @@ struct pool_want {
 };
 
 /* pool_pick chooses a member. First what the cookie names, if it is in service. Then by tier and
- * policy: one in service that was not tried; on a further attempt else one out of service, else
- * one that was tried; backups only when no other is left. NULL when no member is in service.
+ * policy: one in service that was not tried, else a new one that no check has passed yet; on a
+ * further attempt else one that is ejected, else one that was tried; backups only when no other is
+ * left. Never one that active health says is down, but in a panic. NULL when there is none.
  * Reads the pool's settings and shared state, draws from u->rng; written are the policy's own rows
  * of this worker. */
 const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool,
@@ -133,10 +134,15 @@ void endpoint_end(struct endpoint *e, uint32_t worker);
  * its status (0: none). True when this ejected the endpoint. */
 bool endpoint_outcome(struct upstream *u, const struct pool *pool, struct endpoint *e,
                       enum end end, uint16_t status, uint64_t now_ms);
-/* endpoint_in_service is false while ejected. */
+/* endpoint_in_service is false while ejected, while active health says down, and while a new
+ * endpoint has not passed its first check. */
 bool endpoint_in_service(const struct endpoint *e, uint64_t now_ms);
 /* endpoint_since is when it last came into service, new or after an ejection; 0: from the start.
  */
 uint64_t endpoint_since(const struct endpoint *e);
+/* endpoint_eject takes e out of service, unless it is out or too many of the pool are. Any
+ * thread. */
+bool endpoint_eject(const struct pool *pool, struct endpoint *e, enum eject_cause cause,
+                    uint64_t now_ms);
 
 #endif

@@ -51,6 +51,23 @@ static void reuses_blocks(void **state) {
   assert_int_equal(blocks.free_count, 0);
 }
 
+static void scratch_comes_in_pages(void **state) {
+  (void)state;
+  struct arena arena;
+  arena_init(&arena, ARENA_PAGES, 0);
+  for (int i = 0; i < 100; i++) {
+    char *ptr = arena_bytes(&arena, 1000);
+    memset(ptr, 0x5a, 1000);
+  }
+  assert_int_equal(arena.total, 2u * (64u << 10));
+  char *large = arena_bytes(&arena, 200000);
+  memset(large, 0x5a, 200000);
+  assert_int_equal(arena.total, 2u * (64u << 10) + 200016);
+  arena_reset(&arena);
+  assert_int_equal(arena.total, 0);
+  assert_int_equal(arena_pages.live_bytes, 0); /* threads share it: nothing is written there */
+}
+
 static void measured_block_keeps_the_head(void **state) {
   (void)state;
   struct arena_blocks blocks;
@@ -134,6 +151,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(gives_aligned_memory),
       cmocka_unit_test(reuses_blocks),
+      cmocka_unit_test(scratch_comes_in_pages),
       cmocka_unit_test(measured_block_keeps_the_head),
       cmocka_unit_test(keeps_the_limit),
       cmocka_unit_test(copies_and_formats),

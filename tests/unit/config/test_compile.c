@@ -142,7 +142,7 @@ static void test_objects(void **state) {
   assert_int_equal(old->status, 308);
   assert_int_equal(tea->action, ROUTE_RESPOND);
   assert_int_equal(tea->status, 418);
-  kit_assert_text(tea->content_type, "text/plain; charset=utf-8");
+  kit_assert_text(tea->respond.content_type, "text/plain; charset=utf-8");
   assert_int_equal(snapshot_find_listener(s, SPAN_LIT("web"))->route_count, 2);
   assert_int_equal(snapshot_find_listener(s, SPAN_LIT("s"))->route_count, 3);
   struct route_hit hit;
@@ -195,6 +195,9 @@ static const struct change changes[] = {
      "endpoints = ({ address = \"127.0.0.1:3\"; priority = 2; });", "qb",
      "~ pool q: endpoint 127.0.0.1:3 changed\n"},
     {"pool = \"q\"", "split = ( { pool = \"q\"; } )", "b", "~ route b: settings\n"},
+    {"endpoints = \"127.0.0.1:3\";",
+     "endpoints = \"127.0.0.1:3\"; health = { protocol = \"tcp\"; };", "qb",
+     "~ pool q: settings\n"},
     {"\"127.0.0.1:80\"", "[ \"127.0.0.1:80\", \"127.0.0.1:81\" ]", "w",
      "~ listener web: bind 127.0.0.1:81 added\n"},
     {"\"127.0.0.1:80\";",
@@ -242,6 +245,75 @@ static void check_objects(const struct change *c, const struct snapshot *a,
   assert_ptr_equal(pool(a, "p")->members[0].endpoint, pool(b, "p")->members[0].endpoint);
 }
 
+#define CHECKED(health) \
+  KIT_WEB "pools = { app = { endpoints = [ \"127.0.0.1:1\", \"unix:/a\" ]; " health " }; };" \
+  KIT_ALL
+
+static void test_health(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct snapshot *s = compile(
+      &w,
+      CHECKED("health = { path = \"/up?a\"; method = \"PUT\"; headers = \"A:  b\"; expect = "
+              "[ \"200\", \"300-399\" ]; body = \"x\"; interval = \"500ms\"; };"),
+      NULL);
+  const struct pool_health *h = &pool(s, "app")->health;
+  assert_true(h->on && h->protocol == HEALTH_HTTP && !h->head);
+  kit_assert_text(h->request, "PUT /up?a HTTP/1.1\r\nHost: ");
+  kit_assert_text(h->rest,
+                  "\r\nA: b\r\nUser-Agent: weir (health check)\r\nAccept: */*\r\n"
+                  "Connection: close\r\n\r\n");
+  assert_int_equal(h->expect_count, 2);
+  assert_true(h->expect[0].first == 200 && h->expect[0].last == 200);
+  assert_true(h->expect[1].first == 300 && h->expect[1].last == 399);
+  kit_assert_text(h->expect_text, "200, 300-399");
+  kit_assert_text(h->body, "x");
+  assert_int_equal(h->interval_ms, 500);
+  assert_int_equal(h->fast_interval_ms, 500); /* the default of 1 s would be longer */
+  assert_int_equal(h->timeout_ms, 1000);
+  assert_int_equal(h->jitter_percent, 10);
+  assert_int_equal(h->healthy * 10 + h->unhealthy, 23);
+  struct snapshot *hosted = compile(
+      &w, CHECKED("health = { path = \"/\"; method = \"HEAD\"; host = \"a.b:81\"; };"), s);
+  const struct pool_health *g = &pool(hosted, "app")->health;
+  assert_true(g->head && !g->rest.len && g->content != h->content);
+  assert_true(span_starts(g->request, SPAN_LIT("HEAD / HTTP/1.1\r\nHost: a.b:81\r\nUser-Agent")));
+  snapshot_free(s);
+  snapshot_free(hosted);
+  world_fini(&w);
+}
+
+static uint8_t first_state(const struct snapshot *s) {
+  return atomic_load(&pool(s, "app")->members[0].endpoint->state);
+}
+
+/* A new endpoint of a checked pool is unknown before any worker sees it. What was there before
+ * keeps its state: turning checks on takes nothing out. */
+static void test_announced(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct snapshot *plain = compile(&w, CHECKED(""), NULL);
+  assert_int_equal(first_state(plain), ENDPOINT_UNCHECKED);
+  struct snapshot *checked = compile(&w, CHECKED("health = { protocol = \"tcp\"; };"), plain);
+  assert_int_equal(first_state(checked), ENDPOINT_UNCHECKED);
+  assert_int_equal(pool(plain, "app")->health.content, 0);
+  snapshot_free(plain);
+  snapshot_free(checked);
+  (void)object_reap(w.registry);
+  checked = compile(&w, CHECKED("health = { protocol = \"tcp\"; };"), NULL);
+  assert_int_equal(first_state(checked), ENDPOINT_UNKNOWN);
+  atomic_store(&pool(checked, "app")->members[0].endpoint->state, ENDPOINT_DOWN);
+  struct snapshot *again = compile(
+      &w, CHECKED("balance = \"round_robin\"; health = { protocol = \"tcp\"; };"), checked);
+  assert_int_equal(first_state(again), ENDPOINT_DOWN);
+  assert_int_equal(pool(checked, "app")->health.content, pool(again, "app")->health.content);
+  snapshot_free(checked);
+  snapshot_free(again);
+  world_fini(&w);
+}
+
 static void test_changes(void **state) {
   (void)state;
   for (size_t i = 0; i < array_count(changes); i++) {
@@ -269,6 +341,128 @@ static void test_changes(void **state) {
   }
 }
 
+/* A policy is its content: routes that name one that did not change are not touched; the order in
+ * which a route names them is part of the route. */
+static void test_policies(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+#define SET_A "request_headers = { set = \"X-A:  ${client.address}, $${x}\"; };"
+#define POLICIES(a, names) \
+  KIT_WEB KIT_APP "policies = { a = { " a \
+                  " }; b = { response_headers = { remove = \"X-B\"; }; }; };\n" \
+                  "routes = ( { name = \"x\"; pool = \"app\"; policies = [ " names \
+                  " ]; }, " \
+                  "{ name = \"y\"; path = \"/y\"; pool = \"app\"; policies = \"b\"; } );\n"
+  struct snapshot *a =
+      compile(&w, POLICIES("request_headers = { set = \"X-A: 1\"; };", "\"a\", \"b\""), NULL);
+  const struct route *x = route(a, "x");
+  assert_int_equal(a->policy_count, 2);
+  assert_int_equal(x->policy_count, 2);
+  assert_ptr_equal(x->policies[0], snapshot_find_policy(a, SPAN_LIT("a")));
+  assert_ptr_equal(x->policies[1], route(a, "y")->policies[0]);
+  kit_assert_text(x->policies[0]->request.set[0].name, "X-A");
+  kit_assert_text(x->policies[1]->response.remove[0], "X-B");
+  assert_null(snapshot_find_policy(a, SPAN_LIT("c")));
+  struct snapshot *b = compile(&w, POLICIES(SET_A, "\"a\", \"b\""), a);
+  const struct template *value = &route(b, "x")->policies[0]->request.set[0].value;
+  assert_int_equal(value->count, 3);
+  assert_int_equal(value->parts[0].variable, VARIABLE_CLIENT_ADDRESS);
+  kit_assert_text(value->parts[2].text, "${x}");
+  assert_ptr_not_equal(route(a, "x"), route(b, "x"));
+  assert_ptr_equal(route(a, "y"), route(b, "y"));
+  struct text diff = {0};
+  assert_int_equal(snapshot_diff(a, b, &diff, false), 1);
+  kit_assert_text(text_span(&diff), "~ policy a: settings\n");
+  text_fini(&diff);
+  struct snapshot *c = compile(&w, POLICIES(SET_A, "\"b\", \"a\""), b);
+  assert_ptr_equal(route(b, "x")->policies[0], route(c, "x")->policies[1]);
+  assert_int_equal(snapshot_diff(b, c, &diff, false), 1);
+  kit_assert_text(text_span(&diff), "~ route x: settings\n");
+  text_fini(&diff);
+  struct snapshot *d = compile(&w, KIT_WEB KIT_APP KIT_ALL, c);
+  assert_int_equal(snapshot_diff(c, d, &diff, false), 5);
+  kit_assert_text(text_span(&diff), "+ route */*\n- policy a\n- policy b\n- route x\n- route y\n");
+  text_fini(&diff);
+  snapshot_free(a);
+  snapshot_free(b);
+  snapshot_free(c);
+  snapshot_free(d);
+  world_fini(&w);
+}
+
+/* Single values of policies: those that are not said stay the listener's; unset is not 0. */
+static void test_policy_settings(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+#define SETTINGS(a, b) \
+  KIT_WEB KIT_APP "policies = { a = { " a " }; b = { " b \
+                  " }; };\nroutes = ( " \
+                  "{ pool = \"app\"; policies = [ \"a\", \"b\" ]; }, " \
+                  "{ path = \"/t\"; pool = \"app\"; timeout = \"7s\"; policies = \"a\"; } );\n"
+  struct snapshot *a = compile(&w,
+                               SETTINGS("timeouts = { request = \"1s\"; idle = \"2s\"; };",
+                                        "timeouts = { idle = \"3s\"; }; limits = { body_bytes = "
+                                        "\"0\"; };"),
+                               NULL);
+  const struct route *all = route(a, "*/*"), *t = route(a, "*/t");
+  assert_int_equal(all->settings.set, POLICY_REQUEST | POLICY_IDLE | POLICY_BODY_BYTES);
+  assert_int_equal(all->timeout_ms, 1000);
+  assert_int_equal(all->settings.idle_ms, 3000);
+  assert_int_equal(t->timeout_ms, 7000);
+  assert_int_equal(t->settings.idle_ms, 2000);
+  struct snapshot *b = compile(&w,
+                               SETTINGS("timeouts = { request = \"1s\"; idle = \"2s\"; };",
+                                        "timeouts = { idle = \"3s\"; };"),
+                               a);
+  assert_ptr_equal(t, route(b, "*/t"));
+  assert_int_equal(route(b, "*/*")->settings.set, POLICY_REQUEST | POLICY_IDLE);
+  snapshot_free(a);
+  snapshot_free(b);
+  world_fini(&w);
+}
+
+/* Pages in files count by what is in them: a reload sees a changed file. */
+static void test_policy_files(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  static const char text[] = KIT_WEB KIT_APP
+      "policies = { p = { errors = ( { status = [ \"404\", \"5xx\" ]; file = \"a\"; upstream = "
+      "true; } ); }; };\n"
+      "routes = ( { pool = \"app\"; policies = \"p\"; }, { path = \"/r\"; respond = { file = "
+      "\"a\"; }; } );\n";
+  struct snapshot *s[3] = {0};
+  static const char *const contents[] = {"one", "one", "two"};
+  for (size_t i = 0; i < array_count(s); i++) {
+    const struct kit_file files[] = {{"/etc/weir/a", contents[i], 0644}, {NULL, NULL, 0}};
+    const struct kit kit = {files, NULL};
+    struct conf_faults *faults = conf_faults_new();
+    struct conf *conf = kit_load(&kit, text, faults);
+    assert_non_null(conf);
+    s[i] = conf_compile(conf, &w.hooks, w.registry, i ? s[i - 1] : NULL, faults);
+    conf_free(conf);
+    conf_faults_free(faults);
+    const struct policy *p = snapshot_find_policy(s[i], SPAN_LIT("p"));
+    assert_int_equal(p->page_count, 1);
+    assert_true(p->pages[0].upstream);
+    assert_int_equal(p->pages[0].statuses[0].from, 404);
+    assert_int_equal(p->pages[0].statuses[1].to, 599);
+    kit_assert_text(p->pages[0].body, contents[i]);
+    kit_assert_text(route(s[i], "*/r")->respond.body, contents[i]);
+  }
+  assert_ptr_equal(route(s[0], "*/*"), route(s[1], "*/*"));
+  assert_ptr_equal(route(s[0], "*/r"), route(s[1], "*/r"));
+  assert_ptr_not_equal(route(s[1], "*/*"), route(s[2], "*/*"));
+  struct text diff = {0};
+  assert_int_equal(snapshot_diff(s[1], s[2], &diff, false), 2);
+  kit_assert_text(text_span(&diff), "~ policy p: settings\n~ route */r: settings\n");
+  text_fini(&diff);
+  for (size_t i = 0; i < array_count(s); i++) snapshot_free(s[i]);
+  world_fini(&w);
+}
+
 /* ---- balancing ---- */
 
 static const char balanced[] = KIT_WEB
@@ -281,7 +475,8 @@ static const char balanced[] = KIT_WEB
     "secure = \"on\"; samesite = \"strict\"; httponly = false; }; };\n"
     "  q = { endpoints = \"127.0.0.1:4\"; };\n"
     "};\n"
-    "routes = ( { name = \"r\"; split = ( { pool = \"p\"; weight = 3; }, { pool = \"q\"; } ); "
+    "routes = ( { name = \"r\"; host = \"endpoint\"; "
+    "split = ( { pool = \"p\"; weight = 3; }, { pool = \"q\"; } ); "
     "split_by = \"cookie:id\"; split_failover = true; } );\n";
 
 static void test_balance(void **state) {
@@ -310,6 +505,7 @@ static void test_balance(void **state) {
   const struct route *r = route(s, "r");
   assert_int_equal(r->action, ROUTE_SPLIT);
   assert_int_equal(r->split_count, 2);
+  assert_true(r->host.endpoint); /* rewriting is for splits too */
   assert_ptr_equal(r->splits[0].pool, p);
   assert_ptr_equal(r->splits[1].pool, q);
   assert_int_equal(r->splits[0].weight, 3);
@@ -574,12 +770,15 @@ static void test_many_reloads(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_objects),      cmocka_unit_test(test_changes),
-      cmocka_unit_test(test_tls_kept),     cmocka_unit_test(test_secret_changes),
-      cmocka_unit_test(test_tls_refused),  cmocka_unit_test(test_names),
-      cmocka_unit_test(test_clamp),        cmocka_unit_test(test_redirect_port),
-      cmocka_unit_test(test_many_reloads), cmocka_unit_test(test_balance),
-      cmocka_unit_test(test_sticky_key),   cmocka_unit_test(test_process_key),
+      cmocka_unit_test(test_objects),        cmocka_unit_test(test_changes),
+      cmocka_unit_test(test_policies),       cmocka_unit_test(test_policy_settings),
+      cmocka_unit_test(test_policy_files),   cmocka_unit_test(test_tls_kept),
+      cmocka_unit_test(test_secret_changes), cmocka_unit_test(test_tls_refused),
+      cmocka_unit_test(test_names),          cmocka_unit_test(test_clamp),
+      cmocka_unit_test(test_redirect_port),  cmocka_unit_test(test_many_reloads),
+      cmocka_unit_test(test_health),         cmocka_unit_test(test_announced),
+      cmocka_unit_test(test_balance),        cmocka_unit_test(test_sticky_key),
+      cmocka_unit_test(test_process_key),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

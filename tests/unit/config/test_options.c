@@ -45,11 +45,16 @@ static struct node number_node(const struct option *o, uint64_t n, struct arena 
   struct node node = {.kind = NODE_STRING};
   switch ((int)o->type) {
     case TYPE_DURATION: node.string = arena_printf(arena, "%llums", (unsigned long long)n); break;
+    case TYPE_SIZE_OFF:
     case TYPE_SIZE: node.string = arena_printf(arena, "%lluB", (unsigned long long)n); break;
     case TYPE_PERCENT: node.string = arena_printf(arena, "%llu%%", (unsigned long long)n); break;
     case TYPE_PPM:
       node.string = arena_printf(arena, "%llu.%04llu%%", (unsigned long long)n / 10000,
                                  (unsigned long long)n % 10000);
+      break;
+    case TYPE_FACTOR:
+      node.string = arena_printf(arena, "%llu.%03llu", (unsigned long long)n / 1000,
+                                 (unsigned long long)n % 1000);
       break;
     default: node.kind = NODE_INT; node.integer = (int64_t)n;
   }

@@ -55,7 +55,7 @@ static struct conf *shipped(const struct conf_reader *reader, const char *path) 
 /* Certificates are not shipped: their bytes are made up, everything else is the real file. */
 static int read_shipped(void *ctx, const char *path, struct text *out) {
   (void)ctx;
-  if (!strstr(path, "/tls/") && !strstr(path, ".key"))
+  if (!strstr(path, "/tls/") && !strstr(path, "/pages/") && !strstr(path, ".key"))
     return conf_reader_direct.read(NULL, path, out);
   text_lit(out, "PEM, or a key of 16 bytes or more");
   return 0;
@@ -139,8 +139,8 @@ static struct text uncomment(struct span file) {
 }
 
 /* Every option stands in full.conf, those behind # too: with them taken in, the only faults are
- * that one route now has four actions and both a path and a prefix, and that the pool's policy has
- * no use for a hash. */
+ * that one route now has four actions and both a path and a prefix, a page two bodies, and that
+ * the pool's policy has no use for a hash. */
 static void test_full_is_full(void **state) {
   (void)state;
   struct text file = read_tree("conf/full.conf");
@@ -152,8 +152,8 @@ static void test_full_is_full(void **state) {
   struct fault_view view;
   for (uint32_t i = 0; faults_view(faults, i, &view); i++)
     assert_true(view.id == FAULT_ACTION_MANY || view.id == FAULT_PATH_AND_PREFIX ||
-                view.id == FAULT_HASH_UNUSED);
-  assert_int_equal(conf_faults_errors(faults), 3);
+                view.id == FAULT_BODY_AND_FILE || view.id == FAULT_HASH_UNUSED);
+  assert_int_equal(conf_faults_errors(faults), 4);
   for (enum option_id id = 0; id < OPTION_COUNT; id++) {
     struct span local = option_local(option_get(id));
     char *key = mem_printf(SPAN_FMT " = ", SPAN_ARG(span_from(local, span_last(local, '.') + 1)));
@@ -166,15 +166,11 @@ static void test_full_is_full(void **state) {
   text_fini(&all);
 }
 
-/* comment_stands: the comment with the option's sentence is followed by its key, with nothing else
+/* stands_at: the comment with the option's sentence is followed by its key, with nothing else
  * between them and at the same indentation. */
-static bool comment_stands(const char *file, const struct option *option) {
+static bool stands_at(const char *file, const struct option *option, const char *at) {
   struct span local = option_local(option);
   struct span key = span_from(local, span_last(local, '.') + 1);
-  char *sentence = mem_printf("# %.24s", option->doc);
-  const char *at = strstr(file, sentence);
-  mem_free(sentence);
-  if (!at) return false;
   const char *line = at;
   while (line > file && line[-1] != '\n') line--;
   int indent = (int)(at - line);
@@ -189,6 +185,16 @@ static bool comment_stands(const char *file, const struct option *option) {
   mem_free(is_on);
   mem_free(is_off);
   mem_free(goes_on);
+  return found;
+}
+
+/* comment_stands looks at every comment that begins like the option's sentence. */
+static bool comment_stands(const char *file, const struct option *option) {
+  char *sentence = mem_printf("# %.24s", option->doc);
+  bool found = false;
+  for (const char *at = strstr(file, sentence); at && !found; at = strstr(at + 1, sentence))
+    found = stands_at(file, option, at);
+  mem_free(sentence);
   return found;
 }
 

@@ -323,21 +323,17 @@ static void test_gone_object_and_overflow(void **state) {
                   "listener=\"_other\",route=\"_other\",method=\"_OTHER\",status=\"none\"") == 1);
 }
 
-/* Between the end of an object and the workers' forgetting its series these have no name: several
- * without one would be the same series twice, which makes a scraper refuse the page. */
-static void test_series_of_gone_objects_are_left_out(void **state) {
+/* Between the end of an object and the workers' word that they forgot it, its series have no name:
+ * two of them would be one series twice. */
+static void test_series_of_gone_objects(void **state) {
   struct world *w = (struct world *)*state;
-  for (uint32_t id = 1000; id < 1003; id++) {
-    stats_observe(&stats_series_get(w->stats[0], STATS_CLIENT, 0, id, 0, 0)->latency, 1);
-    stats_observe(&stats_series_get(w->stats[0], STATS_SERVER, w->listener->obj.id, id,
-                                    HTTP_METHOD_GET, 2)->latency, 1);
-    stats_observe(&stats_series_get(w->stats[0], STATS_SERVER, id, 0, HTTP_METHOD_GET, 2)->latency,
-                  1);
+  for (uint32_t id = 900; id < 903; id++) {
+    struct stats_series *s = stats_series_get(w->stats[0], STATS_CLIENT, 800, id, 0, 0);
+    stats_observe(&s->latency, 1);
+    s = stats_series_get(w->stats[1], STATS_SERVER, w->listener->obj.id, id, HTTP_METHOD_GET, 2);
+    stats_observe(&s->latency, 1);
   }
-  scrape(w);
-  for (uint32_t i = 0; i < w->page.count; i++) {
-    assert_false(span_starts(w->page.rows[i].name, SPAN_LIT("http_")));
-  }
+  scrape(w); /* parse fails on a series that stands twice */
 }
 
 static void test_label_escapes(void **state) {
@@ -358,7 +354,7 @@ int main(void) {
       WITH_WORLD(test_histogram),
       WITH_WORLD(test_client_series_and_endpoint),
       WITH_WORLD(test_gone_object_and_overflow),
-      WITH_WORLD(test_series_of_gone_objects_are_left_out),
+      WITH_WORLD(test_series_of_gone_objects),
       cmocka_unit_test(test_label_escapes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,8 +41,11 @@ static unsigned model_rank(const struct kit *k, uint32_t place, const struct poo
   bool was = false;
   for (uint32_t i = 0; i < tried->count; i++) was |= tried->place[i] == place;
   bool out = atomic_load(&m->endpoint->ejected_until_ms) > now;
+  uint8_t health = atomic_load(&m->endpoint->state);
+  if (health == ENDPOINT_DOWN || (was && !tried->count)) return MODEL_NEVER;
+  if (health == ENDPOINT_UNKNOWN) return (was ? 8u : 2u) + (m->backup ? 1u : 0);
   if (out && (was || !tried->count)) return MODEL_NEVER;
-  return (was ? 4u : 0) + (out ? 2u : 0) + (m->backup ? 1u : 0);
+  return (was ? 6u : 0) + (out ? 4u : 0) + (m->backup ? 1u : 0);
 }
 
 /* model_round picks once with random ejections and tries, with and without a key. */
@@ -50,7 +53,10 @@ static void model_round(struct kit *k, uint64_t *rng) {
   uint32_t count = k->pool->member_count;
   uint64_t now = 1000;
   struct pool_tried tried = {0};
-  for (uint32_t i = 0; i < count; i++) kit_eject(k, i, rng_next(rng) % 3 ? 0 : 2000);
+  for (uint32_t i = 0; i < count; i++) {
+    kit_eject(k, i, rng_next(rng) % 3 ? 0 : 2000);
+    kit_state(k, i, (enum endpoint_state)(rng_next(rng) % (ENDPOINT_DOWN + 1)));
+  }
   for (uint32_t n = (uint32_t)(rng_next(rng) % 4); n > 0; n--)
     tried.place[tried.count++] = (uint32_t)(rng_next(rng) % count);
   struct pool_want want = {.now_ms = now, .sticky = PLACE_NONE, .tried = &tried};
@@ -388,6 +394,35 @@ static void a_session_stays(void **state) {
   kit_fini(&k);
 }
 
+/* A new endpoint waits for its first check, unless there is no other; one that is down gets
+ * nothing, not even the last try of a request, but in a panic. */
+static void active_health(void **state) {
+  (void)state;
+  const struct kit_member members[] = {{1, false, 0}, {1, false, 0}, {1, true, 0}};
+  struct kit k;
+  kit_init(&k, members, array_count(members), 1);
+  struct pool_tried tried = {.place = {1}, .count = 1};
+  for (uint8_t b = 0; b < BALANCE_COUNT; b++) {
+    kit_balance(&k, b);
+    kit_state(&k, 0, ENDPOINT_UNKNOWN);
+    kit_state(&k, 1, ENDPOINT_UP);
+    kit_state(&k, 2, ENDPOINT_UP);
+    for (int i = 0; i < 50; i++)
+      assert_int_equal(kit_place(&k, kit_pick(&k)), 1);
+    kit_state(&k, 1, ENDPOINT_DOWN);
+    assert_int_equal(kit_place(&k, kit_pick(&k)), 2); /* a backup is up */
+    kit_state(&k, 2, ENDPOINT_DOWN);
+    assert_int_equal(kit_place(&k, kit_pick(&k)), 0);
+    kit_state(&k, 0, ENDPOINT_DOWN);
+    assert_null(kit_pick(&k));
+    assert_null(kit_pick_for(&k, 0, 0, &tried));
+    k.pool->spread.panic_percent = 50; /* so many cannot be down: the checks are wrong */
+    assert_true(kit_place(&k, kit_pick(&k)) < 2);
+    k.pool->spread.panic_percent = 0;
+  }
+  kit_fini(&k);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(names),
@@ -406,6 +441,7 @@ int main(void) {
       cmocka_unit_test(slow_start_of_keys),
       cmocka_unit_test(all_starting_is_even),
       cmocka_unit_test(a_session_stays),
+      cmocka_unit_test(active_health),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

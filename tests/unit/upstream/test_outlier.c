@@ -1,5 +1,8 @@
 /* test_outlier.c: consecutive failures and 5xx eject, success clears, never more than max_ejected,
- * longer each time up to a bound, off when the settings say so. */
+ * also with several threads at it, longer each time up to a bound and shorter again after good
+ * times, off when the settings say so. */
+#include <pthread.h>
+
 #include "upstream_kit.h"
 
 static const struct kit_member four[] = {
@@ -10,6 +13,7 @@ static void kit_four(struct kit *k, uint32_t failures, uint32_t fives, uint32_t 
   k->pool->outlier = (struct pool_outlier){.consecutive_failures = failures,
                                            .consecutive_5xx = fives,
                                            .eject_ms = 1000,
+                                           .max_eject_ms = 10000,
                                            .max_ejected_percent = percent};
 }
 
@@ -95,6 +99,116 @@ static void longer_each_time(void **state) {
   kit_fini(&k);
 }
 
+/* Each eject_ms in service takes one step off; after enough of them it starts from the first. */
+static void shorter_after_good_times(void **state) {
+  (void)state;
+  struct kit k;
+  kit_four(&k, 1, 0, 50);
+  static const struct {
+    uint64_t in_service, lasts;
+  } steps[] = {{0, 1000},    {0, 2000},    {0, 3000}, {999, 4000}, {1000, 4000},
+               {2500, 3000}, {1000, 3000}, {9000, 1000}, {0, 2000}};
+  struct endpoint *e = k.pool->members[0].endpoint;
+  uint64_t now = 0;
+  for (size_t i = 0; i < array_count(steps); i++) {
+    now += steps[i].in_service;
+    assert_true(tell(&k, 0, END_UPSTREAM_RESET, 0, now));
+    assert_int_equal(atomic_load(&e->ejected_until_ms) - now, steps[i].lasts);
+    assert_int_equal(atomic_load(&e->eject_cause), EJECT_FAILURES);
+    now = atomic_load(&e->ejected_until_ms);
+  }
+  k.pool->outlier.max_eject_ms = 1500; /* not a multiple */
+  assert_true(tell(&k, 0, END_UPSTREAM_RESET, 0, now));
+  assert_int_equal(atomic_load(&e->ejected_until_ms) - now, 1500);
+  kit_fini(&k);
+}
+
+/* Those that active health took out count, and are not ejected on top. */
+static void down_counts(void **state) {
+  (void)state;
+  struct kit k;
+  kit_four(&k, 1, 0, 50);
+  kit_state(&k, 3, ENDPOINT_DOWN);
+  assert_false(tell(&k, 3, END_UPSTREAM_RESET, 0, 5));
+  assert_true(tell(&k, 0, END_UPSTREAM_RESET, 0, 5));
+  assert_false(tell(&k, 1, END_UPSTREAM_RESET, 0, 5));
+  kit_state(&k, 3, ENDPOINT_UP);
+  assert_true(tell(&k, 1, END_UPSTREAM_RESET, 0, 5));
+  kit_fini(&k);
+}
+
+static void outcomes_are_counted_per_worker(void **state) {
+  (void)state;
+  struct kit k;
+  kit_four(&k, 0, 0, 50);
+  struct endpoint *e = k.pool->members[0].endpoint;
+  for (int i = 0; i < 7; i++) (void)endpoint_outcome(&k.up[0], k.pool, e, END_OK, 200, 5);
+  (void)endpoint_outcome(&k.up[1], k.pool, e, END_OK, 500, 5);
+  (void)endpoint_outcome(&k.up[1], k.pool, e, END_UPSTREAM_RESET, 0, 5);
+  (void)endpoint_outcome(&k.up[1], k.pool, e, END_OK, 404, 5);
+  assert_int_equal(atomic_load(&e->rows[0].outcomes), 7);
+  assert_int_equal(atomic_load(&e->rows[0].outcomes_bad), 0);
+  assert_int_equal(atomic_load(&e->rows[1].outcomes), 3);
+  assert_int_equal(atomic_load(&e->rows[1].outcomes_bad), 2);
+  kit_fini(&k);
+}
+
+/* ---- max_ejected is exact, whatever number of threads eject at once ---- */
+
+enum { CROWD = 4, CROWD_ROUNDS = 20000 };
+
+struct crowd {
+  struct kit kit;
+  pthread_barrier_t start, end;
+  _Atomic uint32_t ejected;
+};
+
+struct crowd_member {
+  struct crowd *crowd;
+  uint32_t place;
+};
+
+static void *crowd_run(void *arg) {
+  const struct crowd_member *m = arg;
+  struct crowd *c = m->crowd;
+  struct endpoint *e = c->kit.pool->members[m->place].endpoint;
+  for (uint64_t round = 0; round < CROWD_ROUNDS; round++) {
+    pthread_barrier_wait(&c->start);
+    for (int i = 0; i < 3; i++)
+      if (endpoint_eject(c->kit.pool, e, EJECT_FAILURES, round * 100000)) c->ejected++;
+    pthread_barrier_wait(&c->end);
+  }
+  return NULL;
+}
+
+static void never_too_many_at_once(void **state) {
+  (void)state;
+  struct crowd c = {.ejected = 0};
+  struct crowd_member members[CROWD];
+  pthread_t threads[CROWD];
+  kit_four(&c.kit, 1, 0, 50);
+  assert_int_equal(pthread_barrier_init(&c.start, NULL, CROWD + 1), 0);
+  assert_int_equal(pthread_barrier_init(&c.end, NULL, CROWD + 1), 0);
+  for (uint32_t i = 0; i < CROWD; i++) {
+    members[i] = (struct crowd_member){&c, i};
+    assert_int_equal(pthread_create(&threads[i], NULL, crowd_run, &members[i]), 0);
+  }
+  for (uint64_t round = 0; round < CROWD_ROUNDS; round++) {
+    c.ejected = 0;
+    pthread_barrier_wait(&c.start);
+    pthread_barrier_wait(&c.end);
+    uint32_t out = 0;
+    for (uint32_t i = 0; i < CROWD; i++)
+      out += !endpoint_in_service(c.kit.pool->members[i].endpoint, round * 100000);
+    assert_int_equal(out, c.ejected);
+    assert_in_range(out, 1, 2);
+  }
+  for (uint32_t i = 0; i < CROWD; i++) pthread_join(threads[i], NULL);
+  pthread_barrier_destroy(&c.start);
+  pthread_barrier_destroy(&c.end);
+  kit_fini(&c.kit);
+}
+
 static void zero_turns_it_off(void **state) {
   (void)state;
   struct kit k;
@@ -144,6 +258,10 @@ int main(void) {
       cmocka_unit_test(an_answer_ends_failures),
       cmocka_unit_test(never_too_many),
       cmocka_unit_test(longer_each_time),
+      cmocka_unit_test(shorter_after_good_times),
+      cmocka_unit_test(down_counts),
+      cmocka_unit_test(outcomes_are_counted_per_worker),
+      cmocka_unit_test(never_too_many_at_once),
       cmocka_unit_test(zero_turns_it_off),
       cmocka_unit_test(health_writes_nothing),
       cmocka_unit_test(load_is_the_sum),

@@ -119,4 +119,8 @@ static inline double kit_chi2(const uint32_t *hits, const double *shares, size_t
 static const double kit_chi2_most[] = {0,     15.14, 18.42, 21.11, 23.51,
                                        25.74, 27.86, 29.88, 31.83, 33.72};
 
+static inline void kit_state(struct kit *k, uint32_t place, enum endpoint_state state) {
+  atomic_store(&k->pool->members[place].endpoint->state, (uint8_t)state);
+}
+
 #endif
