@@ -85,6 +85,7 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->balance = row->balance;
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
+  pool->priority_header = own(&pool->obj, row->priority_header);
   pool->outlier = row->outlier;
   pool->limits = row->limits;
 }
@@ -152,6 +153,7 @@ static void route_fill(struct compile *c, struct route *route, const struct conf
   route->hosts = hosts;
   route->host_count = row->hosts.count;
   route->timeout_ms = row->timeout_ms;
+  route->priority = row->priority;
   route_methods(route, &row->methods);
   route_policies(c, route, row);
   route_action(c, route, row, pool);

@@ -39,6 +39,7 @@ enum option_type {
   TYPE_METHOD,
   TYPE_URL,
   TYPE_FIELD,
+  TYPE_FIELD_NAME,
   TYPE_BODY,
   TYPE_SECRET,
   TYPE_POOL_REF,

@@ -87,6 +87,7 @@ struct conf_pool {
   struct conf_rows endpoints;
   struct pool_timeouts timeouts;
   struct pool_connections connections;
+  struct span priority_header;
   struct pool_outlier outlier;
   struct pool_limits limits;
   bool used;
@@ -114,6 +115,7 @@ struct conf_route {
   uint16_t redirect_status, respond_status;
   struct span respond_body, respond_type;
   uint32_t timeout_ms;
+  uint8_t priority;
   struct conf_pool *pool_row; /* resolved by check.c */
   struct span label;          /* name, else the match key */
 };

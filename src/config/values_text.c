@@ -165,6 +165,11 @@ static bool field(struct value_job *job) {
   return refuse(job, FAULT_BAD_TEXT, "no line breaks, no space at its ends");
 }
 
+static bool field_name(struct value_job *job) {
+  return http_is_token(job->text) ||
+         refuse(job, FAULT_BAD_FIELD_NAME, "like \"X-Priority\", without colon");
+}
+
 static bool body(struct value_job *job) {
   return job->text.len <= BODY_LEN_MAX || refuse(job, FAULT_BAD_TEXT, "at most 16 KiB");
 }
@@ -220,6 +225,7 @@ static bool text_check(struct value_job *job) {
     case TYPE_METHOD: return method(job);
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);
+    case TYPE_FIELD_NAME: return field_name(job);
     case TYPE_BODY: return body(job);
     case TYPE_SECRET: return secret(job);
     case TYPE_EDIT: return edit_value(job);

@@ -273,6 +273,34 @@ static void write_endpoint(struct object *o, void *ctx) {
   put_value(out, endpoint_value(each->in, e, each->column), UNIT_COUNT);
 }
 
+static const struct metric_row pool_rows[] = {
+    {"weir_pool_queue", "gauge", "Requests that wait in the pool's queue", UNIT_COUNT, 0},
+    {"weir_pool_queue_seconds_total", "counter", "Time spent in the queue", UNIT_NS, 0},
+    {"weir_pool_queued_total", "counter", "Requests that were in the queue", UNIT_COUNT, 0},
+};
+
+static uint64_t pool_value(const struct metrics_input *in, const struct pool_state *p,
+                           int column) {
+  uint64_t sum = 0;
+  if (column == 0) return atomic_load_explicit(&p->waiting, memory_order_relaxed);
+  for (uint32_t w = 0; w < in->workers; w++) {
+    const struct pool_row *row = &p->rows[w];
+    sum += atomic_load_explicit(column == 1 ? &row->queue_ns : &row->queue_count,
+                                memory_order_relaxed);
+  }
+  return sum;
+}
+
+static void write_pool(struct object *o, void *ctx) {
+  const struct each *each = (const struct each *)ctx;
+  const struct pool_state *p = container_of(o, struct pool_state, obj);
+  text_printf(each->out, "%s{", pool_rows[each->column].name);
+  metrics_label(each->out, "pool", o->name);
+  each->out->len--;
+  text_lit(each->out, "}");
+  put_value(each->out, pool_value(each->in, p, each->column), pool_rows[each->column].unit);
+}
+
 static void write_objects(struct text *out, const struct metrics_input *in) {
   struct each each = {.out = out, .in = in};
   for (size_t i = 0; i < array_count(listener_rows); i++) {
@@ -284,6 +312,11 @@ static void write_objects(struct text *out, const struct metrics_input *in) {
     each.column = (int)i;
     head_once(out, endpoint_rows, i);
     registry_each(in->registry, OBJECT_ENDPOINT, write_endpoint, &each);
+  }
+  for (size_t i = 0; i < array_count(pool_rows); i++) {
+    each.column = (int)i;
+    head_once(out, pool_rows, i);
+    registry_each(in->registry, OBJECT_POOL_STATE, write_pool, &each);
   }
 }
 

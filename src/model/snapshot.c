@@ -19,7 +19,7 @@ struct route_state *route_state_get(struct registry *r, struct span name) {
 
 static void pool_state_fini(struct object *o) {
   struct pool_state *state = (struct pool_state *)o;
-  for (uint32_t i = 0; i < o->workers; i++) check(state->rows[i].queued == 0);
+  check(atomic_load(&state->waiting) == 0);
   mem_free(state->rows);
 }
 
@@ -27,6 +27,7 @@ static void pool_state_init(struct object *o, const void *key) {
   (void)key;
   struct pool_state *state = (struct pool_state *)o;
   state->rows = rows_new(o, sizeof *state->rows);
+  for (uint32_t i = 0; i < o->workers; i++) list_init(&state->rows[i].waiting_link);
   o->fini = pool_state_fini;
 }
 
@@ -59,6 +60,7 @@ struct listener_state *listener_state_get(struct registry *r, struct span name) 
 struct endpoint_key {
   struct span pool, text;
   const struct addr *resolved;
+  struct pool_state **state; /* a ref; taken when the endpoint is new */
 };
 
 static bool endpoint_same(const struct object *o, const void *key) {
@@ -74,6 +76,7 @@ static void endpoint_fini(struct object *o) {
   struct endpoint *e = (struct endpoint *)o;
   for (uint32_t i = 0; i < o->workers; i++) check(list_empty(&e->rows[i].idle));
   mem_free(e->rows);
+  object_unref(o->registry, &e->pool_state->obj);
 }
 
 static void endpoint_init(struct object *o, const void *key) {
@@ -89,12 +92,15 @@ static void endpoint_init(struct object *o, const void *key) {
   e->label = alike ? e->text : arena_copy(&o->arena, buf_span(&written), NULL);
   e->rows = rows_new(o, sizeof *e->rows);
   for (uint32_t i = 0; i < o->workers; i++) list_init(&e->rows[i].idle);
+  e->pool_state = *want->state;
+  *want->state = NULL;
   o->fini = endpoint_fini;
 }
 
 struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span text,
                               const struct addr *resolved) {
-  struct endpoint_key key = {.pool = pool, .text = text, .resolved = resolved};
+  struct pool_state *state = pool_state_get(r, pool);
+  struct endpoint_key key = {.pool = pool, .text = text, .resolved = resolved, .state = &state};
   char *name = mem_printf(SPAN_FMT "/" SPAN_FMT, SPAN_ARG(pool), SPAN_ARG(text));
   struct object *o = object_get(r, &(struct object_identity){.kind = OBJECT_ENDPOINT,
                                                              .size = sizeof(struct endpoint),
@@ -103,6 +109,7 @@ struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span 
                                                              .init = endpoint_init,
                                                              .key = &key});
   mem_free(name);
+  if (state) object_unref(r, &state->obj);
   return (struct endpoint *)o;
 }
 

@@ -23,6 +23,7 @@ static const struct {
     {END_UPSTREAM_CLOSED, "connection_terminated"},
     {END_UPSTREAM_TRUNCATED, "http_response_incomplete"},
     {END_QUEUE_FULL, "connection_limit_reached"},
+    {END_QUEUE_DISPLACED, "connection_limit_reached"},
     {END_QUEUE_TIMEOUT, "connection_limit_reached"},
     {END_LIMIT_CONNECTIONS, "connection_limit_reached"},
     {END_BAD_RESPONSE_HEADER_BYTES, "http_response_header_section_size"},

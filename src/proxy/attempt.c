@@ -44,8 +44,8 @@ static void use_connection(struct stream *s, struct upconn *up, struct endpoint 
   s->flags |= STREAM_COUNTED;
 }
 
-/* take gets a connection to e, idle or new. 0, or -errno (-EAGAIN: no permit). */
-static int take(struct stream *s, struct endpoint *e) {
+/* take_connection gets one to e, idle or new. 0, or -errno (-EAGAIN: no permit). */
+static int take_connection(struct stream *s, struct endpoint *e) {
   struct upstream *u = &s->w->upstream;
   struct upconn *up = s->flags & STREAM_REFILL ? NULL : upconn_checkout(u, e, s);
   if (up) {
@@ -57,12 +57,23 @@ static int take(struct stream *s, struct endpoint *e) {
   int err = 0;
   up = upconn_connect(u, s->pool, e, &up_events, s, &err);
   if (!up && err == -EAGAIN && (s->flags & STREAM_REFILL)) {
-    upstream_close_idle(u, e,
-                        e->rows[u->worker].idle_count ? e->rows[u->worker].idle_count - 1 : 0);
+    uint32_t idle = atomic_load_explicit(&e->rows[u->worker].idle_count, memory_order_relaxed);
+    upstream_close_idle(u, e, idle ? idle - 1 : 0);
     up = upconn_connect(u, s->pool, e, &up_events, s, &err);
   }
   if (up) use_connection(s, up, e, false);
   return up ? 0 : err;
+}
+
+/* take gets the permits of a request and a connection. 0, or -errno (-EAGAIN: no permit). */
+static int take(struct stream *s, struct endpoint *e) {
+  struct upstream *u = &s->w->upstream;
+  uint8_t held;
+  if (!request_permits_take(u, s->pool, e, &held)) return -EAGAIN;
+  int err = take_connection(s, e);
+  if (!err) s->permits = held;
+  else request_permits_give(u, s->pool_state, e, held);
+  return err;
 }
 
 /* take_any tries the chosen endpoint, then every other in service while permits are short. */
@@ -93,100 +104,31 @@ static void refused_at_once(struct stream *s, struct endpoint *e, int err) {
   attempt_failed(s, connect_end(err));
 }
 
-/* ---- the queue ---- */
-
-static void waiting(const struct pool *pool, int by) {
-  for (uint32_t i = 0; i < pool->member_count; i++)
-    atomic_fetch_add(&pool->members[i].endpoint->waiting, (uint32_t)by);
-}
-
-void attempt_queue(struct stream *s) {
-  struct pool_row *row = &s->pool->state->rows[s->w->config.index];
-  if (row->queued >= s->pool->connections.queue) {
-    stream_fail(s, END_QUEUE_FULL);
-    return;
-  }
-  list_push_tail(&s->w->waiting, &s->queue_link);
-  row->queued++;
-  s->flags |= STREAM_QUEUED;
-  s->t_queue = now_ns(s->w);
-  stat_add(&s->w->stats.queued, 1);
-  waiting(s->pool, 1);
-  s->w->wake_pending = true; /* a permit may have been given back before `waiting` was seen */
-  group_ask(s->w, s->pool->state->obj.id);
-  stream_go(s, STEP_QUEUE);
-}
-
-void attempt_unqueue(struct stream *s) {
-  if (!(s->flags & STREAM_QUEUED)) return;
-  struct pool_row *row = &s->pool->state->rows[s->w->config.index];
-  list_remove(&s->queue_link);
-  row->queued--;
-  s->flags &= ~(uint32_t)STREAM_QUEUED;
-  s->queue_ns += now_ns(s->w) - s->t_queue;
-  stat_sub(&s->w->stats.queued, 1);
-  waiting(s->pool, -1);
-}
-
 void enter_pick(struct stream *s) {
   const struct pool_member *m = pool_pick(&s->w->upstream, s->pool, now_ms(s->w), &s->x->tried);
   if (!m) {
     stream_fail(s, s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY);
     return;
   }
-  bool others_wait = s->pool->state->rows[s->w->config.index].queued > 0;
-  int err = others_wait ? -EAGAIN : take_any(s, m->endpoint);
+  int err = queue_stands(s->pool) ? -EAGAIN : take_any(s, m->endpoint);
   if (!err) {
     taken(s);
   } else if (err == -EAGAIN) {
-    attempt_queue(s);
+    queue_enter(s);
   } else {
     refused_at_once(s, m->endpoint, err);
   }
 }
 
-/* queue_serve gives s a connection if there is one: false when its pool has none. */
-static bool queue_serve(struct stream *s) {
+bool attempt_serve(struct stream *s) {
   const struct pool_member *m = pool_pick(&s->w->upstream, s->pool, now_ms(s->w), &s->x->tried);
   int err = m ? take_any(s, m->endpoint) : -ENOENT;
   if (err == -EAGAIN) return false;
-  attempt_unqueue(s);
+  queue_served(s);
   if (!err) taken(s);
   else if (!m) stream_go(s, STEP_PICK); /* says why */
   else refused_at_once(s, m->endpoint, err);
   return true;
-}
-
-void pool_wake_all(struct worker *w) {
-  w->wake_pending = false;
-  const struct pool_state *empty = NULL; /* the last pool that had nothing to give */
-  for (struct list *l = w->waiting.next, *next; l != &w->waiting; l = next) {
-    next = l->next;
-    struct stream *s = container_of(l, struct stream, queue_link);
-    if (s->pool->state == empty) continue;
-    if (!queue_serve(s)) empty = s->pool->state;
-    else next = w->waiting.next; /* others may have left the queue meanwhile */
-  }
-}
-
-void pool_yield(struct worker *w, uint32_t pool_state_id) {
-  const struct snapshot *snap = w->snapshot;
-  for (uint32_t i = 0; snap && i < snap->pool_count; i++) {
-    const struct pool *pool = snap->pools[i];
-    if (pool->state->obj.id != pool_state_id) continue;
-    for (uint32_t m = 0; m < pool->member_count; m++) {
-      struct endpoint *e = pool->members[m].endpoint;
-      uint32_t idle = e->rows[w->config.index].idle_count;
-      if (idle) upstream_close_idle(&w->upstream, e, idle - 1);
-    }
-  }
-}
-
-void permit_freed(struct upstream *u, struct endpoint *e) {
-  struct worker *w = container_of(u, struct worker, upstream);
-  (void)e;
-  w->wake_pending = true;
-  group_wake(w);
 }
 
 /* ---- sending ---- */
@@ -233,12 +175,17 @@ void attempt_outcome(struct stream *s, enum end end, uint16_t status) {
                s->pool->outlier.eject_ms, SPAN_ARG(end_get(end)->word));
 }
 
-/* wanted_here: streams of this worker wait for the connection; while those of others do too, every
- * other permit goes to them. */
-static bool wanted_here(struct stream *s, const struct endpoint *e) {
-  uint32_t mine = s->pool ? s->pool->state->rows[s->w->config.index].queued : 0;
-  bool others = atomic_load_explicit(&e->waiting, memory_order_relaxed) > mine;
-  return mine && (!others || rng_next(&s->w->rng) & 1);
+/* give_back closes the attempt's connection or, when it is clean and nobody else lacks it, keeps
+ * it. */
+static void give_back(struct stream *s, struct upconn *up, bool clean) {
+  /* What moved past the receive may have more behind it in the socket: never the next response. */
+  bool past = s->down_body.relay.moved > 0 || s->up_body.relay.moved > 0 ||
+              up->conn->flags & (CONN_BULK | CONN_SINGLE);
+  if (clean && past && !conn_quiet(up->conn)) s->flags |= STREAM_UP_DIRTY;
+  bool keep = clean && !(s->flags & STREAM_UP_DIRTY) && s->pool;
+  if (keep && !queue_lacks(s->w, s->pool, up->endpoint))
+    upconn_release(up, &s->pool->connections);
+  else upconn_close(up, false);
 }
 
 void attempt_drop(struct stream *s, bool clean) {
@@ -248,16 +195,10 @@ void attempt_drop(struct stream *s, bool clean) {
   struct upconn *up = s->up;
   if (!up) return;
   s->up = NULL;
-  bool wanted = wanted_here(s, up->endpoint);
-  bool mine = s->pool && s->pool->state->rows[w->config.index].queued > 0;
-  /* What moved past the receive may have more behind it in the socket: never the next response. */
-  bool past = s->down_body.relay.moved > 0 || s->up_body.relay.moved > 0 ||
-              up->conn->flags & (CONN_BULK | CONN_SINGLE);
-  if (clean && past && !conn_quiet(up->conn)) s->flags |= STREAM_UP_DIRTY;
-  if (clean && !(s->flags & STREAM_UP_DIRTY) && s->pool)
-    upconn_release(up, &s->pool->connections, wanted);
-  else upconn_close(up, false);
-  if (mine) w->wake_pending = true;
+  give_back(s, up, clean);
+  request_permits_give(&w->upstream, s->pool_state, s->endpoint, s->permits);
+  s->permits = 0;
+  queue_freed(w, s->pool_state); /* an idle connection serves too */
 }
 
 /* untouched: nothing of the request is lost by trying again. */

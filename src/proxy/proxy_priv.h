@@ -31,25 +31,39 @@ void attempt_drop(struct stream *s, bool clean);
 /* attempt_failed: the attempt ended with a cause before a response; another one, or an answer. */
 void attempt_failed(struct stream *s, enum end end);
 void attempt_outcome(struct stream *s, enum end end, uint16_t status);
-/* attempt_queue waits for a permit, or ends the stream when the queue is full. */
-void attempt_queue(struct stream *s);
+/* attempt_serve gives a queued stream what it waits for; false: there is none. */
+bool attempt_serve(struct stream *s);
 /* connect_end is the cause of a connect's -errno. */
 enum end connect_end(int err);
-/* attempt_unqueue takes a stream out of its pool's queue. */
-void attempt_unqueue(struct stream *s);
-/* pool_wake_all gives queued streams a chance (end of a turn, after something was freed). */
-void pool_wake_all(struct worker *w);
-/* pool_yield closes an idle connection per endpoint of a pool that another worker waits for. */
-void pool_yield(struct worker *w, uint32_t pool_state_id);
+/* ---- queue.c ---- */
+/* queue_enter waits for a permit, or ends the stream when the queue is full. */
+void queue_enter(struct stream *s);
+/* queue_leave takes a stream out of its pool's queue, if it is in it; queue_served one that got
+ * what it waited for. */
+void queue_leave(struct stream *s);
+void queue_served(struct stream *s);
+/* queue_stands: others wait, on any worker: who comes now waits behind them. */
+bool queue_stands(const struct pool *pool);
+/* queue_lacks: the next to be served is another worker's, and lacks a connection to e. */
+bool queue_lacks(const struct worker *w, const struct pool *pool, const struct endpoint *e);
+/* queue_freed: something was given back: who is next may try. */
+void queue_freed(struct worker *w, struct pool_state *state);
+/* queue_run serves streams that wait (once a turn, after something was freed). */
+void queue_run(struct worker *w);
+/* queue_yield closes idle connections whose permits other workers wait for. */
+void queue_yield(struct worker *w);
 /* permit_freed is upstream's hook. */
-void permit_freed(struct upstream *u, struct endpoint *e);
+void permit_freed(struct upstream *u, struct pool_state *state);
 /* ---- group.c: other workers ---- */
+enum signal {
+  SIGNAL_PERMIT = 1, /* a permit that your best stream waits for may be free */
+  SIGNAL_YIELD = 2,  /* others wait for permits that your idle connections hold */
+};
 void group_join(struct worker *w);
 void group_leave(struct worker *w);
-/* group_ask tells the others that a pool's permits are waited for; group_wake that one was freed.
- */
-void group_ask(struct worker *w, uint32_t pool_state_id);
-void group_wake(struct worker *w);
+void group_signal(struct worker *w, uint32_t to, uint32_t signal);
+/* group_listen looks at this worker's own. */
+void group_listen(struct worker *w);
 /* ---- answer.c ---- */
 void answer_end(struct stream *s);  /* the response of END rows */
 void answer_route(struct stream *s); /* redirect, respond */

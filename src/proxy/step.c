@@ -181,7 +181,8 @@ static void on_timer(struct timer *timer, uint64_t now) {
 static bool ends_attempt(enum end end) {
   switch (end_get(end)->word.ptr[0]) {
     case 'u': return end != END_NONE_HEALTHY && end != END_RESOLVE_FAILED &&
-                     end != END_QUEUE_FULL && end != END_QUEUE_TIMEOUT;
+                     end != END_QUEUE_FULL && end != END_QUEUE_DISPLACED &&
+                     end != END_QUEUE_TIMEOUT;
     default: return false;
   }
 }
@@ -196,7 +197,7 @@ static bool shows_truncation(const struct stream *s) {
 void stream_fail(struct stream *s, enum end end) {
   s->end = end;
   if (s->endpoint && s->up && ends_attempt(end)) attempt_outcome(s, end, 0);
-  attempt_unqueue(s);
+  queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);
   attempt_drop(s, false);
@@ -209,7 +210,7 @@ void stream_fail(struct stream *s, enum end end) {
 void stream_client_gone(struct stream *s, enum end end) {
   s->end = end;
   s->flags |= STREAM_CLOSE | STREAM_ABORT;
-  attempt_unqueue(s);
+  queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);
   attempt_drop(s, false);
@@ -243,7 +244,7 @@ void stream_finish(struct stream *s) {
   bool close = s->flags & STREAM_CLOSE, abort = s->flags & STREAM_ABORT;
   timer_stop(&w->loop->wheel, &s->timer);
   s->t_done = now_ns(w);
-  attempt_unqueue(s);
+  queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);
   attempt_drop(s, false);

@@ -67,6 +67,13 @@ struct kept {
 };
 _Static_assert(sizeof(struct kept) <= 256, "four lines of cache");
 
+/* waiter is a stream's place in its pool's queue (queue.c). */
+struct waiter {
+  struct heap_node first, last; /* in pool_row */
+  claim claim;
+  uint64_t order; /* of claims that are equal: by age */
+};
+
 struct stream {
   struct slab_head head;
   struct worker *w;
@@ -82,7 +89,9 @@ struct stream {
   uint32_t flags;
   enum end end;
   uint16_t status; /* sent to the client; 0: none yet */
-  struct list queue_link; /* worker.waiting */
+  uint8_t permits; /* enum request_permit: those that this attempt holds */
+  struct waiter wait;
+  struct list queue_link; /* worker.displaced */
   struct list tunnel_link; /* worker.tunnels */
   struct timer timer;
   /* what it uses; pinned */

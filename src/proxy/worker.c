@@ -74,6 +74,7 @@ struct worker *worker_new(const struct worker_config *config) {
   list_init(&w->servings);
   list_init(&w->tunnels);
   list_init(&w->waiting);
+  list_init(&w->displaced);
   timer_init(&w->drain_timer, on_drain_deadline);
   timer_init(&w->trim_timer, on_trim);
   group_join(w);
@@ -156,8 +157,6 @@ static void carry_out(struct worker *w, const struct worker_msg *msg) {
       w->access_log = msg->access_log;
       w->sample_ppm = msg->sample_ppm;
       break;
-    case WORKER_PERMIT: w->wake_pending = true; break;
-    case WORKER_PERMIT_ASK: pool_yield(w, msg->id); break;
   }
 }
 
@@ -205,7 +204,8 @@ static bool done(const struct worker *w) {
 
 bool worker_turn(struct worker *w) {
   if (atomic_load_explicit(&w->inbox, memory_order_relaxed)) inbox_run(w);
-  if (w->wake_pending) pool_wake_all(w);
+  group_listen(w);
+  if (w->wake_pending) queue_run(w);
   if (done(w)) return false;
   int err = loop_run_turn(w->loop, w->wake_pending ? 0 : WHEEL_NEVER);
   check(err == 0); /* the ring itself failed: nothing can go on */

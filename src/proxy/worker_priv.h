@@ -26,7 +26,9 @@ struct worker {
   struct arena_blocks blocks; /* of streams */
   struct list servings;
   struct list tunnels;
-  struct list waiting; /* streams in queues of pools, oldest first */
+  struct list waiting;   /* pools with streams of this worker in their queue (pool_row) */
+  struct list displaced; /* streams that lost their place in a full queue, to be ended */
+  uint64_t queue_order;
   const struct snapshot *snapshot;
   uint64_t conns_share; /* client connections that this worker may hold */
   uint64_t drain_deadline_ms;
@@ -39,6 +41,7 @@ struct worker {
   uint64_t trim_seen;  /* stats.proxied at the last tick */
   uint32_t trim_quiet; /* ticks without a finished request */
   _Atomic(struct worker_msg *) inbox;
+  _Atomic uint32_t signals; /* enum signal, of other workers */
   _Atomic uint64_t seq;
   _Atomic bool has_stopped;
   _Atomic uint32_t down_count, stream_count;

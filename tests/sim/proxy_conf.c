@@ -50,6 +50,7 @@ static struct pool *make_pool(struct world *w, const struct world_pool *row) {
   pool->connections = row->connections;
   pool->outlier = row->outlier;
   pool->limits = (struct pool_limits){65536, 100};
+  pool->priority_header = arena_copy(&pool->obj.arena, span_str(row->priority_header), NULL);
   return pool;
 }
 
@@ -63,6 +64,7 @@ static struct route *make_route(struct world *w, struct snapshot *s, const struc
   r->strip_prefix = row->strip;
   r->methods = row->methods;
   r->timeout_ms = row->timeout_ms;
+  r->priority = row->priority;
   r->status = row->status;
   r->body = arena_copy(&r->obj.arena, span_str(row->body), NULL);
   r->content_type = SPAN_LIT("text/plain");

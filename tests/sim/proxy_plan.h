@@ -26,6 +26,7 @@ struct plan {
   /* the request */
   const char *method; /* "GET" at first */
   const char *prefix; /* before "/r/<id>"; "" at first */
+  const char *priority; /* the value of X-Priority; NULL: none */
   uint8_t frame, minor;
   bool expect, upgrade, close, hold_body; /* hold_body: the client never sends the body's end */
   uint32_t len;

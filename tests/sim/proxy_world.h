@@ -69,6 +69,7 @@ struct world_pool {
   struct pool_timeouts timeouts;
   struct pool_connections connections;
   struct pool_outlier outlier;
+  const char *priority_header;
 };
 
 struct world_route {
@@ -77,6 +78,7 @@ struct world_route {
   uint16_t status;
   const char *body, *to;
   uint32_t methods, timeout_ms;
+  uint8_t priority;
 };
 
 struct world_conf {
@@ -114,7 +116,7 @@ struct world {
   uint32_t ends[END_COUNT]; /* by access records */
   uint32_t other_ends[END_COUNT]; /* of those that name no plan */
   uint64_t steps;
-  bool capped;       /* max_per_endpoint is the same in all generations: permits never pass it */
+  bool capped;       /* caps are the same in all generations: permits never pass them */
   size_t iobufs_max; /* most bytes borrowed by one loop at any step */
   char why[256]; /* first fault that a peer saw */
 };

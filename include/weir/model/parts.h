@@ -25,6 +25,7 @@ struct pool {
   uint8_t balance;     /* row of upstream/balance.def */
   struct pool_timeouts timeouts;
   struct pool_connections connections;
+  struct span priority_header; /* names a request's priority in the queue; empty: the route's */
   struct pool_outlier outlier;
   struct pool_limits limits;
 };
@@ -49,6 +50,7 @@ struct route {
   uint32_t policy_count;
   struct pool *pool; /* ref; ROUTE_POOL */
   uint32_t timeout_ms;
+  uint8_t priority;     /* in its pool's queue: 0 (first) to 7 */
   uint16_t status;      /* redirect, respond */
   struct span to;       /* redirect: Location; "${...}" is not expanded */
   struct span body;     /* respond */
