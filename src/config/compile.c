@@ -85,6 +85,7 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->balance = row->balance;
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
+  compile_retry(&pool->retry, row);
   pool->priority_header = own(&pool->obj, row->priority_header);
   pool->outlier = row->outlier;
   pool->limits = row->limits;

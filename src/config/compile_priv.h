@@ -28,4 +28,7 @@ bool route_policies_same(const struct compile *c, const struct route *route,
 /* compile_listener gives the listener with a ref, or NULL after a fault (a hook refused). */
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row);
 
+/* compile_retry fills a pool's retry settings. */
+void compile_retry(struct pool_retry *out, const struct conf_pool *row);
+
 #endif

@@ -40,6 +40,7 @@ enum option_type {
   TYPE_URL,
   TYPE_FIELD,
   TYPE_FIELD_NAME,
+  TYPE_RETRY_ON,
   TYPE_BODY,
   TYPE_SECRET,
   TYPE_POOL_REF,

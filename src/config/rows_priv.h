@@ -88,6 +88,8 @@ struct conf_pool {
   struct pool_timeouts timeouts;
   struct pool_connections connections;
   struct span priority_header;
+  struct pool_retry retry;
+  struct conf_list retry_on;
   struct pool_outlier outlier;
   struct pool_limits limits;
   bool used;

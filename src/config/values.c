@@ -39,6 +39,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_METHOD] = {"method", SHAPE_STRING, false, "a string: \"GET\""},
     [TYPE_URL] = {"url", SHAPE_STRING, false, "a string: \"https://example.com/\""},
     [TYPE_FIELD] = {"text", SHAPE_STRING, false, "a string"},
+    [TYPE_RETRY_ON] = {"word", SHAPE_STRING, false, "a string: \"connect\" or \"503\""},
     [TYPE_FIELD_NAME] = {"field name", SHAPE_STRING, false, "a string: \"X-Priority\""},
     [TYPE_BODY] = {"text", SHAPE_STRING, false, "a string"},
     [TYPE_SECRET] = {"secret", SHAPE_STRING, false, "a string: \"file:tls/example.key\""},

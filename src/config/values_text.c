@@ -170,6 +170,15 @@ static bool field_name(struct value_job *job) {
          refuse(job, FAULT_BAD_FIELD_NAME, "like \"X-Priority\", without colon");
 }
 
+static bool retry_on(struct value_job *job) {
+  uint64_t status;
+  if (is_word(job)) return true;
+  if (!span_u64(job->text, &status)) return value_bad_word(job);
+  if (status >= RETRY_STATUS_FIRST && status < RETRY_STATUS_FIRST + RETRY_STATUS_COUNT)
+    return true;
+  return refuse(job, FAULT_BAD_STATUS, "a status from 400 to 599");
+}
+
 static bool body(struct value_job *job) {
   return job->text.len <= BODY_LEN_MAX || refuse(job, FAULT_BAD_TEXT, "at most 16 KiB");
 }
@@ -226,6 +235,7 @@ static bool text_check(struct value_job *job) {
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);
     case TYPE_FIELD_NAME: return field_name(job);
+    case TYPE_RETRY_ON: return retry_on(job);
     case TYPE_BODY: return body(job);
     case TYPE_SECRET: return secret(job);
     case TYPE_EDIT: return edit_value(job);

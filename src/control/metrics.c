@@ -277,6 +277,9 @@ static const struct metric_row pool_rows[] = {
     {"weir_pool_queue", "gauge", "Requests that wait in the pool's queue", UNIT_COUNT, 0},
     {"weir_pool_queue_seconds_total", "counter", "Time spent in the queue", UNIT_NS, 0},
     {"weir_pool_queued_total", "counter", "Requests that were in the queue", UNIT_COUNT, 0},
+    {"weir_pool_retries_total", "counter", "Attempts made again", UNIT_COUNT, 0},
+    {"weir_pool_retries_refused_total", "counter", "Attempts that the budget refused", UNIT_COUNT,
+     0},
 };
 
 static uint64_t pool_value(const struct metrics_input *in, const struct pool_state *p,
@@ -285,8 +288,11 @@ static uint64_t pool_value(const struct metrics_input *in, const struct pool_sta
   if (column == 0) return atomic_load_explicit(&p->waiting, memory_order_relaxed);
   for (uint32_t w = 0; w < in->workers; w++) {
     const struct pool_row *row = &p->rows[w];
-    sum += atomic_load_explicit(column == 1 ? &row->queue_ns : &row->queue_count,
-                                memory_order_relaxed);
+    const _Atomic uint64_t *at = column == 1   ? &row->queue_ns
+                                 : column == 2 ? &row->queue_count
+                                 : column == 3 ? &row->retries
+                                               : &row->retries_refused;
+    sum += atomic_load_explicit(at, memory_order_relaxed);
   }
   return sum;
 }

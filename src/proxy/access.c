@@ -43,11 +43,13 @@ static void texts_request(const struct exchange *x, struct span *t) {
   t[TEXT_USER_AGENT] = field_value(&q->fields, HTTP_NAME_USER_AGENT);
   t[TEXT_TRACE] = field_value(&q->fields, HTTP_NAME_TRACEPARENT);
   t[TEXT_CLIENT] = x->ctx.client;
+  t[TEXT_TRIES] = x->tries;
 }
 
 /* kept_texts are the texts of a record that come from the request. */
-static const uint8_t kept_texts[KEPT_TEXTS] = {TEXT_METHOD, TEXT_PATH,       TEXT_QUERY, TEXT_HOST,
-                                               TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE};
+static const uint8_t kept_texts[KEPT_TEXTS] = {
+    TEXT_METHOD, TEXT_PATH, TEXT_QUERY, TEXT_HOST, TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE,
+    TEXT_TRIES};
 
 static void texts_kept(const struct kept *k, struct span *t) {
   const char *at = k->texts;

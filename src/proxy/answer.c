@@ -16,6 +16,7 @@ static const struct {
     {END_CONNECT_UNREACHABLE, "destination_ip_unroutable"},
     {END_CONNECT_FAILED, "connection_terminated"},
     {END_FIRST_BYTE_TIMEOUT, "connection_read_timeout"},
+    {END_TRY_TIMEOUT, "http_response_timeout"},
     {END_UPSTREAM_IDLE_TIMEOUT, "connection_read_timeout"},
     {END_UPSTREAM_TIMEOUT_SEND, "connection_write_timeout"},
     {END_ROUTE_TIMEOUT, "http_response_timeout"},

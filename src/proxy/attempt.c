@@ -1,10 +1,8 @@
-/* attempt.c: one try to have a request answered: an endpoint, a connection, the head sent; and
- * what follows when it fails: another try where none could have been acted on twice, else the
- * cause. RFC 9110 section 9.2.2, RFC 9112 section 9.3.1, DESIGN.md promise 5. */
+/* attempt.c: one try to have a request answered: an endpoint, a connection, the head sent. Whether
+ * another one follows is retry.c's. RFC 9112 section 9.3.1. */
 #include <errno.h>
 
 #include "proxy_priv.h"
-#include "weir/base/hash.h"
 
 /* Room asked for a request head; the last is the most that an output buffer holds. */
 static const size_t head_rooms[] = {2048, 16384, 65536, 262144};
@@ -34,11 +32,18 @@ static void use_endpoint(struct stream *s, struct endpoint *e) {
   object_pin(&e->obj, s->w->config.index);
 }
 
+/* attempt_count: the budget is a share of requests, not of attempts. */
+static void attempt_count(struct stream *s) {
+  if (s->attempts++ == 0 && s->pool->retry.attempts > 1)
+    budget_request(&s->pool->state->rows[s->w->config.index], now_ms(s->w));
+}
+
 static void use_connection(struct stream *s, struct upconn *up, struct endpoint *e, bool reused) {
   use_endpoint(s, e);
   s->up = up;
-  s->attempts++;
+  attempt_count(s);
   s->flags &= ~(uint32_t)(STREAM_REUSED | STREAM_SENT | STREAM_UP_DIRTY);
+  s->t_try = now_ns(s->w);
   if (reused) s->flags |= STREAM_REUSED;
   endpoint_begin(e, s->w->config.index);
   s->flags |= STREAM_COUNTED;
@@ -99,7 +104,7 @@ static void taken(struct stream *s) {
 /* refused_at_once: a connect that failed before it began. */
 static void refused_at_once(struct stream *s, struct endpoint *e, int err) {
   use_endpoint(s, e);
-  s->attempts++;
+  attempt_count(s);
   s->flags &= ~(uint32_t)(STREAM_REUSED | STREAM_SENT);
   attempt_failed(s, connect_end(err));
 }
@@ -201,51 +206,10 @@ void attempt_drop(struct stream *s, bool clean) {
   queue_freed(w, s->pool_state); /* an idle connection serves too */
 }
 
-/* untouched: nothing of the request is lost by trying again. */
-static bool untouched(const struct stream *s) {
-  if (s->flags & (STREAM_RESPONSE_BYTE | STREAM_BODY_TOUCHED | STREAM_RESPONDED)) return false;
-  return s->attempts < STREAM_ATTEMPTS_MAX && s->down;
-}
-
-static void remember(struct stream *s) {
-  for (uint32_t i = 0; i < s->pool->member_count; i++) {
-    if (s->pool->members[i].endpoint != s->endpoint) continue;
-    struct pool_tried *t = &s->x->tried;
-    if (t->count < array_count(t->place)) t->place[t->count++] = i;
-    return;
-  }
-}
-
-/* may_replay: the request was sent, and sending it again is allowed to be seen twice. */
-static bool may_replay(const struct stream *s) {
-  return http_method_idempotent(s->x->req.method) && s->up_body.state == PUMP_NONE;
-}
-
 void attempt_failed(struct stream *s, enum end end) {
-  bool sent = s->flags & STREAM_SENT;
-  bool race = sent && (s->flags & STREAM_REUSED) && !(s->flags & STREAM_REPLAYED);
-  if (!race && end != END_LIMIT_MEMORY) attempt_outcome(s, end, 0);
-  if (!sent) stat_add(&s->w->stats.upstream_connect_failures, 1);
+  if (!(s->flags & STREAM_SENT)) stat_add(&s->w->stats.upstream_connect_failures, 1);
   if (s->t_connect && !s->t_connected) s->connect_ns += now_ns(s->w) - s->t_connect;
-  bool again = untouched(s) && end_get(end)->retryable && (!sent || may_replay(s));
-  /* An endpoint that did not take a connection will not a moment later: only another one may. */
-  if (!sent && s->x->tried.count + 1 >= s->pool->member_count) again = false;
-  if (!again) {
-    attempt_drop(s, false);
-    stream_fail(s, end);
-    return;
-  }
-  body_stop(&s->up_body);
+  if (retry_after_failure(s, end)) return;
   attempt_drop(s, false);
-  s->x->head_up = (struct buf){0};
-  s->t_connect = s->t_connected = 0;
-  s->x->scan = (struct h1_scan){0};
-  if (race) {
-    s->flags |= STREAM_REPLAYED | STREAM_REFILL;
-    stat_add(&s->w->stats.replays, 1);
-  } else {
-    remember(s);
-    stat_add(&s->w->stats.retries, 1);
-  }
-  stream_go(s, STEP_PICK);
+  stream_fail(s, end);
 }

@@ -35,6 +35,13 @@ void attempt_outcome(struct stream *s, enum end end, uint16_t status);
 bool attempt_serve(struct stream *s);
 /* connect_end is the cause of a connect's -errno. */
 enum end connect_end(int err);
+/* ---- retry.c ---- */
+/* retry_after_failure: the attempt failed with end; true: another one goes on (s may be gone). */
+bool retry_after_failure(struct stream *s, enum end end);
+/* retry_wanted: the response that came, of which nothing was given on, is worth another attempt,
+ * and that may be made: retry_after_status makes it; more is how much came behind its head. */
+bool retry_wanted(struct stream *s);
+void retry_after_status(struct stream *s, size_t more);
 /* ---- queue.c ---- */
 /* queue_enter waits for a permit, or ends the stream when the queue is full. */
 void queue_enter(struct stream *s);

@@ -138,25 +138,33 @@ static void head_reset(struct stream *s) {
   s->x->scan = (struct h1_scan){0};
 }
 
-/* heads reads interim heads and the final one; true when the final one was given on. */
-static bool heads(struct stream *s, struct span bytes, size_t *used, enum end *end) {
-  *end = END_OK;
-  while (*used < bytes.len) {
+enum heads { HEADS_MORE, HEADS_GIVEN, HEADS_AGAIN, HEADS_BAD };
+
+/* complete takes a head that came whole: an interim one is passed on and the next awaited. */
+static enum heads complete(struct stream *s, enum end *end) {
+  if (s->x->resp.status < 200 && s->x->resp.status != 101) {
+    *end = interim(s);
+    if (*end != END_OK) return HEADS_BAD;
+    head_reset(s);
+    return HEADS_MORE;
+  }
+  if (retry_wanted(s)) return HEADS_AGAIN;
+  *end = final(s);
+  return *end == END_OK ? HEADS_GIVEN : HEADS_BAD;
+}
+
+/* heads reads interim heads and the final one: given on, or worth another attempt. *end is the
+ * cause when it is bad. */
+static enum heads heads(struct stream *s, struct span bytes, size_t *used, enum end *end) {
+  enum heads is = HEADS_MORE;
+  while (is == HEADS_MORE && *used < bytes.len) {
     size_t took = 0;
     enum http_result r = head_parse(s, span_from(bytes, *used), &took, end);
-    if (r == HTTP_BAD) return false;
-    *end = END_OK;
+    if (r == HTTP_BAD) return HEADS_BAD;
     *used += took;
-    if (r == HTTP_MORE) return false;
-    if (s->x->resp.status >= 200 || s->x->resp.status == 101) {
-      *end = final(s);
-      return *end == END_OK;
-    }
-    *end = interim(s);
-    if (*end != END_OK) return false;
-    head_reset(s);
+    if (r == HTTP_DONE) is = complete(s, end);
   }
-  return false;
+  return is;
 }
 
 /* ---- data ---- */
@@ -193,16 +201,26 @@ static size_t after_head(struct stream *s, struct span rest) {
   return used;
 }
 
+/* response_head takes bytes while the final head is awaited; how many were used: all of them when
+ * the stream or its attempt ended. */
+static size_t response_head(struct stream *s, struct span bytes) {
+  size_t used = 0;
+  enum end end = END_OK;
+  switch (heads(s, bytes, &used, &end)) {
+    case HEADS_MORE: break;
+    case HEADS_GIVEN: return used + after_head(s, span_from(bytes, used));
+    case HEADS_AGAIN: retry_after_status(s, bytes.len - used); break;
+    case HEADS_BAD: stream_fail(s, end); break;
+  }
+  return bytes.len;
+}
+
 size_t response_data(struct stream *s, struct span bytes) {
   if (s->step == STEP_RELAY) return response_body(s, bytes);
   if (s->step != STEP_SEND) return 0;
   if (!(s->flags & STREAM_RESPONSE_BYTE)) s->t_first = now_ns(s->w);
   s->flags |= STREAM_RESPONSE_BYTE;
-  size_t used = 0;
-  enum end end;
-  if (heads(s, bytes, &used, &end)) return used + after_head(s, span_from(bytes, used));
-  if (end != END_OK) stream_fail(s, end);
-  return bytes.len;
+  return response_head(s, bytes);
 }
 
 /* eof_cause is why a response that did not finish ended. */

@@ -13,7 +13,7 @@ static const struct {
 };
 
 /* DRIVE_MAX bounds one run of the driver: each attempt passes through a few steps. */
-#define DRIVE_MAX (STREAM_ATTEMPTS_MAX * 4u + STEP_COUNT)
+#define DRIVE_MAX (RETRY_ATTEMPTS_MAX * 4u + STEP_COUNT)
 
 static void on_timer(struct timer *timer, uint64_t now);
 
@@ -93,11 +93,17 @@ static bool awaits_continue(const struct stream *s) {
   return s->x->req.expect_continue && !told && body_moved(&s->up_body) == 0;
 }
 
+/* due_try is when the attempt is overdue: as long as another one could still follow. */
+static uint64_t due_try(const struct stream *s) {
+  return s->flags & STREAM_BODY_TOUCHED ? WHEEL_NEVER : after(s->t_try, s->pool->retry.per_try_ms);
+}
+
 /* due_step is when the present step is overdue, and the cause then. */
 static uint64_t due_step(const struct stream *s, enum end *end) {
   *end = rows[s->step].timer_end;
   switch ((enum stream_step)s->step) {
     case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
+    case STEP_BACKOFF: return s->again_ms;
     case STEP_QUEUE: return after(s->t_queue, s->pool->connections.queue_timeout_ms);
     case STEP_CONNECT: return after(s->t_connect, s->pool_timeouts.connect_ms);
     case STEP_SEND:
@@ -120,7 +126,13 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
 /* stream_due is the earliest of the step's own due time and the spans over several steps. */
 static uint64_t stream_due(const struct stream *s, enum end *end) {
   uint64_t due = due_step(s, end);
-  bool headless = s->step == STEP_QUEUE || s->step == STEP_CONNECT || s->step == STEP_SEND;
+  bool trying = s->step == STEP_CONNECT || s->step == STEP_SEND;
+  bool headless = trying || s->step == STEP_QUEUE || s->step == STEP_BACKOFF;
+  uint64_t try = trying ? due_try(s) : WHEEL_NEVER;
+  if (try < due) {
+    due = try;
+    *end = END_TRY_TIMEOUT;
+  }
   if (headless && s->deadline_ms < due) {
     due = s->deadline_ms;
     *end = END_ROUTE_TIMEOUT;
@@ -161,8 +173,11 @@ void stream_timer(struct stream *s) {
 
 /* timed_out: an attempt that timed out before its response may be made again elsewhere. */
 static void timed_out(struct stream *s, enum end end) {
+  bool attempt =
+      end == END_CONNECT_TIMEOUT || end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT;
   if (end == END_CLIENT_CLOSED) stream_client_gone(s, end);
-  else if (end == END_CONNECT_TIMEOUT) attempt_failed(s, end);
+  else if (end == END_OK) stream_go(s, STEP_PICK);
+  else if (attempt) attempt_failed(s, end);
   else stream_fail(s, end);
 }
 

@@ -50,12 +50,13 @@ struct exchange {
   struct buf head_up; /* response head bytes so far */
   struct http_response resp;
   struct pool_tried tried;
+  struct span tries; /* where attempts went that others followed, and how they ended */
   struct span allow; /* the Allow field of a 405 */
 };
 
 /* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
  * cache, longer texts stand in the arena. */
-#define KEPT_TEXTS 7
+#define KEPT_TEXTS 8
 #define KEPT_NEAR 216
 struct kept {
   struct slab_head head;
@@ -105,9 +106,11 @@ struct stream {
   struct listener_timeouts timeouts;
   struct pool_timeouts pool_timeouts;
   uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */
+  uint64_t again_ms;    /* when the next attempt begins (STEP_BACKOFF) */
   uint64_t half_close_ms; /* when the grace after the client's FIN ends; WHEEL_NEVER */
   /* times, ns of the loop's clock; 0: not reached */
-  uint64_t wall_ms, t_start, t_head, t_queue, t_connect, t_connected, t_sent, t_first, t_done;
+  uint64_t wall_ms, t_start, t_head, t_queue, t_try, t_connect, t_connected, t_sent, t_first;
+  uint64_t t_done;
   uint64_t queue_ns, connect_ns;
 };
 

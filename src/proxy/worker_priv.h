@@ -7,7 +7,6 @@
 #include "weir/upstream/upstream.h"
 
 /* Bounds that are not options. */
-#define STREAM_ATTEMPTS_MAX 4u        /* connections tried for one request */
 #define INTERIM_MAX 16u               /* 1xx responses before a final one */
 #define STREAM_ARENA_LIMIT (256u << 10) /* and 4 times the head limits */
 #define STREAM_BLOCK 2048u            /* bytes of an arena block */

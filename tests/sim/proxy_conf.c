@@ -25,6 +25,12 @@ void world_conf_init(struct world_conf *conf) {
                                                 .keepalive_max = 64,
                                                 .queue = 1000,
                                                 .queue_timeout_ms = 5000};
+  pool->retry = (struct pool_retry){.attempts = 4,
+                                    .on = RETRY_CONNECT | RETRY_RESET,
+                                    .backoff_base_ms = 25,
+                                    .backoff_max_ms = 250,
+                                    .budget_percent = 20,
+                                    .budget_min = 1000};
   conf->routes[0] = (struct world_route){.name = "all", .path = "/", .pool = "app"};
 }
 
@@ -50,6 +56,7 @@ static struct pool *make_pool(struct world *w, const struct world_pool *row) {
   pool->connections = row->connections;
   pool->outlier = row->outlier;
   pool->limits = (struct pool_limits){65536, 100};
+  pool->retry = row->retry;
   pool->priority_header = arena_copy(&pool->obj.arena, span_str(row->priority_header), NULL);
   return pool;
 }

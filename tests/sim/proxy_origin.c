@@ -63,6 +63,27 @@ static void answer(struct served *c) {
   else if (p->up_close || p->up_leave || p->up_frame == FRAME_CLOSE) end_conn(c, true);
 }
 
+/* go_wrong does what the plan has in store for the first requests. */
+static void go_wrong(struct served *c) {
+  switch ((enum bad)c->plan->bad) {
+    case BAD_NOT: break;
+    case BAD_CUT:
+      sim_peer_write(c->peer, SPAN_LIT("HTTP/1.1 200 Pl"));
+      end_conn(c, true);
+      break;
+    case BAD_INTERIM:
+      sim_peer_write(c->peer, SPAN_LIT("HTTP/1.1 103 Hints\r\n\r\n"));
+      end_conn(c, true);
+      break;
+    case BAD_RESET: end_conn(c, false); break;
+    case BAD_FIN: end_conn(c, true); break;
+    case BAD_STALL: c->state = ORIGIN_STALLED; break;
+    case BAD_503:
+      sim_peer_write(c->peer, SPAN_LIT("HTTP/1.1 503 Bad\r\nContent-Length: 4\r\n\r\nbad\n"));
+      break;
+  }
+}
+
 /* ---- the request ---- */
 
 static bool same_frame(const struct plan *p, const struct http_request *r) {
@@ -85,6 +106,7 @@ static void head_check(struct served *c, const struct http_request *r) {
     return;
   }
   p->up_heads++;
+  p->up_origins |= 1u << c->o->index;
   p->up_order = w->up_order++;
   if (!span_eq(r->method_text, span_str(p->method)) || !same_frame(p, r))
     world_fault(w, "origin: plan %u came as another request", p->id);
@@ -162,7 +184,8 @@ static void request_done(struct served *c) {
     world_fault(c->o->w, "origin: %zu bytes behind plan %u: %.*s", rest(c).len, p->id,
                 (int)(rest(c).len < 60 ? rest(c).len : 60), rest(c).ptr);
   c->state = p->stall ? ORIGIN_STALLED : ORIGIN_HEAD;
-  if (!p->stall && !c->answered) answer(c);
+  if (p->bad && p->up_bodies <= p->bad_times) go_wrong(c);
+  else if (!p->stall && !c->answered) answer(c);
 }
 
 /* serve works through what came; false when it waits for more. */

@@ -5,6 +5,7 @@
 
 #include "weir/http/message.h"
 #include "weir/model/policy.h"
+#include "weir/model/retry.h"
 #include "weir/model/settings.h"
 #include "weir/model/state.h"
 
@@ -25,6 +26,7 @@ struct pool {
   uint8_t balance;     /* row of upstream/balance.def */
   struct pool_timeouts timeouts;
   struct pool_connections connections;
+  struct pool_retry retry;
   struct span priority_header; /* names a request's priority in the queue; empty: the route's */
   struct pool_outlier outlier;
   struct pool_limits limits;

@@ -34,6 +34,13 @@ struct endpoint {
   _Atomic uint32_t eject_streak;           /* ejections that followed closely: the time grows */
 };
 
+/* budget_slot is what one worker did in about a second (upstream/budget.c). */
+#define BUDGET_SLOTS 8u
+struct budget_slot {
+  _Atomic uint32_t at; /* which second; 0: none */
+  _Atomic uint32_t requests, retries;
+};
+
 /* pool_row is one worker's view of a pool. */
 struct pool_row {
   _Alignas(64) uint32_t next; /* round robin */
@@ -43,6 +50,8 @@ struct pool_row {
   /* Written by this worker, read by all: */
   _Atomic uint64_t claim;     /* the best of its streams; 0: none waits */
   _Atomic uint64_t queue_ns, queue_count; /* time spent in the queue; streams that were in it */
+  _Atomic uint64_t retries, retries_refused; /* made; not made because the budget was spent */
+  struct budget_slot budget[BUDGET_SLOTS];
 };
 
 #define POOL_PRIORITIES 8u /* 0 is the most urgent, as in RFC 9218 */

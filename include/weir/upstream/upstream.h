@@ -50,9 +50,15 @@ void upstream_install(struct upstream *u, uint64_t seq, const struct snapshot *b
 /* upstream_close_idle closes idle connections of e beyond keep; how many were closed. */
 uint32_t upstream_close_idle(struct upstream *u, struct endpoint *e, uint32_t keep);
 
+/* budget_request counts a request of this worker (its first attempt only). budget_take counts one
+ * more attempt, or refuses it: the budget of the pool is spent. */
+void budget_request(struct pool_row *row, uint64_t now_ms);
+MUST_USE bool budget_take(struct pool_state *state, uint32_t worker, const struct pool_retry *r,
+                          uint64_t now_ms);
+
 /* pool_tried remembers the endpoints that a request has been sent to (by place in the pool). */
 struct pool_tried {
-  uint32_t place[4];
+  uint32_t place[RETRY_ATTEMPTS_MAX];
   uint32_t count;
 };
 

@@ -1,0 +1,159 @@
+/* retry.c: whether a request is sent once more when an attempt failed or brought a status that is
+ * worth another one, where to and when. Nothing that may have been acted on is repeated unless the
+ * method is idempotent or the pool says so (RFC 9110 section 9.2.2). Apart stands the replay of
+ * the keepalive race (DESIGN.md promise 5): the connection was closing when the request was sent,
+ * so that costs neither an attempt nor budget. */
+#include "proxy_priv.h"
+#include "weir/base/hash.h"
+
+/* cause_of is the row of retry.def that an end belongs to; 0: never again. */
+static uint32_t cause_of(enum end end, bool sent) {
+  if (!end_get(end)->retryable) return 0;
+  if (!sent) return RETRY_CONNECT;
+  return end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT ? RETRY_FIRST_BYTE : RETRY_RESET;
+}
+
+/* resendable: all of the request can be sent again: no byte of a body is gone. */
+static bool resendable(const struct stream *s) {
+  return s->up_body.state == PUMP_NONE || !(s->flags & STREAM_BODY_TOUCHED);
+}
+
+/* harmless: the endpoint may act on the request a second time, or has seen nothing of it. */
+static bool harmless(const struct stream *s) {
+  return !(s->flags & STREAM_SENT) || http_method_idempotent(s->x->req.method) ||
+         s->pool->retry.unsafe;
+}
+
+static bool may_send_again(const struct stream *s) {
+  return !(s->flags & STREAM_RESPONDED) && resendable(s) && harmless(s);
+}
+
+static bool attempts_left(const struct stream *s) {
+  uint32_t spent = s->attempts - (s->flags & STREAM_REPLAYED ? 1u : 0u);
+  return spent < s->pool->retry.attempts;
+}
+
+/* ---- where to ---- */
+
+static bool was_tried(const struct pool_tried *tried, uint32_t place) {
+  for (uint32_t i = 0; i < tried->count; i++)
+    if (tried->place[i] == place) return true;
+  return false;
+}
+
+static void remember(struct stream *s) {
+  struct pool_tried *tried = &s->x->tried;
+  for (uint32_t i = 0; i < s->pool->member_count; i++) {
+    if (s->pool->members[i].endpoint != s->endpoint || was_tried(tried, i)) continue;
+    if (tried->count < array_count(tried->place)) tried->place[tried->count++] = i;
+    return;
+  }
+}
+
+/* another_left: an endpoint in service has not been asked yet. */
+static bool another_left(const struct stream *s) {
+  for (uint32_t i = 0; i < s->pool->member_count; i++) {
+    const struct pool_member *m = &s->pool->members[i];
+    if (!was_tried(&s->x->tried, i) && m->weight && endpoint_in_service(m->endpoint, now_ms(s->w)))
+      return true;
+  }
+  return false;
+}
+
+/* backoff_ms is with full jitter: anything up to base times two for each retry before, and max. */
+static uint32_t backoff_ms(struct stream *s) {
+  const struct pool_retry *r = &s->pool->retry;
+  uint64_t most = r->backoff_base_ms;
+  for (uint32_t i = 1; i < s->attempts && most < r->backoff_max_ms; i++) most *= 2;
+  if (most > r->backoff_max_ms) most = r->backoff_max_ms;
+  return most ? (uint32_t)(rng_next(&s->w->rng) % (most + 1)) : 0;
+}
+
+/* ---- the decision ---- */
+
+/* note writes down where an attempt went and how it ended, for the log. */
+static void note(struct stream *s, enum end end, uint32_t status) {
+  char text[8] = "";
+  struct buf b = buf_of(text, sizeof text);
+  buf_u64(&b, status);
+  struct span how = status ? buf_span(&b) : end_get(end)->word;
+  struct span comma = s->x->tries.len ? SPAN_LIT(", ") : SPAN_EMPTY;
+  s->x->tries = arena_printf(&s->arena, SPAN_FMT SPAN_FMT SPAN_FMT " " SPAN_FMT, SPAN_ARG(s->x->tries),
+                          SPAN_ARG(comma), SPAN_ARG(s->endpoint->label), SPAN_ARG(how));
+}
+
+static bool budget(struct stream *s) {
+  struct pool_row *row = &s->pool->state->rows[s->w->config.index];
+  if (budget_take(s->pool->state, s->w->config.index, &s->pool->retry, now_ms(s->w))) {
+    stat_add(&row->retries, 1);
+    stat_add(&s->w->stats.retries, 1);
+    return true;
+  }
+  stat_add(&row->retries_refused, 1);
+  stat_add(&s->w->stats.retries_refused, 1);
+  return false;
+}
+
+/* granted: the request may go on once more, after s->again_ms. */
+static bool granted(struct stream *s) {
+  if (!attempts_left(s) || !may_send_again(s)) return false;
+  remember(s);
+  bool another = another_left(s);
+  /* An endpoint that did not take a connection will not a moment later: only another one may. */
+  if (!(s->flags & STREAM_SENT) && !another && s->x->tried.count >= s->pool->member_count)
+    return false;
+  s->again_ms = now_ms(s->w) + (another ? 0 : backoff_ms(s));
+  return s->again_ms < s->deadline_ms && budget(s);
+}
+
+/* again ends the present attempt and begins the next one. */
+static void again(struct stream *s, bool clean) {
+  body_stop(&s->up_body);
+  attempt_drop(s, clean);
+  s->flags &= ~(uint32_t)(STREAM_RESPONSE_BYTE | STREAM_SENT);
+  s->x->head_up = (struct buf){0};
+  s->x->scan = (struct h1_scan){0};
+  s->t_connect = s->t_connected = s->t_sent = s->t_first = 0;
+  stream_go(s, s->again_ms > now_ms(s->w) ? STEP_BACKOFF : STEP_PICK);
+}
+
+/* replayed repeats a request that met the end of a kept connection. */
+static bool replayed(struct stream *s) {
+  if (!may_send_again(s)) return false;
+  s->flags |= STREAM_REPLAYED | STREAM_REFILL;
+  stat_add(&s->w->stats.replays, 1);
+  s->again_ms = 0;
+  return true;
+}
+
+bool retry_after_failure(struct stream *s, enum end end) {
+  uint32_t cause = cause_of(end, s->flags & STREAM_SENT);
+  bool race =
+      cause == RETRY_RESET && s->flags & STREAM_REUSED && !(s->flags & STREAM_REPLAYED);
+  if (!race && end != END_LIMIT_MEMORY) attempt_outcome(s, end, 0);
+  bool go = race && replayed(s);
+  if (!go) go = s->pool->retry.on & cause && granted(s);
+  if (!go) return false;
+  note(s, end, 0);
+  again(s, false);
+  return true;
+}
+
+bool retry_wanted(struct stream *s) {
+  return retry_on_status(&s->pool->retry, s->x->resp.status) && granted(s);
+}
+
+/* all_here: the response ends with what came, so that its connection can go on. */
+static bool all_here(const struct stream *s, size_t more) {
+  const struct http_response *r = &s->x->resp;
+  bool owed = s->up_body.state == PUMP_RUN || s->up_body.state == PUMP_READY;
+  if (!r->keepalive || owed) return false;
+  if (r->body == HTTP_BODY_NONE) return more == 0;
+  return r->body == HTTP_BODY_LENGTH && r->content_length == more;
+}
+
+void retry_after_status(struct stream *s, size_t more) {
+  attempt_outcome(s, END_OK, s->x->resp.status);
+  note(s, END_OK, s->x->resp.status);
+  again(s, all_here(s, more));
+}
