@@ -142,6 +142,14 @@ static void route_action(struct compile *c, struct route *route, const struct co
   }
 }
 
+static void route_mirror(struct compile *c, struct route *route, const struct conf_route *row) {
+  route->mirror.ppm = row->mirror_ppm;
+  if (!row->mirror_pool.len) return;
+  route->mirror.pool = names_find(&c->pools, row->mirror_pool);
+  check(route->mirror.pool); /* check_routes.c saw to it */
+  object_ref(c->registry, &route->mirror.pool->obj);
+}
+
 static void route_fill(struct compile *c, struct route *route, const struct conf_route *row,
                        struct pool *pool) {
   struct object *o = &route->obj;
@@ -155,6 +163,7 @@ static void route_fill(struct compile *c, struct route *route, const struct conf
   route->host_count = row->hosts.count;
   route->timeout_ms = row->timeout_ms;
   route->priority = row->priority;
+  route_mirror(c, route, row);
   route_methods(route, &row->methods);
   route_policies(c, route, row);
   route_action(c, route, row, pool);
@@ -173,9 +182,12 @@ static void compile_route(struct compile *c, struct conf_route *row) {
   struct span origin = route_origin(c, row);
   struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
   check(!row->pool.len || pool); /* check_routes.c saw to it */
+  struct pool *mirror =
+      row->mirror_pool.len ? names_find(&c->pools, row->mirror_pool) : NULL;
   struct route *route = names_find(&c->old_routes, row->label);
   if (route && route->obj.content == content && route->order == order && route->pool == pool &&
-      route_policies_same(c, route, row) && span_eq(route->origin, origin)) {
+      route->mirror.pool == mirror && route_policies_same(c, route, row) &&
+      span_eq(route->origin, origin)) {
     object_ref(c->registry, &route->obj);
   } else {
     route = route_new(c->registry, row->label);

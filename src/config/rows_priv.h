@@ -118,6 +118,8 @@ struct conf_route {
   struct span respond_body, respond_type;
   uint32_t timeout_ms;
   uint8_t priority;
+  struct span mirror_pool;
+  uint32_t mirror_ppm;
   struct conf_pool *pool_row; /* resolved by check.c */
   struct span label;          /* name, else the match key */
 };

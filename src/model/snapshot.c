@@ -124,6 +124,7 @@ static void route_fini(struct object *o) {
   unref_any(o, (struct object *)route->state);
   unref_any(o, (struct object *)route->pool);
   for (uint32_t i = 0; i < route->policy_count; i++) unref_any(o, &route->policies[i]->obj);
+  unref_any(o, (struct object *)route->mirror.pool);
 }
 
 struct route *route_new(struct registry *r, struct span name) {

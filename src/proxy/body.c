@@ -67,6 +67,12 @@ static bool put(struct pump *p, struct conn *sink, struct span data) {
   return !out->full;
 }
 
+/* pass writes a run on, and into the request's copy if one is taken. */
+static bool pass(struct stream *s, struct pump *p, struct span data) {
+  if (s->mirror && is_request(s, p)) mirror_body(s, data);
+  return put(p, body_sink(s, p), data);
+}
+
 static bool put_end(struct pump *p, struct conn *sink) {
   p->state = PUMP_DONE;
   return p->to != HTTP_BODY_CHUNKED || conn_write(sink, H1_LAST_CHUNK);
@@ -97,7 +103,7 @@ static void pull(struct stream *s, struct pump *p) {
 static bool data_length(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct span take = span_sub(bytes, 0, p->left < bytes.len ? (size_t)p->left : bytes.len);
   take = span_sub(take, 0, RUN_MAX);
-  if (take.len && !put(p, body_sink(s, p), take)) return fail(s, END_LIMIT_MEMORY);
+  if (take.len && !pass(s, p, take)) return fail(s, END_LIMIT_MEMORY);
   p->left -= take.len;
   *used = take.len;
   if (take.len && take.len == bytes.len) pull(s, p);
@@ -123,7 +129,7 @@ static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, si
     if (r == HTTP_BAD) return fail(s, why);
     *used += took;
     if (over(p, data.len)) return fail(s, END_LIMIT_BODY);
-    if (data.len && !put(p, sink, data)) return fail(s, END_LIMIT_MEMORY);
+    if (data.len && !pass(s, p, data)) return fail(s, END_LIMIT_MEMORY);
     if (r == HTTP_DONE) return put_end(p, sink) || fail(s, END_LIMIT_MEMORY);
     if (!took && !data.len) break;
   }
@@ -176,7 +182,8 @@ void body_start(struct stream *s, struct pump *p) {
   p->progress_ms = now_ms(s->w);
   struct conn *source = body_source(s, p), *sink = body_sink(s, p);
   if (is_request(s, p)) s->flags |= STREAM_BODY_TOUCHED;
-  if (p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
+  bool copied = s->mirror && is_request(s, p);
+  if (copied || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
     conn_read_bulk(source, true);
     if (!p->blocked) conn_read_start(source);
     return;
@@ -229,6 +236,7 @@ void body_restart(struct pump *p, uint64_t now_ms) {
 
 void request_body_done(struct stream *s) {
   conn_read_bulk(s->down->conn, false);
+  if (s->mirror) mirror_send(s);
   if (s->step == STEP_SEND) s->t_sent = now_ns(s->w);
   conn_watch(s->down->conn);
   stream_timer(s);

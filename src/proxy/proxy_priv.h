@@ -18,6 +18,9 @@
 /* ---- request.c ---- */
 size_t request_data(struct stream *s, struct span bytes);
 void request_write_head(struct stream *s, struct buf *b);
+/* request_write_copy writes the head for a mirror at e, which gets the body by its length. */
+void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t body_len,
+                        struct buf *b);
 /* head_append copies head bytes into the arena, at most limit + 1 in all; bytes taken, 0: no room.
  */
 size_t head_append(struct arena *arena, struct buf *in, struct span bytes, uint32_t limit);
@@ -42,6 +45,16 @@ bool retry_after_failure(struct stream *s, enum end end);
  * and that may be made: retry_after_status makes it; more is how much came behind its head. */
 bool retry_wanted(struct stream *s);
 void retry_after_status(struct stream *s, size_t more);
+/* ---- mirror.c ---- */
+/* mirror_begin takes a copy of a request if its route wants one; mirror_body adds to it,
+ * mirror_send sends it off, mirror_drop forgets it: the request ended before it was whole. */
+void mirror_begin(struct stream *s);
+void mirror_body(struct stream *s, struct span data);
+void mirror_send(struct stream *s);
+void mirror_drop(struct stream *s);
+void mirror_init(struct worker *w);
+void mirror_fini(struct worker *w);
+void mirror_end_all(struct worker *w);
 /* ---- queue.c ---- */
 /* queue_enter waits for a permit, or ends the stream when the queue is full. */
 void queue_enter(struct stream *s);

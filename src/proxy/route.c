@@ -79,6 +79,7 @@ static void act(struct stream *s) {
     return;
   }
   if (s->route->action == ROUTE_POOL) {
+    if (s->route->mirror.pool) mirror_begin(s);
     stream_go(s, STEP_PICK);
     return;
   }

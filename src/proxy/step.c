@@ -263,6 +263,7 @@ void stream_finish(struct stream *s) {
   body_stop(&s->up_body);
   body_stop(&s->down_body);
   attempt_drop(s, false);
+  mirror_drop(s);
   access_write(s);
   list_remove(&s->tunnel_link);
   if (s->flags & STREAM_TUNNEL) stat_sub(&w->stats.tunnels, 1);

@@ -10,6 +10,7 @@
 #include "weir/upstream/upstream.h"
 
 struct down;
+struct mirror;
 struct worker;
 
 enum stream_step {
@@ -103,6 +104,7 @@ struct stream {
   struct endpoint *endpoint; /* of the current attempt, kept for the log (pinned) */
   struct pool_state *pool_state; /* pinned to the end: its id labels series */
   struct pump up_body, down_body; /* request body, response body */
+  struct mirror *mirror; /* a copy of the request that is not whole yet */
   struct listener_timeouts timeouts;
   struct pool_timeouts pool_timeouts;
   uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */

@@ -20,9 +20,11 @@ struct worker {
   struct loop *loop;
   struct stats stats;
   struct upstream upstream;
-  struct slab downs, streams, exchanges;
+  struct slab downs, streams, exchanges, mirrors;
   struct slab kept; /* of tunnels */
   struct arena_blocks blocks; /* of streams */
+  struct list mirrors_live;
+  size_t mirror_bytes;
   struct list servings;
   struct list tunnels;
   struct list waiting;   /* pools with streams of this worker in their queue (pool_row) */

@@ -129,7 +129,7 @@ def test_nothing_of_a_retried_response_is_seen(served):
 
 
 def test_unsafe(served):
-    """A POST that was sent is not sent again, unless the pool says so; one with a body never is."""
+    """A POST that was sent is not sent again, unless the pool says so; one with a body never."""
     flaky = Flaky("503", "503")
     proxy = served(flaky, on=["503"])
     assert proxy.request("POST", "/x").status == 503

@@ -72,6 +72,12 @@ static struct route *make_route(struct world *w, struct snapshot *s, const struc
   r->methods = row->methods;
   r->timeout_ms = row->timeout_ms;
   r->priority = row->priority;
+  if (row->mirror) {
+    r->mirror = (struct route_mirror){snapshot_find_pool(s, span_str(row->mirror)),
+                                      row->mirror_ppm};
+    check(r->mirror.pool != NULL);
+    object_ref(w->registry, &r->mirror.pool->obj);
+  }
   r->status = row->status;
   r->body = arena_copy(&r->obj.arena, span_str(row->body), NULL);
   r->content_type = SPAN_LIT("text/plain");
@@ -112,7 +118,8 @@ static void build_routes(struct world *w, struct snapshot *s, const struct world
     if (!row->name) continue;
     struct route *old = w->current ? snapshot_find_route(w->current, span_str(row->name)) : NULL;
     bool same = memcmp(row, was, sizeof *row) == 0 && old &&
-                (!row->pool || old->pool == snapshot_find_pool(s, span_str(row->pool)));
+                (!row->pool || old->pool == snapshot_find_pool(s, span_str(row->pool))) &&
+                (!row->mirror || old->mirror.pool == snapshot_find_pool(s, span_str(row->mirror)));
     struct object *o = keep(w, (struct object *)old, same);
     s->routes[s->route_count++] = o ? (struct route *)o : make_route(w, s, row, i);
   }

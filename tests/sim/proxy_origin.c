@@ -15,6 +15,7 @@ struct served {
   size_t at;
   uint8_t state;
   struct plan *plan;
+  uint8_t frame; /* of the request as it came */
   uint64_t body_at;
   struct h1_chunked chunked;
   bool answered;
@@ -86,6 +87,12 @@ static void go_wrong(struct served *c) {
 
 /* ---- the request ---- */
 
+/* A copy has its body by length, whatever the request had. */
+static bool same_copy(const struct plan *p, const struct http_request *r) {
+  if (p->frame == FRAME_NONE) return r->body == HTTP_BODY_NONE;
+  return r->body == HTTP_BODY_LENGTH && r->content_length == p->len && !r->expect_continue;
+}
+
 static bool same_frame(const struct plan *p, const struct http_request *r) {
   switch (r->body) {
     case HTTP_BODY_NONE: return p->frame == FRAME_NONE;
@@ -105,10 +112,13 @@ static void head_check(struct served *c, const struct http_request *r) {
     world_fault(w, "origin: unknown request \"" SPAN_FMT "\"", SPAN_ARG(r->path));
     return;
   }
-  p->up_heads++;
-  p->up_origins |= 1u << c->o->index;
-  p->up_order = w->up_order++;
-  if (!span_eq(r->method_text, span_str(p->method)) || !same_frame(p, r))
+  bool same = c->o->shadow ? same_copy(p, r) : same_frame(p, r);
+  if (!c->o->shadow) {
+    p->up_heads++;
+    p->up_origins |= 1u << c->o->index;
+    p->up_order = w->up_order++;
+  }
+  if (!span_eq(r->method_text, span_str(p->method)) || !same)
     world_fault(w, "origin: plan %u came as another request", p->id);
   const struct http_field *xff = http_fields_find(&r->fields, HTTP_NAME_X_FORWARDED_FOR);
   if (!xff || !span_eq(xff->value, SPAN_LIT("192.0.2.1")))
@@ -131,6 +141,9 @@ static bool read_head(struct served *c) {
     world_fault(w, "origin: a request does not parse: %s", end_get(why)->word.ptr);
   if (result == HTTP_DONE) {
     head_check(c, &r);
+    c->frame = r.body == HTTP_BODY_LENGTH  ? FRAME_LENGTH
+               : r.body == HTTP_BODY_NONE ? FRAME_NONE
+                                          : FRAME_CHUNKED;
     c->at += r.head_len;
     c->body_at = 0;
     c->answered = false;
@@ -155,8 +168,8 @@ static void body_check(struct served *c, struct span data) {
 /* read_body: true when the request is complete. */
 static bool read_body(struct served *c) {
   const struct plan *p = c->plan;
-  if (p->frame == FRAME_NONE) return true;
-  if (p->frame == FRAME_LENGTH) {
+  if (c->frame == FRAME_NONE) return true;
+  if (c->frame == FRAME_LENGTH) {
     struct span take = span_sub(rest(c), 0, p->len - (size_t)c->body_at);
     body_check(c, take);
     c->at += take.len;
@@ -178,13 +191,14 @@ static bool read_body(struct served *c) {
 
 static void request_done(struct served *c) {
   struct plan *p = c->plan;
-  p->up_bodies++;
+  if (c->o->shadow) p->copies++;
+  else p->up_bodies++;
   c->requests++;
   if (rest(c).len && !p->upgrade && !c->answered)
     world_fault(c->o->w, "origin: %zu bytes behind plan %u: %.*s", rest(c).len, p->id,
                 (int)(rest(c).len < 60 ? rest(c).len : 60), rest(c).ptr);
   c->state = p->stall ? ORIGIN_STALLED : ORIGIN_HEAD;
-  if (p->bad && p->up_bodies <= p->bad_times) go_wrong(c);
+  if (p->bad && !c->o->shadow && p->up_bodies <= p->bad_times) go_wrong(c);
   else if (!p->stall && !c->answered) answer(c);
 }
 

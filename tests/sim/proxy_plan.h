@@ -65,6 +65,7 @@ struct plan {
   struct record_access record;
   uint32_t up_heads, up_bodies; /* seen by origins: request heads, complete requests */
   uint32_t up_origins;          /* set of origins that saw it */
+  uint32_t copies;              /* whole copies of it that a shadow saw */
   uint32_t up_order;            /* its place among all heads that origins saw */
   uint64_t got_body;            /* bytes of body that the client has */
   char details[64];             /* of Proxy-Status, of OUT_ANSWER */

@@ -30,6 +30,7 @@ struct origin {
   struct list conns;
   uint32_t conn_count, accepted;
   uint32_t echoed; /* bytes echoed in tunnels */
+  bool shadow;     /* of a mirror's pool: what comes are copies */
   size_t window;   /* bytes that a connection reads in all; 0: without bound */
 };
 
@@ -80,6 +81,8 @@ struct world_route {
   const char *body, *to;
   uint32_t methods, timeout_ms;
   uint8_t priority;
+  const char *mirror; /* a pool */
+  uint32_t mirror_ppm;
 };
 
 struct world_conf {

@@ -32,6 +32,12 @@ struct pool {
   struct pool_limits limits;
 };
 
+/* route_mirror: copies of a share of the requests go to another pool. */
+struct route_mirror {
+  struct pool *pool; /* ref; NULL: none */
+  uint32_t ppm;
+};
+
 enum route_action { ROUTE_POOL, ROUTE_REDIRECT, ROUTE_RESPOND };
 enum route_path { ROUTE_PATH_EXACT, ROUTE_PATH_REGEX, ROUTE_PATH_PREFIX };
 
@@ -51,6 +57,7 @@ struct route {
   struct policy *const *policies; /* refs; in the order in which they apply */
   uint32_t policy_count;
   struct pool *pool; /* ref; ROUTE_POOL */
+  struct route_mirror mirror;
   uint32_t timeout_ms;
   uint8_t priority;     /* in its pool's queue: 0 (first) to 7 */
   uint16_t status;      /* redirect, respond */
