@@ -40,8 +40,7 @@ struct conf_rows {
 #define rows_each(rows, type, it) \
   for (type *it = (type *)(rows)->first; it; it = (type *)it->row.next)
 
-/* conf_row_any is a row of any scope. */
-struct conf_row_any {
+struct conf_row_any { /* a row of any scope */
   struct conf_row row;
 };
 
@@ -66,10 +65,9 @@ struct conf_cert_row {
 struct conf_listener {
   struct conf_row row;
   struct conf_list binds, protocols, trusted;
-  bool redirect_https;
+  bool redirect_https, has_tls;
   uint8_t tls_min, tls_max; /* word: 0 is 1.2 */
   struct conf_rows certs;   /* none: plaintext */
-  bool has_tls;
   struct listener_timeouts timeouts;
   struct listener_limits limits;
 };
@@ -109,17 +107,14 @@ struct conf_policy {
 struct conf_route {
   struct conf_row row;
   struct span name;
-  struct conf_list listeners, hosts, methods;
-  struct conf_list policies;
+  struct conf_list listeners, hosts, methods, policies;
   struct span path, prefix; /* prefix without trailing slash but for "/" */
   bool strip_prefix;
-  struct span pool, redirect_to;
+  struct span pool, mirror_pool, redirect_to;
   uint16_t redirect_status, respond_status;
   struct span respond_body, respond_type;
-  uint32_t timeout_ms;
+  uint32_t timeout_ms, mirror_ppm;
   uint8_t priority;
-  struct span mirror_pool;
-  uint32_t mirror_ppm;
   struct conf_pool *pool_row; /* resolved by check.c */
   struct span label;          /* name, else the match key */
 };
@@ -130,8 +125,7 @@ struct conf_root {
   struct conf_list include;
   uint32_t workers; /* 0: auto */
   struct span user;
-  uint32_t drain_ms, drain_settle_ms;
-  uint32_t max_connections; /* 0: auto */
+  uint32_t drain_ms, drain_settle_ms, max_connections; /* the last: 0 is auto */
   struct span admin_listen, admin_status;
   uint8_t log_level, access_format;
   struct span log_to, access_to;

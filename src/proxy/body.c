@@ -67,9 +67,14 @@ static bool put(struct pump *p, struct conn *sink, struct span data) {
   return !out->full;
 }
 
+/* copied: the body goes to a mirror too, so it has to be looked at. */
+static bool copied(const struct stream *s, const struct pump *p) {
+  return is_request(s, p) && s->x->mirror;
+}
+
 /* pass writes a run on, and into the request's copy if one is taken. */
 static bool pass(struct stream *s, struct pump *p, struct span data) {
-  if (s->mirror && is_request(s, p)) mirror_body(s, data);
+  if (copied(s, p)) mirror_body(s, data);
   return put(p, body_sink(s, p), data);
 }
 
@@ -106,7 +111,7 @@ static bool data_length(struct stream *s, struct pump *p, struct span bytes, siz
   if (take.len && !pass(s, p, take)) return fail(s, END_LIMIT_MEMORY);
   p->left -= take.len;
   *used = take.len;
-  if (take.len && take.len == bytes.len) pull(s, p);
+  if (take.len && take.len == bytes.len && !copied(s, p)) pull(s, p);
   if (p->left == 0) p->state = PUMP_DONE;
   return true;
 }
@@ -182,8 +187,7 @@ void body_start(struct stream *s, struct pump *p) {
   p->progress_ms = now_ms(s->w);
   struct conn *source = body_source(s, p), *sink = body_sink(s, p);
   if (is_request(s, p)) s->flags |= STREAM_BODY_TOUCHED;
-  bool copied = s->mirror && is_request(s, p);
-  if (copied || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
+  if (copied(s, p) || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
     conn_read_bulk(source, true);
     if (!p->blocked) conn_read_start(source);
     return;
@@ -236,7 +240,7 @@ void body_restart(struct pump *p, uint64_t now_ms) {
 
 void request_body_done(struct stream *s) {
   conn_read_bulk(s->down->conn, false);
-  if (s->mirror) mirror_send(s);
+  if (s->x->mirror) mirror_send(s);
   if (s->step == STEP_SEND) s->t_sent = now_ns(s->w);
   conn_watch(s->down->conn);
   stream_timer(s);

@@ -244,7 +244,8 @@ static bool wanted(struct stream *s) {
 void mirror_begin(struct stream *s) {
   struct worker *w = s->w;
   if (!wanted(s)) return;
-  bool long_body = s->x->req.body == HTTP_BODY_LENGTH && s->x->req.content_length > MIRROR_BODY_MAX;
+  const struct http_request *r = &s->x->req;
+  bool long_body = r->body == HTTP_BODY_LENGTH && r->content_length > MIRROR_BODY_MAX;
   struct mirror *m = long_body ? NULL : slab_new(&w->mirrors);
   if (!m) {
     skipped(w);
@@ -259,15 +260,15 @@ void mirror_begin(struct stream *s) {
   arena_init(&m->arena, &w->blocks,
              3 * MIRROR_BODY_MAX + 4 * ((size_t)s->listener->limits.header_bytes +
                                         m->pool->limits.header_bytes));
-  s->mirror = m;
+  s->x->mirror = m;
   if (s->up_body.state == PUMP_NONE) mirror_send(s);
 }
 
 void mirror_drop(struct stream *s) {
-  if (!s->mirror) return;
+  if (!s->x || !s->x->mirror) return;
   skipped(s->w);
-  end(s->mirror, false);
-  s->mirror = NULL;
+  end(s->x->mirror, false);
+  s->x->mirror = NULL;
 }
 
 /* memory is NULL when the worker's copies have as much as they may. */
@@ -295,7 +296,7 @@ static bool room(struct mirror *m, size_t more) {
 }
 
 void mirror_body(struct stream *s, struct span data) {
-  if (room(s->mirror, data.len)) buf_put(&s->mirror->body, data);
+  if (room(s->x->mirror, data.len)) buf_put(&s->x->mirror->body, data);
   else mirror_drop(s);
 }
 
@@ -309,7 +310,7 @@ static bool write_head(struct stream *s, struct mirror *m, size_t bytes) {
 }
 
 void mirror_send(struct stream *s) {
-  struct mirror *m = s->mirror;
+  struct mirror *m = s->x->mirror;
   struct worker *w = s->w;
   const struct pool_member *member = pool_pick(&w->upstream, m->pool, now_ms(w), NULL);
   if (!member) {
@@ -323,7 +324,7 @@ void mirror_send(struct stream *s) {
     mirror_drop(s);
     return;
   }
-  s->mirror = NULL;
+  s->x->mirror = NULL;
   go(m);
 }
 

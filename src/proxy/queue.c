@@ -10,11 +10,11 @@ static struct pool_row *row_of(const struct stream *s) {
   return &s->pool_state->rows[me(s->w)];
 }
 
-static struct stream *stream_first(const struct heap_node *node) {
-  return container_of(node, struct stream, wait.first);
+static struct waiter *waiter_first(const struct heap_node *node) {
+  return container_of(node, struct waiter, first);
 }
-static struct stream *stream_last(const struct heap_node *node) {
-  return container_of(node, struct stream, wait.last);
+static struct waiter *waiter_last(const struct heap_node *node) {
+  return container_of(node, struct waiter, last);
 }
 
 /* sooner orders streams of one worker: by claim, else by age. */
@@ -23,10 +23,10 @@ static bool sooner(const struct waiter *a, const struct waiter *b) {
   return a->order < b->order;
 }
 static bool best_first(const struct heap_node *a, const struct heap_node *b) {
-  return sooner(&stream_first(a)->wait, &stream_first(b)->wait);
+  return sooner(waiter_first(a), waiter_first(b));
 }
 static bool worst_first(const struct heap_node *a, const struct heap_node *b) {
-  return sooner(&stream_last(b)->wait, &stream_last(a)->wait);
+  return sooner(waiter_last(b), waiter_last(a));
 }
 
 /* ---- whose turn it is ---- */
@@ -79,14 +79,15 @@ static uint8_t priority_of(const struct stream *s) {
 
 static void publish(struct stream *s) {
   const struct heap_node *first = row_of(s)->first.root;
-  claim_publish(s->pool_state, me(s->w), first ? stream_first(first)->wait.claim : 0);
+  claim_publish(s->pool_state, me(s->w), first ? waiter_first(first)->claim : 0);
 }
 
 static void link_in(struct stream *s) {
   struct pool_row *row = row_of(s);
-  s->wait.order = s->w->queue_order++;
-  heap_insert(&row->first, &s->wait.first, best_first);
-  heap_insert(&row->last, &s->wait.last, worst_first);
+  s->x->wait.stream = s;
+  s->x->wait.order = s->w->queue_order++;
+  heap_insert(&row->first, &s->x->wait.first, best_first);
+  heap_insert(&row->last, &s->x->wait.last, worst_first);
   if (row->queued++ == 0) list_push_tail(&s->w->waiting, &row->waiting_link);
   s->flags |= STREAM_QUEUED;
   s->t_queue = now_ns(s->w);
@@ -97,8 +98,8 @@ static void link_in(struct stream *s) {
 /* link_out leaves the stream's place in the queue's count to the caller. */
 static void link_out(struct stream *s) {
   struct pool_row *row = row_of(s);
-  heap_remove(&row->first, &s->wait.first, best_first);
-  heap_remove(&row->last, &s->wait.last, worst_first);
+  heap_remove(&row->first, &s->x->wait.first, best_first);
+  heap_remove(&row->last, &s->x->wait.last, worst_first);
   if (--row->queued == 0) list_remove(&row->waiting_link);
   s->flags &= ~(uint32_t)STREAM_QUEUED;
   uint64_t waited = now_ns(s->w) - s->t_queue;
@@ -111,7 +112,7 @@ static void link_out(struct stream *s) {
 
 void queue_served(struct stream *s) {
   link_out(s);
-  claim_done(s->pool_state, s->wait.claim);
+  claim_done(s->pool_state, s->x->wait.claim);
   atomic_fetch_sub(&s->pool_state->waiting, 1);
 }
 
@@ -119,9 +120,10 @@ void queue_leave(struct stream *s) {
   struct pool_state *state = s->pool_state;
   list_remove(&s->queue_link);
   if (!(s->flags & STREAM_QUEUED)) return;
-  bool first = row_of(s)->first.root == &s->wait.first;
+  bool first = row_of(s)->first.root == &s->x->wait.first;
   link_out(s);
-  if (s->end == END_QUEUE_TIMEOUT) claim_done(state, s->wait.claim); /* older ones are gone too */
+  /* Whose time is over is the oldest of its route: the turn is behind all that are left. */
+  if (s->end == END_QUEUE_TIMEOUT) claim_done(state, s->x->wait.claim);
   atomic_fetch_sub(&state->waiting, 1);
   if (first) queue_freed(s->w, state); /* what was meant for s may serve the next */
 }
@@ -131,9 +133,9 @@ static bool displace(struct stream *s, uint8_t priority, uint32_t most) {
   struct worker *w = s->w;
   const struct heap_node *last = row_of(s)->last.root;
   if (!last) return false;
-  struct stream *worst = stream_last(last);
+  struct stream *worst = waiter_last(last)->stream;
   claim mine = claim_peek(s->pool_state, s->route_state->obj.id, priority, most);
-  if (!claim_before(mine, worst->wait.claim)) return false;
+  if (!claim_before(mine, worst->x->wait.claim)) return false;
   link_out(worst);
   list_push_tail(&w->displaced, &worst->queue_link);
   w->wake_pending = true; /* queue_run ends it */
@@ -156,7 +158,7 @@ void queue_enter(struct stream *s) {
     stream_fail(s, END_QUEUE_FULL);
     return;
   }
-  s->wait.claim = claim_draw(s->pool_state, s->route_state->obj.id, priority, most);
+  s->x->wait.claim = claim_draw(s->pool_state, s->route_state->obj.id, priority, most);
   link_in(s);
   s->w->wake_pending = true; /* what was given back before the claim was seen is there still */
   stream_go(s, STEP_QUEUE);
@@ -220,7 +222,7 @@ static bool serve_first(struct worker *w, struct pool_state *state) {
     group_signal(w, best, SIGNAL_PERMIT);
     return false;
   }
-  struct stream *s = stream_first(state->rows[me(w)].first.root);
+  struct stream *s = waiter_first(state->rows[me(w)].first.root)->stream;
   const struct pool *pool = s->pool; /* pinned by s */
   bool pending = w->wake_pending;
   if (attempt_serve(s)) return true;
@@ -248,6 +250,6 @@ void queue_run(struct worker *w) {
   for (struct list *l = w->waiting.next; l != &w->waiting; l = l->next) rows++;
   for (; rows > 0 && !list_empty(&w->waiting); rows--) {
     struct pool_row *row = container_of(w->waiting.next, struct pool_row, waiting_link);
-    serve_row(w, row, stream_first(row->first.root)->pool_state);
+    serve_row(w, row, waiter_first(row->first.root)->stream->pool_state);
   }
 }

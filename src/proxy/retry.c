@@ -54,8 +54,8 @@ static void remember(struct stream *s) {
 static bool another_left(const struct stream *s) {
   for (uint32_t i = 0; i < s->pool->member_count; i++) {
     const struct pool_member *m = &s->pool->members[i];
-    if (!was_tried(&s->x->tried, i) && m->weight && endpoint_in_service(m->endpoint, now_ms(s->w)))
-      return true;
+    if (was_tried(&s->x->tried, i) || !m->weight) continue;
+    if (endpoint_in_service(m->endpoint, now_ms(s->w))) return true;
   }
   return false;
 }
@@ -78,8 +78,9 @@ static void note(struct stream *s, enum end end, uint32_t status) {
   buf_u64(&b, status);
   struct span how = status ? buf_span(&b) : end_get(end)->word;
   struct span comma = s->x->tries.len ? SPAN_LIT(", ") : SPAN_EMPTY;
-  s->x->tries = arena_printf(&s->arena, SPAN_FMT SPAN_FMT SPAN_FMT " " SPAN_FMT, SPAN_ARG(s->x->tries),
-                          SPAN_ARG(comma), SPAN_ARG(s->endpoint->label), SPAN_ARG(how));
+  s->x->tries =
+      arena_printf(&s->arena, SPAN_FMT SPAN_FMT SPAN_FMT " " SPAN_FMT, SPAN_ARG(s->x->tries),
+                   SPAN_ARG(comma), SPAN_ARG(s->endpoint->label), SPAN_ARG(how));
 }
 
 static bool budget(struct stream *s) {

@@ -40,6 +40,14 @@ enum stream_flag {
   STREAM_REFILL = 16384,   /* this attempt takes no idle connection (after a replay) */
 };
 
+/* waiter is a stream's place in its pool's queue (queue.c). */
+struct waiter {
+  struct heap_node first, last; /* in pool_row */
+  struct stream *stream;
+  claim claim;
+  uint64_t order; /* of claims that are equal: by age */
+};
+
 /* exchange is a stream's request and response while they are read, routed and sent: from the
  * worker's slab, given back when a tunnel begins. */
 struct exchange {
@@ -53,6 +61,8 @@ struct exchange {
   struct pool_tried tried;
   struct span tries; /* where attempts went that others followed, and how they ended */
   struct span allow; /* the Allow field of a 405 */
+  struct waiter wait;
+  struct mirror *mirror; /* a copy of the request that is not whole yet */
 };
 
 /* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
@@ -68,13 +78,6 @@ struct kept {
   char near[KEPT_NEAR];
 };
 _Static_assert(sizeof(struct kept) <= 256, "four lines of cache");
-
-/* waiter is a stream's place in its pool's queue (queue.c). */
-struct waiter {
-  struct heap_node first, last; /* in pool_row */
-  claim claim;
-  uint64_t order; /* of claims that are equal: by age */
-};
 
 struct stream {
   struct slab_head head;
@@ -92,7 +95,6 @@ struct stream {
   enum end end;
   uint16_t status; /* sent to the client; 0: none yet */
   uint8_t permits; /* enum request_permit: those that this attempt holds */
-  struct waiter wait;
   struct list queue_link; /* worker.displaced */
   struct list tunnel_link; /* worker.tunnels */
   struct timer timer;
@@ -104,7 +106,6 @@ struct stream {
   struct endpoint *endpoint; /* of the current attempt, kept for the log (pinned) */
   struct pool_state *pool_state; /* pinned to the end: its id labels series */
   struct pump up_body, down_body; /* request body, response body */
-  struct mirror *mirror; /* a copy of the request that is not whole yet */
   struct listener_timeouts timeouts;
   struct pool_timeouts pool_timeouts;
   uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */
