@@ -26,59 +26,62 @@ enum end connect_end(int err) {
 
 /* ---- the endpoint and its connection ---- */
 
-static void use_endpoint(struct stream *s, struct endpoint *e) {
-  if (s->endpoint) object_unpin(&s->endpoint->obj, s->w->config.index);
-  s->endpoint = e;
-  object_pin(&e->obj, s->w->config.index);
-}
-
-/* attempt_count: the budget is a share of requests, not of attempts. */
-static void attempt_count(struct stream *s) {
+static void use_endpoint(struct stream *s, struct attempt *a, struct endpoint *e) {
+  uint32_t me = s->w->config.index;
+  if (a->endpoint) object_unpin(&a->endpoint->obj, me);
+  *a = (struct attempt){.endpoint = e, .t_try = now_ns(s->w)};
+  object_pin(&e->obj, me);
+  /* The budget is a share of requests, not of attempts. */
   if (s->attempts++ == 0 && s->pool->retry.attempts > 1)
-    budget_request(&s->pool->state->rows[s->w->config.index], now_ms(s->w));
+    budget_request(&s->pool->state->rows[me], now_ms(s->w));
 }
 
-static void use_connection(struct stream *s, struct upconn *up, struct endpoint *e, bool reused) {
-  use_endpoint(s, e);
-  s->up = up;
-  attempt_count(s);
-  s->flags &= ~(uint32_t)(STREAM_REUSED | STREAM_SENT | STREAM_UP_DIRTY);
-  s->t_try = now_ns(s->w);
-  if (reused) s->flags |= STREAM_REUSED;
-  endpoint_begin(e, s->w->config.index);
-  s->flags |= STREAM_COUNTED;
+static void use_connection(struct stream *s, struct attempt *a, struct upconn *up, bool reused) {
+  use_endpoint(s, a, up->endpoint);
+  a->up = up;
+  a->flags = ATTEMPT_COUNTED;
+  if (reused) a->flags |= ATTEMPT_REUSED;
+  else a->t_connect = a->t_try;
+  endpoint_begin(a->endpoint, s->w->config.index);
 }
 
-/* take_connection gets one to e, idle or new. 0, or -errno (-EAGAIN: no permit). */
-static int take_connection(struct stream *s, struct endpoint *e) {
+/* connection gets one to e, idle (*reused) or new; NULL and *err (-EAGAIN: no permit). */
+static struct upconn *connection(struct stream *s, struct endpoint *e,
+                                 const struct attempt_owner *o, bool *reused, int *err) {
   struct upstream *u = &s->w->upstream;
-  struct upconn *up = s->flags & STREAM_REFILL ? NULL : upconn_checkout(u, e, s);
+  struct upconn *up = s->flags & STREAM_REFILL ? NULL : upconn_checkout(u, e, o->owner);
+  *reused = up != NULL;
   if (up) {
-    conn_attach(up->conn, &up_events, up);
+    conn_attach(up->conn, o->events, up);
     conn_timer(up->conn, WHEEL_NEVER);
-    use_connection(s, up, e, true);
-    return 0;
+    return up;
   }
-  int err = 0;
-  up = upconn_connect(u, s->pool, e, &up_events, s, &err);
-  if (!up && err == -EAGAIN && (s->flags & STREAM_REFILL)) {
-    uint32_t idle = atomic_load_explicit(&e->rows[u->worker].idle_count, memory_order_relaxed);
-    upstream_close_idle(u, e, idle ? idle - 1 : 0);
-    up = upconn_connect(u, s->pool, e, &up_events, s, &err);
-  }
-  if (up) use_connection(s, up, e, false);
-  return up ? 0 : err;
+  up = upconn_connect(u, s->pool, e, o->events, o->owner, err);
+  if (up || *err != -EAGAIN || !(s->flags & STREAM_REFILL)) return up;
+  uint32_t idle = atomic_load_explicit(&e->rows[u->worker].idle_count, memory_order_relaxed);
+  upstream_close_idle(u, e, idle ? idle - 1 : 0);
+  return upconn_connect(u, s->pool, e, o->events, o->owner, err);
 }
 
-/* take gets the permits of a request and a connection. 0, or -errno (-EAGAIN: no permit). */
-static int take(struct stream *s, struct endpoint *e) {
+int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
+                 const struct attempt_owner *o) {
   struct upstream *u = &s->w->upstream;
   uint8_t held;
+  bool reused;
+  int err = 0;
   if (!request_permits_take(u, s->pool, e, &held)) return -EAGAIN;
-  int err = take_connection(s, e);
-  if (!err) s->permits = held;
-  else request_permits_give(u, s->pool_state, e, held);
-  return err;
+  struct upconn *up = connection(s, e, o, &reused, &err);
+  if (!up) {
+    request_permits_give(u, s->pool_state, e, held);
+    return err;
+  }
+  use_connection(s, a, up, reused);
+  a->permits = held;
+  return 0;
+}
+
+static int take(struct stream *s, struct endpoint *e) {
+  return attempt_take(s, &s->try, e, &(struct attempt_owner){&up_events, s});
 }
 
 /* take_any tries the chosen endpoint, then every other in service while permits are short. */
@@ -93,19 +96,12 @@ static int take_any(struct stream *s, struct endpoint *chosen) {
 }
 
 static void taken(struct stream *s) {
-  if (s->flags & STREAM_REUSED) {
-    stream_go(s, STEP_SEND);
-    return;
-  }
-  s->t_connect = now_ns(s->w);
-  stream_go(s, STEP_CONNECT);
+  stream_go(s, s->try.flags & ATTEMPT_REUSED ? STEP_SEND : STEP_CONNECT);
 }
 
 /* refused_at_once: a connect that failed before it began. */
 static void refused_at_once(struct stream *s, struct endpoint *e, int err) {
-  use_endpoint(s, e);
-  attempt_count(s);
-  s->flags &= ~(uint32_t)(STREAM_REUSED | STREAM_SENT);
+  use_endpoint(s, &s->try, e);
   attempt_failed(s, connect_end(err));
 }
 
@@ -139,12 +135,12 @@ bool attempt_serve(struct stream *s) {
 /* ---- sending ---- */
 
 /* send_head serialises into the connection's output; false when no buffer is left. */
-static bool send_head(struct stream *s) {
+static bool send_head(struct stream *s, const struct attempt *a) {
   for (size_t i = 0; i < array_count(head_rooms); i++) {
-    struct buf *out = conn_out(s->up->conn, head_rooms[i]);
+    struct buf *out = conn_out(a->up->conn, head_rooms[i]);
     if (!out) return false;
     size_t before = out->len;
-    request_write_head(s, out);
+    request_write_head(s, a->endpoint, out);
     if (!out->full) return true;
     out->len = before;
     out->full = false;
@@ -152,63 +148,68 @@ static bool send_head(struct stream *s) {
   return false;
 }
 
+bool attempt_send(struct stream *s, struct attempt *a) {
+  if (!send_head(s, a)) return false;
+  a->flags |= ATTEMPT_SENT;
+  a->t_sent = now_ns(s->w);
+  conn_flush(a->up->conn);
+  conn_read_start(a->up->conn);
+  return true;
+}
+
 void enter_send(struct stream *s) {
-  if (!send_head(s)) {
+  if (!attempt_send(s, &s->try)) {
     stream_fail(s, END_LIMIT_MEMORY);
     return;
   }
-  s->flags |= STREAM_SENT;
-  s->t_sent = now_ns(s->w);
-  conn_flush(s->up->conn);
-  conn_read_start(s->up->conn);
   if (s->up_body.state == PUMP_READY && !(s->down->flags & DOWN_IN_DATA))
     body_start(s, &s->up_body);
 }
 
 /* ---- the end of an attempt ---- */
 
-void attempt_outcome(struct stream *s, enum end end, uint16_t status) {
-  if (!s->pool || !s->endpoint) return;
+void attempt_outcome(struct stream *s, const struct attempt *a, enum end end, uint16_t status) {
+  if (!s->pool || !a->endpoint) return;
   struct worker *w = s->w;
-  if (end != END_OK) stat_add(&s->endpoint->rows[w->config.index].failures, 1);
-  if (!endpoint_outcome(&w->upstream, s->pool, s->endpoint, end, status, now_ms(w))) return;
+  if (end != END_OK) stat_add(&a->endpoint->rows[w->config.index].failures, 1);
+  if (!endpoint_outcome(&w->upstream, s->pool, a->endpoint, end, status, now_ms(w))) return;
   worker_event(w, END_LEVEL_WARN,
                "pool " SPAN_FMT ": endpoint " SPAN_FMT
                ": taken out of service for %u ms or more "
                "after consecutive failures, the last one %.*s (outlier)",
-               SPAN_ARG(s->pool->obj.name), SPAN_ARG(s->endpoint->label),
+               SPAN_ARG(s->pool->obj.name), SPAN_ARG(a->endpoint->label),
                s->pool->outlier.eject_ms, SPAN_ARG(end_get(end)->word));
 }
 
-/* give_back closes the attempt's connection or, when it is clean and nobody else lacks it, keeps
- * it. */
-static void give_back(struct stream *s, struct upconn *up, bool clean) {
-  /* What moved past the receive may have more behind it in the socket: never the next response. */
+/* is_clean: nothing is owed on the connection either way, so that another request may use it. What
+ * moved past the receive may have more behind it in the socket: never the next response. */
+static bool is_clean(struct stream *s, const struct attempt *a) {
   bool past = s->down_body.relay.moved > 0 || s->up_body.relay.moved > 0 ||
-              up->conn->flags & (CONN_BULK | CONN_SINGLE);
-  if (clean && past && !conn_quiet(up->conn)) s->flags |= STREAM_UP_DIRTY;
-  bool keep = clean && !(s->flags & STREAM_UP_DIRTY) && s->pool;
-  if (keep && !queue_lacks(s->w, s->pool, up->endpoint))
-    upconn_release(up, &s->pool->connections);
-  else upconn_close(up, false);
+              a->up->conn->flags & (CONN_BULK | CONN_SINGLE);
+  if (a->flags & ATTEMPT_UP_DIRTY || !s->pool) return false;
+  return !past || conn_quiet(a->up->conn);
 }
 
-void attempt_drop(struct stream *s, bool clean) {
+void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   struct worker *w = s->w;
-  if (s->flags & STREAM_COUNTED) endpoint_end(s->endpoint, w->config.index);
-  s->flags &= ~(uint32_t)STREAM_COUNTED;
-  struct upconn *up = s->up;
+  if (a->flags & ATTEMPT_COUNTED) endpoint_end(a->endpoint, w->config.index);
+  a->flags &= (uint8_t)~ATTEMPT_COUNTED;
+  struct upconn *up = a->up;
   if (!up) return;
-  s->up = NULL;
-  give_back(s, up, clean);
-  request_permits_give(&w->upstream, s->pool_state, s->endpoint, s->permits);
-  s->permits = 0;
+  bool keep = clean && is_clean(s, a) && !queue_lacks(w, s->pool, a->endpoint);
+  a->up = NULL;
+  if (keep) upconn_release(up, &s->pool->connections);
+  else upconn_close(up, false);
+  request_permits_give(&w->upstream, s->pool_state, a->endpoint, a->permits);
+  a->permits = 0;
   queue_freed(w, s->pool_state); /* an idle connection serves too */
 }
 
+void attempt_drop(struct stream *s, bool clean) { attempt_end(s, &s->try, clean); }
+
 void attempt_failed(struct stream *s, enum end end) {
-  if (!(s->flags & STREAM_SENT)) stat_add(&s->w->stats.upstream_connect_failures, 1);
-  if (s->t_connect && !s->t_connected) s->connect_ns += now_ns(s->w) - s->t_connect;
+  if (!(s->try.flags & ATTEMPT_SENT)) stat_add(&s->w->stats.upstream_connect_failures, 1);
+  if (s->try.t_connect && !s->try.t_connected) s->connect_ns += now_ns(s->w) - s->try.t_connect;
   if (retry_after_failure(s, end)) return;
   attempt_drop(s, false);
   stream_fail(s, end);

@@ -6,7 +6,7 @@
 
 static bool is_request(const struct stream *s, const struct pump *p) { return p == &s->up_body; }
 
-static struct conn *up_conn(const struct stream *s) { return s->up ? s->up->conn : NULL; }
+static struct conn *up_conn(const struct stream *s) { return s->try.up ? s->try.up->conn : NULL; }
 
 static struct conn *body_source(const struct stream *s, const struct pump *p) {
   return is_request(s, p) ? s->down->conn : up_conn(s);
@@ -172,7 +172,7 @@ static void on_relay_end(struct relay *r, enum relay_end why, int err) {
   /* A response that came whole is whole, whatever happens to its connection before it is sent on.
    */
   bool whole = why == RELAY_SRC_ERROR && r->left == 0 && !is_request(s, p);
-  if (whole) s->flags |= STREAM_UP_DIRTY;
+  if (whole) s->try.flags |= ATTEMPT_UP_DIRTY;
   if (whole || why == RELAY_DONE || (why == RELAY_SRC_EOF && p->from == HTTP_BODY_CLOSE)) {
     p->state = PUMP_DONE;
     if (is_request(s, p)) request_body_done(s);
@@ -241,7 +241,7 @@ void body_restart(struct pump *p, uint64_t now_ms) {
 void request_body_done(struct stream *s) {
   conn_read_bulk(s->down->conn, false);
   if (s->x->mirror) mirror_send(s);
-  if (s->step == STEP_SEND) s->t_sent = now_ns(s->w);
+  if (s->step == STEP_SEND) s->try.t_sent = now_ns(s->w);
   conn_watch(s->down->conn);
   stream_timer(s);
 }
@@ -254,7 +254,8 @@ static bool request_unfinished(const struct stream *s) {
 void response_done(struct stream *s) {
   if (request_unfinished(s)) {
     body_stop(&s->up_body);
-    s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE;
+    s->try.flags |= ATTEMPT_UP_DIRTY;
+    s->flags |= STREAM_CLOSE;
   }
   if (s->down_body.to == HTTP_BODY_CLOSE) s->flags |= STREAM_CLOSE;
   attempt_drop(s, true);
@@ -276,8 +277,9 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
     return;
   }
   /* The endpoint stopped reading the request: it may have answered already (early response). */
-  s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE;
+  s->try.flags |= ATTEMPT_UP_DIRTY;
+  s->flags |= STREAM_CLOSE;
   conn_read_stop(s->down->conn);
-  if (s->up->conn->flags & CONN_FAILED && !s->down_body.relaying)
+  if (s->try.up->conn->flags & CONN_FAILED && !s->down_body.relaying)
     stream_fail(s, END_UPSTREAM_RESET);
 }

@@ -17,7 +17,7 @@
 
 /* ---- request.c ---- */
 size_t request_data(struct stream *s, struct span bytes);
-void request_write_head(struct stream *s, struct buf *b);
+void request_write_head(struct stream *s, const struct endpoint *e, struct buf *b);
 /* request_write_copy writes the head for a mirror at e, which gets the body by its length. */
 void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t body_len,
                         struct buf *b);
@@ -33,7 +33,18 @@ void enter_send(struct stream *s);
 void attempt_drop(struct stream *s, bool clean);
 /* attempt_failed: the attempt ended with a cause before a response; another one, or an answer. */
 void attempt_failed(struct stream *s, enum end end);
-void attempt_outcome(struct stream *s, enum end end, uint16_t status);
+void attempt_outcome(struct stream *s, const struct attempt *a, enum end end, uint16_t status);
+/* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
+ * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head; false:
+ * no buffer is left. attempt_end is what attempt_drop does, for any attempt. */
+struct attempt_owner {
+  const struct conn_events *events;
+  void *owner;
+};
+MUST_USE int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
+                          const struct attempt_owner *o);
+MUST_USE bool attempt_send(struct stream *s, struct attempt *a);
+void attempt_end(struct stream *s, struct attempt *a, bool clean);
 /* attempt_serve gives a queued stream what it waits for; false: there is none. */
 bool attempt_serve(struct stream *s);
 /* connect_end is the cause of a connect's -errno. */
@@ -45,6 +56,22 @@ bool retry_after_failure(struct stream *s, enum end end);
  * and that may be made: retry_after_status makes it; more is how much came behind its head. */
 bool retry_wanted(struct stream *s);
 void retry_after_status(struct stream *s, size_t more);
+/* retry_left: the pool allows another attempt; retry_budget takes it from the budget. */
+bool retry_left(const struct stream *s);
+MUST_USE bool retry_budget(struct stream *s);
+/* retry_remember keeps the next attempt away from e. retry_note writes down, for the log, where an
+ * attempt went and how it ended: by a status, a cause, or (END_OK, 0) cancelled. */
+void retry_remember(struct stream *s, const struct endpoint *e);
+void retry_note(struct stream *s, const struct attempt *a, enum end end, uint32_t status);
+/* ---- hedge.c ---- */
+/* hedge_due is when a second attempt is to begin, or the one that runs is overdue. hedge_timer
+ * does what is due then; false: nothing was. */
+uint64_t hedge_due(const struct stream *s);
+bool hedge_timer(struct stream *s, uint64_t now);
+/* hedge_cancel ends a second attempt that is not wanted any more, if there is one. */
+void hedge_cancel(struct stream *s);
+/* hedge_takes_over: the stream's own attempt has ended; the second one is in its place now. */
+void hedge_takes_over(struct stream *s);
 /* ---- mirror.c ---- */
 /* mirror_begin takes a copy of a request if its route wants one; mirror_body adds to it,
  * mirror_send sends it off, mirror_drop forgets it: the request ended before it was whole. */
@@ -91,6 +118,9 @@ void answer_https(struct stream *s); /* redirect_https */
 /* ---- response.c ---- */
 size_t response_data(struct stream *s, struct span bytes);
 void response_eof(struct stream *s, int err);
+/* response_adopted goes on with a final head that hedge.c read; rest came behind it. How much of
+ * that was used. */
+size_t response_adopted(struct stream *s, struct span rest);
 extern const struct conn_events up_events;
 /* ---- tunnel.c ---- */
 void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err);

@@ -85,9 +85,9 @@ void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t bod
 }
 
 /* request_write_head writes the head that goes upstream: what was understood, not what came. */
-void request_write_head(struct stream *s, struct buf *b) {
+void request_write_head(struct stream *s, const struct endpoint *e, struct buf *b) {
   struct http_request *r = &s->x->req;
-  write_line_and_host(s, s->endpoint, b);
+  write_line_and_host(s, e, b);
   h1_write_fields(b, &r->fields);
   h1_write_framing(b, r->body, r->content_length);
   if (r->upgrade.len) {

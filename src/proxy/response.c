@@ -109,12 +109,12 @@ static enum end final(struct stream *s) {
   enum end end = final_check(s);
   if (end != END_OK) return end;
   if (close_wanted(s) || body_owed(s)) s->flags |= STREAM_CLOSE;
-  if (!s->x->resp.keepalive) s->flags |= STREAM_UP_DIRTY;
+  if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
   body_response_init(s);
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
   s->status = s->x->resp.status;
   s->flags |= STREAM_RESPONDED;
-  attempt_outcome(s, END_OK, s->x->resp.status);
+  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
   return END_OK;
 }
 
@@ -149,6 +149,7 @@ static enum heads complete(struct stream *s, enum end *end) {
     return HEADS_MORE;
   }
   if (retry_wanted(s)) return HEADS_AGAIN;
+  hedge_cancel(s);
   *end = final(s);
   return *end == END_OK ? HEADS_GIVEN : HEADS_BAD;
 }
@@ -178,7 +179,7 @@ static size_t response_body(struct stream *s, struct span bytes) {
     return bytes.len;
   }
   if (s->down_body.state != PUMP_DONE) return used;
-  if (used < bytes.len) s->flags |= STREAM_UP_DIRTY;
+  if (used < bytes.len) s->try.flags |= ATTEMPT_UP_DIRTY;
   response_done(s);
   return bytes.len;
 }
@@ -210,7 +211,10 @@ static size_t response_head(struct stream *s, struct span bytes) {
     case HEADS_MORE: break;
     case HEADS_GIVEN: return used + after_head(s, span_from(bytes, used));
     case HEADS_AGAIN: retry_after_status(s, bytes.len - used); break;
-    case HEADS_BAD: stream_fail(s, end); break;
+    case HEADS_BAD:
+      if (hedged(s)) attempt_failed(s, end);
+      else stream_fail(s, end);
+      break;
   }
   return bytes.len;
 }
@@ -218,25 +222,33 @@ static size_t response_head(struct stream *s, struct span bytes) {
 size_t response_data(struct stream *s, struct span bytes) {
   if (s->step == STEP_RELAY) return response_body(s, bytes);
   if (s->step != STEP_SEND) return 0;
-  if (!(s->flags & STREAM_RESPONSE_BYTE)) s->t_first = now_ns(s->w);
-  s->flags |= STREAM_RESPONSE_BYTE;
+  if (!(s->try.flags & ATTEMPT_RESPONSE_BYTE)) s->try.t_first = now_ns(s->w);
+  s->try.flags |= ATTEMPT_RESPONSE_BYTE;
   return response_head(s, bytes);
+}
+
+size_t response_adopted(struct stream *s, struct span rest) {
+  enum end end = final(s);
+  if (end == END_OK) return after_head(s, rest);
+  stream_fail(s, end);
+  return rest.len;
 }
 
 /* eof_cause is why a response that did not finish ended. */
 static enum end eof_cause(const struct stream *s, int err) {
   if (own_trouble(err)) return END_LIMIT_MEMORY;
-  if (s->flags & STREAM_RESPONSE_BYTE) return err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED;
-  return err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED;
+  if (err) return END_UPSTREAM_RESET;
+  return s->try.flags & ATTEMPT_RESPONSE_BYTE ? END_UPSTREAM_TRUNCATED : END_UPSTREAM_CLOSED;
 }
 
 void response_eof(struct stream *s, int err) {
   if (s->step == STEP_RELAY && !err && body_eof(s, &s->down_body)) {
-    s->flags |= STREAM_UP_DIRTY;
+    s->try.flags |= ATTEMPT_UP_DIRTY;
     response_done(s);
     return;
   }
-  if (s->step == STEP_RELAY || s->flags & STREAM_RESPONSE_BYTE) stream_fail(s, eof_cause(s, err));
+  bool begun = s->step == STEP_RELAY || s->try.flags & ATTEMPT_RESPONSE_BYTE;
+  if (begun && !hedged(s)) stream_fail(s, eof_cause(s, err));
   else attempt_failed(s, eof_cause(s, err));
 }
 
@@ -250,8 +262,8 @@ static void up_on_open(struct conn *c, int err) {
     attempt_failed(s, connect_end(err));
     return;
   }
-  s->t_connected = now_ns(s->w);
-  s->connect_ns += s->t_connected - s->t_connect;
+  s->try.t_connected = now_ns(s->w);
+  s->connect_ns += s->try.t_connected - s->try.t_connect;
   stream_go(s, STEP_SEND);
 }
 
@@ -260,7 +272,8 @@ static size_t up_on_data(struct conn *c, struct span bytes) {
   struct worker *w = s->w;
   uint32_t slot = s->head.slot, generation = s->head.generation;
   size_t used = response_data(s, bytes);
-  if (slab_find(&w->streams, slot, generation) != s || !s->up || s->up->conn != c) return used;
+  if (slab_find(&w->streams, slot, generation) != s) return used;
+  if (!s->try.up || s->try.up->conn != c) return used;
   /* An end that came while bytes were held was said before them. */
   if (c->flags & CONN_EOF && used == bytes.len && !conn_held(c)) response_eof(s, 0);
   return used;

@@ -20,7 +20,7 @@ static bool resendable(const struct stream *s) {
 
 /* harmless: the endpoint may act on the request a second time, or has seen nothing of it. */
 static bool harmless(const struct stream *s) {
-  return !(s->flags & STREAM_SENT) || http_method_idempotent(s->x->req.method) ||
+  return !(s->try.flags & ATTEMPT_SENT) || http_method_idempotent(s->x->req.method) ||
          s->pool->retry.unsafe;
 }
 
@@ -28,7 +28,7 @@ static bool may_send_again(const struct stream *s) {
   return !(s->flags & STREAM_RESPONDED) && resendable(s) && harmless(s);
 }
 
-static bool attempts_left(const struct stream *s) {
+bool retry_left(const struct stream *s) {
   uint32_t spent = s->attempts - (s->flags & STREAM_REPLAYED ? 1u : 0u);
   return spent < s->pool->retry.attempts;
 }
@@ -41,10 +41,10 @@ static bool was_tried(const struct pool_tried *tried, uint32_t place) {
   return false;
 }
 
-static void remember(struct stream *s) {
+void retry_remember(struct stream *s, const struct endpoint *e) {
   struct pool_tried *tried = &s->x->tried;
   for (uint32_t i = 0; i < s->pool->member_count; i++) {
-    if (s->pool->members[i].endpoint != s->endpoint || was_tried(tried, i)) continue;
+    if (s->pool->members[i].endpoint != e || was_tried(tried, i)) continue;
     if (tried->count < array_count(tried->place)) tried->place[tried->count++] = i;
     return;
   }
@@ -71,19 +71,19 @@ static uint32_t backoff_ms(struct stream *s) {
 
 /* ---- the decision ---- */
 
-/* note writes down where an attempt went and how it ended, for the log. */
-static void note(struct stream *s, enum end end, uint32_t status) {
+void retry_note(struct stream *s, const struct attempt *a, enum end end, uint32_t status) {
   char text[8] = "";
   struct buf b = buf_of(text, sizeof text);
   buf_u64(&b, status);
-  struct span how = status ? buf_span(&b) : end_get(end)->word;
+  struct span how = end == END_OK ? SPAN_LIT("cancelled") : end_get(end)->word;
+  if (status) how = buf_span(&b);
   struct span comma = s->x->tries.len ? SPAN_LIT(", ") : SPAN_EMPTY;
   s->x->tries =
       arena_printf(&s->arena, SPAN_FMT SPAN_FMT SPAN_FMT " " SPAN_FMT, SPAN_ARG(s->x->tries),
-                   SPAN_ARG(comma), SPAN_ARG(s->endpoint->label), SPAN_ARG(how));
+                   SPAN_ARG(comma), SPAN_ARG(a->endpoint->label), SPAN_ARG(how));
 }
 
-static bool budget(struct stream *s) {
+bool retry_budget(struct stream *s) {
   struct pool_row *row = &s->pool->state->rows[s->w->config.index];
   if (budget_take(s->pool->state, s->w->config.index, &s->pool->retry, now_ms(s->w))) {
     stat_add(&row->retries, 1);
@@ -97,25 +97,26 @@ static bool budget(struct stream *s) {
 
 /* granted: the request may go on once more, after s->again_ms. */
 static bool granted(struct stream *s) {
-  if (!attempts_left(s) || !may_send_again(s)) return false;
-  remember(s);
+  if (!retry_left(s) || !may_send_again(s)) return false;
+  retry_remember(s, s->try.endpoint);
   bool another = another_left(s);
   /* An endpoint that did not take a connection will not a moment later: only another one may. */
-  if (!(s->flags & STREAM_SENT) && !another && s->x->tried.count >= s->pool->member_count)
+  if (!(s->try.flags & ATTEMPT_SENT) && !another && s->x->tried.count >= s->pool->member_count)
     return false;
   s->again_ms = now_ms(s->w) + (another ? 0 : backoff_ms(s));
-  return s->again_ms < s->deadline_ms && budget(s);
+  return s->again_ms < s->deadline_ms && retry_budget(s);
 }
 
 /* again ends the present attempt and begins the next one. */
 static void again(struct stream *s, bool clean) {
+  uint64_t wait_ms = s->again_ms > now_ms(s->w) ? s->again_ms - now_ms(s->w) : 0;
+  s->earlier_ns += wait_ms * 1000000u;
+  if (s->try.t_sent) s->earlier_ns += now_ns(s->w) - s->try.t_sent;
   body_stop(&s->up_body);
   attempt_drop(s, clean);
-  s->flags &= ~(uint32_t)(STREAM_RESPONSE_BYTE | STREAM_SENT);
   s->x->head_up = (struct buf){0};
   s->x->scan = (struct h1_scan){0};
-  s->t_connect = s->t_connected = s->t_sent = s->t_first = 0;
-  stream_go(s, s->again_ms > now_ms(s->w) ? STEP_BACKOFF : STEP_PICK);
+  stream_go(s, wait_ms ? STEP_BACKOFF : STEP_PICK);
 }
 
 /* replayed repeats a request that met the end of a kept connection. */
@@ -128,20 +129,27 @@ static bool replayed(struct stream *s) {
 }
 
 bool retry_after_failure(struct stream *s, enum end end) {
-  uint32_t cause = cause_of(end, s->flags & STREAM_SENT);
+  uint32_t cause = cause_of(end, s->try.flags & ATTEMPT_SENT);
   bool race =
-      cause == RETRY_RESET && s->flags & STREAM_REUSED && !(s->flags & STREAM_REPLAYED);
-  if (!race && end != END_LIMIT_MEMORY) attempt_outcome(s, end, 0);
+      cause == RETRY_RESET && s->try.flags & ATTEMPT_REUSED && !(s->flags & STREAM_REPLAYED);
+  if (!race && end != END_LIMIT_MEMORY) attempt_outcome(s, &s->try, end, 0);
+  if (s->x->hedge) {
+    retry_note(s, &s->try, end, 0);
+    retry_remember(s, s->try.endpoint);
+    hedge_takes_over(s);
+    return true;
+  }
   bool go = race && replayed(s);
   if (!go) go = s->pool->retry.on & cause && granted(s);
   if (!go) return false;
-  note(s, end, 0);
+  retry_note(s, &s->try, end, 0);
   again(s, false);
   return true;
 }
 
 bool retry_wanted(struct stream *s) {
-  return retry_on_status(&s->pool->retry, s->x->resp.status) && granted(s);
+  if (!retry_on_status(&s->pool->retry, s->x->resp.status)) return false;
+  return s->x->hedge || granted(s);
 }
 
 /* all_here: the response ends with what came, so that its connection can go on. */
@@ -154,7 +162,8 @@ static bool all_here(const struct stream *s, size_t more) {
 }
 
 void retry_after_status(struct stream *s, size_t more) {
-  attempt_outcome(s, END_OK, s->x->resp.status);
-  note(s, END_OK, s->x->resp.status);
-  again(s, all_here(s, more));
+  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  retry_note(s, &s->try, END_OK, s->x->resp.status);
+  if (s->x->hedge) hedge_takes_over(s);
+  else again(s, all_here(s, more));
 }

@@ -95,7 +95,8 @@ static bool awaits_continue(const struct stream *s) {
 
 /* due_try is when the attempt is overdue: as long as another one could still follow. */
 static uint64_t due_try(const struct stream *s) {
-  return s->flags & STREAM_BODY_TOUCHED ? WHEEL_NEVER : after(s->t_try, s->pool->retry.per_try_ms);
+  if (s->flags & STREAM_BODY_TOUCHED) return WHEEL_NEVER;
+  return after(s->try.t_try, s->pool->retry.per_try_ms);
 }
 
 /* due_step is when the present step is overdue, and the cause then. */
@@ -105,10 +106,10 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
     case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
     case STEP_BACKOFF: return s->again_ms;
     case STEP_QUEUE: return after(s->t_queue, s->pool->connections.queue_timeout_ms);
-    case STEP_CONNECT: return after(s->t_connect, s->pool_timeouts.connect_ms);
+    case STEP_CONNECT: return after(s->try.t_connect, s->pool_timeouts.connect_ms);
     case STEP_SEND:
       if (s->up_body.state == PUMP_RUN && !awaits_continue(s)) return due_bodies(s, end);
-      return after(s->t_sent, s->pool_timeouts.first_byte_ms);
+      return after(s->try.t_sent, s->pool_timeouts.first_byte_ms);
     case STEP_RELAY: return due_bodies(s, end);
     case STEP_TUNNEL: {
       uint64_t last = s->up_body.relay.progress_ms;
@@ -133,6 +134,8 @@ static uint64_t stream_due(const struct stream *s, enum end *end) {
     due = try;
     *end = END_TRY_TIMEOUT;
   }
+  uint64_t hedge = trying && s->pool->retry.hedge_ms ? hedge_due(s) : WHEEL_NEVER;
+  if (hedge < due) due = hedge; /* hedge_timer comes before all others */
   if (headless && s->deadline_ms < due) {
     due = s->deadline_ms;
     *end = END_ROUTE_TIMEOUT;
@@ -184,6 +187,7 @@ static void timed_out(struct stream *s, enum end end) {
 static void on_timer(struct timer *timer, uint64_t now) {
   struct stream *s = container_of(timer, struct stream, timer);
   enum end end;
+  if (s->x && s->pool && s->pool->retry.hedge_ms && hedge_timer(s, now)) return;
   uint64_t due = stream_due(s, &end);
   if (due > now) {
     stream_timer(s);
@@ -211,10 +215,11 @@ static bool shows_truncation(const struct stream *s) {
 
 void stream_fail(struct stream *s, enum end end) {
   s->end = end;
-  if (s->endpoint && s->up && ends_attempt(end)) attempt_outcome(s, end, 0);
+  if (s->try.endpoint && s->try.up && ends_attempt(end)) attempt_outcome(s, &s->try, end, 0);
   queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);
+  hedge_cancel(s);
   attempt_drop(s, false);
   s->flags |= STREAM_CLOSE;
   if (!(s->flags & STREAM_RESPONDED) && end_get(end)->status && s->down) answer_end(s);
@@ -228,6 +233,7 @@ void stream_client_gone(struct stream *s, enum end end) {
   queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);
+  hedge_cancel(s);
   attempt_drop(s, false);
   stream_go(s, STEP_FINISH);
 }
@@ -249,7 +255,7 @@ static void unpin_all(struct stream *s) {
   uint32_t me = s->w->config.index;
   stream_unpin_settings(s);
   if (s->pool_state) object_unpin(&s->pool_state->obj, me);
-  if (s->endpoint) object_unpin(&s->endpoint->obj, me);
+  if (s->try.endpoint) object_unpin(&s->try.endpoint->obj, me);
   if (s->route_state) object_unpin(&s->route_state->obj, me);
 }
 
@@ -262,6 +268,7 @@ void stream_finish(struct stream *s) {
   queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);
+  hedge_cancel(s);
   attempt_drop(s, false);
   mirror_drop(s);
   access_write(s);

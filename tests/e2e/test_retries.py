@@ -194,6 +194,28 @@ def test_the_route_timeout_spans_attempts(weir, new_backend):
     assert 2 <= len(flaky.seen) <= 4
 
 
+def test_hedge_after(served):
+    """A slow endpoint costs no more than the delay; a POST waits for it."""
+    flaky = Flaky("stall")
+    proxy = served(flaky, hedge_after="100ms", budget_min=100)
+    start = time.monotonic()
+    assert proxy.get("/x").body == b"well"
+    assert 0.09 < time.monotonic() - start < 10
+    assert len({address for address, _ in flaky.seen}) == 2
+    line = proxy.logged(path="/x")
+    assert line["weir.attempts"] == 2 and line["weir.tries"].endswith(" cancelled")
+    assert proxy.metric("weir_upstream_hedges_total") == 1
+    assert proxy.metric("weir_upstream_hedges_won_total") == 1
+    assert proxy.metric("weir_endpoint_failures_total") == 0
+    flaky.moods = ["stall"]
+    conn = proxy.client()
+    conn.send(wire.request_bytes("POST", "/y", body=b"once"))
+    time.sleep(0.5)
+    assert len(flaky.seen) == 3
+    flaky.hold.set()
+    assert conn.response().status == 502
+
+
 class Flapping:
     """A port that listens and does not, in turn, and resets what is open when it stops."""
 

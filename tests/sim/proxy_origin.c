@@ -65,8 +65,8 @@ static void answer(struct served *c) {
 }
 
 /* go_wrong does what the plan has in store for the first requests. */
-static void go_wrong(struct served *c) {
-  switch ((enum bad)c->plan->bad) {
+static void go_wrong(struct served *c, enum bad bad) {
+  switch (bad) {
     case BAD_NOT: break;
     case BAD_CUT:
       sim_peer_write(c->peer, SPAN_LIT("HTTP/1.1 200 Pl"));
@@ -198,7 +198,9 @@ static void request_done(struct served *c) {
     world_fault(c->o->w, "origin: %zu bytes behind plan %u: %.*s", rest(c).len, p->id,
                 (int)(rest(c).len < 60 ? rest(c).len : 60), rest(c).ptr);
   c->state = p->stall ? ORIGIN_STALLED : ORIGIN_HEAD;
-  if (p->bad && !c->o->shadow && p->up_bodies <= p->bad_times) go_wrong(c);
+  bool last = p->up_bodies == p->bad_times + 1u;
+  if (p->bad && !c->o->shadow && p->up_bodies <= p->bad_times) go_wrong(c, p->bad);
+  else if (p->then && !c->o->shadow && last) go_wrong(c, p->then);
   else if (!p->stall && !c->answered) answer(c);
 }
 
@@ -277,4 +279,14 @@ uint32_t origin_close_idle(struct origin *o) {
     closed++;
   }
   return closed;
+}
+
+void origin_release(struct origin *o) {
+  for (struct list *l = o->conns.next, *next; l != &o->conns; l = next) {
+    next = l->next;
+    struct served *c = container_of(l, struct served, link);
+    if (c->state != ORIGIN_STALLED || c->answered) continue;
+    c->state = ORIGIN_HEAD;
+    answer(c);
+  }
 }

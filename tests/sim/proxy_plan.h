@@ -57,6 +57,7 @@ struct plan {
   bool up_cut_fin;
   uint32_t up_garbage; /* bytes behind the response */
   uint8_t bad, bad_times; /* enum bad; of how many requests */
+  uint8_t then;           /* enum bad: of the request behind those */
   /* what happened */
   enum outcome outcome;
   uint16_t got_status;

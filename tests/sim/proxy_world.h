@@ -161,6 +161,8 @@ void origin_up(struct origin *o);
 void origin_down(struct origin *o, bool hard);
 /* origin_close_idle ends connections that serve nothing just now, as a server's keepalive does. */
 uint32_t origin_close_idle(struct origin *o);
+/* origin_release answers what the origin has let stall. */
+void origin_release(struct origin *o);
 
 /* ---- proxy_client.c ---- */
 struct client *client_new(struct world *w, uint32_t worker);
