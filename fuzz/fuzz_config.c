@@ -22,7 +22,9 @@ static int world_read(void *ctx, const char *path, struct text *out) {
     text_put(out, world->included);
     return 0;
   }
-  if (!span_ends(p, SPAN_LIT(".crt")) && !span_ends(p, SPAN_LIT(".key"))) return -ENOENT;
+  bool known = span_ends(p, SPAN_LIT(".crt")) || span_ends(p, SPAN_LIT(".key")) ||
+               span_ends(p, SPAN_LIT(".html"));
+  if (!known) return -ENOENT;
   text_put(out, p);
   return 0;
 }

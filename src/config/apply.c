@@ -172,6 +172,7 @@ static const char *scope_what(enum scope_id id) {
     case SCOPE_POOL: return "a pool";
     case SCOPE_ENDPOINT: return "an endpoint";
     case SCOPE_POLICY: return "a policy";
+    case SCOPE_ERROR: return "an error page";
     case SCOPE_ROUTE: return "a route";
     case SCOPE_COUNT: break;
   }

@@ -107,24 +107,17 @@ static void check_mirror(struct conf *conf, struct conf_route *route, const stru
   struct conf_pool *found = names_find(&maps->pools, route->mirror_pool);
   if (found) found->used = true;
   else if (!broken) undefined(conf, route, "pool", route->mirror_pool, at, &conf->root.pools);
-  bool answers = is_set(route, OPTION_ROUTE_REDIRECT_TO) ||
-                 is_set(route, OPTION_ROUTE_RESPOND_STATUS) ||
-                 is_set(route, OPTION_ROUTE_RESPOND_BODY);
-  if (answers && !route->pool.len)
+  if ((route_redirects(route) || route_responds(route)) && !route->pool.len)
     fault_add(f, FAULT_MIRROR, at,
               "route \"" SPAN_FMT "\" answers by itself: there is nothing to mirror",
               SPAN_ARG(route->label));
 }
 
+/* check_action: exactly one; then what its keys mean together. */
 static void check_action(struct conf *conf, const struct conf_route *route) {
   struct conf_faults *f = conf->faults;
-  bool pool = is_set(route, OPTION_ROUTE_POOL);
-  bool redirect = is_set(route, OPTION_ROUTE_REDIRECT_TO);
-  bool status = is_set(route, OPTION_ROUTE_REDIRECT_STATUS);
-  bool respond = is_set(route, OPTION_ROUTE_RESPOND_STATUS) ||
-                 is_set(route, OPTION_ROUTE_RESPOND_BODY) ||
-                 is_set(route, OPTION_ROUTE_RESPOND_TYPE);
-  unsigned actions = (pool ? 1u : 0) + (redirect || status ? 1u : 0) + (respond ? 1u : 0);
+  unsigned actions = (is_set(route, OPTION_ROUTE_POOL) ? 1u : 0) +
+                     (route_redirects(route) ? 1u : 0) + (route_responds(route) ? 1u : 0);
   if (actions > 1) {
     fault_add(f, FAULT_ACTION_MANY, route->row.at,
               "route \"" SPAN_FMT "\" has %u actions: it needs one of pool, redirect, respond",
@@ -133,10 +126,8 @@ static void check_action(struct conf *conf, const struct conf_route *route) {
     fault_add(f, FAULT_ACTION_NONE, route->row.at,
               "route \"" SPAN_FMT "\" has no action: it needs one of pool, redirect, respond",
               SPAN_ARG(route->label));
-  } else if (status && !redirect && !faults_has_syntax(f)) {
-    fault_add(f, FAULT_MISSING, row_place(&route->row, OPTION_ROUTE_REDIRECT_STATUS),
-              "redirect needs \"to\"");
   }
+  if (actions == 1) check_actions(conf, route);
 }
 
 static void check_details(struct conf *conf, const struct conf_route *route) {
@@ -150,11 +141,6 @@ static void check_details(struct conf *conf, const struct conf_route *route) {
       (route->prefix.len || !is_set(route, OPTION_ROUTE_PREFIX)))
     fault_add(f, FAULT_STRIP_PREFIX, row_place(&route->row, OPTION_ROUTE_STRIP_PREFIX),
               "strip_prefix needs a prefix longer than \"/\" and a pool");
-  bool bodyless =
-      route->respond_status == 204 || route->respond_status == 205 || route->respond_status == 304;
-  if (bodyless && route->respond_body.len)
-    fault_add(f, FAULT_NO_BODY_STATUS, row_place(&route->row, OPTION_ROUTE_RESPOND_BODY),
-              "a response %u has no body", route->respond_status);
 }
 
 static void check_name(struct conf *conf, struct conf_route *route, struct maps *maps) {

@@ -10,7 +10,7 @@
 
 /* ---- content ---- */
 
-static uint64_t mix_text(uint64_t hash, struct span s) { return hash_mix(hash, hash_bytes(s)); }
+uint64_t text_hash(uint64_t hash, struct span s) { return hash_mix(hash, hash_bytes(s)); }
 
 uint64_t row_hash(const struct conf_row *row) {
   const struct scope *scope = scope_get(row->scope);
@@ -22,10 +22,10 @@ uint64_t row_hash(const struct conf_row *row) {
     hash = hash_mix(hash, i);
     if (option->flags & OPTION_LIST) {
       const struct conf_list *list = member;
-      for (uint32_t k = 0; k < list->count; k++) hash = mix_text(hash, list->items[k].text);
+      for (uint32_t k = 0; k < list->count; k++) hash = text_hash(hash, list->items[k].text);
     } else {
       struct value value = value_load(option, member);
-      hash = mix_text(hash_mix(hash, value.number), value.text);
+      hash = text_hash(hash_mix(hash, value.number), value.text);
     }
   }
   return hash;
@@ -123,25 +123,6 @@ static void route_methods(struct route *route, const struct conf_list *list) {
   route->extra_methods = extra;
 }
 
-static void route_action(struct compile *c, struct route *route, const struct conf_route *row,
-                         struct pool *pool) {
-  struct object *o = &route->obj;
-  if (pool) {
-    route->action = ROUTE_POOL;
-    route->pool = pool;
-    object_ref(c->registry, &pool->obj);
-  } else if (row->redirect_to.len) {
-    route->action = ROUTE_REDIRECT;
-    route->to = own(o, row->redirect_to);
-    route->status = row->redirect_status;
-  } else {
-    route->action = ROUTE_RESPOND;
-    route->status = row->respond_status;
-    route->body = own(o, row->respond_body);
-    route->content_type = own(o, row->respond_type);
-  }
-}
-
 static void route_mirror(struct compile *c, struct route *route, const struct conf_route *row) {
   route->mirror.ppm = row->mirror_ppm;
   if (!row->mirror_pool.len) return;
@@ -161,7 +142,6 @@ static void route_fill(struct compile *c, struct route *route, const struct conf
   for (uint32_t i = 0; i < row->hosts.count; i++) hosts[i] = own(o, row->hosts.items[i].text);
   route->hosts = hosts;
   route->host_count = row->hosts.count;
-  route->timeout_ms = row->timeout_ms;
   route->priority = row->priority;
   route_mirror(c, route, row);
   route_methods(route, &row->methods);
@@ -177,7 +157,7 @@ static struct span route_origin(struct compile *c, const struct conf_route *row)
 /* A route is the same only if its place is: order breaks ties, and messages name the line. */
 static void compile_route(struct compile *c, struct conf_route *row) {
   struct snapshot *s = c->snapshot;
-  uint64_t content = row_hash(&row->row);
+  uint64_t content = text_hash(row_hash(&row->row), row->file_bytes);
   uint32_t order = s->route_count;
   struct span origin = route_origin(c, row);
   struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;

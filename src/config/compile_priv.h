@@ -18,8 +18,17 @@ struct compile {
 
 /* row_hash is the content of a row by the option table, but for rows below it. */
 uint64_t row_hash(const struct conf_row *row);
+/* text_hash mixes a text into a content. */
+uint64_t text_hash(uint64_t hash, struct span s);
 /* compile_policy adds a policy to the snapshot. */
 void compile_policy(struct compile *c, const struct conf_policy *row);
+/* route_action fills in what a new route does; pool NULL: it has none. */
+void route_action(struct compile *c, struct route *route, const struct conf_route *row,
+                  struct pool *pool);
+/* cors_of is a policy's cors; NULL: it has none. */
+const struct cors *cors_of(struct arena *arena, const struct conf_cors *row);
+/* field_sets makes fields of "Name: value" texts. */
+struct field_set *field_sets(struct arena *arena, const struct conf_list *list);
 /* route_policies gives a new route the policies that its row names, each with a ref;
  * route_policies_same tells whether an old one has the same objects. */
 void route_policies(struct compile *c, struct route *route, const struct conf_route *row);

@@ -1,68 +1,11 @@
-/* conf_priv.h: what the files of config/ share: sources and places, the parsed tree, faults as
- * they are raised. The option table is options_priv.h, the typed rows are rows_priv.h. */
+/* conf_priv.h: what the files of config/ share: faults as they are raised, suggestions, small
+ * helpers. Sources and their trees are tree_priv.h, the option table is options_priv.h, the typed
+ * rows are rows_priv.h. */
 #ifndef WEIR_CONFIG_CONF_PRIV_H
 #define WEIR_CONFIG_CONF_PRIV_H
 
-#include "weir/base/arena.h"
+#include "tree_priv.h"
 #include "weir/base/mem.h"
-#include "weir/config/config.h"
-
-/* ---- where something stands ---- */
-
-/* source is one text. It lives as long as its conf. */
-struct source {
-  struct source *next;
-  struct span path; /* as opened, for messages */
-  struct span text;
-  struct node *root; /* parsed; a group */
-};
-
-/* place is bytes [offset, offset+len) of a source. src NULL: nowhere (a default). */
-struct place {
-  const struct source *src;
-  uint32_t offset, len;
-  uint32_t line; /* from 1 */
-};
-
-/* place_column counts from 1, in characters (UTF-8 code points; a tab is one). */
-uint32_t place_column(const struct place *at);
-/* place_short writes "weir.conf:30": the file's base name and line. */
-void place_short(const struct place *at, struct buf *out);
-
-/* ---- the tree ---- */
-
-enum node_kind { NODE_GROUP, NODE_ARRAY, NODE_LIST, NODE_STRING, NODE_INT, NODE_BOOL };
-
-/* node is one setting, or one element of a list. Made by parse.c, checked against libconfig. */
-struct node {
-  struct node *parent, *next, *first, *last;
-  enum node_kind kind;
-  bool is_long;        /* NODE_INT with suffix L */
-  bool suspect;        /* its bracket was not closed: keys in it may belong elsewhere */
-  bool boolean;        /* NODE_BOOL */
-  uint32_t count;      /* children */
-  int64_t integer;     /* NODE_INT */
-  struct span key;     /* empty in lists and arrays */
-  struct span string;  /* NODE_STRING: escapes resolved, ${env:} not */
-  struct place key_at; /* the key; in lists the element */
-  struct place at;     /* the value; of groups and lists the opening bracket */
-};
-
-const char *node_kind_text(enum node_kind kind);
-struct node *node_find(const struct node *group, struct span key);
-
-#define TREE_DEPTH_MAX 32u
-
-/* parse_source builds src->root in arena and reports every fault; true when there was none. The
- * tree is usable in any case: what was broken is left out. */
-bool parse_source(struct source *src, struct arena *arena, struct conf_faults *faults);
-
-/* read_source lets libconfig read the text (only after parse_source found no fault); NULL and
- * *line when it refuses. Places are not set. */
-struct node *read_source(const struct source *src, struct arena *arena, uint32_t *line);
-/* tree_same compares two trees by keys, kinds and values; *where is the first node of a that
- * differs. */
-bool tree_same(const struct node *a, const struct node *b, const struct node **where);
 
 /* ---- faults ---- */
 
@@ -104,6 +47,13 @@ bool faults_has(const struct conf_faults *f, enum fault_id id);
 
 /* faults_has_syntax: was any text broken (W00xx)? Then what is missing may only look so. */
 bool faults_has_syntax(const struct conf_faults *f);
+
+/* faults_mark remembers how far the list is; faults_rewind forgets what came later. */
+struct faults_mark {
+  uint32_t count, errors, warnings, by_id[FAULT_COUNT];
+};
+void faults_mark(const struct conf_faults *f, struct faults_mark *mark);
+void faults_rewind(struct conf_faults *f, const struct faults_mark *mark);
 
 /* fault_view is one fault as tests and the JSON form see it; borrowed. */
 struct fault_view {

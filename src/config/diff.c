@@ -1,6 +1,8 @@
 /* diff.c: what changed between two generations, for `weir plan`, `weir reload` and the log: one
- * line for each object, with endpoints, binds and certificates by name. Objects that are shared,
- * or equal in content, did not change. Called by control/ and the CLI. */
+ * line for each setting of the process, with both values, and for each object, with endpoints,
+ * binds and certificates by name. Objects that are shared, or equal in content, did not change.
+ * Called by control/. */
+#include "weir/config/diff.h"
 #include "load_priv.h"
 
 struct diff {
@@ -38,6 +40,28 @@ static void part(struct text *detail, const char *what, struct span name, const 
 static void changed(struct diff *d, const char *kind, struct span name, struct text *detail) {
   if (!detail->len) text_lit(detail, "settings");
   line(d, '~', kind, name, text_span(detail));
+}
+
+/* ---- settings of the process ---- */
+
+static bool is_setting(const struct option *option) {
+  return option->type != TYPE_MAP && option->type != TYPE_ROWS && !(option->flags & OPTION_LIST);
+}
+
+static void diff_settings(struct diff *d, const struct conf *before, const struct conf *after) {
+  const struct scope *scope = scope_get(SCOPE_ROOT);
+  for (uint32_t i = 0; i < scope->count; i++) {
+    const struct option *option = option_get((enum option_id)(scope->first + i));
+    if (!is_setting(option)) continue;
+    struct value a = setting_runs(before, option), b = setting_runs(after, option);
+    if (setting_same(&a, &b)) continue;
+    struct text detail = {0};
+    setting_write(option, &a, &detail);
+    text_lit(&detail, " -> ");
+    setting_write(option, &b, &detail);
+    line(d, '~', "setting", span_str(option->path), text_span(&detail));
+    text_fini(&detail);
+  }
 }
 
 /* ---- pools ---- */
@@ -220,17 +244,29 @@ static void diff_removed(struct diff *d, const struct snapshot *s, const struct 
     removed(d, "route", &now->routes, s->routes[i]->obj.name);
 }
 
-uint32_t snapshot_diff(const struct snapshot *before, const struct snapshot *after,
-                       struct text *out, bool json) {
+static void diff_objects(struct diff *d, const struct snapshot *before,
+                         const struct snapshot *after) {
+  struct diff_names was, now;
+  names_of(d, before, &was);
+  diff_after(d, after, &was);
+  names_of(d, after, &now);
+  if (before) diff_removed(d, before, &now);
+}
+
+uint32_t conf_diff(const struct conf_side *before, const struct conf_side *after, struct text *out,
+                   bool json) {
   struct diff d = {.out = out, .json = json};
   arena_init(&d.arena, ARENA_PAGES, 0);
-  struct diff_names was, now;
   if (json) text_lit(out, "[");
-  names_of(&d, before, &was);
-  diff_after(&d, after, &was);
-  names_of(&d, after, &now);
-  if (before) diff_removed(&d, before, &now);
+  if (before->conf && after->conf) diff_settings(&d, before->conf, after->conf);
+  diff_objects(&d, before->snapshot, after->snapshot);
   if (json) text_lit(out, "]");
   arena_reset(&d.arena);
   return d.count;
+}
+
+uint32_t snapshot_diff(const struct snapshot *before, const struct snapshot *after,
+                       struct text *out, bool json) {
+  const struct conf_side a = {.snapshot = before}, b = {.snapshot = after};
+  return conf_diff(&a, &b, out, json);
 }

@@ -16,16 +16,32 @@ struct frame {
 #define FRAMES_MAX 6u /* root, listeners, listener, certificates, certificate */
 
 struct dump {
+  const struct conf *conf;
   struct printer p;
   bool with_defaults;
   struct frame frames[FRAMES_MAX];
   uint32_t depth;
 };
 
+static bool waits(const struct conf *conf, const struct option *option) {
+  if (!(option->flags & OPTION_RESTART)) return false;
+  struct value set = value_load(option, row_member(&conf->root.row, option));
+  struct value runs = setting_runs(conf, option);
+  return !setting_same(&set, &runs);
+}
+
+/* waits_comment says what runs, where the file's value waits for a restart. */
+static void waits_comment(struct dump *d, const struct option *option) {
+  if (!waits(d->conf, option)) return;
+  struct value runs = setting_runs(d->conf, option);
+  text_lit(d->p.out, "; until a restart: ");
+  setting_write(option, &runs, d->p.out);
+}
+
 static void origin_comment(struct dump *d, const struct conf_origin *origin) {
   struct text *out = d->p.out;
   if (!origin->node) {
-    text_lit(out, "  # default\n");
+    text_lit(out, "  # default");
     return;
   }
   char where[512];
@@ -37,7 +53,6 @@ static void origin_comment(struct dump *d, const struct conf_origin *origin) {
     text_put(out, span_of(&c, 1));
   }
   if (origin->env.len) text_printf(out, ", env " SPAN_FMT, SPAN_ARG(origin->env));
-  text_lit(out, "\n");
 }
 
 static void write_list(struct dump *d, const struct option *option, const struct conf_list *list) {
@@ -66,11 +81,12 @@ static bool group_set(const struct conf_row *row, const struct option *option) {
 static bool shown(const struct dump *d, const struct conf_row *row, const struct option *option) {
   if (option->id == OPTION_INCLUDE) return false;
   if (row_origin(row, option->id)->node) return true;
-  if (!d->with_defaults) return false;
+  if (!d->with_defaults && !waits(d->conf, option)) return false;
   if ((option->flags & OPTION_GROUPED) && !group_set(row, option)) return false;
   const void *member = row_member(row, option);
   if (option->flags & OPTION_LIST) return ((const struct conf_list *)member)->count > 0;
-  return !value_is_text(option) || value_load(option, member).text.len > 0;
+  if (value_is_text(option)) return value_load(option, member).text.len > 0;
+  return option->def != NULL; /* unset is not the same as 0 */
 }
 
 static void dump_option(struct dump *d, const struct conf_row *row, const struct option *option) {
@@ -85,6 +101,8 @@ static void dump_option(struct dump *d, const struct conf_row *row, const struct
     text_lit(d->p.out, ";");
   }
   origin_comment(d, row_origin(row, option->id));
+  waits_comment(d, option);
+  text_lit(d->p.out, "\n");
 }
 
 static struct frame *push(struct dump *d) {
@@ -148,7 +166,7 @@ static void step_rows(struct dump *d, struct frame *f) {
 }
 
 void conf_dump(const struct conf *conf, struct text *out, bool with_defaults) {
-  struct dump d = {.p = {.out = out}, .with_defaults = with_defaults};
+  struct dump d = {.conf = conf, .p = {.out = out}, .with_defaults = with_defaults};
   push(&d)->row = &conf->root.row;
   /* Each step prints one option, bracket or row: it ends with the rows. */
   while (d.depth) {

@@ -60,10 +60,26 @@ uint32_t conf_faults_warnings(const struct conf_faults *f) { return f->warnings;
 uint32_t fault_total(const struct conf_faults *f) { return f->errors + f->warnings; }
 bool faults_has(const struct conf_faults *f, enum fault_id id) { return f->by_id[id] > 0; }
 
+static bool is_syntax(enum fault_id id) { return id <= FAULT_TOO_MANY; }
+
 bool faults_has_syntax(const struct conf_faults *f) {
-  for (uint32_t id = FAULT_GARBAGE; id <= FAULT_TOO_MANY; id++)
+  for (uint32_t id = 0; is_syntax(id); id++)
     if (f->by_id[id]) return true;
   return false;
+}
+
+void faults_mark(const struct conf_faults *f, struct faults_mark *mark) {
+  *mark = (struct faults_mark){.count = f->count, .errors = f->errors, .warnings = f->warnings};
+  memcpy(mark->by_id, f->by_id, sizeof mark->by_id);
+}
+
+void faults_rewind(struct conf_faults *f, const struct faults_mark *mark) {
+  check(mark->count <= f->count);
+  f->count = mark->count;
+  f->errors = mark->errors;
+  f->warnings = mark->warnings;
+  f->newest = NULL;
+  memcpy(f->by_id, mark->by_id, sizeof f->by_id);
 }
 
 /* ---- adding ---- */
@@ -98,7 +114,16 @@ static struct fault *fault_start(struct conf_faults *f, enum fault_id id) {
   return fault;
 }
 
+/* in_doubt: the place is where nobody knows what belongs to what. */
+static bool in_doubt(const struct place *at) {
+  return at->src && at->src->doubt_from && at->offset >= at->src->doubt_from;
+}
+
 void fault_add(struct conf_faults *f, enum fault_id id, struct place at, const char *fmt, ...) {
+  if (!is_syntax(id) && in_doubt(&at)) {
+    f->newest = NULL;
+    return;
+  }
   struct fault *fault = fault_start(f, id);
   if (!fault) return;
   va_list args;

@@ -37,10 +37,16 @@ static void skip_line(struct lexer *lex) {
   lex->offset = (uint32_t)(end == SIZE_MAX ? lex->src->text.len : end);
 }
 
+/* count_line is called at a line break. */
+static void count_line(struct lexer *lex) {
+  lex->line++;
+  lex->line_at = lex->offset + 1;
+}
+
 static void skip_block(struct lexer *lex) {
   struct place start = here(lex, 2);
   for (lex->offset += 2; !ended(lex); lex->offset++) {
-    if (byte(lex, lex->offset) == '\n') lex->line++;
+    if (byte(lex, lex->offset) == '\n') count_line(lex);
     if (byte(lex, lex->offset) == '*' && byte(lex, lex->offset + 1) == '/') {
       lex->offset += 2;
       return;
@@ -69,7 +75,7 @@ static void skip_blanks(struct lexer *lex) {
   while (!ended(lex)) {
     char c = byte(lex, lex->offset);
     if (is_blank(c)) {
-      if (c == '\n') lex->line++;
+      if (c == '\n') count_line(lex);
       lex->offset++;
     } else if (comment_starts(lex, lex->offset)) {
       skip_comment(lex);

@@ -38,6 +38,7 @@ struct lexer {
   struct arena *arena;
   struct conf_faults *faults;
   uint32_t offset, line;
+  uint32_t line_at; /* offset of the line's first byte */
 };
 
 /* lex_next gives the next token; faults are reported once and reading goes on behind them. */

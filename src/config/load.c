@@ -174,6 +174,7 @@ static struct conf *finish(struct conf *conf) {
   apply_sources(conf);
   check_conf(conf);
   secrets_load(conf);
+  files_load(conf);
   process_fill(conf);
   list_files(conf);
   conf->reader = NULL;

@@ -26,6 +26,10 @@ void *row_member(const struct conf_row *row, const struct option *option);
 void check_conf(struct conf *conf);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
+/* check_actions is its part for what a route does; the two tell what it does beside a pool. */
+void check_actions(struct conf *conf, const struct conf_route *route);
+bool route_redirects(const struct conf_route *route);
+bool route_responds(const struct conf_route *route);
 /* check_policies is its part for policies; check_policies_used warns of those that no route names.
  */
 void check_policies(struct conf *conf);
@@ -42,8 +46,16 @@ MUST_USE int secret_read(const struct conf_reader *reader, struct span secret, s
 /* secrets_load reads certificates and keys into the rows. */
 void secrets_load(struct conf *conf);
 void secrets_free(struct conf *conf);
+/* files_load reads the files that are bodies of responses. */
+void files_load(struct conf *conf);
 /* process_fill makes conf->process from the root row. */
 void process_fill(struct conf *conf);
+/* setting_runs is what an option of the root (no list, no rows) runs with: what the file says, but
+ * for what waits for a restart. */
+struct value setting_runs(const struct conf *conf, const struct option *option);
+bool setting_same(const struct value *a, const struct value *b);
+/* setting_write prints it as the file has it, or "unset". */
+void setting_write(const struct option *option, const struct value *value, struct text *out);
 
 /* names maps texts to pointers; in the arena. */
 struct names {

@@ -2,7 +2,14 @@
  * goes on behind the next `;`, at the next `key =` or at the closing bracket. No recursion: the
  * open groups are the parents of the current one. It does not know what keys mean (load.c does).
  * Grammar: setting = name ("=" | ":") value [";" | ","]; group { setting* }, array [ scalars ],
- * list ( values ), strings side by side are one. */
+ * list ( values ), strings side by side are one.
+ *
+ * A bracket that is missing shows only at the end of the text, and is then the outermost by count.
+ * So a text that ends too early is read again with its layout as a hint to where the bracket
+ * should be. If that leads nowhere, what stands behind the open bracket is not judged.
+ */
+#include <stdio.h>
+
 #include "lex_priv.h"
 
 struct parser {
@@ -12,7 +19,11 @@ struct parser {
   uint32_t depth;
   bool comma_due;        /* in a list: an element just ended */
   struct place comma_at; /* the comma before tok; src NULL: none */
+  uint32_t key_indent;   /* of the line of the last key */
   bool mixed;            /* the open array was reported as mixed */
+  bool by_layout;        /* lines and their indentation tell where brackets are missing */
+  bool flat;             /* but they tell nothing: this text is not indented */
+  uint32_t strays;       /* brackets that close nothing */
 };
 
 static void advance(struct parser *p) { lex_next(&p->lex, &p->tok); }
@@ -50,6 +61,22 @@ static bool setting_follows(const struct parser *p) {
     ahead.offset++;
   }
   return false;
+}
+
+/* ---- layout ---- */
+
+/* indent is how many blanks the line of the current token begins with. */
+static uint32_t indent(const struct parser *p) {
+  struct span line = span_from(p->lex.src->text, p->lex.line_at);
+  uint32_t blanks = 0;
+  while (blanks < line.len && blanks < INDENT_MAX &&
+         (line.ptr[blanks] == ' ' || line.ptr[blanks] == '\t'))
+    blanks++;
+  return blanks;
+}
+
+static bool first_on_line(const struct parser *p) {
+  return p->lex.line_at + indent(p) == p->tok.at.offset;
 }
 
 /* ---- going on after a fault ---- */
@@ -127,6 +154,7 @@ static struct node *node_add(struct parser *p, const struct token *key, enum nod
   struct node *n = arena_get(p->lex.arena, sizeof *n);
   *n = (struct node){.parent = p->in, .kind = kind, .at = p->tok.at, .key_at = p->tok.at};
   n->is_long = p->tok.is_long;
+  n->indent = key ? p->key_indent : indent(p);
   if (key) {
     n->key = token_text(key);
     n->key_at = key->at;
@@ -231,17 +259,29 @@ static void value(struct parser *p, const struct token *key) {
 
 /* ---- brackets ---- */
 
-/* not_closed reports the open bracket; what stands in it may belong elsewhere. */
-static void not_closed(struct parser *p, struct place at) {
+/* not_closed reports the open bracket where the other should stand; what stands in it, or around
+ * it, may belong elsewhere. */
+static void not_closed(struct parser *p) {
   struct span before = tok_shown(p);
-  fault_add(p->lex.faults, FAULT_NESTING, at, "%s is not closed before " SPAN_FMT,
+  fault_add(p->lex.faults, FAULT_NESTING, p->tok.at, "%s is not closed before " SPAN_FMT,
             node_kind_text(p->in->kind), SPAN_ARG(before));
   fault_note(p->lex.faults, "%s is missing", closer(p->in->kind));
   fault_other(p->lex.faults, "opened", p->in->at);
   for (struct node *n = p->in; n; n = n->parent) n->suspect = true;
 }
 
+/* left_open reports the open bracket at itself: where the other should stand is only guessed. */
+static void left_open(struct parser *p) {
+  struct span before = tok_shown(p);
+  char line[32] = "";
+  if (p->tok.kind != TOKEN_END) (void)snprintf(line, sizeof line, " in line %u", p->tok.at.line);
+  fault_add(p->lex.faults, FAULT_NESTING, p->in->at, "%s is not closed before " SPAN_FMT "%s",
+            node_kind_text(p->in->kind), SPAN_ARG(before), line);
+  fault_note(p->lex.faults, "%s is missing", closer(p->in->kind));
+}
+
 static void closes_nothing(struct parser *p) {
+  p->strays++;
   fault_add(p->lex.faults, FAULT_NESTING, p->tok.at, SPAN_FMT " closes nothing",
             SPAN_ARG(tok_shown(p)));
   if (p->in->parent) {
@@ -252,8 +292,35 @@ static void closes_nothing(struct parser *p) {
   if (p->tok.kind == TOKEN_SEMICOLON || p->tok.kind == TOKEN_COMMA) advance(p);
 }
 
+/* close_inner: the bracket stands first on a line, further left than the line that opened what is
+ * open, and level with one that opened its kind: all between them were forgotten. */
+static void close_inner(struct parser *p, enum node_kind kind) {
+  if (!first_on_line(p)) return;
+  uint32_t here = indent(p);
+  struct node *level = p->in;
+  while (level->parent && (level->kind != kind || level->indent != here)) level = level->parent;
+  if (!level->parent) return;
+  while (p->in != level && here < p->in->indent) {
+    left_open(p);
+    pop(p);
+  }
+}
+
+/* close_outdented: a key stands first on a line, no further right than the line that opened the
+ * bracket around it: that one was forgotten. */
+static void close_outdented(struct parser *p) {
+  if (!first_on_line(p) || !setting_follows(p)) return;
+  uint32_t here = indent(p);
+  while (p->in->parent && p->in->key_at.line != p->tok.at.line && here <= p->in->indent) {
+    p->flat |= p->in->count == 0;
+    left_open(p);
+    pop(p);
+  }
+}
+
 static void close_bracket(struct parser *p) {
   enum node_kind kind = kind_of(p->tok.kind);
+  if (p->by_layout) close_inner(p, kind);
   struct node *match = p->in;
   while (match && (match->kind != kind || !match->parent)) match = match->parent;
   if (!match && kind != NODE_GROUP && p->in->kind != NODE_GROUP) match = p->in; /* ] for ) */
@@ -261,7 +328,7 @@ static void close_bracket(struct parser *p) {
     closes_nothing(p);
     return;
   }
-  if (p->in != match || match->kind != kind) not_closed(p, p->tok.at);
+  if (p->in != match || match->kind != kind) not_closed(p);
   while (p->in != match) pop(p);
   pop(p);
   advance(p);
@@ -270,9 +337,24 @@ static void close_bracket(struct parser *p) {
 
 /* leave_list: a `;` or a setting where a list should go on: its bracket was forgotten. */
 static void leave_list(struct parser *p) {
-  not_closed(p, p->tok.at);
+  not_closed(p);
   while (p->in->kind != NODE_GROUP) pop(p);
   after_value(p);
+}
+
+/* element_follows: in a group of a list the next group begins, perhaps behind its comma. */
+static bool element_follows(const struct parser *p) {
+  if (!p->in->parent || p->in->parent->kind != NODE_LIST) return false;
+  struct span rest = span_from(p->lex.src->text, p->lex.offset);
+  while (rest.len && strchr(" \t\r\n", rest.ptr[0])) rest = span_from(rest, 1);
+  return p->tok.kind == TOKEN_OPEN_GROUP ||
+         (p->tok.kind == TOKEN_COMMA && span_starts(rest, SPAN_LIT("{")));
+}
+
+static void leave_element(struct parser *p) {
+  not_closed(p);
+  pop(p);
+  p->comma_due = p->tok.kind == TOKEN_COMMA;
 }
 
 /* ---- steps ---- */
@@ -280,6 +362,7 @@ static void leave_list(struct parser *p) {
 static void step_setting(struct parser *p) {
   struct token key = p->tok;
   struct span text = token_text(&key);
+  p->key_indent = indent(p);
   advance(p);
   if (p->tok.kind == TOKEN_ASSIGN) {
     advance(p);
@@ -295,6 +378,10 @@ static void step_setting(struct parser *p) {
 static void step_group(struct parser *p) {
   if (p->tok.kind == TOKEN_NAME) {
     step_setting(p);
+  } else if (element_follows(p)) {
+    leave_element(p);
+  } else if (p->tok.kind == TOKEN_SEMICOLON && p->by_layout) {
+    advance(p); /* of the bracket that is missing */
   } else if (is_close(p->tok.kind)) {
     close_bracket(p);
   } else {
@@ -327,20 +414,49 @@ static void step_list(struct parser *p) {
   }
 }
 
-bool parse_source(struct source *src, struct arena *arena, struct conf_faults *faults) {
-  uint32_t errors = conf_faults_errors(faults);
-  struct parser p = {.lex = {.src = src, .arena = arena, .faults = faults, .line = 1}};
-  check(src->text.len <= CONF_FILE_MAX);
-  p.in = src->root = arena_get(arena, sizeof *src->root);
+static void parse(struct parser *p, struct source *src) {
+  p->in = src->root = arena_get(p->lex.arena, sizeof *src->root);
   src->root->kind = NODE_GROUP;
   src->root->at = (struct place){.src = src, .len = 0, .line = 1};
-  /* Each step takes at least one token, so this ends with the text. */
-  for (advance(&p); p.tok.kind != TOKEN_END;) {
-    if (p.in->kind == NODE_GROUP)
-      step_group(&p);
+  /* Each step takes at least one token or leaves a bracket, so this ends with the text. */
+  for (advance(p); p->tok.kind != TOKEN_END;) {
+    if (p->by_layout) close_outdented(p);
+    if (p->in->kind == NODE_GROUP)
+      step_group(p);
     else
-      step_list(&p);
+      step_list(p);
   }
-  if (p.in != src->root) not_closed(&p, p.in->at);
+}
+
+/* parse_again reads a text that ended too early by its layout; *p keeps the first reading. When
+ * the layout makes it worse, all is as it was before. */
+static void parse_again(struct parser *p, const struct parser *fresh,
+                        const struct faults_mark *mark, struct source *src) {
+  struct parser second = *fresh;
+  second.by_layout = true;
+  faults_rewind(fresh->lex.faults, mark);
+  parse(&second, src);
+  if (!second.flat && second.strays <= p->strays && second.depth <= p->depth) {
+    *p = second;
+    return;
+  }
+  faults_rewind(fresh->lex.faults, mark);
+  *p = *fresh;
+  parse(p, src);
+}
+
+bool parse_source(struct source *src, struct arena *arena, struct conf_faults *faults) {
+  uint32_t errors = conf_faults_errors(faults);
+  struct faults_mark mark;
+  const struct parser fresh = {.lex = {.src = src, .arena = arena, .faults = faults, .line = 1}};
+  struct parser p = fresh;
+  check(src->text.len <= CONF_FILE_MAX);
+  faults_mark(faults, &mark);
+  parse(&p, src);
+  if (p.in != src->root) parse_again(&p, &fresh, &mark, src);
+  if (p.in != src->root) {
+    left_open(&p);
+    src->doubt_from = p.in->at.offset + 1;
+  }
   return conf_faults_errors(faults) == errors;
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "load_priv.h"
+#include "weir/config/diff.h"
 
 static uint32_t processors(void) {
   cpu_set_t set;
@@ -70,27 +71,80 @@ void process_fill(struct conf *conf) {
       .access_sample_ppm = root->access_sample_ppm};
 }
 
-void conf_check_restart(const struct conf *now, const struct conf *next,
-                        struct conf_faults *faults) {
+/* ---- what runs, where only a restart can change it ---- */
+
+static uint32_t setting_at(const struct option *option) {
+  check(option->scope == SCOPE_ROOT);
+  return (uint32_t)option->id - scope_get(SCOPE_ROOT)->first;
+}
+
+struct value setting_runs(const struct conf *conf, const struct option *option) {
+  if (conf->running && (option->flags & OPTION_RESTART)) return conf->running[setting_at(option)];
+  return value_load(option, row_member(&conf->root.row, option));
+}
+
+bool setting_same(const struct value *a, const struct value *b) {
+  return a->number == b->number && span_eq(a->text, b->text);
+}
+
+void setting_write(const struct option *option, const struct value *value, struct text *out) {
+  if (value_is_text(option) && !value->text.len)
+    text_lit(out, "unset");
+  else
+    value_write(option, value, out);
+}
+
+static void report_restart(const struct conf *next, const struct option *option,
+                           const struct value *runs, struct conf_faults *faults) {
+  struct value set = value_load(option, row_member(&next->root.row, option));
+  struct text was = {0}, is = {0};
+  setting_write(option, runs, &was);
+  setting_write(option, &set, &is);
+  struct place at = row_place(&next->root.row, option->id);
+  static const char form[] = "%s: " SPAN_FMT " -> " SPAN_FMT " needs a restart";
+  if (at.src)
+    fault_add(faults, FAULT_NEEDS_RESTART, at, form, option->path, SPAN_ARG(text_span(&was)),
+              SPAN_ARG(text_span(&is)));
+  else
+    fault_add_file(faults, FAULT_NEEDS_RESTART, next->sources->path, form, option->path,
+                   SPAN_ARG(text_span(&was)), SPAN_ARG(text_span(&is)));
+  fault_note(faults, "weir runs with " SPAN_FMT, SPAN_ARG(text_span(&was)));
+  text_fini(&was);
+  text_fini(&is);
+}
+
+static const char *copy_or_null(struct conf *conf, const char *s) {
+  return s ? arena_str(&conf->arena, span_str(s)) : NULL;
+}
+
+/* keep_process is the RESTART options of process_fill. */
+static void keep_process(struct conf *next, const struct conf_process *p) {
+  next->process.workers = p->workers;
+  next->process.workers_auto = p->workers_auto;
+  next->process.user = copy_or_null(next, p->user);
+  next->process.admin_listen = copy_or_null(next, p->admin_listen);
+  next->process.admin_auto = p->admin_auto;
+  next->process.status_listen = copy_or_null(next, p->status_listen);
+  next->process.log_to = copy_or_null(next, p->log_to);
+  next->process.access_to = copy_or_null(next, p->access_to);
+}
+
+uint32_t conf_keep_restart(const struct conf *now, struct conf *next, struct conf_faults *faults) {
   const struct scope *scope = scope_get(SCOPE_ROOT);
+  struct value *running = arena_get(&next->arena, scope->count * sizeof *running);
+  uint32_t waiting = 0;
   for (uint32_t i = 0; i < scope->count; i++) {
     const struct option *option = option_get((enum option_id)(scope->first + i));
     if (!(option->flags & OPTION_RESTART)) continue;
-    struct value a = value_load(option, row_member(&now->root.row, option));
-    struct value b = value_load(option, row_member(&next->root.row, option));
-    if (a.number == b.number && span_eq(a.text, b.text)) continue;
-    struct text was = {0};
-    if (value_is_text(option) && !a.text.len)
-      text_lit(&was, "unset");
-    else
-      value_write(option, &a, &was);
-    struct place at = row_place(&next->root.row, option->id);
-    if (at.src)
-      fault_add(faults, FAULT_NEEDS_RESTART, at, "%s changes only with a restart", option->path);
-    else
-      fault_add_file(faults, FAULT_NEEDS_RESTART, next->sources->path,
-                     "%s changes only with a restart", option->path);
-    fault_note(faults, "weir runs with " SPAN_FMT, SPAN_ARG(text_span(&was)));
-    text_fini(&was);
+    struct value runs = setting_runs(now, option);
+    struct value set = value_load(option, row_member(&next->root.row, option));
+    running[setting_at(option)] =
+        (struct value){runs.number, arena_copy(&next->arena, runs.text, NULL)};
+    if (setting_same(&runs, &set)) continue;
+    report_restart(next, option, &runs, faults);
+    waiting++;
   }
+  next->running = running;
+  keep_process(next, &now->process);
+  return waiting;
 }

@@ -3,56 +3,8 @@
 #ifndef WEIR_CONFIG_ROWS_PRIV_H
 #define WEIR_CONFIG_ROWS_PRIV_H
 
-#include "conf_priv.h"
-
-enum option_id {
-#define OPTION(id, scope, path, type, min, max, words, def, example, member, flags, doc) \
-  OPTION_##id,
-#include "weir/config/options.def"
-  OPTION_COUNT
-};
-
-enum scope_id {
-#define SCOPE(id, path, type, first, last) SCOPE_##id,
-#include "weir/config/options.def"
-  SCOPE_COUNT
-};
-
-/* conf_origin says where a value came from. */
-struct conf_origin {
-  const struct node *node; /* NULL: the default */
-  struct span env;         /* a variable that was used in it */
-};
-
-/* conf_row heads every scope's struct. */
-struct conf_row {
-  struct conf_row *next, *parent;
-  enum scope_id scope;
-  struct span name;            /* of listeners, pools, policies: their key */
-  struct place at;             /* the key, or the element in a list */
-  struct conf_origin *origins; /* by option within the scope */
-};
-
-struct conf_rows {
-  struct conf_row *first, *last;
-  uint32_t count;
-};
-#define rows_each(rows, type, it) \
-  for (type *it = (type *)(rows)->first; it; it = (type *)it->row.next)
-
-struct conf_row_any { /* a row of any scope */
-  struct conf_row row;
-};
-
-/* conf_list is the value of an option with OPTION_LIST. */
-struct conf_item {
-  struct span text;
-  struct place at;
-};
-struct conf_list {
-  struct conf_item *items;
-  uint32_t count;
-};
+#include "row_priv.h"
+#include "rows_policy_priv.h"
 
 struct conf_cert_row {
   struct conf_row row;
@@ -93,16 +45,8 @@ struct conf_pool {
   bool used;
 };
 
-/* conf_edits changes the fields of a message; set and add hold "Name: value". */
-struct conf_edits {
-  struct conf_list set, add, remove;
-};
-
-struct conf_policy {
-  struct conf_row row;
-  struct conf_edits request, response;
-  bool used;
-};
+/* conf_query numbers the words of redirect.query. */
+enum conf_query { QUERY_AUTO, QUERY_KEEP, QUERY_DROP };
 
 struct conf_route {
   struct conf_row row;
@@ -110,9 +54,13 @@ struct conf_route {
   struct conf_list listeners, hosts, methods, policies;
   struct span path, prefix; /* prefix without trailing slash but for "/" */
   bool strip_prefix;
-  struct span pool, mirror_pool, redirect_to;
-  uint16_t redirect_status, respond_status;
-  struct span respond_body, respond_type;
+  struct span rewrite_prefix, rewrite_path, host;
+  struct span pool, mirror_pool, redirect_to, redirect_host, redirect_path, redirect_prefix;
+  uint8_t redirect_scheme, redirect_query; /* enum redirect_scheme, conf_query */
+  uint16_t redirect_port, redirect_status, respond_status;
+  struct span respond_body, respond_type, respond_file;
+  struct conf_list respond_headers;
+  struct span file_bytes; /* of respond_file */
   uint32_t timeout_ms, mirror_ppm;
   uint8_t priority;
   struct conf_pool *pool_row; /* resolved by check.c */
@@ -139,6 +87,7 @@ struct conf {
   struct source *sources; /* the main file first */
   struct conf_root root;
   struct conf_process process;
+  struct value *running; /* by option of the root: what RESTART options run with; NULL: as set */
   struct conf_file *files;
   uint32_t file_count;
   const struct conf_reader *reader; /* only while loading */

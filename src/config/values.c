@@ -18,6 +18,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_COUNT_AUTO] = {"count", SHAPE_INT_OR_WORD, true, "a whole number, or \"auto\""},
     [TYPE_DURATION] = {"duration", SHAPE_STRING, true, "a time with its unit: \"30s\""},
     [TYPE_SIZE] = {"size", SHAPE_STRING, true, "a size with its unit: \"64KiB\""},
+    [TYPE_SIZE_OFF] = {"size", SHAPE_STRING, true, "a size with its unit: \"64KiB\", or \"off\""},
     [TYPE_PERCENT] = {"percent", SHAPE_STRING, true, "a percentage: \"50%\""},
     [TYPE_PPM] = {"percent", SHAPE_STRING, true, "a percentage: \"50%\""},
     [TYPE_BOOL] = {"bool", SHAPE_BOOL, true, "true or false"},
@@ -40,8 +41,12 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_URL] = {"url", SHAPE_STRING, false, "a string: \"https://example.com/\""},
     [TYPE_FIELD] = {"text", SHAPE_STRING, false, "a string"},
     [TYPE_RETRY_ON] = {"word", SHAPE_STRING, false, "a string: \"connect\" or \"503\""},
-    [TYPE_FIELD_NAME] = {"field name", SHAPE_STRING, false, "a string: \"X-Priority\""},
     [TYPE_BODY] = {"text", SHAPE_STRING, false, "a string"},
+    [TYPE_FILE] = {"file", SHAPE_STRING, false, "a string: \"pages/error.html\""},
+    [TYPE_AUTHORITY] = {"host", SHAPE_STRING, false, "a string: \"example.com\""},
+    [TYPE_STATUSES] = {"status", SHAPE_STRING, false, "a string: \"503\" or \"5xx\""},
+    [TYPE_ORIGIN] = {"origin", SHAPE_STRING, false, "a string: \"https://app.example.com\""},
+    [TYPE_FIELD_NAME] = {"name", SHAPE_STRING, false, "a string: the name of a field"},
     [TYPE_SECRET] = {"secret", SHAPE_STRING, false, "a string: \"file:tls/example.key\""},
     [TYPE_POOL_REF] = {"pool", SHAPE_STRING, false, "a string: the name of a pool"},
     [TYPE_LISTENER_REF] = {"listener", SHAPE_STRING, false, "a string: the name of a listener"},
@@ -149,6 +154,10 @@ static bool duration(struct value_job *job, struct value *out) {
 
 static bool size(struct value_job *job, struct value *out) {
   uint64_t bytes = 0;
+  if (job->option->words && word_find(job->option->words, job->text) == 0) {
+    out->number = 0;
+    return true;
+  }
   if (!size_parse(job->text, &bytes)) return bad_unit(job, FAULT_BAD_SIZE, "size");
   return ranged(job, bytes, out);
 }
@@ -205,7 +214,8 @@ bool value_parse(struct value_job *job, struct value *out) {
     case TYPE_COUNT:
     case TYPE_COUNT_AUTO: return count_parse(job, out);
     case TYPE_DURATION: return duration(job, out);
-    case TYPE_SIZE: return size(job, out);
+    case TYPE_SIZE:
+    case TYPE_SIZE_OFF: return size(job, out);
     case TYPE_PERCENT:
     case TYPE_PPM: return percent(job, out);
     case TYPE_BOOL: return bool_parse(job, out);
@@ -280,6 +290,12 @@ static void number_write(const struct option *option, uint64_t n, struct text *o
   switch ((int)option->type) { /* the types with a unit; all others are plain numbers */
     case TYPE_DURATION: duration_write(n, out); return;
     case TYPE_SIZE: size_write(n, out); return;
+    case TYPE_SIZE_OFF:
+      if (n)
+        size_write(n, out);
+      else
+        text_put(out, word_at(option->words, 0));
+      return;
     case TYPE_PERCENT: percent_write(n * 10000, out); return;
     case TYPE_PPM: percent_write(n, out); return;
     case TYPE_BOOL: text_put(out, n ? SPAN_LIT("true") : SPAN_LIT("false")); return;

@@ -75,6 +75,10 @@ bool value_refuse(struct value_job *job, enum fault_id id, const char *why);
 /* edit_value and edit_name check the texts of field edits (values_edit.c). */
 bool edit_value(struct value_job *job);
 bool edit_name(struct value_job *job);
+/* statuses_parse reads "503" or "5xx", from 400 to 599. */
+MUST_USE bool statuses_parse(struct span text, uint16_t *from, uint16_t *to);
+/* origin_value makes an origin what a browser writes (values_origin.c). */
+bool origin_value(struct value_job *job);
 /* edit_split cuts a good "Name: value". */
 void edit_split(struct span text, struct span *name, struct span *value);
 /* text types (values_text.c): true and *out, or a fault. */

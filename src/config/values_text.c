@@ -66,6 +66,15 @@ static bool later(struct value_job *job, const char *what) {
 
 /* ---- addresses ---- */
 
+/* A descriptor that a service manager passes, by its name (sd_listen_fds_with_names(3): no colon).
+ */
+static bool descriptor_name(struct value_job *job, struct span given) {
+  if (job->option->type != TYPE_BIND)
+    return refuse(job, FAULT_BAD_ADDRESS, "only a listener's bind takes a descriptor");
+  if (is_plain(given) && span_find_char(given, ':', 0) == SIZE_MAX) return true;
+  return refuse(job, FAULT_BAD_ADDRESS, "the name has no colon and no control characters");
+}
+
 static bool local_address(struct value_job *job) {
   struct span host;
   uint16_t port = 0;
@@ -76,10 +85,13 @@ static bool local_address(struct value_job *job) {
       return refuse(job, FAULT_BAD_ADDRESS, "the path begins with /: \"unix:/run/x.sock\"");
     case ADDR_NAME:
       return refuse(job, FAULT_BAD_ADDRESS, "an IP address is needed: \"127.0.0.1:8080\"");
-    case ADDR_FD: return later(job, "a descriptor by name (fd:)");
+    case ADDR_FD: return descriptor_name(job, host);
     case ADDR_BAD: break;
   }
-  return refuse(job, FAULT_BAD_ADDRESS, "known: \"ip:port\" \"[ipv6]:port\" \"unix:/path\"");
+  return refuse(job, FAULT_BAD_ADDRESS,
+                job->option->type == TYPE_BIND
+                    ? "known: \"ip:port\" \"[ipv6]:port\" \"unix:/path\" \"fd:name\""
+                    : "known: \"ip:port\" \"[ipv6]:port\" \"unix:/path\"");
 }
 
 static bool admin_address(struct value_job *job) {
@@ -129,6 +141,27 @@ static bool host(struct value_job *job) {
   return true;
 }
 
+static bool authority(struct value_job *job) {
+  struct http_host canonical;
+  enum end why;
+  if (is_word(job)) return true;
+  if (!http_host_canonical(job->text, job->arena, &canonical, &why) ||
+      span_ends(job->text, SPAN_LIT(":")))
+    return refuse(job, FAULT_BAD_HOST, "like \"example.com\"");
+  if (canonical.port && job->option->id != OPTION_ROUTE_HOST)
+    return refuse(job, FAULT_BAD_HOST, "the port has a key of its own");
+  struct span name = arena_copy(job->arena, canonical.name, NULL);
+  job->text = canonical.port ? arena_printf(job->arena, SPAN_FMT ":%u", SPAN_ARG(name),
+                                            (unsigned)canonical.port)
+                             : name;
+  return true;
+}
+
+static bool is_prefix(const struct option *option) {
+  return option->id == OPTION_ROUTE_PREFIX || option->id == OPTION_ROUTE_REWRITE_PREFIX ||
+         option->id == OPTION_ROUTE_REDIRECT_PREFIX;
+}
+
 static bool path(struct value_job *job) {
   struct span s = job->text;
   if (!span_starts(s, SPAN_LIT("/"))) return refuse(job, FAULT_BAD_PATH, "it begins with /");
@@ -136,7 +169,7 @@ static bool path(struct value_job *job) {
     return refuse(job, FAULT_BAD_PATH, "a path holds no query and no fragment");
   if (!http_path_check(s))
     return refuse(job, FAULT_BAD_PATH, "no spaces, dot segments, broken escapes or raw UTF-8");
-  if (job->option->id != OPTION_ROUTE_PREFIX) return true;
+  if (!is_prefix(job->option)) return true;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/"))) s.len--;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/")))
     return refuse(job, FAULT_BAD_PATH, "a prefix does not end in an empty segment");
@@ -165,11 +198,6 @@ static bool field(struct value_job *job) {
   return refuse(job, FAULT_BAD_TEXT, "no line breaks, no space at its ends");
 }
 
-static bool field_name(struct value_job *job) {
-  return http_is_token(job->text) ||
-         refuse(job, FAULT_BAD_FIELD_NAME, "like \"X-Priority\", without colon");
-}
-
 static bool retry_on(struct value_job *job) {
   uint64_t status;
   if (is_word(job)) return true;
@@ -181,6 +209,24 @@ static bool retry_on(struct value_job *job) {
 
 static bool body(struct value_job *job) {
   return job->text.len <= BODY_LEN_MAX || refuse(job, FAULT_BAD_TEXT, "at most 16 KiB");
+}
+
+bool statuses_parse(struct span text, uint16_t *from, uint16_t *to) {
+  uint64_t status = 0;
+  if (span_eq(text, SPAN_LIT("4xx")) || span_eq(text, SPAN_LIT("5xx"))) {
+    *from = (uint16_t)(100 * (text.ptr[0] - '0'));
+    *to = (uint16_t)(*from + 99);
+    return true;
+  }
+  if (text.len != 3 || !span_u64(text, &status) || status < 400 || status > 599) return false;
+  *from = *to = (uint16_t)status;
+  return true;
+}
+
+static bool statuses(struct value_job *job) {
+  uint16_t from, to;
+  return statuses_parse(job->text, &from, &to) ||
+         refuse(job, FAULT_BAD_STATUS, "\"400\" to \"599\", \"4xx\" or \"5xx\"");
 }
 
 static bool protocol(struct value_job *job) {
@@ -221,6 +267,7 @@ static bool text_check(struct value_job *job) {
     case TYPE_POOL_REF:
     case TYPE_POLICY_REF:
     case TYPE_LISTENER_REF: return name(job);
+    case TYPE_FILE:
     case TYPE_GLOB: return file_path(job);
     case TYPE_OUTPUT: return is_word(job) || file_path(job);
     case TYPE_ADMIN: return admin_address(job);
@@ -234,9 +281,14 @@ static bool text_check(struct value_job *job) {
     case TYPE_METHOD: return method(job);
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);
-    case TYPE_FIELD_NAME: return field_name(job);
     case TYPE_RETRY_ON: return retry_on(job);
     case TYPE_BODY: return body(job);
+    case TYPE_STATUSES: return statuses(job);
+    case TYPE_ORIGIN: return is_word(job) || origin_value(job);
+    case TYPE_FIELD_NAME:
+      return is_word(job) || http_is_token(job->text) ||
+             refuse(job, FAULT_BAD_EDIT, "a field's name is a token");
+    case TYPE_AUTHORITY: return authority(job);
     case TYPE_SECRET: return secret(job);
     case TYPE_EDIT: return edit_value(job);
     case TYPE_EDIT_NAME: return edit_name(job);

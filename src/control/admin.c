@@ -1,21 +1,26 @@
-/* admin.c: the admin socket: one line in ("reload json"), one answer out ("<exit code>\n" and
- * text), then it closes. 0600 and the same user or root only; no TCP (THREATS.md row 31). Does
- * not: do the work; reload and dump go to the compile thread, the connection waits parked. */
+/* admin.c: the admin socket: one line in ("reload json", "plan json /path of a file"), one answer
+ * out ("<exit code>\n" and text), then it closes. 0600 and the same user or root only; no TCP
+ * (THREATS.md row 31). Does not: do the work; reload, plan and dump go to the compile thread, the
+ * connection waits parked. */
+#include <limits.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "control/control_priv.h"
 #include "control/view_priv.h"
+#include "weir/base/mem.h"
 #include "weir/control/admin.h"
 
 #define CONNS_MAX COMPILER_ASKERS_MAX
 #define IDLE_MS 10000u
-#define LINE_MAX 256u
+#define ADMIN_LINE_MAX (PATH_MAX + 256u)
+_Static_assert(ADMIN_LINE_MAX < SERVER_IN_MAX, "a line fits the input");
 
 struct admin_request {
   struct control *control;
   struct server_conn *conn;
   bool json, color, defaults;
+  struct span path; /* plan: of a file; empty: our own */
 };
 
 static void answer(struct server_conn *conn, int code, struct span text) {
@@ -24,29 +29,73 @@ static void answer(struct server_conn *conn, int code, struct span text) {
   conn->close_after = true;
 }
 
-static void park(const struct admin_request *r,
-                 bool (*ask)(struct compiler *c, const struct compiler_asker *asker)) {
-  const struct compiler_asker asker = {.slot = r->conn->slot,
-                                       .generation = r->conn->generation,
-                                       .json = r->json,
-                                       .color = r->color,
-                                       .defaults = r->defaults};
-  if (!ask(&r->control->compiler, &asker)) {
-    answer(r->conn, WEIR_FAILED, SPAN_LIT("too many reloads wait already\n"));
+/* refuse answers with a sentence, in the form that was asked for. */
+static void refuse(const struct admin_request *r, int code, const char *sentence) {
+  answer(r->conn, code, SPAN_EMPTY);
+  struct text *out = &r->conn->out;
+  if (r->json) {
+    text_lit(out, "{\"ok\":false,\"error\":\"");
+    text_json(out, span_str(sentence));
+    text_lit(out, "\"}\n");
   } else {
-    r->conn->parked = true;
+    text_printf(out, "%s\n", sentence);
   }
+}
+
+static struct compiler_asker asker_of(const struct admin_request *r) {
+  return (struct compiler_asker){.slot = r->conn->slot,
+                                 .generation = r->conn->generation,
+                                 .json = r->json,
+                                 .color = r->color,
+                                 .defaults = r->defaults};
+}
+
+static bool park(const struct admin_request *r, bool asked) {
+  if (!asked) {
+    refuse(r, WEIR_FAILED, "too many reloads wait already");
+  }
+  r->conn->parked = asked;
+  return asked;
 }
 
 static void on_reload(const struct admin_request *r) {
   if (r->control->phase > PHASE_RUNNING) {
-    answer(r->conn, WEIR_FAILED, SPAN_LIT("weir drains: no reload any more\n"));
+    refuse(r, WEIR_FAILED, "weir drains: no reload any more");
     return;
   }
-  park(r, compiler_reload);
+  const struct compiler_asker asker = asker_of(r);
+  (void)park(r, compiler_reload(&r->control->compiler, &asker));
 }
 
-static void on_dump(const struct admin_request *r) { park(r, compiler_dump); }
+static void on_dump(const struct admin_request *r) {
+  const struct compiler_asker asker = asker_of(r);
+  (void)park(r, compiler_look(&r->control->compiler, &asker));
+}
+
+/* The loader reads what whoever started weir may read, and faults show lines of a file: only root,
+ * or a peer with the same rights, may have it read one of his choice. */
+static bool may_name_file(const struct admin_request *r) {
+  struct ucred peer;
+  socklen_t len = sizeof peer;
+  return !r->control->loader_privileged ||
+         (getsockopt(r->conn->watch.fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+          peer.uid == 0);
+}
+
+static void on_plan(const struct admin_request *r) {
+  struct compiler_asker asker = asker_of(r);
+  asker.plan = true;
+  if (r->path.len && !may_name_file(r)) {
+    refuse(r, WEIR_FAILED,
+           "only root may name a file here: weir may read what you may not; without a name the "
+           "running weir's own file is planned");
+    return;
+  }
+  asker.path = r->path.len ? mem_str(r->path) : NULL;
+  if (!park(r, compiler_look(&r->control->compiler, &asker))) {
+    mem_free(asker.path);
+  }
+}
 
 static void on_status(const struct admin_request *r) {
   struct control_look look;
@@ -103,31 +152,33 @@ static void run_line(struct control *c, struct server_conn *conn, struct span li
   if (!span_next_token(&line, ' ', &name)) {
     name = SPAN_EMPTY;
   }
-  while (span_next_token(&line, ' ', &word)) {
+  while (!span_starts(line, SPAN_LIT("/")) && span_next_token(&line, ' ', &word)) {
     request.json |= span_eq(word, SPAN_LIT("json"));
     request.color |= span_eq(word, SPAN_LIT("color"));
     request.defaults |= span_eq(word, SPAN_LIT("all"));
   }
+  request.path = line; /* to its end: a path may hold spaces */
   for (size_t i = 0; i < array_count(commands); i++) {
     if (span_eq(commands[i].name, name)) {
       commands[i].run(&request);
       return;
     }
   }
-  answer(conn, WEIR_USAGE, SPAN_LIT("the running weir does not know this command\n"));
+  refuse(&request, WEIR_USAGE,
+         "the running weir does not know this command: it is of another version");
 }
 
 static void on_input(struct server_conn *conn) {
   struct control *c = (struct control *)conn->server->config.ctx;
   struct span input = span_of(conn->in, conn->in_len);
   size_t end = span_find_char(input, '\n', 0);
-  if (end == SIZE_MAX || end > LINE_MAX) {
-    if (input.len > LINE_MAX) {
+  if (end == SIZE_MAX || end > ADMIN_LINE_MAX) {
+    if (input.len > ADMIN_LINE_MAX) {
       answer(conn, WEIR_USAGE, SPAN_LIT("the line is too long\n"));
     }
     return;
   }
-  char copy[LINE_MAX];
+  char copy[ADMIN_LINE_MAX];
   memcpy(copy, conn->in, end);
   server_consume(conn, conn->in_len); /* one command per connection */
   run_line(c, conn, span_of(copy, end));

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "control/compiler_priv.h"
@@ -46,17 +45,8 @@ static bool port_is_ours(struct compiler *c, uint16_t port) {
   return false;
 }
 
-/* O_NONBLOCK belongs to what the duplicates share: a worker that accepts the last connections
- * before it closes would turn it on while another turns it off, and wait for ever. With a receive
- * timeout (one tick at least) accept ends by itself; the ring's own waiting is not bound by it. */
-static void never_wait(int fd) {
-  const struct timeval tick = {.tv_usec = 1};
-  (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof tick);
-}
-
 /* share fills fds[1..] with duplicates of fds[0]. */
 static int share(struct bind *b, uint32_t workers) {
-  never_wait(b->fds[0]);
   for (b->fd_count = 1; b->fd_count < workers; b->fd_count++) {
     int fd = fcntl(b->fds[0], F_DUPFD_CLOEXEC, 3);
     if (fd < 0) {
@@ -75,11 +65,9 @@ static void close_fds(struct bind *b) {
 }
 
 static int open_inherited(struct bind *b, struct span name, uint32_t workers, struct buf *why) {
-  int fd = inherit_find(name);
+  int fd = inherit_get(name, why);
   if (fd < 0) {
-    buf_printf(why, "cannot listen on fd:" SPAN_FMT
-                    ": no descriptor of that name was passed (LISTEN_FDNAMES)", SPAN_ARG(name));
-    return -ENOENT;
+    return fd;
   }
   b->fds[0] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
   if (b->fds[0] < 0) {

@@ -1,6 +1,7 @@
-/* check.c: `weir check`: compiles a configuration as a reload would, certificates included,
- * without binding, resolving or publishing anything. Called by main/. */
+/* check.c: `weir check` and `weir plan OLD NEW`: compile configurations as a reload would,
+ * certificates included, without binding, resolving or publishing anything. Called by main/. */
 #include "control/compiler_priv.h"
+#include "weir/config/diff.h"
 #include "weir/io/tls.h"
 
 static struct tls_server *check_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
@@ -15,15 +16,35 @@ static uint32_t check_resolve(void *ctx, struct span host, uint16_t port, struct
   return 0;
 }
 
-bool control_check(const struct conf *conf, struct conf_faults *faults) {
-  const struct conf_hooks hooks = {
-      .tls = check_tls, .tls_unref = tls_server_unref, .resolve = check_resolve};
-  struct registry *registry = registry_new(1);
-  struct snapshot *s = conf_compile(conf, &hooks, registry, NULL, faults);
+static const struct conf_hooks hooks = {
+    .tls = check_tls, .tls_unref = tls_server_unref, .resolve = check_resolve};
+
+static void forget(struct registry *registry, struct snapshot *s) {
   if (s) {
     snapshot_free(s);
   }
   (void)object_reap(registry);
+}
+
+bool control_check(const struct conf *conf, struct conf_faults *faults) {
+  struct registry *registry = registry_new(1);
+  struct snapshot *s = conf_compile(conf, &hooks, registry, NULL, faults);
+  forget(registry, s);
   registry_free(registry);
   return s != NULL;
+}
+
+bool control_plan(struct control_plan *plan, struct conf_faults *faults, struct text *out) {
+  struct registry *registry = registry_new(1);
+  struct snapshot *a = conf_compile(plan->before, &hooks, registry, NULL, faults);
+  struct snapshot *b = a ? conf_compile(plan->next, &hooks, registry, a, faults) : NULL;
+  if (b) {
+    const struct conf_side before = {plan->before, a}, after = {plan->next, b};
+    plan->waiting = conf_keep_restart(plan->before, plan->next, faults);
+    plan->changes = conf_diff(&before, &after, out, plan->json);
+  }
+  forget(registry, b);
+  forget(registry, a);
+  registry_free(registry);
+  return b != NULL;
 }

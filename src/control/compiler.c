@@ -1,11 +1,11 @@
-/* compiler.c: the compile thread and its jobs: first publication, reload, publication after a name
- * was resolved, dump, certificates. One at a time; a reload asked for during a reload runs after
- * it, and all that were asked meanwhile are answered by that one. Called by control.c. */
+/* compiler.c: the compile thread and its jobs: first publication, reload, plan, publication after
+ * a name was resolved, dump, certificates. One at a time; a reload asked for during a reload runs
+ * after it, and all that were asked meanwhile are answered by that one. What is said about a
+ * reload is tell.c. Called by control.c. */
 #include "control/compiler_priv.h"
 
 #include <malloc.h>
 #include <poll.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "control/log_priv.h"
@@ -15,6 +15,7 @@
 #include "control/thread_priv.h"
 #include "weir/io/tls.h"
 #include "weir/base/mem.h"
+#include "weir/config/diff.h"
 
 /* ---- jobs in, outcomes out ---- */
 
@@ -50,8 +51,8 @@ bool compiler_reload(struct compiler *c, const struct compiler_asker *asker) {
   return ok;
 }
 
-bool compiler_dump(struct compiler *c, const struct compiler_asker *asker) {
-  bool ok = ask(c, c->dumps, &c->dump_count, asker);
+bool compiler_look(struct compiler *c, const struct compiler_asker *asker) {
+  bool ok = ask(c, c->looks, &c->look_count, asker);
   ring(c);
   return ok;
 }
@@ -113,13 +114,6 @@ static void resolve_names(struct compiler *c, const struct conf *conf) {
 
 /* ---- a reload ---- */
 
-/* attempt is one reload and what is to be said about it. */
-struct attempt {
-  struct conf_faults *faults;
-  struct publish_result result;
-  uint64_t generation; /* the one that runs afterwards */
-};
-
 static struct conf *load(struct compiler *c, struct conf_faults *faults) {
   const struct control_options *o = c->config.options;
   return o->path ? conf_load(&c->config.reader, o->path, faults)
@@ -133,6 +127,7 @@ static void apply_settings(struct compiler *c, const struct conf *conf) {
   c->published.drain_settle_ms = p->drain_settle_ms;
   pthread_mutex_unlock(&c->published.lock);
   atomic_store(&c->config.log->level, (uint8_t)log_level_find(p->log_level));
+  atomic_store(&c->config.log->access_json, strcmp(p->access_format, "json") == 0);
   const struct worker_msg msg = {.kind = WORKER_LOG,
                                  .sample_ppm = p->access_sample_ppm,
                                  .access_log = strcmp(p->access_to, "off") != 0};
@@ -154,19 +149,22 @@ static void take_over(struct compiler *c, struct conf *conf) {
   secrets_watch(c);
 }
 
-static void reload(struct compiler *c, struct attempt *a) {
-  struct conf *conf = load(c, a->faults);
+/* load_next is a configuration that may follow the one that runs; NULL: it may not. */
+static struct conf *load_next(struct compiler *c, struct conf *conf, struct attempt *a) {
   if (!conf) {
     a->result.code = WEIR_BAD_CONFIG;
-    return;
+    return NULL;
   }
-  conf_check_restart(c->conf, conf, a->faults);
-  if (conf_faults_errors(a->faults)) {
-    a->result.code = WEIR_BAD_CONFIG;
-    conf_free(conf);
-    return;
-  }
+  a->waiting = conf_keep_restart(c->conf, conf, a->faults);
   resolve_names(c, conf);
+  return conf;
+}
+
+static void reload(struct compiler *c, struct attempt *a) {
+  struct conf *conf = load_next(c, load(c, a->faults), a);
+  if (!conf) {
+    return;
+  }
   c->tls_fallback = false;
   publish(c, conf, c->generation + 1, 0, a->faults, &a->result);
   c->tls_fallback = true;
@@ -180,88 +178,67 @@ static void reload(struct compiler *c, struct attempt *a) {
   take_over(c, conf);
 }
 
-/* ---- telling ---- */
-
-static void tell_text(const struct attempt *a, bool color, struct text *out) {
-  unsigned long long generation = a->generation;
-  size_t before = out->len;
-  conf_faults_print(a->faults, out, color);
-  if (a->result.why[0]) {
-    text_printf(out, "%s%s", out->len > before ? "\n" : "", a->result.why);
-  }
-  if (a->result.code) {
-    text_printf(out, "; nothing was changed, generation %llu keeps running.\n", generation);
-    return;
-  }
-  text_put(out, out->len > before ? SPAN_LIT("\n") : SPAN_EMPTY);
-  text_put(out, text_span(&a->result.diff));
-  text_printf(out, "generation %llu runs, %u change%s\n", generation, a->result.changes,
-              a->result.changes == 1 ? "" : "s");
-}
-
-static void tell_json(const struct attempt *a, struct text *out) {
-  text_printf(out, "{\"ok\":%s,\"generation\":%llu,\"changes\":",
-              a->result.code ? "false" : "true", (unsigned long long)a->generation);
-  text_put(out, a->result.diff_json.len ? text_span(&a->result.diff_json) : SPAN_LIT("[]"));
-  text_lit(out, ",\"faults\":");
-  conf_faults_json(a->faults, out);
-  if (a->result.why[0]) {
-    text_lit(out, ",\"error\":\"");
-    text_json(out, span_str(a->result.why));
-    text_lit(out, "\"");
-  }
-  text_lit(out, "}\n");
-}
-
-static void log_attempt(struct compiler *c, const struct attempt *a) {
-  struct text text = {.ptr = NULL};
-  if (a->result.code || conf_faults_warnings(a->faults)) {
-    text_put(&text, a->result.code ? SPAN_LIT("reload refused: ") : SPAN_LIT("reloaded: "));
-    tell_text(a, false, &text);
-  } else {
-    text_printf(&text, "reloaded: generation %llu runs, %u changes",
-                (unsigned long long)a->generation, a->result.changes);
-  }
-  log_text(c->config.log, a->result.code ? END_LEVEL_ERROR : END_LEVEL_INFO, text_span(&text));
-  text_fini(&text);
-  pthread_mutex_lock(&c->published.lock);
-  c->published.last_reload_wall_ms = clock_wall_ms();
-  c->published.last_ok = a->result.code == 0;
-  *(a->result.code ? &c->published.reloads_failed : &c->published.reloads_ok) += 1;
-  pthread_mutex_unlock(&c->published.lock);
-}
-
-/* A refused reload did not work (1) as far as the CLI goes, unless the file is bad (78). */
-static int exit_code(const struct attempt *a) {
-  return a->result.code == WEIR_CANNOT_START ? WEIR_FAILED : a->result.code;
-}
+/* ---- jobs with an answer ---- */
 
 /* systemd's Type=notify-reload wants the time with it. */
 static void notify_reloading(void) {
-  char message[64];
-  (void)snprintf(message, sizeof message, "RELOADING=1\nMONOTONIC_USEC=%llu",
-                 (unsigned long long)clock_ms() * 1000);
-  notify_manager(message);
+  notify_manager("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_ms() * 1000);
+}
+
+static void notify_reloaded(const struct attempt *a) {
+  notify_manager("READY=1\nSTATUS=%sgeneration %llu %s",
+                 a->result.code ? "the last reload was refused, " : "",
+                 (unsigned long long)a->generation, a->result.code ? "keeps running" : "runs");
+}
+
+static void answer_attempt(struct compiler *c, const struct compiler_asker *asker,
+                           const struct attempt *a) {
+  struct text text = {.ptr = NULL};
+  if (asker->json) {
+    tell_json(a, &text);
+  } else {
+    tell_text(a, asker->color, &text);
+  }
+  answer(c, asker, attempt_code(a), &text);
+}
+
+static void attempt_fini(struct attempt *a) {
+  publish_result_fini(&a->result);
+  conf_faults_free(a->faults);
+  malloc_trim(0); /* nothing grows with reloads; workers do not allocate here */
 }
 
 static void run_reload(struct compiler *c, const struct compiler_asker *askers, uint32_t count) {
   struct attempt a = {.faults = conf_faults_new(), .generation = c->generation};
   notify_reloading();
   reload(c, &a);
-  notify_manager("READY=1");
-  log_attempt(c, &a);
+  notify_reloaded(&a);
+  tell_log(c, &a);
   for (uint32_t i = 0; i < count; i++) {
-    struct text text = {.ptr = NULL};
-    if (askers[i].json) {
-      tell_json(&a, &text);
-    } else {
-      tell_text(&a, askers[i].color, &text);
-    }
-    answer(c, &askers[i], exit_code(&a), &text);
+    answer_attempt(c, &askers[i], &a);
   }
-  publish_result_fini(&a.result);
-  conf_faults_free(a.faults);
-  malloc_trim(0); /* nothing grows with reloads; workers do not allocate here */
+  attempt_fini(&a);
+}
+
+/* plan is a reload that stops before the first thing that others would notice. */
+static void plan(struct compiler *c, const char *path, struct attempt *a) {
+  struct conf *named = path ? conf_load(&c->config.reader, path, a->faults) : load(c, a->faults);
+  struct conf *conf = load_next(c, named, a);
+  if (!conf) {
+    return;
+  }
+  c->tls_fallback = false;
+  publish_plan(c, conf, a->faults, &a->result);
+  c->tls_fallback = true;
+  keep_names(c, c->conf);
+  conf_free(conf);
+}
+
+static void run_plan(struct compiler *c, const struct compiler_asker *asker) {
+  struct attempt a = {.faults = conf_faults_new(), .generation = c->generation, .plan = true};
+  plan(c, asker->path, &a);
+  answer_attempt(c, asker, &a);
+  attempt_fini(&a);
 }
 
 /* ---- the other jobs ---- */
@@ -287,9 +264,7 @@ static void run_first(struct compiler *c) {
     secrets_watch(c);
   }
   answer(c, NULL, a.result.code, &text);
-  publish_result_fini(&a.result);
-  conf_faults_free(a.faults);
-  malloc_trim(0);
+  attempt_fini(&a);
 }
 
 static void run_resolved(struct compiler *c) {
@@ -306,11 +281,25 @@ static void run_resolved(struct compiler *c) {
   conf_faults_free(faults);
 }
 
-static void run_dumps(struct compiler *c, const struct compiler_asker *askers, uint32_t count) {
+static void run_dump(struct compiler *c, const struct compiler_asker *asker) {
+  struct text text = {.ptr = NULL};
+  conf_dump(c->conf, &text, asker->defaults);
+  answer(c, asker, WEIR_OK, &text);
+}
+
+static void run_looks(struct compiler *c, const struct compiler_asker *askers, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
-    struct text text = {.ptr = NULL};
-    conf_dump(c->conf, &text, askers[i].defaults);
-    answer(c, &askers[i], WEIR_OK, &text);
+    if (askers[i].plan) {
+      run_plan(c, &askers[i]);
+    } else {
+      run_dump(c, &askers[i]);
+    }
+  }
+}
+
+static void forget_looks(const struct compiler_asker *askers, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    mem_free(askers[i].path);
   }
 }
 
@@ -318,8 +307,8 @@ static void run_dumps(struct compiler *c, const struct compiler_asker *askers, u
 
 struct jobs {
   bool first, reload, resolved, quit;
-  struct compiler_asker reloads[COMPILER_ASKERS_MAX], dumps[COMPILER_ASKERS_MAX];
-  uint32_t reload_count, dump_count;
+  struct compiler_asker reloads[COMPILER_ASKERS_MAX], looks[COMPILER_ASKERS_MAX];
+  uint32_t reload_count, look_count;
 };
 
 static bool take_jobs(struct compiler *c, struct jobs *jobs) {
@@ -329,13 +318,13 @@ static bool take_jobs(struct compiler *c, struct jobs *jobs) {
                         .resolved = c->job_resolved,
                         .quit = c->job_quit,
                         .reload_count = c->reload_count,
-                        .dump_count = c->dump_count};
+                        .look_count = c->look_count};
   memcpy(jobs->reloads, c->reloads, sizeof c->reloads);
-  memcpy(jobs->dumps, c->dumps, sizeof c->dumps);
+  memcpy(jobs->looks, c->looks, sizeof c->looks);
   c->job_first = c->job_reload = c->job_resolved = false;
-  c->reload_count = c->dump_count = 0;
+  c->reload_count = c->look_count = 0;
   pthread_mutex_unlock(&c->jobs_lock);
-  return jobs->first || jobs->reload || jobs->resolved || jobs->quit || jobs->dump_count;
+  return jobs->first || jobs->reload || jobs->resolved || jobs->quit || jobs->look_count;
 }
 
 static void run_jobs(struct compiler *c, const struct jobs *jobs) {
@@ -343,6 +332,7 @@ static void run_jobs(struct compiler *c, const struct jobs *jobs) {
     run_first(c);
   }
   if (!c->published.current) {
+    forget_looks(jobs->looks, jobs->look_count);
     return; /* it could not start; the process is about to end */
   }
   if (jobs->reload) {
@@ -350,7 +340,8 @@ static void run_jobs(struct compiler *c, const struct jobs *jobs) {
   } else if (jobs->resolved) {
     run_resolved(c);
   }
-  run_dumps(c, jobs->dumps, jobs->dump_count);
+  run_looks(c, jobs->looks, jobs->look_count);
+  forget_looks(jobs->looks, jobs->look_count);
 }
 
 /* run_ticks does what is due by time; returns when the next thing is. */
@@ -395,6 +386,7 @@ static void *run(void *arg) {
       continue;
     }
     if (jobs.quit) {
+      forget_looks(jobs.looks, jobs.look_count);
       return NULL;
     }
     run_jobs(c, &jobs);
@@ -428,6 +420,7 @@ void compiler_fini(struct compiler *c) {
     snapshot_free(c->published.current);
   }
   mem_free(c->retired);
+  forget_looks(c->looks, c->look_count);
   binds_fini(c);
   secrets_fini(c);
   (void)object_reap(c->config.registry);

@@ -1,5 +1,6 @@
 /* compiler_priv.h: the compile thread: one reload at a time, from the file to workers that run it.
- * What happens at a publication is in publish_priv.h. Nothing of a failed attempt remains. */
+ * What happens at a publication is in publish_priv.h, what is said about it in tell.c. Nothing of
+ * a failed attempt remains. */
 #ifndef WEIR_CONTROL_COMPILER_PRIV_H
 #define WEIR_CONTROL_COMPILER_PRIV_H
 
@@ -21,6 +22,8 @@ struct compiler_asker {
   uint32_t slot, generation;
   bool json, color;
   bool defaults; /* dump: with those that are not written in the file */
+  bool plan;     /* plan, else dump */
+  char *path;    /* plan: of another file; NULL: ours. The compile thread frees it */
 };
 
 /* compiler_outcome goes back to the control thread, which frees it. */
@@ -65,8 +68,8 @@ struct compiler {
   /* Jobs and outcomes, under jobs_lock; workers.ack_event wakes the thread. */
   pthread_mutex_t jobs_lock;
   bool job_first, job_reload, job_resolved, job_quit;
-  struct compiler_asker reloads[COMPILER_ASKERS_MAX], dumps[COMPILER_ASKERS_MAX];
-  uint32_t reload_count, dump_count;
+  struct compiler_asker reloads[COMPILER_ASKERS_MAX], looks[COMPILER_ASKERS_MAX];
+  uint32_t reload_count, look_count;
   struct compiler_outcome *outcomes;
   /* The thread's own. */
   struct conf *conf;
@@ -97,11 +100,30 @@ void compiler_fini(struct compiler *c);
 
 /* compiler_reload asks for a reload; asker NULL: a signal. False: too many wait. */
 bool compiler_reload(struct compiler *c, const struct compiler_asker *asker);
-bool compiler_dump(struct compiler *c, const struct compiler_asker *asker);
+/* compiler_look asks for a dump or a plan: what changes nothing. False: too many wait. */
+bool compiler_look(struct compiler *c, const struct compiler_asker *asker);
 /* compiler_resolved asks for a publication of the same generation with new addresses. */
 void compiler_resolved(struct compiler *c);
 /* compiler_take gives the next outcome, or NULL; free with compiler_outcome_free. */
 struct compiler_outcome *compiler_take(struct compiler *c);
 void compiler_outcome_free(struct compiler_outcome *o);
+
+/* ---- tell.c ---- */
+
+/* attempt is one reload or plan and what is to be said about it. */
+struct attempt {
+  struct conf_faults *faults;
+  struct publish_result result;
+  uint32_t waiting;    /* keys that wait for a restart */
+  uint64_t generation; /* the one that runs afterwards */
+  bool plan;
+};
+/* tell_text and tell_json append the answer to who asked, tell_log tells the log and the
+ * metrics. */
+void tell_text(const struct attempt *a, bool color, struct text *out);
+void tell_json(const struct attempt *a, struct text *out);
+void tell_log(struct compiler *c, const struct attempt *a);
+/* attempt_code is the exit code of the command. */
+int attempt_code(const struct attempt *a);
 
 #endif

@@ -69,10 +69,14 @@ static void on_first(struct control *c, const struct compiler_outcome *o) {
     control_end(c);
     return;
   }
+  pthread_mutex_lock(&c->compiler.published.lock);
+  uint32_t connections = c->compiler.published.current->max_connections;
+  pthread_mutex_unlock(&c->compiler.published.lock);
   c->phase = PHASE_RUNNING;
-  notify_manager("READY=1");
-  log_line(c->log, END_LEVEL_INFO, "weir " WEIR_VERSION " runs: generation 1, %u workers",
-           c->workers.count);
+  notify_manager("READY=1\nSTATUS=generation 1 runs");
+  log_line(c->log, END_LEVEL_INFO,
+           "weir " WEIR_VERSION " runs: generation 1, %u workers, at most %u connections",
+           c->workers.count, connections);
   if (c->options->ready) {
     c->options->ready(c->options->ctx);
   }
@@ -210,6 +214,13 @@ static int start_privileged(struct control *c, const struct conf_process *p) {
     return say(WEIR_CANNOT_START, why);
   }
   c->connections_max = connections_max(p->max_connections, p->workers, &c->descriptors);
+  if (c->descriptors < descriptors_needed(p->workers)) {
+    buf_printf(&b,
+               "%llu descriptors are allowed (RLIMIT_NOFILE), %u workers need at least %u: "
+               "raise the limit (LimitNOFILE= of the unit, ulimit -n)",
+               (unsigned long long)c->descriptors, p->workers, descriptors_needed(p->workers));
+    return say(WEIR_CANNOT_START, why);
+  }
   int code = open_log(c, p);
   code = code ? code : open_admin(c, p, &who);
   code = code ? code : open_status(c, p, &who);
@@ -365,6 +376,7 @@ static int run_threads(struct control *c, struct conf *conf) {
   }
   code = start_compiler(c, conf);
   check(code == 0);
+  alarm_start(c);
   turn(c);
   poller_remove(&c->poller, &c->stops);
   log_line(c->log, END_LEVEL_INFO, "weir ends");
@@ -404,6 +416,8 @@ int control_run(const struct control_options *options) {
   poller_init(&c->poller);
   tame_malloc();
   inherit_take();
+  notify_open();
+  c->loader_privileged = privilege_any();
   signals_block();
   umask(0027);
   int err = loader_start(&c->loader);

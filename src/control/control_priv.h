@@ -23,6 +23,12 @@ enum phase {
   PHASE_ENDED,
 };
 
+/* alarm_state is what alarm.c has said. */
+struct alarm_state {
+  struct poll_timer timer;
+  uint64_t accepts_told, connects_told, told_ms;
+};
+
 struct control {
   const struct control_options *options;
   struct conf_reader plain, reader; /* the loader's; with our own environment before it */
@@ -35,12 +41,14 @@ struct control {
   struct poller poller;
   struct server admin, status;
   bool admin_on, status_on;
+  bool loader_privileged; /* it may read more than our user */
   char *admin_path; /* of the socket, to remove at the end */
   struct loader_stat admin_file;
   struct poll_watch signals; /* signalfd */
   struct poll_watch stops;   /* workers.stop_event */
   struct poll_watch inbox;   /* eventfd: outcomes, names to ask */
   struct poll_timer settle, tickets, memory;
+  struct alarm_state alarm;
   enum phase phase;
   int exit_code;
   bool at_once; /* ended by force */
@@ -62,6 +70,11 @@ void control_drain(struct control *c, const char *who);
 /* control_end stops the workers at once. */
 void control_end(struct control *c);
 const char *phase_name(enum phase phase);
+
+/* ---- alarm.c ---- */
+
+/* alarm_start begins to look, once the workers run. */
+void alarm_start(struct control *c);
 
 /* ---- facts.c ---- */
 

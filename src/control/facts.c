@@ -49,7 +49,7 @@ static uint64_t busy_permille(struct control *c, const struct control_look *look
   }
   uint64_t most = 0;
   for (uint32_t i = 0; i < c->workers.count; i++) {
-    uint64_t busy = loop_stat_u64(&look->loops[i]->busy_ns);
+    uint64_t busy = loop_stat_get(&look->loops[i]->busy_ns);
     uint64_t since = busy > c->busy_seen_ns[i] ? busy - c->busy_seen_ns[i] : 0;
     c->busy_seen_ns[i] = busy;
     most = since > most ? since : most;

@@ -3,13 +3,14 @@
 #ifndef WEIR_CONTROL_INHERIT_PRIV_H
 #define WEIR_CONTROL_INHERIT_PRIV_H
 
-#include "weir/base/span.h"
+#include "weir/base/buf.h"
 
 #define INHERIT_MAX 64u
 
 /* inherit_take reads the environment, once, before any fork; the variables are removed from it. */
 void inherit_take(void);
-/* inherit_find gives the first descriptor of that name, or -1. It stays the process's. */
-int inherit_find(struct span name);
+/* inherit_get gives the listening stream socket of that name; it stays the process's. -errno and a
+ * sentence when there is none, or more than one. */
+MUST_USE int inherit_get(struct span name, struct buf *why);
 
 #endif

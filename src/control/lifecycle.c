@@ -40,6 +40,9 @@ void control_end(struct control *c) {
     return;
   }
   const struct worker_msg msg = {.kind = WORKER_STOP};
+  if (c->phase == PHASE_RUNNING) {
+    notify_manager("STOPPING=1");
+  }
   c->at_once = true;
   c->phase = PHASE_DRAINING;
   c->end_by_ms = clock_ms() + GRACE_MS;
@@ -70,7 +73,7 @@ void control_drain(struct control *c, const char *who) {
   uint32_t drain_ms = c->compiler.published.drain_ms;
   pthread_mutex_unlock(&c->compiler.published.lock);
   c->phase = PHASE_SETTLING;
-  notify_manager("STOPPING=1");
+  notify_manager("STOPPING=1\nSTATUS=draining %u connections", workers_conns(&c->workers));
   log_line(c->log, END_LEVEL_INFO, "%s: draining %u connections for at most %u s", who,
            workers_conns(&c->workers), (settle_ms + drain_ms) / 1000);
   poll_timer_init(&c->settle, on_settled);

@@ -22,6 +22,11 @@ static void set(int fd, int level, int option, int value) {
   (void)setsockopt(fd, level, option, &value, sizeof value);
 }
 
+void listen_options(int fd) {
+  set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES);
+}
+
 static int socket_new(const struct addr *addr) {
   int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) {
@@ -56,8 +61,7 @@ static int listen_tcp(const struct addr *addr, uint32_t flags) {
   if (fd < 0) {
     return fd;
   }
-  set(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* accepted sockets inherit these two */
-  set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES);
+  listen_options(fd);
   if (flags & LOADER_DEFER) {
     set(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, DEFER_SECONDS);
   }

@@ -16,8 +16,10 @@
 #include "control/loader_priv.h"
 #include "weir/base/mem.h"
 
-/* What opening, binding and handing over the admin socket may need; the rest goes. */
-static const uint32_t kept_capabilities[] = {CAP_NET_BIND_SERVICE, CAP_DAC_OVERRIDE, CAP_CHOWN};
+/* What opening, binding and handing over the admin socket may need; the rest goes. Reading is by
+ * itself too: a service manager may grant that alone. */
+static const uint32_t kept_capabilities[] = {CAP_NET_BIND_SERVICE, CAP_DAC_OVERRIDE,
+                                             CAP_DAC_READ_SEARCH, CAP_CHOWN};
 
 static void keep_capabilities(void) {
   struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -122,7 +124,8 @@ static uint32_t take_fds(struct msghdr *msg, int *fds) {
   return (uint32_t)(bytes / sizeof(int));
 }
 
-/* reply_recv reads one reply; fds has room for LOADER_FDS_MAX. 0 or -EPIPE: no loader any more. */
+/* reply_recv reads one reply; fds has room for LOADER_FDS_MAX. 0, -EPIPE: no loader any more, or
+ * -EMFILE: we have no room for the descriptors that came. */
 static int reply_recv(struct loader *l, struct loader_reply *reply, int *fds) {
   union {
     struct cmsghdr align;
@@ -144,7 +147,7 @@ static int reply_recv(struct loader *l, struct loader_reply *reply, int *fds) {
     for (uint32_t i = 0; i < fd_count; i++) {
       close(fds[i]);
     }
-    return -EPIPE;
+    return msg.msg_flags & MSG_CTRUNC ? -EMFILE : -EPIPE;
   }
   return 0;
 }
@@ -283,7 +286,13 @@ int loader_listen(struct loader *l, const struct loader_bind_conf *conf, int *fd
     *stat = reply.stat;
     return 0;
   }
-  if (reply.len) {
+  if (err == -EMFILE || err == -ENFILE) {
+    buf_printf(why,
+               "cannot bind " SPAN_FMT
+               ": no descriptor is left: raise the limit "
+               "(LimitNOFILE= of the unit, ulimit -n)",
+               SPAN_ARG(conf->text));
+  } else if (reply.len) {
     buf_put(why, span_of(reply.text, reply.len));
   } else {
     buf_printf(why, "cannot bind " SPAN_FMT ": the loader process does not answer; restart weir",

@@ -65,6 +65,8 @@ struct loader_reply {
 void loader_serve(int sock);
 /* loader_check_request: is what was received a request that may be acted on? */
 bool loader_check_request(const struct loader_request *request, size_t received);
+/* listen_options (loader_bind.c) sets what accepted sockets inherit from a listening one. */
+void listen_options(int fd);
 /* loader_bind (loader_bind.c) makes the descriptors of a LOADER_BIND; 0 or -errno and a
  * sentence. */
 int loader_bind(const struct loader_request *request, int *fds, struct loader_stat *stat,

@@ -1,11 +1,10 @@
 /* log.c: the log thread. Rings in, lines out. While there is traffic it wakes every LOG_NAP_MS (or
- * when a ring is half full); without traffic it sleeps until it is woken. A write that blocks
- * holds up this thread alone. Does not: format (access.c) or rotate files (SIGUSR1 reopens
+ * when a ring is half full); without traffic it sleeps until it is woken. While an output takes
+ * nothing, what is for it waits in the rings, then is dropped there; the other output goes on, and
+ * says so. Does not: format (access.c), write (log_sink.c) or rotate files (SIGUSR1 reopens
  * them). */
 #include "control/log_priv.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -14,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "control/loader_priv.h"
 #include "control/poller_priv.h"
 #include "control/thread_priv.h"
 #include "weir/base/mem.h"
@@ -54,101 +52,10 @@ void log_wake(void *ctx) {
 struct spsc *log_ring(struct log *log, uint32_t worker) { return &log->workers[worker].ring; }
 void *log_wake_ctx(struct log *log, uint32_t worker) { return &log->workers[worker]; }
 
-/* ---- outputs ---- */
-
-static int open_path(struct log *log, const char *path) {
-  if (log->loader) {
-    return loader_open(log->loader, LOADER_APPEND, path);
-  }
-  int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-  return fd < 0 ? -errno : fd;
-}
-
-static int sink_open(struct log *log, struct log_sink *sink, const char *to) {
-  sink->out = buf_of(mem_alloc(LOG_BUFFER_BYTES), LOG_BUFFER_BYTES);
-  if (strcmp(to, "stderr") == 0 || strcmp(to, "stdout") == 0) {
-    sink->fd = strcmp(to, "stderr") == 0 ? STDERR_FILENO : STDOUT_FILENO;
-    sink->terminal = isatty(sink->fd);
-    return 0;
-  }
-  sink->path = mem_str(span_str(to));
-  sink->fd = open_path(log, to);
-  return sink->fd < 0 ? sink->fd : 0;
-}
-
-static void sink_reopen(struct log *log, struct log_sink *sink) {
-  if (!sink->path) {
-    return;
-  }
-  int fd = open_path(log, sink->path);
-  if (fd < 0) {
-    log_line(log, END_LEVEL_ERROR, "log %s cannot be reopened: %s; the old file is still written",
-             sink->path, strerrordesc_np(-fd));
-    return;
-  }
-  if (sink->fd >= 0) {
-    close(sink->fd);
-  }
-  sink->fd = fd;
-  sink->torn = false;
-}
-
-static void sink_fini(struct log_sink *sink) {
-  if (sink->path && sink->fd >= 0) {
-    close(sink->fd);
-  }
-  mem_free(sink->path);
-  mem_free(sink->out.ptr);
-}
-
-static uint32_t count_lines(struct span s) {
-  uint32_t lines = 0;
-  for (size_t at = 0; (at = span_find_char(s, '\n', at)) != SIZE_MAX; at++) {
-    lines++;
-  }
-  return lines;
-}
-
-/* Somebody may have made stdout non-blocking: then this thread waits for room itself. */
-static ssize_t write_some(int fd, struct span s) {
-  ssize_t n = write(fd, s.ptr, s.len);
-  if (n < 0 && errno == EAGAIN) {
-    struct pollfd wait = {.fd = fd, .events = POLLOUT};
-    (void)poll(&wait, 1, -1);
-    return 0;
-  }
-  return n < 0 && errno == EINTR ? 0 : n;
-}
-
-/* sink_flush writes what is there. What an output refuses (disk full, reader gone) is dropped and
- * counted by lines; a line that was cut off is ended before the next one. */
-static void sink_flush(struct log *log, struct log_sink *sink) {
-  struct span left = buf_span(&sink->out);
-  if (!left.len) {
-    return;
-  }
-  if (sink->torn && write_some(sink->fd, SPAN_LIT("\n")) == 1) {
-    sink->torn = false;
-  }
-  while (left.len && !sink->torn) {
-    ssize_t n = write_some(sink->fd, left);
-    if (n < 0) {
-      break;
-    }
-    left = span_from(left, (size_t)n);
-  }
-  if (left.len) {
-    atomic_fetch_add(&log->lost, count_lines(left));
-    size_t sent = sink->out.len - left.len;
-    sink->torn = sink->torn || (sent && sink->out.ptr[sent - 1] != '\n');
-  }
-  sink->out.len = 0;
-  sink->out.full = false;
-}
-
 /* ---- records to lines ---- */
 
-/* A line goes into the buffer whole or not at all; at the second try the buffer is empty. */
+/* A line goes into the buffer whole or not at all; at the second try the buffer is empty, but for
+ * what a full output left in it: then the line is lost. */
 static void put_record(struct log *log, struct log_sink *sink, struct span record) {
   struct access_view view;
   struct record_event event;
@@ -163,7 +70,7 @@ static void put_record(struct log *log, struct log_sink *sink, struct span recor
     size_t before = sink->out.len;
     if (!access) {
       event_write(&sink->out, &event, span_from(record, sizeof event), !sink->terminal);
-    } else if (log->access_json) {
+    } else if (atomic_load_explicit(&log->access_json, memory_order_relaxed)) {
       access_write_json(&sink->out, &view);
     } else {
       access_write_text(&sink->out, &view);
@@ -174,9 +81,9 @@ static void put_record(struct log *log, struct log_sink *sink, struct span recor
     }
     sink->out.len = before;
     sink->out.full = false;
-    sink_flush(log, sink);
+    sink_flush(sink);
   }
-  atomic_fetch_add(&log->lost, 1);
+  sink->lost++;
 }
 
 static bool wanted(struct log *log, struct span record) {
@@ -196,17 +103,22 @@ static uint32_t drain_record(struct log *log, struct spsc *ring) {
     struct log_sink *sink = access ? log->access : &log->errors;
     put_record(log, sink, record);
     if (sink->out.len > LOG_BATCH_BYTES) {
-      sink_flush(log, sink);
+      sink_flush(sink);
     }
   }
   spsc_release(ring);
   return (uint32_t)record.len;
 }
 
+/* sink_stuck: it takes nothing more, so records for it stay where they are. */
+static bool sink_stuck(const struct log_sink *sink) {
+  return sink && sink->blocked && sink->out.len > LOG_BATCH_BYTES;
+}
+
 /* drain_own writes the control side's records, at most what a full ring holds. */
 static bool drain_own(struct log *log) {
   uint32_t bytes = 0;
-  while (bytes < log->ring.size && spsc_peek(&log->ring).len) {
+  while (bytes < log->ring.size && !sink_stuck(&log->errors) && spsc_peek(&log->ring).len) {
     bytes += drain_record(log, &log->ring);
   }
   return bytes > 0;
@@ -241,10 +153,85 @@ static bool drain_workers(struct log *log) {
     most += spsc_used(&log->workers[i].ring);
   }
   struct spsc *ring;
-  while (bytes < most && (ring = oldest(log))) {
+  while (bytes < most && !sink_stuck(log->access) && !sink_stuck(&log->errors) &&
+         (ring = oldest(log))) {
     bytes += drain_record(log, ring);
   }
   return bytes > 0;
+}
+
+/* ---- what was dropped ---- */
+
+static uint64_t dropped(const struct log *log) {
+  uint64_t sum = atomic_load_explicit(&log->ring.dropped, memory_order_relaxed);
+  for (uint32_t i = 0; i < log->worker_count; i++) {
+    sum += atomic_load_explicit(&log->workers[i].ring.dropped, memory_order_relaxed);
+  }
+  return sum;
+}
+
+static void announce(struct log *log, enum end_level level, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static void announce(struct log *log, enum end_level level, const char *fmt, ...) {
+  char text[512];
+  va_list args;
+  va_start(args, fmt);
+  int len = vsnprintf(text, sizeof text, fmt, args);
+  va_end(args);
+  check(len > 0 && (size_t)len < sizeof text);
+  const struct record_event event = {.kind = RECORD_EVENT,
+                                     .level = (uint8_t)level,
+                                     .worker = UINT16_MAX,
+                                     .len = (uint16_t)len,
+                                     .wall_ms = clock_wall_ms()};
+  char record[sizeof event + sizeof text];
+  struct buf b = buf_of(record, sizeof record);
+  buf_put(&b, span_of((const char *)&event, sizeof event));
+  buf_put(&b, span_of(text, (size_t)len));
+  if (wanted(log, buf_span(&b))) {
+    put_record(log, &log->errors, buf_span(&b));
+  }
+}
+
+static void tell_refused(struct log *log, struct log_sink *sink) {
+  if (sink->lost == sink->lost_told) {
+    return;
+  }
+  announce(log, END_LEVEL_ERROR,
+           "log: %llu lines lost (%llu in all): %.200s does not take them: %s; make room there, "
+           "or name "
+           "another output (log.to, log.access.to)",
+           (unsigned long long)(sink->lost - sink->lost_told), (unsigned long long)sink->lost,
+           sink->name, sink->error ? strerrordesc_np(sink->error) : "a line is too long");
+  sink->lost_told = sink->lost;
+}
+
+/* tell_dropped says how many lines were dropped since it last said so, at most once in
+ * tell_every_ms; the monotonic time when it has more to say, UINT64_MAX: nothing. */
+static uint64_t tell_dropped(struct log *log) {
+  uint64_t now = clock_ms(), total = dropped(log);
+  bool refused =
+      log->errors.lost > log->errors.lost_told || log->access_own.lost > log->access_own.lost_told;
+  if (total == log->dropped_told && !refused) {
+    return UINT64_MAX;
+  }
+  if (log->told_ms && now < log->told_ms + log->tell_every_ms) {
+    return log->told_ms + log->tell_every_ms;
+  }
+  log->told_ms = now;
+  if (total > log->dropped_told) {
+    const struct log_sink *slow = log->access ? log->access : &log->errors;
+    announce(
+        log, END_LEVEL_WARN,
+        "log: %llu lines dropped (%llu in all): %.200s takes them too slowly; let its reader keep "
+        "up, write to a file (log.access.to), or log a share of the good requests "
+        "(log.access.sample)",
+        (unsigned long long)(total - log->dropped_told), (unsigned long long)total, slow->name);
+    log->dropped_told = total;
+  }
+  tell_refused(log, &log->errors);
+  tell_refused(log, &log->access_own);
+  return UINT64_MAX;
 }
 
 bool log_drain_once(struct log *log) {
@@ -254,27 +241,60 @@ bool log_drain_once(struct log *log) {
   }
   bool any = drain_own(log);
   any |= drain_workers(log);
-  sink_flush(log, &log->errors);
   if (log->access) {
-    sink_flush(log, log->access);
+    sink_flush(log->access);
   }
+  log->tell_due_ms = tell_dropped(log);
+  sink_flush(&log->errors);
+  uint64_t lost = log->errors.lost + log->access_own.lost;
+  atomic_store_explicit(&log->lost, lost, memory_order_relaxed);
   return any;
 }
 
 /* ---- the thread ---- */
 
-static bool anything(struct log *log) {
+static bool has_records(struct log *log) {
   uint32_t used = spsc_used(&log->ring);
   for (uint32_t i = 0; i < log->worker_count; i++) {
     used += spsc_used(&log->workers[i].ring);
   }
-  return used > 0 || atomic_load(&log->quit) || atomic_load(&log->reopen);
+  return used > 0;
+}
+
+static bool anything(struct log *log) {
+  return has_records(log) || atomic_load(&log->quit) || atomic_load(&log->reopen);
+}
+
+/* sleep_time is how long the thread may sleep without being woken; NULL: for ever. */
+static const struct timespec *sleep_time(const struct log *log, struct timespec *time) {
+  if (log->tell_due_ms == UINT64_MAX) {
+    return NULL;
+  }
+  uint64_t now = clock_ms(), left = log->tell_due_ms > now ? log->tell_due_ms - now : 1;
+  *time =
+      (struct timespec){.tv_sec = (time_t)(left / 1000), .tv_nsec = (long)(left % 1000) * 1000000};
+  return time;
+}
+
+/* wait_for_room: an output is full. Whoever writes records need not wake this thread: it looks
+ * again soon in any case. */
+static void wait_for_room(struct log *log) {
+  struct pollfd fds[2];
+  nfds_t count = 0;
+  if (log->errors.blocked) {
+    fds[count++] = (struct pollfd){.fd = log->errors.fd, .events = POLLOUT};
+  }
+  if (log->access && log->access != &log->errors && log->access->blocked) {
+    fds[count++] = (struct pollfd){.fd = log->access->fd, .events = POLLOUT};
+  }
+  (void)poll(fds, count, LOG_BLOCKED_MS);
 }
 
 /* rest: after something was written a nap, so that a busy worker's wakes cost one system call in
  * LOG_NAP_MS; after an empty pass, sleep until the next record. */
 static void rest(struct log *log, bool was_busy) {
   static const struct timespec nap = {.tv_nsec = LOG_NAP_MS * 1000000L};
+  struct timespec time;
   uint32_t state = was_busy ? LOG_NAPS : LOG_SLEEPS;
   atomic_store_explicit(&log->state, state, memory_order_seq_cst);
   full_fence(&log->fence);
@@ -282,7 +302,7 @@ static void rest(struct log *log, bool was_busy) {
     atomic_store(&log->state, LOG_RUNS);
     return;
   }
-  futex_wait(&log->state, state, was_busy ? &nap : NULL);
+  futex_wait(&log->state, state, was_busy ? &nap : sleep_time(log, &time));
   atomic_store(&log->state, LOG_RUNS);
 }
 
@@ -292,10 +312,11 @@ static void *run(void *arg) {
   for (;;) {
     bool quit = atomic_load(&log->quit);
     bool busy = log_drain_once(log);
-    if (quit && !busy) {
-      break;
-    }
-    if (!quit) {
+    if (log->errors.blocked || log->access_own.blocked) {
+      wait_for_room(log);
+    } else if (quit && !busy && !has_records(log)) {
+      break; /* busy: the last pass may have made room for more */
+    } else if (!quit) {
       rest(log, busy);
     }
   }
@@ -369,6 +390,8 @@ struct log *log_new(const struct log_config *config, struct buf *why) {
   log->access_json = config->access_json;
   log->worker_count = config->workers;
   log->level = (uint8_t)log_level_find(config->level);
+  log->tell_every_ms = LOG_TELL_MS;
+  log->tell_due_ms = UINT64_MAX;
   size_t bytes = config->workers * sizeof *log->workers;
   log->workers = (struct log_worker *)mem_alloc_aligned(64, bytes);
   for (uint32_t i = 0; i < config->workers; i++) {
@@ -407,6 +430,7 @@ void log_text(struct log *log, enum end_level level, struct span text) {
   if (level < atomic_load_explicit(&log->level, memory_order_relaxed)) {
     return;
   }
+  text = span_sub(text, 0, span_ends(text, SPAN_LIT("\n")) ? text.len - 1 : text.len);
   text = span_sub(text, 0, SENTENCE_MAX);
   struct record_event event = {.kind = RECORD_EVENT,
                                .level = (uint8_t)level,

@@ -1,5 +1,5 @@
 /* log_priv.h: the log thread: drains the workers' rings, formats, writes. It may hang on a blocked
- * output: nobody waits for it, records are dropped and counted. DESIGN.md section 8. */
+ * output: nobody waits for it, records are dropped, counted and announced. DESIGN.md section 8. */
 #ifndef WEIR_CONTROL_LOG_PRIV_H
 #define WEIR_CONTROL_LOG_PRIV_H
 
@@ -16,15 +16,22 @@ struct loader;
 #define LOG_BUFFER_BYTES (256u << 10) /* of an output; only what a batch fills is touched */
 #define LOG_BATCH_BYTES (32u << 10)   /* written out from here on */
 #define LOG_NAP_MS 10                 /* between two drains while there is traffic */
+#define LOG_BLOCKED_MS 100            /* between two looks at what there is for the other output */
+#define LOG_TELL_MS 10000u            /* between two lines about dropped lines */
 
 /* log_sink is one output; used by the log thread alone once it runs. */
 struct log_sink {
-  char *path; /* NULL: fd is stdout or stderr and is never reopened */
+  char *name; /* "stdout", "stderr" or the path */
   int fd;     /* -1: off, or could not be opened */
   struct buf out;
-  uint32_t lines; /* in out */
-  bool torn;      /* the last write ended inside a line */
+  bool is_path; /* it can be reopened */
+  bool is_own;  /* fd is ours to close */
+  bool is_socket, is_pipe;
   bool terminal;
+  bool torn;                /* the last write that failed ended inside a line */
+  bool blocked;             /* it is full: what it did not take is in out */
+  int error;                /* of the last write that failed */
+  uint64_t lost, lost_told; /* lines that it refused; those that were announced */
 };
 
 struct log_config {
@@ -53,13 +60,16 @@ struct log {
   pthread_mutex_t lock; /* of the writers of ring; held for one copy */
   _Atomic uint32_t state; /* enum log_state; a futex */
   _Atomic bool quit, reopen, done, started;
-  _Atomic uint64_t lost; /* lines that an output did not take */
+  _Atomic uint64_t lost; /* lines that the outputs did not take */
   _Atomic uint64_t lines;
   _Atomic uint8_t level; /* enum end_level */
-  bool access_json;
+  _Atomic bool access_json;
   struct log_sink errors, access_own, *access; /* access may be &errors */
   struct loader *loader;
   pthread_t thread;
+  /* What was said about dropped lines; the log thread's own. */
+  uint64_t dropped_told, told_ms, tell_due_ms;
+  uint32_t tell_every_ms;
 };
 
 /* log_new opens the outputs: NULL and a sentence when one cannot be. log_start starts the
@@ -95,6 +105,16 @@ enum end_level log_level_find(const char *name);
 /* log_drain_once is one pass over all rings with a write at its end; true when there was
  * something. For tests without the thread. */
 bool log_drain_once(struct log *log);
+
+/* ---- log_sink.c ---- */
+
+/* sink_open opens "stdout", "stderr" or a path; 0 or -errno. sink_reopen opens the path again. */
+MUST_USE int sink_open(struct log *log, struct log_sink *sink, const char *to);
+void sink_reopen(struct log *log, struct log_sink *sink);
+void sink_fini(struct log_sink *sink);
+/* sink_flush writes what is in out. What the output refuses (disk full, reader gone) is lost and
+ * counted by lines; what it has no room for now stays (blocked). */
+void sink_flush(struct log_sink *sink);
 
 /* ---- access.c: formats; appends one line, buf.full when there is no room ---- */
 

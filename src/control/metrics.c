@@ -52,23 +52,13 @@ uint64_t end_sum(const struct metrics_input *in, enum end end) {
   return stat_sum(in, offsetof(struct stats, ends) + (size_t)end * sizeof(_Atomic uint64_t));
 }
 
-/* A loop writes its counters with plain stores, for it alone owns them; an aligned word is read
- * whole on every machine weir runs on, and a count that is a turn old is good enough. */
-#define RACY __attribute__((no_sanitize_thread))
-
-RACY uint64_t loop_stat_u64(const uint64_t *field) {
-  return *(const volatile uint64_t *)field;
+static uint64_t loop_value(const struct loop_stats *s, const _Atomic uint64_t *field,
+                           uint64_t now_ms) {
+  return field == &s->lag_max_ns ? loop_lag_max_ns(s, now_ms) : loop_stat_get(field);
 }
 
-RACY static uint64_t loop_stat_u32(const uint32_t *field) {
-  return *(const volatile uint32_t *)field;
-}
-
-#define loop_stat(field) \
-  _Generic((field), const uint64_t *: loop_stat_u64, const uint32_t *: loop_stat_u32)(field)
-
-static void loop_values(const struct loop_stats *s, uint64_t *out) {
-#define LOOP(field, name, type, unit, help) *out++ = loop_stat(&s->field);
+static void loop_values(const struct loop_stats *s, uint64_t now_ms, uint64_t *out) {
+#define LOOP(field, name, type, unit, help) *out++ = loop_value(s, &s->field, now_ms);
 #include "control/metrics_loop.def"
 #undef LOOP
 }
@@ -150,7 +140,7 @@ static void write_facts(struct text *out, const struct metrics_input *in) {
 static void write_loops(struct text *out, const struct metrics_input *in) {
   uint64_t *values = (uint64_t *)mem_array(in->workers * array_count(loop_rows), sizeof *values);
   for (uint32_t w = 0; w < in->workers; w++) {
-    loop_values(in->loops[w], values + w * array_count(loop_rows));
+    loop_values(in->loops[w], in->now_ms, values + w * array_count(loop_rows));
   }
   for (size_t i = 0; i < array_count(loop_rows); i++) {
     head_once(out, loop_rows, i);

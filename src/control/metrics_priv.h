@@ -39,8 +39,6 @@ void metrics_head(struct text *out, struct span name, const char *type, const ch
 uint64_t stat_sum(const struct metrics_input *in, size_t offset);
 #define STAT_SUM(in, field) stat_sum((in), offsetof(struct stats, field))
 uint64_t end_sum(const struct metrics_input *in, enum end end);
-/* loop_stat reads a field of a worker's loop. */
-uint64_t loop_stat_u64(const uint64_t *field);
 
 /* ---- series.c ---- */
 

@@ -4,14 +4,27 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "weir/base/check.h"
+
 #define LOOKUP_BYTES 16384
+
+bool privilege_any(void) {
+  struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct data[2] = {{0}};
+  bool none = syscall(SYS_capget, &head, data) == 0 && !data[0].permitted && !data[1].permitted;
+  return geteuid() == 0 || !none;
+}
 
 int privilege_find(const char *user, struct privilege *out, struct buf *why) {
   *out = (struct privilege){.user = user, .uid = geteuid(), .gid = getegid()};
@@ -56,22 +69,43 @@ int privilege_drop(const struct privilege *p, struct buf *why) {
   return 0;
 }
 
-void notify_manager(const char *message) {
+/* ---- the service manager ---- */
+
+#define NOTIFY_MAX 512
+
+static struct {
+  int fd;
+  struct sockaddr_un addr;
+  socklen_t len; /* 0: nobody wants to know */
+} manager;
+
+void notify_open(void) {
   const char *path = getenv("NOTIFY_SOCKET");
-  struct sockaddr_un addr = {.sun_family = AF_UNIX};
   size_t len = path ? strlen(path) : 0;
-  if (len == 0 || len >= sizeof addr.sun_path || (path[0] != '/' && path[0] != '@')) {
+  manager.len = 0;
+  if (len == 0 || len >= sizeof manager.addr.sun_path || (path[0] != '/' && path[0] != '@')) {
     return;
   }
-  memcpy(addr.sun_path, path, len);
+  manager.addr.sun_family = AF_UNIX;
+  memcpy(manager.addr.sun_path, path, len);
   if (path[0] == '@') {
-    addr.sun_path[0] = 0; /* abstract */
+    manager.addr.sun_path[0] = 0; /* abstract */
   }
-  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) {
-    return;
+  manager.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (manager.fd >= 0) {
+    manager.len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
   }
-  socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
-  (void)sendto(fd, message, strlen(message), MSG_NOSIGNAL, (const struct sockaddr *)&addr, size);
-  close(fd);
+}
+
+void notify_manager(const char *fmt, ...) {
+  char message[NOTIFY_MAX];
+  va_list args;
+  va_start(args, fmt);
+  int len = vsnprintf(message, sizeof message, fmt, args);
+  va_end(args);
+  check(len >= 0 && (size_t)len < sizeof message);
+  if (manager.len) {
+    (void)sendto(manager.fd, message, (size_t)len, MSG_NOSIGNAL,
+                 (const struct sockaddr *)&manager.addr, manager.len);
+  }
 }

@@ -1,5 +1,5 @@
-/* publish.c: from a validated configuration to workers that run it: compile, bind, LISTEN,
- * INSTALL, UNLISTEN, wait, free. Everything that can fail comes before the first message to a
+/* publish.c: from a validated configuration to workers that run it: compile, bind, INSTALL,
+ * LISTEN, UNLISTEN, wait, free. Everything that can fail comes before the first message to a
  * worker. Does not: read files (compiler.c, secrets.c). Runs in the compile thread. */
 #include <errno.h>
 #include <poll.h>
@@ -11,6 +11,7 @@
 #include "control/poller_priv.h"
 #include "control/resolver_priv.h"
 #include "weir/base/mem.h"
+#include "weir/config/diff.h"
 #include "weir/io/tls.h"
 
 void publish_result_fini(struct publish_result *r) {
@@ -108,7 +109,8 @@ static void retire(struct compiler *c, struct snapshot *s, uint64_t seq) {
 }
 
 /* post hands s and its descriptors to the workers, in one batch; false when they drain. What was
- * removed is marked before they look. */
+ * removed is marked before they look. A worker may take the messages one by one: a socket that
+ * came before the snapshot would have its first connections refused. */
 static bool post(struct compiler *c, struct snapshot *s, uint64_t *seq) {
   struct workers *w = c->config.workers;
   const struct worker_msg msg = {.kind = WORKER_INSTALL, .snapshot = s};
@@ -116,8 +118,8 @@ static bool post(struct compiler *c, struct snapshot *s, uint64_t *seq) {
     return false;
   }
   mark_removed(c->config.registry, s);
-  binds_listen(c);
   *seq = workers_post_all(w, &msg);
+  binds_listen(c);
   binds_unlisten(c);
   workers_release(w);
   return true;
@@ -144,6 +146,15 @@ static bool install(struct compiler *c, struct snapshot *s) {
              (unsigned long long)s->generation, COMPILER_ACK_MS / 1000);
   }
   return true;
+}
+
+static void tell_changes(const struct compiler *c, const struct conf *conf,
+                         const struct snapshot *s, struct publish_result *result) {
+  const struct conf_side before = {c->conf, c->published.current}, after = {conf, s};
+  if (before.snapshot) {
+    result->changes = conf_diff(&before, &after, &result->diff, false);
+    (void)conf_diff(&before, &after, &result->diff_json, true);
+  }
 }
 
 /* give_up undoes what publish did before it failed. */
@@ -173,16 +184,29 @@ void publish(struct compiler *c, const struct conf *conf, uint64_t generation, u
     give_up(c, s, degraded, result);
     return;
   }
-  if (c->published.current) {
-    result->changes = snapshot_diff(c->published.current, s, &result->diff, false);
-    (void)snapshot_diff(c->published.current, s, &result->diff_json, true);
-  }
+  tell_changes(c, conf, s, result);
   if (!install(c, s)) {
     buf_lit(&why, "weir drains");
     binds_unstage(c);
     give_up(c, s, degraded, result);
     return;
   }
+  secrets_prune(c);
+  (void)publish_collect(c);
+}
+
+void publish_plan(struct compiler *c, const struct conf *conf, struct conf_faults *faults,
+                  struct publish_result *result) {
+  bool degraded = c->tls_degraded;
+  struct snapshot *s = compile(c, conf, faults);
+  c->tls_degraded = degraded;
+  if (!s) {
+    result->code = WEIR_BAD_CONFIG;
+    return;
+  }
+  tell_changes(c, conf, s, result);
+  snapshot_free(s);
+  c->collect = true;
   secrets_prune(c);
   (void)publish_collect(c);
 }

@@ -55,6 +55,9 @@ void publish_result_fini(struct publish_result *r);
 /* publish compiles conf, binds what is new, hands it to the workers and retires the old one. */
 void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
              struct conf_faults *faults, struct publish_result *result);
+/* publish_plan compiles conf and tells what publish would change, but changes nothing. */
+void publish_plan(struct compiler *c, const struct conf *conf, struct conf_faults *faults,
+                  struct publish_result *result);
 /* publish_collect frees what no worker uses any more; false while something still waits. */
 bool publish_collect(struct compiler *c);
 /* publish_wait waits until every worker has carried out seq, at most COMPILER_ACK_MS. */

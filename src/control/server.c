@@ -3,6 +3,7 @@
 #include "control/server_priv.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,11 +18,18 @@ static void touch(struct server_conn *c) {
   }
 }
 
+static void spare_keep(struct server *s) {
+  if (s->spare < 0) {
+    s->spare = fcntl(s->config.fd, F_DUPFD_CLOEXEC, 3);
+  }
+}
+
 static void conn_shut(struct server_conn *c) {
   struct server *s = c->server;
   poller_remove(s->config.poller, &c->watch);
   poller_stop(&c->deadline);
   close(c->watch.fd);
+  spare_keep(s);
   mem_free(c->in);
   c->in = NULL;
   text_fini(&c->out);
@@ -124,20 +132,22 @@ static struct server_conn *slot_free(struct server *s) {
   return NULL;
 }
 
-/* slot_evict makes room by closing the connection that has been silent for longest and is owed
- * nothing: idle peers must not lock a probe out. */
-static struct server_conn *slot_evict(struct server *s) {
+/* slot_evict makes room by closing the connection that has been silent for longest, for this long
+ * at least, and is owed nothing: idle peers must not lock a probe out. */
+static struct server_conn *slot_evict(struct server *s, uint32_t silent_ms) {
   struct server_conn *oldest = NULL;
   for (uint32_t i = 0; i < s->config.conns_max; i++) {
     struct server_conn *c = &s->conns[i];
-    bool owed = c->out.len || c->parked;
+    bool owed = c->generation % 2 == 0 || c->out.len || c->parked;
     if (!owed && (!oldest || c->deadline.due_ms < oldest->deadline.due_ms)) {
       oldest = c;
     }
   }
-  if (oldest) {
-    conn_shut(oldest);
+  if (!oldest ||
+      oldest->deadline.due_ms + silent_ms > s->config.poller->now_ms + s->config.idle_ms) {
+    return NULL;
   }
+  conn_shut(oldest);
   return oldest;
 }
 
@@ -157,18 +167,43 @@ static void conn_open(struct server *s, struct server_conn *c, int fd) {
   touch(c);
 }
 
+static void on_retry(struct poll_timer *timer) {
+  struct server *s = container_of(timer, struct server, retry);
+  spare_keep(s);
+  s->listen.events = POLLIN;
+}
+
+/* accept_one takes the next connection, with the spare descriptor if need be, or that of a silent
+ * peer; -1: none, or none now. Each round uses up a descriptor or returns. */
+static int accept_one(struct server *s) {
+  for (;;) {
+    int fd = accept4(s->config.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    bool short_of = fd < 0 && (errno == EMFILE || errno == ENFILE);
+    if (short_of && (s->spare >= 0 || slot_evict(s, SERVER_SILENT_MS)) && s->spare >= 0) {
+      close(s->spare);
+      s->spare = -1;
+      continue;
+    }
+    if (short_of) {
+      s->listen.events = 0; /* it would be ready all the time */
+      poller_set(s->config.poller, &s->retry, s->config.poller->now_ms + SERVER_RETRY_MS);
+    }
+    return fd;
+  }
+}
+
 static void on_listen(struct poll_watch *watch, short revents) {
   (void)revents;
   struct server *s = container_of(watch, struct server, listen);
   struct server_conn *c = slot_free(s);
   if (!c) {
-    c = slot_evict(s);
+    c = slot_evict(s, 0);
   }
   if (!c) {
     s->listen.events = 0; /* until one closes; the kernel's queue holds the rest */
     return;
   }
-  int fd = accept4(watch->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  int fd = accept_one(s);
   if (fd < 0) {
     return;
   }
@@ -181,7 +216,10 @@ static void on_listen(struct poll_watch *watch, short revents) {
 
 void server_start(struct server *s, const struct server_config *config) {
   *s = (struct server){.config = *config,
-                       .listen = {.fd = config->fd, .events = POLLIN, .ready = on_listen}};
+                       .listen = {.fd = config->fd, .events = POLLIN, .ready = on_listen},
+                       .spare = -1};
+  poll_timer_init(&s->retry, on_retry);
+  spare_keep(s);
   s->conns = (struct server_conn *)mem_array(config->conns_max, sizeof *s->conns);
   check(poller_add(config->poller, &s->listen));
 }
@@ -193,7 +231,11 @@ void server_stop(struct server *s) {
     }
   }
   poller_remove(s->config.poller, &s->listen);
+  poller_stop(&s->retry);
   close(s->config.fd);
+  if (s->spare >= 0) {
+    close(s->spare);
+  }
   mem_free(s->conns);
   s->conns = NULL;
 }

@@ -1,5 +1,6 @@
 /* server_priv.h: a small bounded server on the control thread's poller: admin socket and status
- * port. Never blocks; a peer that is slow to send or to read is closed at its deadline. */
+ * port. Never blocks; a peer that is slow to send or to read is closed at its deadline. It serves
+ * one connection at a time when the process has no descriptor left: that is when it is needed. */
 #ifndef WEIR_CONTROL_SERVER_PRIV_H
 #define WEIR_CONTROL_SERVER_PRIV_H
 
@@ -7,6 +8,10 @@
 #include "weir/base/buf.h"
 
 #define SERVER_IN_MAX 8192u
+/* When no descriptor is left to accept with: after which time it is tried again, and for how long
+ * an open connection is left to a silent peer. */
+#define SERVER_RETRY_MS 100u
+#define SERVER_SILENT_MS 1000u
 
 struct server;
 
@@ -41,6 +46,8 @@ struct server {
   struct poll_watch listen;
   struct server_conn *conns;
   uint32_t open;
+  int spare; /* a descriptor kept for the time when no other is left; -1: in use */
+  struct poll_timer retry;
 };
 
 void server_start(struct server *s, const struct server_config *config);

@@ -22,6 +22,8 @@
 /* Descriptors beside connections: listeners, ring, pipes for splicing, logs, admin and status. */
 #define RESERVE_PROCESS 256u
 #define RESERVE_WORKER 192u
+#define NEED_PROCESS 32u
+#define NEED_WORKER 8u
 
 static void ring_event(int fd) {
   uint64_t one = 1;
@@ -277,6 +279,8 @@ uint32_t workers_streams(const struct workers *w) {
   }
   return n;
 }
+
+uint32_t descriptors_needed(uint32_t workers) { return NEED_PROCESS + workers * NEED_WORKER; }
 
 /* Loops are made for this many, so that a reload may raise max_connections; a slab's table costs
  * nothing until it is used. */

@@ -76,5 +76,7 @@ uint32_t workers_streams(const struct workers *w);
 /* connections_max raises RLIMIT_NOFILE to its hard limit and returns how many connections that
  * allows, with two descriptors each and a reserve; not much more than `wanted`. */
 uint32_t connections_max(uint32_t wanted, uint32_t workers, uint64_t *descriptors);
+/* descriptors_needed is how many it takes to start and to serve at all. */
+uint32_t descriptors_needed(uint32_t workers);
 
 #endif

@@ -5,10 +5,13 @@
 #include "weir/filter/filter.h"
 
 enum filter_result forwarded_request(struct filter_ctx *ctx);
+enum filter_result cors_request(struct filter_ctx *ctx);
+enum filter_result cors_response(struct filter_ctx *ctx);
 enum filter_result via_request(struct filter_ctx *ctx);
 enum filter_result via_response(struct filter_ctx *ctx);
 enum filter_result strip_prefix_request(struct filter_ctx *ctx);
 
+enum filter_result rewrite_request(struct filter_ctx *ctx);
 enum filter_result headers_request(struct filter_ctx *ctx);
 enum filter_result headers_response(struct filter_ctx *ctx);
 

@@ -174,8 +174,8 @@ static bool request_expect(struct http_request *req, enum end *why) {
 bool framing_of_request(struct http_request *req, enum end *why) {
   struct option_set set = {0};
   if (!request_body(req, why)) return false;
-  if (req->method == HTTP_METHOD_TRACE && has_content(req)) /* RFC 9110 9.3.8 */
-    return fail(why, END_BAD_REQUEST_METHOD);
+  if (req->method == HTTP_METHOD_TRACE) /* it would reflect what weir adds (RFC 9110 9.3.8) */
+    return fail(why, END_BAD_REQUEST_METHOD_NOT_SERVED);
   if (!read_connection(&req->fields, &set)) return fail(why, END_BAD_REQUEST_CONNECTION);
   req->keepalive = keeps_alive(&set, req->minor);
   return request_upgrade(req, &set, why) && request_expect(req, why);

@@ -15,13 +15,16 @@ _Static_assert(sizeof(struct conn) <= 256, "a conn fits four cache lines");
 /* LINGER_ROUNDS: output that a lingering conn still has may rest for so many linger times. */
 #define LINGER_ROUNDS 15u
 
-/* linger_fire: a lingering conn whose output still moves goes on; `mark` is what was left before.
+uint64_t conn_taken(struct conn *c) { return c->loop->ops->taken(c->loop, c); }
+
+/* linger_fire: a lingering conn whose output still moves goes on; `mark` is what was taken before.
  */
 static void linger_fire(struct conn *c) {
-  uint32_t left = (uint32_t)conn_pending(c);
-  c->size_streak = left == c->mark ? (uint8_t)(c->size_streak + 1) : 0;
-  c->mark = left;
-  if (left == 0 || c->size_streak >= LINGER_ROUNDS)
+  bool over = conn_pending(c) == 0;
+  uint32_t taken = over ? 0 : (uint32_t)conn_taken(c);
+  c->size_streak = taken == c->mark ? (uint8_t)(c->size_streak + 1) : 0;
+  c->mark = taken;
+  if (over || c->size_streak >= LINGER_ROUNDS)
     conn_finalize(c);
   else
     timer_set(&c->loop->wheel, &c->timer, c->loop->now_ms + c->linger_ms);
@@ -160,14 +163,15 @@ static void bury_if_done(struct conn *c) {
 
 void conn_finalize(struct conn *c) {
   if (conn_any(c, CONN_GONE)) return;
-  static const enum op ops[] = {OP_ACCEPT, OP_CONNECT, OP_RECV, OP_SEND, OP_POLL_IN, OP_POLL_OUT};
+  static const enum op ops[] = {OP_ACCEPT,  OP_CONNECT,  OP_RECV,    OP_SEND,
+                                OP_POLL_IN, OP_POLL_OUT, OP_POLL_HUP};
   conn_give(c, &c->out);
   conn_give(c, &c->wire);
   if (!conn_busy(c, OP_SEND)) conn_give(c, &c->sending);
   timer_stop(&c->loop->wheel, &c->timer);
   list_remove(&c->dirty_link);
   list_remove(&c->starved_link);
-  c->flags &= ~(uint32_t)(CONN_DIRTY | CONN_STARVED | CONN_LINGER);
+  c->flags &= ~(uint32_t)(CONN_DIRTY | CONN_STARVED | CONN_PARKED | CONN_LINGER);
   if (c->inflight)
     for (size_t i = 0; i < array_count(ops); i++) conn_cancel(c, ops[i]);
   c->flags |= CONN_GONE;
@@ -235,6 +239,7 @@ void conn_complete(struct loop *loop, uint32_t slot, uint32_t generation, enum o
     case OP_CONNECT: connect_done(c, done->res); return;
     case OP_POLL_IN: rx_poll_done(c); return;
     case OP_POLL_OUT: tx_poll_done(c); return;
+    case OP_POLL_HUP: rx_hup_done(c, done->res); return;
     case OP_CANCEL:
     case OP_CLOSE:
     case OP_WAKE:

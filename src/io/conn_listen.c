@@ -50,7 +50,7 @@ void listen_timer(struct conn *listener) { arm(listener); }
 /* back_off stops accepting for a moment. */
 static void back_off(struct conn *listener) {
   struct loop *loop = listener->loop;
-  loop->stats.accept_errors++;
+  loop_stat_add(&loop->stats.accept_errors, 1);
   if (timer_armed(&listener->timer)) return;
   conn_cancel(listener, OP_ACCEPT);
   timer_set(&loop->wheel, &listener->timer, loop->now_ms + LISTEN_RETRY_MS);
@@ -65,7 +65,7 @@ static bool hand_over(struct conn *listener, int fd) {
     return false;
   }
   c->flags = CONN_OPEN | (listener->flags & CONN_UNIX);
-  loop->stats.accepts++;
+  loop_stat_add(&loop->stats.accepts, 1);
   listener->on_accept(listener, c);
   check(c->events != NULL || conn_any(c, CONN_CLOSING));
   return true;
@@ -92,8 +92,11 @@ static bool peers_fault(int err) {
 void listen_accepted(struct conn *listener, const struct completion *done) {
   if (done->res >= 0)
     (void)hand_over(listener, done->res);
-  else if (done->res != -ECANCELED && !peers_fault(done->res))
+  else if (done->res != -ECANCELED && !peers_fault(done->res)) {
+    if (done->res == -EMFILE || done->res == -ENFILE)
+      loop_stat_add(&listener->loop->stats.accept_no_fds, 1);
     back_off(listener);
+  }
   arm(listener);
 }
 

@@ -6,11 +6,17 @@
  * carry large bodies (CONN_SINGLE), so that the head comes and the body stays in the socket to be
  * spliced; for bulk a poll, then reads into a borrowed buffer until the socket is empty, so that a
  * conn that waits holds no buffer. Stopping is lazy: the armed receive goes on and its bytes are
- * held until they pass CONN_HELD_MAX.
+ * held until they pass CONN_HELD_MAX, or at once when half of the iobufs are borrowed.
+ *
+ * When the part of the iobufs that is for bodies is borrowed (iobufs_full), a bulk read whose
+ * bytes have come is parked: the bytes stay in the socket, the conn waits in loop->parked for its
+ * turn, and only a poll for a broken connection is armed. An end behind unread bytes is told after
+ * them.
  *
  * After a failed send (CONN_SENT_DEAD) the socket may still hold what the peer said before it
  * died: receiving goes on, and the send's error is told where the EOF or reset would have been. */
 #include <errno.h>
+#include <poll.h>
 
 #include "io/io_priv.h"
 
@@ -21,9 +27,16 @@
 #define FULL_BYTES 4096
 /* BULK_READS bounds the reads of one wakeup. */
 #define BULK_READS 4u
+/* PARK_PROBE_BYTES is read where only an end is expected. */
+#define PARK_PROBE_BYTES 4096u
 
 bool conn_wants(const struct conn *c) {
   return conn_any(c, CONN_READING) || c->held_bytes < CONN_HELD_MAX;
+}
+
+/* held_max is how much may be held for an owner that does not read. */
+static uint32_t held_max(const struct conn *c) {
+  return iobufs_half(&c->loop->iobufs) && !conn_any(c, CONN_SENT_DEAD) ? 1 : CONN_HELD_MAX;
 }
 
 /* wanted tells whether a receive should be armed now. */
@@ -32,7 +45,7 @@ static bool wanted(const struct conn *c) {
   if (conn_any(c, CONN_LINGER)) return true;
   if (!conn_any(c, CONN_OPEN)) return c->transport != NULL && !conn_busy(c, OP_CONNECT);
   if (conn_any(c, CONN_READING)) return !conn_any(c, CONN_SPLICING);
-  if (conn_any(c, CONN_WATCHED | CONN_SENT_DEAD)) return c->held_bytes < CONN_HELD_MAX;
+  if (conn_any(c, CONN_WATCHED | CONN_SENT_DEAD)) return c->held_bytes < held_max(c);
   return false;
 }
 
@@ -40,15 +53,29 @@ static bool wants_bulk(const struct conn *c) {
   return (c->flags & (CONN_BULK | CONN_READING)) == (CONN_BULK | CONN_READING) && c->rx == NULL;
 }
 
+static uint32_t turn_of(const struct conn *c) {
+  return (uint32_t)loop_stat_get(&c->loop->stats.turns);
+}
+
+/* unpark takes c out of the queue for iobufs. */
+static void unpark(struct conn *c) {
+  list_remove(&c->starved_link);
+  c->flags &= ~(uint32_t)CONN_PARKED;
+}
+
 void rx_arm(struct conn *c) {
   if (c->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return;
   if (conn_any(c, CONN_STARVED | CONN_REREAD) || !wanted(c)) return; /* rx_run arms after it */
   if (wants_bulk(c)) {
-    c->loop->ops->poll(c->loop, c, OP_POLL_IN);
+    if (!conn_any(c, CONN_PARKED)) c->loop->ops->poll(c->loop, c, OP_POLL_IN);
     return;
   }
+  if (conn_any(c, CONN_PARKED)) unpark(c); /* it reads messages now */
   if (conn_any(c, CONN_NONBLOCK)) relay_splice_block(c);
-  c->loop->ops->recv(c->loop, c, !conn_any(c, CONN_SINGLE));
+  /* Under pressure one buffer at a time: a multishot may bring more than anybody takes. */
+  bool multishot = !conn_any(c, CONN_SINGLE) && !iobufs_half(&c->loop->iobufs);
+  c->armed_turn = turn_of(c);
+  c->loop->ops->recv(c->loop, c, multishot);
 }
 
 void rx_unarm(struct conn *c) {
@@ -203,7 +230,7 @@ static void drop(struct conn *c, size_t len) {
 /* settle_held acts on bytes that were held anew. */
 static void settle_held(struct conn *c) {
   if (conn_any(c, CONN_READING | CONN_CLOSING)) return;
-  if (c->held_bytes + (c->transport ? iobuf_rest(c->rx) : 0) < CONN_HELD_MAX) return;
+  if (c->held_bytes + (c->transport ? iobuf_rest(c->rx) : 0) < held_max(c)) return;
   if (conn_any(c, CONN_SENT_DEAD))
     rx_fail(c, c->send_err);
   else
@@ -269,14 +296,24 @@ void rx_fail(struct conn *c, int err) {
   conn_fail(c, conn_any(c, CONN_SENT_DEAD) ? c->send_err : err);
 }
 
-/* starve parks the receive, or finds it more buffers. */
+static bool socket_quiet(struct conn *c) {
+  char byte;
+  return c->loop->ops->recv_now(c->loop, c, &byte, 1) == -EAGAIN;
+}
+
+/* starve parks the receive, or finds it more buffers. On a conn that was taken for a new message
+ * what waits there is not its answer, and must not be read as one later. */
 static void starve(struct conn *c) {
   struct loop *loop = c->loop;
-  loop->stats.enobufs++;
+  loop_stat_add(&loop->stats.enobufs, 1);
+  if (conn_unsent(c) && conn_pending(c) > 0 && !socket_quiet(c)) {
+    conn_fail(c, -ECONNRESET);
+    return;
+  }
   /* One conn in bulk is no reason to have more buffers for all. */
   bool bulky = conn_any(c, CONN_SINGLE) || c->size_streak > 0;
   if (!wanted(c) || (!bulky && loop->ops->buffers_grow(loop))) return;
-  loop->stats.parked++;
+  loop_stat_add(&loop->stats.parked, 1);
   c->flags |= CONN_STARVED;
   list_push_tail(&loop->starved, &c->starved_link);
 }
@@ -305,15 +342,29 @@ void rx_recv_done(struct conn *c, const struct completion *done) {
   rx_arm(c);
 }
 
-/* bulk_one reads once: false when the socket has no more, or nobody wants it. */
-static bool bulk_one(struct conn *c) {
+/* queue_up puts c last among those that wait for an iobuf; its bytes have come. */
+static void queue_up(struct conn *c) {
+  struct loop *loop = c->loop;
+  list_remove(&c->starved_link);
+  c->flags &= ~(uint32_t)CONN_STARVED;
+  c->flags |= CONN_PARKED;
+  list_push_tail(&loop->parked, &c->starved_link);
+  loop_stat_add(&loop->stats.memory_waits, 1);
+  if (!conn_busy(c, OP_POLL_HUP)) loop->ops->poll(loop, c, OP_POLL_HUP);
+}
+
+/* bulk_one reads once, at most cap bytes: false when the socket has no more, or nobody wants
+ * it. */
+static bool bulk_one(struct conn *c, size_t cap) {
   struct iobufs *pool = &c->loop->iobufs;
-  struct iobuf *b = iobuf_take(pool, RX_BULK_BYTES);
+  struct iobuf *b = iobuf_take(pool, cap);
   if (b == NULL) {
-    conn_fail(c, -ENOBUFS);
+    if (pool->bytes_out > 0)
+      queue_up(c);
+    else
+      conn_fail(c, -ENOBUFS);
     return false;
   }
-  size_t cap = RX_BULK_BYTES;
   if (c->relay_in && !c->transport && c->relay_in->left < cap) cap = (size_t)c->relay_in->left;
   ssize_t got = c->loop->ops->recv_now(c->loop, c, b->data.ptr, cap);
   if (got <= 0) {
@@ -335,19 +386,65 @@ static bool bulk_one(struct conn *c) {
   return (size_t)got == cap;
 }
 
+/* bulk_waits tells whether a bulk read has to queue for its buffer. */
+static bool bulk_waits(const struct loop *loop) {
+  return iobufs_full(&loop->iobufs) || !list_empty(&loop->parked);
+}
+
+static void bulk_reads(struct conn *c) {
+  for (unsigned i = 0; i < BULK_READS && wants_bulk(c) && wanted(c); i++)
+    if ((i > 0 && bulk_waits(c->loop)) || !bulk_one(c, RX_BULK_BYTES)) break;
+  rx_arm(c);
+}
+
 void rx_bulk_read(struct conn *c) {
   if (c->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return;
-  for (unsigned i = 0; i < BULK_READS && wants_bulk(c) && wanted(c); i++)
-    if (!bulk_one(c)) break;
-  rx_arm(c);
+  if (bulk_waits(c->loop))
+    rx_arm(c); /* who has nothing to read does not queue */
+  else
+    bulk_reads(c);
+}
+
+/* park makes a bulk read wait whose bytes have come; an end without bytes is told at once. */
+static void park(struct conn *c) {
+  if (conn_any(c, CONN_PARKED) || conn_busy(c, OP_RECV) || !wanted(c)) return;
+  if (c->loop->ops->unread(c->loop, c) > 0)
+    queue_up(c);
+  else
+    (void)bulk_one(c, PARK_PROBE_BYTES);
+}
+
+bool rx_park_held(struct conn *c) {
+  if (!iobufs_full(&c->loop->iobufs)) return false;
+  if (!conn_any(c, CONN_PARKED)) queue_up(c);
+  return true;
+}
+
+void rx_resume(struct conn *c) {
+  c->flags &= ~(uint32_t)CONN_PARKED;
+  if (c->relay_in && conn_held(c) > 0)
+    conn_read_start(c);
+  else if ((c->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) == 0)
+    bulk_reads(c);
 }
 
 void rx_poll_done(struct conn *c) {
   if (conn_any(c, CONN_SPLICING) && c->relay_in)
     relay_run(c->relay_in);
+  else if (wants_bulk(c) && bulk_waits(c->loop))
+    park(c);
   else if (wants_bulk(c))
     rx_bulk_read(c);
   rx_arm(c);
+}
+
+/* rx_hup_done: a broken connection fails at once when what it left cannot be the whole; else its
+ * bytes have their turn first, and an end is told behind them. */
+void rx_hup_done(struct conn *c, int32_t events) {
+  struct loop *loop = c->loop;
+  if (!conn_any(c, CONN_PARKED) || events < 0 || (events & POLLERR) == 0) return;
+  if (c->relay_in && !c->transport && c->relay_in->left > loop->ops->unread(loop, c))
+    rx_fail(c, -ECONNRESET);
 }
 
 void conn_read_start(struct conn *c) {
@@ -374,8 +471,15 @@ size_t conn_pull(struct conn *src, struct conn *dst, size_t want) {
 
 bool conn_quiet(struct conn *c) {
   if (c->rx || c->plain || conn_any(c, CONN_WIRE_EOF | CONN_EOF | CONN_FAILED)) return false;
-  char byte;
-  return c->loop->ops->recv_now(c->loop, c, &byte, 1) == -EAGAIN;
+  bool told = conn_busy(c, OP_RECV) && !conn_any(c, CONN_UNARMING) && c->armed_turn != turn_of(c);
+  if (!told && !socket_quiet(c)) return false;
+  c->flags |= CONN_QUIET;
+  c->quiet_at = (uint32_t)c->bytes_out;
+  return true;
+}
+
+bool conn_unsent(const struct conn *c) {
+  return conn_any(c, CONN_QUIET) && c->quiet_at == (uint32_t)c->bytes_out;
 }
 
 void conn_read_stop(struct conn *c) {

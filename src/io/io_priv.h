@@ -6,6 +6,7 @@
 #include "weir/base/check.h"
 #include "weir/io/conn.h"
 #include "weir/io/loop_ops.h"
+#include "weir/io/pressure.h"
 #include "weir/io/relay.h"
 
 /* RX_BULK_BYTES is what one bulk read takes at most. */
@@ -52,6 +53,12 @@ void listen_timer(struct conn *listener);
 void rx_arm(struct conn *c);
 void rx_recv_done(struct conn *c, const struct completion *done);
 void rx_poll_done(struct conn *c);
+void rx_hup_done(struct conn *c, int32_t events);
+/* rx_park_held makes a conn wait whose bytes found no iobuf to be passed on in; they are (or
+ * become) held. False: it would not help. */
+MUST_USE bool rx_park_held(struct conn *c);
+/* rx_resume goes on with a parked conn, which has its turn. */
+void rx_resume(struct conn *c);
 /* rx_run gives held bytes to an owner that reads (end of turn). */
 void rx_run(struct conn *c);
 /* rx_bulk_read reads what is there into borrowed buffers; bounded. */

@@ -83,9 +83,23 @@ void iobufs_fini(struct iobufs *pool) {
   check(pool->bytes == 0);
 }
 
+/* make_way drops idle buffers, largest first, until size more bytes keep the limit: what is idle
+ * in one class must not refuse another. */
+static bool make_way(struct iobufs *pool, size_t size) {
+  if (size > pool->limit || pool->bytes_out > pool->limit - size) return false;
+  for (uint32_t klass = IOBUF_CLASSES; klass-- > 0;) {
+    while (pool->bytes > pool->limit - size) {
+      struct iobuf *b = pop(pool, klass);
+      if (b == NULL) break;
+      release(pool, b);
+    }
+  }
+  return true;
+}
+
 static struct iobuf *make(struct iobufs *pool, uint32_t klass) {
   size_t size = class_bytes[klass];
-  if (size > pool->limit - pool->bytes) return NULL;
+  if (!make_way(pool, size)) return NULL;
   struct iobuf_home *home = &pool->home[klass];
   if (home->cold_count == 0) home_grow(home, klass);
   uint32_t colour = home->cold_count % COLOURS;

@@ -9,6 +9,8 @@
 #define CHUNK_CONNS 64u
 /* FLUSH_PASSES bounds how often work that makes work is done in one turn. */
 #define FLUSH_PASSES 8u
+/* RESUME_MAX bounds the parked conns that go on in one turn. */
+#define RESUME_MAX 32u
 #define IOBUF_BYTES_MIN ((size_t)64 << 20)
 
 static size_t iobuf_limit(const struct loop_config *config) {
@@ -27,8 +29,31 @@ void loop_init(struct loop *loop, const struct loop_ops *ops, const struct loop_
   list_init(&loop->dirty);
   list_init(&loop->later);
   list_init(&loop->starved);
+  list_init(&loop->parked);
   list_init(&loop->dead);
   pipe_pool_init(loop);
+}
+
+uint64_t loop_lag_max_ns(const struct loop_stats *stats, uint64_t now_ms) {
+  uint64_t since = loop_stat_get(&stats->lag_since_ms);
+  uint64_t age = now_ms > since ? now_ms - since : 0;
+  uint64_t now = loop_stat_get(&stats->lag_max_ns);
+  uint64_t before = age < LOOP_LAG_INTERVAL_MS ? loop_stat_get(&stats->lag_before_ns) : 0;
+  if (age >= 2 * LOOP_LAG_INTERVAL_MS) return 0;
+  return now > before ? now : before;
+}
+
+void loop_note_turn(struct loop *loop, uint64_t busy_ns) {
+  struct loop_stats *s = &loop->stats;
+  loop_stat_add(&s->busy_ns, busy_ns);
+  uint64_t age = loop->now_ms - loop_stat_get(&s->lag_since_ms);
+  if (__builtin_expect(age >= LOOP_LAG_INTERVAL_MS, 0)) {
+    bool next = age < 2 * LOOP_LAG_INTERVAL_MS;
+    loop_stat_set(&s->lag_before_ns, next ? loop_stat_get(&s->lag_max_ns) : 0);
+    loop_stat_set(&s->lag_max_ns, 0);
+    loop_stat_set(&s->lag_since_ms, loop->now_ms);
+  }
+  if (busy_ns > loop_stat_get(&s->lag_max_ns)) loop_stat_set(&s->lag_max_ns, busy_ns);
 }
 
 static void bury_dead(struct loop *loop) {
@@ -86,7 +111,8 @@ static void flush(struct loop *loop) {
 /* retry_starved arms as many parked receives as there are buffers: the others would only fail
  * again. All buffers are back in the ring here, so each of them gets one sooner or later. */
 static void retry_starved(struct loop *loop) {
-  for (uint32_t i = 0; i < loop->stats.buffers_total; i++) {
+  uint64_t buffers = loop_stat_get(&loop->stats.buffers_total);
+  for (uint64_t i = 0; i < buffers; i++) {
     struct list *link = list_pop_head(&loop->starved);
     if (link == NULL) return;
     struct conn *c = container_of(link, struct conn, starved_link);
@@ -95,19 +121,36 @@ static void retry_starved(struct loop *loop) {
   }
 }
 
+/* resume_parked lets bodies that waited for an iobuf go on as long as there are some, in the order
+ * in which they came; bounded. */
+static void resume_parked(struct loop *loop) {
+  for (unsigned i = 0; i < RESUME_MAX && !iobufs_full(&loop->iobufs); i++) {
+    struct list *link = list_pop_head(&loop->parked);
+    if (link == NULL) return;
+    rx_resume(container_of(link, struct conn, starved_link));
+  }
+}
+
+/* has_work tells whether the next turn must not wait. */
+static bool has_work(const struct loop *loop) {
+  if (!list_empty(&loop->dirty) || !list_empty(&loop->later) || loop->budget_left) return true;
+  return !list_empty(&loop->parked) && !iobufs_full(&loop->iobufs);
+}
+
 static uint64_t wait_until(struct loop *loop, uint64_t until_ms) {
-  if (!list_empty(&loop->dirty) || !list_empty(&loop->later) || loop->budget_left) return 0;
+  if (has_work(loop)) return 0;
   uint64_t next = wheel_next_ms(&loop->wheel);
   return next < until_ms ? next : until_ms;
 }
 
 int loop_run_turn(struct loop *loop, uint64_t until_ms) {
   flush_pass(&loop->later);
+  if (!list_empty(&loop->parked)) resume_parked(loop);
   flush(loop);
   if (!list_empty(&loop->starved)) retry_starved(loop);
+  loop_stat_add(&loop->stats.turns, 1); /* what was armed before is with the kernel now */
   int rc = loop->ops->turn(loop, wait_until(loop, until_ms));
   if (rc < 0) return rc;
-  loop->stats.turns++;
   wheel_run(&loop->wheel, loop->now_ms);
   if (loop->budget_run) loop->budget_left = loop->budget_run(loop);
   flush(loop);

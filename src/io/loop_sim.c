@@ -2,14 +2,17 @@
  * ended in an order and with results that the world's dice choose. No splice: relays copy.
  * Submissions are looked at from the next turn on, as the ring does. */
 #include <errno.h>
+#include <poll.h>
 
 #include "io/io_priv.h"
 #include "io/sim_priv.h"
 #include "weir/base/mem.h"
 
 #define BUFFER_BYTES 4096u
-/* MULTISHOTS is what a multishot op may give in one turn. */
-#define MULTISHOTS 3u
+/* A multishot op gives so many results in one turn at most, and a receive ends after so many
+ * bytes, as on Linux (MULTISHOT_MAX_RETRY; RECV_CAP of loop_uring.c). */
+#define MULTISHOTS 32u
+#define RECV_CAP 16384u
 #define BUFFERS 64u
 #define PIPES_CAP_MIN 4096u
 #define PIPES_CAP_MAX 300000u
@@ -28,7 +31,7 @@ static struct sim_op *submit(struct loop *loop, struct conn *c, enum op op) {
   if (sim_hit(l->sim, l->sim->faults.delay)) o->delay = 1 + (uint32_t)sim_draw(l->sim, 4);
   list_push_tail(&l->ops, &o->link);
   l->op_count++;
-  loop->stats.submits++;
+  loop_stat_add(&loop->stats.submits, 1);
   return o;
 }
 
@@ -93,6 +96,7 @@ static ssize_t read_end(struct sim *sim, struct sim_end *e, char *into, size_t c
     size_t n = read_len(sim, e->rcv.len < cap ? e->rcv.len : cap);
     memcpy(into, e->rcv.ptr + e->rcv.off, n);
     sim_bytes_drop(&e->rcv, n);
+    e->taken += n;
     return (ssize_t)n;
   }
   if (e->err) {
@@ -105,8 +109,13 @@ static ssize_t read_end(struct sim *sim, struct sim_end *e, char *into, size_t c
 
 static ssize_t sim_recv_now(struct loop *loop, struct conn *c, void *into, size_t cap) {
   struct sim *sim = of(loop)->sim;
-  if (sim_hit(sim, sim->faults.delay)) return -EAGAIN;
+  /* A poll may have been wrong; who asks for a byte (conn_quiet) is told the truth. */
+  if (cap > 1 && sim_hit(sim, sim->faults.delay)) return -EAGAIN;
   return read_end(sim, end_of(sim, c->fd), into, cap);
+}
+
+static size_t sim_unread(struct loop *loop, struct conn *c) {
+  return end_of(of(loop)->sim, c->fd)->rcv.len;
 }
 
 static void sim_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
@@ -115,6 +124,10 @@ static void sim_send(struct loop *loop, struct conn *c, const void *bytes, size_
   struct sim_op *o = begin(loop, c, OP_SEND);
   o->bytes = bytes;
   o->len = len;
+}
+
+static uint64_t sim_taken(struct loop *loop, struct conn *c) {
+  return sim_other(end_of(of(loop)->sim, c->fd))->taken;
 }
 
 static void sim_poll(struct loop *loop, struct conn *c, enum op which) {
@@ -232,7 +245,8 @@ static bool ready(const struct sim_loop *l, const struct sim_op *o) {
     case OP_SEND:
       return o->len == 0 || entry->end->dead || entry->end->fin_sent || entry->end->err ||
              sim_end_room(entry->end) > 0;
-    case OP_POLL_OUT: return entry->end->dead || entry->end->err || sim_end_room(entry->end) > 0;
+    case OP_POLL_OUT: return entry->end->dead || entry->end->err || sim_end_writable(entry->end);
+    case OP_POLL_HUP: return entry->end->dead || entry->end->fin;
     case OP_CANCEL:
     case OP_CLOSE:
     case OP_WAKE:
@@ -254,7 +268,7 @@ static void finish(struct sim_loop *l, struct sim_op *o, const struct completion
   uint32_t generation = o->generation;
   enum op op = o->op;
   if (!done->more) drop_op(l, o);
-  l->loop.stats.completions++;
+  loop_stat_add(&l->loop.stats.completions, 1);
   conn_complete(&l->loop, slot, generation, op, done);
 }
 
@@ -274,7 +288,9 @@ static bool end_recv(struct sim_loop *l, struct sim_op *o) {
   char *bytes = mem_alloc(BUFFER_BYTES); /* short-lived: whoever keeps the span is found out */
   ssize_t n = read_end(sim, e, bytes, BUFFER_BYTES);
   check(n != -EAGAIN || o->nowait);
-  struct completion done = {.res = (int32_t)n, .more = o->multishot && n > 0 && !trouble};
+  if (n > 0) o->done += (size_t)n;
+  struct completion done = {
+      .res = (int32_t)n, .more = o->multishot && n > 0 && !trouble && o->done < RECV_CAP};
   bool more = done.more;
   if (n > 0) done.data = bytes;
   finish(l, o, &done);
@@ -374,6 +390,9 @@ static bool end_op(struct sim_loop *l, struct sim_op *o) {
     case OP_SEND: end_send(l, o); return false;
     case OP_POLL_IN:
     case OP_POLL_OUT: finish_res(l, o, 1); return false;
+    case OP_POLL_HUP:
+      finish_res(l, o, sim_fd_get(l->sim, o->fd)->end->dead ? POLLERR | POLLHUP : POLLRDHUP);
+      return false;
     case OP_CANCEL: end_cancel(l, o); return false;
     case OP_CLOSE: end_close(l, o); return false;
     case OP_WAKE:
@@ -393,21 +412,33 @@ static void shuffle(struct sim *sim, struct sim_op **ops, uint32_t count) {
   }
 }
 
+/* end_some lets each op give one result; how many may give another in this turn. Ops that are done
+ * with it are forgotten (NULL). */
+static uint32_t end_some(struct sim_loop *l, struct sim_op **ops, uint32_t count) {
+  uint32_t left = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    if (!ops[i] || !ready(l, ops[i]) || !end_op(l, ops[i]))
+      ops[i] = NULL;
+    else
+      left++;
+  }
+  return left;
+}
+
 /* An op leaves only by its own ending, so what was collected at the start of a turn stays valid.
- */
+ * Results of multishot ops come between those of others. */
 static void end_ready(struct sim_loop *l) {
   struct sim_op **ops = mem_array(l->op_count + (size_t)1, sizeof(struct sim_op *));
   uint32_t count = 0;
   for (struct list *i = l->ops.next; i != &l->ops; i = i->next)
     ops[count++] = container_of(i, struct sim_op, link);
   if (sim_hit(l->sim, l->sim->faults.reorder)) shuffle(l->sim, ops, count);
-  for (uint32_t i = 0; i < count; i++) {
+  for (uint32_t i = 0; i < count; i++)
     if (ops[i]->delay > 0) {
       ops[i]->delay--;
-      continue;
+      ops[i] = NULL;
     }
-    for (unsigned n = 0; n < MULTISHOTS && ready(l, ops[i]); n++)
-      if (!end_op(l, ops[i])) break;
+  for (unsigned n = 0; n < MULTISHOTS && end_some(l, ops, count) > 0; n++) {
   }
   mem_free(ops);
 }
@@ -435,6 +466,7 @@ bool sim_loop_due(struct sim_loop *l) {
   if (l->woken || loop->budget_left) return true;
   if (!list_empty(&loop->dirty) || !list_empty(&loop->later) || !list_empty(&loop->starved))
     return true;
+  if (!list_empty(&loop->parked) && !iobufs_full(&loop->iobufs)) return true;
   if (wheel_next_ms(&loop->wheel) <= sim_now_ms(l->sim)) return true;
   for (const struct list *i = l->ops.next; i != &l->ops; i = i->next) {
     const struct sim_op *o =
@@ -468,7 +500,9 @@ static void sim_loop_free(struct loop *loop) {
   .connect = sim_connect,                                                                       \
   .recv = sim_recv,                                                                             \
   .recv_now = sim_recv_now,                                                                     \
+  .unread = sim_unread,                                                                         \
   .send = sim_send,                                                                             \
+  .taken = sim_taken,                                                                           \
   .poll = sim_poll,                                                                             \
   .cancel = sim_cancel,                                                                         \
   .shutdown = sim_shutdown,                                                                     \
@@ -496,7 +530,7 @@ struct loop *sim_loop_new(struct sim *sim, const struct loop_config *config) {
   list_init(&l->ops);
   set_clock(l);
   loop_init(&l->loop, sim_draw(sim, 2) ? &splicing_ops : &copying_ops, config);
-  l->loop.stats.buffers_total = BUFFERS;
+  loop_stat_set(&l->loop.stats.buffers_total, BUFFERS);
   sim->loops[sim->loop_count++] = l;
   return &l->loop;
 }

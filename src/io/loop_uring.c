@@ -5,12 +5,15 @@
  * waiting. */
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/tcp.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,6 +43,7 @@ struct uring {
   uint32_t recv_cap;   /* RECV_CAP, or 0 where the kernel has no such thing */
   int64_t wall_offset_ms;
   uint64_t wall_read_ms; /* when it was measured */
+  uint32_t alarms;       /* completions of this turn that were alarms */
   uint64_t alarm_ms;     /* when the timeout that is in flight ends; WHEEL_NEVER: none is */
   struct __kernel_timespec alarm_at;
   uint32_t connects;
@@ -64,7 +68,7 @@ static struct io_uring_sqe *raw_sqe(struct uring *u) {
 }
 
 static struct io_uring_sqe *next_sqe(struct uring *u) {
-  u->loop.stats.submits++;
+  loop_stat_add(&u->loop.stats.submits, 1);
   return raw_sqe(u);
 }
 
@@ -85,16 +89,16 @@ static int ring_socket(struct loop *loop, int family) {
   return fd;
 }
 
-static void set_nonblock(int fd, bool on) {
+static void set_blocking(int fd) {
   int flags = fcntl(fd, F_GETFL);
-  if (flags >= 0) (void)fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+  if (flags >= 0) (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
 }
 
 static void ring_listen(struct loop *loop, struct conn *listener, uint32_t defer_s) {
   (void)loop;
   int on = 1;
   int seconds = (int)defer_s;
-  set_nonblock(listener->fd, false);
+  set_blocking(listener->fd);
   (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* inherited */
   if (defer_s)
     (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
@@ -106,13 +110,18 @@ static void ring_accept(struct loop *loop, struct conn *listener) {
   sqe->user_data = name_of(listener, OP_ACCEPT);
 }
 
+/* Never waits longer than a tick, and that only when another took the connection that poll(2) saw:
+ * workers share the socket of a unix or inherited listener, and the flags of its descriptor too,
+ * so O_NONBLOCK cannot be switched on for one of them. SO_RCVTIMEO can, for all: the ring's own
+ * accepts do not look at it, nor do receives of the connections that inherit it. */
 static int ring_accept_now(struct loop *loop, struct conn *listener) {
   (void)loop;
-  set_nonblock(listener->fd, true);
+  static const struct timeval tick = {.tv_usec = 1};
+  struct pollfd ready = {.fd = listener->fd, .events = POLLIN};
+  if (poll(&ready, 1, 0) != 1) return -EAGAIN;
+  if (setsockopt(listener->fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof(tick)) != 0) return -errno;
   int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
-  int err = errno;
-  set_nonblock(listener->fd, false);
-  return fd < 0 ? -err : fd;
+  return fd < 0 ? -errno : fd;
 }
 
 static void ring_connect(struct loop *loop, struct conn *c, const struct addr *to) {
@@ -148,6 +157,12 @@ static ssize_t ring_recv_now(struct loop *loop, struct conn *c, void *into, size
   return n < 0 ? -errno : n;
 }
 
+static size_t ring_unread(struct loop *loop, struct conn *c) {
+  (void)loop;
+  int bytes = 0;
+  return ioctl(c->fd, SIOCINQ, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
+}
+
 static void ring_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
                       bool corked) {
   struct io_uring_sqe *sqe = begin(loop, c, OP_SEND);
@@ -155,9 +170,24 @@ static void ring_send(struct loop *loop, struct conn *c, const void *bytes, size
   sqe->user_data = name_of(c, OP_SEND);
 }
 
+/* What TCP has acknowledged never falls. The queue of a TCP socket (SIOCOUTQ) would not do: a send
+ * that waits fills it again as the peer takes from it. A unix socket has nothing else, but there
+ * the peer's reading empties the queue in steps that are seen. */
+static uint64_t ring_taken(struct loop *loop, struct conn *c) {
+  (void)loop;
+  struct tcp_info info = {0};
+  socklen_t len = sizeof(info);
+  int queued = 0;
+  if (conn_any(c, CONN_UNIX)) return ioctl(c->fd, SIOCOUTQ, &queued) == 0 ? (uint64_t)queued : 0;
+  return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_bytes_acked : 0;
+}
+
 static void ring_poll(struct loop *loop, struct conn *c, enum op which) {
+  static const unsigned events[OP_COUNT] = {[OP_POLL_IN] = POLLIN | POLLRDHUP,
+                                            [OP_POLL_OUT] = POLLOUT,
+                                            [OP_POLL_HUP] = POLLERR | POLLHUP};
   struct io_uring_sqe *sqe = begin(loop, c, which);
-  io_uring_prep_poll_add(sqe, c->fd, which == OP_POLL_IN ? POLLIN | POLLRDHUP : POLLOUT);
+  io_uring_prep_poll_add(sqe, c->fd, events[which]);
   sqe->user_data = name_of(c, which);
 }
 
@@ -207,7 +237,7 @@ static bool ring_address(const struct loop *loop, const struct conn *c, bool pee
 static bool ring_buffers_grow(struct loop *loop) {
   struct uring *u = of(loop);
   bool grown = buffers_grow(&u->buffers);
-  loop->stats.buffers_total = u->buffers.total;
+  loop_stat_set(&loop->stats.buffers_total, u->buffers.total);
   return grown;
 }
 
@@ -301,7 +331,7 @@ static int submit_and_wait(struct uring *u, uint64_t until_ms, uint64_t now_ns) 
  * was to move (-ENOENT) has no effect: the timeout's end is on its way or was there. */
 static void alarm_rang(struct uring *u, enum op op, int32_t res) {
   if (op == OP_ALARM || res < 0) u->alarm_ms = WHEEL_NEVER;
-  u->loop.stats.completions--; /* handle_all counts it, but it is nothing that was asked for */
+  u->alarms++; /* handle_all counts completions, but this is nothing that was asked for */
 }
 
 static void handle(struct uring *u, const struct io_uring_cqe *cqe) {
@@ -338,21 +368,20 @@ static void handle_all(struct uring *u) {
     io_uring_cq_advance(&u->ring, 1);
     handle(u, &cqe);
   }
-  u->loop.stats.completions += count;
+  loop_stat_add(&u->loop.stats.completions, count - u->alarms);
+  u->alarms = 0;
 }
 
 static int ring_turn(struct loop *loop, uint64_t until_ms) {
   struct uring *u = of(loop);
   uint64_t before_ns = clock_ns(CLOCK_MONOTONIC);
-  uint64_t busy_ns = before_ns - loop->now_ns;
-  loop->stats.busy_ns += busy_ns;
-  if (busy_ns > loop->stats.lag_max_ns) loop->stats.lag_max_ns = busy_ns;
+  loop_note_turn(loop, before_ns - loop->now_ns);
   int rc = submit_and_wait(u, until_ms, before_ns);
   u->connects = 0;
   read_clocks(u);
   handle_all(u);
   buffers_commit(&u->buffers);
-  loop->stats.buffers_total = u->buffers.total;
+  loop_stat_set(&loop->stats.buffers_total, u->buffers.total);
   switch (rc) {
     case -ETIME:
     case -EINTR:
@@ -393,7 +422,9 @@ static const struct loop_ops ring_ops = {
     .connect = ring_connect,
     .recv = ring_recv,
     .recv_now = ring_recv_now,
+    .unread = ring_unread,
     .send = ring_send,
+    .taken = ring_taken,
     .poll = ring_poll,
     .cancel = ring_cancel,
     .shutdown = ring_shutdown,
@@ -447,7 +478,7 @@ struct loop *loop_uring_new(const struct loop_config *config, struct buf *why) {
   u->recv_cap = RECV_CAP;
   u->alarm_ms = WHEEL_NEVER;
   loop_init(&u->loop, &ring_ops, config);
-  u->loop.stats.buffers_total = u->buffers.total;
+  loop_stat_set(&u->loop.stats.buffers_total, u->buffers.total);
   arm_wake(u);
   return &u->loop;
 }

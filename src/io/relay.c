@@ -121,9 +121,10 @@ static bool over(struct relay *r) {
   return true;
 }
 
-/* ahead is how much dst may have queued while src is read. */
+/* ahead is how much dst may have queued while src is read; nothing while iobufs are short. */
 static size_t ahead(const struct relay *r) {
-  return r->mode == RELAY_BULK && r->src->transport == NULL ? 1 : MESSAGES_AHEAD;
+  bool one = r->mode == RELAY_BULK && r->src->transport == NULL;
+  return one || iobufs_half(&r->src->loop->iobufs) ? 1 : MESSAGES_AHEAD;
 }
 
 /* read_on reads from src unless dst has enough. */
@@ -190,7 +191,7 @@ static bool watch_size(struct relay *r, size_t n) {
 
 /* after_data looks at where it stands after bytes were passed to dst. */
 static void after_data(struct relay *r, size_t n) {
-  r->src->loop->stats.copied_bytes += n;
+  loop_stat_add(&r->src->loop->stats.copied_bytes, n);
   relay_note_moved(r, n);
   if (over(r)) return;
   if (r->mode == RELAY_SPLICE) {
@@ -216,7 +217,7 @@ size_t relay_on_data(struct relay *r, struct span bytes) {
   if (part.len == 0 || dst_dead(r)) return 0;
   if (!conn_write(dst, part)) {
     relay_wait_dst(r);
-    if (conn_pending(dst) == 0) conn_fail(dst, -ENOBUFS);
+    if (conn_pending(dst) == 0 && !rx_park_held(r->src)) conn_fail(dst, -ENOBUFS);
     return 0;
   }
   after_data(r, part.len);

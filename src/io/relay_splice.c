@@ -97,7 +97,7 @@ static bool empty(struct relay *r, size_t *moved) {
     r->in_pipe -= (uint32_t)n;
     *moved += (size_t)n;
     dst->bytes_out += (uint64_t)n;
-    loop->stats.spliced_bytes += (uint64_t)n;
+    loop_stat_add(&loop->stats.spliced_bytes, (uint64_t)n);
     relay_note_moved(r, (size_t)n);
   }
   return true;

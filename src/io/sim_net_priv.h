@@ -24,6 +24,7 @@ struct sim_end {
   int err;           /* -errno to be told once by the next read or write; 0: none */
   bool dead;         /* reset: nothing moves any more */
   bool fin_sent, closed;
+  uint64_t taken; /* bytes read here since it began */
 };
 
 struct sim_link {
@@ -78,6 +79,10 @@ struct sim_link *sim_link_new(struct sim *sim, const struct addr *to);
 void sim_link_free(struct sim_link *link);
 /* sim_end_room is how much can be sent from e now. */
 size_t sim_end_room(const struct sim_end *e);
+/* sim_end_writable tells whether a poll finds room: a third of the window, as Linux has it. */
+static inline bool sim_end_writable(const struct sim_end *e) {
+  return sim_end_room(e) * 3 >= e->link->window;
+}
 /* sim_end_send queues bytes on their way; sim_end_finish a FIN behind them. */
 void sim_end_send(struct sim_end *e, struct span bytes);
 void sim_end_finish(struct sim_end *e);

@@ -110,6 +110,7 @@ void sim_peer_run(struct sim_peer *p) {
   char *copy = mem_alloc(n); /* short-lived: whoever keeps the span is found out */
   memcpy(copy, rcv->ptr + rcv->off, n);
   sim_bytes_drop(rcv, n);
+  p->end->taken += n;
   p->on_data(p, span_of(copy, n), p->ctx);
   mem_free(copy);
 }

@@ -251,6 +251,19 @@ int cli_usage_error(const char *fmt, ...) {
   return WEIR_USAGE;
 }
 
+int cli_failed(struct text *sentence, bool json) {
+  struct text out = {.ptr = NULL};
+  if (json) {
+    text_lit(&out, "{\"ok\":false,\"error\":\"");
+    text_json(&out, text_span(sentence));
+    text_lit(&out, "\"}\n");
+  } else {
+    text_printf(&out, "weir: " SPAN_FMT "\n", SPAN_ARG(text_span(sentence)));
+  }
+  text_fini(sentence);
+  return cli_print(&out, !json, WEIR_FAILED);
+}
+
 int cli_print(struct text *text, bool bad, int code) {
   FILE *to = bad ? stderr : stdout;
   if (text->len) {

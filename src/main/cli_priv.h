@@ -46,6 +46,9 @@ const char *cli_suggest(struct span word, const char *const *names, size_t count
 bool cli_json(const struct cli *cli);
 /* cli_usage_error prints a sentence and how to get help; WEIR_USAGE. */
 int cli_usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* cli_failed prints why a command did not work, text's sentence: to stderr, or as
+ * {"ok":false,"error":"..."} to stdout; frees text; WEIR_FAILED. */
+int cli_failed(struct text *sentence, bool json);
 /* cli_print writes text to stdout (bad: stderr) and frees it; code. */
 int cli_print(struct text *text, bool bad, int code);
 /* cli_config is the file that -c, WEIR_CONFIG or the default names. */
@@ -53,6 +56,8 @@ const char *cli_config(const struct cli *cli);
 
 /* cli_dump_file is `weir dump FILE`. */
 int cli_dump_file(const struct cli *cli, const char *path);
+/* cli_plan_files is `weir plan OLD NEW`. */
+int cli_plan_files(const struct cli *cli);
 
 #define COMMAND(id, name, arguments, doc) int cmd_##id(const struct cli *cli);
 #include "commands.def"

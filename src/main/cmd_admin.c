@@ -1,4 +1,5 @@
 /* cmd_admin.c: commands that speak to a running weir, and version, completion, help. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -9,6 +10,8 @@
 #include "weir/io/tls.h"
 
 #define HEALTH_TIMEOUT_MS 3000u
+/* A reload waits for names and for busy workers; ten seconds each is the most. */
+#define ANSWER_TIMEOUT_MS 60000u
 
 /* conf_try loads the file that the CLI means; NULL when it cannot be read or is bad: what is wrong
  * with it is appended to why (may be NULL). */
@@ -42,47 +45,83 @@ static bool admin_address(const struct cli *cli, struct text *out, struct text *
   return conf_admin_default(&conf_reader_direct, out);
 }
 
-static int call(const struct cli *cli, const char *line) {
-  struct text address = {.ptr = NULL}, out = {.ptr = NULL}, why = {.ptr = NULL};
-  if (cli->word_count) {
-    return cli_usage_error("%s takes no arguments", cli->command->name);
-  }
-  int code = WEIR_FAILED;
+/* ask sends line to the running weir and appends its answer, or why there is none (false). */
+static bool ask(const struct cli *cli, const char *line, struct text *out, int *code) {
+  struct text address = {.ptr = NULL}, why = {.ptr = NULL};
+  bool answered = false;
+  *code = WEIR_FAILED;
   if (admin_address(cli, &address, &why)) {
     text_put(&address, span_of("", 1)); /* NUL */
-    code = admin_call(address.ptr, line, &out);
+    answered = admin_call(address.ptr, line, ANSWER_TIMEOUT_MS, out, code);
   } else {
-    text_lit(&out, "no admin socket is configured (admin.listen); name it with --admin PATH\n");
+    text_lit(out, "no admin socket is configured (admin.listen); name it with --admin PATH");
   }
-  if (code == WEIR_FAILED && why.len) {
-    text_printf(&out, "%s has faults, so its own admin.listen is not known:\n", cli_config(cli));
-    text_put(&out, text_span(&why));
+  if (!answered && why.len) {
+    text_printf(out, "\n%s has faults, so its own admin.listen is not known:\n", cli_config(cli));
+    text_put(out, text_span(&why));
   }
   text_fini(&address);
   text_fini(&why);
-  return cli_print(&out, code != WEIR_OK && !cli_json(cli), code);
+  return answered;
+}
+
+/* call prints the answer. json: that is the form of answers, so of what went wrong too. */
+static int call(const struct cli *cli, const char *line, bool json) {
+  struct text out = {.ptr = NULL};
+  int code;
+  if (!ask(cli, line, &out, &code)) {
+    return cli_failed(&out, json);
+  }
+  return cli_print(&out, code != WEIR_OK && !json, code);
 }
 
 static const char *form(const struct cli *cli) {
   return cli_json(cli) ? " json" : isatty(STDOUT_FILENO) ? " color" : "";
 }
 
-static int call_form(const struct cli *cli) {
+static int call_bare(const struct cli *cli, const char *words, bool json) {
+  if (cli->word_count) {
+    return cli_usage_error("%s takes no arguments", cli->command->name);
+  }
   char line[64];
-  (void)snprintf(line, sizeof line, "%s%s", cli->command->name, form(cli));
-  return call(cli, line);
+  (void)snprintf(line, sizeof line, "%s%s", cli->command->name, words);
+  return call(cli, line, json);
 }
+
+static int call_form(const struct cli *cli) { return call_bare(cli, form(cli), cli_json(cli)); }
 
 int cmd_reload(const struct cli *cli) { return call_form(cli); }
 int cmd_status(const struct cli *cli) { return call_form(cli); }
 int cmd_drain(const struct cli *cli) { return call_form(cli); }
-int cmd_metrics(const struct cli *cli) { return call(cli, "metrics"); }
+int cmd_metrics(const struct cli *cli) { return call_bare(cli, "", false); }
+
+/* The running weir reads the file itself: with its environment, credentials and rights. */
+int cmd_plan(const struct cli *cli) {
+  if (cli->word_count > 1) {
+    return cli_plan_files(cli);
+  }
+  if (!cli->word_count) {
+    return call_form(cli);
+  }
+  char here[PATH_MAX] = "", line[2 * PATH_MAX];
+  const char *path = cli->words[0];
+  bool absolute = path[0] == '/';
+  if (strchr(path, '\n') || (!absolute && !getcwd(here, sizeof here - 1))) {
+    return cli_usage_error("the path \"%s\" cannot be given to weir", path);
+  }
+  int len =
+      snprintf(line, sizeof line, "plan%s %s%s%s", form(cli), here, absolute ? "" : "/", path);
+  if (len < 0 || (size_t)len >= sizeof line) {
+    return cli_usage_error("the path is too long");
+  }
+  return call(cli, line, cli_json(cli));
+}
 
 int cmd_dump(const struct cli *cli) {
   if (cli->config || cli->word_count) {
     return cli_dump_file(cli, cli->word_count ? cli->words[0] : cli->config);
   }
-  return call(cli, cli->all ? "dump all" : "dump");
+  return call_bare(cli, cli->all ? " all" : "", false);
 }
 
 /* ---- health ---- */
@@ -104,12 +143,14 @@ int cmd_health(const struct cli *cli) {
   if (address) {
     ready = health_probe(address, HEALTH_TIMEOUT_MS, &out);
   } else {
-    text_lit(&out, "no status port is configured (admin.status); name it with --status ADDRESS\n");
+    text_lit(&out, "no status port is configured (admin.status); name it with --status ADDRESS");
   }
-  if (conf) {
-    conf_free(conf);
+  conf_free(conf);
+  if (!ready) {
+    return cli_failed(&out, cli_json(cli));
   }
-  return cli_print(&out, !ready, ready ? WEIR_OK : WEIR_FAILED);
+  text_put(&out, cli_json(cli) ? SPAN_LIT("{\"ok\":true}\n") : SPAN_LIT("ready\n"));
+  return cli_print(&out, false, WEIR_OK);
 }
 
 /* ---- about ---- */

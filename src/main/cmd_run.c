@@ -74,6 +74,53 @@ int cli_dump_file(const struct cli *cli, const char *path) {
   return cli_print(&out, !conf, conf ? WEIR_OK : WEIR_BAD_CONFIG);
 }
 
+/* ---- plan of two files ---- */
+
+static void plan_json(const struct control_plan *plan, bool ok, const struct conf_faults *faults,
+                      struct text *out, const struct text *diff) {
+  text_printf(out, "{\"ok\":%s,\"plan\":true,\"changes\":", ok ? "true" : "false");
+  text_put(out, diff->len ? text_span(diff) : SPAN_LIT("[]"));
+  text_printf(out, ",\"waiting_for_restart\":%u,\"faults\":", plan->waiting);
+  conf_faults_json(faults, out);
+  text_lit(out, "}\n");
+}
+
+static void plan_text(const struct control_plan *plan, bool ok, const struct conf_faults *faults,
+                      struct text *out, const struct text *diff) {
+  conf_faults_print(faults, out, isatty(STDOUT_FILENO));
+  text_put(out, out->len ? SPAN_LIT("\n") : SPAN_EMPTY);
+  text_put(out, text_span(diff));
+  if (ok) {
+    text_printf(out, "a reload would make %u change%s", plan->changes,
+                plan->changes == 1 ? "" : "s");
+    if (plan->waiting) {
+      text_printf(out, ", %u key%s for a restart", plan->waiting,
+                  plan->waiting == 1 ? " waits" : "s wait");
+    }
+    text_lit(out, "\n");
+  }
+}
+
+int cli_plan_files(const struct cli *cli) {
+  if (cli->word_count > 2) {
+    return cli_usage_error("plan takes a file, or two to compare");
+  }
+  /* Of the old file only errors matter: its warnings are known. */
+  struct conf_faults *old_faults = conf_faults_new(), *faults = conf_faults_new();
+  struct conf *old = conf_load(&conf_reader_direct, cli->words[0], old_faults);
+  struct conf *next = conf_load(&conf_reader_direct, cli->words[1], faults);
+  struct control_plan plan = {.before = old, .next = next, .json = cli_json(cli)};
+  struct text out = {.ptr = NULL}, diff = {.ptr = NULL};
+  bool ok = old && next && control_plan(&plan, faults, &diff);
+  (plan.json ? plan_json : plan_text)(&plan, ok, old ? faults : old_faults, &out, &diff);
+  text_fini(&diff);
+  conf_free(old);
+  conf_free(next);
+  conf_faults_free(old_faults);
+  conf_faults_free(faults);
+  return cli_print(&out, false, ok ? WEIR_OK : WEIR_BAD_CONFIG);
+}
+
 /* ---- proxy: a configuration from arguments ---- */
 
 /* address_write appends an address as the file wants it: a bare port is on the loopback interface,

@@ -31,6 +31,7 @@ static const struct {
     {END_BAD_RESPONSE_UPGRADE, "http_upgrade_failed"},
     {END_INTERNAL, "proxy_internal_error"},
     {END_LIMIT_MEMORY, "proxy_internal_error"},
+    {END_LIMIT_DESCRIPTORS, "proxy_internal_error"},
 };
 
 static const char *error_type(enum end end) {
@@ -46,6 +47,8 @@ static const char *error_type(enum end end) {
 struct answer {
   unsigned status;
   struct span type, body, location, allow;
+  const struct route_respond *respond; /* whose fields it has; NULL: none */
+  const struct http_fields *kept;      /* of a response whose body is replaced; NULL: none */
   bool refused; /* s->end is to be named in Proxy-Status */
 };
 
@@ -72,10 +75,36 @@ static bool bare_fields(struct stream *s, const struct answer *a, struct http_fi
          add(s, fields, SPAN_LIT("Content-Type"), a->body.len ? a->type : SPAN_EMPTY);
 }
 
+/* respond_fields sets the fields of a fixed response. */
+static bool respond_fields(struct stream *s, const struct route_respond *from,
+                           struct http_fields *fields) {
+  for (uint32_t i = 0; from && i < from->field_count; i++) {
+    struct span value;
+    if (!filter_expand(&s->x->ctx, &from->fields[i].value, &value)) return false;
+    http_fields_drop(fields, from->fields[i].name);
+    if (!add(s, fields, from->fields[i].name, value)) return false;
+  }
+  return true;
+}
+
+/* kept_fields adds what a pool's response says about the error itself. */
+static bool kept_fields(struct stream *s, const struct http_fields *from,
+                        struct http_fields *fields) {
+  static const enum http_name names[] = {HTTP_NAME_RETRY_AFTER, HTTP_NAME_WWW_AUTHENTICATE,
+                                         HTTP_NAME_ALLOW};
+  for (size_t i = 0; from && i < array_count(names); i++) {
+    const struct http_field *row = NULL;
+    while ((row = http_fields_next(from, names[i], row)))
+      if (!row->flags && !add(s, fields, row->name, row->value)) return false;
+  }
+  return true;
+}
+
 /* answer_fields makes the fields, as the route's policies have them. When the stream's memory is
  * used up the answer goes out without what does not fit. */
 static void answer_fields(struct stream *s, const struct answer *a, struct http_response *r) {
-  bool whole = bare_fields(s, a, &r->fields);
+  bool whole = bare_fields(s, a, &r->fields) && respond_fields(s, a->respond, &r->fields) &&
+               kept_fields(s, a->kept, &r->fields);
   uint32_t bare = r->fields.count;
   s->x->ctx.response = r;
   if (whole && filter_local(&s->x->ctx) != FILTER_NEXT) {
@@ -155,16 +184,31 @@ static struct span end_body(struct stream *s, const struct end_row *row) {
 /* reusable: refusals after which the client's connection is still in step with ours. */
 static bool reusable(enum end end) {
   struct span word = end_get(end)->word;
-  if (end == END_NO_ROUTE || end == END_METHOD_NOT_ALLOWED || end == END_CLIENT_MISDIRECTED)
+  if (end == END_NO_ROUTE || end == END_METHOD_NOT_ALLOWED || end == END_CLIENT_MISDIRECTED ||
+      end == END_CORS_ORIGIN)
     return true;
   return span_starts(word, SPAN_LIT("upstream."));
+}
+
+const struct error_page *answer_page_of(const struct stream *s, unsigned status, bool upstream) {
+  if (!s->route || status < 400) return NULL;
+  return error_page_find(s->route->policies, s->route->policy_count, status, upstream);
+}
+
+void answer_page(struct stream *s, const struct error_page *page) {
+  struct answer a = {.status = s->x->resp.status, .type = page->content_type, .body = page->body};
+  a.kept = &s->x->resp.fields;
+  answer_send(s, &a);
+  stream_go(s, STEP_FINISH);
 }
 
 void answer_end(struct stream *s) {
   const struct end_row *row = end_get(s->end);
   struct answer a = {.status = row->status, .type = SPAN_LIT("text/plain; charset=utf-8")};
   a.refused = true;
-  a.body = end_body(s, row);
+  const struct error_page *page = answer_page_of(s, row->status, false);
+  a.body = page ? page->body : end_body(s, row);
+  if (page) a.type = page->content_type;
   if (s->end == END_METHOD_NOT_ALLOWED) a.allow = s->x->allow;
   if (s->flags & STREAM_PARSED && reusable(s->end) && !body_unread(s))
     s->flags &= ~(uint32_t)STREAM_CLOSE;
@@ -173,9 +217,26 @@ void answer_end(struct stream *s) {
 
 void answer_route(struct stream *s) {
   const struct route *r = s->route;
-  struct answer a = {.status = r->status, .type = r->content_type, .body = r->body};
-  if (r->action == ROUTE_REDIRECT) a.location = r->to;
+  struct answer a = {.status = r->status};
+  if (r->action == ROUTE_REDIRECT) {
+    enum end end = redirect_location(s, &a.location);
+    if (end != END_OK) {
+      stream_fail(s, end);
+      return;
+    }
+  } else {
+    a.type = r->respond.content_type;
+    a.body = r->respond.body;
+    a.respond = &r->respond;
+  }
   answer_send(s, &a);
+  stream_go(s, STEP_FINISH);
+}
+
+void answer_status(struct stream *s, unsigned status) {
+  struct answer a = {.status = status};
+  answer_send(s, &a);
+  stream_go(s, STEP_FINISH);
 }
 
 void answer_https(struct stream *s) {

@@ -16,9 +16,9 @@ enum end connect_end(int err) {
     case ENETUNREACH:
     case EACCES:
     case EPERM: return END_CONNECT_UNREACHABLE;
-    case ENOMEM:
     case EMFILE:
-    case ENFILE:
+    case ENFILE: return END_LIMIT_DESCRIPTORS;
+    case ENOMEM:
     case ENOBUFS: return END_LIMIT_MEMORY;
     default: return END_CONNECT_FAILED;
   }
@@ -158,11 +158,13 @@ bool attempt_send(struct stream *s, struct attempt *a) {
 }
 
 void enter_send(struct stream *s) {
-  if (!attempt_send(s, &s->try)) {
+  bool sent = attempt_send(s, &s->try);
+  held_rewind(s);
+  if (!sent || !held_send(s)) {
     stream_fail(s, END_LIMIT_MEMORY);
     return;
   }
-  if (s->up_body.state == PUMP_READY && !(s->down->flags & DOWN_IN_DATA))
+  if (s->up_body.state == PUMP_READY && !held_unsent(s) && !(s->down->flags & DOWN_IN_DATA))
     body_start(s, &s->up_body);
 }
 
@@ -181,13 +183,9 @@ void attempt_outcome(struct stream *s, const struct attempt *a, enum end end, ui
                s->pool->outlier.eject_ms, SPAN_ARG(end_get(end)->word));
 }
 
-/* is_clean: nothing is owed on the connection either way, so that another request may use it. What
- * moved past the receive may have more behind it in the socket: never the next response. */
-static bool is_clean(struct stream *s, const struct attempt *a) {
-  bool past = s->down_body.relay.moved > 0 || s->up_body.relay.moved > 0 ||
-              a->up->conn->flags & (CONN_BULK | CONN_SINGLE);
-  if (a->flags & ATTEMPT_UP_DIRTY || !s->pool) return false;
-  return !past || conn_quiet(a->up->conn);
+/* is_clean: nothing is owed on the connection either way, so that another request may use it. */
+static bool is_clean(const struct stream *s, const struct attempt *a) {
+  return !(a->flags & ATTEMPT_UP_DIRTY) && !held_unsent(s) && s->pool;
 }
 
 void attempt_end(struct stream *s, struct attempt *a, bool clean) {
@@ -203,6 +201,11 @@ void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   request_permits_give(&w->upstream, s->pool_state, a->endpoint, a->permits);
   a->permits = 0;
   queue_freed(w, s->pool_state); /* an idle connection serves too */
+}
+
+bool attempt_unsent(const struct stream *s) {
+  const struct attempt *a = &s->try;
+  return a->up && a->flags & ATTEMPT_REUSED && conn_unsent(a->up->conn);
 }
 
 void attempt_drop(struct stream *s, bool clean) { attempt_end(s, &s->try, clean); }

@@ -28,7 +28,7 @@ void body_request_init(struct stream *s) {
   const struct http_request *r = &s->x->req;
   pump_init(&s->up_body, r->body, r->body, r->content_length);
   s->up_body.limit = s->listener->limits.body_bytes;
-  h1_chunked_init(&s->up_body.chunked, H1_REQUEST);
+  h1_chunked_init(&s->x->up_chunked, H1_REQUEST);
 }
 
 /* response_framing: how a response's body goes to this client. */
@@ -40,7 +40,7 @@ static enum http_body response_framing(const struct stream *s) {
 
 void body_response_init(struct stream *s) {
   pump_init(&s->down_body, s->x->resp.body, response_framing(s), s->x->resp.content_length);
-  h1_chunked_init(&s->down_body.chunked, H1_RESPONSE);
+  h1_chunked_init(&s->x->down_chunked, H1_RESPONSE);
   if (s->down_body.state == PUMP_NONE) s->down_body.state = PUMP_DONE;
 }
 
@@ -125,12 +125,13 @@ static bool data_close(struct stream *s, struct pump *p, struct span bytes, size
 
 static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct conn *sink = body_sink(s, p);
+  struct h1_chunked *chunked = is_request(s, p) ? &s->x->up_chunked : &s->x->down_chunked;
   while (*used < bytes.len && conn_pending(sink) <= OUT_HIGH) {
     size_t took = 0;
     struct span data = SPAN_EMPTY;
     enum end why = END_INTERNAL;
     enum http_result r =
-        h1_chunked_parse(&p->chunked, span_from(bytes, *used), &took, &data, &why);
+        h1_chunked_parse(chunked, span_from(bytes, *used), &took, &data, &why);
     if (r == HTTP_BAD) return fail(s, why);
     *used += took;
     if (over(p, data.len)) return fail(s, END_LIMIT_BODY);
@@ -220,20 +221,60 @@ bool body_eof(struct stream *s, struct pump *p) {
   return put_end(p, body_sink(s, p));
 }
 
-uint64_t body_due(const struct pump *p, uint32_t src_ms, uint32_t dst_ms, bool *source) {
-  uint64_t since = p->progress_ms;
-  *source = !p->blocked;
-  if (p->relaying) {
-    const struct relay *r = &p->relay;
-    *source = r->src_wait_ms || !r->dst_wait_ms;
-    since = r->progress_ms;
-  }
-  uint32_t delay = *source ? src_ms : dst_ms;
+/* waits_for_sink: else it waits for its source, or for memory to read from it. */
+static bool waits_for_sink(const struct pump *p) {
+  const struct relay *r = &p->relay;
+  return p->relaying ? r->dst_wait_ms && !r->src_wait_ms : p->blocked;
+}
+
+static enum body_blame blame_of(const struct stream *s, const struct pump *p) {
+  const struct conn *source = body_source(s, p);
+  if (source && source->flags & CONN_PARKED) return BODY_OURSELVES;
+  return waits_for_sink(p) ? BODY_SINK : BODY_SOURCE;
+}
+
+static uint32_t longer(uint32_t a_ms, uint32_t b_ms) {
+  return a_ms && b_ms ? (a_ms > b_ms ? a_ms : b_ms) : 0;
+}
+
+uint64_t body_due(const struct stream *s, const struct pump *p, uint32_t src_ms, uint32_t dst_ms,
+                  enum body_blame *blame) {
+  uint64_t since = p->relaying ? p->relay.progress_ms : p->progress_ms;
+  *blame = blame_of(s, p);
+  uint32_t delay = *blame == BODY_SOURCE ? src_ms
+                   : *blame == BODY_SINK ? dst_ms
+                                         : longer(src_ms, dst_ms);
   return delay ? since + delay : WHEEL_NEVER;
 }
 
 void body_restart(struct pump *p, uint64_t now_ms) {
   p->progress_ms = p->relay.progress_ms = now_ms;
+}
+
+/* LOOK_PARTS of a timeout pass between two looks, LOOK_FIRST_MS at most before the first: so much
+ * later than its timeout at most a pump is found to stand still. */
+#define LOOK_PARTS 8u
+#define LOOK_FIRST_MS 400u
+
+uint32_t body_look_ms(const struct pump *p, uint32_t timeout_ms) {
+  uint32_t part = timeout_ms / LOOK_PARTS;
+  return !p->looked && part > LOOK_FIRST_MS ? LOOK_FIRST_MS : part;
+}
+
+static void look(const struct stream *s, struct pump *p) {
+  struct conn *sink = body_sink(s, p);
+  p->looked = true;
+  if (!sink || !waits_for_sink(p)) return;
+  uint64_t taken = conn_taken(sink);
+  if (taken == p->taken) return;
+  p->taken = taken;
+  p->progress_ms = now_ms(s->w);
+  if (p->relaying) p->relay.progress_ms = p->progress_ms;
+}
+
+void body_look(struct stream *s) {
+  if (s->up_body.state == PUMP_RUN) look(s, &s->up_body);
+  if (s->down_body.state == PUMP_RUN) look(s, &s->down_body);
 }
 
 /* ---- ends ---- */

@@ -41,6 +41,7 @@ struct down {
   uint32_t requests;
   uint16_t flags;
   uint16_t peer_port;
+  uint8_t still; /* DOWN_BLOCKED: looks in a row at which nothing had moved */
   uint8_t peer_family;
   uint8_t peer_ip[16];
 };

@@ -36,7 +36,7 @@ static void failed(struct hedge *h, enum end end) {
   struct stream *s = h->stream;
   bool race = h->try.flags & ATTEMPT_REUSED && !(h->try.flags & ATTEMPT_RESPONSE_BYTE);
   bool theirs = !race || end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT;
-  if (theirs && end != END_LIMIT_MEMORY) attempt_outcome(s, &h->try, end, 0);
+  if (theirs && !own_end(end)) attempt_outcome(s, &h->try, end, 0);
   retry_note(s, &h->try, end, 0);
   retry_remember(s, h->try.endpoint);
   drop(s);
@@ -79,7 +79,7 @@ static size_t won(struct hedge *h, struct span bytes, size_t used) {
   stat_add(&s->w->stats.hedges_won, 1);
   retry_note(s, &s->try, END_OK, 0);
   hedge_takes_over(s);
-  return used + response_adopted(s, span_from(bytes, used));
+  return used + response_final(s, span_from(bytes, used));
 }
 
 /* ---- its connection ---- */

@@ -62,7 +62,8 @@ static void end(struct mirror *m, bool clean) {
 static void failed(struct mirror *m, enum end why) {
   struct worker *w = m->w;
   stat_add(&w->stats.mirror_failed, 1);
-  if (m->up) (void)endpoint_outcome(&w->upstream, m->pool, m->endpoint, why, 0, now_ms(w));
+  if (m->up && !own_end(why))
+    (void)endpoint_outcome(&w->upstream, m->pool, m->endpoint, why, 0, now_ms(w));
   end(m, false);
 }
 

@@ -23,11 +23,12 @@ struct pump {
   uint8_t to;         /* enum http_body as it is sent */
   bool relaying;
   bool blocked;       /* the sink has OUT_HIGH pending */
+  bool looked;        /* there was a look at the sink */
   uint64_t left;      /* LENGTH: bytes still to come */
   uint64_t moved;     /* body bytes passed on */
   uint64_t limit;     /* 0: none */
   uint64_t progress_ms;
-  struct h1_chunked chunked;
+  uint64_t taken;     /* conn_taken of the sink at the last look */
   struct relay relay;
 };
 
@@ -46,13 +47,39 @@ void body_stop(struct pump *p);
 void body_drained(struct stream *s, struct pump *p);
 /* body_moved is body bytes passed on so far. */
 uint64_t body_moved(const struct pump *p);
-/* body_due is when the pump is overdue, and whether its source (else its sink) is to blame. */
-uint64_t body_due(const struct pump *p, uint32_t src_ms, uint32_t dst_ms, bool *source);
+/* body_due is when the pump is overdue, and who is to blame then. What waits for our own memory
+ * has the longer of both times. */
+enum body_blame { BODY_SOURCE, BODY_SINK, BODY_OURSELVES };
+uint64_t body_due(const struct stream *s, const struct pump *p, uint32_t src_ms, uint32_t dst_ms,
+                  enum body_blame *blame);
+/* body_look asks whether sinks that seem to stand still take bytes, which is progress. To be
+ * called when a timer fires, at least every body_look_ms of the shortest of its timeouts. */
+void body_look(struct stream *s);
+uint32_t body_look_ms(const struct pump *p, uint32_t timeout_ms);
 /* request_body_done and response_done are told when a pump's last byte was passed on. */
 void request_body_done(struct stream *s);
 void response_done(struct stream *s);
 /* body_restart counts now as progress: the source was only now asked to go on. */
 void body_restart(struct pump *p, uint64_t now_ms);
+/* held is what is kept of a request body until an endpoint has it (held.c). */
+struct held {
+  struct iobuf *first, *last;
+  struct iobuf *next; /* the piece to be sent next; NULL: all were */
+  uint64_t bytes, limit;
+  uint64_t progress_ms; /* when a piece was sent last */
+  bool whole;           /* the body is here to its end */
+};
+
+/* held_take keeps bytes of a request body that stays unsent; how many were used. May end s. */
+size_t held_take(struct stream *s, struct span bytes);
+/* held_rewind begins a new attempt, held_send gives the endpoint's connection what it takes now:
+ * false when no buffer is left. */
+void held_rewind(struct stream *s);
+MUST_USE bool held_send(struct stream *s);
+/* held_unsent tells whether some of it has yet to be queued: what follows waits. */
+bool held_unsent(const struct stream *s);
+/* held_drop gives the memory back. */
+void held_drop(struct stream *s);
 /* body_failed maps a relay's end to the stream's. */
 void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err);
 

@@ -65,12 +65,23 @@ static struct span own_host(const struct endpoint *e) {
   return e->addr.sa.sa_family == AF_UNIX ? SPAN_LIT("localhost") : e->text;
 }
 
+/* write_host: HTTP/1.0 may have come without one. */
+static void write_host(const struct stream *s, const struct endpoint *e, struct buf *b) {
+  const struct route_host *to = &s->route->host;
+  const struct http_request *r = &s->x->req;
+  if (to->name.len)
+    h1_write_host(b, to->name, to->port);
+  else if (r->host.len && !to->endpoint)
+    h1_write_host(b, r->host, r->port);
+  else
+    h1_write_field(b, SPAN_LIT("Host"), own_host(e));
+}
+
 static void write_line_and_host(struct stream *s, const struct endpoint *e, struct buf *b) {
   struct http_request *r = &s->x->req;
   struct span path = s->x->ctx.forward_path.len ? s->x->ctx.forward_path : r->path;
   h1_write_request_line(b, r->method_text, path, r->has_query ? &r->query : NULL, 1);
-  if (r->host.len) h1_write_host(b, r->host, r->port);
-  else h1_write_field(b, SPAN_LIT("Host"), own_host(e)); /* HTTP/1.0 without one */
+  write_host(s, e, b);
 }
 
 void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t body_len,

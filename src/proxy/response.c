@@ -118,6 +118,38 @@ static enum end final(struct stream *s) {
   return END_OK;
 }
 
+bool response_whole(const struct stream *s, struct span rest) {
+  struct h1_chunked chunked;
+  if (s->x->resp.body == HTTP_BODY_NONE) return rest.len == 0;
+  if (s->x->resp.body == HTTP_BODY_LENGTH) return s->x->resp.content_length == rest.len;
+  if (s->x->resp.body != HTTP_BODY_CHUNKED) return false;
+  h1_chunked_init(&chunked, H1_RESPONSE);
+  while (rest.len) { /* each turn takes some, or ends it */
+    size_t used = 0;
+    struct span data = SPAN_EMPTY;
+    enum end why;
+    enum http_result r = h1_chunked_parse(&chunked, rest, &used, &data, &why);
+    rest = span_from(rest, used);
+    if (r == HTTP_DONE) return rest.len == 0;
+    if (r == HTTP_BAD || (!used && !data.len)) return false;
+  }
+  return false;
+}
+
+/* replace answers with the route's page for this status. The endpoint's connection is kept only
+ * when all of its response is here: what is not read may not be the next one. */
+static void replace(struct stream *s, const struct error_page *page, struct span rest) {
+  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
+  if (body_owed(s)) {
+    body_stop(&s->up_body);
+    s->try.flags |= ATTEMPT_UP_DIRTY;
+    s->flags |= STREAM_CLOSE;
+  }
+  attempt_drop(s, response_whole(s, rest));
+  answer_page(s, page);
+}
+
 /* head_parse takes bytes of a head. *used is set; HTTP_DONE: s->x->resp is valid. */
 static enum http_result head_parse(struct stream *s, struct span bytes, size_t *used,
                                    enum end *why) {
@@ -138,7 +170,7 @@ static void head_reset(struct stream *s) {
   s->x->scan = (struct h1_scan){0};
 }
 
-enum heads { HEADS_MORE, HEADS_GIVEN, HEADS_AGAIN, HEADS_BAD };
+enum heads { HEADS_MORE, HEADS_FINAL, HEADS_AGAIN, HEADS_BAD };
 
 /* complete takes a head that came whole: an interim one is passed on and the next awaited. */
 static enum heads complete(struct stream *s, enum end *end) {
@@ -148,14 +180,11 @@ static enum heads complete(struct stream *s, enum end *end) {
     head_reset(s);
     return HEADS_MORE;
   }
-  if (retry_wanted(s)) return HEADS_AGAIN;
-  hedge_cancel(s);
-  *end = final(s);
-  return *end == END_OK ? HEADS_GIVEN : HEADS_BAD;
+  return retry_wanted(s) ? HEADS_AGAIN : HEADS_FINAL;
 }
 
-/* heads reads interim heads and the final one: given on, or worth another attempt. *end is the
- * cause when it is bad. */
+/* heads reads interim heads and the final one: to be given on, or worth another attempt. *end is
+ * the cause when it is bad. */
 static enum heads heads(struct stream *s, struct span bytes, size_t *used, enum end *end) {
   enum heads is = HEADS_MORE;
   while (is == HEADS_MORE && *used < bytes.len) {
@@ -202,6 +231,18 @@ static size_t after_head(struct stream *s, struct span rest) {
   return used;
 }
 
+size_t response_final(struct stream *s, struct span rest) {
+  const struct error_page *page = answer_page_of(s, s->x->resp.status, true);
+  if (page) {
+    replace(s, page, rest);
+    return rest.len;
+  }
+  enum end end = final(s);
+  if (end == END_OK) return after_head(s, rest);
+  stream_fail(s, end);
+  return rest.len;
+}
+
 /* response_head takes bytes while the final head is awaited; how many were used: all of them when
  * the stream or its attempt ended. */
 static size_t response_head(struct stream *s, struct span bytes) {
@@ -209,8 +250,8 @@ static size_t response_head(struct stream *s, struct span bytes) {
   enum end end = END_OK;
   switch (heads(s, bytes, &used, &end)) {
     case HEADS_MORE: break;
-    case HEADS_GIVEN: return used + after_head(s, span_from(bytes, used));
-    case HEADS_AGAIN: retry_after_status(s, bytes.len - used); break;
+    case HEADS_FINAL: hedge_cancel(s); return used + response_final(s, span_from(bytes, used));
+    case HEADS_AGAIN: retry_after_status(s, span_from(bytes, used)); break;
     case HEADS_BAD:
       if (hedged(s)) attempt_failed(s, end);
       else stream_fail(s, end);
@@ -222,16 +263,13 @@ static size_t response_head(struct stream *s, struct span bytes) {
 size_t response_data(struct stream *s, struct span bytes) {
   if (s->step == STEP_RELAY) return response_body(s, bytes);
   if (s->step != STEP_SEND) return 0;
+  if (!(s->try.flags & ATTEMPT_RESPONSE_BYTE) && attempt_unsent(s)) {
+    attempt_failed(s, END_UPSTREAM_CLOSED);
+    return bytes.len;
+  }
   if (!(s->try.flags & ATTEMPT_RESPONSE_BYTE)) s->try.t_first = now_ns(s->w);
   s->try.flags |= ATTEMPT_RESPONSE_BYTE;
   return response_head(s, bytes);
-}
-
-size_t response_adopted(struct stream *s, struct span rest) {
-  enum end end = final(s);
-  if (end == END_OK) return after_head(s, rest);
-  stream_fail(s, end);
-  return rest.len;
 }
 
 /* eof_cause is why a response that did not finish ended. */
@@ -289,7 +327,8 @@ static void up_on_error(struct conn *c, int err) { response_eof(stream_of(c), er
 
 static void up_on_drained(struct conn *c) {
   struct stream *s = stream_of(c);
-  body_drained(s, &s->up_body);
+  if (held_unsent(s)) held_drained(s);
+  else body_drained(s, &s->up_body);
 }
 
 static void up_on_timer(struct conn *c) { (void)c; } /* the stream's timer speaks for it */

@@ -13,15 +13,16 @@ static uint32_t cause_of(enum end end, bool sent) {
   return end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT ? RETRY_FIRST_BYTE : RETRY_RESET;
 }
 
-/* resendable: all of the request can be sent again: no byte of a body is gone. */
+/* resendable: all of the request can be sent again: no byte of a body is gone, but for what is
+ * held (held.c). */
 static bool resendable(const struct stream *s) {
   return s->up_body.state == PUMP_NONE || !(s->flags & STREAM_BODY_TOUCHED);
 }
 
 /* harmless: the endpoint may act on the request a second time, or has seen nothing of it. */
 static bool harmless(const struct stream *s) {
-  return !(s->try.flags & ATTEMPT_SENT) || http_method_idempotent(s->x->req.method) ||
-         s->pool->retry.unsafe;
+  if (!(s->try.flags & ATTEMPT_SENT) || attempt_unsent(s)) return true;
+  return http_method_idempotent(s->x->req.method) || s->pool->retry.unsafe;
 }
 
 static bool may_send_again(const struct stream *s) {
@@ -132,7 +133,7 @@ bool retry_after_failure(struct stream *s, enum end end) {
   uint32_t cause = cause_of(end, s->try.flags & ATTEMPT_SENT);
   bool race =
       cause == RETRY_RESET && s->try.flags & ATTEMPT_REUSED && !(s->flags & STREAM_REPLAYED);
-  if (!race && end != END_LIMIT_MEMORY) attempt_outcome(s, &s->try, end, 0);
+  if (!race && !own_end(end)) attempt_outcome(s, &s->try, end, 0);
   if (s->x->hedge) {
     retry_note(s, &s->try, end, 0);
     retry_remember(s, s->try.endpoint);
@@ -152,18 +153,11 @@ bool retry_wanted(struct stream *s) {
   return s->x->hedge || granted(s);
 }
 
-/* all_here: the response ends with what came, so that its connection can go on. */
-static bool all_here(const struct stream *s, size_t more) {
-  const struct http_response *r = &s->x->resp;
+void retry_after_status(struct stream *s, struct span rest) {
   bool owed = s->up_body.state == PUMP_RUN || s->up_body.state == PUMP_READY;
-  if (!r->keepalive || owed) return false;
-  if (r->body == HTTP_BODY_NONE) return more == 0;
-  return r->body == HTTP_BODY_LENGTH && r->content_length == more;
-}
-
-void retry_after_status(struct stream *s, size_t more) {
+  bool clean = s->x->resp.keepalive && !owed && response_whole(s, rest);
   attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
   retry_note(s, &s->try, END_OK, s->x->resp.status);
   if (s->x->hedge) hedge_takes_over(s);
-  else again(s, all_here(s, more));
+  else again(s, clean);
 }

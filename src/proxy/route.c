@@ -57,34 +57,60 @@ static void pin_route(struct stream *s, const struct route *found) {
   s->arena.limit += 4 * (size_t)s->pool->limits.header_bytes; /* the response's share */
 }
 
+/* take_settings puts what the route's policies say in place of the listener's and the pool's. */
+static void take_settings(struct stream *s) {
+  const struct policy_settings *p = &s->route->settings;
+  if (!p->set) return;
+  if (p->set & POLICY_FIRST_BYTE) s->pool_timeouts.first_byte_ms = p->first_byte_ms;
+  if (p->set & POLICY_IDLE) s->pool_timeouts.idle_ms = p->idle_ms;
+  if (p->set & POLICY_BODY) s->timeouts.body_ms = p->body_ms;
+  if (p->set & POLICY_SEND) s->timeouts.send_ms = p->send_ms;
+  if (p->set & POLICY_BODY_BYTES) s->up_body.limit = p->body_bytes;
+}
+
+static bool too_large(const struct stream *s) {
+  uint64_t most = s->up_body.limit;
+  return most && s->x->req.body == HTTP_BODY_LENGTH && s->x->req.content_length > most;
+}
+
 static enum route_verdict find(struct stream *s, struct route_hit *hit) {
   struct route_query q = {s->x->req.host, s->x->req.path, s->x->req.method, s->x->req.method_text};
   const struct snapshot_listener *l = s->down->serving->current;
   if (!l) return ROUTE_NONE;
+  /* A preflight asks for the sake of another method: the route of that one answers it. */
+  struct span asked;
+  if (filter_preflight(&s->x->req, &asked)) {
+    struct route_query other = q;
+    other.method = http_method_find(asked);
+    other.method_text = asked;
+    if (route_find(l->table, &other, hit) == ROUTE_FOUND && hit->route->cors) return ROUTE_FOUND;
+  }
   return route_find(l->table, &q, hit);
 }
 
 /* refused tells causes that are known before routing. */
 static enum end refused(const struct stream *s) {
   if (s->down->flags & DOWN_OVER_LIMIT) return END_LIMIT_CONNECTIONS;
-  uint64_t most = s->listener->limits.body_bytes;
-  if (most && s->x->req.body == HTTP_BODY_LENGTH && s->x->req.content_length > most)
-    return END_LIMIT_BODY;
   return misdirected(s) ? END_CLIENT_MISDIRECTED : END_OK;
 }
 
 static void act(struct stream *s) {
-  if (filter_request(&s->x->ctx) != FILTER_NEXT) {
-    stream_fail(s, s->x->ctx.end);
+  if (too_large(s)) {
+    stream_fail(s, END_LIMIT_BODY);
     return;
+  }
+  switch (filter_request(&s->x->ctx)) {
+    case FILTER_NEXT: break;
+    case FILTER_RESPOND: answer_status(s, s->x->ctx.status); return;
+    case FILTER_ANSWER:
+    case FILTER_WAIT: stream_fail(s, s->x->ctx.end); return;
   }
   if (s->route->action == ROUTE_POOL) {
     if (s->route->mirror.pool) mirror_begin(s);
-    stream_go(s, STEP_PICK);
+    stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);
     return;
   }
   answer_route(s);
-  stream_go(s, STEP_FINISH);
 }
 
 void enter_route(struct stream *s) {
@@ -104,6 +130,7 @@ void enter_route(struct stream *s) {
   if (verdict == ROUTE_FOUND) {
     pin_route(s, hit.route);
     s->x->ctx.route = hit.route;
+    take_settings(s);
     act(s);
     return;
   }

@@ -5,6 +5,7 @@
 
 #include "proxy_priv.h"
 #include "weir/base/mem.h"
+#include "weir/io/pressure.h"
 
 /* OVER_RESERVE: connections beyond the limit that are still accepted, to be told so with a 503. */
 #define OVER_RESERVE 16u
@@ -144,6 +145,7 @@ void serve_start(struct worker *w, int fd, struct listener_state *state) {
   list_init(&sv->downs);
   list_push_tail(&w->servings, &sv->link);
   if (w->snapshot) sv->current = snapshot_find_listener(w->snapshot, state->obj.name);
+  if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
   sv->conn = conn_listen(w->loop, fd, on_accept, sv);
   check(sv->conn != NULL); /* the slab has room for listeners beside all connections */
 }
@@ -246,8 +248,8 @@ static bool may_linger(const struct down *d) {
 
 void down_close(struct down *d, bool gently) {
   check(!d->stream);
-  if (gently && may_linger(d))
-    conn_close_gently(d->conn, LINGER_MS); /* decides what it can send */
+  /* What is queued is sent in any case; who may not linger is not waited for. */
+  if (gently) conn_close_gently(d->conn, may_linger(d) ? LINGER_MS : 1);
   else conn_close(d->conn);
   down_forget(d);
 }
@@ -256,6 +258,13 @@ void down_abort(struct down *d) {
   check(!d->stream);
   conn_reset(d->conn);
   down_forget(d);
+}
+
+/* BLOCKED_LOOKS at which blocked output stood still make up timeouts.send. */
+#define BLOCKED_LOOKS 8u
+
+static uint32_t blocked_look_ms(const struct listener_timeouts *t) {
+  return (t->send_ms + BLOCKED_LOOKS - 1) / BLOCKED_LOOKS;
 }
 
 void down_next(struct down *d) {
@@ -267,9 +276,11 @@ void down_next(struct down *d) {
     return;
   }
   const struct listener_timeouts *t = &current->listener->timeouts;
-  if (conn_pending(d->conn) > OUT_HIGH) {
+  if (conn_pending(d->conn) > (iobufs_half(&w->loop->iobufs) ? 0 : OUT_HIGH)) {
     d->flags |= DOWN_BLOCKED;
-    conn_timer(d->conn, after_ms(w, t->send_ms));
+    d->still = 0;
+    d->conn->mark = (uint32_t)conn_taken(d->conn);
+    conn_timer(d->conn, after_ms(w, blocked_look_ms(t)));
     return;
   }
   conn_timer(d->conn, after_ms(w, w->draining ? DRAIN_IDLE_MS : t->idle_ms));
@@ -333,9 +344,10 @@ static size_t down_consume(struct down *d, struct span bytes) {
   }
   struct stream *s = d->stream;
   if (s->step == STEP_HEAD) return request_data(s, bytes);
+  if (s->step == STEP_BUFFER) return held_take(s, bytes);
   struct pump *p = &s->up_body;
   bool sending = s->step == STEP_SEND || s->step == STEP_RELAY;
-  if (!sending || p->relaying || p->blocked) return 0;
+  if (!sending || p->relaying || p->blocked || held_unsent(s)) return 0;
   if (p->state != PUMP_READY && p->state != PUMP_RUN) return 0;
   size_t used;
   if (!body_data(s, p, bytes, &used)) {
@@ -372,8 +384,16 @@ static void after_data(struct down *d, bool all) {
     return;
   }
   struct stream *s = d->stream;
-  if (s && s->up_body.state == PUMP_READY && (s->step == STEP_SEND || s->step == STEP_RELAY))
-    body_start(s, &s->up_body);
+  bool sending = s && (s->step == STEP_SEND || s->step == STEP_RELAY);
+  if (!sending || s->up_body.state != PUMP_READY || held_unsent(s)) return;
+  body_start(s, &s->up_body);
+  stream_timer(s); /* it was set for the response: now it is the body that is waited for */
+}
+
+/* is_holding: bytes go to the request's buffer. When that is full the same bytes go on their way.
+ */
+static bool is_holding(const struct down *d) {
+  return d->stream && d->stream->step == STEP_BUFFER;
 }
 
 static size_t down_on_data(struct conn *c, struct span bytes) {
@@ -383,10 +403,11 @@ static size_t down_on_data(struct conn *c, struct span bytes) {
   size_t used = 0;
   d->flags |= DOWN_IN_DATA;
   while (used < bytes.len) {
+    bool holding = is_holding(d);
     size_t took = down_consume(d, span_from(bytes, used));
     used += took;
     if (slab_find(&w->downs, slot, generation) != d) return bytes.len;
-    if (!took) break;
+    if (!took && !(holding && d->stream && !is_holding(d))) break;
   }
   after_data(d, used == bytes.len);
   return used;
@@ -409,6 +430,7 @@ static void down_on_error(struct conn *c, int err) {
   /* -ECONNABORTED: a FIN without close_notify; between requests many clients end like that. */
   if (d->stream && err == -ECONNABORTED && d->stream->step == STEP_HEAD)
     stream_client_gone(d->stream, END_CLIENT_CLOSED);
+  else if (d->stream && own_trouble(err)) stream_fail(d->stream, END_LIMIT_MEMORY);
   else if (d->stream) stream_client_gone(d->stream, END_CLIENT_RESET);
   else down_close(d, false);
 }
@@ -423,7 +445,25 @@ static void down_on_drained(struct conn *c) {
   }
 }
 
-/* down_on_timer: no request is in flight: a silent new connection, a handshake, or an idle one. */
+/* blocked_timer: earlier responses, logged long ago, wait for their reader. What moves is never
+ * cut; what stands still has a line of its own. */
+static void blocked_timer(struct down *d) {
+  const struct snapshot_listener *current = d->serving->current;
+  uint32_t taken = (uint32_t)conn_taken(d->conn);
+  d->still = taken == d->conn->mark ? (uint8_t)(d->still + 1) : 0;
+  d->conn->mark = taken;
+  if (!current) { /* its listener was removed */
+    down_close(d, true);
+  } else if (d->still < BLOCKED_LOOKS) {
+    conn_timer(d->conn, after_ms(d->serving->w, blocked_look_ms(&current->listener->timeouts)));
+  } else {
+    access_connection(d, END_CLIENT_TIMEOUT_SEND, 0);
+    down_close(d, false);
+  }
+}
+
+/* down_on_timer: no request is in flight: a silent new connection, a handshake, or an idle one.
+ * Output that an idle one still has goes out behind our back, as long as it moves. */
 static void down_on_timer(struct conn *c) {
   struct down *d = c->owner;
   if (d->stream) return;
@@ -431,8 +471,12 @@ static void down_on_timer(struct conn *c) {
     handshake_failed(d, END_CLIENT_TLS_TIMEOUT);
     return;
   }
+  if (d->flags & DOWN_BLOCKED) {
+    blocked_timer(d);
+    return;
+  }
   if (!d->requests) access_connection(d, END_CLIENT_TIMEOUT_HEADER, 0);
-  down_close(d, false);
+  down_close(d, conn_pending(c) > 0);
 }
 
 const struct conn_events down_events = {

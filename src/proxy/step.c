@@ -73,16 +73,22 @@ static uint64_t after(uint64_t start_ns, uint32_t delay_ms) {
 }
 
 static uint64_t due_bodies(const struct stream *s, enum end *end) {
+  static const enum end up_ends[] = {END_CLIENT_TIMEOUT_BODY, END_UPSTREAM_TIMEOUT_SEND,
+                                     END_LIMIT_MEMORY};
+  static const enum end down_ends[] = {END_UPSTREAM_IDLE_TIMEOUT, END_CLIENT_TIMEOUT_SEND,
+                                       END_LIMIT_MEMORY};
+  const struct listener_timeouts *l = &s->timeouts;
+  const struct pool_timeouts *p = &s->pool_timeouts;
   uint64_t due = WHEEL_NEVER;
-  bool source;
+  enum body_blame blame;
   if (s->up_body.state == PUMP_RUN) {
-    due = body_due(&s->up_body, s->timeouts.body_ms, s->pool_timeouts.idle_ms, &source);
-    *end = source ? END_CLIENT_TIMEOUT_BODY : END_UPSTREAM_TIMEOUT_SEND;
+    due = body_due(s, &s->up_body, l->body_ms, p->idle_ms, &blame);
+    *end = up_ends[blame];
   }
   if (s->down_body.state != PUMP_RUN) return due;
-  uint64_t down = body_due(&s->down_body, s->pool_timeouts.idle_ms, s->timeouts.send_ms, &source);
+  uint64_t down = body_due(s, &s->down_body, p->idle_ms, l->send_ms, &blame);
   if (down >= due) return due;
-  *end = source ? END_UPSTREAM_IDLE_TIMEOUT : END_CLIENT_TIMEOUT_SEND;
+  *end = down_ends[blame];
   return down;
 }
 
@@ -105,9 +111,14 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
   switch ((enum stream_step)s->step) {
     case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
     case STEP_BACKOFF: return s->again_ms;
+    case STEP_BUFFER: return s->up_body.progress_ms + s->timeouts.body_ms;
     case STEP_QUEUE: return after(s->t_queue, s->pool->connections.queue_timeout_ms);
     case STEP_CONNECT: return after(s->try.t_connect, s->pool_timeouts.connect_ms);
     case STEP_SEND:
+      if (held_unsent(s)) {
+        *end = END_UPSTREAM_TIMEOUT_SEND;
+        return s->x->held.progress_ms + s->pool_timeouts.idle_ms;
+      }
       if (s->up_body.state == PUMP_RUN && !awaits_continue(s)) return due_bodies(s, end);
       return after(s->try.t_sent, s->pool_timeouts.first_byte_ms);
     case STEP_RELAY: return due_bodies(s, end);
@@ -159,10 +170,11 @@ static uint32_t least(uint32_t a_ms, uint32_t b_ms) {
  * side to waiting for the other, whose timeout may be shorter, without a word. */
 static uint64_t look_again(const struct stream *s) {
   if (s->step != STEP_SEND && s->step != STEP_RELAY) return WHEEL_NEVER;
-  uint32_t delay = 0;
-  if (s->up_body.state == PUMP_RUN) delay = least(s->timeouts.body_ms, s->pool_timeouts.idle_ms);
+  uint32_t delay = 0, idle_ms = s->pool_timeouts.idle_ms;
+  if (s->up_body.state == PUMP_RUN)
+    delay = body_look_ms(&s->up_body, least(s->timeouts.body_ms, idle_ms));
   if (s->down_body.state == PUMP_RUN)
-    delay = least(delay, least(s->pool_timeouts.idle_ms, s->timeouts.send_ms));
+    delay = least(delay, body_look_ms(&s->down_body, least(idle_ms, s->timeouts.send_ms)));
   return delay ? now_ms(s->w) + delay : WHEEL_NEVER;
 }
 
@@ -188,6 +200,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
   struct stream *s = container_of(timer, struct stream, timer);
   enum end end;
   if (s->x && s->pool && s->pool->retry.hedge_ms && hedge_timer(s, now)) return;
+  body_look(s);
   uint64_t due = stream_due(s, &end);
   if (due > now) {
     stream_timer(s);
@@ -271,6 +284,7 @@ void stream_finish(struct stream *s) {
   hedge_cancel(s);
   attempt_drop(s, false);
   mirror_drop(s);
+  held_drop(s);
   access_write(s);
   list_remove(&s->tunnel_link);
   if (s->flags & STREAM_TUNNEL) stat_sub(&w->stats.tunnels, 1);

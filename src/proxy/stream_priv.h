@@ -47,6 +47,8 @@ struct exchange {
   struct filter_ctx ctx;
   struct buf head_up; /* response head bytes so far */
   struct http_response resp;
+  struct h1_chunked up_chunked, down_chunked; /* of the bodies */
+  struct held held;              /* the request's body */
   struct pool_tried tried;
   struct span tries; /* where attempts went that others followed, and how they ended */
   struct span allow; /* the Allow field of a 405 */
@@ -81,9 +83,9 @@ struct stream {
   uint8_t attempts, interims;
   bool driving; /* inside the driver */
   bool moved;   /* stream_go was called since the driver entered the step */
+  uint16_t status; /* sent to the client; 0: none yet */
   uint32_t flags;
   enum end end;
-  uint16_t status; /* sent to the client; 0: none yet */
   struct list queue_link; /* worker.displaced */
   struct list tunnel_link; /* worker.tunnels */
   struct timer timer;
@@ -120,6 +122,11 @@ void stream_unpin_settings(struct stream *s);
 void stream_finish(struct stream *s);
 /* stream_client_gone: the client closed or reset. */
 void stream_client_gone(struct stream *s, enum end end);
+
+/* own_end: a cause that is no fault of an endpoint. */
+static inline bool own_end(enum end end) {
+  return end == END_LIMIT_MEMORY || end == END_LIMIT_DESCRIPTORS;
+}
 
 /* own_trouble: an error of a conn that speaks of this process, not of a peer. */
 static inline bool own_trouble(int err) { return err == -ENOBUFS || err == -ENOMEM; }

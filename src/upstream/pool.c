@@ -103,10 +103,18 @@ void upstream_install(struct upstream *u, uint64_t seq, const struct snapshot *b
 
 /* ---- connections ---- */
 
+static struct upconn *idle_newest(const struct endpoint_row *row) {
+  return list_empty(&row->idle) ? NULL : container_of(row->idle.next, struct upconn, link);
+}
+
 struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *owner) {
   struct endpoint_row *row = &e->rows[u->worker];
-  if (list_empty(&row->idle)) return NULL;
-  struct upconn *c = container_of(row->idle.next, struct upconn, link);
+  struct upconn *c = idle_newest(row);
+  while (c && !conn_quiet(c->conn)) { /* at most idle_count */
+    idle_drop(c->conn);
+    c = idle_newest(row);
+  }
+  if (!c) return NULL;
   idle_remove(c);
   c->owner = owner;
   c->requests++;

@@ -206,6 +206,15 @@ def test_all_faults_at_once(conf):
     assert re.search(r"^6 errors", out, re.M), out
 
 
+def test_a_lost_bracket_is_one_fault(conf):
+    """At the bracket that was opened, though what follows makes no sense without the other."""
+    status, out = on_terminal("check", conf(
+        "process = { workers = 1; };\nlisteners = {\n  web = { bind = \"127.0.0.1:8080\";\n};\n"
+        + GOOD.split("\n", 1)[1]))
+    assert status == 78 and "a group { } is not closed before }" in out, out
+    assert re.findall(r"--> \S*weir\.conf:(\d+:\d+)", out) == ["3:9"] and "1 error" in out, out
+
+
 def test_faults_as_json_when_piped(conf):
     """Not on a terminal: machine-readable, with the same places."""
     result = run("check", conf(MANY))
@@ -368,6 +377,82 @@ def test_shipped_files_are_good(name, tmp_path):
         pytest.skip("conf/%s is not there" % name)
     result = run("check", path, env={"WEIR_T": "1"}, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+# ---- no weir at the other end ----
+
+ADMIN = ("status", "drain", "reload", "plan", "metrics", "dump")
+FORMS = {"status": True, "drain": True, "reload": True, "plan": True, "metrics": False,
+         "dump": False}
+
+
+def refused(command, *args, sock):
+    """Exit 1; the sentence, in the form that answers have: JSON where they are, unless on a
+    terminal or with --text."""
+    result = run(command, *args)
+    assert result.returncode == 1, result
+    if FORMS[command]:
+        answer = json.loads(result.stdout)
+        assert answer["ok"] is False and not result.stderr
+        text = run(command, *args, "--text")
+        assert text.returncode == 1 and not text.stdout
+        assert text.stderr == "weir: %s\n" % answer["error"]
+        assert json.loads(run(command, *args, "--json").stdout) == answer
+    else:  # what is printed may go to a file: nothing of this does
+        assert not result.stdout and result.stderr.startswith("weir: ")
+    status, shown = on_terminal(command, *args)
+    assert status == 1 and shown.replace("\r", "").startswith("weir: ")
+    assert str(sock) in shown.replace("\r\n", "")
+    return shown
+
+
+@pytest.mark.parametrize("command", ADMIN)
+def test_admin_socket_is_missing(command, work):
+    sock = work / "none.sock"
+    shown = refused(command, "--admin", sock, sock=sock)
+    assert "does not run" in shown and "--admin PATH" in shown
+
+
+@pytest.mark.parametrize("command", ADMIN)
+def test_admin_socket_is_dead(command, work):
+    """The file is left, its weir is gone."""
+    sock = work / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(sock))
+        dead.listen()
+    shown = refused(command, "--admin", sock, sock=sock)
+    assert "does not run any more" in shown and "--admin PATH" in shown
+
+
+@pytest.mark.parametrize("command", ["status", "drain", "reload", "plan", "metrics"])
+def test_admin_socket_is_off(command, conf):
+    path = conf('admin = { listen = "off"; };\n' + GOOD)
+    shown = refused(command, "-c", path, sock="admin.listen")
+    assert "no admin socket is configured" in shown
+
+
+def test_health_without_a_weir(work):
+    address = "127.0.0.1:%d" % proc.free_port()
+    for args in (("--status", address), (address,), ("unix:%s" % (work / "none.sock"),)):
+        result = run("health", *args)
+        assert result.returncode == 1 and not result.stderr
+        error = json.loads(result.stdout)["error"]
+        assert args[-1] in error and "is weir running" in error and "--status ADDRESS" in error
+        text = run("health", *args, "--text")
+        assert text.returncode == 1 and text.stderr == "weir: %s\n" % error
+
+
+def test_health_without_a_status_port(conf):
+    result = run("health", "-c", conf('admin = { status = "off"; };\n' + GOOD), "--text")
+    assert result.returncode == 1 and "admin.status" in result.stderr
+
+
+def test_health(weir, backend):
+    proxy = weir({}, backend)
+    for args in (("-c", proxy.path), ("127.0.0.1:%d" % proxy.status,)):
+        result = run("health", *args)
+        assert result.returncode == 0 and json.loads(result.stdout) == {"ok": True}
+        assert run("health", *args, "--text").stdout == "ready\n"
 
 
 # ---- starting ----

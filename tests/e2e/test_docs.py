@@ -190,7 +190,7 @@ COMMANDS = [
     (r"(packaging|bench)/\w+\.sh\b", do_script),
     (r"cmake ", do_cmake),
     (r"(build/release/)?weir run -c ", do_run),
-    (r"weir (check|reload|dump|status|metrics|drain|health|version)\b", do_weir),
+    (r"weir (check|reload|plan|dump|status|metrics|drain|health|version)\b", do_weir),
     (r"curl ", do_curl),
     (r"openssl req ", do_openssl),
     (r"sysctl ", do_sysctl),
@@ -210,13 +210,21 @@ def try_commands(text, work, weir, backend, **_):
         bench.finish()
 
 
-# ---- transcripts of `weir reload` ----
+# ---- transcripts of `weir reload` and `weir plan` ----
 
 
 def masked(line):
     """Numbers and directories may differ."""
     line = re.sub(r"(/[\w.-]+)+/weir\.conf", "weir.conf", line)
-    return line if re.match(r"[+~-] |generation ", line) else re.sub(r"\d+", "#", line)
+    return line if re.match(r"[+~-] |generation |a reload ", line) else re.sub(r"\d+", "#", line)
+
+
+def nested(path, text):
+    """{"process": {"drain": "5s"}} of process.drain and "5s"."""
+    value = json.loads(text)
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
 
 
 def play(proxy, wanted):
@@ -226,7 +234,11 @@ def play(proxy, wanted):
         added = re.fullmatch(r"\+ listener (\w+): bind (\S+)", line)
         endpoint = re.fullmatch(r"~ pool app: endpoint (\S+) added", line)
         fault = re.match(r'error\[W0104\]: route "api" uses pool "(\w+)"', line)
-        if added:
+        setting = re.fullmatch(r"(?:~ setting|warning\[W0406\]:) ([\w.]+): \S+ -> (\S+)"
+                               r"( needs a restart)?", line)
+        if setting:
+            over.update(nested(setting[1], setting[2]))
+        elif added:
             over["listeners"] = {added[1]: {"bind": added[2]}}
         elif endpoint:
             over["pools"] = {"app": {"endpoints": ["127.0.0.1:9001", endpoint[1]]}}
@@ -235,12 +247,12 @@ def play(proxy, wanted):
         elif fault:
             over["routes"] = [{"name": "api", "prefix": "/", "pool": fault[1]}]
         else:
-            assert re.match(r"generation |\d+ error; |\.\.\.$|  --> ", line), "unknown: " + line
+            assert re.match(r"generation |a reload |\d+ error; |\.\.\.$|  --> ", line), line
     proxy.change(**over)
 
 
-def reload_text(proxy):
-    result = run("reload", "--text", "--admin", "unix:%s" % proxy.admin)
+def told_by(proxy, command):
+    result = run(command, "--text", "--admin", "unix:%s" % proxy.admin)
     return [masked(line) for line in (result.stdout + result.stderr).splitlines()]
 
 
@@ -255,13 +267,14 @@ def at_generation(proxy, number):
 def try_transcript(text, weir, **_):
     proxy = weir({"pools": {"app": {"endpoints": ["127.0.0.1:9001"]}},
                   "routes": [{"name": "api", "prefix": "/", "pool": "app"}]})
-    for part in re.split(r"^\$ weir reload\n", text, flags=re.MULTILINE)[1:]:
+    parts = re.split(r"^\$ weir (reload|plan)\n", text, flags=re.MULTILINE)[1:]
+    for command, part in zip(parts[::2], parts[1::2]):
         wanted = re.sub(r"127\.0\.0\.1:8082", "127.0.0.1:%d" % proc.free_port(), part)
         wanted = wanted.strip().splitlines()
         number = int(re.search(r"generation (\d+)", part)[1])
         at_generation(proxy, number if "keeps running" in part else number - 1)
         play(proxy, wanted)
-        told = reload_text(proxy)
+        told = told_by(proxy, command)
         pattern = "\n".join(".*" if line == "..." else re.escape(masked(line)) for line in wanted)
         assert re.fullmatch(pattern, "\n".join(told), re.DOTALL), "\n".join(told)
 
@@ -269,7 +282,7 @@ def try_transcript(text, weir, **_):
 # ---- all of them ----
 
 RULES = [
-    (r"\$ weir reload\n", try_transcript),
+    (r"\$ weir (reload|plan)\n", try_transcript),
     (r"(\w+ += [^;]*;\s*)+\Z|(listeners|pools|routes|policies|admin|log|process)\s*= [{(]",
      try_conf),
     (r"([\w./-]+ )?[\w./-]+( |\n)", try_commands),

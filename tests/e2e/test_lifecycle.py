@@ -2,6 +2,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -236,8 +237,15 @@ def test_log_to_stdout(weir, backend):
     os.close(read)
 
 
+def dropped(proxy):
+    """(lines told, in all) of each message about dropped lines."""
+    return [(int(told), int(total)) for told, total in re.findall(
+        r"log: (\d+) lines dropped \((\d+) in all\): stdout takes them too slowly", proxy.errors)]
+
+
 def test_log_to_a_full_pipe_blocks_nobody(weir, nginx, load_client):
-    """stdout that nobody reads: requests go on, dropped lines are counted."""
+    """stdout that nobody reads: requests go on, dropped lines are counted, and the error log says
+    so while it lasts, with the remedy."""
     read, write = os.pipe()
     fcntl.fcntl(read, 1031, 4096)  # F_SETPIPE_SZ
     server = nginx("origin")
@@ -247,7 +255,15 @@ def test_log_to_a_full_pipe_blocks_nobody(weir, nginx, load_client):
     os.close(write)
     report = load_client(proxy.port, 64, 3).result()
     assert report["failed"] == 0 and report["ok"] > 500, report
-    eventually(lambda: proxy.metric("weir_log_dropped_total") > 0 or report["ok"] < 20000)
+    if report["ok"] > 20000:
+        eventually(lambda: proxy.metric("weir_log_dropped_total") > 0)
+        eventually(lambda: dropped(proxy))
+        assert len(dropped(proxy)) <= 2  # one in ten seconds
+        assert 0 < dropped(proxy)[0][0] == dropped(proxy)[0][1]
+        assert "log.access.sample" in proxy.errors
+    proxy.change(process={"drain": "3s"})
+    proxy.reload()
+    proxy.stderr_has("reloaded: generation 2 runs")  # the error log goes on
     assert proxy.get("/still").status == 200
     drained = threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(read, 65536),
                                                                   b"")], daemon=True)
@@ -274,11 +290,14 @@ def test_full_pipe_does_not_stop_the_drain(weir, backend):
 
 
 def test_log_to_a_full_disk(weir, backend):
-    """/dev/full: no request fails; weir says that lines are lost or counts them."""
+    """/dev/full: no request fails; weir counts the lines that are lost, and says so once in a
+    while, with the cause."""
     proxy = weir({"log": {"access": {"to": "/dev/full"}}}, backend)
     for number in range(50):
         assert proxy.get("/%d" % number).status == 200
-    eventually(lambda: proxy.metric("weir_log_lost_total") > 0)
+    eventually(lambda: proxy.metric("weir_log_lost_total") == 50)
+    proxy.stderr_has("/dev/full does not take them: No space left on device")
+    assert proxy.errors.count("lines lost") == 1
 
 
 def test_stdout_closed(weir, backend):

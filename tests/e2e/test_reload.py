@@ -1,6 +1,9 @@
 """Reload disturbs nothing that did not change; a broken one changes nothing (DESIGN.md promise 1,
 section 7 Reload)."""
+import json
 import os
+import pathlib
+import re
 import signal
 import threading
 import time
@@ -9,7 +12,7 @@ import pytest
 
 from harness import client, load, proc, wire
 from harness.backend import raw
-from harness.weir import GUARD, eventually, run
+from harness.weir import GUARD, binary, eventually, run
 
 ALL = {"name": "all", "prefix": "/", "pool": "app"}
 
@@ -287,11 +290,194 @@ def test_settings_change_on_a_live_listener(weir, backend):
     assert proc.listening(proxy.pid) == inodes
 
 
-def test_restart_only_keys_are_said(weir, backend):
+# ---- settings of the process ----
+
+def told(proxy, *words):
+    """The lines that a person gets; 0."""
+    result = command(proxy, *words, "--text")
+    assert result.returncode == 0, result
+    return result.stdout.splitlines()
+
+
+SETTINGS = [({"process": {"drain": "7s"}}, 'process.drain: "2s" -> "7s"'),
+            ({"process": {"drain_settle": "1s"}}, 'process.drain_settle: "0s" -> "1s"'),
+            ({"process": {"max_connections": 100}}, 'process.max_connections: "auto" -> 100'),
+            ({"log": {"level": "debug"}}, 'log.level: "info" -> "debug"'),
+            ({"log": {"access": {"format": "text"}}}, 'log.access.format: "json" -> "text"'),
+            ({"log": {"access": {"sample": "5%"}}}, 'log.access.sample: "100%" -> "5%"')]
+
+
+@pytest.mark.parametrize("over,line", SETTINGS, ids=[line.split(":")[0] for _, line in SETTINGS])
+def test_changed_settings_are_named(weir, backend, over, line):
+    """Key, old and new value; in the log too, for who sends a signal; nothing is left the next
+    time."""
+    proxy = weir({}, backend)
+    proxy.change(**over)
+    assert told(proxy, "reload") == ["~ setting " + line, "generation 2 runs, 1 change"]
+    proxy.stderr_has("reloaded: generation 2 runs, 1 change\\n~ setting "
+                     + line.replace('"', '\\"'))
+    assert told(proxy, "reload") == ["generation 3 runs, 0 changes"]
+
+
+def test_changed_settings_as_json(weir, backend):
+    proxy = weir({}, backend)
+    proxy.change(process={"drain": "7s"})
+    result = command(proxy, "reload")
+    assert json.loads(result.stdout) == {
+        "ok": True, "generation": 2, "waiting_for_restart": 0, "faults": [], "changes": [
+            {"change": "changed", "kind": "setting", "name": "process.drain",
+             "detail": '"2s" -> "7s"'}]}
+
+
+RESTART = [({"process": {"workers": 1}}, "process.workers: 2 -> 1"),
+           ({"process": {"user": "nobody"}}, 'process.user: unset -> "nobody"'),
+           ({"admin": {"status": "off"}}, '-> "off"'),
+           ({"admin": {"listen": "off"}}, '-> "off"'),
+           ({"log": {"to": "stdout"}}, 'log.to: "stderr" -> "stdout"'),
+           ({"log": {"access": {"to": "off"}}}, '-> "off"')]
+
+
+@pytest.mark.parametrize("over,line", RESTART)
+def test_restart_only_keys_are_said(weir, backend, over, line):
+    """With both values and the place, at each reload, until the file says again what runs; and
+    what runs goes on as it was."""
+    proxy = weir({}, backend)
+    before = proxy.conf
+    for generation in (2, 3):
+        proxy.change(**over)
+        lines = told(proxy, "reload", "--admin", proxy.admin)
+        assert lines[0].startswith("warning[W0406]: ") and lines[0].endswith(
+            line + " needs a restart"), lines
+        assert "weir.conf:" in lines[1], lines
+        assert lines[-1] == "generation %d runs, 0 changes, 1 key waits for a restart" % generation
+        assert proxy.get("/%d" % generation).status == 200
+        proxy.logged(path="/%d" % generation)
+    proxy.conf = before
+    proxy.write()
+    assert told(proxy, "reload") == ["generation 4 runs, 0 changes"]
+
+
+def test_dump_says_what_waits_for_a_restart(weir, backend):
     proxy = weir({}, backend)
     proxy.change(process={"workers": 1})
-    result = command(proxy, "reload")
-    assert result.returncode == 0 and "W0406" in result.stdout + result.stderr, result
+    proxy.reload()
+    dump = run("dump", "--admin", proxy.admin).stdout
+    assert re.search(r"workers = 1;  # weir\.conf:\d+; until a restart: 2\n", dump), dump
+
+
+def test_log_format_changes_with_a_reload(weir, backend):
+    proxy = weir({}, backend)
+    assert proxy.get("/json").status == 200
+    proxy.logged(path="/json")
+    proxy.change(log={"access": {"format": "text"}})
+    proxy.reload()
+    assert proxy.get("/text").status == 200
+    eventually(lambda: proxy.access.read_text().count("\n") == 2)
+    first, second = proxy.access.read_text().splitlines()
+    assert first.startswith("{") and "GET /text HTTP/1.1" in second
+
+
+# ---- weir plan ----
+
+def test_plan_changes_nothing(weir, backend):
+    """The same lines as the reload that follows; till then nothing has happened."""
+    port = proc.free_port()
+    proxy = weir({}, backend)
+    inodes = proc.listening(proxy.pid)
+    proxy.change(process={"drain": "7s"}, listeners={"more": {"bind": "127.0.0.1:%d" % port}},
+                 routes=[ALL, respond("new", "/new")])
+    for _ in range(3):
+        planned = told(proxy, "plan")
+        assert planned[-1] == "a reload would make 3 changes; generation 1 keeps running", planned
+    assert proxy.generation() == 1 and proc.listening(proxy.pid) == inodes
+    assert proxy.get("/new").body == b"GET /new"
+    assert proxy.metric("weir_config_reloads_total", result="ok") == 0
+    eventually(lambda: proxy.metric("weir_snapshots_live") == 1)
+    done = told(proxy, "reload")
+    assert done[:-1] == planned[:-1] and done[-1] == "generation 2 runs, 3 changes"
+    assert told(proxy, "plan") == ["a reload would make 0 changes; generation 2 keeps running"]
+
+
+def test_plan_of_another_file(weir, backend):
+    """By its path, also a relative one with a space; faults are those of a reload, 78."""
+    proxy = weir({}, backend)
+    other = proxy.directory / "next one.conf"
+    other.write_text(proxy.path.read_text().replace('name = "all"', 'name = "every"'))
+    result = run("plan", other.name, "--text", "--admin", proxy.admin, cwd=proxy.directory)
+    assert result.returncode == 0, result
+    assert result.stdout.splitlines() == ["+ route every", "- route all",
+                                          "a reload would make 2 changes; generation 1 keeps "
+                                          "running"]
+    other.write_text(other.read_text().replace('pool = "app"', 'pool = "ap"'))
+    result = run("plan", other, "--text", "--admin", proxy.admin)
+    assert result.returncode == 78 and "W0104" in result.stderr
+    assert "next one.conf" in result.stderr and "generation 1 keeps running" in result.stderr
+    result = run("plan", other, "--json", "--admin", proxy.admin)
+    answer = json.loads(result.stdout)
+    assert result.returncode == 78 and not answer["ok"] and answer["faults"][0]["code"] == "W0104"
+    result = run("plan", proxy.directory / "none.conf", "--text", "--admin", proxy.admin)
+    assert result.returncode == 78 and "W0303" in result.stderr
+    assert proxy.generation() == 1 and proxy.get("/x").status == 200
+
+
+def test_plan_tells_what_waits_for_a_restart(weir, backend):
+    proxy = weir({}, backend)
+    proxy.change(process={"workers": 1, "drain": "7s"})
+    planned = told(proxy, "plan")
+    assert "process.workers: 2 -> 1 needs a restart" in planned[0], planned
+    assert planned[-1] == ("a reload would make 1 change, 1 key waits for a restart; "
+                           "generation 1 keeps running")
+    proxy.change(process={"workers": 2, "drain": "2s"})
+    assert told(proxy, "plan") == ["a reload would make 0 changes; generation 1 keeps running"]
+
+
+def test_plan_of_two_files(work):
+    """Without a running weir."""
+    old, new = work / "old.conf", work / "new.conf"
+    text = ('process = { workers = 1; };\nlisteners = { web = { bind = "127.0.0.1:8080"; }; };\n'
+            'pools = { app = { endpoints = [ "127.0.0.1:9001" ]; }; };\n'
+            'routes = ( { name = "all"; pool = "app"; } );\n')
+    old.write_text(text)
+    new.write_text(text.replace("workers = 1;", 'workers = 2; drain = "1s";')
+                   .replace("127.0.0.1:9001", "127.0.0.1:9002"))
+    result = run("plan", old, new, "--text")
+    assert result.returncode == 0, result
+    lines = result.stdout.splitlines()
+    assert "process.workers: 1 -> 2 needs a restart" in lines[0]
+    assert lines[-3:] == ['~ setting process.drain: "30s" -> "1s"',
+                          "~ pool app: endpoint 127.0.0.1:9002 added, endpoint 127.0.0.1:9001 "
+                          "removed", "a reload would make 2 changes, 1 key waits for a restart"]
+    answer = json.loads(run("plan", old, new).stdout)
+    assert answer["ok"] and [c["name"] for c in answer["changes"]] == ["process.drain", "app"]
+    new.write_text("nonsense = 1;\n" + text)
+    assert run("plan", old, new).returncode == run("plan", new, old).returncode == 78
+    assert run("plan", old, old).returncode == 0
+    assert run("plan", old, new, old).returncode == 2
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to drop privileges")
+def test_plan_reads_no_file_for_others(weir, backend, work):
+    """weir's own user may not have the loader, which reads what root may, show a file of his
+    choice; the running weir's own file he may plan."""
+    proxy = weir({"process": {"user": "nobody"}}, backend, start=False)
+    proxy.directory.chmod(0o755)
+    proxy.start()
+    secret = work / "secret"
+    secret.write_text("root:$6$SECRET\n")
+    secret.chmod(0o600)
+
+    def as_nobody():
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    binary_dir = pathlib.Path(binary()).parent
+    if not all(d.stat().st_mode & 0o005 == 0o005 for d in [binary_dir, *binary_dir.parents]):
+        pytest.skip("nobody cannot run the binary where it stands")
+    refused = run("plan", secret, "--text", "--admin", proxy.admin, preexec=as_nobody)
+    assert refused.returncode == 1 and "SECRET" not in refused.stdout + refused.stderr, refused
+    assert "only root may name a file" in refused.stderr
+    allowed = run("plan", "--text", "--admin", proxy.admin, preexec=as_nobody)
+    assert allowed.returncode == 0 and "0 changes" in allowed.stdout, allowed
 
 
 def test_reload_storm(weir, backend):

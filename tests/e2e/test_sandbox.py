@@ -1,13 +1,15 @@
 """Places that refuse something: no io_uring, few rights, no descriptors, little memory."""
 import errno
 import os
+import re
 import resource
 import subprocess
+import time
 
 import pytest
 
-from harness import proc
-from harness.weir import binary
+from harness import proc, wire
+from harness.weir import binary, eventually, run
 
 IO_URING_SETUP = 425
 
@@ -52,6 +54,157 @@ def test_few_descriptors_at_start(weir, backend):
         assert status == 0
     else:
         assert status == 75 and result.stderr.read().strip()
+
+
+@pytest.mark.parametrize("limit", [8, 12, 20, 40])
+def test_too_few_descriptors_to_start(weir, backend, limit):
+    """The number that there is, the number that it takes, and where to raise it; 75."""
+    proxy = weir({}, backend, start=False)
+    result = run("run", "-c", proxy.path,
+                 preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+    assert result.returncode == 75, result
+    assert "%d descriptors are allowed" % limit in result.stderr and "LimitNOFILE" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+# ---- no descriptor is left while weir runs ----
+
+ALARM = re.compile(r"no descriptor is left, (\d+) are allowed \(RLIMIT_NOFILE\): (\d+) times none "
+                   r"was there to accept a client, (\d+) requests got no connection")
+
+
+def alarms(proxy):
+    """(limit, accepts, connects) of each line about it."""
+    return [tuple(map(int, found)) for found in ALARM.findall(proxy.errors)]
+
+
+def leave(proxy, count):
+    """Lowers the limit of the running process: so many descriptors more than it has open, once
+    those that are about to close have."""
+    counts = []
+
+    def quiet():
+        """the number of descriptors does not change"""
+        counts.append(proc.fd_count(proxy.pid))
+        return len(counts) > 20 and len(set(counts[-20:])) == 1
+    eventually(quiet)
+    limit = counts[-1] + count
+    _, hard = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
+
+
+def raise_limit(proxy):
+    _, hard = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@pytest.fixture
+def lowered(weir, backend):
+    """A weir of the test's own, that keeps no idle connections to its endpoint; the limit is high
+    again before it is told to end."""
+    proxy = weir({"process": {"workers": 1},
+                  "pools": {"app": {"connections": {"keepalive": "0s"}}}}, backend)
+    assert proxy.get("/before").status == 200
+    yield proxy
+    if proxy.process:
+        raise_limit(proxy)
+
+
+def test_no_descriptor_to_accept_with(weir, backend):
+    """The kernel's queue holds the rest; one line says why, with limit and remedy; nothing spins;
+    when the others have left, service goes on. (The ring takes the limit that was there when it
+    began to accept: so it is low from the start.)"""
+    proxy = weir({"process": {"workers": 1}}, backend,
+                 preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48)))
+    held = [proxy.client() for _ in range(60)]
+    for conn in held:
+        conn.send(b"GET /held HTTP/1.1\r\n")
+    eventually(lambda: alarms(proxy))
+    assert alarms(proxy)[0][0] == 48 and alarms(proxy)[0][1] > 0
+    assert "LimitNOFILE" in proxy.errors and "process.max_connections" in proxy.errors
+    cpu, start = proc.cpu_seconds(proxy.pid), time.monotonic()
+    time.sleep(1)
+    assert proc.cpu_seconds(proxy.pid) - cpu < 0.5 * (time.monotonic() - start)
+    assert len(alarms(proxy)) == 1  # one in ten seconds
+    assert proxy.metric("weir_accept_no_descriptor_total") > 0
+    for conn in held:
+        conn.close()
+
+    def served():
+        """a request is answered with 200: those that waited have all been accepted and left"""
+        try:
+            return proxy.get("/after").status == 200
+        except (OSError, wire.Truncated):
+            return False
+    eventually(served)
+    eventually(lambda: proxy.metric("weir_downstream_connections") == 0)
+    for number in range(4):
+        assert proxy.get("/%d" % number).status == 200
+
+
+def test_no_descriptor_to_connect_with(lowered, backend):
+    """503 with the end word; the endpoint is not blamed; service goes on when there are some."""
+    proxy = lowered
+    idle = [proxy.client() for _ in range(6)]
+    for number, conn in enumerate(idle):
+        assert conn.get("/%d" % number).status == 200
+    eventually(lambda: proxy.metric("weir_upstream_connections") == 0)
+    limit = leave(proxy, 0)
+    response = idle[0].get("/none-left")
+    assert response.status == 503
+    assert response.get("proxy-status") == (
+        'weir;error=proxy_internal_error;details="proxy.limit.descriptors"')
+    proxy.logged(path="/none-left", end="proxy.limit.descriptors", status=503)
+    eventually(lambda: alarms(proxy))
+    assert alarms(proxy) == [(limit, 0, 1)]
+    idle[0].close()  # and so there is one
+    eventually(lambda: proc.fd_count(proxy.pid) < limit)
+    assert idle[1].get("/again").status == 200
+    assert proxy.metric("weir_upstream_ejections_total") == 0
+    raise_limit(proxy)
+    assert proxy.get("/after").status == 200
+    proxy.ended("proxy.limit.descriptors", count=1)
+
+
+def test_status_without_a_descriptor(lowered, backend):
+    """Whoever looks for the cause is answered: status port, admin socket, health; one at a
+    time."""
+    proxy = lowered
+    leave(proxy, 0)
+    held = [proxy.client() for _ in range(8)]
+    for _ in range(3):
+        assert proxy.status_get("/-/ready").status == 200
+        assert "weir_accept_no_descriptor_total" in proxy.status_get("/metrics").body.decode()
+        for command in (("status", "--admin", proxy.admin), ("metrics", "--admin", proxy.admin),
+                        ("health", "127.0.0.1:%d" % proxy.status)):
+            assert run(*command).returncode == 0, command
+    slow = [proxy.client(proxy.status) for _ in range(3)]  # they hold what there is
+    cpu, start = proc.cpu_seconds(proxy.pid), time.monotonic()
+    time.sleep(1)
+    assert proc.cpu_seconds(proxy.pid) - cpu < 0.5 * (time.monotonic() - start)
+    for conn in slow + held:
+        conn.close()
+    assert proxy.status_get("/-/ready").status == 200
+
+
+def test_reload_without_a_descriptor(lowered, backend):
+    """It fails with a sentence that says so, and changes nothing; later it works."""
+    proxy = lowered
+    leave(proxy, 0)
+    port, other = proc.free_port(), proc.free_port()
+    proxy.change(listeners={"more": {"bind": ["127.0.0.1:%d" % port, "127.0.0.1:%d" % other]}})
+    result = run("reload", "--text", "--admin", proxy.admin)
+    assert result.returncode == 78 and "Too many open files" in result.stderr, result
+    assert "generation 1 keeps running" in result.stderr
+    leave(proxy, 2)  # for whoever asks, and for the file or a port: not for two
+    result = run("reload", "--text", "--admin", proxy.admin)
+    assert result.returncode == 1 and "no descriptor is left" in result.stderr, result
+    assert "cannot bind 127.0.0.1:%d" % other in result.stderr
+    assert set(proc.listening(proxy.pid)) == {proxy.port, proxy.status}
+    raise_limit(proxy)
+    assert run("reload", "--text", "--admin", proxy.admin).returncode == 0
+    assert proxy.get("/more", port=port).status == 200
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to drop privileges")

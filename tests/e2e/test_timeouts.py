@@ -69,6 +69,17 @@ def test_body(weir, backend):
     assert all(not r.complete for r in backend.requests)
 
 
+def test_body_over_a_reused_connection(weir, backend):
+    """The head and a part of the body come at once, and the connection is there already."""
+    proxy = weir({**with_timeouts(body="300ms"), "process": {"workers": 1}}, backend)
+    for framing in (b"Content-Length: 10\r\n\r\nhalf",
+                    b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"):
+        assert proxy.get("/warm").status == 200
+        _, response = proxy.exchange(b"POST /b HTTP/1.1\r\nHost: h\r\n" + framing, method="POST")
+        assert response.status == 408
+    proxy.ended("client.timeout.body", path="/b", status=408, count=2)
+
+
 def test_body_progress_restarts_the_clock(weir, backend):
     proxy = weir(with_timeouts(body="500ms"), backend)
     conn = proxy.client()

@@ -34,6 +34,11 @@ void world_conf_init(struct world_conf *conf) {
   conf->routes[0] = (struct world_route){.name = "all", .path = "/", .pool = "app"};
 }
 
+void world_hold(struct world_conf *conf, uint64_t seed) {
+  static const uint32_t sizes[] = {0, 1, 0, 60, 0, 3000, 0, 100000, 0, 1u << 20};
+  conf->routes[0].buffer_bytes = sizes[seed % array_count(sizes)];
+}
+
 static struct pool *make_pool(struct world *w, const struct world_pool *row) {
   struct span name = span_str(row->name);
   struct pool *pool = pool_new(w->registry, name);
@@ -78,10 +83,12 @@ static struct route *make_route(struct world *w, struct snapshot *s, const struc
     check(r->mirror.pool != NULL);
     object_ref(w->registry, &r->mirror.pool->obj);
   }
+  r->settings = (struct policy_settings){.set = row->buffer_bytes ? POLICY_BUFFER : 0,
+                                         .buffer_bytes = row->buffer_bytes};
   r->status = row->status;
-  r->body = arena_copy(&r->obj.arena, span_str(row->body), NULL);
-  r->content_type = SPAN_LIT("text/plain");
-  r->to = arena_copy(&r->obj.arena, span_str(row->to), NULL);
+  r->respond.body = arena_copy(&r->obj.arena, span_str(row->body), NULL);
+  r->respond.content_type = SPAN_LIT("text/plain");
+  r->redirect.to = arena_copy(&r->obj.arena, span_str(row->to), NULL);
   r->action = row->to ? ROUTE_REDIRECT : ROUTE_RESPOND;
   if (!row->pool) return r;
   r->action = ROUTE_POOL;

@@ -93,10 +93,13 @@ static bool same_copy(const struct plan *p, const struct http_request *r) {
   return r->body == HTTP_BODY_LENGTH && r->content_length == p->len && !r->expect_continue;
 }
 
-static bool same_frame(const struct plan *p, const struct http_request *r) {
+/* same_frame: a chunked body that weir held to its end comes with its length. */
+static bool same_frame(const struct world *w, const struct plan *p, const struct http_request *r) {
+  bool held = p->frame == FRAME_CHUNKED && w->conf.routes[0].buffer_bytes >= p->len;
   switch (r->body) {
     case HTTP_BODY_NONE: return p->frame == FRAME_NONE;
-    case HTTP_BODY_LENGTH: return p->frame == FRAME_LENGTH && r->content_length == p->len;
+    case HTTP_BODY_LENGTH:
+      return (p->frame == FRAME_LENGTH || held) && r->content_length == p->len;
     case HTTP_BODY_CHUNKED: return p->frame == FRAME_CHUNKED;
     case HTTP_BODY_CLOSE:
     case HTTP_BODY_TUNNEL: break;
@@ -112,7 +115,7 @@ static void head_check(struct served *c, const struct http_request *r) {
     world_fault(w, "origin: unknown request \"" SPAN_FMT "\"", SPAN_ARG(r->path));
     return;
   }
-  bool same = c->o->shadow ? same_copy(p, r) : same_frame(p, r);
+  bool same = c->o->shadow ? same_copy(p, r) : same_frame(w, p, r);
   if (!c->o->shadow) {
     p->up_heads++;
     p->up_origins |= 1u << c->o->index;

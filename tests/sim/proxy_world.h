@@ -83,6 +83,7 @@ struct world_route {
   uint8_t priority;
   const char *mirror; /* a pool */
   uint32_t mirror_ppm;
+  uint32_t buffer_bytes; /* policies.*.buffer */
 };
 
 struct world_conf {
@@ -151,6 +152,9 @@ bool world_clients_done(struct world *w);
 /* world_conf_init: one listener "web", pool "app" on origins 0 and 1, route "/" to it; finite
  * timeouts as in a real configuration. */
 void world_conf_init(struct world_conf *conf);
+/* world_hold lets some worlds keep request bodies before they choose an endpoint: none, less than
+ * most bodies, more than all. */
+void world_hold(struct world_conf *conf, uint64_t seed);
 /* world_install makes conf the current generation; old ones go when no worker runs them. */
 void world_install(struct world *w, const struct world_conf *conf);
 void world_retire(struct world *w, bool all);

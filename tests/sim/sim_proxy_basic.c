@@ -24,6 +24,7 @@ static void everything_ok(struct world *w) {
 static void mix(uint64_t seed, const struct sim_faults *faults, bool pipeline) {
   struct world_conf conf;
   world_conf_init(&conf);
+  world_hold(&conf, seed);
   struct world *w = world_new(seed, 1 + (uint32_t)(seed % SIM_WORKERS), faults, &conf);
   uint32_t clients = 1 + (uint32_t)world_draw(w, 5);
   for (uint32_t i = 0; i < clients; i++) {

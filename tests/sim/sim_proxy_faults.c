@@ -106,6 +106,7 @@ static void client_cuts_at_every_byte(void **state) {
     for (uint64_t kind = 0; kind < 6; kind++) {
       struct world_conf conf;
       world_conf_init(&conf);
+      world_hold(&conf, kind + (uint64_t)at);
       struct world *w = world_new(kind + 8 * (uint64_t)at, 1, at % 3 ? &soft : NULL, &conf);
       struct client *c = one_client(w);
       struct plan *p = plan_new(w);
@@ -134,6 +135,7 @@ static void keepalive_race(void **state) {
   for (uint64_t seed = 0; world_seed(&seed, 300);) {
     struct world_conf conf;
     world_conf_init(&conf);
+    world_hold(&conf, seed);
     struct world *w = world_new(seed, 1 + (uint32_t)(seed % SIM_WORKERS), &soft, &conf);
     for (uint32_t i = 0; i < 4; i++) {
       struct client *c = one_client(w);
@@ -173,6 +175,7 @@ static void origin_flaps(void **state) {
   for (uint64_t seed = 0; world_seed(&seed, 300);) {
     struct world_conf conf;
     world_conf_init(&conf);
+    world_hold(&conf, seed);
     conf.pools[0].outlier = (struct pool_outlier){3, 0, 200, 50};
     struct world *w = world_new(seed, 1 + (uint32_t)(seed % 2), &soft, &conf);
     for (uint32_t i = 0; i < 4; i++) {
@@ -214,6 +217,7 @@ static void retry_takes_the_body_along(void **state) {
   for (uint64_t seed = 0; world_seed(&seed, 200);) {
     struct world_conf conf;
     world_conf_init(&conf);
+    world_hold(&conf, seed);
     conf.pools[0].balance = BALANCE_ROUND_ROBIN;
     struct world *w = world_new(seed, 1, seed % 3 ? &soft : NULL, &conf);
     origin_down(&w->origins[seed % 2], true);
@@ -284,6 +288,7 @@ static void early_answers(void **state) {
   for (uint64_t seed = 0; world_seed(&seed, 400);) {
     struct world_conf conf;
     world_conf_init(&conf);
+    world_hold(&conf, seed);
     struct world *w = world_new(seed, 1, seed % 3 ? &soft : NULL, &conf);
     struct client *c = one_client(w);
     struct plan *p = plan_new(w);
@@ -291,7 +296,7 @@ static void early_answers(void **state) {
     p->frame = seed & 1 ? FRAME_CHUNKED : FRAME_LENGTH;
     p->len = (uint32_t)world_draw(w, seed & 2 ? 100 : 200000);
     p->expect = world_chance(w, 40);
-    p->hold_body = p->len && world_chance(w, 40);
+    p->hold_body = p->len && !conf.routes[0].buffer_bytes && world_chance(w, 40);
     p->early = true;
     p->status = world_chance(w, 50) ? 413 : 200;
     p->up_frame = (uint8_t)(FRAME_LENGTH + world_draw(w, 2));
@@ -350,6 +355,7 @@ static void hard_faults(void **state) {
   for (uint64_t seed = 0; world_seed(&seed, 500);) {
     struct world_conf conf;
     world_conf_init(&conf);
+    world_hold(&conf, seed);
     struct world *w = world_new(seed, 1 + (uint32_t)(seed % SIM_WORKERS), &hard, &conf);
     for (uint32_t i = 0; i < 5; i++) {
       struct client *c = one_client(w);

@@ -246,6 +246,7 @@ static void chaos(void **state) {
     if (seed & 4) conf.pools[0].connections.max_requests = 4;
     if (seed & 8) conf.pools[0].connections.max_per_endpoint = 2;
     conf.pools[0].connections.queue_timeout_ms = 60000;
+    world_hold(&conf, seed);
     struct world *w = world_new(seed, 1 + (uint32_t)(seed % SIM_WORKERS), &hard, &conf);
     w->capped = true;
     for (uint32_t i = 0; i < 5; i++) {
@@ -266,7 +267,8 @@ static void chaos(void **state) {
       const struct plan *p = &w->plans[i];
       bool once = strcmp(p->method, "POST") == 0 || strcmp(p->method, "BREW") == 0;
       if (once && p->up_heads > 1) wrong(w, p, "was sent twice");
-      if (p->len && p->up_bodies > 1) wrong(w, p, "a body was sent twice");
+      bool held = p->len <= conf.routes[0].buffer_bytes;
+      if (p->len && !held && p->up_bodies > 1) wrong(w, p, "a body was sent twice");
       if (p->up_heads > 5) wrong(w, p, "too often");
       oks += p->outcome == OUT_OK;
     }

@@ -77,6 +77,7 @@ static void copies_are_whole(void **state) {
   for (uint64_t seed = 0; world_seed(&seed, 200);) {
     struct world_conf conf;
     mirror_conf(&conf, 1000000);
+    world_hold(&conf, seed);
     struct world *w = mirror_world(seed, &conf);
     requests(w, 5, 5);
     world_run(w, world_clients_done, 400000);

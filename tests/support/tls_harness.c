@@ -146,7 +146,7 @@ static int on_turn(struct loop *loop, uint64_t until_ms) {
     complete(w, OP_CLOSE, 0, false, NULL);
     w->conn = NULL;
   }
-  loop->stats.completions++;
+  loop_stat_add(&loop->stats.completions, 1);
   return 0;
 }
 static void on_wake(struct loop *loop) { (void)loop; }

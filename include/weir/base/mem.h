@@ -16,8 +16,8 @@ void *mem_alloc_aligned(size_t align, size_t size) __attribute__((returns_nonnul
  * size. */
 void *mem_pages(size_t size) __attribute__((returns_nonnull));
 void mem_pages_free(void *pages, size_t size);
-/* mem_pages_drop gives the memory of whole pages within them back to the kernel: they stay ours and
- * read as zeroes (what is in them is lost). */
+/* mem_pages_drop gives the memory of whole pages within them back to the kernel: they stay ours
+ * and read as zeroes (what is in them is lost). */
 void mem_pages_drop(void *pages, size_t size);
 /* mem_array is mem_alloc of count * size, overflow-checked. */
 void *mem_array(size_t count, size_t size) __attribute__((returns_nonnull));

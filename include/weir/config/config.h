@@ -128,10 +128,6 @@ MUST_USE struct snapshot *conf_compile(const struct conf *conf, const struct con
                                        struct registry *registry, const struct snapshot *before,
                                        struct conf_faults *faults);
 
-/* conf_check_restart reports keys that only a restart can change (workers, user, admin, ...). */
-void conf_check_restart(const struct conf *now, const struct conf *next,
-                        struct conf_faults *faults);
-
 /* snapshot_diff says what changed, one line per object: "+ route api", "~ pool app: endpoint
  * 10.0.0.1:80 added", "- listener old"; lists endpoints, binds and certificates. Returns the
  * number of changed objects. json: an array of {change, kind, name, detail}. */

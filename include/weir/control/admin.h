@@ -6,12 +6,13 @@
 #include "weir/base/buf.h"
 
 /* admin_call sends a line ("reload json") to the admin socket at address ("unix:/path") and
- * appends the answer to out. The exit code that goes with it; WEIR_FAILED with a sentence in out
- * when nobody answers. Waits as long as the answer takes. */
-int admin_call(const char *address, const char *line, struct text *out);
+ * appends the answer to out; *code is the exit code that goes with it. False with a sentence in
+ * out (no line break) when nobody answers within timeout_ms. */
+MUST_USE bool admin_call(const char *address, const char *line, uint32_t timeout_ms,
+                         struct text *out, int *code);
 
 /* health_probe asks address ("127.0.0.1:9180", "unix:/path") for GET /-/ready; true when it
- * answers 200 within timeout_ms. A sentence in out. */
-bool health_probe(const char *address, uint32_t timeout_ms, struct text *out);
+ * answers 200 within timeout_ms. Otherwise a sentence in out (no line break). */
+MUST_USE bool health_probe(const char *address, uint32_t timeout_ms, struct text *out);
 
 #endif

@@ -33,4 +33,16 @@ int control_run(const struct control_options *options);
  * resolved. False when that fails; faults say where. */
 MUST_USE bool control_check(const struct conf *conf, struct conf_faults *faults);
 
+/* control_plan says what a reload from the one to the other would change (conf_diff); names are
+ * not resolved. *waiting counts keys that need a restart. False with faults when `next` does not
+ * compile. */
+struct control_plan {
+  const struct conf *before;
+  struct conf *next;
+  bool json;
+  uint32_t changes, waiting;
+};
+MUST_USE bool control_plan(struct control_plan *plan, struct conf_faults *faults,
+                           struct text *out);
+
 #endif

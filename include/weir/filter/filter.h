@@ -11,6 +11,7 @@
 enum filter_result {
   FILTER_NEXT,
   FILTER_ANSWER, /* stop: the stream ends with ctx->end */
+  FILTER_RESPOND, /* stop: weir answers with ctx->status and what filter_local adds */
   FILTER_WAIT,
 };
 
@@ -24,7 +25,10 @@ struct filter_ctx {
   struct http_request *request;
   struct http_response *response; /* response filters */
   struct span client; /* out (forwarded): client.address after trust, text in the arena */
-  struct span forward_path; /* out (strip_prefix): the path to send; empty: request->path */
+  struct span
+      forward_path; /* out (strip_prefix, rewrite): the path to send; empty: request->path */
+  bool preflight;           /* out (cors): the request is one that weir answers */
+  uint16_t status;          /* FILTER_RESPOND */
   enum end end;             /* FILTER_ANSWER */
 };
 
@@ -34,6 +38,9 @@ enum filter_result filter_request(struct filter_ctx *ctx);
 enum filter_result filter_response(struct filter_ctx *ctx);
 enum filter_result filter_local(struct filter_ctx *ctx);
 
+/* filter_preflight tells whether a request is a CORS preflight: *method is the one that it asks
+ * for. */
+bool filter_preflight(const struct http_request *r, struct span *method);
 /* filter_expand fills a template in, borrowing or in the stream's arena. Every byte of the result
  * may stand in a field value. False: the arena is used up, ctx->end is set. */
 MUST_USE bool filter_expand(struct filter_ctx *ctx, const struct template *template,

@@ -63,36 +63,22 @@ struct conn {
   struct iobuf *rx;      /* wire bytes that came and were not consumed */
   struct iobuf *plain;   /* TLS: plaintext that was not consumed */
   uint32_t held_bytes;   /* conn_held */
+  uint32_t armed_turn;   /* low bits of the loop's turn in which the receive was armed */
+  uint32_t quiet_at;     /* low bits of bytes_out when conn_quiet was true (CONN_QUIET) */
   union {
     int32_t send_err;   /* -errno of the send that failed (CONN_SENT_DEAD) */
     uint32_t linger_ms; /* CONN_LINGER */
   };
   struct timer timer;
   struct list dirty_link;
-  struct list starved_link;
+  struct list starved_link;     /* in loop->starved or loop->parked */
   uint64_t bytes_in, bytes_out; /* plaintext */
 };
-
-/* conn_listen puts a bound and listening descriptor on the loop; on_accept gets each new conn
- * (flags CONN_OPEN, not reading, no events yet: the owner calls conn_attach at once or
- * conn_close). The loop owns fd from now on. NULL at the slab's limit. */
-MUST_USE struct conn *conn_listen(struct loop *loop, int fd,
-                                  void (*on_accept)(struct conn *listener, struct conn *c),
-                                  void *owner);
-/* conn_listen_pause stops accepting (the queue stays); conn_listen_resume goes on. A listener
- * pauses itself for 100 ms when descriptors or slots run out. */
-void conn_listen_pause(struct conn *listener);
-void conn_listen_resume(struct conn *listener);
-/* conn_listen_defer sets TCP_DEFER_ACCEPT: for protocols where the client speaks first. */
-void conn_listen_defer(struct conn *listener, uint32_t seconds);
-/* conn_listen_drain accepts what is queued now (on_accept for each, at most 4096): to be called
- * right before conn_close of a listener, which would reset them. Returns how many came. */
-uint32_t conn_listen_drain(struct conn *listener);
 
 /* conn_attach gives c its owner and events. */
 void conn_attach(struct conn *c, const struct conn_events *events, void *owner);
 /* conn_connect starts a connection; on_open follows (also on failure). NULL when no slot or
- * descriptor is left (*err then is -errno). bind_to may be NULL. */
+ * descriptor is left (*err then is -errno). */
 MUST_USE struct conn *conn_connect(struct loop *loop, const struct addr *to,
                                    const struct conn_events *events, void *owner, int *err);
 
@@ -106,16 +92,17 @@ void conn_read_stop(struct conn *c);
 /* conn_read_bulk switches between bulk reads (bodies) and provided buffers (messages). */
 void conn_read_bulk(struct conn *c, bool on);
 /* conn_pull moves up to want bytes that wait in src's socket straight into dst's output, from
- * inside src's on_data that took all it was given: how many. 0 also when src is armed, holds bytes,
- * has a transport, ended or failed (told later as an end). */
+ * inside src's on_data that took all it was given: how many. 0 also when src is armed, holds
+ * bytes, has a transport, ended or failed (told later as an end). */
 MUST_USE size_t conn_pull(struct conn *src, struct conn *dst, size_t want);
-/* conn_watch keeps a receive armed without reading: EOF and errors are told, bytes are held. This
- * is how idle upstreams (promise 5) and clients with a request in flight are watched. */
+/* conn_watch keeps a receive armed without reading: EOF and errors are told, bytes are held. */
 void conn_watch(struct conn *c);
-/* conn_quiet tells whether nothing at all waits to be read, in the socket neither: to be asked
- * before a conn whose last bytes were taken past the receive (bulk, splice) is used for another
- * message. When it is false a byte may have been lost: close the conn. One system call. */
+/* conn_quiet: nothing waits to be read, in the socket neither; to be asked before an idle conn is
+ * used again (promise 5). No system call when a receive armed in an earlier turn would have told.
+ * When false a byte may have been lost: close. */
 MUST_USE bool conn_quiet(struct conn *c);
+/* conn_unsent: it was quiet, and the kernel has had no output since: no answer can come. */
+bool conn_unsent(const struct conn *c);
 /* conn_held is the number of (plaintext) bytes that came and were not consumed. */
 static inline size_t conn_held(const struct conn *c) { return c->held_bytes; }
 
@@ -128,6 +115,9 @@ void conn_flush(struct conn *c);
 MUST_USE bool conn_write(struct conn *c, struct span bytes);
 /* conn_pending is the number of bytes queued and not yet taken by the kernel. */
 size_t conn_pending(const struct conn *c);
+/* conn_taken changes when the peer took some of what was sent, also of a send that is not over.
+ * One system call: to be asked by those who are about to give up. */
+uint64_t conn_taken(struct conn *c);
 /* conn_finish sends what is queued, then close_notify and FIN; reading goes on. */
 void conn_finish(struct conn *c);
 
@@ -141,9 +131,10 @@ void conn_close_gently(struct conn *c, uint32_t linger_ms);
 
 /* conn_timer sets the one deadline of c (absolute ms; WHEEL_NEVER stops it). */
 void conn_timer(struct conn *c, uint64_t due_ms);
-
-/* conn_peer and conn_local ask the kernel; false: an unnamed unix socket (out: AF_UNIX, empty). */
+/* conn_peer, conn_local ask the kernel; false for unnamed unix sockets (out: AF_UNIX, empty). */
 bool conn_peer(const struct conn *c, struct addr *out);
 bool conn_local(const struct conn *c, struct addr *out);
+
+#include "weir/io/listen.h"
 
 #endif

@@ -1,5 +1,5 @@
-/* conn_flag.h: the state bits of a conn (conn.flags). Owners may look at CONN_OPEN, CONN_UNIX and
- * CONN_CLOSING; the rest is between the files of io/. */
+/* conn_flag.h: the state bits of a conn (conn.flags). Owners may look at CONN_OPEN, CONN_UNIX,
+ * CONN_CLOSING and CONN_PARKED; the rest is between the files of io/. */
 #ifndef WEIR_IO_CONN_FLAG_H
 #define WEIR_IO_CONN_FLAG_H
 
@@ -30,6 +30,8 @@ enum conn_flag {
   CONN_SENT_DEAD = 1 << 23, /* a send failed; the error waits for what is still to be read */
   CONN_GONE = 1 << 24,      /* cancelled and closed; only completions are awaited */
   CONN_PEER_DONE = 1 << 25, /* the peer ended; the owner may not know yet (a relay did) */
+  CONN_PARKED = 1 << 26,    /* in loop->parked: bytes came, and wait for an iobuf */
+  CONN_QUIET = 1 << 27,     /* conn_quiet was true; quiet_at tells when */
 };
 
 #endif

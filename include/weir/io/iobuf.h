@@ -1,5 +1,7 @@
 /* iobuf.h: borrowed I/O buffers of a worker, by size class, LIFO. An idle connection owns none.
- * Grown on need up to a byte limit; iobufs_trim gives idle ones back. One thread. */
+ * Grown on need up to a byte limit (pressure.h: who stops where); iobufs_trim gives idle ones
+ * back.
+ * One thread. */
 #ifndef WEIR_IO_IOBUF_H
 #define WEIR_IO_IOBUF_H
 
@@ -43,7 +45,7 @@ struct iobufs {
 void iobufs_init(struct iobufs *pool, size_t limit);
 void iobufs_fini(struct iobufs *pool);
 /* iobuf_take gives an empty buffer of at least room bytes (at most IOBUF_MAX), or NULL at the
- * limit. */
+ * limit; idle buffers of other classes make way for it. */
 MUST_USE struct iobuf *iobuf_take(struct iobufs *pool, size_t room);
 void iobuf_give(struct iobufs *pool, struct iobuf *buf);
 void iobufs_trim(struct iobufs *pool);

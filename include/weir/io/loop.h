@@ -5,6 +5,7 @@
 #ifndef WEIR_IO_LOOP_H
 #define WEIR_IO_LOOP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,17 +21,36 @@ struct conn;
 struct loop_ops;
 struct tls_worker;
 
-/* loop_stats are this worker's counters; written by its thread only, read relaxed by others. */
+/* loop_stats are this worker's counters: written by its thread alone (loop_stat_add: no locked
+ * instruction), read by any with loop_stat_get. */
 struct loop_stats {
-  uint64_t turns, completions, submits;
-  uint64_t enobufs; /* receives that found no provided buffer */
-  uint64_t parked;  /* those of them that had to wait for one */
-  uint64_t accepts, accept_errors;
-  uint64_t spliced_bytes, copied_bytes; /* by relays */
-  uint64_t busy_ns;                     /* time spent outside the wait */
-  uint64_t lag_max_ns;                  /* longest turn since it was read */
-  uint32_t buffers_total;               /* provided buffers now */
+  _Atomic uint64_t turns, completions, submits;
+  _Atomic uint64_t enobufs;      /* receives that found no provided buffer */
+  _Atomic uint64_t parked;       /* those of them that had to wait for one */
+  _Atomic uint64_t memory_waits; /* bodies that had to wait for an iobuf */
+  _Atomic uint64_t accepts, accept_errors;
+  _Atomic uint64_t accept_no_fds; /* of these errors: no descriptor was left */
+  _Atomic uint64_t spliced_bytes, copied_bytes; /* by relays */
+  _Atomic uint64_t busy_ns;                     /* time spent outside the wait */
+  _Atomic uint64_t lag_max_ns;    /* longest turn since lag_since_ms; read loop_lag_max_ns */
+  _Atomic uint64_t lag_before_ns; /* longest turn of the interval before it */
+  _Atomic uint64_t lag_since_ms;
+  _Atomic uint64_t buffers_total; /* provided buffers now */
 };
+
+static inline uint64_t loop_stat_get(const _Atomic uint64_t *stat) {
+  return atomic_load_explicit(stat, memory_order_relaxed);
+}
+static inline void loop_stat_set(_Atomic uint64_t *stat, uint64_t value) {
+  atomic_store_explicit(stat, value, memory_order_relaxed);
+}
+static inline void loop_stat_add(_Atomic uint64_t *stat, uint64_t more) {
+  loop_stat_set(stat, loop_stat_get(stat) + more);
+}
+/* loop_lag_max_ns is the longest turn of the last one to two LOOP_LAG_INTERVAL_MS: the same for
+ * each who asks, and 0 for a loop that has slept since. Any thread. */
+#define LOOP_LAG_INTERVAL_MS 15000u
+uint64_t loop_lag_max_ns(const struct loop_stats *stats, uint64_t now_ms);
 
 /* loop is the common head; implementations embed it first. */
 struct loop {
@@ -44,6 +64,7 @@ struct loop {
   struct list dirty;       /* conns with work for the end of the turn (conn.dirty_link) */
   struct list later;       /* conns that used up their share of this turn (conn.dirty_link) */
   struct list starved;     /* conns parked on ENOBUFS (conn.starved_link) */
+  struct list parked;      /* conns whose bodies wait for an iobuf, oldest first (starved_link) */
   struct list dead;        /* conns to free at the end of the turn (conn.dirty_link) */
   struct pipe_pool *pipes; /* pipe_pool.c */
   struct tls_worker *tls;  /* tls_conn.c; NULL before the first tls_accept */

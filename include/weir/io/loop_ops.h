@@ -17,6 +17,7 @@ enum op {
   OP_SEND,     /* MSG_WAITALL | MSG_NOSIGNAL; res: bytes or -errno */
   OP_POLL_IN,  /* readable once; res: events or -errno */
   OP_POLL_OUT, /* writable once */
+  OP_POLL_HUP, /* broken, once (an end by FIN may end it too); res: events or -errno */
   OP_CANCEL,   /* the completion of a cancel itself */
   OP_CLOSE,    /* res: 0 or -errno */
   OP_WAKE,     /* the loop's mailbox was rung; belongs to no conn */
@@ -49,9 +50,13 @@ struct loop_ops {
   void (*recv)(struct loop *loop, struct conn *c, bool multishot);
   /* recv_now reads what is there: bytes, 0 EOF, -EAGAIN, -errno. */
   ssize_t (*recv_now)(struct loop *loop, struct conn *c, void *into, size_t cap);
+  /* unread is how many bytes wait in the socket; 0 also when only an end or an error does. */
+  size_t (*unread)(struct loop *loop, struct conn *c);
   /* send: corked says that a shutdown follows the completion at once, so that the FIN may travel
    * with the last bytes. */
   void (*send)(struct loop *loop, struct conn *c, const void *bytes, size_t len, bool corked);
+  /* taken: see conn_taken. */
+  uint64_t (*taken)(struct loop *loop, struct conn *c);
   void (*poll)(struct loop *loop, struct conn *c, enum op which);
   void (*cancel)(struct loop *loop, struct conn *c, enum op which);
   void (*shutdown)(struct loop *loop, struct conn *c, int how); /* at once, result ignored */
@@ -83,6 +88,9 @@ struct loop_ops {
 /* conn_complete is the one upcall: an op of a conn ended, or gave something and stays armed. */
 void conn_complete(struct loop *loop, uint32_t slot, uint32_t generation, enum op op,
                    const struct completion *done);
+
+/* loop_note_turn counts a turn that began at now_ms and worked for busy_ns. */
+void loop_note_turn(struct loop *loop, uint64_t busy_ns);
 
 /* loop_init fills the common head; loop_fini ends it when nothing is in flight any more. */
 void loop_init(struct loop *loop, const struct loop_ops *ops, const struct loop_config *config);

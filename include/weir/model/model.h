@@ -3,6 +3,7 @@
 #ifndef WEIR_MODEL_MODEL_H
 #define WEIR_MODEL_MODEL_H
 
+#include "weir/model/action.h"
 #include "weir/model/object.h"
 #include "weir/model/parts.h"
 #include "weir/model/policy.h"

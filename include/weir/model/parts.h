@@ -4,6 +4,7 @@
 #define WEIR_MODEL_PARTS_H
 
 #include "weir/http/message.h"
+#include "weir/model/action.h"
 #include "weir/model/policy.h"
 #include "weir/model/retry.h"
 #include "weir/model/settings.h"
@@ -56,14 +57,17 @@ struct route {
   uint32_t extra_method_count;
   struct policy *const *policies; /* refs; in the order in which they apply */
   uint32_t policy_count;
+  struct policy_settings settings; /* of all of them */
+  const struct cors *cors;         /* of the last that has one; NULL: none */
   struct pool *pool; /* ref; ROUTE_POOL */
   struct route_mirror mirror;
   uint32_t timeout_ms;
   uint8_t priority;     /* in its pool's queue: 0 (first) to 7 */
+  struct route_rewrite rewrite;
+  struct route_host host;
   uint16_t status;      /* redirect, respond */
-  struct span to;       /* redirect: Location; "${...}" is not expanded */
-  struct span body;     /* respond */
-  struct span content_type;
+  struct route_redirect redirect;
+  struct route_respond respond;
   struct span origin;   /* "file:line", for explain and logs */
 };
 

@@ -4,14 +4,9 @@
 #ifndef WEIR_MODEL_POLICY_H
 #define WEIR_MODEL_POLICY_H
 
+#include "weir/model/action.h"
+#include "weir/model/cors.h"
 #include "weir/model/object.h"
-#include "weir/model/template.h"
-
-/* field_set is one field to be written. Its name is a token that weir does not write itself. */
-struct field_set {
-  struct span name;
-  struct template value;
-};
 
 /* field_edits changes a message's fields: remove, then set (which replaces), then add. */
 struct field_edits {
@@ -20,12 +15,55 @@ struct field_edits {
   uint32_t remove_count, set_count, add_count;
 };
 
+/* policy_settings_bit says which of the settings a policy has. */
+enum policy_settings_bit {
+  POLICY_REQUEST = 1,
+  POLICY_FIRST_BYTE = 2,
+  POLICY_IDLE = 4,
+  POLICY_BODY = 8,
+  POLICY_SEND = 16,
+  POLICY_BODY_BYTES = 32,
+  POLICY_BUFFER = 64,
+};
+
+/* policy_settings are single values, which stand in place of the listener's or the pool's. */
+struct policy_settings {
+  uint32_t set; /* policy_settings_bit */
+  uint32_t request_ms, first_byte_ms, idle_ms, body_ms, send_ms; /* settings.h; 0: none */
+  uint64_t body_bytes;   /* 0: no limit */
+  uint32_t buffer_bytes; /* of a request body held before an endpoint is chosen; 0: none */
+};
+
+/* error_page is the body of responses with some statuses: of those that weir makes to refuse or
+ * fail a request, and of the pool's if `upstream`. */
+struct error_page {
+  struct status_range {
+    uint16_t from, to; /* inclusive */
+  } const *statuses;
+  uint32_t status_count;
+  bool upstream;
+  struct span body, content_type;
+};
+
 struct policy {
   struct object obj; /* name: the policy's; all else is in obj.arena */
   struct field_edits request, response;
+  struct policy_settings settings;
+  const struct cors *cors; /* NULL: nothing said */
+  const struct error_page *pages;
+  uint32_t page_count;
 };
 
 /* policy_new gives an empty policy with one ref; it owns no others. */
 struct policy *policy_new(struct registry *r, struct span name);
+
+/* policy_settings_merge lets what `over` has stand in *into. */
+void policy_settings_merge(struct policy_settings *into, const struct policy_settings *over);
+
+/* error_page_find gives the page of a status, or NULL: of several policies that have one the last
+ * counts, within a policy the smallest range, then the first. upstream: a response of the pool.
+ */
+const struct error_page *error_page_find(struct policy *const *policies, uint32_t count,
+                                         unsigned status, bool upstream);
 
 #endif

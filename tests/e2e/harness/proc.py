@@ -123,6 +123,16 @@ def refuse_syscall(number, errno):
         raise OSError(ctypes.get_errno(), "PR_SET_SECCOMP")
 
 
+def keep_capabilities(numbers):
+    """For preexec_fn: these capabilities and no others, to be passed on to what root starts."""
+    bits = sum(1 << number for number in numbers)
+    low, high = bits & 0xFFFFFFFF, bits >> 32
+    header = struct.pack("Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
+    data = struct.pack("6I", low, low, 0, high, high, 0)
+    if LIBC.capset(header, data):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
 class Cgroup:
     """A memory cgroup of its own for one process, v2 or v1, where we may make one; else usable is
     False."""

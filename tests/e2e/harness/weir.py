@@ -112,7 +112,8 @@ class Weir:
                 preexec()
 
         self.process = subprocess.Popen(
-            [binary(), "run", "-c", str(self.path)], env=env, preexec_fn=prepare,
+            [*self.options.get("launch", ()), binary(), "run", "-c", str(self.path)], env=env,
+            preexec_fn=prepare, pass_fds=self.options.get("pass_fds", ()),
             stdin=subprocess.DEVNULL, stdout=self.options.get("stdout", subprocess.DEVNULL),
             stderr=subprocess.PIPE, cwd=self.directory)
         self.drainer = threading.Thread(target=self.drain_stderr, daemon=True)

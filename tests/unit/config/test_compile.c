@@ -142,7 +142,7 @@ static void test_objects(void **state) {
   assert_int_equal(old->status, 308);
   assert_int_equal(tea->action, ROUTE_RESPOND);
   assert_int_equal(tea->status, 418);
-  kit_assert_text(tea->content_type, "text/plain; charset=utf-8");
+  kit_assert_text(tea->respond.content_type, "text/plain; charset=utf-8");
   assert_int_equal(snapshot_find_listener(s, SPAN_LIT("web"))->route_count, 2);
   assert_int_equal(snapshot_find_listener(s, SPAN_LIT("s"))->route_count, 3);
   struct route_hit hit;
@@ -304,6 +304,78 @@ static void test_policies(void **state) {
   snapshot_free(b);
   snapshot_free(c);
   snapshot_free(d);
+  world_fini(&w);
+}
+
+/* Single values of policies: those that are not said stay the listener's; unset is not 0. */
+static void test_policy_settings(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+#define SETTINGS(a, b) \
+  KIT_WEB KIT_APP "policies = { a = { " a " }; b = { " b \
+                  " }; };\nroutes = ( " \
+                  "{ pool = \"app\"; policies = [ \"a\", \"b\" ]; }, " \
+                  "{ path = \"/t\"; pool = \"app\"; timeout = \"7s\"; policies = \"a\"; } );\n"
+  struct snapshot *a = compile(&w,
+                               SETTINGS("timeouts = { request = \"1s\"; idle = \"2s\"; };",
+                                        "timeouts = { idle = \"3s\"; }; limits = { body_bytes = "
+                                        "\"0\"; };"),
+                               NULL);
+  const struct route *all = route(a, "*/*"), *t = route(a, "*/t");
+  assert_int_equal(all->settings.set, POLICY_REQUEST | POLICY_IDLE | POLICY_BODY_BYTES);
+  assert_int_equal(all->timeout_ms, 1000);
+  assert_int_equal(all->settings.idle_ms, 3000);
+  assert_int_equal(t->timeout_ms, 7000);
+  assert_int_equal(t->settings.idle_ms, 2000);
+  struct snapshot *b = compile(&w,
+                               SETTINGS("timeouts = { request = \"1s\"; idle = \"2s\"; };",
+                                        "timeouts = { idle = \"3s\"; };"),
+                               a);
+  assert_ptr_equal(t, route(b, "*/t"));
+  assert_int_equal(route(b, "*/*")->settings.set, POLICY_REQUEST | POLICY_IDLE);
+  snapshot_free(a);
+  snapshot_free(b);
+  world_fini(&w);
+}
+
+/* Pages in files count by what is in them: a reload sees a changed file. */
+static void test_policy_files(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  static const char text[] = KIT_WEB KIT_APP
+      "policies = { p = { errors = ( { status = [ \"404\", \"5xx\" ]; file = \"a\"; upstream = "
+      "true; } ); }; };\n"
+      "routes = ( { pool = \"app\"; policies = \"p\"; }, { path = \"/r\"; respond = { file = "
+      "\"a\"; }; } );\n";
+  struct snapshot *s[3] = {0};
+  static const char *const contents[] = {"one", "one", "two"};
+  for (size_t i = 0; i < array_count(s); i++) {
+    const struct kit_file files[] = {{"/etc/weir/a", contents[i], 0644}, {NULL, NULL, 0}};
+    const struct kit kit = {files, NULL};
+    struct conf_faults *faults = conf_faults_new();
+    struct conf *conf = kit_load(&kit, text, faults);
+    assert_non_null(conf);
+    s[i] = conf_compile(conf, &w.hooks, w.registry, i ? s[i - 1] : NULL, faults);
+    conf_free(conf);
+    conf_faults_free(faults);
+    const struct policy *p = snapshot_find_policy(s[i], SPAN_LIT("p"));
+    assert_int_equal(p->page_count, 1);
+    assert_true(p->pages[0].upstream);
+    assert_int_equal(p->pages[0].statuses[0].from, 404);
+    assert_int_equal(p->pages[0].statuses[1].to, 599);
+    kit_assert_text(p->pages[0].body, contents[i]);
+    kit_assert_text(route(s[i], "*/r")->respond.body, contents[i]);
+  }
+  assert_ptr_equal(route(s[0], "*/*"), route(s[1], "*/*"));
+  assert_ptr_equal(route(s[0], "*/r"), route(s[1], "*/r"));
+  assert_ptr_not_equal(route(s[1], "*/*"), route(s[2], "*/*"));
+  struct text diff = {0};
+  assert_int_equal(snapshot_diff(s[1], s[2], &diff, false), 2);
+  kit_assert_text(text_span(&diff), "~ policy p: settings\n~ route */r: settings\n");
+  text_fini(&diff);
+  for (size_t i = 0; i < array_count(s); i++) snapshot_free(s[i]);
   world_fini(&w);
 }
 
@@ -508,7 +580,8 @@ static void test_many_reloads(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_objects),        cmocka_unit_test(test_changes),
-      cmocka_unit_test(test_policies),       cmocka_unit_test(test_tls_kept),
+      cmocka_unit_test(test_policies),       cmocka_unit_test(test_policy_settings),
+      cmocka_unit_test(test_policy_files),   cmocka_unit_test(test_tls_kept),
       cmocka_unit_test(test_secret_changes), cmocka_unit_test(test_tls_refused),
       cmocka_unit_test(test_names),          cmocka_unit_test(test_clamp),
       cmocka_unit_test(test_redirect_port),  cmocka_unit_test(test_many_reloads),

@@ -50,13 +50,25 @@ static const char everything[] =
     "  balance = \"round_robin\"; outlier = { max_ejected = \"10%\"; }; }; };\n"
     "policies = { m = { request_headers = { set = [ \"X-A: <${client.address}> $${b}\", "
     "\"X-B: ${env:YES}${env:VAR}\" ]; remove = \"X-C\"; }; response_headers = { add = "
-    "\"X-D: a\\\"b\"; }; }; n = { }; };\n"
+    "\"X-D: a\\\"b\"; }; }; n = { cors = { origins = [ \"https://A.b\", \"http://*.c:81\" ]; "
+    "methods = \"PUT\"; headers = [ \"X-A\" ]; credentials = true; }; errors = ( { status = [ "
+    "\"404\", \"5xx\" ]; body = \"\"; }, { "
+    "status = \"503\"; file = \"pages/a.html\"; upstream = true; } ); timeouts = { request = "
+    "\"0s\"; }; "
+    "limits = { body_bytes = \"1MiB\"; }; buffer = \"5KiB\"; }; };\n"
     "routes = ( { hosts = \"A.B\"; prefix = \"/x/\"; strip_prefix = true; pool = \"p\"; timeout = "
     "\"5s\"; mirror = { pool = \"p\"; }; policies = [ \"m\", \"n\" ]; },\n"
     "  { name = \"r\"; path = \"/r\"; methods = [ \"GET\", \"PURGE\" ]; listeners = \"s\"; "
     "redirect = { to = \"/q\"; status = 307; }; },\n"
     "  { path = \"/t\"; respond = { status = 418; body = \"a\\n\\x01\\\"$${env:X}\\xff\"; }; },\n"
-    "  { path = \"/e\"; respond = { body = \"\"; }; } );\n";
+    "  { path = \"/e\"; respond = { body = \"\"; }; },\n"
+    "  { path = \"/f\"; respond = { file = \"pages/a.html\"; headers = \"X-A: ${trace_id}\"; }; "
+    "},\n"
+    "  { prefix = \"/g\"; redirect = { host = \"A.b\"; port = 81; prefix = \"/h/\"; query = "
+    "\"drop\"; }; "
+    "},\n"
+    "  { prefix = \"/i\"; rewrite = { prefix = \"/j\"; }; host = \"A.b:81\"; pool = \"p\"; },\n"
+    "  { path = \"/k\"; rewrite = { path = \"/l\"; }; host = \"endpoint\"; pool = \"p\"; } );\n";
 
 static void test_round_trip(void **state) {
   (void)state;

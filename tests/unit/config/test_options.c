@@ -45,6 +45,7 @@ static struct node number_node(const struct option *o, uint64_t n, struct arena 
   struct node node = {.kind = NODE_STRING};
   switch ((int)o->type) {
     case TYPE_DURATION: node.string = arena_printf(arena, "%llums", (unsigned long long)n); break;
+    case TYPE_SIZE_OFF:
     case TYPE_SIZE: node.string = arena_printf(arena, "%lluB", (unsigned long long)n); break;
     case TYPE_PERCENT: node.string = arena_printf(arena, "%llu%%", (unsigned long long)n); break;
     case TYPE_PPM:

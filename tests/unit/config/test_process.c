@@ -4,6 +4,8 @@
 
 #include <unistd.h>
 
+#include "weir/config/diff.h"
+
 static void test_fields(void **state) {
   (void)state;
   struct conf *conf = kit_good(
@@ -70,19 +72,24 @@ static void test_admin_default(void **state) {
   admin_default(odd, root ? "unix:/run/weir/admin.sock" : NULL);
 }
 
-/* restart gives how many keys need one, and that each note names the old value. */
-static uint32_t restart(const char *before, const char *after, const char *note) {
-  struct conf *now = kit_good(before), *next = kit_good(after);
+/* keep has next take over from now; how many keys wait, each told with both values. */
+static uint32_t keep(const struct conf *now, struct conf *next, const char *told) {
   struct conf_faults *faults = conf_faults_new();
-  conf_check_restart(now, next, faults);
-  uint32_t count = conf_faults_warnings(faults);
+  uint32_t count = conf_keep_restart(now, next, faults);
   struct fault_view view;
   assert_int_equal(conf_faults_errors(faults), 0);
+  assert_int_equal(conf_faults_warnings(faults), count);
   if (faults_view(faults, 0, &view)) {
     assert_int_equal(view.id, FAULT_NEEDS_RESTART);
-    kit_assert_text(view.note, note);
+    kit_assert_text(view.message, told);
   }
   conf_faults_free(faults);
+  return count;
+}
+
+static uint32_t restart(const char *before, const char *after, const char *told) {
+  struct conf *now = kit_good(before), *next = kit_good(after);
+  uint32_t count = keep(now, next, told);
   conf_free(now);
   conf_free(next);
   return count;
@@ -93,18 +100,147 @@ static void test_restart(void **state) {
   assert_int_equal(
       restart("process = { workers = 3; };", "process = { workers = 3; drain = \"1s\"; };", ""),
       0);
-  assert_int_equal(restart("", "process = { workers = 3; };", "weir runs with \"auto\""), 1);
-  assert_int_equal(restart("process = { workers = 3; };", "", "weir runs with 3"), 1);
-  assert_int_equal(restart("", "process = { user = \"weir\"; };", "weir runs with unset"), 1);
+  assert_int_equal(
+      restart("", "process = { workers = 3; };", "process.workers: \"auto\" -> 3 needs a restart"),
+      1);
+  assert_int_equal(
+      restart("process = { workers = 3; };", "", "process.workers: 3 -> \"auto\" needs a restart"),
+      1);
+  assert_int_equal(restart("", "process = { user = \"weir\"; };",
+                           "process.user: unset -> \"weir\" needs a restart"),
+                   1);
   assert_int_equal(restart("admin = { listen = \"off\"; };",
                            "admin = { listen = \"auto\"; status = \"127.0.0.1:1\"; };",
-                           "weir runs with \"off\""),
+                           "admin.listen: \"off\" -> \"auto\" needs a restart"),
                    2);
 }
 
+/* What waits for a restart goes on waiting over any number of reloads, and what is told is always
+ * what runs. */
+static void test_restart_is_remembered(void **state) {
+  (void)state;
+  struct conf *first = kit_good(
+      "process = { workers = 3; user = \"a\"; };"
+      "log = { access = { to = \"off\"; }; };");
+  struct conf *second = kit_good("process = { workers = 4; drain = \"1s\"; };");
+  struct conf *third = kit_good("process = { workers = 5; };");
+  struct conf *fourth = kit_good(
+      "process = { workers = 3; user = \"a\"; };"
+      "log = { access = { to = \"off\"; }; };");
+  assert_int_equal(keep(first, second, "process.workers: 3 -> 4 needs a restart"), 3);
+  assert_int_equal(conf_process(second)->workers, 3);
+  assert_false(conf_process(second)->workers_auto);
+  assert_string_equal(conf_process(second)->user, "a");
+  assert_string_equal(conf_process(second)->access_to, "off");
+  assert_int_equal(conf_process(second)->drain_ms, 1000); /* this one is live */
+  conf_free(first);
+  assert_int_equal(keep(second, third, "process.workers: 3 -> 5 needs a restart"), 3);
+  conf_free(second);
+  assert_int_equal(keep(third, fourth, ""), 0);
+  assert_string_equal(conf_process(fourth)->user, "a");
+  struct text out = {0};
+  conf_dump(third, &out, false);
+  text_put(&out, span_of("", 1));
+  assert_non_null(strstr(out.ptr, "workers = 5;  # weir.conf:2; until a restart: 3\n"));
+  text_fini(&out);
+  conf_free(third);
+  conf_free(fourth);
+}
+
+/* Every option that needs a restart is kept: one that is not would change half way. */
+static const char *const restart_texts[][2] = {
+    {"process.workers", "process = { workers = 7; };"},
+    {"process.user", "process = { user = \"nobody\"; };"},
+    {"admin.listen", "admin = { listen = \"unix:/elsewhere\"; };"},
+    {"admin.status", "admin = { status = \"127.0.0.1:77\"; };"},
+    {"log.to", "log = { to = \"/elsewhere\"; };"},
+    {"log.access.to", "log = { access = { to = \"/elsewhere\"; }; };"},
+};
+
+static void same_text(const char *a, const char *b) {
+  assert_int_equal(!a, !b);
+  if (a) assert_string_equal(a, b);
+}
+
+static void test_restart_options_are_kept(void **state) {
+  (void)state;
+  uint32_t count = 0;
+  for (enum option_id id = 0; id < OPTION_COUNT; id++)
+    count += option_get(id)->flags & OPTION_RESTART ? 1 : 0;
+  assert_int_equal(count, array_count(restart_texts));
+  for (size_t i = 0; i < array_count(restart_texts); i++) {
+    struct conf *now = kit_good("process = { workers = 2; };"),
+                *next = kit_good(restart_texts[i][1]);
+    struct conf_faults *faults = conf_faults_new();
+    assert_true(conf_keep_restart(now, next, faults) >= 1);
+    struct text out = {0};
+    conf_faults_print(faults, &out, false);
+    text_put(&out, span_of("", 1));
+    assert_non_null(strstr(out.ptr, restart_texts[i][0]));
+    text_fini(&out);
+    const struct conf_process *a = conf_process(now), *b = conf_process(next);
+    assert_int_equal(a->workers, b->workers);
+    same_text(a->user, b->user);
+    same_text(a->admin_listen, b->admin_listen);
+    assert_int_equal(a->admin_auto, b->admin_auto);
+    same_text(a->status_listen, b->status_listen);
+    same_text(a->log_to, b->log_to);
+    same_text(a->access_to, b->access_to);
+    conf_faults_free(faults);
+    conf_free(now);
+    conf_free(next);
+  }
+}
+
+/* ---- settings in a diff ---- */
+
+static void diff(const char *before, const char *after, bool json, const char *want) {
+  struct conf *now = kit_good(before), *next = kit_good(after);
+  struct conf_faults *faults = conf_faults_new();
+  struct snapshot none = {0};
+  const struct conf_side a = {now, &none}, b = {next, &none};
+  struct text out = {0};
+  (void)conf_keep_restart(now, next, faults);
+  uint32_t count = conf_diff(&a, &b, &out, json);
+  kit_assert_text(text_span(&out), want);
+  uint32_t lines = 0;
+  for (size_t i = 0; i < out.len; i++) lines += out.ptr[i] == (json ? '}' : '\n') ? 1 : 0;
+  assert_int_equal(count, lines);
+  text_fini(&out);
+  conf_faults_free(faults);
+  conf_free(now);
+  conf_free(next);
+}
+
+static void test_diff(void **state) {
+  (void)state;
+  diff("", "", false, "");
+  diff("", "", true, "[]");
+  diff("process = { drain = \"2s\"; };", "process = { drain = \"5s\"; };", false,
+       "~ setting process.drain: \"2s\" -> \"5s\"\n");
+  diff("process = { drain = \"30s\"; };", "", false, ""); /* the default, written out */
+  diff("process = { workers = 2; };", "process = { workers = 3; };", false, ""); /* waits */
+  diff("log = { level = \"info\"; };",
+       "log = { level = \"debug\"; access = { format = \"text\"; sample = \"1%\"; }; };"
+       "process = { max_connections = 9; drain_settle = \"1s\"; };",
+       false,
+       "~ setting process.drain_settle: \"0s\" -> \"1s\"\n"
+       "~ setting process.max_connections: \"auto\" -> 9\n"
+       "~ setting log.level: \"info\" -> \"debug\"\n"
+       "~ setting log.access.format: \"json\" -> \"text\"\n"
+       "~ setting log.access.sample: \"100%\" -> \"1%\"\n");
+  diff("", "process = { drain = \"5s\"; };", true,
+       "[{\"change\":\"changed\",\"kind\":\"setting\",\"name\":\"process.drain\",\"detail\":"
+       "\"\\\"30s\\\" -> \\\"5s\\\"\"}]");
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_fields), cmocka_unit_test(test_defaults),
-      cmocka_unit_test(test_admin_default), cmocka_unit_test(test_restart)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_fields),
+                                     cmocka_unit_test(test_defaults),
+                                     cmocka_unit_test(test_admin_default),
+                                     cmocka_unit_test(test_restart),
+                                     cmocka_unit_test(test_restart_is_remembered),
+                                     cmocka_unit_test(test_restart_options_are_kept),
+                                     cmocka_unit_test(test_diff)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

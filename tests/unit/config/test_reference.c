@@ -55,7 +55,8 @@ static struct conf *shipped(const struct conf_reader *reader, const char *path) 
 /* Certificates are not shipped: their bytes are made up, everything else is the real file. */
 static int read_shipped(void *ctx, const char *path, struct text *out) {
   (void)ctx;
-  if (!strstr(path, "/tls/")) return conf_reader_direct.read(NULL, path, out);
+  if (!strstr(path, "/tls/") && !strstr(path, "/pages/"))
+    return conf_reader_direct.read(NULL, path, out);
   text_lit(out, "PEM");
   return 0;
 }
@@ -138,7 +139,7 @@ static struct text uncomment(struct span file) {
 }
 
 /* Every option stands in full.conf, those behind # too: with them taken in, the only faults are
- * that one route now has three actions and both a path and a prefix. */
+ * that one route now has three actions and both a path and a prefix, and a page two bodies. */
 static void test_full_is_full(void **state) {
   (void)state;
   struct text file = read_tree("conf/full.conf");
@@ -149,8 +150,9 @@ static void test_full_is_full(void **state) {
   assert_null(conf_load_text(&reader, "/etc/weir/full.conf", span_str(all.ptr), faults));
   struct fault_view view;
   for (uint32_t i = 0; faults_view(faults, i, &view); i++)
-    assert_true(view.id == FAULT_ACTION_MANY || view.id == FAULT_PATH_AND_PREFIX);
-  assert_int_equal(conf_faults_errors(faults), 2);
+    assert_true(view.id == FAULT_ACTION_MANY || view.id == FAULT_PATH_AND_PREFIX ||
+                view.id == FAULT_BODY_AND_FILE);
+  assert_int_equal(conf_faults_errors(faults), 3);
   for (enum option_id id = 0; id < OPTION_COUNT; id++) {
     struct span local = option_local(option_get(id));
     char *key = mem_printf(SPAN_FMT " = ", SPAN_ARG(span_from(local, span_last(local, '.') + 1)));
@@ -161,6 +163,54 @@ static void test_full_is_full(void **state) {
   conf_faults_free(faults);
   text_fini(&file);
   text_fini(&all);
+}
+
+/* stands_at: the comment with the option's sentence is followed by its key, with nothing else
+ * between them and at the same indentation. */
+static bool stands_at(const char *file, const struct option *option, const char *at) {
+  struct span local = option_local(option);
+  struct span key = span_from(local, span_last(local, '.') + 1);
+  const char *line = at;
+  while (line > file && line[-1] != '\n') line--;
+  int indent = (int)(at - line);
+  char *is_on = mem_printf("%*s" SPAN_FMT " = ", indent, "", SPAN_ARG(key));
+  char *is_off = mem_printf("# %s", is_on);
+  char *goes_on = mem_printf("%*s# ", indent, "");
+  bool found = false;
+  while (!found && strncmp(line, goes_on, strlen(goes_on)) == 0 && (line = strchr(line, '\n'))) {
+    line++;
+    found = strncmp(line, is_on, strlen(is_on)) == 0 || strncmp(line, is_off, strlen(is_off)) == 0;
+  }
+  mem_free(is_on);
+  mem_free(is_off);
+  mem_free(goes_on);
+  return found;
+}
+
+/* comment_stands looks at every comment that begins like the option's sentence. */
+static bool comment_stands(const char *file, const struct option *option) {
+  char *sentence = mem_printf("# %.24s", option->doc);
+  bool found = false;
+  for (const char *at = strstr(file, sentence); at && !found; at = strstr(at + 1, sentence))
+    found = stands_at(file, option, at);
+  mem_free(sentence);
+  return found;
+}
+
+static void test_comments_stand_before_their_keys(void **state) {
+  (void)state;
+  struct text file = read_tree("conf/full.conf");
+  text_put(&file, span_of("", 1));
+  for (enum option_id id = 0; id < OPTION_COUNT; id++) {
+    if (!comment_stands(file.ptr, option_get(id))) print_error("%s\n", option_get(id)->path);
+    assert_true(comment_stands(file.ptr, option_get(id)));
+  }
+  text_fini(&file);
+  /* As it once was: the comment of the next group within the one before. */
+  assert_false(
+      comment_stands("    sample = \"100%\";\n\n    # What weir accepts connections on, by "
+                     "name.\n  };\n};\nlisteners = {\n",
+                     option_get(OPTION_LISTENERS)));
 }
 
 /* Options and codes are all documented by name. */
@@ -179,9 +229,12 @@ static void test_documented(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_generated),    cmocka_unit_test(test_shipped),
-      cmocka_unit_test(test_minimal),      cmocka_unit_test(test_sidecar),
-      cmocka_unit_test(test_full_is_full), cmocka_unit_test(test_documented)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_generated),
+                                     cmocka_unit_test(test_shipped),
+                                     cmocka_unit_test(test_minimal),
+                                     cmocka_unit_test(test_sidecar),
+                                     cmocka_unit_test(test_full_is_full),
+                                     cmocka_unit_test(test_documented),
+                                     cmocka_unit_test(test_comments_stand_before_their_keys)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

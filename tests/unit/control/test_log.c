@@ -187,6 +187,88 @@ static void test_blocked_output_blocks_nobody(void **state) {
   unlink(errors);
 }
 
+static unsigned count_of(const char *path, const char *words) {
+  struct text t = slurp(path);
+  unsigned count = 0;
+  for (const char *at = t.ptr; (at = strstr(at, words)) != NULL; at++) {
+    count++;
+  }
+  text_fini(&t);
+  return count;
+}
+
+/* While an output takes nothing, the other one says how many lines were dropped, once in a while,
+ * and what can be done; and it goes on with what there is to say. */
+static void test_drops_are_announced(void **state) {
+  (void)state;
+  int pipe_fds[2];
+  assert_int_equal(pipe(pipe_fds), 0);
+  char *path = mem_printf("/dev/fd/%d", pipe_fds[1]);
+  struct log *log = make(errors, path, 2);
+  log_start(log);
+  uint64_t dropped = 0;
+  for (uint64_t i = 0; dropped < 1000; i++) {
+    dropped += record(log, (uint32_t)(i % 2), i) ? 0 : 1;
+  }
+  while (count_of(errors, " lines dropped (") == 0) {
+    pause_ms(1);
+  }
+  for (uint64_t i = 0; i < 1000; i++) {
+    dropped += record(log, 1, i) ? 0 : 1;
+  }
+  log_line(log, END_LEVEL_INFO, "the other output goes on");
+  while (count_of(errors, "the other output goes on") == 0) {
+    pause_ms(1);
+  }
+  assert_int_equal(count_of(errors, " lines dropped ("), 1); /* not again within LOG_TELL_MS */
+  assert_int_equal(count_of(errors, path), 1);
+  assert_int_equal(count_of(errors, "log.access.sample"), 1);
+  assert_int_equal(count_of(errors, "\"level\":\"warn\""), 1);
+  char bytes[65536];
+  close(pipe_fds[1]);
+  assert_int_equal(fcntl(pipe_fds[0], F_SETFL, O_NONBLOCK), 0);
+  assert_false(log_stop(log, 0));
+  while (!atomic_load(&log->done)) {
+    if (read(pipe_fds[0], bytes, sizeof bytes) < 0) {
+      pause_ms(1);
+    }
+  }
+  assert_true(log_stop(log, 5000));
+  log_free(log);
+  close(pipe_fds[0]);
+  mem_free(path);
+  unlink(errors);
+}
+
+/* What was dropped after a line was written is told when its time has come, without new records.
+ */
+static void test_the_rest_is_told_later(void **state) {
+  (void)state;
+  struct log *log = make(errors, access_path, 1);
+  log->tell_every_ms = 300;
+  for (uint64_t i = 0; record(log, 0, i); i++) {
+  }
+  log_start(log);
+  while (count_of(errors, "log: 1 lines dropped (1 in all)") == 0) {
+    pause_ms(1);
+  }
+  for (int i = 0; i < 3; i++) { /* a record that does not fit at any time */
+    (void)spsc_reserve(log_ring(log, 0), LOG_RING_BYTES);
+  }
+  assert_true(record(log, 0, 1));
+  while (count_of(errors, "log: 3 lines dropped (4 in all)") == 0) {
+    pause_ms(1);
+  }
+  while (atomic_load(&log->state) != LOG_SLEEPS) {
+    pause_ms(1);
+  }
+  assert_int_equal(count_of(errors, "dropped"), 2);
+  assert_true(log_stop(log, 5000));
+  log_free(log);
+  unlink(access_path);
+  unlink(errors);
+}
+
 static void test_full_disk_is_counted(void **state) {
   (void)state;
   struct log *log = make(errors, "/dev/full", 1);
@@ -195,6 +277,16 @@ static void test_full_disk_is_counted(void **state) {
   }
   assert_true(log_drain_once(log));
   assert_int_equal(log_lost(log), 10);
+  assert_int_equal(count_of(errors,
+                            "log: 10 lines lost (10 in all): /dev/full does not take them: "
+                            "No space left on device"),
+                   1);
+  assert_true(record(log, 0, 10));
+  (void)log_drain_once(log);
+  assert_int_equal(count_of(errors, "lines lost"), 1);
+  log->told_ms = 1; /* long ago */
+  (void)log_drain_once(log);
+  assert_int_equal(count_of(errors, "log: 1 lines lost (11 in all)"), 1);
   assert_true(log_stop(log, 1000));
   log_free(log);
   unlink(errors);
@@ -238,6 +330,8 @@ int main(void) {
       cmocka_unit_test(test_thread_writes_all_in_order),
       cmocka_unit_test(test_sleeping_thread_wakes),
       cmocka_unit_test(test_blocked_output_blocks_nobody),
+      cmocka_unit_test(test_drops_are_announced),
+      cmocka_unit_test(test_the_rest_is_told_later),
       cmocka_unit_test(test_full_disk_is_counted),
       cmocka_unit_test(test_reopen),
       cmocka_unit_test(test_cannot_open),

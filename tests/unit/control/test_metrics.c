@@ -252,6 +252,12 @@ static void test_counters_sum_over_workers(void **state) {
   stat_add(&w->stats[1]->ends[END_UPSTREAM_RESET], 2);
   stat_add(&w->stats[0]->tls_handshakes_13_full, 9);
   w->loops[1].busy_ns = 1500000000;
+  w->in.now_ms = 1000000;
+  w->loops[0].lag_max_ns = 2000000;
+  w->loops[0].lag_before_ns = 7000000;
+  w->loops[0].lag_since_ms = 999000;
+  w->loops[1].lag_max_ns = 9000000;
+  w->loops[1].lag_since_ms = 1000; /* it has slept for long */
   w->in.facts.generation = 7;
   w->in.facts.last_reload_ms = 1795216500007;
   scrape(w);
@@ -260,6 +266,8 @@ static void test_counters_sum_over_workers(void **state) {
   assert_true(get(&w->page, "weir_tls_handshakes_total",
                   "version=\"1.3\",resumed=\"false\"") == 9);
   assert_true(get(&w->page, "weir_loop_busy_seconds_total", "worker=\"1\"") == 1.5);
+  assert_true(get(&w->page, "weir_loop_lag_max_seconds", "worker=\"0\"") == 0.007);
+  assert_true(get(&w->page, "weir_loop_lag_max_seconds", "worker=\"1\"") == 0);
   assert_true(get(&w->page, "weir_config_generation", "") == 7);
   assert_true(get(&w->page, "weir_config_last_reload_timestamp_seconds", "") == 1795216500.007);
 }

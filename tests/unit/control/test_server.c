@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -105,6 +106,15 @@ static void expect_closed(struct world *w, int fd) {
     }
   }
   assert_int_equal(n, 0);
+}
+
+/* expect_late waits for an answer as long as it takes. */
+static void expect_late(struct world *w, int fd, const char *want) {
+  char byte;
+  while (recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) < 0) {
+    turns(w, 1);
+  }
+  expect(w, fd, want);
 }
 
 static void test_pipelined_lines_and_split_lines(void **state) {
@@ -228,6 +238,52 @@ static void test_parked_peer_that_leaves(void **state) {
   server_stop(&w.server);
 }
 
+/* descriptors_end leaves room for none; gives the limit that was there. */
+static struct rlimit descriptors_end(void) {
+  struct rlimit before, none;
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+  int next = fcntl(0, F_DUPFD, 3);
+  assert_true(next > 0);
+  close(next);
+  none = (struct rlimit){.rlim_cur = (rlim_t)next, .rlim_max = before.rlim_max};
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+  assert_int_equal(fcntl(0, F_DUPFD, 3), -1);
+  return before;
+}
+
+/* Without any descriptor one connection after the other is served; who waits costs no turns. */
+static void test_no_descriptor_left(void **state) {
+  (void)state;
+  struct world w;
+  start(&w, 4, 60000);
+  int a = dial(&w), b = dial(&w), c = dial(&w);
+  struct rlimit before = descriptors_end();
+  say(a, "one\n");
+  expect(&w, a, "one\n");
+  assert_int_equal(w.server.open, 1);
+  assert_int_equal(w.server.spare, -1);
+  turns(&w, 3);
+  assert_int_equal(w.server.listen.events, 0); /* else poll would return at once, for ever */
+  say(a, "bye\n");
+  expect(&w, a, "bye\n");
+  assert_int_equal(w.server.open, 0);
+  say(b, "two\n");
+  expect(&w, b, "two\n"); /* b is silent from here on: it gives way after a while */
+  say(c, "bye\n");
+  expect_late(&w, c, "bye\n");
+  expect_closed(&w, b);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+  int d = dial(&w);
+  say(d, "bye\n");
+  expect(&w, d, "bye\n");
+  assert_true(w.server.spare >= 0);
+  close(a);
+  close(b);
+  close(c);
+  close(d);
+  server_stop(&w.server);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_pipelined_lines_and_split_lines),
@@ -237,6 +293,7 @@ int main(void) {
       cmocka_unit_test(test_slow_reader_gets_all),
       cmocka_unit_test(test_parked),
       cmocka_unit_test(test_parked_peer_that_leaves),
+      cmocka_unit_test(test_no_descriptor_left),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

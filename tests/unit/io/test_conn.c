@@ -2,7 +2,9 @@
  * close of each kind, timers, wake, leaks. */
 #include "io_kit.h"
 
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 static void accepts_and_echoes(void **state) {
   (void)state;
@@ -318,6 +320,54 @@ static void listener_drains_before_close(void **state) {
   kit_net_free(net);
 }
 
+struct rival {
+  int fd;
+  atomic_bool stop;
+  int taken;
+};
+
+/* rivalry is what another worker does to a description that both share: it takes connections, and
+ * it switches O_NONBLOCK off. */
+static void *rivalry(void *arg) {
+  struct rival *rival = arg;
+  while (!atomic_load(&rival->stop)) {
+    struct pollfd ready = {.fd = rival->fd, .events = POLLIN};
+    assert_int_equal(fcntl(rival->fd, F_SETFL, fcntl(rival->fd, F_GETFL) & ~O_NONBLOCK), 0);
+    if (poll(&ready, 1, 0) != 1) continue;
+    int fd = accept4(rival->fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0) continue;
+    rival->taken++;
+    close(fd);
+  }
+  return NULL;
+}
+
+/* Duplicates of one listening descriptor, as workers have them of a unix socket: no drain waits
+ * for a connection that another took, whatever the others do to the shared flags. */
+static void drain_of_a_shared_listener_never_waits(void **state) {
+  (void)state;
+  struct net *net = kit_net(1);
+  conn_listen_pause(net->listener);
+  kit_settle(net->loop);
+  struct rival rival = {.fd = fcntl(net->listener->fd, F_DUPFD_CLOEXEC, 3)};
+  pthread_t thread;
+  assert_int_equal(pthread_create(&thread, NULL, rivalry, &rival), 0);
+  enum { DIALS = 200 };
+  alarm(60); /* a hang ends the test */
+  int mine = 0;
+  for (int i = 0; i < 20 * DIALS; i++) {
+    if (i % 20 == 0) close(kit_dial(&net->at));
+    mine += (int)conn_listen_drain(net->listener);
+  }
+  atomic_store(&rival.stop, true);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  mine += (int)conn_listen_drain(net->listener);
+  alarm(0);
+  assert_int_equal(mine + rival.taken, DIALS);
+  close(rival.fd);
+  kit_net_free(net);
+}
+
 static void listener_backs_off_at_the_slot_limit(void **state) {
   (void)state;
   struct loop_config config = kit_config;
@@ -427,6 +477,7 @@ int main(void) {
       cmocka_unit_test(wakes_from_another_thread),
       cmocka_unit_test(listener_pauses),
       cmocka_unit_test(listener_drains_before_close),
+      cmocka_unit_test(drain_of_a_shared_listener_never_waits),
       cmocka_unit_test(listener_backs_off_at_the_slot_limit),
       cmocka_unit_test(unix_sockets_work),
       cmocka_unit_test(no_descriptor_leaks),

@@ -438,7 +438,7 @@ static void buffers_grow_on_need_and_shrink_when_idle(void **state) {
     KIT_UNTIL(net->loop, net->sides[199]->got == 7u * ((unsigned)round + 1));
     kit_settle(net->loop);
   }
-  uint32_t high = net->loop->stats.buffers_total;
+  uint64_t high = net->loop->stats.buffers_total;
   assert_true(high > 4);
   for (int round = 0; round < 400; round++) { /* the ring turns over; few are in use at a time */
     kit_send(peers[0], "x", 1);
@@ -457,6 +457,78 @@ static void buffers_grow_on_need_and_shrink_when_idle(void **state) {
     KIT_UNTIL(net->loop, net->sides[i]->got >= 47); /* no buffer was lost */
   }
   for (int i = 0; i < 200; i++) close(peers[i]);
+  kit_net_free(net);
+}
+
+static int asked; /* reads of the socket by call */
+static ssize_t (*real_recv_now)(struct loop *loop, struct conn *c, void *into, size_t cap);
+static ssize_t count_recv_now(struct loop *loop, struct conn *c, void *into, size_t cap) {
+  asked++;
+  return real_recv_now(loop, c, into, cap);
+}
+
+/* A receive that the kernel has would have told; one that was only just asked for would not. */
+static void quiet_asks_only_when_it_must(void **state) {
+  (void)state;
+  struct net *net = kit_net(0);
+  struct loop_ops ops = *net->loop->ops;
+  real_recv_now = ops.recv_now;
+  ops.recv_now = count_recv_now;
+  net->loop->ops = &ops;
+  asked = 0;
+  int peer;
+  struct side *s = kit_pair(net, &peer);
+  assert_true(conn_quiet(s->c));
+  assert_int_equal(asked, 1); /* none is armed */
+  conn_watch(s->c);
+  assert_true(conn_quiet(s->c));
+  assert_int_equal(asked, 2); /* armed in this turn: the kernel does not know of it */
+  kit_settle(net->loop);
+  assert_true(conn_quiet(s->c));
+  assert_int_equal(asked, 2);
+  assert_true(conn_unsent(s->c));
+  assert_true(conn_write(s->c, SPAN_LIT("request")));
+  assert_true(conn_unsent(s->c)); /* it waits for the end of the turn */
+  kit_turns(net->loop, 1);
+  assert_false(conn_unsent(s->c));
+  kit_send(peer, "x", 1);
+  KIT_UNTIL(net->loop, conn_held(s->c) == 1);
+  assert_false(conn_quiet(s->c));
+  close(peer);
+  kit_net_free(net);
+}
+
+static void quiet_sees_what_no_receive_told(void **state) {
+  (void)state;
+  struct net *net = kit_net(0);
+  int peers[2];
+  struct side *bytes = kit_pair(net, &peers[0]), *fin = kit_pair(net, &peers[1]);
+  kit_send(peers[0], "x", 1);
+  assert_int_equal(shutdown(peers[1], SHUT_WR), 0);
+  kit_settle(net->loop);
+  assert_false(conn_quiet(bytes->c));
+  assert_false(conn_quiet(fin->c));
+  for (int i = 0; i < 2; i++) close(peers[i]);
+  kit_net_free(net);
+}
+
+/* No buffer for a receive on a conn that was just taken for a request: what waits there came
+ * before the request, and must not be read as its answer. */
+static void stale_bytes_behind_enobufs_are_an_error(void **state) {
+  (void)state;
+  struct net *net = kit_net(0);
+  int peer;
+  struct side *s = kit_pair(net, &peer);
+  assert_true(conn_quiet(s->c));
+  assert_true(conn_write(s->c, SPAN_LIT("request")));
+  kit_send(peer, "stale", 5);
+  const struct completion none = {.res = -ENOBUFS};
+  s->c->inflight |= OP_BIT(OP_RECV); /* as if one had been armed, and found no buffer */
+  conn_complete(net->loop, s->c->head.slot, s->c->head.generation, OP_RECV, &none);
+  assert_int_equal(s->errors, 1);
+  assert_int_equal(s->got, 0);
+  conn_close(s->c);
+  close(peer);
   kit_net_free(net);
 }
 
@@ -480,6 +552,9 @@ int main(void) {
       cmocka_unit_test(large_bodies_make_a_conn_single_shot_and_small_ones_back),
       cmocka_unit_test(enobufs_storm),
       cmocka_unit_test(buffers_grow_on_need_and_shrink_when_idle),
+      cmocka_unit_test(quiet_asks_only_when_it_must),
+      cmocka_unit_test(quiet_sees_what_no_receive_told),
+      cmocka_unit_test(stale_bytes_behind_enobufs_are_an_error),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

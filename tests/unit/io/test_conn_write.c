@@ -204,6 +204,66 @@ static void empty_writes_do_no_harm(void **state) {
   kit_net_free(net);
 }
 
+/* One send is in flight all the time; what the peer takes of it is seen, and standing still
+ * too. */
+static void taken_is_seen_inside_a_send(struct net *net, int peer, int sndbuf, int times) {
+  KIT_UNTIL(net->loop, net->accepted == 1);
+  struct side *s = net->sides[0];
+  static char big[250000];
+  setsockopt(s->c->fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof(sndbuf));
+  assert_true(conn_write(s->c, span_of(big, sizeof(big))));
+  kit_settle(net->loop);
+  assert_true(conn_pending(s->c) == sizeof(big));
+  uint64_t before = conn_taken(s->c);
+  kit_settle(net->loop);
+  assert_true(conn_taken(s->c) == before);
+  int seen = 0;
+  for (size_t got = 0; got < sizeof(big) && s->drained == 0;) {
+    ssize_t n = recv(peer, big, 8192, MSG_DONTWAIT);
+    if (n > 0) got += (size_t)n;
+    kit_turns(net->loop, 3);
+    uint64_t now = conn_taken(s->c);
+    seen += now != before && conn_pending(s->c) == sizeof(big);
+    before = now;
+  }
+  assert_true(seen >= times);
+  close(peer);
+}
+
+static int dial_small(const struct net *net) {
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), small = 4096, segment = 1400;
+  assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+  assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof(segment)), 0);
+  assert_int_equal(connect(fd, &net->at.sa, net->at.len), 0);
+  return fd;
+}
+
+static void taken_by_tcp(void **state) {
+  (void)state;
+  struct net *net = kit_net(0);
+  taken_is_seen_inside_a_send(net, dial_small(net), 4096, 10);
+  kit_net_free(net);
+}
+
+/* A unix socket tells of whole buffers only. */
+static void taken_by_a_unix_socket(void **state) {
+  (void)state;
+  char dir[] = "/tmp/weir-test-XXXXXX", text[64];
+  assert_non_null(mkdtemp(dir));
+  (void)snprintf(text, sizeof(text), "unix:%s/s", dir);
+  struct net *net = mem_alloc(sizeof(*net));
+  net->loop = kit_loop();
+  assert_true(addr_parse(span_str(text), &net->at));
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(bind(fd, &net->at.sa, net->at.len), 0);
+  assert_int_equal(listen(fd, 16), 0);
+  net->listener = conn_listen(net->loop, fd, kit_on_accept, net);
+  taken_is_seen_inside_a_send(net, kit_dial(&net->at), 65536, 1);
+  kit_net_free(net);
+  unlink(text + 5);
+  rmdir(dir);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(one_send_per_turn),
@@ -215,6 +275,8 @@ int main(void) {
       cmocka_unit_test(fin_travels_with_the_last_bytes),
       cmocka_unit_test(send_to_a_dead_peer_is_an_error_once),
       cmocka_unit_test(empty_writes_do_no_harm),
+      cmocka_unit_test(taken_by_tcp),
+      cmocka_unit_test(taken_by_a_unix_socket),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

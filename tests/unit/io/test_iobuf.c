@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "weir/io/iobuf.h"
+#include "weir/io/pressure.h"
 
 static void gives_at_least_the_room(void **state) {
   (void)state;
@@ -82,12 +82,52 @@ static void trims_what_was_not_needed(void **state) {
   iobufs_fini(&pool);
 }
 
+/* Idle buffers of one class do not keep others from theirs. */
+static void idle_ones_make_way(void **state) {
+  (void)state;
+  struct iobufs pool;
+  iobufs_init(&pool, 100u << 10);
+  struct iobuf *small[25];
+  for (int i = 0; i < 25; i++) assert_non_null(small[i] = iobuf_take(&pool, 1));
+  assert_null(iobuf_take(&pool, 1));
+  for (int i = 0; i < 25; i++) iobuf_give(&pool, small[i]);
+  struct iobuf *large = iobuf_take(&pool, 65536);
+  assert_non_null(large);
+  assert_true(pool.bytes <= pool.limit);
+  for (int i = 0; i < 8; i++) assert_non_null(small[i] = iobuf_take(&pool, 1));
+  assert_null(iobuf_take(&pool, 1)); /* 68 KiB and 8 times 4 KiB are borrowed */
+  for (int i = 0; i < 8; i++) iobuf_give(&pool, small[i]);
+  iobuf_give(&pool, large);
+  iobufs_fini(&pool);
+}
+
+static void levels(void **state) {
+  (void)state;
+  struct iobufs pool;
+  struct iobuf *b[16];
+  int count = 0;
+  iobufs_init(&pool, 1u << 20);
+  while (!iobufs_half(&pool)) b[count++] = iobuf_take(&pool, 65536);
+  assert_int_equal(count, 8); /* 8 times 68 KiB pass 512 KiB */
+  assert_false(iobufs_full(&pool));
+  while (!iobufs_full(&pool)) b[count++] = iobuf_take(&pool, 65536);
+  assert_int_equal(count, 12); /* 12 times 68 KiB pass 768 KiB */
+  while (count > 0) iobuf_give(&pool, b[--count]);
+  assert_false(iobufs_full(&pool) || iobufs_half(&pool));
+  iobufs_fini(&pool);
+  iobufs_init(&pool, 4096); /* nothing borrowed: nothing to wait for */
+  assert_false(iobufs_full(&pool));
+  iobufs_fini(&pool);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(gives_at_least_the_room),
       cmocka_unit_test(last_given_is_first_taken),
       cmocka_unit_test(keeps_its_limit),
       cmocka_unit_test(trims_what_was_not_needed),
+      cmocka_unit_test(idle_ones_make_way),
+      cmocka_unit_test(levels),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

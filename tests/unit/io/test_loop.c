@@ -4,6 +4,7 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -232,6 +233,68 @@ static void pipes_are_bounded_and_kept(void **state) {
   loop_free(loop);
 }
 
+struct look {
+  const struct loop_stats *stats;
+  atomic_bool stop;
+  uint64_t turns, lag_ns;
+};
+
+static void *look_on(void *arg) {
+  struct look *look = arg;
+  while (!atomic_load(&look->stop)) {
+    uint64_t turns = loop_stat_get(&look->stats->turns);
+    assert_true(turns >= look->turns);
+    look->turns = turns;
+    look->lag_ns = loop_lag_max_ns(look->stats, 0);
+    look->lag_ns += loop_stat_get(&look->stats->buffers_total);
+  }
+  return NULL;
+}
+
+/* Another thread reads while the loop works (the thread sanitizer watches). */
+static void stats_are_read_by_others(void **state) {
+  (void)state;
+  struct net *net = kit_net(1);
+  int peer;
+  struct side *s = kit_pair(net, &peer);
+  s->echo = true;
+  struct look look = {.stats = &net->loop->stats};
+  pthread_t thread;
+  assert_int_equal(pthread_create(&thread, NULL, look_on, &look), 0);
+  for (int i = 0; i < 200; i++) {
+    kit_send(peer, "request", 7);
+    KIT_UNTIL(net->loop, s->drained == i + 1);
+  }
+  atomic_store(&look.stop, true);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  close(peer);
+  kit_net_free(net);
+}
+
+static void lag_is_that_of_the_last_intervals(void **state) {
+  (void)state;
+  struct loop *loop = kit_loop();
+  const struct loop_stats *s = &loop->stats;
+  uint64_t t0 = loop->now_ms = 10 * LOOP_LAG_INTERVAL_MS;
+  loop_note_turn(loop, 500);
+  loop_note_turn(loop, 900);
+  loop_note_turn(loop, 100);
+  assert_int_equal(loop_lag_max_ns(s, t0), 900);
+  assert_int_equal(loop_lag_max_ns(s, t0), 900); /* reading changes nothing */
+  loop->now_ms = t0 + LOOP_LAG_INTERVAL_MS;
+  loop_note_turn(loop, 200);
+  assert_int_equal(loop_lag_max_ns(s, loop->now_ms), 900); /* the interval before counts too */
+  loop->now_ms += LOOP_LAG_INTERVAL_MS;
+  loop_note_turn(loop, 100);
+  assert_int_equal(loop_lag_max_ns(s, loop->now_ms), 200);
+  assert_int_equal(loop_lag_max_ns(s, loop->now_ms + LOOP_LAG_INTERVAL_MS), 100); /* it sleeps */
+  assert_int_equal(loop_lag_max_ns(s, loop->now_ms + 2 * LOOP_LAG_INTERVAL_MS), 0);
+  loop->now_ms += 5 * LOOP_LAG_INTERVAL_MS;
+  loop_note_turn(loop, 50);
+  assert_int_equal(loop_lag_max_ns(s, loop->now_ms), 50);
+  loop_free(loop);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(probe_is_content),
@@ -244,6 +307,8 @@ int main(void) {
       cmocka_unit_test(submission_queue_overflows_quietly),
       cmocka_unit_test(steady_state_allocates_nothing),
       cmocka_unit_test(pipes_are_bounded_and_kept),
+      cmocka_unit_test(stats_are_read_by_others),
+      cmocka_unit_test(lag_is_that_of_the_last_intervals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,7 +54,7 @@ static inline struct route *kit_route(struct kit *k, const char *name, const cha
   r->path = span_str(path);
   r->action = ROUTE_RESPOND;
   r->status = 200;
-  r->content_type = SPAN_LIT("text/plain");
+  r->respond.content_type = SPAN_LIT("text/plain");
   r->order = k->snapshot->route_count;
   assert_true(k->snapshot->route_count < KIT_ROUTES);
   k->snapshot->routes[k->snapshot->route_count++] = r;

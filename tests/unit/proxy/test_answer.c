@@ -116,12 +116,12 @@ static bool same(struct span got, struct span want) {
 }
 
 static void kit_routes(struct kit *k) {
-  kit_route(k, "ok", "/ok")->body = SPAN_LIT("fine");
+  kit_route(k, "ok", "/ok")->respond.body = SPAN_LIT("fine");
   kit_route(k, "empty", "/empty")->status = 204;
   struct route *old = kit_route(k, "old", "/old");
   old->action = ROUTE_REDIRECT;
   old->status = 308;
-  old->to = SPAN_LIT("https://example.com/new");
+  old->redirect.to = SPAN_LIT("https://example.com/new");
   struct route *put = kit_route(k, "put", "/put");
   static const struct span purge[] = {SPAN_LIT("PURGE")};
   put->methods = 1u << HTTP_METHOD_PUT | 1u << HTTP_METHOD_DELETE;

@@ -3,7 +3,7 @@
 
 static void kit_ready(struct kit *k) {
   kit_init(k);
-  kit_route(k, "ok", "/ok")->body = SPAN_LIT("fine");
+  kit_route(k, "ok", "/ok")->respond.body = SPAN_LIT("fine");
   kit_start(k);
 }
 

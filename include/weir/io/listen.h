@@ -1,0 +1,25 @@
+/* listen.h: listening descriptors on a loop. Part of conn.h, which includes it. */
+#ifndef WEIR_IO_LISTEN_H
+#define WEIR_IO_LISTEN_H
+
+#include "weir/base/check.h"
+
+struct conn;
+struct loop;
+
+/* conn_listen puts a bound and listening descriptor on the loop; on_accept gets each new conn
+ * (flags CONN_OPEN, not reading, no events yet: the owner calls conn_attach at once or
+ * conn_close). The loop owns fd from now on. NULL at the slab's limit. */
+MUST_USE struct conn *conn_listen(struct loop *loop, int fd,
+                                  void (*on_accept)(struct conn *listener, struct conn *c),
+                                  void *owner);
+/* conn_listen_pause stops accepting (the queue stays); conn_listen_resume goes on. */
+void conn_listen_pause(struct conn *listener);
+void conn_listen_resume(struct conn *listener);
+/* conn_listen_defer sets TCP_DEFER_ACCEPT: for protocols where the client speaks first. */
+void conn_listen_defer(struct conn *listener, uint32_t seconds);
+/* conn_listen_drain accepts what is queued (on_accept for each, at most 4096; how many): to be
+ * called right before conn_close of a listener, which would reset them. */
+uint32_t conn_listen_drain(struct conn *listener);
+
+#endif

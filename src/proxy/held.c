@@ -1,0 +1,185 @@
+/* held.c: a request body that is kept in memory before an endpoint is chosen (policies.*.buffer):
+ * a slow client then holds no endpoint, and the request may be sent again. At most as much as the
+ * policy says and as long as half of the worker's buffers are free; what does not fit is streamed
+ * behind it. Framing is decoded here and made anew when it is sent. */
+#include "proxy_priv.h"
+
+#define PIECE_MAX 65536u
+#define SLICE 4096u /* what is taken at once */
+
+bool held_wanted(const struct stream *s) {
+  uint32_t most = s->route->settings.buffer_bytes;
+  if (!most || s->up_body.state != PUMP_READY) return false;
+  return s->x->req.body == HTTP_BODY_CHUNKED || s->x->req.content_length <= most;
+}
+
+/* say_continue: nobody else will ask for the body. */
+static bool say_continue(struct stream *s) {
+  if (!s->x->req.expect_continue) return true;
+  s->x->req.expect_continue = false;
+  http_fields_drop(&s->x->req.fields, SPAN_LIT("Expect"));
+  return conn_write(s->down->conn, SPAN_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
+}
+
+void enter_buffer(struct stream *s) {
+  s->x->held.limit = s->route->settings.buffer_bytes;
+  s->up_body.progress_ms = now_ms(s->w);
+  stat_add(&s->w->stats.buffered, 1);
+  if (!say_continue(s)) {
+    stream_fail(s, END_LIMIT_MEMORY);
+    return;
+  }
+  conn_read_start(s->down->conn);
+}
+
+/* leave goes on with what is held; the route's timeout is not for the client's part of it. */
+static void leave(struct stream *s) {
+  if (s->x->held.whole) {
+    s->up_body.state = PUMP_DONE;
+    s->x->req.body = HTTP_BODY_LENGTH; /* known now, whatever framing it came in */
+    s->x->req.content_length = s->x->held.bytes;
+    conn_watch(s->down->conn);
+    if (s->x->mirror) mirror_send(s);
+  }
+  if (s->route->timeout_ms) s->deadline_ms = now_ms(s->w) + s->route->timeout_ms;
+  stream_go(s, STEP_PICK);
+}
+
+/* ---- in ---- */
+
+/* fits makes room for so many bytes in one piece; false: no more is to be held. */
+static bool fits(struct stream *s, size_t count) {
+  struct held *h = &s->x->held;
+  struct iobufs *pool = &s->w->loop->iobufs;
+  if (h->limit - h->bytes < count) return false;
+  if (h->last && buf_room(&h->last->data) >= count) return true;
+  if (pool->bytes_out > pool->limit / 2) return false;
+  size_t size = h->bytes < PIECE_MAX ? (size_t)h->bytes : PIECE_MAX;
+  struct iobuf *piece = iobuf_take(pool, size > count ? size : count);
+  if (!piece) return false;
+  if (h->last) h->last->next = piece;
+  else h->first = piece;
+  h->last = piece;
+  return true;
+}
+
+static void keep(struct stream *s, struct span data) {
+  struct buf *b = &s->x->held.last->data;
+  buf_put(b, data);
+  check(!b->full); /* fits() saw to it */
+  s->x->held.bytes += data.len;
+  s->up_body.moved += data.len;
+  if (s->x->mirror) mirror_body(s, data);
+  stat_add(&s->w->stats.buffered_bytes, data.len);
+}
+
+static size_t take_length(struct stream *s, struct span bytes) {
+  struct pump *p = &s->up_body;
+  size_t used = 0;
+  while (used < bytes.len && p->left) {
+    struct span data = span_sub(bytes, used, p->left < SLICE ? (size_t)p->left : SLICE);
+    if (!fits(s, data.len)) break;
+    keep(s, data);
+    p->left -= data.len;
+    used += data.len;
+  }
+  s->x->held.whole = p->left == 0;
+  return used;
+}
+
+/* take_chunked keeps the data of chunks. What finds no room is decoded again when it is streamed.
+ */
+static size_t take_chunked(struct stream *s, struct span bytes, enum end *why) {
+  struct pump *p = &s->up_body;
+  size_t used = 0;
+  while (used < bytes.len && !s->x->held.whole) {
+    size_t took = 0;
+    struct span data = SPAN_EMPTY;
+    struct h1_chunked before = s->x->up_chunked;
+    enum end fault = END_INTERNAL;
+    enum http_result r =
+        h1_chunked_parse(&s->x->up_chunked, span_sub(bytes, used, SLICE), &took, &data, &fault);
+    if (r == HTTP_BAD || (p->limit && p->moved + data.len > p->limit)) {
+      *why = r == HTTP_BAD ? fault : END_LIMIT_BODY;
+      break;
+    }
+    if (data.len && !fits(s, data.len)) {
+      s->x->up_chunked = before;
+      break;
+    }
+    if (data.len) keep(s, data);
+    used += took;
+    s->x->held.whole = r == HTTP_DONE;
+  }
+  return used;
+}
+
+size_t held_take(struct stream *s, struct span bytes) {
+  struct pump *p = &s->up_body;
+  enum end why = END_OK;
+  p->progress_ms = now_ms(s->w);
+  size_t used = p->from == HTTP_BODY_CHUNKED ? take_chunked(s, bytes, &why)
+                                             : take_length(s, bytes);
+  if (why != END_OK) {
+    stream_fail(s, why);
+    return bytes.len;
+  }
+  if (s->x->held.whole || used < bytes.len) leave(s);
+  return used;
+}
+
+/* ---- out ---- */
+
+void held_rewind(struct stream *s) {
+  s->x->held.next = s->x->held.first;
+  s->x->held.progress_ms = now_ms(s->w);
+}
+
+bool held_unsent(const struct stream *s) { return s->x && s->x->held.next != NULL; }
+
+static bool send_piece(struct stream *s, struct span data) {
+  struct conn *c = s->try.up->conn;
+  if (s->x->req.body != HTTP_BODY_CHUNKED) return conn_write(c, data);
+  struct buf *out = conn_out(c, data.len + H1_CHUNK_HEAD_MAX + 2);
+  if (!out) return false;
+  h1_write_chunk_head(out, data.len);
+  buf_put(out, data);
+  buf_put(out, H1_CRLF);
+  conn_flush(c);
+  return !out->full;
+}
+
+bool held_send(struct stream *s) {
+  struct held *h = &s->x->held;
+  while (h->next && conn_pending(s->try.up->conn) <= OUT_HIGH) {
+    struct span data = buf_span(&h->next->data);
+    if (data.len && !send_piece(s, data)) return false;
+    h->next = h->next->next;
+    h->progress_ms = now_ms(s->w);
+  }
+  if (h->next) conn_flush(s->try.up->conn);
+  else s->try.t_sent = now_ns(s->w);
+  return true;
+}
+
+void held_drained(struct stream *s) {
+  if (!held_unsent(s)) return;
+  if (!held_send(s)) {
+    stream_fail(s, END_LIMIT_MEMORY);
+    return;
+  }
+  if (!held_unsent(s) && s->up_body.state == PUMP_READY) body_start(s, &s->up_body);
+  stream_timer(s);
+}
+
+void held_drop(struct stream *s) {
+  if (!s->x || !s->x->held.limit) return;
+  struct held *h = &s->x->held;
+  stat_sub(&s->w->stats.buffered_bytes, h->bytes);
+  while (h->first) {
+    struct iobuf *b = h->first;
+    h->first = b->next;
+    iobuf_give(&s->w->loop->iobufs, b);
+  }
+  *h = (struct held){0};
+}
