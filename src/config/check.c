@@ -174,6 +174,7 @@ static void check_listener_use(struct conf *conf, const struct conf_listener *li
 }
 
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {
+  check_balance(conf, pool);
   struct names names = {.arena = &conf->arena};
   uint32_t weight = 0;
   rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {

@@ -69,6 +69,16 @@ struct maps {
   struct names pools, listeners, policies, routes, keys;
 };
 
+/* use_pool gives the pool of a name; NULL when there is none, which is a fault unless broken. */
+static struct conf_pool *use_pool(struct conf *conf, const struct conf_route *route,
+                                  const struct maps *maps, struct span name, struct place at) {
+  struct conf_pool *pool = names_find(&maps->pools, name);
+  if (pool) pool->used = true;
+  else if (!faults_has_syntax(conf->faults)) /* the definition may have been left out */
+    undefined(conf, route, "pool", name, at, &conf->root.pools);
+  return pool;
+}
+
 static void check_references(struct conf *conf, struct conf_route *route,
                              const struct maps *maps) {
   bool broken = faults_has_syntax(conf->faults); /* the definition may have been left out */
@@ -85,27 +95,29 @@ static void check_references(struct conf *conf, struct conf_route *route,
     else
       undefined(conf, route, "policy", item->text, item->at, &conf->root.policies);
   }
-  if (!route->pool.len) return;
-  route->pool_row = names_find(&maps->pools, route->pool);
-  if (route->pool_row)
-    route->pool_row->used = true;
-  else if (!broken)
-    undefined(conf, route, "pool", route->pool, row_place(&route->row, OPTION_ROUTE_POOL),
-              &conf->root.pools);
+  rows_each(&route->splits, struct conf_split, split)
+    if (split->pool.len)
+      (void)use_pool(conf, route, maps, split->pool, row_place(&split->row, OPTION_SPLIT_POOL));
+  if (route->pool.len)
+    route->pool_row =
+        use_pool(conf, route, maps, route->pool, row_place(&route->row, OPTION_ROUTE_POOL));
 }
 
 /* check_action: exactly one; then what its keys mean together. */
 static void check_action(struct conf *conf, const struct conf_route *route) {
   struct conf_faults *f = conf->faults;
-  unsigned actions = (is_set(route, OPTION_ROUTE_POOL) ? 1u : 0) +
-                     (route_redirects(route) ? 1u : 0) + (route_responds(route) ? 1u : 0);
+  bool pool = is_set(route, OPTION_ROUTE_POOL), split = is_set(route, OPTION_ROUTE_SPLIT);
+  unsigned actions = (pool ? 1u : 0) + (split ? 1u : 0) + (route_redirects(route) ? 1u : 0) +
+                     (route_responds(route) ? 1u : 0);
   if (actions > 1) {
     fault_add(f, FAULT_ACTION_MANY, route->row.at,
-              "route \"" SPAN_FMT "\" has %u actions: it needs one of pool, redirect, respond",
+              "route \"" SPAN_FMT "\" has %u actions: it needs one of pool, split, redirect, "
+              "respond",
               SPAN_ARG(route->label), actions);
   } else if (actions == 0 && !faults_has_syntax(f) && !faults_has(f, FAULT_LATER)) {
     fault_add(f, FAULT_ACTION_NONE, route->row.at,
-              "route \"" SPAN_FMT "\" has no action: it needs one of pool, redirect, respond",
+              "route \"" SPAN_FMT "\" has no action: it needs one of pool, split, redirect, "
+              "respond",
               SPAN_ARG(route->label));
   }
   if (actions == 1) check_actions(conf, route);
@@ -118,7 +130,8 @@ static void check_details(struct conf *conf, const struct conf_route *route) {
               "route \"" SPAN_FMT "\" has both path and prefix", SPAN_ARG(route->label));
     fault_other(f, "path", row_place(&route->row, OPTION_ROUTE_PATH));
   }
-  if (route->strip_prefix && (route->prefix.len < 2 || !is_set(route, OPTION_ROUTE_POOL)) &&
+  bool forwards = is_set(route, OPTION_ROUTE_POOL) || is_set(route, OPTION_ROUTE_SPLIT);
+  if (route->strip_prefix && (route->prefix.len < 2 || !forwards) &&
       (route->prefix.len || !is_set(route, OPTION_ROUTE_PREFIX)))
     fault_add(f, FAULT_STRIP_PREFIX, row_place(&route->row, OPTION_ROUTE_STRIP_PREFIX),
               "strip_prefix needs a prefix longer than \"/\" and a pool");
@@ -209,6 +222,7 @@ void check_routes(struct conf *conf) {
     check_name(conf, route, &maps);
     check_action(conf, route);
     check_details(conf, route);
+    check_split(conf, route);
     check_references(conf, route, &maps);
     check_unique(conf, route, &maps);
   }

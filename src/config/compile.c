@@ -56,9 +56,10 @@ static void member_add(struct compile *c, struct members *m, const struct conf_p
   }
   endpoint_announce(endpoint, pool->health.on);
   m->rows[m->count++] =
-      (struct pool_member){.endpoint = endpoint, .weight = row->weight, .backup = row->backup};
+      (struct pool_member){.endpoint = endpoint, .weight = row->weight, .backup = row->backup,
+                           .priority = row->priority};
   m->hash = hash_mix(m->hash, endpoint->obj.id);
-  m->hash = hash_mix(m->hash, row->weight * 2 + (row->backup ? 1 : 0));
+  m->hash = hash_mix(m->hash, (uint64_t)row->weight << 8 | row->priority << 1 | row->backup);
 }
 
 static void member_resolve(struct compile *c, struct members *m, const struct conf_pool *pool,
@@ -83,18 +84,18 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   if (m->count) memcpy(pool->members, m->rows, m->count * sizeof *pool->members);
   pool->member_count = m->count;
   pool->unresolved = m->unresolved;
-  pool->balance = row->balance;
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
   pool->outlier = row->outlier;
   compile_health(pool, row);
   pool->limits = row->limits;
+  balance_fill(pool, row);
 }
 
 static void compile_pool(struct compile *c, const struct conf_pool *row) {
   struct members m = {.hash = row_hash(&row->row)};
   rows_each(&row->endpoints, struct conf_endpoint, endpoint) member_resolve(c, &m, row, endpoint);
-  uint64_t content = hash_mix(m.hash, m.unresolved);
+  uint64_t content = hash_mix(hash_mix(m.hash, m.unresolved), balance_content(row));
   struct pool *pool = names_find(&c->old_pools, row->row.name);
   if (pool && pool->obj.content == content) {
     object_ref(c->registry, &pool->obj);
@@ -154,7 +155,8 @@ static void compile_route(struct compile *c, struct conf_route *row) {
   check(!row->pool.len || pool); /* check_routes.c saw to it */
   struct route *route = names_find(&c->old_routes, row->label);
   if (route && route->obj.content == content && route->order == order && route->pool == pool &&
-      route_policies_same(c, route, row) && span_eq(route->origin, origin)) {
+      split_same(c, route, row) && route_policies_same(c, route, row) &&
+      span_eq(route->origin, origin)) {
     object_ref(c->registry, &route->obj);
   } else {
     route = route_new(c->registry, row->label);

@@ -28,6 +28,9 @@ void check_conf(struct conf *conf);
 void check_health(struct conf *conf, const struct conf_pool *pool);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
+/* check_balance is check_conf's part for a pool's balancing, check_split for a route's split. */
+void check_balance(struct conf *conf, const struct conf_pool *pool);
+void check_split(struct conf *conf, const struct conf_route *route);
 /* check_actions is its part for what a route does; the two tell what it does beside a pool. */
 void check_actions(struct conf *conf, const struct conf_route *route);
 bool route_redirects(const struct conf_route *route);

@@ -30,6 +30,7 @@ struct conf_endpoint {
   struct span address;
   uint32_t weight;
   bool backup;
+  uint8_t priority;
 };
 
 /* conf_health is the active check; on when its group is written. */
@@ -46,6 +47,10 @@ struct conf_health {
 struct conf_pool {
   struct conf_row row;
   uint8_t balance;
+  struct span hash, sticky_key; /* as written */
+  struct pool_spread spread;    /* but for its hash */
+  struct sticky_settings sticky;
+  struct text sticky_key_bytes; /* heap; wiped */
   struct conf_rows endpoints;
   struct pool_timeouts timeouts;
   struct pool_connections connections;
@@ -53,6 +58,12 @@ struct conf_pool {
   struct conf_health health;
   struct pool_limits limits;
   bool used;
+};
+
+struct conf_split {
+  struct conf_row row;
+  struct span pool;
+  uint32_t weight;
 };
 
 /* conf_query numbers the words of redirect.query. */
@@ -66,7 +77,10 @@ struct conf_route {
   struct span path, prefix; /* prefix without trailing slash but for "/" */
   bool strip_prefix;
   struct span rewrite_prefix, rewrite_path, host;
-  struct span pool, redirect_to, redirect_host, redirect_path, redirect_prefix;
+  struct span pool, split_by; /* as written */
+  struct conf_rows splits;
+  bool split_failover;
+  struct span redirect_to, redirect_host, redirect_path, redirect_prefix;
   uint8_t redirect_scheme, redirect_query; /* enum redirect_scheme, conf_query */
   uint16_t redirect_port, redirect_status, respond_status;
   struct span respond_body, respond_type, respond_file;

@@ -202,6 +202,28 @@ static bool body(struct value_job *job) {
   return job->text.len <= BODY_LEN_MAX || refuse(job, FAULT_BAD_TEXT, "at most 16 KiB");
 }
 
+static bool hash_key(struct value_job *job) {
+  struct hash_key key;
+  if (hash_key_parse(job->text, &key)) return true;
+  return refuse(job, FAULT_BAD_HASH_KEY,
+                "known: \"client_address\" \"path\" \"header:NAME\" \"cookie:NAME\" "
+                "\"query:NAME\"");
+}
+
+static bool cookie_name(struct value_job *job) {
+  return http_is_token(job->text) || refuse(job, FAULT_BAD_COOKIE, "letters, digits, - and _");
+}
+
+/* cookie_path is any path-value that begins with "/" (RFC 6265 section 4.1.1). */
+static bool cookie_path(struct value_job *job) {
+  bool good = span_starts(job->text, SPAN_LIT("/"));
+  for (size_t i = 0; i < job->text.len; i++) {
+    char c = job->text.ptr[i];
+    good = good && c > 0x20 && c < 0x7f && c != ';';
+  }
+  return good || refuse(job, FAULT_BAD_COOKIE, "like \"/\" or \"/shop\"");
+}
+
 bool statuses_parse(struct span text, uint16_t *from, uint16_t *to) {
   uint64_t status = 0;
   if (span_eq(text, SPAN_LIT("4xx")) || span_eq(text, SPAN_LIT("5xx"))) {
@@ -267,6 +289,9 @@ static bool text_check(struct value_job *job) {
     case TYPE_UPSTREAM: return upstream_address(job);
     case TYPE_PROTOCOL: return protocol(job);
     case TYPE_NET: return network(job);
+    case TYPE_HASH_KEY: return hash_key(job);
+    case TYPE_COOKIE_NAME: return cookie_name(job);
+    case TYPE_COOKIE_PATH: return cookie_path(job);
     case TYPE_HOST: return host(job);
     case TYPE_PATH: return path(job);
     case TYPE_METHOD: return method(job);

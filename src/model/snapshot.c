@@ -59,6 +59,7 @@ struct listener_state *listener_state_get(struct registry *r, struct span name) 
 struct endpoint_key {
   struct span pool, text;
   const struct addr *resolved;
+  struct pool_state **state; /* a ref; taken when the endpoint is new */
 };
 
 static bool endpoint_same(const struct object *o, const void *key) {
@@ -76,6 +77,7 @@ static void endpoint_fini(struct object *o) {
   check(!e->health || !e->health->target);
   mem_free(e->health);
   mem_free(e->rows);
+  object_unref(o->registry, &e->pool_state->obj);
 }
 
 static void endpoint_init(struct object *o, const void *key) {
@@ -91,12 +93,15 @@ static void endpoint_init(struct object *o, const void *key) {
   e->label = alike ? e->text : arena_copy(&o->arena, buf_span(&written), NULL);
   e->rows = rows_new(o, sizeof *e->rows);
   for (uint32_t i = 0; i < o->workers; i++) list_init(&e->rows[i].idle);
+  e->pool_state = *want->state;
+  *want->state = NULL;
   o->fini = endpoint_fini;
 }
 
 struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span text,
                               const struct addr *resolved) {
-  struct endpoint_key key = {.pool = pool, .text = text, .resolved = resolved};
+  struct pool_state *state = pool_state_get(r, pool);
+  struct endpoint_key key = {.pool = pool, .text = text, .resolved = resolved, .state = &state};
   char *name = mem_printf(SPAN_FMT "/" SPAN_FMT, SPAN_ARG(pool), SPAN_ARG(text));
   struct object *o = object_get(r, &(struct object_identity){.kind = OBJECT_ENDPOINT,
                                                              .size = sizeof(struct endpoint),
@@ -105,6 +110,7 @@ struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span 
                                                              .init = endpoint_init,
                                                              .key = &key});
   mem_free(name);
+  if (state) object_unref(r, &state->obj);
   return (struct endpoint *)o;
 }
 
@@ -118,6 +124,8 @@ static void route_fini(struct object *o) {
   struct route *route = (struct route *)o;
   unref_any(o, (struct object *)route->state);
   unref_any(o, (struct object *)route->pool);
+  for (uint32_t i = 0; i < route->split_count; i++)
+    unref_any(o, (struct object *)route->splits[i].pool);
   for (uint32_t i = 0; i < route->policy_count; i++) unref_any(o, &route->policies[i]->obj);
 }
 

@@ -48,21 +48,31 @@ static void pin_route(struct stream *s, const struct route *found) {
   object_pin(&s->route->obj, me);
   object_pin(&s->route_state->obj, me);
   if (found->timeout_ms) s->deadline_ms = now_ms(s->w) + found->timeout_ms;
-  if (found->action != ROUTE_POOL) return;
-  s->pool = found->pool;
-  s->pool_state = s->pool->state;
+}
+
+/* take_pool_settings is take_settings for what is said in place of the pool's. */
+static void take_pool_settings(struct stream *s) {
+  const struct policy_settings *p = &s->route->settings;
+  if (p->set & POLICY_FIRST_BYTE) s->pool_timeouts.first_byte_ms = p->first_byte_ms;
+  if (p->set & POLICY_IDLE) s->pool_timeouts.idle_ms = p->idle_ms;
+}
+
+static void pin_pool(struct stream *s, struct pool *pool) {
+  uint32_t me = s->w->config.index;
+  s->pool = pool;
+  s->pool_state = pool->state;
   object_pin(&s->pool_state->obj, me);
   object_pin(&s->pool->obj, me);
   s->pool_timeouts = s->pool->timeouts;
+  take_pool_settings(s);
   s->arena.limit += 4 * (size_t)s->pool->limits.header_bytes; /* the response's share */
+  stat_add(&s->pool_state->rows[me].requests, 1);
 }
 
-/* take_settings puts what the route's policies say in place of the listener's and the pool's. */
+/* take_settings puts what the route's policies say in place of the listener's. */
 static void take_settings(struct stream *s) {
   const struct policy_settings *p = &s->route->settings;
   if (!p->set) return;
-  if (p->set & POLICY_FIRST_BYTE) s->pool_timeouts.first_byte_ms = p->first_byte_ms;
-  if (p->set & POLICY_IDLE) s->pool_timeouts.idle_ms = p->idle_ms;
   if (p->set & POLICY_BODY) s->timeouts.body_ms = p->body_ms;
   if (p->set & POLICY_SEND) s->timeouts.send_ms = p->send_ms;
   if (p->set & POLICY_BODY_BYTES) s->up_body.limit = p->body_bytes;
@@ -105,7 +115,9 @@ static void act(struct stream *s) {
     case FILTER_ANSWER:
     case FILTER_WAIT: stream_fail(s, s->x->ctx.end); return;
   }
-  if (s->route->action == ROUTE_POOL) {
+  if (s->route->action == ROUTE_POOL || s->route->action == ROUTE_SPLIT) {
+    pin_pool(s, affinity_pool(s, s->route)); /* after the filters: they tell who the client is */
+    affinity_init(s);
     stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);
     return;
   }

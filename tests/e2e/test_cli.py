@@ -86,7 +86,7 @@ FAULTS = [
     ("out_of_range", GOOD.replace('bind =', 'limits = { headers = <<0>>; }; bind ='), "W0204"),
     ("bad_percent",
      GOOD.replace('endpoints', 'outlier = { max_ejected = <<"150%">>; }; endpoints'), None),
-    ("bad_word", GOOD.replace('endpoints', 'balance = <<"random">>; endpoints'), "W0205"),
+    ("bad_word", GOOD.replace('endpoints', 'balance = <<"rand">>; endpoints'), "W0205"),
     ("bad_bind", GOOD.replace('"127.0.0.1:8080"', '<<"example.com:80">>'), "W0206"),
     ("bad_endpoint", GOOD.replace('"127.0.0.1:9001"', '<<"127.0.0.1">>'), "W0206"),
     ("bad_host", GOOD.replace('prefix', 'hosts = [ <<"a b">> ]; prefix'), "W0207"),

@@ -24,6 +24,7 @@ struct filter_ctx {
   bool tls;
   struct http_request *request;
   struct http_response *response; /* response filters */
+  struct span set_cookie; /* in, response filters: of the pool's sticky cookie; empty: none */
   struct span client; /* out (forwarded): client.address after trust, text in the arena */
   struct span
       forward_path; /* out (strip_prefix, rewrite): the path to send; empty: request->path */
