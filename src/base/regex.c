@@ -116,7 +116,8 @@ static bool pump(struct trial *t, const struct sample *before, struct span turn)
   char bytes[REGEX_PROBE_LEN];
   struct buf b = buf_of(bytes, sizeof bytes - 1);
   buf_put(&b, span_of(before->bytes, before->len));
-  for (size_t i = 0; turn.len && buf_room(&b) && !b.full; i++) buf_char(&b, turn.ptr[i % turn.len]);
+  for (size_t i = 0; turn.len && buf_room(&b) && !b.full; i++)
+    buf_char(&b, turn.ptr[i % turn.len]);
   if (!survives(t, buf_span(&b))) return false;
   bytes[b.len] = t->tail;
   return survives(t, span_of(bytes, b.len + 1));

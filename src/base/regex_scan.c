@@ -460,10 +460,13 @@ static bool told_apart(const struct part *body) {
   return false;
 }
 
-static bool repeat_endless(struct scan *s, struct frame *f) {
-  if (in_lookbehind(s)) return refuse(s, "a lookbehind has no repeat without an end");
+/* repeat_endless: the repeat itself stands at `at`. */
+static bool repeat_endless(struct scan *s, struct frame *f, size_t at) {
+  if (in_lookbehind(s))
+    return regex_refuse(s->fault, at, "a lookbehind has no repeat without an end");
   if (!told_apart(&f->atom))
-    return refuse(s, "a repeat in a repeat can explode: nothing tells its turns apart");
+    return regex_refuse(s->fault, at,
+                        "a repeat in a repeat can explode: nothing tells its turns apart");
   loop_note(s, f);
   set_or(&f->atom.open, &f->atom.tail);
   f->atom.tail = f->atom.all;
@@ -473,13 +476,14 @@ static bool repeat_endless(struct scan *s, struct frame *f) {
 static bool repeat_read(struct scan *s) {
   struct frame *f = top(s);
   uint32_t min = 0, max = 0;
+  size_t at = s->at;
   if (!f->has_atom || !f->repeatable) return refuse(s, "there is nothing to repeat");
   if (!repeat_count(s, &min, &max)) return false;
   if (max < min) return refuse(s, "a repeat runs backwards");
   if (peek(s, 0) == '?' || peek(s, 0) == '+') s->at++; /* lazy, possessive: the same bytes */
   f->repeatable = false;
   if (max == 0) f->atom = part_empty();
-  if (max > REPEAT_FEW && !repeat_endless(s, f)) return false;
+  if (max > REPEAT_FEW && !repeat_endless(s, f, at)) return false;
   struct sample once = f->atom.sample;
   for (uint32_t i = 1; i < min && f->atom.sample.len < SAMPLE_MAX; i++)
     sample_add(&f->atom.sample, &once);
@@ -515,7 +519,8 @@ static bool step(struct scan *s) {
 
 bool regex_scan(struct span pattern, struct regex_facts *facts, struct regex_fault *fault) {
   if (!pattern.len) return regex_refuse(fault, 0, "it is empty");
-  if (pattern.len > REGEX_PATTERN_MAX) return regex_refuse(fault, 0, "it has more than 1024 bytes");
+  if (pattern.len > REGEX_PATTERN_MAX)
+    return regex_refuse(fault, 0, "it has more than 1024 bytes");
   struct scan *s = mem_alloc(sizeof *s);
   *facts = (struct regex_facts){.loop_count = 0};
   s->p = pattern;

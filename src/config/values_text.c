@@ -177,6 +177,42 @@ static bool path(struct value_job *job) {
   return true;
 }
 
+static bool pattern(struct value_job *job) {
+  struct regex_fault fault;
+  struct regex *re = regex_new(job->text, &fault);
+  if (re) {
+    regex_free(re);
+    return true;
+  }
+  bool as_written = span_eq(job->text, job->node->string); /* no variable moved the place */
+  struct place at = as_written ? node_part(job->node, fault.at, 1) : job->node->at;
+  fault_add(job->faults, FAULT_BAD_REGEX, at, "%s cannot be \"" SPAN_FMT "\"",
+            job->option->path, SPAN_ARG(job->text));
+  fault_note(job->faults, "%s", fault.why);
+  return false;
+}
+
+/* field_name: what is not passed on is not there for a route, so nothing can be asked of it. */
+static bool field_name(struct value_job *job) {
+  if (!http_is_token(job->text)) return refuse(job, FAULT_BAD_TEXT, "a field name is a token");
+  enum http_name id = http_name_find(job->text);
+  if (id == HTTP_NAME_HOST) return refuse(job, FAULT_BAD_TEXT, "use hosts");
+  if (id != HTTP_NAME_UPGRADE && (http_name_flags(id) & (HTTP_NAME_HOP | HTTP_NAME_OWN)))
+    return refuse(job, FAULT_BAD_TEXT, "this field is for one hop only and takes no part");
+  return true;
+}
+
+static bool cookie_name(struct value_job *job) {
+  return http_is_token(job->text) || refuse(job, FAULT_BAD_TEXT, "a cookie's name is a token");
+}
+
+/* field_value is a text that may be empty. */
+static bool field_value(struct value_job *job) {
+  struct span s = job->text;
+  if (!s.len || (http_is_value(s) && span_trim(s).len == s.len)) return true;
+  return refuse(job, FAULT_BAD_TEXT, "no line breaks, no space at its ends");
+}
+
 static bool method(struct value_job *job) {
   if (!http_is_token(job->text)) return refuse(job, FAULT_BAD_METHOD, "like \"GET\"");
   if (span_eq(job->text, SPAN_LIT("CONNECT"))) return later(job, "CONNECT");
@@ -269,6 +305,10 @@ static bool text_check(struct value_job *job) {
     case TYPE_NET: return network(job);
     case TYPE_HOST: return host(job);
     case TYPE_PATH: return path(job);
+    case TYPE_REGEX: return pattern(job);
+    case TYPE_FIELD_NAME: return field_name(job);
+    case TYPE_COOKIE_NAME: return cookie_name(job);
+    case TYPE_VALUE: return field_value(job);
     case TYPE_METHOD: return method(job);
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);

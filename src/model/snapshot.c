@@ -116,6 +116,10 @@ static void unref_any(struct object *holder, struct object *held) {
 
 static void route_fini(struct object *o) {
   struct route *route = (struct route *)o;
+  regex_free(route->regex);
+  for (unsigned part = 0; part < MATCH_PART_COUNT; part++)
+    for (uint32_t i = 0; i < route->rules.counts[part]; i++)
+      regex_free(route->rules.values[part][i].regex);
   unref_any(o, (struct object *)route->state);
   unref_any(o, (struct object *)route->pool);
   for (uint32_t i = 0; i < route->policy_count; i++) unref_any(o, &route->policies[i]->obj);

@@ -74,7 +74,16 @@ static bool too_large(const struct stream *s) {
 }
 
 static enum route_verdict find(struct stream *s, struct route_hit *hit) {
-  struct route_query q = {s->x->req.host, s->x->req.path, s->x->req.method, s->x->req.method_text};
+  const struct http_request *r = &s->x->req;
+  struct route_query q = {.host = r->host,
+                          .path = r->path,
+                          .method = r->method,
+                          .method_text = r->method_text,
+                          .input = {.fields = &r->fields,
+                                    .upgrade = r->upgrade,
+                                    .query = r->query,
+                                    .client = &s->x->ctx.client_addr,
+                                    .scratch = s->w->regex}};
   const struct snapshot_listener *l = s->down->serving->current;
   if (!l) return ROUTE_NONE;
   /* A preflight asks for the sake of another method: the route of that one answers it. */
@@ -124,15 +133,20 @@ void enter_route(struct stream *s) {
     stream_go(s, STEP_FINISH);
     return;
   }
+  filter_trust(&s->x->ctx);
   struct route_hit hit;
-  enum route_verdict verdict = find(s, &hit);
-  if (verdict == ROUTE_FOUND) {
-    pin_route(s, hit.route);
-    s->x->ctx.route = hit.route;
-    take_settings(s);
-    act(s);
-    return;
+  switch (find(s, &hit)) {
+    case ROUTE_FOUND:
+      pin_route(s, hit.route);
+      s->x->ctx.route = hit.route;
+      take_settings(s);
+      act(s);
+      return;
+    case ROUTE_BAD_METHOD:
+      allow_text(s, &hit);
+      stream_fail(s, END_METHOD_NOT_ALLOWED);
+      return;
+    case ROUTE_LIMIT: stream_fail(s, END_LIMIT_REGEX); return;
+    case ROUTE_NONE: stream_fail(s, END_NO_ROUTE); return;
   }
-  if (verdict == ROUTE_BAD_METHOD) allow_text(s, &hit);
-  stream_fail(s, verdict == ROUTE_BAD_METHOD ? END_METHOD_NOT_ALLOWED : END_NO_ROUTE);
 }

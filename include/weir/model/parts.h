@@ -5,6 +5,7 @@
 
 #include "weir/http/message.h"
 #include "weir/model/action.h"
+#include "weir/model/match.h"
 #include "weir/model/policy.h"
 #include "weir/model/settings.h"
 #include "weir/model/state.h"
@@ -41,7 +42,9 @@ struct route {
   uint8_t action;            /* enum route_action */
   uint8_t path_kind;         /* enum route_path */
   bool strip_prefix;
-  struct span path; /* exact path or prefix, no trailing slash but for "/" */
+  struct span path; /* exact path or prefix, no trailing slash but for "/"; or the regex's text */
+  struct regex *regex; /* ROUTE_PATH_REGEX; freed by the fini, as are those of rules */
+  struct match_rules rules;
   const struct span *hosts; /* canonical; "*.x" wildcards; none: any */
   uint32_t host_count;
   uint32_t methods; /* bit per enum http_method; 0: all */
