@@ -1,5 +1,6 @@
 /* check_match.c: conditions of a route on headers, query, cookies and sources: that each asks for
- * one thing, and how two routes are seen to ask for the same. Called by check_routes.c. */
+ * one thing, and how two routes are seen to ask for the same; paths that the listener's policy
+ * never lets through. Called by check_routes.c and check.c. */
 #include <stdlib.h>
 
 #include "load_priv.h"
@@ -64,6 +65,25 @@ enum match_kind value_kind(const struct conf_value *value, struct span *text) {
   if (is_set(value, OPTION_HEADER_REGEX)) return MATCH_REGEX;
   *text = SPAN_EMPTY;
   return value->present ? MATCH_PRESENT : MATCH_ABSENT;
+}
+
+/* ---- a path that never comes ---- */
+
+void check_reachable(struct conf *conf, const struct conf_listener *listener,
+                     const struct conf_route *route) {
+  struct span path = route_path(route), seen;
+  enum end why;
+  if (route->regex.len) return;
+  bool taken = path_canonical(path, &listener->paths, &conf->arena, &seen, &why);
+  if (taken && span_eq(seen, path)) return;
+  enum option_id id = route->path.len ? OPTION_ROUTE_PATH : OPTION_ROUTE_PREFIX;
+  fault_add(conf->faults, FAULT_ROUTE_NEVER, row_place(&route->row, id),
+            "listener \"" SPAN_FMT "\" never sees the path " SPAN_FMT,
+            SPAN_ARG(listener->row.name), SPAN_ARG(path));
+  if (taken)
+    fault_note(conf->faults, "it becomes " SPAN_FMT " (paths.slashes)", SPAN_ARG(seen));
+  else
+    fault_note(conf->faults, "it is refused: " SPAN_FMT, SPAN_ARG(end_get(why)->word));
 }
 
 /* ---- the same question in the same words ---- */

@@ -40,6 +40,9 @@ void check_policies_used(struct conf *conf);
 struct span route_path(const struct conf_route *route);
 /* check_conditions looks at a route's headers, query and cookies (check_match.c). */
 void check_conditions(struct conf *conf, const struct conf_route *route);
+/* check_reachable warns of a path that the listener's policy changes or refuses. */
+void check_reachable(struct conf *conf, const struct conf_listener *listener,
+                     const struct conf_route *route);
 /* conditions_whole: was every condition good? */
 bool conditions_whole(const struct conf_route *route);
 /* conditions_write appends a route's conditions, alike for all that ask the same: " h:x-env=prod

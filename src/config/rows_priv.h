@@ -23,6 +23,7 @@ struct conf_listener {
   bool has_tls;
   struct listener_timeouts timeouts;
   struct listener_limits limits;
+  struct path_policy paths;
 };
 
 struct conf_endpoint {

@@ -2,6 +2,7 @@
  * secrets, files. What they refer to is not looked at here (check.c, secrets.c). Hosts and paths
  * are checked by http/'s own rules, so that a route that could never match is refused. */
 #include "values_priv.h"
+#include "weir/http/path.h"
 #include "weir/http/uri.h"
 
 #define NAME_LEN_MAX 64u
@@ -167,8 +168,15 @@ static bool path(struct value_job *job) {
   if (!span_starts(s, SPAN_LIT("/"))) return refuse(job, FAULT_BAD_PATH, "it begins with /");
   if (span_find_char(s, '?', 0) != SIZE_MAX || span_find_char(s, '#', 0) != SIZE_MAX)
     return refuse(job, FAULT_BAD_PATH, "a path holds no query and no fragment");
-  if (!http_path_check(s))
+  /* The form in which requests are matched; what a listener may keep is kept. */
+  static const struct path_policy widest = {.slashes = PATH_SLASHES_KEEP,
+                                            .encoded_slash = PATH_ENCODED_KEEP,
+                                            .dot_segments = PATH_DOTS_REFUSE,
+                                            .utf8 = PATH_UTF8_ANY};
+  enum end why;
+  if (!path_canonical(s, &widest, job->arena, &s, &why))
     return refuse(job, FAULT_BAD_PATH, "no spaces, dot segments, broken escapes or raw UTF-8");
+  job->text = s;
   if (!is_prefix(job->option)) return true;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/"))) s.len--;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/")))

@@ -1,5 +1,5 @@
-/* route.c: where a request goes: checks that belong to the whole request, redirect_https, the
- * route table, request filters, then the action. The snapshot is used within this turn only; what
+/* route.c: where a request goes: checks that belong to the whole request, its canonical path, who
+ * the client is, redirect_https, the route table, request filters, then the action. The snapshot is used within this turn only; what
  * the stream needs longer is pinned here. DESIGN.md "Matching", "Trust". */
 #include <stdio.h>
 
@@ -103,6 +103,16 @@ static enum end refused(const struct stream *s) {
   return misdirected(s) ? END_CLIENT_MISDIRECTED : END_OK;
 }
 
+/* canonical makes the path the one that is matched, logged and forwarded; false: s has ended. */
+static bool canonical(struct stream *s) {
+  enum end why;
+  struct span *path = &s->x->req.path;
+  if (span_eq(*path, SPAN_LIT("*"))) return true;
+  if (path_canonical(*path, &s->listener->paths, &s->arena, path, &why)) return true;
+  stream_fail(s, why);
+  return false;
+}
+
 static void act(struct stream *s) {
   if (too_large(s)) {
     stream_fail(s, END_LIMIT_BODY);
@@ -128,6 +138,7 @@ void enter_route(struct stream *s) {
     stream_fail(s, end);
     return;
   }
+  if (!canonical(s)) return;
   if (s->listener->redirect_https) {
     answer_https(s);
     stream_go(s, STEP_FINISH);

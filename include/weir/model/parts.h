@@ -4,6 +4,7 @@
 #define WEIR_MODEL_PARTS_H
 
 #include "weir/http/message.h"
+#include "weir/http/path.h"
 #include "weir/model/action.h"
 #include "weir/model/match.h"
 #include "weir/model/policy.h"
@@ -76,6 +77,7 @@ struct listener {
   uint64_t tls_policy;    /* hash: equal policies may share hosts (421 rule) */
   struct listener_timeouts timeouts;
   struct listener_limits limits;
+  struct path_policy paths;
   struct addr_net *trusted; /* trusted_proxies */
   uint32_t trusted_count;
   bool trust_unix; /* peers on unix sockets are trusted when any proxy is */
