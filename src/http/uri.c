@@ -1,5 +1,5 @@
-/* uri.c: request targets taken apart, and hosts made canonical. The path is cut out as it came: its
- * canonical form is path.c's, by the listener's policy. Called by the request parsers; config
+/* uri.c: request targets taken apart, and hosts made canonical. The path is cut out as it came:
+ * its canonical form is path.c's, by the listener's policy. Called by the request parsers; config
  * checks its hosts with the same functions. RFC 3986, RFC 9112 section 3.2. */
 #include "weir/http/uri.h"
 

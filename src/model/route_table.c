@@ -9,43 +9,59 @@
 
 #include "route_priv.h"
 
-/* path_entry is one exact path or prefix with the routes that want it, best first. Its path stands
- * behind it, so that a lookup touches one place. */
-struct path_entry {
-  struct span path;
-  const struct route *plain; /* the first route, when it takes every request: no need to look */
-  struct path_entry *shorter; /* prefixes: the longest one that this one begins with */
-  const struct route **routes;
+/* A lookup among many routes costs what it misses in the caches, so what it touches is small: a
+ * slot of 8 bytes, then one line of 32 that has the key and the answer. Lines lie in one block and
+ * are named by their place in it. */
+#define LINE 32u
+
+struct slot {
+  uint32_t tag; /* upper half of the hash */
+  uint32_t at;  /* line in route_table.lines; 0: free */
+};
+
+struct slot_set {
+  struct slot *slots; /* open addressing; cap is a power of two, at most two thirds full */
+  uint32_t cap;
+};
+
+/* candidates is what a path has beside a route that takes everything. */
+struct candidates {
+  const struct route **routes; /* best first */
   uint32_t count, cap;
   bool sources; /* some route in it has them */
+  const struct line *shorter; /* prefixes: the longest one that this one begins with */
 };
 
-struct path_slot {
-  uint64_t hash;
-  struct path_entry *entry; /* NULL: free */
+/* line is one exact path, prefix or host (wildcard: ".example.com"). A longer text goes on in the
+ * next lines. */
+struct line {
+  union {
+    const struct route *route; /* plain: it takes every request, no need to look further */
+    struct candidates *candidates; /* of a path */
+    struct host_entry *host;
+  } is;
+  uint32_t len : 31, plain : 1;
+  char text[LINE - sizeof(void *) - sizeof(uint32_t)];
 };
+
+_Static_assert(sizeof(struct line) == LINE, "one line");
 
 struct path_set {
-  struct path_slot *slots; /* open addressing; cap is a power of two, at most half full */
-  uint32_t cap;
+  struct slot_set slots;
   size_t longest; /* bytes of the longest path in it */
 };
 
 struct host_entry {
-  struct span host; /* wildcard: ".example.com" */
-  uint64_t hash;
   struct path_set exact, prefix;
   const struct route **regexes; /* file order */
   uint32_t exact_count, prefix_count, regex_count; /* routes of each kind */
 };
 
-struct host_set {
-  struct host_entry **slots;
-  uint32_t cap, count;
-};
-
 struct route_table {
-  struct host_set exact, wildcard;
+  struct line *lines; /* from a cache line's boundary on */
+  uint32_t line_count, line_cap;
+  struct slot_set exact, wildcard; /* of hosts */
+  uint32_t wildcard_count;
   struct host_entry *any; /* NULL: no route without hosts */
 };
 
@@ -56,7 +72,7 @@ static inline uint64_t fnv_step(uint64_t h, char c) {
   return (h ^ (uint8_t)c) * 0x100000001b3u;
 }
 static inline uint32_t fnv_slot(uint64_t h, uint32_t cap) {
-  return (uint32_t)(h ^ (h >> 32)) & (cap - 1);
+  return (uint32_t)(h ^ (h >> 29)) & (cap - 1);
 }
 static uint64_t fnv(struct span s) {
   uint64_t h = FNV_START;
@@ -64,38 +80,55 @@ static uint64_t fnv(struct span s) {
   return h;
 }
 
-static inline struct path_entry *path_lookup(const struct path_set *set, struct span path,
-                                             uint64_t hash) {
-  if (!set->cap) return NULL;
-  for (uint32_t i = fnv_slot(hash, set->cap);; i = (i + 1) & (set->cap - 1)) {
-    const struct path_slot *slot = &set->slots[i];
-    if (!slot->entry) return NULL;
-    if (slot->hash == hash && span_eq(slot->entry->path, path)) return slot->entry;
-  }
+static inline struct line *line_at(const struct route_table *t, uint32_t at) {
+  return &t->lines[at];
 }
 
-static struct host_entry *host_lookup(const struct host_set *set, struct span host,
-                                      uint64_t hash) {
+/* lookup finds the line of a key, or NULL. */
+static inline struct line *lookup(const struct route_table *t, const struct slot_set *set,
+                                  struct span key, uint64_t hash) {
   if (!set->cap) return NULL;
   for (uint32_t i = fnv_slot(hash, set->cap);; i = (i + 1) & (set->cap - 1)) {
-    struct host_entry *e = set->slots[i];
-    if (!e) return NULL;
-    if (e->hash == hash && span_eq(e->host, host)) return e;
+    struct slot slot = set->slots[i];
+    if (!slot.at) return NULL;
+    if (slot.tag != (uint32_t)(hash >> 32)) continue;
+    struct line *line = line_at(t, slot.at);
+    if (span_eq(span_of(line->text, line->len), key)) return line;
   }
 }
 
 /* ---- compile ---- */
 
-static uint32_t table_cap(uint32_t count) {
-  uint32_t cap = 4;
-  while (cap < count * 2) cap *= 2;
-  return cap;
-}
-
 static void *table_mem(struct arena *arena, size_t size) {
   void *p = arena_zalloc(arena, size);
   check(p != NULL); /* a snapshot's arena has no limit */
   return p;
+}
+
+static void slot_set_init(struct arena *arena, struct slot_set *set, uint32_t count) {
+  if (!count) return;
+  set->cap = 4;
+  while (set->cap < count + count / 2) set->cap *= 2;
+  set->slots = table_mem(arena, set->cap * sizeof *set->slots);
+}
+
+static uint32_t lines_for(struct span key) {
+  return (uint32_t)((offsetof(struct line, text) + key.len + LINE - 1) / LINE);
+}
+
+/* line_make puts a new line with this key into set. */
+static struct line *line_make(struct route_table *t, struct slot_set *set, struct span key,
+                              uint64_t hash) {
+  uint32_t at = t->line_count, i = fnv_slot(hash, set->cap);
+  t->line_count += lines_for(key);
+  check(t->line_count <= t->line_cap);
+  struct line *line = line_at(t, at);
+  check(key.len < INT32_MAX);
+  line->len = (uint32_t)key.len & INT32_MAX;
+  if (key.len) memcpy((char *)line + offsetof(struct line, text), key.ptr, key.len);
+  while (set->slots[i].at) i = (i + 1) & (set->cap - 1);
+  set->slots[i] = (struct slot){(uint32_t)(hash >> 32), at};
+  return line;
 }
 
 /* compare_rank orders routes of one path, but for source and place in the file. */
@@ -148,23 +181,25 @@ static uint32_t route_host_count(const struct route *r) {
   return r->host_count ? r->host_count : 1;
 }
 
+static struct host_entry *host_new(struct builder *b) {
+  struct host_entry *e = table_mem(b->arena, sizeof *e);
+  b->hosts[b->host_count++] = e;
+  return e;
+}
+
 static struct host_entry *host_get(struct builder *b, const struct route *r, uint32_t i) {
   bool wildcard;
+  struct route_table *t = b->table;
   struct span host = route_host(r, i, &wildcard);
-  struct host_set *set = wildcard ? &b->table->wildcard : &b->table->exact;
+  if (!host.len) return t->any ? t->any : (t->any = host_new(b));
+  struct slot_set *set = wildcard ? &t->wildcard : &t->exact;
   uint64_t hash = fnv(host);
-  struct host_entry *e = host.len ? host_lookup(set, host, hash) : b->table->any;
-  if (e) return e;
-  e = table_mem(b->arena, sizeof *e);
-  e->host = host;
-  e->hash = hash;
-  b->hosts[b->host_count++] = e;
-  if (!host.len) return b->table->any = e;
-  uint32_t at = fnv_slot(hash, set->cap);
-  while (set->slots[at]) at = (at + 1) & (set->cap - 1);
-  set->slots[at] = e;
-  set->count++;
-  return e;
+  struct line *line = lookup(t, set, host, hash);
+  if (line) return line->is.host;
+  line = line_make(t, set, host, hash);
+  line->is.host = host_new(b);
+  if (wildcard) t->wildcard_count++;
+  return line->is.host;
 }
 
 /* each_host calls fn for every pair of a route and one of its hosts. */
@@ -183,41 +218,23 @@ static void count_route(struct builder *b, struct host_entry *host, struct route
   ++*counts[route->path_kind];
 }
 
-static void path_set_init(struct arena *arena, struct path_set *set, uint32_t count) {
-  if (!count) return;
-  set->cap = table_cap(count);
-  set->slots = table_mem(arena, set->cap * sizeof *set->slots);
-}
-
 static void host_init(struct builder *b, struct host_entry *host) {
-  path_set_init(b->arena, &host->exact, host->exact_count);
-  path_set_init(b->arena, &host->prefix, host->prefix_count);
+  slot_set_init(b->arena, &host->exact.slots, host->exact_count);
+  slot_set_init(b->arena, &host->prefix.slots, host->prefix_count);
   if (host->regex_count)
     host->regexes = table_mem(b->arena, host->regex_count * sizeof *host->regexes);
   host->regex_count = 0;
 }
 
-static struct path_entry *entry_make(struct arena *arena, struct path_set *set, struct span path,
-                                     uint64_t hash) {
-  struct path_entry *e = table_mem(arena, sizeof *e + path.len);
-  if (path.len) memcpy(e + 1, path.ptr, path.len);
-  e->path = span_of((const char *)(e + 1), path.len);
-  uint32_t i = fnv_slot(hash, set->cap);
-  while (set->slots[i].entry) i = (i + 1) & (set->cap - 1);
-  set->slots[i] = (struct path_slot){hash, e};
-  if (path.len > set->longest) set->longest = path.len;
-  return e;
-}
-
-static void entry_add(struct arena *arena, struct path_entry *e, const struct route *route) {
-  if (e->count == e->cap) {
-    const struct route **before = e->routes;
-    e->cap = e->cap ? e->cap * 2 : 1;
-    e->routes = table_mem(arena, e->cap * sizeof *e->routes);
-    if (before) memcpy(e->routes, before, e->count * sizeof *e->routes);
+static void candidate_add(struct arena *arena, struct candidates *c, const struct route *route) {
+  if (c->count == c->cap) {
+    const struct route **before = c->routes;
+    c->cap = c->cap ? c->cap * 2 : 1;
+    c->routes = table_mem(arena, c->cap * sizeof *c->routes);
+    if (before) memcpy(c->routes, before, c->count * sizeof *c->routes);
   }
-  e->routes[e->count++] = route;
-  if (route->rules.source_count) e->sources = true;
+  c->routes[c->count++] = route;
+  if (route->rules.source_count) c->sources = true;
 }
 
 static void add_route(struct builder *b, struct host_entry *host, struct route *route) {
@@ -227,69 +244,108 @@ static void add_route(struct builder *b, struct host_entry *host, struct route *
   }
   struct path_set *set = route->path_kind == ROUTE_PATH_EXACT ? &host->exact : &host->prefix;
   uint64_t hash = fnv(route->path);
-  struct path_entry *e = path_lookup(set, route->path, hash);
-  if (!e) e = entry_make(b->arena, set, route->path, hash);
-  entry_add(b->arena, e, route);
-}
-
-static void path_set_finish(struct path_set *set) {
-  for (uint32_t i = 0; i < set->cap; i++) {
-    struct path_entry *e = set->slots[i].entry;
-    if (!e) continue;
-    qsort(e->routes, e->count, sizeof(struct route *), by_rank);
-    e->plain = !e->sources && takes_all(e->routes[0]) ? e->routes[0] : NULL;
+  struct line *line = lookup(b->table, &set->slots, route->path, hash);
+  if (!line) {
+    line = line_make(b->table, &set->slots, route->path, hash);
+    line->is.candidates = table_mem(b->arena, sizeof *line->is.candidates);
+    if (route->path.len > set->longest) set->longest = route->path.len;
   }
+  candidate_add(b->arena, line->is.candidates, route);
 }
 
-/* shorter_prefix is the longest prefix of the set that e's path goes on from, by segments. */
-static struct path_entry *shorter_prefix(const struct path_set *set, const struct path_entry *e) {
-  struct path_entry *best = NULL;
+/* shorter_prefix is the longest prefix of the set that line's path goes on from, by segments. */
+static const struct line *shorter_prefix(const struct route_table *t, const struct path_set *set,
+                                         const struct line *line) {
+  struct span path = span_of(line->text, line->len), root = SPAN_LIT("/");
+  const struct line *best = path.len > 1 ? lookup(t, &set->slots, root, fnv(root)) : NULL;
   uint64_t h = FNV_START;
-  if (e->path.len > 1) best = path_lookup(set, SPAN_LIT("/"), fnv(SPAN_LIT("/")));
-  for (size_t at = 0; at < e->path.len; at++) {
-    struct path_entry *s =
-        at && e->path.ptr[at] == '/' ? path_lookup(set, span_sub(e->path, 0, at), h) : NULL;
+  for (size_t at = 0; at < path.len; at++) {
+    const struct line *s = NULL;
+    if (at && path.ptr[at] == '/') s = lookup(t, &set->slots, span_sub(path, 0, at), h);
     if (s) best = s;
-    h = fnv_step(h, e->path.ptr[at]);
+    h = fnv_step(h, path.ptr[at]);
   }
   return best;
 }
 
-static void host_finish(struct host_entry *host) {
-  path_set_finish(&host->exact);
-  path_set_finish(&host->prefix);
+/* path_set_finish orders candidates and puts a plain route in their place. */
+static void path_set_finish(const struct route_table *t, struct path_set *set, bool prefixes) {
+  for (uint32_t i = 0; i < set->slots.cap; i++) {
+    if (!set->slots.slots[i].at) continue;
+    struct line *line = line_at(t, set->slots.slots[i].at);
+    struct candidates *c = line->is.candidates;
+    qsort(c->routes, c->count, sizeof(struct route *), by_rank);
+    if (prefixes) c->shorter = shorter_prefix(t, set, line);
+    if (c->sources || !takes_all(c->routes[0])) continue;
+    line->is.route = c->routes[0];
+    line->plain = true;
+  }
+}
+
+static void host_finish(const struct route_table *t, struct host_entry *host) {
+  path_set_finish(t, &host->exact, false);
+  path_set_finish(t, &host->prefix, true);
   if (host->regex_count)
     qsort(host->regexes, host->regex_count, sizeof(struct route *), by_order);
-  for (uint32_t i = 0; i < host->prefix.cap; i++) {
-    struct path_entry *e = host->prefix.slots[i].entry;
-    if (e) e->shorter = shorter_prefix(&host->prefix, e);
+}
+
+/* hosts_finish puts the route that answers everything at a host, if there is one, into its line. */
+static void hosts_finish(const struct route_table *t, const struct slot_set *set) {
+  struct span root = SPAN_LIT("/");
+  for (uint32_t i = 0; i < set->cap; i++) {
+    if (!set->slots[i].at) continue;
+    struct line *line = line_at(t, set->slots[i].at);
+    const struct host_entry *host = line->is.host;
+    if (host->exact_count || host->regex_count || host->prefix_count != 1) continue;
+    const struct line *all = lookup(t, &host->prefix.slots, root, fnv(root));
+    if (!all || !all->plain) continue;
+    line->is.route = all->is.route;
+    line->plain = true;
   }
+}
+
+/* lines_init makes room for a line for every pair of host and path: as many as there can be. */
+static void lines_init(struct builder *b) {
+  uint32_t lines = 1; /* line 0 is nobody's */
+  for (uint32_t i = 0; i < b->count; i++)
+    for (uint32_t h = 0; h < route_host_count(b->routes[i]); h++) {
+      bool wildcard;
+      uint32_t more = lines_for(route_host(b->routes[i], h, &wildcard));
+      more += lines_for(b->routes[i]->path);
+      check(lines <= UINT32_MAX - more);
+      lines += more;
+    }
+  char *bytes = table_mem(b->arena, ((size_t)lines + 2) * LINE);
+  size_t off = (64 - (uintptr_t)bytes % 64) % 64;
+  b->table->lines = (struct line *)(void *)(bytes + off);
+  b->table->line_cap = lines;
+  b->table->line_count = 1;
 }
 
 struct route_table *route_table_new(struct arena *arena, struct route *const *routes,
                                     uint32_t count) {
   struct builder b = {.arena = arena, .routes = routes, .count = count};
-  b.table = table_mem(arena, sizeof(struct route_table));
+  struct route_table *t = b.table = table_mem(arena, sizeof(struct route_table));
   uint32_t hosts = 1;
   for (uint32_t i = 0; i < count; i++) hosts += route_host_count(routes[i]);
   b.hosts = table_mem(arena, hosts * sizeof(struct host_entry *));
-  struct host_set *sets[2] = {&b.table->exact, &b.table->wildcard};
-  for (size_t i = 0; i < 2; i++) {
-    sets[i]->cap = table_cap(hosts);
-    sets[i]->slots = table_mem(arena, sets[i]->cap * sizeof(struct host_entry *));
-  }
+  slot_set_init(arena, &t->exact, hosts);
+  slot_set_init(arena, &t->wildcard, hosts);
+  lines_init(&b);
   each_host(&b, count_route);
   for (uint32_t i = 0; i < b.host_count; i++) host_init(&b, b.hosts[i]);
   each_host(&b, add_route);
-  for (uint32_t i = 0; i < b.host_count; i++) host_finish(b.hosts[i]);
-  return b.table;
+  for (uint32_t i = 0; i < b.host_count; i++) host_finish(t, b.hosts[i]);
+  hosts_finish(t, &t->exact);
+  hosts_finish(t, &t->wildcard);
+  return t;
 }
 
 /* ---- match ---- */
 
 /* next_by_source picks, of the routes [from, to) that only their sources tell apart, the next one
  * after `last` by longest network, then place in the file; NULL: there is none. */
-static const struct route *next_by_source(const struct path_entry *e, uint32_t from, uint32_t to,
+static const struct route *next_by_source(const struct candidates *e, uint32_t from, uint32_t to,
                                           const struct route *last, const struct addr *client) {
   uint32_t last_rank = last ? match_source_rank(&last->rules, client) : 0, best_rank = 0;
   const struct route *best = NULL;
@@ -306,7 +362,7 @@ static const struct route *next_by_source(const struct path_entry *e, uint32_t f
 }
 
 /* group_end is where the routes end that only their sources tell apart from the one at `from`. */
-static uint32_t group_end(const struct path_entry *e, uint32_t from) {
+static uint32_t group_end(const struct candidates *e, uint32_t from) {
   uint32_t to = from + 1;
   while (to < e->count && compare_rank(e->routes[from], e->routes[to]) == 0) to++;
   return to;
@@ -322,7 +378,7 @@ static bool settles(const struct route *r, const struct route_query *q, struct r
   return true;
 }
 
-static bool pick_by_source(const struct path_entry *e, const struct route_query *q,
+static bool pick_by_source(const struct candidates *e, const struct route_query *q,
                            struct route_hit *hit, enum route_verdict *verdict) {
   for (uint32_t from = 0, to = 0; from < e->count; from = to) {
     const struct route *r = NULL;
@@ -333,17 +389,18 @@ static bool pick_by_source(const struct path_entry *e, const struct route_query 
   return false;
 }
 
-/* entry_pick takes the first route of e whose conditions hold; false: none. */
-static inline bool entry_pick(const struct path_entry *e, const struct route_query *q,
-                              struct route_hit *hit, enum route_verdict *verdict) {
-  if (e->plain) {
-    hit->route = e->plain;
+/* line_pick takes the first route of a path whose conditions hold; false: none. */
+static inline bool line_pick(const struct line *line, const struct route_query *q,
+                             struct route_hit *hit, enum route_verdict *verdict) {
+  if (line->plain) {
+    hit->route = line->is.route;
     *verdict = ROUTE_FOUND;
     return true;
   }
-  if (e->sources) return pick_by_source(e, q, hit, verdict);
-  for (uint32_t i = 0; i < e->count; i++)
-    if (settles(e->routes[i], q, hit, verdict)) return true;
+  const struct candidates *c = line->is.candidates;
+  if (c->sources) return pick_by_source(c, q, hit, verdict);
+  for (uint32_t i = 0; i < c->count; i++)
+    if (settles(c->routes[i], q, hit, verdict)) return true;
   return false;
 }
 
@@ -366,47 +423,59 @@ static bool regex_pick(const struct host_entry *host, const struct route_query *
 }
 
 /* prefix_longest hashes the path once and looks up at each segment boundary. */
-static const struct path_entry *prefix_longest(const struct path_set *set, struct span path) {
-  if (!set->cap) return NULL;
-  const struct path_entry *best = NULL;
+static const struct line *prefix_longest(const struct route_table *t, const struct path_set *set,
+                                         struct span path) {
+  if (!set->slots.cap) return NULL;
+  const struct line *best = NULL;
   size_t end = path.len < set->longest ? path.len : set->longest;
   uint64_t h = FNV_START;
   for (size_t at = 0; at <= end; at++) {
     if (at > 1 && (at == path.len || path.ptr[at] == '/')) {
-      const struct path_entry *e = path_lookup(set, span_sub(path, 0, at), h);
-      if (e) best = e;
+      const struct line *line = lookup(t, &set->slots, span_sub(path, 0, at), h);
+      if (line) best = line;
     }
     if (at < end) h = fnv_step(h, path.ptr[at]);
   }
-  return best ? best : path_lookup(set, SPAN_LIT("/"), fnv(SPAN_LIT("/")));
+  struct span root = SPAN_LIT("/");
+  return best ? best : lookup(t, &set->slots, root, fnv(root));
 }
 
-static const struct host_entry *host_find(const struct route_table *t, struct span host) {
-  if (!host.len) return t->any;
-  const struct host_entry *e = t->exact.count ? host_lookup(&t->exact, host, fnv(host)) : NULL;
-  if (e) return e;
-  for (size_t dot = span_find_char(host, '.', 1); t->wildcard.count && dot != SIZE_MAX;
+/* host_find gives the line of the most specific host, or NULL: the routes for any host decide. */
+static const struct line *host_find(const struct route_table *t, struct span host) {
+  if (!host.len) return NULL;
+  const struct line *line = lookup(t, &t->exact, host, fnv(host));
+  if (line || !t->wildcard_count) return line;
+  for (size_t dot = span_find_char(host, '.', 1); dot != SIZE_MAX;
        dot = span_find_char(host, '.', dot + 1)) {
     struct span suffix = span_from(host, dot);
-    e = host_lookup(&t->wildcard, suffix, fnv(suffix));
-    if (e) return e;
+    line = lookup(t, &t->wildcard, suffix, fnv(suffix));
+    if (line) return line;
   }
-  return t->any;
+  return NULL;
+}
+
+static enum route_verdict find_path(const struct route_table *t, const struct host_entry *host,
+                                    const struct route_query *q, struct route_hit *hit) {
+  enum route_verdict verdict = ROUTE_NONE;
+  if (host->exact_count) {
+    const struct line *line = lookup(t, &host->exact.slots, q->path, fnv(q->path));
+    if (line && line_pick(line, q, hit, &verdict)) return verdict;
+  }
+  if (host->regex_count && regex_pick(host, q, hit, &verdict)) return verdict;
+  const struct line *line = prefix_longest(t, &host->prefix, q->path);
+  for (; line; line = line->is.candidates->shorter) /* a plain one always picks */
+    if (line_pick(line, q, hit, &verdict)) return verdict;
+  return hit->allow ? ROUTE_BAD_METHOD : ROUTE_NONE;
 }
 
 enum route_verdict route_find(const struct route_table *table, const struct route_query *q,
                               struct route_hit *hit) {
   *hit = (struct route_hit){0};
-  enum route_verdict verdict = ROUTE_NONE;
-  const struct host_entry *host = host_find(table, q->host);
-  if (!host) return ROUTE_NONE;
-  if (host->exact.cap) {
-    const struct path_entry *e = path_lookup(&host->exact, q->path, fnv(q->path));
-    if (e && entry_pick(e, q, hit, &verdict)) return verdict;
+  const struct line *line = host_find(table, q->host);
+  if (line && line->plain) {
+    hit->route = line->is.route;
+    return ROUTE_FOUND;
   }
-  if (host->regex_count && regex_pick(host, q, hit, &verdict)) return verdict;
-  const struct path_entry *p = prefix_longest(&host->prefix, q->path);
-  for (; p; p = p->shorter)
-    if (entry_pick(p, q, hit, &verdict)) return verdict;
-  return hit->allow ? ROUTE_BAD_METHOD : ROUTE_NONE;
+  const struct host_entry *host = line ? line->is.host : table->any;
+  return host ? find_path(table, host, q, hit) : ROUTE_NONE;
 }

@@ -1,6 +1,7 @@
 /* route.c: where a request goes: checks that belong to the whole request, its canonical path, who
- * the client is, redirect_https, the route table, request filters, then the action. The snapshot is used within this turn only; what
- * the stream needs longer is pinned here. DESIGN.md "Matching", "Trust". */
+ * the client is, redirect_https, the route table, request filters, then the action. The snapshot
+ * is used within this turn only; what the stream needs longer is pinned here. DESIGN.md
+ * "Matching", "Trust". */
 #include <stdio.h>
 
 #include "proxy_priv.h"

@@ -5,7 +5,8 @@
  * - escapes of unreserved bytes (letters, digits, - . _ ~) are decoded, others get upper-case
  *   digits; %XX without two hexadecimal digits, and escapes of controls (%00 to %1F, %7F), are
  *   refused: client.bad_request.path_escape;
- * - raw controls, spaces, bytes from 0x7f on, "#", "?" and "\" are refused: client.bad_request.path;
+ * - raw controls, spaces, bytes from 0x7f on, "#", "?" and "\" are refused:
+ *   client.bad_request.path;
  * - a dot segment that goes above the root is refused, and so is one that only some backends see:
  *   "..;x" (parameters) and, where encoded slashes are kept, "..%2Fx":
  *   client.bad_request.path_dots;
