@@ -1,6 +1,8 @@
 /* route_linear.c: the slow twin of route_table.c, written from DESIGN.md "Matching" by itself: it
- * takes the routes whose host and path fit, best first, by looking through all of them for the
- * next best each time. Tests compare the two; `weir explain` tells what it saw. */
+ * looks at every route, sorts those whose host and path fit, best first, and asks one after the
+ * other. Tests compare the two; `weir explain` tells what it saw. */
+#include <stdlib.h>
+
 #include "route_priv.h"
 
 /* ---- host and path ---- */
@@ -63,37 +65,39 @@ static int compare(const struct route *a, const struct route *b, const struct ad
   return r ? r : by_number(b->order, a->order);
 }
 
+static int by_rank(const void *a, const void *b, void *client) {
+  const struct route_story *x = a, *y = b;
+  return compare(x->route, y->route, (const struct addr *)client);
+}
+
 /* ---- all ---- */
 
-struct search {
-  struct route *const *routes;
-  uint32_t count;
-  const struct route_query *q;
-  size_t host; /* rank of the deciding host */
-  struct route_story *stories;
-  uint32_t told;
-};
-
-static void tell(struct search *s, const struct route *r, enum route_fate fate,
-                 struct match_lost lost) {
-  if (s->stories) s->stories[s->told++] = (struct route_story){r, fate, lost};
+/* fate_before is what is known of a route before any is asked. */
+static enum route_fate fate_before(const struct route *r, const struct route_query *q,
+                                   size_t host) {
+  if (!host || host_rank(r, q->host) != host) return ROUTE_LOST_HOST;
+  return path_may_fit(r, q->path) ? ROUTE_LOST_BEATEN : ROUTE_LOST_PATH;
 }
 
-static bool is_candidate(const struct search *s, const struct route *r) {
-  return host_rank(r, s->q->host) == s->host && path_may_fit(r, s->q->path);
-}
-
-/* next_best is the first candidate in order behind `last` (NULL: of all), or NULL. */
-static const struct route *next_best(const struct search *s, const struct route *last) {
-  const struct addr *client = s->q->input.client;
-  const struct route *best = NULL;
-  for (uint32_t i = 0; i < s->count; i++) {
-    const struct route *r = s->routes[i];
-    if (last && compare(last, r, client) >= 0) continue;
-    if (best && compare(r, best, client) >= 0) continue;
-    if (is_candidate(s, r)) best = r;
+/* tell_all fills stories with every route: candidates first, in their order; how many there are. */
+static uint32_t tell_all(struct route *const *routes, uint32_t count, const struct route_query *q,
+                         struct route_story *stories) {
+  uint32_t told = 0, candidates = 0;
+  size_t host = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    size_t rank = host_rank(routes[i], q->host);
+    if (rank > host) host = rank;
   }
-  return best;
+  for (enum route_fate fate = ROUTE_LOST_BEATEN; fate <= ROUTE_LOST_HOST; fate++) {
+    for (uint32_t i = 0; i < count; i++)
+      if (fate_before(routes[i], q, host) == fate)
+        stories[told++] = (struct route_story){.route = routes[i], .fate = fate};
+    if (fate == ROUTE_LOST_BEATEN) candidates = told;
+  }
+  check(told == count);
+  if (candidates)
+    qsort_r(stories, candidates, sizeof *stories, by_rank, (void *)(uintptr_t)q->input.client);
+  return candidates;
 }
 
 static enum route_fate ask(const struct route *r, const struct route_query *q,
@@ -105,39 +109,17 @@ static enum route_fate ask(const struct route *r, const struct route_query *q,
   return result == REGEX_LIMIT ? ROUTE_LOST_LIMIT : ROUTE_LOST_REGEX;
 }
 
-/* tell_rest tells of the routes that were never asked. */
-static void tell_rest(struct search *s, const struct route *last) {
-  const struct match_lost nothing = {.value = NULL};
-  if (!s->stories) return;
-  for (const struct route *r = last; r && (r = next_best(s, r)) != NULL;)
-    tell(s, r, ROUTE_LOST_BEATEN, nothing);
-  for (uint32_t i = 0; s->host && i < s->count; i++)
-    if (host_rank(s->routes[i], s->q->host) == s->host && !is_candidate(s, s->routes[i]))
-      tell(s, s->routes[i], ROUTE_LOST_PATH, nothing);
-  for (uint32_t i = 0; i < s->count; i++)
-    if (!s->host || host_rank(s->routes[i], s->q->host) != s->host)
-      tell(s, s->routes[i], ROUTE_LOST_HOST, nothing);
-}
-
 enum route_verdict route_find_linear(struct route *const *routes, uint32_t count,
                                      const struct route_query *q, struct route_hit *hit,
                                      struct route_story *stories) {
-  struct search s = {.routes = routes, .count = count, .q = q, .stories = stories};
   *hit = (struct route_hit){0};
-  for (uint32_t i = 0; i < count; i++) {
-    size_t rank = host_rank(routes[i], q->host);
-    if (rank > s.host) s.host = rank;
+  uint32_t candidates = tell_all(routes, count, q, stories);
+  for (uint32_t i = 0; i < candidates; i++) {
+    struct route_story *s = &stories[i];
+    s->fate = ask(s->route, q, hit, &s->lost);
+    if (s->fate != ROUTE_WON && s->fate != ROUTE_LOST_LIMIT) continue;
+    hit->route = s->route;
+    return s->fate == ROUTE_WON ? ROUTE_FOUND : ROUTE_LIMIT;
   }
-  const struct route *r = s.host ? next_best(&s, NULL) : NULL;
-  enum route_fate fate = ROUTE_LOST_HOST;
-  for (; r; r = next_best(&s, r)) { /* each turn goes on in the order */
-    struct match_lost lost = {.value = NULL};
-    fate = ask(r, q, hit, &lost);
-    tell(&s, r, fate, lost);
-    if (fate == ROUTE_WON || fate == ROUTE_LOST_LIMIT) break;
-  }
-  tell_rest(&s, r);
-  if (!r) return hit->allow ? ROUTE_BAD_METHOD : ROUTE_NONE;
-  hit->route = r;
-  return fate == ROUTE_WON ? ROUTE_FOUND : ROUTE_LIMIT;
+  return hit->allow ? ROUTE_BAD_METHOD : ROUTE_NONE;
 }

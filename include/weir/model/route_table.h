@@ -60,8 +60,8 @@ struct route_story {
 };
 
 /* route_find_linear is route_find for tests and explain: the same answer by trying every route.
- * stories (NULL, or room for count) gets each route's fate: those that were asked in their order,
- * then the beaten, then those whose path and host do not fit. */
+ * stories (room for count) gets each route's fate: those that were asked in their order, then the
+ * beaten, then those whose path and host do not fit. */
 MUST_USE enum route_verdict route_find_linear(struct route *const *routes, uint32_t count,
                                               const struct route_query *q, struct route_hit *hit,
                                               struct route_story *stories);
