@@ -17,7 +17,7 @@ static int hex(char c) {
 }
 
 static struct path_policy policy_of(uint8_t byte) {
-  return (struct path_policy){.slashes = (byte & 3) % 3,
+  return (struct path_policy){.slashes = (uint8_t)((byte & 3) % 3),
                               .encoded_slash = (byte >> 2) & 1,
                               .dot_segments = (byte >> 3) & 1,
                               .utf8 = (byte >> 4) & 1};

@@ -70,7 +70,7 @@ static int explain_file(const struct cli *cli, const struct explain_ask *ask) {
 
 int cmd_explain(const struct cli *cli) {
   if (cli->word_count != 2) {
-    return cli_usage_error("explain takes a method and a URL: weir explain GET http://a.example/x");
+    return cli_usage_error("explain takes a method and a URL: weir explain GET http://a/x");
   }
   struct explain_ask ask = ask_of(cli);
   if (cli->config) {

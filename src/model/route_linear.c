@@ -79,7 +79,7 @@ static enum route_fate fate_before(const struct route *r, const struct route_que
   return path_may_fit(r, q->path) ? ROUTE_LOST_BEATEN : ROUTE_LOST_PATH;
 }
 
-/* tell_all fills stories with every route: candidates first, in their order; how many there are. */
+/* tell_all fills stories with every route, candidates first, in their order; gives how many. */
 static uint32_t tell_all(struct route *const *routes, uint32_t count, const struct route_query *q,
                          struct route_story *stories) {
   uint32_t told = 0, candidates = 0;

@@ -289,7 +289,7 @@ static void host_finish(const struct route_table *t, struct host_entry *host) {
     qsort(host->regexes, host->regex_count, sizeof(struct route *), by_order);
 }
 
-/* hosts_finish puts the route that answers everything at a host, if there is one, into its line. */
+/* hosts_finish puts the route that answers everything at a host, if there is one, in its line. */
 static void hosts_finish(const struct route_table *t, const struct slot_set *set) {
   struct span root = SPAN_LIT("/");
   for (uint32_t i = 0; i < set->cap; i++) {
