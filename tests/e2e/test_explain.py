@@ -198,7 +198,7 @@ def test_it_tells_what_happens(weir, backend):
                                  ("GET", "/x/..%2fapi", "example.com"), ("GET", "/", "a.example")]:
         told = ask(proxy.path, method, "http://%s%s" % (host, target))
         got = proxy.request(method, target, host=host)
-        record = proxy.ended(told["end"])
+        record = proxy.ended(told["end"], path=told.get("path", target), server__address=host)
         assert record.get("http.route") == told.get("route")
         assert got.status == told.get("status", 200)
 
