@@ -200,8 +200,8 @@ static bool pattern(struct value_job *job) {
   return false;
 }
 
-/* field_name: what is not passed on is not there for a route, so nothing can be asked of it. */
-static bool field_name(struct value_job *job) {
+/* match_name: what is not passed on is not there for a route, so nothing can be asked of it. */
+static bool match_name(struct value_job *job) {
   if (!http_is_token(job->text)) return refuse(job, FAULT_BAD_TEXT, "a field name is a token");
   enum http_name id = http_name_find(job->text);
   if (id == HTTP_NAME_HOST) return refuse(job, FAULT_BAD_TEXT, "use hosts");
@@ -314,7 +314,7 @@ static bool text_check(struct value_job *job) {
     case TYPE_HOST: return host(job);
     case TYPE_PATH: return path(job);
     case TYPE_REGEX: return pattern(job);
-    case TYPE_FIELD_NAME: return field_name(job);
+    case TYPE_MATCH_NAME: return match_name(job);
     case TYPE_COOKIE_NAME: return cookie_name(job);
     case TYPE_VALUE: return field_value(job);
     case TYPE_METHOD: return method(job);

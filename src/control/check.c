@@ -1,5 +1,6 @@
-/* check.c: `weir check`, `weir plan OLD NEW` and `weir explain -c FILE`: compile configurations as a reload would,
- * certificates included, without binding, resolving or publishing anything. Called by main/. */
+/* check.c: `weir check`, `weir plan OLD NEW` and `weir explain -c FILE`: compile configurations as
+ * a reload would, certificates included, without binding, resolving or publishing anything. Called
+ * by main/. */
 #include "control/compiler_priv.h"
 #include "weir/config/diff.h"
 #include "weir/io/tls.h"

@@ -132,20 +132,30 @@ static void same_answer(const struct explain *e, const struct route_query *q) {
   check(v == e->verdict && hit.route == e->hit.route);
 }
 
-static void match(struct explain *e) {
+/* ask_routes asks for a method: the request's, or the one that a preflight asks for. */
+static void ask_routes(struct explain *e, struct span method) {
   const struct snapshot_listener *l = e->listener;
   struct route_query q = {.host = e->request.host,
                           .path = e->request.path,
-                          .method = e->request.method,
-                          .method_text = e->request.method_text,
+                          .method = http_method_find(method),
+                          .method_text = method,
                           .input = {.fields = &e->request.fields,
                                     .upgrade = e->request.upgrade,
                                     .query = e->request.query,
                                     .client = &e->ctx.client_addr,
                                     .scratch = e->scratch}};
-  e->stories = mem_array(l->route_count + 1, sizeof *e->stories);
   e->verdict = route_find_linear(l->routes, l->route_count, &q, &e->hit, e->stories);
   same_answer(e, &q);
+}
+
+/* match does as proxy/route.c: a preflight goes to the route of the method that it asks for. */
+static void match(struct explain *e) {
+  struct span asked;
+  e->stories = mem_array(e->listener->route_count + 1, sizeof *e->stories);
+  bool preflight = filter_preflight(&e->request, &asked);
+  if (preflight) ask_routes(e, asked);
+  if (!preflight || e->verdict != ROUTE_FOUND || !e->hit.route->cors)
+    ask_routes(e, e->request.method_text);
   static const enum end ends[] = {[ROUTE_FOUND] = END_OK,
                                   [ROUTE_NONE] = END_NO_ROUTE,
                                   [ROUTE_BAD_METHOD] = END_METHOD_NOT_ALLOWED,
@@ -155,7 +165,9 @@ static void match(struct explain *e) {
 
 static void filter(struct explain *e) {
   e->ctx.route = e->hit.route;
-  if (filter_request(&e->ctx) == FILTER_ANSWER) e->end = e->ctx.end;
+  enum filter_result r = filter_request(&e->ctx);
+  if (r == FILTER_ANSWER) e->end = e->ctx.end;
+  if (r == FILTER_RESPOND) e->responded = e->ctx.status;
 }
 
 /* run goes the way of proxy/route.c, in the same order. */

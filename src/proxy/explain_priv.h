@@ -24,6 +24,7 @@ struct explain {
   enum route_verdict verdict; /* when there are stories */
   struct route_hit hit;
   struct route_story *stories; /* NULL: no route was asked */
+  unsigned responded;          /* status that a filter answers with (CORS preflight); 0: none */
 };
 
 void explain_text(const struct explain *e);

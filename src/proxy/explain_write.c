@@ -81,6 +81,7 @@ static bool https_redirect(const struct explain *e) {
 static unsigned status_of(const struct explain *e) {
   if (https_redirect(e)) return 308;
   if (e->end != END_OK) return end_get(e->end)->status;
+  if (e->responded) return e->responded;
   return e->hit.route->action == ROUTE_POOL ? 0 : e->hit.route->status;
 }
 
@@ -119,22 +120,35 @@ static void text_pool(const struct explain *e, const struct pool *pool) {
     text_printf(t, "  and %u names without an address now\n", pool->unresolved);
 }
 
+static void text_policies(const struct explain *e) {
+  const struct route *r = e->hit.route;
+  if (!r || !r->policy_count) return;
+  text_lit(e->out, "policies");
+  for (uint32_t i = 0; i < r->policy_count; i++)
+    text_printf(e->out, "%s " SPAN_FMT, i ? "," : "", SPAN_ARG(r->policies[i]->obj.name));
+  text_lit(e->out, "\n");
+}
+
 static void text_action(const struct explain *e) {
   const struct route *r = e->hit.route;
   struct text *t = e->out;
   text_lit(t, "\n");
+  text_policies(e);
   if (e->end != END_OK) {
     const struct end_row *row = end_get(e->end);
     text_printf(t, "answered %u: " SPAN_FMT " (" SPAN_FMT ")\n", row->status, SPAN_ARG(row->word),
                 SPAN_ARG(row->detail));
   } else if (https_redirect(e)) {
     text_lit(t, "answered 308: redirect_https, before any route is asked\n");
+  } else if (e->responded) {
+    text_printf(t, "answered %u: a preflight (cors)\n", e->responded);
   } else if (r->action == ROUTE_POOL) {
     text_pool(e, r->pool);
   } else if (r->action == ROUTE_REDIRECT) {
-    text_printf(t, "answered %u: redirect to " SPAN_FMT "\n", r->status, SPAN_ARG(r->to));
+    struct span to = r->redirect.to.len ? r->redirect.to : SPAN_LIT("this URL with other parts");
+    text_printf(t, "answered %u: redirect to " SPAN_FMT "\n", r->status, SPAN_ARG(to));
   } else {
-    text_printf(t, "answered %u: respond, %zu bytes\n", r->status, r->body.len);
+    text_printf(t, "answered %u: respond, %zu bytes\n", r->status, r->respond.body.len);
   }
   if (e->end == END_METHOD_NOT_ALLOWED) {
     text_lit(t, "Allow: ");
@@ -208,7 +222,12 @@ static void json_winner(const struct explain *e) {
   json_text(t, ",\"origin\":", r->origin);
   json_text(t, ",\"action\":", span_str(actions[r->action]));
   if (r->action == ROUTE_POOL) json_pool(e, r->pool);
-  if (r->action == ROUTE_REDIRECT) json_text(t, ",\"location\":", r->to);
+  if (r->action == ROUTE_REDIRECT && r->redirect.to.len)
+    json_text(t, ",\"location\":", r->redirect.to);
+  text_lit(t, ",\"policies\":[");
+  for (uint32_t i = 0; i < r->policy_count; i++)
+    json_text(t, i ? "," : "", r->policies[i]->obj.name);
+  text_lit(t, "]");
 }
 
 void explain_json(const struct explain *e) {

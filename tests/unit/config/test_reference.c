@@ -139,8 +139,8 @@ static struct text uncomment(struct span file) {
 }
 
 /* Every option stands in full.conf, those behind # too: with them taken in, the only faults are
- * that one route now has three actions, both a path and a prefix, a page two bodies, and conditions
- * that ask for all at once. */
+ * that one route now has three actions, both a path and a prefix, a page two bodies, and
+ * conditions that ask for all at once. */
 static void test_full_is_full(void **state) {
   (void)state;
   struct text file = read_tree("conf/full.conf");
