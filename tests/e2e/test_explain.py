@@ -224,8 +224,11 @@ def test_listeners(tmp_path):
                         (["GET", "http:///x"], "no host in the URL"),
                         (["GET", "http://x.example:81/", "--from", "x"], "not an IP address"),
                         (["GET", "http://x.example:81/", "-H", "x"], "not a field")]:
-        result = run("explain", "-c", conf, *args)
+        result = run("explain", "--text", "-c", conf, *args)
         assert result.returncode == 2 and words in result.stderr, result
+        result = run("explain", "--json", "-c", conf, *args)
+        answer = json.loads(result.stdout)
+        assert result.returncode == 2 and not answer["ok"] and words in answer["error"], result
 
 
 @pytest.mark.parametrize("args", [[], ["GET"], ["GET", "/", "x"]])
@@ -235,10 +238,40 @@ def test_usage(args):
 
 def test_bad_file_and_nobody_there(tmp_path):
     (tmp_path / "bad.conf").write_text("listeners = { };\nx = 1;\n")
-    result = run("explain", "-c", tmp_path / "bad.conf", "GET", "/")
+    bad, none = tmp_path / "bad.conf", "unix:%s" % (tmp_path / "none.sock")
+    result = run("explain", "--text", "-c", bad, "GET", "/")
     assert result.returncode == 78 and "W0101" in result.stderr
-    result = run("explain", "--admin", "unix:%s" % (tmp_path / "none.sock"), "GET", "/")
-    assert result.returncode == 1
+    result = run("explain", "--json", "-c", bad, "GET", "/")
+    assert result.returncode == 78 and "W0101" in [
+        fault["code"] for fault in json.loads(result.stdout)["faults"]]
+    for form in ("--text", "--json"):
+        assert run("explain", form, "--admin", none, "GET", "/").returncode == 1
+
+
+def test_questions_that_make_no_sense_to_the_running_weir(weir, backend):
+    proxy = weir(CONF, backend)
+    admin = "unix:%s" % proxy.admin
+    result = run("explain", "--json", "--admin", admin, "GET", "/", "--listener", "x")
+    assert result.returncode == 2
+    assert json.loads(result.stdout)["error"] == "there is no listener of that name: x"
+    result = run("explain", "--text", "--admin", admin, "GET", "/" + "x" * 5000)
+    assert result.returncode == 2 and "too long" in result.stderr
+
+
+def test_policies_and_preflights(weir, backend):
+    """The winner's policies in their order; a preflight goes where its method would."""
+    proxy = weir({"policies": {
+        "a": {"request_headers": {"set": ["X-A: 1"]}},
+        "b": {"cors": {"origins": ["https://app.example"]}}},
+        "routes": [{"name": "put", "methods": ["PUT"], "policies": ["b", "a"], "pool": "app"}]},
+        backend)
+    answer = ask(proxy.path, "PUT", "/")
+    assert answer["policies"] == ["b", "a"]
+    fields = ["Origin: https://app.example", "Access-Control-Request-Method: PUT"]
+    answer = ask(proxy.path, "OPTIONS", "/", fields)
+    response = proxy.request("OPTIONS", "/", fields)
+    assert answer["route"] == "put" and answer["status"] == response.status == 204
+    assert ask(proxy.path, "OPTIONS", "/")["end"] == "proxy.method_not_allowed"
 
 
 def test_many_routes_are_left_out(tmp_path):
