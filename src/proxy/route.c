@@ -1,6 +1,7 @@
-/* route.c: where a request goes: checks that belong to the whole request, redirect_https, the
- * route table, request filters, then the action. The snapshot is used within this turn only; what
- * the stream needs longer is pinned here. DESIGN.md "Matching", "Trust". */
+/* route.c: where a request goes: checks that belong to the whole request, its canonical path, who
+ * the client is, redirect_https, the route table, request filters, then the action. The snapshot
+ * is used within this turn only; what the stream needs longer is pinned here. DESIGN.md
+ * "Matching", "Trust". */
 #include <stdio.h>
 
 #include "proxy_priv.h"
@@ -84,7 +85,16 @@ static bool too_large(const struct stream *s) {
 }
 
 static enum route_verdict find(struct stream *s, struct route_hit *hit) {
-  struct route_query q = {s->x->req.host, s->x->req.path, s->x->req.method, s->x->req.method_text};
+  const struct http_request *r = &s->x->req;
+  struct route_query q = {.host = r->host,
+                          .path = r->path,
+                          .method = r->method,
+                          .method_text = r->method_text,
+                          .input = {.fields = &r->fields,
+                                    .upgrade = r->upgrade,
+                                    .query = r->query,
+                                    .client = &s->x->ctx.client_addr,
+                                    .scratch = s->w->regex}};
   const struct snapshot_listener *l = s->down->serving->current;
   if (!l) return ROUTE_NONE;
   /* A preflight asks for the sake of another method: the route of that one answers it. */
@@ -102,6 +112,16 @@ static enum route_verdict find(struct stream *s, struct route_hit *hit) {
 static enum end refused(const struct stream *s) {
   if (s->down->flags & DOWN_OVER_LIMIT) return END_LIMIT_CONNECTIONS;
   return misdirected(s) ? END_CLIENT_MISDIRECTED : END_OK;
+}
+
+/* canonical makes the path the one that is matched, logged and forwarded; false: s has ended. */
+static bool canonical(struct stream *s) {
+  enum end why;
+  struct span *path = &s->x->req.path;
+  if (span_eq(*path, SPAN_LIT("*"))) return true;
+  if (path_canonical(*path, &s->listener->paths, &s->arena, path, &why)) return true;
+  stream_fail(s, why);
+  return false;
 }
 
 static void act(struct stream *s) {
@@ -131,20 +151,26 @@ void enter_route(struct stream *s) {
     stream_fail(s, end);
     return;
   }
+  if (!canonical(s)) return;
   if (s->listener->redirect_https) {
     answer_https(s);
     stream_go(s, STEP_FINISH);
     return;
   }
+  filter_trust(&s->x->ctx);
   struct route_hit hit;
-  enum route_verdict verdict = find(s, &hit);
-  if (verdict == ROUTE_FOUND) {
-    pin_route(s, hit.route);
-    s->x->ctx.route = hit.route;
-    take_settings(s);
-    act(s);
-    return;
+  switch (find(s, &hit)) {
+    case ROUTE_FOUND:
+      pin_route(s, hit.route);
+      s->x->ctx.route = hit.route;
+      take_settings(s);
+      act(s);
+      return;
+    case ROUTE_BAD_METHOD:
+      allow_text(s, &hit);
+      stream_fail(s, END_METHOD_NOT_ALLOWED);
+      return;
+    case ROUTE_LIMIT: stream_fail(s, END_LIMIT_REGEX); return;
+    case ROUTE_NONE: stream_fail(s, END_NO_ROUTE); return;
   }
-  if (verdict == ROUTE_BAD_METHOD) allow_text(s, &hit);
-  stream_fail(s, verdict == ROUTE_BAD_METHOD ? END_METHOD_NOT_ALLOWED : END_NO_ROUTE);
 }
