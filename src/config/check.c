@@ -174,6 +174,14 @@ static void check_listener_use(struct conf *conf, const struct conf_listener *li
               SPAN_ARG(listener->row.name));
 }
 
+static void check_backoff(struct conf *conf, const struct conf_pool *pool) {
+  if (pool->retry.backoff_base_ms <= pool->retry.backoff_max_ms) return;
+  fault_add(conf->faults, FAULT_BACKOFF_ORDER,
+            row_place(&pool->row, OPTION_POOL_RETRY_BACKOFF_BASE),
+            "pool \"" SPAN_FMT "\": retry.backoff.base is above retry.backoff.max",
+            SPAN_ARG(pool->row.name));
+}
+
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {
   check_balance(conf, pool);
   struct names names = {.arena = &conf->arena};
@@ -227,6 +235,7 @@ void check_conf(struct conf *conf) {
     check_health(conf, pool);
   }
   check_policies(conf);
+  rows_each(&root->pools, struct conf_pool, pool) check_backoff(conf, pool);
   check_routes(conf);
   if (conf_faults_errors(conf->faults) == conf->errors_before) check_use(conf);
 }

@@ -109,6 +109,25 @@ static void check_references(struct conf *conf, struct conf_route *route,
         use_pool(conf, route, maps, route->pool, row_place(&route->row, OPTION_ROUTE_POOL));
 }
 
+/* check_mirror: copies are made of what is forwarded. */
+static void check_mirror(struct conf *conf, struct conf_route *route, const struct maps *maps) {
+  struct conf_faults *f = conf->faults;
+  bool broken = faults_has_syntax(f);
+  bool pool = is_set(route, OPTION_ROUTE_MIRROR_POOL);
+  if (is_set(route, OPTION_ROUTE_MIRROR_PERCENT) && !pool && !broken)
+    fault_add(f, FAULT_MISSING, row_place(&route->row, OPTION_ROUTE_MIRROR_PERCENT),
+              "mirror needs \"pool\"");
+  if (!route->mirror_pool.len) return;
+  struct place at = row_place(&route->row, OPTION_ROUTE_MIRROR_POOL);
+  struct conf_pool *found = names_find(&maps->pools, route->mirror_pool);
+  if (found) found->used = true;
+  else if (!broken) undefined(conf, route, "pool", route->mirror_pool, at, &conf->root.pools);
+  if ((route_redirects(route) || route_responds(route)) && !route->pool.len)
+    fault_add(f, FAULT_MIRROR, at,
+              "route \"" SPAN_FMT "\" answers by itself: there is nothing to mirror",
+              SPAN_ARG(route->label));
+}
+
 /* check_action: exactly one; then what its keys mean together. */
 static void check_action(struct conf *conf, const struct conf_route *route) {
   struct conf_faults *f = conf->faults;
@@ -243,6 +262,7 @@ void check_routes(struct conf *conf) {
     check_split(conf, route);
     check_conditions(conf, route);
     check_references(conf, route, &maps);
+    check_mirror(conf, route, &maps);
     check_unique(conf, route, &maps);
   }
 }

@@ -86,6 +86,8 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->unresolved = m->unresolved;
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
+  compile_retry(&pool->retry, row);
+  pool->priority_header = own(&pool->obj, row->priority_header);
   pool->outlier = row->outlier;
   compile_health(pool, row);
   pool->limits = row->limits;
@@ -124,6 +126,14 @@ static void route_methods(struct route *route, const struct conf_list *list) {
   route->extra_methods = extra;
 }
 
+static void route_mirror(struct compile *c, struct route *route, const struct conf_route *row) {
+  route->mirror.ppm = row->mirror_ppm;
+  if (!row->mirror_pool.len) return;
+  route->mirror.pool = names_find(&c->pools, row->mirror_pool);
+  check(route->mirror.pool); /* check_routes.c saw to it */
+  object_ref(c->registry, &route->mirror.pool->obj);
+}
+
 static void route_fill(struct compile *c, struct route *route, const struct conf_route *row,
                        struct pool *pool) {
   struct object *o = &route->obj;
@@ -138,6 +148,8 @@ static void route_fill(struct compile *c, struct route *route, const struct conf
   for (uint32_t i = 0; i < row->hosts.count; i++) hosts[i] = own(o, row->hosts.items[i].text);
   route->hosts = hosts;
   route->host_count = row->hosts.count;
+  route->priority = row->priority;
+  route_mirror(c, route, row);
   route_methods(route, &row->methods);
   route_policies(c, route, row);
   route_action(c, route, row, pool);
@@ -157,9 +169,12 @@ static void compile_route(struct compile *c, struct conf_route *row) {
   struct span origin = route_origin(c, row);
   struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
   check(!row->pool.len || pool); /* check_routes.c saw to it */
+  struct pool *mirror =
+      row->mirror_pool.len ? names_find(&c->pools, row->mirror_pool) : NULL;
   struct route *route = names_find(&c->old_routes, row->label);
   if (route && route->obj.content == content && route->order == order && route->pool == pool &&
-      split_same(c, route, row) && route_policies_same(c, route, row) &&
+      split_same(c, route, row) && route->mirror.pool == mirror &&
+      route_policies_same(c, route, row) &&
       span_eq(route->origin, origin)) {
     object_ref(c->registry, &route->obj);
   } else {

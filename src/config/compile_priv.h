@@ -56,4 +56,7 @@ void compile_health(struct pool *pool, const struct conf_pool *row);
 /* endpoint_announce gives a new endpoint the state that it begins with. */
 void endpoint_announce(struct endpoint *e, bool checked);
 
+/* compile_retry fills a pool's retry settings. */
+void compile_retry(struct pool_retry *out, const struct conf_pool *row);
+
 #endif

@@ -97,7 +97,8 @@ static void pool_members(struct diff *d, const struct pool *a, const struct pool
 
 /* These structs are nothing but 32-bit members: they have no padding to compare. */
 #define SAME(a, b) (memcmp(&(a), &(b), sizeof(a)) == 0)
-_Static_assert(sizeof(struct pool_connections) == 6 * sizeof(uint32_t), "compared by bytes");
+_Static_assert(sizeof(struct pool_connections) == 9 * sizeof(uint32_t), "compared by bytes");
+_Static_assert(sizeof(struct pool_retry) == (9 + 7) * sizeof(uint32_t), "compared by bytes");
 _Static_assert(sizeof(struct path_policy) == 4, "compared by bytes");
 _Static_assert(sizeof(struct listener_timeouts) == 7 * sizeof(uint32_t), "compared by bytes");
 
@@ -122,7 +123,8 @@ static bool pool_settings_same(const struct pool *a, const struct pool *b) {
   return a->balance == b->balance && spread_same(&a->spread, &b->spread) && sticky_same(a, b) &&
          SAME(a->timeouts, b->timeouts) && SAME(a->connections, b->connections) &&
          SAME(a->outlier, b->outlier) && a->health.content == b->health.content &&
-         SAME(a->limits, b->limits);
+         SAME(a->limits, b->limits) && SAME(a->retry, b->retry) &&
+         span_eq(a->priority_header, b->priority_header);
 }
 
 static void diff_pool(struct diff *d, const struct pool *a, const struct pool *b) {

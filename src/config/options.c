@@ -17,6 +17,14 @@ static const char balance_words[] =
     ;
 #undef BALANCE
 
+/* The same of retry.def. */
+#define RETRY(id, word, doc) " " word
+#define RETRY_WORDS retry_words
+static const char retry_words[] =
+#include "weir/model/retry.def"
+    ;
+#undef RETRY
+
 #define SCOPE(id, path, type, first, last) typedef type scope_type_##id;
 #include "weir/config/options.def"
 

@@ -45,6 +45,7 @@ enum option_type {
   TYPE_METHOD,
   TYPE_URL,
   TYPE_FIELD,
+  TYPE_RETRY_ON,
   TYPE_BODY,
   TYPE_FILE,
   TYPE_ORIGIN,

@@ -17,10 +17,9 @@ struct conf_cert_row {
 struct conf_listener {
   struct conf_row row;
   struct conf_list binds, protocols, trusted;
-  bool redirect_https;
+  bool redirect_https, has_tls;
   uint8_t tls_min, tls_max; /* word: 0 is 1.2 */
   struct conf_rows certs;   /* none: plaintext */
-  bool has_tls;
   struct listener_timeouts timeouts;
   struct listener_limits limits;
   struct path_policy paths;
@@ -55,6 +54,9 @@ struct conf_pool {
   struct conf_rows endpoints;
   struct pool_timeouts timeouts;
   struct pool_connections connections;
+  struct span priority_header;
+  struct pool_retry retry;
+  struct conf_list retry_on;
   struct pool_outlier outlier;
   struct conf_health health;
   struct pool_limits limits;
@@ -79,15 +81,14 @@ struct conf_value {
 struct conf_route {
   struct conf_row row;
   struct span name;
-  struct conf_list listeners, hosts, methods;
-  struct conf_list policies;
+  struct conf_list listeners, hosts, methods, policies;
   struct span path, prefix; /* prefix without trailing slash but for "/" */
   struct span regex;
   struct conf_rows values[MATCH_PART_COUNT]; /* of struct conf_value */
   struct conf_list sources;
   bool strip_prefix;
   struct span rewrite_prefix, rewrite_path, rewrite_regex, rewrite_to, host;
-  struct span pool, split_by; /* as written */
+  struct span pool, split_by, mirror_pool; /* as written */
   struct conf_rows splits;
   bool split_failover;
   struct span redirect_to, redirect_host, redirect_path, redirect_prefix;
@@ -96,7 +97,8 @@ struct conf_route {
   struct span respond_body, respond_type, respond_file;
   struct conf_list respond_headers;
   struct span file_bytes; /* of respond_file */
-  uint32_t timeout_ms;
+  uint32_t timeout_ms, mirror_ppm;
+  uint8_t priority;
   struct conf_pool *pool_row; /* resolved by check.c */
   struct span label;          /* name, else the match key */
 };
@@ -107,8 +109,7 @@ struct conf_root {
   struct conf_list include;
   uint32_t workers; /* 0: auto */
   struct span user;
-  uint32_t drain_ms, drain_settle_ms;
-  uint32_t max_connections; /* 0: auto */
+  uint32_t drain_ms, drain_settle_ms, max_connections; /* the last: 0 is auto */
   struct span admin_listen, admin_status;
   uint8_t log_level, access_format;
   struct span log_to, access_to;

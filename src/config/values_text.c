@@ -266,6 +266,15 @@ static bool field(struct value_job *job) {
   return refuse(job, FAULT_BAD_TEXT, "no line breaks, no space at its ends");
 }
 
+static bool retry_on(struct value_job *job) {
+  uint64_t status;
+  if (is_word(job)) return true;
+  if (!span_u64(job->text, &status)) return value_bad_word(job);
+  if (status >= RETRY_STATUS_FIRST && status < RETRY_STATUS_FIRST + RETRY_STATUS_COUNT)
+    return true;
+  return refuse(job, FAULT_BAD_STATUS, "a status from 400 to 599");
+}
+
 static bool body(struct value_job *job) {
   return job->text.len <= BODY_LEN_MAX || refuse(job, FAULT_BAD_TEXT, "at most 16 KiB");
 }
@@ -369,6 +378,7 @@ static bool text_check(struct value_job *job) {
     case TYPE_METHOD: return method(job);
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);
+    case TYPE_RETRY_ON: return retry_on(job);
     case TYPE_BODY: return body(job);
     case TYPE_STATUSES: return statuses(job);
     case TYPE_ORIGIN: return is_word(job) || origin_value(job);

@@ -305,6 +305,14 @@ static const struct metric_row pool_rows[] = {
      UNIT_COUNT, offsetof(struct pool_row, sticky_kept)},
     {"weir_pool_sticky_set_total", "counter", "Responses with a new sticky cookie", UNIT_COUNT,
      offsetof(struct pool_row, sticky_set)},
+    {"weir_pool_queue_seconds_total", "counter", "Time spent in the pool's queue", UNIT_NS,
+     offsetof(struct pool_row, queue_ns)},
+    {"weir_pool_queued_total", "counter", "Requests that were in the queue", UNIT_COUNT,
+     offsetof(struct pool_row, queue_count)},
+    {"weir_pool_retries_total", "counter", "Attempts made again", UNIT_COUNT,
+     offsetof(struct pool_row, retries)},
+    {"weir_pool_retries_refused_total", "counter", "Attempts that the budget refused", UNIT_COUNT,
+     offsetof(struct pool_row, retries_refused)},
 };
 
 static uint64_t pool_value(const struct metrics_input *in, const struct pool_state *state,
@@ -318,27 +326,41 @@ static uint64_t pool_value(const struct metrics_input *in, const struct pool_sta
   return sum;
 }
 
-static void write_pool(struct text *out, const char *name, const struct pool *p, uint64_t value) {
-  text_printf(out, "%s{", name);
+static void write_pool(struct text *out, const struct metric_row *row, const struct pool *p,
+                       uint64_t value) {
+  text_printf(out, "%s{", row->name);
   metrics_label(out, "pool", p->obj.name);
   out->len--;
   text_lit(out, "}");
-  put_value(out, value, UNIT_COUNT);
+  put_value(out, value, row->unit);
+}
+
+/* pool_gauges: what is now; the values stand in write_gauges. */
+static const struct metric_row pool_gauges[] = {
+    {"weir_pool_unresolved_names", "gauge", "Endpoints of the pool whose name has no address",
+     UNIT_COUNT, 0},
+    {"weir_pool_queue", "gauge", "Requests that wait in the pool's queue", UNIT_COUNT, 0},
+};
+
+static void write_gauges(struct text *out, const struct snapshot *snap, uint32_t count) {
+  for (size_t r = 0; r < array_count(pool_gauges); r++) {
+    head_once(out, pool_gauges, r);
+    for (uint32_t i = 0; i < count; i++) {
+      const struct pool *p = snap->pools[i];
+      uint32_t waiting = atomic_load_explicit(&p->state->waiting, memory_order_relaxed);
+      write_pool(out, &pool_gauges[r], p, r ? waiting : p->unresolved);
+    }
+  }
 }
 
 static void write_pools(struct text *out, const struct metrics_input *in) {
   uint32_t count = in->snapshot ? in->snapshot->pool_count : 0;
-  metrics_head(out, SPAN_LIT("weir_pool_unresolved_names"), "gauge",
-               "Endpoints of the pool whose name has no address");
-  for (uint32_t i = 0; i < count; i++) {
-    const struct pool *p = in->snapshot->pools[i];
-    write_pool(out, "weir_pool_unresolved_names", p, p->unresolved);
-  }
+  write_gauges(out, in->snapshot, count);
   for (size_t r = 0; r < array_count(pool_rows); r++) {
     head_once(out, pool_rows, r);
     for (uint32_t i = 0; i < count; i++) {
       const struct pool *p = in->snapshot->pools[i];
-      write_pool(out, pool_rows[r].name, p, pool_value(in, p->state, pool_rows[r].offset));
+      write_pool(out, &pool_rows[r], p, pool_value(in, p->state, pool_rows[r].offset));
     }
   }
 }

@@ -19,7 +19,7 @@ struct route_state *route_state_get(struct registry *r, struct span name) {
 
 static void pool_state_fini(struct object *o) {
   struct pool_state *state = (struct pool_state *)o;
-  for (uint32_t i = 0; i < o->workers; i++) check(state->rows[i].queued == 0);
+  check(atomic_load(&state->waiting) == 0);
   mem_free(state->rows);
 }
 
@@ -27,6 +27,7 @@ static void pool_state_init(struct object *o, const void *key) {
   (void)key;
   struct pool_state *state = (struct pool_state *)o;
   state->rows = rows_new(o, sizeof *state->rows);
+  for (uint32_t i = 0; i < o->workers; i++) list_init(&state->rows[i].waiting_link);
   o->fini = pool_state_fini;
 }
 
@@ -132,6 +133,7 @@ static void route_fini(struct object *o) {
   for (uint32_t i = 0; i < route->split_count; i++)
     unref_any(o, (struct object *)route->splits[i].pool);
   for (uint32_t i = 0; i < route->policy_count; i++) unref_any(o, &route->policies[i]->obj);
+  unref_any(o, (struct object *)route->mirror.pool);
 }
 
 struct route *route_new(struct registry *r, struct span name) {

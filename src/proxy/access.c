@@ -14,8 +14,8 @@ static void record_times(const struct stream *s, struct record_access *r) {
   r->request_ns = phase(s->t_start, s->t_head);
   r->queue_ns = s->t_queue ? s->queue_ns : NEVER_NS;
   r->connect_ns = s->connect_ns ? s->connect_ns : NEVER_NS;
-  r->first_byte_ns = phase(s->t_sent, s->t_first);
-  r->response_ns = phase(s->t_first, s->t_done);
+  r->first_byte_ns = phase(s->try.t_sent, s->try.t_first);
+  r->response_ns = phase(s->try.t_first, s->t_done);
   r->tls_ns = s->down->requests == 1 && s->down->tls_ns ? s->down->tls_ns : NEVER_NS;
 }
 
@@ -43,11 +43,13 @@ static void texts_request(const struct exchange *x, struct span *t) {
   t[TEXT_USER_AGENT] = field_value(&q->fields, HTTP_NAME_USER_AGENT);
   t[TEXT_TRACE] = field_value(&q->fields, HTTP_NAME_TRACEPARENT);
   t[TEXT_CLIENT] = x->ctx.client;
+  t[TEXT_TRIES] = x->tries;
 }
 
 /* kept_texts are the texts of a record that come from the request. */
-static const uint8_t kept_texts[KEPT_TEXTS] = {TEXT_METHOD, TEXT_PATH,       TEXT_QUERY, TEXT_HOST,
-                                               TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE};
+static const uint8_t kept_texts[KEPT_TEXTS] = {
+    TEXT_METHOD, TEXT_PATH, TEXT_QUERY, TEXT_HOST, TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE,
+    TEXT_TRIES};
 
 static void texts_kept(const struct kept *k, struct span *t) {
   const char *at = k->texts;
@@ -99,8 +101,8 @@ static void texts(const struct stream *s, struct record_access *r, struct span *
   t[TEXT_LISTENER] = s->down->serving->state->obj.name;
   if (s->route_state) t[TEXT_ROUTE] = s->route_state->obj.name;
   if (s->pool_state) t[TEXT_POOL] = s->pool_state->obj.name;
-  if (!s->endpoint) return;
-  t[TEXT_ENDPOINT] = s->endpoint->label;
+  if (!s->try.endpoint) return;
+  t[TEXT_ENDPOINT] = s->try.endpoint->label;
 }
 
 /* record_put writes the record and its texts; a full ring counts a drop. */
@@ -140,7 +142,7 @@ static void write_record(struct stream *s, uint16_t status) {
   r.wall_ms = s->wall_ms;
   r.request_bytes = body_moved(&s->up_body);
   r.response_bytes = body_moved(&s->down_body);
-  if (s->flags & STREAM_REUSED) r.flags |= RECORD_REUSED;
+  if (s->try.flags & ATTEMPT_REUSED) r.flags |= RECORD_REUSED;
   down_peer(s->down, &r.peer);
   record_times(s, &r);
   texts(s, &r, t);
@@ -161,13 +163,14 @@ static void observe(struct stream *s, uint16_t status) {
       stats_series_get(&w->stats, STATS_SERVER, s->down->serving->state->obj.id, route, method,
                        (uint8_t)(status / 100));
   stats_observe(&server->latency, total);
-  if (!s->t_sent || !s->t_first) return;
-  uint64_t wait = or_zero(phase(s->t_sent, s->t_first));
+  if (!s->try.t_sent || !s->try.t_first) return;
+  uint64_t wait = or_zero(phase(s->try.t_sent, s->try.t_first));
   struct stats_series *client = stats_series_get(&w->stats, STATS_CLIENT, s->pool_state->obj.id,
-                                                 s->endpoint->obj.id, 0, 0);
-  stats_observe(&client->latency, wait + or_zero(phase(s->t_first, s->t_done)));
+                                                 s->try.endpoint->obj.id, 0, 0);
+  stats_observe(&client->latency, wait + or_zero(phase(s->try.t_first, s->t_done)));
   uint64_t outside = or_zero(phase(s->t_start, s->t_head)) + s->queue_ns + s->connect_ns + wait +
-                     or_zero(phase(s->t_first, s->t_done));
+                     s->earlier_ns +
+                     or_zero(phase(s->try.t_first, s->t_done));
   stats_observe(&w->stats.overhead, total > outside ? total - outside : 0);
 }
 

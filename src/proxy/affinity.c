@@ -75,7 +75,7 @@ void affinity_response(struct stream *s) {
   const struct pool_sticky *sticky = s->pool->sticky;
   struct pool_row *row = &s->pool->state->rows[s->w->config.index];
   if (!sticky) return;
-  uint32_t place = place_of(s->pool, s->endpoint);
+  uint32_t place = place_of(s->pool, s->try.endpoint);
   if (place == PLACE_NONE) return;
   if (place == s->x->want.sticky) {
     stat_add(&row->sticky_kept, 1);

@@ -6,7 +6,7 @@
 
 static bool is_request(const struct stream *s, const struct pump *p) { return p == &s->up_body; }
 
-static struct conn *up_conn(const struct stream *s) { return s->up ? s->up->conn : NULL; }
+static struct conn *up_conn(const struct stream *s) { return s->try.up ? s->try.up->conn : NULL; }
 
 static struct conn *body_source(const struct stream *s, const struct pump *p) {
   return is_request(s, p) ? s->down->conn : up_conn(s);
@@ -67,6 +67,17 @@ static bool put(struct pump *p, struct conn *sink, struct span data) {
   return !out->full;
 }
 
+/* copied: the body goes to a mirror too, so it has to be looked at. */
+static bool copied(const struct stream *s, const struct pump *p) {
+  return is_request(s, p) && s->x->mirror;
+}
+
+/* pass writes a run on, and into the request's copy if one is taken. */
+static bool pass(struct stream *s, struct pump *p, struct span data) {
+  if (copied(s, p)) mirror_body(s, data);
+  return put(p, body_sink(s, p), data);
+}
+
 static bool put_end(struct pump *p, struct conn *sink) {
   p->state = PUMP_DONE;
   return p->to != HTTP_BODY_CHUNKED || conn_write(sink, H1_LAST_CHUNK);
@@ -97,10 +108,10 @@ static void pull(struct stream *s, struct pump *p) {
 static bool data_length(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct span take = span_sub(bytes, 0, p->left < bytes.len ? (size_t)p->left : bytes.len);
   take = span_sub(take, 0, RUN_MAX);
-  if (take.len && !put(p, body_sink(s, p), take)) return fail(s, END_LIMIT_MEMORY);
+  if (take.len && !pass(s, p, take)) return fail(s, END_LIMIT_MEMORY);
   p->left -= take.len;
   *used = take.len;
-  if (take.len && take.len == bytes.len) pull(s, p);
+  if (take.len && take.len == bytes.len && !copied(s, p)) pull(s, p);
   if (p->left == 0) p->state = PUMP_DONE;
   return true;
 }
@@ -124,7 +135,7 @@ static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, si
     if (r == HTTP_BAD) return fail(s, why);
     *used += took;
     if (over(p, data.len)) return fail(s, END_LIMIT_BODY);
-    if (data.len && !put(p, sink, data)) return fail(s, END_LIMIT_MEMORY);
+    if (data.len && !pass(s, p, data)) return fail(s, END_LIMIT_MEMORY);
     if (r == HTTP_DONE) return put_end(p, sink) || fail(s, END_LIMIT_MEMORY);
     if (!took && !data.len) break;
   }
@@ -162,7 +173,7 @@ static void on_relay_end(struct relay *r, enum relay_end why, int err) {
   /* A response that came whole is whole, whatever happens to its connection before it is sent on.
    */
   bool whole = why == RELAY_SRC_ERROR && r->left == 0 && !is_request(s, p);
-  if (whole) s->flags |= STREAM_UP_DIRTY;
+  if (whole) s->try.flags |= ATTEMPT_UP_DIRTY;
   if (whole || why == RELAY_DONE || (why == RELAY_SRC_EOF && p->from == HTTP_BODY_CLOSE)) {
     p->state = PUMP_DONE;
     if (is_request(s, p)) request_body_done(s);
@@ -177,7 +188,7 @@ void body_start(struct stream *s, struct pump *p) {
   p->progress_ms = now_ms(s->w);
   struct conn *source = body_source(s, p), *sink = body_sink(s, p);
   if (is_request(s, p)) s->flags |= STREAM_BODY_TOUCHED;
-  if (p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
+  if (copied(s, p) || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
     conn_read_bulk(source, true);
     if (!p->blocked) conn_read_start(source);
     return;
@@ -263,14 +274,14 @@ static void look(const struct stream *s, struct pump *p) {
 
 /* look_held: a held body that the endpoint takes slowly is on its way. */
 static void look_held(struct stream *s) {
-  uint64_t taken = conn_taken(s->up->conn);
+  uint64_t taken = conn_taken(s->try.up->conn);
   if (taken == s->up_body.taken) return;
   s->up_body.taken = taken;
   s->x->held.progress_ms = now_ms(s->w);
 }
 
 void body_look(struct stream *s) {
-  if (s->up && held_unsent(s)) look_held(s);
+  if (s->try.up && held_unsent(s)) look_held(s);
   if (s->up_body.state == PUMP_RUN) look(s, &s->up_body);
   if (s->down_body.state == PUMP_RUN) look(s, &s->down_body);
 }
@@ -279,7 +290,8 @@ void body_look(struct stream *s) {
 
 void request_body_done(struct stream *s) {
   conn_read_bulk(s->down->conn, false);
-  if (s->step == STEP_SEND) s->t_sent = now_ns(s->w);
+  if (s->x->mirror) mirror_send(s);
+  if (s->step == STEP_SEND) s->try.t_sent = now_ns(s->w);
   conn_watch(s->down->conn);
   stream_timer(s);
 }
@@ -292,7 +304,8 @@ static bool request_unfinished(const struct stream *s) {
 void response_done(struct stream *s) {
   if (request_unfinished(s)) {
     body_stop(&s->up_body);
-    s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE;
+    s->try.flags |= ATTEMPT_UP_DIRTY;
+    s->flags |= STREAM_CLOSE;
   }
   if (s->down_body.to == HTTP_BODY_CLOSE) s->flags |= STREAM_CLOSE;
   attempt_drop(s, true);
@@ -314,8 +327,9 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
     return;
   }
   /* The endpoint stopped reading the request: it may have answered already (early response). */
-  s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE;
+  s->try.flags |= ATTEMPT_UP_DIRTY;
+  s->flags |= STREAM_CLOSE;
   conn_read_stop(s->down->conn);
-  if (s->up->conn->flags & CONN_FAILED && !s->down_body.relaying)
+  if (s->try.up->conn->flags & CONN_FAILED && !s->down_body.relaying)
     stream_fail(s, END_UPSTREAM_RESET);
 }

@@ -1,5 +1,5 @@
-/* group.c: how workers of a process reach each other: a permit that is waited for, or was freed.
- * Rare by nature (only pools with max_per_endpoint reached), so messages are allocated. */
+/* group.c: how workers of a process reach each other: one word of signals per worker, which stand
+ * until it looks. Signals that stand already are not sent again; nothing is allocated. */
 #include "proxy_priv.h"
 #include "weir/base/mem.h"
 
@@ -19,20 +19,16 @@ void group_leave(struct worker *w) {
   if (w->config.group) atomic_store(&w->config.group->workers[w->config.index], NULL);
 }
 
-static void tell_others(struct worker *w, enum worker_msg_kind kind, uint32_t id) {
+void group_signal(struct worker *w, uint32_t to, uint32_t signal) {
   struct worker_group *group = w->config.group;
-  for (uint32_t i = 0; group && i < w->config.workers; i++) {
-    struct worker *other = atomic_load(&group->workers[i]);
-    if (!other || other == w) continue;
-    struct worker_msg *msg = mem_alloc(sizeof *msg);
-    msg->kind = kind;
-    msg->id = id;
-    worker_post(other, msg);
-  }
+  struct worker *other = group ? atomic_load(&group->workers[to]) : NULL;
+  if (!other || other == w) return;
+  if (!(atomic_fetch_or(&other->signals, signal) & signal)) loop_wake(other->loop);
 }
 
-void group_ask(struct worker *w, uint32_t pool_state_id) {
-  tell_others(w, WORKER_PERMIT_ASK, pool_state_id);
+void group_listen(struct worker *w) {
+  if (!atomic_load_explicit(&w->signals, memory_order_relaxed)) return;
+  uint32_t signals = atomic_exchange(&w->signals, 0);
+  if (signals & SIGNAL_PERMIT) w->wake_pending = true;
+  if (signals & SIGNAL_YIELD) queue_yield(w);
 }
-
-void group_wake(struct worker *w) { tell_others(w, WORKER_PERMIT, 0); }

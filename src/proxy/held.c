@@ -39,6 +39,7 @@ static void leave(struct stream *s) {
     s->x->req.body = HTTP_BODY_LENGTH; /* known now, whatever framing it came in */
     s->x->req.content_length = s->x->held.bytes;
     conn_watch(s->down->conn);
+    if (s->x->mirror) mirror_send(s);
   }
   if (s->route->timeout_ms) s->deadline_ms = now_ms(s->w) + s->route->timeout_ms;
   stream_go(s, STEP_PICK);
@@ -68,6 +69,7 @@ static void keep(struct stream *s, struct span data) {
   check(!b->full); /* fits() saw to it */
   s->x->held.bytes += data.len;
   s->up_body.moved += data.len;
+  if (s->x->mirror) mirror_body(s, data);
   stat_add(&s->w->stats.buffered_bytes, data.len);
 }
 
@@ -136,7 +138,7 @@ void held_rewind(struct stream *s) {
 bool held_unsent(const struct stream *s) { return s->x && s->x->held.next != NULL; }
 
 static bool send_piece(struct stream *s, struct span data) {
-  struct conn *c = s->up->conn;
+  struct conn *c = s->try.up->conn;
   if (s->x->req.body != HTTP_BODY_CHUNKED) return conn_write(c, data);
   struct buf *out = conn_out(c, data.len + H1_CHUNK_HEAD_MAX + 2);
   if (!out) return false;
@@ -149,14 +151,14 @@ static bool send_piece(struct stream *s, struct span data) {
 
 bool held_send(struct stream *s) {
   struct held *h = &s->x->held;
-  while (h->next && conn_pending(s->up->conn) <= OUT_HIGH) {
+  while (h->next && conn_pending(s->try.up->conn) <= OUT_HIGH) {
     struct span data = buf_span(&h->next->data);
     if (data.len && !send_piece(s, data)) return false;
     h->next = h->next->next;
     h->progress_ms = now_ms(s->w);
   }
-  if (h->next) conn_flush(s->up->conn);
-  else s->t_sent = now_ns(s->w);
+  if (h->next) conn_flush(s->try.up->conn);
+  else s->try.t_sent = now_ns(s->w);
   return true;
 }
 

@@ -1,10 +1,11 @@
-/* proxy_priv.h: what the files of proxy/ share. The objects stand in the four headers below; here
- * is what the steps of a stream (steps.def) call of each other. */
+/* proxy_priv.h: what the files of proxy/ share. The objects stand in the headers below; here is
+ * what the steps of a stream (steps.def) call of each other. */
 #ifndef WEIR_PROXY_PRIV_H
 #define WEIR_PROXY_PRIV_H
 
 #include "proxy/down_priv.h"
 #include "proxy/pump_priv.h"
+#include "proxy/resilience_priv.h"
 #include "proxy/stream_priv.h"
 #include "proxy/worker_priv.h"
 #include "weir/filter/filter.h"
@@ -17,7 +18,10 @@
 
 /* ---- request.c ---- */
 size_t request_data(struct stream *s, struct span bytes);
-void request_write_head(struct stream *s, struct buf *b);
+void request_write_head(struct stream *s, const struct endpoint *e, struct buf *b);
+/* request_write_copy writes the head for a mirror at e, which gets the body by its length. */
+void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t body_len,
+                        struct buf *b);
 /* head_append copies head bytes into the arena, at most limit + 1 in all; bytes taken, 0: no room.
  */
 size_t head_append(struct arena *arena, struct buf *in, struct span bytes, uint32_t limit);
@@ -45,29 +49,25 @@ void enter_send(struct stream *s);
 void attempt_drop(struct stream *s, bool clean);
 /* attempt_failed: the attempt ended with a cause before a response; another one, or an answer. */
 void attempt_failed(struct stream *s, enum end end);
-void attempt_outcome(struct stream *s, enum end end, uint16_t status);
+void attempt_outcome(struct stream *s, const struct attempt *a, enum end end, uint16_t status);
+/* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
+ * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head; false:
+ * no buffer is left. attempt_end is what attempt_drop does, for any attempt. */
+struct attempt_owner {
+  const struct conn_events *events;
+  void *owner;
+};
+MUST_USE int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
+                          const struct attempt_owner *o);
+MUST_USE bool attempt_send(struct stream *s, struct attempt *a);
+void attempt_end(struct stream *s, struct attempt *a, bool clean);
+/* attempt_serve gives a queued stream what it waits for; false: there is none. */
+bool attempt_serve(struct stream *s);
 /* attempt_unsent: the kernel has nothing yet of the request that was written to a reused
  * connection: what comes from it is no answer, and another connection may have the request. */
 bool attempt_unsent(const struct stream *s);
-/* attempt_queue waits for a permit, or ends the stream when the queue is full. */
-void attempt_queue(struct stream *s);
 /* connect_end is the cause of a connect's -errno. */
 enum end connect_end(int err);
-/* attempt_unqueue takes a stream out of its pool's queue. */
-void attempt_unqueue(struct stream *s);
-/* pool_wake_all gives queued streams a chance (end of a turn, after something was freed). */
-void pool_wake_all(struct worker *w);
-/* pool_yield closes an idle connection per endpoint of a pool that another worker waits for. */
-void pool_yield(struct worker *w, uint32_t pool_state_id);
-/* permit_freed is upstream's hook. */
-void permit_freed(struct upstream *u, struct endpoint *e);
-/* ---- group.c: other workers ---- */
-void group_join(struct worker *w);
-void group_leave(struct worker *w);
-/* group_ask tells the others that a pool's permits are waited for; group_wake that one was freed.
- */
-void group_ask(struct worker *w, uint32_t pool_state_id);
-void group_wake(struct worker *w);
 /* ---- answer.c ---- */
 void answer_end(struct stream *s);  /* the response of END rows */
 void answer_route(struct stream *s); /* redirect, respond; ends the stream */
@@ -84,6 +84,11 @@ MUST_USE enum end redirect_location(struct stream *s, struct span *out);
 /* ---- response.c ---- */
 size_t response_data(struct stream *s, struct span bytes);
 void response_eof(struct stream *s, int err);
+/* response_final gives the final head in s->x->resp on, or the route's page in its place; rest
+ * came behind it. How much of that was used. response_whole: rest is the response's body to its
+ * last byte, and nothing else. */
+size_t response_final(struct stream *s, struct span rest);
+bool response_whole(const struct stream *s, struct span rest);
 extern const struct conn_events up_events;
 /* ---- tunnel.c ---- */
 void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err);

@@ -61,12 +61,12 @@ size_t request_data(struct stream *s, struct span bytes) {
   return used;
 }
 
-static struct span own_host(const struct stream *s) {
-  return s->endpoint->addr.sa.sa_family == AF_UNIX ? SPAN_LIT("localhost") : s->endpoint->text;
+static struct span own_host(const struct endpoint *e) {
+  return e->addr.sa.sa_family == AF_UNIX ? SPAN_LIT("localhost") : e->text;
 }
 
 /* write_host: HTTP/1.0 may have come without one. */
-static void write_host(const struct stream *s, struct buf *b) {
+static void write_host(const struct stream *s, const struct endpoint *e, struct buf *b) {
   const struct route_host *to = &s->route->host;
   const struct http_request *r = &s->x->req;
   if (to->name.len)
@@ -74,15 +74,31 @@ static void write_host(const struct stream *s, struct buf *b) {
   else if (r->host.len && !to->endpoint)
     h1_write_host(b, r->host, r->port);
   else
-    h1_write_field(b, SPAN_LIT("Host"), own_host(s));
+    h1_write_field(b, SPAN_LIT("Host"), own_host(e));
 }
 
-/* request_write_head writes the head that goes upstream: what was understood, not what came. */
-void request_write_head(struct stream *s, struct buf *b) {
+static void write_line_and_host(struct stream *s, const struct endpoint *e, struct buf *b) {
   struct http_request *r = &s->x->req;
   struct span path = s->x->ctx.forward_path.len ? s->x->ctx.forward_path : r->path;
   h1_write_request_line(b, r->method_text, path, r->has_query ? &r->query : NULL, 1);
-  write_host(s, b);
+  write_host(s, e, b);
+}
+
+void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t body_len,
+                        struct buf *b) {
+  write_line_and_host(s, e, b);
+  for (uint32_t i = 0; i < s->x->req.fields.count; i++) {
+    const struct http_field *row = &s->x->req.fields.rows[i];
+    if (row->flags == 0 && row->id != HTTP_NAME_EXPECT) h1_write_field(b, row->name, row->value);
+  }
+  if (s->x->req.body != HTTP_BODY_NONE) h1_write_framing(b, HTTP_BODY_LENGTH, body_len);
+  buf_lit(b, "\r\n");
+}
+
+/* request_write_head writes the head that goes upstream: what was understood, not what came. */
+void request_write_head(struct stream *s, const struct endpoint *e, struct buf *b) {
+  struct http_request *r = &s->x->req;
+  write_line_and_host(s, e, b);
   h1_write_fields(b, &r->fields);
   h1_write_framing(b, r->body, r->content_length);
   if (r->upgrade.len) {

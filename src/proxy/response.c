@@ -110,17 +110,16 @@ static enum end final(struct stream *s) {
   enum end end = final_check(s);
   if (end != END_OK) return end;
   if (close_wanted(s) || body_owed(s)) s->flags |= STREAM_CLOSE;
-  if (!s->x->resp.keepalive) s->flags |= STREAM_UP_DIRTY;
+  if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
   body_response_init(s);
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
   s->status = s->x->resp.status;
   s->flags |= STREAM_RESPONDED;
-  attempt_outcome(s, END_OK, s->x->resp.status);
+  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
   return END_OK;
 }
 
-/* whole_in tells whether rest is the response's body to its last byte, and nothing else. */
-static bool whole_in(const struct stream *s, struct span rest) {
+bool response_whole(const struct stream *s, struct span rest) {
   struct h1_chunked chunked;
   if (s->x->resp.body == HTTP_BODY_NONE) return rest.len == 0;
   if (s->x->resp.body == HTTP_BODY_LENGTH) return s->x->resp.content_length == rest.len;
@@ -141,13 +140,14 @@ static bool whole_in(const struct stream *s, struct span rest) {
 /* replace answers with the route's page for this status. The endpoint's connection is kept only
  * when all of its response is here: what is not read may not be the next one. */
 static void replace(struct stream *s, const struct error_page *page, struct span rest) {
-  attempt_outcome(s, END_OK, s->x->resp.status);
-  if (!s->x->resp.keepalive) s->flags |= STREAM_UP_DIRTY;
+  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
   if (body_owed(s)) {
     body_stop(&s->up_body);
-    s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE;
+    s->try.flags |= ATTEMPT_UP_DIRTY;
+    s->flags |= STREAM_CLOSE;
   }
-  attempt_drop(s, whole_in(s, rest));
+  attempt_drop(s, response_whole(s, rest));
   answer_page(s, page);
 }
 
@@ -171,28 +171,31 @@ static void head_reset(struct stream *s) {
   s->x->scan = (struct h1_scan){0};
 }
 
-/* heads reads interim heads and the final one; true when the final one was given on, or is to be
- * replaced (s->x->page). */
-static bool heads(struct stream *s, struct span bytes, size_t *used, enum end *end) {
-  *end = END_OK;
-  while (*used < bytes.len) {
+enum heads { HEADS_MORE, HEADS_FINAL, HEADS_AGAIN, HEADS_BAD };
+
+/* complete takes a head that came whole: an interim one is passed on and the next awaited. */
+static enum heads complete(struct stream *s, enum end *end) {
+  if (s->x->resp.status < 200 && s->x->resp.status != 101) {
+    *end = interim(s);
+    if (*end != END_OK) return HEADS_BAD;
+    head_reset(s);
+    return HEADS_MORE;
+  }
+  return retry_wanted(s) ? HEADS_AGAIN : HEADS_FINAL;
+}
+
+/* heads reads interim heads and the final one: to be given on, or worth another attempt. *end is
+ * the cause when it is bad. */
+static enum heads heads(struct stream *s, struct span bytes, size_t *used, enum end *end) {
+  enum heads is = HEADS_MORE;
+  while (is == HEADS_MORE && *used < bytes.len) {
     size_t took = 0;
     enum http_result r = head_parse(s, span_from(bytes, *used), &took, end);
-    if (r == HTTP_BAD) return false;
-    *end = END_OK;
+    if (r == HTTP_BAD) return HEADS_BAD;
     *used += took;
-    if (r == HTTP_MORE) return false;
-    if (s->x->resp.status >= 200 || s->x->resp.status == 101) {
-      s->x->page = answer_page_of(s, s->x->resp.status, true);
-      if (s->x->page) return true;
-      *end = final(s);
-      return *end == END_OK;
-    }
-    *end = interim(s);
-    if (*end != END_OK) return false;
-    head_reset(s);
+    if (r == HTTP_DONE) is = complete(s, end);
   }
-  return false;
+  return is;
 }
 
 /* ---- data ---- */
@@ -206,7 +209,7 @@ static size_t response_body(struct stream *s, struct span bytes) {
     return bytes.len;
   }
   if (s->down_body.state != PUMP_DONE) return used;
-  if (used < bytes.len) s->flags |= STREAM_UP_DIRTY;
+  if (used < bytes.len) s->try.flags |= ATTEMPT_UP_DIRTY;
   response_done(s);
   return bytes.len;
 }
@@ -229,41 +232,62 @@ static size_t after_head(struct stream *s, struct span rest) {
   return used;
 }
 
+size_t response_final(struct stream *s, struct span rest) {
+  const struct error_page *page = answer_page_of(s, s->x->resp.status, true);
+  if (page) {
+    replace(s, page, rest);
+    return rest.len;
+  }
+  enum end end = final(s);
+  if (end == END_OK) return after_head(s, rest);
+  stream_fail(s, end);
+  return rest.len;
+}
+
+/* response_head takes bytes while the final head is awaited; how many were used: all of them when
+ * the stream or its attempt ended. */
+static size_t response_head(struct stream *s, struct span bytes) {
+  size_t used = 0;
+  enum end end = END_OK;
+  switch (heads(s, bytes, &used, &end)) {
+    case HEADS_MORE: break;
+    case HEADS_FINAL: hedge_cancel(s); return used + response_final(s, span_from(bytes, used));
+    case HEADS_AGAIN: retry_after_status(s, span_from(bytes, used)); break;
+    case HEADS_BAD:
+      if (hedged(s)) attempt_failed(s, end);
+      else stream_fail(s, end);
+      break;
+  }
+  return bytes.len;
+}
+
 size_t response_data(struct stream *s, struct span bytes) {
   if (s->step == STEP_RELAY) return response_body(s, bytes);
   if (s->step != STEP_SEND) return 0;
-  if (!(s->flags & STREAM_RESPONSE_BYTE) && attempt_unsent(s)) {
+  if (!(s->try.flags & ATTEMPT_RESPONSE_BYTE) && attempt_unsent(s)) {
     attempt_failed(s, END_UPSTREAM_CLOSED);
     return bytes.len;
   }
-  if (!(s->flags & STREAM_RESPONSE_BYTE)) s->t_first = now_ns(s->w);
-  s->flags |= STREAM_RESPONSE_BYTE;
-  size_t used = 0;
-  enum end end;
-  if (heads(s, bytes, &used, &end)) {
-    struct span rest = span_from(bytes, used);
-    if (!s->x->page) return used + after_head(s, rest);
-    replace(s, s->x->page, rest);
-    return bytes.len;
-  }
-  if (end != END_OK) stream_fail(s, end);
-  return bytes.len;
+  if (!(s->try.flags & ATTEMPT_RESPONSE_BYTE)) s->try.t_first = now_ns(s->w);
+  s->try.flags |= ATTEMPT_RESPONSE_BYTE;
+  return response_head(s, bytes);
 }
 
 /* eof_cause is why a response that did not finish ended. */
 static enum end eof_cause(const struct stream *s, int err) {
   if (own_trouble(err)) return END_LIMIT_MEMORY;
-  if (s->flags & STREAM_RESPONSE_BYTE) return err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED;
-  return err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED;
+  if (err) return END_UPSTREAM_RESET;
+  return s->try.flags & ATTEMPT_RESPONSE_BYTE ? END_UPSTREAM_TRUNCATED : END_UPSTREAM_CLOSED;
 }
 
 void response_eof(struct stream *s, int err) {
   if (s->step == STEP_RELAY && !err && body_eof(s, &s->down_body)) {
-    s->flags |= STREAM_UP_DIRTY;
+    s->try.flags |= ATTEMPT_UP_DIRTY;
     response_done(s);
     return;
   }
-  if (s->step == STEP_RELAY || s->flags & STREAM_RESPONSE_BYTE) stream_fail(s, eof_cause(s, err));
+  bool begun = s->step == STEP_RELAY || s->try.flags & ATTEMPT_RESPONSE_BYTE;
+  if (begun && !hedged(s)) stream_fail(s, eof_cause(s, err));
   else attempt_failed(s, eof_cause(s, err));
 }
 
@@ -277,8 +301,8 @@ static void up_on_open(struct conn *c, int err) {
     attempt_failed(s, connect_end(err));
     return;
   }
-  s->t_connected = now_ns(s->w);
-  s->connect_ns += s->t_connected - s->t_connect;
+  s->try.t_connected = now_ns(s->w);
+  s->connect_ns += s->try.t_connected - s->try.t_connect;
   stream_go(s, STEP_SEND);
 }
 
@@ -287,7 +311,8 @@ static size_t up_on_data(struct conn *c, struct span bytes) {
   struct worker *w = s->w;
   uint32_t slot = s->head.slot, generation = s->head.generation;
   size_t used = response_data(s, bytes);
-  if (slab_find(&w->streams, slot, generation) != s || !s->up || s->up->conn != c) return used;
+  if (slab_find(&w->streams, slot, generation) != s) return used;
+  if (!s->try.up || s->try.up->conn != c) return used;
   /* An end that came while bytes were held was said before them. */
   if (c->flags & CONN_EOF && used == bytes.len && !conn_held(c)) response_eof(s, 0);
   return used;

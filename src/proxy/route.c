@@ -142,6 +142,7 @@ static void act(struct stream *s) {
   if (pool) {
     pin_pool(s, pool);
     affinity_init(s);
+    if (s->route->mirror.pool) mirror_begin(s);
     stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);
     return;
   }

@@ -13,7 +13,7 @@ static const struct {
 };
 
 /* DRIVE_MAX bounds one run of the driver: each attempt passes through a few steps. */
-#define DRIVE_MAX (STREAM_ATTEMPTS_MAX * 4u + STEP_COUNT)
+#define DRIVE_MAX (RETRY_ATTEMPTS_MAX * 4u + STEP_COUNT)
 
 static void on_timer(struct timer *timer, uint64_t now);
 
@@ -98,21 +98,28 @@ static bool awaits_continue(const struct stream *s) {
   return s->x->req.expect_continue && !told && body_moved(&s->up_body) == 0;
 }
 
+/* due_try is when the attempt is overdue: as long as another one could still follow. */
+static uint64_t due_try(const struct stream *s) {
+  if (s->flags & STREAM_BODY_TOUCHED) return WHEEL_NEVER;
+  return after(s->try.t_try, s->pool->retry.per_try_ms);
+}
+
 /* due_step is when the present step is overdue, and the cause then. */
 static uint64_t due_step(const struct stream *s, enum end *end) {
   *end = rows[s->step].timer_end;
   switch ((enum stream_step)s->step) {
     case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
+    case STEP_BACKOFF: return s->again_ms;
     case STEP_BUFFER: return s->up_body.progress_ms + s->timeouts.body_ms;
     case STEP_QUEUE: return after(s->t_queue, s->pool->connections.queue_timeout_ms);
-    case STEP_CONNECT: return after(s->t_connect, s->pool_timeouts.connect_ms);
+    case STEP_CONNECT: return after(s->try.t_connect, s->pool_timeouts.connect_ms);
     case STEP_SEND:
       if (held_unsent(s)) {
         *end = END_UPSTREAM_TIMEOUT_SEND;
         return s->x->held.progress_ms + s->pool_timeouts.idle_ms;
       }
       if (s->up_body.state == PUMP_RUN && !awaits_continue(s)) return due_bodies(s, end);
-      return after(s->t_sent, s->pool_timeouts.first_byte_ms);
+      return after(s->try.t_sent, s->pool_timeouts.first_byte_ms);
     case STEP_RELAY: return due_bodies(s, end);
     case STEP_TUNNEL: {
       uint64_t last = s->up_body.relay.progress_ms;
@@ -130,7 +137,15 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
 /* stream_due is the earliest of the step's own due time and the spans over several steps. */
 static uint64_t stream_due(const struct stream *s, enum end *end) {
   uint64_t due = due_step(s, end);
-  bool headless = s->step == STEP_QUEUE || s->step == STEP_CONNECT || s->step == STEP_SEND;
+  bool trying = s->step == STEP_CONNECT || s->step == STEP_SEND;
+  bool headless = trying || s->step == STEP_QUEUE || s->step == STEP_BACKOFF;
+  uint64_t try = trying ? due_try(s) : WHEEL_NEVER;
+  if (try < due) {
+    due = try;
+    *end = END_TRY_TIMEOUT;
+  }
+  uint64_t hedge = trying && s->pool->retry.hedge_ms ? hedge_due(s) : WHEEL_NEVER;
+  if (hedge < due) due = hedge; /* hedge_timer comes before all others */
   if (headless && s->deadline_ms < due) {
     due = s->deadline_ms;
     *end = END_ROUTE_TIMEOUT;
@@ -172,14 +187,18 @@ void stream_timer(struct stream *s) {
 
 /* timed_out: an attempt that timed out before its response may be made again elsewhere. */
 static void timed_out(struct stream *s, enum end end) {
+  bool attempt =
+      end == END_CONNECT_TIMEOUT || end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT;
   if (end == END_CLIENT_CLOSED) stream_client_gone(s, end);
-  else if (end == END_CONNECT_TIMEOUT) attempt_failed(s, end);
+  else if (end == END_OK) stream_go(s, STEP_PICK);
+  else if (attempt) attempt_failed(s, end);
   else stream_fail(s, end);
 }
 
 static void on_timer(struct timer *timer, uint64_t now) {
   struct stream *s = container_of(timer, struct stream, timer);
   enum end end;
+  if (s->x && s->pool && s->pool->retry.hedge_ms && hedge_timer(s, now)) return;
   body_look(s);
   uint64_t due = stream_due(s, &end);
   if (due > now) {
@@ -193,7 +212,8 @@ static void on_timer(struct timer *timer, uint64_t now) {
 static bool ends_attempt(enum end end) {
   switch (end_get(end)->word.ptr[0]) {
     case 'u': return end != END_NONE_HEALTHY && end != END_RESOLVE_FAILED &&
-                     end != END_QUEUE_FULL && end != END_QUEUE_TIMEOUT;
+                     end != END_QUEUE_FULL && end != END_QUEUE_DISPLACED &&
+                     end != END_QUEUE_TIMEOUT;
     default: return false;
   }
 }
@@ -207,10 +227,11 @@ static bool shows_truncation(const struct stream *s) {
 
 void stream_fail(struct stream *s, enum end end) {
   s->end = end;
-  if (s->endpoint && s->up && ends_attempt(end)) attempt_outcome(s, end, 0);
-  attempt_unqueue(s);
+  if (s->try.endpoint && s->try.up && ends_attempt(end)) attempt_outcome(s, &s->try, end, 0);
+  queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);
+  hedge_cancel(s);
   attempt_drop(s, false);
   s->flags |= STREAM_CLOSE;
   if (!(s->flags & STREAM_RESPONDED) && end_get(end)->status && s->down) answer_end(s);
@@ -221,9 +242,10 @@ void stream_fail(struct stream *s, enum end end) {
 void stream_client_gone(struct stream *s, enum end end) {
   s->end = end;
   s->flags |= STREAM_CLOSE | STREAM_ABORT;
-  attempt_unqueue(s);
+  queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);
+  hedge_cancel(s);
   attempt_drop(s, false);
   stream_go(s, STEP_FINISH);
 }
@@ -245,7 +267,7 @@ static void unpin_all(struct stream *s) {
   uint32_t me = s->w->config.index;
   stream_unpin_settings(s);
   if (s->pool_state) object_unpin(&s->pool_state->obj, me);
-  if (s->endpoint) object_unpin(&s->endpoint->obj, me);
+  if (s->try.endpoint) object_unpin(&s->try.endpoint->obj, me);
   if (s->route_state) object_unpin(&s->route_state->obj, me);
 }
 
@@ -255,10 +277,12 @@ void stream_finish(struct stream *s) {
   bool close = s->flags & STREAM_CLOSE, abort = s->flags & STREAM_ABORT;
   timer_stop(&w->loop->wheel, &s->timer);
   s->t_done = now_ns(w);
-  attempt_unqueue(s);
+  queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);
+  hedge_cancel(s);
   attempt_drop(s, false);
+  mirror_drop(s);
   held_drop(s);
   access_write(s);
   list_remove(&s->link);

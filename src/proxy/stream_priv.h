@@ -5,11 +5,13 @@
 
 #include <errno.h>
 
+#include "proxy/attempt_priv.h"
 #include "proxy/pump_priv.h"
 #include "weir/filter/filter.h"
 #include "weir/upstream/upstream.h"
 
 struct down;
+struct mirror;
 struct worker;
 
 enum stream_step {
@@ -21,18 +23,14 @@ enum stream_step {
 
 enum stream_flag {
   STREAM_REPLAYED = 1,     /* the keepalive race was replayed once */
+  STREAM_HEDGED = 4,       /* a second attempt was begun, or may not be */
   STREAM_RESPONDED = 2,    /* a final response head was given to the client */
-  STREAM_RESPONSE_BYTE = 4, /* at least one byte of this attempt's response came */
-  STREAM_SENT = 8,         /* the request head was given to the kernel's queue of this attempt */
   STREAM_BODY_TOUCHED = 16, /* request body bytes were taken: no second attempt */
   STREAM_LOCAL = 32,       /* the response is weir's own */
   STREAM_CLOSE = 64,       /* the client connection ends with this stream */
   STREAM_HALF_CLOSED = 128, /* client sent FIN after its request */
-  STREAM_REUSED = 256,     /* this attempt runs on a reused connection */
   STREAM_QUEUED = 512,
-  STREAM_COUNTED = 1024,   /* endpoint_begin was called for this attempt */
   STREAM_PARSED = 2048,    /* req is valid */
-  STREAM_UP_DIRTY = 4096,  /* the upstream connection may not be reused */
   STREAM_ABORT = 8192,     /* the client connection ends at once, as truncation */
   STREAM_TUNNEL = 32768,   /* counted in stats.tunnels */
   STREAM_CONTINUED = 65536, /* 100 (Continue) came */
@@ -51,15 +49,18 @@ struct exchange {
   struct http_response resp;
   struct h1_chunked up_chunked, down_chunked; /* of the bodies */
   struct held held;              /* the request's body */
-  const struct error_page *page; /* that takes the place of resp; the route's */
   struct pool_tried tried;
   struct pool_want want; /* of the endpoint: made by affinity.c, before the first attempt */
+  struct span tries;     /* where attempts went that others followed, and how they ended */
   struct span allow; /* the Allow field of a 405 */
+  struct waiter wait;
+  struct mirror *mirror; /* a copy of the request that is not whole yet */
+  struct hedge *hedge;   /* the second attempt, while it runs */
 };
 
 /* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
  * cache, longer texts stand in the arena. */
-#define KEPT_TEXTS 7
+#define KEPT_TEXTS 8
 #define KEPT_NEAR 216
 struct kept {
   struct slab_head head;
@@ -75,9 +76,9 @@ struct stream {
   struct slab_head head;
   struct worker *w;
   struct down *down;
-  struct upconn *up;
   struct exchange *x; /* NULL: a tunnel, then kept */
   struct kept *kept;
+  struct attempt try; /* the present or last one */
   struct arena arena;
   uint8_t step; /* enum stream_step */
   uint8_t attempts, interims;
@@ -86,24 +87,27 @@ struct stream {
   uint16_t status; /* sent to the client; 0: none yet */
   uint32_t flags;
   enum end end;
-  struct list link; /* worker.waiting; worker.tunnels: a tunnel waits for no connection */
+  struct list link; /* worker.displaced, worker.tunnels */
   struct timer timer;
   /* what it uses; pinned */
   struct listener *listener;
   struct route *route;
   struct route_state *route_state;
   struct pool *pool;
-  struct endpoint *endpoint; /* of the current attempt, kept for the log (pinned) */
   struct pool_state *pool_state; /* pinned to the end: its id labels series */
   struct pump up_body, down_body; /* request body, response body */
   struct listener_timeouts timeouts;
   struct pool_timeouts pool_timeouts;
   uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */
+  uint64_t again_ms;    /* when the next attempt begins (STEP_BACKOFF) */
   uint64_t half_close_ms; /* when the grace after the client's FIN ends; WHEEL_NEVER */
   /* times, ns of the loop's clock; 0: not reached */
-  uint64_t wall_ms, t_start, t_head, t_queue, t_connect, t_connected, t_sent, t_first, t_done;
-  uint64_t queue_ns, connect_ns;
+  uint64_t wall_ms, t_start, t_head, t_queue, t_done;
+  uint64_t queue_ns, connect_ns, earlier_ns; /* the last: sent attempts before, and between them */
 };
+
+/* hedged: a second attempt runs beside the stream's own. */
+static inline bool hedged(const struct stream *s) { return s->x && s->x->hedge; }
 
 struct stream *stream_new(struct down *d);
 /* stream_go sets the step and runs entered steps until one waits. */
@@ -118,6 +122,11 @@ void stream_unpin_settings(struct stream *s);
 void stream_finish(struct stream *s);
 /* stream_client_gone: the client closed or reset. */
 void stream_client_gone(struct stream *s, enum end end);
+
+/* own_end: a cause that is no fault of an endpoint. */
+static inline bool own_end(enum end end) {
+  return end == END_LIMIT_MEMORY || end == END_LIMIT_DESCRIPTORS;
+}
 
 /* own_trouble: an error of a conn that speaks of this process, not of a peer. */
 static inline bool own_trouble(int err) { return err == -ENOBUFS || err == -ENOMEM; }

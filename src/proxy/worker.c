@@ -75,6 +75,8 @@ struct worker *worker_new(const struct worker_config *config) {
   list_init(&w->servings);
   list_init(&w->tunnels);
   list_init(&w->waiting);
+  list_init(&w->displaced);
+  mirror_init(w);
   timer_init(&w->drain_timer, on_drain_deadline);
   timer_init(&w->trim_timer, on_trim);
   group_join(w);
@@ -157,8 +159,6 @@ static void carry_out(struct worker *w, const struct worker_msg *msg) {
       w->access_log = msg->access_log;
       w->sample_ppm = msg->sample_ppm;
       break;
-    case WORKER_PERMIT: w->wake_pending = true; break;
-    case WORKER_PERMIT_ASK: pool_yield(w, msg->id); break;
   }
 }
 
@@ -206,8 +206,12 @@ static bool done(const struct worker *w) {
 
 bool worker_turn(struct worker *w) {
   if (atomic_load_explicit(&w->inbox, memory_order_relaxed)) inbox_run(w);
-  if (w->wake_pending) pool_wake_all(w);
-  if (done(w)) return false;
+  group_listen(w);
+  if (w->wake_pending) queue_run(w);
+  if (done(w)) {
+    mirror_end_all(w);
+    return false;
+  }
   int err = loop_run_turn(w->loop, w->wake_pending ? 0 : WHEEL_NEVER);
   check(err == 0); /* the ring itself failed: nothing can go on */
   return true;
@@ -225,6 +229,7 @@ static void close_upstream(struct worker *w) {
 
 /* flush lets closing connections send their FIN and end; bounded. */
 static void flush(struct worker *w) {
+  mirror_end_all(w);
   close_upstream(w);
   w->snapshot = NULL;
   timer_stop(&w->loop->wheel, &w->drain_timer);
@@ -250,6 +255,7 @@ void worker_free(struct worker *w) {
   slab_fini(&w->streams);
   slab_fini(&w->exchanges);
   slab_fini(&w->kept);
+  mirror_fini(w);
   arena_blocks_fini(&w->blocks);
   stats_fini(&w->stats);
   regex_scratch_free(w->regex);

@@ -7,7 +7,6 @@
 #include "weir/upstream/upstream.h"
 
 /* Bounds that are not options. */
-#define STREAM_ATTEMPTS_MAX 4u        /* connections tried for one request */
 #define INTERIM_MAX 16u               /* 1xx responses before a final one */
 #define STREAM_ARENA_LIMIT (256u << 10) /* and 4 times the head limits */
 #define STREAM_BLOCK 2048u            /* bytes of an arena block */
@@ -21,12 +20,16 @@ struct worker {
   struct loop *loop;
   struct stats stats;
   struct upstream upstream;
-  struct slab downs, streams, exchanges;
+  struct slab downs, streams, exchanges, mirrors;
   struct slab kept; /* of tunnels */
   struct arena_blocks blocks; /* of streams */
+  struct list mirrors_live;
+  size_t mirror_bytes;
   struct list servings;
   struct list tunnels;
-  struct list waiting; /* streams in queues of pools, oldest first */
+  struct list waiting;   /* pools with streams of this worker in their queue (pool_row) */
+  struct list displaced; /* streams that lost their place in a full queue, to be ended */
+  uint64_t queue_order;
   const struct snapshot *snapshot;
   struct regex_scratch *regex; /* for the matching of routes */
   uint64_t conns_share; /* client connections that this worker may hold */
@@ -40,6 +43,7 @@ struct worker {
   uint64_t trim_seen;  /* stats.proxied at the last tick */
   uint32_t trim_quiet; /* ticks without a finished request */
   _Atomic(struct worker_msg *) inbox;
+  _Atomic uint32_t signals; /* enum signal, of other workers */
   _Atomic uint64_t seq;
   _Atomic bool has_stopped;
   _Atomic uint32_t down_count, stream_count;

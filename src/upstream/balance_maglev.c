@@ -45,8 +45,9 @@ static struct claimer *claimers_new(struct arena *arena, const struct pool_membe
   return all;
 }
 
-/* claim takes the member's next free slot; there is one, so that this ends within SLOTS steps. */
-static void claim(uint16_t *slots, struct claimer *c) {
+/* claim_slot takes the member's next free slot; there is one, so that this ends within SLOTS
+ * steps. */
+static void claim_slot(uint16_t *slots, struct claimer *c) {
   while (slots[c->at] != FREE) c->at = (c->at + c->skip) % SLOTS;
   slots[c->at] = c->place;
 }
@@ -60,7 +61,7 @@ static void fill(uint16_t *slots, struct claimer *all, uint32_t count) {
     for (uint32_t i = 0; i < count && taken < SLOTS; i++) {
       if (round * all[i].weight < all[i].due) continue;
       all[i].due += heaviest;
-      claim(slots, &all[i]);
+      claim_slot(slots, &all[i]);
       taken++;
     }
   }

@@ -24,28 +24,21 @@ static struct endpoint_row *row_of(const struct upconn *c) {
   return &c->endpoint->rows[c->up->worker];
 }
 
-/* ---- permits ---- */
-
-static bool permit_take(struct endpoint *e, uint32_t max) {
-  uint32_t now = atomic_load_explicit(&e->permits, memory_order_relaxed);
-  do {
-    if (max && now >= max) return false;
-  } while (!atomic_compare_exchange_weak(&e->permits, &now, now + 1));
-  return true;
-}
-
-static void permit_give(struct upstream *u, struct endpoint *e) {
-  uint32_t before = atomic_fetch_sub(&e->permits, 1);
-  check(before > 0);
-  if (atomic_load(&e->waiting) && u->permit_freed) u->permit_freed(u, e);
-}
-
 /* ---- idle ---- */
+
+static uint32_t idle_count(const struct endpoint_row *row) {
+  return atomic_load_explicit(&row->idle_count, memory_order_relaxed);
+}
+
+static void idle_counted(struct upconn *c, int by) {
+  struct endpoint_row *row = row_of(c);
+  atomic_store_explicit(&row->idle_count, idle_count(row) + (uint32_t)by, memory_order_relaxed);
+  count(c->up->counters.idle, by);
+}
 
 static void idle_remove(struct upconn *c) {
   list_remove(&c->link);
-  row_of(c)->idle_count--;
-  count(c->up->counters.idle, -1);
+  idle_counted(c, -1);
 }
 
 static void idle_drop(struct conn *conn) {
@@ -82,7 +75,7 @@ static const struct conn_events idle_events = {
 uint32_t upstream_close_idle(struct upstream *u, struct endpoint *e, uint32_t keep) {
   struct endpoint_row *row = &e->rows[u->worker];
   uint32_t closed = 0;
-  while (row->idle_count > keep) {
+  while (idle_count(row) > keep) {
     struct upconn *c = container_of(row->idle.prev, struct upconn, link); /* oldest */
     idle_drop(c->conn);
     closed++;
@@ -157,13 +150,13 @@ static struct upconn *upconn_open(struct upstream *u, struct endpoint *e,
 
 struct upconn *upconn_connect(struct upstream *u, const struct pool *pool, struct endpoint *e,
                               const struct conn_events *events, void *owner, int *err) {
-  if (!permit_take(e, pool->connections.max_per_endpoint)) {
+  if (!conn_permits_take(u, pool, e)) {
     *err = -EAGAIN;
     return NULL;
   }
   struct upconn *c = upconn_open(u, e, events, err);
   if (!c) {
-    permit_give(u, e);
+    conn_permits_give(u, e);
     return NULL;
   }
   list_init(&c->link);
@@ -188,32 +181,29 @@ void upconn_close(struct upconn *c, bool reset) {
   if (reset) conn_reset(c->conn);
   else conn_close(c->conn);
   slab_free(&u->upconns, c);
-  permit_give(u, e);
+  conn_permits_give(u, e);
   object_unpin(&e->obj, u->worker);
 }
 
-/* keep_idle: is this connection worth keeping, by the limits and by what other workers wait for?
- */
-static bool keep_idle(const struct upconn *c, const struct pool_connections *s, bool wanted) {
+/* keep_idle: is this connection worth keeping, by the limits? */
+static bool keep_idle(const struct upconn *c, const struct pool_connections *s) {
   const struct endpoint_row *row = row_of(c);
   if (c->conn->flags & (CONN_EOF | CONN_FAILED) || conn_held(c->conn)) return false;
   if (conn_pending(c->conn)) return false; /* the last request is not all with the kernel yet */
   if (row->seen != c->up->seq || !s->keepalive_ms) return false;
   if (c->requests_max && c->requests >= c->requests_max) return false;
-  if (s->keepalive_max && row->idle_count >= s->keepalive_max) return false;
-  return wanted || atomic_load_explicit(&c->endpoint->waiting, memory_order_relaxed) == 0;
+  return !s->keepalive_max || idle_count(row) < s->keepalive_max;
 }
 
-void upconn_release(struct upconn *c, const struct pool_connections *settings, bool wanted) {
-  if (!keep_idle(c, settings, wanted)) {
+void upconn_release(struct upconn *c, const struct pool_connections *settings) {
+  if (!keep_idle(c, settings)) {
     upconn_close(c, false);
     return;
   }
   c->owner = NULL;
   conn_attach(c->conn, &idle_events, c);
   list_push_head(&row_of(c)->idle, &c->link);
-  row_of(c)->idle_count++;
-  count(c->up->counters.idle, 1);
+  idle_counted(c, 1);
   conn_read_bulk(c->conn, false);
   conn_watch(c->conn);
   conn_read_start(c->conn);

@@ -27,6 +27,12 @@ void world_conf_init(struct world_conf *conf) {
                                                 .queue_timeout_ms = 5000};
   pool->spread = (struct pool_spread){
       .hash = {.source = HASH_PATH}, .bound_percent = 125, .overflow_percent = 70};
+  pool->retry = (struct pool_retry){.attempts = 4,
+                                    .on = RETRY_CONNECT | RETRY_RESET,
+                                    .backoff_base_ms = 25,
+                                    .backoff_max_ms = 250,
+                                    .budget_percent = 20,
+                                    .budget_min = 1000};
   conf->routes[0] = (struct world_route){.name = "all", .path = "/", .pool = "app"};
 }
 
@@ -57,6 +63,8 @@ static struct pool *make_pool(struct world *w, const struct world_pool *row) {
   pool->connections = row->connections;
   pool->outlier = row->outlier;
   pool->limits = (struct pool_limits){65536, 100};
+  pool->retry = row->retry;
+  pool->priority_header = arena_copy(&pool->obj.arena, span_str(row->priority_header), NULL);
   pool->spread = row->spread;
   pool_prepare(pool);
   return pool;
@@ -72,6 +80,13 @@ static struct route *make_route(struct world *w, struct snapshot *s, const struc
   r->strip_prefix = row->strip;
   r->methods = row->methods;
   r->timeout_ms = row->timeout_ms;
+  r->priority = row->priority;
+  if (row->mirror) {
+    r->mirror = (struct route_mirror){snapshot_find_pool(s, span_str(row->mirror)),
+                                      row->mirror_ppm};
+    check(r->mirror.pool != NULL);
+    object_ref(w->registry, &r->mirror.pool->obj);
+  }
   r->settings = (struct policy_settings){.set = row->buffer_bytes ? POLICY_BUFFER : 0,
                                          .buffer_bytes = row->buffer_bytes};
   r->status = row->status;
@@ -114,7 +129,8 @@ static void build_routes(struct world *w, struct snapshot *s, const struct world
     if (!row->name) continue;
     struct route *old = w->current ? snapshot_find_route(w->current, span_str(row->name)) : NULL;
     bool same = memcmp(row, was, sizeof *row) == 0 && old &&
-                (!row->pool || old->pool == snapshot_find_pool(s, span_str(row->pool)));
+                (!row->pool || old->pool == snapshot_find_pool(s, span_str(row->pool))) &&
+                (!row->mirror || old->mirror.pool == snapshot_find_pool(s, span_str(row->mirror)));
     struct object *o = keep(w, (struct object *)old, same);
     s->routes[s->route_count++] = o ? (struct route *)o : make_route(w, s, row, i);
   }

@@ -15,8 +15,8 @@ struct served {
   size_t at;
   uint8_t state;
   struct plan *plan;
+  uint8_t frame; /* of the request as it came */
   uint64_t body_at;
-  bool by_length; /* of the request's body */
   struct h1_chunked chunked;
   bool answered;
   uint32_t requests; /* completed */
@@ -64,7 +64,34 @@ static void answer(struct served *c) {
   else if (p->up_close || p->up_leave || p->up_frame == FRAME_CLOSE) end_conn(c, true);
 }
 
+/* go_wrong does what the plan has in store for the first requests. */
+static void go_wrong(struct served *c, enum bad bad) {
+  switch (bad) {
+    case BAD_NOT: break;
+    case BAD_CUT:
+      sim_peer_write(c->peer, SPAN_LIT("HTTP/1.1 200 Pl"));
+      end_conn(c, true);
+      break;
+    case BAD_INTERIM:
+      sim_peer_write(c->peer, SPAN_LIT("HTTP/1.1 103 Hints\r\n\r\n"));
+      end_conn(c, true);
+      break;
+    case BAD_RESET: end_conn(c, false); break;
+    case BAD_FIN: end_conn(c, true); break;
+    case BAD_STALL: c->state = ORIGIN_STALLED; break;
+    case BAD_503:
+      sim_peer_write(c->peer, SPAN_LIT("HTTP/1.1 503 Bad\r\nContent-Length: 4\r\n\r\nbad\n"));
+      break;
+  }
+}
+
 /* ---- the request ---- */
+
+/* A copy has its body by length, whatever the request had. */
+static bool same_copy(const struct plan *p, const struct http_request *r) {
+  if (p->frame == FRAME_NONE) return r->body == HTTP_BODY_NONE;
+  return r->body == HTTP_BODY_LENGTH && r->content_length == p->len && !r->expect_continue;
+}
 
 /* same_frame: a chunked body that weir held to its end comes with its length. */
 static bool same_frame(const struct world *w, const struct plan *p, const struct http_request *r) {
@@ -88,9 +115,13 @@ static void head_check(struct served *c, const struct http_request *r) {
     world_fault(w, "origin: unknown request \"" SPAN_FMT "\"", SPAN_ARG(r->path));
     return;
   }
-  p->up_heads++;
-  p->up_order = w->up_order++;
-  if (!span_eq(r->method_text, span_str(p->method)) || !same_frame(w, p, r))
+  bool same = c->o->shadow ? same_copy(p, r) : same_frame(w, p, r);
+  if (!c->o->shadow) {
+    p->up_heads++;
+    p->up_origins |= 1u << c->o->index;
+    p->up_order = w->up_order++;
+  }
+  if (!span_eq(r->method_text, span_str(p->method)) || !same)
     world_fault(w, "origin: plan %u came as another request", p->id);
   const struct http_field *xff = http_fields_find(&r->fields, HTTP_NAME_X_FORWARDED_FOR);
   if (!xff || !span_eq(xff->value, SPAN_LIT("192.0.2.1")))
@@ -113,9 +144,11 @@ static bool read_head(struct served *c) {
     world_fault(w, "origin: a request does not parse: %s", end_get(why)->word.ptr);
   if (result == HTTP_DONE) {
     head_check(c, &r);
+    c->frame = r.body == HTTP_BODY_LENGTH  ? FRAME_LENGTH
+               : r.body == HTTP_BODY_NONE ? FRAME_NONE
+                                          : FRAME_CHUNKED;
     c->at += r.head_len;
     c->body_at = 0;
-    c->by_length = r.body == HTTP_BODY_LENGTH;
     c->answered = false;
     c->state = ORIGIN_BODY;
     h1_chunked_init(&c->chunked, H1_REQUEST);
@@ -138,8 +171,8 @@ static void body_check(struct served *c, struct span data) {
 /* read_body: true when the request is complete. */
 static bool read_body(struct served *c) {
   const struct plan *p = c->plan;
-  if (p->frame == FRAME_NONE) return true;
-  if (c->by_length) {
+  if (c->frame == FRAME_NONE) return true;
+  if (c->frame == FRAME_LENGTH) {
     struct span take = span_sub(rest(c), 0, p->len - (size_t)c->body_at);
     body_check(c, take);
     c->at += take.len;
@@ -161,13 +194,17 @@ static bool read_body(struct served *c) {
 
 static void request_done(struct served *c) {
   struct plan *p = c->plan;
-  p->up_bodies++;
+  if (c->o->shadow) p->copies++;
+  else p->up_bodies++;
   c->requests++;
   if (rest(c).len && !p->upgrade && !c->answered)
     world_fault(c->o->w, "origin: %zu bytes behind plan %u: %.*s", rest(c).len, p->id,
                 (int)(rest(c).len < 60 ? rest(c).len : 60), rest(c).ptr);
   c->state = p->stall ? ORIGIN_STALLED : ORIGIN_HEAD;
-  if (!p->stall && !c->answered) answer(c);
+  bool last = p->up_bodies == p->bad_times + 1u;
+  if (p->bad && !c->o->shadow && p->up_bodies <= p->bad_times) go_wrong(c, p->bad);
+  else if (p->then && !c->o->shadow && last) go_wrong(c, p->then);
+  else if (!p->stall && !c->answered) answer(c);
 }
 
 /* serve works through what came; false when it waits for more. */
@@ -245,4 +282,14 @@ uint32_t origin_close_idle(struct origin *o) {
     closed++;
   }
   return closed;
+}
+
+void origin_release(struct origin *o) {
+  for (struct list *l = o->conns.next, *next; l != &o->conns; l = next) {
+    next = l->next;
+    struct served *c = container_of(l, struct served, link);
+    if (c->state != ORIGIN_STALLED || c->answered) continue;
+    c->state = ORIGIN_HEAD;
+    answer(c);
+  }
 }

@@ -8,6 +8,17 @@
 
 struct world;
 
+/* bad is what goes wrong at the origin with the first requests of a plan, once they are there. */
+enum bad {
+  BAD_NOT,
+  BAD_RESET,   /* the connection is reset before a byte of the response */
+  BAD_FIN,     /* or ends */
+  BAD_CUT,     /* it ends inside the head */
+  BAD_INTERIM, /* or behind an interim response */
+  BAD_STALL,   /* no byte ever comes */
+  BAD_503,     /* a status worth a retry */
+};
+
 enum frame { FRAME_NONE, FRAME_LENGTH, FRAME_CHUNKED, FRAME_CLOSE };
 
 /* outcome is what the client saw of a plan. */
@@ -26,6 +37,7 @@ struct plan {
   /* the request */
   const char *method; /* "GET" at first */
   const char *prefix; /* before "/r/<id>"; "" at first */
+  const char *priority; /* the value of X-Priority; NULL: none */
   uint8_t frame, minor;
   bool expect, upgrade, close, hold_body; /* hold_body: the client never sends the body's end */
   uint32_t len;
@@ -44,6 +56,8 @@ struct plan {
   int32_t up_cut;  /* the origin resets (or ends) after so many bytes of it; -1: never */
   bool up_cut_fin;
   uint32_t up_garbage; /* bytes behind the response */
+  uint8_t bad, bad_times; /* enum bad; of how many requests */
+  uint8_t then;           /* enum bad: of the request behind those */
   /* what happened */
   enum outcome outcome;
   uint16_t got_status;
@@ -51,6 +65,8 @@ struct plan {
   enum end end;
   struct record_access record;
   uint32_t up_heads, up_bodies; /* seen by origins: request heads, complete requests */
+  uint32_t up_origins;          /* set of origins that saw it */
+  uint32_t copies;              /* whole copies of it that a shadow saw */
   uint32_t up_order;            /* its place among all heads that origins saw */
   uint64_t got_body;            /* bytes of body that the client has */
   char details[64];             /* of Proxy-Status, of OUT_ANSWER */

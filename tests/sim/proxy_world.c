@@ -50,7 +50,7 @@ static int turn(void *ctx) {
   struct worker *w = ctx;
   if (worker_stopped(w)) return loop_run_turn(w->loop, 0);
   /* A message ends the wait of a turn, which has read the clock when the mailbox is looked at. */
-  if (atomic_load(&w->inbox) && loop_run_turn(w->loop, 0)) return -1;
+  if ((atomic_load(&w->inbox) || atomic_load(&w->signals)) && loop_run_turn(w->loop, 0)) return -1;
   if (!worker_turn(w)) atomic_store(&w->has_stopped, true);
   if (w->wake_pending) loop_wake(w->loop);
   return 0;
@@ -144,18 +144,35 @@ static void records(struct world *w) {
 
 /* ---- steps ---- */
 
-/* caps looks at max_per_endpoint of every pool of the current generation. */
+static void cap(struct world *w, uint32_t count, uint32_t most) {
+  if (most && w->capped) check(count <= most);
+}
+
+static void endpoint_caps(struct world *w, const struct pool *pool, const struct endpoint *e) {
+  const struct pool_connections *c = &pool->connections;
+  uint32_t conns = 0;
+  for (uint32_t k = 0; k < w->workers; k++) conns += e->rows[k].conns;
+  check(conns == atomic_load(&e->permits));
+  cap(w, conns, c->max_per_endpoint);
+  cap(w, endpoint_load(e), c->max_requests_per_endpoint);
+}
+
+/* caps looks at every pool of the current generation. */
 static void caps(struct world *w) {
   for (uint32_t i = 0; i < w->current->pool_count; i++) {
     const struct pool *pool = w->current->pools[i];
+    uint32_t queued = 0, load = 0, conns = 0;
+    for (uint32_t k = 0; k < w->workers; k++) queued += pool->state->rows[k].queued;
     for (uint32_t m = 0; m < pool->member_count; m++) {
       const struct endpoint *e = pool->members[m].endpoint;
-      uint32_t conns = 0;
-      for (uint32_t k = 0; k < w->workers; k++) conns += e->rows[k].conns;
-      uint32_t permits = atomic_load(&e->permits), most = pool->connections.max_per_endpoint;
-      check(conns == permits);
-      if (most && w->capped) check(permits <= most);
+      endpoint_caps(w, pool, e);
+      load += endpoint_load(e);
+      conns += atomic_load(&e->permits);
     }
+    check(queued == atomic_load(&pool->state->waiting));
+    cap(w, queued, pool->connections.queue);
+    cap(w, load, pool->connections.max_requests);
+    cap(w, conns, pool->connections.max);
   }
 }
 
@@ -235,15 +252,27 @@ static void settled(const struct worker *w) {
   check(w->upstream.upconns.live == s->upstream_conns);
   check(w->blocks.live_bytes == 0);
   check(list_empty(&w->servings) && list_empty(&w->tunnels));
+  check(list_empty(&w->waiting) && list_empty(&w->displaced));
 }
 
 static void endpoints_settled(struct object *o, void *ctx) {
   struct endpoint *e = (struct endpoint *)o;
   (void)ctx;
-  check(atomic_load(&e->permits) == 0 && atomic_load(&e->waiting) == 0);
+  check(atomic_load(&e->permits) == 0 && atomic_load(&e->requests) == 0);
   check(endpoint_load(e) == 0);
   for (uint32_t i = 0; i < o->workers; i++)
     check(e->rows[i].conns == 0 && e->rows[i].idle_count == 0);
+}
+
+static void pools_settled(struct object *o, void *ctx) {
+  const struct pool_state *p = (const struct pool_state *)o;
+  (void)ctx;
+  check(atomic_load(&p->waiting) == 0 && atomic_load(&p->conns) == 0);
+  check(atomic_load(&p->requests) == 0);
+  for (uint32_t i = 0; i < o->workers; i++) {
+    check(p->rows[i].queued == 0 && atomic_load(&p->rows[i].claim) == 0);
+    check(!p->rows[i].first.root && !p->rows[i].last.root);
+  }
 }
 
 void world_end(struct world *w) {
@@ -257,6 +286,7 @@ void world_end(struct world *w) {
     w->worker[i] = NULL;
   }
   registry_each(w->registry, OBJECT_ENDPOINT, endpoints_settled, NULL);
+  registry_each(w->registry, OBJECT_POOL_STATE, pools_settled, NULL);
   check(sim_fds_open(w->sim) == 0);
   world_retire(w, true);
   snapshot_free(w->current);

@@ -30,6 +30,7 @@ struct origin {
   struct list conns;
   uint32_t conn_count, accepted;
   uint32_t echoed; /* bytes echoed in tunnels */
+  bool shadow;     /* of a mirror's pool: what comes are copies */
   size_t window;   /* bytes that a connection reads in all; 0: without bound */
 };
 
@@ -70,6 +71,8 @@ struct world_pool {
   struct pool_connections connections;
   struct pool_outlier outlier;
   struct pool_spread spread;
+  struct pool_retry retry;
+  const char *priority_header;
 };
 
 struct world_route {
@@ -78,6 +81,9 @@ struct world_route {
   uint16_t status;
   const char *body, *to;
   uint32_t methods, timeout_ms;
+  uint8_t priority;
+  const char *mirror; /* a pool */
+  uint32_t mirror_ppm;
   uint32_t buffer_bytes; /* policies.*.buffer */
 };
 
@@ -116,7 +122,7 @@ struct world {
   uint32_t ends[END_COUNT]; /* by access records */
   uint32_t other_ends[END_COUNT]; /* of those that name no plan */
   uint64_t steps;
-  bool capped;       /* max_per_endpoint is the same in all generations: permits never pass it */
+  bool capped;       /* caps are the same in all generations: permits never pass them */
   size_t iobufs_max; /* most bytes borrowed by one loop at any step */
   char why[256]; /* first fault that a peer saw */
 };
@@ -160,6 +166,8 @@ void origin_up(struct origin *o);
 void origin_down(struct origin *o, bool hard);
 /* origin_close_idle ends connections that serve nothing just now, as a server's keepalive does. */
 uint32_t origin_close_idle(struct origin *o);
+/* origin_release answers what the origin has let stall. */
+void origin_release(struct origin *o);
 
 /* ---- proxy_client.c ---- */
 struct client *client_new(struct world *w, uint32_t worker);

@@ -1,6 +1,5 @@
-/* sim_proxy_limits.c: every timeout with its word and its time, by the world's clock; the queue of
- * a capped endpoint over workers; slow readers and bounded buffers; limits of connections and
- * bodies. */
+/* sim_proxy_limits.c: every timeout with its word and its time, by the world's clock; slow
+ * readers and bounded buffers; limits of connections and bodies. */
 #include "proxy_world.h"
 
 static const struct sim_faults soft = {.short_read = 200,
@@ -206,114 +205,6 @@ static void silent_connections_end(void **state) {
   }
 }
 
-/* ---- the queue ---- */
-
-/* queue_world: one endpoint with a cap, clients on all workers. */
-static struct world *queue_world(uint64_t seed, uint32_t cap, uint32_t queue, uint32_t clients,
-                                 bool stall) {
-  struct world_conf conf;
-  world_conf_init(&conf);
-  conf.pools[0].origins = 1;
-  conf.pools[0].connections.max_per_endpoint = cap;
-  conf.pools[0].connections.queue = queue;
-  conf.pools[0].connections.queue_timeout_ms = 3000;
-  struct world *w = world_new(seed, 1 + (uint32_t)(seed % SIM_WORKERS), seed % 4 ? &soft : NULL,
-                              &conf);
-  w->capped = true;
-  for (uint32_t i = 0; i < clients; i++) {
-    struct client *c = client_new(w, i % w->workers);
-    for (uint32_t n = 0; n < (stall ? 1 : 4); n++) {
-      struct plan *p = plan_new(w);
-      p->stall = stall;
-      p->up_leave = world_chance(w, 10);
-      client_add(c, p);
-    }
-    client_start(c);
-  }
-  return w;
-}
-
-static void the_cap_is_exact(void **state) {
-  (void)state;
-  for (uint64_t seed = 0; world_seed(&seed, 200);) {
-    uint32_t cap = 1 + (uint32_t)(seed % 3);
-    struct world *w = queue_world(seed, cap, 1000, 12, false);
-    world_run(w, world_clients_done, 400000);
-    for (uint32_t i = 0; i < w->plan_count; i++)
-      if (w->plans[i].outcome != OUT_OK)
-        fail_msg("seed %llu: plan %u: outcome %d end %s", (unsigned long long)seed, i,
-                 (int)w->plans[i].outcome, end_get(w->plans[i].end)->word.ptr);
-    world_end(w);
-  }
-}
-
-static void a_full_queue_says_so(void **state) {
-  (void)state;
-  for (uint64_t seed = 0; world_seed(&seed, 100);) {
-    struct world *w = queue_world(seed, 1, 2, 4 * (1 + (uint32_t)(seed % SIM_WORKERS)), true);
-    uint32_t workers = w->workers;
-    world_for(w, 1000);
-    assert_int_equal(w->ends[END_QUEUE_FULL], 4 * workers - 2 * workers - 1);
-    world_for(w, 4000);
-    assert_int_equal(w->ends[END_QUEUE_TIMEOUT], 2 * workers);
-    for (uint32_t i = 0; i < w->plan_count; i++) {
-      const struct plan *p = &w->plans[i];
-      if (p->end != END_QUEUE_TIMEOUT) continue;
-      assert_true(p->record.total_ns / 1000000 >= 2990 && p->record.total_ns / 1000000 < 3300);
-      assert_true(p->record.queue_ns / 1000000 >= 2990 && p->record.queue_ns / 1000000 < 3300);
-      assert_int_equal(p->got_status, 503);
-    }
-    world_end(w);
-  }
-}
-
-/* routed is how many requests have had their head read. */
-static uint64_t routed(const struct world *w) {
-  const struct endpoint *e = w->current->pools[0]->members[0].endpoint;
-  return endpoint_load(e) + worker_stats(w->worker[0])->queued + w->ends[END_OK];
-}
-
-/* One worker, one connection: requests reach the origin in the order in which they came. */
-static void the_queue_keeps_its_order(void **state) {
-  (void)state;
-  for (uint64_t seed = 0; world_seed(&seed, 60);) {
-    struct world_conf conf;
-    world_conf_init(&conf);
-    conf.pools[0].origins = 1;
-    conf.pools[0].connections.max_per_endpoint = 1;
-    struct world *w = world_new(seed, 1, seed % 3 ? &soft : NULL, &conf);
-    w->capped = true;
-    for (uint32_t i = 0; i < 8; i++) {
-      struct client *c = client_new(w, 0);
-      client_add(c, plan_new(w));
-      client_start(c);
-      while (routed(w) == i) world_step(w); /* one after another, so that the order is known */
-    }
-    world_run(w, world_clients_done, 100000);
-    for (uint32_t i = 1; i < w->plan_count; i++)
-      assert_true(w->plans[i].up_order > w->plans[i - 1].up_order);
-    world_end(w);
-  }
-}
-
-/* A permit that is given back before anybody looks who waits must not be missed. */
-static void no_wakeup_is_lost(void **state) {
-  (void)state;
-  for (uint64_t seed = 0; world_seed(&seed, 40);) {
-    struct world *w = queue_world(seed, 1, 10, 0, false);
-    for (uint32_t i = 0; i < 3 * w->workers; i++) {
-      struct client *c = client_new(w, i % w->workers);
-      struct plan *p = plan_new(w);
-      client_add(c, p);
-      client_start(c);
-    }
-    world_run(w, world_clients_done, 100000);
-    for (uint32_t i = 0; i < w->plan_count; i++) assert_int_equal(w->plans[i].outcome, OUT_OK);
-    assert_true(sim_now_ms(w->sim) < 1000000 + 2500); /* nobody waited for a timeout */
-    world_end(w);
-  }
-}
-
 /* ---- slow readers ---- */
 
 static void slow_readers(void **state) {
@@ -492,10 +383,6 @@ int main(void) {
       cmocka_unit_test(route_timeout),
       cmocka_unit_test(half_closed_clients_are_served),
       cmocka_unit_test(silent_connections_end),
-      cmocka_unit_test(the_cap_is_exact),
-      cmocka_unit_test(a_full_queue_says_so),
-      cmocka_unit_test(the_queue_keeps_its_order),
-      cmocka_unit_test(no_wakeup_is_lost),
       cmocka_unit_test(slow_readers),
       cmocka_unit_test(slow_pipelines),
       cmocka_unit_test(slow_reader_of_the_last_response),

@@ -306,7 +306,7 @@ static struct stream *only_stream(struct world *w) {
 
 /* Moments at which a conn finds no buffer. */
 static bool awaits_head(const struct stream *s) {
-  return s->step == STEP_SEND && s->up_body.state != PUMP_RUN && !conn_pending(s->up->conn);
+  return s->step == STEP_SEND && s->up_body.state != PUMP_RUN && !conn_pending(s->try.up->conn);
 }
 static bool uploads(const struct stream *s) {
   return s->step == STEP_SEND && s->up_body.state == PUMP_RUN && body_moved(&s->up_body) > 0;
@@ -379,7 +379,7 @@ static void pressure_case(const struct pressure_case *t, uint64_t seed) {
   client_start(c);
   STEP_WHILE(w, !only_stream(w) || !t->when(only_stream(w)));
   struct stream *s = only_stream(w);
-  conn_fail(t->client ? s->down->conn : s->up->conn, seed % 2 ? -ENOBUFS : -ENOMEM);
+  conn_fail(t->client ? s->down->conn : s->try.up->conn, seed % 2 ? -ENOBUFS : -ENOMEM);
   c->stuck = false;
   world_run(w, world_clients_done, 100000);
   if (!p->ended || p->end != END_LIMIT_MEMORY || p->record.status != t->status)

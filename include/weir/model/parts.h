@@ -9,6 +9,7 @@
 #include "weir/model/balance.h"
 #include "weir/model/match.h"
 #include "weir/model/policy.h"
+#include "weir/model/retry.h"
 #include "weir/model/settings.h"
 #include "weir/model/state.h"
 
@@ -37,9 +38,17 @@ struct pool {
   struct pool_sticky *sticky; /* NULL: no cookie */
   struct pool_timeouts timeouts;
   struct pool_connections connections;
+  struct pool_retry retry;
+  struct span priority_header; /* names a request's priority in the queue; empty: the route's */
   struct pool_outlier outlier;
   struct pool_health health;
   struct pool_limits limits;
+};
+
+/* route_mirror: copies of a share of the requests go to another pool. */
+struct route_mirror {
+  struct pool *pool; /* ref; NULL: none */
+  uint32_t ppm;
 };
 
 enum route_action { ROUTE_POOL, ROUTE_REDIRECT, ROUTE_RESPOND, ROUTE_SPLIT };
@@ -76,7 +85,9 @@ struct route {
   uint64_t split_weight;    /* the sum; above 0 */
   struct hash_key split_by; /* HASH_NONE: each request by itself */
   bool split_failover;      /* a pool without an endpoint in service passes to the others */
+  struct route_mirror mirror;
   uint32_t timeout_ms;
+  uint8_t priority;     /* in its pool's queue: 0 (first) to 7 */
   struct route_rewrite rewrite;
   struct route_host host;
   uint16_t status;      /* redirect, respond */

@@ -33,14 +33,21 @@ struct pool_timeouts {
   uint32_t idle_ms;       /* body progress, both ways */
 };
 
+/* pool_connections: caps hold over all workers; 0: none. */
 struct pool_connections {
-  uint32_t max_per_endpoint; /* over all workers; 0: none */
+  uint32_t max_per_endpoint, max; /* connections to one endpoint, to all of the pool */
+  uint32_t max_requests_per_endpoint, max_requests; /* in flight */
   uint32_t keepalive_ms;     /* idle time in the pool */
   uint32_t keepalive_max;    /* idle connections per endpoint and worker */
-  uint32_t queue;            /* requests that may wait for a connection; per worker share */
+  uint32_t queue;            /* requests that may wait, over all workers */
   uint32_t queue_timeout_ms;
   uint32_t requests;         /* per connection; 0: none */
 };
+
+/* pool_capped: a request may have to wait. */
+static inline bool pool_capped(const struct pool_connections *c) {
+  return (c->max_per_endpoint | c->max | c->max_requests_per_endpoint | c->max_requests) != 0;
+}
 
 /* pool_limits bound what an upstream may send. */
 struct pool_limits {

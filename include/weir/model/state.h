@@ -4,13 +4,14 @@
 #define WEIR_MODEL_STATE_H
 
 #include "weir/base/addr.h"
+#include "weir/base/heap.h"
 #include "weir/model/health.h"
 #include "weir/model/object.h"
 
 /* endpoint_row is one worker's view of an endpoint. */
 struct endpoint_row {
   _Alignas(64) struct list idle; /* conns, most recently used first */
-  uint32_t idle_count;
+  _Atomic uint32_t idle_count;   /* written by its worker */
   uint32_t conns;                /* open or connecting, idle ones included */
   uint64_t seen;                 /* seq of the last installed snapshot that has this endpoint */
   /* Written by its worker, read by all (balancing), so in this one cache line: */
@@ -29,11 +30,11 @@ struct endpoint {
   struct span label;      /* resolved "ip:port" for logs and metrics */
   struct addr addr;
   struct endpoint_row *rows;
-  struct pool_state *pool_state; /* ref */
+  struct pool_state *pool_state; /* ref: of the pool's queue and caps */
   struct endpoint_health *health; /* control thread alone; NULL until it is looked after */
   /* Shared, written on events only (never per request in health). */
   _Alignas(64) _Atomic uint32_t permits;   /* connections over all workers */
-  _Atomic uint32_t waiting;                /* workers that wait for a permit */
+  _Atomic uint32_t requests;               /* in flight, where max_requests_per_endpoint is set */
   _Atomic uint8_t state;                   /* enum endpoint_state: active health */
   _Atomic uint8_t eject_cause;             /* enum eject_cause */
   _Atomic uint32_t failures, failures_5xx; /* consecutive */
@@ -46,22 +47,46 @@ struct endpoint {
 
 #define POOL_CHECKS 16u
 
+/* budget_slot is what one worker did in about a second (upstream/budget.c). */
+#define BUDGET_SLOTS 8u
+struct budget_slot {
+  _Atomic uint32_t at; /* which second; 0: none */
+  _Atomic uint32_t requests, retries;
+};
+
 /* pool_row is one worker's view of a pool. */
 struct pool_row {
-  _Alignas(64) uint32_t queued; /* streams that wait for a connection */
+  _Alignas(64) uint32_t queued; /* streams of this worker that wait */
   uint32_t next;                /* round robin */
   uint32_t members;             /* of the last installed snapshot */
-  _Atomic uint32_t inflight;    /* requests; written by its worker, read by all */
-  _Atomic uint64_t requests;    /* that were given to it */
-  _Atomic uint64_t panics;      /* of them: balanced over all, for too few were in service */
+  struct list waiting_link;     /* in worker.waiting while some do */
+  struct heap first, last;      /* those streams, by claim: the best first, the worst first */
+  /* Written by this worker, read by all: */
+  _Atomic uint32_t inflight; /* requests */
+  _Atomic uint64_t requests; /* that were given to it */
+  _Atomic uint64_t panics;   /* of them: balanced over all, for too few were in service */
   _Atomic uint64_t sticky_kept, sticky_set; /* went where their cookie said; got a new cookie */
+  _Atomic uint64_t claim;    /* the best of its streams; 0: none waits */
+  _Atomic uint64_t queue_ns, queue_count; /* time spent in the queue; streams that were in it */
+  _Atomic uint64_t retries, retries_refused; /* made; not made because the budget was spent */
+  struct budget_slot budget[BUDGET_SLOTS];
 };
+
+#define POOL_PRIORITIES 8u /* 0 is the most urgent, as in RFC 9218 */
+#define POOL_TURNS 64u     /* routes with streams in one pool's queue, told apart */
+
+/* pool_state: its queue and caps are shared by all workers (upstream/permits.c, claims.c). */
 struct pool_state {
   struct object obj; /* name: pool */
   struct pool_row *rows;
   _Atomic bool ejecting; /* one thread at a time counts and ejects: max_ejected is exact */
   /* Control thread alone: checks by result (control/probe.def), changes to down and to up. */
   uint64_t checks[POOL_CHECKS], changes[2];
+  _Alignas(64) _Atomic uint32_t waiting;    /* streams in its queue */
+  _Atomic uint32_t conns;                   /* to its endpoints, those being opened included */
+  _Atomic uint32_t requests;                /* in flight, where max_requests is set */
+  _Atomic uint32_t clocks[POOL_PRIORITIES]; /* the last turn that was served */
+  _Atomic uint64_t turns[POOL_TURNS];       /* a route and the last turn that it drew */
 };
 
 /* route_state lives by the route's name, else its match key. */

@@ -15,7 +15,9 @@ enum record_kind { RECORD_ACCESS, RECORD_EVENT };
 enum record_text {
   TEXT_METHOD, TEXT_SCHEME, TEXT_PATH, TEXT_QUERY, TEXT_HOST, TEXT_ROUTE, TEXT_LISTENER,
   TEXT_CLIENT, /* client.address after trust */
-  TEXT_USER_AGENT, TEXT_POOL, TEXT_ENDPOINT, TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TRACE,
+  TEXT_USER_AGENT, TEXT_POOL, TEXT_ENDPOINT,
+  TEXT_TRIES, /* attempts that others followed: "10.0.0.1:80 upstream.reset, 10.0.0.2:80 503" */
+  TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TRACE,
   TEXT_COUNT
 };
 /* Longer strings are cut to this many bytes (and marked by "..." in the log). */

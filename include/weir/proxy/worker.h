@@ -39,8 +39,6 @@ enum worker_msg_kind {
   WORKER_STOP,     /* everything closes, worker_run returns */
   WORKER_FORGET,   /* id: series that name it are dropped */
   WORKER_LOG,      /* access_log, sample_ppm */
-  WORKER_PERMIT,   /* id: a permit of that endpoint may be free (from another worker) */
-  WORKER_PERMIT_ASK, /* id: another worker waits for a permit of that endpoint */
 };
 
 /* worker_msg is allocated by the sender (mem_alloc) and freed by the worker. */

@@ -8,6 +8,8 @@
 #include "weir/base/end.h"
 #include "weir/io/conn.h"
 #include "weir/model/model.h"
+#include "weir/upstream/budget.h"
+#include "weir/upstream/permits.h"
 
 /* upstream_counters are the worker's rows of stats.def that this layer writes. */
 struct upstream_counters {
@@ -22,8 +24,8 @@ struct upstream {
   uint64_t seq; /* of the installed snapshot: endpoints not seen in it are not kept idle */
   struct slab upconns;
   struct upstream_counters counters;
-  /* permit_freed: a connection of a capped endpoint with waiting workers was closed. */
-  void (*permit_freed)(struct upstream *u, struct endpoint *e);
+  /* permit_freed: a permit of a pool was given back while streams of some worker wait. */
+  void (*permit_freed)(struct upstream *u, struct pool_state *state);
 };
 
 /* upconn is one connection to an endpoint; it pins the endpoint and holds a permit. */
@@ -51,7 +53,7 @@ uint32_t upstream_close_idle(struct upstream *u, struct endpoint *e, uint32_t ke
 
 /* pool_tried remembers the endpoints that a request has been sent to (by place in the pool). */
 struct pool_tried {
-  uint32_t place[4];
+  uint32_t place[RETRY_ATTEMPTS_MAX];
   uint32_t count;
 };
 
@@ -119,9 +121,8 @@ MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *po
                                        struct endpoint *e, const struct conn_events *events,
                                        void *owner, int *err);
 /* upconn_release puts a clean connection (no byte owed either way) back into the pool, or closes
- * it when the limits say so, or when another worker waits for its permit and nobody here wants it.
- */
-void upconn_release(struct upconn *c, const struct pool_connections *settings, bool wanted);
+ * it when the limits say so. */
+void upconn_release(struct upconn *c, const struct pool_connections *settings);
 /* upconn_close closes it; reset sends RST. */
 void upconn_close(struct upconn *c, bool reset);
 

@@ -63,7 +63,7 @@ static const char everything[] =
     "\"0s\"; }; "
     "limits = { body_bytes = \"1MiB\"; }; buffer = \"5KiB\"; }; };\n"
     "routes = ( { hosts = \"A.B\"; prefix = \"/x/\"; strip_prefix = true; pool = \"p\"; timeout = "
-    "\"5s\"; policies = [ \"m\", \"n\" ]; },\n"
+    "\"5s\"; mirror = { pool = \"p\"; }; policies = [ \"m\", \"n\" ]; },\n"
     "  { name = \"r\"; path = \"/r\"; methods = [ \"GET\", \"PURGE\" ]; listeners = \"s\"; "
     "redirect = { to = \"/q\"; status = 307; }; },\n"
     "  { path = \"/t\"; respond = { status = 418; body = \"a\\n\\x01\\\"$${env:X}\\xff\"; }; },\n"

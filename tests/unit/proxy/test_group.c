@@ -1,4 +1,4 @@
-/* test_group.c: workers of a process reach each other: whom a message goes to, what it does there,
+/* test_group.c: workers of a process reach each other: whom a signal goes to, that it stands once,
  * and that those who left hear nothing. */
 #include "proxy_kit.h"
 
@@ -30,21 +30,35 @@ static void bed_fini(struct bed *b) {
   sim_free(b->sim);
 }
 
-static bool has_mail(struct worker *w) { return atomic_load(&w->inbox) != NULL; }
+static uint32_t signals(const struct bed *b, uint32_t i) { return atomic_load(&b->w[i]->signals); }
 
-static void all_but_the_sender(void **state) {
+static void only_who_is_meant(void **state) {
   (void)state;
   struct bed b;
   bed_init(&b, true);
-  group_wake(b.w[1]);
-  assert_true(has_mail(b.w[0]) && !has_mail(b.w[1]) && has_mail(b.w[2]));
-  assert_int_equal(atomic_load(&b.w[0]->inbox)->kind, WORKER_PERMIT);
-  group_ask(b.w[0], 77);
-  assert_int_equal(atomic_load(&b.w[1]->inbox)->kind, WORKER_PERMIT_ASK);
-  assert_int_equal(atomic_load(&b.w[1]->inbox)->id, 77);
-  assert_int_equal(atomic_load(&b.w[2]->inbox)->kind, WORKER_PERMIT_ASK); /* the newest */
+  group_signal(b.w[1], 2, SIGNAL_PERMIT);
+  group_signal(b.w[1], 2, SIGNAL_PERMIT); /* stands already */
+  group_signal(b.w[0], 2, SIGNAL_YIELD);
+  assert_int_equal(signals(&b, 0), 0);
+  assert_int_equal(signals(&b, 1), 0);
+  assert_int_equal(signals(&b, 2), SIGNAL_PERMIT | SIGNAL_YIELD);
   (void)sim_run(b.sim, 30);
-  for (uint32_t i = 0; i < MEMBERS; i++) assert_false(has_mail(b.w[i]));
+  for (uint32_t i = 0; i < MEMBERS; i++) assert_int_equal(signals(&b, i), 0);
+  bed_fini(&b);
+}
+
+static void a_signal_is_listened_to_once(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b, true);
+  group_signal(b.w[0], 1, SIGNAL_PERMIT);
+  group_listen(b.w[1]);
+  assert_true(b.w[1]->wake_pending);
+  b.w[1]->wake_pending = false;
+  group_listen(b.w[1]);
+  assert_false(b.w[1]->wake_pending);
+  group_signal(b.w[1], 1, SIGNAL_PERMIT); /* not to itself */
+  assert_int_equal(signals(&b, 1), 0);
   bed_fini(&b);
 }
 
@@ -54,8 +68,9 @@ static void who_left_hears_nothing(void **state) {
   bed_init(&b, true);
   worker_free(b.w[2]);
   b.w[2] = NULL;
-  group_wake(b.w[0]);
-  assert_true(has_mail(b.w[1]));
+  group_signal(b.w[0], 2, SIGNAL_PERMIT);
+  group_signal(b.w[0], 1, SIGNAL_PERMIT);
+  assert_int_equal(signals(&b, 1), SIGNAL_PERMIT);
   bed_fini(&b);
 }
 
@@ -63,9 +78,8 @@ static void alone_is_fine(void **state) {
   (void)state;
   struct bed b;
   bed_init(&b, false);
-  group_wake(b.w[0]);
-  group_ask(b.w[0], 1);
-  for (uint32_t i = 0; i < MEMBERS; i++) assert_false(has_mail(b.w[i]));
+  group_signal(b.w[0], 1, SIGNAL_PERMIT);
+  for (uint32_t i = 0; i < MEMBERS; i++) assert_int_equal(signals(&b, i), 0);
   bed_fini(&b);
 }
 
@@ -89,7 +103,8 @@ static void order_and_acknowledgement(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(all_but_the_sender),
+      cmocka_unit_test(only_who_is_meant),
+      cmocka_unit_test(a_signal_is_listened_to_once),
       cmocka_unit_test(who_left_hears_nothing),
       cmocka_unit_test(alone_is_fine),
       cmocka_unit_test(order_and_acknowledgement),

@@ -69,9 +69,9 @@ static const struct conn_events events = {.on_open = on_open,
                                           .on_drained = on_eof,
                                           .on_timer = on_eof};
 
-static void permit_freed(struct upstream *u, struct endpoint *e) {
+static void permit_freed(struct upstream *u, struct pool_state *state) {
   (void)u;
-  (void)e;
+  assert_ptr_equal(state, bed->pool->state);
   bed->freed++;
 }
 
@@ -142,7 +142,7 @@ static struct upconn *open_one(struct bed *b, uint32_t i) {
 }
 
 static void release(struct bed *b, struct upconn *c) {
-  upconn_release(c, &b->pool->connections, false);
+  upconn_release(c, &b->pool->connections);
 }
 
 static void the_newest_idle_one_first(void **state) {
@@ -241,24 +241,25 @@ static void permits_are_exact(void **state) {
   assert_null(upconn_connect(&b.up, b.pool, ep(&b, 0), &events, &b, &err));
   assert_int_equal(err, -EAGAIN);
   assert_int_equal(atomic_load(&ep(&b, 0)->permits), 2);
+  assert_true(conn_permits_out(b.pool, ep(&b, 0)) && !conn_permits_out(b.pool, ep(&b, 1)));
   struct upconn *other = open_one(&b, 1); /* another endpoint has its own */
+  b.pool->connections.max = 3;
+  assert_true(conn_permits_out(b.pool, ep(&b, 1))); /* but the pool's are out */
+  assert_null(upconn_connect(&b.up, b.pool, ep(&b, 1), &events, &b, &err));
+  assert_int_equal(atomic_load(&b.pool->state->conns), 3);
   release(&b, one);
   assert_null(
       upconn_connect(&b.up, b.pool, ep(&b, 0), &events, &b, &err)); /* idle ones hold theirs */
   upconn_close(two, true);
   assert_int_equal(b.freed, 0); /* nobody waits */
-  two = open_one(&b, 0);
-  atomic_store(&ep(&b, 0)->waiting, 1);
-  release(&b, two); /* somebody waits: not kept */
-  assert_int_equal(b.freed, 1);
   assert_int_equal(atomic_load(&ep(&b, 0)->permits), 1);
   two = open_one(&b, 0);
-  upconn_release(two, &b.pool->connections, true); /* one of our own waits: kept for it */
+  atomic_store(&b.pool->state->waiting, 1);
+  assert_int_equal(upstream_close_idle(&b.up, ep(&b, 0), 0), 1);
   assert_int_equal(b.freed, 1);
-  assert_ptr_equal(upconn_checkout(&b.up, ep(&b, 0), &b), two);
   upconn_close(two, false);
   assert_int_equal(b.freed, 2);
-  atomic_store(&ep(&b, 0)->waiting, 0);
+  atomic_store(&b.pool->state->waiting, 0);
   upconn_close(other, false);
   bed_fini(&b);
 }

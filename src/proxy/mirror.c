@@ -1,0 +1,355 @@
+/* mirror.c: copies of requests that go to another pool (routes.*.mirror). A copy is taken of what
+ * goes to the real endpoint; it is sent once it is whole, on its own, and what comes back is
+ * counted and dropped. It never waits, is never tried again, and is left away when there is no
+ * room for it: MIRRORS_MAX at once per worker, MIRROR_BYTES_MAX in all, bodies up to
+ * MIRROR_BODY_MAX. Tunnels are not mirrored. The original knows nothing of what happens here. */
+#include "proxy_priv.h"
+#include "weir/base/hash.h"
+
+#define MIRRORS_MAX 128u
+#define MIRROR_BODY_MAX 65536u
+#define MIRROR_BODY_FIRST 1024u
+#define MIRROR_BYTES_MAX (8u << 20) /* of requests that are copied or on their way, per worker */
+#define MIRROR_ANSWER_MS 60000u /* where the pool has no timeouts.first_byte */
+
+enum mirror_step { MIRROR_COPY, MIRROR_CONNECT, MIRROR_HEAD, MIRROR_BODY };
+
+struct mirror {
+  struct slab_head head;
+  struct list link; /* worker.mirrors_live */
+  struct worker *w;
+  struct arena arena;
+  struct timer timer;
+  struct pool *pool; /* pinned */
+  struct endpoint *endpoint; /* pinned; NULL while the request is copied */
+  struct upconn *up;
+  uint8_t step;    /* enum mirror_step */
+  uint8_t permits; /* enum request_permit */
+  uint8_t interims;
+  uint8_t method;
+  struct buf request; /* the head */
+  struct buf body;
+  struct h1_scan scan;
+  struct buf head_in;
+  struct http_response resp;
+  struct h1_chunked chunked;
+  uint64_t left; /* of a body by length */
+  size_t bytes;  /* of worker.mirror_bytes */
+};
+
+/* ---- the end ---- */
+
+static void end(struct mirror *m, bool clean) {
+  struct worker *w = m->w;
+  uint32_t me = w->config.index;
+  timer_stop(&w->loop->wheel, &m->timer);
+  list_remove(&m->link);
+  if (m->up) {
+    endpoint_end(m->endpoint, me);
+    if (clean && !queue_lacks(w, m->pool, m->endpoint))
+      upconn_release(m->up, &m->pool->connections);
+    else upconn_close(m->up, false);
+    request_permits_give(&w->upstream, m->pool->state, m->endpoint, m->permits);
+    queue_freed(w, m->pool->state);
+  }
+  if (m->endpoint) object_unpin(&m->endpoint->obj, me);
+  object_unpin(&m->pool->obj, me);
+  w->mirror_bytes -= m->bytes;
+  arena_reset(&m->arena);
+  slab_free(&w->mirrors, m);
+}
+
+static void failed(struct mirror *m, enum end why) {
+  struct worker *w = m->w;
+  stat_add(&w->stats.mirror_failed, 1);
+  if (m->up && !own_end(why))
+    (void)endpoint_outcome(&w->upstream, m->pool, m->endpoint, why, 0, now_ms(w));
+  end(m, false);
+}
+
+static void skipped(struct worker *w) { stat_add(&w->stats.mirror_skipped, 1); }
+
+static void on_timer(struct timer *timer, uint64_t now) {
+  (void)now;
+  struct mirror *m = container_of(timer, struct mirror, timer);
+  failed(m, m->step == MIRROR_CONNECT ? END_CONNECT_TIMEOUT : END_FIRST_BYTE_TIMEOUT);
+}
+
+static void give_time(struct mirror *m, uint32_t ms) {
+  timer_set(&m->w->loop->wheel, &m->timer, now_ms(m->w) + (ms ? ms : MIRROR_ANSWER_MS));
+}
+
+/* ---- the answer ---- */
+
+static void answered(struct mirror *m, bool clean) {
+  struct worker *w = m->w;
+  _Atomic uint64_t *const rows[] = {&w->stats.mirror_2xx, &w->stats.mirror_3xx,
+                                    &w->stats.mirror_4xx, &w->stats.mirror_5xx};
+  check(m->resp.status >= 200 && m->resp.status < 600);
+  stat_add(rows[m->resp.status / 100 - 2], 1);
+  (void)endpoint_outcome(&w->upstream, m->pool, m->endpoint, END_OK, m->resp.status, now_ms(w));
+  end(m, clean && m->resp.keepalive);
+}
+
+/* head takes bytes of heads; HTTP_DONE: the final one is there. */
+static enum http_result head(struct mirror *m, struct span bytes, size_t *used) {
+  const struct pool_limits *l = &m->pool->limits;
+  struct h1_limits limits = {l->header_bytes, l->headers, 0};
+  while (*used < bytes.len) {
+    enum end why;
+    size_t before = m->head_in.len;
+    size_t took =
+        head_append(&m->arena, &m->head_in, span_from(bytes, *used), l->header_bytes);
+    if (!took) return HTTP_BAD;
+    enum http_result r = h1_parse_response(&m->scan, buf_span(&m->head_in), &limits, &m->arena,
+                                           (enum http_method)m->method, &m->resp, &why);
+    *used += r == HTTP_DONE ? m->resp.head_len - before : took;
+    if (r != HTTP_DONE || m->resp.status >= 200) return r;
+    if (m->resp.status == 101 || ++m->interims > INTERIM_MAX) return HTTP_BAD;
+    m->head_in.len = 0;
+    m->scan = (struct h1_scan){0};
+  }
+  return HTTP_MORE;
+}
+
+/* body drops bytes of the body; HTTP_DONE: it is over. */
+static enum http_result body(struct mirror *m, struct span bytes, size_t *used) {
+  enum http_result r = HTTP_MORE;
+  uint64_t more = bytes.len - *used;
+  switch (m->resp.body) {
+    case HTTP_BODY_NONE: return HTTP_DONE;
+    case HTTP_BODY_TUNNEL: return HTTP_BAD;
+    case HTTP_BODY_CLOSE: *used = bytes.len; return HTTP_MORE;
+    case HTTP_BODY_LENGTH:
+      *used += (size_t)(more < m->left ? more : m->left);
+      m->left -= more < m->left ? more : m->left;
+      return m->left ? HTTP_MORE : HTTP_DONE;
+    case HTTP_BODY_CHUNKED: break;
+  }
+  while (r == HTTP_MORE && *used < bytes.len) { /* each turn takes some, or a part of a line */
+    size_t took = 0;
+    struct span data;
+    enum end why;
+    r = h1_chunked_parse(&m->chunked, span_from(bytes, *used), &took, &data, &why);
+    *used += took;
+    if (!took && r == HTTP_MORE) break;
+  }
+  return r;
+}
+
+static enum http_result take(struct mirror *m, struct span bytes, size_t *used) {
+  if (m->step == MIRROR_HEAD) {
+    enum http_result r = head(m, bytes, used);
+    if (r != HTTP_DONE) return r;
+    m->step = MIRROR_BODY;
+    m->left = m->resp.content_length;
+    h1_chunked_init(&m->chunked, H1_RESPONSE);
+  }
+  give_time(m, m->pool->timeouts.idle_ms);
+  return body(m, bytes, used);
+}
+
+static size_t on_data(struct conn *c, struct span bytes) {
+  struct mirror *m = ((struct upconn *)c->owner)->owner;
+  size_t used = 0;
+  switch (take(m, bytes, &used)) {
+    case HTTP_MORE: break;
+    case HTTP_DONE: answered(m, used == bytes.len); break;
+    case HTTP_BAD: failed(m, END_BAD_RESPONSE_STATUS_LINE); break;
+  }
+  return bytes.len;
+}
+
+static void on_eof(struct conn *c) {
+  struct mirror *m = ((struct upconn *)c->owner)->owner;
+  if (m->step == MIRROR_BODY && m->resp.body == HTTP_BODY_CLOSE) answered(m, false);
+  else failed(m, END_UPSTREAM_CLOSED);
+}
+
+static void on_error(struct conn *c, int err) {
+  (void)err;
+  failed(((struct upconn *)c->owner)->owner, END_UPSTREAM_RESET);
+}
+
+static void on_nothing(struct conn *c) { (void)c; }
+
+/* ---- the request ---- */
+
+static void write_request(struct mirror *m) {
+  struct conn *c = m->up->conn;
+  if (!conn_write(c, buf_span(&m->request)) ||
+      (m->body.len && !conn_write(c, buf_span(&m->body)))) {
+    failed(m, END_LIMIT_MEMORY);
+    return;
+  }
+  m->step = MIRROR_HEAD;
+  give_time(m, m->pool->timeouts.first_byte_ms);
+  conn_read_start(c);
+}
+
+static void on_open(struct conn *c, int err) {
+  struct mirror *m = ((struct upconn *)c->owner)->owner;
+  if (err) failed(m, connect_end(err));
+  else write_request(m);
+}
+
+static const struct conn_events mirror_events = {.on_open = on_open,
+                                                 .on_data = on_data,
+                                                 .on_eof = on_eof,
+                                                 .on_error = on_error,
+                                                 .on_drained = on_nothing,
+                                                 .on_timer = on_nothing};
+
+/* get_connection gets one without waiting for one. */
+static bool get_connection(struct mirror *m, bool *reused) {
+  struct upstream *u = &m->w->upstream;
+  int err;
+  if (!request_permits_take(u, m->pool, m->endpoint, &m->permits)) return false;
+  m->up = upconn_checkout(u, m->endpoint, m);
+  *reused = m->up != NULL;
+  if (!m->up) m->up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
+  if (m->up) return true;
+  request_permits_give(u, m->pool->state, m->endpoint, m->permits);
+  m->permits = 0;
+  return false;
+}
+
+static void go(struct mirror *m) {
+  bool reused;
+  struct worker *w = m->w;
+  if (queue_stands(m->pool) || !get_connection(m, &reused)) {
+    skipped(w);
+    end(m, false);
+    return;
+  }
+  stat_add(&w->stats.mirrored, 1);
+  endpoint_begin(m->endpoint, w->config.index);
+  if (!reused) {
+    m->step = MIRROR_CONNECT;
+    give_time(m, m->pool->timeouts.connect_ms);
+    return;
+  }
+  conn_attach(m->up->conn, &mirror_events, m->up);
+  conn_timer(m->up->conn, WHEEL_NEVER);
+  write_request(m);
+}
+
+/* ---- the copy ---- */
+
+static bool wanted(struct stream *s) {
+  const struct route_mirror *mirror = &s->route->mirror;
+  if (s->x->req.upgrade.len) return false;
+  return mirror->ppm >= 1000000u || rng_next(&s->w->rng) % 1000000u < mirror->ppm;
+}
+
+void mirror_begin(struct stream *s) {
+  struct worker *w = s->w;
+  if (!wanted(s)) return;
+  const struct http_request *r = &s->x->req;
+  bool long_body = r->body == HTTP_BODY_LENGTH && r->content_length > MIRROR_BODY_MAX;
+  struct mirror *m = long_body ? NULL : slab_new(&w->mirrors);
+  if (!m) {
+    skipped(w);
+    return;
+  }
+  m->w = w;
+  m->pool = s->route->mirror.pool;
+  m->method = (uint8_t)s->x->req.method;
+  object_pin(&m->pool->obj, w->config.index);
+  list_push_tail(&w->mirrors_live, &m->link);
+  timer_init(&m->timer, on_timer);
+  arena_init(&m->arena, &w->blocks,
+             3 * MIRROR_BODY_MAX + 4 * ((size_t)s->listener->limits.header_bytes +
+                                        m->pool->limits.header_bytes));
+  s->x->mirror = m;
+  if (s->up_body.state == PUMP_NONE) mirror_send(s);
+}
+
+void mirror_drop(struct stream *s) {
+  if (!s->x || !s->x->mirror) return;
+  skipped(s->w);
+  end(s->x->mirror, false);
+  s->x->mirror = NULL;
+}
+
+/* memory is NULL when the worker's copies have as much as they may. */
+static char *memory(struct mirror *m, size_t bytes) {
+  if (m->w->mirror_bytes + bytes > MIRROR_BYTES_MAX) return NULL;
+  char *to = arena_bytes(&m->arena, bytes);
+  if (!to) return NULL;
+  m->bytes += bytes;
+  m->w->mirror_bytes += bytes;
+  return to;
+}
+
+/* room doubles what the body has, so that all of it costs at most twice its size. */
+static bool room(struct mirror *m, size_t more) {
+  if (m->body.len + more > MIRROR_BODY_MAX) return false;
+  if (buf_room(&m->body) >= more) return true;
+  size_t want = 2 * m->body.cap > MIRROR_BODY_FIRST ? 2 * m->body.cap : MIRROR_BODY_FIRST;
+  if (want < m->body.len + more) want = m->body.len + more;
+  char *bytes = memory(m, want);
+  if (!bytes) return false;
+  struct buf grown = buf_of(bytes, want);
+  buf_put(&grown, buf_span(&m->body));
+  m->body = grown;
+  return true;
+}
+
+void mirror_body(struct stream *s, struct span data) {
+  if (room(s->x->mirror, data.len)) buf_put(&s->x->mirror->body, data);
+  else mirror_drop(s);
+}
+
+/* write_head gives false when it did not fit. */
+static bool write_head(struct stream *s, struct mirror *m, size_t bytes) {
+  char *to = memory(m, bytes);
+  if (!to) return false;
+  m->request = buf_of(to, bytes);
+  request_write_copy(s, m->endpoint, m->body.len, &m->request);
+  return !m->request.full;
+}
+
+/* choose goes by what the request says, as the real pool's choice does; cookies are not for it. */
+static const struct pool_member *choose(struct stream *s, const struct pool *pool) {
+  struct pool_want want = {.now_ms = now_ms(s->w), .sticky = PLACE_NONE};
+  if (balance_hashed(pool->balance))
+    want.hashed = hash_key_find(&pool->spread.hash, &s->x->req, s->x->ctx.client, &want.hash);
+  return pool_pick(&s->w->upstream, pool, &want);
+}
+
+void mirror_send(struct stream *s) {
+  struct mirror *m = s->x->mirror;
+  struct worker *w = s->w;
+  const struct pool_member *member = choose(s, m->pool);
+  if (!member) {
+    mirror_drop(s);
+    return;
+  }
+  m->endpoint = member->endpoint;
+  object_pin(&m->endpoint->obj, w->config.index);
+  size_t bytes = s->x->head_in.len + 1024; /* the filters add a few fields */
+  if (!write_head(s, m, bytes) && !write_head(s, m, 2 * bytes)) {
+    mirror_drop(s);
+    return;
+  }
+  s->x->mirror = NULL;
+  go(m);
+}
+
+/* ---- the worker's ---- */
+
+void mirror_init(struct worker *w) {
+  slab_init(&w->mirrors, sizeof(struct mirror), 16, MIRRORS_MAX);
+  list_init(&w->mirrors_live);
+}
+
+void mirror_fini(struct worker *w) { slab_fini(&w->mirrors); }
+
+void mirror_end_all(struct worker *w) {
+  while (!list_empty(&w->mirrors_live)) { /* each turn ends one */
+    struct mirror *m = container_of(w->mirrors_live.next, struct mirror, link);
+    skipped(w);
+    end(m, false);
+  }
+}

@@ -1,0 +1,165 @@
+/* retry.c: whether a request is sent once more when an attempt failed or brought a status that is
+ * worth another one, where to and when. Nothing that may have been acted on is repeated unless the
+ * method is idempotent or the pool says so (RFC 9110 section 9.2.2). Apart stands the replay of
+ * the keepalive race (DESIGN.md promise 5): the connection was closing when the request was sent,
+ * so that costs neither an attempt nor budget. */
+#include "proxy_priv.h"
+#include "weir/base/hash.h"
+
+/* cause_of is the row of retry.def that an end belongs to; 0: never again. */
+static uint32_t cause_of(enum end end, bool sent) {
+  if (!end_get(end)->retryable) return 0;
+  if (!sent) return RETRY_CONNECT;
+  return end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT ? RETRY_FIRST_BYTE : RETRY_RESET;
+}
+
+/* resendable: all of the request can be sent again: no byte of a body is gone, but for what is
+ * held (held.c). */
+static bool resendable(const struct stream *s) {
+  return s->up_body.state == PUMP_NONE || !(s->flags & STREAM_BODY_TOUCHED);
+}
+
+/* harmless: the endpoint may act on the request a second time, or has seen nothing of it. */
+static bool harmless(const struct stream *s) {
+  if (!(s->try.flags & ATTEMPT_SENT) || attempt_unsent(s)) return true;
+  return http_method_idempotent(s->x->req.method) || s->pool->retry.unsafe;
+}
+
+static bool may_send_again(const struct stream *s) {
+  return !(s->flags & STREAM_RESPONDED) && resendable(s) && harmless(s);
+}
+
+bool retry_left(const struct stream *s) {
+  uint32_t spent = s->attempts - (s->flags & STREAM_REPLAYED ? 1u : 0u);
+  return spent < s->pool->retry.attempts;
+}
+
+/* ---- where to ---- */
+
+bool retry_tried(const struct stream *s, uint32_t place) {
+  const struct pool_tried *tried = &s->x->tried;
+  for (uint32_t i = 0; i < tried->count; i++)
+    if (tried->place[i] == place) return true;
+  return false;
+}
+
+void retry_remember(struct stream *s, const struct endpoint *e) {
+  struct pool_tried *tried = &s->x->tried;
+  for (uint32_t i = 0; i < s->pool->member_count; i++) {
+    if (s->pool->members[i].endpoint != e || retry_tried(s, i)) continue;
+    if (tried->count < array_count(tried->place)) tried->place[tried->count++] = i;
+    return;
+  }
+}
+
+/* another_left: an endpoint that may be chosen has not been asked yet: one in service, or at least
+ * one that is not down. */
+static bool another_left(const struct stream *s, bool in_service) {
+  for (uint32_t i = 0; i < s->pool->member_count; i++) {
+    const struct pool_member *m = &s->pool->members[i];
+    uint8_t state = atomic_load_explicit(&m->endpoint->state, memory_order_relaxed);
+    if (retry_tried(s, i) || !m->weight || state == ENDPOINT_DOWN) continue;
+    if (!in_service || endpoint_in_service(m->endpoint, now_ms(s->w))) return true;
+  }
+  return false;
+}
+
+/* backoff_ms is with full jitter: anything up to base times two for each retry before, and max. */
+static uint32_t backoff_ms(struct stream *s) {
+  const struct pool_retry *r = &s->pool->retry;
+  uint64_t most = r->backoff_base_ms;
+  for (uint32_t i = 1; i < s->attempts && most < r->backoff_max_ms; i++) most *= 2;
+  if (most > r->backoff_max_ms) most = r->backoff_max_ms;
+  return most ? (uint32_t)(rng_next(&s->w->rng) % (most + 1)) : 0;
+}
+
+/* ---- the decision ---- */
+
+void retry_note(struct stream *s, const struct attempt *a, enum end end, uint32_t status) {
+  char text[8] = "";
+  struct buf b = buf_of(text, sizeof text);
+  buf_u64(&b, status);
+  struct span how = end == END_OK ? SPAN_LIT("cancelled") : end_get(end)->word;
+  if (status) how = buf_span(&b);
+  struct span comma = s->x->tries.len ? SPAN_LIT(", ") : SPAN_EMPTY;
+  s->x->tries =
+      arena_printf(&s->arena, SPAN_FMT SPAN_FMT SPAN_FMT " " SPAN_FMT, SPAN_ARG(s->x->tries),
+                   SPAN_ARG(comma), SPAN_ARG(a->endpoint->label), SPAN_ARG(how));
+}
+
+bool retry_budget(struct stream *s) {
+  struct pool_row *row = &s->pool->state->rows[s->w->config.index];
+  if (budget_take(s->pool->state, s->w->config.index, &s->pool->retry, now_ms(s->w))) {
+    stat_add(&row->retries, 1);
+    stat_add(&s->w->stats.retries, 1);
+    return true;
+  }
+  stat_add(&row->retries_refused, 1);
+  stat_add(&s->w->stats.retries_refused, 1);
+  return false;
+}
+
+/* granted: the request may go on once more, after s->again_ms. */
+static bool granted(struct stream *s) {
+  if (!retry_left(s) || !may_send_again(s)) return false;
+  retry_remember(s, s->try.endpoint);
+  bool another = another_left(s, true);
+  /* An endpoint that did not take a connection will not a moment later: only another one may. */
+  if (!(s->try.flags & ATTEMPT_SENT) && !another && !another_left(s, false)) return false;
+  s->again_ms = now_ms(s->w) + (another ? 0 : backoff_ms(s));
+  return s->again_ms < s->deadline_ms && retry_budget(s);
+}
+
+/* again ends the present attempt and begins the next one. */
+static void again(struct stream *s, bool clean) {
+  uint64_t wait_ms = s->again_ms > now_ms(s->w) ? s->again_ms - now_ms(s->w) : 0;
+  s->earlier_ns += wait_ms * 1000000u;
+  if (s->try.t_sent) s->earlier_ns += now_ns(s->w) - s->try.t_sent;
+  body_stop(&s->up_body);
+  attempt_drop(s, clean);
+  s->x->head_up = (struct buf){0};
+  s->x->scan = (struct h1_scan){0};
+  stream_go(s, wait_ms ? STEP_BACKOFF : STEP_PICK);
+}
+
+/* replayed repeats a request that met the end of a kept connection. */
+static bool replayed(struct stream *s) {
+  if (!may_send_again(s)) return false;
+  s->flags |= STREAM_REPLAYED | STREAM_REFILL;
+  stat_add(&s->w->stats.replays, 1);
+  s->again_ms = 0;
+  return true;
+}
+
+bool retry_after_failure(struct stream *s, enum end end) {
+  uint32_t cause = cause_of(end, s->try.flags & ATTEMPT_SENT);
+  bool race =
+      cause == RETRY_RESET && s->try.flags & ATTEMPT_REUSED && !(s->flags & STREAM_REPLAYED);
+  if (!race && !own_end(end)) attempt_outcome(s, &s->try, end, 0);
+  if (s->x->hedge) {
+    retry_note(s, &s->try, end, 0);
+    retry_remember(s, s->try.endpoint);
+    hedge_takes_over(s);
+    return true;
+  }
+  bool go = race && replayed(s);
+  if (!go) go = s->pool->retry.on & cause && granted(s);
+  if (!go) return false;
+  retry_note(s, &s->try, end, 0);
+  again(s, false);
+  return true;
+}
+
+bool retry_wanted(struct stream *s) {
+  if (!retry_on_status(&s->pool->retry, s->x->resp.status)) return false;
+  return s->x->hedge || granted(s);
+}
+
+void retry_after_status(struct stream *s, struct span rest) {
+  bool owed = s->up_body.state == PUMP_RUN || s->up_body.state == PUMP_READY;
+  bool clean = s->x->resp.keepalive && !owed && response_whole(s, rest);
+  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  retry_note(s, &s->try, END_OK, s->x->resp.status);
+  if (s->x->hedge) hedge_takes_over(s);
+  else again(s, clean);
+}

@@ -1,0 +1,73 @@
+"""routes.*.mirror: copies go to the other pool, whole and as the endpoint got them; the client
+sees nothing of it."""
+import threading
+import time
+
+from harness import wire
+from harness.backend import raw
+from harness.weir import eventually
+
+
+def conf(shadow, **mirror):
+    return {"pools": {"shadow": {"endpoints": [shadow.address]}},
+            "routes": [{"prefix": "/", "pool": "app", "mirror": {"pool": "shadow", **mirror}}]}
+
+
+def test_copies(weir, new_backend):
+    backend, shadow = new_backend(), new_backend(raw(wire.response_bytes(500, reason="Shadow")))
+    proxy = weir(conf(shadow), backend)
+    conn = proxy.client()
+    assert conn.get("/a?x=1", fields=[("X-A", "1")]).status == 200
+    assert conn.request("POST", "/b", body=b"x" * 50000).status == 200
+    assert conn.request("HEAD", "/c").status == 200
+    eventually(lambda: proxy.metric("weir_mirror_responses_total", status="5xx") == 3)
+    assert [r.target for r in shadow.requests] == [r.target for r in backend.requests]
+    for copy, real in zip(shadow.requests, backend.requests):
+        assert copy.method == real.method and copy.body.crc == real.body.crc
+        drop = {"content-length", "transfer-encoding"}
+        assert [f for f in copy.fields if f[0].lower() not in drop] == \
+            [f for f in real.fields if f[0].lower() not in drop]
+    assert proxy.metric("weir_mirror_requests_total") == 3
+    assert proxy.metric("weir_mirror_skipped_total") == 0
+    assert len(shadow.conns) <= 3
+
+
+def test_percent(weir, new_backend):
+    backend, shadow = new_backend(), new_backend()
+    proxy = weir(conf(shadow, percent="20%"), backend)
+    conn = proxy.client()
+    for number in range(300):
+        assert conn.get("/%d" % number).status == 200
+    eventually(lambda: proxy.metric("weir_mirror_requests_total") == len(shadow.requests))
+    assert 25 < len(shadow.requests) < 110
+
+
+def test_a_dead_shadow_is_not_felt(weir, new_backend):
+    """Refusing, then silent: the original is as fast as ever; copies beyond the bound are left."""
+    hold = threading.Event()
+
+    def silent(_conn, _request):
+        hold.wait(30)
+        return wire.response_bytes()
+    backend, shadow = new_backend(), new_backend(silent)
+    proxy = weir(conf(shadow), backend)
+    conn = proxy.client()
+    start = time.monotonic()
+    for number in range(300):
+        assert conn.get("/%d" % number).status == 200
+    assert time.monotonic() - start < 10
+    assert proxy.metric("weir_mirror_skipped_total") == 300 - 128
+    hold.set()
+    eventually(lambda: proxy.metric("weir_mirror_responses_total", status="2xx") == 128)
+    shadow.stop()
+    for number in range(20):
+        assert conn.get("/%d" % number).status == 200
+    eventually(lambda: proxy.metric("weir_mirror_failed_total") > 0)
+
+
+def test_long_bodies_are_left_away(weir, new_backend):
+    backend, shadow = new_backend(), new_backend()
+    proxy = weir(conf(shadow), backend)
+    assert proxy.request("PUT", "/long", body=b"x" * 100000).status == 200
+    eventually(lambda: proxy.metric("weir_mirror_skipped_total") == 1)
+    assert backend.last.body.length == 100000 and shadow.requests == []

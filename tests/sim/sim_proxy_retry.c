@@ -1,0 +1,360 @@
+/* sim_proxy_retry.c: further attempts: each fault with each kind of request under each policy.
+ * What may have been acted on and is not idempotent reaches an origin once; the next attempt goes
+ * to another endpoint; nothing of a response that is tried again is seen; every end has its word.
+ * Budgets over hours are unit_upstream_budget's. */
+#include "proxy_world.h"
+
+static const struct sim_faults soft = {.short_read = 200,
+                                       .short_write = 200,
+                                       .delay = 150,
+                                       .reorder = 300,
+                                       .enobufs = 50,
+                                       .cancel_race = 300};
+
+enum { ALL = RETRY_CONNECT | RETRY_RESET | RETRY_FIRST_BYTE | RETRY_GATEWAY };
+
+static void wrong(const struct world *w, const struct plan *p, const char *what) {
+  fail_msg("seed %llu: plan %u: %s body %u bad %u x %u: %s: outcome %d status %u end %s, "
+           "seen %u/%u by %x, attempts %u",
+           (unsigned long long)w->seed, p->id, p->method, p->len, p->bad, p->bad_times, what,
+           (int)p->outcome, p->got_status, p->ended ? end_get(p->end)->word.ptr : "(none)",
+           p->up_heads, p->up_bodies, p->up_origins, p->record.attempts);
+}
+
+static struct world *retry_world(uint64_t seed, const struct world_conf *conf) {
+  return world_new(seed, 1, seed % 4 ? &soft : NULL, conf);
+}
+
+static struct plan *ask(struct world *w, struct plan *p) {
+  struct client *c = client_new(w, 0);
+  client_add(c, p);
+  client_start(c);
+  world_run(w, world_clients_done, 200000);
+  while (!p->ended) world_step(w);
+  return p;
+}
+
+/* ---- every fault with every request ---- */
+
+static const struct kind {
+  const char *method;
+  uint8_t frame;
+  bool idempotent;
+} kinds[] = {
+    {"GET", FRAME_NONE, true},   {"POST", FRAME_NONE, false},  {"PUT", FRAME_LENGTH, true},
+    {"POST", FRAME_CHUNKED, false}, {"DELETE", FRAME_NONE, true}, {"BREW", FRAME_NONE, false},
+    {"PUT", FRAME_CHUNKED, true},
+};
+
+static const struct fault_row {
+  enum bad bad;
+  uint32_t cause;  /* that on must have */
+  enum end end;    /* when nobody tries again */
+  uint16_t status; /* which the client sees then */
+} fault_rows[] = {
+    {BAD_RESET, RETRY_RESET, END_UPSTREAM_RESET, 502},
+    {BAD_FIN, RETRY_RESET, END_UPSTREAM_CLOSED, 502},
+    {BAD_CUT, 0, END_UPSTREAM_TRUNCATED, 502},
+    {BAD_INTERIM, 0, END_UPSTREAM_TRUNCATED, 502},
+    {BAD_STALL, RETRY_FIRST_BYTE, END_FIRST_BYTE_TIMEOUT, 504},
+    {BAD_503, RETRY_GATEWAY, END_OK, 503},
+};
+
+/* policies of the table; the last two forbid by number and by budget. */
+static const struct policy_row {
+  uint32_t on, unsafe, attempts, percent, floor;
+} policies[] = {
+    {RETRY_CONNECT | RETRY_RESET, 0, 4, 20, 1000}, {ALL, 0, 4, 20, 1000},
+    {ALL, 1, 4, 20, 1000},                         {RETRY_GATEWAY, 0, 4, 100, 0},
+    {ALL, 1, 1, 20, 1000},                         {ALL, 1, 4, 0, 0},
+};
+
+static void set_policy(struct world_conf *conf, const struct policy_row *row) {
+  struct pool_retry *r = &conf->pools[0].retry;
+  r->on = row->on;
+  r->unsafe = row->unsafe;
+  r->attempts = row->attempts;
+  r->budget_percent = row->percent;
+  r->budget_min = row->floor;
+}
+
+/* expected is whether a second attempt follows the first fault. A body is gone once it was sent,
+ * unless it was held. */
+static bool expected(const struct policy_row *policy, const struct fault_row *f,
+                     const struct kind *k, bool held) {
+  if (!(policy->on & f->cause) || policy->attempts == 1 || (k->frame && !held)) return false;
+  if (policy->percent * 1u / 100 + policy->floor < 1) return false;
+  return k->idempotent || policy->unsafe;
+}
+
+static void check_plan(struct world *w, const struct plan *p, bool again,
+                       const struct fault_row *f) {
+  if (again) {
+    if (p->outcome != OUT_OK || p->end != END_OK) wrong(w, p, "was not tried again");
+    if (p->up_heads != 2 || p->up_origins != 3) wrong(w, p, "not to the other endpoint");
+    if (p->record.attempts != 2) wrong(w, p, "attempts");
+    return;
+  }
+  if (p->up_heads != 1) wrong(w, p, "was sent twice");
+  if (p->outcome != OUT_ANSWER || p->got_status != f->status) wrong(w, p, "the answer");
+  /* A FIN or RST may meet the request's last bytes. */
+  bool reset = f->bad == BAD_FIN && p->end == END_UPSTREAM_RESET;
+  if (p->end != f->end && !reset) wrong(w, p, "the end");
+}
+
+static void each_fault_with_each_request(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 4);) {
+    for (size_t n = 0; n < array_count(policies); n++) {
+      for (size_t f = 0; f < array_count(fault_rows); f++) {
+        for (size_t k = 0; k < array_count(kinds); k++) {
+          struct world_conf conf;
+          world_conf_init(&conf);
+          set_policy(&conf, &policies[n]);
+          bool held = seed % 2;
+          conf.routes[0].buffer_bytes = held ? 1u << 20 : 0;
+          struct world *w = retry_world(seed, &conf);
+          struct plan *p = plan_new(w);
+          p->method = kinds[k].method;
+          p->frame = kinds[k].frame;
+          p->len = p->frame ? 1 + (uint32_t)world_draw(w, 9000) : 0;
+          p->bad = (uint8_t)fault_rows[f].bad;
+          p->bad_times = 1;
+          ask(w, p);
+          bool again = expected(&policies[n], &fault_rows[f], &kinds[k], held);
+          check_plan(w, p, again, &fault_rows[f]);
+          world_end(w);
+        }
+      }
+    }
+  }
+}
+
+/* What did not reach an endpoint may be sent to another, whatever it is. */
+static void refused_connections(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 200);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    bool off = seed & 1;
+    if (off) conf.pools[0].retry.on = RETRY_RESET;
+    conf.pools[0].origins = 1;
+    conf.pools[0].balance = BALANCE_ROUND_ROBIN;
+    if (!off) conf.pools[0].origins = 7;
+    struct world *w = retry_world(seed, &conf);
+    origin_down(&w->origins[0], true);
+    origin_down(&w->origins[1], true);
+    struct plan *p = plan_new(w);
+    const struct kind *k = &kinds[seed / 2 % array_count(kinds)];
+    p->method = k->method;
+    p->frame = k->frame;
+    p->len = p->frame ? 1 + (uint32_t)world_draw(w, 9000) : 0;
+    ask(w, p);
+    if (off ? p->end != END_CONNECT_REFUSED : p->outcome != OUT_OK) wrong(w, p, "refused");
+    if (p->up_heads != (off ? 0 : 1)) wrong(w, p, "seen");
+    if (off && p->record.attempts != 1) wrong(w, p, "attempts");
+    world_end(w);
+  }
+}
+
+/* ---- how often, where to, when ---- */
+
+/* As many attempts as allowed, each to another endpoint while there is one, then the cause. */
+static void attempts_are_counted(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 300);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    uint32_t attempts = 1 + (uint32_t)(seed % RETRY_ATTEMPTS_MAX);
+    conf.pools[0].origins = seed & 16 ? 15 : 3;
+    conf.pools[0].retry.on = ALL;
+    conf.pools[0].retry.attempts = attempts;
+    const struct fault_row *f = &fault_rows[seed % 2 ? 0 : 5];
+    struct world *w = retry_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    p->bad = (uint8_t)f->bad;
+    p->bad_times = 200;
+    ask(w, p);
+    if (p->up_heads != attempts || p->record.attempts != attempts) wrong(w, p, "attempts");
+    uint32_t origins = seed & 16 ? 4 : 2;
+    uint32_t seen = (uint32_t)__builtin_popcount(p->up_origins);
+    if (seen != (attempts < origins ? attempts : origins)) wrong(w, p, "another one each time");
+    if (p->got_status != f->status || p->end != f->end) wrong(w, p, "the cause");
+    world_end(w);
+  }
+}
+
+/* The same endpoint is asked again after a random while that grows; another one at once. */
+static void backoff_has_its_bounds(void **state) {
+  (void)state;
+  uint64_t sum = 0, least = UINT64_MAX, most = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 200);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    bool one = seed & 1;
+    conf.pools[0].origins = one ? 1 : 15;
+    conf.pools[0].retry.on = ALL;
+    conf.pools[0].retry.backoff_base_ms = 1000;
+    conf.pools[0].retry.backoff_max_ms = 3000;
+    struct world *w = retry_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    p->bad = BAD_503;
+    p->bad_times = 3;
+    ask(w, p);
+    uint64_t ms = p->record.total_ns / 1000000;
+    if (p->outcome != OUT_OK) wrong(w, p, "backoff");
+    if (one ? ms > 1000 + 2000 + 3000 + 50 : ms > 50) wrong(w, p, "took too long");
+    if (one) {
+      sum += ms;
+      least = ms < least ? ms : least;
+      most = ms > most ? ms : most;
+    }
+    world_end(w);
+  }
+  assert_true(sum / 100 > 2400 && sum / 100 < 3600);
+  assert_true(least < 1700 && most > 4300); /* full jitter */
+}
+
+static void per_try_timeout(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 200);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].retry.on = ALL;
+    conf.pools[0].retry.attempts = 3;
+    conf.pools[0].retry.per_try_ms = 500;
+    struct world *w = retry_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    bool gone = seed & 1, body = seed & 2;
+    p->bad = BAD_STALL;
+    p->bad_times = gone ? 9 : 2;
+    if (body) {
+      p->method = "PUT";
+      p->frame = FRAME_LENGTH;
+      p->len = 100;
+    }
+    ask(w, p);
+    uint64_t ms = p->record.total_ns / 1000000;
+    if (body) { /* nothing could follow: it has the pool's own time */
+      if (p->end != END_FIRST_BYTE_TIMEOUT || p->up_heads != 1) wrong(w, p, "with a body");
+    } else if (gone) {
+      if (p->end != END_TRY_TIMEOUT || p->got_status != 504) wrong(w, p, "the last one");
+      if (p->up_heads != 3 || ms < 1490 || ms > 1500 + 300) wrong(w, p, "three times");
+    } else if (p->outcome != OUT_OK || ms < 990 || ms > 1000 + 300) {
+      wrong(w, p, "the third one");
+    }
+    world_end(w);
+  }
+}
+
+/* The route's timeout spans all attempts and the time between them. */
+static void the_deadline_spans_all(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 200);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.routes[0].timeout_ms = 800;
+    conf.pools[0].origins = 1;
+    conf.pools[0].retry.on = ALL;
+    conf.pools[0].retry.per_try_ms = 300;
+    conf.pools[0].retry.backoff_base_ms = 400;
+    conf.pools[0].retry.backoff_max_ms = 400;
+    struct world *w = retry_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    p->bad = seed & 1 ? BAD_STALL : BAD_503;
+    p->bad_times = 9;
+    ask(w, p);
+    uint64_t ms = p->record.total_ns / 1000000;
+    if (ms > 850) wrong(w, p, "too late");
+    bool stalled = p->end == END_ROUTE_TIMEOUT || p->end == END_TRY_TIMEOUT;
+    if (seed & 1 ? !stalled : p->end != END_OK || p->got_status != 503) wrong(w, p, "the cause");
+    world_end(w);
+  }
+}
+
+/* A client that leaves while its request waits for the next attempt. */
+static void leaving_between_attempts(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 100);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].origins = 1;
+    conf.pools[0].retry.on = ALL;
+    conf.pools[0].retry.backoff_base_ms = conf.pools[0].retry.backoff_max_ms = 20000;
+    struct world *w = retry_world(seed, &conf);
+    struct client *c = client_new(w, 0);
+    struct plan *p = plan_new(w);
+    p->bad = BAD_503;
+    p->bad_times = 9;
+    client_add(c, p);
+    client_start(c);
+    while (p->up_bodies == 0) world_step(w);
+    for (int i = 0; i < 30 && !p->ended; i++) {
+      if (worker_stats(w->worker[0])->retries) break;
+      world_step(w);
+    }
+    client_end(c, true);
+    while (!p->ended) world_step(w);
+    if (p->end != END_CLIENT_RESET) wrong(w, p, "left");
+    if (p->up_heads > 2) wrong(w, p, "went on");
+    world_end(w);
+  }
+}
+
+/* ---- all at once ---- */
+
+static void chaos(void **state) {
+  (void)state;
+  static const struct sim_faults hard = {.short_read = 200, .short_write = 200, .delay = 200,
+                                         .reorder = 300,    .enobufs = 80,      .reset = 8,
+                                         .refuse = 100,     .cancel_race = 400, .time_jump = 2};
+  uint64_t retries = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 300);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].origins = 7;
+    conf.pools[0].retry.on = ALL | RETRY_5XX;
+    conf.pools[0].retry.per_try_ms = seed & 1 ? 700 : 0;
+    world_hold(&conf, seed);
+    struct world *w = world_new(seed, 1 + (uint32_t)(seed % SIM_WORKERS), &hard, &conf);
+    for (uint32_t i = 0; i < 5; i++) {
+      struct client *c = client_new(w, i % w->workers);
+      c->pipeline = world_chance(w, 30);
+      for (uint32_t n = 0; n < 6; n++) {
+        struct plan *p = plan_random(w);
+        p->bad = (uint8_t)world_draw(w, BAD_503 + 1);
+        p->bad_times = (uint8_t)world_draw(w, 3);
+        if (world_chance(w, 5)) p->early = true;
+        if (p->early) p->bad = BAD_NOT;
+        client_add(c, p);
+      }
+      client_start(c);
+    }
+    world_run(w, world_clients_done, 1000000);
+    for (uint32_t i = 0; i < w->plan_count; i++) {
+      const struct plan *p = &w->plans[i];
+      bool once = strcmp(p->method, "POST") == 0 || strcmp(p->method, "BREW") == 0;
+      if (once && p->up_heads > 1) wrong(w, p, "was sent twice");
+      bool held = p->len <= conf.routes[0].buffer_bytes;
+      if (p->len && !held && p->up_bodies > 1) wrong(w, p, "a body was sent twice");
+      if (p->up_heads > 5) wrong(w, p, "too often");
+    }
+    for (uint32_t i = 0; i < w->workers; i++) retries += worker_stats(w->worker[i])->retries;
+    world_end(w);
+  }
+  assert_true(retries > 500);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(each_fault_with_each_request),
+      cmocka_unit_test(refused_connections),
+      cmocka_unit_test(attempts_are_counted),
+      cmocka_unit_test(backoff_has_its_bounds),
+      cmocka_unit_test(per_try_timeout),
+      cmocka_unit_test(the_deadline_spans_all),
+      cmocka_unit_test(leaving_between_attempts),
+      cmocka_unit_test(chaos),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
