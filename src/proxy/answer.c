@@ -127,6 +127,12 @@ static bool asks_head(const struct stream *s) {
   return span_starts(buf_span(&s->x->head_in), SPAN_LIT("HEAD "));
 }
 
+/* may_ask_head: so little of the method is here that it may be HEAD: an empty body fits all. */
+static bool may_ask_head(const struct stream *s) {
+  struct span head = buf_span(&s->x->head_in), word = SPAN_LIT("HEAD ");
+  return !(s->flags & STREAM_PARSED) && head.len < word.len && span_starts(word, head);
+}
+
 static void write_answer(struct stream *s, const struct answer *a,
                          const struct http_fields *fields, struct buf *b) {
   h1_write_status_line(b, a->status, http_status_reason(a->status));
@@ -209,6 +215,7 @@ void answer_end(struct stream *s) {
   const struct error_page *page = answer_page_of(s, row->status, false);
   a.body = page ? page->body : end_body(s, row);
   if (page) a.type = page->content_type;
+  if (may_ask_head(s)) a.body = SPAN_EMPTY;
   if (s->end == END_METHOD_NOT_ALLOWED) a.allow = s->x->allow;
   if (s->flags & STREAM_PARSED && reusable(s->end) && !body_unread(s))
     s->flags &= ~(uint32_t)STREAM_CLOSE;

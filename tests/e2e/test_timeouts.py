@@ -41,6 +41,17 @@ def test_header(weir, backend):
     assert not backend.requests
 
 
+def test_a_method_that_may_be_head(weir, backend):
+    """So little came that it may be a HEAD, whose response has no body: then there is none."""
+    proxy = weir(with_timeouts(header="300ms"), backend)
+    for begin, bare in ((b"HEA", True), (b"GE", False)):
+        conn = proxy.client()
+        conn.send(begin)
+        response = conn.response()
+        assert response.status == 408 and (response.body == b"") is bare
+        conn.expect_close()
+
+
 def test_header_of_the_second_request(weir, backend):
     proxy = weir(with_timeouts(header="300ms", idle="30s"), backend)
     conn = proxy.client()
