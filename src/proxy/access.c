@@ -10,12 +10,12 @@ static uint64_t phase(uint64_t from, uint64_t to) {
 static uint64_t or_zero(uint64_t ns) { return ns == NEVER_NS ? 0 : ns; }
 
 static void record_times(const struct stream *s, struct record_access *r) {
-  r->total_ns = phase(s->t_start, s->t_done);
+  r->total_ns = phase(s->t_start, now_ns(s->w));
   r->request_ns = phase(s->t_start, s->t_head);
-  r->queue_ns = s->t_queue ? s->queue_ns : NEVER_NS;
+  r->queue_ns = s->flags & STREAM_WAITED ? s->queue_ns : NEVER_NS;
   r->connect_ns = s->connect_ns ? s->connect_ns : NEVER_NS;
   r->first_byte_ns = phase(s->try.t_sent, s->try.t_first);
-  r->response_ns = phase(s->try.t_first, s->t_done);
+  r->response_ns = phase(s->try.t_first, now_ns(s->w));
   r->tls_ns = s->down->requests == 1 && s->down->tls_ns ? s->down->tls_ns : NEVER_NS;
 }
 
@@ -156,7 +156,7 @@ static uint8_t method_of(const struct stream *s) {
 
 static void observe(struct stream *s, uint16_t status) {
   struct worker *w = s->w;
-  uint64_t total = or_zero(phase(s->t_start, s->t_done));
+  uint64_t total = or_zero(phase(s->t_start, now_ns(s->w)));
   uint8_t method = method_of(s);
   uint32_t route = s->route_state ? s->route_state->obj.id : 0;
   struct stats_series *server =
@@ -167,10 +167,10 @@ static void observe(struct stream *s, uint16_t status) {
   uint64_t wait = or_zero(phase(s->try.t_sent, s->try.t_first));
   struct stats_series *client = stats_series_get(&w->stats, STATS_CLIENT, s->pool_state->obj.id,
                                                  s->try.endpoint->obj.id, 0, 0);
-  stats_observe(&client->latency, wait + or_zero(phase(s->try.t_first, s->t_done)));
+  stats_observe(&client->latency, wait + or_zero(phase(s->try.t_first, now_ns(s->w))));
   uint64_t outside = or_zero(phase(s->t_start, s->t_head)) + s->queue_ns + s->connect_ns + wait +
                      s->earlier_ns +
-                     or_zero(phase(s->try.t_first, s->t_done));
+                     or_zero(phase(s->try.t_first, now_ns(s->w)));
   stats_observe(&w->stats.overhead, total > outside ? total - outside : 0);
 }
 

@@ -84,23 +84,25 @@ static int take(struct stream *s, struct endpoint *e) {
   return attempt_take(s, &s->try, e, &(struct attempt_owner){&up_events, s});
 }
 
-/* as_good: m may stand for the chosen member while that has no permit left: of the same tier, in
- * service, and not tried before unless all were. */
-static bool as_good(const struct stream *s, const struct pool_member *chosen,
-                    const struct pool_member *m) {
-  const struct pool_member *first = s->pool->members;
-  if (m == chosen || m->backup != chosen->backup || m->priority != chosen->priority) return false;
-  if (!m->weight || !endpoint_in_service(m->endpoint, now_ms(s->w))) return false;
-  return !retry_tried(s, (uint32_t)(m - first)) || retry_tried(s, (uint32_t)(chosen - first));
-}
-
-/* take_any tries the chosen endpoint, then every other as good while permits are short. */
-static int take_any(struct stream *s, const struct pool_member *chosen) {
-  int err = take(s, chosen->endpoint);
+/* take_other tries those that may stand for the chosen one, which has no permit left: others of
+ * its tier in service that were tried before, or not. */
+static int take_other(struct stream *s, const struct pool_member *chosen, bool tried) {
+  int err = -EAGAIN;
   for (uint32_t i = 0; err == -EAGAIN && i < s->pool->member_count; i++) {
     const struct pool_member *m = &s->pool->members[i];
-    if (as_good(s, chosen, m)) err = take(s, m->endpoint);
+    if (m == chosen || m->backup != chosen->backup || m->priority != chosen->priority) continue;
+    if (!m->weight || retry_tried(s, i) != tried) continue;
+    if (endpoint_in_service(m->endpoint, now_ms(s->w))) err = take(s, m->endpoint);
   }
+  return err;
+}
+
+/* take_any: a stream that is picky about its endpoint at the head of the queue would hold up all
+ * others. */
+static int take_any(struct stream *s, const struct pool_member *chosen) {
+  int err = take(s, chosen->endpoint);
+  if (err == -EAGAIN) err = take_other(s, chosen, false);
+  if (err == -EAGAIN && s->x->tried.count) err = take_other(s, chosen, true);
   return err;
 }
 
@@ -180,20 +182,22 @@ void enter_send(struct stream *s) {
 /* ---- the end of an attempt ---- */
 
 /* observe tells the balancing policy how long the endpoint took. */
-static void observe(struct stream *s, const struct attempt *a, enum end end, uint16_t status) {
+static void observe(struct stream *s, const struct attempt *a, bool failed) {
   uint64_t from = a->flags & ATTEMPT_SENT ? a->t_sent : a->t_connect;
-  uint64_t to = end == END_OK ? a->t_first : now_ns(s->w);
+  uint64_t to = a->t_first && !failed ? a->t_first : now_ns(s->w);
   struct pool_sample sample = {.now_ms = now_ms(s->w),
                                .latency_ns = from && to > from ? to - from : 0,
-                               .failed = end != END_OK || status >= 500};
+                               .failed = failed};
   pool_observe(&s->w->upstream, s->pool, a->endpoint, &sample);
 }
+
+void attempt_outrun(struct stream *s, const struct attempt *a) { observe(s, a, false); }
 
 void attempt_outcome(struct stream *s, const struct attempt *a, enum end end, uint16_t status) {
   if (!s->pool || !a->endpoint) return;
   struct worker *w = s->w;
   if (end != END_OK) stat_add(&a->endpoint->rows[w->config.index].failures, 1);
-  observe(s, a, end, status);
+  observe(s, a, end != END_OK || status >= 500);
   if (!endpoint_outcome(&w->upstream, s->pool, a->endpoint, end, status, now_ms(w))) return;
   worker_event(w, END_LEVEL_WARN,
                "pool " SPAN_FMT ": endpoint " SPAN_FMT

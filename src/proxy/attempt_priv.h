@@ -14,6 +14,7 @@ struct waiter {
   struct stream *stream;
   claim claim;
   uint64_t order; /* of claims that are equal: by age */
+  uint64_t t_queue; /* ns of the loop's clock: when it came */
 };
 
 enum attempt_flag {

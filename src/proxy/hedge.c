@@ -77,6 +77,7 @@ static size_t won(struct hedge *h, struct span bytes, size_t used) {
     return bytes.len;
   }
   stat_add(&s->w->stats.hedges_won, 1);
+  attempt_outrun(s, &s->try);
   retry_note(s, &s->try, END_OK, 0);
   hedge_takes_over(s);
   return used + response_final(s, span_from(bytes, used));
@@ -155,11 +156,17 @@ static const struct conn_events hedge_events = {.on_open = on_open,
 
 /* ---- its begin, and its time ---- */
 
+/* at_home: the request's cookie names the endpoint that has it: nobody else knows the session. */
+static bool at_home(const struct stream *s) {
+  uint32_t home = s->x->want.sticky;
+  return home != PLACE_NONE && s->pool->members[home].endpoint == s->try.endpoint;
+}
+
 /* may_begin: the first attempt has brought nothing yet, and the request may reach two endpoints.
  */
 static bool may_begin(const struct stream *s) {
   if (s->flags & STREAM_HEDGED || s->try.flags & ATTEMPT_RESPONSE_BYTE) return false;
-  if (s->up_body.state != PUMP_NONE || s->x->req.upgrade.len) return false;
+  if (s->up_body.state != PUMP_NONE || s->x->req.upgrade.len || at_home(s)) return false;
   return http_method_idempotent(s->x->req.method) && retry_left(s);
 }
 

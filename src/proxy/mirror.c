@@ -34,6 +34,7 @@ struct mirror {
   struct http_response resp;
   struct h1_chunked chunked;
   uint64_t left; /* of a body by length */
+  uint64_t t_begin, t_first; /* ns of the loop's clock: connecting or sent, the first byte back */
   size_t bytes;  /* of worker.mirror_bytes */
 };
 
@@ -59,11 +60,21 @@ static void end(struct mirror *m, bool clean) {
   slab_free(&w->mirrors, m);
 }
 
-static void failed(struct mirror *m, enum end why) {
+/* told tells the endpoint's health and the pool's balancing policy how it went. */
+static void told(struct mirror *m, enum end why) {
   struct worker *w = m->w;
-  stat_add(&w->stats.mirror_failed, 1);
-  if (m->up && !own_end(why))
-    (void)endpoint_outcome(&w->upstream, m->pool, m->endpoint, why, 0, now_ms(w));
+  uint16_t status = why == END_OK ? m->resp.status : 0;
+  uint64_t to_ns = why == END_OK ? m->t_first : now_ns(w);
+  struct pool_sample sample = {.now_ms = now_ms(w),
+                               .latency_ns = to_ns - m->t_begin,
+                               .failed = why != END_OK || status >= 500};
+  pool_observe(&w->upstream, m->pool, m->endpoint, &sample);
+  (void)endpoint_outcome(&w->upstream, m->pool, m->endpoint, why, status, now_ms(w));
+}
+
+static void failed(struct mirror *m, enum end why) {
+  stat_add(&m->w->stats.mirror_failed, 1);
+  if (m->up && !own_end(why)) told(m, why);
   end(m, false);
 }
 
@@ -87,7 +98,7 @@ static void answered(struct mirror *m, bool clean) {
                                     &w->stats.mirror_4xx, &w->stats.mirror_5xx};
   check(m->resp.status >= 200 && m->resp.status < 600);
   stat_add(rows[m->resp.status / 100 - 2], 1);
-  (void)endpoint_outcome(&w->upstream, m->pool, m->endpoint, END_OK, m->resp.status, now_ms(w));
+  told(m, END_OK);
   end(m, clean && m->resp.keepalive);
 }
 
@@ -152,6 +163,7 @@ static enum http_result take(struct mirror *m, struct span bytes, size_t *used) 
 static size_t on_data(struct conn *c, struct span bytes) {
   struct mirror *m = ((struct upconn *)c->owner)->owner;
   size_t used = 0;
+  if (!m->t_first) m->t_first = now_ns(m->w);
   switch (take(m, bytes, &used)) {
     case HTTP_MORE: break;
     case HTTP_DONE: answered(m, used == bytes.len); break;
@@ -183,6 +195,7 @@ static void write_request(struct mirror *m) {
     return;
   }
   m->step = MIRROR_HEAD;
+  m->t_begin = now_ns(m->w);
   give_time(m, m->pool->timeouts.first_byte_ms);
   conn_read_start(c);
 }
@@ -226,6 +239,7 @@ static void go(struct mirror *m) {
   endpoint_begin(m->endpoint, w->config.index);
   if (!reused) {
     m->step = MIRROR_CONNECT;
+    m->t_begin = now_ns(w);
     give_time(m, m->pool->timeouts.connect_ms);
     return;
   }

@@ -49,6 +49,9 @@ void enter_send(struct stream *s);
 void attempt_drop(struct stream *s, bool clean);
 /* attempt_failed: the attempt ended with a cause before a response; another one, or an answer. */
 void attempt_failed(struct stream *s, enum end end);
+/* attempt_outrun: a was slower than the one beside it: no fault, but the balancing policy hears
+ * how long it has taken so far. */
+void attempt_outrun(struct stream *s, const struct attempt *a);
 void attempt_outcome(struct stream *s, const struct attempt *a, enum end end, uint16_t status);
 /* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
  * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head; false:

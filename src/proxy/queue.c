@@ -89,8 +89,8 @@ static void link_in(struct stream *s) {
   heap_insert(&row->first, &s->x->wait.first, best_first);
   heap_insert(&row->last, &s->x->wait.last, worst_first);
   if (row->queued++ == 0) list_push_tail(&s->w->waiting, &row->waiting_link);
-  s->flags |= STREAM_QUEUED;
-  s->t_queue = now_ns(s->w);
+  s->flags |= STREAM_QUEUED | STREAM_WAITED;
+  s->x->wait.t_queue = now_ns(s->w);
   stat_add(&s->w->stats.queued, 1);
   publish(s);
 }
@@ -102,7 +102,7 @@ static void link_out(struct stream *s) {
   heap_remove(&row->last, &s->x->wait.last, worst_first);
   if (--row->queued == 0) list_remove(&row->waiting_link);
   s->flags &= ~(uint32_t)STREAM_QUEUED;
-  uint64_t waited = now_ns(s->w) - s->t_queue;
+  uint64_t waited = now_ns(s->w) - s->x->wait.t_queue;
   s->queue_ns += waited;
   stat_add(&row->queue_ns, waited);
   stat_add(&row->queue_count, 1);
@@ -170,14 +170,6 @@ static uint32_t idle_on(const struct endpoint *e, uint32_t worker) {
   return atomic_load_explicit(&e->rows[worker].idle_count, memory_order_relaxed);
 }
 
-/* requests_out: what is short is not connections. */
-static bool requests_out(const struct pool *pool, const struct endpoint *e) {
-  const struct pool_connections *c = &pool->connections;
-  if (c->max_requests && atomic_load(&pool->state->requests) >= c->max_requests) return true;
-  uint32_t most = c->max_requests_per_endpoint;
-  return most && atomic_load(&e->requests) >= most;
-}
-
 /* yield closes at most so many idle connections that hold permits which are short. */
 static void yield(struct worker *w, const struct pool *pool, uint32_t most) {
   for (uint32_t i = 0; i < pool->member_count && most > 0; i++) {
@@ -200,7 +192,8 @@ void queue_yield(struct worker *w) {
 static bool has_idle(const struct pool *pool, uint32_t worker) {
   for (uint32_t i = 0; i < pool->member_count; i++) {
     const struct endpoint *e = pool->members[i].endpoint;
-    if (idle_on(e, worker) && conn_permits_out(pool, e) && !requests_out(pool, e)) return true;
+    if (!idle_on(e, worker) || request_permits_out(pool, e)) continue; /* those are not short */
+    if (conn_permits_out(pool, e)) return true;
   }
   return false;
 }

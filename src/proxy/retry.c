@@ -52,14 +52,19 @@ void retry_remember(struct stream *s, const struct endpoint *e) {
   }
 }
 
-/* another_left: an endpoint that may be chosen has not been asked yet: one in service, or at least
- * one that is not down. */
-static bool another_left(const struct stream *s, bool in_service) {
+/* ready: the endpoint may be asked at once. */
+static bool ready(const struct stream *s, const struct endpoint *e) {
+  return endpoint_in_service(e, now_ms(s->w)) && !endpoint_full(s->pool, e, s->w->config.index);
+}
+
+/* another_left: an endpoint that may be chosen has not been asked yet: one that is ready, or at
+ * least one that is not down. */
+static bool another_left(const struct stream *s, bool at_once) {
   for (uint32_t i = 0; i < s->pool->member_count; i++) {
     const struct pool_member *m = &s->pool->members[i];
     uint8_t state = atomic_load_explicit(&m->endpoint->state, memory_order_relaxed);
     if (retry_tried(s, i) || !m->weight || state == ENDPOINT_DOWN) continue;
-    if (!in_service || endpoint_in_service(m->endpoint, now_ms(s->w))) return true;
+    if (!at_once || ready(s, m->endpoint)) return true;
   }
   return false;
 }
@@ -99,20 +104,20 @@ bool retry_budget(struct stream *s) {
   return false;
 }
 
-/* granted: the request may go on once more, after s->again_ms. */
+/* granted: the request may go on once more, after s->x->again_ms. */
 static bool granted(struct stream *s) {
   if (!retry_left(s) || !may_send_again(s)) return false;
   retry_remember(s, s->try.endpoint);
   bool another = another_left(s, true);
   /* An endpoint that did not take a connection will not a moment later: only another one may. */
   if (!(s->try.flags & ATTEMPT_SENT) && !another && !another_left(s, false)) return false;
-  s->again_ms = now_ms(s->w) + (another ? 0 : backoff_ms(s));
-  return s->again_ms < s->deadline_ms && retry_budget(s);
+  s->x->again_ms = now_ms(s->w) + (another ? 0 : backoff_ms(s));
+  return s->x->again_ms < s->deadline_ms && retry_budget(s);
 }
 
 /* again ends the present attempt and begins the next one. */
 static void again(struct stream *s, bool clean) {
-  uint64_t wait_ms = s->again_ms > now_ms(s->w) ? s->again_ms - now_ms(s->w) : 0;
+  uint64_t wait_ms = s->x->again_ms > now_ms(s->w) ? s->x->again_ms - now_ms(s->w) : 0;
   s->earlier_ns += wait_ms * 1000000u;
   if (s->try.t_sent) s->earlier_ns += now_ns(s->w) - s->try.t_sent;
   body_stop(&s->up_body);
@@ -127,7 +132,7 @@ static bool replayed(struct stream *s) {
   if (!may_send_again(s)) return false;
   s->flags |= STREAM_REPLAYED | STREAM_REFILL;
   stat_add(&s->w->stats.replays, 1);
-  s->again_ms = 0;
+  s->x->again_ms = 0;
   return true;
 }
 
@@ -150,9 +155,18 @@ bool retry_after_failure(struct stream *s, enum end end) {
   return true;
 }
 
+/* stays_away: the response says not to ask its endpoint again so soon (RFC 9110 section 10.2.3),
+ * and there is no other one. A date is taken for later. */
+static bool stays_away(struct stream *s) {
+  const struct http_field *row = http_fields_find(&s->x->resp.fields, HTTP_NAME_RETRY_AFTER);
+  if (!row || span_eq(row->value, SPAN_LIT("0"))) return false;
+  retry_remember(s, s->try.endpoint);
+  return !another_left(s, true);
+}
+
 bool retry_wanted(struct stream *s) {
   if (!retry_on_status(&s->pool->retry, s->x->resp.status)) return false;
-  return s->x->hedge || granted(s);
+  return s->x->hedge || (!stays_away(s) && granted(s));
 }
 
 void retry_after_status(struct stream *s, struct span rest) {

@@ -371,8 +371,8 @@ static void eof_settle(struct down *d) {
     stream_fail(s, END_BAD_REQUEST_TRUNCATED);
   } else if (body_owed) {
     stream_client_gone(s, END_CLIENT_CLOSED);
-  } else if (s->half_close_ms == WHEEL_NEVER) {
-    s->half_close_ms = now_ms(s->w) + s->timeouts.half_close_ms;
+  } else if (s->x && s->x->half_close_ms == WHEEL_NEVER) {
+    s->x->half_close_ms = now_ms(s->w) + s->timeouts.half_close_ms;
     stream_timer(s);
   }
 }
@@ -420,8 +420,8 @@ static void down_on_eof(struct conn *c) {
   d->flags |= DOWN_EOF;
   if (!conn_held(c)) {
     eof_settle(d);
-  } else if (s) {
-    s->half_close_ms = now_ms(s->w) + s->timeouts.half_close_ms;
+  } else if (s && s->x) {
+    s->x->half_close_ms = now_ms(s->w) + s->timeouts.half_close_ms;
     stream_timer(s);
   }
 }

@@ -34,7 +34,7 @@ struct stream *stream_new(struct down *d) {
   arena_init(&s->arena, &w->blocks,
              STREAM_ARENA_LIMIT + 4 * (size_t)s->listener->limits.header_bytes);
   s->timeouts = s->listener->timeouts;
-  s->deadline_ms = s->half_close_ms = WHEEL_NEVER;
+  s->deadline_ms = s->x->half_close_ms = WHEEL_NEVER;
   s->t_start = now_ns(w);
   s->wall_ms = w->loop->wall_ms;
   s->step = STEP_HEAD;
@@ -109,9 +109,9 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
   *end = rows[s->step].timer_end;
   switch ((enum stream_step)s->step) {
     case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
-    case STEP_BACKOFF: return s->again_ms;
+    case STEP_BACKOFF: return s->x->again_ms;
     case STEP_BUFFER: return s->up_body.progress_ms + s->timeouts.body_ms;
-    case STEP_QUEUE: return after(s->t_queue, s->pool->connections.queue_timeout_ms);
+    case STEP_QUEUE: return after(s->x->wait.t_queue, s->pool->connections.queue_timeout_ms);
     case STEP_CONNECT: return after(s->try.t_connect, s->pool_timeouts.connect_ms);
     case STEP_SEND:
       if (held_unsent(s)) {
@@ -150,8 +150,8 @@ static uint64_t stream_due(const struct stream *s, enum end *end) {
     due = s->deadline_ms;
     *end = END_ROUTE_TIMEOUT;
   }
-  if (headless && s->half_close_ms < due) {
-    due = s->half_close_ms;
+  if (headless && s->x->half_close_ms < due) {
+    due = s->x->half_close_ms;
     *end = END_CLIENT_CLOSED;
   }
   if (s->step == STEP_TUNNEL && s->deadline_ms < due) {
@@ -276,7 +276,6 @@ void stream_finish(struct stream *s) {
   struct down *d = s->down;
   bool close = s->flags & STREAM_CLOSE, abort = s->flags & STREAM_ABORT;
   timer_stop(&w->loop->wheel, &s->timer);
-  s->t_done = now_ns(w);
   queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);

@@ -30,6 +30,7 @@ enum stream_flag {
   STREAM_CLOSE = 64,       /* the client connection ends with this stream */
   STREAM_HALF_CLOSED = 128, /* client sent FIN after its request */
   STREAM_QUEUED = 512,
+  STREAM_WAITED = 8,       /* was queued before */
   STREAM_PARSED = 2048,    /* req is valid */
   STREAM_ABORT = 8192,     /* the client connection ends at once, as truncation */
   STREAM_TUNNEL = 32768,   /* counted in stats.tunnels */
@@ -54,6 +55,8 @@ struct exchange {
   struct span tries;     /* where attempts went that others followed, and how they ended */
   struct span allow; /* the Allow field of a 405 */
   struct waiter wait;
+  uint64_t again_ms;      /* when the next attempt begins (STEP_BACKOFF) */
+  uint64_t half_close_ms; /* when the grace after the client's FIN ends; WHEEL_NEVER */
   struct mirror *mirror; /* a copy of the request that is not whole yet */
   struct hedge *hedge;   /* the second attempt, while it runs */
 };
@@ -99,12 +102,12 @@ struct stream {
   struct listener_timeouts timeouts;
   struct pool_timeouts pool_timeouts;
   uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */
-  uint64_t again_ms;    /* when the next attempt begins (STEP_BACKOFF) */
-  uint64_t half_close_ms; /* when the grace after the client's FIN ends; WHEEL_NEVER */
   /* times, ns of the loop's clock; 0: not reached */
-  uint64_t wall_ms, t_start, t_head, t_queue, t_done;
+  uint64_t wall_ms, t_start, t_head;
   uint64_t queue_ns, connect_ns, earlier_ns; /* the last: sent attempts before, and between them */
 };
+
+_Static_assert(sizeof(struct stream) <= 640, "ten lines of cache: tunnels are many");
 
 /* hedged: a second attempt runs beside the stream's own. */
 static inline bool hedged(const struct stream *s) { return s->x && s->x->hedge; }

@@ -70,3 +70,18 @@ bool conn_permits_out(const struct pool *pool, const struct endpoint *e) {
   if (c->max_per_endpoint && atomic_load(&e->permits) >= c->max_per_endpoint) return true;
   return c->max && atomic_load(&e->pool_state->conns) >= c->max;
 }
+
+bool request_permits_out(const struct pool *pool, const struct endpoint *e) {
+  const struct pool_connections *c = &pool->connections;
+  if (c->max_requests && atomic_load(&pool->state->requests) >= c->max_requests) return true;
+  uint32_t most = c->max_requests_per_endpoint;
+  return most && atomic_load(&e->requests) >= most;
+}
+
+bool endpoint_full(const struct pool *pool, const struct endpoint *e, uint32_t worker) {
+  const struct pool_connections *c = &pool->connections;
+  uint32_t requests = c->max_requests_per_endpoint, conns = c->max_per_endpoint;
+  if (requests && atomic_load(&e->requests) >= requests) return true;
+  if (!conns || atomic_load(&e->permits) < conns) return false;
+  return !atomic_load_explicit(&e->rows[worker].idle_count, memory_order_relaxed);
+}

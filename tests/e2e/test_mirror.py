@@ -71,3 +71,19 @@ def test_long_bodies_are_left_away(weir, new_backend):
     assert proxy.request("PUT", "/long", body=b"x" * 100000).status == 200
     eventually(lambda: proxy.metric("weir_mirror_skipped_total") == 1)
     assert backend.last.body.length == 100000 and shadow.requests == []
+
+
+def test_copies_are_spread_by_the_key_of_their_pool(weir, new_backend):
+    """A shadow with consistent hashing gets what its real twin would."""
+    shadows = [new_backend() for _ in range(4)]
+    proxy = weir({"pools": {"shadow": {"endpoints": [each.address for each in shadows],
+                                       "balance": "maglev", "hash": "path"}},
+                  "routes": [{"prefix": "/", "pool": "app", "mirror": {"pool": "shadow"}}]},
+                 new_backend())
+    conn = proxy.client()
+    paths = ["/%d" % (i % 20) for i in range(100)]
+    for count, path in enumerate(paths):
+        assert conn.get(path).status == 200
+        eventually(lambda: proxy.metric("weir_mirror_responses_total", status="2xx") > count)
+    homes = [{request.target for request in each.requests} for each in shadows]
+    assert sum(len(home) for home in homes) == 20 and sum(bool(home) for home in homes) > 1

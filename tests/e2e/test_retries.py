@@ -194,6 +194,22 @@ def test_the_route_timeout_spans_attempts(weir, new_backend):
     assert 2 <= len(flaky.seen) <= 4
 
 
+def test_a_session_is_not_hedged(served):
+    """Who has a sticky cookie waits for the endpoint that knows the session."""
+    flaky = Flaky("well", "stall")
+    proxy = served(flaky, hedge_after="50ms", budget_min=100,
+                   pool={"sticky": {"cookie": "srv"}})
+    cookie = proxy.get("/x").get("set-cookie").split(";")[0]
+    conn = proxy.client()
+    conn.send(wire.request_bytes("GET", "/y", fields=[("Cookie", cookie)]))
+    time.sleep(0.5)
+    assert len(flaky.seen) == 2 and len({address for address, _ in flaky.seen}) == 1
+    assert proxy.metric("weir_upstream_hedges_total") == 0
+    flaky.moods = ["stall"]
+    assert proxy.get("/z").body == b"well"
+    assert proxy.metric("weir_upstream_hedges_total") == 1
+
+
 def test_hedge_after(served):
     """A slow endpoint costs no more than the delay; a POST waits for it."""
     flaky = Flaky("stall")

@@ -82,6 +82,10 @@ static void go_wrong(struct served *c, enum bad bad) {
     case BAD_503:
       sim_peer_write(c->peer, SPAN_LIT("HTTP/1.1 503 Bad\r\nContent-Length: 4\r\n\r\nbad\n"));
       break;
+    case BAD_503_LATER:
+      sim_peer_write(c->peer, SPAN_LIT("HTTP/1.1 503 Bad\r\nRetry-After: 120\r\n"
+                                       "Content-Length: 4\r\n\r\nbad\n"));
+      break;
   }
 }
 

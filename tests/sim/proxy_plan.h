@@ -17,6 +17,7 @@ enum bad {
   BAD_INTERIM, /* or behind an interim response */
   BAD_STALL,   /* no byte ever comes */
   BAD_503,     /* a status worth a retry */
+  BAD_503_LATER, /* the same with a Retry-After */
 };
 
 enum frame { FRAME_NONE, FRAME_LENGTH, FRAME_CHUNKED, FRAME_CLOSE };

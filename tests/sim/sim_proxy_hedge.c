@@ -228,6 +228,35 @@ static void either_may_win(void **state) {
   }
 }
 
+/* A pool that goes by latency hears of the endpoint that is always outrun; else that one would
+ * look like one that nobody has asked. */
+static void the_outrun_are_known_to_be_slow(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    hedge_conf(&conf);
+    conf.pools[0].balance = BALANCE_PEAK_EWMA;
+    struct world *w = hedge_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    p->bad = BAD_STALL;
+    p->bad_times = 1;
+    struct client *c = client_new(w, 0);
+    client_add(c, p);
+    client_start(c);
+    while (!p->up_bodies) world_step(w);
+    uint32_t slow = p->up_origins == 1 ? 0 : 1;
+    world_run(w, world_clients_done, 100000);
+    if (p->outcome != OUT_OK) wrong(w, p, "not answered");
+    const struct pool *pool = w->current->pools[0];
+    for (uint32_t m = 0; m < pool->member_count; m++) {
+      const struct endpoint *e = pool->members[m].endpoint;
+      if (!addr_eq(&e->addr, &w->origins[slow].at)) continue;
+      if (atomic_load(&e->rows[0].ewma_ns) < (AFTER_MS - 10) * 1000000u) wrong(w, p, "unknown");
+    }
+    world_end(w);
+  }
+}
+
 /* ---- all at once ---- */
 
 static void chaos(void **state) {
@@ -289,6 +318,7 @@ int main(void) {
       cmocka_unit_test(the_second_may_fail),
       cmocka_unit_test(the_first_may_fail),
       cmocka_unit_test(either_may_win),
+      cmocka_unit_test(the_outrun_are_known_to_be_slow),
       cmocka_unit_test(chaos),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -247,6 +247,103 @@ static void per_try_timeout(void **state) {
   }
 }
 
+/* A backup is asked when the others have been, not before. */
+static void the_tier_comes_first(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 100);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].origins = 7;
+    conf.pools[0].backups = 4;
+    conf.pools[0].retry.on = ALL;
+    struct world *w = retry_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    p->bad = seed & 1 ? BAD_503 : BAD_RESET;
+    p->bad_times = 1 + (seed >> 1) % 2;
+    ask(w, p);
+    if (p->outcome != OUT_OK) wrong(w, p, "not answered");
+    if (p->up_origins != (p->bad_times == 1 ? 3u : 7u)) wrong(w, p, "where to");
+    world_end(w);
+  }
+}
+
+/* Who refuses connections is not asked again when all that is left is known to be down. */
+static void none_is_left_but_the_dead(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].origins = 7;
+    struct world *w = retry_world(seed, &conf);
+    const struct pool *pool = w->current->pools[0];
+    for (uint32_t m = 0; m < pool->member_count; m++)
+      atomic_store(&pool->members[m].endpoint->state, m ? ENDPOINT_DOWN : ENDPOINT_UP);
+    for (uint32_t i = 0; i < 3; i++) origin_down(&w->origins[i], true);
+    struct plan *p = ask(w, plan_new(w));
+    if (p->end != END_CONNECT_REFUSED || p->record.attempts != 1) wrong(w, p, "asked again");
+    world_end(w);
+  }
+}
+
+/* The other endpoint is full: the one that failed is asked again, but not at once; it holds up
+ * nobody. With more room at the other one it is that. */
+static void no_room_elsewhere(void **state) {
+  (void)state;
+  uint64_t sum = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 100);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    bool room = seed & 1, requests = seed & 2;
+    uint32_t most = room ? 2 : 1;
+    if (requests) conf.pools[0].connections.max_requests_per_endpoint = most;
+    else conf.pools[0].connections.max_per_endpoint = most;
+    conf.pools[0].retry.on = ALL;
+    conf.pools[0].retry.backoff_base_ms = conf.pools[0].retry.backoff_max_ms = 2000;
+    struct world *w = retry_world(seed, &conf);
+    struct client *c = client_new(w, 0);
+    struct plan *holder = plan_new(w), *p = plan_new(w);
+    holder->stall = true;
+    client_add(c, holder);
+    client_start(c);
+    while (!holder->up_bodies) world_step(w);
+    p->bad = BAD_503;
+    p->bad_times = 1;
+    struct client *other = client_new(w, 0);
+    client_add(other, p);
+    client_start(other);
+    while (!p->ended || p->outcome == OUT_NONE) world_step(w);
+    uint64_t ms = p->record.total_ns / 1000000;
+    if (p->outcome != OUT_OK || p->up_heads != 2) wrong(w, p, "not answered");
+    if (room && p->up_origins != 3) wrong(w, p, "there was room");
+    if (room ? ms > 60 : p->up_origins == 3 || ms > 2100) wrong(w, p, "when");
+    if (!room) sum += ms;
+    client_end(c, true);
+    world_run(w, world_clients_done, 200000);
+    world_end(w);
+  }
+  assert_true(sum / 50 > 500);
+}
+
+/* Retry-After is not waited for: another endpoint is asked at once, and this one not again. */
+static void retry_after_is_heeded(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    bool one = seed & 1;
+    conf.pools[0].origins = one ? 1 : 3;
+    conf.pools[0].retry.on = ALL;
+    struct world *w = retry_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    p->bad = BAD_503_LATER;
+    p->bad_times = 1;
+    ask(w, p);
+    if (one && (p->got_status != 503 || p->up_heads != 1)) wrong(w, p, "asked again");
+    if (!one && (p->outcome != OUT_OK || p->up_heads != 2)) wrong(w, p, "not another one");
+    world_end(w);
+  }
+}
+
 /* The route's timeout spans all attempts and the time between them. */
 static void the_deadline_spans_all(void **state) {
   (void)state;
@@ -352,6 +449,10 @@ int main(void) {
       cmocka_unit_test(attempts_are_counted),
       cmocka_unit_test(backoff_has_its_bounds),
       cmocka_unit_test(per_try_timeout),
+      cmocka_unit_test(the_tier_comes_first),
+      cmocka_unit_test(none_is_left_but_the_dead),
+      cmocka_unit_test(no_room_elsewhere),
+      cmocka_unit_test(retry_after_is_heeded),
       cmocka_unit_test(the_deadline_spans_all),
       cmocka_unit_test(leaving_between_attempts),
       cmocka_unit_test(chaos),

@@ -31,8 +31,11 @@ void request_permits_give(struct upstream *u, struct pool_state *state, struct e
  * and one of its pool. */
 MUST_USE bool conn_permits_take(struct upstream *u, const struct pool *pool, struct endpoint *e);
 void conn_permits_give(struct upstream *u, struct endpoint *e);
-/* conn_permits_out: no further connection to e is allowed now. */
+/* conn_permits_out: no further connection to e is allowed now; request_permits_out: no further
+ * request. endpoint_full: by e's own caps a request of this worker would have to wait for it. */
 bool conn_permits_out(const struct pool *pool, const struct endpoint *e);
+bool request_permits_out(const struct pool *pool, const struct endpoint *e);
+bool endpoint_full(const struct pool *pool, const struct endpoint *e, uint32_t worker);
 
 /* A claim: 0 is none. */
 typedef uint64_t claim;
