@@ -95,8 +95,10 @@ static enum end refused(const struct stream *s) {
 }
 
 static void act(struct stream *s) {
-  if (too_large(s)) {
-    stream_fail(s, END_LIMIT_BODY);
+  enum end end = limit_request(s);
+  if (end == END_OK && too_large(s)) end = END_LIMIT_BODY;
+  if (end != END_OK) {
+    stream_fail(s, end);
     return;
   }
   switch (filter_request(&s->x->ctx)) {
@@ -124,6 +126,7 @@ void enter_route(struct stream *s) {
     stream_go(s, STEP_FINISH);
     return;
   }
+  filter_trust(&s->x->ctx);
   struct route_hit hit;
   enum route_verdict verdict = find(s, &hit);
   if (verdict == ROUTE_FOUND) {

@@ -39,6 +39,13 @@ enum stream_flag {
   STREAM_REFILL = 16384,   /* this attempt takes no idle connection (after a replay) */
 };
 
+/* limited tells which rate refused a request, or would have but for dry_run. */
+struct limited {
+  struct span by;   /* the policy's name; empty: none did */
+  uint64_t wait_ns; /* until it would grant one */
+  uint16_t status;
+};
+
 /* exchange is a stream's request and response while they are read, routed and sent: from the
  * worker's slab, given back when a tunnel begins. */
 struct exchange {
@@ -54,11 +61,12 @@ struct exchange {
   const struct error_page *page; /* that takes the place of resp; the route's */
   struct pool_tried tried;
   struct span allow; /* the Allow field of a 405 */
+  struct limited limited;
 };
 
 /* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
  * cache, longer texts stand in the arena. */
-#define KEPT_TEXTS 7
+#define KEPT_TEXTS 8
 #define KEPT_NEAR 216
 struct kept {
   struct slab_head head;

@@ -24,14 +24,20 @@ struct filter_ctx {
   bool tls;
   struct http_request *request;
   struct http_response *response; /* response filters */
-  struct span client; /* out (forwarded): client.address after trust, text in the arena */
+  bool trust_known, trusted; /* out (filter_trust): the peer is a trusted proxy */
+  struct addr client_addr;   /* out (filter_trust): the client behind trusted proxies */
+  struct span client;        /* out (filter_trust): its client.address, text in the arena */
   struct span
       forward_path; /* out (strip_prefix, rewrite): the path to send; empty: request->path */
+  struct span rate, rate_policy; /* in: RateLimit, RateLimit-Policy of responses; empty: none */
   bool preflight;           /* out (cors): the request is one that weir answers */
   uint16_t status;          /* FILTER_RESPOND */
   enum end end;             /* FILTER_ANSWER */
 };
 
+/* filter_trust finds the client behind trusted proxies and lets through what a trusted peer says
+ * of it (X-Forwarded-*, Forwarded). Before routing, which may ask for either; once. */
+void filter_trust(struct filter_ctx *ctx);
 /* filter_request runs the request column, filter_response the response column, filter_local that
  * of responses that weir makes itself. */
 enum filter_result filter_request(struct filter_ctx *ctx);

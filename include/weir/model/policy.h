@@ -6,6 +6,7 @@
 
 #include "weir/model/action.h"
 #include "weir/model/cors.h"
+#include "weir/model/limits.h"
 #include "weir/model/object.h"
 
 /* field_edits changes a message's fields: remove, then set (which replaces), then add. */
@@ -52,9 +53,11 @@ struct policy {
   const struct cors *cors; /* NULL: nothing said */
   const struct error_page *pages;
   uint32_t page_count;
+  const struct netset *clients; /* allow, deny; NULL: all may */
+  struct policy_rate rate;
 };
 
-/* policy_new gives an empty policy with one ref; it owns no others. */
+/* policy_new gives an empty policy with one ref; its fini drops that on its rate. */
 struct policy *policy_new(struct registry *r, struct span name);
 
 /* policy_settings_merge lets what `over` has stand in *into. */

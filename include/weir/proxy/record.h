@@ -16,6 +16,7 @@ enum record_text {
   TEXT_METHOD, TEXT_SCHEME, TEXT_PATH, TEXT_QUERY, TEXT_HOST, TEXT_ROUTE, TEXT_LISTENER,
   TEXT_CLIENT, /* client.address after trust */
   TEXT_USER_AGENT, TEXT_POOL, TEXT_ENDPOINT, TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TRACE,
+  TEXT_RATE, /* the policy whose rate refused, or would have but for dry_run */
   TEXT_COUNT
 };
 /* Longer strings are cut to this many bytes (and marked by "..." in the log). */
