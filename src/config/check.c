@@ -161,6 +161,7 @@ static void check_listener_use(struct conf *conf, const struct conf_listener *li
   rows_each(&conf->root.routes, struct conf_route, route) {
     if (!route_on(route, listener)) continue;
     routed = true;
+    check_reachable(conf, listener, route);
     if (listener->certs.count) check_cover(conf, listener, route);
   }
   if (!routed && !listener->redirect_https)
@@ -175,6 +176,7 @@ static void check_listener_use(struct conf *conf, const struct conf_listener *li
 }
 
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {
+  check_balance(conf, pool);
   struct names names = {.arena = &conf->arena};
   uint32_t weight = 0;
   rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {

@@ -37,7 +37,7 @@ static void check_rewrite(struct conf *conf, const struct conf_route *route) {
   bool path = is_set(route, OPTION_ROUTE_REWRITE_PATH), host = is_set(route, OPTION_ROUTE_HOST);
   enum option_id at = prefix ? OPTION_ROUTE_REWRITE_PREFIX : OPTION_ROUTE_REWRITE_PATH;
   if (!prefix && !path && !host) return;
-  if (!is_set(route, OPTION_ROUTE_POOL)) {
+  if (!is_set(route, OPTION_ROUTE_POOL) && !is_set(route, OPTION_ROUTE_SPLIT)) {
     if (route_redirects(route) || route_responds(route))
       fault_at(conf, route, FAULT_REWRITE, prefix || path ? at : OPTION_ROUTE_HOST,
                "rewrite and host are for a pool");

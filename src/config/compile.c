@@ -56,9 +56,10 @@ static void member_add(struct compile *c, struct members *m, const struct conf_p
   }
   endpoint_announce(endpoint, pool->health.on);
   m->rows[m->count++] =
-      (struct pool_member){.endpoint = endpoint, .weight = row->weight, .backup = row->backup};
+      (struct pool_member){.endpoint = endpoint, .weight = row->weight, .backup = row->backup,
+                           .priority = row->priority};
   m->hash = hash_mix(m->hash, endpoint->obj.id);
-  m->hash = hash_mix(m->hash, row->weight * 2 + (row->backup ? 1 : 0));
+  m->hash = hash_mix(m->hash, (uint64_t)row->weight << 8 | row->priority << 1 | row->backup);
 }
 
 static void member_resolve(struct compile *c, struct members *m, const struct conf_pool *pool,
@@ -83,18 +84,18 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   if (m->count) memcpy(pool->members, m->rows, m->count * sizeof *pool->members);
   pool->member_count = m->count;
   pool->unresolved = m->unresolved;
-  pool->balance = row->balance;
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
   pool->outlier = row->outlier;
   compile_health(pool, row);
   pool->limits = row->limits;
+  balance_fill(pool, row);
 }
 
 static void compile_pool(struct compile *c, const struct conf_pool *row) {
   struct members m = {.hash = row_hash(&row->row)};
   rows_each(&row->endpoints, struct conf_endpoint, endpoint) member_resolve(c, &m, row, endpoint);
-  uint64_t content = hash_mix(m.hash, m.unresolved);
+  uint64_t content = hash_mix(hash_mix(m.hash, m.unresolved), balance_content(row));
   struct pool *pool = names_find(&c->old_pools, row->row.name);
   if (pool && pool->obj.content == content) {
     object_ref(c->registry, &pool->obj);
@@ -127,8 +128,11 @@ static void route_fill(struct compile *c, struct route *route, const struct conf
                        struct pool *pool) {
   struct object *o = &route->obj;
   route->state = route_state_get(c->registry, row->label);
-  route->path_kind = row->path.len ? ROUTE_PATH_EXACT : ROUTE_PATH_PREFIX;
-  route->path = own(o, row->path.len ? row->path : row->prefix);
+  route->path_kind = row->path.len    ? ROUTE_PATH_EXACT
+                     : row->regex.len ? ROUTE_PATH_REGEX
+                                      : ROUTE_PATH_PREFIX;
+  route->path = own(o, route_path(row));
+  compile_rules(route, row);
   route->strip_prefix = row->strip_prefix;
   struct span *hosts = arena_get(&o->arena, (row->hosts.count + 1) * sizeof *hosts);
   for (uint32_t i = 0; i < row->hosts.count; i++) hosts[i] = own(o, row->hosts.items[i].text);
@@ -148,13 +152,15 @@ static struct span route_origin(struct compile *c, const struct conf_route *row)
 static void compile_route(struct compile *c, struct conf_route *row) {
   struct snapshot *s = c->snapshot;
   uint64_t content = text_hash(row_hash(&row->row), row->file_bytes);
+  content = hash_mix(content, rules_hash(row));
   uint32_t order = s->route_count;
   struct span origin = route_origin(c, row);
   struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
   check(!row->pool.len || pool); /* check_routes.c saw to it */
   struct route *route = names_find(&c->old_routes, row->label);
   if (route && route->obj.content == content && route->order == order && route->pool == pool &&
-      route_policies_same(c, route, row) && span_eq(route->origin, origin)) {
+      split_same(c, route, row) && route_policies_same(c, route, row) &&
+      span_eq(route->origin, origin)) {
     object_ref(c->registry, &route->obj);
   } else {
     route = route_new(c->registry, row->label);

@@ -56,6 +56,9 @@ void route_action(struct compile *c, struct route *route, const struct conf_rout
     route->pool = pool;
     object_ref(c->registry, &pool->obj);
     action_pool(route, row);
+  } else if (row->splits.count) {
+    split_fill(c, route, row);
+    action_pool(route, row);
   } else if (route_redirects(row)) {
     route->action = ROUTE_REDIRECT;
     action_redirect(route, row);

@@ -39,8 +39,20 @@ struct field_set *field_sets(struct arena *arena, const struct conf_list *list);
 void route_policies(struct compile *c, struct route *route, const struct conf_route *row);
 bool route_policies_same(const struct compile *c, const struct route *route,
                          const struct conf_route *row);
+/* rules_hash is the content of a route's conditions. */
+uint64_t rules_hash(const struct conf_route *row);
+/* compile_rules fills the conditions of a new route, and its regex. */
+void compile_rules(struct route *route, const struct conf_route *row);
 /* compile_listener gives the listener with a ref, or NULL after a fault (a hook refused). */
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row);
+/* balance_fill gives a pool that has its members its policy, tables and cookie; balance_content is
+ * what row_hash does not see of them (the bytes of a key). */
+void balance_fill(struct pool *pool, const struct conf_pool *row);
+uint64_t balance_content(const struct conf_pool *row);
+/* split_fill gives a route the parts of its split; split_same: it has the same ones. */
+void split_fill(struct compile *c, struct route *route, const struct conf_route *row);
+bool split_same(const struct compile *c, const struct route *route,
+                const struct conf_route *row);
 
 /* compile_health fills pool->health. */
 void compile_health(struct pool *pool, const struct conf_pool *row);

@@ -86,7 +86,8 @@ static void pool_members(struct diff *d, const struct pool *a, const struct pool
     struct span name = endpoint_name(d, now->endpoint);
     if (!was)
       part(detail, "endpoint", name, "added");
-    else if (was->weight != now->weight || was->backup != now->backup)
+    else if (was->weight != now->weight || was->backup != now->backup ||
+             was->priority != now->priority)
       part(detail, "endpoint", name, "changed");
   }
   for (uint32_t i = 0; i < a->member_count; i++)
@@ -97,12 +98,31 @@ static void pool_members(struct diff *d, const struct pool *a, const struct pool
 /* These structs are nothing but 32-bit members: they have no padding to compare. */
 #define SAME(a, b) (memcmp(&(a), &(b), sizeof(a)) == 0)
 _Static_assert(sizeof(struct pool_connections) == 6 * sizeof(uint32_t), "compared by bytes");
+_Static_assert(sizeof(struct path_policy) == 4, "compared by bytes");
 _Static_assert(sizeof(struct listener_timeouts) == 7 * sizeof(uint32_t), "compared by bytes");
 
+static bool spread_same(const struct pool_spread *a, const struct pool_spread *b) {
+  return a->hash.source == b->hash.source && span_eq(a->hash.name, b->hash.name) &&
+         a->bound_percent == b->bound_percent && a->panic_percent == b->panic_percent &&
+         a->overflow_percent == b->overflow_percent && a->slow_start_ms == b->slow_start_ms;
+}
+
+/* sticky_same compares what a client would be given: name, key and attributes are all in it. */
+static bool sticky_same(const struct pool *a, const struct pool *b) {
+  if (!a->sticky || !b->sticky) return a->sticky == b->sticky;
+  if (!a->sticky->count || !b->sticky->count) return true;
+  const struct pool_member *same = member_find(b, a->members[0].endpoint);
+  if (!same) return span_eq(a->sticky->cookie, b->sticky->cookie);
+  size_t place = (size_t)(same - b->members);
+  return span_eq(a->sticky->plain[0], b->sticky->plain[place]) &&
+         span_eq(a->sticky->secured[0], b->sticky->secured[place]);
+}
+
 static bool pool_settings_same(const struct pool *a, const struct pool *b) {
-  return a->balance == b->balance && SAME(a->timeouts, b->timeouts) &&
-         SAME(a->connections, b->connections) && SAME(a->outlier, b->outlier) &&
-         a->health.content == b->health.content && SAME(a->limits, b->limits);
+  return a->balance == b->balance && spread_same(&a->spread, &b->spread) && sticky_same(a, b) &&
+         SAME(a->timeouts, b->timeouts) && SAME(a->connections, b->connections) &&
+         SAME(a->outlier, b->outlier) && a->health.content == b->health.content &&
+         SAME(a->limits, b->limits);
 }
 
 static void diff_pool(struct diff *d, const struct pool *a, const struct pool *b) {
@@ -154,6 +174,7 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
     part(&detail, "redirect_https", SPAN_EMPTY, "");
   if (!SAME(a->timeouts, b->timeouts)) part(&detail, "timeouts", SPAN_EMPTY, "");
   if (!limits_same(&a->limits, &b->limits)) part(&detail, "limits", SPAN_EMPTY, "");
+  if (!SAME(a->paths, b->paths)) part(&detail, "paths", SPAN_EMPTY, "");
   if (!trusted_same(a, b)) part(&detail, "trusted_proxies", SPAN_EMPTY, "");
   /* The library's object tells nothing: with all else equal it must be the certificates. */
   if (a->tls && b->tls && a->tls_policy != b->tls_policy)

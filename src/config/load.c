@@ -158,6 +158,7 @@ static void list_files(struct conf *conf) {
   static const struct span mark = SPAN_LIT("file:");
   uint32_t most = source_count(conf);
   rows_each(&conf->root.listeners, struct conf_listener, l) most += 2 * l->certs.count;
+  most += conf->root.pools.count;
   conf->files = arena_get(&conf->arena, most * sizeof *conf->files);
   for (const struct source *s = conf->sources; s; s = s->next) add_file(conf, s->path, false);
   rows_each(&conf->root.listeners, struct conf_listener, listener)
@@ -165,6 +166,9 @@ static void list_files(struct conf *conf) {
       if (span_starts(cert->cert, mark)) add_file(conf, span_from(cert->cert, mark.len), true);
       if (span_starts(cert->key, mark)) add_file(conf, span_from(cert->key, mark.len), true);
     }
+  rows_each(&conf->root.pools, struct conf_pool, pool)
+    if (span_starts(pool->sticky_key, mark))
+      add_file(conf, span_from(pool->sticky_key, mark.len), true);
 }
 
 /* finish does all that follows the first text. */

@@ -25,6 +25,7 @@ struct conf_listener {
   bool has_tls;
   struct listener_timeouts timeouts;
   struct listener_limits limits;
+  struct path_policy paths;
 };
 
 struct conf_endpoint {
@@ -32,6 +33,7 @@ struct conf_endpoint {
   struct span address;
   uint32_t weight;
   bool backup;
+  uint8_t priority;
 };
 
 /* conf_health is the active check; on when its group is written. */
@@ -48,6 +50,10 @@ struct conf_health {
 struct conf_pool {
   struct conf_row row;
   uint8_t balance;
+  struct span hash, sticky_key; /* as written */
+  struct pool_spread spread;    /* but for its hash */
+  struct sticky_settings sticky;
+  struct text sticky_key_bytes; /* heap; wiped */
   struct conf_rows endpoints;
   struct pool_timeouts timeouts;
   struct pool_connections connections;
@@ -57,8 +63,20 @@ struct conf_pool {
   bool used;
 };
 
+struct conf_split {
+  struct conf_row row;
+  struct span pool;
+  uint32_t weight;
+};
+
 /* conf_query numbers the words of redirect.query. */
 enum conf_query { QUERY_AUTO, QUERY_KEEP, QUERY_DROP };
+/* conf_value is a condition on a header field, a query parameter or a cookie. */
+struct conf_value {
+  struct conf_row row;
+  struct span name, exact, prefix, regex;
+  bool present;
+};
 
 struct conf_route {
   struct conf_row row;
@@ -66,9 +84,15 @@ struct conf_route {
   struct conf_list listeners, hosts, methods;
   struct conf_list policies;
   struct span path, prefix; /* prefix without trailing slash but for "/" */
+  struct span regex;
+  struct conf_rows values[MATCH_PART_COUNT]; /* of struct conf_value */
+  struct conf_list sources;
   bool strip_prefix;
   struct span rewrite_prefix, rewrite_path, host;
-  struct span pool, redirect_to, redirect_host, redirect_path, redirect_prefix;
+  struct span pool, split_by; /* as written */
+  struct conf_rows splits;
+  bool split_failover;
+  struct span redirect_to, redirect_host, redirect_path, redirect_prefix;
   uint8_t redirect_scheme, redirect_query; /* enum redirect_scheme, conf_query */
   uint16_t redirect_port, redirect_status, respond_status;
   struct span respond_body, respond_type, respond_file;

@@ -1,6 +1,6 @@
-/* secrets.c: certificates and keys: reads what "file:", "env:" and "cred:" name, again when their
- * files changed, and wipes keys when they go. It does not understand them (the TLS seam does).
- * Called by load.c and by control/'s certificate watch. */
+/* secrets.c: certificates, their keys and those of cookies: reads what "file:", "env:" and "cred:"
+ * name, again when their files changed, and wipes keys when they go. It does not understand them
+ * (the TLS seam does). Called by load.c and by control/'s certificate watch. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -57,48 +57,86 @@ static void read_failed(struct conf_faults *faults, const struct conf_row *row, 
             res == -ENODATA ? "it is empty" : errno_text(-res));
 }
 
-/* cert_read reads one of a certificate's two halves. */
-static void cert_read(const struct conf_reader *reader, struct conf_faults *faults,
-                      struct arena *arena, const struct conf_cert_row *cert, enum option_id id,
-                      struct text *out) {
-  struct span secret = id == OPTION_CERT_KEY ? cert->key : cert->cert, what = SPAN_EMPTY;
-  if (!secret.len) return; /* missing, or refused before */
-  int res = secret_read(reader, secret, arena, out, &what);
-  if (res < 0) {
-    read_failed(faults, &cert->row, id, what, res);
-    return;
+/* secret is one that the configuration names: where its bytes go. */
+struct secret {
+  const struct conf_row *row;
+  enum option_id id;
+  struct span name; /* "file:/path", "env:NAME", "cred:name"; empty: none, or refused before */
+  struct text *bytes;
+};
+
+/* secrets_list gives all of them, in the order of the file; out NULL only counts. */
+static uint32_t secrets_list(struct conf *conf, struct secret *out) {
+  uint32_t count = 0;
+  rows_each(&conf->root.listeners, struct conf_listener, listener)
+    rows_each(&listener->certs, struct conf_cert_row, cert) {
+      struct secret both[] = {{&cert->row, OPTION_CERT_CERT, cert->cert, &cert->cert_pem},
+                              {&cert->row, OPTION_CERT_KEY, cert->key, &cert->key_pem}};
+      if (out) memcpy(out + count, both, sizeof both);
+      count += 2;
+    }
+  rows_each(&conf->root.pools, struct conf_pool, pool) {
+    if (!pool->sticky_key.len) continue;
+    if (out)
+      out[count] = (struct secret){&pool->row, OPTION_POOL_STICKY_KEY, pool->sticky_key,
+                                   &pool->sticky_key_bytes};
+    count++;
   }
-  bool file = id == OPTION_CERT_KEY && span_starts(what, SPAN_LIT("/"));
-  if (!span_starts(secret, SPAN_LIT("file:")) && !file) return;
-  if (id != OPTION_CERT_KEY || !reader->mode) return;
-  int mode = reader->mode(reader->ctx, arena_str(arena, what));
+  return count;
+}
+
+static void check_readable(const struct conf_reader *reader, struct conf_faults *faults,
+                           struct arena *arena, const struct secret *s, struct span path) {
+  int mode = reader->mode ? reader->mode(reader->ctx, arena_str(arena, path)) : -ENOSYS;
   if (mode < 0 || !(mode & 04)) return;
-  fault_add(faults, FAULT_KEY_READABLE, row_place(&cert->row, id),
-            "every user can read the private key " SPAN_FMT, SPAN_ARG(what));
+  fault_add(faults, FAULT_KEY_READABLE, row_place(s->row, s->id),
+            "every user can read the private key " SPAN_FMT, SPAN_ARG(path));
   fault_note(faults, "mode %04o; chmod 0600 it", (unsigned)mode & 07777u);
 }
 
+#define STICKY_KEY_MIN 16u
+
+/* sticky_key_done takes the line end off that editors and `openssl rand -hex` leave. */
+static void sticky_key_done(struct conf_faults *faults, const struct secret *s,
+                            struct text *bytes) {
+  while (bytes->len && strchr("\r\n", bytes->ptr[bytes->len - 1])) bytes->len--;
+  if (bytes->len >= STICKY_KEY_MIN) return;
+  fault_add(faults, FAULT_KEY_SHORT, row_place(s->row, s->id), "the key has %zu bytes",
+            bytes->len);
+  fault_note(faults, "at least %u, like those of openssl rand -hex 32", STICKY_KEY_MIN);
+}
+
+/* one_read reads one of them into out. */
+static void one_read(const struct conf_reader *reader, struct conf_faults *faults,
+                     struct arena *arena, const struct secret *s, struct text *out) {
+  struct span what = SPAN_EMPTY;
+  if (!s->name.len) return;
+  int res = secret_read(reader, s->name, arena, out, &what);
+  if (res < 0) {
+    read_failed(faults, s->row, s->id, what, res);
+    return;
+  }
+  bool file = span_starts(s->name, SPAN_LIT("file:")) || span_starts(what, SPAN_LIT("/"));
+  if (file && s->id != OPTION_CERT_CERT) check_readable(reader, faults, arena, s, what);
+  if (s->id == OPTION_POOL_STICKY_KEY) sticky_key_done(faults, s, out);
+}
+
 void secrets_load(struct conf *conf) {
-  rows_each(&conf->root.listeners, struct conf_listener, listener)
-    rows_each(&listener->certs, struct conf_cert_row, cert) {
-      cert_read(conf->reader, conf->faults, &conf->arena, cert, OPTION_CERT_CERT, &cert->cert_pem);
-      cert_read(conf->reader, conf->faults, &conf->arena, cert, OPTION_CERT_KEY, &cert->key_pem);
-    }
+  uint32_t count = secrets_list(conf, NULL);
+  struct secret *all = mem_array(count, sizeof *all);
+  (void)secrets_list(conf, all);
+  for (uint32_t i = 0; i < count; i++)
+    one_read(conf->reader, conf->faults, &conf->arena, &all[i], all[i].bytes);
+  mem_free(all);
 }
 
 void secrets_free(struct conf *conf) {
-  rows_each(&conf->root.listeners, struct conf_listener, listener)
-    rows_each(&listener->certs, struct conf_cert_row, cert) {
-      wipe(&cert->cert_pem);
-      wipe(&cert->key_pem);
-    }
+  uint32_t count = secrets_list(conf, NULL);
+  struct secret *all = mem_array(count, sizeof *all);
+  (void)secrets_list(conf, all);
+  for (uint32_t i = 0; i < count; i++) wipe(all[i].bytes);
+  mem_free(all);
 }
-
-/* fresh is what was read again, until all of it is known to be good. */
-struct fresh {
-  struct conf_cert_row *cert;
-  struct text cert_pem, key_pem;
-};
 
 static bool same(const struct text *a, const struct text *b) {
   return span_eq(text_span(a), text_span(b));
@@ -110,39 +148,25 @@ static void swap(struct text *a, struct text *b) {
   *b = t;
 }
 
-static uint32_t cert_count(const struct conf *conf) {
-  uint32_t count = 0;
-  rows_each(&conf->root.listeners, struct conf_listener, listener) count += listener->certs.count;
-  return count;
-}
-
+/* What was read again waits in fresh until all of it is known to be good. */
 uint32_t conf_reload_secrets(struct conf *conf, const struct conf_reader *reader,
                              struct conf_faults *faults, bool *changed) {
   struct arena arena;
   arena_init(&arena, ARENA_PAGES, 0);
-  uint32_t before = conf_faults_errors(faults), count = 0;
-  struct fresh *all = mem_array(cert_count(conf), sizeof *all);
-  rows_each(&conf->root.listeners, struct conf_listener, listener)
-    rows_each(&listener->certs, struct conf_cert_row, cert) {
-      struct fresh *f = &all[count++];
-      f->cert = cert;
-      cert_read(reader, faults, &arena, cert, OPTION_CERT_CERT, &f->cert_pem);
-      cert_read(reader, faults, &arena, cert, OPTION_CERT_KEY, &f->key_pem);
-    }
+  uint32_t before = conf_faults_errors(faults), count = secrets_list(conf, NULL);
+  struct secret *all = mem_array(count, sizeof *all);
+  struct text *fresh = mem_array(count, sizeof *fresh);
+  (void)secrets_list(conf, all);
+  for (uint32_t i = 0; i < count; i++) one_read(reader, faults, &arena, &all[i], &fresh[i]);
   uint32_t failed = conf_faults_errors(faults) - before;
   bool differs = false;
   for (uint32_t i = 0; i < count; i++) {
-    struct fresh *f = &all[i];
-    differs = differs || !same(&f->cert_pem, &f->cert->cert_pem) ||
-              !same(&f->key_pem, &f->cert->key_pem);
-    if (!failed) {
-      swap(&f->cert_pem, &f->cert->cert_pem);
-      swap(&f->key_pem, &f->cert->key_pem);
-    }
-    wipe(&f->cert_pem);
-    wipe(&f->key_pem);
+    differs = differs || !same(&fresh[i], all[i].bytes);
+    if (!failed) swap(&fresh[i], all[i].bytes);
+    wipe(&fresh[i]);
   }
   if (!failed) *changed = differs;
+  mem_free(fresh);
   mem_free(all);
   arena_reset(&arena);
   return failed;

@@ -2,6 +2,7 @@
  * secrets, files. What they refer to is not looked at here (check.c, secrets.c). Hosts and paths
  * are checked by http/'s own rules, so that a route that could never match is refused. */
 #include "values_priv.h"
+#include "weir/http/path.h"
 #include "weir/http/uri.h"
 
 #define NAME_LEN_MAX 64u
@@ -162,19 +163,62 @@ static bool is_prefix(const struct option *option) {
          option->id == OPTION_ROUTE_REDIRECT_PREFIX;
 }
 
+bool value_path(struct value_job *job, struct span *path) {
+  /* What a listener may keep is kept. */
+  static const struct path_policy widest = {.slashes = PATH_SLASHES_KEEP,
+                                            .encoded_slash = PATH_ENCODED_KEEP,
+                                            .dot_segments = PATH_DOTS_REFUSE,
+                                            .utf8 = PATH_UTF8_ANY};
+  enum end why;
+  return path_canonical(*path, &widest, job->arena, path, &why);
+}
+
 static bool path(struct value_job *job) {
   struct span s = job->text;
   if (!span_starts(s, SPAN_LIT("/"))) return refuse(job, FAULT_BAD_PATH, "it begins with /");
   if (span_find_char(s, '?', 0) != SIZE_MAX || span_find_char(s, '#', 0) != SIZE_MAX)
     return refuse(job, FAULT_BAD_PATH, "a path holds no query and no fragment");
-  if (!http_path_check(s))
+  if (!value_path(job, &s)) /* in the form in which requests are matched */
     return refuse(job, FAULT_BAD_PATH, "no spaces, dot segments, broken escapes or raw UTF-8");
+  job->text = s;
   if (!is_prefix(job->option)) return true;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/"))) s.len--;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/")))
     return refuse(job, FAULT_BAD_PATH, "a prefix does not end in an empty segment");
   job->text = s;
   return true;
+}
+
+static bool pattern(struct value_job *job) {
+  struct regex_fault fault;
+  struct regex *re = regex_new(job->text, &fault);
+  if (re) {
+    regex_free(re);
+    return true;
+  }
+  bool as_written = span_eq(job->text, job->node->string); /* no variable moved the place */
+  struct place at = as_written ? node_part(job->node, fault.at, 1) : job->node->at;
+  fault_add(job->faults, FAULT_BAD_REGEX, at, "%s cannot be \"" SPAN_FMT "\"",
+            job->option->path, SPAN_ARG(job->text));
+  fault_note(job->faults, "%s", fault.why);
+  return false;
+}
+
+/* match_name: what is not passed on is not there for a route, so nothing can be asked of it. */
+static bool match_name(struct value_job *job) {
+  if (!http_is_token(job->text)) return refuse(job, FAULT_BAD_TEXT, "a field name is a token");
+  enum http_name id = http_name_find(job->text);
+  if (id == HTTP_NAME_HOST) return refuse(job, FAULT_BAD_TEXT, "use hosts");
+  if (id != HTTP_NAME_UPGRADE && (http_name_flags(id) & (HTTP_NAME_HOP | HTTP_NAME_OWN)))
+    return refuse(job, FAULT_BAD_TEXT, "this field is for one hop only and takes no part");
+  return true;
+}
+
+/* field_value is a text that may be empty. */
+static bool field_value(struct value_job *job) {
+  struct span s = job->text;
+  if (!s.len || (http_is_value(s) && span_trim(s).len == s.len)) return true;
+  return refuse(job, FAULT_BAD_TEXT, "no line breaks, no space at its ends");
 }
 
 static bool method(struct value_job *job) {
@@ -200,6 +244,28 @@ static bool field(struct value_job *job) {
 
 static bool body(struct value_job *job) {
   return job->text.len <= BODY_LEN_MAX || refuse(job, FAULT_BAD_TEXT, "at most 16 KiB");
+}
+
+static bool hash_key(struct value_job *job) {
+  struct hash_key key;
+  if (hash_key_parse(job->text, &key)) return true;
+  return refuse(job, FAULT_BAD_HASH_KEY,
+                "known: \"client_ip\" \"path\" \"header:NAME\" \"cookie:NAME\" "
+                "\"query:NAME\"");
+}
+
+static bool cookie_name(struct value_job *job) {
+  return http_is_token(job->text) || refuse(job, FAULT_BAD_COOKIE, "letters, digits, - and _");
+}
+
+/* cookie_path is any path-value that begins with "/" (RFC 6265 section 4.1.1). */
+static bool cookie_path(struct value_job *job) {
+  bool good = span_starts(job->text, SPAN_LIT("/"));
+  for (size_t i = 0; i < job->text.len; i++) {
+    char c = job->text.ptr[i];
+    good = good && c > 0x20 && c < 0x7f && c != ';';
+  }
+  return good || refuse(job, FAULT_BAD_COOKIE, "like \"/\" or \"/shop\"");
 }
 
 static bool rate(struct value_job *job) {
@@ -281,8 +347,14 @@ static bool text_check(struct value_job *job) {
     case TYPE_UPSTREAM: return upstream_address(job);
     case TYPE_PROTOCOL: return protocol(job);
     case TYPE_NET: return network(job);
+    case TYPE_HASH_KEY: return hash_key(job);
+    case TYPE_COOKIE_NAME: return cookie_name(job);
+    case TYPE_COOKIE_PATH: return cookie_path(job);
     case TYPE_HOST: return host(job);
     case TYPE_PATH: return path(job);
+    case TYPE_REGEX: return pattern(job);
+    case TYPE_MATCH_NAME: return match_name(job);
+    case TYPE_VALUE: return field_value(job);
     case TYPE_METHOD: return method(job);
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);

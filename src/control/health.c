@@ -114,6 +114,13 @@ static enum health_change pass_ejected(struct endpoint *e, const struct pool_hea
   return uneject(e, until, now.ms) ? HEALTH_BACK : HEALTH_SAME;
 }
 
+/* start_slowly: a slow start begins when it comes back, or was new in a running pool (workers
+ * wrote when); what was there from the start has its whole weight at once. */
+static void start_slowly(struct endpoint *e, enum endpoint_state was, uint64_t now_ms) {
+  if (was != ENDPOINT_DOWN && !atomic_load_explicit(&e->since_ms, memory_order_relaxed)) return;
+  atomic_store_explicit(&e->since_ms, now_ms, memory_order_relaxed);
+}
+
 static enum health_change take_pass(struct endpoint *e, const struct pool_health *settings,
                                     struct health_now now) {
   struct endpoint_health *h = e->health;
@@ -130,6 +137,7 @@ static enum health_change take_pass(struct endpoint *e, const struct pool_health
   if (until > now.ms) (void)uneject(e, until, now.ms);
   atomic_store_explicit(&e->failures, 0, memory_order_relaxed);
   atomic_store_explicit(&e->failures_5xx, 0, memory_order_relaxed);
+  start_slowly(e, state, now.ms);
   enter(e, ENDPOINT_UP, now.wall_ms);
   return HEALTH_TO_UP;
 }

@@ -296,15 +296,50 @@ static void write_certificates(struct text *out, const struct metrics_input *in)
   }
 }
 
+static const struct metric_row pool_rows[] = {
+    {"weir_pool_requests_total", "counter", "Requests that were given to the pool", UNIT_COUNT,
+     offsetof(struct pool_row, requests)},
+    {"weir_pool_panics_total", "counter", "Choices among all endpoints: too few were in service",
+     UNIT_COUNT, offsetof(struct pool_row, panics)},
+    {"weir_pool_sticky_kept_total", "counter", "Requests that went where their cookie said",
+     UNIT_COUNT, offsetof(struct pool_row, sticky_kept)},
+    {"weir_pool_sticky_set_total", "counter", "Responses with a new sticky cookie", UNIT_COUNT,
+     offsetof(struct pool_row, sticky_set)},
+};
+
+static uint64_t pool_value(const struct metrics_input *in, const struct pool_state *state,
+                           size_t offset) {
+  uint64_t sum = 0;
+  for (uint32_t w = 0; w < in->workers; w++) {
+    const char *row = (const char *)&state->rows[w];
+    sum += atomic_load_explicit((const _Atomic uint64_t *)(const void *)(row + offset),
+                                memory_order_relaxed);
+  }
+  return sum;
+}
+
+static void write_pool(struct text *out, const char *name, const struct pool *p, uint64_t value) {
+  text_printf(out, "%s{", name);
+  metrics_label(out, "pool", p->obj.name);
+  out->len--;
+  text_lit(out, "}");
+  put_value(out, value, UNIT_COUNT);
+}
+
 static void write_pools(struct text *out, const struct metrics_input *in) {
+  uint32_t count = in->snapshot ? in->snapshot->pool_count : 0;
   metrics_head(out, SPAN_LIT("weir_pool_unresolved_names"), "gauge",
                "Endpoints of the pool whose name has no address");
-  for (uint32_t i = 0; in->snapshot && i < in->snapshot->pool_count; i++) {
+  for (uint32_t i = 0; i < count; i++) {
     const struct pool *p = in->snapshot->pools[i];
-    text_lit(out, "weir_pool_unresolved_names{");
-    metrics_label(out, "pool", p->obj.name);
-    out->len--;
-    text_printf(out, "} %u\n", p->unresolved);
+    write_pool(out, "weir_pool_unresolved_names", p, p->unresolved);
+  }
+  for (size_t r = 0; r < array_count(pool_rows); r++) {
+    head_once(out, pool_rows, r);
+    for (uint32_t i = 0; i < count; i++) {
+      const struct pool *p = in->snapshot->pools[i];
+      write_pool(out, pool_rows[r].name, p, pool_value(in, p->state, pool_rows[r].offset));
+    }
   }
 }
 

@@ -13,6 +13,7 @@
 #include "weir/base/hash.h"
 #include "weir/base/mem.h"
 #include "weir/base/wheel.h"
+#include "weir/upstream/outlier.h"
 #include "weir/upstream/upstream.h"
 
 /* probe_target is an endpoint that is checked. */

@@ -1,6 +1,6 @@
 /* rewrite.c: the path that is sent upstream when a route replaces its prefix, or the whole path.
  * Both parts were checked as paths and the prefix ends at a segment, so that the result keeps the
- * path policy of http/uri.h: no part can complete a dot segment or an escape of the other. */
+ * path policy of http/path.h: no part can complete a dot segment or an escape of the other. */
 #include "filter_priv.h"
 
 static enum filter_result replace_prefix(struct filter_ctx *ctx, struct span prefix,

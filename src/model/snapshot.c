@@ -77,6 +77,7 @@ void listener_state_count(struct listener_state *state, uint32_t connections) {
 struct endpoint_key {
   struct span pool, text;
   const struct addr *resolved;
+  struct pool_state **state; /* a ref; taken when the endpoint is new */
 };
 
 static bool endpoint_same(const struct object *o, const void *key) {
@@ -94,6 +95,7 @@ static void endpoint_fini(struct object *o) {
   check(!e->health || !e->health->target);
   mem_free(e->health);
   mem_free(e->rows);
+  object_unref(o->registry, &e->pool_state->obj);
 }
 
 static void endpoint_init(struct object *o, const void *key) {
@@ -109,12 +111,15 @@ static void endpoint_init(struct object *o, const void *key) {
   e->label = alike ? e->text : arena_copy(&o->arena, buf_span(&written), NULL);
   e->rows = rows_new(o, sizeof *e->rows);
   for (uint32_t i = 0; i < o->workers; i++) list_init(&e->rows[i].idle);
+  e->pool_state = *want->state;
+  *want->state = NULL;
   o->fini = endpoint_fini;
 }
 
 struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span text,
                               const struct addr *resolved) {
-  struct endpoint_key key = {.pool = pool, .text = text, .resolved = resolved};
+  struct pool_state *state = pool_state_get(r, pool);
+  struct endpoint_key key = {.pool = pool, .text = text, .resolved = resolved, .state = &state};
   char *name = mem_printf(SPAN_FMT "/" SPAN_FMT, SPAN_ARG(pool), SPAN_ARG(text));
   struct object *o = object_get(r, &(struct object_identity){.kind = OBJECT_ENDPOINT,
                                                              .size = sizeof(struct endpoint),
@@ -123,6 +128,7 @@ struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span 
                                                              .init = endpoint_init,
                                                              .key = &key});
   mem_free(name);
+  if (state) object_unref(r, &state->obj);
   return (struct endpoint *)o;
 }
 
@@ -134,8 +140,14 @@ static void unref_any(struct object *holder, struct object *held) {
 
 static void route_fini(struct object *o) {
   struct route *route = (struct route *)o;
+  regex_free(route->regex);
+  for (unsigned part = 0; part < MATCH_PART_COUNT; part++)
+    for (uint32_t i = 0; i < route->rules.counts[part]; i++)
+      regex_free(route->rules.values[part][i].regex);
   unref_any(o, (struct object *)route->state);
   unref_any(o, (struct object *)route->pool);
+  for (uint32_t i = 0; i < route->split_count; i++)
+    unref_any(o, (struct object *)route->splits[i].pool);
   for (uint32_t i = 0; i < route->policy_count; i++) unref_any(o, &route->policies[i]->obj);
 }
 

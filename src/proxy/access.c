@@ -99,8 +99,8 @@ static void texts(const struct stream *s, struct record_access *r, struct span *
   t[TEXT_SCHEME] = s->down->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");
   t[TEXT_LISTENER] = s->down->serving->state->obj.name;
   if (s->route_state) t[TEXT_ROUTE] = s->route_state->obj.name;
+  if (s->pool_state) t[TEXT_POOL] = s->pool_state->obj.name;
   if (!s->endpoint) return;
-  t[TEXT_POOL] = s->endpoint->pool;
   t[TEXT_ENDPOINT] = s->endpoint->label;
 }
 

@@ -65,12 +65,14 @@ static int take(struct stream *s, struct endpoint *e) {
   return up ? 0 : err;
 }
 
-/* take_any tries the chosen endpoint, then every other in service while permits are short. */
-static int take_any(struct stream *s, struct endpoint *chosen) {
-  int err = take(s, chosen);
+/* take_any tries the chosen endpoint, then every other of its tier in service while permits are
+ * short. */
+static int take_any(struct stream *s, const struct pool_member *chosen) {
+  int err = take(s, chosen->endpoint);
   for (uint32_t i = 0; err == -EAGAIN && i < s->pool->member_count; i++) {
     const struct pool_member *m = &s->pool->members[i];
-    if (m->endpoint == chosen || m->backup) continue;
+    if (m == chosen || m->backup != chosen->backup || m->priority != chosen->priority) continue;
+    if (!m->weight) continue;
     if (endpoint_in_service(m->endpoint, now_ms(s->w))) err = take(s, m->endpoint);
   }
   return err;
@@ -106,7 +108,7 @@ void attempt_queue(struct stream *s) {
     stream_fail(s, END_QUEUE_FULL);
     return;
   }
-  list_push_tail(&s->w->waiting, &s->queue_link);
+  list_push_tail(&s->w->waiting, &s->link);
   row->queued++;
   s->flags |= STREAM_QUEUED;
   s->t_queue = now_ns(s->w);
@@ -120,7 +122,7 @@ void attempt_queue(struct stream *s) {
 void attempt_unqueue(struct stream *s) {
   if (!(s->flags & STREAM_QUEUED)) return;
   struct pool_row *row = &s->pool->state->rows[s->w->config.index];
-  list_remove(&s->queue_link);
+  list_remove(&s->link);
   row->queued--;
   s->flags &= ~(uint32_t)STREAM_QUEUED;
   s->queue_ns += now_ns(s->w) - s->t_queue;
@@ -129,13 +131,13 @@ void attempt_unqueue(struct stream *s) {
 }
 
 void enter_pick(struct stream *s) {
-  const struct pool_member *m = pool_pick(&s->w->upstream, s->pool, now_ms(s->w), &s->x->tried);
+  const struct pool_member *m = affinity_pick(s);
   if (!m) {
     stream_fail(s, s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY);
     return;
   }
   bool others_wait = s->pool->state->rows[s->w->config.index].queued > 0;
-  int err = others_wait ? -EAGAIN : take_any(s, m->endpoint);
+  int err = others_wait ? -EAGAIN : take_any(s, m);
   if (!err) {
     taken(s);
   } else if (err == -EAGAIN) {
@@ -147,8 +149,8 @@ void enter_pick(struct stream *s) {
 
 /* queue_serve gives s a connection if there is one: false when its pool has none. */
 static bool queue_serve(struct stream *s) {
-  const struct pool_member *m = pool_pick(&s->w->upstream, s->pool, now_ms(s->w), &s->x->tried);
-  int err = m ? take_any(s, m->endpoint) : -ENOENT;
+  const struct pool_member *m = affinity_pick(s);
+  int err = m ? take_any(s, m) : -ENOENT;
   if (err == -EAGAIN) return false;
   attempt_unqueue(s);
   if (!err) taken(s);
@@ -162,7 +164,7 @@ void pool_wake_all(struct worker *w) {
   const struct pool_state *empty = NULL; /* the last pool that had nothing to give */
   for (struct list *l = w->waiting.next, *next; l != &w->waiting; l = next) {
     next = l->next;
-    struct stream *s = container_of(l, struct stream, queue_link);
+    struct stream *s = container_of(l, struct stream, link);
     if (s->pool->state == empty) continue;
     if (!queue_serve(s)) empty = s->pool->state;
     else next = w->waiting.next; /* others may have left the queue meanwhile */
@@ -225,10 +227,21 @@ void enter_send(struct stream *s) {
 
 /* ---- the end of an attempt ---- */
 
+/* observe tells the balancing policy how long the endpoint took. */
+static void observe(struct stream *s, enum end end, uint16_t status) {
+  uint64_t from = s->flags & STREAM_SENT ? s->t_sent : s->t_connect;
+  uint64_t to = end == END_OK ? s->t_first : now_ns(s->w);
+  struct pool_sample sample = {.now_ms = now_ms(s->w),
+                               .latency_ns = from && to > from ? to - from : 0,
+                               .failed = end != END_OK || status >= 500};
+  pool_observe(&s->w->upstream, s->pool, s->endpoint, &sample);
+}
+
 void attempt_outcome(struct stream *s, enum end end, uint16_t status) {
   if (!s->pool || !s->endpoint) return;
   struct worker *w = s->w;
   if (end != END_OK) stat_add(&s->endpoint->rows[w->config.index].failures, 1);
+  observe(s, end, status);
   if (!endpoint_outcome(&w->upstream, s->pool, s->endpoint, end, status, now_ms(w))) return;
   worker_event(w, END_LEVEL_WARN,
                "pool " SPAN_FMT ": endpoint " SPAN_FMT

@@ -23,6 +23,15 @@ void request_write_head(struct stream *s, struct buf *b);
 size_t head_append(struct arena *arena, struct buf *in, struct span bytes, uint32_t limit);
 /* ---- route.c ---- */
 void enter_route(struct stream *s);
+/* ---- affinity.c ---- */
+/* affinity_pool is the pool of a request: the route's, or a part of its split. */
+struct pool *affinity_pool(struct stream *s, const struct route *route);
+/* affinity_init reads what the request says about its endpoint; s->pool is set. */
+void affinity_init(struct stream *s);
+/* affinity_pick chooses the endpoint of the next attempt; NULL: none is in service. */
+const struct pool_member *affinity_pick(struct stream *s);
+/* affinity_response gives the client a cookie when it needs one; before response filters. */
+void affinity_response(struct stream *s);
 /* ---- limit.c ---- */
 /* limit_request is OK, or why a policy of the route refuses the request. */
 MUST_USE enum end limit_request(struct stream *s);

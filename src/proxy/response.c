@@ -89,6 +89,7 @@ static bool upgrade_asked(const struct stream *s) {
 static enum end final_check(struct stream *s) {
   if (s->x->resp.status == 101 && !upgrade_asked(s)) return END_BAD_RESPONSE_UPGRADE;
   s->x->ctx.response = &s->x->resp;
+  affinity_response(s);
   return filter_response(&s->x->ctx) == FILTER_NEXT ? END_OK : s->x->ctx.end;
 }
 

@@ -1,6 +1,7 @@
-/* route.c: where a request goes: checks that belong to the whole request, redirect_https, the
- * route table, request filters, then the action. The snapshot is used within this turn only; what
- * the stream needs longer is pinned here. DESIGN.md "Matching", "Trust". */
+/* route.c: where a request goes: checks that belong to the whole request, its canonical path, who
+ * the client is, redirect_https, the route table, request filters, then the action. The snapshot
+ * is used within this turn only; what the stream needs longer is pinned here. DESIGN.md
+ * "Matching", "Trust". */
 #include <stdio.h>
 
 #include "proxy_priv.h"
@@ -48,21 +49,31 @@ static void pin_route(struct stream *s, const struct route *found) {
   object_pin(&s->route->obj, me);
   object_pin(&s->route_state->obj, me);
   if (found->timeout_ms) s->deadline_ms = now_ms(s->w) + found->timeout_ms;
-  if (found->action != ROUTE_POOL) return;
-  s->pool = found->pool;
-  s->pool_state = s->pool->state;
+}
+
+/* take_pool_settings is take_settings for what is said in place of the pool's. */
+static void take_pool_settings(struct stream *s) {
+  const struct policy_settings *p = &s->route->settings;
+  if (p->set & POLICY_FIRST_BYTE) s->pool_timeouts.first_byte_ms = p->first_byte_ms;
+  if (p->set & POLICY_IDLE) s->pool_timeouts.idle_ms = p->idle_ms;
+}
+
+static void pin_pool(struct stream *s, struct pool *pool) {
+  uint32_t me = s->w->config.index;
+  s->pool = pool;
+  s->pool_state = pool->state;
   object_pin(&s->pool_state->obj, me);
   object_pin(&s->pool->obj, me);
   s->pool_timeouts = s->pool->timeouts;
+  take_pool_settings(s);
   s->arena.limit += 4 * (size_t)s->pool->limits.header_bytes; /* the response's share */
+  stat_add(&s->pool_state->rows[me].requests, 1);
 }
 
-/* take_settings puts what the route's policies say in place of the listener's and the pool's. */
+/* take_settings puts what the route's policies say in place of the listener's. */
 static void take_settings(struct stream *s) {
   const struct policy_settings *p = &s->route->settings;
   if (!p->set) return;
-  if (p->set & POLICY_FIRST_BYTE) s->pool_timeouts.first_byte_ms = p->first_byte_ms;
-  if (p->set & POLICY_IDLE) s->pool_timeouts.idle_ms = p->idle_ms;
   if (p->set & POLICY_BODY) s->timeouts.body_ms = p->body_ms;
   if (p->set & POLICY_SEND) s->timeouts.send_ms = p->send_ms;
   if (p->set & POLICY_BODY_BYTES) s->up_body.limit = p->body_bytes;
@@ -74,7 +85,16 @@ static bool too_large(const struct stream *s) {
 }
 
 static enum route_verdict find(struct stream *s, struct route_hit *hit) {
-  struct route_query q = {s->x->req.host, s->x->req.path, s->x->req.method, s->x->req.method_text};
+  const struct http_request *r = &s->x->req;
+  struct route_query q = {.host = r->host,
+                          .path = r->path,
+                          .method = r->method,
+                          .method_text = r->method_text,
+                          .input = {.fields = &r->fields,
+                                    .upgrade = r->upgrade,
+                                    .query = r->query,
+                                    .client = &s->x->ctx.client_addr,
+                                    .scratch = s->w->regex}};
   const struct snapshot_listener *l = s->down->serving->current;
   if (!l) return ROUTE_NONE;
   /* A preflight asks for the sake of another method: the route of that one answers it. */
@@ -94,6 +114,16 @@ static enum end refused(const struct stream *s) {
   return misdirected(s) ? END_CLIENT_MISDIRECTED : END_OK;
 }
 
+/* canonical makes the path the one that is matched, logged and forwarded; false: s has ended. */
+static bool canonical(struct stream *s) {
+  enum end why;
+  struct span *path = &s->x->req.path;
+  if (span_eq(*path, SPAN_LIT("*"))) return true;
+  if (path_canonical(*path, &s->listener->paths, &s->arena, path, &why)) return true;
+  stream_fail(s, why);
+  return false;
+}
+
 static void act(struct stream *s) {
   enum end end = limit_request(s);
   if (end == END_OK && too_large(s)) end = END_LIMIT_BODY;
@@ -107,7 +137,9 @@ static void act(struct stream *s) {
     case FILTER_ANSWER:
     case FILTER_WAIT: stream_fail(s, s->x->ctx.end); return;
   }
-  if (s->route->action == ROUTE_POOL) {
+  if (s->route->action == ROUTE_POOL || s->route->action == ROUTE_SPLIT) {
+    pin_pool(s, affinity_pool(s, s->route)); /* after the filters: they tell who the client is */
+    affinity_init(s);
     stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);
     return;
   }
@@ -121,6 +153,7 @@ void enter_route(struct stream *s) {
     stream_fail(s, end);
     return;
   }
+  if (!canonical(s)) return;
   if (s->listener->redirect_https) {
     answer_https(s);
     stream_go(s, STEP_FINISH);
@@ -128,14 +161,18 @@ void enter_route(struct stream *s) {
   }
   filter_trust(&s->x->ctx);
   struct route_hit hit;
-  enum route_verdict verdict = find(s, &hit);
-  if (verdict == ROUTE_FOUND) {
-    pin_route(s, hit.route);
-    s->x->ctx.route = hit.route;
-    take_settings(s);
-    act(s);
-    return;
+  switch (find(s, &hit)) {
+    case ROUTE_FOUND:
+      pin_route(s, hit.route);
+      s->x->ctx.route = hit.route;
+      take_settings(s);
+      act(s);
+      return;
+    case ROUTE_BAD_METHOD:
+      allow_text(s, &hit);
+      stream_fail(s, END_METHOD_NOT_ALLOWED);
+      return;
+    case ROUTE_LIMIT: stream_fail(s, END_LIMIT_REGEX); return;
+    case ROUTE_NONE: stream_fail(s, END_NO_ROUTE); return;
   }
-  if (verdict == ROUTE_BAD_METHOD) allow_text(s, &hit);
-  stream_fail(s, verdict == ROUTE_BAD_METHOD ? END_METHOD_NOT_ALLOWED : END_NO_ROUTE);
 }

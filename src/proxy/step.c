@@ -27,8 +27,7 @@ struct stream *stream_new(struct down *d) {
   s->down = d;
   d->stream = s;
   d->requests++;
-  list_init(&s->queue_link);
-  list_init(&s->tunnel_link);
+  list_init(&s->link);
   timer_init(&s->timer, on_timer);
   s->listener = d->serving->current->listener;
   object_pin(&s->listener->obj, w->config.index);
@@ -262,7 +261,7 @@ void stream_finish(struct stream *s) {
   attempt_drop(s, false);
   held_drop(s);
   access_write(s);
-  list_remove(&s->tunnel_link);
+  list_remove(&s->link);
   if (s->flags & STREAM_TUNNEL) stat_sub(&w->stats.tunnels, 1);
   unpin_all(s);
   arena_reset(&s->arena);

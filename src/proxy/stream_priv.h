@@ -60,6 +60,7 @@ struct exchange {
   struct held held;              /* the request's body */
   const struct error_page *page; /* that takes the place of resp; the route's */
   struct pool_tried tried;
+  struct pool_want want; /* of the endpoint: made by affinity.c, before the first attempt */
   struct span allow; /* the Allow field of a 405 */
   struct limited limited;
 };
@@ -93,8 +94,7 @@ struct stream {
   uint16_t status; /* sent to the client; 0: none yet */
   uint32_t flags;
   enum end end;
-  struct list queue_link; /* worker.waiting */
-  struct list tunnel_link; /* worker.tunnels */
+  struct list link; /* worker.waiting; worker.tunnels: a tunnel waits for no connection */
   struct timer timer;
   /* what it uses; pinned */
   struct listener *listener;

@@ -28,7 +28,7 @@ void tunnel_start(struct stream *s) {
   stream_unpin_settings(s);
   s->deadline_ms = WHEEL_NEVER;
   s->flags |= STREAM_UP_DIRTY | STREAM_CLOSE | STREAM_TUNNEL;
-  list_push_tail(&w->tunnels, &s->tunnel_link);
+  list_push_tail(&w->tunnels, &s->link);
   stat_add(&w->stats.tunnels, 1);
   start(s, &s->up_body, s->down->conn, s->up->conn);
   start(s, &s->down_body, s->up->conn, s->down->conn);
@@ -62,12 +62,12 @@ static void end_after(struct stream *s, uint64_t deadline_ms) {
 void tunnel_check_routes(struct worker *w) {
   uint64_t deadline = now_ms(w) + w->snapshot->drain_ms;
   for (struct list *l = w->tunnels.next; l != &w->tunnels; l = l->next) {
-    struct stream *s = container_of(l, struct stream, tunnel_link);
+    struct stream *s = container_of(l, struct stream, link);
     if (unwanted(s)) end_after(s, deadline);
   }
 }
 
 void tunnel_drain_all(struct worker *w, uint64_t deadline_ms) {
   for (struct list *l = w->tunnels.next; l != &w->tunnels; l = l->next)
-    end_after(container_of(l, struct stream, tunnel_link), deadline_ms);
+    end_after(container_of(l, struct stream, link), deadline_ms);
 }

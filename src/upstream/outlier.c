@@ -96,17 +96,22 @@ uint32_t endpoint_load(const struct endpoint *e) {
   return load;
 }
 
+/* in_flight counts at the endpoint and at its pool. */
+static void in_flight(struct endpoint *e, uint32_t worker, uint32_t by) {
+  _Atomic uint32_t *one = &e->rows[worker].inflight;
+  _Atomic uint32_t *all = &e->pool_state->rows[worker].inflight;
+  uint32_t n = atomic_load_explicit(one, memory_order_relaxed);
+  uint32_t m = atomic_load_explicit(all, memory_order_relaxed);
+  dcheck(by == 1 || (n > 0 && m > 0));
+  atomic_store_explicit(one, n + by, memory_order_relaxed);
+  atomic_store_explicit(all, m + by, memory_order_relaxed);
+}
+
 void endpoint_begin(struct endpoint *e, uint32_t worker) {
   struct endpoint_row *row = &e->rows[worker];
-  uint32_t n = atomic_load_explicit(&row->inflight, memory_order_relaxed);
-  atomic_store_explicit(&row->inflight, n + 1, memory_order_relaxed);
+  in_flight(e, worker, 1);
   uint64_t r = atomic_load_explicit(&row->requests, memory_order_relaxed);
   atomic_store_explicit(&row->requests, r + 1, memory_order_relaxed);
 }
 
-void endpoint_end(struct endpoint *e, uint32_t worker) {
-  struct endpoint_row *row = &e->rows[worker];
-  uint32_t n = atomic_load_explicit(&row->inflight, memory_order_relaxed);
-  dcheck(n > 0);
-  atomic_store_explicit(&row->inflight, n - 1, memory_order_relaxed);
-}
+void endpoint_end(struct endpoint *e, uint32_t worker) { in_flight(e, worker, UINT32_MAX); }

@@ -3,6 +3,7 @@
  * their own; the control thread sums them every part of the window and ejects, the worst first.
  * Reads no clock, logs nothing. */
 #include "upstream_priv.h"
+#include "weir/upstream/outlier.h"
 
 /* DEVIATION_GAP: where all are nearly alike a standard deviation is next to nothing; who is to go
  * must also be so far below the mean. */

@@ -90,16 +90,26 @@ uint32_t upstream_close_idle(struct upstream *u, struct endpoint *e, uint32_t ke
   return closed;
 }
 
-static void mark_pools(struct upstream *u, const struct snapshot *s, uint64_t seq) {
-  for (uint32_t p = 0; p < s->pool_count; p++)
-    for (uint32_t m = 0; m < s->pools[p]->member_count; m++)
-      s->pools[p]->members[m].endpoint->rows[u->worker].seen = seq;
+/* mark_pool notes that the pool's endpoints are in the snapshot seq; one that was not in that
+ * before comes into service now (slow start), unless all of the pool is new. */
+static void mark_pool(struct upstream *u, const struct pool *pool, uint64_t seq, bool first) {
+  struct pool_row *own = &pool->state->rows[u->worker];
+  bool others = !first && own->members > 0;
+  own->members = pool->member_count;
+  for (uint32_t m = 0; m < pool->member_count; m++) {
+    struct endpoint *e = pool->members[m].endpoint;
+    struct endpoint_row *row = &e->rows[u->worker];
+    if (others && row->seen != u->seq)
+      atomic_store_explicit(&e->since_ms, u->loop->now_ms, memory_order_relaxed);
+    row->seen = seq;
+  }
 }
 
 void upstream_install(struct upstream *u, uint64_t seq, const struct snapshot *before,
                       const struct snapshot *next) {
+  for (uint32_t p = 0; next && p < next->pool_count; p++)
+    mark_pool(u, next->pools[p], seq, !before);
   u->seq = seq;
-  if (next) mark_pools(u, next, seq);
   for (uint32_t p = 0; before && p < before->pool_count; p++) {
     for (uint32_t m = 0; m < before->pools[p]->member_count; m++) {
       struct endpoint *e = before->pools[p]->members[m].endpoint;

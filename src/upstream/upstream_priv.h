@@ -1,4 +1,5 @@
-/* upstream_priv.h: what the files of upstream/ share. */
+/* upstream_priv.h: what the files of upstream/ share: the set that a policy chooses from, and the
+ * ways to draw from it. */
 #ifndef WEIR_UPSTREAM_PRIV_H
 #define WEIR_UPSTREAM_PRIV_H
 
@@ -8,30 +9,70 @@
 enum pick_need {
   PICK_IN_SERVICE,
   PICK_UNKNOWN, /* new: no check has ended yet */
-  PICK_EJECTED, /* or ejected */
+  PICK_EJECTED, /* or ejected; not down */
+  PICK_ANY,     /* also down: in a panic */
 };
 
-/* pick_from is the set a policy chooses from: members for which pick_allows holds; count of them
- * (above 0) and the sum of their weights. */
+/* pick_from is the set: those members of a tier for which pick_allows holds.
+ *
+ * With `whole` nothing was looked at: all of a tier is taken to be in service, which is how it is
+ * almost always, and the choice costs the same for any number of members. A policy then answers
+ * PLACE_NONE when it meets a member that is not, or cannot work so; it is asked again with a set
+ * that was looked at. */
 struct pick_from {
   struct upstream *up;
   const struct pool *pool;
-  uint64_t now_ms;
-  const struct pool_tried *tried; /* NULL: all may be taken again */
+  const struct pool_want *want;
+  const struct pool_tier *tier;
+  bool whole;
+  bool untried; /* only those not tried */
   enum pick_need need;
-  bool backup;                    /* only backups, or only the others */
-  uint32_t count;
-  uint64_t weight;
+  uint32_t count;  /* above 0; at least 2 unless whole */
+  uint64_t weight; /* the sum of pick_weight */
 };
 
-bool pick_allows(const struct pick_from *from, uint32_t place);
-/* pick_nth is the place of the nth allowed member (n < count). */
-uint32_t pick_nth(const struct pick_from *from, uint32_t n);
+static inline bool pick_fit(const struct endpoint *e, enum pick_need need, uint64_t now_ms) {
+  if (need == PICK_IN_SERVICE) return endpoint_in_service(e, now_ms);
+  uint8_t state = atomic_load_explicit(&e->state, memory_order_relaxed);
+  if (need == PICK_UNKNOWN) return state == ENDPOINT_UNKNOWN;
+  return need == PICK_ANY || state != ENDPOINT_DOWN;
+}
+
+static inline bool pick_allows(const struct pick_from *from, uint32_t place) {
+  const struct pool_member *m = &from->pool->members[place];
+  const struct pool_tried *tried = from->want->tried;
+  if (!m->weight) return false;
+  for (uint32_t i = 0; from->untried && tried && i < tried->count; i++)
+    if (tried->place[i] == place) return false;
+  return pick_fit(m->endpoint, from->need, from->want->now_ms);
+}
+/* pick_weight is what a member weighs in this set, slow start included. */
+uint64_t pick_weight(const struct pick_from *from, uint32_t place);
+/* pick_below draws from [0, n). */
+uint64_t pick_below(const struct pick_from *from, uint64_t n);
 /* pick_by_weight is the place where a running sum of weights passes at (at < weight). */
 uint32_t pick_by_weight(const struct pick_from *from, uint64_t at);
+/* pick_two draws two different members by weight (power of two choices, Mitzenmacher 2001); how
+ * many there are: 1 when the others weigh nothing, 0 when a whole set is none. */
+uint32_t pick_two(const struct pick_from *from, uint32_t out[2]);
+/* pick_walk goes through a table from slot `at` on, to the first member that may take the request:
+ * allowed, within its bound of load, and past its slow start or among the first to come back. */
+struct pick_table {
+  const void *slots;
+  uint32_t count;
+  uint32_t (*place)(const void *slots, uint32_t slot); /* within the tier */
+};
+uint32_t pick_walk(const struct pick_from *from, const struct pick_table *table, uint32_t at);
 
-#define BALANCE(id, text, fn, doc) uint32_t fn(const struct pick_from *from);
+#define BALANCE(id, text, pick, prepare, observe, hashed, doc) \
+  uint32_t pick(const struct pick_from *from);
 #include "weir/upstream/balance.def"
 #undef BALANCE
+void peak_ewma_observe(struct upstream *u, struct endpoint *e, const struct pool_sample *sample);
+/* Tables: in arena, for members [tier->first, tier->first + tier->count). */
+const void *turns_prepare(struct arena *arena, const struct pool_member *members, uint32_t count);
+const void *ring_prepare(struct arena *arena, const struct pool_member *members, uint32_t count);
+const void *maglev_prepare(struct arena *arena, const struct pool_member *members,
+                           uint32_t count);
 
 #endif

@@ -25,6 +25,8 @@ void world_conf_init(struct world_conf *conf) {
                                                 .keepalive_max = 64,
                                                 .queue = 1000,
                                                 .queue_timeout_ms = 5000};
+  pool->spread = (struct pool_spread){
+      .hash = {.source = HASH_PATH}, .bound_percent = 125, .overflow_percent = 70};
   conf->routes[0] = (struct world_route){.name = "all", .path = "/", .pool = "app"};
 }
 
@@ -55,6 +57,8 @@ static struct pool *make_pool(struct world *w, const struct world_pool *row) {
   pool->connections = row->connections;
   pool->outlier = row->outlier;
   pool->limits = (struct pool_limits){65536, 100};
+  pool->spread = row->spread;
+  pool_prepare(pool);
   return pool;
 }
 

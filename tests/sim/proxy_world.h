@@ -69,6 +69,7 @@ struct world_pool {
   struct pool_timeouts timeouts;
   struct pool_connections connections;
   struct pool_outlier outlier;
+  struct pool_spread spread;
 };
 
 struct world_route {

@@ -24,6 +24,7 @@ static void everything_ok(struct world *w) {
 static void mix(uint64_t seed, const struct sim_faults *faults, bool pipeline) {
   struct world_conf conf;
   world_conf_init(&conf);
+  conf.pools[0].balance = (uint8_t)(seed % BALANCE_COUNT);
   world_hold(&conf, seed);
   struct world *w = world_new(seed, 1 + (uint32_t)(seed % SIM_WORKERS), faults, &conf);
   uint32_t clients = 1 + (uint32_t)world_draw(w, 5);

@@ -180,6 +180,9 @@ static void origin_flaps(void **state) {
                                                   .eject_ms = 200,
                                                   .max_eject_ms = 2000,
                                                   .max_ejected_percent = 50};
+    conf.pools[0].balance = (uint8_t)(seed % BALANCE_COUNT);
+    conf.pools[0].spread.panic_percent = seed % 3 ? 0 : 50;
+    conf.pools[0].spread.slow_start_ms = seed % 4 ? 0 : 300;
     struct world *w = world_new(seed, 1 + (uint32_t)(seed % 2), &soft, &conf);
     for (uint32_t i = 0; i < 4; i++) {
       struct client *c = one_client(w);
@@ -358,6 +361,7 @@ static void hard_faults(void **state) {
   for (uint64_t seed = 0; world_seed(&seed, 500);) {
     struct world_conf conf;
     world_conf_init(&conf);
+    conf.pools[0].balance = (uint8_t)(seed % BALANCE_COUNT);
     world_hold(&conf, seed);
     struct world *w = world_new(seed, 1 + (uint32_t)(seed % SIM_WORKERS), &hard, &conf);
     for (uint32_t i = 0; i < 5; i++) {

@@ -4,6 +4,7 @@
  * no more are ejected than may be. */
 #include "proxy_world.h"
 #include "weir/base/mem.h"
+#include "weir/upstream/outlier.h"
 #include "weir/upstream/upstream.h"
 
 static const struct sim_faults soft = {.short_read = 200,

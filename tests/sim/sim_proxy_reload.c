@@ -29,7 +29,8 @@ static void conf_turn(struct world_conf *conf, uint64_t n) {
   }
   if (n & 4) conf->listeners[1] = "other";
   if (n & 8) conf->pools[0].timeouts.first_byte_ms = 20000;
-  if (n & 16) conf->pools[0].balance = BALANCE_ROUND_ROBIN;
+  conf->pools[0].balance = (uint8_t)(n / 4 % BALANCE_COUNT);
+  if (n & 16) conf->pools[0].spread.slow_start_ms = 500;
   if (n & 32) conf->routes[3] = (struct world_route){
                   .name = "fix", .path = "/fix", .status = 200, .body = "fixed"};
 }

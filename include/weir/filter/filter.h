@@ -24,6 +24,7 @@ struct filter_ctx {
   bool tls;
   struct http_request *request;
   struct http_response *response; /* response filters */
+  struct span set_cookie; /* in, response filters: of the pool's sticky cookie; empty: none */
   bool trust_known, trusted; /* out (filter_trust): the peer is a trusted proxy */
   struct addr client_addr;   /* out (filter_trust): the client behind trusted proxies */
   struct span client;        /* out (filter_trust): its client.address, text in the arena */

@@ -4,7 +4,10 @@
 #define WEIR_MODEL_PARTS_H
 
 #include "weir/http/message.h"
+#include "weir/http/path.h"
 #include "weir/model/action.h"
+#include "weir/model/balance.h"
+#include "weir/model/match.h"
 #include "weir/model/policy.h"
 #include "weir/model/settings.h"
 #include "weir/model/state.h"
@@ -15,15 +18,23 @@ struct pool_member {
   struct endpoint *endpoint; /* ref held by the pool */
   uint32_t weight;
   bool backup;
+  uint8_t priority; /* 0 comes first */
+  uint64_t hash;    /* of its resolved address: where it stands in hash tables */
 };
 
 struct pool {
   struct object obj;
   struct pool_state *state;    /* ref */
-  struct pool_member *members; /* in obj.arena */
+  struct pool_member *members; /* in obj.arena; by tier, then in the order of the file */
   uint32_t member_count;
   uint32_t unresolved; /* names that have no address now */
   uint8_t balance;     /* row of upstream/balance.def */
+  bool has_backups;    /* the last tier is theirs */
+  bool plain;          /* one tier beside the backups, nothing that needs all of it looked at */
+  uint32_t tier_count; /* by priority; this and the two above are pool_prepare's (upstream/) */
+  struct pool_tier *tiers;
+  struct pool_spread spread;
+  struct pool_sticky *sticky; /* NULL: no cookie */
   struct pool_timeouts timeouts;
   struct pool_connections connections;
   struct pool_outlier outlier;
@@ -31,8 +42,14 @@ struct pool {
   struct pool_limits limits;
 };
 
-enum route_action { ROUTE_POOL, ROUTE_REDIRECT, ROUTE_RESPOND };
+enum route_action { ROUTE_POOL, ROUTE_REDIRECT, ROUTE_RESPOND, ROUTE_SPLIT };
 enum route_path { ROUTE_PATH_EXACT, ROUTE_PATH_REGEX, ROUTE_PATH_PREFIX };
+
+/* route_split is one part of a split. */
+struct route_split {
+  struct pool *pool; /* ref held by the route */
+  uint32_t weight;
+};
 
 struct route {
   struct object obj;         /* name: the route's, else its match key */
@@ -41,7 +58,9 @@ struct route {
   uint8_t action;            /* enum route_action */
   uint8_t path_kind;         /* enum route_path */
   bool strip_prefix;
-  struct span path; /* exact path or prefix, no trailing slash but for "/" */
+  struct span path; /* exact path or prefix, no trailing slash but for "/"; or the regex's text */
+  struct regex *regex; /* ROUTE_PATH_REGEX; freed by the fini, as are those of rules */
+  struct match_rules rules;
   const struct span *hosts; /* canonical; "*.x" wildcards; none: any */
   uint32_t host_count;
   uint32_t methods; /* bit per enum http_method; 0: all */
@@ -53,6 +72,11 @@ struct route {
   bool limited;                    /* one of them has networks or a rate */
   const struct cors *cors;         /* of the last that has one; NULL: none */
   struct pool *pool; /* ref; ROUTE_POOL */
+  struct route_split *splits; /* ROUTE_SPLIT; in the order of the file */
+  uint32_t split_count;
+  uint64_t split_weight;    /* the sum; above 0 */
+  struct hash_key split_by; /* HASH_NONE: each request by itself */
+  bool split_failover;      /* a pool without an endpoint in service passes to the others */
   uint32_t timeout_ms;
   struct route_rewrite rewrite;
   struct route_host host;
@@ -74,6 +98,7 @@ struct listener {
   uint64_t tls_policy;    /* hash: equal policies may share hosts (421 rule) */
   struct listener_timeouts timeouts;
   struct listener_limits limits;
+  struct path_policy paths;
   struct addr_net *trusted; /* trusted_proxies */
   uint32_t trusted_count;
   bool trust_unix; /* peers on unix sockets are trusted when any proxy is */

@@ -14,7 +14,11 @@ struct endpoint_row {
   uint32_t idle_count;
   uint32_t conns;                /* open or connecting, idle ones included */
   uint64_t seen;                 /* seq of the last installed snapshot that has this endpoint */
-  _Atomic uint32_t inflight;     /* requests; written by its worker, read by all */
+  /* Written by its worker, read by all (balancing), so in this one cache line: */
+  _Atomic uint32_t inflight;     /* requests */
+  _Atomic uint64_t ewma_ns;      /* peak_ewma: smoothed time to the first byte */
+  _Atomic uint64_t ewma_ms;      /* when it was last told; 0: never */
+  int64_t turn;                  /* round_robin: what it is owed of others' turns */
   _Atomic uint64_t requests, failures, connects, reused;
   _Atomic uint64_t outcomes, outcomes_bad; /* attempts that ended; failed or 500 and above */
 };
@@ -26,6 +30,7 @@ struct endpoint {
   struct span label;      /* resolved "ip:port" for logs and metrics */
   struct addr addr;
   struct endpoint_row *rows;
+  struct pool_state *pool_state; /* ref */
   struct endpoint_health *health; /* control thread alone; NULL until it is looked after */
   /* Shared, written on events only (never per request in health). */
   _Alignas(64) _Atomic uint32_t permits;   /* connections over all workers */
@@ -36,6 +41,8 @@ struct endpoint {
   _Atomic uint64_t ejected_until_ms;       /* CLOCK_MONOTONIC; 0: in service */
   _Atomic uint32_t ejections;              /* in total */
   _Atomic uint32_t eject_streak;           /* ejections that followed closely: the time grows */
+  _Atomic uint64_t since_ms; /* came into service, new or after having been out; 0: from the start.
+                                The end of an ejection counts too (endpoint_since) */
 };
 
 #define POOL_CHECKS 16u
@@ -43,7 +50,12 @@ struct endpoint {
 /* pool_row is one worker's view of a pool. */
 struct pool_row {
   _Alignas(64) uint32_t queued; /* streams that wait for a connection */
-  uint32_t next; /* round robin */
+  uint32_t next;                /* round robin */
+  uint32_t members;             /* of the last installed snapshot */
+  _Atomic uint32_t inflight;    /* requests; written by its worker, read by all */
+  _Atomic uint64_t requests;    /* that were given to it */
+  _Atomic uint64_t panics;      /* of them: balanced over all, for too few were in service */
+  _Atomic uint64_t sticky_kept, sticky_set; /* went where their cookie said; got a new cookie */
 };
 struct pool_state {
   struct object obj; /* name: pool */

@@ -55,24 +55,61 @@ struct pool_tried {
   uint32_t count;
 };
 
-/* pool_pick chooses a member by the pool's policy: one in service that was not tried, else a new
- * one that no check has passed yet; on a further try else one that is ejected, else one that was
- * tried; backups only when no other is left. Never one that active health says is down. NULL when
- * there is none. */
-const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool, uint64_t now_ms,
-                                    const struct pool_tried *tried);
+#define PLACE_NONE UINT32_MAX
+
+/* pool_want is what a request asks for when an endpoint is chosen. */
+struct pool_want {
+  uint64_t now_ms;
+  uint64_t hash;   /* of what the pool's hash key names */
+  bool hashed;     /* the request has it; else it is balanced as by least_request */
+  uint32_t sticky; /* place that its cookie names, or PLACE_NONE */
+  const struct pool_tried *tried; /* NULL or empty: a first attempt */
+};
+
+/* pool_pick chooses a member. First what the cookie names, if it is in service. Then by tier and
+ * policy: one in service that was not tried, else a new one that no check has passed yet; on a
+ * further attempt else one that is ejected, else one that was tried; backups only when no other is
+ * left. Never one that active health says is down, but in a panic. NULL when there is none.
+ * Reads the pool's settings and shared state, draws from u->rng; written are the policy's own rows
+ * of this worker. */
+const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool,
+                                    const struct pool_want *want);
+/* pool_in_service: has the pool an endpoint in service that may get traffic? */
+bool pool_in_service(const struct pool *pool, uint64_t now_ms);
+/* pool_prepare puts the members in order and builds tiers and the policy's table in the pool's
+ * arena. Once, by the compile thread, when all else is filled in. */
+void pool_prepare(struct pool *pool);
+
+/* pool_sample is how one attempt went. */
+struct pool_sample {
+  uint64_t now_ms;
+  uint64_t latency_ns; /* request sent to first byte, or to the failure */
+  bool failed;         /* or answered 500 and above */
+};
+/* pool_observe tells the policy. */
+void pool_observe(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                  const struct pool_sample *sample);
 
 /* balance policies are rows of balance.def; the index is struct pool.balance. */
 enum balance {
-#define BALANCE(id, text, fn, doc) BALANCE_##id,
+#define BALANCE(id, text, pick, prepare, observe, hashed, doc) BALANCE_##id,
 #include "weir/upstream/balance.def"
 #undef BALANCE
   BALANCE_COUNT
 };
 /* balance_find gives the row of a name; false when there is none. balance_text the name of a row.
- */
+ * balance_hashed: it needs a hash key. */
 bool balance_find(struct span name, uint8_t *out);
 struct span balance_text(uint8_t row);
+bool balance_hashed(uint8_t row);
+
+/* sticky_prepare gives a pool its cookie: one id for each member, a MAC under key of pool and
+ * address, so that nobody can make one up, and that stays the same over reloads. After
+ * pool_prepare. */
+void sticky_prepare(struct pool *pool, const struct sticky_settings *settings, struct span key);
+/* sticky_find is the place that a request's cookies name; PLACE_NONE: none does (none there,
+ * forged, or of an endpoint that is gone). */
+uint32_t sticky_find(const struct pool_sticky *sticky, const struct http_fields *fields);
 
 /* upconn_checkout takes the most recently used idle connection, or NULL. */
 struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *owner);
@@ -100,27 +137,12 @@ bool endpoint_outcome(struct upstream *u, const struct pool *pool, struct endpoi
 /* endpoint_in_service is false while ejected, while active health says down, and while a new
  * endpoint has not passed its first check. */
 bool endpoint_in_service(const struct endpoint *e, uint64_t now_ms);
+/* endpoint_since is when it last came into service, new or after an ejection; 0: from the start.
+ */
+uint64_t endpoint_since(const struct endpoint *e);
 /* endpoint_eject takes e out of service, unless it is out or too many of the pool are. Any
  * thread. */
 bool endpoint_eject(const struct pool *pool, struct endpoint *e, enum eject_cause cause,
                     uint64_t now_ms);
-
-/* outlier_found is an endpoint that outlier_sweep took out, and the figures it was judged by. */
-struct outlier_found {
-  struct endpoint *endpoint;
-  enum eject_cause cause;
-  struct outcome_count window;
-  uint32_t mean_permille, limit_permille; /* EJECT_DEVIATION: of success */
-};
-/* outlier_sweeps: do the settings ask for sweeps? */
-bool outlier_sweeps(const struct pool_outlier *outlier);
-/* outlier_begin starts the window of an endpoint, unless it is swept already. outlier_period_ms is
- * the time between sweeps. */
-void outlier_begin(const struct pool_outlier *outlier, struct endpoint *e, uint64_t now_ms);
-uint32_t outlier_period_ms(const struct pool_outlier *outlier);
-/* outlier_sweep takes in what workers counted and ejects by failure rate and deviation, the worst
- * first. Control thread; members have their health, and were begun. */
-void outlier_sweep(const struct pool *pool, uint64_t now_ms,
-                   void (*found)(void *ctx, const struct outlier_found *found), void *ctx);
 
 #endif

@@ -77,6 +77,7 @@ static const struct kit_file kit_files[] = {{"/etc/weir/tls/a.crt", "CERT A", 06
                                             {"/etc/weir/tls/b.key", "KEY B", 0600},
                                             {"/etc/weir/tls/denied.key", NULL, 0600},
                                             {"/etc/weir/tls/empty.key", "", 0600},
+                                            {"/etc/weir/sticky.key", "STICKY KEY 12345\n", 0600},
                                             {"/run/cred/web.key", "KEY CRED", 0600},
                                             {"/etc/weir/pages/a.html", "<a>", 0644},
                                             {"/etc/weir/pages/denied.html", NULL, 0644},

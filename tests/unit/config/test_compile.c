@@ -183,6 +183,18 @@ static const struct change changes[] = {
     {"endpoints = \"127.0.0.1:3\";",
      "endpoints = \"127.0.0.1:3\"; timeouts = { connect = \"1s\"; };", "qb",
      "~ pool q: settings\n"},
+    {"endpoints = \"127.0.0.1:3\";", "endpoints = \"127.0.0.1:3\"; slow_start = \"1s\";", "qb",
+     "~ pool q: settings\n"},
+    {"endpoints = \"127.0.0.1:3\";",
+     "endpoints = \"127.0.0.1:3\"; balance = \"ring\"; hash = \"path\";", "qb",
+     "~ pool q: settings\n"},
+    {"endpoints = \"127.0.0.1:3\";",
+     "endpoints = \"127.0.0.1:3\"; sticky = { cookie = \"c\"; key = \"file:sticky.key\"; };",
+     "qb", "~ pool q: settings\n"},
+    {"endpoints = \"127.0.0.1:3\";",
+     "endpoints = ({ address = \"127.0.0.1:3\"; priority = 2; });", "qb",
+     "~ pool q: endpoint 127.0.0.1:3 changed\n"},
+    {"pool = \"q\"", "split = ( { pool = \"q\"; } )", "b", "~ route b: settings\n"},
     {"endpoints = \"127.0.0.1:3\";",
      "endpoints = \"127.0.0.1:3\"; health = { protocol = \"tcp\"; };", "qb",
      "~ pool q: settings\n"},
@@ -191,6 +203,8 @@ static const struct change changes[] = {
     {"\"127.0.0.1:80\";",
      "\"127.0.0.1:80\"; timeouts = { idle = \"1s\"; }; limits = { headers = 1; };", "w",
      "~ listener web: timeouts, limits\n"},
+    {"\"127.0.0.1:80\";", "\"127.0.0.1:80\"; paths = { utf8 = \"any\"; };", "w",
+     "~ listener web: paths\n"},
     {CERT("a"), CERT("b"), "s", "~ listener s: certificates\n"},
     {"tls = {", "tls = { min_version = \"1.3\";", "s", "~ listener s: TLS versions\n"},
     {"tls = { certificates = ( " CERT("a") " ); };", "", "s", "~ listener s: TLS removed\n"},
@@ -451,6 +465,113 @@ static void test_policy_files(void **state) {
   world_fini(&w);
 }
 
+/* ---- balancing ---- */
+
+static const char balanced[] = KIT_WEB
+    "pools = {\n"
+    "  p = { endpoints = ( { address = \"127.0.0.1:1\"; backup = true; }, { address = "
+    "\"127.0.0.1:2\"; priority = 2; }, \"127.0.0.1:3\" );\n"
+    "    balance = \"maglev\"; hash = \"header:X-User\"; bounded_load = \"150%\"; slow_start = "
+    "\"3s\"; panic = \"40%\"; overflow = \"60%\";\n"
+    "    sticky = { cookie = \"c\"; key = \"file:sticky.key\"; path = \"/x\"; max_age = \"1m\"; "
+    "secure = \"on\"; samesite = \"strict\"; httponly = false; }; };\n"
+    "  q = { endpoints = \"127.0.0.1:4\"; };\n"
+    "};\n"
+    "routes = ( { name = \"r\"; host = \"endpoint\"; "
+    "split = ( { pool = \"p\"; weight = 3; }, { pool = \"q\"; } ); "
+    "split_by = \"cookie:id\"; split_failover = true; } );\n";
+
+static void test_balance(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct snapshot *s = compile(&w, balanced, NULL);
+  const struct pool *p = pool(s, "p"), *q = pool(s, "q");
+  assert_int_equal(p->spread.hash.source, HASH_HEADER);
+  kit_assert_text(p->spread.hash.name, "X-User");
+  assert_int_equal(p->spread.bound_percent, 150);
+  assert_int_equal(p->spread.slow_start_ms, 3000);
+  assert_int_equal(p->spread.panic_percent, 40);
+  assert_int_equal(p->spread.overflow_percent, 60);
+  assert_int_equal(p->tier_count, 3);
+  assert_non_null(p->tiers[0].table);
+  kit_assert_text(p->members[0].endpoint->label, "127.0.0.1:3");
+  assert_int_equal(p->members[1].priority, 2);
+  assert_true(p->members[2].backup && p->has_backups && !p->plain);
+  struct span field = p->sticky->plain[0];
+  kit_assert_text(span_sub(field, 0, 2), "c=");
+  kit_assert_text(span_from(field, 34), "; Path=/x; Max-Age=60; SameSite=Strict; Secure");
+  assert_true(q->plain && !q->sticky && q->spread.hash.source == HASH_NONE);
+  assert_int_equal(q->spread.bound_percent, 125);
+  assert_int_equal(q->spread.overflow_percent, 70);
+  const struct route *r = route(s, "r");
+  assert_int_equal(r->action, ROUTE_SPLIT);
+  assert_int_equal(r->split_count, 2);
+  assert_true(r->host.endpoint); /* rewriting is for splits too */
+  assert_ptr_equal(r->splits[0].pool, p);
+  assert_ptr_equal(r->splits[1].pool, q);
+  assert_int_equal(r->splits[0].weight, 3);
+  assert_int_equal(r->split_weight, 4);
+  assert_int_equal(r->split_by.source, HASH_COOKIE);
+  assert_true(r->split_failover);
+  struct snapshot *again = compile(&w, balanced, s);
+  assert_ptr_equal(pool(again, "p"), p);
+  assert_ptr_equal(route(again, "r"), r);
+  snapshot_free(s);
+  snapshot_free(again);
+  world_fini(&w);
+}
+
+/* New bytes in the file of a cookie's key are another pool; a key that is too short changes
+ * nothing. Without a key the process has one. */
+static void test_sticky_key(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  struct conf *conf = kit_good(balanced);
+  struct conf_faults *faults = conf_faults_new();
+  struct snapshot *a = conf_compile(conf, &w.hooks, w.registry, NULL, faults);
+  struct kit_file files[] = {{"/etc/weir/sticky.key", "ANOTHER KEY 12345", 0600}, {NULL, NULL, 0}};
+  const struct kit kit = {files, NULL};
+  struct conf_reader reader = kit_reader(&kit);
+  bool changed = false;
+  assert_int_equal(conf_reload_secrets(conf, &reader, faults, &changed), 0);
+  assert_true(changed);
+  struct snapshot *b = conf_compile(conf, &w.hooks, w.registry, a, faults);
+  assert_ptr_not_equal(pool(a, "p"), pool(b, "p"));
+  assert_ptr_equal(pool(a, "q"), pool(b, "q"));
+  assert_false(span_eq(pool(a, "p")->sticky->plain[0], pool(b, "p")->sticky->plain[0]));
+  files[0].text = "short";
+  assert_int_equal(conf_reload_secrets(conf, &reader, faults, &changed), 1);
+  struct snapshot *c = conf_compile(conf, &w.hooks, w.registry, b, faults);
+  assert_ptr_equal(pool(b, "p"), pool(c, "p"));
+  struct text diff = {0};
+  (void)snapshot_diff(a, b, &diff, false);
+  kit_assert_text(text_span(&diff), "~ pool p: settings\n");
+  text_fini(&diff);
+  snapshot_free(a);
+  snapshot_free(b);
+  snapshot_free(c);
+  conf_faults_free(faults);
+  conf_free(conf);
+  world_fini(&w);
+}
+
+static void test_process_key(void **state) {
+  (void)state;
+  static const char text[] = KIT_WEB
+      "pools = { p = { endpoints = \"127.0.0.1:1\"; sticky = { cookie = \"c\"; }; }; };\n" 
+      "routes = ( { pool = \"p\"; } );";
+  struct world w;
+  world_init(&w);
+  struct snapshot *a = compile(&w, text, NULL), *b = compile(&w, text, NULL);
+  assert_ptr_not_equal(pool(a, "p"), pool(b, "p"));
+  assert_true(span_eq(pool(a, "p")->sticky->plain[0], pool(b, "p")->sticky->plain[0]));
+  snapshot_free(a);
+  snapshot_free(b);
+  world_fini(&w);
+}
+
 /* An unchanged TLS listener does not even ask for its policy again. */
 static void test_tls_kept(void **state) {
   (void)state;
@@ -658,6 +779,8 @@ int main(void) {
       cmocka_unit_test(test_names),          cmocka_unit_test(test_clamp),
       cmocka_unit_test(test_redirect_port),  cmocka_unit_test(test_many_reloads),
       cmocka_unit_test(test_health),         cmocka_unit_test(test_announced),
+      cmocka_unit_test(test_balance),        cmocka_unit_test(test_sticky_key),
+      cmocka_unit_test(test_process_key),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

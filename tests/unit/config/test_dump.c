@@ -50,7 +50,10 @@ static const char everything[] =
     "  balance = \"round_robin\"; outlier = { max_ejected = \"10%\"; deviations = \"1.9\"; };\n"
     "  health = { path = \"/h?a=${env:TIME}\"; host = \"a.b:81\"; expect = [ \"200\", "
     "\"300-399\" ];\n"
-    "    headers = [ \"A: b\", \"C: \\\"d\\\"\" ]; body = \"a\\x01${env:TIME}\"; }; }; };\n"
+    "    headers = [ \"A: b\", \"C: \\\"d\\\"\" ]; body = \"a\\x01${env:TIME}\"; }; };\n"
+    "  q = { endpoints = ( { address = \"[::1]:3\"; priority = 7; } ); balance = \"ring\"; "
+    "hash = \"query:a\";\n"
+    "    sticky = { cookie = \"w\"; key = \"file:sticky.key\"; max_age = \"1d\"; }; }; };\n"
     "policies = { m = { request_headers = { set = [ \"X-A: <${client.address}> $${b}\", "
     "\"X-B: ${env:YES}${env:VAR}\" ]; remove = \"X-C\"; }; response_headers = { add = "
     "\"X-D: a\\\"b\"; }; }; n = { cors = { origins = [ \"https://A.b\", \"http://*.c:81\" ]; "
@@ -64,6 +67,8 @@ static const char everything[] =
     "  { name = \"r\"; path = \"/r\"; methods = [ \"GET\", \"PURGE\" ]; listeners = \"s\"; "
     "redirect = { to = \"/q\"; status = 307; }; },\n"
     "  { path = \"/t\"; respond = { status = 418; body = \"a\\n\\x01\\\"$${env:X}\\xff\"; }; },\n"
+    "  { path = \"/s\"; split = ( { pool = \"p\"; weight = 3; }, { pool = \"q\"; } ); "
+    "split_by = \"cookie:c\"; },\n"
     "  { path = \"/e\"; respond = { body = \"\"; }; },\n"
     "  { path = \"/f\"; respond = { file = \"pages/a.html\"; headers = \"X-A: ${trace_id}\"; }; "
     "},\n"
@@ -140,6 +145,7 @@ static void test_defaults_and_secrets(void **state) {
   assert_null(strstr(out.ptr, "KEY A"));
   assert_null(strstr(out.ptr, "KEY ENV"));
   assert_null(strstr(out.ptr, "CERT"));
+  assert_null(strstr(out.ptr, "STICKY KEY"));
   assert_non_null(strstr(out.ptr, "key = \"file:/etc/weir/tls/a.key\";"));
   text_fini(&out);
   conf_free(conf);

@@ -67,6 +67,7 @@ static void test_beginning(void **state) {
   assert_string_equal(w->e->health->reason, "not checked yet");
   begin_as(w, ENDPOINT_UNCHECKED); /* it served before health was set */
   assert_int_equal(state_of(w), ENDPOINT_UP);
+  assert_int_equal(atomic_load(&w->e->since_ms), 0); /* so it starts no slower */
   uint64_t since = w->e->health->since_wall_ms;
   assert_int_equal(take(w, PROBE_REFUSED), HEALTH_SAME);
   health_begin(w->e, w->now); /* a reload: nothing changes */
@@ -84,6 +85,11 @@ static void test_first_check(void **state) {
   assert_int_equal(state_of(w), ENDPOINT_UP);
   assert_string_equal(w->e->health->reason, "passed");
   assert_int_equal(w->e->health->since_wall_ms, w->now.wall_ms);
+  assert_int_equal(atomic_load(&w->e->since_ms), 0); /* there from the start: no slow start */
+  atomic_store(&w->e->since_ms, 1);                  /* new in a running pool */
+  begin_as(w, ENDPOINT_NEW);
+  assert_int_equal(take(w, PROBE_PASS), HEALTH_TO_UP);
+  assert_int_equal(atomic_load(&w->e->since_ms), w->now.ms);
   begin_as(w, ENDPOINT_NEW);
   assert_int_equal(take(w, PROBE_RESET), HEALTH_TO_DOWN);
   assert_string_equal(w->e->health->reason, "reset");
@@ -107,6 +113,7 @@ static void test_down_and_up(void **state) {
   assert_int_equal(take(w, PROBE_PASS), HEALTH_SAME);
   assert_int_equal(take(w, PROBE_PASS), HEALTH_TO_UP);
   assert_string_equal(w->e->health->reason, "passed, 2 checks in a row");
+  assert_int_equal(atomic_load(&w->e->since_ms), w->now.ms);
 }
 
 /* ---- ejections ---- */

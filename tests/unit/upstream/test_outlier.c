@@ -5,7 +5,8 @@
 
 #include "upstream_kit.h"
 
-static const struct kit_member four[] = {{1, false}, {1, false}, {1, false}, {1, false}};
+static const struct kit_member four[] = {
+    {1, false, 0}, {1, false, 0}, {1, false, 0}, {1, false, 0}};
 
 static void kit_four(struct kit *k, uint32_t failures, uint32_t fives, uint32_t percent) {
   kit_init(k, four, array_count(four), 1);

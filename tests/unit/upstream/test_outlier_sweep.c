@@ -2,6 +2,7 @@
  * judged, the worst first, never more than max_ejected; a slow twin sums the window anew. */
 #include "upstream_kit.h"
 #include "weir/base/mem.h"
+#include "weir/upstream/outlier.h"
 
 enum { MEMBERS = 6, WINDOW_MS = 8000, PART_MS = WINDOW_MS / HEALTH_BUCKETS };
 
@@ -19,7 +20,7 @@ static void begin(struct swept *s) {
 
 static void swept_init(struct swept *s, uint32_t failure_percent, uint32_t deviations_permille) {
   struct kit_member members[MEMBERS];
-  for (int i = 0; i < MEMBERS; i++) members[i] = (struct kit_member){1, false};
+  for (int i = 0; i < MEMBERS; i++) members[i] = (struct kit_member){1, false, 0};
   kit_init(&s->k, members, MEMBERS, 1);
   s->now = 1000000;
   s->k.pool->outlier = (struct pool_outlier){.failure_percent = failure_percent,

@@ -85,7 +85,7 @@ static struct snapshot *snapshot_of(struct registry *r, struct pool *pool) {
 }
 
 static void bed_init(struct bed *b, uint32_t members) {
-  static const struct kit_member two[] = {{1, false}, {1, false}};
+  static const struct kit_member two[] = {{1, false, 0}, {1, false, 0}};
   memset(b, 0, sizeof *b);
   bed = b;
   b->sim = sim_new(7, NULL);
@@ -305,7 +305,7 @@ static void install_closes_what_left(void **state) {
   struct upconn *kept = open_one(&b, 0), *gone = open_one(&b, 1), *busy = open_one(&b, 1);
   release(&b, kept);
   release(&b, gone);
-  static const struct kit_member one[] = {{1, false}};
+  static const struct kit_member one[] = {{1, false, 0}};
   struct pool *next_pool = kit_pool(b.registry, "app", one, 1);
   struct snapshot *next = snapshot_of(b.registry, next_pool);
   upstream_install(&b.up, 2, b.snapshot, next);

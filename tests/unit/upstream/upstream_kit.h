@@ -19,6 +19,7 @@ enum { KIT_WORKERS = 2 };
 struct kit_member {
   uint32_t weight;
   bool backup;
+  uint8_t priority;
 };
 
 struct kit {
@@ -38,13 +39,16 @@ static inline struct pool *kit_pool(struct registry *r, const char *name,
   for (uint32_t i = 0; i < count; i++) {
     char text[32];
     struct buf b = buf_of(text, sizeof text);
-    buf_printf(&b, "10.0.0.%u:80", i + 1);
+    buf_printf(&b, "10.0.%u.%u:80", i / 250, i % 250 + 1);
     struct addr a;
     assert_true(addr_parse(buf_span(&b), &a));
     pool->members[i].endpoint = endpoint_get(r, span_str(name), buf_span(&b), &a);
     pool->members[i].weight = members[i].weight;
     pool->members[i].backup = members[i].backup;
+    pool->members[i].priority = members[i].priority;
   }
+  pool->spread = (struct pool_spread){.bound_percent = 125, .overflow_percent = 70};
+  pool_prepare(pool);
   return pool;
 }
 
@@ -63,6 +67,29 @@ static inline void kit_fini(struct kit *k) {
   registry_free(k->registry);
 }
 
+/* kit_balance changes the policy. Places stay: the members are in order already. */
+static inline void kit_balance(struct kit *k, uint8_t balance) {
+  k->pool->balance = balance;
+  pool_prepare(k->pool);
+}
+
+static inline const struct pool_member *kit_pick_for(struct kit *k, uint32_t worker, uint64_t now,
+                                                     const struct pool_tried *tried) {
+  struct pool_want want = {.now_ms = now, .sticky = PLACE_NONE, .tried = tried};
+  return pool_pick(&k->up[worker], k->pool, &want);
+}
+static inline const struct pool_member *kit_pick(struct kit *k) {
+  return kit_pick_for(k, 0, 0, NULL);
+}
+/* kit_pick_key picks for a key, hashed as proxy/ does. */
+static inline const struct pool_member *kit_pick_key(struct kit *k, uint64_t key, uint64_t now) {
+  struct pool_want want = {.now_ms = now,
+                           .sticky = PLACE_NONE,
+                           .hashed = true,
+                           .hash = hash_bytes(span_of((const char *)&key, sizeof key))};
+  return pool_pick(&k->up[0], k->pool, &want);
+}
+
 static inline uint32_t kit_place(const struct kit *k, const struct pool_member *m) {
   assert_non_null(m);
   assert_true(m >= k->pool->members && m < k->pool->members + k->pool->member_count);
@@ -72,6 +99,25 @@ static inline uint32_t kit_place(const struct kit *k, const struct pool_member *
 static inline void kit_eject(struct kit *k, uint32_t place, uint64_t until_ms) {
   atomic_store(&k->pool->members[place].endpoint->ejected_until_ms, until_ms);
 }
+
+/* kit_chi2 is Pearson's statistic of hits against expected shares (not normalised). */
+static inline double kit_chi2(const uint32_t *hits, const double *shares, size_t count) {
+  double all = 0, sum = 0, chi2 = 0;
+  for (size_t i = 0; i < count; i++) {
+    all += hits[i];
+    sum += shares[i];
+  }
+  for (size_t i = 0; i < count; i++) {
+    double want = all * shares[i] / sum, off = hits[i] - want;
+    if (want > 0) chi2 += off * off / want;
+    else assert_int_equal(hits[i], 0);
+  }
+  return chi2;
+}
+/* Quantiles of chi-square at 1 in 10,000, by degrees of freedom (1 to 9). Seeds are fixed, so a
+ * test that passes passes always. */
+static const double kit_chi2_most[] = {0,     15.14, 18.42, 21.11, 23.51,
+                                       25.74, 27.86, 29.88, 31.83, 33.72};
 
 static inline void kit_state(struct kit *k, uint32_t place, enum endpoint_state state) {
   atomic_store(&k->pool->members[place].endpoint->state, (uint8_t)state);

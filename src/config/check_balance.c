@@ -1,0 +1,97 @@
+/* check_balance.c: what the keys of balancing mean together: hash and policy, the sticky cookie,
+ * backups and priorities, the weights of a split. Called by check.c and check_routes.c. */
+#include "load_priv.h"
+#include "weir/upstream/upstream.h"
+
+static bool is_set(const struct conf_row *row, enum option_id id) {
+  return row_origin(row, id)->node != NULL;
+}
+
+static void check_hash(struct conf *conf, const struct conf_pool *pool) {
+  bool hashed = balance_hashed(pool->balance), given = is_set(&pool->row, OPTION_POOL_HASH);
+  struct span policy = balance_text(pool->balance);
+  if (hashed && !given && !faults_has_syntax(conf->faults)) {
+    fault_add(conf->faults, FAULT_HASH_MISSING, row_place(&pool->row, OPTION_POOL_BALANCE),
+              "pool \"" SPAN_FMT "\": balance = \"" SPAN_FMT "\" needs hash",
+              SPAN_ARG(pool->row.name), SPAN_ARG(policy));
+    fault_note(conf->faults, "like hash = \"client_ip\";");
+  } else if (!hashed && given) {
+    fault_add(conf->faults, FAULT_HASH_UNUSED, row_place(&pool->row, OPTION_POOL_HASH),
+              "pool \"" SPAN_FMT "\": balance = \"" SPAN_FMT "\" hashes nothing",
+              SPAN_ARG(pool->row.name), SPAN_ARG(policy));
+    fault_note(conf->faults, "ring and maglev do");
+  }
+  uint32_t bound = pool->spread.bound_percent;
+  if (bound == 0 || bound > 100) return;
+  fault_add(conf->faults, FAULT_OUT_OF_RANGE, row_place(&pool->row, OPTION_POOL_BOUNDED_LOAD),
+            "pools.*.bounded_load is out of range");
+  fault_note(conf->faults, "more than 100%%, or 0%% for no bound");
+}
+
+static bool sticky_given(const struct conf_pool *pool) {
+  for (enum option_id id = OPTION_POOL_STICKY_COOKIE; id <= OPTION_POOL_STICKY_SAMESITE; id++)
+    if (is_set(&pool->row, id)) return true;
+  return false;
+}
+
+static void check_sticky(struct conf *conf, const struct conf_pool *pool) {
+  struct conf_faults *f = conf->faults;
+  struct span name = pool->row.name;
+  if (!sticky_given(pool) || faults_has_syntax(f)) return;
+  if (!is_set(&pool->row, OPTION_POOL_STICKY_COOKIE)) {
+    fault_add(f, FAULT_STICKY_NO_COOKIE, pool->row.at,
+              "pool \"" SPAN_FMT "\": sticky needs \"cookie\"", SPAN_ARG(name));
+    return;
+  }
+  if (pool->sticky.samesite == SAMESITE_NONE && pool->sticky.secure == SECURE_OFF)
+    fault_add(f, FAULT_STICKY_INSECURE, row_place(&pool->row, OPTION_POOL_STICKY_SECURE),
+              "pool \"" SPAN_FMT "\": samesite = \"none\" needs secure", SPAN_ARG(name));
+  if (pool->sticky.max_age_ms % 1000) {
+    fault_add(f, FAULT_OUT_OF_RANGE, row_place(&pool->row, OPTION_POOL_STICKY_MAX_AGE),
+              "pools.*.sticky.max_age is out of range");
+    fault_note(f, "whole seconds");
+  }
+  if (is_set(&pool->row, OPTION_POOL_STICKY_KEY)) return;
+  fault_add(f, FAULT_STICKY_RANDOM, row_place(&pool->row, OPTION_POOL_STICKY_COOKIE),
+            "pool \"" SPAN_FMT "\": the cookie has no key of its own", SPAN_ARG(name));
+  fault_note(f, "key = \"file:sticky.key\"; keeps sessions over a restart");
+}
+
+void check_balance(struct conf *conf, const struct conf_pool *pool) {
+  check_hash(conf, pool);
+  check_sticky(conf, pool);
+  rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {
+    if (!endpoint->backup || !endpoint->priority) continue;
+    fault_add(conf->faults, FAULT_BACKUP_PRIORITY,
+              row_place(&endpoint->row, OPTION_ENDPOINT_PRIORITY),
+              "pool \"" SPAN_FMT "\": a backup comes after all priorities",
+              SPAN_ARG(pool->row.name));
+  }
+}
+
+void check_split(struct conf *conf, const struct conf_route *route) {
+  struct conf_faults *f = conf->faults;
+  if (!is_set(&route->row, OPTION_ROUTE_SPLIT)) {
+    enum option_id id = route->split_by.len ? OPTION_ROUTE_SPLIT_BY : OPTION_ROUTE_SPLIT_FAILOVER;
+    if ((route->split_by.len || route->split_failover) && !faults_has_syntax(f))
+      fault_add(f, FAULT_SPLIT_UNUSED, row_place(&route->row, id),
+                "route \"" SPAN_FMT "\" has no split", SPAN_ARG(route->label));
+    return;
+  }
+  struct names names = {.arena = &conf->arena};
+  uint64_t weight = 0;
+  rows_each(&route->splits, struct conf_split, split) {
+    weight += split->weight;
+    if (!split->pool.len) continue; /* missing, or refused before */
+    const struct conf_split *first = names_put(&names, split->pool, split);
+    if (!first) continue;
+    fault_add(f, FAULT_DUPLICATE_ITEM, row_place(&split->row, OPTION_SPLIT_POOL),
+              "route \"" SPAN_FMT "\" has pool \"" SPAN_FMT "\" twice in its split",
+              SPAN_ARG(route->label), SPAN_ARG(split->pool));
+    fault_other(f, "first", row_place(&first->row, OPTION_SPLIT_POOL));
+  }
+  if (!weight && !faults_has_syntax(f) && !faults_has(f, FAULT_WRONG_TYPE))
+    fault_add(f, FAULT_SPLIT_WEIGHT, row_place(&route->row, OPTION_ROUTE_SPLIT),
+              "no part of the split of route \"" SPAN_FMT "\" has a weight",
+              SPAN_ARG(route->label));
+}

@@ -1,0 +1,86 @@
+/* affinity.c: what ties a request to a pool and an endpoint: the part of a split, the hash of a
+ * key, the sticky cookie. Reads the request once, before the first attempt; what is chosen for it
+ * is upstream/'s. Called by route.c, attempt.c and response.c. */
+#include "proxy_priv.h"
+#include "weir/base/hash.h"
+
+/* ---- splits ---- */
+
+/* at_point is the part where a running sum of weights passes at (at < split_weight). */
+static struct pool *at_point(const struct route *route, uint64_t at) {
+  uint32_t i = 0;
+  while (at >= route->splits[i].weight) at -= route->splits[i++].weight;
+  return route->splits[i].pool;
+}
+
+/* heaviest_in_service is where a pool without an endpoint passes its requests; NULL: nowhere. */
+static struct pool *heaviest_in_service(const struct route *route, uint64_t now) {
+  const struct route_split *best = NULL;
+  for (uint32_t i = 0; i < route->split_count; i++) {
+    const struct route_split *split = &route->splits[i];
+    if (!split->weight || (best && split->weight <= best->weight)) continue;
+    if (pool_in_service(split->pool, now)) best = split;
+  }
+  return best ? best->pool : NULL;
+}
+
+/* The key's hash is mixed with the route's name: who is in the canary of one route is not for
+ * that in the canary of all, nor at one end of a pool's ring. */
+struct pool *affinity_pool(struct stream *s, const struct route *route) {
+  if (route->action != ROUTE_SPLIT) return route->pool;
+  uint64_t draw = 0;
+  if (hash_key_find(&route->split_by, &s->x->req, s->x->ctx.client, &draw))
+    draw = hash_mix(draw, hash_bytes(route->obj.name));
+  else draw = rng_next(&s->w->rng);
+  uint64_t at = (uint64_t)(((unsigned __int128)draw * route->split_weight) >> 64);
+  struct pool *pool = at_point(route, at);
+  if (!route->split_failover || pool_in_service(pool, now_ms(s->w))) return pool;
+  struct pool *other = heaviest_in_service(route, now_ms(s->w));
+  return other ? other : pool;
+}
+
+/* ---- the endpoint ---- */
+
+void affinity_init(struct stream *s) {
+  const struct pool *pool = s->pool;
+  s->x->want = (struct pool_want){.sticky = PLACE_NONE, .tried = &s->x->tried};
+  if (balance_hashed(pool->balance))
+    s->x->want.hashed =
+        hash_key_find(&pool->spread.hash, &s->x->req, s->x->ctx.client, &s->x->want.hash);
+  if (pool->sticky) s->x->want.sticky = sticky_find(pool->sticky, &s->x->req.fields);
+}
+
+const struct pool_member *affinity_pick(struct stream *s) {
+  s->x->want.now_ms = now_ms(s->w);
+  return pool_pick(&s->w->upstream, s->pool, &s->x->want);
+}
+
+static uint32_t place_of(const struct pool *pool, const struct endpoint *e) {
+  uint32_t i = 0;
+  while (i < pool->member_count && pool->members[i].endpoint != e) i++;
+  return i < pool->member_count ? i : PLACE_NONE;
+}
+
+/* away: the endpoint that the cookie names was only passed by (all its connections were taken);
+ * the session stays its own. */
+static bool away(const struct stream *s) {
+  uint32_t home = s->x->want.sticky;
+  if (home == PLACE_NONE) return false;
+  for (uint32_t i = 0; i < s->x->tried.count; i++)
+    if (s->x->tried.place[i] == home) return false;
+  return endpoint_in_service(s->pool->members[home].endpoint, now_ms(s->w));
+}
+
+void affinity_response(struct stream *s) {
+  const struct pool_sticky *sticky = s->pool->sticky;
+  struct pool_row *row = &s->pool->state->rows[s->w->config.index];
+  if (!sticky) return;
+  uint32_t place = place_of(s->pool, s->endpoint);
+  if (place == PLACE_NONE) return;
+  if (place == s->x->want.sticky) {
+    stat_add(&row->sticky_kept, 1);
+  } else if (!away(s)) {
+    stat_add(&row->sticky_set, 1);
+    s->x->ctx.set_cookie = s->x->ctx.tls ? sticky->secured[place] : sticky->plain[place];
+  }
+}

@@ -1,0 +1,79 @@
+/* balance_peak_ewma.c: power of two choices on cost = latency * (requests in flight + 1) over
+ * weight. Latency (request sent to first byte) is smoothed so that it rises at once and falls
+ * slowly, as Finagle's Peak EWMA does, and is forgotten: an endpoint that was slow is tried again.
+ *
+ * Each worker keeps its own in its row and writes nobody else's. A reader takes the mean over the
+ * workers, each counting by how recent its word is: with one half-life of silence a row counts
+ * half, and its latency is taken as half. A worker that has not sent anything yet thus knows what
+ * the others know. One slow answer raises the mean by its worker's share.
+ *
+ * A failure, and a response of 500 and above, counts as at least twice what it was: else an
+ * endpoint that fails fast would look best. An endpoint of which nothing is known gets one request
+ * at a time until it has answered. */
+#include "upstream_priv.h"
+
+#define HALF_LIFE_MS 5000u
+#define ONE (UINT64_C(1) << 24) /* fixed point */
+#define FORGOTTEN (ONE / 1024)  /* ten half-lives */
+#define FAILURE_NS UINT64_C(100000000)   /* a failure costs at least so much */
+#define LATENCY_MAX_NS UINT64_C(60000000000)
+#define UNKNOWN_NS UINT64_C(10000000000) /* while the first answer is awaited */
+
+/* kept is 2^-(age / half-life) in parts of ONE; in between by a cubic that has its slope at 0
+ * (many small steps are as good as a large one) and is 1/2 at 1. */
+static uint64_t kept(uint64_t age_ms) {
+  uint64_t halvings = age_ms / HALF_LIFE_MS, x = age_ms % HALF_LIFE_MS * ONE / HALF_LIFE_MS;
+  uint64_t slope = 11629077; /* ln 2 */
+  if (halvings >= 24) return 0;
+  slope -= x * (4029887 - x * 789418 / ONE) / ONE;
+  return (ONE - x * slope / ONE) >> halvings;
+}
+
+static uint64_t age(uint64_t now_ms, uint64_t then_ms) {
+  return now_ms > then_ms ? now_ms - then_ms : 0;
+}
+
+static uint64_t at_most(uint64_t ns) { return ns < LATENCY_MAX_NS ? ns : LATENCY_MAX_NS; }
+
+void peak_ewma_observe(struct upstream *u, struct endpoint *e, const struct pool_sample *sample) {
+  struct endpoint_row *row = &e->rows[u->worker];
+  uint64_t was = atomic_load_explicit(&row->ewma_ns, memory_order_relaxed);
+  uint64_t told = atomic_load_explicit(&row->ewma_ms, memory_order_relaxed);
+  uint64_t now = sample->latency_ns;
+  if (sample->failed && now < 2 * was) now = 2 * was;
+  if (sample->failed && now < FAILURE_NS) now = FAILURE_NS;
+  now = at_most(now);
+  uint64_t part = kept(age(sample->now_ms, told));
+  if (told && now < was) now = (was * part + now * (ONE - part)) / ONE;
+  atomic_store_explicit(&row->ewma_ns, now, memory_order_relaxed);
+  uint64_t stamp = sample->now_ms ? sample->now_ms : 1; /* 0 is never */
+  atomic_store_explicit(&row->ewma_ms, stamp, memory_order_relaxed);
+}
+
+/* cost of one more request at e, over all workers. */
+static uint64_t cost(const struct endpoint *e, uint64_t now_ms) {
+  uint64_t sum = 0, weight = 0, load = 1;
+  for (uint32_t i = 0; i < e->obj.workers; i++) {
+    const struct endpoint_row *row = &e->rows[i];
+    load += atomic_load_explicit(&row->inflight, memory_order_relaxed);
+    uint64_t told = atomic_load_explicit(&row->ewma_ms, memory_order_relaxed);
+    if (!told) continue;
+    uint64_t part = kept(age(now_ms, told));
+    uint64_t latency = atomic_load_explicit(&row->ewma_ns, memory_order_relaxed);
+    sum += latency * part / ONE * part / ONE;
+    weight += part;
+  }
+  if (weight < FORGOTTEN) return load > 1 ? UNKNOWN_NS * load : 0;
+  return (sum << 20) / (weight >> 4) * load; /* sum * ONE / weight; sum is below 2^43 */
+}
+
+uint32_t balance_peak_ewma(const struct pick_from *from) {
+  const struct pool_member *members = from->pool->members;
+  uint64_t now = from->want->now_ms;
+  uint32_t two[2];
+  uint32_t count = pick_two(from, two);
+  if (count < 2) return count ? two[0] : PLACE_NONE;
+  unsigned __int128 a = cost(members[two[0]].endpoint, now);
+  unsigned __int128 b = cost(members[two[1]].endpoint, now);
+  return two[b * pick_weight(from, two[0]) < a * pick_weight(from, two[1])];
+}

@@ -1,0 +1,158 @@
+/* test_balance_peak_ewma.c: the faster endpoint, the less loaded one, by weight; rises at once,
+ * falls slowly, is forgotten; failures are no speed; workers tell each other. */
+#include "upstream_kit.h"
+
+#define MS UINT64_C(1000000)
+
+static const struct kit_member two[] = {{1, false, 0}, {1, false, 0}};
+
+static void tell(struct kit *k, uint32_t worker, uint32_t place, uint64_t ns, uint64_t now,
+                 bool failed) {
+  struct pool_sample sample = {.now_ms = now, .latency_ns = ns, .failed = failed};
+  pool_observe(&k->up[worker], k->pool, k->pool->members[place].endpoint, &sample);
+}
+
+static uint64_t smoothed(struct kit *k, uint32_t worker, uint32_t place) {
+  return atomic_load(&k->pool->members[place].endpoint->rows[worker].ewma_ns);
+}
+
+static void kit_two(struct kit *k) {
+  kit_init(k, two, array_count(two), 11);
+  kit_balance(k, BALANCE_PEAK_EWMA);
+}
+
+/* always tells where 50 choices went, which must all go one way. */
+static uint32_t always(struct kit *k, uint32_t worker, uint64_t now) {
+  uint32_t first = kit_place(k, kit_pick_for(k, worker, now, NULL));
+  for (int i = 0; i < 50; i++)
+    assert_int_equal(kit_place(k, kit_pick_for(k, worker, now, NULL)), first);
+  return first;
+}
+
+static void load(struct kit *k, uint32_t place, int by) {
+  struct endpoint *e = k->pool->members[place].endpoint;
+  for (; by > 0; by--) endpoint_begin(e, 0);
+  for (; by < 0; by++) endpoint_end(e, 0);
+}
+
+static void cost_is_latency_times_load(void **state) {
+  (void)state;
+  struct kit k;
+  kit_two(&k);
+  tell(&k, 0, 0, 10 * MS, 1000, false);
+  tell(&k, 0, 1, 41 * MS, 1000, false);
+  assert_int_equal(always(&k, 0, 1000), 0);
+  load(&k, 0, 3); /* 10 * 4 against 41 * 1 */
+  assert_int_equal(always(&k, 0, 1000), 0);
+  load(&k, 0, 1); /* 50 against 41 */
+  assert_int_equal(always(&k, 0, 1000), 1);
+  load(&k, 0, -4);
+  kit_fini(&k);
+}
+
+static void weights_divide_the_cost(void **state) {
+  (void)state;
+  const struct kit_member members[] = {{1, false, 0}, {4, false, 0}};
+  struct kit k;
+  kit_init(&k, members, array_count(members), 11);
+  kit_balance(&k, BALANCE_PEAK_EWMA);
+  tell(&k, 0, 0, 10 * MS, 1000, false);
+  tell(&k, 0, 1, 39 * MS, 1000, false);
+  assert_int_equal(always(&k, 0, 1000), 1);
+  tell(&k, 0, 1, 41 * MS, 1000, false);
+  assert_int_equal(always(&k, 0, 1000), 0);
+  kit_fini(&k);
+}
+
+static void rises_at_once_and_falls_slowly(void **state) {
+  (void)state;
+  struct kit k;
+  kit_two(&k);
+  tell(&k, 0, 0, 10 * MS, 1000, false);
+  tell(&k, 0, 0, 200 * MS, 1001, false);
+  assert_int_equal(smoothed(&k, 0, 0), 200 * MS);
+  tell(&k, 0, 0, 10 * MS, 1001, false); /* in the same ms: no time has passed */
+  assert_int_equal(smoothed(&k, 0, 0), 200 * MS);
+  tell(&k, 0, 0, 10 * MS, 6001, false); /* one half-life: half way down */
+  assert_in_range(smoothed(&k, 0, 0), 104 * MS, 106 * MS);
+  for (uint64_t now = 6101; now <= 36101; now += 100) tell(&k, 0, 0, 10 * MS, now, false);
+  assert_in_range(smoothed(&k, 0, 0), 10 * MS, 13 * MS);
+  kit_fini(&k);
+}
+
+/* One that was slow is tried again when its word is old, and gets one request at a time until it
+ * has answered. */
+static void slowness_is_forgotten(void **state) {
+  (void)state;
+  struct kit k;
+  kit_two(&k);
+  tell(&k, 0, 0, 5000 * MS, 1000, false);
+  for (uint64_t now = 1000; now < 61000; now += 1000) tell(&k, 0, 1, 10 * MS, now, false);
+  assert_int_equal(always(&k, 0, 20000), 1);
+  assert_int_equal(always(&k, 0, 60000), 0);
+  load(&k, 0, 1);
+  assert_int_equal(always(&k, 0, 60000), 1);
+  load(&k, 0, -1);
+  kit_fini(&k);
+}
+
+static void the_unknown_get_one_at_a_time(void **state) {
+  (void)state;
+  struct kit k;
+  kit_two(&k);
+  tell(&k, 0, 0, 10 * MS, 1000, false);
+  assert_int_equal(always(&k, 0, 1000), 1);
+  load(&k, 1, 1);
+  assert_int_equal(always(&k, 0, 1000), 0);
+  tell(&k, 0, 1, 1 * MS, 1000, false);
+  assert_int_equal(always(&k, 0, 1000), 1);
+  load(&k, 1, -1);
+  kit_fini(&k);
+}
+
+static void failing_fast_is_no_speed(void **state) {
+  (void)state;
+  struct kit k;
+  kit_two(&k);
+  tell(&k, 0, 0, 10 * MS, 1000, false);
+  tell(&k, 0, 1, 0, 1000, true);
+  assert_int_equal(smoothed(&k, 0, 1), 100 * MS);
+  assert_int_equal(always(&k, 0, 1000), 0);
+  tell(&k, 0, 1, 0, 1000, true); /* twice what it was, up to a minute */
+  assert_int_equal(smoothed(&k, 0, 1), 200 * MS);
+  for (int i = 0; i < 20; i++) tell(&k, 0, 1, 0, 1000, true);
+  assert_int_equal(smoothed(&k, 0, 1), 60000 * MS);
+  kit_fini(&k);
+}
+
+/* Worker 1 has sent nothing and knows what worker 0 knows; where both know, the newer word counts
+ * for more. */
+static void workers_share_what_they_know(void **state) {
+  (void)state;
+  struct kit k;
+  kit_two(&k);
+  tell(&k, 0, 0, 50 * MS, 1000, false);
+  tell(&k, 0, 1, 10 * MS, 1000, false);
+  assert_int_equal(always(&k, 1, 1000), 1);
+  assert_int_equal(smoothed(&k, 1, 0), 0);
+  tell(&k, 1, 0, 50 * MS, 1000, false);
+  tell(&k, 1, 1, 80 * MS, 1000, false); /* mean 45: still less than 50 */
+  assert_int_equal(always(&k, 0, 1000), 1);
+  tell(&k, 1, 0, 50 * MS, 11000, false); /* 0's word is two half-lives old */
+  tell(&k, 1, 1, 80 * MS, 11000, false);
+  assert_int_equal(always(&k, 0, 11000), 0);
+  kit_fini(&k);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(cost_is_latency_times_load),
+      cmocka_unit_test(weights_divide_the_cost),
+      cmocka_unit_test(rises_at_once_and_falls_slowly),
+      cmocka_unit_test(slowness_is_forgotten),
+      cmocka_unit_test(the_unknown_get_one_at_a_time),
+      cmocka_unit_test(failing_fast_is_no_speed),
+      cmocka_unit_test(workers_share_what_they_know),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
