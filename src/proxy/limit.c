@@ -6,14 +6,6 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 
-static bool denied(const struct stream *s) {
-  for (uint32_t i = 0; i < s->route->policy_count; i++) {
-    const struct netset *clients = s->route->policies[i]->clients;
-    if (clients && !netset_allows(clients, &s->x->ctx.client_addr)) return true;
-  }
-  return false;
-}
-
 /* ---- rates ---- */
 
 /* asked is one rate that was asked about a request. */
@@ -143,8 +135,10 @@ static bool refused(struct stream *s, struct asked *asked, uint32_t asked_count)
 
 enum end limit_request(struct stream *s) {
   struct asked asked[RATES_MAX];
-  if (!s->route->limited) return END_OK;
-  if (denied(s)) return END_DENIED_CLIENT;
+  const struct route *r = s->route;
+  if (!r->limited) return END_OK;
+  if (!policies_allow(r->policies, r->policy_count, &s->x->ctx.client_addr))
+    return END_DENIED_CLIENT;
   uint32_t asked_count = gather(s, asked);
   bool over = refused(s, asked, asked_count);
   tell(s, asked, asked_count);

@@ -63,6 +63,9 @@ struct policy *policy_new(struct registry *r, struct span name);
 /* policy_settings_merge lets what `over` has stand in *into. */
 void policy_settings_merge(struct policy_settings *into, const struct policy_settings *over);
 
+/* policies_allow tells whether all policies let a client ask. */
+bool policies_allow(struct policy *const *policies, uint32_t count, const struct addr *client);
+
 /* error_page_find gives the page of a status, or NULL: of several policies that have one the last
  * counts, within a policy the smallest range, then the first. upstream: a response of the pool.
  */

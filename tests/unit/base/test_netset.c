@@ -108,12 +108,12 @@ static struct addr near_addr(uint64_t *rng) {
     a.len = sizeof a.in6;
     a.in6.sin6_family = AF_INET6;
     bytes = a.in6.sin6_addr.s6_addr;
-    bytes[7] = r & 2 ? 0xff : (uint8_t)(r >> 40 & 1);
-    bytes[8] = r & 4 ? 0x80 : 0;
+    bytes[7] = (uint8_t)(r & 2 ? 0xff : r >> 40 & 1);
+    bytes[8] = (uint8_t)(r & 4 ? 0x80 : 0);
     bytes[15] = (uint8_t)(r >> 32 & 3);
   }
-  bytes[0] = r & 8 ? 0xff : (uint8_t)(r >> 16 & 3);
-  bytes[1] = r & 16 ? 0xff : 0;
+  bytes[0] = (uint8_t)(r & 8 ? 0xff : r >> 16 & 3);
+  bytes[1] = (uint8_t)(r & 16 ? 0xff : 0);
   bytes[3] = (uint8_t)(r >> 24 & 3);
   return a;
 }
