@@ -1,5 +1,5 @@
-/* gcra.c: the arithmetic of gcra.h. Threads bring times that differ a little: the arrival time of a
- * key only grows, so an old time is judged more strictly, never less; and a slot is kept for
+/* gcra.c: the arithmetic of gcra.h. Threads bring times that differ a little: the arrival time of
+ * a key only grows, so an old time is judged more strictly, never less; and a slot is kept for
  * GCRA_LAG_NS after all is paid for, so that an old time does not find an empty one. Called by
  * proxy/. */
 #include "weir/base/gcra.h"

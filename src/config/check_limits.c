@@ -2,9 +2,19 @@
  * check.c, check_policies.c and check_routes.c. */
 #include "load_priv.h"
 
-/* rows that a fault can be of: a listener or a policy. */
 static bool is_set(const struct conf_row *row, enum option_id id) {
   return row_origin(row, id)->node != NULL;
+}
+
+/* is_changed: `weir dump` writes defaults too, also of what is not in use. */
+static bool is_changed(const struct conf_row *row, enum option_id id) {
+  const struct option *option = option_get(id);
+  struct value set = value_load(option, row_member(row, option)), plain = {0};
+  struct arena scratch;
+  arena_init(&scratch, NULL, 0);
+  bool changed = value_default(option, &scratch, &plain) && plain.number != set.number;
+  arena_reset(&scratch);
+  return changed;
 }
 
 static void unused(struct conf *conf, const struct conf_row *row, enum option_id id,
@@ -48,17 +58,18 @@ static bool only_unix(const struct conf_listener *listener) {
 }
 
 void check_listener_limits(struct conf *conf, const struct conf_listener *listener) {
-  static const enum option_id addresses[] = {OPTION_LISTENER_ALLOW, OPTION_LISTENER_DENY,
-                                             OPTION_LISTENER_PER_CLIENT};
+  static const enum option_id networks[] = {OPTION_LISTENER_ALLOW, OPTION_LISTENER_DENY};
+  static const char why[] = "means nothing: peers on unix sockets have no address";
   static const enum option_id prefixes[] = {OPTION_LISTENER_CLIENT_PREFIX4,
                                             OPTION_LISTENER_CLIENT_PREFIX6};
   const struct conf_row *row = &listener->row;
   check_nets(conf, row, &listener->allow, &listener->deny);
-  for (size_t i = 0; only_unix(listener) && i < array_count(addresses); i++)
-    if (is_set(row, addresses[i]))
-      unused(conf, row, addresses[i], "means nothing: peers on unix sockets have no address");
+  for (size_t i = 0; only_unix(listener) && i < array_count(networks); i++)
+    if (is_set(row, networks[i])) unused(conf, row, networks[i], why);
+  if (only_unix(listener) && listener->client_max)
+    unused(conf, row, OPTION_LISTENER_PER_CLIENT, why);
   for (size_t i = 0; !listener->client_max && i < array_count(prefixes); i++)
-    if (is_set(row, prefixes[i]))
+    if (is_changed(row, prefixes[i]))
       unused(conf, row, prefixes[i], "means nothing without connections_per_client");
 }
 
@@ -83,7 +94,7 @@ static void check_key(struct conf *conf, const struct conf_policy *policy) {
   static const enum option_id prefixes[] = {OPTION_POLICY_RATE_PREFIX4,
                                             OPTION_POLICY_RATE_PREFIX6};
   for (size_t i = 0; i < array_count(prefixes); i++)
-    if (is_set(&policy->row, prefixes[i]))
+    if (is_changed(&policy->row, prefixes[i]))
       unused(conf, &policy->row, prefixes[i], "means nothing: client_ip is not in rate.key");
 }
 

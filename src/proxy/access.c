@@ -47,8 +47,9 @@ static void texts_request(const struct exchange *x, struct span *t) {
 }
 
 /* kept_texts are the texts of a record that come from the request. */
-static const uint8_t kept_texts[KEPT_TEXTS] = {TEXT_METHOD, TEXT_PATH,       TEXT_QUERY, TEXT_HOST,
-                                               TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE, TEXT_RATE};
+static const uint8_t kept_texts[KEPT_TEXTS] = {
+    TEXT_METHOD, TEXT_PATH, TEXT_QUERY, TEXT_HOST, TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE,
+    TEXT_RATE};
 
 static void texts_kept(const struct kept *k, struct span *t) {
   const char *at = k->texts;

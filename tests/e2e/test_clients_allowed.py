@@ -1,12 +1,13 @@
 """Who may connect and who may ask: allow and deny of listeners (by the connection) and of policies
 (by the client), and connections per client (packaging/docs/limits.md)."""
+import json
 import socket
 import threading
 
 import pytest
 
 from harness import client, wire
-from harness.weir import eventually
+from harness.weir import eventually, run
 
 MINE = "127.0.0.1"
 
@@ -43,8 +44,8 @@ def test_allow(weir, backend):
     proxy = weir(listening(allow=["127.0.0.1", "127.1.0.0/16"]), backend)
     assert served(proxy, "127.0.0.1") and served(proxy, "127.1.2.3")
     assert not served(proxy, "127.0.0.2") and not served(proxy, "127.2.0.1")
-    record = proxy.ended("proxy.denied.peer", weir__listener="web")
-    assert record["network.peer.address"] == "127.2.0.1"
+    record = proxy.ended("proxy.denied.peer", weir__listener="web",
+                         network__peer__address="127.2.0.1")
     assert "http.response.status_code" not in record
     assert proxy.metric("weir_listener_connections_refused_total", listener="web") == 2
     assert proxy.metric("weir_downstream_connections_refused_total") == 0
@@ -152,6 +153,24 @@ def test_a_client_without_address(weir, backend):
         assert conn.get("/a").status == 403 and conn.get("/d").status == 200
 
 
+def test_explain_tells(weir, backend):
+    proxy = weir({**POLICY, "listeners": {"web": {"trusted_proxies": ["127.0.0.0/8"],
+                                                  "deny": ["127.6.6.6"]}}}, backend)
+
+    def told(*more):
+        answer = run("explain", "--json", "-c", proxy.path, "GET", "/", *more)
+        assert answer.returncode == 0, answer.stderr
+        return json.loads(answer.stdout)
+    denied = told("-H", "X-Forwarded-For: 192.0.2.66")
+    assert denied["end"] == "proxy.denied.client" and denied["status"] == 403
+    assert denied["policies"] == ["some", "page"]
+    assert told("-H", "X-Forwarded-For: 192.0.2.1")["end"] == "ok"
+    closed = told("--from", "127.6.6.6")
+    assert closed["end"] == "proxy.denied.peer" and "status" not in closed
+    text = run("explain", "--text", "-c", proxy.path, "--from", "127.6.6.6", "GET", "/")
+    assert "closed: proxy.denied.peer" in text.stdout
+
+
 # ---- connections per client ----
 
 
@@ -174,8 +193,8 @@ def test_connections_per_client(weir, backend):
     mine, other = opened(proxy, MINE, 5), opened(proxy, "127.0.0.2", 5)
     assert len(mine) == 3 and len(other) == 3
     assert all(conn.get("/still").status == 200 for conn in mine + other)
-    record = proxy.ended("proxy.limit.client_connections", weir__listener="web")
-    assert record["network.peer.address"] == "127.0.0.2"
+    proxy.ended("proxy.limit.client_connections", count=2, weir__listener="web",
+                network__peer__address="127.0.0.2")
     assert proxy.metric("weir_request_end_total", end="proxy.limit.client_connections") == 4
     assert proxy.metric("weir_listener_connections_refused_total") == 4
     mine.pop().close()

@@ -179,7 +179,7 @@ static void *hammer(void *arg) {
   struct hammer *h = arg;
   for (uint32_t i = 0; i < TAKES; i++) {
     struct gcra_answer a;
-    gcra_take(&h->t, &h->g, i % h->keys, clock_ns(), &a);
+    gcra_take(&h->t, &h->g, key_of(i % h->keys), clock_ns(), &a);
     if (a.granted && !a.shared) atomic_fetch_add(&h->granted[i % h->keys], 1);
   }
   return NULL;
