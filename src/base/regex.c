@@ -231,4 +231,10 @@ void regex_free(struct regex *re) {
   mem_free(re);
 }
 
+unsigned regex_groups(const struct regex *re) {
+  uint32_t count = 0;
+  pcre2_pattern_info(re->code, PCRE2_INFO_CAPTURECOUNT, &count);
+  return count;
+}
+
 bool regex_jitted(const struct regex *re) { return re->jitted; }

@@ -14,7 +14,7 @@ uint64_t rules_hash(const struct conf_route *row) {
   return hash;
 }
 
-static struct regex *regex_get(struct span pattern) {
+struct regex *regex_get(struct span pattern) {
   struct regex_fault fault;
   struct regex *re = regex_new(pattern, &fault);
   check(re != NULL); /* values_text.c made it before */

@@ -65,6 +65,7 @@ enum option_type {
   TYPE_COOKIE_NAME,
   TYPE_COOKIE_PATH,
   TYPE_POLICY_REF,
+  TYPE_REWRITE_TO,
   TYPE_EDIT,
   TYPE_EDIT_NAME,
   TYPE_MAP,  /* group of groups, by name */

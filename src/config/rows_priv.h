@@ -88,7 +88,7 @@ struct conf_route {
   struct conf_rows values[MATCH_PART_COUNT]; /* of struct conf_value */
   struct conf_list sources;
   bool strip_prefix;
-  struct span rewrite_prefix, rewrite_path, host;
+  struct span rewrite_prefix, rewrite_path, rewrite_regex, rewrite_to, host;
   struct span pool, split_by; /* as written */
   struct conf_rows splits;
   bool split_failover;

@@ -65,6 +65,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_HASH_KEY] = {"hash key", SHAPE_STRING, false, "a string: \"cookie:user\""},
     [TYPE_COOKIE_PATH] = {"path", SHAPE_STRING, false, "a string: \"/\""},
     [TYPE_POLICY_REF] = {"policy", SHAPE_STRING, false, "a string: the name of a policy"},
+    [TYPE_REWRITE_TO] = {"path", SHAPE_STRING, false, "a string: \"/items/${1}\""},
     [TYPE_EDIT] = {"field", SHAPE_STRING, false, "a string: \"Name: value\""},
     [TYPE_EDIT_NAME] = {"name", SHAPE_STRING, false, "a string: the name of a field"},
     [TYPE_MAP] = {"groups", SHAPE_GROUPS, false, "a group { } of groups by name"},
@@ -73,7 +74,9 @@ static const struct type_row types[TYPE_COUNT_OF] = {
 
 const char *type_name(enum option_type type) { return types[type].name; }
 bool value_is_text(const struct option *option) { return !types[option->type].number; }
-bool option_is_template(const struct option *option) { return option->type == TYPE_EDIT; }
+bool option_is_template(const struct option *option) {
+  return option->type == TYPE_EDIT || option->type == TYPE_REWRITE_TO;
+}
 
 /* ---- faults ---- */
 

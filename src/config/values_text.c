@@ -4,6 +4,7 @@
 #include "values_priv.h"
 #include "weir/http/path.h"
 #include "weir/http/uri.h"
+#include "weir/model/substitute.h"
 
 #define NAME_LEN_MAX 64u
 #define BODY_LEN_MAX 16384u
@@ -189,6 +190,29 @@ static bool path(struct value_job *job) {
   return true;
 }
 
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* rewrite_to: with a digit in place of each group it is a path. "$1" is another proxy's. */
+static bool rewrite_to(struct value_job *job) {
+  struct span rest = job->text;
+  struct text sample = {0};
+  bool dollar = false;
+  for (struct substitute_part part; substitute_next(&rest, &part);) {
+    for (size_t i = 0; i + 1 < part.text.len; i++)
+      dollar = dollar || (part.text.ptr[i] == '$' && is_digit(part.text.ptr[i + 1]));
+    text_put(&sample, part.group == SUBSTITUTE_TEXT ? part.text : SPAN_LIT("1"));
+  }
+  struct span s = text_span(&sample);
+  bool rooted = span_starts(s, SPAN_LIT("/"));
+  bool good = rooted && !dollar && value_path(job, &s);
+  text_fini(&sample);
+  if (good) return true;
+  return refuse(job, FAULT_BAD_PATH,
+                dollar   ? "a group is written ${1}"
+                : rooted ? "no query, fragment, spaces, dot segments, broken escapes or raw UTF-8"
+                         : "it begins with /");
+}
+
 static bool pattern(struct value_job *job) {
   struct regex_fault fault;
   struct regex *re = regex_new(job->text, &fault);
@@ -353,6 +377,7 @@ static bool text_check(struct value_job *job) {
     case TYPE_HOST: return host(job);
     case TYPE_PATH: return path(job);
     case TYPE_REGEX: return pattern(job);
+    case TYPE_REWRITE_TO: return rewrite_to(job);
     case TYPE_MATCH_NAME: return match_name(job);
     case TYPE_VALUE: return field_value(job);
     case TYPE_METHOD: return method(job);

@@ -198,6 +198,7 @@ static void run(struct explain *e) {
   e->ctx.arena = &e->arena;
   e->ctx.listener = e->listener->listener;
   e->ctx.tls = e->tls;
+  e->ctx.scratch = e->scratch;
   e->ctx.request = r;
   filter_trust(&e->ctx);
   match(e);

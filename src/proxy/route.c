@@ -21,6 +21,7 @@ static void ctx_init(struct stream *s) {
   ctx->arena = &s->arena;
   ctx->listener = s->listener;
   ctx->tls = s->down->flags & DOWN_TLS;
+  ctx->scratch = s->w->regex;
   ctx->request = &s->x->req;
   down_peer(s->down, &ctx->peer);
 }
@@ -131,14 +132,17 @@ static void act(struct stream *s) {
     stream_fail(s, end);
     return;
   }
+  bool forwards = s->route->action == ROUTE_POOL || s->route->action == ROUTE_SPLIT;
+  struct pool *pool = forwards ? affinity_pool(s, s->route) : NULL;
+  s->x->ctx.pool = pool;
   switch (filter_request(&s->x->ctx)) {
     case FILTER_NEXT: break;
     case FILTER_RESPOND: answer_status(s, s->x->ctx.status); return;
     case FILTER_ANSWER:
     case FILTER_WAIT: stream_fail(s, s->x->ctx.end); return;
   }
-  if (s->route->action == ROUTE_POOL || s->route->action == ROUTE_SPLIT) {
-    pin_pool(s, affinity_pool(s, s->route)); /* after the filters: they tell who the client is */
+  if (pool) {
+    pin_pool(s, pool);
     affinity_init(s);
     stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);
     return;

@@ -11,6 +11,15 @@ ROUTES = [
     {"name": "under", "hosts": ["under.example"], "prefix": "/", "rewrite": {"prefix": "/under"},
      "pool": "app"},
     {"name": "one", "path": "/one", "rewrite": {"path": "/fixed/page"}, "pool": "app"},
+    {"name": "item", "prefix": "/item",
+     "rewrite": {"regex": "^/item/([a-z]+)/([0-9]+)$", "to": "/it/v2/${2}/${1}"},
+     "pool": "app"},
+    {"name": "join", "prefix": "/join", "rewrite": {"regex": "^/join/([^/]*)/(.*)$",
+                                                    "to": "/x/${1}${2}/y"}, "pool": "app"},
+    {"name": "dot", "prefix": "/dot", "rewrite": {"regex": "^/dot/a(.*)$", "to": "/x/.${1}/y"},
+     "pool": "app"},
+    {"name": "percent", "prefix": "/percent",
+     "rewrite": {"regex": "^/percent/(.*)$", "to": "/%2${1}"}, "pool": "app"},
     {"name": "host", "prefix": "/host", "host": "Other.Example:8443", "pool": "app"},
     {"name": "bare", "prefix": "/bare", "host": "other.example", "pool": "app"},
     {"name": "endpoint", "prefix": "/endpoint", "host": "endpoint", "pool": "app"},
@@ -47,6 +56,31 @@ def test_rewrite(pair, asked, sent):
     assert pair.client().get(asked).status == 200
     assert pair.backend.last.target.decode() == sent
     assert pair.logged(path=asked.split("?")[0])["http.route"] in ("v2", "root", "one")
+
+
+@pytest.mark.parametrize("asked,sent", [
+    ("/item/shoe/42?q=1", "/it/v2/42/shoe?q=1"),  # the groups
+    ("/item/shoe/x", "/item/shoe/x"),  # not found: as it came
+    ("/item/%73hoe/42", "/it/v2/42/shoe"),  # the canonical path is searched
+    ("/join/a/b", "/x/ab/y"),
+])
+def test_rewrite_by_regex(pair, asked, sent):
+    assert pair.client().get(asked).status == 200
+    assert pair.backend.last.target.decode() == sent
+
+
+@pytest.mark.parametrize("asked,end", [
+    ("/dot/a.", "client.bad_request.path_dots"),
+    ("/dot/a%2e/x", "client.bad_request.path_dots"),
+    ("/percent/F", "client.bad_request.path_encoded_slash"),
+    ("/percent/z", "client.bad_request.path_escape"),
+])
+def test_groups_put_together_do_not_lead_out(pair, asked, end):
+    """THREATS.md row 18: what comes of groups is checked as any path is."""
+    before = len(pair.backend.requests)
+    assert pair.client().get(asked).status == 400
+    assert len(pair.backend.requests) == before
+    pair.logged(end=end)
 
 
 @pytest.mark.parametrize("asked,sent", [("/", "/under/"), ("/x", "/under/x")])

@@ -38,6 +38,8 @@ struct regex_fault {
  * it now: all rules hold for both. Allocates; not for workers. */
 MUST_USE struct regex *regex_new(struct span pattern, struct regex_fault *fault);
 void regex_free(struct regex *re);
+/* regex_groups is how many groups a pattern has; ${0} is not counted. */
+unsigned regex_groups(const struct regex *re);
 /* regex_jitted: is it machine code? Not where memory may not be made executable (systemd's
  * MemoryDenyWriteExecute=): it is interpreted then, about ten times slower. */
 bool regex_jitted(const struct regex *re);

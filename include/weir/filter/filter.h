@@ -20,8 +20,10 @@ struct filter_ctx {
   struct arena *arena; /* the stream's */
   const struct listener *listener;
   const struct route *route; /* NULL before routing */
+  const struct pool *pool;   /* that the request goes to; NULL: to none, or not known yet */
   struct addr peer;          /* of the connection; family AF_UNIX: a unix socket */
   bool tls;
+  struct regex_scratch *scratch; /* of the thread, for regular expressions */
   struct http_request *request;
   struct http_response *response; /* response filters */
   struct span set_cookie; /* in, response filters: of the pool's sticky cookie; empty: none */
