@@ -258,3 +258,16 @@ bool addr_net_has(const struct addr_net *net, const struct addr *a) {
   int family = ip_of(a, &bytes);
   return family != 0 && family == net->family && prefix_eq(net->bytes, bytes, net->bits);
 }
+
+bool addr_prefix(const struct addr *a, uint8_t bits4, uint8_t bits6, struct addr_net *out) {
+  const uint8_t *bytes = NULL;
+  int family = ip_of(a, &bytes);
+  if (family == 0) return false;
+  struct addr_net net = {.family = (uint8_t)family, .bits = family == AF_INET ? bits4 : bits6};
+  check(net.bits <= (family == AF_INET ? 32 : 128));
+  memcpy(net.bytes, bytes, net.bits / 8);
+  if (net.bits % 8)
+    net.bytes[net.bits / 8] = bytes[net.bits / 8] & (uint8_t)(0xff00u >> (net.bits % 8));
+  *out = net;
+  return true;
+}

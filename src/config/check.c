@@ -148,6 +148,7 @@ static void check_cover(struct conf *conf, const struct conf_listener *listener,
 
 static void check_listener(struct conf *conf, const struct conf_listener *listener) {
   check_tls(conf, listener);
+  check_listener_limits(conf, listener);
   if (listener->limits.uri_bytes <= listener->limits.header_bytes) return;
   fault_add(conf->faults, FAULT_LIMIT_ORDER, row_place(&listener->row, OPTION_LISTENER_URI_BYTES),
             "listener \"" SPAN_FMT "\": limits.uri_bytes is above limits.header_bytes",

@@ -69,6 +69,7 @@ static void check_cors(struct conf *conf, const struct conf_policy *policy) {
 void check_policies(struct conf *conf) {
   rows_each(&conf->root.policies, struct conf_policy, policy) {
     check_cors(conf, policy);
+    check_policy_limits(conf, policy);
     rows_each(&policy->errors, struct conf_error, page) check_page(conf, page);
     check_sets(conf, policy, &policy->request.set);
     check_sets(conf, policy, &policy->response.set);

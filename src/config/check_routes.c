@@ -88,6 +88,7 @@ static struct conf_pool *use_pool(struct conf *conf, const struct conf_route *ro
 static void check_references(struct conf *conf, struct conf_route *route,
                              const struct maps *maps) {
   bool broken = faults_has_syntax(conf->faults); /* the definition may have been left out */
+  uint32_t rates = 0;
   for (uint32_t i = 0; i < route->listeners.count && !broken; i++) {
     const struct conf_item *item = &route->listeners.items[i];
     if (!names_find(&maps->listeners, item->text))
@@ -96,11 +97,13 @@ static void check_references(struct conf *conf, struct conf_route *route,
   for (uint32_t i = 0; i < route->policies.count && !broken; i++) {
     const struct conf_item *item = &route->policies.items[i];
     struct conf_policy *policy = names_find(&maps->policies, item->text);
+    rates += policy && policy->rate.limit.len;
     if (policy)
       policy->used = true;
     else
       undefined(conf, route, "policy", item->text, item->at, &conf->root.policies);
   }
+  check_route_limits(conf, route, rates);
   rows_each(&route->splits, struct conf_split, split)
     if (split->pool.len)
       (void)use_pool(conf, route, maps, split->pool, row_place(&split->row, OPTION_SPLIT_POOL));

@@ -95,6 +95,11 @@ static void listener_fill(struct compile *c, struct listener *listener,
     check(addr_net_parse(row->trusted.items[i].text, &listener->trusted[i]));
   listener->trusted_count = row->trusted.count;
   listener->trust_unix = row->trusted.count > 0;
+  listener->peers = netset_of(arena, &row->allow, &row->deny);
+  listener->client_max = row->client_max;
+  listener->client_prefix4 = row->client_prefix4;
+  listener->client_prefix6 = row->client_prefix6;
+  if (row->client_max) listener_state_count(listener->state, c->snapshot->max_connections);
   listener->redirect_https = row->redirect_https;
   listener->redirect_port = https_port(&c->conf->root);
   listener->timeouts = row->timeouts;

@@ -84,6 +84,8 @@ void compile_policy(struct compile *c, const struct conf_policy *row) {
     policy->settings = row->settings;
     policy->settings.set = settings_set(row);
     policy->cors = cors_of(&policy->obj.arena, &row->cors);
+    policy->clients = netset_of(&policy->obj.arena, &row->allow, &row->deny);
+    compile_rate(c, policy, &row->rate);
     pages_of(policy, row);
   }
   c->snapshot->policies[c->snapshot->policy_count++] = policy;
@@ -113,6 +115,7 @@ void route_policies(struct compile *c, struct route *route, const struct conf_ro
     object_ref(c->registry, &policies[i]->obj);
     policy_settings_merge(&route->settings, &policies[i]->settings);
     if (policies[i]->cors) route->cors = policies[i]->cors;
+    if (policies[i]->clients || policies[i]->rate.state) route->limited = true;
   }
   bool own = row_origin(&row->row, OPTION_ROUTE_TIMEOUT)->node != NULL;
   route->timeout_ms = own ? row->timeout_ms : route->settings.request_ms;

@@ -25,6 +25,11 @@ void compile_policy(struct compile *c, const struct conf_policy *row);
 /* route_action fills in what a new route does; pool NULL: it has none. */
 void route_action(struct compile *c, struct route *route, const struct conf_route *row,
                   struct pool *pool);
+/* netset_of makes a netset of the networks of two lists; NULL: both are empty. */
+const struct netset *netset_of(struct arena *arena, const struct conf_list *allow,
+                               const struct conf_list *deny);
+/* compile_rate gives a new policy its rate, if it has one. */
+void compile_rate(struct compile *c, struct policy *policy, const struct conf_rate *row);
 /* cors_of is a policy's cors; NULL: it has none. */
 const struct cors *cors_of(struct arena *arena, const struct conf_cors *row);
 /* field_sets makes fields of "Name: value" texts. */

@@ -35,6 +35,11 @@ void check_split(struct conf *conf, const struct conf_route *route);
 void check_actions(struct conf *conf, const struct conf_route *route);
 bool route_redirects(const struct conf_route *route);
 bool route_responds(const struct conf_route *route);
+/* check_listener_limits and check_policy_limits are its part for networks and rates;
+ * check_route_limits for all rates of a route, which are so many. */
+void check_listener_limits(struct conf *conf, const struct conf_listener *listener);
+void check_policy_limits(struct conf *conf, const struct conf_policy *policy);
+void check_route_limits(struct conf *conf, const struct conf_route *route, uint32_t rates);
 /* check_policies is its part for policies; check_policies_used warns of those that no route names.
  */
 void check_policies(struct conf *conf);

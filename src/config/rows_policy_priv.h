@@ -25,8 +25,21 @@ struct conf_cors {
   uint32_t max_age_ms;
 };
 
+/* conf_rate: see struct policy_rate. */
+struct conf_rate {
+  struct conf_list key;
+  struct span limit; /* "100/s"; empty: there is no rate */
+  uint32_t burst;    /* 0: auto */
+  uint32_t entries;
+  uint8_t prefix4, prefix6;
+  uint16_t status;
+  bool dry_run, headers;
+};
+
 struct conf_policy {
   struct conf_row row;
+  struct conf_list allow, deny;
+  struct conf_rate rate;
   struct conf_edits request, response;
   struct conf_cors cors;
   struct conf_rows errors;

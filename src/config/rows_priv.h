@@ -16,7 +16,9 @@ struct conf_cert_row {
 
 struct conf_listener {
   struct conf_row row;
-  struct conf_list binds, protocols, trusted;
+  struct conf_list binds, protocols, trusted, allow, deny;
+  uint32_t client_max;
+  uint8_t client_prefix4, client_prefix6;
   bool redirect_https, has_tls;
   uint8_t tls_min, tls_max; /* word: 0 is 1.2 */
   struct conf_rows certs;   /* none: plaintext */

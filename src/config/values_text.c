@@ -301,6 +301,20 @@ static bool cookie_path(struct value_job *job) {
   return good || refuse(job, FAULT_BAD_COOKIE, "like \"/\" or \"/shop\"");
 }
 
+static bool rate(struct value_job *job) {
+  uint32_t limit;
+  uint64_t period_ns;
+  return rate_parse(job->text, &limit, &period_ns) ||
+         refuse(job, FAULT_BAD_RATE, "like \"100/s\" \"60/m\" \"1000/h\", from 1 to 1000000");
+}
+
+static bool rate_key_part(struct value_job *job) {
+  struct rate_part part;
+  return rate_part_parse(job->text, &part) ||
+         refuse(job, FAULT_BAD_RATE_KEY,
+                "known: \"client_ip\" \"route\" \"none\" \"header:NAME\" \"cookie:NAME\"");
+}
+
 bool statuses_parse(struct span text, uint16_t *from, uint16_t *to) {
   uint64_t status = 0;
   if (span_eq(text, SPAN_LIT("4xx")) || span_eq(text, SPAN_LIT("5xx"))) {
@@ -380,6 +394,8 @@ static bool text_check(struct value_job *job) {
     case TYPE_FIELD: return field(job);
     case TYPE_RETRY_ON: return retry_on(job);
     case TYPE_BODY: return body(job);
+    case TYPE_RATE: return rate(job);
+    case TYPE_RATE_KEY: return rate_key_part(job);
     case TYPE_STATUSES: return statuses(job);
     case TYPE_ORIGIN: return is_word(job) || origin_value(job);
     case TYPE_FIELD_NAME:

@@ -181,6 +181,16 @@ static void write_attempts(struct buf *out, const struct access_view *v) {
   number(out, SPAN_LIT("weir.attempts"), v->rec->attempts);
 }
 
+/* A rate that enforces is the cause itself (weir.end); one that does not is told by dry_run. */
+static void write_rate(struct buf *out, const struct access_view *v) {
+  if (!v->text[TEXT_RATE].len) {
+    return;
+  }
+  string(out, SPAN_LIT("weir.rate.policy"), v->text[TEXT_RATE]);
+  key(out, SPAN_LIT("weir.rate.dry_run"));
+  buf_put(out, v->rec->end == END_LIMIT_RATE ? SPAN_LIT("false") : SPAN_LIT("true"));
+}
+
 static void write_end(struct buf *out, const struct access_view *v) {
   string(out, SPAN_LIT("weir.end"), end_get((enum end)v->rec->end)->word);
 }

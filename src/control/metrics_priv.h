@@ -40,6 +40,13 @@ uint64_t stat_sum(const struct metrics_input *in, size_t offset);
 #define STAT_SUM(in, field) stat_sum((in), offsetof(struct stats, field))
 uint64_t end_sum(const struct metrics_input *in, enum end end);
 
+/* ---- metrics_limits.c ---- */
+
+/* metrics_limits_write appends what rates counted; rate_sum adds up one counter of struct rate_row
+ * over all workers. */
+void metrics_limits_write(struct text *out, const struct metrics_input *in);
+uint64_t rate_sum(const struct metrics_input *in, const struct rate_state *state, size_t offset);
+
 /* ---- series.c ---- */
 
 /* series is one label set, summed over workers. */

@@ -23,13 +23,16 @@ static const struct view_column endpoint_columns[] = {
     {"next_check_ms", "next check ms", true},
     {"inflight", "in flight", true}, {"connections", "connections", true},
     {"requests", "requests", true},  {"failures", "failures", true}};
+static const struct view_column rate_columns[] = {
+    {"policy", "policy", false},   {"passed", "passed", true}, {"refused", "refused", true},
+    {"dry_run", "dry run", true},  {"shared", "shared", true}, {"bytes", "table bytes", true}};
 static const struct view_column end_columns[] = {
     {"end", "end", false}, {"count", "requests", true}, {"meaning", "meaning", false}};
 static const struct view_column certificate_columns[] = {
     {"listener", "listener", false}, {"certificate", "certificate", false},
     {"not_after", "ends", false}};
 
-enum table { PROCESS, LISTENERS, ROUTES, ENDPOINTS, ENDS, CERTIFICATES };
+enum table { PROCESS, LISTENERS, ROUTES, ENDPOINTS, RATES, ENDS, CERTIFICATES };
 
 #define TABLE(key, title, columns) {key, title, columns, array_count(columns), NULL, 0, 0, 0}
 static const struct view_table empty_tables[VIEW_TABLES] = {
@@ -37,6 +40,7 @@ static const struct view_table empty_tables[VIEW_TABLES] = {
     [LISTENERS] = TABLE("listeners", "Listeners", listener_columns),
     [ROUTES] = TABLE("routes", "Routes", route_columns),
     [ENDPOINTS] = TABLE("endpoints", "Endpoints", endpoint_columns),
+    [RATES] = TABLE("rates", "Rates of policies", rate_columns),
     [ENDS] = TABLE("ends", "Requests that weir ended", end_columns),
     [CERTIFICATES] = TABLE("certificates", "Certificates", certificate_columns),
 };
@@ -330,6 +334,22 @@ static void fill_pools(struct view *v, const struct metrics_input *in) {
   }
 }
 
+static void fill_rates(struct view *v, const struct metrics_input *in) {
+  for (uint32_t i = 0; in->snapshot && i < in->snapshot->policy_count; i++) {
+    const struct policy *p = in->snapshot->policies[i];
+    const struct rate_state *state = p->rate.state;
+    struct span *cells = state ? row(v, RATES) : NULL;
+    if (cells) {
+      cells[0] = copy(v, p->obj.name);
+      cells[1] = number(v, rate_sum(in, state, offsetof(struct rate_row, passed)));
+      cells[2] = number(v, rate_sum(in, state, offsetof(struct rate_row, refused)));
+      cells[3] = number(v, rate_sum(in, state, offsetof(struct rate_row, observed)));
+      cells[4] = number(v, rate_sum(in, state, offsetof(struct rate_row, shared)));
+      cells[5] = number(v, tally_bytes(&state->tally));
+    }
+  }
+}
+
 static void fill_ends(struct view *v, const struct metrics_input *in) {
   for (enum end e = 0; e < END_COUNT; e++) {
     uint64_t count = e == END_OK ? 0 : end_sum(in, e);
@@ -352,6 +372,7 @@ void view_init(struct view *v, const struct metrics_input *in, const char *phase
   }
   fill_routes(v, in);
   fill_pools(v, in);
+  fill_rates(v, in);
   fill_ends(v, in);
 }
 

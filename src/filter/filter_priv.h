@@ -12,6 +12,7 @@ enum filter_result via_response(struct filter_ctx *ctx);
 enum filter_result strip_prefix_request(struct filter_ctx *ctx);
 enum filter_result sticky_response(struct filter_ctx *ctx);
 
+enum filter_result rate_response(struct filter_ctx *ctx);
 enum filter_result rewrite_request(struct filter_ctx *ctx);
 enum filter_result headers_request(struct filter_ctx *ctx);
 enum filter_result headers_response(struct filter_ctx *ctx);

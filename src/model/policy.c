@@ -13,6 +13,12 @@ void policy_settings_merge(struct policy_settings *into, const struct policy_set
   if (over->set & POLICY_BODY_BYTES) into->body_bytes = over->body_bytes;
 }
 
+bool policies_allow(struct policy *const *policies, uint32_t count, const struct addr *client) {
+  for (uint32_t i = 0; i < count; i++)
+    if (policies[i]->clients && !netset_allows(policies[i]->clients, client)) return false;
+  return true;
+}
+
 /* page_fit is the size of the smallest range of a page that has the status; 0: none has. */
 static unsigned page_fit(const struct error_page *page, unsigned status) {
   unsigned best = 0;

@@ -39,7 +39,13 @@ struct pool_state *pool_state_get(struct registry *r, struct span name) {
                                    .init = pool_state_init});
 }
 
-static void listener_state_fini(struct object *o) { mem_free(((struct listener_state *)o)->rows); }
+static void listener_state_fini(struct object *o) {
+  struct listener_state *state = (struct listener_state *)o;
+  struct tally *clients = atomic_load(&state->clients);
+  if (clients) tally_fini(clients);
+  mem_free(clients);
+  mem_free(state->rows);
+}
 
 static void listener_state_init(struct object *o, const void *key) {
   (void)key;
@@ -54,6 +60,18 @@ struct listener_state *listener_state_get(struct registry *r, struct span name) 
                                    .size = sizeof(struct listener_state),
                                    .name = name,
                                    .init = listener_state_init});
+}
+
+/* CLIENTS_LEAST: max_connections may grow later, the table does not. */
+#define CLIENTS_LEAST 16384u
+
+/* Twice as many as a table is made for: next to no client shares a count with another. */
+void listener_state_count(struct listener_state *state, uint32_t connections) {
+  if (atomic_load(&state->clients)) return;
+  struct tally *clients = mem_alloc(sizeof *clients);
+  if (connections < CLIENTS_LEAST) connections = CLIENTS_LEAST;
+  tally_init(clients, connections > INT32_MAX / 2 ? INT32_MAX : 2 * connections);
+  atomic_store_explicit(&state->clients, clients, memory_order_release);
 }
 
 /* endpoint_key: "pool/address" is the name in the registry; the resolved address tells apart. */
@@ -155,8 +173,14 @@ struct pool *pool_new(struct registry *r, struct span name) {
   return pool;
 }
 
+static void policy_fini(struct object *o) {
+  unref_any(o, (struct object *)((struct policy *)o)->rate.state);
+}
+
 struct policy *policy_new(struct registry *r, struct span name) {
-  return object_new(r, sizeof(struct policy), OBJECT_POLICY, name);
+  struct policy *policy = object_new(r, sizeof *policy, OBJECT_POLICY, name);
+  policy->obj.fini = policy_fini;
+  return policy;
 }
 
 static void listener_fini(struct object *o) {

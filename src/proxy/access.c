@@ -44,12 +44,13 @@ static void texts_request(const struct exchange *x, struct span *t) {
   t[TEXT_TRACE] = field_value(&q->fields, HTTP_NAME_TRACEPARENT);
   t[TEXT_CLIENT] = x->ctx.client;
   t[TEXT_TRIES] = x->tries;
+  t[TEXT_RATE] = x->limited.by;
 }
 
 /* kept_texts are the texts of a record that come from the request. */
 static const uint8_t kept_texts[KEPT_TEXTS] = {
     TEXT_METHOD, TEXT_PATH, TEXT_QUERY, TEXT_HOST, TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE,
-    TEXT_TRIES};
+    TEXT_TRIES, TEXT_RATE};
 
 static void texts_kept(const struct kept *k, struct span *t) {
   const char *at = k->texts;
@@ -186,16 +187,33 @@ void access_write(struct stream *s) {
   if (sampled(w, s->end)) write_record(s, status);
 }
 
-void access_connection(struct down *d, enum end end, uint16_t status) {
-  struct worker *w = d->serving->w;
-  stat_add(&w->stats.ends[end], 1);
-  if (!sampled(w, end)) return;
-  struct record_access r = {.kind = RECORD_ACCESS, .end = (uint16_t)end, .status = status};
-  struct span t[TEXT_COUNT] = {0};
+/* bare_record is one of a connection that had no request. */
+static struct record_access bare_record(const struct worker *w, enum end end) {
+  struct record_access r = {.kind = RECORD_ACCESS, .end = (uint16_t)end};
   r.worker = (uint16_t)w->config.index;
   r.wall_ms = w->loop->wall_ms;
   r.total_ns = r.tls_ns = r.request_ns = r.queue_ns = NEVER_NS;
   r.connect_ns = r.first_byte_ns = r.response_ns = NEVER_NS;
+  return r;
+}
+
+void access_peer(struct serving *sv, const struct addr *peer, enum end end) {
+  if (!sampled(sv->w, end)) return;
+  struct record_access r = bare_record(sv->w, end);
+  struct span t[TEXT_COUNT] = {0};
+  r.peer = *peer;
+  t[TEXT_SCHEME] = sv->current->listener->tls ? SPAN_LIT("https") : SPAN_LIT("http");
+  t[TEXT_LISTENER] = sv->state->obj.name;
+  record_put(sv->w, &r, t);
+}
+
+void access_connection(struct down *d, enum end end, uint16_t status) {
+  struct worker *w = d->serving->w;
+  stat_add(&w->stats.ends[end], 1);
+  if (!sampled(w, end)) return;
+  struct record_access r = bare_record(w, end);
+  struct span t[TEXT_COUNT] = {0};
+  r.status = status;
   down_peer(d, &r.peer);
   texts_tls(d, &r, t);
   t[TEXT_SCHEME] = d->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");

@@ -49,6 +49,7 @@ struct answer {
   struct span type, body, location, allow;
   const struct route_respond *respond; /* whose fields it has; NULL: none */
   const struct http_fields *kept;      /* of a response whose body is replaced; NULL: none */
+  uint64_t retry_after; /* seconds; 0: nothing is said */
   bool refused; /* s->end is to be named in Proxy-Status */
 };
 
@@ -71,7 +72,11 @@ static bool bare_fields(struct stream *s, const struct answer *a, struct http_fi
   /* An empty Allow says that there is no method at all (RFC 9110 section 10.2.1). */
   if (a->allow.ptr && !http_fields_add(fields, &s->arena, SPAN_LIT("Allow"), a->allow))
     return false;
-  return add(s, fields, SPAN_LIT("Proxy-Status"), refused) &&
+  struct span wait = a->retry_after ? arena_printf(&s->arena, "%llu",
+                                                   (unsigned long long)a->retry_after)
+                                    : SPAN_EMPTY;
+  return add(s, fields, SPAN_LIT("Retry-After"), wait) &&
+         add(s, fields, SPAN_LIT("Proxy-Status"), refused) &&
          add(s, fields, SPAN_LIT("Content-Type"), a->body.len ? a->type : SPAN_EMPTY);
 }
 
@@ -181,17 +186,23 @@ static void answer_send(struct stream *s, const struct answer *a) {
   conn_flush(d->conn);
 }
 
-static struct span end_body(struct stream *s, const struct end_row *row) {
-  return arena_printf(&s->arena, "%u " SPAN_FMT "\n" SPAN_FMT ": " SPAN_FMT "\n", row->status,
-                      SPAN_ARG(http_status_reason(row->status)), SPAN_ARG(row->word),
+static struct span end_body(struct stream *s, unsigned status) {
+  const struct end_row *row = end_get(s->end);
+  return arena_printf(&s->arena, "%u " SPAN_FMT "\n" SPAN_FMT ": " SPAN_FMT "\n", status,
+                      SPAN_ARG(http_status_reason(status)), SPAN_ARG(row->word),
                       SPAN_ARG(row->detail));
+}
+
+/* end_status is the row's, but where a policy says another. */
+static unsigned end_status(const struct stream *s) {
+  return s->end == END_LIMIT_RATE ? s->x->limited.status : end_get(s->end)->status;
 }
 
 /* reusable: refusals after which the client's connection is still in step with ours. */
 static bool reusable(enum end end) {
   struct span word = end_get(end)->word;
   if (end == END_NO_ROUTE || end == END_METHOD_NOT_ALLOWED || end == END_CLIENT_MISDIRECTED ||
-      end == END_CORS_ORIGIN)
+      end == END_CORS_ORIGIN || end == END_DENIED_CLIENT || end == END_LIMIT_RATE)
     return true;
   return span_starts(word, SPAN_LIT("upstream."));
 }
@@ -209,11 +220,11 @@ void answer_page(struct stream *s, const struct error_page *page) {
 }
 
 void answer_end(struct stream *s) {
-  const struct end_row *row = end_get(s->end);
-  struct answer a = {.status = row->status, .type = SPAN_LIT("text/plain; charset=utf-8")};
+  struct answer a = {.status = end_status(s), .type = SPAN_LIT("text/plain; charset=utf-8")};
   a.refused = true;
-  const struct error_page *page = answer_page_of(s, row->status, false);
-  a.body = page ? page->body : end_body(s, row);
+  a.retry_after = limit_retry_after(s);
+  const struct error_page *page = answer_page_of(s, a.status, false);
+  a.body = page ? page->body : end_body(s, a.status);
   if (page) a.type = page->content_type;
   if (may_ask_head(s)) a.body = SPAN_EMPTY;
   if (s->end == END_METHOD_NOT_ALLOWED) a.allow = s->x->allow;

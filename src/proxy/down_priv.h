@@ -38,6 +38,7 @@ struct down {
   struct serving *serving;
   struct stream *stream; /* NULL: between requests */
   uint64_t tls_ns;       /* handshake time, until the first request logs it */
+  _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
   uint32_t requests;
   uint16_t flags;
   uint16_t peer_port;

@@ -164,15 +164,30 @@ static void match(struct explain *e) {
 }
 
 static void filter(struct explain *e) {
-  e->ctx.route = e->hit.route;
+  const struct route *route = e->hit.route;
+  e->ctx.route = route;
+  if (!policies_allow(route->policies, route->policy_count, &e->ctx.client_addr)) {
+    e->end = END_DENIED_CLIENT;
+    return;
+  }
   enum filter_result r = filter_request(&e->ctx);
   if (r == FILTER_ANSWER) e->end = e->ctx.end;
   if (r == FILTER_RESPOND) e->responded = e->ctx.status;
 }
 
+/* may_connect is what proxy/admit.c asks that does not depend on who else is connected. */
+static bool may_connect(const struct explain *e) {
+  const struct netset *peers = e->listener->listener->peers;
+  return !peers || netset_allows(peers, &e->ctx.peer);
+}
+
 /* run goes the way of proxy/route.c, in the same order. */
 static void run(struct explain *e) {
   struct http_request *r = &e->request;
+  if (!may_connect(e)) {
+    e->end = END_DENIED_PEER;
+    return;
+  }
   parse(e);
   if (!e->parsed) return;
   bool star = span_eq(r->path, SPAN_LIT("*"));

@@ -136,8 +136,9 @@ static void text_action(const struct explain *e) {
   text_policies(e);
   if (e->end != END_OK) {
     const struct end_row *row = end_get(e->end);
-    text_printf(t, "answered %u: " SPAN_FMT " (" SPAN_FMT ")\n", row->status, SPAN_ARG(row->word),
-                SPAN_ARG(row->detail));
+    if (row->status) text_printf(t, "answered %u: ", row->status);
+    else text_lit(t, "closed: ");
+    text_printf(t, SPAN_FMT " (" SPAN_FMT ")\n", SPAN_ARG(row->word), SPAN_ARG(row->detail));
   } else if (https_redirect(e)) {
     text_lit(t, "answered 308: redirect_https, before any route is asked\n");
   } else if (e->responded) {

@@ -36,6 +36,17 @@ void affinity_init(struct stream *s);
 const struct pool_member *affinity_pick(struct stream *s);
 /* affinity_response gives the client a cookie when it needs one; before response filters. */
 void affinity_response(struct stream *s);
+/* ---- limit.c ---- */
+/* limit_request is OK, or why a policy of the route refuses the request. */
+MUST_USE enum end limit_request(struct stream *s);
+/* limit_retry_after is what a refusal has for Retry-After, in seconds; 0: nothing. */
+uint64_t limit_retry_after(const struct stream *s);
+/* ---- admit.c ---- */
+/* admit is OK, or why a connection may not be; *counted is where it was counted as its client's,
+ * if it was. */
+MUST_USE enum end admit(struct serving *sv, const struct addr *peer, _Atomic uint64_t **counted);
+/* admit_refuse counts, logs and closes a connection that may not be. */
+void admit_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end);
 /* ---- held.c ---- */
 void enter_buffer(struct stream *s);
 /* held_wanted: the route asks for it, and the body may fit. */
@@ -104,5 +115,7 @@ void access_write(struct stream *s);
 void access_keep(struct stream *s);
 /* access_connection logs a connection that had no request: a failed handshake, silence. */
 void access_connection(struct down *d, enum end end, uint16_t status);
+/* access_peer logs a connection that was refused at accept. */
+void access_peer(struct serving *sv, const struct addr *peer, enum end end);
 
 #endif

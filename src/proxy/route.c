@@ -126,8 +126,10 @@ static bool canonical(struct stream *s) {
 }
 
 static void act(struct stream *s) {
-  if (too_large(s)) {
-    stream_fail(s, END_LIMIT_BODY);
+  enum end end = limit_request(s);
+  if (end == END_OK && too_large(s)) end = END_LIMIT_BODY;
+  if (end != END_OK) {
+    stream_fail(s, end);
     return;
   }
   bool forwards = s->route->action == ROUTE_POOL || s->route->action == ROUTE_SPLIT;

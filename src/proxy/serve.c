@@ -12,16 +12,22 @@
 
 /* ---- the client's address, kept small ---- */
 
-static void peer_keep(struct down *d) {
-  struct addr a;
-  if (!conn_peer(d->conn, &a) || a.sa.sa_family == AF_UNIX) {
+static void peer_keep(struct down *d, const struct addr *a) {
+  if (a->sa.sa_family == AF_UNIX) {
     d->peer_family = AF_UNIX;
     return;
   }
-  d->peer_family = (uint8_t)a.sa.sa_family;
-  d->peer_port = addr_port(&a);
-  if (a.sa.sa_family == AF_INET) memcpy(d->peer_ip, &a.in4.sin_addr, 4);
-  else memcpy(d->peer_ip, &a.in6.sin6_addr, 16);
+  d->peer_family = (uint8_t)a->sa.sa_family;
+  d->peer_port = addr_port(a);
+  if (a->sa.sa_family == AF_INET) memcpy(d->peer_ip, &a->in4.sin_addr, 4);
+  else memcpy(d->peer_ip, &a->in6.sin6_addr, 16);
+}
+
+/* peer_get: what has no address counts as a unix socket. */
+static void peer_get(const struct conn *c, struct addr *out) {
+  if (conn_peer(c, out)) return;
+  *out = (struct addr){.len = sizeof(sa_family_t)};
+  out->sa.sa_family = AF_UNIX;
 }
 
 void down_peer(const struct down *d, struct addr *out) {
@@ -81,13 +87,13 @@ static void count_refused(struct serving *sv) {
   stat_add(&sv->state->rows[sv->w->config.index].refused, 1);
 }
 
-static struct down *down_new(struct serving *sv, struct conn *c) {
+static struct down *down_new(struct serving *sv, struct conn *c, const struct addr *peer) {
   struct worker *w = sv->w;
   struct down *d = slab_new(&w->downs);
   if (!d) return NULL;
   d->conn = c;
   d->serving = sv;
-  peer_keep(d);
+  peer_keep(d, peer);
   list_push_tail(&sv->downs, &d->link);
   sv->down_count++;
   if (downs_open(w) >= w->conns_share) {
@@ -112,12 +118,25 @@ static void refuse(struct serving *sv, struct conn *c) {
 static void on_accept(struct conn *listener, struct conn *c) {
   struct serving *sv = listener->owner;
   struct worker *w = sv->w;
-  bool full = downs_open(w) >= w->conns_share + OVER_RESERVE;
-  struct down *d = full || !sv->current ? NULL : down_new(sv, c);
-  if (!d) {
+  if (downs_open(w) >= w->conns_share + OVER_RESERVE || !sv->current) {
     refuse(sv, c);
     return;
   }
+  struct addr peer;
+  _Atomic uint64_t *counted = NULL;
+  peer_get(c, &peer);
+  enum end end = admit(sv, &peer, &counted);
+  if (end != END_OK) {
+    admit_refuse(sv, c, &peer, end);
+    return;
+  }
+  struct down *d = down_new(sv, c, &peer);
+  if (!d) {
+    if (counted) tally_leave(counted);
+    refuse(sv, c);
+    return;
+  }
+  d->counted = counted;
   if (downs_open(w) >= w->conns_share + OVER_RESERVE && !w->paused) pause_all(w, true);
   if (!down_start(d)) down_close(d, false);
 }
@@ -226,6 +245,7 @@ static void down_forget(struct down *d) {
   struct serving *sv = d->serving;
   struct worker *w = sv->w;
   list_remove(&d->link);
+  if (d->counted) tally_leave(d->counted);
   sv->down_count--;
   atomic_fetch_sub_explicit(&sv->state->rows[w->config.index].conns, 1, memory_order_relaxed);
   stat_sub(&w->stats.downstream_conns, 1);

@@ -38,6 +38,13 @@ enum stream_flag {
   STREAM_REFILL = 16384,   /* this attempt takes no idle connection (after a replay) */
 };
 
+/* limited tells which rate refused a request, or would have but for dry_run. */
+struct limited {
+  struct span by;   /* the policy's name; empty: none did */
+  uint64_t wait_ns; /* until it would grant one */
+  uint16_t status;
+};
+
 /* exchange is a stream's request and response while they are read, routed and sent: from the
  * worker's slab, given back when a tunnel begins. */
 struct exchange {
@@ -59,12 +66,13 @@ struct exchange {
   uint64_t half_close_ms; /* when the grace after the client's FIN ends; WHEEL_NEVER */
   struct mirror *mirror; /* a copy of the request that is not whole yet */
   struct hedge *hedge;   /* the second attempt, while it runs */
+  struct limited limited;
 };
 
 /* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
  * cache, longer texts stand in the arena. */
-#define KEPT_TEXTS 8
-#define KEPT_NEAR 216
+#define KEPT_TEXTS 9
+#define KEPT_NEAR 208
 struct kept {
   struct slab_head head;
   uint8_t method, minor; /* enum http_method */

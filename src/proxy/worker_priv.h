@@ -42,6 +42,8 @@ struct worker {
   struct timer drain_timer, trim_timer;
   uint64_t trim_seen;  /* stats.proxied at the last tick */
   uint32_t trim_quiet; /* ticks without a finished request */
+  uint64_t refused_second; /* of the last connection refused at accept */
+  uint32_t refused_lines;  /* of them, logged in that second */
   _Atomic(struct worker_msg *) inbox;
   _Atomic uint32_t signals; /* enum signal, of other workers */
   _Atomic uint64_t seq;

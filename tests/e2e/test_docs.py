@@ -396,7 +396,8 @@ def metric_names():
     names = names_of("include/weir/proxy/stats.def", r'"((?:weir|http|process)_\w+)')
     for table in ("src/control/metrics.def", "src/control/metrics_loop.def"):
         names |= names_of(table, r'"((?:weir|http|process)_\w+)')
-    for path in ("src/control/metrics.c", "src/control/series.c", "src/control/facts.c"):
+    for path in ("src/control/metrics.c", "src/control/series.c", "src/control/facts.c",
+                 "src/control/metrics_limits.c"):
         names |= names_of(path, r'((?:weir|http|process)_\w+)')
     return names
 

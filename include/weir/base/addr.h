@@ -52,5 +52,9 @@ uint16_t addr_port(const struct addr *a);
 MUST_USE bool addr_net_parse(struct span text, struct addr_net *out);
 /* addr_net_has tells whether a is in net (IPv4-mapped IPv6 counts as IPv4). */
 bool addr_net_has(const struct addr_net *net, const struct addr *a);
+/* addr_prefix gives the network of bits4 (IPv4, and IPv4-mapped IPv6) or bits6 bits that holds a;
+ * false when a is no IP address. Unused bytes are 0: equal networks are equal bytes. */
+MUST_USE bool addr_prefix(const struct addr *a, uint8_t bits4, uint8_t bits6,
+                          struct addr_net *out);
 
 #endif

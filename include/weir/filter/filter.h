@@ -32,6 +32,7 @@ struct filter_ctx {
   struct span client;        /* out (filter_trust): its client.address, text in the arena */
   struct span
       forward_path; /* out (strip_prefix, rewrite): the path to send; empty: request->path */
+  struct span rate, rate_policy; /* in: RateLimit, RateLimit-Policy of responses; empty: none */
   bool preflight;           /* out (cors): the request is one that weir answers */
   uint16_t status;          /* FILTER_RESPOND */
   enum end end;             /* FILTER_ANSWER */

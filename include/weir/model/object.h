@@ -2,7 +2,8 @@
  *   settings - immutable, made by the compile thread, shared between snapshots by equal content
  *              (route, pool, listener, policy). A worker that uses one longer than a turn pins it.
  *   state    - mutable, living by identity over any number of reloads (route_state, pool_state,
- *              endpoint, listener_state): counters, idle connections, health.
+ *              endpoint, listener_state, rate_state): counters, idle connections,
+ *              health.
  * refs are held by snapshots and by settings (control and compile threads only). pins are held by
  * workers: one counter per worker, written by that worker alone, so that no cache line is shared.
  * An object is freed by the reaper (object_reap, control thread) once refs and all pins are 0; a
@@ -22,6 +23,7 @@
 enum object_kind {
   OBJECT_ROUTE, OBJECT_POOL, OBJECT_LISTENER, OBJECT_POLICY,
   OBJECT_ROUTE_STATE, OBJECT_POOL_STATE, OBJECT_ENDPOINT, OBJECT_LISTENER_STATE,
+  OBJECT_RATE_STATE,
   OBJECT_KIND_COUNT
 };
 

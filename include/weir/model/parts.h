@@ -78,6 +78,7 @@ struct route {
   struct policy *const *policies; /* refs; in the order in which they apply */
   uint32_t policy_count;
   struct policy_settings settings; /* of all of them */
+  bool limited;                    /* one of them has networks or a rate */
   const struct cors *cors;         /* of the last that has one; NULL: none */
   struct pool *pool; /* ref; ROUTE_POOL */
   struct route_split *splits; /* ROUTE_SPLIT; in the order of the file */
@@ -112,6 +113,9 @@ struct listener {
   struct addr_net *trusted; /* trusted_proxies */
   uint32_t trusted_count;
   bool trust_unix; /* peers on unix sockets are trusted when any proxy is */
+  const struct netset *peers; /* allow, deny: of connections; NULL: all may */
+  uint32_t client_max; /* connections per client (state.clients); 0: no limit */
+  uint8_t client_prefix4, client_prefix6; /* bits of an address that tell clients apart */
 };
 
 /* Settings: new object with one ref, owning no others yet; their fini drops what they point at. */

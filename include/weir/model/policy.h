@@ -6,6 +6,7 @@
 
 #include "weir/model/action.h"
 #include "weir/model/cors.h"
+#include "weir/model/limits.h"
 #include "weir/model/object.h"
 
 /* field_edits changes a message's fields: remove, then set (which replaces), then add. */
@@ -52,13 +53,18 @@ struct policy {
   const struct cors *cors; /* NULL: nothing said */
   const struct error_page *pages;
   uint32_t page_count;
+  const struct netset *clients; /* allow, deny; NULL: all may */
+  struct policy_rate rate;
 };
 
-/* policy_new gives an empty policy with one ref; it owns no others. */
+/* policy_new gives an empty policy with one ref; its fini drops that on its rate. */
 struct policy *policy_new(struct registry *r, struct span name);
 
 /* policy_settings_merge lets what `over` has stand in *into. */
 void policy_settings_merge(struct policy_settings *into, const struct policy_settings *over);
+
+/* policies_allow tells whether all policies let a client ask. */
+bool policies_allow(struct policy *const *policies, uint32_t count, const struct addr *client);
 
 /* error_page_find gives the page of a status, or NULL: of several policies that have one the last
  * counts, within a policy the smallest range, then the first. upstream: a response of the pool.

@@ -5,6 +5,7 @@
 
 #include "weir/base/addr.h"
 #include "weir/base/heap.h"
+#include "weir/base/tally.h"
 #include "weir/model/health.h"
 #include "weir/model/object.h"
 
@@ -105,12 +106,17 @@ struct listener_state {
   struct object obj;
   struct listener_row *rows;
   _Atomic bool removed;
+  struct tally *_Atomic clients; /* open connections per client; NULL: never counted */
 };
 
 /* Constructors by identity: the live object of that identity with a new ref, or a new one. */
 struct route_state *route_state_get(struct registry *r, struct span name);
 struct pool_state *pool_state_get(struct registry *r, struct span name);
 struct listener_state *listener_state_get(struct registry *r, struct span name);
+/* listener_state_count gives a state its table of connections per client, if it has none yet, with
+ * room for as many clients as there may be connections; it stays as long as the state. Compile
+ * thread. */
+void listener_state_count(struct listener_state *state, uint32_t connections);
 struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span text,
                               const struct addr *resolved);
 

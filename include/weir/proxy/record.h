@@ -18,6 +18,7 @@ enum record_text {
   TEXT_USER_AGENT, TEXT_POOL, TEXT_ENDPOINT,
   TEXT_TRIES, /* attempts that others followed: "10.0.0.1:80 upstream.reset, 10.0.0.2:80 503" */
   TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TRACE,
+  TEXT_RATE, /* the policy whose rate refused, or would have but for dry_run */
   TEXT_COUNT
 };
 /* Longer strings are cut to this many bytes (and marked by "..." in the log). */

@@ -112,12 +112,39 @@ static void networks(void **state) {
   for (size_t i = 0; i < array_count(bad); i++) assert_false(addr_net_parse(span_str(bad[i]), &n));
 }
 
+static void check_prefix(const char *address, uint8_t bits4, uint8_t bits6, const char *net) {
+  struct addr a;
+  struct addr_net want, got;
+  assert_true(addr_parse(span_str(address), &a));
+  assert_true(addr_net_parse(span_str(net), &want));
+  assert_true(addr_prefix(&a, bits4, bits6, &got));
+  assert_memory_equal(&got, &want, sizeof got);
+}
+
+static void prefixes(void **state) {
+  (void)state;
+  check_prefix("10.1.2.3:80", 32, 64, "10.1.2.3");
+  check_prefix("10.1.2.3:80", 24, 64, "10.1.2.0/24");
+  check_prefix("10.1.2.255:80", 31, 64, "10.1.2.254/31");
+  check_prefix("10.1.2.3:80", 0, 64, "0.0.0.0/0");
+  check_prefix("[::ffff:10.1.2.3]:80", 24, 64, "10.1.2.0/24");
+  check_prefix("[2001:db8:1:2:3:4:5:6]:80", 32, 64, "2001:db8:1:2::/64");
+  check_prefix("[2001:db8:ffff::1]:80", 32, 33, "2001:db8:8000::/33");
+  check_prefix("[2001:db8::1]:80", 32, 128, "2001:db8::1");
+  struct addr a;
+  struct addr_net net;
+  assert_true(addr_parse(SPAN_LIT("unix:/x"), &a));
+  assert_false(addr_prefix(&a, 32, 64, &net));
+  assert_false(addr_prefix(&(struct addr){0}, 32, 64, &net));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(splits),
       cmocka_unit_test(writes),
       cmocka_unit_test(compares),
       cmocka_unit_test(networks),
+      cmocka_unit_test(prefixes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
