@@ -334,6 +334,11 @@ static void write_pools(struct text *out, const struct metrics_input *in) {
     const struct pool *p = in->snapshot->pools[i];
     write_pool(out, "weir_pool_unresolved_names", p, p->unresolved);
   }
+  metrics_head(out, SPAN_LIT("weir_pool_endpoints"), "gauge", "Endpoints of the pool");
+  for (uint32_t i = 0; i < count; i++) {
+    const struct pool *p = in->snapshot->pools[i];
+    write_pool(out, "weir_pool_endpoints", p, p->member_count);
+  }
   for (size_t r = 0; r < array_count(pool_rows); r++) {
     head_once(out, pool_rows, r);
     for (uint32_t i = 0; i < count; i++) {
@@ -401,6 +406,7 @@ void metrics_write(struct text *out, const struct metrics_input *in) {
   write_health(out, in);
   write_certificates(out, in);
   write_facts(out, in);
+  metrics_names(out, in);
   write_loops(out, in);
   object_names_free(&names);
   series_free(&series);
