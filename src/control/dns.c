@@ -35,8 +35,7 @@ struct dns_channel {
   uint8_t rcode; /* of the last message that came; 0 after anything else */
   /* Of the system's channel: */
   struct file_id resolv_conf;
-  char **domains; /* the search list */
-  uint32_t domain_count, ndots;
+  struct dns_search search;
 };
 
 struct dns {
@@ -125,13 +124,12 @@ static void on_socket(void *arg, ares_socket_t fd, int readable, int writable) {
 
 /* ---- channels ---- */
 
-static void domains_free(struct dns_channel *c) {
-  for (uint32_t i = 0; i < c->domain_count; i++) {
-    mem_free(c->domains[i]);
+static void search_free(struct dns_channel *c) {
+  for (uint32_t i = 0; i < c->search.count; i++) {
+    mem_free(c->search.domains[i]);
   }
-  mem_free(c->domains);
-  c->domains = NULL;
-  c->domain_count = 0;
+  mem_free(c->search.domains);
+  c->search = (struct dns_search){.count = 0};
 }
 
 static void channel_close(struct dns_channel *c) {
@@ -140,7 +138,7 @@ static void channel_close(struct dns_channel *c) {
     ares_library_cleanup();
     c->ares = NULL;
   }
-  domains_free(c);
+  search_free(c);
 }
 
 static struct file_id file_now(const char *path) {
@@ -162,11 +160,12 @@ static void take_search(struct dns_channel *c) {
   int mask = 0;
   if (ares_save_options(c->ares, &found, &mask) == ARES_SUCCESS) {
     uint32_t count = found.ndomains > 0 ? (uint32_t)found.ndomains : 0;
-    c->domains = (char **)mem_array(count, sizeof *c->domains);
-    for (; c->domain_count < count; c->domain_count++) {
-      c->domains[c->domain_count] = mem_str(span_str(found.domains[c->domain_count]));
+    struct dns_search *s = &c->search;
+    s->domains = (char **)mem_array(count, sizeof *s->domains);
+    for (; s->count < count; s->count++) {
+      s->domains[s->count] = mem_str(span_str(found.domains[s->count]));
     }
-    c->ndots = found.ndots > 0 ? (uint32_t)found.ndots : 0;
+    s->ndots = found.ndots > 0 ? (uint32_t)found.ndots : 0;
   }
   ares_destroy_options(&found);
 }
@@ -291,34 +290,9 @@ void dns_channel_put(struct dns_channel *c) {
 bool dns_channel_dead(const struct dns_channel *c) { return c->dead; }
 struct ares_channeldata *dns_ares(const struct dns_channel *c) { return c->ares; }
 
-/* ---- which names to try ---- */
-
-static uint32_t dots(struct span name) {
-  uint32_t count = 0;
-  for (size_t at = 0; (at = span_find_char(name, '.', at)) != SIZE_MAX; at++) {
-    count++;
-  }
-  return count;
-}
-
-/* As resolv.conf(5) says: a name with ndots dots is tried as it stands first, others last. */
 bool dns_candidate(const struct dns_channel *c, struct span name, uint32_t i,
                    char out[DNS_NAME_SIZE]) {
-  bool absolute = span_ends(name, SPAN_LIT("."));
-  struct span bare = span_sub(name, 0, name.len - (absolute ? 1 : 0));
-  uint32_t domains = absolute ? 0 : c->domain_count;
-  bool bare_first = dots(bare) >= c->ndots;
-  struct buf b = buf_of(out, DNS_NAME_SIZE - 1);
-  if (i > domains) {
-    return false;
-  }
-  buf_put(&b, bare);
-  if (i != (bare_first ? 0 : domains)) {
-    buf_char(&b, '.');
-    buf_put(&b, span_str(c->domains[i - (bare_first ? 1 : 0)]));
-  }
-  out[b.full ? 0 : b.len] = 0; /* too long: the empty name is refused when it is asked for */
-  return true;
+  return dns_search_name(&c->search, name, i, out);
 }
 
 /* ---- questions ---- */

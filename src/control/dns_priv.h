@@ -1,23 +1,13 @@
-/* dns_priv.h: what control/ knows of the DNS: how a question can end (resolve.def), SRV replies
- * (dns_srv.c), the schedule of a name (dns_schedule.c), questions through c-ares (dns.c). */
+/* dns_priv.h: what control/ knows of the DNS: SRV replies (dns_srv.c), questions through c-ares
+ * (dns.c) and its system calls (dns_socket.c), addresses (dns_addrs.c). */
 #ifndef WEIR_CONTROL_DNS_PRIV_H
 #define WEIR_CONTROL_DNS_PRIV_H
 
+#include "control/dns_schedule_priv.h"
 #include "control/poller_priv.h"
-#include "weir/model/discover.h"
-
-enum resolve_result {
-#define RESOLVE(id, label, sentence) RESOLVE_##id,
-#include "control/resolve.def"
-#undef RESOLVE
-  RESOLVE_COUNT
-};
-const char *resolve_label(enum resolve_result result);
-const char *resolve_sentence(enum resolve_result result);
 
 /* ---- dns_srv.c ---- */
 
-#define DNS_NAME_SIZE 256u /* text of a name without trailing dot, with its NUL */
 #define SRV_RANKS 8u       /* priorities of a pool's endpoints */
 #define SRV_SHARE_MAX 1000u
 
@@ -42,33 +32,6 @@ struct srv_reply {
  * (none, or the target "."), or RESOLVE_BAD. *out is to be freed only with RESOLVE_OK. */
 enum resolve_result srv_parse(struct span packet, struct srv_reply *out);
 void srv_reply_fini(struct srv_reply *r);
-
-/* ---- dns_schedule.c: when a name is asked again; time is an argument ---- */
-
-/* name_state is what is known about asking for a name. */
-struct name_state {
-  bool answered;        /* asked at least once, to the end */
-  bool good;            /* has had an answer at some time */
-  uint8_t failing;      /* enum resolve_result of the last try; RESOLVE_OK: it worked */
-  uint32_t failures;    /* in a row */
-  uint32_t ttl_ms;      /* of the last answer, within its bounds */
-  uint64_t answer_ms;   /* when it came */
-  uint64_t failing_ms;  /* since when it fails */
-  uint64_t next_ms;     /* when it is asked again */
-};
-enum name_change { NAME_SAME, NAME_FAILS, NAME_RECOVERS };
-
-/* name_now is the time, and the dice of the jitter. */
-struct name_now {
-  uint64_t ms;
-  uint64_t *rng;
-};
-/* name_good takes an answer. partial: one of two questions failed, which brings the next try
- * forward to what it would be after a failure. */
-enum name_change name_good(struct name_state *s, const struct name_query *q, uint32_t ttl_s,
-                           bool partial, const struct name_now *now);
-enum name_change name_bad(struct name_state *s, const struct name_query *q,
-                          enum resolve_result result, const struct name_now *now);
 
 /* ---- dns.c: c-ares on the poller. Control thread only ---- */
 
@@ -107,8 +70,7 @@ MUST_USE bool dns_channel_ready(struct dns_channel *c);
 /* dns_channel_dead: the last question found no server that answers. */
 bool dns_channel_dead(const struct dns_channel *c);
 
-/* dns_candidate writes the i-th name to try for name, by the search list of resolv.conf when the
- * servers are the system's; false: there are no more. */
+/* dns_candidate is dns_search_name with the channel's list: the system's when its servers are. */
 bool dns_candidate(const struct dns_channel *c, struct span name, uint32_t i,
                    char out[DNS_NAME_SIZE]);
 /* dns_ask asks; done is called once. */

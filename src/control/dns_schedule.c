@@ -1,7 +1,19 @@
-/* dns_schedule.c: when a name is asked again, and what of a result is news. Neither sockets nor
- * clock: time and dice are arguments. Called by resolver_round.c. */
-#include "control/dns_priv.h"
+/* dns_schedule.c: when a name is asked for again, under which names, and what of a result is news.
+ * Neither sockets nor clock: time and dice are arguments. Called by resolver_round.c and dns.c. */
+#include "control/dns_schedule_priv.h"
+#include "weir/base/buf.h"
 #include "weir/base/hash.h"
+
+static const struct {
+  const char *label, *sentence;
+} results[RESOLVE_COUNT] = {
+#define RESOLVE(id, label, sentence) [RESOLVE_##id] = {label, sentence},
+#include "control/resolve.def"
+#undef RESOLVE
+};
+
+const char *resolve_label(enum resolve_result result) { return results[result].label; }
+const char *resolve_sentence(enum resolve_result result) { return results[result].sentence; }
 
 /* jittered is ms, by at most jitter_percent longer or shorter, at least 1. */
 static uint64_t jittered(uint64_t ms, const struct name_query *q, uint64_t *rng) {
@@ -55,4 +67,33 @@ enum name_change name_bad(struct name_state *s, const struct name_query *q,
   s->failures++;
   s->next_ms = now->ms + jittered(pause_ms(q, s->failures), q, now->rng);
   return news ? NAME_FAILS : NAME_SAME;
+}
+
+/* ---- the search list ---- */
+
+static uint32_t dots(struct span name) {
+  uint32_t count = 0;
+  for (size_t at = 0; (at = span_find_char(name, '.', at)) != SIZE_MAX; at++) {
+    count++;
+  }
+  return count;
+}
+
+bool dns_search_name(const struct dns_search *s, struct span name, uint32_t i,
+                     char out[DNS_NAME_SIZE]) {
+  bool absolute = span_ends(name, SPAN_LIT("."));
+  struct span bare = span_sub(name, 0, name.len - (absolute ? 1 : 0));
+  uint32_t domains = absolute ? 0 : s->count;
+  bool bare_first = dots(bare) >= s->ndots;
+  struct buf b = buf_of(out, DNS_NAME_SIZE - 1);
+  if (i > domains) {
+    return false;
+  }
+  buf_put(&b, bare);
+  if (i != (bare_first ? 0 : domains)) {
+    buf_char(&b, '.');
+    buf_put(&b, span_str(s->domains[i - (bare_first ? 1 : 0)]));
+  }
+  out[b.full ? 0 : b.len] = 0;
+  return true;
 }

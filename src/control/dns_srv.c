@@ -12,21 +12,11 @@
 #define SRV_FIXED_BYTES 6u
 #define SRV_RECORD_MIN 19u /* name as a pointer, fixed parts, the root as target */
 #define LABEL_MAX 63u
+#define NAME_LEN_MAX 253u /* as text; 255 bytes in a message (RFC 1035 section 2.3.4) */
 #define JUMPS_MAX 32u /* pointers of one name: more is an attack on our time */
 #define ALIASES_MAX 8u
 
 enum { TYPE_CNAME = 5, TYPE_SRV = 33, CLASS_IN = 1 };
-
-static const struct {
-  const char *label, *sentence;
-} results[RESOLVE_COUNT] = {
-#define RESOLVE(id, label, sentence) [RESOLVE_##id] = {label, sentence},
-#include "control/resolve.def"
-#undef RESOLVE
-};
-
-const char *resolve_label(enum resolve_result result) { return results[result].label; }
-const char *resolve_sentence(enum resolve_result result) { return results[result].sentence; }
 
 /* ---- bytes; every read is checked by `has` before ---- */
 
@@ -59,7 +49,7 @@ static bool is_plain(char c) {
 }
 
 static bool name_label(struct dns_name *n, struct span label) {
-  if (n->len + 1 + label.len >= sizeof n->text) {
+  if (n->len + (n->len > 0) + label.len > NAME_LEN_MAX) {
     return false;
   }
   if (n->len) {
