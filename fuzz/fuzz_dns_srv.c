@@ -1,7 +1,7 @@
-/* fuzz_dns_srv.c: replies to questions for SRV records (control/dns_srv.c). The input is a whole DNS
- * message. Checked: what is taken is in order, each once, with a good host name, port, rank and
- * share; a cut message gives no more than the whole one says it has; what is refused leaves *out
- * alone. */
+/* fuzz_dns_srv.c: replies to questions for SRV records (control/dns_srv.c). The input is a whole
+ * DNS message. Checked: what is taken is in order, each once, with a good host name, port, rank
+ * and share; a cut message gives no more than the whole one says it has; what is refused leaves
+ * *out alone. */
 #include <stdlib.h>
 
 #include "control/dns_priv.h"

@@ -42,8 +42,9 @@ static void check_any(struct conf *conf, const struct conf_pool *pool) {
       given(pool, OPTION_POOL_SRV) || faults_has_syntax(conf->faults))
     return;
   fault_add(conf->faults, FAULT_MISSING, pool->row.at, "a pool needs \"endpoints\"");
-  fault_note(conf->faults, "like endpoints = [ \"127.0.0.1:9001\" ]; or discover = { dns = "
-                           "\"app.internal:8080\"; };");
+  fault_note(conf->faults,
+             "like endpoints = [ \"127.0.0.1:9001\" ]; or discover = { dns = "
+             "\"app.internal:8080\"; };");
 }
 
 static void check_twice(struct conf *conf, const struct conf_pool *pool) {
@@ -76,8 +77,7 @@ void check_discover(struct conf *conf, struct conf_pool *pool) {
   join_servers(conf, pool);
   if (given(pool, OPTION_POOL_DNS) && given(pool, OPTION_POOL_SRV))
     fault_add(conf->faults, FAULT_DISCOVER_BOTH, row_place(&pool->row, OPTION_POOL_SRV),
-              "pool \"" SPAN_FMT "\" has discover.dns and discover.srv",
-              SPAN_ARG(pool->row.name));
+              "pool \"" SPAN_FMT "\" has discover.dns and discover.srv", SPAN_ARG(pool->row.name));
   if (!has_names(pool)) check_unused(conf, pool);
   if (d->min_ttl_ms > d->max_ttl_ms)
     check_order(conf, pool, OPTION_POOL_MIN_TTL, OPTION_POOL_MAX_TTL);

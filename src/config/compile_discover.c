@@ -100,7 +100,7 @@ void conf_names(const struct conf *conf, void (*fn)(const struct name_query *q, 
                 void *ctx) {
   rows_each(&conf->root.pools, struct conf_pool, pool) {
     rows_each(&pool->endpoints, struct conf_endpoint, endpoint)
-      tell_name(pool, endpoint->address, fn, ctx);
+        tell_name(pool, endpoint->address, fn, ctx);
     tell_name(pool, pool->discover.dns, fn, ctx);
     if (!pool->discover.srv.len) continue;
     const struct name_query q = query_of(pool, pool->discover.srv, true);

@@ -9,7 +9,8 @@ static bool name_port(struct value_job *job) {
     case ADDR_NAME: return true;
     case ADDR_IP:
     case ADDR_UNIX:
-      return value_refuse(job, FAULT_BAD_ADDRESS, "a name is needed; addresses stand in endpoints");
+      return value_refuse(job, FAULT_BAD_ADDRESS,
+                          "a name is needed; addresses stand in endpoints");
     case ADDR_FD:
     case ADDR_BAD: break;
   }

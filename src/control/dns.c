@@ -112,9 +112,9 @@ static void on_ready(struct poll_watch *watch, short revents) {
 static void on_socket(void *arg, ares_socket_t fd, int readable, int writable) {
   struct dns_channel *c = (struct dns_channel *)arg;
   int epoll = c->dns->watch.fd;
-  struct epoll_event event = {.data.u64 = (uint64_t)c->id << 32 | (uint32_t)fd,
-                              .events = (readable ? (uint32_t)EPOLLIN : 0) |
-                                        (writable ? (uint32_t)EPOLLOUT : 0)};
+  struct epoll_event event = {
+      .data.u64 = (uint64_t)c->id << 32 | (uint32_t)fd,
+      .events = (readable ? (uint32_t)EPOLLIN : 0) | (writable ? (uint32_t)EPOLLOUT : 0)};
   if (!event.events) {
     (void)epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL);
   } else if (epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event) < 0) {
@@ -288,7 +288,9 @@ void dns_channel_put(struct dns_channel *c) {
 }
 
 bool dns_channel_dead(const struct dns_channel *c) { return c->dead; }
-struct ares_channeldata *dns_ares(const struct dns_channel *c) { return c->ares; }
+struct ares_channeldata *dns_ares(const struct dns_channel *c) {
+  return c->ares;
+}
 
 bool dns_candidate(const struct dns_channel *c, struct span name, uint32_t i,
                    char out[DNS_NAME_SIZE]) {
@@ -297,42 +299,30 @@ bool dns_candidate(const struct dns_channel *c, struct span name, uint32_t i,
 
 /* ---- questions ---- */
 
-/* refusal is what lies behind "connection refused": c-ares passes no SERVFAIL, NOTIMP or REFUSED on
- * but tries the next server, and the message that ended the last try came just now. */
+/* refusal is what lies behind "connection refused": c-ares passes no SERVFAIL, NOTIMP or REFUSED
+ * on but tries the next server, and the message that ended the last try came just now. */
 static enum resolve_result refusal(const struct dns_channel *c) {
   switch (c->rcode) {
-    case ns_r_servfail:
-      return RESOLVE_SERVFAIL;
+    case ns_r_servfail: return RESOLVE_SERVFAIL;
     case ns_r_notimpl:
-    case ns_r_refused:
-      return RESOLVE_REFUSED;
-    default:
-      return RESOLVE_UNREACHABLE;
+    case ns_r_refused: return RESOLVE_REFUSED;
+    default: return RESOLVE_UNREACHABLE;
   }
 }
 
 static enum resolve_result result_of(const struct dns_channel *c, int status) {
   switch (status) {
-    case ARES_SUCCESS:
-      return RESOLVE_OK;
-    case ARES_ENOTFOUND:
-      return RESOLVE_NXDOMAIN;
-    case ARES_ENODATA:
-      return RESOLVE_EMPTY;
-    case ARES_ESERVFAIL:
-      return RESOLVE_SERVFAIL;
+    case ARES_SUCCESS: return RESOLVE_OK;
+    case ARES_ENOTFOUND: return RESOLVE_NXDOMAIN;
+    case ARES_ENODATA: return RESOLVE_EMPTY;
+    case ARES_ESERVFAIL: return RESOLVE_SERVFAIL;
     case ARES_EREFUSED:
-    case ARES_ENOTIMP:
-      return RESOLVE_REFUSED;
-    case ARES_ETIMEOUT:
-      return RESOLVE_TIMEOUT;
-    case ARES_ECONNREFUSED:
-      return refusal(c);
+    case ARES_ENOTIMP: return RESOLVE_REFUSED;
+    case ARES_ETIMEOUT: return RESOLVE_TIMEOUT;
+    case ARES_ECONNREFUSED: return refusal(c);
     case ARES_EBADRESP:
-    case ARES_EFORMERR:
-      return RESOLVE_BAD;
-    default:
-      return RESOLVE_LOCAL;
+    case ARES_EFORMERR: return RESOLVE_BAD;
+    default: return RESOLVE_LOCAL;
   }
 }
 

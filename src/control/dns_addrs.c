@@ -1,5 +1,6 @@
 /* dns_addrs.c: addresses of a name: out of replies, which c-ares reads, out of the hosts file, and
- * the order that makes two answers comparable. Does not: ask (dns.c). Called by resolver_round.c. */
+ * the order that makes two answers comparable. Does not: ask (dns.c). Called by resolver_round.c.
+ */
 #include <ares.h>
 #include <netdb.h>
 #include <stdlib.h>
@@ -52,8 +53,8 @@ uint32_t addrs_settle(struct addr *rows, uint32_t count) {
 
 static int parse_4(struct span packet, struct addr *rows, int *count, uint32_t *ttl_s) {
   struct ares_addrttl *found = (struct ares_addrttl *)mem_array((size_t)*count, sizeof *found);
-  int status = ares_parse_a_reply((const unsigned char *)packet.ptr, (int)packet.len, NULL, found,
-                                  count);
+  int status =
+      ares_parse_a_reply((const unsigned char *)packet.ptr, (int)packet.len, NULL, found, count);
   for (int i = 0; status == ARES_SUCCESS && i < *count; i++) {
     uint32_t ttl = found[i].ttl > 0 ? (uint32_t)found[i].ttl : 0;
     rows[i] = addr_4(&found[i].ipaddr);
@@ -82,8 +83,8 @@ enum resolve_result dns_addrs(enum dns_type type, struct span packet, struct add
   int found = (int)(packet.len / A_RECORD_MIN) + 1;
   struct addr *out = (struct addr *)mem_array((size_t)found, sizeof *out);
   uint32_t ttl = INT32_MAX;
-  int status = type == DNS_A ? parse_4(packet, out, &found, &ttl)
-                             : parse_6(packet, out, &found, &ttl);
+  int status =
+      type == DNS_A ? parse_4(packet, out, &found, &ttl) : parse_6(packet, out, &found, &ttl);
   if (status == ARES_SUCCESS && found > 0) {
     *rows = out;
     *count = (uint32_t)found;
@@ -128,7 +129,8 @@ static uint32_t localhost(const struct name_query *q, struct span name, struct a
 }
 
 uint32_t dns_local(const struct dns_channel *c, const struct name_query *q, struct addr *rows) {
-  struct span name = span_sub(q->name, 0, q->name.len - (span_ends(q->name, SPAN_LIT(".")) ? 1 : 0));
+  struct span name =
+      span_sub(q->name, 0, q->name.len - (span_ends(q->name, SPAN_LIT(".")) ? 1 : 0));
   char text[DNS_NAME_SIZE];
   struct buf b = buf_of(text, sizeof text - 1);
   uint32_t count = 0;

@@ -8,7 +8,7 @@
 
 /* ---- dns_srv.c ---- */
 
-#define SRV_RANKS 8u       /* priorities of a pool's endpoints */
+#define SRV_RANKS 8u /* priorities of a pool's endpoints */
 #define SRV_SHARE_MAX 1000u
 
 /* srv_record is one record; rank and share are its priority and weight among the others. */

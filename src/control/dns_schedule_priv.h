@@ -18,14 +18,14 @@ const char *resolve_sentence(enum resolve_result result);
 
 /* name_state is what is known about asking for a name. */
 struct name_state {
-  bool answered;        /* asked at least once, to the end */
-  bool good;            /* has had an answer at some time */
-  uint8_t failing;      /* enum resolve_result of the last try; RESOLVE_OK: it worked */
-  uint32_t failures;    /* in a row */
-  uint32_t ttl_ms;      /* of the last answer, within its bounds */
-  uint64_t answer_ms;   /* when it came */
-  uint64_t failing_ms;  /* since when it fails */
-  uint64_t next_ms;     /* when it is asked again */
+  bool answered;       /* asked at least once, to the end */
+  bool good;           /* has had an answer at some time */
+  uint8_t failing;     /* enum resolve_result of the last try; RESOLVE_OK: it worked */
+  uint32_t failures;   /* in a row */
+  uint32_t ttl_ms;     /* of the last answer, within its bounds */
+  uint64_t answer_ms;  /* when it came */
+  uint64_t failing_ms; /* since when it fails */
+  uint64_t next_ms;    /* when it is asked again */
 };
 enum name_change { NAME_SAME, NAME_FAILS, NAME_RECOVERS };
 

@@ -13,7 +13,7 @@
 #define SRV_RECORD_MIN 19u /* name as a pointer, fixed parts, the root as target */
 #define LABEL_MAX 63u
 #define NAME_LEN_MAX 253u /* as text; 255 bytes in a message (RFC 1035 section 2.3.4) */
-#define JUMPS_MAX 32u /* pointers of one name: more is an attack on our time */
+#define JUMPS_MAX 32u     /* pointers of one name: more is an attack on our time */
 #define ALIASES_MAX 8u
 
 enum { TYPE_CNAME = 5, TYPE_SRV = 33, CLASS_IN = 1 };

@@ -1,5 +1,5 @@
-/* metrics_names.c: metrics of the names that pools ask the DNS for: outcomes, and for each name how
- * it stands. Does not: collect (facts.c). Called by metrics.c. */
+/* metrics_names.c: metrics of the names that pools ask the DNS for: outcomes, and for each name
+ * how it stands. Does not: collect (facts.c). Called by metrics.c. */
 #include "control/metrics_priv.h"
 
 #include "weir/base/mem.h"
@@ -32,21 +32,14 @@ static bool again(const struct metrics_input *in, uint32_t i) {
   return false;
 }
 
-static void write_value(struct text *out, const struct resolver_view *n,
-                        enum name_column column) {
+static void write_value(struct text *out, const struct resolver_view *n, enum name_column column) {
   unsigned long long ms = column == NAME_AGE ? n->age_ms : n->next_ms;
   switch (column) {
-    case NAME_OK:
-      text_printf(out, " %d\n", n->has_answer && n->failing == RESOLVE_OK);
-      return;
-    case NAME_ADDRESSES:
-      text_printf(out, " %u\n", n->addresses);
-      return;
+    case NAME_OK: text_printf(out, " %d\n", n->has_answer && n->failing == RESOLVE_OK); return;
+    case NAME_ADDRESSES: text_printf(out, " %u\n", n->addresses); return;
     case NAME_AGE:
     case NAME_NEXT:
-    case NAME_COLUMNS:
-      text_printf(out, " %llu.%03llu\n", ms / 1000, ms % 1000);
-      return;
+    case NAME_COLUMNS: text_printf(out, " %llu.%03llu\n", ms / 1000, ms % 1000); return;
   }
 }
 

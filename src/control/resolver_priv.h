@@ -1,5 +1,5 @@
-/* resolver_priv.h: names of endpoints to addresses, through c-ares on the control thread, again and
- * again by their TTL. The compile thread says which names it wants and reads what is known; it
+/* resolver_priv.h: names of endpoints to addresses, through c-ares on the control thread, again
+ * and again by their TTL. The compile thread says which names it wants and reads what is known; it
  * waits at most about a second for new ones. A name that fails keeps its last answer and is asked
  * again with growing pauses. */
 #ifndef WEIR_CONTROL_RESOLVER_PRIV_H

@@ -30,9 +30,11 @@ static void say_fails(struct lookup *l, const struct name_state *before, uint64_
   const char *why = resolve_sentence((enum resolve_result)l->state.failing);
   uint32_t count = known(l);
   if (count && before->good) {
-    (void)snprintf(what, sizeof what,
-                   "%s; the last answer stays in use (%u %s%s, %llu ms old)", why, count,
-                   l->query.srv ? "record" : "address", count == 1 ? "" : l->query.srv ? "s" : "es",
+    (void)snprintf(what, sizeof what, "%s; the last answer stays in use (%u %s%s, %llu ms old)",
+                   why, count, l->query.srv ? "record" : "address",
+                   count == 1     ? ""
+                   : l->query.srv ? "s"
+                                  : "es",
                    (unsigned long long)(now_ms - before->answer_ms));
   } else {
     (void)snprintf(what, sizeof what,

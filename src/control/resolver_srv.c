@@ -1,7 +1,8 @@
 /* resolver_srv.c: SRV names: their hosts are names of their own, asked for like all others; the
  * endpoints are the hosts' addresses with the records' ports, weights and priorities. A new answer
  * counts when each of its hosts has been asked for, so that a pool does not shrink in between, and
- * only if it has an address or nothing is lost by it. Called by resolver_round.c and resolver.c. */
+ * only if it has an address or nothing is lost by it. Called by resolver_round.c and resolver.c.
+ */
 #include <stdio.h>
 
 #include "control/lookup_priv.h"
@@ -122,7 +123,8 @@ static void say_odd(struct lookup *l, const struct srv_reply *reply) {
   bool odd = reply->left_out || reply->skipped;
   if (odd && !l->srv_odd) {
     (void)snprintf(line, sizeof line,
-                   "SRV name " SPAN_FMT ": %u records are used, %u above the limit of %u and %u "
+                   "SRV name " SPAN_FMT
+                   ": %u records are used, %u above the limit of %u and %u "
                    "without a good host name or port are not",
                    SPAN_ARG(l->query.name), reply->count, reply->left_out, NAME_ANSWERS_MAX,
                    reply->skipped);

@@ -13,8 +13,7 @@ bool name_query_same(const struct name_query *a, const struct name_query *b) {
 
 static uint64_t hash_nocase(struct span s) {
   uint64_t hash = s.len;
-  for (size_t i = 0; i < s.len; i++)
-    hash = hash_mix(hash, (unsigned char)ascii_lower(s.ptr[i]));
+  for (size_t i = 0; i < s.len; i++) hash = hash_mix(hash, (unsigned char)ascii_lower(s.ptr[i]));
   return hash;
 }
 

@@ -125,7 +125,8 @@ class Dns:
         if error == "drop":
             return how.delay, None
         if error == "garbage":
-            return how.delay, packet[:2] + b"\x81\x80" + b"\0\1\0\xff\0\0\0\0" + question + b"\xc0\x0c"
+            head = packet[:2] + b"\x81\x80" + b"\0\1\0\xff\0\0\0\0"
+            return how.delay, head + question + b"\xc0\x0c"
         if error in RCODES:
             rcode, rows = RCODES[error], []
         head = packet[:2] + struct.pack("!BBHHHH", 0x81, 0x80 | rcode, 1, len(rows), 0, 0)

@@ -9,10 +9,8 @@
 
 #include <cmocka.h>
 
-static const struct name_query usual = {.min_ttl_ms = 5000,
-                                        .max_ttl_ms = 300000,
-                                        .retry_ms = 1000,
-                                        .max_retry_ms = 30000};
+static const struct name_query usual = {
+    .min_ttl_ms = 5000, .max_ttl_ms = 300000, .retry_ms = 1000, .max_retry_ms = 30000};
 
 static uint64_t rng;
 
@@ -28,9 +26,9 @@ static void test_ttl(void **state) {
     uint32_t ttl_s;
     uint64_t wait_ms;
   } rows[] = {
-      {0, 5000},          {1, 5000},           {5, 5000},          {6, 6000},
-      {299, 299000},      {300, 300000},       {301, 300000},      {86400, 300000},
-      {INT32_MAX, 300000}, {1u << 31, 5000},   {UINT32_MAX, 5000}, /* RFC 2181 section 8 */
+      {0, 5000},           {1, 5000},        {5, 5000},          {6, 6000},
+      {299, 299000},       {300, 300000},    {301, 300000},      {86400, 300000},
+      {INT32_MAX, 300000}, {1u << 31, 5000}, {UINT32_MAX, 5000}, /* RFC 2181 section 8 */
   };
   for (size_t i = 0; i < array_count(rows); i++) {
     struct name_state s = {.answered = false};
@@ -100,7 +98,8 @@ static void test_recovery(void **state) {
   assert_int_equal(bad(&s, RESOLVE_SERVFAIL, 8000, &change), 1000); /* pauses begin anew */
 }
 
-/* One family answers, the other fails: asked for again as after a failure, if the TTL is longer. */
+/* One family answers, the other fails: asked for again as after a failure, if the TTL is longer.
+ */
 static void test_partial(void **state) {
   (void)state;
   static const uint64_t pauses[] = {1000, 2000, 4000, 8000, 16000, 20000, 20000};
@@ -159,9 +158,12 @@ static void test_search_too_long(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_ttl),      cmocka_unit_test(test_jitter),
-      cmocka_unit_test(test_failures), cmocka_unit_test(test_recovery),
-      cmocka_unit_test(test_partial),  cmocka_unit_test(test_search),
+      cmocka_unit_test(test_ttl),
+      cmocka_unit_test(test_jitter),
+      cmocka_unit_test(test_failures),
+      cmocka_unit_test(test_recovery),
+      cmocka_unit_test(test_partial),
+      cmocka_unit_test(test_search),
       cmocka_unit_test(test_search_too_long),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,8 +125,10 @@ static void expect_row(const struct srv_record *r, unsigned rank, unsigned share
 
 static void test_order(void **state) {
   (void)state;
-  static const struct row rows[] = {
-      {20, 7, 80, "c.test"}, {10, 3, 8080, "B.test"}, {10, 1, 80, "a.test"}, {10, 3, 80, "b.test"}};
+  static const struct row rows[] = {{20, 7, 80, "c.test"},
+                                    {10, 3, 8080, "B.test"},
+                                    {10, 1, 80, "a.test"},
+                                    {10, 3, 80, "b.test"}};
   for (size_t turn = 0; turn < array_count(rows); turn++) { /* however the server turns them */
     struct packet p = begin();
     for (size_t i = 0; i < array_count(rows); i++) {
@@ -147,11 +149,9 @@ static void test_shares(void **state) {
   static const struct {
     unsigned weights[3], shares[3];
   } cases[] = {
-      {{0, 0, 0}, {1, 1, 1}},
-      {{1, 2, 1000}, {1, 2, 1000}},
+      {{0, 0, 0}, {1, 1, 1}},       {{1, 2, 1000}, {1, 2, 1000}},
       {{0, 5, 10}, {1, 500, 1000}}, /* 0 beside others: a very small chance */
-      {{0, 0, 1}, {1, 1, 1000}},
-      {{65535, 1, 32768}, {1000, 1, 500}},
+      {{0, 0, 1}, {1, 1, 1000}},    {{65535, 1, 32768}, {1000, 1, 500}},
   };
   for (size_t i = 0; i < array_count(cases); i++) {
     struct packet p = begin();
@@ -261,12 +261,9 @@ static void test_broken(void **state) {
     unsigned char byte;
     const char *what;
   } changes[] = {
-      {2, 0x01, "a question, not a reply"},
-      {5, 2, "two questions"},
-      {7, 3, "more records than there are"},
-      {12, 0x40, "a label of another kind"},
-      {12, 63, "a label past the end"},
-      {33, 0x0c, "a pointer to itself would be"},
+      {2, 0x01, "a question, not a reply"},  {5, 2, "two questions"},
+      {7, 3, "more records than there are"}, {12, 0x40, "a label of another kind"},
+      {12, 63, "a label past the end"},      {33, 0x0c, "a pointer to itself would be"},
   };
   for (size_t i = 0; i < array_count(changes); i++) {
     struct packet p = begin();
@@ -371,12 +368,12 @@ static void test_every_cut(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_order),      cmocka_unit_test(test_shares),
-      cmocka_unit_test(test_ranks),      cmocka_unit_test(test_doubles_and_odd_ones),
-      cmocka_unit_test(test_limit),      cmocka_unit_test(test_ttl),
-      cmocka_unit_test(test_aliases),    cmocka_unit_test(test_empty),
-      cmocka_unit_test(test_broken),     cmocka_unit_test(test_data_lengths),
-      cmocka_unit_test(test_pointers),   cmocka_unit_test(test_long_names),
+      cmocka_unit_test(test_order),     cmocka_unit_test(test_shares),
+      cmocka_unit_test(test_ranks),     cmocka_unit_test(test_doubles_and_odd_ones),
+      cmocka_unit_test(test_limit),     cmocka_unit_test(test_ttl),
+      cmocka_unit_test(test_aliases),   cmocka_unit_test(test_empty),
+      cmocka_unit_test(test_broken),    cmocka_unit_test(test_data_lengths),
+      cmocka_unit_test(test_pointers),  cmocka_unit_test(test_long_names),
       cmocka_unit_test(test_every_cut),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* Tests of control/resolver.c and what stands behind it: the machine's hosts file, and a DNS server
- * of our own on loopback, on the same poller as the resolver. */
+/* Tests of control/resolver.c and what stands behind it: the machine's hosts file, and a DNS
+ * server of our own on loopback, on the same poller as the resolver. */
 #include "control/resolver_priv.h"
 
 #include <fcntl.h>
@@ -23,8 +23,8 @@ enum { TYPE_A = 1, TYPE_AAAA = 28, TYPE_SRV = 33 };
 
 struct zone_name {
   const char *name;
-  _Atomic int a, aaaa;       /* addresses: 192.0.2.(9 - i), 2001:db8::(9 - i) */
-  _Atomic int srv;           /* records: 0 1 8000+i h<i>.test */
+  _Atomic int a, aaaa;             /* addresses: 192.0.2.(9 - i), 2001:db8::(9 - i) */
+  _Atomic int srv;                 /* records: 0 1 8000+i h<i>.test */
   _Atomic int fails_a, fails_aaaa; /* response code in place of an answer; -1: silence */
 };
 
@@ -79,8 +79,9 @@ static size_t record(unsigned char *to, int type, int i) {
 
 static size_t reply(struct zone_name *z, int type, unsigned char *packet, size_t len) {
   int count = !z ? 0 : type == TYPE_A ? z->a : type == TYPE_AAAA ? z->aaaa : z->srv;
-  int code = !z || (!z->a && !z->aaaa && !z->srv) ? 3 : type == TYPE_AAAA ? z->fails_aaaa
-                                                                          : z->fails_a;
+  int code = !z || (!z->a && !z->aaaa && !z->srv) ? 3
+             : type == TYPE_AAAA                  ? z->fails_aaaa
+                                                  : z->fails_a;
   packet[2] = 0x81;
   packet[3] = (unsigned char)(0x80 | code);
   for (int i = 0; i < count && !code; i++) {
@@ -182,8 +183,7 @@ static int setup(void **state) {
   poller_init(&w->poller);
   dns_start(&w->dns, &w->poller);
   arena_init(&w->arena, NULL, 0);
-  w->wake = (struct poll_watch){
-      .fd = eventfd(0, EFD_CLOEXEC), .events = POLLIN, .ready = on_wake};
+  w->wake = (struct poll_watch){.fd = eventfd(0, EFD_CLOEXEC), .events = POLLIN, .ready = on_wake};
   assert_true(poller_add(&w->poller, &w->wake));
   const struct resolver_config config = {.poller = &w->poller,
                                          .seed = 1,
