@@ -50,7 +50,8 @@ void member_add(struct compile *c, struct members *m, const struct conf_pool *po
   m->rows[m->count] = *like;
   m->rows[m->count++].endpoint = endpoint;
   m->hash = hash_mix(m->hash, endpoint->obj.id);
-  m->hash = hash_mix(m->hash, (uint64_t)like->weight << 8 | like->priority << 1 | like->backup);
+  uint64_t rank = (uint64_t)like->priority << 1 | (uint64_t)like->backup;
+  m->hash = hash_mix(m->hash, (uint64_t)like->weight << 8 | rank);
 }
 
 static void pool_fill(struct compile *c, struct pool *pool, const struct conf_pool *row,
