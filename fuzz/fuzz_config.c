@@ -119,14 +119,20 @@ static struct tls_server *fake_tls(void *ctx, const struct conf_tls *tls, uint32
 
 static void fake_tls_unref(struct tls_server *server) { --*(int *)server; }
 
-static uint32_t fake_resolve(void *ctx, struct span host, uint16_t port, struct addr *out,
-                             uint32_t cap) {
+static void fake_resolve(void *ctx, const struct name_query *q, struct arena *arena,
+                         struct name_answers *out) {
   (void)ctx;
-  uint32_t count = (uint32_t)(host.len % 3);
-  check(count <= cap);
-  for (uint32_t i = 0; i < count; i++)
-    check(addr_from_ip(i ? SPAN_LIT("::1") : SPAN_LIT("192.0.2.1"), port, &out[i]));
-  return count;
+  check(q->name.len > 0 && q->min_ttl_ms <= q->max_ttl_ms && q->retry_ms <= q->max_retry_ms);
+  uint32_t count = (uint32_t)(q->name.len % 3);
+  struct name_answer *rows = arena_zalloc(arena, 2 * sizeof *rows);
+  for (uint32_t i = 0; i < count; i++) {
+    check(addr_from_ip(i ? SPAN_LIT("::1") : SPAN_LIT("192.0.2.1"), q->srv ? 80 : 0,
+                       &rows[i].addr));
+    rows[i].weight = (uint16_t)(i + 1);
+    rows[i].priority = (uint8_t)i;
+    rows[i].target = q->srv ? SPAN_LIT("h.test") : SPAN_EMPTY;
+  }
+  *out = (struct name_answers){rows, count};
 }
 
 static void check_again(const struct snapshot *a, const struct snapshot *b) {

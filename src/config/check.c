@@ -202,6 +202,7 @@ static void check_pool(struct conf *conf, const struct conf_pool *pool) {
     fault_other(conf->faults, "first", row_place(&first->row, OPTION_ENDPOINT_ADDRESS));
   }
   bool given = row_origin(&pool->row, OPTION_POOL_ENDPOINTS)->node != NULL;
+  if (pool->discover.dns.len || pool->discover.srv.len) return; /* they may be all of them */
   if (weight || !given || faults_has_syntax(conf->faults)) return;
   if (faults_has(conf->faults, FAULT_WRONG_TYPE)) return;
   fault_add(conf->faults, FAULT_NO_ENDPOINT, row_place(&pool->row, OPTION_POOL_ENDPOINTS),
@@ -233,6 +234,7 @@ void check_conf(struct conf *conf) {
   rows_each(&root->listeners, struct conf_listener, listener) check_listener(conf, listener);
   rows_each(&root->pools, struct conf_pool, pool) {
     check_pool(conf, pool);
+    check_discover(conf, pool);
     check_health(conf, pool);
   }
   check_policies(conf);

@@ -4,7 +4,6 @@
  * Runs in the compile thread and in the CLI. */
 #include "compile_priv.h"
 
-#define RESOLVED_MAX 64u      /* addresses of one name */
 #define DESCRIPTORS_KEPT 128u /* for listeners, rings, logs, files */
 #define CONNECTIONS_AUTO 100000u
 
@@ -35,16 +34,9 @@ static struct span own(struct object *o, struct span s) { return arena_copy(&o->
 
 /* ---- pools ---- */
 
-/* members is what a pool's endpoints resolve to now, each with a ref. */
-struct members {
-  struct pool_member *rows;
-  uint32_t count, cap, unresolved;
-  uint64_t hash;
-};
-
-static void member_add(struct compile *c, struct members *m, const struct conf_pool *pool,
-                       const struct conf_endpoint *row, const struct addr *addr) {
-  struct endpoint *endpoint = endpoint_get(c->registry, pool->row.name, row->address, addr);
+void member_add(struct compile *c, struct members *m, const struct conf_pool *pool,
+                const struct pool_member *like, struct span text, const struct addr *addr) {
+  struct endpoint *endpoint = endpoint_get(c->registry, pool->row.name, text, addr);
   for (uint32_t i = 0; i < m->count; i++)
     if (m->rows[i].endpoint == endpoint) { /* a resolver may name an address twice */
       object_unref(c->registry, &endpoint->obj);
@@ -55,26 +47,11 @@ static void member_add(struct compile *c, struct members *m, const struct conf_p
     m->rows = mem_grow(m->rows, m->cap, sizeof *m->rows);
   }
   endpoint_announce(endpoint, pool->health.on);
-  m->rows[m->count++] =
-      (struct pool_member){.endpoint = endpoint, .weight = row->weight, .backup = row->backup,
-                           .priority = row->priority};
+  m->rows[m->count] = *like;
+  m->rows[m->count++].endpoint = endpoint;
   m->hash = hash_mix(m->hash, endpoint->obj.id);
-  m->hash = hash_mix(m->hash, (uint64_t)row->weight << 8 | row->priority << 1 | row->backup);
-}
-
-static void member_resolve(struct compile *c, struct members *m, const struct conf_pool *pool,
-                           const struct conf_endpoint *row) {
-  struct addr found[RESOLVED_MAX];
-  struct span host;
-  uint16_t port = 0;
-  uint32_t count = 0;
-  if (addr_parse(row->address, &found[0]))
-    count = 1;
-  else if (addr_split(row->address, &host, &port) == ADDR_NAME && c->hooks->resolve)
-    count = c->hooks->resolve(c->hooks->ctx, host, port, found, RESOLVED_MAX);
-  check(count <= RESOLVED_MAX);
-  if (count == 0) m->unresolved++;
-  for (uint32_t i = 0; i < count; i++) member_add(c, m, pool, row, &found[i]);
+  uint64_t rank = (uint64_t)like->priority << 1 | (uint64_t)like->backup;
+  m->hash = hash_mix(m->hash, (uint64_t)like->weight << 8 | rank);
 }
 
 static void pool_fill(struct compile *c, struct pool *pool, const struct conf_pool *row,
@@ -84,6 +61,7 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   if (m->count) memcpy(pool->members, m->rows, m->count * sizeof *pool->members);
   pool->member_count = m->count;
   pool->unresolved = m->unresolved;
+  pool->discover = discover_content(row);
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
   compile_retry(&pool->retry, row);
@@ -96,7 +74,7 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
 
 static void compile_pool(struct compile *c, const struct conf_pool *row) {
   struct members m = {.hash = row_hash(&row->row)};
-  rows_each(&row->endpoints, struct conf_endpoint, endpoint) member_resolve(c, &m, row, endpoint);
+  members_find(c, &m, row);
   uint64_t content = hash_mix(hash_mix(m.hash, m.unresolved), balance_content(row));
   struct pool *pool = names_find(&c->old_pools, row->row.name);
   if (pool && pool->obj.content == content) {

@@ -56,6 +56,20 @@ void split_fill(struct compile *c, struct route *route, const struct conf_route 
 bool split_same(const struct compile *c, const struct route *route,
                 const struct conf_route *row);
 
+/* members is what a pool's endpoints are now, each with a ref. */
+struct members {
+  struct pool_member *rows;
+  uint32_t count, cap, unresolved;
+  uint64_t hash;
+};
+/* member_add adds an endpoint that is not there yet; like says all but which. */
+void member_add(struct compile *c, struct members *m, const struct conf_pool *pool,
+                const struct pool_member *like, struct span text, const struct addr *addr);
+/* members_find adds what stands in endpoints and what discover finds (compile_discover.c). */
+void members_find(struct compile *c, struct members *m, const struct conf_pool *pool);
+/* discover_content is a hash of how a pool's names are asked for. */
+uint64_t discover_content(const struct conf_pool *pool);
+
 /* compile_health fills pool->health. */
 void compile_health(struct pool *pool, const struct conf_pool *row);
 /* endpoint_announce gives a new endpoint the state that it begins with. */

@@ -213,12 +213,3 @@ uint32_t conf_files(const struct conf *conf, const struct conf_file **out) {
   *out = conf->files;
   return conf->file_count;
 }
-
-void conf_names(const struct conf *conf, void (*fn)(struct span host, void *ctx), void *ctx) {
-  rows_each(&conf->root.pools, struct conf_pool, pool)
-    rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {
-      struct span host;
-      uint16_t port = 0;
-      if (addr_split(endpoint->address, &host, &port) == ADDR_NAME) fn(host, ctx);
-    }
-}

@@ -52,6 +52,9 @@ enum option_type {
   TYPE_FIELD_NAME,
   TYPE_STATUSES,
   TYPE_AUTHORITY,
+  TYPE_NAME_PORT,  /* "users.internal:8080" */
+  TYPE_SRV_NAME,   /* "_http._tcp.users.internal" */
+  TYPE_DNS_SERVER, /* "127.0.0.1:53" */
   TYPE_HEALTH_PATH,
   TYPE_HEALTH_HOST,
   TYPE_HEALTH_FIELD,

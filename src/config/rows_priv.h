@@ -46,8 +46,18 @@ struct conf_health {
   uint32_t interval_ms, fast_interval_ms, timeout_ms, healthy, unhealthy;
 };
 
+/* conf_discover is how names of a pool are asked for, and those that are all of its endpoints. */
+struct conf_discover {
+  struct span dns, srv; /* "name:port", a name; at most one */
+  struct conf_list servers;
+  struct span servers_text; /* joined by commas (check_discover.c) */
+  uint8_t family, jitter_percent;
+  uint32_t attempts, timeout_ms, min_ttl_ms, max_ttl_ms, retry_ms, max_retry_ms;
+};
+
 struct conf_pool {
   struct conf_row row;
+  struct conf_discover discover;
   uint8_t balance;
   struct span hash, sticky_key; /* as written */
   struct pool_spread spread;    /* but for its hash */

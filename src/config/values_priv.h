@@ -75,6 +75,8 @@ void edit_split(struct span text, struct span *name, struct span *value);
 /* text types (values_text.c): true and *out, or a fault. */
 MUST_USE bool text_value_parse(struct value_job *job, struct value *out);
 
+/* discover_text checks the texts of pools.*.discover (values_discover.c). */
+bool discover_text(struct value_job *job);
 /* health_text checks the texts of pools.*.health (values_health.c). */
 bool health_text(struct value_job *job);
 /* health_statuses_parse reads a good "200-299"; health_field_split cuts a good "Name: value". */

@@ -402,6 +402,9 @@ static bool text_check(struct value_job *job) {
       return is_word(job) || http_is_token(job->text) ||
              refuse(job, FAULT_BAD_EDIT, "a field's name is a token");
     case TYPE_AUTHORITY: return authority(job);
+    case TYPE_NAME_PORT:
+    case TYPE_SRV_NAME:
+    case TYPE_DNS_SERVER: return discover_text(job);
     case TYPE_HEALTH_PATH:
     case TYPE_HEALTH_HOST:
     case TYPE_HEALTH_FIELD:

@@ -104,7 +104,7 @@ static void on_status(const struct admin_request *r) {
   struct view view;
   control_look(r->control, &look);
   view_init(&view, &look.in, phase_name(r->control->phase));
-  control_look_done(r->control);
+  control_look_done(r->control, &look);
   answer(r->conn, WEIR_OK, SPAN_EMPTY);
   if (r->json) {
     view_write_json(&r->conn->out, &view);
@@ -119,7 +119,7 @@ static void on_metrics(const struct admin_request *r) {
   control_look(r->control, &look);
   answer(r->conn, WEIR_OK, SPAN_EMPTY);
   metrics_write(&r->conn->out, &look.in);
-  control_look_done(r->control);
+  control_look_done(r->control, &look);
 }
 
 static void on_drain(const struct admin_request *r) {
@@ -153,7 +153,7 @@ static void on_explain(const struct admin_request *r) {
   } else {
     good = explain_write(look.in.snapshot, &ask, &out);
   }
-  control_look_done(r->control);
+  control_look_done(r->control, &look);
   if (good) {
     answer(r->conn, WEIR_OK, text_span(&out));
   } else {

@@ -11,14 +11,8 @@ static struct tls_server *check_tls(void *ctx, const struct conf_tls *tls, uint3
   return secrets_make(tls, 1, bad_cert, why);
 }
 
-static uint32_t check_resolve(void *ctx, struct span host, uint16_t port, struct addr *out,
-                              uint32_t cap) {
-  (void)ctx, (void)host, (void)port, (void)out, (void)cap;
-  return 0;
-}
-
-static const struct conf_hooks hooks = {
-    .tls = check_tls, .tls_unref = tls_server_unref, .resolve = check_resolve};
+/* No hook resolves: nothing is asked here. */
+static const struct conf_hooks hooks = {.tls = check_tls, .tls_unref = tls_server_unref};
 
 static void forget(struct registry *registry, struct snapshot *s) {
   if (s) {

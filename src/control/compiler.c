@@ -96,8 +96,8 @@ static void answer(struct compiler *c, const struct compiler_asker *asker, int c
 
 /* ---- names ---- */
 
-static void want(struct span host, void *ctx) {
-  resolver_want(((struct compiler *)ctx)->config.resolver, host);
+static void want(const struct name_query *q, void *ctx) {
+  resolver_want(((struct compiler *)ctx)->config.resolver, q);
 }
 
 /* keep_names forgets all names but those of conf. */
@@ -108,7 +108,6 @@ static void keep_names(struct compiler *c, const struct conf *conf) {
 }
 
 static void resolve_names(struct compiler *c, const struct conf *conf) {
-  resolver_hold(c->config.resolver);
   conf_names(conf, want, c);
   resolver_wait(c->config.resolver, RESOLVER_WAIT_MS);
 }
@@ -268,18 +267,40 @@ static void run_first(struct compiler *c) {
   attempt_fini(&a);
 }
 
+/* tell_resolved: a change of addresses is no reload, and does not look like one. */
+static void tell_resolved(struct compiler *c, const struct publish_result *result) {
+  struct text text = {.ptr = NULL};
+  if (result->code) {
+    text_printf(&text, "names resolved anew, but not taken over: %s", result->why);
+  } else {
+    text_lit(&text, "names resolved anew: ");
+    text_put(&text, text_span(&result->diff));
+  }
+  log_text(c->config.log, result->code ? END_LEVEL_ERROR : END_LEVEL_INFO, text_span(&text));
+  text_fini(&text);
+}
+
+static bool drains(struct compiler *c) {
+  bool open = workers_open(c->config.workers);
+  if (open) {
+    workers_release(c->config.workers);
+  }
+  return !open;
+}
+
 static void run_resolved(struct compiler *c) {
+  if (!c->published.current || drains(c)) {
+    return;
+  }
   struct conf_faults *faults = conf_faults_new();
   struct publish_result result = {.code = 0};
-  const struct snapshot *now = c->published.current;
-  publish(c, c->conf, now->generation, now->revision + 1, faults, &result);
-  if (result.code) {
-    log_text(c->config.log, END_LEVEL_ERROR, span_str(result.why));
-  } else if (result.changes) {
-    log_text(c->config.log, END_LEVEL_INFO, text_span(&result.diff));
+  publish_resolved(c, faults, &result);
+  if (result.code || result.changes) {
+    tell_resolved(c, &result);
   }
   publish_result_fini(&result);
   conf_faults_free(faults);
+  malloc_trim(0); /* nothing grows with changes */
 }
 
 static void run_dump(struct compiler *c, const struct compiler_asker *asker) {
@@ -332,6 +353,9 @@ static bool take_jobs(struct compiler *c, struct jobs *jobs) {
 
 static void run_jobs(struct compiler *c, const struct jobs *jobs) {
   c->collect = c->collect || jobs->collect;
+  if (jobs->resolved && c->resolved_due_ms == UINT64_MAX) {
+    c->resolved_due_ms = clock_ms() + COMPILER_RESOLVED_MS;
+  }
   if (jobs->first) {
     run_first(c);
   }
@@ -341,8 +365,6 @@ static void run_jobs(struct compiler *c, const struct jobs *jobs) {
   }
   if (jobs->reload) {
     run_reload(c, jobs->reloads, jobs->reload_count);
-  } else if (jobs->resolved) {
-    run_resolved(c);
   }
   run_looks(c, jobs->looks, jobs->look_count);
   forget_looks(jobs->looks, jobs->look_count);
@@ -354,6 +376,10 @@ static uint64_t run_ticks(struct compiler *c) {
   if (c->watch_due_ms <= now) {
     secrets_look(c, now);
   }
+  if (c->resolved_due_ms <= now) {
+    c->resolved_due_ms = UINT64_MAX;
+    run_resolved(c);
+  }
   if (c->collect && c->collect_due_ms <= now) {
     c->collect_due_ms = publish_collect(c) ? UINT64_MAX : now + COMPILER_COLLECT_MS;
   }
@@ -363,7 +389,7 @@ static uint64_t run_ticks(struct compiler *c) {
   if (!c->collect) {
     c->collect_due_ms = UINT64_MAX; /* something else collected in between */
   }
-  uint64_t due = c->collect_due_ms;
+  uint64_t due = c->collect_due_ms < c->resolved_due_ms ? c->collect_due_ms : c->resolved_due_ms;
   return c->watch_due_ms < due ? c->watch_due_ms : due;
 }
 
@@ -403,6 +429,7 @@ int compiler_start(struct compiler *c, const struct compiler_config *config, str
                          .conf = conf,
                          .job_first = true,
                          .watch_due_ms = UINT64_MAX,
+                         .resolved_due_ms = UINT64_MAX,
                          .collect_due_ms = UINT64_MAX};
   pthread_mutex_init(&c->published.lock, NULL);
   pthread_mutex_init(&c->jobs_lock, NULL);

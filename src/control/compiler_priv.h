@@ -16,6 +16,7 @@ struct resolver;
 #define COMPILER_WATCH_MS 2000u  /* between two looks at certificate files */
 #define COMPILER_SETTLE_MS 300u  /* a changed file must stay the same for so long */
 #define COMPILER_COLLECT_MS 1000u
+#define COMPILER_RESOLVED_MS 20u /* answers that come within so long are published together */
 
 /* compiler_asker is an admin connection that waits for an outcome. */
 struct compiler_asker {
@@ -87,6 +88,7 @@ struct compiler {
   struct watch_file *watch;
   uint32_t watch_count;
   uint64_t watch_due_ms, collect_due_ms;
+  uint64_t resolved_due_ms; /* a publication of new addresses; UINT64_MAX: none */
   bool watch_changed; /* seen, waits to settle */
 };
 

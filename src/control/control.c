@@ -99,7 +99,7 @@ static void look_after(struct control *c) {
   }
 }
 
-static void say_health(void *ctx, enum end_level level, const char *sentence) {
+static void say_part(void *ctx, enum end_level level, const char *sentence) {
   log_text(((struct control *)ctx)->log, level, span_str(sentence));
 }
 
@@ -304,10 +304,14 @@ static void start_parts(struct control *c, const struct conf_process *p) {
   c->inbox = (struct poll_watch){
       .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .events = POLLIN, .ready = on_inbox};
   check(c->inbox.fd >= 0 && poller_add(&c->poller, &c->inbox));
-  const struct resolver_config resolver = {
-      .poller = &c->poller, .wake = ring_inbox, .changed = on_resolved, .ctx = c};
+  struct resolver_config resolver = {.poller = &c->poller,
+                                     .wake = ring_inbox,
+                                     .changed = on_resolved,
+                                     .say = say_part,
+                                     .ctx = c};
+  tls_random(&resolver.seed, sizeof resolver.seed);
   c->resolver = resolver_new(&resolver);
-  struct prober_config prober = {.poller = &c->poller, .say = say_health, .ctx = c};
+  struct prober_config prober = {.poller = &c->poller, .say = say_part, .ctx = c};
   tls_random(&prober.seed, sizeof prober.seed);
   c->prober = prober_new(&prober);
   c->registry = registry_new(p->workers);

@@ -87,9 +87,10 @@ struct control_look {
   struct metrics_input in;
   const struct stats *stats[WORKERS_MAX];
   const struct loop_stats *loops[WORKERS_MAX];
+  struct arena arena; /* of what in points at */
 };
 void control_look(struct control *c, struct control_look *look);
-void control_look_done(struct control *c);
+void control_look_done(struct control *c, struct control_look *look);
 
 /* ---- admin.c, status.c ---- */
 

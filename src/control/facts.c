@@ -85,7 +85,8 @@ static void facts_process(struct control *c, struct metrics_facts *f) {
   f->descriptors_max = c->descriptors;
 }
 
-static void facts_parts(struct control *c, struct metrics_facts *f) {
+static void facts_parts(struct control *c, struct control_look *look) {
+  struct metrics_facts *f = &look->in.facts;
   struct resolver_counts names;
   struct prober_counts health;
   struct tls_stats tls;
@@ -100,6 +101,10 @@ static void facts_parts(struct control *c, struct metrics_facts *f) {
   f->names_unresolved = names.unresolved;
   f->queries = names.queries;
   f->query_failures = names.failures;
+  memcpy(look->in.resolutions, names.results, sizeof names.results);
+  struct resolver_view *views;
+  look->in.name_count = resolver_views(c->resolver, &look->arena, METRICS_NAMES_MAX, &views);
+  look->in.names = views;
   f->tls_bytes = tls.alloc_bytes;
   f->tls_allocations = tls.alloc_count;
   f->tls_cache_bytes = tls.cache_bytes;
@@ -120,6 +125,7 @@ void control_look(struct control *c, struct control_look *look) {
     look->stats[i] = worker_stats(c->workers.threads[i].worker);
     look->loops[i] = worker_loop_stats(c->workers.threads[i].worker);
   }
+  arena_init(&look->arena, ARENA_PAGES, 0);
   pthread_mutex_lock(&c->compiler.published.lock);
   look->in = (struct metrics_input){.registry = c->registry,
                                     .snapshot = c->compiler.published.current,
@@ -130,8 +136,11 @@ void control_look(struct control *c, struct control_look *look) {
                                     .wall_ms = clock_wall_ms()};
   facts_config(c, &look->in.facts);
   facts_process(c, &look->in.facts);
-  facts_parts(c, &look->in.facts);
+  facts_parts(c, look);
   facts_saturation(c, look);
 }
 
-void control_look_done(struct control *c) { pthread_mutex_unlock(&c->compiler.published.lock); }
+void control_look_done(struct control *c, struct control_look *look) {
+  pthread_mutex_unlock(&c->compiler.published.lock);
+  arena_reset(&look->arena);
+}

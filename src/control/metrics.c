@@ -340,6 +340,7 @@ static const struct metric_row pool_gauges[] = {
     {"weir_pool_unresolved_names", "gauge", "Endpoints of the pool whose name has no address",
      UNIT_COUNT, 0},
     {"weir_pool_queue", "gauge", "Requests that wait in the pool's queue", UNIT_COUNT, 0},
+    {"weir_pool_endpoints", "gauge", "Endpoints of the pool", UNIT_COUNT, 0},
 };
 
 static void write_gauges(struct text *out, const struct snapshot *snap, uint32_t count) {
@@ -348,7 +349,8 @@ static void write_gauges(struct text *out, const struct snapshot *snap, uint32_t
     for (uint32_t i = 0; i < count; i++) {
       const struct pool *p = snap->pools[i];
       uint32_t waiting = atomic_load_explicit(&p->state->waiting, memory_order_relaxed);
-      write_pool(out, &pool_gauges[r], p, r ? waiting : p->unresolved);
+      const uint64_t values[] = {p->unresolved, waiting, p->member_count};
+      write_pool(out, &pool_gauges[r], p, values[r]);
     }
   }
 }
@@ -424,6 +426,7 @@ void metrics_write(struct text *out, const struct metrics_input *in) {
   metrics_limits_write(out, in);
   write_certificates(out, in);
   write_facts(out, in);
+  metrics_names(out, in);
   write_loops(out, in);
   object_names_free(&names);
   series_free(&series);

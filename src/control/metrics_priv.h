@@ -4,6 +4,7 @@
 #ifndef WEIR_CONTROL_METRICS_PRIV_H
 #define WEIR_CONTROL_METRICS_PRIV_H
 
+#include "control/resolver_priv.h"
 #include "weir/base/buf.h"
 #include "weir/io/loop.h"
 #include "weir/model/model.h"
@@ -16,6 +17,9 @@ struct metrics_facts {
 #undef FACT
 };
 
+/* Names that have series of their own. */
+#define METRICS_NAMES_MAX 500u
+
 /* metrics_input is all that the text is made of; the caller keeps it alive and still. */
 struct metrics_input {
   struct registry *registry;
@@ -24,11 +28,17 @@ struct metrics_input {
   const struct loop_stats *const *loops;
   uint32_t workers;
   uint64_t now_ms, wall_ms;
+  const struct resolver_view *names; /* at most METRICS_NAMES_MAX */
+  uint32_t name_count;
+  uint64_t resolutions[RESOLVE_COUNT];
   struct metrics_facts facts;
 };
 
 /* metrics_write appends the Prometheus text (format 0.0.4). */
 void metrics_write(struct text *out, const struct metrics_input *in);
+
+/* metrics_names appends what is known about names (metrics_names.c). */
+void metrics_names(struct text *out, const struct metrics_input *in);
 
 /* metrics_label appends name="value" with \, " and line ends escaped. */
 void metrics_label(struct text *out, const char *name, struct span value);

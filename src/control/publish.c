@@ -19,10 +19,9 @@ void publish_result_fini(struct publish_result *r) {
   text_fini(&r->diff_json);
 }
 
-static uint32_t resolve(void *ctx, struct span host, uint16_t port, struct addr *out,
-                        uint32_t cap) {
-  struct compiler *c = (struct compiler *)ctx;
-  return resolver_get(c->config.resolver, host, port, out, cap);
+static void resolve(void *ctx, const struct name_query *q, struct arena *arena,
+                    struct name_answers *out) {
+  resolver_get(((struct compiler *)ctx)->config.resolver, q, arena, out);
 }
 
 /* ---- which states are in the newest snapshot: tunnels of removed routes end after drain ---- */
@@ -170,17 +169,9 @@ static void give_up(struct compiler *c, struct snapshot *s, bool degraded,
   c->collect = true;
 }
 
-void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
-             struct conf_faults *faults, struct publish_result *result) {
-  bool degraded = c->tls_degraded;
-  struct snapshot *s = compile(c, conf, faults);
-  if (!s) {
-    c->tls_degraded = degraded;
-    result->code = WEIR_BAD_CONFIG;
-    return;
-  }
-  s->generation = generation;
-  s->revision = revision;
+/* take_over hands s to the workers; degraded is what tls_degraded was before s was compiled. */
+static void take_over(struct compiler *c, const struct conf *conf, struct snapshot *s,
+                      bool degraded, struct publish_result *result) {
   struct buf why = buf_of(result->why, sizeof result->why - 1); /* stays NUL-terminated */
   if (!binds_stage(c, s, &why)) {
     give_up(c, s, degraded, result);
@@ -195,6 +186,55 @@ void publish(struct compiler *c, const struct conf *conf, uint64_t generation, u
   }
   secrets_prune(c);
   (void)publish_collect(c);
+}
+
+void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
+             struct conf_faults *faults, struct publish_result *result) {
+  bool degraded = c->tls_degraded;
+  struct snapshot *s = compile(c, conf, faults);
+  if (!s) {
+    c->tls_degraded = degraded;
+    result->code = WEIR_BAD_CONFIG;
+    return;
+  }
+  s->generation = generation;
+  s->revision = revision;
+  take_over(c, conf, s, degraded, result);
+}
+
+/* same_pools: objects are shared by content, so that what did not change is the same one. */
+static bool same_pools(const struct snapshot *a, const struct snapshot *b) {
+  if (a->pool_count != b->pool_count) {
+    return false;
+  }
+  for (uint32_t i = 0; i < a->pool_count; i++) {
+    if (a->pools[i]->obj.content != b->pools[i]->obj.content) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void publish_resolved(struct compiler *c, struct conf_faults *faults,
+                      struct publish_result *result) {
+  const struct snapshot *now = c->published.current;
+  bool degraded = c->tls_degraded;
+  struct snapshot *s = compile(c, c->conf, faults);
+  if (!s) {
+    c->tls_degraded = degraded;
+    result->code = WEIR_BAD_CONFIG;
+    return;
+  }
+  if (same_pools(now, s)) {
+    c->tls_degraded = degraded;
+    snapshot_free(s);
+    c->collect = true;
+    (void)publish_collect(c);
+    return;
+  }
+  s->generation = now->generation;
+  s->revision = now->revision + 1;
+  take_over(c, c->conf, s, degraded, result);
 }
 
 void publish_plan(struct compiler *c, const struct conf *conf, struct conf_faults *faults,

@@ -55,6 +55,10 @@ void publish_result_fini(struct publish_result *r);
 /* publish compiles conf, binds what is new, hands it to the workers and retires the old one. */
 void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
              struct conf_faults *faults, struct publish_result *result);
+/* publish_resolved publishes the running configuration with the addresses that are known now: a
+ * revision of the same generation; nothing, when no pool is another. */
+void publish_resolved(struct compiler *c, struct conf_faults *faults,
+                      struct publish_result *result);
 /* publish_plan compiles conf and tells what publish would change, but changes nothing. */
 void publish_plan(struct compiler *c, const struct conf *conf, struct conf_faults *faults,
                   struct publish_result *result);

@@ -1,323 +1,170 @@
-/* resolver.c: DNS and hosts file through c-ares, driven by poll(2) on the control thread. Does
- * not: block (but for the small files that c-ares reads: hosts, resolv.conf), parse DNS, decide
- * what a missing name means. Called by control.c, compiler.c and publish.c. */
-#include "control/resolver_priv.h"
+/* resolver.c: the names of endpoints: which there are, when they are asked for again, what other
+ * threads read. Does not: ask (resolver_round.c), parse (dns_addrs.c, dns_srv.c), or decide what a
+ * missing name means. Called by control.c, compiler.c and publish.c. */
+#include "control/lookup_priv.h"
 
-#include <ares.h>
-#include <netdb.h>
-#include <pthread.h>
-#include <stdlib.h>
 #include <time.h>
 
 #include "weir/base/mem.h"
 
-#define FDS_MAX 16u
-#define QUERY_TIMEOUT_MS 1000
-#define QUERY_TRIES 3
+void lookup_changed(struct resolver *r) { r->config.changed(r->config.ctx); }
 
-enum name_state {
-  NAME_NEW,     /* to be asked */
-  NAME_ASKING,  /* c-ares holds a pointer to it: it may not be freed */
-  NAME_KNOWN,
-  NAME_UNKNOWN, /* asked again at retry_ms */
-};
+/* ---- the names; the lock is held ---- */
 
-struct name {
-  struct list link;
-  struct resolver *resolver;
-  char *host;
-  enum name_state state;
-  bool wanted;  /* since the last mark, or before any */
-  bool dropped; /* by a sweep, while c-ares still held it */
-  bool answered; /* once at least */
-  uint32_t addr_count;
-  struct addr *addrs; /* port 0, sorted */
-  uint64_t retry_ms;
-  uint32_t backoff_ms;
-};
-
-struct resolver_fd {
-  struct poll_watch watch;
-  struct resolver *resolver;
-};
-
-struct resolver {
-  struct resolver_config config;
-  pthread_mutex_t lock; /* names, waiters, counts */
-  pthread_cond_t answered;
-  struct list names;
-  uint32_t waiters;
-  struct resolver_counts counts;
-  /* Control thread only. */
-  ares_channel channel; /* NULL until there is a name: a config without names costs nothing */
-  struct resolver_fd fds[FDS_MAX];
-  struct poll_timer timer; /* the next of: c-ares timeout, retry */
-};
-
-static struct name *name_of(struct list *l) { return container_of(l, struct name, link); }
-
-static struct name *find(struct resolver *r, struct span host) {
-  for (struct list *l = r->names.next; l != &r->names; l = l->next) {
-    if (!name_of(l)->dropped && span_eq_nocase(span_str(name_of(l)->host), host)) {
-      return name_of(l);
+static struct lookup *find(struct resolver *r, const struct name_query *q, uint64_t hash) {
+  struct list *bucket = &r->buckets[hash % LOOKUP_BUCKETS];
+  for (struct list *l = bucket->next; l != bucket; l = l->next) {
+    struct lookup *found = container_of(l, struct lookup, bucket);
+    if (found->hash == hash && name_query_same(&found->query, q)) {
+      return found;
     }
   }
   return NULL;
 }
 
-static void name_free(struct name *n) {
-  list_remove(&n->link);
-  mem_free(n->host);
-  mem_free(n->addrs);
-  mem_free(n);
-}
-
-/* ---- c-ares on the poller ---- */
-
-static void rearm(struct resolver *r);
-
-static void on_fd(struct poll_watch *watch, short revents) {
-  struct resolver_fd *f = container_of(watch, struct resolver_fd, watch);
-  struct resolver *r = f->resolver;
-  bool in = revents & (POLLIN | POLLERR | POLLHUP);
-  ares_process_fd(r->channel, in ? watch->fd : ARES_SOCKET_BAD,
-                  revents & POLLOUT ? watch->fd : ARES_SOCKET_BAD);
-  rearm(r);
-}
-
-/* c-ares opens, uses and closes descriptors; this tells which to watch. */
-static void on_socket(void *arg, ares_socket_t fd, int readable, int writable) {
-  struct resolver *r = (struct resolver *)arg;
-  struct resolver_fd *f = NULL;
-  for (uint32_t i = 0; i < FDS_MAX; i++) {
-    if (r->fds[i].watch.place && r->fds[i].watch.fd == fd) {
-      f = &r->fds[i];
-      break;
-    }
-    if (!f && !r->fds[i].watch.place) {
-      f = &r->fds[i];
-    }
-  }
-  if (!f) {
-    return; /* more sockets than we watch: that query runs into its timeout */
-  }
-  poller_remove(r->config.poller, &f->watch);
-  if (readable || writable) {
-    f->resolver = r;
-    f->watch = (struct poll_watch){
-        .fd = fd,
-        .events = (short)((readable ? POLLIN : 0) | (writable ? POLLOUT : 0)),
-        .ready = on_fd};
-    (void)poller_add(r->config.poller, &f->watch);
-  }
-}
-
-static bool channel_open(struct resolver *r) {
-  if (r->channel) {
-    return true;
-  }
-  struct ares_options options = {.timeout = QUERY_TIMEOUT_MS,
-                                 .tries = QUERY_TRIES,
-                                 .lookups = (char[]){"fb"}, /* hosts file, then DNS */
-                                 .sock_state_cb = on_socket,
-                                 .sock_state_cb_data = r};
-  int mask = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
-  if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS) {
-    return false;
-  }
-  if (ares_init_options(&r->channel, &options, mask) != ARES_SUCCESS) {
-    r->channel = NULL;
-    ares_library_cleanup();
-    return false;
-  }
-  if (r->config.servers) {
-    check(ares_set_servers_ports_csv(r->channel, r->config.servers) == ARES_SUCCESS);
-  }
-  return true;
-}
-
-/* ---- answers ---- */
-
-static int compare(const void *a, const void *b) {
-  const struct addr *x = (const struct addr *)a, *y = (const struct addr *)b;
-  return x->sa.sa_family == AF_INET ? memcmp(&x->in4.sin_addr, &y->in4.sin_addr, 4)
-                                    : memcmp(&x->in6.sin6_addr, &y->in6.sin6_addr, 16);
-}
-
-static uint32_t take_family(const struct ares_addrinfo *info, int family, struct addr *out) {
-  uint32_t count = 0;
-  for (const struct ares_addrinfo_node *n = info->nodes; n; n = n->ai_next) {
-    if (n->ai_family != family || count == RESOLVER_ADDRS_MAX) {
-      continue;
-    }
-    addr_from_sockaddr(n->ai_addr, (socklen_t)n->ai_addrlen, &out[count]);
-    bool seen = false;
-    for (uint32_t i = 0; i < count && !seen; i++) {
-      seen = compare(&out[i], &out[count]) == 0;
-    }
-    count += seen ? 0 : 1;
-  }
-  qsort(out, count, sizeof *out, compare);
-  return count;
-}
-
-static void name_known(struct name *n, const struct addr *addrs, uint32_t count) {
-  mem_free(n->addrs);
-  n->addrs = (struct addr *)mem_array(count, sizeof *addrs);
-  memcpy(n->addrs, addrs, count * sizeof *addrs);
-  n->addr_count = count;
-  n->state = NAME_KNOWN;
-}
-
-static void name_unknown(struct name *n, uint64_t now_ms) {
-  n->state = NAME_UNKNOWN;
-  n->backoff_ms = n->backoff_ms == 0 ? RESOLVER_BACKOFF_MIN_MS : 2 * n->backoff_ms;
-  if (n->backoff_ms > RESOLVER_BACKOFF_MAX_MS) {
-    n->backoff_ms = RESOLVER_BACKOFF_MAX_MS;
-  }
-  n->retry_ms = now_ms + n->backoff_ms;
-}
-
-/* An answer; c-ares lets go of the name with it, whatever it says. */
-static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info) {
-  (void)timeouts;
-  struct name *n = (struct name *)arg;
-  struct resolver *r = n->resolver;
-  struct addr addrs[RESOLVER_ADDRS_MAX];
-  uint32_t count = 0;
-  if (status == ARES_SUCCESS && info) {
-    count = take_family(info, AF_INET, addrs);
-    count = count ? count : take_family(info, AF_INET6, addrs);
-  }
-  if (info) {
-    ares_freeaddrinfo(info);
-  }
+static void on_due(struct timer *timer, uint64_t now_ms) {
+  struct lookup *l = container_of(timer, struct lookup, timer);
+  struct resolver *r = l->resolver;
+  (void)now_ms;
   pthread_mutex_lock(&r->lock);
-  bool tell = count && !n->dropped && r->waiters == 0;
-  r->counts.failures += count ? 0 : 1;
-  n->answered = true;
-  if (n->dropped) {
-    name_free(n);
-  } else if (count) {
-    name_known(n, addrs, count);
-  } else {
-    name_unknown(n, clock_ms());
-  }
-  pthread_cond_broadcast(&r->answered);
+  l->asking = true;
   pthread_mutex_unlock(&r->lock);
-  if (tell) {
-    r->config.changed(r->config.ctx);
-  }
+  list_remove(&l->queue);
+  list_push_tail(&r->due, &l->queue);
 }
 
-/* ---- asking (control thread) ---- */
-
-static void ask(struct resolver *r, struct name *n) {
-  const struct ares_addrinfo_hints hints = {
-      .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = ARES_AI_NOSORT};
-  if (!channel_open(r)) {
-    on_answer(n, ARES_EFILE, 0, NULL);
-    return;
+struct lookup *lookup_get(struct resolver *r, const struct name_query *q) {
+  uint64_t hash = name_query_hash(q);
+  struct lookup *l = find(r, q, hash);
+  if (l) {
+    return l;
   }
-  ares_getaddrinfo(r->channel, n->host, NULL, &hints, on_answer, n);
+  l = (struct lookup *)mem_alloc(sizeof *l);
+  l->resolver = r;
+  l->hash = hash;
+  l->query = *q;
+  l->query.name = span_str(mem_str(q->name));
+  l->query.servers = span_str(mem_str(q->servers));
+  l->asking = true;
+  timer_init(&l->timer, on_due);
+  list_push_tail(&r->lookups, &l->link);
+  list_push_tail(&r->buckets[hash % LOOKUP_BUCKETS], &l->bucket);
+  list_push_tail(&r->fresh, &l->queue);
+  r->srv_count += q->srv;
+  return l;
 }
 
-/* next_to_ask takes one name that is due and marks it; the lock is not held while c-ares runs, for
- * it may answer at once. */
-static struct name *next_to_ask(struct resolver *r, uint64_t now_ms) {
-  struct name *found = NULL;
+static void lookup_free(struct lookup *l) {
+  struct resolver *r = l->resolver;
+  round_drop(l);
+  srv_forget(l);
+  timer_stop(&r->wheel, &l->timer);
+  list_remove(&l->link);
+  list_remove(&l->bucket);
+  list_remove(&l->queue);
+  if (l->channel) {
+    dns_channel_put(l->channel);
+  }
+  r->srv_count -= l->query.srv;
+  mem_free((void *)(uintptr_t)l->query.name.ptr);
+  mem_free((void *)(uintptr_t)l->query.servers.ptr);
+  mem_free(l->addrs);
+  mem_free(l);
+}
+
+/* ---- the control thread ---- */
+
+/* reap forgets names that nobody wants; those that are being asked for go after their round. An
+ * SRV name gives up its hosts, so it goes round until nothing is left to go. */
+static void reap(struct resolver *r) {
   pthread_mutex_lock(&r->lock);
-  for (struct list *l = r->names.next; l != &r->names && !found; l = l->next) {
-    struct name *n = name_of(l);
-    bool due = n->state == NAME_NEW || (n->state == NAME_UNKNOWN && n->retry_ms <= now_ms);
-    found = due && !n->dropped ? n : NULL;
-  }
-  if (found) {
-    found->state = NAME_ASKING;
-    r->counts.queries++;
-  }
-  pthread_mutex_unlock(&r->lock);
-  return found;
-}
-
-static uint64_t next_retry(struct resolver *r) {
-  uint64_t next = UINT64_MAX;
-  pthread_mutex_lock(&r->lock);
-  for (struct list *l = r->names.next; l != &r->names; l = l->next) {
-    struct name *n = name_of(l);
-    if (n->state == NAME_UNKNOWN && n->retry_ms < next) {
-      next = n->retry_ms;
+  bool again = r->reap;
+  r->reap = false;
+  while (again) {
+    again = false;
+    for (struct list *at = r->lookups.next; at != &r->lookups;) {
+      struct lookup *l = lookup_of(at);
+      at = at->next;
+      if (!lookup_wanted(l) && !l->round.on) {
+        again = again || l->query.srv;
+        lookup_free(l);
+      }
     }
   }
   pthread_mutex_unlock(&r->lock);
-  return next;
+}
+
+static void take_fresh(struct resolver *r) {
+  struct list *l;
+  pthread_mutex_lock(&r->lock);
+  while ((l = list_pop_head(&r->fresh)) != NULL) {
+    list_push_tail(&r->due, l);
+  }
+  pthread_mutex_unlock(&r->lock);
 }
 
 static void rearm(struct resolver *r) {
-  uint64_t due = next_retry(r);
-  struct timeval tv;
-  if (r->channel && ares_timeout(r->channel, NULL, &tv)) {
-    uint64_t in_ms = (uint64_t)tv.tv_sec * 1000 + (uint64_t)tv.tv_usec / 1000 + 1;
-    uint64_t at = clock_ms() + in_ms;
-    due = at < due ? at : due;
-  }
-  if (due == UINT64_MAX) {
+  uint64_t due = wheel_next_ms(&r->wheel);
+  dns_rearm(r->dns);
+  if (due == WHEEL_NEVER) {
     poller_stop(&r->timer);
   } else {
     poller_set(r->config.poller, &r->timer, due);
   }
 }
 
-void resolver_pump(struct resolver *r) {
-  struct name *n;
-  uint64_t now_ms = clock_ms();
-  /* Ends: each name becomes ASKING, and comes back due only later. */
-  while ((n = next_to_ask(r, now_ms)) != NULL) {
-    ask(r, n);
+/* run does all that can be done now. It ends: a name is due again only at a later time, and a
+ * round has as many steps as the search list is long. */
+static void run(struct resolver *r) {
+  for (;;) {
+    struct list *l;
+    while ((l = list_pop_head(&r->stirred)) != NULL) {
+      round_step(lookup_queued(l));
+    }
+    take_fresh(r);
+    l = r->rounds < RESOLVER_ROUNDS_MAX ? list_pop_head(&r->due) : NULL;
+    if (l) {
+      round_begin(lookup_queued(l));
+    } else if (list_empty(&r->stirred)) {
+      break;
+    }
   }
+  reap(r);
   rearm(r);
 }
 
+static void on_dns(void *ctx) { run((struct resolver *)ctx); }
+
 static void on_timer(struct poll_timer *timer) {
   struct resolver *r = container_of(timer, struct resolver, timer);
-  if (r->channel) {
-    ares_process_fd(r->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-  }
-  resolver_pump(r);
+  wheel_run(&r->wheel, r->config.poller->now_ms);
+  run(r);
 }
+
+void resolver_pump(struct resolver *r) { run(r); }
 
 /* ---- any thread ---- */
 
-void resolver_want(struct resolver *r, struct span host) {
+void resolver_want(struct resolver *r, const struct name_query *q) {
   pthread_mutex_lock(&r->lock);
-  struct name *n = find(r, host);
-  bool is_new = n == NULL;
-  if (is_new) {
-    n = (struct name *)mem_alloc(sizeof *n);
-    n->resolver = r;
-    n->host = mem_str(host);
-    list_push_tail(&r->names, &n->link);
-  }
-  n->wanted = true;
+  struct lookup *l = lookup_get(r, q);
+  bool is_new = l->wanted == 0 && !l->state.answered;
+  l->wanted = r->mark;
   pthread_mutex_unlock(&r->lock);
   if (is_new) {
     r->config.wake(r->config.ctx);
   }
 }
 
-static bool all_answered(struct resolver *r) {
-  for (struct list *l = r->names.next; l != &r->names; l = l->next) {
-    if (!name_of(l)->answered && !name_of(l)->dropped) {
+static bool all_answered(const struct resolver *r) {
+  for (struct list *at = r->lookups.next; at != &r->lookups; at = at->next) {
+    const struct lookup *l = lookup_of(at);
+    bool done = l->hopeless || (l->state.answered && (!l->srv_next || l->srv));
+    if (!done && lookup_wanted(l)) {
       return false;
     }
   }
   return true;
-}
-
-void resolver_hold(struct resolver *r) {
-  pthread_mutex_lock(&r->lock);
-  r->waiters++;
-  pthread_mutex_unlock(&r->lock);
 }
 
 void resolver_wait(struct resolver *r, uint32_t wait_ms) {
@@ -332,91 +179,136 @@ void resolver_wait(struct resolver *r, uint32_t wait_ms) {
   pthread_mutex_lock(&r->lock);
   while (!all_answered(r) && pthread_cond_timedwait(&r->answered, &r->lock, &until) == 0) {
   }
-  r->waiters--;
   pthread_mutex_unlock(&r->lock);
 }
 
-static void set_port(struct addr *a, uint16_t port) {
-  if (a->sa.sa_family == AF_INET) {
-    a->in4.sin_port = htons(port);
-  } else {
-    a->in6.sin6_port = htons(port);
+static uint32_t host_answers(const struct lookup *l, struct name_answer *rows) {
+  for (uint32_t i = 0; i < l->addr_count; i++) {
+    rows[i] = (struct name_answer){.addr = l->addrs[i], .weight = 1};
   }
+  return l->addr_count;
 }
 
-uint32_t resolver_get(struct resolver *r, struct span host, uint16_t port, struct addr *out,
-                      uint32_t cap) {
-  uint32_t count = 0;
+void resolver_get(struct resolver *r, const struct name_query *q, struct arena *arena,
+                  struct name_answers *out) {
+  *out = (struct name_answers){.count = 0};
   pthread_mutex_lock(&r->lock);
-  const struct name *n = find(r, host);
-  if (n && n->addr_count) {
-    for (; count < n->addr_count && count < cap; count++) {
-      out[count] = n->addrs[count];
-      set_port(&out[count], port);
+  const struct lookup *l = find(r, q, name_query_hash(q));
+  if (l && lookup_wanted(l)) {
+    uint32_t room = l->query.srv ? NAME_ANSWERS_MAX : l->addr_count;
+    size_t size = (room + 1) * sizeof(struct name_answer);
+    struct name_answer *rows = (struct name_answer *)arena_alloc(arena, size);
+    check(rows != NULL); /* an arena without limit */
+    out->count = l->query.srv ? srv_answers(l, rows, arena) : host_answers(l, rows);
+    out->rows = rows;
+  }
+  pthread_mutex_unlock(&r->lock);
+}
+
+void resolver_mark(struct resolver *r) {
+  pthread_mutex_lock(&r->lock);
+  r->mark++;
+  pthread_mutex_unlock(&r->lock);
+}
+
+void resolver_sweep(struct resolver *r) {
+  pthread_mutex_lock(&r->lock);
+  r->swept = r->mark;
+  r->reap = true;
+  pthread_mutex_unlock(&r->lock);
+  r->config.wake(r->config.ctx);
+}
+
+/* ---- for metrics and status ---- */
+
+static bool unresolved(const struct lookup *l) {
+  return l->query.srv ? !srv_resolved(l) : l->addr_count == 0;
+}
+
+void resolver_counts_get(struct resolver *r, struct resolver_counts *out) {
+  pthread_mutex_lock(&r->lock);
+  *out = r->counts;
+  for (struct list *at = r->lookups.next; at != &r->lookups; at = at->next) {
+    bool counts = lookup_wanted(lookup_of(at));
+    out->names += counts;
+    out->unresolved += counts && unresolved(lookup_of(at));
+  }
+  pthread_mutex_unlock(&r->lock);
+}
+
+static struct resolver_view view_of(const struct lookup *l, struct arena *arena, uint64_t now) {
+  const struct name_state *s = &l->state;
+  bool failing = s->failing != RESOLVE_OK;
+  return (struct resolver_view){
+      .name = arena_copy(arena, l->query.name, NULL),
+      .servers = arena_copy(arena, l->query.servers, NULL),
+      .srv = l->query.srv,
+      .has_answer = s->good,
+      .failing = (enum resolve_result)s->failing,
+      .addresses = l->query.srv ? (l->srv ? l->srv->reply.count : 0) : l->addr_count,
+      .left_out = l->left_out,
+      .ttl_ms = s->ttl_ms,
+      .age_ms = s->good && now > s->answer_ms ? now - s->answer_ms : 0,
+      .failing_ms = failing && now > s->failing_ms ? now - s->failing_ms : 0,
+      .next_ms = !l->asking && s->next_ms > now ? s->next_ms - now : 0};
+}
+
+uint32_t resolver_views(struct resolver *r, struct arena *arena, uint32_t cap,
+                        struct resolver_view **out) {
+  uint32_t count = 0, most = 0;
+  uint64_t now = clock_ms();
+  pthread_mutex_lock(&r->lock);
+  for (struct list *at = r->lookups.next; at != &r->lookups && most < cap; at = at->next) {
+    most++;
+  }
+  *out = (struct resolver_view *)arena_alloc(arena, (most + 1) * sizeof **out);
+  check(*out != NULL);
+  for (struct list *at = r->lookups.next; at != &r->lookups && count < most; at = at->next) {
+    if (lookup_wanted(lookup_of(at))) {
+      (*out)[count++] = view_of(lookup_of(at), arena, now);
     }
   }
   pthread_mutex_unlock(&r->lock);
   return count;
 }
 
-void resolver_mark(struct resolver *r) {
-  pthread_mutex_lock(&r->lock);
-  for (struct list *l = r->names.next; l != &r->names; l = l->next) {
-    name_of(l)->wanted = false;
-  }
-  pthread_mutex_unlock(&r->lock);
-}
-
-void resolver_sweep(struct resolver *r) {
-  pthread_mutex_lock(&r->lock);
-  for (struct list *l = r->names.next; l != &r->names;) {
-    struct name *n = name_of(l);
-    l = l->next;
-    if (n->wanted) {
-      continue;
-    }
-    if (n->state == NAME_ASKING) {
-      n->dropped = true;
-    } else {
-      name_free(n);
-    }
-  }
-  pthread_mutex_unlock(&r->lock);
-}
-
-void resolver_counts_get(struct resolver *r, struct resolver_counts *out) {
-  pthread_mutex_lock(&r->lock);
-  *out = r->counts;
-  for (struct list *l = r->names.next; l != &r->names; l = l->next) {
-    out->names += 1;
-    out->unresolved += name_of(l)->addr_count == 0 ? 1 : 0;
-  }
-  pthread_mutex_unlock(&r->lock);
-}
+/* ---- life ---- */
 
 struct resolver *resolver_new(const struct resolver_config *config) {
   struct resolver *r = (struct resolver *)mem_alloc(sizeof *r);
+  const struct dns_config dns = {.poller = config->poller, .after = on_dns, .ctx = r};
   r->config = *config;
-  list_init(&r->names);
+  r->rng = config->seed;
+  r->mark = r->swept = 1;
+  list_init(&r->lookups);
+  for (uint32_t i = 0; i < LOOKUP_BUCKETS; i++) {
+    list_init(&r->buckets[i]);
+  }
+  list_init(&r->fresh);
+  list_init(&r->due);
+  list_init(&r->stirred);
+  wheel_init(&r->wheel, config->poller->now_ms);
+  poll_timer_init(&r->timer, on_timer);
+  r->dns = dns_new(&dns);
   pthread_mutex_init(&r->lock, NULL);
   pthread_condattr_t attr;
   pthread_condattr_init(&attr);
   pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
   pthread_cond_init(&r->answered, &attr);
   pthread_condattr_destroy(&attr);
-  poll_timer_init(&r->timer, on_timer);
   return r;
 }
 
 void resolver_free(struct resolver *r) {
-  if (r->channel) {
-    ares_destroy(r->channel); /* answers every open query with ARES_EDESTRUCTION */
-    ares_library_cleanup();
+  dns_close(r->dns); /* what is under way ends now */
+  for (struct list *at = r->lookups.next; at != &r->lookups; at = at->next) {
+    srv_forget(lookup_of(at));
   }
+  while (!list_empty(&r->lookups)) {
+    lookup_free(lookup_of(r->lookups.next));
+  }
+  dns_free(r->dns);
   poller_stop(&r->timer);
-  while (!list_empty(&r->names)) {
-    name_free(name_of(r->names.next));
-  }
   pthread_cond_destroy(&r->answered);
   pthread_mutex_destroy(&r->lock);
   mem_free(r);

@@ -31,7 +31,7 @@ static void serve_page(struct control *c, struct reply *r) {
   }
   control_look(c, &look);
   view_init(&view, &look.in, phase_name(c->phase));
-  control_look_done(c);
+  control_look_done(c, &look);
   view_write_page(&r->body, &view, span_str(r->nonce));
   view_fini(&view);
   r->type = SPAN_LIT("text/html; charset=utf-8");
@@ -42,7 +42,7 @@ static void serve_status(struct control *c, struct reply *r) {
   struct view view;
   control_look(c, &look);
   view_init(&view, &look.in, phase_name(c->phase));
-  control_look_done(c);
+  control_look_done(c, &look);
   view_write_json(&r->body, &view);
   view_fini(&view);
   r->type = SPAN_LIT("application/json");
@@ -52,7 +52,7 @@ static void serve_metrics(struct control *c, struct reply *r) {
   struct control_look look;
   control_look(c, &look);
   metrics_write(&r->body, &look.in);
-  control_look_done(c);
+  control_look_done(c, &look);
   r->type = SPAN_LIT("text/plain; version=0.0.4; charset=utf-8");
 }
 

@@ -32,7 +32,13 @@ static const struct view_column certificate_columns[] = {
     {"listener", "listener", false}, {"certificate", "certificate", false},
     {"not_after", "ends", false}};
 
-enum table { PROCESS, LISTENERS, ROUTES, ENDPOINTS, RATES, ENDS, CERTIFICATES };
+static const struct view_column name_columns[] = {
+    {"name", "name", false},          {"type", "type", false},
+    {"state", "state", false},        {"reason", "reason", false},
+    {"addresses", "addresses", true}, {"age_ms", "age ms", true},
+    {"ttl_ms", "TTL ms", true},       {"next_ms", "next ms", true}};
+
+enum table { PROCESS, LISTENERS, ROUTES, ENDPOINTS, RATES, NAMES, ENDS, CERTIFICATES };
 
 #define TABLE(key, title, columns) {key, title, columns, array_count(columns), NULL, 0, 0, 0}
 static const struct view_table empty_tables[VIEW_TABLES] = {
@@ -41,6 +47,7 @@ static const struct view_table empty_tables[VIEW_TABLES] = {
     [ROUTES] = TABLE("routes", "Routes", route_columns),
     [ENDPOINTS] = TABLE("endpoints", "Endpoints", endpoint_columns),
     [RATES] = TABLE("rates", "Rates of policies", rate_columns),
+    [NAMES] = TABLE("names", "Names", name_columns),
     [ENDS] = TABLE("ends", "Requests that weir ended", end_columns),
     [CERTIFICATES] = TABLE("certificates", "Certificates", certificate_columns),
 };
@@ -350,6 +357,41 @@ static void fill_rates(struct view *v, const struct metrics_input *in) {
   }
 }
 
+/* ---- names ---- */
+
+/* fill_name: what is in use, and what the last try said. */
+static void fill_name(struct view *v, const struct resolver_view *n) {
+  struct span *cells = row(v, NAMES);
+  bool failing = n->failing != RESOLVE_OK;
+  if (!cells) {
+    return;
+  }
+  cells[0] = copy(v, n->name);
+  cells[1] = n->srv ? SPAN_LIT("srv") : SPAN_LIT("address");
+  cells[2] = !n->has_answer && !failing ? SPAN_LIT("asking")
+             : !failing                 ? SPAN_LIT("resolved")
+             : n->has_answer            ? SPAN_LIT("kept")
+                                        : SPAN_LIT("unresolved");
+  if (failing) {
+    cells[3] = arena_printf(&v->arena, "%s, for %llu ms", resolve_sentence(n->failing),
+                            (unsigned long long)n->failing_ms);
+  } else if (n->left_out) {
+    cells[3] = arena_printf(&v->arena, "%u further addresses are not used", n->left_out);
+  }
+  cells[4] = number(v, n->addresses);
+  if (n->has_answer) {
+    cells[5] = number(v, n->age_ms);
+    cells[6] = number(v, n->ttl_ms);
+  }
+  cells[7] = number(v, n->next_ms);
+}
+
+static void fill_names(struct view *v, const struct metrics_input *in) {
+  for (uint32_t i = 0; i < in->name_count; i++) {
+    fill_name(v, &in->names[i]);
+  }
+}
+
 static void fill_ends(struct view *v, const struct metrics_input *in) {
   for (enum end e = 0; e < END_COUNT; e++) {
     uint64_t count = e == END_OK ? 0 : end_sum(in, e);
@@ -373,6 +415,7 @@ void view_init(struct view *v, const struct metrics_input *in, const char *phase
   fill_routes(v, in);
   fill_pools(v, in);
   fill_rates(v, in);
+  fill_names(v, in);
   fill_ends(v, in);
 }
 

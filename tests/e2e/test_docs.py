@@ -15,6 +15,7 @@ import pytest
 
 from harness import client, confgen, proc, wire
 from harness.backend import Backend
+from harness.dns import Dns
 from harness.weir import ROOT, binary, eventually, run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "packaging/docs").glob("*.md"))]
@@ -309,11 +310,41 @@ def try_health_log(text, weir, backend, **_):
     other.stop()
 
 
+# ---- sentences about names (discovery.md) ----
+
+
+def try_names_log(text, weir, **_):
+    """Makes it all happen with a DNS server of our own; figures and addresses may differ."""
+    server = Dns()
+    name = re.search(r"name ([\w.]+): ", text)[1]
+    server.set(name, a=["127.0.0.2", "127.0.0.3"])
+    proxy = weir({"pools": {"app": {"discover": {
+        "dns": name + ":8080", "servers": server.address, "min_ttl": "20ms", "retry": "20ms",
+        "max_retry": "20ms"}}}, "routes": [{"prefix": "/", "pool": "app"}]})
+
+    def said(number):
+        wanted = re.sub(r"\d+", "#", text.splitlines()[number])
+
+        def is_said():
+            return any(wanted in re.sub(r"\d+", "#", line) for line in proxy.stderr)
+        is_said.__doc__ = "%s in %s" % (wanted, proxy.errors)
+        return is_said
+    eventually(lambda: proxy.metric("weir_pool_endpoints") == 2)
+    server.set(name, a=["127.0.0.2", "127.0.0.3", "127.0.0.4"])
+    eventually(said(0))
+    server.behave(name, "servfail")
+    eventually(said(1))
+    server.behave(name)
+    eventually(said(2))
+    server.stop()
+
+
 # ---- all of them ----
 
 RULES = [
     (r"\$ weir (reload|plan)\n", try_transcript),
     (r"pool app: endpoint ", try_health_log),
+    (r"names resolved anew: ", try_names_log),
     (r"(\w+ += [^;]*;\s*)+\Z|(listeners|pools|routes|policies|admin|log|process)\s*= [{(]",
      try_conf),
     (r"([\w./-]+ )?[\w./-]+( |\n)", try_commands),
@@ -396,8 +427,8 @@ def metric_names():
     names = names_of("include/weir/proxy/stats.def", r'"((?:weir|http|process)_\w+)')
     for table in ("src/control/metrics.def", "src/control/metrics_loop.def"):
         names |= names_of(table, r'"((?:weir|http|process)_\w+)')
-    for path in ("src/control/metrics.c", "src/control/series.c", "src/control/facts.c",
-                 "src/control/metrics_limits.c"):
+    for path in ("src/control/metrics.c", "src/control/metrics_names.c", "src/control/series.c",
+                 "src/control/facts.c", "src/control/metrics_limits.c"):
         names |= names_of(path, r'((?:weir|http|process)_\w+)')
     return names
 

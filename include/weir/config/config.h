@@ -6,6 +6,7 @@
 #define WEIR_CONFIG_CONFIG_H
 
 #include "weir/base/buf.h"
+#include "weir/model/discover.h"
 #include "weir/model/model.h"
 
 /* conf_reader gives file bytes. read: heap bytes (mem_free by the caller) in *out, or -errno.
@@ -113,14 +114,16 @@ struct conf_hooks {
   struct tls_server *(*tls)(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
                             struct buf *why);
   void (*tls_unref)(struct tls_server *server);
-  /* resolve gives the addresses of host now known (at most cap), or 0 when unresolved. */
-  uint32_t (*resolve)(void *ctx, struct span host, uint16_t port, struct addr *out, uint32_t cap);
+  /* resolve gives the addresses of a name that are known now; none: unresolved. */
+  void (*resolve)(void *ctx, const struct name_query *q, struct arena *arena,
+                  struct name_answers *out);
   uint32_t descriptors; /* RLIMIT_NOFILE; max_connections is clamped by it; 0: not known */
   void *ctx;
 };
 
-/* conf_names calls fn for every host name that endpoints use. */
-void conf_names(const struct conf *conf, void (*fn)(struct span host, void *ctx), void *ctx);
+/* conf_names calls fn for every name that pools use. */
+void conf_names(const struct conf *conf, void (*fn)(const struct name_query *q, void *ctx),
+                void *ctx);
 
 /* conf_compile builds the snapshot of conf, taking objects of equal content from before (may be
  * NULL). NULL when a hook refused (faults say where). */

@@ -29,6 +29,7 @@ struct pool {
   struct pool_member *members; /* in obj.arena; by tier, then in the order of the file */
   uint32_t member_count;
   uint32_t unresolved; /* names that have no address now */
+  uint64_t discover;   /* hash of how its names are asked for */
   uint8_t balance;     /* row of upstream/balance.def */
   bool has_backups;    /* the last tier is theirs */
   bool plain;          /* one tier beside the backups, nothing that needs all of it looked at */

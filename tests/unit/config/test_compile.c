@@ -11,6 +11,8 @@ struct world {
   bool tls_refuse;
   const char *resolved; /* address that names resolve to; NULL: they do not */
   uint32_t resolved_count;
+  uint16_t weight;         /* of the first SRV record */
+  struct name_query asked; /* the last */
 };
 
 static struct tls_server *make_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
@@ -31,16 +33,22 @@ static struct tls_server *make_tls(void *ctx, const struct conf_tls *tls, uint32
 
 static void drop_tls(struct tls_server *server) { ((struct world *)server)->tls_live--; }
 
-static uint32_t resolve(void *ctx, struct span host, uint16_t port, struct addr *out,
-                        uint32_t cap) {
+static void resolve(void *ctx, const struct name_query *q, struct arena *arena,
+                    struct name_answers *out) {
   struct world *w = ctx;
-  assert_true(host.len > 0 && cap >= 2);
-  if (!w->resolved) return 0;
+  assert_true(q->name.len > 0);
+  w->asked = *q;
+  if (!w->resolved) return;
+  struct name_answer *rows = arena_zalloc(arena, w->resolved_count * sizeof *rows);
   for (uint32_t i = 0; i < w->resolved_count; i++) {
-    assert_true(addr_from_ip(span_str(w->resolved), port, &out[i]));
-    if (i) ((uint8_t *)&out[i].in4.sin_addr)[3] = (uint8_t)i;
+    assert_true(addr_from_ip(span_str(w->resolved), q->srv ? (uint16_t)(8000 + i) : 0,
+                             &rows[i].addr));
+    if (i) ((uint8_t *)&rows[i].addr.in4.sin_addr)[3] = (uint8_t)i;
+    rows[i].weight = q->srv ? (uint16_t)(w->weight + i) : 1;
+    rows[i].priority = q->srv ? (uint8_t)i : 0;
+    if (q->srv) rows[i].target = SPAN_LIT("h.example");
   }
-  return w->resolved_count;
+  *out = (struct name_answers){rows, w->resolved_count};
 }
 
 static void world_init(struct world *w) {
@@ -675,6 +683,83 @@ static void test_names(void **state) {
   world_fini(&w);
 }
 
+static void test_discover_dns(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  static const char text[] = KIT_WEB
+      "pools = { p = { endpoints = ( { address = \"127.0.0.1:1\"; backup = true; } );\n"
+      "  discover = { dns = \"A.example:81\"; family = \"v4\"; min_ttl = \"2s\"; "
+      "max_ttl = \"3s\";\n"
+      "    servers = [ \"127.0.0.1\", \"[::1]:54\" ]; timeout = \"4s\"; attempts = 5;\n"
+      "    retry = \"6s\"; max_retry = \"7s\"; jitter = \"8%\"; }; }; };\n"
+      "routes = ( { pool = \"p\"; } );\n";
+  w.resolved = "192.0.2.9";
+  w.resolved_count = 2;
+  struct snapshot *a = compile(&w, text, NULL);
+  const struct pool *p = pool(a, "p");
+  assert_int_equal(p->member_count, 3);
+  kit_assert_text(p->members[0].endpoint->text, "A.example:81");
+  kit_assert_text(p->members[0].endpoint->label, "192.0.2.9:81");
+  assert_true(p->members[2].backup);
+  assert_int_equal(w.asked.family, NAME_V4);
+  assert_int_equal(w.asked.min_ttl_ms, 2000);
+  assert_int_equal(w.asked.max_ttl_ms, 3000);
+  assert_int_equal(w.asked.timeout_ms, 4000);
+  assert_int_equal(w.asked.attempts, 5);
+  assert_int_equal(w.asked.retry_ms, 6000);
+  assert_int_equal(w.asked.max_retry_ms, 7000);
+  assert_int_equal(w.asked.jitter_percent, 8);
+  assert_false(w.asked.srv);
+  snapshot_free(a);
+  world_fini(&w);
+}
+
+/* SRV: endpoints under their hosts' names; a changed weight is no other endpoint; other settings
+ * of discover are settings of the pool. */
+static void test_discover_srv(void **state) {
+  (void)state;
+  struct world w;
+  world_init(&w);
+  static const char text[] = KIT_WEB
+      "pools = { p = { discover = { srv = \"_h._tcp.x\"; }; }; };\n"
+      "routes = ( { pool = \"p\"; } );\n";
+  static const char later[] = KIT_WEB
+      "pools = { p = { discover = { srv = \"_h._tcp.x\"; retry = \"2s\"; }; }; };\n"
+      "routes = ( { pool = \"p\"; } );\n";
+  struct snapshot *none = compile(&w, text, NULL);
+  assert_int_equal(pool(none, "p")->member_count, 0);
+  assert_int_equal(pool(none, "p")->unresolved, 1);
+  w.resolved = "192.0.2.9";
+  w.resolved_count = 2;
+  w.weight = 5;
+  struct snapshot *a = compile(&w, text, none);
+  const struct pool *p = pool(a, "p");
+  assert_true(w.asked.srv);
+  assert_int_equal(p->member_count, 2);
+  kit_assert_text(p->members[0].endpoint->text, "h.example:8000");
+  kit_assert_text(p->members[1].endpoint->label, "192.0.2.1:8001");
+  assert_int_equal(p->members[1].priority, 1);
+  assert_int_equal(p->members[1].weight, 6);
+  w.weight = 7;
+  struct snapshot *b = compile(&w, text, a);
+  assert_ptr_equal(pool(b, "p")->members[0].endpoint, p->members[0].endpoint);
+  struct text diff = {0};
+  assert_int_equal(snapshot_diff(a, b, &diff, false), 1);
+  kit_assert_text(text_span(&diff), "~ pool p: endpoint h.example:8000 (192.0.2.9:8000) changed, "
+                                    "endpoint h.example:8001 (192.0.2.1:8001) changed\n");
+  text_fini(&diff);
+  struct snapshot *c = compile(&w, later, b);
+  assert_int_equal(snapshot_diff(b, c, &diff, false), 1);
+  kit_assert_text(text_span(&diff), "~ pool p: settings\n");
+  text_fini(&diff);
+  snapshot_free(none);
+  snapshot_free(a);
+  snapshot_free(b);
+  snapshot_free(c);
+  world_fini(&w);
+}
+
 static uint32_t connections(uint32_t wanted, uint32_t descriptors, uint32_t *warnings) {
   struct world w;
   world_init(&w);
@@ -776,7 +861,10 @@ int main(void) {
       cmocka_unit_test(test_policies),       cmocka_unit_test(test_policy_settings),
       cmocka_unit_test(test_policy_files),   cmocka_unit_test(test_tls_kept),
       cmocka_unit_test(test_secret_changes), cmocka_unit_test(test_tls_refused),
-      cmocka_unit_test(test_names),          cmocka_unit_test(test_clamp),
+      cmocka_unit_test(test_names),
+      cmocka_unit_test(test_discover_dns),
+      cmocka_unit_test(test_discover_srv),
+      cmocka_unit_test(test_clamp),
       cmocka_unit_test(test_redirect_port),  cmocka_unit_test(test_many_reloads),
       cmocka_unit_test(test_health),         cmocka_unit_test(test_announced),
       cmocka_unit_test(test_balance),        cmocka_unit_test(test_sticky_key),

@@ -194,9 +194,9 @@ static void test_reload_secrets(void **state) {
   conf_free(conf);
 }
 
-static void note_name(struct span host, void *ctx) {
+static void note_name(const struct name_query *q, void *ctx) {
   struct text *out = ctx;
-  text_printf(out, SPAN_FMT " ", SPAN_ARG(host));
+  text_printf(out, SPAN_FMT "%s ", SPAN_ARG(q->name), q->srv ? "/srv" : "");
 }
 
 static void test_names(void **state) {
@@ -204,10 +204,12 @@ static void test_names(void **state) {
   struct conf *conf = kit_good(
       KIT_WEB
       "pools = { app = { endpoints = [ \"a.example:80\", \"127.0.0.1:1\", \"unix:/x\" ]; };"
-      " b = { endpoints = ( { address = \"b.example:81\"; } ); }; };" KIT_ALL);
+      " b = { endpoints = ( { address = \"b.example:81\"; } ); };"
+      " c = { discover = { dns = \"c.example:1\"; }; };"
+      " d = { discover = { srv = \"_h._tcp.d\"; }; }; };" KIT_ALL);
   struct text out = {0};
   conf_names(conf, note_name, &out);
-  kit_assert_text(text_span(&out), "a.example b.example ");
+  kit_assert_text(text_span(&out), "a.example b.example c.example _h._tcp.d/srv ");
   text_fini(&out);
   conf_free(conf);
 }

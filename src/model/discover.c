@@ -1,0 +1,26 @@
+/* discover.c: when two questions for a name are one. Called by control/resolver.c and config/. */
+#include "weir/model/discover.h"
+
+#include "weir/base/hash.h"
+
+bool name_query_same(const struct name_query *a, const struct name_query *b) {
+  return span_eq_nocase(a->name, b->name) && span_eq(a->servers, b->servers) && a->srv == b->srv &&
+         a->family == b->family && a->jitter_percent == b->jitter_percent &&
+         a->timeout_ms == b->timeout_ms && a->attempts == b->attempts &&
+         a->min_ttl_ms == b->min_ttl_ms && a->max_ttl_ms == b->max_ttl_ms &&
+         a->retry_ms == b->retry_ms && a->max_retry_ms == b->max_retry_ms;
+}
+
+static uint64_t hash_nocase(struct span s) {
+  uint64_t hash = s.len;
+  for (size_t i = 0; i < s.len; i++) hash = hash_mix(hash, (unsigned char)ascii_lower(s.ptr[i]));
+  return hash;
+}
+
+uint64_t name_query_hash(const struct name_query *q) {
+  uint64_t hash = hash_mix(hash_nocase(q->name), hash_bytes(q->servers));
+  hash = hash_mix(hash, (uint64_t)q->srv << 16 | (uint64_t)q->family << 8 | q->jitter_percent);
+  hash = hash_mix(hash, (uint64_t)q->timeout_ms << 32 | q->attempts);
+  hash = hash_mix(hash, (uint64_t)q->min_ttl_ms << 32 | q->max_ttl_ms);
+  return hash_mix(hash, (uint64_t)q->retry_ms << 32 | q->max_retry_ms);
+}
