@@ -58,7 +58,8 @@ struct sweep {
 
 static void edge(struct sweep *s, const uint64_t start[2], bool allowed) {
   if (s->count && number_cmp(s->edges[s->count - 1].start, start) == 0) s->count--;
-  if (s->count && s->edges[s->count - 1].allowed == allowed) return;
+  bool before = s->count ? s->edges[s->count - 1].allowed : s->others;
+  if (before == allowed) return;
   s->edges[s->count++] = (struct netset_edge){{start[0], start[1]}, allowed};
 }
 
@@ -142,4 +143,18 @@ bool netset_allows(const struct netset *set, const struct addr *a) {
     else high = middle;
   }
   return low ? set->edges[which][low - 1].allowed : set->others;
+}
+
+static bool edges_same(const struct netset *a, const struct netset *b, int which) {
+  if (a->counts[which] != b->counts[which]) return false;
+  for (uint32_t i = 0; i < a->counts[which]; i++) {
+    const struct netset_edge *x = &a->edges[which][i], *y = &b->edges[which][i];
+    if (number_cmp(x->start, y->start) != 0 || x->allowed != y->allowed) return false;
+  }
+  return true;
+}
+
+bool netset_same(const struct netset *a, const struct netset *b) {
+  if (!a || !b) return a == b;
+  return a->others == b->others && edges_same(a, b, 0) && edges_same(a, b, 1);
 }

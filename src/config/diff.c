@@ -178,6 +178,10 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
   if (!limits_same(&a->limits, &b->limits)) part(&detail, "limits", SPAN_EMPTY, "");
   if (!SAME(a->paths, b->paths)) part(&detail, "paths", SPAN_EMPTY, "");
   if (!trusted_same(a, b)) part(&detail, "trusted_proxies", SPAN_EMPTY, "");
+  if (!netset_same(a->peers, b->peers)) part(&detail, "allow and deny", SPAN_EMPTY, "");
+  if (a->client_max != b->client_max || a->client_prefix4 != b->client_prefix4 ||
+      a->client_prefix6 != b->client_prefix6)
+    part(&detail, "connections per client", SPAN_EMPTY, "");
   /* The library's object tells nothing: with all else equal it must be the certificates. */
   if (a->tls && b->tls && a->tls_policy != b->tls_policy)
     part(&detail, "TLS versions", SPAN_EMPTY, "");

@@ -25,5 +25,7 @@ const struct netset *netset_new(struct arena *arena, const struct addr_net *allo
                                 uint32_t deny_count);
 /* netset_allows judges an address, IPv4-mapped IPv6 as IPv4. */
 bool netset_allows(const struct netset *set, const struct addr *a);
+/* netset_same tells whether two sets (NULL: all may) judge every address alike. */
+bool netset_same(const struct netset *a, const struct netset *b);
 
 #endif

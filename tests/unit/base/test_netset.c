@@ -81,6 +81,29 @@ static void nothing(void **state) {
   arena_reset(&arena);
 }
 
+static const struct netset *made(struct arena *arena, const char *const *allow,
+                                 const char *const *deny) {
+  struct lists l;
+  parse(allow, l.allow, &l.allow_count);
+  parse(deny, l.deny, &l.deny_count);
+  return netset_new(arena, l.allow, l.allow_count, l.deny, l.deny_count);
+}
+
+static void compares(void **state) {
+  (void)state;
+  struct arena arena;
+  arena_init(&arena, NULL, 0);
+  const struct netset *a = made(&arena, LIST("10.0.0.0/8"), LIST("10.1.0.0/16", "::1"));
+  assert_true(netset_same(a, made(&arena, LIST("10.0.0.0/8"), LIST("::1", "10.1.0.0/16"))));
+  assert_true(netset_same(a, made(&arena, LIST("10.0.0.0/8", "10.2.0.0/16"),
+                                  LIST("10.1.0.0/16"))));
+  assert_false(netset_same(a, made(&arena, LIST("10.0.0.0/8"), LIST("10.2.0.0/16"))));
+  assert_false(netset_same(a, made(&arena, LIST("10.0.0.0/8", "::1"), LIST("10.1.0.0/16"))));
+  assert_false(netset_same(a, NULL));
+  assert_true(netset_same(NULL, NULL));
+  arena_reset(&arena);
+}
+
 /* ---- the slow twin ---- */
 
 static int longest(const struct addr_net *nets, uint32_t count, const struct addr *a) {
@@ -152,6 +175,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(examples),
       cmocka_unit_test(nothing),
+      cmocka_unit_test(compares),
       cmocka_unit_test(same_as_linear),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

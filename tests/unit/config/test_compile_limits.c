@@ -126,6 +126,10 @@ static void test_networks(void **state) {
   struct snapshot *t = compile(r, "allow = \"10.0.0.0/8\";", "allow = \"10.0.0.0/8\";", s);
   assert_ptr_not_equal(t->listeners[0].listener, s->listeners[0].listener);
   assert_ptr_not_equal(policy(t), policy(s));
+  struct text told = {0};
+  assert_int_equal(snapshot_diff(s, t, &told, false), 2);
+  kit_assert_text(text_span(&told), "~ listener web: allow and deny\n~ policy p: settings\n");
+  text_fini(&told);
   snapshot_free(s);
   snapshot_free(t);
   assert_int_equal(object_reap(r), 0);
@@ -143,6 +147,10 @@ static void test_connections_per_client(void **state) {
   struct snapshot *b = compile(r, "connections_per_client = 6;", "", a);
   assert_int_equal(b->listeners[0].listener->client_max, 6);
   assert_ptr_equal(b->listeners[0].listener->state->clients, clients);
+  struct text told = {0};
+  assert_int_equal(snapshot_diff(a, b, &told, false), 1);
+  kit_assert_text(text_span(&told), "~ listener web: connections per client\n");
+  text_fini(&told);
   snapshot_free(a);
   snapshot_free(b);
   assert_int_equal(object_reap(r), 0);
