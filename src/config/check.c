@@ -224,7 +224,9 @@ void check_conf(struct conf *conf) {
   rows_each(&root->pools, struct conf_pool, pool) {
     check_pool(conf, pool);
     check_health(conf, pool);
+    check_protection(conf, pool);
   }
+  check_overload(conf);
   check_policies(conf);
   check_routes(conf);
   if (conf_faults_errors(conf->faults) == conf->errors_before) check_use(conf);

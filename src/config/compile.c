@@ -88,6 +88,8 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->connections = row->connections;
   pool->outlier = row->outlier;
   compile_health(pool, row);
+  pool->breaker = row->breaker;
+  pool->concurrency = row->concurrency;
   pool->limits = row->limits;
   balance_fill(pool, row);
 }
@@ -135,6 +137,7 @@ static void route_fill(struct compile *c, struct route *route, const struct conf
   for (uint32_t i = 0; i < row->hosts.count; i++) hosts[i] = own(o, row->hosts.items[i].text);
   route->hosts = hosts;
   route->host_count = row->hosts.count;
+  route->priority = row->priority;
   route_methods(route, &row->methods);
   route_policies(c, route, row);
   route_action(c, route, row, pool);
@@ -218,6 +221,7 @@ static bool compile_all(struct compile *c) {
   s->routes = arena_get(&s->arena, (root->routes.count + 1) * sizeof *s->routes);
   s->listeners = arena_get(&s->arena, (root->listeners.count + 1) * sizeof *s->listeners);
   s->drain_ms = root->drain_ms;
+  s->overload = root->overload;
   s->max_connections = clamp_connections(c);
   bool good = true;
   rows_each(&root->pools, struct conf_pool, pool) compile_pool(c, pool);

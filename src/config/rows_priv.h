@@ -56,6 +56,8 @@ struct conf_pool {
   struct pool_connections connections;
   struct pool_outlier outlier;
   struct conf_health health;
+  struct pool_breaker breaker;
+  struct pool_concurrency concurrency;
   struct pool_limits limits;
   bool used;
 };
@@ -87,6 +89,7 @@ struct conf_route {
   struct conf_list respond_headers;
   struct span file_bytes; /* of respond_file */
   uint32_t timeout_ms;
+  uint8_t priority;
   struct conf_pool *pool_row; /* resolved by check.c */
   struct span label;          /* name, else the match key */
 };
@@ -99,6 +102,7 @@ struct conf_root {
   struct span user;
   uint32_t drain_ms, drain_settle_ms;
   uint32_t max_connections; /* 0: auto */
+  struct overload_settings overload;
   struct span admin_listen, admin_status;
   uint8_t log_level, access_format;
   struct span log_to, access_to;

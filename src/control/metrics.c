@@ -399,6 +399,7 @@ void metrics_write(struct text *out, const struct metrics_input *in) {
   write_objects(out, in);
   write_pools(out, in);
   write_health(out, in);
+  protect_write(out, in);
   write_certificates(out, in);
   write_facts(out, in);
   write_loops(out, in);

@@ -40,6 +40,16 @@ uint64_t stat_sum(const struct metrics_input *in, size_t offset);
 #define STAT_SUM(in, field) stat_sum((in), offsetof(struct stats, field))
 uint64_t end_sum(const struct metrics_input *in, enum end end);
 
+/* ---- metrics_protect.c ---- */
+
+struct breaker_told; /* upstream/breaker.h */
+/* protect_write appends the metrics of circuit breakers and concurrency limits. */
+void protect_write(struct text *out, const struct metrics_input *in);
+/* protect_refused is what a pool's breaker, or its limit, refused. */
+uint64_t protect_refused(const struct pool_state *state, bool by_breaker);
+/* protect_since_wall_ms is when a breaker's state began; 0: at the start. */
+uint64_t protect_since_wall_ms(const struct metrics_input *in, const struct breaker_told *told);
+
 /* ---- series.c ---- */
 
 /* series is one label set, summed over workers. */

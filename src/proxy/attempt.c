@@ -131,6 +131,7 @@ void attempt_unqueue(struct stream *s) {
 }
 
 void enter_pick(struct stream *s) {
+  if (!admit(s)) return;
   const struct pool_member *m = affinity_pick(s);
   if (!m) {
     stream_fail(s, s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY);
@@ -149,6 +150,11 @@ void enter_pick(struct stream *s) {
 
 /* queue_serve gives s a connection if there is one: false when its pool has none. */
 static bool queue_serve(struct stream *s) {
+  if (!admit_still(s)) {
+    attempt_unqueue(s);
+    stream_go(s, STEP_PICK); /* says why */
+    return true;
+  }
   const struct pool_member *m = affinity_pick(s);
   int err = m ? take_any(s, m) : -ENOENT;
   if (err == -EAGAIN) return false;
@@ -242,6 +248,7 @@ void attempt_outcome(struct stream *s, enum end end, uint16_t status) {
   struct worker *w = s->w;
   if (end != END_OK) stat_add(&s->endpoint->rows[w->config.index].failures, 1);
   observe(s, end, status);
+  admit_outcome(s, end, status);
   if (!endpoint_outcome(&w->upstream, s->pool, s->endpoint, end, status, now_ms(w))) return;
   worker_event(w, END_LEVEL_WARN,
                "pool " SPAN_FMT ": endpoint " SPAN_FMT
@@ -308,7 +315,7 @@ void attempt_failed(struct stream *s, enum end end) {
   if (!sent) stat_add(&s->w->stats.upstream_connect_failures, 1);
   if (s->t_connect && !s->t_connected) s->connect_ns += now_ns(s->w) - s->t_connect;
   bool replay = !sent || attempt_unsent(s) || may_replay(s);
-  bool again = untouched(s) && end_get(end)->retryable && replay;
+  bool again = untouched(s) && end_get(end)->retryable && replay && (race || admit_again(s));
   /* An endpoint that did not take a connection will not a moment later: only another one may. */
   if (!sent && s->x->tried.count + 1 >= s->pool->member_count) again = false;
   if (!again) {

@@ -109,7 +109,7 @@ static bool close_wanted(const struct stream *s) {
 static enum end final(struct stream *s) {
   enum end end = final_check(s);
   if (end != END_OK) return end;
-  if (close_wanted(s) || body_owed(s)) s->flags |= STREAM_CLOSE;
+  if (close_wanted(s) || body_owed(s) || overload_closes(s)) s->flags |= STREAM_CLOSE;
   if (!s->x->resp.keepalive) s->flags |= STREAM_UP_DIRTY;
   body_response_init(s);
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;

@@ -104,6 +104,10 @@ static enum end refused(const struct stream *s) {
   return misdirected(s) ? END_CLIENT_MISDIRECTED : END_OK;
 }
 
+static bool to_pool(const struct route *r) {
+  return r->action == ROUTE_POOL || r->action == ROUTE_SPLIT;
+}
+
 static void act(struct stream *s) {
   if (too_large(s)) {
     stream_fail(s, END_LIMIT_BODY);
@@ -115,9 +119,10 @@ static void act(struct stream *s) {
     case FILTER_ANSWER:
     case FILTER_WAIT: stream_fail(s, s->x->ctx.end); return;
   }
-  if (s->route->action == ROUTE_POOL || s->route->action == ROUTE_SPLIT) {
+  if (to_pool(s->route)) {
     pin_pool(s, affinity_pool(s, s->route)); /* after the filters: they tell who the client is */
     affinity_init(s);
+    if (!admit_early(s)) return;
     stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);
     return;
   }
@@ -142,6 +147,7 @@ void enter_route(struct stream *s) {
     pin_route(s, hit.route);
     s->x->ctx.route = hit.route;
     take_settings(s);
+    if (to_pool(hit.route) && !overload_admit(s, hit.route->priority)) return;
     act(s);
     return;
   }

@@ -7,6 +7,7 @@
 
 #include "proxy/pump_priv.h"
 #include "weir/filter/filter.h"
+#include "weir/upstream/breaker.h"
 #include "weir/upstream/upstream.h"
 
 struct down;
@@ -36,6 +37,7 @@ enum stream_flag {
   STREAM_ABORT = 8192,     /* the client connection ends at once, as truncation */
   STREAM_TUNNEL = 32768,   /* counted in stats.tunnels */
   STREAM_CONTINUED = 65536, /* 100 (Continue) came */
+  STREAM_HEAD_DUE = 131072, /* counted as waiting for a response head (concurrency) */
   STREAM_REFILL = 16384,   /* this attempt takes no idle connection (after a replay) */
 };
 
@@ -55,6 +57,7 @@ struct exchange {
   struct pool_tried tried;
   struct pool_want want; /* of the endpoint: made by affinity.c, before the first attempt */
   struct span allow; /* the Allow field of a 405 */
+  uint32_t retry_after_s; /* the Retry-After field of a refusal; 0: none */
 };
 
 /* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
@@ -84,6 +87,7 @@ struct stream {
   bool driving; /* inside the driver */
   bool moved;   /* stream_go was called since the driver entered the step */
   uint16_t status; /* sent to the client; 0: none yet */
+  struct breaker_pass pass; /* of the attempt */
   uint32_t flags;
   enum end end;
   struct list link; /* worker.waiting; worker.tunnels: a tunnel waits for no connection */

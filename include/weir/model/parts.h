@@ -37,6 +37,8 @@ struct pool {
   struct pool_connections connections;
   struct pool_outlier outlier;
   struct pool_health health;
+  struct pool_breaker breaker;
+  struct pool_concurrency concurrency;
   struct pool_limits limits;
 };
 
@@ -73,6 +75,7 @@ struct route {
   struct hash_key split_by; /* HASH_NONE: each request by itself */
   bool split_failover;      /* a pool without an endpoint in service passes to the others */
   uint32_t timeout_ms;
+  uint8_t priority;         /* 0 comes first, 7 last (PRIORITIES) */
   struct route_rewrite rewrite;
   struct route_host host;
   uint16_t status;      /* redirect, respond */

@@ -4,6 +4,8 @@
 #define WEIR_MODEL_STATE_H
 
 #include "weir/base/addr.h"
+#include "weir/model/breaker.h"
+#include "weir/model/concurrency.h"
 #include "weir/model/health.h"
 #include "weir/model/object.h"
 
@@ -55,6 +57,8 @@ struct pool_row {
   _Atomic uint64_t requests;    /* that were given to it */
   _Atomic uint64_t panics;      /* of them: balanced over all, for too few were in service */
   _Atomic uint64_t sticky_kept, sticky_set; /* went where their cookie said; got a new cookie */
+  struct breaker_row breaker;
+  struct gradient_row gradient;
 };
 struct pool_state {
   struct object obj; /* name: pool */
@@ -62,6 +66,8 @@ struct pool_state {
   _Atomic bool ejecting; /* one thread at a time counts and ejects: max_ejected is exact */
   /* Control thread alone: checks by result (control/probe.def), changes to down and to up. */
   uint64_t checks[POOL_CHECKS], changes[2];
+  struct breaker breaker;
+  struct gradient gradient;
 };
 
 /* route_state lives by the route's name, else its match key. */

@@ -9,6 +9,8 @@
 #include "weir/io/conn.h"
 #include "weir/model/model.h"
 
+struct breaker_told; /* upstream/breaker.h */
+
 /* upstream_counters are the worker's rows of stats.def that this layer writes. */
 struct upstream_counters {
   _Atomic uint64_t *conns, *idle, *connects, *reused, *ejections;
@@ -24,6 +26,9 @@ struct upstream {
   struct upstream_counters counters;
   /* permit_freed: a connection of a capped endpoint with waiting workers was closed. */
   void (*permit_freed)(struct upstream *u, struct endpoint *e);
+  /* breaker_turned: this worker changed the state of the pool's breaker; may be NULL. */
+  void (*breaker_turned)(struct upstream *u, const struct pool *pool,
+                         const struct breaker_told *told);
 };
 
 /* upconn is one connection to an endpoint; it pins the endpoint and holds a permit. */
