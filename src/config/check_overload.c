@@ -1,6 +1,6 @@
 /* check_overload.c: what the keys of circuit breaking, adaptive concurrency and overload mean
- * together. A rate or mode that is written, even as "0%" or "off", may stand with all others: it is
- * how a rule is switched off for a while. Called by check.c. */
+ * together. A rate or mode that is written, even as "0%" or "off", may stand with all others: it
+ * is how a rule is switched off for a while. Called by check.c. */
 #include "load_priv.h"
 
 #define LAG_LEAST_MS 20u /* below that the loop's timers are not exact enough */
@@ -51,7 +51,8 @@ static void check_concurrency(struct conf *conf, const struct conf_pool *pool) {
   if (c->min > c->max)
     at = is_set(row, OPTION_POOL_CONCURRENCY_MAX) ? OPTION_POOL_CONCURRENCY_MAX
                                                   : OPTION_POOL_CONCURRENCY_MIN;
-  else if (!initial || (c->initial >= c->min && c->initial <= c->max)) return;
+  else if (!initial || (c->initial >= c->min && c->initial <= c->max))
+    return;
   fault_add(conf->faults, FAULT_CONCURRENCY_ORDER, row_place(row, at),
             "pool \"" SPAN_FMT "\": concurrency.min %u, initial %u and max %u are not in order",
             SPAN_ARG(row->name), c->min, c->initial, c->max);

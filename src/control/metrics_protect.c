@@ -1,5 +1,5 @@
-/* metrics_protect.c: the metrics of what protects pools: circuit breakers, concurrency limits. Only
- * pools that have one are there, from the start, with 0. Called by metrics.c. */
+/* metrics_protect.c: the metrics of what protects pools: circuit breakers, concurrency limits.
+ * Only pools that have one are there, from the start, with 0. Called by metrics.c. */
 #include "control/metrics_priv.h"
 #include "weir/upstream/breaker.h"
 #include "weir/upstream/gradient.h"
@@ -40,7 +40,8 @@ uint64_t protect_since_wall_ms(const struct metrics_input *in, const struct brea
 
 /* ---- breakers ---- */
 
-static void breaker_states(struct text *out, const struct metrics_input *in, const struct pool *p) {
+static void breaker_states(struct text *out, const struct metrics_input *in,
+                           const struct pool *p) {
   static const enum breaker_state states[] = {BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN};
   struct breaker_told told = breaker_look(p->state);
   (void)in;

@@ -1,19 +1,20 @@
 /* overload.c: a worker that has too much to do refuses work before it breaks: by the memory of its
  * buffers, by its client connections, by how late its loop runs. What comes first are requests of
- * low priority; the more there is of a cause, the more priorities. Only requests that would go to a
- * pool are refused: what weir answers itself costs little, and is what health checks ask for. All
- * is one worker's own; nothing is shared. A threshold that is not set costs nothing. */
+ * low priority; the more there is of a cause, the more priorities. Only requests that would go to
+ * a pool are refused: what weir answers itself costs little, and is what health checks ask for.
+ * All is one worker's own; nothing is shared. A threshold that is not set costs nothing. */
 #include "weir/model/overload.h"
 
 #include "proxy_priv.h"
 
-#define TICK_MS 100u      /* between two looks while there is work */
-#define HOLD_MS 1000u     /* a level that rose stays at least so long */
-#define STEP_MS 250u      /* and goes down by one at most so often */
+#define TICK_MS 100u               /* between two looks while there is work */
+#define HOLD_MS 1000u              /* a level that rose stays at least so long */
+#define STEP_MS 250u               /* and goes down by one at most so often */
 #define LEVEL_MAX (PRIORITIES - 1) /* priority 0 is never refused */
-#define IDLE_SHORT_MS 1000u /* of idle connections while connections are short */
-#define SWEEP_MAX 64u       /* connections that a tick looks at */
-#define BODIES_FULL 750u    /* permille of the buffers: no body is read from there on (pressure.h) */
+#define IDLE_SHORT_MS 1000u        /* of idle connections while connections are short */
+#define SWEEP_MAX 64u              /* connections that a tick looks at */
+#define BODIES_FULL 750u /* permille of the buffers: no body is read from there on (pressure.h) \
+                          */
 
 static const struct {
   const char *name, *unit;
@@ -67,8 +68,8 @@ static struct figure figure_of(const struct worker *w, enum overload_cause cause
   return f;
 }
 
-/* level_at: none below the threshold, one priority from there on, all but 0 at seven eighths of the
- * way to where it is full; the default priority (3) is in the middle. */
+/* level_at: none below the threshold, one priority from there on, all but 0 at seven eighths of
+ * the way to where it is full; the default priority (3) is in the middle. */
 static uint8_t level_at(const struct figure *f, uint64_t value) {
   if (!f->threshold || value < f->threshold) return 0;
   uint64_t way = f->full > f->threshold ? f->full - f->threshold : 1;
@@ -84,8 +85,10 @@ static void tell(struct worker *w, enum overload_cause cause, const struct figur
                                      [OVERLOAD_LAG] = &w->stats.overload_lag};
   bool on = w->overload.causes[cause].level > 0;
   unsigned by = cause == OVERLOAD_LAG ? 1 : 10;
-  if (on) stat_add(stats[cause], 1);
-  else stat_sub(stats[cause], 1);
+  if (on)
+    stat_add(stats[cause], 1);
+  else
+    stat_sub(stats[cause], 1);
   worker_event(w, on ? END_LEVEL_WARN : END_LEVEL_INFO,
                "overload: worker %u: %s is at %u%s, the threshold is %u (overload.%s): %s",
                w->config.index, rows[cause].name, (unsigned)(f->value / by), rows[cause].unit,

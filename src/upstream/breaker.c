@@ -58,8 +58,7 @@ static void add(_Atomic uint32_t *counter, uint32_t by) {
 static void count(struct upstream *u, const struct pool *pool, uint32_t epoch, uint64_t now_ms,
                   struct breaker_count more) {
   uint64_t number = part_number(&pool->breaker, now_ms), key = part_key(epoch, number);
-  struct breaker_part *p =
-      &pool->state->rows[u->worker].breaker.parts[number % BREAKER_PARTS];
+  struct breaker_part *p = &pool->state->rows[u->worker].breaker.parts[number % BREAKER_PARTS];
   if (atomic_load_explicit(&p->key, memory_order_relaxed) != key) {
     atomic_store_explicit(&p->all, 0, memory_order_relaxed);
     atomic_store_explicit(&p->bad, 0, memory_order_relaxed);
@@ -110,8 +109,8 @@ static enum breaker_cause judge(const struct pool_breaker *s, uint64_t all,
 static uint32_t streak_next(const struct pool *pool, const struct word *from, uint64_t now_ms) {
   const struct breaker *b = &pool->state->breaker;
   uint64_t since = atomic_load_explicit(&b->since_ms, memory_order_relaxed);
-  bool again = from->state == BREAKER_HALF_OPEN ||
-               (since && now_ms - since < pool->breaker.window_ms);
+  bool again =
+      from->state == BREAKER_HALF_OPEN || (since && now_ms - since < pool->breaker.window_ms);
   return again ? atomic_load_explicit(&b->streak, memory_order_relaxed) + 1 : 0;
 }
 
@@ -175,8 +174,7 @@ static bool turn(struct upstream *u, const struct pool *pool, const struct word 
 static bool settle(struct upstream *u, const struct pool *pool, const struct word *w,
                    uint64_t now_ms) {
   const struct pool_breaker *s = &pool->breaker;
-  bool over =
-      now_ms >= atomic_load_explicit(&pool->state->breaker.until_ms, memory_order_relaxed);
+  bool over = now_ms >= atomic_load_explicit(&pool->state->breaker.until_ms, memory_order_relaxed);
   struct decision d = {.to = BREAKER_OPEN, .count = {w->done, w->bad, w->slow}};
   d.cause = judge(s, over && w->done ? w->done : s->probes, &d.count);
   if (d.cause != BREAKER_NONE) return turn(u, pool, w, &d, now_ms);
@@ -275,8 +273,7 @@ void breaker_outcome(struct upstream *u, const struct pool *pool, uint64_t now_m
   } else if (kind == BREAKER_PASS_PROBE) {
     probe_back(&pool->state->breaker, pass->epoch, r);
     struct word w = word_of(load(&pool->state->breaker));
-    if (w.state == BREAKER_HALF_OPEN && w.epoch == pass->epoch)
-      (void)settle(u, pool, &w, now_ms);
+    if (w.state == BREAKER_HALF_OPEN && w.epoch == pass->epoch) (void)settle(u, pool, &w, now_ms);
   }
 }
 
@@ -335,8 +332,8 @@ struct span breaker_word(enum breaker_state state) {
 
 void breaker_write(const struct breaker_told *t, struct buf *out) {
   const char *what = t->before == BREAKER_HALF_OPEN ? "probes" : "attempts";
-  const char *how = t->cause == BREAKER_SLOW ? "were slow (breaker.slow_rate)"
-                                             : "failed (breaker.failure_rate)";
+  const char *how =
+      t->cause == BREAKER_SLOW ? "were slow (breaker.slow_rate)" : "failed (breaker.failure_rate)";
   uint32_t some = t->cause == BREAKER_SLOW ? t->count.slow : t->count.bad;
   switch (t->state) {
     case BREAKER_OPEN: buf_printf(out, "%u of %u %s %s", some, t->count.all, what, how); return;

@@ -1,18 +1,18 @@
 /* gradient.c: adaptive concurrency: how many requests of a pool may wait for a response head at a
- * time. In the manner of Netflix's concurrency limits (Gradient2) and Envoy's adaptive concurrency,
- * by own reasoning:
- *   - Latency is from the end of the request to the first byte of the response, and what is limited
- *     waits for just that: slow readers and long bodies are neither measured nor limited. Windows
- *     compare geometric means: one request that hangs does not speak for a hundred.
+ * time. In the manner of Netflix's concurrency limits (Gradient2) and Envoy's adaptive
+ * concurrency, by own reasoning:
+ *   - Latency is from the end of the request to the first byte of the response, and what is
+ * limited waits for just that: slow readers and long bodies are neither measured nor limited.
+ * Windows compare geometric means: one request that hangs does not speak for a hundred.
  *   - The gradient is tolerance * baseline / latency, at most 1. The limit follows
  *     limit * gradient + sqrt(limit), smoothed: it grows while latency is near the baseline, and
  *     falls while requests queue up behind it.
  *   - Only a limit that is made use of (half of it) changes: with little traffic nothing is known.
  *   - The baseline goes down with any lower latency. That it went up shows only when the queue is
  *     gone: so from time to time, and early when the limit keeps falling, the limit goes down to
- *     what cannot queue for a moment, and the latency then is the baseline. In mode observe nothing
- *     may be refused: there it is the lowest of the period.
- * Workers count in rows of their own; whoever finds a window over takes all in. Logs nothing. */
+ *     what cannot queue for a moment, and the latency then is the baseline. In mode observe
+ * nothing may be refused: there it is the lowest of the period. Workers count in rows of their
+ * own; whoever finds a window over takes all in. Logs nothing. */
 #include "weir/upstream/gradient.h"
 
 #include "upstream_priv.h"
@@ -24,9 +24,9 @@
 #define MEASURE_WINDOWS 10u
 #define SMOOTHING 0.2
 #define GRADIENT_MIN 0.5
-#define FALLS_MAX 5u        /* windows that lower the limit in a row: is the baseline still right? */
-#define NEARLY 4600u        /* 5 % as log2 */
-#define EARLY_PART 6u       /* of the period between two measurements */
+#define FALLS_MAX 5u  /* windows that lower the limit in a row: is the baseline still right? */
+#define NEARLY 4600u  /* 5 % as log2 */
+#define EARLY_PART 6u /* of the period between two measurements */
 
 /* ---- numbers ---- */
 
@@ -58,8 +58,10 @@ static double root(double n) {
   double low = 0, high = n > 1 ? n : 1;
   for (int i = 0; i < 40; i++) {
     double middle = (low + high) / 2;
-    if (middle * middle > n) high = middle;
-    else low = middle;
+    if (middle * middle > n)
+      high = middle;
+    else
+      low = middle;
   }
   return low;
 }
@@ -69,7 +71,9 @@ static double clamp(double n, double low, double high) {
   return n < low ? low : n;
 }
 
-static double tolerance(const struct pool_concurrency *s) { return s->tolerance_permille / 1000.0; }
+static double tolerance(const struct pool_concurrency *s) {
+  return s->tolerance_permille / 1000.0;
+}
 
 /* ---- the controller ---- */
 
@@ -112,11 +116,20 @@ static void dip(struct gradient_model *m, const struct pool_concurrency *s,
   m->measured = (struct gradient_sums){0};
 }
 
+/* measure_ms is how long a measurement lasts at most: some windows, some latencies. */
+static uint64_t measure_ms(const struct gradient_model *m, const struct pool_concurrency *s) {
+  uint64_t windows = (uint64_t)MEASURE_WINDOWS * s->window_ms;
+  uint64_t heads = MEASURE_LEAST * (uint64_t)gradient_us(m->last_log) / 1000;
+  return windows > heads ? windows : heads;
+}
+
+/* drained: when nothing came for long, what comes now meets the limit as it was. */
 static void drained(struct gradient_model *m, const struct pool_concurrency *s,
                     const struct gradient_window *w) {
+  uint64_t most_ms = measure_ms(m, s);
   if (w->now_ms < m->phase_ms) return;
-  m->phase = GRADIENT_MEASURE;
-  m->phase_ms = w->now_ms + (uint64_t)MEASURE_WINDOWS * s->window_ms;
+  m->phase = w->now_ms < m->phase_ms + most_ms ? GRADIENT_MEASURE : GRADIENT_RUN;
+  m->phase_ms = w->now_ms + most_ms;
 }
 
 static void measure(struct gradient_model *m, const struct pool_concurrency *s,
@@ -126,7 +139,8 @@ static void measure(struct gradient_model *m, const struct pool_concurrency *s,
   if (m->measured.samples < MEASURE_SAMPLES && w->now_ms < m->phase_ms) return;
   if (m->measured.samples >= MEASURE_LEAST)
     rebase(m, (uint32_t)(m->measured.log_sum / m->measured.samples));
-  else m->settled = true; /* nothing was learned: ask again in a whole period */
+  else
+    m->settled = true; /* nothing was learned: ask again in a whole period */
   m->phase = GRADIENT_RUN;
   period(m, s, w);
 }
@@ -164,15 +178,20 @@ static void run(struct gradient_model *m, const struct pool_concurrency *s,
   if (log < m->base_log) m->base_log -= (m->base_log - log) / 8;
   if (log < m->low_log) m->low_log = log;
   bool used = 2 * load >= m->limit;
-  if (used) follow(m, s, log, load);
-  else m->falls = 0;
+  if (used)
+    follow(m, s, log, load);
+  else
+    m->falls = 0;
   bool due = w->now_ms >= m->period_ms;
   bool early = m->falls >= FALLS_MAX && w->now_ms >= m->early_ms;
   if (s->mode == CONCURRENCY_OBSERVE) early = false;
   if (!due && !early) return;
-  if (s->mode == CONCURRENCY_OBSERVE) rebase_quietly(m, s, w, true);
-  else if (!used) rebase_quietly(m, s, w, 2 * tolerance(s) * load < m->limit);
-  else dip(m, s, w, load);
+  if (s->mode == CONCURRENCY_OBSERVE)
+    rebase_quietly(m, s, w, true);
+  else if (!used)
+    rebase_quietly(m, s, w, 2 * tolerance(s) * load < m->limit);
+  else
+    dip(m, s, w, load);
 }
 
 uint32_t gradient_step(struct gradient_model *m, const struct pool_concurrency *s,
@@ -199,8 +218,8 @@ static uint64_t get(const _Atomic uint64_t *counter) {
   return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-/* heads: 24 bits of count, above them the sum of latencies (as logarithms with 10 bits of fraction).
- * Totals wrap; a difference of two is right up to 16 million heads. */
+/* heads: 24 bits of count, above them the sum of latencies (as logarithms with 10 bits of
+ * fraction). Totals wrap; a difference of two is right up to 16 million heads. */
 #define COUNT_BITS 24
 #define LOG_DROP 6
 

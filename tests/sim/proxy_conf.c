@@ -56,6 +56,8 @@ static struct pool *make_pool(struct world *w, const struct world_pool *row) {
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
   pool->outlier = row->outlier;
+  pool->breaker = row->breaker;
+  pool->concurrency = row->concurrency;
   pool->limits = (struct pool_limits){65536, 100};
   pool->spread = row->spread;
   pool_prepare(pool);
@@ -72,6 +74,7 @@ static struct route *make_route(struct world *w, struct snapshot *s, const struc
   r->strip_prefix = row->strip;
   r->methods = row->methods;
   r->timeout_ms = row->timeout_ms;
+  r->priority = row->priority;
   r->settings = (struct policy_settings){.set = row->buffer_bytes ? POLICY_BUFFER : 0,
                                          .buffer_bytes = row->buffer_bytes};
   r->status = row->status;
@@ -155,6 +158,7 @@ void world_install(struct world *w, const struct world_conf *conf) {
   s->generation = w->current ? w->current->generation + 1 : 1;
   s->max_connections = conf->max_connections;
   s->drain_ms = conf->drain_ms;
+  s->overload = conf->overload;
   build_pools(w, s, conf);
   build_routes(w, s, conf);
   build_listeners(w, s, conf);

@@ -70,6 +70,8 @@ struct world_pool {
   struct pool_connections connections;
   struct pool_outlier outlier;
   struct pool_spread spread;
+  struct pool_breaker breaker;
+  struct pool_concurrency concurrency;
 };
 
 struct world_route {
@@ -79,6 +81,7 @@ struct world_route {
   const char *body, *to;
   uint32_t methods, timeout_ms;
   uint32_t buffer_bytes; /* policies.*.buffer */
+  uint8_t priority;
 };
 
 struct world_conf {
@@ -88,6 +91,7 @@ struct world_conf {
   struct listener_timeouts timeouts;
   struct listener_limits limits;
   uint32_t max_connections, drain_ms;
+  struct overload_settings overload;
 };
 
 struct world_retired {

@@ -23,6 +23,8 @@ static inline bool breaker_on(const struct pool_breaker *settings) {
   return settings->failure_percent || settings->slow_percent;
 }
 
+struct breaker_told; /* upstream/breaker.h */
+
 enum breaker_state { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN };
 
 /* breaker_cause is what opened it, or NONE. */

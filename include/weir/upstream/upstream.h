@@ -9,8 +9,6 @@
 #include "weir/io/conn.h"
 #include "weir/model/model.h"
 
-struct breaker_told; /* upstream/breaker.h */
-
 /* upstream_counters are the worker's rows of stats.def that this layer writes. */
 struct upstream_counters {
   _Atomic uint64_t *conns, *idle, *connects, *reused, *ejections;
@@ -26,9 +24,8 @@ struct upstream {
   struct upstream_counters counters;
   /* permit_freed: a connection of a capped endpoint with waiting workers was closed. */
   void (*permit_freed)(struct upstream *u, struct endpoint *e);
-  /* breaker_turned: this worker changed the state of the pool's breaker; may be NULL. */
-  void (*breaker_turned)(struct upstream *u, const struct pool *pool,
-                         const struct breaker_told *told);
+  /* breaker_turned: this worker changed the state of a pool's breaker; may be NULL. */
+  void (*breaker_turned)(struct upstream *u, const struct pool *p, const struct breaker_told *t);
 };
 
 /* upconn is one connection to an endpoint; it pins the endpoint and holds a permit. */

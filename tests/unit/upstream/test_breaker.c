@@ -340,8 +340,10 @@ static void *hammer(void *ctx) {
   for (uint32_t i = 0; i < r->rounds; i++, now += 7) {
     struct breaker_pass pass;
     if (!breaker_admit(&r->k->up[r->worker], r->k->pool, now, &pass)) continue;
-    if (i % 5 == 0) breaker_forget(r->k->pool->state, &pass);
-    else breaker_outcome(&r->k->up[r->worker], r->k->pool, now, &pass, i % 3 ? &bad : &good);
+    if (i % 5 == 0)
+      breaker_forget(r->k->pool->state, &pass);
+    else
+      breaker_outcome(&r->k->up[r->worker], r->k->pool, now, &pass, i % 3 ? &bad : &good);
   }
   return NULL;
 }

@@ -1,6 +1,6 @@
-/* test_gradient.c: adaptive concurrency against a model of a pool: N servers and one queue, so that
- * latency grows with what is under way. The limit finds the capacity, follows it down and up, learns
- * a new baseline both ways, and does not move where nothing is known. Seeds are fixed. */
+/* test_gradient.c: adaptive concurrency against a model of a pool: N servers and one queue, so
+ * that latency grows with what is under way. The limit finds the capacity, follows it down and up,
+ * learns a new baseline both ways, and does not move where nothing is known. Seeds are fixed. */
 #include "weir/upstream/gradient.h"
 
 #include <stdlib.h>
@@ -41,9 +41,9 @@ struct model {
   struct kit k;
   uint64_t now_us, rng;
   uint32_t servers, service_us;
-  uint32_t clients;      /* closed: so many ask again as soon as they are answered; 0: open */
-  uint32_t per_second;   /* open: arrivals */
-  uint64_t next_us;      /* arrival */
+  uint32_t clients;    /* closed: so many ask again as soon as they are answered; 0: open */
+  uint32_t per_second; /* open: arrivals */
+  uint64_t next_us;    /* arrival */
   uint64_t free_us[SERVERS_MAX];
   struct leaving heap[UNDER_WAY_MAX];
   uint32_t under_way;
@@ -160,7 +160,9 @@ static void model_run(struct model *m, uint64_t ms) {
   }
 }
 
-static double goodput(const struct model *m, uint64_t ms) { return (double)m->done * 1000 / (double)ms; }
+static double goodput(const struct model *m, uint64_t ms) {
+  return (double)m->done * 1000 / (double)ms;
+}
 static double mean_us(const struct model *m) { return (double)m->latency_us / (double)m->done; }
 static uint32_t limit(const struct model *m) { return gradient_limit(m->k.pool); }
 
@@ -170,7 +172,7 @@ static uint32_t baseline_us(const struct model *m) {
 
 static void tell(const struct model *m, const char *what, uint64_t ms) {
   if (!getenv("WEIR_TELL")) return;
-  print_message("%-22s limit %u (%u to %u) baseline %u us, %.0f/s, mean %.0f us, refused %.1f%%\n",
+  print_message("%-22s limit %u (%u to %u) baseline %u us, %.0f/s, mean %.0f us, refused %.4f%%\n",
                 what, limit(m), m->limit_min, m->limit_max, baseline_us(m), goodput(m, ms),
                 mean_us(m), 100.0 * (double)m->refused / (double)m->asked);
 }
@@ -244,6 +246,24 @@ static void another_service_time(void **state) {
   model_go(m, "fast, later", 20000);
   assert_true(goodput(m, 20000) > 0.9 * CAPACITY * 2);
   assert_true(mean_us(m) < 1.5 * SERVICE_US);
+  model_free(m);
+}
+
+/* Windows much shorter than what a head takes: a measurement lasts long enough all the same. */
+static void short_windows(void **state) {
+  (void)state;
+  struct model *m = model_new(4, 20000, 2000);
+  m->k.pool->concurrency.window_ms = 10;
+  m->k.pool->concurrency.baseline_ms = 200;
+  m->k.pool->concurrency.min = 4;
+  model_go(m, "10 ms windows", 5000);
+  m->service_us = 400000;
+  model_go(m, "20 times slower", 30000);
+  assert_true(baseline_us(m) > 300000);
+  m->service_us = 20000;
+  model_go(m, "and back", 5000);
+  assert_true(baseline_us(m) < 40000);
+  assert_true(goodput(m, 5000) > 150);
   model_free(m);
 }
 
@@ -334,6 +354,7 @@ int main(void) {
       cmocka_unit_test(refuses_nothing_below_it),
       cmocka_unit_test(half_the_capacity_and_back),
       cmocka_unit_test(another_service_time),
+      cmocka_unit_test(short_windows),
       cmocka_unit_test(one_request_per_second),
       cmocka_unit_test(bounds),
       cmocka_unit_test(observing),
