@@ -1,7 +1,7 @@
-/* upstream.h: pools at work: which endpoint, which connection, and what an outcome means for the
- * endpoint. One struct upstream per worker. Idle connections stay with the worker that opened
- * them, each with a receive armed, so that a FIN or RST removes it before use (DESIGN.md promise
- * 5). Decides nothing about requests: retries and replays are proxy/'s. */
+/* upstream.h: pools at work: which endpoint, which connection, what an outcome means for it. One
+ * struct upstream per worker. Idle connections stay with the worker that opened them, each with a
+ * receive armed, so that a FIN or RST removes it before use (DESIGN.md promise 5). Decides nothing
+ * about requests: retries and replays are proxy/'s. */
 #ifndef WEIR_UPSTREAM_UPSTREAM_H
 #define WEIR_UPSTREAM_UPSTREAM_H
 
@@ -120,9 +120,8 @@ struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *own
 MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
                                        struct endpoint *e, const struct conn_events *events,
                                        void *owner, int *err);
-/* upconn_release puts a clean connection (no byte owed either way) back into the pool, or closes
- * it when the limits say so, or when another worker waits for its permit and nobody here wants it.
- */
+/* upconn_release puts a clean connection (no byte owed either way) back, or closes it: when the
+ * limits say so, or another worker waits for its permit and nobody here wants it. */
 void upconn_release(struct upconn *c, const struct pool_connections *settings, bool wanted);
 /* upconn_close closes it; reset sends RST. */
 void upconn_close(struct upconn *c, bool reset);
