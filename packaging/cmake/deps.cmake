@@ -2,6 +2,7 @@
 #   weir_tls       BoringSSL or AWS-LC, static (-DWEIR_BORINGSSL_DIR, else built by packaging/deps)
 #   weir_uring     liburing >= 2.9, static when built by packaging/deps
 #   weir_libconfig, weir_cares, weir_xxhash   from the system
+#   weir_pcre2     PCRE2 with its JIT, from the system, static
 # Built dependencies are cached outside the tree; a second configure takes milliseconds.
 
 # weir_build_dep(<script> <result variable>): runs packaging/deps/<script>.sh and returns the
@@ -116,3 +117,11 @@ message(STATUS "liburing: ${weir_uring_version} in ${weir_uring_prefix}")
 weir_system_target(weir_libconfig libconfig.h config libconfig-dev)
 weir_system_target(weir_cares ares.h cares libc-ares-dev)
 weir_system_target(weir_xxhash xxhash.h "" libxxhash-dev)
+# PCRE2 goes in statically: Debian's libpcre2-8.a has the JIT and can stand in a PIE.
+add_library(weir_pcre2 INTERFACE)
+find_path(weir_pcre2_include pcre2.h)
+find_library(weir_pcre2_library NAMES libpcre2-8.a pcre2-8)
+if(NOT weir_pcre2_include OR NOT weir_pcre2_library)
+  message(FATAL_ERROR "pcre2.h or libpcre2-8 is missing: apt-get install libpcre2-dev")
+endif()
+target_link_libraries(weir_pcre2 INTERFACE "${weir_pcre2_library}")

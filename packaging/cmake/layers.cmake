@@ -45,6 +45,7 @@ foreach(row IN LISTS weir_rows)
 endforeach()
 
 weir_external(base weir_xxhash)
+weir_external(base weir_pcre2)
 weir_external(io weir_tls)
 weir_external(io weir_uring)
 weir_external(config weir_libconfig)

@@ -175,6 +175,9 @@ static const char *scope_what(enum scope_id id) {
     case SCOPE_ERROR: return "an error page";
     case SCOPE_ROUTE: return "a route";
     case SCOPE_SPLIT: return "a part of a split";
+    case SCOPE_HEADER:
+    case SCOPE_QUERY:
+    case SCOPE_COOKIE: return "a condition";
     case SCOPE_COUNT: break;
   }
   return "";

@@ -160,6 +160,7 @@ static void check_listener_use(struct conf *conf, const struct conf_listener *li
   rows_each(&conf->root.routes, struct conf_route, route) {
     if (!route_on(route, listener)) continue;
     routed = true;
+    check_reachable(conf, listener, route);
     if (listener->certs.count) check_cover(conf, listener, route);
   }
   if (!routed && !listener->redirect_https)

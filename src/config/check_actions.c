@@ -1,6 +1,8 @@
 /* check_actions.c: what the keys of a route's action mean together: rewriting, redirects by parts,
  * fixed responses. Called by check_routes.c. */
 #include "load_priv.h"
+#include "weir/base/regex.h"
+#include "weir/model/substitute.h"
 
 static bool is_set(const struct conf_route *route, enum option_id id) {
   return row_origin(&route->row, id)->node != NULL;
@@ -29,22 +31,60 @@ static void fault_at(struct conf *conf, const struct conf_route *route, enum fau
 
 /* has_prefix: what matched is a prefix that can be taken off (unset is "/"). */
 static bool has_prefix(const struct conf_route *route) {
-  return !is_set(route, OPTION_ROUTE_PATH);
+  return !is_set(route, OPTION_ROUTE_PATH) && !is_set(route, OPTION_ROUTE_REGEX);
+}
+
+static const enum option_id rewrites[] = {
+    OPTION_ROUTE_REWRITE_PREFIX, OPTION_ROUTE_REWRITE_PATH, OPTION_ROUTE_REWRITE_REGEX};
+
+/* check_groups: every group that rewrite.to names exists. */
+static void check_groups(struct conf *conf, const struct conf_route *route) {
+  struct regex_fault fault;
+  struct regex *re = regex_new(route->rewrite_regex, &fault);
+  if (!re) return; /* reported where it was read */
+  int groups = (int)regex_groups(re);
+  regex_free(re);
+  struct span rest = route->rewrite_to;
+  for (struct substitute_part part; substitute_next(&rest, &part);) {
+    if (part.group <= groups) continue;
+    fault_add(conf->faults, FAULT_REWRITE, row_place(&route->row, OPTION_ROUTE_REWRITE_TO),
+              "route \"" SPAN_FMT "\": rewrite.regex has no group %d", SPAN_ARG(route->label),
+              part.group);
+    fault_note(conf->faults, "groups are counted by their opening parentheses, from 1");
+    return;
+  }
+}
+
+static void check_regex(struct conf *conf, const struct conf_route *route) {
+  bool regex = is_set(route, OPTION_ROUTE_REWRITE_REGEX);
+  bool to = is_set(route, OPTION_ROUTE_REWRITE_TO);
+  if (regex && to)
+    check_groups(conf, route);
+  else if (regex)
+    fault_at(conf, route, FAULT_REWRITE, OPTION_ROUTE_REWRITE_REGEX, "rewrite.to is missing");
+  else if (to)
+    fault_at(conf, route, FAULT_REWRITE, OPTION_ROUTE_REWRITE_TO, "rewrite.regex is missing");
 }
 
 static void check_rewrite(struct conf *conf, const struct conf_route *route) {
+  enum option_id at = OPTION_COUNT;
+  unsigned count = 0;
+  for (size_t i = 0; i < array_count(rewrites); i++) {
+    if (!is_set(route, rewrites[i])) continue;
+    at = rewrites[i];
+    count++;
+  }
+  bool host = is_set(route, OPTION_ROUTE_HOST);
   bool prefix = is_set(route, OPTION_ROUTE_REWRITE_PREFIX);
-  bool path = is_set(route, OPTION_ROUTE_REWRITE_PATH), host = is_set(route, OPTION_ROUTE_HOST);
-  enum option_id at = prefix ? OPTION_ROUTE_REWRITE_PREFIX : OPTION_ROUTE_REWRITE_PATH;
-  if (!prefix && !path && !host) return;
+  check_regex(conf, route);
+  if (!count && !host) return;
   if (!is_set(route, OPTION_ROUTE_POOL) && !is_set(route, OPTION_ROUTE_SPLIT)) {
     if (route_redirects(route) || route_responds(route))
-      fault_at(conf, route, FAULT_REWRITE, prefix || path ? at : OPTION_ROUTE_HOST,
+      fault_at(conf, route, FAULT_REWRITE, count ? at : OPTION_ROUTE_HOST,
                "rewrite and host are for a pool");
-  } else if (prefix && path) {
-    fault_at(conf, route, FAULT_REWRITE, OPTION_ROUTE_REWRITE_PATH,
-             "rewrite has both prefix and path");
-  } else if ((prefix || path) && route->strip_prefix) {
+  } else if (count > 1) {
+    fault_at(conf, route, FAULT_REWRITE, at, "rewrite has more than one of prefix, path, regex");
+  } else if (count && route->strip_prefix) {
     fault_at(conf, route, FAULT_REWRITE, at, "strip_prefix and rewrite both change the path");
   } else if (prefix && !has_prefix(route)) {
     fault_at(conf, route, FAULT_REWRITE, at, "rewrite.prefix needs a prefix; use rewrite.path");

@@ -14,7 +14,7 @@ static void check_hash(struct conf *conf, const struct conf_pool *pool) {
     fault_add(conf->faults, FAULT_HASH_MISSING, row_place(&pool->row, OPTION_POOL_BALANCE),
               "pool \"" SPAN_FMT "\": balance = \"" SPAN_FMT "\" needs hash",
               SPAN_ARG(pool->row.name), SPAN_ARG(policy));
-    fault_note(conf->faults, "like hash = \"client_address\";");
+    fault_note(conf->faults, "like hash = \"client_ip\";");
   } else if (!hashed && given) {
     fault_add(conf->faults, FAULT_HASH_UNUSED, row_place(&pool->row, OPTION_POOL_HASH),
               "pool \"" SPAN_FMT "\": balance = \"" SPAN_FMT "\" hashes nothing",

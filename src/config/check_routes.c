@@ -35,6 +35,10 @@ static void put_list(struct text *out, const struct conf_list *list, const char 
     text_printf(out, "%s" SPAN_FMT, i ? "," : "", SPAN_ARG(list->items[i].text));
 }
 
+struct span route_path(const struct conf_route *route) {
+  return route->path.len ? route->path : route->regex.len ? route->regex : route->prefix;
+}
+
 struct span route_label(const struct conf_route *route, struct arena *arena) {
   if (route->name.len) return route->name;
   struct text out = {0};
@@ -43,10 +47,12 @@ struct span route_label(const struct conf_route *route, struct arena *arena) {
     text_lit(&out, "@");
   }
   put_list(&out, &route->hosts, "*");
-  text_put(&out, route->path.len ? route->path : route->prefix);
-  if (!route->path.len) text_put(&out, route->prefix.len > 1 ? SPAN_LIT("/*") : SPAN_LIT("*"));
+  if (route->regex.len) text_lit(&out, "~");
+  text_put(&out, route_path(route));
+  if (route->prefix.len) text_put(&out, route->prefix.len > 1 ? SPAN_LIT("/*") : SPAN_LIT("*"));
   if (route->methods.count) text_lit(&out, " ");
   put_list(&out, &route->methods, "");
+  conditions_write(route, arena, &out);
   struct span label = arena_copy(arena, text_span(&out), NULL);
   text_fini(&out);
   return label;
@@ -123,12 +129,24 @@ static void check_action(struct conf *conf, const struct conf_route *route) {
   if (actions == 1) check_actions(conf, route);
 }
 
+static unsigned path_keys(const struct conf_route *route) {
+  return (is_set(route, OPTION_ROUTE_PATH) ? 1u : 0) +
+         (is_set(route, OPTION_ROUTE_PREFIX) ? 1u : 0) +
+         (is_set(route, OPTION_ROUTE_REGEX) ? 1u : 0);
+}
+
 static void check_details(struct conf *conf, const struct conf_route *route) {
   struct conf_faults *f = conf->faults;
-  if (is_set(route, OPTION_ROUTE_PATH) && is_set(route, OPTION_ROUTE_PREFIX)) {
-    fault_add(f, FAULT_PATH_AND_PREFIX, row_place(&route->row, OPTION_ROUTE_PREFIX),
-              "route \"" SPAN_FMT "\" has both path and prefix", SPAN_ARG(route->label));
-    fault_other(f, "path", row_place(&route->row, OPTION_ROUTE_PATH));
+  if (path_keys(route) > 1) {
+    enum option_id second = is_set(route, OPTION_ROUTE_PREFIX) ? OPTION_ROUTE_PREFIX
+                                                               : OPTION_ROUTE_REGEX;
+    enum option_id first = is_set(route, OPTION_ROUTE_PATH) ? OPTION_ROUTE_PATH
+                                                            : OPTION_ROUTE_REGEX;
+    fault_add(f, FAULT_PATH_AND_PREFIX, row_place(&route->row, second),
+              "route \"" SPAN_FMT "\" has more than one of path, prefix and regex",
+              SPAN_ARG(route->label));
+    fault_other(f, arena_str(&conf->arena, option_local(option_get(first))),
+                row_place(&route->row, first));
   }
   bool forwards = is_set(route, OPTION_ROUTE_POOL) || is_set(route, OPTION_ROUTE_SPLIT);
   if (route->strip_prefix && (route->prefix.len < 2 || !forwards) &&
@@ -157,13 +175,14 @@ static int by_text(const void *a, const void *b) {
  * */
 static struct span match_tail(const struct conf_route *route, struct arena *arena) {
   struct text out = {0};
-  text_printf(&out, "%c" SPAN_FMT, route->path.len ? '=' : '^',
-              SPAN_ARG(route->path.len ? route->path : route->prefix));
+  char kind = route->path.len ? '=' : route->regex.len ? '~' : '^';
+  text_printf(&out, "%c" SPAN_FMT, kind, SPAN_ARG(route_path(route)));
   struct conf_item *sorted = arena_get(arena, (route->methods.count + 1) * sizeof *sorted);
   for (uint32_t i = 0; i < route->methods.count; i++) sorted[i] = route->methods.items[i];
   if (route->methods.count) qsort(sorted, route->methods.count, sizeof *sorted, by_text);
   for (uint32_t i = 0; i < route->methods.count; i++)
     text_printf(&out, " " SPAN_FMT, SPAN_ARG(sorted[i].text));
+  conditions_write(route, arena, &out);
   struct span tail = arena_copy(arena, text_span(&out), NULL);
   text_fini(&out);
   return tail;
@@ -187,9 +206,9 @@ static const struct conf_route *add_hosts(struct maps *maps, struct conf_route *
 }
 
 static void check_unique(struct conf *conf, struct conf_route *route, struct maps *maps) {
-  bool both = is_set(route, OPTION_ROUTE_PATH) && is_set(route, OPTION_ROUTE_PREFIX);
-  bool neither = !route->path.len && !route->prefix.len;
-  if (both || neither || !whole(route, OPTION_ROUTE_HOSTS, &route->hosts) ||
+  bool broken = path_keys(route) > 1 || !route_path(route).len || !conditions_whole(route);
+  if (broken || !whole(route, OPTION_ROUTE_SOURCES, &route->sources) ||
+      !whole(route, OPTION_ROUTE_HOSTS, &route->hosts) ||
       !whole(route, OPTION_ROUTE_METHODS, &route->methods) ||
       !whole(route, OPTION_ROUTE_LISTENERS, &route->listeners))
     return; /* a fault stands there already */
@@ -216,13 +235,13 @@ void check_routes(struct conf *conf) {
   rows_each(&conf->root.policies, struct conf_policy, policy)
       names_put(&maps.policies, policy->row.name, policy);
   rows_each(&conf->root.routes, struct conf_route, route) {
-    if (!is_set(route, OPTION_ROUTE_PREFIX) && !is_set(route, OPTION_ROUTE_PATH))
-      route->prefix = SPAN_LIT("/");
+    if (path_keys(route) == 0) route->prefix = SPAN_LIT("/");
     route->label = route_label(route, arena);
     check_name(conf, route, &maps);
     check_action(conf, route);
     check_details(conf, route);
     check_split(conf, route);
+    check_conditions(conf, route);
     check_references(conf, route, &maps);
     check_unique(conf, route, &maps);
   }

@@ -130,8 +130,11 @@ static void route_fill(struct compile *c, struct route *route, const struct conf
                        struct pool *pool) {
   struct object *o = &route->obj;
   route->state = route_state_get(c->registry, row->label);
-  route->path_kind = row->path.len ? ROUTE_PATH_EXACT : ROUTE_PATH_PREFIX;
-  route->path = own(o, row->path.len ? row->path : row->prefix);
+  route->path_kind = row->path.len    ? ROUTE_PATH_EXACT
+                     : row->regex.len ? ROUTE_PATH_REGEX
+                                      : ROUTE_PATH_PREFIX;
+  route->path = own(o, route_path(row));
+  compile_rules(route, row);
   route->strip_prefix = row->strip_prefix;
   struct span *hosts = arena_get(&o->arena, (row->hosts.count + 1) * sizeof *hosts);
   for (uint32_t i = 0; i < row->hosts.count; i++) hosts[i] = own(o, row->hosts.items[i].text);
@@ -152,6 +155,7 @@ static struct span route_origin(struct compile *c, const struct conf_route *row)
 static void compile_route(struct compile *c, struct conf_route *row) {
   struct snapshot *s = c->snapshot;
   uint64_t content = text_hash(row_hash(&row->row), row->file_bytes);
+  content = hash_mix(content, rules_hash(row));
   uint32_t order = s->route_count;
   struct span origin = route_origin(c, row);
   struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;

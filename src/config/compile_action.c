@@ -17,8 +17,10 @@ static struct http_host authority(struct route *route, struct span text) {
 }
 
 static void action_pool(struct route *route, const struct conf_route *row) {
-  route->rewrite =
-      (struct route_rewrite){own(route, row->rewrite_prefix), own(route, row->rewrite_path)};
+  route->rewrite = (struct route_rewrite){.prefix = own(route, row->rewrite_prefix),
+                                          .path = own(route, row->rewrite_path),
+                                          .to = own(route, row->rewrite_to)};
+  if (row->rewrite_regex.len) route->rewrite.regex = regex_get(row->rewrite_regex);
   route->host.endpoint = word_find(option_get(OPTION_ROUTE_HOST)->words, row->host) == 0;
   if (route->host.endpoint) return;
   struct http_host host = authority(route, row->host);

@@ -99,6 +99,7 @@ static void listener_fill(struct compile *c, struct listener *listener,
   listener->redirect_port = https_port(&c->conf->root);
   listener->timeouts = row->timeouts;
   listener->limits = row->limits;
+  listener->paths = row->paths;
 }
 
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row) {

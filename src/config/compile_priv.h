@@ -34,6 +34,12 @@ struct field_set *field_sets(struct arena *arena, const struct conf_list *list);
 void route_policies(struct compile *c, struct route *route, const struct conf_route *row);
 bool route_policies_same(const struct compile *c, const struct route *route,
                          const struct conf_route *row);
+/* rules_hash is the content of a route's conditions. */
+uint64_t rules_hash(const struct conf_route *row);
+/* regex_get compiles a pattern that was checked. */
+struct regex *regex_get(struct span pattern);
+/* compile_rules fills the conditions of a new route, and its regex. */
+void compile_rules(struct route *route, const struct conf_route *row);
 /* compile_listener gives the listener with a ref, or NULL after a fault (a hook refused). */
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row);
 /* balance_fill gives a pool that has its members its policy, tables and cookie; balance_content is

@@ -98,6 +98,7 @@ static void pool_members(struct diff *d, const struct pool *a, const struct pool
 /* These structs are nothing but 32-bit members: they have no padding to compare. */
 #define SAME(a, b) (memcmp(&(a), &(b), sizeof(a)) == 0)
 _Static_assert(sizeof(struct pool_connections) == 6 * sizeof(uint32_t), "compared by bytes");
+_Static_assert(sizeof(struct path_policy) == 4, "compared by bytes");
 _Static_assert(sizeof(struct listener_timeouts) == 7 * sizeof(uint32_t), "compared by bytes");
 
 static bool spread_same(const struct pool_spread *a, const struct pool_spread *b) {
@@ -174,6 +175,7 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
     part(&detail, "redirect_https", SPAN_EMPTY, "");
   if (!SAME(a->timeouts, b->timeouts)) part(&detail, "timeouts", SPAN_EMPTY, "");
   if (!limits_same(&a->limits, &b->limits)) part(&detail, "limits", SPAN_EMPTY, "");
+  if (!SAME(a->paths, b->paths)) part(&detail, "paths", SPAN_EMPTY, "");
   if (!trusted_same(a, b)) part(&detail, "trusted_proxies", SPAN_EMPTY, "");
   /* The library's object tells nothing: with all else equal it must be the certificates. */
   if (a->tls && b->tls && a->tls_policy != b->tls_policy)

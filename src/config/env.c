@@ -2,6 +2,7 @@
  * is not expanded again. In templates (model/template.h) other variables stay for the request.
  * Secrets take no part but for the path of "file:" (values_text.c decides). */
 #include "values_priv.h"
+#include "weir/model/substitute.h"
 
 struct place node_part(const struct node *node, size_t from, size_t len) {
   struct place at = node->at;
@@ -58,8 +59,17 @@ static bool lookup(struct value_job *job, struct span inner, struct place at, st
   return false;
 }
 
+/* is_group tells whether a rewrite may have this group; false after a fault. */
+static bool is_group(struct value_job *job, struct span inner, struct place at) {
+  if (substitute_group(inner) != SUBSTITUTE_TEXT) return true;
+  fault_add(job->faults, FAULT_BAD_VARIABLE, at, "${" SPAN_FMT "} is not known", SPAN_ARG(inner));
+  fault_note(job->faults, "known here: ${0} to ${9}, ${env:NAME}; $${ is a literal ${");
+  return false;
+}
+
 /* is_known tells whether a template may have this variable; false after a fault. */
 static bool is_known(struct value_job *job, struct span inner, struct place at) {
+  if (job->option->type == TYPE_REWRITE_TO) return is_group(job, inner, at);
   if (variable_find(inner) != VARIABLE_NONE) return true;
   fault_add(job->faults, FAULT_BAD_VARIABLE, at, "${" SPAN_FMT "} is not known", SPAN_ARG(inner));
   struct suggest s = suggest_for(inner);

@@ -43,6 +43,20 @@ bool route_responds(const struct conf_route *route);
  */
 void check_policies(struct conf *conf);
 void check_policies_used(struct conf *conf);
+/* route_path is the route's path, regex or prefix, the one that it has. */
+struct span route_path(const struct conf_route *route);
+/* check_conditions looks at a route's headers, query and cookies (check_match.c). */
+void check_conditions(struct conf *conf, const struct conf_route *route);
+/* check_reachable warns of a path that the listener's policy changes or refuses. */
+void check_reachable(struct conf *conf, const struct conf_listener *listener,
+                     const struct conf_route *route);
+/* conditions_whole: was every condition good? */
+bool conditions_whole(const struct conf_route *route);
+/* conditions_write appends a route's conditions, alike for all that ask the same: " h:x-env=prod
+ * q:v? s:10.0.0.0/8", sorted. */
+void conditions_write(const struct conf_route *route, struct arena *arena, struct text *out);
+/* value_kind is what a condition asks for; its text in *text. */
+enum match_kind value_kind(const struct conf_value *value, struct span *text);
 /* route_label is the route's name, else its match key: "web@example.com/api/... GET,PUT". */
 struct span route_label(const struct conf_route *route, struct arena *arena);
 /* route_on tells whether a route is for a listener. */

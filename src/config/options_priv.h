@@ -38,6 +38,10 @@ enum option_type {
   TYPE_NET,
   TYPE_HOST,
   TYPE_PATH,
+  TYPE_REGEX,
+  TYPE_MATCH_NAME,
+  TYPE_PLAIN,
+  TYPE_VALUE,
   TYPE_METHOD,
   TYPE_URL,
   TYPE_FIELD,
@@ -59,6 +63,7 @@ enum option_type {
   TYPE_COOKIE_NAME,
   TYPE_COOKIE_PATH,
   TYPE_POLICY_REF,
+  TYPE_REWRITE_TO,
   TYPE_EDIT,
   TYPE_EDIT_NAME,
   TYPE_MAP,  /* group of groups, by name */

@@ -83,7 +83,9 @@ static void ref_option(struct ref *r, const struct option *option) {
   print_path(p, option_local(option));
   bool list = option->flags & OPTION_LIST;
   if (list) text_lit(p->out, "[ ");
-  if (option->example)
+  if (option->example && option->type == TYPE_BOOL)
+    text_put(p->out, span_str(option->example));
+  else if (option->example)
     option_quote(option, span_str(option->example), p->out);
   else
     check(put_default(option, p->out)); /* the row needs a default or an example */

@@ -23,6 +23,7 @@ struct conf_listener {
   bool has_tls;
   struct listener_timeouts timeouts;
   struct listener_limits limits;
+  struct path_policy paths;
 };
 
 struct conf_endpoint {
@@ -70,6 +71,12 @@ struct conf_split {
 
 /* conf_query numbers the words of redirect.query. */
 enum conf_query { QUERY_AUTO, QUERY_KEEP, QUERY_DROP };
+/* conf_value is a condition on a header field, a query parameter or a cookie. */
+struct conf_value {
+  struct conf_row row;
+  struct span name, exact, prefix, regex;
+  bool present;
+};
 
 struct conf_route {
   struct conf_row row;
@@ -77,8 +84,11 @@ struct conf_route {
   struct conf_list listeners, hosts, methods;
   struct conf_list policies;
   struct span path, prefix; /* prefix without trailing slash but for "/" */
+  struct span regex;
+  struct conf_rows values[MATCH_PART_COUNT]; /* of struct conf_value */
+  struct conf_list sources;
   bool strip_prefix;
-  struct span rewrite_prefix, rewrite_path, host;
+  struct span rewrite_prefix, rewrite_path, rewrite_regex, rewrite_to, host;
   struct span pool, split_by; /* as written */
   struct conf_rows splits;
   bool split_failover;

@@ -38,6 +38,11 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_NET] = {"network", SHAPE_STRING, false, "a string: \"10.0.0.0/8\""},
     [TYPE_HOST] = {"host", SHAPE_STRING, false, "a string: \"example.com\""},
     [TYPE_PATH] = {"path", SHAPE_STRING, false, "a string: \"/api\""},
+    [TYPE_REGEX] = {"regex", SHAPE_STRING, false, "a string: \"^/item/[0-9]+$\""},
+    [TYPE_MATCH_NAME] = {"field name", SHAPE_STRING, false, "a string: \"X-Env\""},
+    [TYPE_COOKIE_NAME] = {"cookie name", SHAPE_STRING, false, "a string: \"session\""},
+    [TYPE_PLAIN] = {"text", SHAPE_STRING, false, "a string"},
+    [TYPE_VALUE] = {"text", SHAPE_STRING, false, "a string"},
     [TYPE_METHOD] = {"method", SHAPE_STRING, false, "a string: \"GET\""},
     [TYPE_URL] = {"url", SHAPE_STRING, false, "a string: \"https://example.com/\""},
     [TYPE_FIELD] = {"text", SHAPE_STRING, false, "a string"},
@@ -56,9 +61,9 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_POOL_REF] = {"pool", SHAPE_STRING, false, "a string: the name of a pool"},
     [TYPE_LISTENER_REF] = {"listener", SHAPE_STRING, false, "a string: the name of a listener"},
     [TYPE_HASH_KEY] = {"hash key", SHAPE_STRING, false, "a string: \"cookie:user\""},
-    [TYPE_COOKIE_NAME] = {"cookie", SHAPE_STRING, false, "a string: the name of a cookie"},
     [TYPE_COOKIE_PATH] = {"path", SHAPE_STRING, false, "a string: \"/\""},
     [TYPE_POLICY_REF] = {"policy", SHAPE_STRING, false, "a string: the name of a policy"},
+    [TYPE_REWRITE_TO] = {"path", SHAPE_STRING, false, "a string: \"/items/${1}\""},
     [TYPE_EDIT] = {"field", SHAPE_STRING, false, "a string: \"Name: value\""},
     [TYPE_EDIT_NAME] = {"name", SHAPE_STRING, false, "a string: the name of a field"},
     [TYPE_MAP] = {"groups", SHAPE_GROUPS, false, "a group { } of groups by name"},
@@ -67,7 +72,9 @@ static const struct type_row types[TYPE_COUNT_OF] = {
 
 const char *type_name(enum option_type type) { return types[type].name; }
 bool value_is_text(const struct option *option) { return !types[option->type].number; }
-bool option_is_template(const struct option *option) { return option->type == TYPE_EDIT; }
+bool option_is_template(const struct option *option) {
+  return option->type == TYPE_EDIT || option->type == TYPE_REWRITE_TO;
+}
 
 /* ---- faults ---- */
 

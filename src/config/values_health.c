@@ -16,7 +16,7 @@ static bool path(struct value_job *job) {
     return value_refuse(job, FAULT_BAD_PATH, "it begins with /");
   if (job->text.len > PATH_LEN_MAX)
     return value_refuse(job, FAULT_BAD_PATH, "at most 1024 bytes");
-  if (!http_path_check(path) || !http_query_check(query))
+  if (!value_path(job, &path) || !http_query_check(query)) /* sent as it is written */
     return value_refuse(job, FAULT_BAD_PATH,
                         "no spaces, dot segments, broken escapes, fragment or raw UTF-8");
   return true;

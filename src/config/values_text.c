@@ -2,7 +2,9 @@
  * secrets, files. What they refer to is not looked at here (check.c, secrets.c). Hosts and paths
  * are checked by http/'s own rules, so that a route that could never match is refused. */
 #include "values_priv.h"
+#include "weir/http/path.h"
 #include "weir/http/uri.h"
+#include "weir/model/substitute.h"
 
 #define NAME_LEN_MAX 64u
 #define BODY_LEN_MAX 16384u
@@ -162,19 +164,85 @@ static bool is_prefix(const struct option *option) {
          option->id == OPTION_ROUTE_REDIRECT_PREFIX;
 }
 
+bool value_path(struct value_job *job, struct span *path) {
+  /* What a listener may keep is kept. */
+  static const struct path_policy widest = {.slashes = PATH_SLASHES_KEEP,
+                                            .encoded_slash = PATH_ENCODED_KEEP,
+                                            .dot_segments = PATH_DOTS_REFUSE,
+                                            .utf8 = PATH_UTF8_ANY};
+  enum end why;
+  return path_canonical(*path, &widest, job->arena, path, &why);
+}
+
 static bool path(struct value_job *job) {
   struct span s = job->text;
   if (!span_starts(s, SPAN_LIT("/"))) return refuse(job, FAULT_BAD_PATH, "it begins with /");
   if (span_find_char(s, '?', 0) != SIZE_MAX || span_find_char(s, '#', 0) != SIZE_MAX)
     return refuse(job, FAULT_BAD_PATH, "a path holds no query and no fragment");
-  if (!http_path_check(s))
+  if (!value_path(job, &s)) /* in the form in which requests are matched */
     return refuse(job, FAULT_BAD_PATH, "no spaces, dot segments, broken escapes or raw UTF-8");
+  job->text = s;
   if (!is_prefix(job->option)) return true;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/"))) s.len--;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/")))
     return refuse(job, FAULT_BAD_PATH, "a prefix does not end in an empty segment");
   job->text = s;
   return true;
+}
+
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* rewrite_to: with a digit in place of each group it is a path. "$1" is another proxy's. */
+static bool rewrite_to(struct value_job *job) {
+  struct span rest = job->text;
+  struct text sample = {0};
+  bool dollar = false;
+  for (struct substitute_part part; substitute_next(&rest, &part);) {
+    for (size_t i = 0; i + 1 < part.text.len; i++)
+      dollar = dollar || (part.text.ptr[i] == '$' && is_digit(part.text.ptr[i + 1]));
+    text_put(&sample, part.group == SUBSTITUTE_TEXT ? part.text : SPAN_LIT("1"));
+  }
+  struct span s = text_span(&sample);
+  bool rooted = span_starts(s, SPAN_LIT("/"));
+  bool good = rooted && !dollar && value_path(job, &s);
+  text_fini(&sample);
+  if (good) return true;
+  return refuse(job, FAULT_BAD_PATH,
+                dollar   ? "a group is written ${1}"
+                : rooted ? "no query, fragment, spaces, dot segments, broken escapes or raw UTF-8"
+                         : "it begins with /");
+}
+
+static bool pattern(struct value_job *job) {
+  struct regex_fault fault;
+  struct regex *re = regex_new(job->text, &fault);
+  if (re) {
+    regex_free(re);
+    return true;
+  }
+  bool as_written = span_eq(job->text, job->node->string); /* no variable moved the place */
+  struct place at = as_written ? node_part(job->node, fault.at, 1) : job->node->at;
+  fault_add(job->faults, FAULT_BAD_REGEX, at, "%s cannot be \"" SPAN_FMT "\"",
+            job->option->path, SPAN_ARG(job->text));
+  fault_note(job->faults, "%s", fault.why);
+  return false;
+}
+
+/* match_name: what is not passed on is not there for a route, so nothing can be asked of it. */
+static bool match_name(struct value_job *job) {
+  if (!http_is_token(job->text)) return refuse(job, FAULT_BAD_TEXT, "a field name is a token");
+  enum http_name id = http_name_find(job->text);
+  if (id == HTTP_NAME_HOST) return refuse(job, FAULT_BAD_TEXT, "use hosts");
+  if (id != HTTP_NAME_UPGRADE && (http_name_flags(id) & (HTTP_NAME_HOP | HTTP_NAME_OWN)))
+    return refuse(job, FAULT_BAD_TEXT, "this field is for one hop only and takes no part");
+  return true;
+}
+
+/* field_value is a text that may be empty. */
+static bool field_value(struct value_job *job) {
+  struct span s = job->text;
+  if (!s.len || (http_is_value(s) && span_trim(s).len == s.len)) return true;
+  return refuse(job, FAULT_BAD_TEXT, "no line breaks, no space at its ends");
 }
 
 static bool method(struct value_job *job) {
@@ -206,7 +274,7 @@ static bool hash_key(struct value_job *job) {
   struct hash_key key;
   if (hash_key_parse(job->text, &key)) return true;
   return refuse(job, FAULT_BAD_HASH_KEY,
-                "known: \"client_address\" \"path\" \"header:NAME\" \"cookie:NAME\" "
+                "known: \"client_ip\" \"path\" \"header:NAME\" \"cookie:NAME\" "
                 "\"query:NAME\"");
 }
 
@@ -294,6 +362,10 @@ static bool text_check(struct value_job *job) {
     case TYPE_COOKIE_PATH: return cookie_path(job);
     case TYPE_HOST: return host(job);
     case TYPE_PATH: return path(job);
+    case TYPE_REGEX: return pattern(job);
+    case TYPE_REWRITE_TO: return rewrite_to(job);
+    case TYPE_MATCH_NAME: return match_name(job);
+    case TYPE_VALUE: return field_value(job);
     case TYPE_METHOD: return method(job);
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);

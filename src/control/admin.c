@@ -10,6 +10,7 @@
 #include "control/view_priv.h"
 #include "weir/base/mem.h"
 #include "weir/control/admin.h"
+#include "weir/proxy/explain.h"
 
 #define CONNS_MAX COMPILER_ASKERS_MAX
 #define IDLE_MS 10000u
@@ -21,6 +22,7 @@ struct admin_request {
   struct server_conn *conn;
   bool json, color, defaults;
   struct span path; /* plan: of a file; empty: our own */
+  struct span words; /* explain: all behind the command */
 };
 
 static void answer(struct server_conn *conn, int code, struct span text) {
@@ -137,6 +139,30 @@ static void on_ready(const struct admin_request *r) {
   text_lit(&r->conn->out, "\n");
 }
 
+/* The running routes are asked here and now: no lock but the one of a scrape, some ms at most. */
+static void on_explain(const struct admin_request *r) {
+  char bytes[ADMIN_LINE_MAX];
+  struct buf room = buf_of(bytes, sizeof bytes);
+  struct explain_ask ask = {.json = r->json};
+  struct control_look look;
+  struct text out = {.ptr = NULL};
+  bool good = explain_unpack(r->words, &ask, &room);
+  control_look(r->control, &look);
+  if (!good) {
+    text_lit(&out, "the question is too long");
+  } else {
+    good = explain_write(look.in.snapshot, &ask, &out);
+  }
+  control_look_done(r->control);
+  if (good) {
+    answer(r->conn, WEIR_OK, text_span(&out));
+  } else {
+    text_put(&out, span_of("", 1)); /* NUL */
+    refuse(r, WEIR_USAGE, out.ptr);
+  }
+  text_fini(&out);
+}
+
 static const struct {
   struct span name;
   void (*run)(const struct admin_request *r);
@@ -152,6 +178,7 @@ static void run_line(struct control *c, struct server_conn *conn, struct span li
   if (!span_next_token(&line, ' ', &name)) {
     name = SPAN_EMPTY;
   }
+  request.words = line;
   while (!span_starts(line, SPAN_LIT("/")) && span_next_token(&line, ' ', &word)) {
     request.json |= span_eq(word, SPAN_LIT("json"));
     request.color |= span_eq(word, SPAN_LIT("color"));

@@ -1,5 +1,6 @@
-/* check.c: `weir check` and `weir plan OLD NEW`: compile configurations as a reload would,
- * certificates included, without binding, resolving or publishing anything. Called by main/. */
+/* check.c: `weir check`, `weir plan OLD NEW` and `weir explain -c FILE`: compile configurations as
+ * a reload would, certificates included, without binding, resolving or publishing anything. Called
+ * by main/. */
 #include "control/compiler_priv.h"
 #include "weir/config/diff.h"
 #include "weir/io/tls.h"
@@ -27,8 +28,16 @@ static void forget(struct registry *registry, struct snapshot *s) {
 }
 
 bool control_check(const struct conf *conf, struct conf_faults *faults) {
+  return control_trial(conf, faults, NULL, NULL);
+}
+
+bool control_trial(const struct conf *conf, struct conf_faults *faults,
+                   void (*fn)(const struct snapshot *snapshot, void *ctx), void *ctx) {
   struct registry *registry = registry_new(1);
   struct snapshot *s = conf_compile(conf, &hooks, registry, NULL, faults);
+  if (s && fn) {
+    fn(s, ctx);
+  }
   forget(registry, s);
   registry_free(registry);
   return s != NULL;

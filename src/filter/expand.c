@@ -22,10 +22,6 @@ static struct span trace_id(const struct http_request *r) {
   return v.ptr[2] == '-' && v.ptr[35] == '-' && !zero ? id : SPAN_EMPTY;
 }
 
-static struct span pool_name(const struct route *route) {
-  return route && route->pool ? route->pool->obj.name : SPAN_EMPTY;
-}
-
 /* listener and route are NULL in tests only: what is expanded belongs to a route. */
 static struct span value_of(struct filter_ctx *ctx, enum variable variable) {
   const struct http_request *r = ctx->request;
@@ -39,7 +35,7 @@ static struct span value_of(struct filter_ctx *ctx, enum variable variable) {
     case VARIABLE_REQUEST_QUERY: return r->query;
     case VARIABLE_ROUTE_NAME: return ctx->route->obj.name;
     case VARIABLE_LISTENER_NAME: return ctx->listener->obj.name;
-    case VARIABLE_POOL_NAME: return pool_name(ctx->route);
+    case VARIABLE_POOL_NAME: return ctx->pool ? ctx->pool->obj.name : SPAN_EMPTY;
     case VARIABLE_TRACE_ID: return trace_id(r);
     case VARIABLE_NONE:
     case VARIABLE_COUNT: break;

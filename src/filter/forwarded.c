@@ -165,17 +165,27 @@ static enum filter_result add_unless(struct filter_ctx *ctx, bool trusted, enum 
   return filter_add(ctx, f, name, value);
 }
 
-enum filter_result forwarded_request(struct filter_ctx *ctx) {
+void filter_trust(struct filter_ctx *ctx) {
   struct http_fields *f = &ctx->request->fields;
-  bool trusted = peer_trusted(ctx);
-  struct addr client = ctx->peer;
-  if (trusted) {
+  if (ctx->trust_known) return;
+  ctx->trust_known = true;
+  ctx->trusted = peer_trusted(ctx);
+  ctx->client_addr = ctx->peer;
+  if (ctx->trusted) {
     bool xff = http_fields_has(f, HTTP_NAME_X_FORWARDED_FOR);
-    client_find(ctx, xff ? HTTP_NAME_X_FORWARDED_FOR : HTTP_NAME_FORWARDED, &client);
+    enum http_name id = xff ? HTTP_NAME_X_FORWARDED_FOR : HTTP_NAME_FORWARDED;
+    client_find(ctx, id, &ctx->client_addr);
     pass_on(f);
   }
-  struct span peer = filter_addr(ctx, &ctx->peer);
-  ctx->client = addr_eq(&client, &ctx->peer) ? peer : filter_addr(ctx, &client);
+  ctx->client = filter_addr(ctx, &ctx->client_addr);
+}
+
+enum filter_result forwarded_request(struct filter_ctx *ctx) {
+  struct http_fields *f = &ctx->request->fields;
+  filter_trust(ctx);
+  bool trusted = ctx->trusted;
+  bool direct = addr_eq(&ctx->client_addr, &ctx->peer);
+  struct span peer = direct ? ctx->client : filter_addr(ctx, &ctx->peer);
   enum filter_result r = FILTER_NEXT;
   if (trusted && http_fields_has(f, HTTP_NAME_FORWARDED)) r = forwarded_append(ctx, peer);
   bool chain = trusted && http_fields_has(f, HTTP_NAME_X_FORWARDED_FOR);

@@ -1,7 +1,6 @@
-/* uri.c: request targets, paths and hosts, checked and made canonical by the policy of uri.h. It
- * decodes nothing and removes nothing: what does not keep the policy is refused. Called by the
- * request parsers; config checks its paths and hosts with the same functions. RFC 3986, RFC 9112
- * section 3.2. */
+/* uri.c: request targets taken apart, and hosts made canonical. The path is cut out as it came:
+ * its canonical form is path.c's, by the listener's policy. Called by the request parsers; config
+ * checks its hosts with the same functions. RFC 3986, RFC 9112 section 3.2. */
 #include "weir/http/uri.h"
 
 #include "bytes_priv.h"
@@ -15,64 +14,6 @@ static bool fail(enum end *why, enum end cause) {
   return false;
 }
 
-/* escape_is tells whether "%XY" stands at index at, given X and lower-case Y. */
-static bool escape_is(struct span s, size_t at, char high, char low) {
-  return s.len - at >= 3 && s.ptr[at] == '%' && s.ptr[at + 1] == high &&
-         ascii_lower(s.ptr[at + 2]) == low;
-}
-
-/* segment_ends: here a backend may see the end of a segment. */
-static bool segment_ends(struct span s, size_t at) {
-  if (at >= s.len) return true;
-  char c = s.ptr[at];
-  if (c == '/' || c == '?' || c == ';') return true;
-  return escape_is(s, at, '2', 'f') || escape_is(s, at, '5', 'c');
-}
-
-/* dot_segment tells whether "." or ".." in any spelling is the segment that starts at `at`. */
-static bool dot_segment(struct span s, size_t at) {
-  for (int dots = 0; dots < 2; dots++) {
-    if (at < s.len && s.ptr[at] == '.')
-      at += 1;
-    else if (at < s.len && escape_is(s, at, '2', 'e'))
-      at += 3;
-    else
-      return dots > 0 && segment_ends(s, at);
-  }
-  return segment_ends(s, at);
-}
-
-/* escape_ok checks the escape at `at`: two hex digits, not NUL. */
-static bool escape_ok(struct span s, size_t at) {
-  if (s.len - at < 3) return false;
-  if (!(byte_class(s.ptr[at + 1]) & byte_class(s.ptr[at + 2]) & BYTE_HEX)) return false;
-  return !(s.ptr[at + 1] == '0' && s.ptr[at + 2] == '0');
-}
-
-/* path_end checks s from "/" on and returns where the path ends ("?" or the end), or SIZE_MAX. */
-static size_t path_end(struct span s) {
-  size_t at = 0;
-  while (at < s.len) {
-    char c = s.ptr[at];
-    if (byte_class(c) & BYTE_PATH) {
-      at++;
-      continue;
-    }
-    if (c == '?') return at;
-    bool boundary = c == '/' || escape_is(s, at, '2', 'f') || escape_is(s, at, '5', 'c');
-    if (c == '%' && !escape_ok(s, at)) return SIZE_MAX;
-    if (c != '/' && c != '%') return SIZE_MAX;
-    at += c == '%' ? 3 : 1;
-    if (boundary && at < s.len && (s.ptr[at] == '.' || s.ptr[at] == '%') && dot_segment(s, at))
-      return SIZE_MAX;
-  }
-  return at;
-}
-
-bool http_path_check(struct span path) {
-  return path.len > 0 && path.ptr[0] == '/' && path_end(path) == path.len;
-}
-
 bool http_query_check(struct span query) {
   if (query.len == 0) return true;
   return bytes_target_end(query.ptr, 0, query.len) == query.len &&
@@ -81,16 +22,10 @@ bool http_query_check(struct span query) {
 
 /* parse_path_query reads what follows the authority. An absent path is "/". */
 static bool parse_path_query(struct span text, struct http_target *out, enum end *why) {
-  size_t end = 0;
-  if (text.len > 0 && text.ptr[0] == '/') {
-    end = path_end(text);
-    if (end == SIZE_MAX) return fail(why, END_BAD_REQUEST_PATH);
-    out->path = span_sub(text, 0, end);
-  } else {
-    out->path = SPAN_LIT("/");
-  }
+  size_t end = span_find_char(text, '?', 0);
+  if (end == SIZE_MAX) end = text.len;
+  out->path = end > 0 ? span_sub(text, 0, end) : SPAN_LIT("/");
   if (end == text.len) return true;
-  if (text.ptr[end] != '?') return fail(why, END_BAD_REQUEST_TARGET);
   out->has_query = true;
   out->query = span_from(text, end + 1);
   return http_query_check(out->query) || fail(why, END_BAD_REQUEST_TARGET);

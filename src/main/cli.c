@@ -106,8 +106,18 @@ static const struct cli_flag *flag_find(const struct cli_command *command, struc
   return NULL;
 }
 
-static void flag_set(struct cli *cli, const struct cli_flag *flag, const char *value) {
+static int flag_set(struct cli *cli, const struct cli_flag *flag, const char *value,
+                    struct text *err) {
   *(const char **)(void *)((char *)cli + flag->offset) = value;
+  if (flag->offset != offsetof(struct cli, header)) {
+    return 0;
+  }
+  if (cli->header_count == CLI_HEADERS_MAX) {
+    text_printf(err, "weir %s: too many fields", cli->command->name);
+    return WEIR_USAGE;
+  }
+  cli->headers[cli->header_count++] = value;
+  return 0;
 }
 
 static int unknown_flag(const struct cli_command *command, struct span name, const char *arg,
@@ -144,15 +154,13 @@ static int flag_parse(char *const *argv, int argc, int *at, struct cli *cli, str
       text_printf(err, "weir %s: --%s takes no value", cli->command->name, flag->name);
       return WEIR_USAGE;
     }
-    flag_set(cli, flag, "");
-    return 0;
+    return flag_set(cli, flag, "", err);
   }
   if (equals == SIZE_MAX && *at + 1 >= argc) {
     text_printf(err, "weir %s: --%s needs %s", cli->command->name, flag->name, flag->value);
     return WEIR_USAGE;
   }
-  flag_set(cli, flag, equals == SIZE_MAX ? argv[++*at] : arg + 2 + equals + 1);
-  return 0;
+  return flag_set(cli, flag, equals == SIZE_MAX ? argv[++*at] : arg + 2 + equals + 1, err);
 }
 
 static int words_parse(char *const *argv, int argc, int at, struct cli *cli, struct text *err) {

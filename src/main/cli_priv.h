@@ -6,6 +6,7 @@
 #include "weir/control/control.h"
 
 #define CLI_WORDS_MAX 64u
+#define CLI_HEADERS_MAX 64u
 #define CLI_CONFIG_DEFAULT "/etc/weir/weir.conf"
 #define CLI_STATUS_DEFAULT "127.0.0.1:9180"
 
@@ -19,6 +20,8 @@ struct cli {
 #undef FLAG
   const char *words[CLI_WORDS_MAX]; /* beside flags */
   uint32_t word_count;
+  const char *headers[CLI_HEADERS_MAX]; /* every -H; `header` is the last */
+  uint32_t header_count;
 };
 
 struct cli_command {
@@ -54,6 +57,8 @@ int cli_print(struct text *text, bool bad, int code);
 /* cli_config is the file that -c, WEIR_CONFIG or the default names. */
 const char *cli_config(const struct cli *cli);
 
+/* cli_admin sends a line to the running weir and prints the answer; the exit code. */
+int cli_admin(const struct cli *cli, const char *line);
 /* cli_dump_file is `weir dump FILE`. */
 int cli_dump_file(const struct cli *cli, const char *path);
 /* cli_plan_files is `weir plan OLD NEW`. */

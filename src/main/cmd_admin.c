@@ -75,6 +75,8 @@ static int call(const struct cli *cli, const char *line, bool json) {
   return cli_print(&out, code != WEIR_OK && !json, code);
 }
 
+int cli_admin(const struct cli *cli, const char *line) { return call(cli, line, cli_json(cli)); }
+
 static const char *form(const struct cli *cli) {
   return cli_json(cli) ? " json" : isatty(STDOUT_FILENO) ? " color" : "";
 }

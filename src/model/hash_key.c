@@ -11,7 +11,7 @@ static const struct {
   enum hash_source source;
   bool named;
 } forms[] = {
-    {SPAN_LIT("client_address"), HASH_CLIENT, false}, {SPAN_LIT("path"), HASH_PATH, false},
+    {SPAN_LIT("client_ip"), HASH_CLIENT, false}, {SPAN_LIT("path"), HASH_PATH, false},
     {SPAN_LIT("header:"), HASH_HEADER, true},         {SPAN_LIT("cookie:"), HASH_COOKIE, true},
     {SPAN_LIT("query:"), HASH_QUERY, true},
 };

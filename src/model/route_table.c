@@ -1,40 +1,67 @@
 /* route_table.c: the compiled matcher. Host by hash (exact, then each longer-to-shorter wildcard
- * suffix, then any), path by hash (exact), prefix by one pass over the path's segments. Cost does
- * not grow with the number of routes. Does not allocate when matching and knows no conditions but
- * methods yet: they are candidates' filters in candidate_pick. Called by proxy/ and by the CLI.
- * DESIGN.md "Matching" (Gateway API HTTPRoute order). */
-#include "weir/model/model.h"
+ * suffix, then any), path by hash (exact), then the host's regexes in file order, then prefixes by
+ * one pass over the path's segments. Cost does not grow with the number of routes, but for regexes
+ * and for routes that differ in conditions only. Does not allocate when matching. Called by
+ * proxy/; its slow twin is route_linear.c. DESIGN.md "Matching" (Gateway API HTTPRoute order). */
+#include "weir/model/route_table.h"
 
-#include "weir/base/hash.h"
+#include <stdlib.h>
 
-/* paths is one exact path or prefix with the routes that want it, best first. */
-struct path_entry {
-  struct span path;
-  uint64_t hash;
-  struct route **routes;
-  uint32_t count;
-  struct path_entry *shorter; /* prefixes: the longest one that this one begins with */
+#include "route_priv.h"
+
+/* A lookup among many routes costs what it misses in the caches, so what it touches is small: a
+ * slot of 8 bytes, then one line of 32 that has the key and the answer. Lines lie in one block and
+ * are named by their place in it. */
+#define LINE 32u
+
+struct slot {
+  uint32_t tag; /* upper half of the hash */
+  uint32_t at;  /* line in route_table.lines; 0: free */
 };
 
-struct path_set {
-  struct path_entry **slots; /* open addressing; cap is a power of two, at most half full */
+struct slot_set {
+  struct slot *slots; /* open addressing; cap is a power of two, at most two thirds full */
   uint32_t cap;
+};
+
+/* candidates is what a path has beside a route that takes everything. */
+struct candidates {
+  const struct route **routes; /* best first */
+  uint32_t count, cap;
+  bool sources; /* some route in it has them */
+  const struct line *shorter; /* prefixes: the longest one that this one begins with */
+};
+
+/* line is one exact path, prefix or host (wildcard: ".example.com"). A longer text goes on in the
+ * next lines. */
+struct line {
+  union {
+    const struct route *route; /* plain: it takes every request, no need to look further */
+    struct candidates *candidates; /* of a path */
+    struct host_entry *host;
+  } is;
+  uint32_t len : 31, plain : 1;
+  char text[LINE - sizeof(void *) - sizeof(uint32_t)];
+};
+
+_Static_assert(sizeof(struct line) == LINE, "one line");
+
+struct path_set {
+  struct slot_set slots;
   size_t longest; /* bytes of the longest path in it */
 };
 
 struct host_entry {
-  struct span host; /* wildcard: ".example.com" */
-  uint64_t hash;
   struct path_set exact, prefix;
-};
-
-struct host_set {
-  struct host_entry **slots;
-  uint32_t cap, count;
+  const struct route **regexes; /* file order */
+  uint32_t exact_count, prefix_count, regex_count; /* routes of each kind */
 };
 
 struct route_table {
-  struct host_set exact, wildcard;
+  struct line *lines; /* from a cache line's boundary on */
+  uint32_t line_count, line_cap;
+  struct slot_set exact, wildcard; /* of hosts */
+  uint32_t wildcard_count;
   struct host_entry *any; /* NULL: no route without hosts */
 };
 
@@ -45,7 +72,7 @@ static inline uint64_t fnv_step(uint64_t h, char c) {
   return (h ^ (uint8_t)c) * 0x100000001b3u;
 }
 static inline uint32_t fnv_slot(uint64_t h, uint32_t cap) {
-  return (uint32_t)(h ^ (h >> 32)) & (cap - 1);
+  return (uint32_t)(h ^ (h >> 29)) & (cap - 1);
 }
 static uint64_t fnv(struct span s) {
   uint64_t h = FNV_START;
@@ -53,13 +80,24 @@ static uint64_t fnv(struct span s) {
   return h;
 }
 
-/* ---- compile ---- */
-
-static uint32_t table_cap(uint32_t count) {
-  uint32_t cap = 4;
-  while (cap < count * 2) cap *= 2;
-  return cap;
+static inline struct line *line_at(const struct route_table *t, uint32_t at) {
+  return &t->lines[at];
 }
+
+/* lookup finds the line of a key, or NULL. */
+static inline struct line *lookup(const struct route_table *t, const struct slot_set *set,
+                                  struct span key, uint64_t hash) {
+  if (!set->cap) return NULL;
+  for (uint32_t i = fnv_slot(hash, set->cap);; i = (i + 1) & (set->cap - 1)) {
+    struct slot slot = set->slots[i];
+    if (!slot.at) return NULL;
+    if (slot.tag != (uint32_t)(hash >> 32)) continue;
+    struct line *line = line_at(t, slot.at);
+    if (span_eq(span_of(line->text, line->len), key)) return line;
+  }
+}
+
+/* ---- compile ---- */
 
 static void *table_mem(struct arena *arena, size_t size) {
   void *p = arena_zalloc(arena, size);
@@ -67,141 +105,71 @@ static void *table_mem(struct arena *arena, size_t size) {
   return p;
 }
 
-static struct path_entry *path_lookup(const struct path_set *set, struct span path,
-                                      uint64_t hash) {
-  if (!set->cap) return NULL;
-  for (uint32_t i = fnv_slot(hash, set->cap);; i = (i + 1) & (set->cap - 1)) {
-    struct path_entry *e = set->slots[i];
-    if (!e) return NULL;
-    if (e->hash == hash && span_eq(e->path, path)) return e;
-  }
-}
-
-static void path_insert(struct path_set *set, struct path_entry *entry) {
-  uint32_t i = fnv_slot(entry->hash, set->cap);
-  while (set->slots[i]) i = (i + 1) & (set->cap - 1);
-  set->slots[i] = entry;
-  if (entry->path.len > set->longest) set->longest = entry->path.len;
-}
-
-static struct host_entry *host_lookup(const struct host_set *set, struct span host,
-                                      uint64_t hash) {
-  if (!set->cap) return NULL;
-  for (uint32_t i = fnv_slot(hash, set->cap);; i = (i + 1) & (set->cap - 1)) {
-    struct host_entry *e = set->slots[i];
-    if (!e) return NULL;
-    if (e->hash == hash && span_eq(e->host, host)) return e;
-  }
-}
-
-/* route_before is the order of candidates for one path: has methods, then place in the file. */
-static bool route_before(const struct route *a, const struct route *b) {
-  bool am = a->methods || a->extra_method_count, bm = b->methods || b->extra_method_count;
-  if (am != bm) return am;
-  return a->order < b->order;
-}
-
-static void entry_add(struct arena *arena, struct path_entry *e, struct route *route) {
-  struct route **grown = table_mem(arena, (e->count + 1) * sizeof *grown);
-  uint32_t at = 0;
-  while (at < e->count && !route_before(route, e->routes[at])) at++;
-  for (uint32_t i = 0; i < at; i++) grown[i] = e->routes[i];
-  grown[at] = route;
-  for (uint32_t i = at; i < e->count; i++) grown[i + 1] = e->routes[i];
-  e->routes = grown;
-  e->count++;
-}
-
-static void host_add_route(struct arena *arena, struct host_entry *h, struct route *route) {
-  struct path_set *set = route->path_kind == ROUTE_PATH_EXACT ? &h->exact : &h->prefix;
-  uint64_t hash = fnv(route->path);
-  struct path_entry *e = path_lookup(set, route->path, hash);
-  if (!e) {
-    e = table_mem(arena, sizeof *e);
-    e->path = route->path;
-    e->hash = hash;
-    path_insert(set, e);
-  }
-  entry_add(arena, e, route);
-}
-
-/* host_build counts the paths of one host while the table is being made. */
-struct host_build {
-  struct host_entry *entry;
-  uint32_t exact_count, prefix_count;
-};
-
-static void host_count_route(struct host_build *b, const struct route *route) {
-  if (route->path_kind == ROUTE_PATH_EXACT) b->exact_count++;
-  else b->prefix_count++;
-}
-
-static void path_set_init(struct arena *arena, struct path_set *set, uint32_t count) {
+static void slot_set_init(struct arena *arena, struct slot_set *set, uint32_t count) {
   if (!count) return;
-  set->cap = table_cap(count);
-  set->slots = table_mem(arena, set->cap * sizeof(struct path_entry *));
+  set->cap = 4;
+  while (set->cap < count + count / 2) set->cap *= 2;
+  set->slots = table_mem(arena, set->cap * sizeof *set->slots);
 }
 
-/* prefix_link points every prefix at the longest shorter one, by its own segment boundaries. */
-static void prefix_link(struct path_set *set) {
-  for (uint32_t i = 0; i < set->cap; i++) {
-    struct path_entry *e = set->slots[i];
-    if (!e) continue;
-    uint64_t h = FNV_START;
-    for (size_t at = 0; at < e->path.len; at++) {
-      if (at > 0 && e->path.ptr[at] == '/') {
-        struct path_entry *s = path_lookup(set, span_sub(e->path, 0, at), h);
-        if (s) e->shorter = s;
-      }
-      h = fnv_step(h, e->path.ptr[at]);
-      if (at == 0 && e->path.len > 1) {
-        struct path_entry *root = path_lookup(set, SPAN_LIT("/"), h);
-        if (root) e->shorter = root;
-      }
-    }
-  }
+static uint32_t lines_for(struct span key) {
+  return (uint32_t)((offsetof(struct line, text) + key.len + LINE - 1) / LINE);
+}
+
+/* line_make puts a new line with this key into set. */
+static struct line *line_make(struct route_table *t, struct slot_set *set, struct span key,
+                              uint64_t hash) {
+  uint32_t at = t->line_count, i = fnv_slot(hash, set->cap);
+  t->line_count += lines_for(key);
+  check(t->line_count <= t->line_cap);
+  struct line *line = line_at(t, at);
+  check(key.len < INT32_MAX);
+  line->len = (uint32_t)key.len & INT32_MAX;
+  if (key.len) memcpy((char *)line + offsetof(struct line, text), key.ptr, key.len);
+  while (set->slots[i].at) i = (i + 1) & (set->cap - 1);
+  set->slots[i] = (struct slot){(uint32_t)(hash >> 32), at};
+  return line;
+}
+
+/* compare_rank orders routes of one path, but for source and place in the file. */
+static int compare_rank(const struct route *a, const struct route *b) {
+  int r = (int)route_has_methods(b) - (int)route_has_methods(a);
+  for (unsigned i = 0; i < MATCH_PART_COUNT && !r; i++)
+    r = (a->rules.counts[i] < b->rules.counts[i]) - (a->rules.counts[i] > b->rules.counts[i]);
+  return r;
+}
+
+static int compare_order(const struct route *a, const struct route *b) {
+  return (a->order > b->order) - (a->order < b->order);
+}
+
+static int by_rank(const void *a, const void *b) {
+  const struct route *x = *(const struct route *const *)a, *y = *(const struct route *const *)b;
+  int r = compare_rank(x, y);
+  return r ? r : compare_order(x, y);
+}
+
+static int by_order(const void *a, const void *b) {
+  return compare_order(*(const struct route *const *)a, *(const struct route *const *)b);
+}
+
+/* takes_all: no condition at all; sources are the entry's affair. */
+static bool takes_all(const struct route *r) {
+  bool asks = route_has_methods(r);
+  for (unsigned i = 0; i < MATCH_PART_COUNT; i++) asks = asks || r->rules.counts[i] > 0;
+  return !asks;
 }
 
 struct builder {
   struct arena *arena;
   struct route_table *table;
-  struct host_build *builds;
-  uint32_t build_count;
+  struct route *const *routes;
+  uint32_t count;
+  struct host_entry **hosts;
+  uint32_t host_count;
 };
 
-static struct host_build *build_of(struct builder *b, struct host_entry *entry) {
-  /* The entry's index was stored in its exact.longest while building. */
-  return &b->builds[entry->exact.longest];
-}
-
-static struct host_entry *host_get(struct builder *b, struct span host, bool wildcard) {
-  if (!host.len) return b->table->any;
-  struct host_set *set = wildcard ? &b->table->wildcard : &b->table->exact;
-  return host_lookup(set, host, fnv(host));
-}
-
-static void host_make(struct builder *b, struct span host, bool wildcard) {
-  if (host_get(b, host, wildcard)) return;
-  struct host_entry *e = table_mem(b->arena, sizeof *e);
-  e->host = host;
-  e->hash = fnv(host);
-  e->exact.longest = b->build_count;
-  b->builds[b->build_count++].entry = e;
-  if (!host.len) {
-    b->table->any = e;
-    return;
-  }
-  struct host_set *set = wildcard ? &b->table->wildcard : &b->table->exact;
-  uint32_t i = fnv_slot(e->hash, set->cap);
-  while (set->slots[i]) i = (i + 1) & (set->cap - 1);
-  set->slots[i] = e;
-  set->count++;
-}
-
-static uint32_t route_host_count(const struct route *r) {
-  return r->host_count ? r->host_count : 1;
-}
-
+/* route_host is host i of route_host_count, empty for any. */
 static struct span route_host(const struct route *r, uint32_t i, bool *wildcard) {
   *wildcard = false;
   if (!r->host_count) return SPAN_EMPTY;
@@ -209,170 +177,305 @@ static struct span route_host(const struct route *r, uint32_t i, bool *wildcard)
   return *wildcard ? span_from(r->hosts[i], 1) : r->hosts[i];
 }
 
-static void builder_hosts(struct builder *b, struct route *const *routes, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    for (uint32_t h = 0; h < route_host_count(routes[i]); h++) {
-      bool wild;
-      struct span host = route_host(routes[i], h, &wild);
-      host_make(b, host, wild);
-      host_count_route(build_of(b, host_get(b, host, wild)), routes[i]);
-    }
+static uint32_t route_host_count(const struct route *r) {
+  return r->host_count ? r->host_count : 1;
+}
+
+static struct host_entry *host_new(struct builder *b) {
+  struct host_entry *e = table_mem(b->arena, sizeof *e);
+  b->hosts[b->host_count++] = e;
+  return e;
+}
+
+static struct host_entry *host_get(struct builder *b, const struct route *r, uint32_t i) {
+  bool wildcard;
+  struct route_table *t = b->table;
+  struct span host = route_host(r, i, &wildcard);
+  if (!host.len) return t->any ? t->any : (t->any = host_new(b));
+  struct slot_set *set = wildcard ? &t->wildcard : &t->exact;
+  uint64_t hash = fnv(host);
+  struct line *line = lookup(t, set, host, hash);
+  if (line) return line->is.host;
+  line = line_make(t, set, host, hash);
+  line->is.host = host_new(b);
+  if (wildcard) t->wildcard_count++;
+  return line->is.host;
+}
+
+/* each_host calls fn for every pair of a route and one of its hosts. */
+static void each_host(struct builder *b, void (*fn)(struct builder *b, struct host_entry *host,
+                                                    struct route *route)) {
+  for (uint32_t i = 0; i < b->count; i++)
+    for (uint32_t h = 0; h < route_host_count(b->routes[i]); h++)
+      fn(b, host_get(b, b->routes[i], h), b->routes[i]);
+}
+
+static void count_route(struct builder *b, struct host_entry *host, struct route *route) {
+  (void)b;
+  uint32_t *counts[] = {[ROUTE_PATH_EXACT] = &host->exact_count,
+                        [ROUTE_PATH_REGEX] = &host->regex_count,
+                        [ROUTE_PATH_PREFIX] = &host->prefix_count};
+  ++*counts[route->path_kind];
+}
+
+static void host_init(struct builder *b, struct host_entry *host) {
+  slot_set_init(b->arena, &host->exact.slots, host->exact_count);
+  slot_set_init(b->arena, &host->prefix.slots, host->prefix_count);
+  if (host->regex_count)
+    host->regexes = table_mem(b->arena, host->regex_count * sizeof *host->regexes);
+  host->regex_count = 0;
+}
+
+static void candidate_add(struct arena *arena, struct candidates *c, const struct route *route) {
+  if (c->count == c->cap) {
+    const struct route **before = c->routes;
+    c->cap = c->cap ? c->cap * 2 : 1;
+    c->routes = table_mem(arena, c->cap * sizeof *c->routes);
+    if (before) memcpy(c->routes, before, c->count * sizeof *c->routes);
+  }
+  c->routes[c->count++] = route;
+  if (route->rules.source_count) c->sources = true;
+}
+
+static void add_route(struct builder *b, struct host_entry *host, struct route *route) {
+  if (route->path_kind == ROUTE_PATH_REGEX) {
+    host->regexes[host->regex_count++] = route;
+    return;
+  }
+  struct path_set *set = route->path_kind == ROUTE_PATH_EXACT ? &host->exact : &host->prefix;
+  uint64_t hash = fnv(route->path);
+  struct line *line = lookup(b->table, &set->slots, route->path, hash);
+  if (!line) {
+    line = line_make(b->table, &set->slots, route->path, hash);
+    line->is.candidates = table_mem(b->arena, sizeof *line->is.candidates);
+    if (route->path.len > set->longest) set->longest = route->path.len;
+  }
+  candidate_add(b->arena, line->is.candidates, route);
+}
+
+/* shorter_prefix is the longest prefix of the set that line's path goes on from, by segments. */
+static const struct line *shorter_prefix(const struct route_table *t, const struct path_set *set,
+                                         const struct line *line) {
+  struct span path = span_of(line->text, line->len), root = SPAN_LIT("/");
+  const struct line *best = path.len > 1 ? lookup(t, &set->slots, root, fnv(root)) : NULL;
+  uint64_t h = FNV_START;
+  for (size_t at = 0; at < path.len; at++) {
+    const struct line *s = NULL;
+    if (at && path.ptr[at] == '/') s = lookup(t, &set->slots, span_sub(path, 0, at), h);
+    if (s) best = s;
+    h = fnv_step(h, path.ptr[at]);
+  }
+  return best;
+}
+
+/* path_set_finish orders candidates and puts a plain route in their place. */
+static void path_set_finish(const struct route_table *t, struct path_set *set, bool prefixes) {
+  for (uint32_t i = 0; i < set->slots.cap; i++) {
+    if (!set->slots.slots[i].at) continue;
+    struct line *line = line_at(t, set->slots.slots[i].at);
+    struct candidates *c = line->is.candidates;
+    qsort(c->routes, c->count, sizeof(struct route *), by_rank);
+    if (prefixes) c->shorter = shorter_prefix(t, set, line);
+    if (c->sources || !takes_all(c->routes[0])) continue;
+    line->is.route = c->routes[0];
+    line->plain = true;
   }
 }
 
-static void builder_paths(struct builder *b, struct route *const *routes, uint32_t count) {
-  for (uint32_t i = 0; i < b->build_count; i++) {
-    b->builds[i].entry->exact.longest = 0; /* was the index of its build */
-    path_set_init(b->arena, &b->builds[i].entry->exact, b->builds[i].exact_count);
-    path_set_init(b->arena, &b->builds[i].entry->prefix, b->builds[i].prefix_count);
+static void host_finish(const struct route_table *t, struct host_entry *host) {
+  path_set_finish(t, &host->exact, false);
+  path_set_finish(t, &host->prefix, true);
+  if (host->regex_count)
+    qsort(host->regexes, host->regex_count, sizeof(struct route *), by_order);
+}
+
+/* hosts_finish puts the route that answers everything at a host, if there is one, in its line. */
+static void hosts_finish(const struct route_table *t, const struct slot_set *set) {
+  struct span root = SPAN_LIT("/");
+  for (uint32_t i = 0; i < set->cap; i++) {
+    if (!set->slots[i].at) continue;
+    struct line *line = line_at(t, set->slots[i].at);
+    const struct host_entry *host = line->is.host;
+    if (host->exact_count || host->regex_count || host->prefix_count != 1) continue;
+    const struct line *all = lookup(t, &host->prefix.slots, root, fnv(root));
+    if (!all || !all->plain) continue;
+    line->is.route = all->is.route;
+    line->plain = true;
   }
-  for (uint32_t i = 0; i < count; i++) {
-    for (uint32_t h = 0; h < route_host_count(routes[i]); h++) {
-      bool wild;
-      struct span host = route_host(routes[i], h, &wild);
-      host_add_route(b->arena, host_get(b, host, wild), routes[i]);
+}
+
+/* lines_init makes room for a line for every pair of host and path: as many as there can be. */
+static void lines_init(struct builder *b) {
+  uint32_t lines = 1; /* line 0 is nobody's */
+  for (uint32_t i = 0; i < b->count; i++)
+    for (uint32_t h = 0; h < route_host_count(b->routes[i]); h++) {
+      bool wildcard;
+      uint32_t more = lines_for(route_host(b->routes[i], h, &wildcard));
+      more += lines_for(b->routes[i]->path);
+      check(lines <= UINT32_MAX - more);
+      lines += more;
     }
-  }
-  for (uint32_t i = 0; i < b->build_count; i++) prefix_link(&b->builds[i].entry->prefix);
+  char *bytes = table_mem(b->arena, ((size_t)lines + 2) * LINE);
+  size_t off = (64 - (uintptr_t)bytes % 64) % 64;
+  b->table->lines = (struct line *)(void *)(bytes + off);
+  b->table->line_cap = lines;
+  b->table->line_count = 1;
 }
 
 struct route_table *route_table_new(struct arena *arena, struct route *const *routes,
                                     uint32_t count) {
-  struct builder b = {.arena = arena, .table = table_mem(arena, sizeof(struct route_table))};
+  struct builder b = {.arena = arena, .routes = routes, .count = count};
+  struct route_table *t = b.table = table_mem(arena, sizeof(struct route_table));
   uint32_t hosts = 1;
   for (uint32_t i = 0; i < count; i++) hosts += route_host_count(routes[i]);
-  b.builds = table_mem(arena, hosts * sizeof *b.builds);
-  struct host_set *sets[2] = {&b.table->exact, &b.table->wildcard};
-  for (size_t i = 0; i < 2; i++) {
-    sets[i]->cap = table_cap(hosts);
-    sets[i]->slots = table_mem(arena, sets[i]->cap * sizeof(struct host_entry *));
-  }
-  builder_hosts(&b, routes, count);
-  builder_paths(&b, routes, count);
-  return b.table;
+  b.hosts = table_mem(arena, hosts * sizeof(struct host_entry *));
+  slot_set_init(arena, &t->exact, hosts);
+  slot_set_init(arena, &t->wildcard, hosts);
+  lines_init(&b);
+  each_host(&b, count_route);
+  for (uint32_t i = 0; i < b.host_count; i++) host_init(&b, b.hosts[i]);
+  each_host(&b, add_route);
+  for (uint32_t i = 0; i < b.host_count; i++) host_finish(t, b.hosts[i]);
+  hosts_finish(t, &t->exact);
+  hosts_finish(t, &t->wildcard);
+  return t;
 }
 
 /* ---- match ---- */
 
-static bool method_allowed(const struct route *r, const struct route_query *q) {
-  if (!r->methods && !r->extra_method_count) return true;
-  if (q->method != HTTP_METHOD_OTHER) return (r->methods >> q->method) & 1;
-  for (uint32_t i = 0; i < r->extra_method_count; i++)
-    if (span_eq(r->extra_methods[i], q->method_text)) return true;
+/* next_by_source picks, of the routes [from, to) that only their sources tell apart, the next one
+ * after `last` by longest network, then place in the file; NULL: there is none. */
+static const struct route *next_by_source(const struct candidates *e, uint32_t from, uint32_t to,
+                                          const struct route *last, const struct addr *client) {
+  uint32_t last_rank = last ? match_source_rank(&last->rules, client) : 0, best_rank = 0;
+  const struct route *best = NULL;
+  for (uint32_t i = from; i < to; i++) {
+    const struct route *r = e->routes[i];
+    uint32_t rank = match_source_rank(&r->rules, client);
+    if (rank == MATCH_SOURCE_NONE) continue;
+    if (last && (rank > last_rank || (rank == last_rank && r->order <= last->order))) continue;
+    if (best && rank <= best_rank) continue; /* the list is in file order */
+    best = r;
+    best_rank = rank;
+  }
+  return best;
+}
+
+/* group_end is where the routes end that only their sources tell apart from the one at `from`. */
+static uint32_t group_end(const struct candidates *e, uint32_t from) {
+  uint32_t to = from + 1;
+  while (to < e->count && compare_rank(e->routes[from], e->routes[to]) == 0) to++;
+  return to;
+}
+
+/* settles notes how a route that decides did so: it won, or all ends with its limit. */
+static bool settles(const struct route *r, const struct route_query *q, struct route_hit *hit,
+                    enum route_verdict *verdict) {
+  enum route_fate fate = route_ask(r, q, hit, NULL);
+  if (fate != ROUTE_WON && fate != ROUTE_LOST_LIMIT) return false;
+  hit->route = r;
+  *verdict = fate == ROUTE_WON ? ROUTE_FOUND : ROUTE_LIMIT;
+  return true;
+}
+
+static bool pick_by_source(const struct candidates *e, const struct route_query *q,
+                           struct route_hit *hit, enum route_verdict *verdict) {
+  for (uint32_t from = 0, to = 0; from < e->count; from = to) {
+    const struct route *r = NULL;
+    to = group_end(e, from);
+    while ((r = next_by_source(e, from, to, r, q->input.client)) != NULL)
+      if (settles(r, q, hit, verdict)) return true;
+  }
   return false;
 }
 
-/* candidate_pick takes the first route of e whose conditions hold. */
-static bool candidate_pick(const struct path_entry *e, const struct route_query *q,
-                           struct route_hit *hit) {
-  for (uint32_t i = 0; i < e->count; i++) {
-    const struct route *r = e->routes[i];
-    if (method_allowed(r, q)) {
-      hit->route = r;
-      return true;
+/* line_pick takes the first route of a path whose conditions hold; false: none. */
+static inline bool line_pick(const struct line *line, const struct route_query *q,
+                             struct route_hit *hit, enum route_verdict *verdict) {
+  if (line->plain) {
+    hit->route = line->is.route;
+    *verdict = ROUTE_FOUND;
+    return true;
+  }
+  const struct candidates *c = line->is.candidates;
+  if (c->sources) return pick_by_source(c, q, hit, verdict);
+  for (uint32_t i = 0; i < c->count; i++)
+    if (settles(c->routes[i], q, hit, verdict)) return true;
+  return false;
+}
+
+static bool regex_pick(const struct host_entry *host, const struct route_query *q,
+                       struct route_hit *hit, enum route_verdict *verdict) {
+  for (uint32_t i = 0; i < host->regex_count; i++) {
+    const struct route *r = host->regexes[i];
+    if (match_source_rank(&r->rules, q->input.client) == MATCH_SOURCE_NONE) continue;
+    enum regex_result result = regex_match(r->regex, q->path, q->input.scratch);
+    if (result == REGEX_NO) continue;
+    if (result == REGEX_YES) {
+      if (settles(r, q, hit, verdict)) return true;
+      continue;
     }
-    hit->methods |= r->methods;
-    hit->allow = r;
+    hit->route = r;
+    *verdict = ROUTE_LIMIT;
+    return true;
   }
   return false;
 }
 
 /* prefix_longest hashes the path once and looks up at each segment boundary. */
-static const struct path_entry *prefix_longest(const struct path_set *set, struct span path) {
-  if (!set->cap) return NULL;
-  const struct path_entry *best = path_lookup(set, SPAN_LIT("/"), fnv(SPAN_LIT("/")));
-  if (span_eq(path, SPAN_LIT("*"))) return best;
-  uint64_t h = FNV_START;
+static const struct line *prefix_longest(const struct route_table *t, const struct path_set *set,
+                                         struct span path) {
+  if (!set->slots.cap) return NULL;
+  const struct line *best = NULL;
   size_t end = path.len < set->longest ? path.len : set->longest;
+  uint64_t h = FNV_START;
   for (size_t at = 0; at <= end; at++) {
     if (at > 1 && (at == path.len || path.ptr[at] == '/')) {
-      const struct path_entry *e = path_lookup(set, span_sub(path, 0, at), h);
-      if (e) best = e;
+      const struct line *line = lookup(t, &set->slots, span_sub(path, 0, at), h);
+      if (line) best = line;
     }
     if (at < end) h = fnv_step(h, path.ptr[at]);
   }
-  return best;
+  struct span root = SPAN_LIT("/");
+  return best ? best : lookup(t, &set->slots, root, fnv(root));
 }
 
-static const struct host_entry *host_find(const struct route_table *t, struct span host) {
-  if (!host.len) return t->any;
-  const struct host_entry *e = t->exact.count ? host_lookup(&t->exact, host, fnv(host)) : NULL;
-  if (e) return e;
-  for (size_t dot = span_find_char(host, '.', 1); t->wildcard.count && dot != SIZE_MAX;
+/* host_find gives the line of the most specific host, or NULL: the routes for any host decide. */
+static const struct line *host_find(const struct route_table *t, struct span host) {
+  if (!host.len) return NULL;
+  const struct line *line = lookup(t, &t->exact, host, fnv(host));
+  if (line || !t->wildcard_count) return line;
+  for (size_t dot = span_find_char(host, '.', 1); dot != SIZE_MAX;
        dot = span_find_char(host, '.', dot + 1)) {
     struct span suffix = span_from(host, dot);
-    e = host_lookup(&t->wildcard, suffix, fnv(suffix));
-    if (e) return e;
+    line = lookup(t, &t->wildcard, suffix, fnv(suffix));
+    if (line) return line;
   }
-  return t->any;
+  return NULL;
+}
+
+static enum route_verdict find_path(const struct route_table *t, const struct host_entry *host,
+                                    const struct route_query *q, struct route_hit *hit) {
+  enum route_verdict verdict = ROUTE_NONE;
+  if (host->exact_count) {
+    const struct line *line = lookup(t, &host->exact.slots, q->path, fnv(q->path));
+    if (line && line_pick(line, q, hit, &verdict)) return verdict;
+  }
+  if (host->regex_count && regex_pick(host, q, hit, &verdict)) return verdict;
+  const struct line *line = prefix_longest(t, &host->prefix, q->path);
+  for (; line; line = line->is.candidates->shorter) /* a plain one always picks */
+    if (line_pick(line, q, hit, &verdict)) return verdict;
+  return hit->allow ? ROUTE_BAD_METHOD : ROUTE_NONE;
 }
 
 enum route_verdict route_find(const struct route_table *table, const struct route_query *q,
                               struct route_hit *hit) {
   *hit = (struct route_hit){0};
-  const struct host_entry *host = host_find(table, q->host);
-  if (!host) return ROUTE_NONE;
-  if (host->exact.cap) {
-    const struct path_entry *e = path_lookup(&host->exact, q->path, fnv(q->path));
-    if (e && candidate_pick(e, q, hit)) return ROUTE_FOUND;
+  const struct line *line = host_find(table, q->host);
+  if (line && line->plain) {
+    hit->route = line->is.route;
+    return ROUTE_FOUND;
   }
-  const struct path_entry *p = prefix_longest(&host->prefix, q->path);
-  for (; p; p = p->shorter)
-    if (candidate_pick(p, q, hit)) return ROUTE_FOUND;
-  return hit->allow ? ROUTE_BAD_METHOD : ROUTE_NONE;
-}
-
-/* ---- the slow twin ---- */
-
-static bool host_matches(struct span pattern, struct span host) {
-  if (!span_starts(pattern, SPAN_LIT("*."))) return span_eq(pattern, host);
-  struct span suffix = span_from(pattern, 1);
-  return host.len > suffix.len && span_ends(host, suffix);
-}
-
-/* host_rank: 0 no match, 1 any, 2 + length of a wildcard, larger for exact. */
-static size_t host_rank(const struct route *r, struct span host) {
-  if (!r->host_count) return 1;
-  size_t best = 0;
-  for (uint32_t i = 0; i < r->host_count; i++) {
-    if (!host.len || !host_matches(r->hosts[i], host)) continue;
-    bool wild = span_starts(r->hosts[i], SPAN_LIT("*."));
-    size_t rank = 2 + r->hosts[i].len + (wild ? 0 : 1024);
-    if (rank > best) best = rank;
-  }
-  return best;
-}
-
-/* path_rank: 0 no match, 1 + length of a prefix, larger for exact. */
-static size_t path_rank(const struct route *r, struct span path) {
-  if (r->path_kind == ROUTE_PATH_EXACT) return span_eq(r->path, path) ? SIZE_MAX : 0;
-  if (span_eq(r->path, SPAN_LIT("/"))) return 1;
-  if (!span_starts(path, r->path)) return 0;
-  return path.len == r->path.len || path.ptr[r->path.len] == '/' ? 1 + r->path.len : 0;
-}
-
-enum route_verdict route_find_linear(struct route *const *routes, uint32_t count,
-                                     const struct route_query *q, struct route_hit *hit) {
-  *hit = (struct route_hit){0};
-  size_t host = 0, best = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    size_t rank = host_rank(routes[i], q->host);
-    if (rank > host) host = rank;
-  }
-  for (uint32_t i = 0; host && i < count; i++) {
-    const struct route *r = routes[i];
-    size_t rank = path_rank(r, q->path);
-    if (host_rank(r, q->host) != host || !rank) continue;
-    if (!method_allowed(r, q)) {
-      hit->methods |= r->methods;
-      hit->allow = r;
-      continue;
-    }
-    if (!hit->route || rank > best || (rank == best && route_before(r, hit->route))) {
-      hit->route = r;
-      best = rank;
-    }
-  }
-  if (hit->route) return ROUTE_FOUND;
-  return hit->allow ? ROUTE_BAD_METHOD : ROUTE_NONE;
+  const struct host_entry *host = line ? line->is.host : table->any;
+  return host ? find_path(table, host, q, hit) : ROUTE_NONE;
 }

@@ -122,6 +122,11 @@ static void unref_any(struct object *holder, struct object *held) {
 
 static void route_fini(struct object *o) {
   struct route *route = (struct route *)o;
+  regex_free(route->regex);
+  regex_free(route->rewrite.regex);
+  for (unsigned part = 0; part < MATCH_PART_COUNT; part++)
+    for (uint32_t i = 0; i < route->rules.counts[part]; i++)
+      regex_free(route->rules.values[part][i].regex);
   unref_any(o, (struct object *)route->state);
   unref_any(o, (struct object *)route->pool);
   for (uint32_t i = 0; i < route->split_count; i++)

@@ -1,6 +1,7 @@
-/* route.c: where a request goes: checks that belong to the whole request, redirect_https, the
- * route table, request filters, then the action. The snapshot is used within this turn only; what
- * the stream needs longer is pinned here. DESIGN.md "Matching", "Trust". */
+/* route.c: where a request goes: checks that belong to the whole request, its canonical path, who
+ * the client is, redirect_https, the route table, request filters, then the action. The snapshot
+ * is used within this turn only; what the stream needs longer is pinned here. DESIGN.md
+ * "Matching", "Trust". */
 #include <stdio.h>
 
 #include "proxy_priv.h"
@@ -20,6 +21,7 @@ static void ctx_init(struct stream *s) {
   ctx->arena = &s->arena;
   ctx->listener = s->listener;
   ctx->tls = s->down->flags & DOWN_TLS;
+  ctx->scratch = s->w->regex;
   ctx->request = &s->x->req;
   down_peer(s->down, &ctx->peer);
 }
@@ -84,7 +86,16 @@ static bool too_large(const struct stream *s) {
 }
 
 static enum route_verdict find(struct stream *s, struct route_hit *hit) {
-  struct route_query q = {s->x->req.host, s->x->req.path, s->x->req.method, s->x->req.method_text};
+  const struct http_request *r = &s->x->req;
+  struct route_query q = {.host = r->host,
+                          .path = r->path,
+                          .method = r->method,
+                          .method_text = r->method_text,
+                          .input = {.fields = &r->fields,
+                                    .upgrade = r->upgrade,
+                                    .query = r->query,
+                                    .client = &s->x->ctx.client_addr,
+                                    .scratch = s->w->regex}};
   const struct snapshot_listener *l = s->down->serving->current;
   if (!l) return ROUTE_NONE;
   /* A preflight asks for the sake of another method: the route of that one answers it. */
@@ -104,6 +115,16 @@ static enum end refused(const struct stream *s) {
   return misdirected(s) ? END_CLIENT_MISDIRECTED : END_OK;
 }
 
+/* canonical makes the path the one that is matched, logged and forwarded; false: s has ended. */
+static bool canonical(struct stream *s) {
+  enum end why;
+  struct span *path = &s->x->req.path;
+  if (span_eq(*path, SPAN_LIT("*"))) return true;
+  if (path_canonical(*path, &s->listener->paths, &s->arena, path, &why)) return true;
+  stream_fail(s, why);
+  return false;
+}
+
 static bool to_pool(const struct route *r) {
   return r->action == ROUTE_POOL || r->action == ROUTE_SPLIT;
 }
@@ -113,14 +134,16 @@ static void act(struct stream *s) {
     stream_fail(s, END_LIMIT_BODY);
     return;
   }
+  struct pool *pool = to_pool(s->route) ? affinity_pool(s, s->route) : NULL;
+  s->x->ctx.pool = pool;
   switch (filter_request(&s->x->ctx)) {
     case FILTER_NEXT: break;
     case FILTER_RESPOND: answer_status(s, s->x->ctx.status); return;
     case FILTER_ANSWER:
     case FILTER_WAIT: stream_fail(s, s->x->ctx.end); return;
   }
-  if (to_pool(s->route)) {
-    pin_pool(s, affinity_pool(s, s->route)); /* after the filters: they tell who the client is */
+  if (pool) {
+    pin_pool(s, pool);
     affinity_init(s);
     if (!admit_early(s)) return;
     stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);
@@ -136,21 +159,27 @@ void enter_route(struct stream *s) {
     stream_fail(s, end);
     return;
   }
+  if (!canonical(s)) return;
   if (s->listener->redirect_https) {
     answer_https(s);
     stream_go(s, STEP_FINISH);
     return;
   }
+  filter_trust(&s->x->ctx);
   struct route_hit hit;
-  enum route_verdict verdict = find(s, &hit);
-  if (verdict == ROUTE_FOUND) {
-    pin_route(s, hit.route);
-    s->x->ctx.route = hit.route;
-    take_settings(s);
-    if (to_pool(hit.route) && !overload_admit(s, hit.route->priority)) return;
-    act(s);
-    return;
+  switch (find(s, &hit)) {
+    case ROUTE_FOUND:
+      pin_route(s, hit.route);
+      s->x->ctx.route = hit.route;
+      take_settings(s);
+      if (to_pool(hit.route) && !overload_admit(s, hit.route->priority)) return;
+      act(s);
+      return;
+    case ROUTE_BAD_METHOD:
+      allow_text(s, &hit);
+      stream_fail(s, END_METHOD_NOT_ALLOWED);
+      return;
+    case ROUTE_LIMIT: stream_fail(s, END_LIMIT_REGEX); return;
+    case ROUTE_NONE: stream_fail(s, END_NO_ROUTE); return;
   }
-  if (verdict == ROUTE_BAD_METHOD) allow_text(s, &hit);
-  stream_fail(s, verdict == ROUTE_BAD_METHOD ? END_METHOD_NOT_ALLOWED : END_NO_ROUTE);
 }

@@ -72,6 +72,7 @@ struct worker *worker_new(const struct worker_config *config) {
   arena_blocks_init(&w->blocks, STREAM_BLOCK, BLOCKS_KEEP);
   upstream_init(&w->upstream, w->loop, config->index, w->loop->conns.limit);
   init_counters(w);
+  w->regex = regex_scratch_new();
   list_init(&w->servings);
   list_init(&w->tunnels);
   list_init(&w->waiting);
@@ -255,6 +256,7 @@ void worker_free(struct worker *w) {
   slab_fini(&w->kept);
   arena_blocks_fini(&w->blocks);
   stats_fini(&w->stats);
+  regex_scratch_free(w->regex);
   loop_free(w->loop);
   mem_free(w);
 }

@@ -51,6 +51,7 @@ struct worker {
   struct list tunnels;
   struct list waiting; /* streams in queues of pools, oldest first */
   const struct snapshot *snapshot;
+  struct regex_scratch *regex; /* for the matching of routes */
   uint64_t conns_share; /* client connections that this worker may hold */
   uint64_t drain_deadline_ms;
   bool draining, stopped, access_log, wake_pending;

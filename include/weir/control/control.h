@@ -33,6 +33,10 @@ int control_run(const struct control_options *options);
  * resolved. False when that fails; faults say where. */
 MUST_USE bool control_check(const struct conf *conf, struct conf_faults *faults);
 
+/* control_trial does the same and hands the snapshot to fn before it goes. */
+MUST_USE bool control_trial(const struct conf *conf, struct conf_faults *faults,
+                            void (*fn)(const struct snapshot *snapshot, void *ctx), void *ctx);
+
 /* control_plan says what a reload from the one to the other would change (conf_diff); names are
  * not resolved. *waiting counts keys that need a restart. False with faults when `next` does not
  * compile. */

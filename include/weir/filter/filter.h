@@ -20,12 +20,16 @@ struct filter_ctx {
   struct arena *arena; /* the stream's */
   const struct listener *listener;
   const struct route *route; /* NULL before routing */
+  const struct pool *pool;   /* that the request goes to; NULL: to none, or not known yet */
   struct addr peer;          /* of the connection; family AF_UNIX: a unix socket */
   bool tls;
+  struct regex_scratch *scratch; /* of the thread, for regular expressions */
   struct http_request *request;
   struct http_response *response; /* response filters */
   struct span set_cookie; /* in, response filters: of the pool's sticky cookie; empty: none */
-  struct span client; /* out (forwarded): client.address after trust, text in the arena */
+  bool trust_known, trusted; /* out (filter_trust): the peer is a trusted proxy */
+  struct addr client_addr;   /* out (filter_trust): the client behind trusted proxies */
+  struct span client;        /* out (filter_trust): its client.address, text in the arena */
   struct span
       forward_path; /* out (strip_prefix, rewrite): the path to send; empty: request->path */
   bool preflight;           /* out (cors): the request is one that weir answers */
@@ -33,6 +37,9 @@ struct filter_ctx {
   enum end end;             /* FILTER_ANSWER */
 };
 
+/* filter_trust finds the client behind trusted proxies and lets through what a trusted peer says
+ * of it (X-Forwarded-*, Forwarded). Before routing, which may ask for either; once. */
+void filter_trust(struct filter_ctx *ctx);
 /* filter_request runs the request column, filter_response the response column, filter_local that
  * of responses that weir makes itself. */
 enum filter_result filter_request(struct filter_ctx *ctx);

@@ -89,7 +89,7 @@ struct http_request {
   enum http_body body;     /* NONE, LENGTH or CHUNKED */
   struct span method_text;
   struct span target;      /* as it came */
-  struct span path;        /* begins with "/", or is "*"; checked by uri.h; never empty */
+  struct span path;        /* begins with "/", or is "*"; never empty; canonical from routing on */
   struct span query;       /* without "?"; empty both for none and for "?" */
   struct span host;        /* canonical (uri.h); empty: HTTP/1.0 without Host */
   struct span upgrade;     /* protocol to switch to (first of the list), empty: none */

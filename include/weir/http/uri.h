@@ -1,12 +1,7 @@
 /* uri.h: request targets and authorities (RFC 9112 section 3.2, RFC 3986).
  *
- * One policy for paths, so that what was matched is what is forwarded, byte for byte:
- * - bytes below 0x21, 0x7f and above, "#" and "\" are refused; so is a "%" without two hex digits,
- *   and %00;
- * - dot segments ("." and "..", any of their dots as %2e) are refused, not removed; a segment ends
- *   at "/", and for this test also at %2f, %5c and ";" ("/..;/x" and "/..%2fx" are refused);
- * - "//", %2f, %5c, ";" and all other escapes are forwarded and matched as they stand;
- * - the query is opaque: bytes 0x21 to 0x7e but "#".
+ * The path is cut out as it came; its canonical form, which is matched and forwarded, is made by
+ * path.h before routing. The query is opaque: bytes 0x21 to 0x7e but "#".
  * One canonical host: lower case, no trailing dot, no userinfo, no escapes; letters, digits, "-"
  * and "_" in labels of 1 to 63, at most 253 in all; "[IPv6]" in its RFC 5952 form. */
 #ifndef WEIR_HTTP_URI_H
@@ -26,12 +21,10 @@ struct http_target {
   bool has_query;
 };
 
-/* http_target_parse tells the form and checks path and query. Authority form is for CONNECT only,
+/* http_target_parse tells the form and checks the query. Authority form is for CONNECT only,
  * asterisk for OPTIONS only; absolute form is http or https. False: *why, *out untouched. */
 MUST_USE bool http_target_parse(struct span target, enum http_method method,
                                 struct http_target *out, enum end *why);
-/* http_path_check tells whether a path (from "/" to before "?") keeps the policy above. */
-bool http_path_check(struct span path);
 /* http_query_check tells whether a query (without "?") keeps it. */
 bool http_query_check(struct span query);
 

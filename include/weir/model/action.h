@@ -14,10 +14,12 @@ struct field_set {
   struct template value;
 };
 
-/* route_rewrite is the path that is sent upstream; both empty: as it came. */
+/* route_rewrite is the path that is sent upstream; nothing set: as it came. */
 struct route_rewrite {
-  struct span prefix; /* in place of the route's prefix; no trailing slash but for "/" */
-  struct span path;   /* in place of the whole path */
+  struct span prefix;  /* in place of the route's prefix; no trailing slash but for "/" */
+  struct span path;    /* in place of the whole path */
+  struct regex *regex; /* searched in the path; NULL: none. The route's fini frees it */
+  struct span to;      /* in place of the whole path when regex is found (substitute.h) */
 };
 
 /* route_host is the Host that is sent upstream; name empty and not endpoint: as it came. */

@@ -21,7 +21,7 @@ struct hash_key {
   struct span name;
 };
 
-/* hash_key_parse reads "client_address", "path", "header:NAME", "cookie:NAME" or "query:NAME";
+/* hash_key_parse reads "client_ip", "path", "header:NAME", "cookie:NAME" or "query:NAME";
  * out->name borrows from text. */
 MUST_USE bool hash_key_parse(struct span text, struct hash_key *out);
 /* hash_key_find hashes what the key names in a request; client is client.address. False, *out

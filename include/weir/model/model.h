@@ -4,6 +4,7 @@
 #define WEIR_MODEL_MODEL_H
 
 #include "weir/model/action.h"
+#include "weir/model/match.h"
 #include "weir/model/object.h"
 #include "weir/model/parts.h"
 #include "weir/model/policy.h"

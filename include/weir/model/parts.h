@@ -4,8 +4,10 @@
 #define WEIR_MODEL_PARTS_H
 
 #include "weir/http/message.h"
+#include "weir/http/path.h"
 #include "weir/model/action.h"
 #include "weir/model/balance.h"
+#include "weir/model/match.h"
 #include "weir/model/policy.h"
 #include "weir/model/settings.h"
 #include "weir/model/state.h"
@@ -58,7 +60,9 @@ struct route {
   uint8_t action;            /* enum route_action */
   uint8_t path_kind;         /* enum route_path */
   bool strip_prefix;
-  struct span path; /* exact path or prefix, no trailing slash but for "/" */
+  struct span path; /* exact path or prefix, no trailing slash but for "/"; or the regex's text */
+  struct regex *regex; /* ROUTE_PATH_REGEX; freed by the fini, as are those of rules */
+  struct match_rules rules;
   const struct span *hosts; /* canonical; "*.x" wildcards; none: any */
   uint32_t host_count;
   uint32_t methods; /* bit per enum http_method; 0: all */
@@ -96,6 +100,7 @@ struct listener {
   uint64_t tls_policy;    /* hash: equal policies may share hosts (421 rule) */
   struct listener_timeouts timeouts;
   struct listener_limits limits;
+  struct path_policy paths;
   struct addr_net *trusted; /* trusted_proxies */
   uint32_t trusted_count;
   bool trust_unix; /* peers on unix sockets are trusted when any proxy is */

@@ -203,6 +203,8 @@ static const struct change changes[] = {
     {"\"127.0.0.1:80\";",
      "\"127.0.0.1:80\"; timeouts = { idle = \"1s\"; }; limits = { headers = 1; };", "w",
      "~ listener web: timeouts, limits\n"},
+    {"\"127.0.0.1:80\";", "\"127.0.0.1:80\"; paths = { utf8 = \"any\"; };", "w",
+     "~ listener web: paths\n"},
     {CERT("a"), CERT("b"), "s", "~ listener s: certificates\n"},
     {"tls = {", "tls = { min_version = \"1.3\";", "s", "~ listener s: TLS versions\n"},
     {"tls = { certificates = ( " CERT("a") " ); };", "", "s", "~ listener s: TLS removed\n"},

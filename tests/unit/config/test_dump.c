@@ -76,6 +76,8 @@ static const char everything[] =
     "\"drop\"; }; "
     "},\n"
     "  { prefix = \"/i\"; rewrite = { prefix = \"/j\"; }; host = \"A.b:81\"; pool = \"p\"; },\n"
+    "  { path = \"/m\"; rewrite = { regex = \"^/(m)$\"; to = \"/${1}/$${1}\"; };\n"
+    "    pool = \"p\"; },\n"
     "  { path = \"/k\"; rewrite = { path = \"/l\"; }; host = \"endpoint\"; pool = \"p\"; } );\n";
 
 static void test_round_trip(void **state) {

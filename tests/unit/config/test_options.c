@@ -172,6 +172,7 @@ static void test_defaults(void **state) {
     }
     if (o->example) {
       struct node node = {.kind = NODE_STRING, .string = span_str(o->example)};
+      if (o->type == TYPE_BOOL) node.kind = NODE_BOOL; /* written without quotes */
       enum fault_id fault;
       assert_true(parse_one(o, &node, &arena, &value, &fault));
     }

@@ -39,6 +39,7 @@ static void world_init(struct world *w, const char *head, size_t limit) {
   w->pool = (struct pool){.obj = {.name = SPAN_LIT("the-pool")}};
   w->route = (struct route){.obj = {.name = SPAN_LIT("the-route")}, .pool = &w->pool};
   w->k.ctx.route = &w->route;
+  w->k.ctx.pool = &w->pool;
   w->k.ctx.tls = true;
   w->k.ctx.client = SPAN_LIT("2001:db8::1");
 }

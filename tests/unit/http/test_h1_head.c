@@ -13,6 +13,7 @@
 
 #include "weir/base/mem.h"
 #include "weir/http/h1.h"
+#include "weir/http/path.h"
 
 enum kind { REQUEST_OK, REQUEST_BAD, REQUEST_CUT, RESPONSE_OK, RESPONSE_BAD, RESPONSE_CUT };
 
@@ -172,6 +173,10 @@ static enum http_result run_one_request(struct feeder *f, struct outcome *out, s
   arena_init(&arena, NULL, 0);
   while (result == HTTP_MORE && !feed_ended(f))
     result = h1_parse_request(&scan, feed_more(f), &limits, &arena, &req, &out->why);
+  /* proxy/route.c makes the path canonical before anything else is done with it. */
+  const struct path_policy policy = {0};
+  bool named = result == HTTP_DONE && !span_eq(req.path, SPAN_LIT("*"));
+  if (named && !path_canonical(req.path, &policy, &arena, &req.path, &out->why)) result = HTTP_BAD;
   if (result == HTTP_DONE) {
     struct span rest = span_from(f->all, req.head_len);
     write_request(&req, out);

@@ -55,6 +55,12 @@ static void test_accepted(void **state) {
   accept_line("-t -c x.conf", "run", &cli);
   assert_non_null(cli.test);
   assert_string_equal(cli.config, "x.conf");
+  accept_line("explain GET http://a/ -H A:1 --header=B:2 --from 10.0.0.1", "explain", &cli);
+  assert_int_equal(cli.word_count, 2);
+  assert_int_equal(cli.header_count, 2);
+  assert_string_equal(cli.headers[0], "A:1");
+  assert_string_equal(cli.headers[1], "B:2");
+  assert_string_equal(cli.from, "10.0.0.1");
   accept_line("proxy 8080 a:1 b:2 --tls", "proxy", &cli);
   assert_int_equal(cli.word_count, 3);
   assert_non_null(cli.tls);
@@ -76,7 +82,7 @@ static void test_refused(void **state) {
   refuse_line("run --tls", "weir run: unknown option --tls"); /* proxy's, not run's */
   refuse_line("run -c", "weir run: --config needs FILE");
   refuse_line("reload --json=1", "weir reload: --json takes no value");
-  refuse_line("explain x", "weir: there is no command \"explain\""); /* of a later version */
+  refuse_line("tap x", "weir: there is no command \"tap\""); /* of a later version */
 }
 
 static void test_tables(void **state) {

@@ -18,12 +18,12 @@ static void forms(void **state) {
     int source; /* HASH_NONE: refused */
     const char *name;
   } rows[] = {
-      {"client_address", HASH_CLIENT, ""},  {"path", HASH_PATH, ""},
+      {"client_ip", HASH_CLIENT, ""},  {"path", HASH_PATH, ""},
       {"header:X-User", HASH_HEADER, "X-User"}, {"cookie:id", HASH_COOKIE, "id"},
       {"query:user", HASH_QUERY, "user"},   {"query:a[]", HASH_QUERY, "a[]"},
       {"", HASH_NONE, ""},                  {"Path", HASH_NONE, ""},
       {"path:", HASH_NONE, ""},             {"path/x", HASH_NONE, ""},
-      {"client_addressx", HASH_NONE, ""},   {"header:", HASH_NONE, ""},
+      {"client_ipx", HASH_NONE, ""},   {"header:", HASH_NONE, ""},
       {"header: x", HASH_NONE, ""},         {"header:a:b", HASH_NONE, ""},
       {"cookie:a=b", HASH_NONE, ""},        {"query:", HASH_NONE, ""},
       {"query:a=b", HASH_NONE, ""},         {"query:a&b", HASH_NONE, ""},
@@ -47,7 +47,7 @@ static void finds(void **state) {
   static const struct {
     const char *key, *value; /* NULL: the request has none */
   } rows[] = {
-      {"client_address", "192.0.2.1"}, {"path", "/a/b"},     {"header:x-uSER", "seven"},
+      {"client_ip", "192.0.2.1"}, {"path", "/a/b"},     {"header:x-uSER", "seven"},
       {"header:host", "h"},            {"cookie:id", "c1"},  {"query:user", "u%2f7"},
       {"header:X-None", NULL},         {"cookie:ID", NULL},  {"cookie:i", NULL},
       {"query:none", NULL},            {"query:empty", NULL}, {"header:X-Empty", NULL},

@@ -1,14 +1,10 @@
-/* test_route_table.c: the compiled matcher and its slow twin against a committed table of cases,
+/* test_route_table.c: the compiled matcher and its slow twin against committed tables of cases,
  * and against each other on random tables and queries. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "match_kit.h"
 
-#include <cmocka.h>
+#include <stdio.h>
 
 #include "weir/base/hash.h"
-#include "weir/model/model.h"
 
 enum { ROUTES_MAX = 64, HOSTS_MAX = 4 };
 
@@ -23,6 +19,15 @@ struct bench {
 static void bench_init(struct bench *b) {
   memset(b, 0, sizeof *b);
   arena_init(&b->arena, NULL, 0);
+}
+
+/* bench_end frees what does not lie in the arena. */
+static void bench_end(struct bench *b) {
+  for (uint32_t i = 0; i < b->count; i++) {
+    regex_free(b->routes[i].regex);
+    kit_rules_free(&b->routes[i].rules);
+  }
+  arena_reset(&b->arena);
 }
 
 static void add_host(struct bench *b, struct route *r, struct span host) {
@@ -52,6 +57,9 @@ static struct route *add_route(struct bench *b, struct span hosts, enum route_pa
   r->order = b->count;
   r->path_kind = (uint8_t)kind;
   r->path = path;
+  struct regex_fault fault;
+  if (kind == ROUTE_PATH_REGEX) r->regex = regex_new(path, &fault);
+  if (kind == ROUTE_PATH_REGEX) assert_non_null(r->regex);
   struct span word;
   while (span_next_token(&hosts, ' ', &word))
     if (word.len) add_host(b, r, word);
@@ -62,15 +70,38 @@ static struct route *add_route(struct bench *b, struct span hosts, enum route_pa
 }
 
 static struct route_query query_of(struct span host, struct span path, struct span method) {
-  return (struct route_query){host, path, http_method_find(method), method};
+  return (struct route_query){
+      .host = host, .path = path, .method = http_method_find(method), .method_text = method};
+}
+
+/* check_stories: every route has one fate, and the fates agree with the verdict. */
+static void check_stories(const struct bench *b, const struct route_story *stories,
+                          enum route_verdict v, const struct route_hit *hit) {
+  uint64_t seen = 0;
+  uint32_t won = 0, limited = 0, methods = 0;
+  for (uint32_t i = 0; i < b->count; i++) {
+    assert_non_null(stories[i].route);
+    assert_false(seen >> stories[i].route->order & 1);
+    seen |= UINT64_C(1) << stories[i].route->order;
+    won += stories[i].fate == ROUTE_WON;
+    limited += stories[i].fate == ROUTE_LOST_LIMIT;
+    methods += stories[i].fate == ROUTE_LOST_METHOD;
+    if (stories[i].fate == ROUTE_WON) assert_ptr_equal(stories[i].route, hit->route);
+    if (stories[i].fate == ROUTE_LOST_RULE) assert_non_null(stories[i].lost.value);
+  }
+  assert_int_equal(won, v == ROUTE_FOUND);
+  assert_int_equal(limited, v == ROUTE_LIMIT);
+  if (v == ROUTE_BAD_METHOD) assert_true(methods > 0);
+  if (v == ROUTE_NONE) assert_int_equal(methods, 0);
 }
 
 /* same_answer runs both matchers and compares all that they promise to agree on. */
 static enum route_verdict same_answer(const struct bench *b, const struct route_table *t,
                                       const struct route_query *q, struct route_hit *hit) {
   struct route_hit slow;
+  struct route_story stories[ROUTES_MAX] = {0};
   enum route_verdict v = route_find(t, q, hit);
-  enum route_verdict w = route_find_linear(b->list, b->count, q, &slow);
+  enum route_verdict w = route_find_linear(b->list, b->count, q, &slow, stories);
   if (v != w || hit->route != slow.route)
     fail_msg("host %.*s path %.*s method %.*s: compiled %d %d, linear %d %d", SPAN_ARG(q->host),
              SPAN_ARG(q->path), SPAN_ARG(q->method_text), (int)v,
@@ -78,6 +109,7 @@ static enum route_verdict same_answer(const struct bench *b, const struct route_
              slow.route ? (int)slow.route->order : -1);
   if (v == ROUTE_BAD_METHOD) assert_int_equal(hit->methods, slow.methods);
   if (v == ROUTE_BAD_METHOD) assert_non_null(hit->allow);
+  check_stories(b, stories, v, hit);
   return v;
 }
 
@@ -125,7 +157,7 @@ static void table_of_cases(void **state) {
   struct route_table *t = NULL;
   for (size_t i = 0; i < array_count(case_rows); i++) {
     if (strcmp(current, case_rows[i].table) != 0) {
-      if (t) arena_reset(&b.arena);
+      if (t) bench_end(&b);
       current = case_rows[i].table;
       bench_from_rows(&b, current);
       t = route_table_new(&b.arena, b.list, b.count);
@@ -138,7 +170,60 @@ static void table_of_cases(void **state) {
       fail_msg("%s: host \"%s\" path \"%s\" %s: %.*s, not %s", current, case_rows[i].host,
                case_rows[i].path, case_rows[i].method, SPAN_ARG(got), case_rows[i].want);
   }
-  arena_reset(&b.arena);
+  bench_end(&b);
+}
+
+/* ---- the table of conditions ---- */
+
+static const struct {
+  const char *table, *name, *hosts;
+  enum route_path kind;
+  const char *path, *methods, *rules;
+} rule_rows[] = {
+#define ROUTE(table, name, hosts, kind, path, methods, rules) \
+  {#table, name, hosts, ROUTE_PATH_##kind, path, methods, rules},
+#include "match_cases.def"
+#undef ROUTE
+};
+
+static const struct {
+  const char *table, *request, *fields, *client, *want;
+} rule_cases[] = {
+#define CASE(table, request, fields, client, want) {#table, request, fields, client, want},
+#include "match_cases.def"
+#undef CASE
+};
+
+static void bench_from_rules(struct bench *b, const char *table) {
+  bench_init(b);
+  for (size_t i = 0; i < array_count(rule_rows); i++) {
+    if (strcmp(rule_rows[i].table, table) != 0) continue;
+    struct route *r = add_route(b, span_str(rule_rows[i].hosts), rule_rows[i].kind,
+                                span_str(rule_rows[i].path), span_str(rule_rows[i].methods));
+    r->obj.name = span_str(rule_rows[i].name);
+    kit_rules(&b->arena, &r->rules, rule_rows[i].rules);
+  }
+}
+
+static void table_of_rules(void **state) {
+  (void)state;
+  static struct bench b;
+  struct regex_scratch *scratch = regex_scratch_new();
+  for (size_t i = 0; i < array_count(rule_cases); i++) {
+    bench_from_rules(&b, rule_cases[i].table);
+    assert_true(b.count > 0);
+    struct route_table *t = route_table_new(&b.arena, b.list, b.count);
+    struct kit_request r;
+    struct route_hit hit;
+    kit_query(&b.arena, &r, rule_cases[i].request, rule_cases[i].fields, rule_cases[i].client,
+              scratch);
+    struct span got = verdict_name(same_answer(&b, t, &r.q, &hit), &hit);
+    if (!span_eq(got, span_str(rule_cases[i].want)))
+      fail_msg("%s: %s [%s] from %s: %.*s, not %s", rule_cases[i].table, rule_cases[i].request,
+               rule_cases[i].fields, rule_cases[i].client, SPAN_ARG(got), rule_cases[i].want);
+    bench_end(&b);
+  }
+  regex_scratch_free(scratch);
 }
 
 /* ---- random tables ---- */
@@ -232,9 +317,87 @@ static void random_tables(void **state) {
       struct route_hit hit;
       seen[same_answer(&b, t, &q, &hit)]++;
     }
-    arena_reset(&b.arena);
+    bench_end(&b);
   }
   for (size_t i = 0; i < array_count(seen); i++) assert_true(seen[i] > 500);
+}
+
+/* A random route with conditions of every kind; few names and values, so that many fit. */
+static void random_rules(struct bench *b, struct route *r) {
+  static const char *const rules[] = {
+      "h:X-A=1",  "h:x-a^1", "h:X-A~^1+$",       "h:!X-A",      "h:X-B?",        "h:X-B=2",
+      "q:a=1",    "q:a?",    "q:!a",             "q:b~2$",      "q:b^_",         "c:s=1",
+      "c:s?",     "c:!t",    "c:t~^[0-9]",       "s:10.0.0.0/8", "s:10.0.0.0/16", "s:10.1.0.0/16",
+      "s:::/0",   "s:0.0.0.0/0", "h:X-A~^.*1.*2.*$"};
+  for (uint32_t n = draw(4); n > 0; n--)
+    kit_rules(&b->arena, &r->rules, rules[draw(array_count(rules))]);
+}
+
+static void random_route_with_rules(struct bench *b) {
+  static const char *const regexes[] = {"^/a", "b$", "^/[a-z]+$", "^/api/.*/.*x$", "v1"};
+  if (draw(4)) {
+    random_route(b);
+    if (draw(4)) b->list[b->count - 1]->host_count = 0; /* else most requests find no host */
+  } else {
+    struct span text = span_str(regexes[draw(array_count(regexes))]);
+    struct route *r = add_route(b, SPAN_EMPTY, ROUTE_PATH_REGEX, text, SPAN_EMPTY);
+    if (!draw(3)) add_method(b, r, span_str(methods[draw(array_count(methods))]));
+    if (!draw(4)) add_host(b, r, random_host(&b->arena));
+  }
+  random_rules(b, b->list[b->count - 1]);
+}
+
+/* random_line is "GET host/path?query"; now and then a path or value that meets a limit. */
+static const char *random_line(struct bench *b) {
+  static const char *const queries[] = {"", "?a=1", "?a", "?b=+2", "?a=%31&b=x2", "?b=2&c"};
+  struct span host = near_host(b), path = near_path(b);
+  if (!path.len || path.ptr[0] != '/') path = SPAN_LIT("/a");
+  struct span text = arena_printf(&b->arena, "%s " SPAN_FMT SPAN_FMT "%s",
+                                  methods[draw(array_count(methods))], SPAN_ARG(host),
+                                  SPAN_ARG(path), queries[draw(array_count(queries))]);
+  if (draw(40)) return mem_str(text);
+  char *line = mem_alloc(2400), *end = line;
+  end += sprintf(end, "GET ab/api");
+  for (int i = 0; i < 1000; i++) end += sprintf(end, "/x");
+  (void)sprintf(end, "/y");
+  return line;
+}
+
+/* 100,000 random requests at random tables: the twins agree in verdict, route and methods. */
+static void random_tables_with_rules(void **state) {
+  (void)state;
+  static const char *const fields[] = {
+      "",       "X-A: 1",  "X-A: 12\nX-B: 2", "X-B: 2\nX-A: 2\nX-A: 1", "-X-A: 1\nCookie: s=1",
+      "X-B: x", "Cookie: s=1; t=7\nX-A: 11", "Cookie: t=x"};
+  static const char *const clients[] = {"", "10.0.0.1", "10.1.0.1", "10.9.9.9", "11.0.0.1", "::1"};
+  struct regex_scratch *scratch = regex_scratch_new();
+  char *long_field = mem_alloc(3100); /* meets the limit of one of the rules */
+  strcpy(long_field, "X-A: ");
+  for (size_t i = 5; i < 3000; i++) long_field[i] = '1';
+  uint32_t seen[4] = {0}, total = 0;
+  static struct bench b;
+  for (uint64_t seed = 1; seed <= 1000; seed++) {
+    rng = seed;
+    bench_init(&b);
+    for (uint32_t n = draw(ROUTES_MAX); n > 0; n--) random_route_with_rules(&b);
+    struct route_table *t = route_table_new(&b.arena, b.list, b.count);
+    for (uint32_t i = 0; i < 120; i++, total++) {
+      struct kit_request r;
+      struct route_hit hit;
+      const char *line = random_line(&b);
+      kit_query(&b.arena, &r, line, draw(60) ? fields[draw(array_count(fields))] : long_field,
+                clients[draw(array_count(clients))], scratch);
+      seen[same_answer(&b, t, &r.q, &hit)]++;
+      mem_free((void *)(uintptr_t)line);
+    }
+    bench_end(&b);
+  }
+  mem_free(long_field);
+  regex_scratch_free(scratch);
+  assert_true(total >= 100000);
+  print_message("%u requests: %u found, %u none, %u bad method, %u limit\n", total, seen[0],
+                seen[1], seen[2], seen[3]);
+  for (size_t i = 0; i < array_count(seen); i++) assert_true(seen[i] > 300);
 }
 
 /* order_is_the_file: the answer does not depend on the order in which routes are handed over. */
@@ -258,10 +421,11 @@ static void order_is_the_file(void **state) {
     for (uint32_t i = 0; i < 100; i++) {
       struct route_query q = query_of(near_host(&b), near_path(&b), SPAN_LIT("GET"));
       struct route_hit one, two;
-      assert_int_equal(route_find(straight, &q, &one), route_find(other, &q, &two));
+      enum route_verdict v = route_find(straight, &q, &one);
+      assert_int_equal(v, route_find(other, &q, &two));
       assert_ptr_equal(one.route, two.route);
     }
-    arena_reset(&b.arena);
+    bench_end(&b);
   }
 }
 
@@ -282,13 +446,15 @@ static void allow_is_the_union(void **state) {
   q = query_of(SPAN_EMPTY, SPAN_LIT("/a/b"), SPAN_LIT("PURGE"));
   assert_int_equal(same_answer(&b, t, &q, &hit), ROUTE_FOUND);
   assert_int_equal(hit.route->order, 2);
-  arena_reset(&b.arena);
+  bench_end(&b);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(table_of_cases),
+      cmocka_unit_test(table_of_rules),
       cmocka_unit_test(random_tables),
+      cmocka_unit_test(random_tables_with_rules),
       cmocka_unit_test(order_is_the_file),
       cmocka_unit_test(allow_is_the_union),
   };

@@ -134,6 +134,26 @@ static void attributes(void **state) {
   }
 }
 
+/* A session follows its cookie to an endpoint that was not checked yet only while no other is in
+ * service: after a start, not when a new endpoint joins. */
+static void unchecked_endpoints(void **state) {
+  (void)state;
+  struct sticky_settings settings = plain();
+  struct kit k;
+  kit_sticky(&k, &settings, KEY);
+  struct pool_want want = {.sticky = 1, .now_ms = 1};
+  for (uint32_t i = 0; i < 3; i++) kit_state(&k, i, ENDPOINT_UNKNOWN);
+  for (uint32_t i = 0; i < 30; i++)
+    assert_int_equal(kit_place(&k, pool_pick(&k.up[0], k.pool, &want)), 1);
+  kit_state(&k, 0, ENDPOINT_UP);
+  for (uint32_t i = 0; i < 30; i++)
+    assert_int_equal(kit_place(&k, pool_pick(&k.up[0], k.pool, &want)), 0);
+  kit_state(&k, 1, ENDPOINT_DOWN);
+  kit_state(&k, 0, ENDPOINT_UNKNOWN);
+  assert_int_equal(kit_place(&k, pool_pick(&k.up[0], k.pool, &want)), 0);
+  kit_fini(&k);
+}
+
 static void a_pool_without_members(void **state) {
   (void)state;
   struct sticky_settings settings = plain();
@@ -150,6 +170,7 @@ int main(void) {
       cmocka_unit_test(a_forged_one_names_nobody),
       cmocka_unit_test(stable_and_keyed),
       cmocka_unit_test(attributes),
+      cmocka_unit_test(unchecked_endpoints),
       cmocka_unit_test(a_pool_without_members),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
