@@ -86,12 +86,13 @@ static uint32_t limit_of(const struct gradient_model *m, const struct pool_concu
   return (uint32_t)clamp(limit, s->min, s->max);
 }
 
-/* period starts the time to the next measurement, a tenth longer or shorter at random. */
+/* period starts the time to the next measurement, a tenth longer or shorter at random; short while
+ * measurements still differ. */
 static void period(struct gradient_model *m, const struct pool_concurrency *s,
                    const struct gradient_window *w) {
   uint64_t ms = s->baseline_ms, soon = (uint64_t)MEASURE_WINDOWS * s->window_ms;
   ms = ms * 9 / 10 + ms / 5 * (w->draw & 0xffff) / 65536;
-  if (!m->settled && soon < ms) ms = soon;
+  if (!m->settled && s->mode == CONCURRENCY_ENFORCE && soon < ms) ms = soon;
   m->period_ms = w->now_ms + ms;
   m->early_ms = w->now_ms + (soon > ms / EARLY_PART ? soon : ms / EARLY_PART);
   m->low_log = UINT32_MAX;

@@ -310,6 +310,30 @@ static void observing(void **state) {
   model_free(m);
 }
 
+/* Observing, nothing can be measured: what latency rises to is no baseline before its time. */
+static void observing_keeps_its_baseline(void **state) {
+  (void)state;
+  struct gradient_model model = {0};
+  struct pool_concurrency s = {.mode = CONCURRENCY_OBSERVE,
+                               .min = 1,
+                               .initial = 20,
+                               .max = 100,
+                               .tolerance_permille = 1500,
+                               .window_ms = 100,
+                               .baseline_ms = 30000};
+  static const uint32_t us[] = {10000, 8000, 7000, 9000, 40000};
+  struct gradient_window w = {.now_ms = 100};
+  for (uint32_t i = 0; i < 200; i++, w.now_ms += 100) {
+    uint32_t log = gradient_log(us[i < 4 ? i : 4]);
+    w.sums = (struct gradient_sums){20, 20 * (uint64_t)log, 20, 20 * 40};
+    (void)gradient_step(&model, &s, &w);
+  }
+  assert_true(gradient_us(model.base_log) < 10100);
+  assert_true(model.limit > 15 && model.limit < 25); /* 40 * 1.5 * 9 / 40 and its root */
+  for (uint32_t i = 0; i < 800; i++, w.now_ms += 100) (void)gradient_step(&model, &s, &w);
+  assert_true(gradient_us(model.base_log) > 39000);
+}
+
 /* The mode changes in the middle of a measurement, when no head came. */
 static void the_mode_changes(void **state) {
   (void)state;
@@ -358,6 +382,7 @@ int main(void) {
       cmocka_unit_test(one_request_per_second),
       cmocka_unit_test(bounds),
       cmocka_unit_test(observing),
+      cmocka_unit_test(observing_keeps_its_baseline),
       cmocka_unit_test(the_mode_changes),
       cmocka_unit_test(a_few_that_hang),
   };
