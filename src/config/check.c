@@ -236,7 +236,9 @@ void check_conf(struct conf *conf) {
     check_pool(conf, pool);
     check_discover(conf, pool);
     check_health(conf, pool);
+    check_protection(conf, pool);
   }
+  check_overload(conf);
   check_policies(conf);
   rows_each(&root->pools, struct conf_pool, pool) check_backoff(conf, pool);
   check_routes(conf);

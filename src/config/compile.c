@@ -68,6 +68,8 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->priority_header = own(&pool->obj, row->priority_header);
   pool->outlier = row->outlier;
   compile_health(pool, row);
+  pool->breaker = row->breaker;
+  pool->concurrency = row->concurrency;
   pool->limits = row->limits;
   balance_fill(pool, row);
 }
@@ -215,6 +217,7 @@ static bool compile_all(struct compile *c) {
   s->routes = arena_get(&s->arena, (root->routes.count + 1) * sizeof *s->routes);
   s->listeners = arena_get(&s->arena, (root->listeners.count + 1) * sizeof *s->listeners);
   s->drain_ms = root->drain_ms;
+  s->overload = root->overload;
   s->max_connections = clamp_connections(c);
   bool good = true;
   rows_each(&root->pools, struct conf_pool, pool) compile_pool(c, pool);

@@ -122,7 +122,8 @@ static bool sticky_same(const struct pool *a, const struct pool *b) {
 static bool pool_settings_same(const struct pool *a, const struct pool *b) {
   return a->balance == b->balance && spread_same(&a->spread, &b->spread) && sticky_same(a, b) &&
          SAME(a->timeouts, b->timeouts) && SAME(a->connections, b->connections) &&
-         SAME(a->outlier, b->outlier) && a->health.content == b->health.content &&
+         SAME(a->outlier, b->outlier) && SAME(a->breaker, b->breaker) &&
+         SAME(a->concurrency, b->concurrency) && a->health.content == b->health.content &&
          a->discover == b->discover && SAME(a->limits, b->limits) && SAME(a->retry, b->retry) &&
          span_eq(a->priority_header, b->priority_header);
 }

@@ -28,6 +28,10 @@ void check_conf(struct conf *conf);
 void check_health(struct conf *conf, const struct conf_pool *pool);
 /* check_discover is its part for the names of a pool. */
 void check_discover(struct conf *conf, struct conf_pool *pool);
+/* check_overload is its part for process.overload, check_protection for a pool's breaker and
+ * concurrency. */
+void check_overload(struct conf *conf);
+void check_protection(struct conf *conf, const struct conf_pool *pool);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
 /* check_balance is check_conf's part for a pool's balancing, check_split for a route's split. */

@@ -71,6 +71,8 @@ struct conf_pool {
   struct conf_list retry_on;
   struct pool_outlier outlier;
   struct conf_health health;
+  struct pool_breaker breaker;
+  struct pool_concurrency concurrency;
   struct pool_limits limits;
   bool used;
 };
@@ -121,7 +123,9 @@ struct conf_root {
   struct conf_list include;
   uint32_t workers; /* 0: auto */
   struct span user;
-  uint32_t drain_ms, drain_settle_ms, max_connections; /* the last: 0 is auto */
+  uint32_t drain_ms, drain_settle_ms;
+  uint32_t max_connections; /* 0: auto */
+  struct overload_settings overload;
   struct span admin_listen, admin_status;
   uint8_t log_level, access_format;
   struct span log_to, access_to;

@@ -424,6 +424,7 @@ void metrics_write(struct text *out, const struct metrics_input *in) {
   write_pools(out, in);
   write_health(out, in);
   metrics_limits_write(out, in);
+  protect_write(out, in);
   write_certificates(out, in);
   write_facts(out, in);
   metrics_names(out, in);

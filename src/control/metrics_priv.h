@@ -57,6 +57,16 @@ uint64_t end_sum(const struct metrics_input *in, enum end end);
 void metrics_limits_write(struct text *out, const struct metrics_input *in);
 uint64_t rate_sum(const struct metrics_input *in, const struct rate_state *state, size_t offset);
 
+/* ---- metrics_protect.c ---- */
+
+struct breaker_told; /* upstream/breaker.h */
+/* protect_write appends the metrics of circuit breakers and concurrency limits. */
+void protect_write(struct text *out, const struct metrics_input *in);
+/* protect_refused is what a pool's breaker, or its limit, refused. */
+uint64_t protect_refused(const struct pool_state *state, bool by_breaker);
+/* protect_since_wall_ms is when a breaker's state began; 0: at the start. */
+uint64_t protect_since_wall_ms(const struct metrics_input *in, const struct breaker_told *told);
+
 /* ---- series.c ---- */
 
 /* series is one label set, summed over workers. */

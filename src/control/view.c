@@ -6,6 +6,8 @@
 
 #include "weir/base/mem.h"
 #include "weir/io/tls.h"
+#include "weir/upstream/breaker.h"
+#include "weir/upstream/gradient.h"
 
 static const struct view_column process_columns[] = {{"name", "", false}, {"value", "", false}};
 static const struct view_column listener_columns[] = {
@@ -16,6 +18,13 @@ static const struct view_column route_columns[] = {
     {"name", "route", false}, {"requests", "requests", true}, {"2xx", "2xx", true},
     {"3xx", "3xx", true},     {"4xx", "4xx", true},           {"5xx", "5xx", true},
     {"mean_ms", "mean ms", true}, {"p99_ms", "p99 ms <=", true}};
+static const struct view_column pool_columns[] = {
+    {"name", "pool", false},           {"inflight", "in flight", true},
+    {"requests", "requests", true},    {"breaker", "breaker", false},
+    {"since", "since", false},         {"reason", "reason", false},
+    {"refused", "refused", true},      {"limit", "limit", true},
+    {"waiting", "wait for head", true}, {"baseline_ms", "baseline ms", true},
+    {"latency_ms", "latency ms", true}, {"over_limit", "over limit", true}};
 static const struct view_column endpoint_columns[] = {
     {"pool", "pool", false},       {"address", "address", false},
     {"endpoint", "endpoint", false}, {"state", "state", false},
@@ -38,13 +47,14 @@ static const struct view_column name_columns[] = {
     {"addresses", "addresses", true}, {"age_ms", "age ms", true},
     {"ttl_ms", "TTL ms", true},       {"next_ms", "next ms", true}};
 
-enum table { PROCESS, LISTENERS, ROUTES, ENDPOINTS, RATES, NAMES, ENDS, CERTIFICATES };
+enum table { PROCESS, LISTENERS, ROUTES, POOLS, ENDPOINTS, RATES, NAMES, ENDS, CERTIFICATES };
 
 #define TABLE(key, title, columns) {key, title, columns, array_count(columns), NULL, 0, 0, 0}
 static const struct view_table empty_tables[VIEW_TABLES] = {
     [PROCESS] = TABLE("process", "weir", process_columns),
     [LISTENERS] = TABLE("listeners", "Listeners", listener_columns),
     [ROUTES] = TABLE("routes", "Routes", route_columns),
+    [POOLS] = TABLE("pools", "Pools", pool_columns),
     [ENDPOINTS] = TABLE("endpoints", "Endpoints", endpoint_columns),
     [RATES] = TABLE("rates", "Rates of policies", rate_columns),
     [NAMES] = TABLE("names", "Names", name_columns),
@@ -102,6 +112,25 @@ static struct span duration(struct view *v, uint64_t seconds) {
                    : arena_printf(&v->arena, "%llum %llus", s / 60, s % 60);
 }
 
+/* overload names what makes how many workers refuse requests. */
+static struct span overload(struct view *v, const struct metrics_input *in) {
+  const struct {
+    const char *name;
+    uint64_t workers;
+  } causes[] = {{"memory", STAT_SUM(in, overload_memory)},
+                {"connections", STAT_SUM(in, overload_connections)},
+                {"lag", STAT_SUM(in, overload_lag)}};
+  struct text text = {.ptr = NULL};
+  for (size_t i = 0; i < array_count(causes); i++) {
+    if (!causes[i].workers) continue;
+    text_printf(&text, "%s%s (%llu of %u workers)", text.len ? ", " : "", causes[i].name,
+                (unsigned long long)causes[i].workers, in->workers);
+  }
+  struct span s = text.len ? copy(v, text_span(&text)) : SPAN_LIT("no");
+  text_fini(&text);
+  return s;
+}
+
 static void fill_process(struct view *v, const struct metrics_input *in, const char *phase) {
   const struct metrics_facts *f = &in->facts;
   uint64_t up_s = (in->wall_ms - f->start_ms) / 1000;
@@ -116,6 +145,7 @@ static void fill_process(struct view *v, const struct metrics_input *in, const c
   fact(v, "in_flight", number(v, STAT_SUM(in, requests_inflight)));
   fact(v, "requests", number(v, STAT_SUM(in, proxied)));
   fact(v, "tunnels", number(v, STAT_SUM(in, tunnels)));
+  fact(v, "overload", overload(v, in));
   fact(v, "memory_bytes", number(v, f->resident_bytes));
   fact(v, "log_dropped", number(v, STAT_SUM(in, log_dropped) + f->log_lost));
 }
@@ -245,6 +275,47 @@ static void fill_routes(struct view *v, const struct metrics_input *in) {
   series_free(&series);
 }
 
+/* ---- pools ---- */
+
+static void fill_breaker(struct view *v, const struct metrics_input *in, const struct pool *p,
+                         struct span *cells) {
+  struct breaker_told told = breaker_look(p->state);
+  char text[128];
+  struct buf why = buf_of(text, sizeof text);
+  breaker_write(&told, &why);
+  cells[0] = breaker_word(told.state);
+  if (told.since_ms) cells[1] = moment(v, protect_since_wall_ms(in, &told));
+  cells[2] = copy(v, buf_span(&why));
+  cells[3] = number(v, protect_refused(p->state, true));
+}
+
+static void fill_concurrency(struct view *v, const struct pool *p, struct span *cells) {
+  const struct gradient *g = &p->state->gradient;
+  cells[0] = number(v, gradient_limit(p));
+  cells[1] = number(v, gradient_waiting(p->state));
+  cells[2] = milliseconds(
+      v, UINT64_C(1000) * atomic_load_explicit(&g->base_us, memory_order_relaxed));
+  cells[3] = milliseconds(
+      v, UINT64_C(1000) * atomic_load_explicit(&g->latency_us, memory_order_relaxed));
+  cells[4] = number(v, protect_refused(p->state, false));
+}
+
+static void fill_pool(struct view *v, const struct metrics_input *in, const struct pool *p) {
+  uint64_t inflight = 0, requests = 0;
+  for (uint32_t w = 0; w < in->workers; w++) {
+    inflight += atomic_load_explicit(&p->state->rows[w].inflight, memory_order_relaxed);
+    requests += atomic_load_explicit(&p->state->rows[w].requests, memory_order_relaxed);
+  }
+  struct span *cells = row(v, POOLS);
+  if (!cells) return;
+  cells[0] = copy(v, p->obj.name);
+  cells[1] = number(v, inflight);
+  cells[2] = number(v, requests);
+  cells[3] = SPAN_LIT("off");
+  if (breaker_on(&p->breaker)) fill_breaker(v, in, p, cells + 3);
+  if (p->concurrency.mode != CONCURRENCY_OFF) fill_concurrency(v, p, cells + 7);
+}
+
 /* ---- endpoints and ends ---- */
 
 static struct span state_word(const struct endpoint *e, bool ejected) {
@@ -334,6 +405,7 @@ static void fill_unresolved(struct view *v, const struct pool *p) {
 static void fill_pools(struct view *v, const struct metrics_input *in) {
   for (uint32_t i = 0; in->snapshot && i < in->snapshot->pool_count; i++) {
     const struct pool *p = in->snapshot->pools[i];
+    fill_pool(v, in, p);
     for (uint32_t k = 0; k < p->member_count; k++) {
       fill_endpoint(v, in, p, p->members[k].endpoint);
     }

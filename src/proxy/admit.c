@@ -1,52 +1,118 @@
-/* admit.c: who may connect: the networks of a listener, and how many connections one client may
- * have. By the address of the connection itself, at accept, before TLS and before a byte is read;
- * who is refused is closed at once. Called by serve.c. Tables: base/netset.c, base/tally.c. */
+/* admit.c: whether a pool takes a request now, by its circuit breaker and its concurrency limit,
+ * and what both learn from how attempts end. A request asks once; each attempt needs a pass of the
+ * breaker. Decides nothing itself: upstream/breaker.c and gradient.c do. Called by route.c,
+ * attempt.c, retry.c, hedge.c and step.c. */
 #include "proxy_priv.h"
+#include "weir/upstream/breaker.h"
+#include "weir/upstream/gradient.h"
 
-/* LINES_PER_SECOND of refused connections are logged by a worker; all are counted. */
-#define LINES_PER_SECOND 10u
+static void refuse(struct stream *s, enum end end, uint32_t wait_ms) {
+  s->x->retry_after_s = wait_ms / 1000 + (wait_ms % 1000 != 0);
+  if (!s->x->retry_after_s) s->x->retry_after_s = 1;
+  stream_fail(s, end);
+}
 
-static bool is_proxy(const struct listener *l, const struct addr *peer) {
-  for (uint32_t i = 0; i < l->trusted_count; i++)
-    if (addr_net_has(&l->trusted[i], peer)) return true;
+static void refuse_open(struct stream *s) {
+  refuse(s, END_BREAKER_OPEN, breaker_wait_ms(s->pool, now_ms(s->w)));
+}
+
+bool admit_early(struct stream *s) {
+  if (!breaker_refuses(s->pool, now_ms(s->w))) return true;
+  struct pool_row *row = &s->pool->state->rows[s->w->config.index];
+  stat_add(&row->breaker.refused, 1);
+  refuse_open(s);
   return false;
 }
 
-/* A trusted proxy stands for many clients, and its connections are its own affair. */
-static bool too_many(struct serving *sv, const struct listener *l, const struct addr *peer,
-                     _Atomic uint64_t **counted) {
-  struct tally *clients = atomic_load_explicit(&sv->state->clients, memory_order_acquire);
-  _Atomic uint64_t *at;
-  uint64_t key;
-  bool shared;
-  check(clients != NULL); /* compile_listener.c gave it before the listener was published */
-  if (!client_key(peer, l->client_prefix4, l->client_prefix6, &key) || is_proxy(l, peer))
+static bool has_pass(const struct stream *s) {
+  uint8_t kind = s->try.pass.kind;
+  return kind == BREAKER_PASS_PLAIN || kind == BREAKER_PASS_PROBE;
+}
+
+bool admit(struct stream *s) {
+  const struct pool *pool = s->pool;
+  struct upstream *u = &s->w->upstream;
+  if (!has_pass(s) && !breaker_admit(u, pool, now_ms(s->w), &s->try.pass)) {
+    refuse_open(s);
     return false;
-  if (!tally_join(clients, key, l->client_max, &at, &shared)) return true;
-  *counted = at;
+  }
+  if (pool->concurrency.mode == CONCURRENCY_OFF || s->flags & STREAM_HEAD_DUE) return true;
+  if (!gradient_admit(u, pool, now_ms(s->w))) {
+    refuse(s, END_CONCURRENCY, 0);
+    return false;
+  }
+  s->flags |= STREAM_HEAD_DUE;
+  return true;
+}
+
+bool admit_still(struct stream *s) {
+  if (s->try.pass.kind != BREAKER_PASS_PLAIN || !breaker_refuses(s->pool, now_ms(s->w))) return true;
+  breaker_forget(s->pool->state, &s->try.pass);
   return false;
 }
 
-enum end admit(struct serving *sv, const struct addr *peer, _Atomic uint64_t **counted) {
-  const struct listener *l = sv->current->listener;
-  bool ip = peer->len && peer->sa.sa_family != AF_UNIX;
-  if (l->peers && ip && !netset_allows(l->peers, peer)) return END_DENIED_PEER;
-  if (l->client_max && too_many(sv, l, peer, counted)) return END_LIMIT_CLIENT_CONNECTIONS;
-  return END_OK;
+bool admit_again(const struct stream *s) { return breaker_closed(s->pool); }
+
+bool admit_hedge(struct stream *s, struct breaker_pass *pass) {
+  return breaker_closed(s->pool) &&
+         breaker_admit(&s->w->upstream, s->pool, now_ms(s->w), pass);
 }
 
-/* may_log: a flood of refused connections must not push all else out of the log. */
-static bool may_log(struct worker *w) {
-  uint64_t second = now_ms(w) / 1000;
-  if (w->refused_second != second) w->refused_lines = 0;
-  w->refused_second = second;
-  return w->refused_lines++ < LINES_PER_SECOND;
+void admit_cancelled(struct stream *s, struct attempt *a) {
+  breaker_forget(s->pool_state, &a->pass);
 }
 
-void admit_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end) {
-  struct worker *w = sv->w;
-  stat_add(&w->stats.ends[end], 1);
-  stat_add(&sv->state->rows[w->config.index].refused, 1);
-  if (may_log(w)) access_peer(sv, peer, end);
-  conn_close(c);
+void admit_head(struct stream *s) {
+  if (s->flags & STREAM_HEAD_DUE) gradient_leave(&s->w->upstream, s->pool_state);
+  s->flags &= ~(uint32_t)STREAM_HEAD_DUE;
+}
+
+/* body_owed: the client has not sent all of the request: how long the head took is its doing. */
+static bool body_owed(const struct stream *s) {
+  return s->up_body.state == PUMP_READY || s->up_body.state == PUMP_RUN;
+}
+
+/* latency is from the end of the request (of a connect: from its begin) to the head or to now; 0:
+ * it says nothing of the endpoint. */
+static uint64_t latency(const struct stream *s, const struct attempt *a, enum end end) {
+  uint64_t from = a->flags & ATTEMPT_SENT ? a->t_sent : a->t_connect;
+  uint64_t to = end == END_OK ? a->t_first : now_ns(s->w);
+  if (body_owed(s) || held_unsent(s)) return 0;
+  return from && to > from ? to - from : 0;
+}
+
+/* tells_latency: a head came, or was waited for in vain. What fails at once says nothing of how
+ * many requests an endpoint can take. */
+static bool tells_latency(enum end end, uint16_t status) {
+  return end == END_OK ? status < 500 : end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT ||
+                                            end == END_ROUTE_TIMEOUT;
+}
+
+void admit_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status) {
+  const struct pool *pool = s->pool;
+  struct upstream *u = &s->w->upstream;
+  uint64_t ns = latency(s, a, end), slow_ns = (uint64_t)pool->breaker.slow_ms * 1000000u;
+  struct breaker_result result = {.bad = end != END_OK || status >= 500, .slow = ns >= slow_ns};
+  if (!ns) result.slow = false;
+  breaker_outcome(u, pool, now_ms(s->w), &a->pass, &result);
+  bool sent = a->flags & ATTEMPT_SENT && s->flags & STREAM_HEAD_DUE;
+  if (sent && ns && tells_latency(end, status)) gradient_sample(u, pool, now_ms(s->w), ns);
+}
+
+void admit_leave(struct stream *s) {
+  if (!s->pool_state) return;
+  breaker_forget(s->pool_state, &s->try.pass);
+  admit_head(s);
+}
+
+void admit_turned(struct upstream *u, const struct pool *pool, const struct breaker_told *told) {
+  struct worker *w = container_of(u, struct worker, upstream);
+  char text[128], lasts[48] = "";
+  struct buf why = buf_of(text, sizeof text), how_long = buf_of(lasts, sizeof lasts);
+  breaker_write(told, &why);
+  if (told->state == BREAKER_OPEN) buf_printf(&how_long, " for %u ms", told->lasts_ms);
+  worker_event(w, told->state == BREAKER_OPEN ? END_LEVEL_WARN : END_LEVEL_INFO,
+               "pool " SPAN_FMT ": breaker " SPAN_FMT SPAN_FMT ": " SPAN_FMT,
+               SPAN_ARG(pool->obj.name), SPAN_ARG(breaker_word(told->state)),
+               SPAN_ARG(buf_span(&how_long)), SPAN_ARG(buf_span(&why)));
 }

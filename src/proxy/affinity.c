@@ -3,6 +3,7 @@
  * is upstream/'s. Called by route.c, attempt.c and response.c. */
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
+#include "weir/upstream/breaker.h"
 
 /* ---- splits ---- */
 
@@ -13,13 +14,18 @@ static struct pool *at_point(const struct route *route, uint64_t at) {
   return route->splits[i].pool;
 }
 
-/* heaviest_in_service is where a pool without an endpoint passes its requests; NULL: nowhere. */
-static struct pool *heaviest_in_service(const struct route *route, uint64_t now) {
+/* takes_requests: it has an endpoint in service, and its breaker does not refuse. */
+static bool takes_requests(const struct pool *pool, uint64_t now) {
+  return pool_in_service(pool, now) && !breaker_refuses(pool, now);
+}
+
+/* heaviest_taking is where a pool that takes none passes its requests; NULL: nowhere. */
+static struct pool *heaviest_taking(const struct route *route, uint64_t now) {
   const struct route_split *best = NULL;
   for (uint32_t i = 0; i < route->split_count; i++) {
     const struct route_split *split = &route->splits[i];
     if (!split->weight || (best && split->weight <= best->weight)) continue;
-    if (pool_in_service(split->pool, now)) best = split;
+    if (takes_requests(split->pool, now)) best = split;
   }
   return best ? best->pool : NULL;
 }
@@ -34,8 +40,8 @@ struct pool *affinity_pool(struct stream *s, const struct route *route) {
   else draw = rng_next(&s->w->rng);
   uint64_t at = (uint64_t)(((unsigned __int128)draw * route->split_weight) >> 64);
   struct pool *pool = at_point(route, at);
-  if (!route->split_failover || pool_in_service(pool, now_ms(s->w))) return pool;
-  struct pool *other = heaviest_in_service(route, now_ms(s->w));
+  if (!route->split_failover || takes_requests(pool, now_ms(s->w))) return pool;
+  struct pool *other = heaviest_taking(route, now_ms(s->w));
   return other ? other : pool;
 }
 

@@ -26,6 +26,8 @@ static const struct {
     {END_QUEUE_FULL, "connection_limit_reached"},
     {END_QUEUE_DISPLACED, "connection_limit_reached"},
     {END_QUEUE_TIMEOUT, "connection_limit_reached"},
+    {END_BREAKER_OPEN, "destination_unavailable"},
+    {END_CONCURRENCY, "connection_limit_reached"},
     {END_LIMIT_CONNECTIONS, "connection_limit_reached"},
     {END_BAD_RESPONSE_HEADER_BYTES, "http_response_header_section_size"},
     {END_BAD_RESPONSE_UPGRADE, "http_upgrade_failed"},
@@ -68,15 +70,15 @@ static bool add(struct stream *s, struct http_fields *fields, struct span name,
 static bool bare_fields(struct stream *s, const struct answer *a, struct http_fields *fields) {
   *fields = (struct http_fields){0};
   struct span refused = a->refused ? proxy_status(s) : SPAN_EMPTY;
+  uint64_t seconds = a->retry_after ? a->retry_after : a->refused ? s->x->retry_after_s : 0;
+  struct span wait = seconds ? arena_printf(&s->arena, "%llu", (unsigned long long)seconds)
+                             : SPAN_EMPTY;
   if (!add(s, fields, SPAN_LIT("Location"), a->location)) return false;
   /* An empty Allow says that there is no method at all (RFC 9110 section 10.2.1). */
   if (a->allow.ptr && !http_fields_add(fields, &s->arena, SPAN_LIT("Allow"), a->allow))
     return false;
-  struct span wait = a->retry_after ? arena_printf(&s->arena, "%llu",
-                                                   (unsigned long long)a->retry_after)
-                                    : SPAN_EMPTY;
-  return add(s, fields, SPAN_LIT("Retry-After"), wait) &&
-         add(s, fields, SPAN_LIT("Proxy-Status"), refused) &&
+  return add(s, fields, SPAN_LIT("Proxy-Status"), refused) &&
+         add(s, fields, SPAN_LIT("Retry-After"), wait) &&
          add(s, fields, SPAN_LIT("Content-Type"), a->body.len ? a->type : SPAN_EMPTY);
 }
 
@@ -164,6 +166,7 @@ static void answer_send(struct stream *s, const struct answer *a) {
   uint32_t most = s->listener->limits.requests;
   if (over || body_unread(s) || !s->x->req.keepalive || (most && d->requests >= most))
     s->flags |= STREAM_CLOSE;
+  if (overload_closes(s)) s->flags |= STREAM_CLOSE;
   struct http_response r = {.status = (uint16_t)a->status};
   answer_fields(s, a, &r);
   size_t room = a->body.len + fields_room(&r.fields) + 512;
@@ -202,7 +205,8 @@ static unsigned end_status(const struct stream *s) {
 static bool reusable(enum end end) {
   struct span word = end_get(end)->word;
   if (end == END_NO_ROUTE || end == END_METHOD_NOT_ALLOWED || end == END_CLIENT_MISDIRECTED ||
-      end == END_CORS_ORIGIN || end == END_DENIED_CLIENT || end == END_LIMIT_RATE)
+      end == END_CORS_ORIGIN || end == END_DENIED_CLIENT || end == END_LIMIT_RATE ||
+      end == END_OVERLOAD_MEMORY || end == END_OVERLOAD_LAG)
     return true;
   return span_starts(word, SPAN_LIT("upstream."));
 }

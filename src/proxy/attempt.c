@@ -29,7 +29,7 @@ enum end connect_end(int err) {
 static void use_endpoint(struct stream *s, struct attempt *a, struct endpoint *e) {
   uint32_t me = s->w->config.index;
   if (a->endpoint) object_unpin(&a->endpoint->obj, me);
-  *a = (struct attempt){.endpoint = e, .t_try = now_ns(s->w)};
+  *a = (struct attempt){.endpoint = e, .pass = a->pass, .t_try = now_ns(s->w)};
   object_pin(&e->obj, me);
   /* The budget is a share of requests, not of attempts. */
   if (s->attempts++ == 0 && s->pool->retry.attempts > 1)
@@ -117,6 +117,7 @@ static void refused_at_once(struct stream *s, struct endpoint *e, int err) {
 }
 
 void enter_pick(struct stream *s) {
+  if (!admit(s)) return;
   const struct pool_member *m = affinity_pick(s);
   if (!m) {
     stream_fail(s, s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY);
@@ -133,6 +134,11 @@ void enter_pick(struct stream *s) {
 }
 
 bool attempt_serve(struct stream *s) {
+  if (!admit_still(s)) {
+    queue_served(s);
+    stream_go(s, STEP_PICK); /* says why */
+    return true;
+  }
   const struct pool_member *m = affinity_pick(s);
   int err = m ? take_any(s, m) : -ENOENT;
   if (err == -EAGAIN) return false;
@@ -193,11 +199,12 @@ static void observe(struct stream *s, const struct attempt *a, bool failed) {
 
 void attempt_outrun(struct stream *s, const struct attempt *a) { observe(s, a, false); }
 
-void attempt_outcome(struct stream *s, const struct attempt *a, enum end end, uint16_t status) {
+void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status) {
   if (!s->pool || !a->endpoint) return;
   struct worker *w = s->w;
   if (end != END_OK) stat_add(&a->endpoint->rows[w->config.index].failures, 1);
   observe(s, a, end != END_OK || status >= 500);
+  admit_outcome(s, a, end, status);
   if (!endpoint_outcome(&w->upstream, s->pool, a->endpoint, end, status, now_ms(w))) return;
   worker_event(w, END_LEVEL_WARN,
                "pool " SPAN_FMT ": endpoint " SPAN_FMT

@@ -4,6 +4,7 @@
 #define WEIR_PROXY_ATTEMPT_PRIV_H
 
 #include "weir/http/h1.h"
+#include "weir/upstream/breaker.h"
 #include "weir/upstream/upstream.h"
 
 struct stream;
@@ -33,6 +34,7 @@ struct attempt {
   struct endpoint *endpoint; /* pinned; kept for the log when it has ended */
   uint8_t flags;             /* enum attempt_flag */
   uint8_t permits;           /* enum request_permit: those that it holds */
+  struct breaker_pass pass;  /* of the pool's breaker */
   uint64_t t_try, t_connect, t_connected, t_sent, t_first;
 };
 

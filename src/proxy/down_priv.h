@@ -51,6 +51,11 @@ void serve_start(struct worker *w, int fd, struct listener_state *state);
 void serve_stop(struct worker *w, struct listener_state *state, int fd);
 void serve_install(struct worker *w);
 void serve_resume(struct worker *w);
+/* serve_pause sets or clears a reason (enum pause_cause) to accept nothing. */
+void serve_pause(struct worker *w, uint8_t why, bool pause);
+/* down_hurry_idle looks at up to `most` connections, in turn: those between requests are closed at
+ * close_ms, unless one comes. */
+void down_hurry_idle(struct worker *w, uint32_t most, uint64_t close_ms);
 void down_close(struct down *d, bool gently);
 /* down_abort ends it as truncation: what was sent must not look complete. */
 void down_abort(struct down *d);

@@ -21,6 +21,7 @@ static bool trying(const struct stream *s) {
 static void drop(struct stream *s) {
   struct hedge *h = s->x->hedge;
   s->x->hedge = NULL;
+  admit_cancelled(s, &h->try);
   attempt_end(s, &h->try, false);
   object_unpin(&h->try.endpoint->obj, s->w->config.index);
 }
@@ -47,6 +48,7 @@ static void failed(struct hedge *h, enum end end) {
 
 void hedge_takes_over(struct stream *s) {
   struct hedge *h = s->x->hedge;
+  admit_cancelled(s, &s->try);
   attempt_drop(s, false);
   object_unpin(&s->try.endpoint->obj, s->w->config.index);
   s->earlier_ns += h->try.t_try - s->try.t_try;
@@ -176,9 +178,13 @@ static void begin(struct stream *s) {
   const struct pool_member *m = affinity_pick(s);
   if (!m || m->endpoint == s->try.endpoint || queue_stands(s->pool)) return;
   struct hedge *h = arena_zalloc(&s->arena, sizeof *h);
-  if (!h || !retry_budget(s)) return;
+  if (!h || !admit_hedge(s, &h->try.pass)) return;
   h->stream = s;
-  if (attempt_take(s, &h->try, m->endpoint, &(struct attempt_owner){&hedge_events, h})) return;
+  if (!retry_budget(s) ||
+      attempt_take(s, &h->try, m->endpoint, &(struct attempt_owner){&hedge_events, h})) {
+    admit_cancelled(s, &h->try);
+    return;
+  }
   s->x->hedge = h;
   stat_add(&s->w->stats.hedges, 1);
   if (h->try.flags & ATTEMPT_REUSED) send_request(h);

@@ -109,13 +109,14 @@ static bool close_wanted(const struct stream *s) {
 static enum end final(struct stream *s) {
   enum end end = final_check(s);
   if (end != END_OK) return end;
-  if (close_wanted(s) || body_owed(s)) s->flags |= STREAM_CLOSE;
+  if (close_wanted(s) || body_owed(s) || overload_closes(s)) s->flags |= STREAM_CLOSE;
   if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
   body_response_init(s);
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
   s->status = s->x->resp.status;
   s->flags |= STREAM_RESPONDED;
   attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  admit_head(s);
   return END_OK;
 }
 
@@ -141,6 +142,7 @@ bool response_whole(const struct stream *s, struct span rest) {
  * when all of its response is here: what is not read may not be the next one. */
 static void replace(struct stream *s, const struct error_page *page, struct span rest) {
   attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  admit_head(s);
   if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
   if (body_owed(s)) {
     body_stop(&s->up_body);

@@ -106,7 +106,7 @@ bool retry_budget(struct stream *s) {
 
 /* granted: the request may go on once more, after s->x->again_ms. */
 static bool granted(struct stream *s) {
-  if (!retry_left(s) || !may_send_again(s)) return false;
+  if (!retry_left(s) || !may_send_again(s) || !admit_again(s)) return false;
   retry_remember(s, s->try.endpoint);
   bool another = another_left(s, true);
   /* An endpoint that did not take a connection will not a moment later: only another one may. */

@@ -125,6 +125,10 @@ static bool canonical(struct stream *s) {
   return false;
 }
 
+static bool to_pool(const struct route *r) {
+  return r->action == ROUTE_POOL || r->action == ROUTE_SPLIT;
+}
+
 static void act(struct stream *s) {
   enum end end = limit_request(s);
   if (end == END_OK && too_large(s)) end = END_LIMIT_BODY;
@@ -132,8 +136,7 @@ static void act(struct stream *s) {
     stream_fail(s, end);
     return;
   }
-  bool forwards = s->route->action == ROUTE_POOL || s->route->action == ROUTE_SPLIT;
-  struct pool *pool = forwards ? affinity_pool(s, s->route) : NULL;
+  struct pool *pool = to_pool(s->route) ? affinity_pool(s, s->route) : NULL;
   s->x->ctx.pool = pool;
   switch (filter_request(&s->x->ctx)) {
     case FILTER_NEXT: break;
@@ -144,6 +147,7 @@ static void act(struct stream *s) {
   if (pool) {
     pin_pool(s, pool);
     affinity_init(s);
+    if (!admit_early(s)) return;
     if (s->route->mirror.pool) mirror_begin(s);
     stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);
     return;
@@ -171,6 +175,7 @@ void enter_route(struct stream *s) {
       pin_route(s, hit.route);
       s->x->ctx.route = hit.route;
       take_settings(s);
+      if (to_pool(hit.route) && !overload_admit(s, hit.route->priority)) return;
       act(s);
       return;
     case ROUTE_BAD_METHOD:

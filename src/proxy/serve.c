@@ -54,8 +54,10 @@ static uint32_t downs_open(const struct worker *w) {
   return atomic_load_explicit(&w->down_count, memory_order_relaxed);
 }
 
-static void pause_all(struct worker *w, bool pause) {
-  w->paused = pause;
+void serve_pause(struct worker *w, uint8_t why, bool pause) {
+  bool before = w->paused != 0;
+  w->paused = (uint8_t)(pause ? w->paused | why : w->paused & ~why);
+  if (before == (w->paused != 0)) return;
   for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
     struct serving *sv = container_of(l, struct serving, link);
     if (!sv->conn) continue;
@@ -125,9 +127,9 @@ static void on_accept(struct conn *listener, struct conn *c) {
   struct addr peer;
   _Atomic uint64_t *counted = NULL;
   peer_get(c, &peer);
-  enum end end = admit(sv, &peer, &counted);
+  enum end end = gate(sv, &peer, &counted);
   if (end != END_OK) {
-    admit_refuse(sv, c, &peer, end);
+    gate_refuse(sv, c, &peer, end);
     return;
   }
   struct down *d = down_new(sv, c, &peer);
@@ -137,12 +139,14 @@ static void on_accept(struct conn *listener, struct conn *c) {
     return;
   }
   d->counted = counted;
-  if (downs_open(w) >= w->conns_share + OVER_RESERVE && !w->paused) pause_all(w, true);
+  if (downs_open(w) >= w->conns_share + OVER_RESERVE) serve_pause(w, PAUSE_FULL, true);
+  overload_accepted(w);
   if (!down_start(d)) down_close(d, false);
 }
 
 void serve_resume(struct worker *w) {
-  if (w->paused && downs_open(w) < w->conns_share) pause_all(w, false);
+  if (w->paused & PAUSE_FULL && downs_open(w) < w->conns_share)
+    serve_pause(w, PAUSE_FULL, false);
 }
 
 /* ---- listening descriptors ---- */
@@ -199,6 +203,24 @@ static void hurry_idle(struct serving *sv) {
     struct down *d = container_of(l, struct down, link);
     if (!d->stream) conn_timer(d->conn, now_ms(sv->w) + DRAIN_IDLE_MS);
   }
+}
+
+/* The connections of a listener are looked at in turn: those that were stand last. */
+static uint32_t hurry_some(struct serving *sv, uint32_t most, uint64_t close_ms) {
+  uint32_t looked = 0;
+  for (; looked < most && looked < sv->down_count; looked++) {
+    struct down *d = container_of(sv->downs.next, struct down, link);
+    list_remove(&d->link);
+    list_push_tail(&sv->downs, &d->link);
+    bool idle = !d->stream && d->requests && !(d->flags & DOWN_BLOCKED) && !conn_held(d->conn);
+    if (idle && d->conn->timer.due_ms > close_ms) conn_timer(d->conn, close_ms);
+  }
+  return looked;
+}
+
+void down_hurry_idle(struct worker *w, uint32_t most, uint64_t close_ms) {
+  for (struct list *l = w->servings.next; l != &w->servings && most; l = l->next)
+    most -= hurry_some(container_of(l, struct serving, link), most, close_ms);
 }
 
 void serve_stop(struct worker *w, struct listener_state *state, int fd) {
@@ -304,7 +326,8 @@ void down_next(struct down *d) {
     conn_timer(d->conn, after_ms(w, blocked_look_ms(t)));
     return;
   }
-  conn_timer(d->conn, after_ms(w, w->draining ? DRAIN_IDLE_MS : t->idle_ms));
+  uint32_t idle_ms = overload_idle_ms(w, t->idle_ms);
+  conn_timer(d->conn, after_ms(w, w->draining ? DRAIN_IDLE_MS : idle_ms));
   conn_read_start(d->conn);
 }
 

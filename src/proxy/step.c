@@ -41,6 +41,7 @@ struct stream *stream_new(struct down *d) {
   conn_timer(d->conn, WHEEL_NEVER);
   if (!timer_armed(&w->trim_timer))
     timer_set(&w->loop->wheel, &w->trim_timer, now_ms(w) + TRIM_MS);
+  overload_wake(w);
   stat_add(&w->stats.requests_inflight, 1);
   stat_sub(&w->stats.downstream_idle, 1);
   atomic_fetch_add_explicit(&w->stream_count, 1, memory_order_relaxed);
@@ -213,7 +214,8 @@ static bool ends_attempt(enum end end) {
   switch (end_get(end)->word.ptr[0]) {
     case 'u': return end != END_NONE_HEALTHY && end != END_RESOLVE_FAILED &&
                      end != END_QUEUE_FULL && end != END_QUEUE_DISPLACED &&
-                     end != END_QUEUE_TIMEOUT;
+                     end != END_QUEUE_TIMEOUT && end != END_BREAKER_OPEN &&
+                     end != END_CONCURRENCY;
     default: return false;
   }
 }
@@ -282,6 +284,7 @@ void stream_finish(struct stream *s) {
   hedge_cancel(s);
   attempt_drop(s, false);
   mirror_drop(s);
+  admit_leave(s);
   held_drop(s);
   access_write(s);
   list_remove(&s->link);

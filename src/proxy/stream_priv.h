@@ -35,6 +35,7 @@ enum stream_flag {
   STREAM_ABORT = 8192,     /* the client connection ends at once, as truncation */
   STREAM_TUNNEL = 32768,   /* counted in stats.tunnels */
   STREAM_CONTINUED = 65536, /* 100 (Continue) came */
+  STREAM_HEAD_DUE = 131072, /* counted as waiting for a response head (concurrency) */
   STREAM_REFILL = 16384,   /* this attempt takes no idle connection (after a replay) */
 };
 
@@ -67,6 +68,7 @@ struct exchange {
   struct mirror *mirror; /* a copy of the request that is not whole yet */
   struct hedge *hedge;   /* the second attempt, while it runs */
   struct limited limited;
+  uint32_t retry_after_s; /* the Retry-After field of a refusal; 0: none */
 };
 
 /* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of

@@ -51,6 +51,7 @@ static void init_counters(struct worker *w) {
       .ejections = &w->stats.ejections,
   };
   w->upstream.permit_freed = permit_freed;
+  w->upstream.breaker_turned = admit_turned;
 }
 
 struct worker *worker_new(const struct worker_config *config) {
@@ -79,6 +80,7 @@ struct worker *worker_new(const struct worker_config *config) {
   mirror_init(w);
   timer_init(&w->drain_timer, on_drain_deadline);
   timer_init(&w->trim_timer, on_trim);
+  overload_init(w);
   group_join(w);
   return w;
 }
@@ -138,6 +140,7 @@ static void install(struct worker *w, const struct worker_msg *msg) {
   }
   upstream_install(&w->upstream, msg->seq, before, msg->snapshot);
   serve_install(w);
+  if (w->snapshot) overload_install(w, &w->snapshot->overload);
   if (w->snapshot) tunnel_check_routes(w);
   serve_resume(w);
 }
@@ -234,6 +237,7 @@ static void flush(struct worker *w) {
   w->snapshot = NULL;
   timer_stop(&w->loop->wheel, &w->drain_timer);
   timer_stop(&w->loop->wheel, &w->trim_timer);
+  overload_stop(w);
   uint32_t most = w->stopped ? FLUSH_TURNS_STOPPED : FLUSH_TURNS;
   for (uint32_t i = 0; i < most && w->loop->conns.live > 0; i++)
     if (loop_run_turn(w->loop, w->loop->now_ms + 10)) break;

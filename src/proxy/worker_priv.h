@@ -15,6 +15,29 @@
 #define TRIM_MS 1000u /* between looks for memory to give back, while there is traffic */
 #define NEVER_NS UINT64_MAX
 
+/* pause_cause: why a worker accepts nothing for now. */
+enum pause_cause {
+  PAUSE_FULL = 1, /* max_connections is reached */
+  PAUSE_SLOW = 2, /* connections are short: until the next tick (overload.c) */
+};
+
+/* shedding is one cause of overload. */
+struct shedding {
+  uint8_t level;    /* how many priorities are refused, the lowest first */
+  uint64_t hold_ms; /* it may go down from here on */
+};
+
+/* overload is what a worker knows of its load (overload.c). */
+struct overload {
+  struct overload_settings settings;
+  struct shedding causes[OVERLOAD_CAUSES];
+  struct timer tick; /* runs only while there is work */
+  uint64_t due_ms;   /* of the tick */
+  uint64_t lag_ms;   /* by how much ticks were late; halves from one to the next */
+  uint64_t finished; /* stats.proxied at the last tick */
+  uint32_t accepts;  /* since the last tick */
+};
+
 struct worker {
   struct worker_config config;
   struct loop *loop;
@@ -34,7 +57,9 @@ struct worker {
   struct regex_scratch *regex; /* for the matching of routes */
   uint64_t conns_share; /* client connections that this worker may hold */
   uint64_t drain_deadline_ms;
-  bool draining, stopped, access_log, paused, wake_pending;
+  bool draining, stopped, access_log, wake_pending;
+  uint8_t paused; /* enum pause_cause */
+  struct overload overload;
   uint32_t sample_ppm;
   uint64_t rng;
   uint64_t date_sec;

@@ -339,12 +339,38 @@ def try_names_log(text, weir, **_):
     server.stop()
 
 
+# ---- sentences about pools and workers (overload.md) ----
+
+
+def try_overload_log(text, weir, backend, **_):
+    """Makes it all happen; figures may differ."""
+    status = [500]
+    backend.default = lambda _conn, _request: wire.response_bytes(status[0])
+    proxy = weir({"process": {"workers": 2, "max_connections": 20,
+                              "overload": {"connections": "10%"}},
+                  "pools": {"app": {"outlier": {"consecutive_failures": 0},
+                                    "breaker": {"failure_rate": "50%", "open": "1s"}}}}, backend)
+    for number, line in enumerate(text.splitlines()):
+        wanted = re.sub(r"\d+", "#", line)
+
+        def is_said(wanted=wanted):
+            proxy.get("/")
+            return any(wanted in re.sub(r"\d+", "#", line) for line in proxy.stderr)
+        is_said.__doc__ = "%s in %s" % (wanted, proxy.errors)
+        held = [proxy.client() for _ in range(6)] if number == 3 else []
+        eventually(is_said)
+        status[0] = 200
+        for conn in held:
+            conn.close()
+
+
 # ---- all of them ----
 
 RULES = [
     (r"\$ weir (reload|plan)\n", try_transcript),
     (r"pool app: endpoint ", try_health_log),
     (r"names resolved anew: ", try_names_log),
+    (r"pool app: breaker ", try_overload_log),
     (r"(\w+ += [^;]*;\s*)+\Z|(listeners|pools|routes|policies|admin|log|process)\s*= [{(]",
      try_conf),
     (r"([\w./-]+ )?[\w./-]+( |\n)", try_commands),
@@ -428,7 +454,8 @@ def metric_names():
     for table in ("src/control/metrics.def", "src/control/metrics_loop.def"):
         names |= names_of(table, r'"((?:weir|http|process)_\w+)')
     for path in ("src/control/metrics.c", "src/control/metrics_names.c", "src/control/series.c",
-                 "src/control/facts.c", "src/control/metrics_limits.c"):
+                 "src/control/facts.c", "src/control/metrics_limits.c",
+                 "src/control/metrics_protect.c"):
         names |= names_of(path, r'((?:weir|http|process)_\w+)')
     return names
 
@@ -451,7 +478,7 @@ def test_names_exist(page):
             assert name in ends or name == "client.address", name
         if re.fullmatch(
             r"(listeners|pools|policies|routes|process|admin|log|timeouts|limits|outlier"
-            r"|connections|health)(\.[\w*]+)+", name):
+            r"|connections|health|breaker|concurrency|overload)(\.[\w*]+)+", name):
             assert any(option == name or option.endswith("." + name) for option in options), name
         if re.fullmatch(r"(weir|http|process)_\w+", name):
             assert name in metrics, name

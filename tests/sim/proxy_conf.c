@@ -62,6 +62,8 @@ static struct pool *make_pool(struct world *w, const struct world_pool *row) {
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
   pool->outlier = row->outlier;
+  pool->breaker = row->breaker;
+  pool->concurrency = row->concurrency;
   pool->limits = (struct pool_limits){65536, 100};
   pool->retry = row->retry;
   pool->priority_header = arena_copy(&pool->obj.arena, span_str(row->priority_header), NULL);
@@ -171,6 +173,7 @@ void world_install(struct world *w, const struct world_conf *conf) {
   s->generation = w->current ? w->current->generation + 1 : 1;
   s->max_connections = conf->max_connections;
   s->drain_ms = conf->drain_ms;
+  s->overload = conf->overload;
   build_pools(w, s, conf);
   build_routes(w, s, conf);
   build_listeners(w, s, conf);

@@ -73,6 +73,8 @@ struct world_pool {
   struct pool_spread spread;
   struct pool_retry retry;
   const char *priority_header;
+  struct pool_breaker breaker;
+  struct pool_concurrency concurrency;
 };
 
 struct world_route {
@@ -94,6 +96,7 @@ struct world_conf {
   struct listener_timeouts timeouts;
   struct listener_limits limits;
   uint32_t max_connections, drain_ms;
+  struct overload_settings overload;
 };
 
 struct world_retired {

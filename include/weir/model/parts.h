@@ -43,6 +43,8 @@ struct pool {
   struct span priority_header; /* names a request's priority in the queue; empty: the route's */
   struct pool_outlier outlier;
   struct pool_health health;
+  struct pool_breaker breaker;
+  struct pool_concurrency concurrency;
   struct pool_limits limits;
 };
 
@@ -89,7 +91,7 @@ struct route {
   bool split_failover;      /* a pool without an endpoint in service passes to the others */
   struct route_mirror mirror;
   uint32_t timeout_ms;
-  uint8_t priority;     /* in its pool's queue: 0 (first) to 7 */
+  uint8_t priority;         /* 0 comes first, 7 last (PRIORITIES) */
   struct route_rewrite rewrite;
   struct route_host host;
   uint16_t status;      /* redirect, respond */

@@ -3,6 +3,7 @@
 #ifndef WEIR_MODEL_SNAPSHOT_H
 #define WEIR_MODEL_SNAPSHOT_H
 
+#include "weir/model/overload.h"
 #include "weir/model/parts.h"
 #include "weir/model/route_table.h"
 
@@ -31,6 +32,7 @@ struct snapshot {
   uint32_t policy_count;
   uint32_t max_connections; /* after clamping */
   uint32_t drain_ms;
+  struct overload_settings overload;
 };
 
 /* snapshot_new gives an empty index; config/ fills it. snapshot_free drops its refs. */

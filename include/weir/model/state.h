@@ -6,6 +6,8 @@
 #include "weir/base/addr.h"
 #include "weir/base/heap.h"
 #include "weir/base/tally.h"
+#include "weir/model/breaker.h"
+#include "weir/model/concurrency.h"
 #include "weir/model/health.h"
 #include "weir/model/object.h"
 
@@ -71,6 +73,8 @@ struct pool_row {
   _Atomic uint64_t queue_ns, queue_count; /* time spent in the queue; streams that were in it */
   _Atomic uint64_t retries, retries_refused; /* made; not made because the budget was spent */
   struct budget_slot budget[BUDGET_SLOTS];
+  struct breaker_row breaker;
+  struct gradient_row gradient;
 };
 
 #define POOL_PRIORITIES 8u /* 0 is the most urgent, as in RFC 9218 */
@@ -88,6 +92,8 @@ struct pool_state {
   _Atomic uint32_t requests;                /* in flight, where max_requests is set */
   _Atomic uint32_t clocks[POOL_PRIORITIES]; /* the last turn that was served */
   _Atomic uint64_t turns[POOL_TURNS];       /* a route and the last turn that it drew */
+  struct breaker breaker;
+  struct gradient gradient;
 };
 
 /* route_state lives by the route's name, else its match key. */

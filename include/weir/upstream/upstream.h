@@ -1,7 +1,7 @@
-/* upstream.h: pools at work: which endpoint, which connection, and what an outcome means for the
- * endpoint. One struct upstream per worker. Idle connections stay with the worker that opened
- * them, each with a receive armed, so that a FIN or RST removes it before use (DESIGN.md promise
- * 5). Decides nothing about requests: retries and replays are proxy/'s. */
+/* upstream.h: pools at work: which endpoint, which connection, what an outcome means for it. One
+ * struct upstream per worker. Idle connections stay with the worker that opened them, each with a
+ * receive armed, so that a FIN or RST removes it before use (DESIGN.md promise 5). Decides nothing
+ * about requests: retries and replays are proxy/'s. */
 #ifndef WEIR_UPSTREAM_UPSTREAM_H
 #define WEIR_UPSTREAM_UPSTREAM_H
 
@@ -26,6 +26,8 @@ struct upstream {
   struct upstream_counters counters;
   /* permit_freed: a permit of a pool was given back while streams of some worker wait. */
   void (*permit_freed)(struct upstream *u, struct pool_state *state);
+  /* breaker_turned: this worker changed the state of a pool's breaker; may be NULL. */
+  void (*breaker_turned)(struct upstream *u, const struct pool *p, const struct breaker_told *t);
 };
 
 /* upconn is one connection to an endpoint; it pins the endpoint and holds a permit. */

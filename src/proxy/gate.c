@@ -1,0 +1,52 @@
+/* gate.c: who may connect: the networks of a listener, and how many connections one client may
+ * have. By the address of the connection itself, at accept, before TLS and before a byte is read;
+ * who is refused is closed at once. Called by serve.c. Tables: base/netset.c, base/tally.c. */
+#include "proxy_priv.h"
+
+/* LINES_PER_SECOND of refused connections are logged by a worker; all are counted. */
+#define LINES_PER_SECOND 10u
+
+static bool is_proxy(const struct listener *l, const struct addr *peer) {
+  for (uint32_t i = 0; i < l->trusted_count; i++)
+    if (addr_net_has(&l->trusted[i], peer)) return true;
+  return false;
+}
+
+/* A trusted proxy stands for many clients, and its connections are its own affair. */
+static bool too_many(struct serving *sv, const struct listener *l, const struct addr *peer,
+                     _Atomic uint64_t **counted) {
+  struct tally *clients = atomic_load_explicit(&sv->state->clients, memory_order_acquire);
+  _Atomic uint64_t *at;
+  uint64_t key;
+  bool shared;
+  check(clients != NULL); /* compile_listener.c gave it before the listener was published */
+  if (!client_key(peer, l->client_prefix4, l->client_prefix6, &key) || is_proxy(l, peer))
+    return false;
+  if (!tally_join(clients, key, l->client_max, &at, &shared)) return true;
+  *counted = at;
+  return false;
+}
+
+enum end gate(struct serving *sv, const struct addr *peer, _Atomic uint64_t **counted) {
+  const struct listener *l = sv->current->listener;
+  bool ip = peer->len && peer->sa.sa_family != AF_UNIX;
+  if (l->peers && ip && !netset_allows(l->peers, peer)) return END_DENIED_PEER;
+  if (l->client_max && too_many(sv, l, peer, counted)) return END_LIMIT_CLIENT_CONNECTIONS;
+  return END_OK;
+}
+
+/* may_log: a flood of refused connections must not push all else out of the log. */
+static bool may_log(struct worker *w) {
+  uint64_t second = now_ms(w) / 1000;
+  if (w->refused_second != second) w->refused_lines = 0;
+  w->refused_second = second;
+  return w->refused_lines++ < LINES_PER_SECOND;
+}
+
+void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end) {
+  struct worker *w = sv->w;
+  stat_add(&w->stats.ends[end], 1);
+  stat_add(&sv->state->rows[w->config.index].refused, 1);
+  if (may_log(w)) access_peer(sv, peer, end);
+  conn_close(c);
+}
