@@ -46,8 +46,9 @@ bool admit(struct stream *s) {
 }
 
 bool admit_still(struct stream *s) {
-  if (s->try.pass.kind != BREAKER_PASS_PLAIN || !breaker_refuses(s->pool, now_ms(s->w))) return true;
-  breaker_forget(s->pool->state, &s->try.pass);
+  struct breaker_pass *pass = &s->try.pass;
+  if (pass->kind != BREAKER_PASS_PLAIN || !breaker_refuses(s->pool, now_ms(s->w))) return true;
+  breaker_forget(s->pool->state, pass);
   return false;
 }
 
@@ -84,8 +85,8 @@ static uint64_t latency(const struct stream *s, const struct attempt *a, enum en
 /* tells_latency: a head came, or was waited for in vain. What fails at once says nothing of how
  * many requests an endpoint can take. */
 static bool tells_latency(enum end end, uint16_t status) {
-  return end == END_OK ? status < 500 : end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT ||
-                                            end == END_ROUTE_TIMEOUT;
+  if (end == END_OK) return status < 500;
+  return end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT || end == END_ROUTE_TIMEOUT;
 }
 
 void admit_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status) {

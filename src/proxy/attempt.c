@@ -135,7 +135,7 @@ void enter_pick(struct stream *s) {
 
 bool attempt_serve(struct stream *s) {
   if (!admit_still(s)) {
-    queue_served(s);
+    queue_leave(s);
     stream_go(s, STEP_PICK); /* says why */
     return true;
   }

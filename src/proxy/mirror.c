@@ -5,6 +5,7 @@
  * MIRROR_BODY_MAX. Tunnels are not mirrored. The original knows nothing of what happens here. */
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
+#include "weir/upstream/breaker.h"
 
 #define MIRRORS_MAX 128u
 #define MIRROR_BODY_MAX 65536u
@@ -259,6 +260,10 @@ static bool wanted(struct stream *s) {
 void mirror_begin(struct stream *s) {
   struct worker *w = s->w;
   if (!wanted(s)) return;
+  if (breaker_refuses(s->route->mirror.pool, now_ms(w))) { /* copies are no probes */
+    skipped(w);
+    return;
+  }
   const struct http_request *r = &s->x->req;
   bool long_body = r->body == HTTP_BODY_LENGTH && r->content_length > MIRROR_BODY_MAX;
   struct mirror *m = long_body ? NULL : slab_new(&w->mirrors);
