@@ -1,4 +1,4 @@
-/* balance.c: chooses a member: narrows the set (tier, in service, untried), then asks the policy's
+/* balance.c: chooses a member: says which set (tier, in service, untried), then asks the policy's
  * row. Tiers, backups, panic and slow start are the same for all policies and live here; no policy
  * does. Called by proxy/ before checkout. */
 #include "upstream_priv.h"
@@ -47,8 +47,6 @@ void pool_observe(struct upstream *u, const struct pool *pool, struct endpoint *
 
 /* ---- weights ---- */
 
-/* Looked-at sets weigh in 256ths, so that a slow start has steps. */
-#define WEIGHT_BITS 8u
 /* RAMP_FLOOR: a slow start begins with a tenth of the weight: less would teach nothing. */
 #define RAMP_FLOOR 10u
 
@@ -93,66 +91,53 @@ static uint32_t by_sums(const struct pool_tier *tier, uint64_t at) {
   return tier->first + low;
 }
 
-uint32_t pick_by_weight(const struct pick_from *from, uint64_t at) {
+/* of_whole draws from running sums, with the weight of `except` cut out of them. */
+static uint32_t of_whole(const struct pick_from *from, uint32_t except) {
   const struct pool_tier *tier = from->tier;
-  if (from->whole) return by_sums(tier, at);
-  for (uint32_t i = tier->first; i < tier->first + tier->count; i++) {
-    if (!pick_allows(from, i)) continue;
-    uint64_t weight = pick_weight(from, i);
-    if (at < weight) return i;
-    at -= weight;
+  uint64_t weight = tier->weight, start = weight, cut = 0;
+  if (except != PLACE_NONE) {
+    cut = from->pool->members[except].weight;
+    start = tier->sums[except - tier->first] - cut;
+    weight -= cut;
   }
-  check(false);
+  if (!weight) return PLACE_NONE;
+  uint64_t at = pick_below(from, weight);
+  uint32_t place = by_sums(tier, at < start ? at : at + cut);
+  return pick_allows(from, place) ? place : PLACE_NONE;
 }
 
-/* before is the sum of weights of what stands before a place. */
-static uint64_t before(const struct pick_from *from, uint32_t place) {
+uint32_t pick_by_weight(const struct pick_from *from, uint32_t except) {
   const struct pool_tier *tier = from->tier;
+  uint32_t place = PLACE_NONE;
   uint64_t sum = 0;
-  if (from->whole)
-    return place > tier->first ? tier->sums[place - tier->first - 1] : 0;
-  for (uint32_t i = tier->first; i < place; i++)
-    if (pick_allows(from, i)) sum += pick_weight(from, i);
-  return sum;
+  if (from->whole) return of_whole(from, except);
+  /* One pass: each member takes the place of what was drawn so far by its part of the sum (Chao
+   * 1982), so that its weight is read once. */
+  for (uint32_t i = tier->first; i < tier->first + tier->count; i++) {
+    if (i == except || !pick_allows(from, i)) continue;
+    uint64_t weight = pick_weight(from, i);
+    sum += weight;
+    if (sum == weight || pick_below(from, sum) < weight) place = i;
+  }
+  return place;
 }
 
 uint32_t pick_two(const struct pick_from *from, uint32_t out[2]) {
-  uint32_t a = pick_by_weight(from, pick_below(from, from->weight));
-  if (from->whole && !pick_allows(from, a)) return 0;
-  uint64_t weight = pick_weight(from, a);
+  uint32_t a = pick_by_weight(from, PLACE_NONE);
+  if (a == PLACE_NONE) return 0;
   out[0] = a;
-  if (from->weight == weight) return 1;
-  uint64_t at = pick_below(from, from->weight - weight);
-  uint32_t b = pick_by_weight(from, at < before(from, a) ? at : at + weight);
-  if (from->whole && !pick_allows(from, b)) return 0;
+  if (from->whole && from->tier->weight == from->pool->members[a].weight) return 1;
+  uint32_t b = pick_by_weight(from, a);
+  if (b == PLACE_NONE) return from->whole ? 0 : 1;
   out[1] = b;
   return 2;
 }
 
 /* ---- tiers ---- */
 
-/* narrow looks at every member of a tier; false when the set allows none. */
-static bool narrow(struct pick_from *from, const struct pool_tier *tier) {
-  from->tier = tier;
-  from->count = 0;
-  from->weight = 0;
-  for (uint32_t i = tier->first; i < tier->first + tier->count; i++) {
-    if (!pick_allows(from, i)) continue;
-    from->count++;
-    from->weight += pick_weight(from, i);
-  }
-  return from->count > 0;
-}
-
-static uint32_t only(const struct pick_from *from) {
-  uint32_t place = from->tier->first;
-  while (!pick_allows(from, place)) place++; /* narrow found one */
-  return place;
-}
-
 static uint32_t pick_in(struct pick_from *from, const struct pool_tier *tier) {
-  if (!narrow(from, tier)) return PLACE_NONE;
-  return from->count == 1 ? only(from) : rows[from->pool->balance].pick(from);
+  from->tier = tier;
+  return rows[from->pool->balance].pick(from);
 }
 
 static uint32_t primaries(const struct pool *pool) {
@@ -282,8 +267,6 @@ static uint32_t pick_whole(struct pick_from *from) {
   from->whole = true;
   from->need = PICK_IN_SERVICE;
   from->tier = &pool->tiers[0];
-  from->count = from->tier->count;
-  from->weight = from->tier->weight;
   uint32_t place = rows[pool->balance].pick(from);
   from->whole = false;
   return place;
@@ -311,6 +294,8 @@ const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool,
   check(pool->tier_count > 0); /* pool_prepare */
   uint32_t place = pick_sticky(&from);
   if (place == PLACE_NONE) place = pick_whole(&from);
+  if (place == PLACE_NONE) place = pick_exact(&from);
+  /* One may have come back before, another have left behind the eyes of a single look. */
   if (place == PLACE_NONE) place = pick_exact(&from);
   return place == PLACE_NONE ? NULL : &pool->members[place];
 }

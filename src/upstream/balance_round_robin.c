@@ -75,16 +75,18 @@ uint32_t balance_round_robin(const struct pick_from *from) {
   const struct pool_tier *tier = from->tier;
   struct endpoint_row *best = NULL;
   uint32_t place = PLACE_NONE;
+  int64_t sum = 0;
   if (from->whole) return take_turn(from);
   for (uint32_t i = tier->first; i < tier->first + tier->count; i++) {
     if (!pick_allows(from, i)) continue;
     struct endpoint_row *row = &from->pool->members[i].endpoint->rows[from->up->worker];
-    row->turn += (int64_t)pick_weight(from, i);
+    int64_t weight = (int64_t)pick_weight(from, i);
+    row->turn += weight;
+    sum += weight;
     if (best && row->turn <= best->turn) continue;
     best = row;
     place = i;
   }
-  check(best != NULL);
-  best->turn -= (int64_t)from->weight;
+  if (best) best->turn -= sum;
   return place;
 }

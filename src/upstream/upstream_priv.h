@@ -18,7 +18,11 @@ enum pick_need {
  * With `whole` nothing was looked at: all of a tier is taken to be in service, which is how it is
  * almost always, and the choice costs the same for any number of members. A policy then answers
  * PLACE_NONE when it meets a member that is not, or cannot work so; it is asked again with a set
- * that was looked at. */
+ * that was looked at.
+ *
+ * Health, ejections and slow starts are other threads' and may change between any two looks. So
+ * nothing that one look over the set found may be relied on by the next: each draw looks once at
+ * each member and decides from that; PLACE_NONE when it saw none. */
 struct pick_from {
   struct upstream *up;
   const struct pool *pool;
@@ -27,8 +31,6 @@ struct pick_from {
   bool whole;
   bool untried; /* only those not tried */
   enum pick_need need;
-  uint32_t count;  /* above 0; at least 2 unless whole */
-  uint64_t weight; /* the sum of pick_weight */
 };
 
 static inline bool pick_fit(const struct endpoint *e, enum pick_need need, uint64_t now_ms) {
@@ -46,14 +48,17 @@ static inline bool pick_allows(const struct pick_from *from, uint32_t place) {
     if (tried->place[i] == place) return false;
   return pick_fit(m->endpoint, from->need, from->want->now_ms);
 }
-/* pick_weight is what a member weighs in this set, slow start included. */
+/* pick_weight is what a member weighs in this set, slow start included. Sets that are looked at
+ * weigh in 256ths, so that a slow start has steps. */
+#define WEIGHT_BITS 8u
 uint64_t pick_weight(const struct pick_from *from, uint32_t place);
 /* pick_below draws from [0, n). */
 uint64_t pick_below(const struct pick_from *from, uint64_t n);
-/* pick_by_weight is the place where a running sum of weights passes at (at < weight). */
-uint32_t pick_by_weight(const struct pick_from *from, uint64_t at);
+/* pick_by_weight draws a member by weight, other than `except`; PLACE_NONE: there is none, or the
+ * one drawn of a whole set is not in service. */
+uint32_t pick_by_weight(const struct pick_from *from, uint32_t except);
 /* pick_two draws two different members by weight (power of two choices, Mitzenmacher 2001); how
- * many there are: 1 when the others weigh nothing, 0 when a whole set is none. */
+ * many there are: 1 when there is no other, 0 when a whole set is none. */
 uint32_t pick_two(const struct pick_from *from, uint32_t out[2]);
 /* pick_walk goes through a table from slot `at` on, to the first member that may take the request:
  * allowed, within its bound of load, and past its slow start or among the first to come back. */
