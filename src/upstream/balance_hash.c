@@ -20,7 +20,7 @@ static uint64_t pool_load(const struct pool *pool) {
 static uint64_t weight_of(const struct pick_from *from) {
   const struct pool_tier *tier = from->tier;
   uint64_t sum = 0;
-  if (from->whole) return tier->weight;
+  if (from->whole) return tier->weight << WEIGHT_BITS; /* at least: the bound is not too wide */
   for (uint32_t i = tier->first; i < tier->first + tier->count; i++)
     if (pick_allows(from, i)) sum += pick_weight(from, i);
   return sum;
@@ -39,7 +39,7 @@ static bool bounded(const struct pick_from *from, uint32_t place, uint64_t sum) 
  * same ones first. */
 static bool admitted(const struct pick_from *from, uint32_t place) {
   const struct pool_member *m = &from->pool->members[place];
-  if (from->whole || !from->pool->spread.slow_start_ms) return true;
+  if (!from->pool->spread.slow_start_ms) return true;
   uint64_t full = (uint64_t)m->weight << WEIGHT_BITS, now = pick_weight(from, place);
   if (now == full) return true;
   return (hash_mix(from->want->hash, m->hash) & 0xffff) * full < now * 0x10000;

@@ -4,6 +4,7 @@
 #define WEIR_MODEL_STATE_H
 
 #include "weir/base/addr.h"
+#include "weir/model/balance.h"
 #include "weir/model/health.h"
 #include "weir/model/object.h"
 
@@ -17,9 +18,9 @@ struct endpoint_row {
   _Atomic uint32_t inflight;     /* requests */
   _Atomic uint64_t ewma_ns;      /* peak_ewma: smoothed time to the first byte */
   _Atomic uint64_t ewma_ms;      /* when it was last told; 0: never */
-  int64_t turn;                  /* round_robin: what it is owed of others' turns */
   _Atomic uint64_t requests, failures, connects, reused;
   _Atomic uint64_t outcomes, outcomes_bad; /* attempts that ended; failed or 500 and above */
+  int64_t turn; /* round_robin: what it is owed of others' turns; its worker's alone */
 };
 
 /* endpoint is one upstream address of one pool. Identity: pool, address as written, resolved. */
@@ -49,20 +50,28 @@ struct endpoint {
 /* pool_row is one worker's view of a pool. */
 struct pool_row {
   _Alignas(64) uint32_t queued; /* streams that wait for a connection */
-  uint32_t next;                /* round robin */
+  uint32_t next[TIERS_MAX];     /* round robin, by tier */
   uint32_t members;             /* of the last installed snapshot */
   _Atomic uint32_t inflight;    /* requests; written by its worker, read by all */
   _Atomic uint64_t requests;    /* that were given to it */
   _Atomic uint64_t panics;      /* of them: balanced over all, for too few were in service */
   _Atomic uint64_t sticky_kept, sticky_set; /* went where their cookie said; got a new cookie */
+  struct pool_shares shares;
 };
 struct pool_state {
   struct object obj; /* name: pool */
   struct pool_row *rows;
   _Atomic bool ejecting; /* one thread at a time counts and ejects: max_ejected is exact */
+  _Atomic uint64_t epoch; /* grows when an endpoint's state or ejection was changed */
   /* Control thread alone: checks by result (control/probe.def), changes to down and to up. */
   uint64_t checks[POOL_CHECKS], changes[2];
 };
+
+/* endpoint_changed follows every change of state or ejected_until_ms: what workers remember of the
+ * pool's health is no longer true. */
+static inline void endpoint_changed(struct endpoint *e) {
+  atomic_fetch_add_explicit(&e->pool_state->epoch, 1, memory_order_release);
+}
 
 /* route_state lives by the route's name, else its match key. */
 struct route_state {

@@ -230,6 +230,98 @@ static void retries_leave_their_tier_last(void **state) {
   kit_fini(&k);
 }
 
+/* ejected is what workers do to an endpoint that fails. */
+static void ejected(struct kit *k, uint32_t place, uint64_t now) {
+  k->pool->outlier = (struct pool_outlier){
+      .eject_ms = 1000, .max_eject_ms = 1000, .max_ejected_percent = 100};
+  assert_true(endpoint_eject(k->pool, k->pool->members[place].endpoint, EJECT_5XX, now));
+}
+
+/* What a worker remembers of its tiers ends with an ejection, with the ejection's own end, and
+ * with the installation of other settings. */
+static void tiers_are_asked_again(void **state) {
+  (void)state;
+  static const struct kit_member members[] = {{1, false, 0}, {1, false, 0}, {1, false, 1}};
+  struct kit k;
+  kit_init(&k, members, array_count(members), 5);
+  k.pool->spread.overflow_percent = 100;
+  uint32_t hits[TIERS_MAX];
+  tier_hits(&k, false, 1000, hits);
+  assert_int_equal(hits[0], 1000);
+  ejected(&k, 0, 0);
+  tier_hits(&k, false, 1000, hits);
+  assert_in_range(hits[1], 400, 600);
+  uint32_t late = 0;
+  for (int i = 0; i < 1000; i++) late += kit_pick_for(&k, 0, 999, NULL)->priority;
+  assert_in_range(late, 400, 600);
+  for (int i = 0; i < 1000; i++)
+    assert_int_equal(kit_pick_for(&k, 0, 1000, NULL)->priority, 0);
+  ejected(&k, 0, 2000);
+  assert_true(kit_pick_for(&k, 0, 2000, NULL)->priority < 2);
+  k.pool->spread.overflow_percent = 1;
+  k.up[0].seq++;
+  for (int i = 0; i < 1000; i++)
+    assert_int_equal(kit_pick_for(&k, 0, 2000, NULL)->priority, 0);
+  kit_fini(&k);
+}
+
+/* looked_at_all tells whether any choice looked at all members: then they are owed turns. */
+static bool looked_at_all(const struct kit *k) {
+  for (uint32_t i = 0; i < k->pool->member_count; i++)
+    if (k->pool->members[i].endpoint->rows[0].turn) return true;
+  return false;
+}
+
+/* A pool in health is not walked, whatever it would have to be careful about. */
+static void a_pool_in_health_is_not_walked(void **state) {
+  (void)state;
+  static const struct kit_member flat[] = {{3, false, 0}, {1, false, 0}, {1, false, 0}};
+  static const struct kit_member tiers[] = {
+      {3, false, 0}, {1, false, 0}, {1, false, 0}, {1, false, 1}};
+  static const struct {
+    const struct kit_member *members;
+    uint32_t slow_start_ms;
+    uint8_t panic_percent;
+  } rows[] = {{flat, 0, 0}, {tiers, 0, 0}, {flat, 500, 0}, {flat, 0, 50}, {tiers, 500, 50}};
+  for (size_t i = 0; i < array_count(rows); i++) {
+    struct kit k;
+    kit_init(&k, rows[i].members, rows[i].members == flat ? 3 : 4, 5);
+    k.pool->spread.overflow_percent = 30;
+    k.pool->spread.slow_start_ms = rows[i].slow_start_ms;
+    k.pool->spread.panic_percent = rows[i].panic_percent;
+    kit_balance(&k, BALANCE_ROUND_ROBIN);
+    atomic_store(&k.pool->members[0].endpoint->since_ms, 1000); /* began, and is long over */
+    for (int n = 0; n < 100; n++) assert_non_null(kit_pick_for(&k, 0, 2000, NULL));
+    assert_false(looked_at_all(&k));
+    kit_eject(&k, 1, 3000);
+    bool walked = false; /* the test can see it */
+    for (int n = 0; n < 100; n++) {
+      assert_non_null(kit_pick_for(&k, 0, 2000, NULL));
+      walked |= looked_at_all(&k);
+    }
+    assert_true(walked);
+    kit_fini(&k);
+  }
+}
+
+/* Each tier has turns of its own: its members alternate, whatever the others do between. */
+static void tiers_turn_by_themselves(void **state) {
+  (void)state;
+  static const struct kit_member members[] = {{1, false, 0}, {1, false, 0}, {1, false, 0},
+                                              {1, false, 0}, {1, false, 0}, {1, false, 1},
+                                              {1, false, 1}, {1, false, 1}};
+  struct kit k;
+  uint32_t hits[8] = {0};
+  kit_init(&k, members, array_count(members), 5);
+  kit_balance(&k, BALANCE_ROUND_ROBIN);
+  kit_eject(&k, 0, 100);
+  kit_eject(&k, 1, 100); /* 60 of 70 %: the next tier helps with a seventh */
+  for (int i = 0; i < 7000; i++) hits[kit_place(&k, kit_pick(&k))]++;
+  assert_in_range(hits[5] + hits[6] + hits[7], 900, 1100);
+  for (int i = 6; i < 8; i++) assert_in_range(hits[i] + 1, hits[5], hits[5] + 2);
+  kit_fini(&k);
+}
+
 /* ---- panic ---- */
 
 static uint64_t panics(const struct kit *k) {
@@ -435,6 +527,9 @@ int main(void) {
       cmocka_unit_test(overflow_can_be_all_or_nothing),
       cmocka_unit_test(weak_tiers_share),
       cmocka_unit_test(retries_leave_their_tier_last),
+      cmocka_unit_test(tiers_are_asked_again),
+      cmocka_unit_test(a_pool_in_health_is_not_walked),
+      cmocka_unit_test(tiers_turn_by_themselves),
       cmocka_unit_test(panic_uses_all),
       cmocka_unit_test(panic_comes_after_tiers_and_backups),
       cmocka_unit_test(slow_start_ramps),

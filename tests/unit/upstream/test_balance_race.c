@@ -21,6 +21,7 @@ static void change(struct endpoint *e, uint64_t draw) {
     case 1: atomic_store(&e->since_ms, draw / 4 % NOW); break;
     default: atomic_store(&e->ejected_until_ms, was ? 0 : 5000);
   }
+  endpoint_changed(e);
 }
 
 static void *change_all(void *arg) {
