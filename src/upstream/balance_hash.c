@@ -8,6 +8,7 @@
 
 /* WALK_MAX slots are looked at before the members are gone through one by one. */
 #define WALK_MAX 1024u
+#define WALK_WHOLE 32u /* of a set that nobody has looked at */
 
 static uint64_t pool_load(const struct pool *pool) {
   uint64_t load = 0;
@@ -59,14 +60,17 @@ static uint32_t one_by_one(const struct pick_from *from, uint64_t sum) {
   return any;
 }
 
+/* The bound of a whole set is at most as wide as the true one: who is within it would be taken by a
+ * look at all too, who is not has to be looked at. */
 uint32_t pick_walk(const struct pick_from *from, const struct pick_table *table, uint32_t at) {
-  uint32_t most = from->whole ? 1 : WALK_MAX;
+  uint32_t most = from->whole ? WALK_WHOLE : WALK_MAX;
   uint64_t sum = weight_of(from);
   if (!sum) return PLACE_NONE;
   for (uint32_t i = 0; i < most; i++) {
     uint32_t place = from->tier->first + table->place(table->slots, at);
-    if (pick_allows(from, place) && admitted(from, place) && bounded(from, place, sum))
-      return place;
+    bool may = pick_allows(from, place) && admitted(from, place);
+    if (may && bounded(from, place, sum)) return place;
+    if (may && from->whole) return PLACE_NONE;
     at = at + 1 == table->count ? 0 : at + 1;
   }
   return from->whole ? PLACE_NONE : one_by_one(from, sum);
