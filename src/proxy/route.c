@@ -133,6 +133,7 @@ static void act(struct stream *s) {
   bool forwards = s->route->action == ROUTE_POOL || s->route->action == ROUTE_SPLIT;
   struct pool *pool = forwards ? affinity_pool(s, s->route) : NULL;
   s->x->ctx.pool = pool;
+  if (pool) affinity_init(s, pool);
   switch (filter_request(&s->x->ctx)) {
     case FILTER_NEXT: break;
     case FILTER_RESPOND: answer_status(s, s->x->ctx.status); return;
@@ -141,7 +142,6 @@ static void act(struct stream *s) {
   }
   if (pool) {
     pin_pool(s, pool);
-    affinity_init(s);
     stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);
     return;
   }

@@ -53,7 +53,8 @@ struct exchange {
   struct held held;              /* the request's body */
   const struct error_page *page; /* that takes the place of resp; the route's */
   struct pool_tried tried;
-  struct pool_want want; /* of the endpoint: made by affinity.c, before the first attempt */
+  struct pool_want want; /* of the endpoint: made by affinity.c, before the filters */
+  uint32_t picked;       /* place of the endpoint that was chosen last */
   struct span allow; /* the Allow field of a 405 */
 };
 
