@@ -51,7 +51,8 @@ struct endpoint {
 struct pool_row {
   _Alignas(64) uint32_t queued; /* streams that wait for a connection */
   uint32_t next[TIERS_MAX];     /* round robin, by tier */
-  uint32_t members;             /* of the last installed snapshot */
+  uint32_t members;             /* when it was last in a snapshot, of this seq: */
+  uint64_t seen;
   _Atomic uint32_t inflight;    /* requests; written by its worker, read by all */
   _Atomic uint64_t requests;    /* that were given to it */
   _Atomic uint64_t panics;      /* of them: balanced over all, for too few were in service */

@@ -93,6 +93,9 @@ static void who_comes_is_noted(void **state) {
   assert_int_equal(since(fourth, 2), 4000);
   install(&k, 5, 5000, fourth, other); /* a pool that is all new */
   assert_int_equal(since(other, 0) + since(other, 1), 0);
+  install(&k, 6, 6000, other, fourth); /* as a whole, back after having been left out */
+  assert_int_equal(since(fourth, 0), 0);
+  assert_int_equal(since(fourth, 1), 4000);
   atomic_store(&other->pools[0]->members[0].endpoint->ejected_until_ms, 9000);
   assert_int_equal(since(other, 0), 9000);
   snapshot_free(first);
