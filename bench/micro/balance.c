@@ -11,12 +11,14 @@
 #include "upstream/upstream_priv.h"
 #include "weir/base/hash.h"
 
-enum { RUNS = 9 };
-#define RUN_NS 30e6 /* a run takes about so long */
+enum { RUNS = 7, SIZES = 5 };
+#define RUN_NS 10e6 /* a run takes about so long */
+
+static const uint32_t sizes[SIZES] = {4, 16, 100, 1000, 10000};
 
 enum trouble { QUIET, ONE_OUT, TENTH_OUT, PRIORITIES, PANIC, SLOW_START, RAMPING };
-static const char *const troubles[] = {"quiet",          "one out",    "a tenth out", "two priorities",
-                                       "panic = 50%", "slow_start", "one ramps"};
+static const char *const troubles[] = {
+    "quiet", "one out", "a tenth out", "two priorities", "panic = 50%", "slow_start", "one ramps"};
 
 static double now_ns(void) {
   struct timespec t;
@@ -77,36 +79,43 @@ static double once(struct upstream *up, struct pool *pool, uint32_t picks) {
   return (now_ns() - start) / picks;
 }
 
-static double measure(uint8_t balance, uint32_t count, uint32_t workers, enum trouble trouble) {
+static double measure(struct upstream *up, struct pool *pool) {
+  double best = once(up, pool, 1000);
+  uint32_t picks = 1000 + (uint32_t)(RUN_NS / best);
+  for (int i = 0; i < RUNS; i++) {
+    double t = once(up, pool, picks);
+    if (t < best) best = t;
+  }
+  return best;
+}
+
+/* column measures all policies with pools of one size. */
+static void column(enum trouble trouble, uint32_t workers, uint32_t count, double *out) {
   struct registry *r = registry_new(workers);
   struct loop loop = {.rng = 7};
   struct upstream up;
   upstream_init(&up, &loop, 0, 64);
   struct pool *pool = pool_make(r, count);
-  pool->balance = balance;
-  set_up(pool, trouble);
-  double best = once(&up, pool, 1000);
-  uint32_t picks = 1000 + (uint32_t)(RUN_NS / best);
-  for (int i = 0; i < RUNS; i++) {
-    double t = once(&up, pool, picks);
-    if (t < best) best = t;
+  for (uint8_t b = 0; b < BALANCE_COUNT; b++) {
+    pool->balance = b;
+    set_up(pool, trouble);
+    out[b] = measure(&up, pool);
   }
   object_unref(r, &pool->obj);
   upstream_fini(&up);
   registry_free(r);
-  return best;
 }
 
 static void table(enum trouble trouble, uint32_t workers) {
-  static const uint32_t sizes[] = {4, 16, 100, 1000, 10000};
+  double ns[SIZES][BALANCE_COUNT];
   printf("%s, %u worker%s\n", troubles[trouble], workers, workers == 1 ? "" : "s");
+  for (size_t i = 0; i < SIZES; i++) column(trouble, workers, sizes[i], ns[i]);
   for (uint8_t b = 0; b < BALANCE_COUNT; b++) {
     printf("  %-22.*s", SPAN_ARG(balance_text(b)));
-    for (size_t i = 0; i < array_count(sizes); i++)
-      printf(" %8.1f", measure(b, sizes[i], workers, trouble));
+    for (size_t i = 0; i < SIZES; i++) printf(" %8.1f", ns[i][b]);
     printf("\n");
-    (void)fflush(stdout);
   }
+  (void)fflush(stdout);
 }
 
 int main(void) {

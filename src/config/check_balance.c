@@ -82,8 +82,8 @@ struct jars {
 static void put_cookie(struct jars *jars, struct conf_pool *pool, struct span host) {
   struct arena *arena = &jars->conf->arena;
   const struct sticky_settings *s = &pool->sticky;
-  struct span key = arena_printf(arena, SPAN_FMT "%c" SPAN_FMT "%c" SPAN_FMT, SPAN_ARG(s->cookie), 0,
-                                 SPAN_ARG(s->path), 0, SPAN_ARG(host));
+  struct span key = arena_printf(arena, SPAN_FMT "%c" SPAN_FMT "%c" SPAN_FMT,
+                                 SPAN_ARG(s->cookie), 0, SPAN_ARG(s->path), 0, SPAN_ARG(host));
   const struct conf_pool *first = names_put(&jars->given, key, pool);
   if (!first || first == pool || names_put(&jars->warned, pool->row.name, pool)) return;
   fault_add(jars->conf->faults, FAULT_STICKY_SHARED,

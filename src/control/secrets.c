@@ -179,7 +179,8 @@ static void take(struct compiler *c) {
     if (result.code) {
       failed(c, faults, result.why);
     } else if (result.changes && !c->tls_degraded) {
-      log_text(c->config.log, END_LEVEL_INFO, SPAN_LIT("changed certificates or keys are in service"));
+      log_text(c->config.log, END_LEVEL_INFO,
+               SPAN_LIT("changed certificates or keys are in service"));
       pthread_mutex_lock(&c->published.lock);
       c->published.secrets_published++;
       pthread_mutex_unlock(&c->published.lock);

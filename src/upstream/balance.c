@@ -68,7 +68,8 @@ uint64_t pick_weight(const struct pick_from *from, uint32_t place) {
   return part > least ? part : least;
 }
 
-bool pick_ready(const struct pick_from *from, uint32_t place) {
+/* ready: does its slow start leave it this one? A draw; always past the start. */
+static bool ready(const struct pick_from *from, uint32_t place) {
   uint64_t full = (uint64_t)from->pool->members[place].weight << WEIGHT_BITS;
   uint64_t now = pick_weight(from, place);
   return now == full || pick_below(from, full) < now;
@@ -107,7 +108,7 @@ static uint32_t of_whole(const struct pick_from *from, uint32_t except) {
   for (uint32_t i = 0; weight && i < draws; i++) {
     uint64_t at = pick_below(from, weight);
     uint32_t place = by_sums(tier, at < start ? at : at + cut);
-    if (pick_allows(from, place) && pick_ready(from, place)) return place;
+    if (pick_allows(from, place) && ready(from, place)) return place;
   }
   return PLACE_NONE;
 }

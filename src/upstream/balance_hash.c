@@ -60,8 +60,8 @@ static uint32_t one_by_one(const struct pick_from *from, uint64_t sum) {
   return any;
 }
 
-/* The bound of a whole set is at most as wide as the true one: who is within it would be taken by a
- * look at all too, who is not has to be looked at. */
+/* The bound of a whole set is at most as wide as the true one: who is within it would be taken by
+ * a look at all too, who is not has to be looked at. */
 uint32_t pick_walk(const struct pick_from *from, const struct pick_table *table, uint32_t at) {
   uint32_t most = from->whole ? WALK_WHOLE : WALK_MAX;
   uint64_t sum = weight_of(from);

@@ -7,10 +7,10 @@
  * half, and its latency is taken as half. A worker that has not sent anything yet thus knows what
  * the others know. One slow answer raises the mean by its worker's share.
  *
- * A failure, and a response of 500 and above, counts as a slow answer, at least twice as slow as was
- * usual: else an endpoint that fails fast would look best. But it does not rise at once: it is
- * smoothed both ways, so that what counts is the part that fails, not that one did. An endpoint of which nothing is known gets one request
- * at a time until it has answered. */
+ * A failure, and a response of 500 and above, counts as a slow answer, at least twice as slow as
+ * was usual: else an endpoint that fails fast would look best. But it does not rise at once: it is
+ * smoothed both ways, so that what counts is the part that fails, not that one did. An endpoint of
+ * which nothing is known gets one request at a time until it has answered. */
 #include "upstream_priv.h"
 
 #define HALF_LIFE_MS 5000u

@@ -91,6 +91,18 @@ const void *turns_prepare(struct arena *arena, const struct pool_member *members
   return turns;
 }
 
+/* ready: a member that starts slowly saves up for its turns, and gives the others away. */
+static bool ready(const struct pick_from *from, uint32_t place) {
+  const struct pool_member *m = &from->pool->members[place];
+  uint64_t full = (uint64_t)m->weight << WEIGHT_BITS, now = pick_weight(from, place);
+  if (now == full) return true;
+  struct endpoint_row *row = &m->endpoint->rows[from->up->worker];
+  row->ready += now;
+  if (row->ready < full) return false;
+  row->ready -= full;
+  return true;
+}
+
 /* take_turn is the next turn of the round, if its member is in service and ready. */
 static uint32_t take_turn(const struct pick_from *from) {
   const struct turns *turns = from->tier->table;
@@ -99,7 +111,7 @@ static uint32_t take_turn(const struct pick_from *from) {
   if (!turns) return PLACE_NONE;
   if (*next >= turns->count) *next = 0; /* the round is over, or a reload made it shorter */
   uint32_t place = from->tier->first + turns->places[(*next)++];
-  return pick_allows(from, place) && pick_ready(from, place) ? place : PLACE_NONE;
+  return pick_allows(from, place) && ready(from, place) ? place : PLACE_NONE;
 }
 
 uint32_t balance_round_robin(const struct pick_from *from) {

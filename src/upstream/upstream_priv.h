@@ -15,10 +15,10 @@ enum pick_need {
 
 /* pick_from is the set: those members of a tier for which pick_allows holds.
  *
- * With `whole` nothing is looked at but what is drawn: most of a tier is in service, which is how it
- * is almost always, and the choice costs the same for any number of members. Who is drawn and is
- * not allowed, or starts slowly and is not ready for this one, is drawn anew a few times. Then, or
- * where it cannot work so, a policy answers PLACE_NONE and is asked again to look at all.
+ * With `whole` nothing is looked at but what is drawn: most of a tier is in service, which is how
+ * it is almost always, and the choice costs the same for any number of members. Who is drawn and
+ * is not allowed, or starts slowly and is not ready for this one, is drawn anew a few times. Then,
+ * or where it cannot work so, a policy answers PLACE_NONE and is asked again to look at all.
  *
  * Health, ejections and slow starts are other threads' and may change between any two looks. So
  * nothing that one look over the set found may be relied on by the next: each draw looks once at
@@ -50,10 +50,8 @@ static inline bool pick_allows(const struct pick_from *from, uint32_t place) {
     if (tried->place[i] == place) return false;
   return pick_fit(m->endpoint, from->need, from->want->now_ms);
 }
-/* pick_weight is what a member weighs, slow start included, in 256ths: so a slow start has steps.
- * pick_ready: does its slow start leave it this one? A draw; always true past the start. */
+/* pick_weight is what a member weighs, slow start included; in 256ths, so that this has steps. */
 #define WEIGHT_BITS 8u
-bool pick_ready(const struct pick_from *from, uint32_t place);
 uint64_t pick_weight(const struct pick_from *from, uint32_t place);
 /* pick_below draws from [0, n). */
 uint64_t pick_below(const struct pick_from *from, uint64_t n);

@@ -20,7 +20,8 @@ struct endpoint_row {
   _Atomic uint64_t ewma_ms;      /* when it was last told; 0: never */
   _Atomic uint64_t requests, failures, connects, reused;
   _Atomic uint64_t outcomes, outcomes_bad; /* attempts that ended; failed or 500 and above */
-  int64_t turn; /* round_robin: what it is owed of others' turns; its worker's alone */
+  int64_t turn;   /* round_robin: what it is owed of others' turns; its worker's alone */
+  uint64_t ready; /* round_robin: saved up for its next own turn, while it starts slowly */
 };
 
 /* endpoint is one upstream address of one pool. Identity: pool, address as written, resolved. */

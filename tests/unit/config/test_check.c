@@ -179,7 +179,8 @@ static void test_cookies_apart(void **state) {
   KIT_WEB "pools = { a = { " STICKY(a) " }; b = { " STICKY(b) " }; }; routes = (" routes ");"
   static const char *const texts[] = {
       STICKY2("cookie = \"c\";", "cookie = \"c\";",
-              "{ hosts = \"a.example\"; pool = \"a\"; }, { hosts = \"b.example\"; pool = \"b\"; }"),
+              "{ hosts = \"a.example\"; pool = \"a\"; }, "
+              "{ hosts = \"b.example\"; pool = \"b\"; }"),
       STICKY2("cookie = \"c\"; path = \"/a\";", "cookie = \"c\"; path = \"/b\";",
               "{ prefix = \"/a\"; pool = \"a\"; }, { prefix = \"/b\"; pool = \"b\"; }"),
       STICKY2("cookie = \"c\";", "cookie = \"C\";",

@@ -42,7 +42,8 @@ static void forms(void **state) {
 }
 
 static const char head[] =
-    "GET /a/b?x=1&user=u%2f7&empty=&c%6fded=%41 HTTP/1.1\r\nHost: h\r\nX-User: seven\r\nx-user: eight\r\n"
+    "GET /a/b?x=1&user=u%2f7&empty=&c%6fded=%41 HTTP/1.1\r\nHost: h\r\n"
+    "X-User: seven\r\nx-user: eight\r\n"
     "Connection: X-Hop\r\nX-Hop: 1\r\nX-Two: 2\r\n"
     "Cookie: id=c1; s=2; odd =x; bare\r\nX-Empty:\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n";
 
