@@ -219,6 +219,7 @@ static void check_use(struct conf *conf) {
     if (!pool->used)
       fault_add(conf->faults, FAULT_POOL_UNUSED, pool->row.at,
                 "no route uses pool \"" SPAN_FMT "\"", SPAN_ARG(pool->row.name));
+  check_cookies(conf);
   check_policies_used(conf);
   if (!root->listeners.count)
     fault_add_file(conf->faults, FAULT_NO_LISTENERS, conf->sources->path,

@@ -34,6 +34,19 @@ static bool sticky_given(const struct conf_pool *pool) {
   return false;
 }
 
+/* check_prefix: what browsers ask of a name (RFC 6265bis section 4.1.3; any case counts). */
+static void check_prefix(struct conf_faults *f, const struct conf_pool *pool) {
+  const struct sticky_settings *s = &pool->sticky;
+  struct span start = SPAN_LIT("__Host-"), secure = SPAN_LIT("__Secure-");
+  bool host = span_eq_nocase(span_sub(s->cookie, 0, start.len), start);
+  if (!host && !span_eq_nocase(span_sub(s->cookie, 0, secure.len), secure)) return;
+  bool path = host && !span_eq(s->path, SPAN_LIT("/"));
+  if (!path && s->secure != SECURE_OFF) return;
+  fault_add(f, FAULT_STICKY_PREFIX, row_place(&pool->row, OPTION_POOL_STICKY_COOKIE),
+            "pool \"" SPAN_FMT "\": browsers refuse \"" SPAN_FMT "\" %s", SPAN_ARG(pool->row.name),
+            SPAN_ARG(s->cookie), path ? "with another path than \"/\"" : "without secure");
+}
+
 static void check_sticky(struct conf *conf, const struct conf_pool *pool) {
   struct conf_faults *f = conf->faults;
   struct span name = pool->row.name;
@@ -46,6 +59,7 @@ static void check_sticky(struct conf *conf, const struct conf_pool *pool) {
   if (pool->sticky.samesite == SAMESITE_NONE && pool->sticky.secure == SECURE_OFF)
     fault_add(f, FAULT_STICKY_INSECURE, row_place(&pool->row, OPTION_POOL_STICKY_SECURE),
               "pool \"" SPAN_FMT "\": samesite = \"none\" needs secure", SPAN_ARG(name));
+  check_prefix(f, pool);
   if (pool->sticky.max_age_ms % 1000) {
     fault_add(f, FAULT_OUT_OF_RANGE, row_place(&pool->row, OPTION_POOL_STICKY_MAX_AGE),
               "pools.*.sticky.max_age is out of range");
@@ -55,6 +69,47 @@ static void check_sticky(struct conf *conf, const struct conf_pool *pool) {
   fault_add(f, FAULT_STICKY_RANDOM, row_place(&pool->row, OPTION_POOL_STICKY_COOKIE),
             "pool \"" SPAN_FMT "\": the cookie has no key of its own", SPAN_ARG(name));
   fault_note(f, "key = \"file:sticky.key\"; keeps sessions over a restart");
+}
+
+/* ---- cookies of several pools ---- */
+
+/* jars is who gives which cookie: by name, path and host. */
+struct jars {
+  struct conf *conf;
+  struct names pools, given, warned;
+};
+
+static void put_cookie(struct jars *jars, struct conf_pool *pool, struct span host) {
+  struct arena *arena = &jars->conf->arena;
+  const struct sticky_settings *s = &pool->sticky;
+  struct span key = arena_printf(arena, SPAN_FMT "%c" SPAN_FMT "%c" SPAN_FMT,
+                                 SPAN_ARG(s->cookie), 0, SPAN_ARG(s->path), 0, SPAN_ARG(host));
+  const struct conf_pool *first = names_put(&jars->given, key, pool);
+  if (!first || first == pool || names_put(&jars->warned, pool->row.name, pool)) return;
+  fault_add(jars->conf->faults, FAULT_STICKY_SHARED,
+            row_place(&pool->row, OPTION_POOL_STICKY_COOKIE),
+            "pools \"" SPAN_FMT "\" and \"" SPAN_FMT "\" give the same cookie \"" SPAN_FMT "\"",
+            SPAN_ARG(first->row.name), SPAN_ARG(pool->row.name), SPAN_ARG(s->cookie));
+  fault_other(jars->conf->faults, "first", row_place(&first->row, OPTION_POOL_STICKY_COOKIE));
+}
+
+static void put_pool(struct jars *jars, const struct conf_route *route, struct span name) {
+  struct conf_pool *pool = names_find(&jars->pools, name);
+  if (!pool || !pool->sticky.cookie.len) return;
+  if (!route->hosts.count) put_cookie(jars, pool, SPAN_EMPTY);
+  for (uint32_t i = 0; i < route->hosts.count; i++)
+    put_cookie(jars, pool, route->hosts.items[i].text);
+}
+
+void check_cookies(struct conf *conf) {
+  struct arena *arena = &conf->arena;
+  struct jars jars = {conf, {.arena = arena}, {.arena = arena}, {.arena = arena}};
+  rows_each(&conf->root.pools, struct conf_pool, pool)
+    (void)names_put(&jars.pools, pool->row.name, pool);
+  rows_each(&conf->root.routes, struct conf_route, route) {
+    put_pool(&jars, route, route->pool);
+    rows_each(&route->splits, struct conf_split, split) put_pool(&jars, route, split->pool);
+  }
 }
 
 void check_balance(struct conf *conf, const struct conf_pool *pool) {

@@ -162,5 +162,5 @@ void compile_health(struct pool *pool, const struct conf_pool *row) {
 void endpoint_announce(struct endpoint *e, bool checked) {
   uint8_t fresh = ENDPOINT_NEW;
   uint8_t state = checked ? ENDPOINT_UNKNOWN : ENDPOINT_UNCHECKED;
-  (void)atomic_compare_exchange_strong(&e->state, &fresh, state);
+  if (atomic_compare_exchange_strong(&e->state, &fresh, state)) endpoint_changed(e);
 }

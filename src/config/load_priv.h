@@ -34,7 +34,9 @@ void check_overload(struct conf *conf);
 void check_protection(struct conf *conf, const struct conf_pool *pool);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
-/* check_balance is check_conf's part for a pool's balancing, check_split for a route's split. */
+/* check_balance is check_conf's part for a pool's balancing, check_split for a route's split,
+ * check_cookies for sticky cookies that meet at one host. */
+void check_cookies(struct conf *conf);
 void check_balance(struct conf *conf, const struct conf_pool *pool);
 void check_split(struct conf *conf, const struct conf_route *route);
 /* check_actions is its part for what a route does; the two tell what it does beside a pool. */

@@ -90,7 +90,8 @@ static void check_readable(const struct conf_reader *reader, struct conf_faults 
   int mode = reader->mode ? reader->mode(reader->ctx, arena_str(arena, path)) : -ENOSYS;
   if (mode < 0 || !(mode & 04)) return;
   fault_add(faults, FAULT_KEY_READABLE, row_place(s->row, s->id),
-            "every user can read the private key " SPAN_FMT, SPAN_ARG(path));
+            "every user can read the %skey " SPAN_FMT,
+            s->id == OPTION_CERT_KEY ? "private " : "", SPAN_ARG(path));
   fault_note(faults, "mode %04o; chmod 0600 it", (unsigned)mode & 07777u);
 }
 

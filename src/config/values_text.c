@@ -283,8 +283,8 @@ static bool hash_key(struct value_job *job) {
   struct hash_key key;
   if (hash_key_parse(job->text, &key)) return true;
   return refuse(job, FAULT_BAD_HASH_KEY,
-                "known: \"client_ip\" \"path\" \"header:NAME\" \"cookie:NAME\" "
-                "\"query:NAME\"");
+                "known: \"client_ip\" \"path\" \"header:NAME\" (not Host, no field for one hop "
+                "only) \"cookie:NAME\" \"query:NAME\"");
 }
 
 static bool cookie_name(struct value_job *job) {

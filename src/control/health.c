@@ -44,6 +44,7 @@ static enum endpoint_state state_of(const struct endpoint *e) {
 
 static void enter(struct endpoint *e, enum endpoint_state state, uint64_t wall_ms) {
   atomic_store_explicit(&e->state, (uint8_t)state, memory_order_relaxed);
+  endpoint_changed(e);
   e->health->since_wall_ms = wall_ms;
   e->health->run = 0;
 }
@@ -93,7 +94,9 @@ static enum health_change take_failure(struct endpoint *e, const struct pool_hea
 
 /* uneject ends the ejection that lasts until *until; false when another one began meanwhile. */
 static bool uneject(struct endpoint *e, uint64_t until, uint64_t now_ms) {
-  return atomic_compare_exchange_strong(&e->ejected_until_ms, &until, now_ms);
+  bool ended = atomic_compare_exchange_strong(&e->ejected_until_ms, &until, now_ms);
+  endpoint_changed(e);
+  return ended;
 }
 
 /* pass_ejected: checks see whether an endpoint takes connections and answers at all: so they end

@@ -293,6 +293,7 @@ static void target_free(struct probe_target *t) {
   t->prober->counts.targets--;
   /* Should it come back while a connection still keeps it, it is new. */
   atomic_store_explicit(&t->endpoint->state, ENDPOINT_NEW, memory_order_relaxed);
+  endpoint_changed(t->endpoint);
   t->endpoint->health->since_wall_ms = 0;
   mem_free(t);
 }

@@ -157,7 +157,7 @@ static bool look(struct compiler *c) {
 
 static void failed(struct compiler *c, struct conf_faults *faults, const char *why) {
   struct text text = {.ptr = NULL};
-  text_lit(&text, "changed certificates not taken, the old ones stay in service\n");
+  text_lit(&text, "changed certificates or keys not taken, the old ones stay in service\n");
   conf_faults_print(faults, &text, false);
   text_put(&text, span_str(why));
   log_text(c->config.log, END_LEVEL_ERROR, text_span(&text));
@@ -179,7 +179,8 @@ static void take(struct compiler *c) {
     if (result.code) {
       failed(c, faults, result.why);
     } else if (result.changes && !c->tls_degraded) {
-      log_text(c->config.log, END_LEVEL_INFO, SPAN_LIT("changed certificates are in service"));
+      log_text(c->config.log, END_LEVEL_INFO,
+               SPAN_LIT("changed certificates or keys are in service"));
       pthread_mutex_lock(&c->published.lock);
       c->published.secrets_published++;
       pthread_mutex_unlock(&c->published.lock);

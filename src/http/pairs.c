@@ -1,31 +1,75 @@
-/* pairs.c: cookies and query parameters by name. Reads what is there, checks nothing: a pair
- * without "=" is a name with an empty value. Called by model/ and proxy/. RFC 6265 section 5.4. */
+/* pairs.c: cookies and query parameters by name; what a pair is says pairs.h. Reads what is there,
+ * refuses nothing. Called by model/ and upstream/. */
 #include "weir/http/pairs.h"
 
-/* pair_named tells whether the pair has the name, and gives its value. */
-static bool pair_named(struct span pair, struct span name, struct span *value) {
-  if (!span_starts(pair, name)) return false;
-  if (pair.len > name.len && pair.ptr[name.len] != '=') return false;
-  *value = span_from(pair, name.len + 1);
-  return true;
+/* cut gives what stands before c and leaves what stands behind it in *rest; false: no c. */
+static bool cut(struct span *rest, char c, struct span *before) {
+  size_t at = span_find_char(*rest, c, 0);
+  *before = span_sub(*rest, 0, at);
+  *rest = at == SIZE_MAX ? SPAN_EMPTY : span_from(*rest, at + 1);
+  return at != SIZE_MAX;
+}
+
+static bool cookie_in(struct span *rest, struct span name, struct span *value) {
+  while (rest->len) {
+    struct span pair, own;
+    (void)cut(rest, ';', &pair);
+    if (!cut(&pair, '=', &own) || !span_eq(span_trim(own), name)) continue;
+    *value = span_trim(pair);
+    return true;
+  }
+  return false;
 }
 
 bool http_cookie_next(struct http_cookies *at, const struct http_fields *fields, struct span name,
                       struct span *value) {
   if (!http_fields_has(fields, HTTP_NAME_COOKIE)) return false;
-  for (;;) { /* each turn uses up a pair or a row */
-    struct span pair;
-    while (span_next_token(&at->rest, ';', &pair))
-      if (pair_named(pair, name, value)) return true;
+  while (!cookie_in(&at->rest, name, value)) { /* each turn uses up a row */
     at->row = http_fields_next(fields, HTTP_NAME_COOKIE, at->row);
     if (!at->row) return false;
-    at->rest = at->row->value;
+    if (http_field_passed_on(at->row)) at->rest = at->row->value;
   }
+  return true;
 }
 
-bool http_query_find(struct span query, struct span name, struct span *value) {
-  struct span pair;
-  while (span_next_token(&query, '&', &pair))
-    if (pair_named(pair, name, value)) return true;
+/* ---- forms ---- */
+
+static int hex_value(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  c = ascii_lower(c);
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+char http_form_byte(struct span *raw) {
+  char c = raw->ptr[0];
+  size_t len = 1;
+  if (c == '+') c = ' ';
+  if (c == '%' && raw->len >= 3) {
+    int high = hex_value(raw->ptr[1]), low = hex_value(raw->ptr[2]);
+    if (high >= 0 && low >= 0) {
+      c = (char)(high * 16 + low);
+      len = 3;
+    }
+  }
+  *raw = span_from(*raw, len);
+  return c;
+}
+
+bool http_form_starts(struct span raw, struct span text, bool whole) {
+  for (size_t i = 0; i < text.len; i++)
+    if (!raw.len || http_form_byte(&raw) != text.ptr[i]) return false;
+  return !whole || !raw.len;
+}
+
+bool http_query_next(struct span *rest, struct span name, struct span *value) {
+  while (rest->len) {
+    struct span pair, own;
+    (void)cut(rest, '&', &pair);
+    if (!pair.len) continue;
+    (void)cut(&pair, '=', &own);
+    if (!http_form_starts(own, name, true)) continue;
+    *value = pair;
+    return true;
+  }
   return false;
 }

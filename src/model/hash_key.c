@@ -16,8 +16,15 @@ static const struct {
     {SPAN_LIT("query:"), HASH_QUERY, true},
 };
 
+/* header_fits: what is not passed on takes no part, nor what weir writes itself (Host). */
+static bool header_fits(struct span name) {
+  unsigned own = HTTP_NAME_HOP | HTTP_NAME_OWN;
+  return http_is_token(name) && !(http_name_flags(http_name_find(name)) & own);
+}
+
 /* name_fits: header and cookie names are tokens; a parameter's is what may stand before "=". */
 static bool name_fits(enum hash_source source, struct span name) {
+  if (source == HASH_HEADER) return header_fits(name);
   if (source != HASH_QUERY) return http_is_token(name);
   for (size_t i = 0; i < name.len; i++) {
     unsigned char c = (unsigned char)name.ptr[i];
@@ -37,14 +44,11 @@ bool hash_key_parse(struct span text, struct hash_key *out) {
   return false;
 }
 
-/* NOT_SAID marks fields that the client may have made up and that are not passed on. */
-#define NOT_SAID (HTTP_FIELD_FORWARDING | HTTP_FIELD_ALIAS | HTTP_FIELD_DROP)
-
 /* header_find gives the first field of that name. */
 static struct span header_find(const struct http_fields *fields, struct span name) {
   for (uint32_t i = 0; i < fields->count; i++) {
     const struct http_field *row = &fields->rows[i];
-    if (!(row->flags & NOT_SAID) && span_eq_nocase(row->name, name)) return row->value;
+    if (http_field_passed_on(row) && span_eq_nocase(row->name, name)) return row->value;
   }
   return SPAN_EMPTY;
 }
@@ -57,7 +61,7 @@ static struct span cookie_find(const struct http_fields *fields, struct span nam
 
 static struct span value_find(const struct hash_key *key, const struct http_request *request,
                               struct span client) {
-  struct span value = SPAN_EMPTY;
+  struct span value = SPAN_EMPTY, rest = request->query;
   switch ((enum hash_source)key->source) {
     case HASH_NONE: break;
     case HASH_CLIENT: return client;
@@ -65,7 +69,7 @@ static struct span value_find(const struct hash_key *key, const struct http_requ
     case HASH_COOKIE: return cookie_find(&request->fields, key->name);
     case HASH_PATH: return request->path;
     case HASH_QUERY:
-      if (!http_query_find(request->query, key->name, &value)) return SPAN_EMPTY;
+      (void)http_query_next(&rest, key->name, &value);
       return value;
   }
   return value;

@@ -3,6 +3,8 @@
  * route_table.c and route_linear.c, which do the ordering. RFC 9110 section 5, RFC 6265. */
 #include "weir/model/match.h"
 
+#include "weir/http/pairs.h"
+
 /* ---- one value ---- */
 
 static enum match_answer answer(bool yes) { return yes ? MATCH_YES : MATCH_NO; }
@@ -33,11 +35,6 @@ static enum match_answer value_fits(const struct match_value *v, struct span val
 
 /* ---- header fields ---- */
 
-/* passed_on: a backend will see this row, so it counts. */
-static bool passed_on(const struct http_field *row) {
-  return (row->flags & ~(unsigned)HTTP_FIELD_OWN) == 0;
-}
-
 static bool named(const struct http_field *row, const struct match_value *v) {
   if (v->id != HTTP_NAME_OTHER) return row->id == v->id;
   return row->id == HTTP_NAME_OTHER && span_eq_nocase(row->name, v->name);
@@ -51,7 +48,7 @@ static enum match_answer header_fits(const struct match_value *v, const struct m
     return MATCH_NO;
   for (uint32_t i = 0; i < in->fields->count; i++) {
     const struct http_field *row = &in->fields->rows[i];
-    if (!named(row, v) || !passed_on(row)) continue;
+    if (!named(row, v) || !http_field_passed_on(row)) continue;
     enum match_answer a = value_fits(v, row->value, in);
     if (a != MATCH_NO) return a;
   }
@@ -60,50 +57,20 @@ static enum match_answer header_fits(const struct match_value *v, const struct m
 
 /* ---- query parameters ---- */
 
-static int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = ascii_lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* decode_next cuts one byte off *raw, decoded. */
-static char decode_next(struct span *raw) {
-  char c = raw->ptr[0];
-  size_t len = 1;
-  if (c == '+') c = ' ';
-  if (c == '%' && raw->len >= 3) {
-    int high = hex_value(raw->ptr[1]), low = hex_value(raw->ptr[2]);
-    if (high >= 0 && low >= 0) {
-      c = (char)(high * 16 + low);
-      len = 3;
-    }
-  }
-  *raw = span_from(*raw, len);
-  return c;
-}
-
-/* decoded_starts compares raw, decoded, with text; whole: nothing may follow. */
-static bool decoded_starts(struct span raw, struct span text, bool whole) {
-  for (size_t i = 0; i < text.len; i++) {
-    if (!raw.len || decode_next(&raw) != text.ptr[i]) return false;
-  }
-  return !whole || !raw.len;
-}
-
 static enum match_answer decoded_regex(const struct match_value *v, struct span raw,
                                        const struct match_input *in) {
   check(in->scratch);
   char *room = regex_room(in->scratch);
   size_t len = 0;
-  while (raw.len && len < REGEX_ROOM) room[len++] = decode_next(&raw);
+  while (raw.len && len < REGEX_ROOM) room[len++] = http_form_byte(&raw);
   return raw.len ? MATCH_LIMIT : regex_answer(v, span_of(room, len), in);
 }
 
 static enum match_answer parameter_fits(const struct match_value *v, struct span raw,
                                         const struct match_input *in) {
   switch ((enum match_kind)v->kind) {
-    case MATCH_EXACT: return answer(decoded_starts(raw, v->text, true));
-    case MATCH_PREFIX: return answer(decoded_starts(raw, v->text, false));
+    case MATCH_EXACT: return answer(http_form_starts(raw, v->text, true));
+    case MATCH_PREFIX: return answer(http_form_starts(raw, v->text, false));
     case MATCH_REGEX: return decoded_regex(v, raw, in);
     case MATCH_PRESENT:
     case MATCH_ABSENT: break;
@@ -111,21 +78,9 @@ static enum match_answer parameter_fits(const struct match_value *v, struct span
   return MATCH_YES;
 }
 
-/* cut gives what stands before c and leaves what stands behind it in *rest. */
-static struct span cut(struct span *rest, char c) {
-  size_t at = span_find_char(*rest, c, 0);
-  struct span before = span_sub(*rest, 0, at);
-  *rest = at == SIZE_MAX ? SPAN_EMPTY : span_from(*rest, at + 1);
-  return before;
-}
-
 static enum match_answer query_fits(const struct match_value *v, const struct match_input *in) {
-  struct span rest = in->query;
-  while (rest.len) {
-    struct span value = cut(&rest, '&');
-    if (!value.len) continue;
-    struct span name = cut(&value, '=');
-    if (!decoded_starts(name, v->name, true)) continue;
+  struct span rest = in->query, value;
+  while (http_query_next(&rest, v->name, &value)) {
     enum match_answer a = parameter_fits(v, value, in);
     if (a != MATCH_NO) return a;
   }
@@ -134,25 +89,11 @@ static enum match_answer query_fits(const struct match_value *v, const struct ma
 
 /* ---- cookies ---- */
 
-static enum match_answer cookies_fit(const struct match_value *v, struct span rest,
-                                     const struct match_input *in) {
-  while (rest.len) {
-    struct span value = cut(&rest, ';');
-    if (span_find_char(value, '=', 0) == SIZE_MAX) continue;
-    struct span name = span_trim(cut(&value, '='));
-    if (!span_eq(name, v->name)) continue;
-    enum match_answer a = value_fits(v, span_trim(value), in);
-    if (a != MATCH_NO) return a;
-  }
-  return MATCH_NO;
-}
-
 static enum match_answer cookie_fits(const struct match_value *v, const struct match_input *in) {
-  if (!in->fields || !http_fields_has(in->fields, HTTP_NAME_COOKIE)) return MATCH_NO;
-  for (uint32_t i = 0; i < in->fields->count; i++) {
-    const struct http_field *row = &in->fields->rows[i];
-    if (row->id != HTTP_NAME_COOKIE || !passed_on(row)) continue;
-    enum match_answer a = cookies_fit(v, row->value, in);
+  struct http_cookies at = {0};
+  struct span value;
+  while (in->fields && http_cookie_next(&at, in->fields, v->name, &value)) {
+    enum match_answer a = value_fits(v, value, in);
     if (a != MATCH_NO) return a;
   }
   return MATCH_NO;

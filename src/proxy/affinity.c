@@ -1,6 +1,6 @@
 /* affinity.c: what ties a request to a pool and an endpoint: the part of a split, the hash of a
- * key, the sticky cookie. Reads the request once, before the first attempt; what is chosen for it
- * is upstream/'s. Called by route.c, attempt.c and response.c. */
+ * key, the sticky cookie. Reads the request once, as it came (after trust, before any filter);
+ * what is chosen for it is upstream/'s. Called by route.c, attempt.c and response.c. */
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
 #include "weir/upstream/breaker.h"
@@ -47,8 +47,7 @@ struct pool *affinity_pool(struct stream *s, const struct route *route) {
 
 /* ---- the endpoint ---- */
 
-void affinity_init(struct stream *s) {
-  const struct pool *pool = s->pool;
+void affinity_init(struct stream *s, const struct pool *pool) {
   s->x->want = (struct pool_want){.sticky = PLACE_NONE, .tried = &s->x->tried};
   if (balance_hashed(pool->balance))
     s->x->want.hashed =
@@ -58,11 +57,18 @@ void affinity_init(struct stream *s) {
 
 const struct pool_member *affinity_pick(struct stream *s) {
   s->x->want.now_ms = now_ms(s->w);
-  return pool_pick(&s->w->upstream, s->pool, &s->x->want);
+  const struct pool_member *m = pool_pick(&s->w->upstream, s->pool, &s->x->want);
+  s->x->picked = m ? (uint32_t)(m - s->pool->members) : PLACE_NONE;
+  return m;
 }
 
-static uint32_t place_of(const struct pool *pool, const struct endpoint *e) {
-  uint32_t i = 0;
+/* place_of the stream's endpoint. It is looked for only when another than the one that was picked
+ * was taken, for want of connections. */
+static uint32_t place_of(const struct stream *s) {
+  const struct pool *pool = s->pool;
+  const struct endpoint *e = s->try.endpoint;
+  uint32_t picked = s->x->picked, i = 0;
+  if (picked != PLACE_NONE && pool->members[picked].endpoint == e) return picked;
   while (i < pool->member_count && pool->members[i].endpoint != e) i++;
   return i < pool->member_count ? i : PLACE_NONE;
 }
@@ -81,7 +87,7 @@ void affinity_response(struct stream *s) {
   const struct pool_sticky *sticky = s->pool->sticky;
   struct pool_row *row = &s->pool->state->rows[s->w->config.index];
   if (!sticky) return;
-  uint32_t place = place_of(s->pool, s->try.endpoint);
+  uint32_t place = place_of(s);
   if (place == PLACE_NONE) return;
   if (place == s->x->want.sticky) {
     stat_add(&row->sticky_kept, 1);

@@ -30,8 +30,8 @@ void enter_route(struct stream *s);
 /* ---- affinity.c ---- */
 /* affinity_pool is the pool of a request: the route's, or a part of its split. */
 struct pool *affinity_pool(struct stream *s, const struct route *route);
-/* affinity_init reads what the request says about its endpoint; s->pool is set. */
-void affinity_init(struct stream *s);
+/* affinity_init reads what the request says about its endpoint of the pool; before filters. */
+void affinity_init(struct stream *s, const struct pool *pool);
 /* affinity_pick chooses the endpoint of the next attempt; NULL: none is in service. */
 const struct pool_member *affinity_pick(struct stream *s);
 /* affinity_response gives the client a cookie when it needs one; before response filters. */

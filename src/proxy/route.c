@@ -138,6 +138,7 @@ static void act(struct stream *s) {
   }
   struct pool *pool = to_pool(s->route) ? affinity_pool(s, s->route) : NULL;
   s->x->ctx.pool = pool;
+  if (pool) affinity_init(s, pool);
   switch (filter_request(&s->x->ctx)) {
     case FILTER_NEXT: break;
     case FILTER_RESPOND: answer_status(s, s->x->ctx.status); return;
@@ -146,7 +147,6 @@ static void act(struct stream *s) {
   }
   if (pool) {
     pin_pool(s, pool);
-    affinity_init(s);
     if (!admit_early(s)) return;
     if (s->route->mirror.pool) mirror_begin(s);
     stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);

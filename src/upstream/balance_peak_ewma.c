@@ -7,15 +7,16 @@
  * half, and its latency is taken as half. A worker that has not sent anything yet thus knows what
  * the others know. One slow answer raises the mean by its worker's share.
  *
- * A failure, and a response of 500 and above, counts as at least twice what it was: else an
- * endpoint that fails fast would look best. An endpoint of which nothing is known gets one request
- * at a time until it has answered. */
+ * A failure, and a response of 500 and above, counts as a slow answer, at least twice as slow as
+ * was usual: else an endpoint that fails fast would look best. But it does not rise at once: it is
+ * smoothed both ways, so that what counts is the part that fails, not that one did. An endpoint of
+ * which nothing is known gets one request at a time until it has answered. */
 #include "upstream_priv.h"
 
 #define HALF_LIFE_MS 5000u
 #define ONE (UINT64_C(1) << 24) /* fixed point */
 #define FORGOTTEN (ONE / 1024)  /* ten half-lives */
-#define FAILURE_NS UINT64_C(100000000)   /* a failure costs at least so much */
+#define FAILURE_NS UINT64_C(100000000)   /* a failure is at least so slow */
 #define LATENCY_MAX_NS UINT64_C(60000000000)
 #define UNKNOWN_NS UINT64_C(10000000000) /* while the first answer is awaited */
 
@@ -35,16 +36,17 @@ static uint64_t age(uint64_t now_ms, uint64_t then_ms) {
 
 static uint64_t at_most(uint64_t ns) { return ns < LATENCY_MAX_NS ? ns : LATENCY_MAX_NS; }
 
+static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
 void peak_ewma_observe(struct upstream *u, struct endpoint *e, const struct pool_sample *sample) {
   struct endpoint_row *row = &e->rows[u->worker];
   uint64_t was = atomic_load_explicit(&row->ewma_ns, memory_order_relaxed);
   uint64_t told = atomic_load_explicit(&row->ewma_ms, memory_order_relaxed);
-  uint64_t now = sample->latency_ns;
-  if (sample->failed && now < 2 * was) now = 2 * was;
-  if (sample->failed && now < FAILURE_NS) now = FAILURE_NS;
-  now = at_most(now);
-  uint64_t part = kept(age(sample->now_ms, told));
-  if (told && now < was) now = (was * part + now * (ONE - part)) / ONE;
+  uint64_t now = at_most(sample->latency_ns), peak = larger(was, now);
+  uint64_t part = told ? kept(age(sample->now_ms, told)) : 0;
+  if (sample->failed) now = at_most(larger(now, larger(2 * was, FAILURE_NS)));
+  else if (now >= was) part = 0;
+  now = (peak * part + now * (ONE - part)) / ONE;
   atomic_store_explicit(&row->ewma_ns, now, memory_order_relaxed);
   uint64_t stamp = sample->now_ms ? sample->now_ms : 1; /* 0 is never */
   atomic_store_explicit(&row->ewma_ms, stamp, memory_order_relaxed);

@@ -8,9 +8,12 @@
 #include "weir/base/hash.h"
 
 #define POINTS_PER_WEIGHT 256u
-/* POINTS_MAX bounds a ring (8 bytes a point). Where weights sum to more than POINTS_MAX / 256,
- * members share it by weight; a change of the sum then moves more keys. */
-#define POINTS_MAX (1u << 20)
+/* A ring has at most so many points in all (8 bytes each), and for each member on the mean. Where
+ * weights ask for more, all have half as many, or a quarter, and so on: in such steps most changes
+ * of members and weights leave everybody's points alone, which a common divisor or shares of a
+ * fixed sum would not. */
+#define POINTS_MAX (UINT64_C(1) << 20)
+#define POINTS_PER_MEMBER 1024u
 
 struct point {
   uint32_t at;    /* upper half of its hash */
@@ -24,11 +27,23 @@ struct ring {
   const uint32_t *starts;
 };
 
+/* shift_of is how often the points are halved. */
+static uint32_t shift_of(const struct pool_member *members, uint32_t count) {
+  uint64_t sum = 0, most = 0;
+  uint32_t shift = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    sum += (uint64_t)members[i].weight * POINTS_PER_WEIGHT;
+    most += members[i].weight ? POINTS_PER_MEMBER : 0;
+  }
+  if (most > POINTS_MAX) most = POINTS_MAX;
+  while (sum >> shift > most) shift++;
+  return shift;
+}
+
 /* points_of a member of this weight; at least one when it has any. */
-static uint32_t points_of(uint32_t weight, uint64_t sum) {
-  if (sum <= POINTS_MAX / POINTS_PER_WEIGHT) return weight * POINTS_PER_WEIGHT;
-  uint64_t share = (uint64_t)weight * POINTS_MAX / sum;
-  return share || !weight ? (uint32_t)share : 1;
+static uint32_t points_of(uint32_t weight, uint32_t shift) {
+  uint32_t points = (uint32_t)((uint64_t)weight * POINTS_PER_WEIGHT >> shift);
+  return points || !weight ? points : 1;
 }
 
 /* sorting needs the members, so that ties do not depend on places. */
@@ -51,13 +66,13 @@ static void *get(struct arena *arena, size_t count, size_t size) {
 
 static struct draft *draft_new(struct arena *arena, const struct pool_member *members,
                                uint32_t count, uint32_t *points) {
-  uint64_t sum = 0, room = 0;
-  for (uint32_t i = 0; i < count; i++) sum += members[i].weight;
-  for (uint32_t i = 0; i < count; i++) room += points_of(members[i].weight, sum);
+  uint64_t room = 0;
+  uint32_t shift = shift_of(members, count);
+  for (uint32_t i = 0; i < count; i++) room += points_of(members[i].weight, shift);
   struct draft *drafts = get(arena, room, sizeof *drafts);
   uint32_t n = 0;
   for (uint32_t i = 0; i < count; i++)
-    for (uint32_t k = 0; k < points_of(members[i].weight, sum); k++)
+    for (uint32_t k = 0; k < points_of(members[i].weight, shift); k++)
       drafts[n++] = (struct draft){(uint32_t)(hash_mix(members[i].hash, k) >> 32), i,
                                    members[i].hash};
   if (n) qsort(drafts, n, sizeof *drafts, by_place_on_ring);

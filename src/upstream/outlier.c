@@ -36,6 +36,7 @@ static void eject_now(const struct pool *pool, struct endpoint *e, enum eject_ca
   uint64_t ms = (uint64_t)o->eject_ms * times;
   atomic_store_explicit(&e->ejected_until_ms, now_ms + (ms > most_ms ? most_ms : ms),
                         memory_order_relaxed);
+  endpoint_changed(e);
   atomic_store_explicit(&e->eject_streak, times, memory_order_relaxed);
   atomic_store_explicit(&e->eject_cause, (uint8_t)cause, memory_order_relaxed);
   atomic_store_explicit(&e->failures, 0, memory_order_relaxed);

@@ -87,7 +87,8 @@ uint32_t upstream_close_idle(struct upstream *u, struct endpoint *e, uint32_t ke
  * before comes into service now (slow start), unless all of the pool is new. */
 static void mark_pool(struct upstream *u, const struct pool *pool, uint64_t seq, bool first) {
   struct pool_row *own = &pool->state->rows[u->worker];
-  bool others = !first && own->members > 0;
+  bool others = !first && own->seen == u->seq && own->members > 0;
+  own->seen = seq;
   own->members = pool->member_count;
   for (uint32_t m = 0; m < pool->member_count; m++) {
     struct endpoint *e = pool->members[m].endpoint;

@@ -72,7 +72,4 @@ void pool_prepare(struct pool *pool) {
   for (uint32_t t = 0; t < pool->tier_count; t++) tier_fill(pool, &pool->tiers[t]);
   uint32_t last = pool->member_count ? pool->member_count - 1 : 0;
   pool->has_backups = pool->member_count && pool->members[last].backup;
-  uint32_t primaries = pool->tier_count - (pool->has_backups ? 1u : 0u);
-  pool->plain = primaries == 1 && pool->tiers[0].weight && !pool->spread.panic_percent &&
-                !pool->spread.slow_start_ms;
 }

@@ -15,20 +15,24 @@ enum pick_need {
 
 /* pick_from is the set: those members of a tier for which pick_allows holds.
  *
- * With `whole` nothing was looked at: all of a tier is taken to be in service, which is how it is
- * almost always, and the choice costs the same for any number of members. A policy then answers
- * PLACE_NONE when it meets a member that is not, or cannot work so; it is asked again with a set
- * that was looked at. */
+ * With `whole` nothing is looked at but what is drawn: most of a tier is in service, which is how
+ * it is almost always, and the choice costs the same for any number of members. Who is drawn and
+ * is not allowed, or starts slowly and is not ready for this one, is drawn anew a few times. Then,
+ * or where it cannot work so, a policy answers PLACE_NONE and is asked again to look at all.
+ *
+ * Health, ejections and slow starts are other threads' and may change between any two looks. So
+ * nothing that one look over the set found may be relied on by the next: each draw looks once at
+ * each member and decides from that; PLACE_NONE when it saw none. */
 struct pick_from {
   struct upstream *up;
   const struct pool *pool;
   const struct pool_want *want;
   const struct pool_tier *tier;
+  uint32_t first; /* tier that was drawn for the request */
+  bool panic;
   bool whole;
   bool untried; /* only those not tried */
   enum pick_need need;
-  uint32_t count;  /* above 0; at least 2 unless whole */
-  uint64_t weight; /* the sum of pick_weight */
 };
 
 static inline bool pick_fit(const struct endpoint *e, enum pick_need need, uint64_t now_ms) {
@@ -46,14 +50,16 @@ static inline bool pick_allows(const struct pick_from *from, uint32_t place) {
     if (tried->place[i] == place) return false;
   return pick_fit(m->endpoint, from->need, from->want->now_ms);
 }
-/* pick_weight is what a member weighs in this set, slow start included. */
+/* pick_weight is what a member weighs, slow start included; in 256ths, so that this has steps. */
+#define WEIGHT_BITS 8u
 uint64_t pick_weight(const struct pick_from *from, uint32_t place);
 /* pick_below draws from [0, n). */
 uint64_t pick_below(const struct pick_from *from, uint64_t n);
-/* pick_by_weight is the place where a running sum of weights passes at (at < weight). */
-uint32_t pick_by_weight(const struct pick_from *from, uint64_t at);
+/* pick_by_weight draws a member by weight, other than `except`; PLACE_NONE: there is none, or of a
+ * whole set none was drawn that is allowed. */
+uint32_t pick_by_weight(const struct pick_from *from, uint32_t except);
 /* pick_two draws two different members by weight (power of two choices, Mitzenmacher 2001); how
- * many there are: 1 when the others weigh nothing, 0 when a whole set is none. */
+ * many there are: 1 when there is no other, 0 when a whole set is none. */
 uint32_t pick_two(const struct pick_from *from, uint32_t out[2]);
 /* pick_walk goes through a table from slot `at` on, to the first member that may take the request:
  * allowed, within its bound of load, and past its slow start or among the first to come back. */
@@ -63,12 +69,27 @@ struct pick_table {
   uint32_t (*place)(const void *slots, uint32_t slot); /* within the tier */
 };
 uint32_t pick_walk(const struct pick_from *from, const struct pick_table *table, uint32_t at);
+/* pick_tier draws the tier for a request: sets first and panic. */
+void pick_tier(struct pick_from *from);
+/* pool_primaries is how many tiers there are before the backups. */
+static inline uint32_t pool_primaries(const struct pool *pool) {
+  return pool->tier_count - (pool->has_backups ? 1u : 0u);
+}
 
 #define BALANCE(id, text, pick, prepare, observe, hashed, doc) \
   uint32_t pick(const struct pick_from *from);
 #include "weir/upstream/balance.def"
 #undef BALANCE
 void peak_ewma_observe(struct upstream *u, struct endpoint *e, const struct pool_sample *sample);
+/* pick_gcd is the greatest common divisor; that of 0 and b is b. */
+static inline uint64_t pick_gcd(uint64_t a, uint64_t b) {
+  while (b) { /* at most 2 log2(b) steps */
+    uint64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return a;
+}
 /* Tables: in arena, for members [tier->first, tier->first + tier->count). */
 const void *turns_prepare(struct arena *arena, const struct pool_member *members, uint32_t count);
 const void *ring_prepare(struct arena *arena, const struct pool_member *members, uint32_t count);

@@ -103,6 +103,20 @@ def test_a_key_has_a_home(weir, new_backend, balance, key):
     assert len(spread) == 4 and max(spread.values()) <= 25, spread
 
 
+def test_keys_are_read_before_the_filters(weir, new_backend):
+    """A policy takes the field away before it is forwarded; its request keeps its endpoint, as it
+    keeps its part of a split."""
+    backends = named(new_backend, 4)
+    conf = pool(backends, balance="maglev", hash="header:X-User")
+    conf["policies"] = {"hide": {"request_headers": {"remove": ["X-User"]}}}
+    conf["routes"] = [dict(ROUTES[0], policies=["hide"])]
+    conn = weir(conf).client()
+    for user in range(24):
+        homes = {went_to(None, [("X-User", "u%d" % user)], conn=conn) for _ in range(4)}
+        assert len(homes) == 1, homes
+    assert not any(r.all("x-user") for each in backends for r in each.requests)
+
+
 def test_hash_of_the_client_address(weir, new_backend):
     """Of client.address: behind a trusted proxy the client's own, otherwise the peer's."""
     backends = named(new_backend, 4)

@@ -27,6 +27,11 @@ struct http_field {
   uint16_t flags; /* set of http_field_flag */
 };
 
+/* http_field_passed_on: a backend will see this row, so it counts for what fields decide. */
+static inline bool http_field_passed_on(const struct http_field *row) {
+  return (row->flags & ~(unsigned)HTTP_FIELD_OWN) == 0;
+}
+
 /* http_fields is a list in the order of arrival. */
 struct http_fields {
   struct http_field *rows;

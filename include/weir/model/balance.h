@@ -51,6 +51,16 @@ struct pool_tier {
 /* TIERS_MAX bounds the tiers of a pool: priorities 0 to 7, and the backups. */
 #define TIERS_MAX 9u
 
+/* pool_shares is how one worker parts a pool's traffic among its tiers, remembered until health
+ * changes (pool_state.epoch), an ejection ends (until_ms), or the pool does. */
+struct pool_shares {
+  const struct pool *pool;
+  uint64_t seq, epoch, from_ms, until_ms;
+  uint32_t share[TIERS_MAX]; /* in parts of 1 << 20 */
+  uint32_t total;
+  bool panic; /* nobody asks who is in service */
+};
+
 enum cookie_samesite { SAMESITE_LAX, SAMESITE_STRICT, SAMESITE_NONE, SAMESITE_OFF };
 enum cookie_secure { SECURE_AUTO, SECURE_ON, SECURE_OFF };
 

@@ -32,8 +32,7 @@ struct pool {
   uint64_t discover;   /* hash of how its names are asked for */
   uint8_t balance;     /* row of upstream/balance.def */
   bool has_backups;    /* the last tier is theirs */
-  bool plain;          /* one tier beside the backups, nothing that needs all of it looked at */
-  uint32_t tier_count; /* by priority; this and the two above are pool_prepare's (upstream/) */
+  uint32_t tier_count; /* by priority; this and the one above are pool_prepare's (upstream/) */
   struct pool_tier *tiers;
   struct pool_spread spread;
   struct pool_sticky *sticky; /* NULL: no cookie */

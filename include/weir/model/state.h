@@ -6,6 +6,7 @@
 #include "weir/base/addr.h"
 #include "weir/base/heap.h"
 #include "weir/base/tally.h"
+#include "weir/model/balance.h"
 #include "weir/model/breaker.h"
 #include "weir/model/concurrency.h"
 #include "weir/model/health.h"
@@ -21,9 +22,10 @@ struct endpoint_row {
   _Atomic uint32_t inflight;     /* requests */
   _Atomic uint64_t ewma_ns;      /* peak_ewma: smoothed time to the first byte */
   _Atomic uint64_t ewma_ms;      /* when it was last told; 0: never */
-  int64_t turn;                  /* round_robin: what it is owed of others' turns */
   _Atomic uint64_t requests, failures, connects, reused;
   _Atomic uint64_t outcomes, outcomes_bad; /* attempts that ended; failed or 500 and above */
+  int64_t turn;   /* round_robin: what it is owed of others' turns; its worker's alone */
+  uint64_t ready; /* round_robin: saved up for its next own turn, while it starts slowly */
 };
 
 /* endpoint is one upstream address of one pool. Identity: pool, address as written, resolved. */
@@ -60,8 +62,9 @@ struct budget_slot {
 /* pool_row is one worker's view of a pool. */
 struct pool_row {
   _Alignas(64) uint32_t queued; /* streams of this worker that wait */
-  uint32_t next;                /* round robin */
-  uint32_t members;             /* of the last installed snapshot */
+  uint32_t next[TIERS_MAX];     /* round robin, by tier */
+  uint32_t members;             /* when it was last in a snapshot, of this seq: */
+  uint64_t seen;
   struct list waiting_link;     /* in worker.waiting while some do */
   struct heap first, last;      /* those streams, by claim: the best first, the worst first */
   /* Written by this worker, read by all: */
@@ -73,6 +76,7 @@ struct pool_row {
   _Atomic uint64_t queue_ns, queue_count; /* time spent in the queue; streams that were in it */
   _Atomic uint64_t retries, retries_refused; /* made; not made because the budget was spent */
   struct budget_slot budget[BUDGET_SLOTS];
+  struct pool_shares shares;
   struct breaker_row breaker;
   struct gradient_row gradient;
 };
@@ -85,6 +89,7 @@ struct pool_state {
   struct object obj; /* name: pool */
   struct pool_row *rows;
   _Atomic bool ejecting; /* one thread at a time counts and ejects: max_ejected is exact */
+  _Atomic uint64_t epoch; /* grows when an endpoint's state or ejection was changed */
   /* Control thread alone: checks by result (control/probe.def), changes to down and to up. */
   uint64_t checks[POOL_CHECKS], changes[2];
   _Alignas(64) _Atomic uint32_t waiting;    /* streams in its queue */
@@ -95,6 +100,12 @@ struct pool_state {
   struct breaker breaker;
   struct gradient gradient;
 };
+
+/* endpoint_changed follows every change of state or ejected_until_ms: what workers remember of the
+ * pool's health is no longer true. */
+static inline void endpoint_changed(struct endpoint *e) {
+  atomic_fetch_add_explicit(&e->pool_state->epoch, 1, memory_order_release);
+}
 
 /* route_state lives by the route's name, else its match key. */
 struct route_state {

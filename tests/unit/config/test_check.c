@@ -171,6 +171,33 @@ static void test_no_listener(void **state) {
   }
 }
 
+/* Cookies of one name that no client meets at one place, and prefixed ones as they should be. */
+static void test_cookies_apart(void **state) {
+  (void)state;
+#define STICKY(x) "endpoints = \"127.0.0.1:1\"; sticky = { key = \"file:sticky.key\"; " x " };"
+#define STICKY2(a, b, routes) \
+  KIT_WEB "pools = { a = { " STICKY(a) " }; b = { " STICKY(b) " }; }; routes = (" routes ");"
+  static const char *const texts[] = {
+      STICKY2("cookie = \"c\";", "cookie = \"c\";",
+              "{ hosts = \"a.example\"; pool = \"a\"; }, "
+              "{ hosts = \"b.example\"; pool = \"b\"; }"),
+      STICKY2("cookie = \"c\"; path = \"/a\";", "cookie = \"c\"; path = \"/b\";",
+              "{ prefix = \"/a\"; pool = \"a\"; }, { prefix = \"/b\"; pool = \"b\"; }"),
+      STICKY2("cookie = \"c\";", "cookie = \"C\";",
+              "{ split = ( { pool = \"a\"; }, { pool = \"b\"; } ); }"),
+      STICKY2("cookie = \"__Host-c\";", "cookie = \"__Secure-c\"; path = \"/x\"; secure = \"on\";",
+              "{ split = ( { pool = \"a\"; }, { pool = \"b\"; } ); }, "
+              "{ prefix = \"/a\"; pool = \"a\"; }"),
+  };
+  for (size_t i = 0; i < array_count(texts); i++) {
+    struct conf_faults *faults = conf_faults_new();
+    struct conf *conf = kit_load(&kit_usual, texts[i], faults);
+    if (!conf || faults_has(faults, FAULT_STICKY_SHARED)) fail_msg("%s", texts[i]);
+    conf_free(conf);
+    conf_faults_free(faults);
+  }
+}
+
 /* All faults of a file at once, each at its place. */
 static void test_all_at_once(void **state) {
   (void)state;
@@ -212,6 +239,7 @@ int main(void) {
       cmocka_unit_test(test_cases),       cmocka_unit_test(test_codes_covered),
       cmocka_unit_test(test_depth),       cmocka_unit_test(test_many),
       cmocka_unit_test(test_no_listener), cmocka_unit_test(test_all_at_once),
+      cmocka_unit_test(test_cookies_apart),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -505,11 +505,11 @@ static void test_balance(void **state) {
   assert_non_null(p->tiers[0].table);
   kit_assert_text(p->members[0].endpoint->label, "127.0.0.1:3");
   assert_int_equal(p->members[1].priority, 2);
-  assert_true(p->members[2].backup && p->has_backups && !p->plain);
+  assert_true(p->members[2].backup && p->has_backups);
   struct span field = p->sticky->plain[0];
   kit_assert_text(span_sub(field, 0, 2), "c=");
   kit_assert_text(span_from(field, 34), "; Path=/x; Max-Age=60; SameSite=Strict; Secure");
-  assert_true(q->plain && !q->sticky && q->spread.hash.source == HASH_NONE);
+  assert_true(!q->sticky && q->spread.hash.source == HASH_NONE);
   assert_int_equal(q->spread.bound_percent, 125);
   assert_int_equal(q->spread.overflow_percent, 70);
   const struct route *r = route(s, "r");

@@ -137,8 +137,10 @@ static void test_ejection_for_failures_ends_early(void **state) {
   assert_int_equal(take(w, PROBE_REFUSED), HEALTH_SAME); /* in a row */
   assert_int_equal(take(w, PROBE_PASS), HEALTH_SAME);
   assert_true(ejected(w));
+  uint64_t epoch = atomic_load(&w->e->pool_state->epoch);
   assert_int_equal(take(w, PROBE_PASS), HEALTH_BACK);
   assert_false(ejected(w));
+  assert_true(atomic_load(&w->e->pool_state->epoch) > epoch); /* workers look again */
   assert_int_equal(take(w, PROBE_PASS), HEALTH_SAME);
   eject(w, EJECT_FAILURES, 60001); /* the next one is counted anew */
   assert_int_equal(take(w, PROBE_PASS), HEALTH_SAME);

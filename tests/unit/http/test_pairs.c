@@ -39,13 +39,15 @@ static void cookies(void **state) {
   static const char *const two[] = {"Host", "x",   "cookie", "a=1",   "X",
                                     "a=9",  "COOKIE", "b;a=2", NULL};
   static const char *const odd[] = {"Cookie", ";; a ;a=;aa=4;a==5;a=\"q\" ; A=6;=7;a=b=c", NULL};
+  static const char *const spaced[] = {"Cookie", "a =1;\ta\t= 2 3 ", NULL};
   static const char *const none[] = {"X-Cookie", "a=1", NULL};
   assert_string_equal(joined(one, "a"), "[1][3]");
   assert_string_equal(joined(one, "b"), "[2]");
   assert_string_equal(joined(one, "c"), "");
   assert_string_equal(joined(two, "a"), "[1][2]");
-  assert_string_equal(joined(two, "b"), "[]");
-  assert_string_equal(joined(odd, "a"), "[][][=5][\"q\"][b=c]");
+  assert_string_equal(joined(two, "b"), "");
+  assert_string_equal(joined(odd, "a"), "[][=5][\"q\"][b=c]");
+  assert_string_equal(joined(spaced, "a"), "[1][2 3]");
   assert_string_equal(joined(odd, "aa"), "[4]");
   assert_string_equal(joined(none, "a"), "");
 }
@@ -59,20 +61,41 @@ static void parameters(void **state) {
       {"", "a", NULL},       {"a", "a", ""},          {"a=", "a", ""},
       {"aa=1", "a", NULL},   {"A=1", "a", NULL},      {"a=1&a=2", "a", "1"},
       {"&&a=x%26&", "a", "x%26"}, {"b=a=1", "a", NULL}, {"a=b=c", "a", "b=c"},
+      {"us%65r=%41", "user", "%41"}, {"a+b=1", "a b", "1"}, {"a%2=1", "a%2", "1"},
+      {"us%65", "user", NULL}, {"%61", "a", ""}, {"=1&a=2", "a", "2"},
   };
   for (size_t i = 0; i < array_count(rows); i++) {
     struct span value = SPAN_LIT("untouched");
-    bool found = http_query_find(span_str(rows[i].query), span_str(rows[i].name), &value);
+    struct span rest = span_str(rows[i].query);
+    bool found = http_query_next(&rest, span_str(rows[i].name), &value);
     assert_int_equal(found, rows[i].value != NULL);
     if (!span_eq(value, span_str(found ? rows[i].value : "untouched")))
       fail_msg("row %zu: " SPAN_FMT, i, SPAN_ARG(value));
   }
 }
 
+/* A field that is not passed on is not there. */
+static void what_is_not_passed_on(void **state) {
+  (void)state;
+  struct arena arena;
+  struct http_fields fields = {0};
+  struct http_cookies at = {0};
+  struct span value;
+  arena_init(&arena, NULL, 0);
+  assert_true(http_fields_add(&fields, &arena, SPAN_LIT("Cookie"), SPAN_LIT("a=1")));
+  assert_true(http_fields_add(&fields, &arena, SPAN_LIT("Cookie"), SPAN_LIT("a=2")));
+  fields.rows[0].flags = HTTP_FIELD_HOP;
+  assert_true(http_cookie_next(&at, &fields, SPAN_LIT("a"), &value));
+  assert_true(span_eq(value, SPAN_LIT("2")));
+  assert_false(http_cookie_next(&at, &fields, SPAN_LIT("a"), &value));
+  arena_reset(&arena);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(cookies),
       cmocka_unit_test(parameters),
+      cmocka_unit_test(what_is_not_passed_on),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

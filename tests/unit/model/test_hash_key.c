@@ -28,6 +28,9 @@ static void forms(void **state) {
       {"cookie:a=b", HASH_NONE, ""},        {"query:", HASH_NONE, ""},
       {"query:a=b", HASH_NONE, ""},         {"query:a&b", HASH_NONE, ""},
       {"header", HASH_NONE, ""},            {"user", HASH_NONE, ""},
+      {"header:Host", HASH_NONE, ""},       {"header:connection", HASH_NONE, ""},
+      {"header:Upgrade", HASH_NONE, ""},    {"header:Content-Length", HASH_NONE, ""},
+      {"header:X-Forwarded-For", HASH_HEADER, "X-Forwarded-For"},
   };
   for (size_t i = 0; i < array_count(rows); i++) {
     struct hash_key key = {.source = 99};
@@ -39,8 +42,10 @@ static void forms(void **state) {
 }
 
 static const char head[] =
-    "GET /a/b?x=1&user=u%2f7&empty= HTTP/1.1\r\nHost: h\r\nX-User: seven\r\nx-user: eight\r\n"
-    "Cookie: id=c1; s=2\r\nX-Empty:\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n";
+    "GET /a/b?x=1&user=u%2f7&empty=&c%6fded=%41 HTTP/1.1\r\nHost: h\r\n"
+    "X-User: seven\r\nx-user: eight\r\n"
+    "Connection: X-Hop\r\nX-Hop: 1\r\nX-Two: 2\r\n"
+    "Cookie: id=c1; s=2; odd =x; bare\r\nX-Empty:\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n";
 
 static void finds(void **state) {
   (void)state;
@@ -48,7 +53,9 @@ static void finds(void **state) {
     const char *key, *value; /* NULL: the request has none */
   } rows[] = {
       {"client_ip", "192.0.2.1"}, {"path", "/a/b"},     {"header:x-uSER", "seven"},
-      {"header:host", "h"},            {"cookie:id", "c1"},  {"query:user", "u%2f7"},
+      {"header:X-Two", "2"},           {"cookie:id", "c1"},  {"query:user", "u%2f7"},
+      {"cookie:odd", "x"},             {"query:coded", "%41"}, {"header:X-Hop", NULL},
+      {"cookie:bare", NULL},
       {"header:X-None", NULL},         {"cookie:ID", NULL},  {"cookie:i", NULL},
       {"query:none", NULL},            {"query:empty", NULL}, {"header:X-Empty", NULL},
       {"header:X-Forwarded-For", NULL}, /* the client's own word is not passed on either */

@@ -1,6 +1,9 @@
 /* test_balance.c: which members a request may go to: tried ones, ejected ones, backups, weights of
- * 0, tiers, panic, slow start, the cookie's; against a plain model on random pools. */
+ * 0, tiers, panic, slow start, the cookie's; against a plain model on random pools; while health
+ * changes in another thread. */
 #include "upstream_kit.h"
+
+#include <pthread.h>
 
 static void names(void **state) {
   (void)state;
@@ -230,6 +233,98 @@ static void retries_leave_their_tier_last(void **state) {
   kit_fini(&k);
 }
 
+/* ejected is what workers do to an endpoint that fails. */
+static void ejected(struct kit *k, uint32_t place, uint64_t now) {
+  k->pool->outlier = (struct pool_outlier){
+      .eject_ms = 1000, .max_eject_ms = 1000, .max_ejected_percent = 100};
+  assert_true(endpoint_eject(k->pool, k->pool->members[place].endpoint, EJECT_5XX, now));
+}
+
+/* What a worker remembers of its tiers ends with an ejection, with the ejection's own end, and
+ * with the installation of other settings. */
+static void tiers_are_asked_again(void **state) {
+  (void)state;
+  static const struct kit_member members[] = {{1, false, 0}, {1, false, 0}, {1, false, 1}};
+  struct kit k;
+  kit_init(&k, members, array_count(members), 5);
+  k.pool->spread.overflow_percent = 100;
+  uint32_t hits[TIERS_MAX];
+  tier_hits(&k, false, 1000, hits);
+  assert_int_equal(hits[0], 1000);
+  ejected(&k, 0, 0);
+  tier_hits(&k, false, 1000, hits);
+  assert_in_range(hits[1], 400, 600);
+  uint32_t late = 0;
+  for (int i = 0; i < 1000; i++) late += kit_pick_for(&k, 0, 999, NULL)->priority;
+  assert_in_range(late, 400, 600);
+  for (int i = 0; i < 1000; i++)
+    assert_int_equal(kit_pick_for(&k, 0, 1000, NULL)->priority, 0);
+  ejected(&k, 0, 2000);
+  assert_true(kit_pick_for(&k, 0, 2000, NULL)->priority < 2);
+  k.pool->spread.overflow_percent = 1;
+  k.up[0].seq++;
+  for (int i = 0; i < 1000; i++)
+    assert_int_equal(kit_pick_for(&k, 0, 2000, NULL)->priority, 0);
+  kit_fini(&k);
+}
+
+/* looked_at_all tells whether any choice looked at all members: then they are owed turns. */
+static bool looked_at_all(const struct kit *k) {
+  for (uint32_t i = 0; i < k->pool->member_count; i++)
+    if (k->pool->members[i].endpoint->rows[0].turn) return true;
+  return false;
+}
+
+/* A pool in health is not walked, whatever it would have to be careful about. */
+static void a_pool_in_health_is_not_walked(void **state) {
+  (void)state;
+  static const struct kit_member flat[] = {{3, false, 0}, {1, false, 0}, {1, false, 0}};
+  static const struct kit_member tiers[] = {
+      {3, false, 0}, {1, false, 0}, {1, false, 0}, {1, false, 1}};
+  static const struct {
+    const struct kit_member *members;
+    uint32_t slow_start_ms;
+    uint8_t panic_percent;
+  } rows[] = {{flat, 0, 0}, {tiers, 0, 0}, {flat, 500, 0}, {flat, 0, 50}, {tiers, 500, 50}};
+  for (size_t i = 0; i < array_count(rows); i++) {
+    struct kit k;
+    kit_init(&k, rows[i].members, rows[i].members == flat ? 3 : 4, 5);
+    k.pool->spread.overflow_percent = 30;
+    k.pool->spread.slow_start_ms = rows[i].slow_start_ms;
+    k.pool->spread.panic_percent = rows[i].panic_percent;
+    kit_balance(&k, BALANCE_ROUND_ROBIN);
+    atomic_store(&k.pool->members[0].endpoint->since_ms, 1000); /* began, and is long over */
+    for (int n = 0; n < 100; n++) assert_non_null(kit_pick_for(&k, 0, 2000, NULL));
+    assert_false(looked_at_all(&k));
+    kit_eject(&k, 1, 3000);
+    bool walked = false; /* the test can see it */
+    for (int n = 0; n < 100; n++) {
+      assert_non_null(kit_pick_for(&k, 0, 2000, NULL));
+      walked |= looked_at_all(&k);
+    }
+    assert_true(walked);
+    kit_fini(&k);
+  }
+}
+
+/* Each tier has turns of its own: its members alternate, whatever the others do between. */
+static void tiers_turn_by_themselves(void **state) {
+  (void)state;
+  static const struct kit_member members[] = {{1, false, 0}, {1, false, 0}, {1, false, 0},
+                                              {1, false, 0}, {1, false, 0}, {1, false, 1},
+                                              {1, false, 1}, {1, false, 1}};
+  struct kit k;
+  uint32_t hits[8] = {0};
+  kit_init(&k, members, array_count(members), 5);
+  kit_balance(&k, BALANCE_ROUND_ROBIN);
+  kit_eject(&k, 0, 100);
+  kit_eject(&k, 1, 100); /* 60 of 70 %: the next tier helps with a seventh */
+  for (int i = 0; i < 7000; i++) hits[kit_place(&k, kit_pick(&k))]++;
+  assert_in_range(hits[5] + hits[6] + hits[7], 900, 1100);
+  for (int i = 6; i < 8; i++) assert_in_range(hits[i] + 1, hits[5], hits[5] + 2);
+  kit_fini(&k);
+}
+
 /* ---- panic ---- */
 
 static uint64_t panics(const struct kit *k) {
@@ -423,6 +518,78 @@ static void active_health(void **state) {
   kit_fini(&k);
 }
 
+/* ---- changes while a choice is made ---- */
+
+enum { RACE_PICKS = 150000, RACE_NOW = 1000 };
+
+/* Health, ejections and slow starts change in another thread. Whatever it saw, the choice is a
+ * member; and as one endpoint stays in service all the time, none fails. */
+struct changer {
+  struct kit *k;
+  _Atomic bool over;
+};
+
+/* change does what the control thread and other workers do to any but the first endpoint. */
+static void change(struct endpoint *e, uint64_t draw) {
+  static const uint8_t states[] = {ENDPOINT_UP, ENDPOINT_DOWN, ENDPOINT_UP, ENDPOINT_UNKNOWN};
+  uint64_t was = atomic_load(&e->ejected_until_ms);
+  switch (draw % 4) {
+    case 0: atomic_store(&e->state, states[draw / 4 % 4]); break;
+    case 1: atomic_store(&e->since_ms, draw / 4 % RACE_NOW); break;
+    default: atomic_store(&e->ejected_until_ms, was ? 0 : 5000);
+  }
+  endpoint_changed(e);
+}
+
+static void *change_all(void *arg) {
+  struct changer *c = arg;
+  uint64_t rng = 3;
+  uint32_t others = c->k->pool->member_count - 1;
+  while (!atomic_load(&c->over)) {
+    uint64_t draw = rng_next(&rng);
+    change(c->k->pool->members[1 + draw % others].endpoint, draw >> 32);
+  }
+  return NULL;
+}
+
+static void race(struct kit *k, uint32_t picks) {
+  struct changer c = {.k = k};
+  struct pool_tried tried = {.place = {1}};
+  pthread_t thread;
+  assert_int_equal(pthread_create(&thread, NULL, change_all, &c), 0);
+  for (uint32_t i = 0; i < picks; i++) {
+    struct pool_want want = {.now_ms = RACE_NOW, .sticky = PLACE_NONE, .tried = &tried};
+    want.hash = hash_mix(i, 1);
+    want.hashed = i % 4 != 0;
+    tried.count = i % 8 == 0;
+    const struct pool_member *m = pool_pick(&k->up[0], k->pool, &want);
+    assert_true(kit_place(k, m) < k->pool->member_count);
+  }
+  atomic_store(&c.over, true);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+static void a_choice_survives_changes(void **state) {
+  (void)state;
+  static const struct {
+    uint32_t count;
+    uint32_t slow_start_ms;
+    uint8_t panic_percent;
+  } rows[] = {{2, 0, 0}, {4, 0, 0}, {3, 500, 0}, {3, 0, 50}, {20, 500, 0}};
+  for (uint8_t b = 0; b < BALANCE_COUNT; b++)
+    for (size_t i = 0; i < array_count(rows); i++) {
+      struct kit_member members[20];
+      struct kit k;
+      for (uint32_t m = 0; m < 20; m++) members[m] = (struct kit_member){1 + m % 3, false, 0};
+      kit_init(&k, members, rows[i].count, 1);
+      k.pool->spread.slow_start_ms = rows[i].slow_start_ms;
+      k.pool->spread.panic_percent = rows[i].panic_percent;
+      kit_balance(&k, b);
+      race(&k, RACE_PICKS / rows[i].count);
+      kit_fini(&k);
+    }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(names),
@@ -435,6 +602,9 @@ int main(void) {
       cmocka_unit_test(overflow_can_be_all_or_nothing),
       cmocka_unit_test(weak_tiers_share),
       cmocka_unit_test(retries_leave_their_tier_last),
+      cmocka_unit_test(tiers_are_asked_again),
+      cmocka_unit_test(a_pool_in_health_is_not_walked),
+      cmocka_unit_test(tiers_turn_by_themselves),
       cmocka_unit_test(panic_uses_all),
       cmocka_unit_test(panic_comes_after_tiers_and_backups),
       cmocka_unit_test(slow_start_ramps),
@@ -442,6 +612,7 @@ int main(void) {
       cmocka_unit_test(all_starting_is_even),
       cmocka_unit_test(a_session_stays),
       cmocka_unit_test(active_health),
+      cmocka_unit_test(a_choice_survives_changes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,13 +116,37 @@ static void failing_fast_is_no_speed(void **state) {
   kit_two(&k);
   tell(&k, 0, 0, 10 * MS, 1000, false);
   tell(&k, 0, 1, 0, 1000, true);
-  assert_int_equal(smoothed(&k, 0, 1), 100 * MS);
+  assert_int_equal(smoothed(&k, 0, 1), 100 * MS); /* nothing else is known of it */
   assert_int_equal(always(&k, 0, 1000), 0);
-  tell(&k, 0, 1, 0, 1000, true); /* twice what it was, up to a minute */
-  assert_int_equal(smoothed(&k, 0, 1), 200 * MS);
   for (int i = 0; i < 20; i++) tell(&k, 0, 1, 0, 1000, true);
-  assert_int_equal(smoothed(&k, 0, 1), 60000 * MS);
+  assert_int_equal(smoothed(&k, 0, 1), 100 * MS); /* time counts, not how often */
+  tell(&k, 0, 1, 0, 6000, true); /* a half-life: half way to twice what it was */
+  assert_in_range(smoothed(&k, 0, 1), 149 * MS, 151 * MS);
+  for (uint64_t now = 6000; now < 200000; now += 10) tell(&k, 0, 1, 0, now, true);
+  assert_in_range(smoothed(&k, 0, 1), 59999 * MS, 60000 * MS); /* up to a minute */
+  tell(&k, 0, 0, 5000 * MS, 2000, true); /* one that failed slowly was slow */
+  assert_in_range(smoothed(&k, 0, 0), 5000 * MS, 6000 * MS);
   kit_fini(&k);
+}
+
+/* steady is what an endpoint of 10 ms and 250 answers a second counts after two minutes, when one
+ * in so many fails at once. */
+static uint64_t steady(uint32_t one_in) {
+  struct kit k;
+  kit_two(&k);
+  for (uint32_t i = 0; i < 30000; i++)
+    tell(&k, 0, 0, i % one_in ? 10 * MS : 1 * MS, 1000 + 4 * i, i % one_in == one_in - 1);
+  uint64_t got = smoothed(&k, 0, 0);
+  kit_fini(&k);
+  return got;
+}
+
+static void failures_count_by_their_rate(void **state) {
+  (void)state;
+  assert_in_range(steady(1000), 9 * MS, 11 * MS);
+  assert_in_range(steady(100), 10 * MS, 12 * MS);
+  assert_in_range(steady(10), 16 * MS, 24 * MS);
+  assert_true(steady(2) > 50 * MS);
 }
 
 /* Worker 1 has sent nothing and knows what worker 0 knows; where both know, the newer word counts
@@ -152,6 +176,7 @@ int main(void) {
       cmocka_unit_test(slowness_is_forgotten),
       cmocka_unit_test(the_unknown_get_one_at_a_time),
       cmocka_unit_test(failing_fast_is_no_speed),
+      cmocka_unit_test(failures_count_by_their_rate),
       cmocka_unit_test(workers_share_what_they_know),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

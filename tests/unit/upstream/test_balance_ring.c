@@ -108,18 +108,45 @@ static void shares_follow_weights(void **state) {
   }
 }
 
-/* Huge weights share a bounded ring. */
+/* A ring follows its members, not their weights: at most 1024 points (16 bytes each with their
+ * index) for each, and 1 << 20 in all. */
 static void the_ring_is_bounded(void **state) {
   (void)state;
-  struct hosts h = hosts_range(40);
+  struct hosts h = hosts_range(40), two = hosts_range(2);
   struct kit k;
   uint32_t hits[41] = {0};
   for (uint32_t i = 0; i < 40; i++) h.weight[i] = i ? 1000 : 1;
   hosts_init(&k, &h, BALANCE_RING);
-  assert_true(k.pool->obj.arena.total < 16u << 20);
+  assert_true(k.pool->obj.arena.total < 1u << 20);
   for (uint64_t key = 0; key < KEYS; key++) hits[number_of(kit_pick_key(&k, key, 0))]++;
   for (uint32_t i = 2; i <= 40; i++) assert_in_range(hits[i], KEYS / 40 / 2, KEYS / 40 * 2);
   kit_fini(&k);
+  two.weight[0] = two.weight[1] = 1000;
+  hosts_init(&k, &two, BALANCE_RING);
+  assert_true(k.pool->obj.arena.total < 64u << 10);
+  kit_fini(&k);
+}
+
+/* Heavy weights keep the promise on what moves while their mean stays in its power of two. */
+static void heavy_members_leave_alike(void **state) {
+  (void)state;
+  static uint32_t before[KEYS], after[KEYS];
+  struct hosts all = hosts_range(12);
+  for (uint32_t i = 0; i < 12; i++) all.weight[i] = 700 + i * 25;
+  homes(&all, BALANCE_RING, before);
+  for (uint32_t gone = 0; gone < 12; gone++) {
+    struct hosts less = all;
+    less.weight[gone] = 0;
+    homes(&less, BALANCE_RING, after);
+    for (uint32_t key = 0; key < KEYS; key++)
+      assert_true(before[key] == gone + 1 || before[key] == after[key]);
+  }
+  struct hosts lighter = all; /* a greatest common divisor would change all of it */
+  lighter.number[lighter.count] = 13;
+  lighter.weight[lighter.count++] = 501;
+  homes(&lighter, BALANCE_RING, after);
+  for (uint32_t key = 0; key < KEYS; key++)
+    assert_true(after[key] == 13 || before[key] == after[key]);
 }
 
 /* Without a key the load decides. */
@@ -144,6 +171,7 @@ int main(void) {
       cmocka_unit_test(agrees_with_a_search),
       cmocka_unit_test(shares_follow_weights),
       cmocka_unit_test(the_ring_is_bounded),
+      cmocka_unit_test(heavy_members_leave_alike),
       cmocka_unit_test(no_key_is_least_request),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,8 +44,8 @@ static uint32_t twin(int64_t *owed, const struct kit_member *members, uint32_t c
   return best;
 }
 
-/* The round that was worked out, and the walk as it comes (a backup that is never used makes the
- * pool no other; slow start forbids the round), both play as the twin does. */
+/* The round that was worked out, and the walk as it comes (a further attempt is never of the
+ * round; what it tried before is nobody here), both play as the twin does. */
 static void turns_are_those_of_the_twin(void **state) {
   (void)state;
   for (uint64_t seed = 1; seed <= 200; seed++) {
@@ -55,10 +55,10 @@ static void turns_are_those_of_the_twin(void **state) {
     uint32_t count = random_pool(members, &rng, 9);
     struct kit k;
     kit_init(&k, members, count, seed);
-    k.pool->spread.slow_start_ms = seed % 2 ? 1000 : 0;
+    const struct pool_tried other = {.place = {99}, .count = seed % 2};
     kit_balance(&k, BALANCE_ROUND_ROBIN);
     for (uint32_t i = 0; i < 200; i++)
-      assert_int_equal(kit_place(&k, kit_pick(&k)), twin(owed, members, count));
+      assert_int_equal(kit_place(&k, kit_pick_for(&k, 0, 0, &other)), twin(owed, members, count));
     kit_fini(&k);
   }
 }
@@ -107,27 +107,57 @@ static void turns_of_the_absent_are_shared(void **state) {
   kit_fini(&k);
 }
 
-/* Weights whose round would be too long to work out are walked all the same. */
-static void long_rounds(void **state) {
-  (void)state;
-  enum { COUNT = 300 };
-  static struct kit_member members[COUNT];
+/* heavy makes a pool of unlike weights, 500 to 1000. */
+static uint32_t heavy(struct kit *k, struct kit_member *members, uint32_t count) {
   uint64_t rng = 3;
   uint32_t sum = 0;
-  for (uint32_t i = 0; i < COUNT; i++) {
+  for (uint32_t i = 0; i < count; i++) {
     members[i] = (struct kit_member){500 + (uint32_t)(rng_next(&rng) % 501), false, 0};
     sum += members[i].weight;
   }
-  struct kit k;
-  kit_init(&k, members, COUNT, 1);
-  kit_balance(&k, BALANCE_ROUND_ROBIN);
-  assert_null(k.pool->tiers[0].table);
-  uint32_t hits[COUNT] = {0};
-  for (uint32_t i = 0; i < 3000; i++) hits[kit_place(&k, kit_pick(&k))]++;
-  for (uint32_t i = 0; i < COUNT; i++) {
-    double want = 3000.0 * members[i].weight / sum;
+  kit_init(k, members, count, 1);
+  kit_balance(k, BALANCE_ROUND_ROBIN);
+  return sum;
+}
+
+static void assert_shares(struct kit *k, const struct kit_member *members, uint32_t count,
+                          uint32_t sum) {
+  enum { TURNS = 3000 };
+  uint32_t hits[600] = {0};
+  for (uint32_t i = 0; i < TURNS; i++) hits[kit_place(k, kit_pick(k))]++;
+  for (uint32_t i = 0; i < count; i++) {
+    double want = (double)TURNS * members[i].weight / sum;
     assert_true(hits[i] <= want + 2 && hits[i] + 2 >= want);
   }
+}
+
+/* Rounds that would cost too much to play are spread evenly, those too long to keep are walked. */
+static void long_rounds(void **state) {
+  (void)state;
+  static struct kit_member members[600];
+  struct kit k;
+  uint32_t sum = heavy(&k, members, 300);
+  assert_non_null(k.pool->tiers[0].table);
+  assert_shares(&k, members, 300, sum);
+  kit_fini(&k);
+  sum = heavy(&k, members, 600);
+  assert_null(k.pool->tiers[0].table);
+  assert_shares(&k, members, 600, sum);
+  kit_fini(&k);
+}
+
+/* Many equal members have a round too: in order. */
+static void a_large_pool_has_a_round(void **state) {
+  (void)state;
+  enum { COUNT = 5000 };
+  static struct kit_member members[COUNT];
+  struct kit k;
+  for (uint32_t i = 0; i < COUNT; i++) members[i] = (struct kit_member){7, false, 0};
+  kit_init(&k, members, COUNT, 1);
+  kit_balance(&k, BALANCE_ROUND_ROBIN);
+  assert_non_null(k.pool->tiers[0].table);
+  for (uint32_t i = 0; i < 2 * COUNT; i++)
+    assert_int_equal(kit_place(&k, kit_pick(&k)), i % COUNT);
   kit_fini(&k);
 }
 
@@ -139,6 +169,7 @@ int main(void) {
       cmocka_unit_test(equal_members_alternate),
       cmocka_unit_test(turns_of_the_absent_are_shared),
       cmocka_unit_test(long_rounds),
+      cmocka_unit_test(a_large_pool_has_a_round),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* test_prepare.c: members by tier, order within kept; sums, what is plain; endpoints that come
+/* test_prepare.c: members by tier, order within kept; sums; endpoints that come
  * into service are noted by an installation, those of the start and of new pools are not. */
 #include "upstream_kit.h"
 
@@ -13,7 +13,6 @@ static void members_stand_by_tier(void **state) {
   for (uint32_t i = 0; i < 6; i++) assert_int_equal(p->members[i].weight, want[i]);
   assert_int_equal(p->tier_count, 3);
   assert_true(p->has_backups);
-  assert_false(p->plain);
   const uint64_t sums[] = {3, 8, 2, 2, 1, 5}, weights[] = {8, 2, 5};
   for (uint32_t t = 0, i = 0; t < 3; t++) {
     const struct pool_tier *tier = &p->tiers[t];
@@ -25,27 +24,23 @@ static void members_stand_by_tier(void **state) {
   kit_fini(&k);
 }
 
-static void what_is_plain(void **state) {
+static void what_is_equal(void **state) {
   (void)state;
   static const struct {
     struct kit_member members[3];
-    bool panic, slow, plain, equal, backups;
+    bool equal, backups;
+    uint32_t primaries;
   } rows[] = {
-      {{{1, false, 0}, {1, false, 0}, {1, false, 0}}, false, false, true, true, false},
-      {{{1, false, 3}, {2, false, 3}, {1, true, 0}}, false, false, true, false, true},
-      {{{1, false, 0}, {1, false, 1}, {1, false, 0}}, false, false, false, true, false},
-      {{{1, true, 0}, {1, true, 0}, {1, true, 0}}, false, false, false, true, true},
-      {{{0, false, 0}, {0, false, 0}, {1, true, 0}}, false, false, false, false, true},
-      {{{1, false, 0}, {1, false, 0}, {1, false, 0}}, true, false, false, true, false},
-      {{{1, false, 0}, {1, false, 0}, {1, false, 0}}, false, true, false, true, false},
+      {{{1, false, 0}, {1, false, 0}, {1, false, 0}}, true, false, 1},
+      {{{1, false, 3}, {2, false, 3}, {1, true, 0}}, false, true, 1},
+      {{{1, false, 0}, {1, false, 1}, {1, false, 0}}, true, false, 2},
+      {{{1, true, 0}, {1, true, 0}, {1, true, 0}}, true, true, 0},
+      {{{0, false, 0}, {0, false, 0}, {1, true, 0}}, false, true, 1},
   };
   for (size_t i = 0; i < array_count(rows); i++) {
     struct kit k;
     kit_init(&k, rows[i].members, 3, 1);
-    k.pool->spread.panic_percent = rows[i].panic ? 50 : 0;
-    k.pool->spread.slow_start_ms = rows[i].slow ? 50 : 0;
-    pool_prepare(k.pool);
-    assert_int_equal(k.pool->plain, rows[i].plain);
+    assert_int_equal(pool_primaries(k.pool), rows[i].primaries);
     assert_int_equal(k.pool->tiers[0].equal, rows[i].equal);
     assert_int_equal(k.pool->has_backups, rows[i].backups);
     kit_fini(&k);
@@ -98,6 +93,9 @@ static void who_comes_is_noted(void **state) {
   assert_int_equal(since(fourth, 2), 4000);
   install(&k, 5, 5000, fourth, other); /* a pool that is all new */
   assert_int_equal(since(other, 0) + since(other, 1), 0);
+  install(&k, 6, 6000, other, fourth); /* as a whole, back after having been left out */
+  assert_int_equal(since(fourth, 0), 0);
+  assert_int_equal(since(fourth, 1), 4000);
   atomic_store(&other->pools[0]->members[0].endpoint->ejected_until_ms, 9000);
   assert_int_equal(since(other, 0), 9000);
   snapshot_free(first);
@@ -111,7 +109,7 @@ static void who_comes_is_noted(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(members_stand_by_tier),
-      cmocka_unit_test(what_is_plain),
+      cmocka_unit_test(what_is_equal),
       cmocka_unit_test(who_comes_is_noted),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

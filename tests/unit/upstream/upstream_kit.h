@@ -98,6 +98,7 @@ static inline uint32_t kit_place(const struct kit *k, const struct pool_member *
 
 static inline void kit_eject(struct kit *k, uint32_t place, uint64_t until_ms) {
   atomic_store(&k->pool->members[place].endpoint->ejected_until_ms, until_ms);
+  endpoint_changed(k->pool->members[place].endpoint);
 }
 
 /* kit_chi2 is Pearson's statistic of hits against expected shares (not normalised). */
@@ -121,6 +122,7 @@ static const double kit_chi2_most[] = {0,     15.14, 18.42, 21.11, 23.51,
 
 static inline void kit_state(struct kit *k, uint32_t place, enum endpoint_state state) {
   atomic_store(&k->pool->members[place].endpoint->state, (uint8_t)state);
+  endpoint_changed(k->pool->members[place].endpoint);
 }
 
 #endif
