@@ -9,22 +9,21 @@
 static uint32_t slot_number(uint64_t now_ms) { return (uint32_t)(now_ms >> SLOT_SHIFT) + 1; }
 
 /* slot_now is this worker's present slot, emptied when it was another second's. Readers see `at`
- * as 0 while that goes on. */
+ * as 0 while that goes on: who sees a count sees also what `at` was set to before it. */
 static struct budget_slot *slot_now(struct pool_row *row, uint64_t now_ms) {
   uint32_t number = slot_number(now_ms);
   struct budget_slot *slot = &row->budget[number % BUDGET_SLOTS];
   if (atomic_load_explicit(&slot->at, memory_order_relaxed) == number) return slot;
   atomic_store_explicit(&slot->at, 0, memory_order_relaxed);
-  atomic_thread_fence(memory_order_release);
-  atomic_store_explicit(&slot->requests, 0, memory_order_relaxed);
-  atomic_store_explicit(&slot->retries, 0, memory_order_relaxed);
+  atomic_store_explicit(&slot->requests, 0, memory_order_release);
+  atomic_store_explicit(&slot->retries, 0, memory_order_release);
   atomic_store_explicit(&slot->at, number, memory_order_release);
   return slot;
 }
 
 static void count_one(_Atomic uint32_t *counter) {
   uint32_t now = atomic_load_explicit(counter, memory_order_relaxed);
-  atomic_store_explicit(counter, now + 1, memory_order_relaxed);
+  atomic_store_explicit(counter, now + 1, memory_order_release);
 }
 
 void budget_request(struct pool_row *row, uint64_t now_ms) {
@@ -38,9 +37,8 @@ struct sums {
 static void slot_sum(const struct budget_slot *slot, uint32_t number, struct sums *sums) {
   uint32_t at = atomic_load_explicit(&slot->at, memory_order_acquire);
   if (!at || (int32_t)(number - at) >= (int32_t)BUDGET_SLOTS) return; /* it may also be ahead */
-  uint32_t requests = atomic_load_explicit(&slot->requests, memory_order_relaxed);
-  uint32_t retries = atomic_load_explicit(&slot->retries, memory_order_relaxed);
-  atomic_thread_fence(memory_order_acquire);
+  uint32_t requests = atomic_load_explicit(&slot->requests, memory_order_acquire);
+  uint32_t retries = atomic_load_explicit(&slot->retries, memory_order_acquire);
   if (atomic_load_explicit(&slot->at, memory_order_relaxed) != at) return;
   sums->requests += requests;
   sums->retries += retries;
