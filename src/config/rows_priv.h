@@ -5,6 +5,7 @@
 
 #include "row_priv.h"
 #include "rows_policy_priv.h"
+#include "rows_pool_priv.h"
 
 struct conf_cert_row {
   struct conf_row row;
@@ -25,56 +26,6 @@ struct conf_listener {
   struct listener_timeouts timeouts;
   struct listener_limits limits;
   struct path_policy paths;
-};
-
-struct conf_endpoint {
-  struct conf_row row;
-  struct span address;
-  uint32_t weight;
-  bool backup;
-  uint8_t priority;
-};
-
-/* conf_health is the active check; on when its group is written. */
-struct conf_health {
-  bool on;
-  uint8_t protocol; /* enum health_protocol, the order of the words */
-  struct span path, method, host, body;
-  struct conf_list headers, expect;
-  uint16_t port;
-  uint8_t jitter_percent;
-  uint32_t interval_ms, fast_interval_ms, timeout_ms, healthy, unhealthy;
-};
-
-/* conf_discover is how names of a pool are asked for, and those that are all of its endpoints. */
-struct conf_discover {
-  struct span dns, srv; /* "name:port", a name; at most one */
-  struct conf_list servers;
-  struct span servers_text; /* joined by commas (check_discover.c) */
-  uint8_t family, jitter_percent;
-  uint32_t attempts, timeout_ms, min_ttl_ms, max_ttl_ms, retry_ms, max_retry_ms;
-};
-
-struct conf_pool {
-  struct conf_row row;
-  struct conf_discover discover;
-  uint8_t balance;
-  struct span hash, sticky_key; /* as written */
-  struct pool_spread spread;    /* but for its hash */
-  struct sticky_settings sticky;
-  struct text sticky_key_bytes; /* heap; wiped */
-  struct conf_rows endpoints;
-  struct pool_timeouts timeouts;
-  struct pool_connections connections;
-  struct span priority_header;
-  struct pool_retry retry;
-  struct conf_list retry_on;
-  struct pool_outlier outlier;
-  struct conf_health health;
-  struct pool_breaker breaker;
-  struct pool_concurrency concurrency;
-  struct pool_limits limits;
-  bool used;
 };
 
 struct conf_split {

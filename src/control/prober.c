@@ -381,10 +381,10 @@ static void uncheck(const struct snapshot *s) {
   for (uint32_t i = 0; i < s->pool_count; i++) {
     const struct pool *pool = s->pools[i];
     for (uint32_t k = 0; !pool->health.on && k < pool->member_count; k++) {
-      _Atomic uint8_t *state = &pool->members[k].endpoint->state;
-      if (atomic_load_explicit(state, memory_order_relaxed) != ENDPOINT_UNCHECKED) {
-        atomic_store_explicit(state, ENDPOINT_UNCHECKED, memory_order_relaxed);
-      }
+      struct endpoint *e = pool->members[k].endpoint;
+      if (atomic_load_explicit(&e->state, memory_order_relaxed) == ENDPOINT_UNCHECKED) continue;
+      atomic_store_explicit(&e->state, ENDPOINT_UNCHECKED, memory_order_relaxed);
+      endpoint_changed(e);
     }
   }
 }

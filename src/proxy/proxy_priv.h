@@ -5,6 +5,7 @@
 
 #include "proxy/down_priv.h"
 #include "proxy/pump_priv.h"
+#include "proxy/protect_priv.h"
 #include "proxy/resilience_priv.h"
 #include "proxy/stream_priv.h"
 #include "proxy/worker_priv.h"
@@ -36,52 +37,6 @@ void affinity_init(struct stream *s, const struct pool *pool);
 const struct pool_member *affinity_pick(struct stream *s);
 /* affinity_response gives the client a cookie when it needs one; before response filters. */
 void affinity_response(struct stream *s);
-/* ---- limit.c ---- */
-/* limit_request is OK, or why a policy of the route refuses the request. */
-MUST_USE enum end limit_request(struct stream *s);
-/* limit_retry_after is what a refusal has for Retry-After, in seconds; 0: nothing. */
-uint64_t limit_retry_after(const struct stream *s);
-/* ---- gate.c ---- */
-/* gate is OK, or why a connection may not be; *counted is where it was counted as its client's,
- * if it was. */
-MUST_USE enum end gate(struct serving *sv, const struct addr *peer, _Atomic uint64_t **counted);
-/* gate_refuse counts, logs and closes a connection that may not be. */
-void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end);
-/* ---- admit.c ---- */
-/* admit_early refuses what an open breaker would, before anything is done for it; admit when an
- * attempt is about to be made. False: the stream ended. */
-MUST_USE bool admit_early(struct stream *s);
-MUST_USE bool admit(struct stream *s);
-/* admit_still is false when the breaker opened while the stream was in the queue. admit_again: may
- * a further attempt be made? */
-MUST_USE bool admit_still(struct stream *s);
-bool admit_again(const struct stream *s);
-/* admit_outcome learns from an attempt's end; admit_leave gives back what the stream still has. */
-void admit_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status);
-/* admit_hedge gives a second attempt a pass while the breaker is closed; admit_cancelled takes the
- * pass of an attempt back that was given up for another one. */
-MUST_USE bool admit_hedge(struct stream *s, struct breaker_pass *pass);
-void admit_cancelled(struct stream *s, struct attempt *a);
-void admit_leave(struct stream *s);
-/* admit_head: the head that is passed on came: the request no longer counts for the limit. */
-void admit_head(struct stream *s);
-/* admit_turned is upstream's hook: a breaker changed. */
-void admit_turned(struct upstream *u, const struct pool *pool, const struct breaker_told *told);
-/* ---- overload.c ---- */
-/* overload_admit refuses a request of that priority when this worker has too much to do; false:
- * the stream ended. */
-MUST_USE bool overload_admit(struct stream *s, uint8_t priority);
-/* overload_closes: connections are short: a kept one ends with its response (and is counted). */
-bool overload_closes(struct stream *s);
-/* overload_idle_ms is how long a connection may be idle. */
-uint32_t overload_idle_ms(const struct worker *w, uint32_t idle_ms);
-/* overload_accepted counts a connection and may pause accepting to the next tick. */
-void overload_accepted(struct worker *w);
-/* overload_wake starts the tick when there is work. */
-void overload_wake(struct worker *w);
-void overload_init(struct worker *w);
-void overload_install(struct worker *w, const struct overload_settings *settings);
-void overload_stop(struct worker *w);
 /* ---- held.c ---- */
 void enter_buffer(struct stream *s);
 /* held_wanted: the route asks for it, and the body may fit. */
