@@ -37,6 +37,12 @@ bool hash_key_parse(struct span text, struct hash_key *out) {
   return false;
 }
 
+struct span hash_key_text(const struct hash_key *key) {
+  for (size_t i = 0; i < array_count(forms); i++)
+    if (forms[i].source == key->source) return forms[i].text;
+  return SPAN_EMPTY;
+}
+
 /* NOT_SAID marks fields that the client may have made up and that are not passed on. */
 #define NOT_SAID (HTTP_FIELD_FORWARDING | HTTP_FIELD_ALIAS | HTTP_FIELD_DROP)
 

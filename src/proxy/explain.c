@@ -163,11 +163,26 @@ static void match(struct explain *e) {
   e->end = ends[e->verdict];
 }
 
+/* too_large: the length that the request names is more than the route lets through. */
+static bool too_large(const struct explain *e) {
+  const struct policy_settings *p = &e->hit.route->settings;
+  uint64_t most = p->set & POLICY_BODY_BYTES ? p->body_bytes
+                                             : e->listener->listener->limits.body_bytes;
+  return most && e->request.body == HTTP_BODY_LENGTH && e->request.content_length > most;
+}
+
 static void filter(struct explain *e) {
-  e->ctx.route = e->hit.route;
-  enum filter_result r = filter_request(&e->ctx);
-  if (r == FILTER_ANSWER) e->end = e->ctx.end;
-  if (r == FILTER_RESPOND) e->responded = e->ctx.status;
+  const struct route *r = e->hit.route;
+  if (too_large(e)) {
+    e->end = END_LIMIT_BODY;
+    return;
+  }
+  if (r->action == ROUTE_SPLIT) e->drawn = affinity_by_key(r, &e->request, e->ctx.client);
+  e->ctx.route = r;
+  e->ctx.pool = r->action == ROUTE_SPLIT ? e->drawn : r->pool;
+  enum filter_result result = filter_request(&e->ctx);
+  if (result == FILTER_ANSWER) e->end = e->ctx.end;
+  if (result == FILTER_RESPOND) e->responded = e->ctx.status;
 }
 
 /* run goes the way of proxy/route.c, in the same order. */
