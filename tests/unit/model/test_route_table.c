@@ -100,7 +100,9 @@ static enum route_verdict same_answer(const struct bench *b, const struct route_
                                       const struct route_query *q, struct route_hit *hit) {
   struct route_hit slow;
   struct route_story stories[ROUTES_MAX] = {0};
+  uint64_t budget = q->input.scratch ? regex_budget(q->input.scratch) : 0;
   enum route_verdict v = route_find(t, q, hit);
+  if (q->input.scratch) regex_refill(q->input.scratch, budget);
   enum route_verdict w = route_find_linear(b->list, b->count, q, &slow, stories);
   if (v != w || hit->route != slow.route)
     fail_msg("host %.*s path %.*s method %.*s: compiled %d %d, linear %d %d", SPAN_ARG(q->host),
