@@ -20,6 +20,7 @@ struct explain {
   struct http_request request;
   struct filter_ctx ctx;
   bool parsed, canonical; /* how far it came */
+  bool differs;           /* the two matchers do: our mistake, told instead of an answer */
   enum end end;           /* OK: the route answers, or redirect_https does */
   enum route_verdict verdict; /* when there are stories */
   struct route_hit hit;
