@@ -21,10 +21,10 @@
 #define COUNTED_STEPS 1000u      /* with REGEX_STEPS_BYTE for each byte: see regex_cost.counted */
 
 struct regex {
+  struct regex_share *share;
   pcre2_code *code;
   struct regex_cost cost;
   uint32_t turns_max; /* of repeated groups, that both engines have the stack for */
-  bool jitted;
 };
 
 struct regex_scratch {
@@ -136,6 +136,7 @@ struct trial {
   struct regex_scratch *scratch;
   const struct regex_facts *facts;
   char tail; /* a byte that nothing takes, if there is one */
+  bool brief; /* the bound is good: no letters and pairs */
   uint64_t rng;
 };
 
@@ -190,6 +191,7 @@ static bool loop_survives(struct trial *t, const struct regex_loop *loop) {
   struct span own = letters(t->facts, loop, room, sizeof room);
   for (uint32_t i = 0; i < loop->pump_count; i++)
     if (!pump(t, &loop->before, span_of(loop->pumps[i].bytes, loop->pumps[i].len))) return false;
+  if (t->brief) return true;
   for (size_t i = 0; i < own.len; i++)
     if (!pump(t, &loop->before, span_sub(own, i, 1))) return false;
   for (uint32_t i = 0; i < MIXES && own.len; i++) {
@@ -226,9 +228,12 @@ static pcre2_code *compile(struct span pattern, uint32_t options, struct regex_f
   return NULL;
 }
 
+/* A pattern whose turns are not ambiguous, and of which but two repeats multiply, is bounded by
+ * its cost: it is tried for that mistake only. */
 static bool trial_survives(struct span pattern, const struct regex_facts *facts,
-                           struct regex_fault *fault) {
+                           const struct regex_cost *cost, struct regex_fault *fault) {
   struct trial t = {.facts = facts, .tail = tail_byte(facts), .rng = 1};
+  t.brief = !cost->counted && cost->link_count <= 1;
   t.code = compile(pattern, PCRE2_NO_START_OPTIMIZE, fault);
   if (!t.code) return false;
   t.scratch = regex_scratch_new();
@@ -265,26 +270,33 @@ static bool judge(struct span pattern, const struct regex_facts *facts, struct r
                   struct regex_fault *fault) {
   if (!regex_cost_find(facts, &re->cost, fault)) return false;
   re->code = compile(pattern, re->cost.counted ? PCRE2_NO_AUTO_POSSESS : 0, fault);
-  return re->code && search_cheap(re->code, facts, fault) && trial_survives(pattern, facts, fault);
+  return re->code && search_cheap(re->code, facts, fault) &&
+         trial_survives(pattern, facts, &re->cost, fault);
 }
 
 /* The interpreter counts what ambiguous turns cost; machine code would not. */
-struct regex *regex_new(struct span pattern, struct regex_fault *fault) {
+struct regex *regex_make(struct span pattern, struct regex_share *share,
+                         struct regex_fault *fault) {
   struct regex_facts *facts = mem_alloc(sizeof *facts);
   struct regex *re = mem_alloc(sizeof *re);
   bool good = regex_scan(pattern, facts, fault) && judge(pattern, facts, re, fault);
   mem_free(facts);
   if (!good) {
-    regex_free(re);
+    regex_unmake(re);
     return NULL;
   }
+  re->share = share;
   re->turns_max = turns_max(re->code, &re->cost);
-  re->jitted = !re->cost.counted && pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE) == 0;
+  /* Where memory may not be made executable (MemoryDenyWriteExecute=) it stays as it is. */
+  if (!re->cost.counted) (void)pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);
   return re;
 }
 
-void regex_free(struct regex *re) {
-  if (!re) return;
+struct regex_share *regex_share_of(const struct regex *re) {
+  return re->share;
+}
+
+void regex_unmake(struct regex *re) {
   pcre2_code_free(re->code);
   mem_free(re);
 }
@@ -294,5 +306,3 @@ unsigned regex_groups(const struct regex *re) {
   pcre2_pattern_info(re->code, PCRE2_INFO_CAPTURECOUNT, &count);
   return count;
 }
-
-bool regex_jitted(const struct regex *re) { return re->jitted; }

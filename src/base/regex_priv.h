@@ -108,6 +108,21 @@ uint64_t regex_cost_of(const struct regex_cost *cost, struct span subject);
 /* regex_turns is how many turns repeated groups can take in a subject. */
 uint32_t regex_turns(const struct regex_cost *cost, struct span subject);
 
+/* regex_share is one pattern in the table of regex_share.c. */
+struct regex_share {
+  struct regex_share *next;
+  struct regex *regex;
+  struct span pattern;
+  char *text; /* of pattern, owned */
+  uint64_t hash;
+  uint32_t refs;
+};
+/* regex_make compiles one for a share, regex_unmake frees it. */
+struct regex *regex_make(struct span pattern, struct regex_share *share,
+                         struct regex_fault *fault);
+void regex_unmake(struct regex *re);
+struct regex_share *regex_share_of(const struct regex *re);
+
 /* regex_match_interpreted is the slow twin of regex_match, for tests. */
 MUST_USE enum regex_result regex_match_interpreted(const struct regex *re, struct span subject,
                                                    struct regex_scratch *s);

@@ -318,12 +318,6 @@ static bool group_read(struct scan *s) {
 
 /* ---- escapes and classes ---- */
 
-static int hex_value(char c) {
-  if (is_digit(c)) return c - '0';
-  c = ascii_lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* escape_char reads an escape that is one byte; *len is its length. */
 static bool escape_char(struct scan *s, char *out, size_t *len) {
   char c = peek(s, 1);
@@ -333,7 +327,7 @@ static bool escape_char(struct scan *s, char *out, size_t *len) {
   if (found) {
     *out = to[found - from];
   } else if (c == 'x') {
-    int high = hex_value(peek(s, 2)), low = hex_value(peek(s, 3));
+    int high = ascii_hex(peek(s, 2)), low = ascii_hex(peek(s, 3));
     if (high < 0 || low < 0) return refuse(s, "\\x wants two hexadecimal digits");
     *out = (char)(high * 16 + low);
     *len = 4;

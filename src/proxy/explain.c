@@ -257,17 +257,13 @@ void explain_pack(const struct explain_ask *ask, struct text *line) {
   for (uint32_t i = 0; i < ask->field_count; i++) pack(line, 'h', ask->fields[i]);
 }
 
-static unsigned hex_value(char c) {
-  return c <= '9' ? (unsigned)(c - '0') : (unsigned)(ascii_lower(c) - 'a') + 10;
-}
-
 /* unpack decodes one value into room. */
 static struct span unpack(struct span word, struct buf *room) {
   size_t from = room->len;
   for (size_t i = 0; i < word.len; i++) {
     bool escape = word.ptr[i] == '%' && word.len - i >= 3;
-    if (escape) {
-      buf_char(room, (char)((hex_value(word.ptr[i + 1]) << 4 | hex_value(word.ptr[i + 2])) & 255));
+    if (escape) { /* explain_pack wrote it; of another's a byte comes that fits nothing */
+      buf_char(room, (char)((ascii_hex(word.ptr[i + 1]) * 16 + ascii_hex(word.ptr[i + 2])) & 255));
       i += 2;
     } else {
       buf_char(room, word.ptr[i]);

@@ -42,14 +42,17 @@ struct regex_fault {
 };
 
 /* regex_new compiles; NULL and *fault when it is refused. The caller checked it before, or checks
- * it now: all rules hold for both. Allocates; not for workers. */
+ * it now: all rules hold for both. An equal pattern is shared while it is there. Allocates and
+ * takes a lock; not for workers. */
 MUST_USE struct regex *regex_new(struct span pattern, struct regex_fault *fault);
+/* regex_free gives it back; what nobody holds any more goes with the next regex_sweep, which a run
+ * of the configuration ends with. */
 void regex_free(struct regex *re);
+void regex_sweep(void);
+/* regex_count is how many patterns are there, held or not yet swept. */
+uint32_t regex_count(void);
 /* regex_groups is how many groups a pattern has; ${0} is not counted. */
 unsigned regex_groups(const struct regex *re);
-/* regex_jitted: is it machine code? Not where memory may not be made executable (systemd's
- * MemoryDenyWriteExecute=): it is interpreted then, about ten times slower. */
-bool regex_jitted(const struct regex *re);
 
 /* regex_scratch is what one thread needs to match, made ahead: matching allocates nothing (the
  * interpreter may, up to 4 MiB in all, until it is warm). */
