@@ -16,6 +16,7 @@
 #define RUNNERS_MAX 8u
 #define DEPTH_MAX 17u   /* regex_scan.c's, and the whole pattern */
 #define WALK_MAX 20000u /* tokens in all: bounded repeats are walked as often as they say */
+#define COPIES_MAX 10u  /* of an ambiguous group, each of which multiplies */
 #define TRIAL_LEN 32u   /* no pattern is accepted that cannot even be searched in so many bytes */
 
 /* runner is a repeat (or a choice) behind which the walk stands, and which may yet give back. */
@@ -46,7 +47,7 @@ struct walk {
   struct runners now;
   struct level levels[DEPTH_MAX];
   uint32_t depth, at, steps, born;
-  bool deep; /* more links in a row than are kept */
+  bool deep; /* more links in a row than are kept, or could be searched */
 };
 
 static const struct byte_set every = {{UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
@@ -187,6 +188,7 @@ static void leave(struct walk *w, const struct regex_token *token) {
   if (token->max != REGEX_NO_END) return;
   outer->endless = true;
   if (level.choice || level.linked) w->cost->counted = true;
+  if (w->cost->counted && token->min > COPIES_MAX) w->deep = true; /* (a?){85} */
 }
 
 /* choose notes a choice between branches that the first byte does not tell apart. */
