@@ -16,13 +16,15 @@
   (PCRE2_DOTALL | PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_UTF | PCRE2_NEVER_UCP | \
    PCRE2_NEVER_BACKSLASH_C)
 #define JIT_STACK_START (32u << 10)
-#define JIT_STACK_MAX (1u << 20)
-#define HEAP_KIB_MAX 1024u /* of the interpreter */
-#define DEPTH_MAX 10000u   /* of the interpreter; the compiled code has its stack's limit */
+#define STACK_MAX (4u << 20)     /* of machine code, and of the interpreter on the heap */
+#define STACK_SPARE (256u << 10) /* of it, for what does not grow with turns */
+#define COUNTED_STEPS 1000u      /* with REGEX_STEPS_BYTE for each byte: see regex_cost.counted */
 
 struct regex {
+  struct regex_share *share;
   pcre2_code *code;
-  bool jitted;
+  struct regex_cost cost;
+  uint32_t turns_max; /* of repeated groups, that both engines have the stack for */
 };
 
 struct regex_scratch {
@@ -31,6 +33,7 @@ struct regex_scratch {
   pcre2_match_context *context;
   pcre2_jit_stack *stack;
   uint32_t groups; /* of the last match */
+  uint64_t budget; /* of the present request */
   char room[REGEX_ROOM];
 };
 
@@ -51,11 +54,11 @@ struct regex_scratch *regex_scratch_new(void) {
   s->memory = pcre2_general_context_create(take, give, NULL);
   s->data = pcre2_match_data_create(REGEX_GROUPS_MAX, s->memory);
   s->context = pcre2_match_context_create(s->memory);
-  s->stack = pcre2_jit_stack_create(JIT_STACK_START, JIT_STACK_MAX, s->memory);
+  s->stack = pcre2_jit_stack_create(JIT_STACK_START, STACK_MAX, s->memory);
   check(s->memory && s->data && s->context);
   if (s->stack) pcre2_jit_stack_assign(s->context, NULL, s->stack);
-  pcre2_set_heap_limit(s->context, HEAP_KIB_MAX);
-  pcre2_set_depth_limit(s->context, DEPTH_MAX);
+  pcre2_set_heap_limit(s->context, STACK_MAX >> 10);
+  s->budget = REGEX_BUDGET;
   return s;
 }
 
@@ -82,12 +85,41 @@ static enum regex_result match(const pcre2_code *code, struct span subject,
   return rc == PCRE2_ERROR_NOMATCH ? REGEX_NO : REGEX_LIMIT;
 }
 
+/* charge takes what a match can cost off the budget; false: there is not so much left. */
+static bool charge(const struct regex *re, struct span subject, struct regex_scratch *s,
+                   uint64_t *steps) {
+  uint64_t cost = regex_cost_of(&re->cost, subject);
+  if (regex_turns(&re->cost, subject) > re->turns_max) return false;
+  *steps = REGEX_STEPS + REGEX_STEPS_BYTE * cost;
+  if (re->cost.counted) *steps = cost = COUNTED_STEPS + REGEX_STEPS_BYTE * (subject.len + 1);
+  if (cost > s->budget) return false;
+  s->budget -= cost;
+  return true;
+}
+
+static enum regex_result search(const struct regex *re, struct span subject,
+                                struct regex_scratch *s, uint32_t options) {
+  const struct sample *prefix = &re->cost.prefix;
+  uint64_t steps = 0;
+  s->groups = 0;
+  if (!span_starts(subject, span_of(prefix->bytes, prefix->len))) return REGEX_NO;
+  if (!charge(re, subject, s, &steps)) return REGEX_LIMIT;
+  pcre2_set_match_limit(s->context, (uint32_t)steps); /* at most 17 times the budget */
+  return match(re->code, subject, s, options);
+}
+
 enum regex_result regex_match(const struct regex *re, struct span subject,
                               struct regex_scratch *s) {
-  uint64_t steps = REGEX_STEPS + (uint64_t)REGEX_STEPS_BYTE * subject.len;
-  pcre2_set_match_limit(s->context, steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX);
-  return match(re->code, subject, s, 0);
+  return search(re, subject, s, 0);
 }
+
+enum regex_result regex_match_interpreted(const struct regex *re, struct span subject,
+                                          struct regex_scratch *s) {
+  return search(re, subject, s, PCRE2_NO_JIT);
+}
+
+uint64_t regex_budget(const struct regex_scratch *s) { return s->budget; }
+void regex_refill(struct regex_scratch *s, uint64_t steps) { s->budget = steps; }
 
 struct span regex_group(const struct regex_scratch *s, struct span subject, unsigned group) {
   const PCRE2_SIZE *at = pcre2_get_ovector_pointer(s->data);
@@ -104,6 +136,7 @@ struct trial {
   struct regex_scratch *scratch;
   const struct regex_facts *facts;
   char tail; /* a byte that nothing takes, if there is one */
+  bool brief; /* the bound is good: no letters and pairs */
   uint64_t rng;
 };
 
@@ -137,6 +170,19 @@ static struct span letters(const struct regex_facts *facts, const struct regex_l
   return span_of(room, len);
 }
 
+/* pairs pumps every two pumps as one turn: abc and ab make abcab, which is ab and cab as well. */
+static bool pairs_survive(struct trial *t, const struct regex_loop *loop) {
+  for (uint32_t i = 0; i < loop->pump_count; i++)
+    for (uint32_t k = 0; k < loop->pump_count; k++) {
+      char room[2 * SAMPLE_MAX];
+      struct buf b = buf_of(room, sizeof room);
+      buf_put(&b, span_of(loop->pumps[i].bytes, loop->pumps[i].len));
+      buf_put(&b, span_of(loop->pumps[k].bytes, loop->pumps[k].len));
+      if (i != k && !pump(t, &loop->before, buf_span(&b))) return false;
+    }
+  return true;
+}
+
 #define LETTERS_MAX 12u
 #define MIXES 4u /* random texts for each loop */
 
@@ -145,13 +191,14 @@ static bool loop_survives(struct trial *t, const struct regex_loop *loop) {
   struct span own = letters(t->facts, loop, room, sizeof room);
   for (uint32_t i = 0; i < loop->pump_count; i++)
     if (!pump(t, &loop->before, span_of(loop->pumps[i].bytes, loop->pumps[i].len))) return false;
+  if (t->brief) return true;
   for (size_t i = 0; i < own.len; i++)
     if (!pump(t, &loop->before, span_sub(own, i, 1))) return false;
   for (uint32_t i = 0; i < MIXES && own.len; i++) {
     for (size_t k = 0; k < sizeof mixed; k++) mixed[k] = own.ptr[rng_next(&t->rng) % own.len];
     if (!pump(t, &loop->before, span_of(mixed, sizeof mixed))) return false;
   }
-  return own.len == 0 || pump(t, &loop->before, own);
+  return pairs_survive(t, loop) && (own.len == 0 || pump(t, &loop->before, own));
 }
 
 /* tail_byte is a byte that the pattern cannot take, else one that it does not name. */
@@ -181,9 +228,12 @@ static pcre2_code *compile(struct span pattern, uint32_t options, struct regex_f
   return NULL;
 }
 
+/* A pattern whose turns are not ambiguous, and of which but two repeats multiply, is bounded by
+ * its cost: it is tried for that mistake only. */
 static bool trial_survives(struct span pattern, const struct regex_facts *facts,
-                           struct regex_fault *fault) {
+                           const struct regex_cost *cost, struct regex_fault *fault) {
   struct trial t = {.facts = facts, .tail = tail_byte(facts), .rng = 1};
+  t.brief = !cost->counted && cost->link_count <= 1;
   t.code = compile(pattern, PCRE2_NO_START_OPTIMIZE, fault);
   if (!t.code) return false;
   t.scratch = regex_scratch_new();
@@ -208,25 +258,45 @@ static bool search_cheap(const pcre2_code *code, const struct regex_facts *facts
   return regex_refuse(fault, 0, "it would be tried from every place: begin it with ^ (or ^.*)");
 }
 
-struct regex *regex_new(struct span pattern, struct regex_fault *fault) {
+/* turns_max: what both stacks have room for. */
+static uint32_t turns_max(const pcre2_code *code, const struct regex_cost *cost) {
+  size_t frame = 0;
+  check(pcre2_pattern_info(code, PCRE2_INFO_FRAMESIZE, &frame) == 0 && frame > 0);
+  return (uint32_t)((STACK_MAX - STACK_SPARE) / (frame * cost->frames));
+}
+
+/* judge is all rules but those of the scan. */
+static bool judge(struct span pattern, const struct regex_facts *facts, struct regex *re,
+                  struct regex_fault *fault) {
+  if (!regex_cost_find(facts, &re->cost, fault)) return false;
+  re->code = compile(pattern, re->cost.counted ? PCRE2_NO_AUTO_POSSESS : 0, fault);
+  return re->code && search_cheap(re->code, facts, fault) &&
+         trial_survives(pattern, facts, &re->cost, fault);
+}
+
+/* The interpreter counts what ambiguous turns cost; machine code would not. */
+struct regex *regex_make(struct span pattern, struct regex_share *share,
+                         struct regex_fault *fault) {
   struct regex_facts *facts = mem_alloc(sizeof *facts);
-  pcre2_code *code = NULL;
-  bool good = regex_scan(pattern, facts, fault);
-  if (good) code = compile(pattern, 0, fault);
-  good = code && search_cheap(code, facts, fault) && trial_survives(pattern, facts, fault);
+  struct regex *re = mem_alloc(sizeof *re);
+  bool good = regex_scan(pattern, facts, fault) && judge(pattern, facts, re, fault);
   mem_free(facts);
   if (!good) {
-    pcre2_code_free(code);
+    regex_unmake(re);
     return NULL;
   }
-  struct regex *re = mem_alloc(sizeof *re);
-  re->code = code;
-  re->jitted = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE) == 0;
+  re->share = share;
+  re->turns_max = turns_max(re->code, &re->cost);
+  /* Where memory may not be made executable (MemoryDenyWriteExecute=) it stays as it is. */
+  if (!re->cost.counted) (void)pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);
   return re;
 }
 
-void regex_free(struct regex *re) {
-  if (!re) return;
+struct regex_share *regex_share_of(const struct regex *re) {
+  return re->share;
+}
+
+void regex_unmake(struct regex *re) {
   pcre2_code_free(re->code);
   mem_free(re);
 }
@@ -236,5 +306,3 @@ unsigned regex_groups(const struct regex *re) {
   pcre2_pattern_info(re->code, PCRE2_INFO_CAPTURECOUNT, &count);
   return count;
 }
-
-bool regex_jitted(const struct regex *re) { return re->jitted; }

@@ -12,7 +12,7 @@
 #define MUST_MAX 4u     /* sets of bytes of which each pass takes one */
 #define REPEAT_FEW 10u  /* {n,m} up to this m is no repeat without an end */
 #define REPEAT_MAX 999u /* n and m of {n,m} */
-#define NO_END UINT32_MAX
+#define NO_END REGEX_NO_END
 
 /* part is what is known of a piece of the pattern. */
 struct part {
@@ -31,8 +31,9 @@ struct frame {
   struct part branches, seq, atom;
   struct sample pumps[PUMPS_MAX], atom_pumps[PUMPS_MAX]; /* one for each branch */
   uint8_t pump_count, atom_pump_count;
+  struct byte_set firsts; /* first bytes of the branches before */
   uint8_t kind;
-  bool has_branches, has_atom, repeatable, icase;
+  bool has_branches, has_atom, repeatable, icase, ambiguous;
 };
 
 struct scan {
@@ -41,6 +42,7 @@ struct scan {
   struct regex_facts *facts;
   struct regex_fault *fault;
   uint32_t depth;
+  bool prefix_open; /* nothing but literals behind ^ so far */
   struct frame frames[DEPTH_MAX];
 };
 
@@ -59,6 +61,15 @@ static struct frame *top(struct scan *s) { return &s->frames[s->depth]; }
 /* peek gives the byte `ahead` of the present one, or NUL (which no pattern holds). */
 static char peek(const struct scan *s, size_t ahead) {
   return s->at + ahead < s->p.len ? s->p.ptr[s->at + ahead] : '\0';
+}
+
+/* token_put notes a piece for regex_cost.c; there is at most one for each byte of the pattern. */
+static struct regex_token *token_put(struct scan *s, enum regex_token_kind kind) {
+  struct regex_facts *facts = s->facts;
+  check(facts->token_count < array_count(facts->tokens));
+  struct regex_token *token = &facts->tokens[facts->token_count++];
+  *token = (struct regex_token){.kind = (uint8_t)kind, .min = 1, .max = 1};
+  return token;
 }
 
 /* ---- sets of bytes ---- */
@@ -180,21 +191,31 @@ static void atom_put(struct frame *f, const struct part *atom, bool repeatable) 
   f->atom_pump_count = 1;
 }
 
-static bool set_put(struct scan *s, struct byte_set *set) {
-  if (top(s)->icase) set_fold(set);
+static bool set_take(struct scan *s, const struct byte_set *set) {
   struct part atom = part_of_set(set);
   atom_put(top(s), &atom, true);
+  token_put(s, TOKEN_SET)->set = *set;
   return true;
 }
 
+static bool set_put(struct scan *s, struct byte_set *set) {
+  s->prefix_open = false;
+  if (top(s)->icase) set_fold(set);
+  return set_take(s, set);
+}
+
 static bool literal_put(struct scan *s, char c) {
+  struct sample *prefix = &s->facts->prefix;
   struct byte_set set = {{0}};
   set_add(&set, (unsigned char)c);
   set_add(&s->facts->literals, (unsigned char)c);
-  return set_put(s, &set);
+  if (!s->prefix_open || prefix->len == SAMPLE_MAX) return set_put(s, &set);
+  prefix->bytes[prefix->len++] = c;
+  return set_take(s, &set);
 }
 
 static bool assertion_put(struct scan *s, size_t len) {
+  s->prefix_open = s->at == 0 && peek(s, 0) == '^';
   struct part atom = part_empty();
   atom_put(top(s), &atom, false);
   s->at += len;
@@ -204,6 +225,10 @@ static bool assertion_put(struct scan *s, size_t len) {
 /* branch_end closes a branch at "|" or ")". */
 static void branch_end(struct frame *f) {
   atom_flush(f);
+  bool alike = set_meets(&f->seq.first, &f->firsts) || f->seq.nullable ||
+               (f->has_branches && f->branches.nullable);
+  f->ambiguous = f->ambiguous || (f->has_branches && alike);
+  set_or(&f->firsts, &f->seq.first);
   if (f->pump_count < PUMPS_MAX) f->pumps[f->pump_count++] = f->seq.sample;
   if (f->has_branches) {
     part_or(&f->branches, &f->seq);
@@ -220,6 +245,8 @@ static bool group_open(struct scan *s, enum frame_kind kind, size_t len) {
   bool icase = top(s)->icase;
   s->depth++;
   *top(s) = (struct frame){.kind = (uint8_t)kind, .icase = icase, .seq = part_empty()};
+  token_put(s, TOKEN_OPEN)->look = kind != FRAME_GROUP;
+  s->prefix_open = false;
   s->at += len;
   return true;
 }
@@ -230,6 +257,10 @@ static bool group_close(struct scan *s) {
   branch_end(f);
   struct part made = f->branches;
   bool consumes = f->kind == FRAME_GROUP;
+  struct regex_token *token = token_put(s, TOKEN_CLOSE);
+  token->look = !consumes;
+  token->ambiguous = f->ambiguous;
+  token->set = made.first;
   if (!consumes) {
     struct byte_set loops = made.open;
     set_or(&loops, &made.tail);
@@ -264,6 +295,7 @@ static bool group_options(struct scan *s) {
   if (peek(s, len) != ')') return refuse(s, "of (?...) only groups, lookarounds and (?i)");
   atom_flush(top(s));
   top(s)->icase = !off;
+  s->prefix_open = false;
   s->at += len + 1;
   return true;
 }
@@ -286,12 +318,6 @@ static bool group_read(struct scan *s) {
 
 /* ---- escapes and classes ---- */
 
-static int hex_value(char c) {
-  if (is_digit(c)) return c - '0';
-  c = ascii_lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* escape_char reads an escape that is one byte; *len is its length. */
 static bool escape_char(struct scan *s, char *out, size_t *len) {
   char c = peek(s, 1);
@@ -301,7 +327,7 @@ static bool escape_char(struct scan *s, char *out, size_t *len) {
   if (found) {
     *out = to[found - from];
   } else if (c == 'x') {
-    int high = hex_value(peek(s, 2)), low = hex_value(peek(s, 3));
+    int high = ascii_hex(peek(s, 2)), low = ascii_hex(peek(s, 3));
     if (high < 0 || low < 0) return refuse(s, "\\x wants two hexadecimal digits");
     *out = (char)(high * 16 + low);
     *len = 4;
@@ -397,9 +423,8 @@ static bool class_read(struct scan *s) {
   if (top(s)->icase) set_fold(&set);
   if (invert) set_invert(&set);
   if (set_empty(&set)) return refuse(s, "a class that takes nothing");
-  struct part atom = part_of_set(&set);
-  atom_put(top(s), &atom, true);
-  return true;
+  s->prefix_open = false;
+  return set_take(s, &set);
 }
 
 /* ---- repeats ---- */
@@ -450,6 +475,16 @@ static void loop_note(struct scan *s, const struct frame *f) {
   loop->pump_count = f->atom_pump_count;
 }
 
+/* turn_note: the atom that is repeated may be a group, each turn of which takes a byte of one set:
+ * the smallest tells most about how many turns there can be. */
+static void turn_note(struct regex_facts *facts, const struct part *body) {
+  struct byte_set least = {{UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+  if (facts->tokens[facts->token_count - 1].kind != TOKEN_CLOSE) return;
+  for (uint32_t i = 0; i < body->must_count; i++)
+    if (set_size(&body->must[i]) < set_size(&least)) least = body->must[i];
+  set_or(&facts->turn, &least);
+}
+
 /* told_apart: does every turn of this body take a byte that no repeat in it takes? */
 static bool told_apart(const struct part *body) {
   struct byte_set loops = body->open;
@@ -468,6 +503,7 @@ static bool repeat_endless(struct scan *s, struct frame *f, size_t at) {
     return regex_refuse(s->fault, at,
                         "a repeat in a repeat can explode: nothing tells its turns apart");
   loop_note(s, f);
+  turn_note(s->facts, &f->atom);
   set_or(&f->atom.open, &f->atom.tail);
   f->atom.tail = f->atom.all;
   return true;
@@ -482,6 +518,11 @@ static bool repeat_read(struct scan *s) {
   if (max < min) return refuse(s, "a repeat runs backwards");
   if (peek(s, 0) == '?' || peek(s, 0) == '+') s->at++; /* lazy, possessive: the same bytes */
   f->repeatable = false;
+  struct regex_token *token = &s->facts->tokens[s->facts->token_count - 1];
+  token->min = min;
+  token->max = max > REPEAT_FEW ? NO_END : max;
+  if (s->prefix_open) s->facts->prefix.len--; /* nothing but a literal stands before it */
+  s->prefix_open = false;
   if (max == 0) f->atom = part_empty();
   if (max > REPEAT_FEW && !repeat_endless(s, f, at)) return false;
   struct sample once = f->atom.sample;
@@ -495,6 +536,14 @@ static bool repeat_read(struct scan *s) {
 }
 
 /* ---- all ---- */
+
+static void bar_read(struct scan *s) {
+  branch_end(top(s));
+  token_put(s, TOKEN_BAR);
+  if (s->depth == 0) s->facts->prefix.len = 0;
+  s->prefix_open = false;
+  s->at++;
+}
 
 static bool step(struct scan *s) {
   char c = peek(s, 0);
@@ -511,7 +560,7 @@ static bool step(struct scan *s) {
     case '+':
     case '?':
     case '{': return repeat_read(s);
-    case '|': branch_end(top(s)); s->at++; return true;
+    case '|': bar_read(s); return true;
     case '.': s->at++; return set_put(s, &any);
     default: s->at++; return literal_put(s, c);
   }
@@ -523,6 +572,7 @@ bool regex_scan(struct span pattern, struct regex_facts *facts, struct regex_fau
     return regex_refuse(fault, 0, "it has more than 1024 bytes");
   struct scan *s = mem_alloc(sizeof *s);
   *facts = (struct regex_facts){.loop_count = 0};
+  facts->tokens[facts->token_count++] = (struct regex_token){.kind = TOKEN_OPEN};
   s->p = pattern;
   s->facts = facts;
   s->fault = fault;
@@ -536,7 +586,8 @@ bool regex_scan(struct span pattern, struct regex_facts *facts, struct regex_fau
     facts->all = whole->all;
     facts->first = whole->first;
     facts->open = whole->open;
-    facts->nullable = whole->nullable;
+    struct regex_token *token = token_put(s, TOKEN_CLOSE);
+    token->ambiguous = s->frames[0].ambiguous;
   }
   mem_free(s);
   return good;

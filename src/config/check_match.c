@@ -110,7 +110,8 @@ static struct span value_text(const struct conf_value *value, enum match_part pa
   return s;
 }
 
-void conditions_write(const struct conf_route *route, struct arena *arena, struct text *out) {
+void conditions_write(const struct conf_route *route, struct arena *arena, bool key,
+                      struct text *out) {
   uint32_t count = route->sources.count, at = 0;
   for (unsigned part = 0; part < MATCH_PART_COUNT; part++) count += route->values[part].count;
   if (!count) return;
@@ -123,5 +124,8 @@ void conditions_write(const struct conf_route *route, struct arena *arena, struc
     texts[at++] = arena_printf(arena, "s:" SPAN_FMT, SPAN_ARG(route->sources.items[i].text));
   check(at == count);
   qsort(texts, count, sizeof *texts, by_text);
-  for (uint32_t i = 0; i < count; i++) text_printf(out, " " SPAN_FMT, SPAN_ARG(texts[i]));
+  for (uint32_t i = 0; i < count; i++) {
+    if (key) text_printf(out, " %zu", texts[i].len);
+    text_printf(out, " " SPAN_FMT, SPAN_ARG(texts[i]));
+  }
 }

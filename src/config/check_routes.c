@@ -52,7 +52,7 @@ struct span route_label(const struct conf_route *route, struct arena *arena) {
   if (route->prefix.len) text_put(&out, route->prefix.len > 1 ? SPAN_LIT("/*") : SPAN_LIT("*"));
   if (route->methods.count) text_lit(&out, " ");
   put_list(&out, &route->methods, "");
-  conditions_write(route, arena, &out);
+  conditions_write(route, arena, false, &out);
   struct span label = arena_copy(arena, text_span(&out), NULL);
   text_fini(&out);
   return label;
@@ -204,7 +204,7 @@ static struct span match_tail(const struct conf_route *route, struct arena *aren
   if (route->methods.count) qsort(sorted, route->methods.count, sizeof *sorted, by_text);
   for (uint32_t i = 0; i < route->methods.count; i++)
     text_printf(&out, " " SPAN_FMT, SPAN_ARG(sorted[i].text));
-  conditions_write(route, arena, &out);
+  conditions_write(route, arena, true, &out);
   struct span tail = arena_copy(arena, text_span(&out), NULL);
   text_fini(&out);
   return tail;

@@ -144,7 +144,7 @@ static struct span route_origin(struct compile *c, const struct conf_route *row)
 static void compile_route(struct compile *c, struct conf_route *row) {
   struct snapshot *s = c->snapshot;
   uint64_t content = text_hash(row_hash(&row->row), row->file_bytes);
-  content = hash_mix(content, rules_hash(row));
+  content = hash_mix(hash_mix(content, rules_hash(row)), split_content(row));
   uint32_t order = s->route_count;
   struct span origin = route_origin(c, row);
   struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
@@ -245,6 +245,7 @@ struct snapshot *conf_compile(const struct conf *conf, const struct conf_hooks *
   before_maps(&c, before);
   bool good = compile_all(&c);
   arena_reset(&c.arena);
+  regex_sweep();
   if (good) return c.snapshot;
   snapshot_free(c.snapshot);
   return NULL;

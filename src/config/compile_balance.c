@@ -46,6 +46,13 @@ static struct pool *part_pool(const struct compile *c, const struct conf_split *
   return pool;
 }
 
+uint64_t split_content(const struct conf_route *row) {
+  uint64_t content = row->splits.count;
+  rows_each(&row->splits, struct conf_split, split) content =
+      hash_mix(text_hash(content, split->pool), split->weight);
+  return content;
+}
+
 bool split_same(const struct compile *c, const struct route *route,
                 const struct conf_route *row) {
   uint32_t i = 0;

@@ -51,8 +51,10 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
  * what row_hash does not see of them (the bytes of a key). */
 void balance_fill(struct pool *pool, const struct conf_pool *row);
 uint64_t balance_content(const struct conf_pool *row);
-/* split_fill gives a route the parts of its split; split_same: it has the same ones. */
+/* split_fill gives a route the parts of its split; split_same: it has the same ones;
+ * split_content: their names and weights, which row_hash does not see. */
 void split_fill(struct compile *c, struct route *route, const struct conf_route *row);
+uint64_t split_content(const struct conf_route *row);
 bool split_same(const struct compile *c, const struct route *route,
                 const struct conf_route *row);
 

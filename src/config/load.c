@@ -20,6 +20,7 @@ void conf_free(struct conf *conf) {
   secrets_free(conf);
   arena_reset(&conf->arena);
   mem_free(conf);
+  regex_sweep();
 }
 
 /* ---- texts ---- */

@@ -62,8 +62,9 @@ void check_reachable(struct conf *conf, const struct conf_listener *listener,
 /* conditions_whole: was every condition good? */
 bool conditions_whole(const struct conf_route *route);
 /* conditions_write appends a route's conditions, alike for all that ask the same: " h:x-env=prod
- * q:v? s:10.0.0.0/8", sorted. */
-void conditions_write(const struct conf_route *route, struct arena *arena, struct text *out);
+ * q:v? s:10.0.0.0/8", sorted. key: with lengths, so that no other conditions are written alike. */
+void conditions_write(const struct conf_route *route, struct arena *arena, bool key,
+                      struct text *out);
 /* value_kind is what a condition asks for; its text in *text. */
 enum match_kind value_kind(const struct conf_value *value, struct span *text);
 /* route_label is the route's name, else its match key: "web@example.com/api/... GET,PUT". */

@@ -116,8 +116,9 @@ bool admin_call(const char *address, const char *line, uint32_t timeout_ms, stru
     return false;
   }
   struct text got = {.ptr = NULL};
-  bool late = send_all(fd, span_str(line)) && send_all(fd, SPAN_LIT("\n")) &&
-              !recv_all(fd, clock_ms() + timeout_ms, &got);
+  bool sent = send_all(fd, span_str(line)) && send_all(fd, SPAN_LIT("\n"));
+  /* Also what is not taken to its end has an answer: the line is too long. */
+  bool late = !recv_all(fd, clock_ms() + timeout_ms, &got) && sent;
   close(fd);
   struct span rest = text_span(&got);
   size_t end = span_find_char(rest, '\n', 0);

@@ -51,17 +51,13 @@ static struct step_result expect(struct h1_chunked *c, struct span in, char want
   return took(1);
 }
 
-static unsigned hex_value(char digit) {
-  return digit <= '9' ? (unsigned)(digit - '0') : (unsigned)(ascii_lower(digit) - 'a') + 10;
-}
-
 /* read_size takes one hex digit or what ends them. 16 digits cannot overflow; the top bit is
  * refused so that sizes fit off_t. */
 static struct step_result read_size(struct h1_chunked *c, struct span in) {
   char next = in.ptr[0];
   if (byte_class(next) & BYTE_HEX) {
     if (++c->digits > H1_CHUNK_DIGITS_MAX) return bad(FAULT_SIZE);
-    c->size = c->size << 4 | hex_value(next);
+    c->size = c->size << 4 | (unsigned)ascii_hex(next);
     return took(1);
   }
   if (c->digits == 0 || c->size > INT64_MAX) return bad(FAULT_SIZE);

@@ -77,10 +77,6 @@ static bool is_unreserved(unsigned c) {
          c == '.' || c == '_' || c == '~';
 }
 
-static unsigned hex_value(char c) {
-  return c <= '9' ? (unsigned)(c - '0') : (unsigned)(ascii_lower(c) - 'a') + 10;
-}
-
 static void put_escape(struct buf *b, unsigned byte) {
   static const char digits[] = "0123456789ABCDEF";
   buf_char(b, '%');
@@ -117,7 +113,7 @@ static bool put_byte(struct writer *w, struct span segment, size_t *at) {
     bool two = segment.len - *at >= 3;
     if (!two || !(byte_class(segment.ptr[*at + 1]) & byte_class(segment.ptr[*at + 2]) & BYTE_HEX))
       return fail(w->why, END_BAD_REQUEST_PATH_ESCAPE);
-    byte = hex_value(segment.ptr[*at + 1]) * 16 + hex_value(segment.ptr[*at + 2]);
+    byte = (unsigned)(ascii_hex(segment.ptr[*at + 1]) * 16 + ascii_hex(segment.ptr[*at + 2]));
   } else if (!(byte_class(c) & BYTE_PATH)) {
     return fail(w->why, END_BAD_REQUEST_PATH);
   }

@@ -44,6 +44,12 @@ bool hash_key_parse(struct span text, struct hash_key *out) {
   return false;
 }
 
+struct span hash_key_text(const struct hash_key *key) {
+  for (size_t i = 0; i < array_count(forms); i++)
+    if (forms[i].source == key->source) return forms[i].text;
+  return SPAN_EMPTY;
+}
+
 /* header_find gives the first field of that name. */
 static struct span header_find(const struct http_fields *fields, struct span name) {
   for (uint32_t i = 0; i < fields->count; i++) {

@@ -35,7 +35,19 @@ static enum match_answer value_fits(const struct match_value *v, struct span val
 
 /* ---- header fields ---- */
 
+/* alias: a backend that reads `_` as `-` takes this row for the field of that name. */
+static bool alias(struct span name, struct span of) {
+  if (name.len != of.len) return false;
+  for (size_t i = 0; i < name.len; i++) {
+    char c = name.ptr[i] == '_' ? '-' : ascii_lower(name.ptr[i]);
+    if (c != (of.ptr[i] == '_' ? '-' : ascii_lower(of.ptr[i]))) return false;
+  }
+  return true;
+}
+
+/* named: what must be absent must not be there under another spelling either. */
 static bool named(const struct http_field *row, const struct match_value *v) {
+  if (v->kind == MATCH_ABSENT && alias(row->name, v->name)) return true;
   if (v->id != HTTP_NAME_OTHER) return row->id == v->id;
   return row->id == HTTP_NAME_OTHER && span_eq_nocase(row->name, v->name);
 }
@@ -44,7 +56,8 @@ static enum match_answer header_fits(const struct match_value *v, const struct m
   if (v->id == HTTP_NAME_UPGRADE)
     return in->upgrade.len ? value_fits(v, in->upgrade, in) : MATCH_NO;
   if (!in->fields) return MATCH_NO;
-  if (v->id != HTTP_NAME_OTHER && !http_fields_has(in->fields, (enum http_name)v->id))
+  if (v->id != HTTP_NAME_OTHER && v->kind != MATCH_ABSENT &&
+      !http_fields_has(in->fields, (enum http_name)v->id))
     return MATCH_NO;
   for (uint32_t i = 0; i < in->fields->count; i++) {
     const struct http_field *row = &in->fields->rows[i];
@@ -59,6 +72,8 @@ static enum match_answer header_fits(const struct match_value *v, const struct m
 
 static enum match_answer decoded_regex(const struct match_value *v, struct span raw,
                                        const struct match_input *in) {
+  bool plain = span_find_char(raw, '%', 0) == SIZE_MAX && span_find_char(raw, '+', 0) == SIZE_MAX;
+  if (plain) return regex_answer(v, raw, in);
   check(in->scratch);
   char *room = regex_room(in->scratch);
   size_t len = 0;

@@ -143,9 +143,11 @@ static int compare_order(const struct route *a, const struct route *b) {
   return (a->order > b->order) - (a->order < b->order);
 }
 
+/* by_rank: of routes that only their sources tell apart, those that have some come first. */
 static int by_rank(const void *a, const void *b) {
   const struct route *x = *(const struct route *const *)a, *y = *(const struct route *const *)b;
   int r = compare_rank(x, y);
+  if (!r) r = (y->rules.source_count > 0) - (x->rules.source_count > 0);
   return r ? r : compare_order(x, y);
 }
 
@@ -343,80 +345,91 @@ struct route_table *route_table_new(struct arena *arena, struct route *const *ro
 
 /* ---- match ---- */
 
-/* next_by_source picks, of the routes [from, to) that only their sources tell apart, the next one
- * after `last` by longest network, then place in the file; NULL: there is none. */
-static const struct route *next_by_source(const struct candidates *e, uint32_t from, uint32_t to,
-                                          const struct route *last, const struct addr *client) {
-  uint32_t last_rank = last ? match_source_rank(&last->rules, client) : 0, best_rank = 0;
-  const struct route *best = NULL;
-  for (uint32_t i = from; i < to; i++) {
-    const struct route *r = e->routes[i];
-    uint32_t rank = match_source_rank(&r->rules, client);
-    if (rank == MATCH_SOURCE_NONE) continue;
-    if (last && (rank > last_rank || (rank == last_rank && r->order <= last->order))) continue;
-    if (best && rank <= best_rank) continue; /* the list is in file order */
-    best = r;
-    best_rank = rank;
-  }
-  return best;
+/* group is the routes [from, to) of a path that only their sources tell apart, in file order;
+ * sourced is where those without any begin. */
+struct group {
+  uint32_t from, sourced, to;
+};
+
+static struct group group_at(const struct candidates *e, uint32_t from) {
+  struct group g = {from, from, from + 1};
+  while (g.to < e->count && compare_rank(e->routes[from], e->routes[g.to]) == 0) g.to++;
+  while (g.sourced < g.to && e->routes[g.sourced]->rules.source_count) g.sourced++;
+  return g;
 }
 
-/* group_end is where the routes end that only their sources tell apart from the one at `from`. */
-static uint32_t group_end(const struct candidates *e, uint32_t from) {
-  uint32_t to = from + 1;
-  while (to < e->count && compare_rank(e->routes[from], e->routes[to]) == 0) to++;
-  return to;
-}
+/* pick is a question and where its answer goes. */
+struct pick {
+  const struct route_query *q;
+  struct route_hit *hit;
+  enum route_verdict verdict;
+};
 
 /* settles notes how a route that decides did so: it won, or all ends with its limit. */
-static bool settles(const struct route *r, const struct route_query *q, struct route_hit *hit,
-                    enum route_verdict *verdict) {
-  enum route_fate fate = route_ask(r, q, hit, NULL);
+static bool settles(const struct route *r, struct pick *p) {
+  enum route_fate fate = route_ask(r, p->q, p->hit, NULL);
   if (fate != ROUTE_WON && fate != ROUTE_LOST_LIMIT) return false;
-  hit->route = r;
-  *verdict = fate == ROUTE_WON ? ROUTE_FOUND : ROUTE_LIMIT;
+  p->hit->route = r;
+  p->verdict = fate == ROUTE_WON ? ROUTE_FOUND : ROUTE_LIMIT;
   return true;
 }
 
-static bool pick_by_source(const struct candidates *e, const struct route_query *q,
-                           struct route_hit *hit, enum route_verdict *verdict) {
-  for (uint32_t from = 0, to = 0; from < e->count; from = to) {
-    const struct route *r = NULL;
-    to = group_end(e, from);
-    while ((r = next_by_source(e, from, to, r, q->input.client)) != NULL)
-      if (settles(r, q, hit, verdict)) return true;
+static bool settles_any(const struct candidates *e, uint32_t from, uint32_t to, struct pick *p) {
+  for (uint32_t i = from; i < to; i++)
+    if (settles(e->routes[i], p)) return true;
+  return false;
+}
+
+/* settles_sourced asks the routes of a group that have sources, longest network first, then in
+ * file order: one pass for each length of a network that holds the client, of which an address
+ * has 129 at most. The first pass only finds the longest. */
+static bool settles_sourced(const struct candidates *e, const struct group *g, struct pick *p) {
+  uint32_t rank = MATCH_SOURCE_NONE;
+  do {
+    uint32_t next = 0;
+    for (uint32_t i = g->from; i < g->sourced; i++) {
+      uint32_t r = match_source_rank(&e->routes[i]->rules, p->q->input.client);
+      if (r == MATCH_SOURCE_NONE) continue;
+      if (r == rank && settles(e->routes[i], p)) return true;
+      if (r < rank && r > next) next = r;
+    }
+    rank = next;
+  } while (rank);
+  return false;
+}
+
+static bool pick_by_source(const struct candidates *e, struct pick *p) {
+  for (uint32_t from = 0; from < e->count;) {
+    struct group g = group_at(e, from);
+    if (settles_sourced(e, &g, p) || settles_any(e, g.sourced, g.to, p)) return true;
+    from = g.to;
   }
   return false;
 }
 
 /* line_pick takes the first route of a path whose conditions hold; false: none. */
-static inline bool line_pick(const struct line *line, const struct route_query *q,
-                             struct route_hit *hit, enum route_verdict *verdict) {
+static inline bool line_pick(const struct line *line, struct pick *p) {
   if (line->plain) {
-    hit->route = line->is.route;
-    *verdict = ROUTE_FOUND;
+    p->hit->route = line->is.route;
+    p->verdict = ROUTE_FOUND;
     return true;
   }
   const struct candidates *c = line->is.candidates;
-  if (c->sources) return pick_by_source(c, q, hit, verdict);
-  for (uint32_t i = 0; i < c->count; i++)
-    if (settles(c->routes[i], q, hit, verdict)) return true;
-  return false;
+  return c->sources ? pick_by_source(c, p) : settles_any(c, 0, c->count, p);
 }
 
-static bool regex_pick(const struct host_entry *host, const struct route_query *q,
-                       struct route_hit *hit, enum route_verdict *verdict) {
+static bool regex_pick(const struct host_entry *host, struct pick *p) {
   for (uint32_t i = 0; i < host->regex_count; i++) {
     const struct route *r = host->regexes[i];
-    if (match_source_rank(&r->rules, q->input.client) == MATCH_SOURCE_NONE) continue;
-    enum regex_result result = regex_match(r->regex, q->path, q->input.scratch);
+    if (match_source_rank(&r->rules, p->q->input.client) == MATCH_SOURCE_NONE) continue;
+    enum regex_result result = regex_match(r->regex, p->q->path, p->q->input.scratch);
     if (result == REGEX_NO) continue;
     if (result == REGEX_YES) {
-      if (settles(r, q, hit, verdict)) return true;
+      if (settles(r, p)) return true;
       continue;
     }
-    hit->route = r;
-    *verdict = ROUTE_LIMIT;
+    p->hit->route = r;
+    p->verdict = ROUTE_LIMIT;
     return true;
   }
   return false;
@@ -456,15 +469,15 @@ static const struct line *host_find(const struct route_table *t, struct span hos
 
 static enum route_verdict find_path(const struct route_table *t, const struct host_entry *host,
                                     const struct route_query *q, struct route_hit *hit) {
-  enum route_verdict verdict = ROUTE_NONE;
+  struct pick p = {.q = q, .hit = hit, .verdict = ROUTE_NONE};
   if (host->exact_count) {
     const struct line *line = lookup(t, &host->exact.slots, q->path, fnv(q->path));
-    if (line && line_pick(line, q, hit, &verdict)) return verdict;
+    if (line && line_pick(line, &p)) return p.verdict;
   }
-  if (host->regex_count && regex_pick(host, q, hit, &verdict)) return verdict;
+  if (host->regex_count && regex_pick(host, &p)) return p.verdict;
   const struct line *line = prefix_longest(t, &host->prefix, q->path);
   for (; line; line = line->is.candidates->shorter) /* a plain one always picks */
-    if (line_pick(line, q, hit, &verdict)) return verdict;
+    if (line_pick(line, &p)) return p.verdict;
   return hit->allow ? ROUTE_BAD_METHOD : ROUTE_NONE;
 }
 

@@ -30,16 +30,23 @@ static struct pool *heaviest_taking(const struct route *route, uint64_t now) {
   return best ? best->pool : NULL;
 }
 
+static struct pool *part_of(const struct route *route, uint64_t draw) {
+  return at_point(route, (uint64_t)(((unsigned __int128)draw * route->split_weight) >> 64));
+}
+
 /* The key's hash is mixed with the route's name: who is in the canary of one route is not for
  * that in the canary of all, nor at one end of a pool's ring. */
+struct pool *affinity_by_key(const struct route *route, const struct http_request *request,
+                             struct span client) {
+  uint64_t hash = 0;
+  if (!hash_key_find(&route->split_by, request, client, &hash)) return NULL;
+  return part_of(route, hash_mix(hash, hash_bytes(route->obj.name)));
+}
+
 struct pool *affinity_pool(struct stream *s, const struct route *route) {
   if (route->action != ROUTE_SPLIT) return route->pool;
-  uint64_t draw = 0;
-  if (hash_key_find(&route->split_by, &s->x->req, s->x->ctx.client, &draw))
-    draw = hash_mix(draw, hash_bytes(route->obj.name));
-  else draw = rng_next(&s->w->rng);
-  uint64_t at = (uint64_t)(((unsigned __int128)draw * route->split_weight) >> 64);
-  struct pool *pool = at_point(route, at);
+  struct pool *pool = affinity_by_key(route, &s->x->req, s->x->ctx.client);
+  if (!pool) pool = part_of(route, rng_next(&s->w->rng));
   if (!route->split_failover || takes_requests(pool, now_ms(s->w))) return pool;
   struct pool *other = heaviest_taking(route, now_ms(s->w));
   return other ? other : pool;

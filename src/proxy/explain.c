@@ -125,11 +125,13 @@ static void parse(struct explain *e) {
   if (e->parsed) e->end = END_OK;
 }
 
-/* same_answer: the compiled table, which requests are matched by, says the same. */
-static void same_answer(const struct explain *e, const struct route_query *q) {
+/* same_answer: does the compiled table, which requests are matched by, say the same? Both begin
+ * with the same budget. */
+static bool same_answer(const struct explain *e, const struct route_query *q, uint64_t budget) {
   struct route_hit hit;
+  regex_refill(e->scratch, budget);
   enum route_verdict v = route_find(e->listener->table, q, &hit);
-  check(v == e->verdict && hit.route == e->hit.route);
+  return v == e->verdict && hit.route == e->hit.route;
 }
 
 /* ask_routes asks for a method: the request's, or the one that a preflight asks for. */
@@ -144,18 +146,21 @@ static void ask_routes(struct explain *e, struct span method) {
                                     .query = e->request.query,
                                     .client = &e->ctx.client_addr,
                                     .scratch = e->scratch}};
+  uint64_t budget = regex_budget(e->scratch);
   e->verdict = route_find_linear(l->routes, l->route_count, &q, &e->hit, e->stories);
-  same_answer(e, &q);
+  if (!same_answer(e, &q, budget)) e->differs = true;
 }
 
 /* match does as proxy/route.c: a preflight goes to the route of the method that it asks for. */
 static void match(struct explain *e) {
   struct span asked;
   e->stories = mem_array(e->listener->route_count + 1, sizeof *e->stories);
-  bool preflight = filter_preflight(&e->request, &asked);
-  if (preflight) ask_routes(e, asked);
-  if (!preflight || e->verdict != ROUTE_FOUND || !e->hit.route->cors)
-    ask_routes(e, e->request.method_text);
+  bool settled = filter_preflight(&e->request, &asked);
+  if (settled) {
+    ask_routes(e, asked);
+    settled = e->verdict == ROUTE_LIMIT || (e->verdict == ROUTE_FOUND && e->hit.route->cors);
+  }
+  if (!settled) ask_routes(e, e->request.method_text);
   static const enum end ends[] = {[ROUTE_FOUND] = END_OK,
                                   [ROUTE_NONE] = END_NO_ROUTE,
                                   [ROUTE_BAD_METHOD] = END_METHOD_NOT_ALLOWED,
@@ -163,16 +168,30 @@ static void match(struct explain *e) {
   e->end = ends[e->verdict];
 }
 
+/* too_large: the length that the request names is more than the route lets through. */
+static bool too_large(const struct explain *e) {
+  const struct policy_settings *p = &e->hit.route->settings;
+  uint64_t most = p->set & POLICY_BODY_BYTES ? p->body_bytes
+                                             : e->listener->listener->limits.body_bytes;
+  return most && e->request.body == HTTP_BODY_LENGTH && e->request.content_length > most;
+}
+
 static void filter(struct explain *e) {
-  const struct route *route = e->hit.route;
-  e->ctx.route = route;
-  if (!policies_allow(route->policies, route->policy_count, &e->ctx.client_addr)) {
+  const struct route *r = e->hit.route;
+  e->ctx.route = r;
+  if (!policies_allow(r->policies, r->policy_count, &e->ctx.client_addr)) {
     e->end = END_DENIED_CLIENT;
     return;
   }
-  enum filter_result r = filter_request(&e->ctx);
-  if (r == FILTER_ANSWER) e->end = e->ctx.end;
-  if (r == FILTER_RESPOND) e->responded = e->ctx.status;
+  if (too_large(e)) {
+    e->end = END_LIMIT_BODY;
+    return;
+  }
+  if (r->action == ROUTE_SPLIT) e->drawn = affinity_by_key(r, &e->request, e->ctx.client);
+  e->ctx.pool = r->action == ROUTE_SPLIT ? e->drawn : r->pool;
+  enum filter_result result = filter_request(&e->ctx);
+  if (result == FILTER_ANSWER) e->end = e->ctx.end;
+  if (result == FILTER_RESPOND) e->responded = e->ctx.status;
 }
 
 /* may_connect is what proxy/admit.c asks that does not depend on who else is connected. */
@@ -216,8 +235,13 @@ bool explain_write(const struct snapshot *snapshot, const struct explain_ask *as
   bool good = snapshot ? question(e) : refuse(e, "nothing runs yet", ask->url);
   if (good) {
     run(e);
-    if (ask->json) explain_json(e);
-    else explain_text(e);
+    if (e->differs)
+      good = refuse(e, "a bug: the compiled routes and the list of them answer differently",
+                    ask->url);
+    else if (ask->json)
+      explain_json(e);
+    else
+      explain_text(e);
   }
   arena_reset(&e->arena);
   regex_scratch_free(e->scratch);
@@ -247,17 +271,13 @@ void explain_pack(const struct explain_ask *ask, struct text *line) {
   for (uint32_t i = 0; i < ask->field_count; i++) pack(line, 'h', ask->fields[i]);
 }
 
-static unsigned hex_value(char c) {
-  return c <= '9' ? (unsigned)(c - '0') : (unsigned)(ascii_lower(c) - 'a') + 10;
-}
-
 /* unpack decodes one value into room. */
 static struct span unpack(struct span word, struct buf *room) {
   size_t from = room->len;
   for (size_t i = 0; i < word.len; i++) {
     bool escape = word.ptr[i] == '%' && word.len - i >= 3;
-    if (escape) {
-      buf_char(room, (char)((hex_value(word.ptr[i + 1]) << 4 | hex_value(word.ptr[i + 2])) & 255));
+    if (escape) { /* explain_pack wrote it; of another's a byte comes that fits nothing */
+      buf_char(room, (char)((ascii_hex(word.ptr[i + 1]) * 16 + ascii_hex(word.ptr[i + 2])) & 255));
       i += 2;
     } else {
       buf_char(room, word.ptr[i]);

@@ -20,10 +20,12 @@ struct explain {
   struct http_request request;
   struct filter_ctx ctx;
   bool parsed, canonical; /* how far it came */
+  bool differs;           /* the two matchers do: our mistake, told instead of an answer */
   enum end end;           /* OK: the route answers, or redirect_https does */
   enum route_verdict verdict; /* when there are stories */
   struct route_hit hit;
   struct route_story *stories; /* NULL: no route was asked */
+  struct pool *drawn; /* of a split: the part that the key decides for; NULL: chance does */
   unsigned responded;          /* status that a filter answers with (CORS preflight); 0: none */
 };
 

@@ -82,7 +82,26 @@ static unsigned status_of(const struct explain *e) {
   if (https_redirect(e)) return 308;
   if (e->end != END_OK) return end_get(e->end)->status;
   if (e->responded) return e->responded;
-  return e->hit.route->action == ROUTE_POOL ? 0 : e->hit.route->status;
+  return e->hit.route->status; /* 0 where an endpoint answers */
+}
+
+/* ---- endpoints ---- */
+
+static const char *state_word(const struct endpoint *e) {
+  switch ((enum endpoint_state)atomic_load_explicit(&e->state, memory_order_relaxed)) {
+    case ENDPOINT_NEW:
+    case ENDPOINT_UNCHECKED: return "unchecked";
+    case ENDPOINT_UNKNOWN: return "unknown";
+    case ENDPOINT_UP: return "up";
+    case ENDPOINT_DOWN: break;
+  }
+  return "down";
+}
+
+/* stays is the endpoint that the request's sticky cookie names; NULL: none does. */
+static const struct endpoint *stays(const struct explain *e, const struct pool *pool) {
+  uint32_t place = pool->sticky ? sticky_find(pool->sticky, &e->request.fields) : PLACE_NONE;
+  return place == PLACE_NONE ? NULL : pool->members[place].endpoint;
 }
 
 /* ---- for people ---- */
@@ -106,18 +125,70 @@ static void text_stories(const struct explain *e) {
   if (!count) text_lit(t, "  there are none at this listener\n");
 }
 
-static void text_pool(const struct explain *e, const struct pool *pool) {
+static void text_members(const struct explain *e, const struct pool *pool, const char *indent) {
   struct text *t = e->out;
-  text_printf(t, "goes to pool " SPAN_FMT " as " SPAN_FMT ", one of these by " SPAN_FMT ":\n",
-              SPAN_ARG(pool->obj.name), SPAN_ARG(forwarded(e)),
-              SPAN_ARG(balance_text(pool->balance)));
   for (uint32_t i = 0; i < pool->member_count; i++) {
     const struct pool_member *m = &pool->members[i];
-    text_printf(t, "  " SPAN_FMT ", weight %u%s\n", SPAN_ARG(m->endpoint->label), m->weight,
-                m->backup ? ", backup" : "");
+    text_printf(t, "%s" SPAN_FMT ", weight %u", indent, SPAN_ARG(m->endpoint->label), m->weight);
+    if (m->priority) text_printf(t, ", priority %u", m->priority);
+    text_printf(t, "%s, %s\n", m->backup ? ", backup" : "", state_word(m->endpoint));
   }
   if (pool->unresolved)
-    text_printf(t, "  and %u names without an address now\n", pool->unresolved);
+    text_printf(t, "%sand %u names without an address now\n", indent, pool->unresolved);
+  if (!pool->sticky) return;
+  const struct endpoint *home = stays(e, pool);
+  text_printf(t, "%ssticky by cookie " SPAN_FMT ": ", indent, SPAN_ARG(pool->sticky->cookie));
+  if (home) text_printf(t, "it names " SPAN_FMT "\n", SPAN_ARG(home->label));
+  else text_lit(t, "the request has none\n");
+}
+
+static void text_pool(const struct explain *e) {
+  const struct pool *pool = e->hit.route->pool;
+  text_printf(e->out, "goes to pool " SPAN_FMT " as " SPAN_FMT ", one of these by " SPAN_FMT ":\n",
+              SPAN_ARG(pool->obj.name), SPAN_ARG(forwarded(e)),
+              SPAN_ARG(balance_text(pool->balance)));
+  text_members(e, pool, "  ");
+}
+
+static void text_split(const struct explain *e) {
+  const struct route *r = e->hit.route;
+  struct text *t = e->out;
+  struct span by = hash_key_text(&r->split_by);
+  text_printf(t, "goes as " SPAN_FMT " to one of these pools, by ", SPAN_ARG(forwarded(e)));
+  if (e->drawn)
+    text_printf(t, SPAN_FMT SPAN_FMT ": pool " SPAN_FMT ":\n", SPAN_ARG(by),
+                SPAN_ARG(r->split_by.name), SPAN_ARG(e->drawn->obj.name));
+  else if (by.len)
+    text_printf(t, "chance: the request has no " SPAN_FMT SPAN_FMT ":\n", SPAN_ARG(by),
+                SPAN_ARG(r->split_by.name));
+  else text_lit(t, "chance:\n");
+  for (uint32_t i = 0; i < r->split_count; i++) {
+    const struct route_split *split = &r->splits[i];
+    text_printf(t, "  pool " SPAN_FMT ", weight %u of %llu, one of these by " SPAN_FMT ":\n",
+                SPAN_ARG(split->pool->obj.name), split->weight,
+                (unsigned long long)r->split_weight, SPAN_ARG(balance_text(split->pool->balance)));
+    text_members(e, split->pool, "    ");
+  }
+  if (r->split_failover)
+    text_lit(t, "  a pool without an endpoint in service passes to the heaviest that has one\n");
+}
+
+static void text_route(const struct explain *e) {
+  const struct route *r = e->hit.route;
+  struct text *t = e->out;
+  switch ((enum route_action)r->action) {
+    case ROUTE_POOL: text_pool(e); return;
+    case ROUTE_SPLIT: text_split(e); return;
+    case ROUTE_REDIRECT: {
+      struct span to =
+          r->redirect.to.len ? r->redirect.to : SPAN_LIT("this URL with other parts");
+      text_printf(t, "answered %u: redirect to " SPAN_FMT "\n", r->status, SPAN_ARG(to));
+      return;
+    }
+    case ROUTE_RESPOND:
+      text_printf(t, "answered %u: respond, %zu bytes\n", r->status, r->respond.body.len);
+      return;
+  }
 }
 
 static void text_policies(const struct explain *e) {
@@ -130,7 +201,6 @@ static void text_policies(const struct explain *e) {
 }
 
 static void text_action(const struct explain *e) {
-  const struct route *r = e->hit.route;
   struct text *t = e->out;
   text_lit(t, "\n");
   text_policies(e);
@@ -143,13 +213,8 @@ static void text_action(const struct explain *e) {
     text_lit(t, "answered 308: redirect_https, before any route is asked\n");
   } else if (e->responded) {
     text_printf(t, "answered %u: a preflight (cors)\n", e->responded);
-  } else if (r->action == ROUTE_POOL) {
-    text_pool(e, r->pool);
-  } else if (r->action == ROUTE_REDIRECT) {
-    struct span to = r->redirect.to.len ? r->redirect.to : SPAN_LIT("this URL with other parts");
-    text_printf(t, "answered %u: redirect to " SPAN_FMT "\n", r->status, SPAN_ARG(to));
   } else {
-    text_printf(t, "answered %u: respond, %zu bytes\n", r->status, r->respond.body.len);
+    text_route(e);
   }
   if (e->end == END_METHOD_NOT_ALLOWED) {
     text_lit(t, "Allow: ");
@@ -200,31 +265,73 @@ static void json_stories(const struct explain *e) {
   text_fini(&why);
 }
 
+/* json_pool writes a pool but for its closing brace. */
 static void json_pool(const struct explain *e, const struct pool *pool) {
   struct text *t = e->out;
-  json_text(t, ",\"forwarded_path\":", forwarded(e));
-  json_text(t, ",\"pool\":{\"name\":", pool->obj.name);
+  json_text(t, "{\"name\":", pool->obj.name);
   json_text(t, ",\"balance\":", balance_text(pool->balance));
   text_printf(t, ",\"unresolved\":%u,\"endpoints\":[", pool->unresolved);
   for (uint32_t i = 0; i < pool->member_count; i++) {
     const struct pool_member *m = &pool->members[i];
     json_text(t, i ? ",{\"address\":" : "{\"address\":", m->endpoint->label);
-    text_printf(t, ",\"weight\":%u,\"backup\":%s}", m->weight, m->backup ? "true" : "false");
+    text_printf(t, ",\"weight\":%u,\"priority\":%u,\"backup\":%s,\"state\":\"%s\"}", m->weight,
+                m->priority, m->backup ? "true" : "false", state_word(m->endpoint));
   }
-  text_lit(t, "]}");
+  text_lit(t, "]");
+  if (!pool->sticky) return;
+  const struct endpoint *home = stays(e, pool);
+  json_text(t, ",\"sticky\":{\"cookie\":", pool->sticky->cookie);
+  if (home) json_text(t, ",\"endpoint\":", home->label);
+  text_lit(t, "}");
+}
+
+static void json_split(const struct explain *e) {
+  const struct route *r = e->hit.route;
+  struct text *t = e->out;
+  if (r->split_by.source != HASH_NONE) {
+    json_text(t, ",\"split_by\":", hash_key_text(&r->split_by));
+    t->len--; /* the quote: the name belongs in it */
+    text_json(t, r->split_by.name);
+    text_lit(t, "\"");
+  }
+  if (e->drawn) json_text(t, ",\"drawn\":", e->drawn->obj.name);
+  text_printf(t, ",\"split_failover\":%s,\"split\":[", r->split_failover ? "true" : "false");
+  for (uint32_t i = 0; i < r->split_count; i++) {
+    text_printf(t, "%s{\"weight\":%u,\"pool\":", i ? "," : "", r->splits[i].weight);
+    json_pool(e, r->splits[i].pool);
+    text_lit(t, "}}");
+  }
+  text_lit(t, "]");
+}
+
+static void json_action(const struct explain *e) {
+  const struct route *r = e->hit.route;
+  struct text *t = e->out;
+  switch ((enum route_action)r->action) {
+    case ROUTE_POOL:
+      json_text(t, ",\"action\":\"pool\",\"forwarded_path\":", forwarded(e));
+      text_lit(t, ",\"pool\":");
+      json_pool(e, r->pool);
+      text_lit(t, "}");
+      return;
+    case ROUTE_SPLIT:
+      json_text(t, ",\"action\":\"split\",\"forwarded_path\":", forwarded(e));
+      json_split(e);
+      return;
+    case ROUTE_REDIRECT:
+      text_lit(t, ",\"action\":\"redirect\"");
+      if (r->redirect.to.len) json_text(t, ",\"location\":", r->redirect.to);
+      return;
+    case ROUTE_RESPOND: text_lit(t, ",\"action\":\"respond\""); return;
+  }
 }
 
 static void json_winner(const struct explain *e) {
   struct text *t = e->out;
   const struct route *r = e->hit.route;
-  static const char *const actions[] = {
-      [ROUTE_POOL] = "pool", [ROUTE_REDIRECT] = "redirect", [ROUTE_RESPOND] = "respond"};
   json_text(t, ",\"route\":", r->obj.name);
   json_text(t, ",\"origin\":", r->origin);
-  json_text(t, ",\"action\":", span_str(actions[r->action]));
-  if (r->action == ROUTE_POOL) json_pool(e, r->pool);
-  if (r->action == ROUTE_REDIRECT && r->redirect.to.len)
-    json_text(t, ",\"location\":", r->redirect.to);
+  json_action(e);
   text_lit(t, ",\"policies\":[");
   for (uint32_t i = 0; i < r->policy_count; i++)
     json_text(t, i ? "," : "", r->policies[i]->obj.name);

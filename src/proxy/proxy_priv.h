@@ -31,6 +31,9 @@ void enter_route(struct stream *s);
 /* ---- affinity.c ---- */
 /* affinity_pool is the pool of a request: the route's, or a part of its split. */
 struct pool *affinity_pool(struct stream *s, const struct route *route);
+/* affinity_by_key is the part of a split that the request's key decides for; NULL: it has none. */
+struct pool *affinity_by_key(const struct route *route, const struct http_request *request,
+                             struct span client);
 /* affinity_init reads what the request says about its endpoint of the pool; before filters. */
 void affinity_init(struct stream *s, const struct pool *pool);
 /* affinity_pick chooses the endpoint of the next attempt; NULL: none is in service. */

@@ -22,6 +22,7 @@ static void ctx_init(struct stream *s) {
   ctx->listener = s->listener;
   ctx->tls = s->down->flags & DOWN_TLS;
   ctx->scratch = s->w->regex;
+  regex_refill(ctx->scratch, REGEX_BUDGET); /* for routes and rewriting together */
   ctx->request = &s->x->req;
   down_peer(s->down, &ctx->peer);
 }
@@ -104,7 +105,8 @@ static enum route_verdict find(struct stream *s, struct route_hit *hit) {
     struct route_query other = q;
     other.method = http_method_find(asked);
     other.method_text = asked;
-    if (route_find(l->table, &other, hit) == ROUTE_FOUND && hit->route->cors) return ROUTE_FOUND;
+    enum route_verdict v = route_find(l->table, &other, hit);
+    if (v == ROUTE_LIMIT || (v == ROUTE_FOUND && hit->route->cors)) return v;
   }
   return route_find(l->table, &q, hit);
 }

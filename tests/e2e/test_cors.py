@@ -48,6 +48,18 @@ def test_preflight(pair):
     assert record["http.route"] == "api" and not pair.backend.requests
 
 
+def test_preflight_that_meets_a_limit(weir, backend):
+    """The route of the asked method could not be found out: nobody else answers in its place."""
+    proxy = weir({"routes": [
+        {"name": "options", "methods": ["OPTIONS"], "pool": "app"},
+        {"name": "put", "pool": "app", "headers": [{"name": "X-Q", "regex": "^[^=]*;[^=]*=1$"}]}]},
+        backend)
+    fields = ["Origin: " + APP, "Access-Control-Request-Method: PUT"]
+    assert proxy.request("OPTIONS", "/", fields + ["X-Q: " + ";" * 9000]).status == 400
+    proxy.ended("proxy.limit.regex")
+    assert proxy.request("OPTIONS", "/", fields + ["X-Q: ;x"]).status == 200
+
+
 def test_preflight_keeps_the_connection(pair):
     conn = pair.client()
     for _ in range(3):

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from harness import confgen
+from harness import confgen, wire
+from harness.backend import raw
 from harness.weir import ROOT, binary, run
 
 KINDS = {"PREFIX": "prefix", "EXACT": "path", "REGEX": "regex"}
@@ -160,7 +161,8 @@ def test_what_it_tells(weir, backend):
     assert answer["route"] == "api" and answer["origin"].endswith("weir.conf:%d" % line_of(
         proxy, '"api"'))
     assert answer["pool"]["endpoints"] == [
-        {"address": backend.address, "weight": 1, "backup": False}]
+        {"address": backend.address, "weight": 1, "priority": 0, "backup": False,
+         "state": "unchecked"}]
     assert stories(answer) == {"png": "regex", "beta": "rule", "api": "won", "lan": "host",
                                "slow": "host"}
     assert [s["route"] for s in answer["routes"]][:3] == ["png", "beta", "api"]
@@ -229,6 +231,76 @@ def test_listeners(tmp_path):
         result = run("explain", "--json", "-c", conf, *args)
         answer = json.loads(result.stdout)
         assert result.returncode == 2 and not answer["ok"] and words in answer["error"], result
+
+
+def test_splits(weir, new_backend):
+    """A split is told with its parts and weights; where its key decides, with the part, which is
+    the one that the request goes to."""
+    backends = {name: new_backend(raw(wire.response_bytes(body=name.encode())))
+                for name in ("app", "users")}
+    proxy = weir({
+        "pools": {"app": {"endpoints": [backends["app"].address]},
+                  "users": {"endpoints": [{"address": backends["users"].address, "priority": 2}]}},
+        "routes": [
+            {"name": "canary", "hosts": ["example.com"], "prefix": "/",
+             "split": [{"pool": "app", "weight": 95}, {"pool": "users", "weight": 5}]},
+            {"name": "by", "prefix": "/by", "split_by": "cookie:u", "split_failover": True,
+             "split": [{"pool": "app"}, {"pool": "users"}]}]})
+    answer = ask(proxy.path, "GET", "http://example.com/x")
+    assert (answer["route"], answer["action"], answer["end"]) == ("canary", "split", "ok")
+    assert not {"status", "drawn", "split_by"} & set(answer)
+    assert [(s["pool"]["name"], s["weight"]) for s in answer["split"]] == [
+        ("app", 95), ("users", 5)]
+    assert answer["split"][1]["pool"]["endpoints"] == [
+        {"address": backends["users"].address, "weight": 1, "priority": 2, "backup": False,
+         "state": "unchecked"}]
+    text = run("explain", "--text", "-c", proxy.path, "GET", "http://example.com/x").stdout
+    assert "pool app, weight 95 of 100" in text and "pool users, weight 5 of 100" in text
+    assert "by chance:" in text and "answered" not in text
+    answer = ask(proxy.path, "GET", "/by")
+    assert answer["split_by"] == "cookie:u" and "drawn" not in answer and answer["split_failover"]
+    drawn = set()
+    for i in range(12):
+        told = ask(proxy.path, "GET", "/by", ["Cookie: u=%d" % i])["drawn"]
+        assert proxy.get("/by", [("Cookie", "u=%d" % i)]).body.decode() == told
+        drawn.add(told)
+    assert drawn == {"app", "users"}
+    text = run("explain", "--text", "-c", proxy.path, "GET", "/by", "-H", "Cookie: u=1").stdout
+    assert "by cookie:u: pool " in text and "passes to the heaviest" in text
+
+
+def test_bodies_and_cookies(weir, new_backend):
+    """A length that is too large is told as it is answered; a sticky cookie names its endpoint."""
+    backend = new_backend(raw(wire.response_bytes(body=b"x")))
+    other = new_backend(raw(wire.response_bytes(body=b"x")))
+    proxy = weir({
+        "listeners": {"web": {"limits": {"body_bytes": "1KiB"}}},
+        "policies": {"more": {"limits": {"body_bytes": "2KiB"}}},
+        "pools": {"app": {"endpoints": [backend.address, other.address],
+                          "sticky": {"cookie": "home", "key": "env:STICKY"}}},
+        "routes": [{"name": "all", "pool": "app"},
+                   {"name": "more", "prefix": "/more", "pool": "app", "policies": ["more"]}]},
+        env={"STICKY": "0123456789abcdef0123456789abcdef"})
+    for target, length, end in [("/", 1024, "ok"), ("/", 1025, "proxy.limit.body_bytes"),
+                                ("/more", 2048, "ok"), ("/more", 2049, "proxy.limit.body_bytes")]:
+        told = ask_live(proxy, "POST", target, "Content-Length: %d" % length)
+        assert told["end"] == end and told.get("status") == (413 if end != "ok" else None)
+        assert (proxy.request("POST", target, body=b"x" * length).status == 413) == (end != "ok")
+    cookie = proxy.get("/").get("set-cookie").split(";")[0]
+    told = ask_live(proxy, "GET", "/", "Cookie: " + cookie)
+    assert told["pool"]["sticky"]["cookie"] == "home"
+    took = {backend.address: len(backend.requests), other.address: len(other.requests)}
+    proxy.get("/", [("Cookie", cookie.split("; ")[0])])
+    home = [each for each in (backend, other) if len(each.requests) > took[each.address]]
+    assert told["pool"]["sticky"]["endpoint"] == home[0].address
+    assert "endpoint" not in ask_live(proxy, "GET", "/", "Cookie: home=x")["pool"]["sticky"]
+
+
+def ask_live(proxy, method, target, field):
+    result = run("explain", "--json", "--admin", "unix:%s" % proxy.admin, method, target, "-H",
+                 field)
+    assert result.returncode == 0, result.stderr + result.stdout
+    return json.loads(result.stdout)
 
 
 @pytest.mark.parametrize("args", [[], ["GET"], ["GET", "/", "x"]])

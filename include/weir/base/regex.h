@@ -9,9 +9,15 @@
  *   it would be tried from every place (begin it with ^);
  * - backreferences, recursion, callouts, verbs, \K, \C, \R, \X, \p and repeats without an end in a
  *   lookbehind are refused;
- * - made subjects of REGEX_PROBE_LEN bytes, pumped by every repeat, may not reach a small limit.
- * What is left may still cost the square of the subject: a limit on steps, REGEX_STEPS plus
- * REGEX_STEPS_BYTE for each byte, ends it with REGEX_LIMIT, which is never "no match". */
+ * - made subjects of REGEX_PROBE_LEN bytes, pumped by every repeat, may not reach a small limit;
+ * - repeats in a row that take the same bytes may not be so many that nothing could be searched.
+ *
+ * What is left may still cost the square of the subject. So every pattern has a bound: the
+ * subject's length, times the places in the subject at which one repeat can enter another one
+ * again (regex_cost.c). It is taken off a budget, which is one request's, before anything runs;
+ * when it is more than what is left, the answer is REGEX_LIMIT, which is never "no match". The
+ * same bound holds, with the same answers, for machine code and for the interpreter, whose own
+ * counters see different things. */
 #ifndef WEIR_BASE_REGEX_H
 #define WEIR_BASE_REGEX_H
 
@@ -21,8 +27,9 @@
 
 #define REGEX_PATTERN_MAX 1024u /* bytes of a pattern */
 #define REGEX_GROUPS_MAX 10u    /* group 0 is the whole match */
-#define REGEX_STEPS 20000u      /* match limit for any subject */
-#define REGEX_STEPS_BYTE 16u    /* and for each of its bytes */
+#define REGEX_BUDGET 1000000u   /* steps of one request, about 1 ns each as machine code */
+#define REGEX_STEPS 20000u      /* match limit for any subject, behind the bound */
+#define REGEX_STEPS_BYTE 16u    /* and for each step of the bound */
 #define REGEX_PROBE_LEN 160u
 
 /* regex is a compiled pattern: immutable, used by any number of threads at once. */
@@ -35,24 +42,32 @@ struct regex_fault {
 };
 
 /* regex_new compiles; NULL and *fault when it is refused. The caller checked it before, or checks
- * it now: all rules hold for both. Allocates; not for workers. */
+ * it now: all rules hold for both. An equal pattern is shared while it is there. Allocates and
+ * takes a lock; not for workers. */
 MUST_USE struct regex *regex_new(struct span pattern, struct regex_fault *fault);
+/* regex_free gives it back; what nobody holds any more goes with the next regex_sweep, which a run
+ * of the configuration ends with. */
 void regex_free(struct regex *re);
+void regex_sweep(void);
+/* regex_count is how many patterns are there, held or not yet swept. */
+uint32_t regex_count(void);
 /* regex_groups is how many groups a pattern has; ${0} is not counted. */
 unsigned regex_groups(const struct regex *re);
-/* regex_jitted: is it machine code? Not where memory may not be made executable (systemd's
- * MemoryDenyWriteExecute=): it is interpreted then, about ten times slower. */
-bool regex_jitted(const struct regex *re);
 
 /* regex_scratch is what one thread needs to match, made ahead: matching allocates nothing (the
- * interpreter may, up to 1 MiB in all, until it is warm). */
+ * interpreter may, up to 4 MiB in all, until it is warm). */
 struct regex_scratch;
 struct regex_scratch *regex_scratch_new(void);
 void regex_scratch_free(struct regex_scratch *s);
+/* regex_budget is what is left of the budget in s, regex_refill sets it: to REGEX_BUDGET when the
+ * matching of a request begins. A new scratch is full. */
+uint64_t regex_budget(const struct regex_scratch *s);
+void regex_refill(struct regex_scratch *s, uint64_t steps);
 
 enum regex_result { REGEX_NO, REGEX_YES, REGEX_LIMIT };
 
-/* regex_match searches subject. REGEX_LIMIT: it took too many steps or too much memory. */
+/* regex_match searches subject. REGEX_LIMIT: it could take more steps than the budget has, or has
+ * too many turns of repeated groups for the stack of either engine. */
 MUST_USE enum regex_result regex_match(const struct regex *re, struct span subject,
                                        struct regex_scratch *s);
 /* regex_group gives a group of the last match (REGEX_YES) in s, borrowed from its subject; empty

@@ -73,6 +73,12 @@ MUST_USE bool span_u64(struct span s, uint64_t *out);
  * empty); false when *rest is used up. */
 bool span_next_token(struct span *rest, char sep, struct span *token);
 
+/* ascii_hex is the value of a hexadecimal digit in any case; -1: c is none. */
+static inline int ascii_hex(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
 /* ascii_lower maps A-Z to a-z and leaves the rest. */
 static inline char ascii_lower(char c) {
   return (c >= 'A' && c <= 'Z') ? (char)(c | 0x20) : c;

@@ -24,6 +24,8 @@ struct hash_key {
 /* hash_key_parse reads "client_ip", "path", "header:NAME", "cookie:NAME" or "query:NAME";
  * out->name borrows from text. */
 MUST_USE bool hash_key_parse(struct span text, struct hash_key *out);
+/* hash_key_text is what stands before the name, "header:"; empty for HASH_NONE. */
+struct span hash_key_text(const struct hash_key *key);
 /* hash_key_find hashes what the key names in a request; client is client.address. False, *out
  * untouched, when the request has none (an empty value is none). The same on every machine. */
 MUST_USE bool hash_key_find(const struct hash_key *key, const struct http_request *request,

@@ -2,7 +2,7 @@
  * parameters, cookies, the client's network. Immutable; config/ fills it, route_table.c asks.
  *
  * - A field, parameter or cookie that stands more than once fits when any of its lines does;
- *   "absent" wants none.
+ *   "absent" wants none, nor one whose name has "_" for "-" (CGI and its kin read both alike).
  * - Fields count only as they will be passed on: hop-by-hop and nominated ones are not there, nor
  *   are the X-Forwarded-* and kin of a client that is not trusted. Upgrade is, while it is asked
  *   for. Names without regard to case, values byte for byte.

@@ -401,6 +401,38 @@ static void test_policies(void **state) {
   world_fini(&w);
 }
 
+/* A split that changes is a changed route for plan and log, though its row has no other value. */
+static void test_split_changes(void **state) {
+  (void)state;
+#define SPLIT(parts) \
+  KIT_WEB \
+  "pools = { a = { endpoints = [ \"127.0.0.1:1\" ]; };" \
+  "          b = { endpoints = [ \"127.0.0.1:2\" ]; }; };\n" \
+  "routes = ( { name = \"r\"; split = ( " parts " ); } );\n"
+  static const char *const texts[] = {
+      SPLIT("{ pool = \"a\"; weight = 95; }, { pool = \"b\"; weight = 5; }"),
+      SPLIT("{ pool = \"a\"; weight = 50; }, { pool = \"b\"; weight = 50; }"),
+      SPLIT("{ pool = \"b\"; weight = 50; }, { pool = \"a\"; weight = 50; }"),
+      SPLIT("{ pool = \"b\"; weight = 50; }, { pool = \"a\"; weight = 0; }")};
+  struct world w;
+  world_init(&w);
+  struct snapshot *before = NULL;
+  for (size_t i = 0; i < array_count(texts); i++) {
+    struct snapshot *s = compile(&w, texts[i], before);
+    struct text diff = {0};
+    if (before) {
+      assert_int_equal(snapshot_diff(before, s, &diff, false), 1);
+      kit_assert_text(text_span(&diff), "~ route r: settings\n");
+      snapshot_free(before);
+    }
+    text_fini(&diff);
+    before = s;
+  }
+  snapshot_free(before);
+  world_fini(&w);
+#undef SPLIT
+}
+
 /* Single values of policies: those that are not said stay the listener's; unset is not 0. */
 static void test_policy_settings(void **state) {
   (void)state;
@@ -857,18 +889,16 @@ static void test_many_reloads(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_objects),        cmocka_unit_test(test_changes),
-      cmocka_unit_test(test_policies),       cmocka_unit_test(test_policy_settings),
-      cmocka_unit_test(test_policy_files),   cmocka_unit_test(test_tls_kept),
-      cmocka_unit_test(test_secret_changes), cmocka_unit_test(test_tls_refused),
-      cmocka_unit_test(test_names),
-      cmocka_unit_test(test_discover_dns),
-      cmocka_unit_test(test_discover_srv),
-      cmocka_unit_test(test_clamp),
-      cmocka_unit_test(test_redirect_port),  cmocka_unit_test(test_many_reloads),
-      cmocka_unit_test(test_health),         cmocka_unit_test(test_announced),
-      cmocka_unit_test(test_balance),        cmocka_unit_test(test_sticky_key),
-      cmocka_unit_test(test_process_key),
+      cmocka_unit_test(test_objects),         cmocka_unit_test(test_changes),
+      cmocka_unit_test(test_policies),        cmocka_unit_test(test_split_changes),
+      cmocka_unit_test(test_policy_settings), cmocka_unit_test(test_policy_files),
+      cmocka_unit_test(test_tls_kept),        cmocka_unit_test(test_secret_changes),
+      cmocka_unit_test(test_tls_refused),     cmocka_unit_test(test_names),
+      cmocka_unit_test(test_discover_dns),    cmocka_unit_test(test_discover_srv),
+      cmocka_unit_test(test_clamp),           cmocka_unit_test(test_redirect_port),
+      cmocka_unit_test(test_many_reloads),    cmocka_unit_test(test_health),
+      cmocka_unit_test(test_announced),       cmocka_unit_test(test_balance),
+      cmocka_unit_test(test_sticky_key),      cmocka_unit_test(test_process_key),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,6 +95,53 @@ static void test_changes(void **state) {
   }
 }
 
+/* One value that looks like two conditions is not two. */
+static void test_alike_in_words_only(void **state) {
+  (void)state;
+  struct world w = {registry_new(1)};
+  static const char one[] =
+      "{ name = \"1\"; pool = \"app\"; headers = ( "
+      "{ name = \"a\"; exact = \"x h:b=y\"; } ); }, ";
+  static const char two[] =
+      "{ name = \"2\"; pool = \"app\"; headers = ( "
+      "{ name = \"a\"; exact = \"x\"; }, "
+      "{ name = \"b\"; exact = \"y\"; } ); }";
+  char *both = mem_printf("%s%s", one, two);
+  struct snapshot *s = compile(&w, both, NULL); /* no W0106 */
+  assert_int_equal(s->route_count, 2);
+  snapshot_free(s);
+  mem_free(both);
+  world_fini(&w);
+}
+
+/* A pattern is compiled once, for the check and for the routes of every generation that have it,
+ * also of one that moved to another line; when nobody has it any more, it goes. */
+static void test_patterns_are_shared(void **state) {
+  (void)state;
+  struct world w = {registry_new(1)};
+  regex_sweep();
+  assert_int_equal(regex_count(), 0);
+  struct snapshot *a = compile(&w, full, NULL);
+  assert_int_equal(regex_count(), 2);
+  char *moved = mem_printf("{ path = \"/new\"; pool = \"app\"; }, %s", full);
+  struct snapshot *b = compile(&w, moved, a);
+  assert_ptr_not_equal(b->routes[1], a->routes[0]);
+  assert_ptr_equal(b->routes[1]->regex, a->routes[0]->regex);
+  assert_ptr_equal(b->routes[1]->rules.values[MATCH_COOKIE][0].regex,
+                   a->routes[0]->rules.values[MATCH_COOKIE][0].regex);
+  assert_int_equal(regex_count(), 2);
+  snapshot_free(a);
+  assert_int_equal(object_reap(w.registry), 0);
+  struct snapshot *c = compile(&w, "{ pool = \"app\"; }", b);
+  assert_int_equal(regex_count(), 2); /* b has them */
+  snapshot_free(b);
+  snapshot_free(c);
+  mem_free(moved);
+  world_fini(&w);
+  regex_sweep();
+  assert_int_equal(regex_count(), 0);
+}
+
 /* What conf_dump prints has the conditions and loads to the same. */
 static void test_dump(void **state) {
   (void)state;
@@ -124,6 +171,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_conditions),
       cmocka_unit_test(test_changes),
+      cmocka_unit_test(test_alike_in_words_only),
+      cmocka_unit_test(test_patterns_are_shared),
       cmocka_unit_test(test_dump),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

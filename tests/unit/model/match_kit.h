@@ -121,6 +121,7 @@ static inline void kit_query(struct arena *arena, struct kit_request *r, const c
   kit_fields(arena, &r->fields, span_str(fields), &r->q.input.upgrade);
   r->q.input.fields = &r->fields;
   r->q.input.scratch = s;
+  if (s) regex_refill(s, REGEX_BUDGET);
   if (client[0]) assert_true(addr_from_ip(span_str(client), 1, &r->client));
   if (client[0]) r->q.input.client = &r->client;
 }
