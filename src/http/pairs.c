@@ -34,18 +34,12 @@ bool http_cookie_next(struct http_cookies *at, const struct http_fields *fields,
 
 /* ---- forms ---- */
 
-static int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = ascii_lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 char http_form_byte(struct span *raw) {
   char c = raw->ptr[0];
   size_t len = 1;
   if (c == '+') c = ' ';
   if (c == '%' && raw->len >= 3) {
-    int high = hex_value(raw->ptr[1]), low = hex_value(raw->ptr[2]);
+    int high = ascii_hex(raw->ptr[1]), low = ascii_hex(raw->ptr[2]);
     if (high >= 0 && low >= 0) {
       c = (char)(high * 16 + low);
       len = 3;
