@@ -9,7 +9,7 @@
 /* WALK_MAX slots are looked at before the members are gone through one by one. */
 #define WALK_MAX 1024u
 
-static uint64_t pool_load(const struct pool *pool) {
+uint64_t pool_load(const struct pool *pool) {
   uint64_t load = 0;
   for (uint32_t i = 0; i < pool->state->obj.workers; i++)
     load += atomic_load_explicit(&pool->state->rows[i].inflight, memory_order_relaxed);

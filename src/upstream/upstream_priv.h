@@ -64,11 +64,15 @@ struct pick_table {
 };
 uint32_t pick_walk(const struct pick_from *from, const struct pick_table *table, uint32_t at);
 
-#define BALANCE(id, text, pick, prepare, observe, hashed, doc) \
+#define BALANCE(id, text, pick, prepare, observe, worth, hashed, doc) \
   uint32_t pick(const struct pick_from *from);
 #include "weir/upstream/balance.def"
 #undef BALANCE
 void peak_ewma_observe(struct upstream *u, struct endpoint *e, const struct pool_sample *sample);
+bool peak_ewma_worth(const struct pool *pool, const struct endpoint *chosen,
+                     const struct endpoint *e, uint64_t now_ms);
+/* pool_load is requests in flight at all endpoints, over all workers (relaxed). */
+uint64_t pool_load(const struct pool *pool);
 /* Tables: in arena, for members [tier->first, tier->first + tier->count). */
 const void *turns_prepare(struct arena *arena, const struct pool_member *members, uint32_t count);
 const void *ring_prepare(struct arena *arena, const struct pool_member *members, uint32_t count);
