@@ -61,5 +61,5 @@ void budget_give(struct pool_row *row, uint64_t now_ms) {
   _Atomic uint32_t *retries = &slot_now(row, now_ms)->retries;
   uint32_t now = atomic_load_explicit(retries, memory_order_relaxed);
   check(now > 0);
-  atomic_store_explicit(retries, now - 1, memory_order_relaxed);
+  atomic_store_explicit(retries, now - 1, memory_order_release);
 }
