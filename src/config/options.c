@@ -11,7 +11,7 @@
 #define PIB (1024 * 1024 * 1024 * MIB)
 
 /* " a b c": the words are the rows of the balancers' table, in its order. */
-#define BALANCE(id, name, pick, prepare, observe, hashed, doc) " " name
+#define BALANCE(id, name, pick, prepare, observe, worth, hashed, doc) " " name
 #define BALANCE_WORDS balance_words
 static const char balance_words[] =
 #include "weir/upstream/balance.def"

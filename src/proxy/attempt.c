@@ -80,29 +80,35 @@ int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
   return 0;
 }
 
-static int take(struct stream *s, struct endpoint *e) {
-  return attempt_take(s, &s->try, e, &(struct attempt_owner){&up_events, s});
-}
-
 /* take_other tries those that may stand for the chosen one, which has no permit left: others of
- * its tier in service that were tried before, or not. */
-static int take_other(struct stream *s, const struct pool_member *chosen, bool tried) {
+ * its tier in service that were tried before, or not, unless to wait is better. */
+static int take_other(struct stream *s, struct attempt *a, const struct pool_member *chosen,
+                      const struct attempt_owner *o, bool tried) {
   int err = -EAGAIN;
   for (uint32_t i = 0; err == -EAGAIN && i < s->pool->member_count; i++) {
     const struct pool_member *m = &s->pool->members[i];
     if (m == chosen || m->backup != chosen->backup || m->priority != chosen->priority) continue;
     if (!m->weight || retry_tried(s, i) != tried) continue;
-    if (endpoint_in_service(m->endpoint, now_ms(s->w))) err = take(s, m->endpoint);
+    if (!endpoint_in_service(m->endpoint, now_ms(s->w))) continue;
+    if (pool_worth(s->pool, chosen, m, now_ms(s->w))) err = attempt_take(s, a, m->endpoint, o);
   }
   return err;
 }
 
-/* take_any: a stream that is picky about its endpoint at the head of the queue would hold up all
- * others. */
+int attempt_take_any(struct stream *s, struct attempt *a, const struct pool_member *chosen,
+                     const struct attempt_owner *o) {
+  int err = attempt_take(s, a, chosen->endpoint, o);
+  return err == -EAGAIN ? take_other(s, a, chosen, o, false) : err;
+}
+
+/* take_any: one that failed this request, and has room perhaps because it fails, comes after those
+ * that are full; but not for ever: who is picky at the head of the queue holds up all others. */
 static int take_any(struct stream *s, const struct pool_member *chosen) {
-  int err = take(s, chosen->endpoint);
-  if (err == -EAGAIN) err = take_other(s, chosen, false);
-  if (err == -EAGAIN && s->x->tried.count) err = take_other(s, chosen, true);
+  struct attempt_owner o = {&up_events, s};
+  int err = attempt_take_any(s, &s->try, chosen, &o);
+  bool picky = s->x->any_ms > now_ms(s->w);
+  if (err == -EAGAIN && s->x->tried.count && !picky)
+    err = take_other(s, &s->try, chosen, &o, true);
   return err;
 }
 
@@ -197,7 +203,12 @@ static void observe(struct stream *s, const struct attempt *a, bool failed) {
   pool_observe(&s->w->upstream, s->pool, a->endpoint, &sample);
 }
 
-void attempt_outrun(struct stream *s, const struct attempt *a) { observe(s, a, false); }
+void attempt_outrun(struct stream *s, const struct attempt *a) {
+  if (!(a->flags & ATTEMPT_SENT)) return;
+  struct pool_sample sample = {
+      .now_ms = now_ms(s->w), .latency_ns = now_ns(s->w) - a->t_sent, .cut = true};
+  pool_observe(&s->w->upstream, s->pool, a->endpoint, &sample);
+}
 
 void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status) {
   if (!s->pool || !a->endpoint) return;
@@ -241,10 +252,29 @@ bool attempt_unsent(const struct stream *s) {
 
 void attempt_drop(struct stream *s, bool clean) { attempt_end(s, &s->try, clean); }
 
+/* time_connecting is how long the attempt has waited for a connection that it did not get. */
+static uint64_t time_connecting(const struct stream *s) {
+  return s->try.t_connect && !s->try.t_connected ? now_ns(s->w) - s->try.t_connect : 0;
+}
+
 void attempt_failed(struct stream *s, enum end end) {
   if (!(s->try.flags & ATTEMPT_SENT)) stat_add(&s->w->stats.upstream_connect_failures, 1);
-  if (s->try.t_connect && !s->try.t_connected) s->connect_ns += now_ns(s->w) - s->try.t_connect;
+  s->connect_ns += time_connecting(s);
   if (retry_after_failure(s, end)) return;
   attempt_drop(s, false);
   stream_fail(s, end);
+}
+
+void attempt_overdue(struct stream *s) {
+  uint64_t connecting_ns = time_connecting(s);
+  bool unsent = !(s->try.flags & ATTEMPT_SENT);
+  struct worker *w = s->w;
+  s->connect_ns += connecting_ns;
+  if (retry_overdue(s)) {
+    if (unsent) stat_add(&w->stats.upstream_connect_failures, 1);
+    return;
+  }
+  s->connect_ns -= connecting_ns;
+  s->try.flags |= ATTEMPT_OVERDUE;
+  stream_timer(s);
 }

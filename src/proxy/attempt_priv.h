@@ -24,6 +24,7 @@ enum attempt_flag {
   ATTEMPT_RESPONSE_BYTE = 4, /* at least one byte of its response came */
   ATTEMPT_COUNTED = 8,       /* endpoint_begin was called */
   ATTEMPT_UP_DIRTY = 16,     /* its connection may not be reused */
+  ATTEMPT_OVERDUE = 32,      /* retry.per_try_timeout passed, but no other attempt may follow */
 };
 
 /* attempt is one try to have a request answered: an endpoint and a connection to it (attempt.c). A

@@ -4,6 +4,8 @@
  * cancelled, which says nothing of its endpoint's health. When either fails the other goes on
  * alone. The stream's own attempt stays in stream.try; the second one moves there when it wins
  * (Dean, Barroso 2013, "The Tail at Scale"). */
+#include <errno.h>
+
 #include "proxy_priv.h"
 
 static const struct conn_events hedge_events;
@@ -172,19 +174,39 @@ static bool may_begin(const struct stream *s) {
   return http_method_idempotent(s->x->req.method) && retry_left(s);
 }
 
-static void begin(struct stream *s) {
-  s->flags |= STREAM_HEDGED;
-  retry_remember(s, s->try.endpoint);
+/* AGAIN_PART: while no permit is left, a part of hedge_after passes between looks for one: a
+ * second attempt has no place in the queue. */
+#define AGAIN_PART 4u
+
+static int take_permits(struct stream *s, struct hedge *h, const struct pool_member *m) {
+  if (!retry_budget(s)) return -ENOENT;
+  int err = attempt_take_any(s, &h->try, m, &(struct attempt_owner){&hedge_events, h});
+  if (err) retry_unused(s);
+  else retry_count(s);
+  return err;
+}
+
+/* take gets a permit and a connection to another endpoint; 0 or -errno. */
+static int take(struct stream *s, struct hedge *h) {
   const struct pool_member *m = affinity_pick(s);
-  if (!m || m->endpoint == s->try.endpoint || queue_stands(s->pool)) return;
-  struct hedge *h = arena_zalloc(&s->arena, sizeof *h);
-  if (!h || !admit_hedge(s, &h->try.pass)) return;
+  if (!m || m->endpoint == s->try.endpoint) return -ENOENT;
+  if (queue_stands(s->pool)) return -EAGAIN;
+  if (!admit_hedge(s, &h->try.pass)) return -ENOENT;
+  int err = take_permits(s, h, m);
+  if (err) admit_cancelled(s, &h->try);
+  return err;
+}
+
+static void begin(struct stream *s) {
+  if (!s->x->hedge_room) s->x->hedge_room = arena_zalloc(&s->arena, sizeof *s->x->hedge_room);
+  struct hedge *h = s->x->hedge_room;
+  retry_remember(s, s->try.endpoint);
+  int err = h ? take(s, h) : -ENOMEM;
+  s->x->hedge_ms = now_ms(s->w) + s->pool->retry.hedge_ms / AGAIN_PART + 1;
+  if (err == -EAGAIN) return;
+  s->flags |= STREAM_HEDGED;
+  if (err) return;
   h->stream = s;
-  if (!retry_budget(s) ||
-      attempt_take(s, &h->try, m->endpoint, &(struct attempt_owner){&hedge_events, h})) {
-    admit_cancelled(s, &h->try);
-    return;
-  }
   s->x->hedge = h;
   stat_add(&s->w->stats.hedges, 1);
   if (h->try.flags & ATTEMPT_REUSED) send_request(h);
@@ -205,7 +227,9 @@ static uint64_t overdue_at(const struct stream *s, const struct hedge *h, enum e
 uint64_t hedge_due(const struct stream *s) {
   enum end end;
   if (s->x->hedge) return overdue_at(s, s->x->hedge, &end);
-  return may_begin(s) ? after_ms(s->try.t_try, s->pool->retry.hedge_ms) : WHEEL_NEVER;
+  if (!may_begin(s)) return WHEEL_NEVER;
+  uint64_t first = after_ms(s->try.t_try, s->pool->retry.hedge_ms);
+  return first > s->x->hedge_ms ? first : s->x->hedge_ms;
 }
 
 bool hedge_timer(struct stream *s, uint64_t now) {

@@ -53,8 +53,10 @@ void enter_send(struct stream *s);
 void attempt_drop(struct stream *s, bool clean);
 /* attempt_failed: the attempt ended with a cause before a response; another one, or an answer. */
 void attempt_failed(struct stream *s, enum end end);
+/* attempt_overdue: retry.per_try_timeout passed: another one, or this one goes on. */
+void attempt_overdue(struct stream *s);
 /* attempt_outrun: a was slower than the one beside it: no fault, but the balancing policy hears
- * how long it has taken so far. */
+ * that it is no quicker than what it has taken so far. */
 void attempt_outrun(struct stream *s, const struct attempt *a);
 void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status);
 /* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
@@ -66,6 +68,9 @@ struct attempt_owner {
 };
 MUST_USE int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
                           const struct attempt_owner *o);
+/* attempt_take_any takes the chosen endpoint, or while permits are short any that is as good. */
+MUST_USE int attempt_take_any(struct stream *s, struct attempt *a,
+                              const struct pool_member *chosen, const struct attempt_owner *o);
 MUST_USE bool attempt_send(struct stream *s, struct attempt *a);
 void attempt_end(struct stream *s, struct attempt *a, bool clean);
 /* attempt_serve gives a queued stream what it waits for; false: there is none. */

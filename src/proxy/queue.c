@@ -110,6 +110,12 @@ static void link_out(struct stream *s) {
   publish(s);
 }
 
+void queue_any(struct stream *s) {
+  s->x->any_ms = 0;
+  s->w->wake_pending = true;
+  stream_timer(s);
+}
+
 void queue_served(struct stream *s) {
   link_out(s);
   claim_done(s->pool_state, s->x->wait.claim);

@@ -11,13 +11,20 @@ struct worker;
 /* ---- retry.c ---- */
 /* retry_after_failure: the attempt failed with end; true: another one goes on (s may be gone). */
 bool retry_after_failure(struct stream *s, enum end end);
+/* retry_could_follow: but for the budget, another attempt may be made if this one takes too long.
+ * retry_overdue makes it (s may be gone); false: the budget is spent, this one goes on. */
+bool retry_could_follow(const struct stream *s);
+bool retry_overdue(struct stream *s);
 /* retry_wanted: the response that came, of which nothing was given on, is worth another attempt,
  * and that may be made: retry_after_status makes it; rest is what came behind its head. */
 bool retry_wanted(struct stream *s);
 void retry_after_status(struct stream *s, struct span rest);
-/* retry_left: the pool allows another attempt; retry_budget takes it from the budget. */
+/* retry_left: the pool allows another attempt; retry_budget takes it from the budget; then it is
+ * made, which retry_count counts, or retry_unused gives it back at once. */
 bool retry_left(const struct stream *s);
 MUST_USE bool retry_budget(struct stream *s);
+void retry_count(struct stream *s);
+void retry_unused(struct stream *s);
 /* retry_tried: the request was sent to that place of its pool. retry_remember keeps the next
  * attempt away from e. retry_note writes down, for the log, where an
  * attempt went and how it ended: by a status, a cause, or (END_OK, 0) cancelled. */
@@ -46,6 +53,8 @@ void mirror_end_all(struct worker *w);
 /* ---- queue.c ---- */
 /* queue_enter waits for a permit, or ends the stream when the queue is full. */
 void queue_enter(struct stream *s);
+/* queue_any: it has waited long enough for an endpoint that it was not sent to yet. */
+void queue_any(struct stream *s);
 /* queue_leave takes a stream out of its pool's queue, if it is in it; queue_served one that got
  * what it waited for. */
 void queue_leave(struct stream *s);

@@ -52,19 +52,21 @@ void retry_remember(struct stream *s, const struct endpoint *e) {
   }
 }
 
-/* ready: the endpoint may be asked at once. */
-static bool ready(const struct stream *s, const struct endpoint *e) {
-  return endpoint_in_service(e, now_ms(s->w)) && !endpoint_full(s->pool, e, s->w->config.index);
+/* left is how good an endpoint is for another attempt. */
+enum left { LEFT_NOT_DOWN, LEFT_IN_SERVICE, LEFT_READY /* has room, too */ };
+
+static bool is_left(const struct stream *s, const struct endpoint *e, enum left least) {
+  uint8_t state = atomic_load_explicit(&e->state, memory_order_relaxed);
+  if (state == ENDPOINT_DOWN) return false;
+  if (least >= LEFT_IN_SERVICE && !endpoint_in_service(e, now_ms(s->w))) return false;
+  return least < LEFT_READY || !endpoint_full(s->pool, e, s->w->config.index);
 }
 
-/* another_left: an endpoint that may be chosen has not been asked yet: one that is ready, or at
- * least one that is not down. */
-static bool another_left(const struct stream *s, bool at_once) {
+/* another_left: an endpoint that may be chosen has not been asked yet. */
+static bool another_left(const struct stream *s, enum left least) {
   for (uint32_t i = 0; i < s->pool->member_count; i++) {
     const struct pool_member *m = &s->pool->members[i];
-    uint8_t state = atomic_load_explicit(&m->endpoint->state, memory_order_relaxed);
-    if (retry_tried(s, i) || !m->weight || state == ENDPOINT_DOWN) continue;
-    if (!at_once || ready(s, m->endpoint)) return true;
+    if (!retry_tried(s, i) && m->weight && is_left(s, m->endpoint, least)) return true;
   }
   return false;
 }
@@ -92,27 +94,44 @@ void retry_note(struct stream *s, const struct attempt *a, enum end end, uint32_
                    SPAN_ARG(comma), SPAN_ARG(a->endpoint->label), SPAN_ARG(how));
 }
 
+static struct pool_row *own_row(const struct stream *s) {
+  return &s->pool->state->rows[s->w->config.index];
+}
+
 bool retry_budget(struct stream *s) {
-  struct pool_row *row = &s->pool->state->rows[s->w->config.index];
-  if (budget_take(s->pool->state, s->w->config.index, &s->pool->retry, now_ms(s->w))) {
-    stat_add(&row->retries, 1);
-    stat_add(&s->w->stats.retries, 1);
-    return true;
-  }
-  stat_add(&row->retries_refused, 1);
+  uint32_t me = s->w->config.index;
+  if (budget_take(s->pool->state, me, &s->pool->retry, now_ms(s->w))) return true;
+  stat_add(&own_row(s)->retries_refused, 1);
   stat_add(&s->w->stats.retries_refused, 1);
   return false;
+}
+
+void retry_unused(struct stream *s) { budget_give(own_row(s), now_ms(s->w)); }
+
+void retry_count(struct stream *s) {
+  stat_add(&own_row(s)->retries, 1);
+  stat_add(&s->w->stats.retries, 1);
 }
 
 /* granted: the request may go on once more, after s->x->again_ms. */
 static bool granted(struct stream *s) {
   if (!retry_left(s) || !may_send_again(s) || !admit_again(s)) return false;
   retry_remember(s, s->try.endpoint);
-  bool another = another_left(s, true);
+  bool another = another_left(s, s->pool->connections.queue ? LEFT_IN_SERVICE : LEFT_READY);
   /* An endpoint that did not take a connection will not a moment later: only another one may. */
-  if (!(s->try.flags & ATTEMPT_SENT) && !another && !another_left(s, false)) return false;
+  if (!(s->try.flags & ATTEMPT_SENT) && !another && !another_left(s, LEFT_NOT_DOWN)) return false;
   s->x->again_ms = now_ms(s->w) + (another ? 0 : backoff_ms(s));
-  return s->x->again_ms < s->deadline_ms && retry_budget(s);
+  s->x->any_ms = another ? now_ms(s->w) + s->pool->retry.backoff_max_ms : 0;
+  if (s->x->again_ms >= s->deadline_ms || !retry_budget(s)) return false;
+  retry_count(s);
+  return true;
+}
+
+bool retry_could_follow(const struct stream *s) {
+  bool sent = s->try.flags & ATTEMPT_SENT;
+  if (hedged(s) || s->try.flags & ATTEMPT_OVERDUE) return false;
+  if (!(s->pool->retry.on & cause_of(END_TRY_TIMEOUT, sent))) return false;
+  return retry_left(s) && may_send_again(s);
 }
 
 /* again ends the present attempt and begins the next one. */
@@ -155,13 +174,21 @@ bool retry_after_failure(struct stream *s, enum end end) {
   return true;
 }
 
+bool retry_overdue(struct stream *s) {
+  if (!granted(s)) return false;
+  attempt_outcome(s, &s->try, END_TRY_TIMEOUT, 0);
+  retry_note(s, &s->try, END_TRY_TIMEOUT, 0);
+  again(s, false);
+  return true;
+}
+
 /* stays_away: the response says not to ask its endpoint again so soon (RFC 9110 section 10.2.3),
  * and there is no other one. A date is taken for later. */
 static bool stays_away(struct stream *s) {
   const struct http_field *row = http_fields_find(&s->x->resp.fields, HTTP_NAME_RETRY_AFTER);
   if (!row || span_eq(row->value, SPAN_LIT("0"))) return false;
   retry_remember(s, s->try.endpoint);
-  return !another_left(s, true);
+  return !another_left(s, LEFT_IN_SERVICE);
 }
 
 bool retry_wanted(struct stream *s) {

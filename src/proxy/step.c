@@ -99,10 +99,18 @@ static bool awaits_continue(const struct stream *s) {
   return s->x->req.expect_continue && !told && body_moved(&s->up_body) == 0;
 }
 
-/* due_try is when the attempt is overdue: as long as another one could still follow. */
+/* due_try is when the attempt is overdue: as long as another one could follow. */
 static uint64_t due_try(const struct stream *s) {
-  if (s->flags & STREAM_BODY_TOUCHED) return WHEEL_NEVER;
+  if (!s->pool->retry.per_try_ms || !retry_could_follow(s)) return WHEEL_NEVER;
   return after(s->try.t_try, s->pool->retry.per_try_ms);
+}
+
+/* due_queue is when a stream has waited too long, or for any endpoint (END_OK). */
+static uint64_t due_queue(const struct stream *s, enum end *end) {
+  uint64_t due = after(s->x->wait.t_queue, s->pool->connections.queue_timeout_ms);
+  if (!s->x->any_ms || s->x->any_ms >= due) return due;
+  *end = END_OK;
+  return s->x->any_ms;
 }
 
 /* due_step is when the present step is overdue, and the cause then. */
@@ -112,7 +120,7 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
     case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
     case STEP_BACKOFF: return s->x->again_ms;
     case STEP_BUFFER: return s->up_body.progress_ms + s->timeouts.body_ms;
-    case STEP_QUEUE: return after(s->x->wait.t_queue, s->pool->connections.queue_timeout_ms);
+    case STEP_QUEUE: return due_queue(s, end);
     case STEP_CONNECT: return after(s->try.t_connect, s->pool_timeouts.connect_ms);
     case STEP_SEND:
       if (held_unsent(s)) {
@@ -188,10 +196,11 @@ void stream_timer(struct stream *s) {
 
 /* timed_out: an attempt that timed out before its response may be made again elsewhere. */
 static void timed_out(struct stream *s, enum end end) {
-  bool attempt =
-      end == END_CONNECT_TIMEOUT || end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT;
+  bool attempt = end == END_CONNECT_TIMEOUT || end == END_FIRST_BYTE_TIMEOUT;
   if (end == END_CLIENT_CLOSED) stream_client_gone(s, end);
+  else if (end == END_OK && s->step == STEP_QUEUE) queue_any(s);
   else if (end == END_OK) stream_go(s, STEP_PICK);
+  else if (end == END_TRY_TIMEOUT) attempt_overdue(s);
   else if (attempt) attempt_failed(s, end);
   else stream_fail(s, end);
 }

@@ -65,9 +65,12 @@ struct exchange {
   struct span allow; /* the Allow field of a 405 */
   struct waiter wait;
   uint64_t again_ms;      /* when the next attempt begins (STEP_BACKOFF) */
+  uint64_t any_ms;        /* until then it only goes where it was not sent yet; 0: anywhere */
   uint64_t half_close_ms; /* when the grace after the client's FIN ends; WHEEL_NEVER */
   struct mirror *mirror; /* a copy of the request that is not whole yet */
   struct hedge *hedge;   /* the second attempt, while it runs */
+  struct hedge *hedge_room; /* where it stands, in the stream's arena; NULL: none was tried */
+  uint64_t hedge_ms;        /* not before then is one tried again */
   struct limited limited;
   uint32_t retry_after_s; /* the Retry-After field of a refusal; 0: none */
 };

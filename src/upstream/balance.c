@@ -8,15 +8,18 @@
 typedef uint32_t (*balance_fn)(const struct pick_from *from);
 typedef void (*observe_fn)(struct upstream *u, struct endpoint *e,
                            const struct pool_sample *sample);
+typedef bool (*worth_fn)(const struct pool *pool, const struct endpoint *chosen,
+                         const struct endpoint *e, uint64_t now_ms);
 
 static const struct {
   struct span name;
   balance_fn pick;
   observe_fn observe;
+  worth_fn worth;
   bool hashed;
 } rows[BALANCE_COUNT] = {
-#define BALANCE(id, text, pick, prepare, observe, hashed, doc) \
-  {{(text), sizeof(text) - 1}, pick, observe, hashed},
+#define BALANCE(id, text, pick, prepare, observe, worth, hashed, doc) \
+  {{(text), sizeof(text) - 1}, pick, observe, worth, hashed},
 #include "weir/upstream/balance.def"
 #undef BALANCE
 };
@@ -43,6 +46,12 @@ bool balance_hashed(uint8_t row) {
 void pool_observe(struct upstream *u, const struct pool *pool, struct endpoint *e,
                   const struct pool_sample *sample) {
   if (rows[pool->balance].observe) rows[pool->balance].observe(u, e, sample);
+}
+
+bool pool_worth(const struct pool *pool, const struct pool_member *chosen,
+                const struct pool_member *m, uint64_t now_ms) {
+  worth_fn worth = rows[pool->balance].worth;
+  return !worth || worth(pool, chosen->endpoint, m->endpoint, now_ms);
 }
 
 /* ---- weights ---- */

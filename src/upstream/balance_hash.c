@@ -10,7 +10,7 @@
 #define WALK_MAX 1024u
 #define WALK_WHOLE 32u /* of a set that nobody has looked at */
 
-static uint64_t pool_load(const struct pool *pool) {
+uint64_t pool_load(const struct pool *pool) {
   uint64_t load = 0;
   for (uint32_t i = 0; i < pool->state->obj.workers; i++)
     load += atomic_load_explicit(&pool->state->rows[i].inflight, memory_order_relaxed);

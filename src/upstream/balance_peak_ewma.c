@@ -19,6 +19,7 @@
 #define FAILURE_NS UINT64_C(100000000)   /* a failure is at least so slow */
 #define LATENCY_MAX_NS UINT64_C(60000000000)
 #define UNKNOWN_NS UINT64_C(10000000000) /* while the first answer is awaited */
+#define WORTH 4u                         /* peaks of endpoints that are alike differ less */
 
 /* kept is 2^-(age / half-life) in parts of ONE; in between by a cubic that has its slope at 0
  * (many small steps are as good as a large one) and is 1/2 at 1. */
@@ -43,6 +44,7 @@ void peak_ewma_observe(struct upstream *u, struct endpoint *e, const struct pool
   uint64_t was = atomic_load_explicit(&row->ewma_ns, memory_order_relaxed);
   uint64_t told = atomic_load_explicit(&row->ewma_ms, memory_order_relaxed);
   uint64_t now = at_most(sample->latency_ns), peak = larger(was, now);
+  if (sample->cut && now <= was) return;
   uint64_t part = told ? kept(age(sample->now_ms, told)) : 0;
   if (sample->failed) now = at_most(larger(now, larger(2 * was, FAILURE_NS)));
   else if (now >= was) part = 0;
@@ -52,12 +54,11 @@ void peak_ewma_observe(struct upstream *u, struct endpoint *e, const struct pool
   atomic_store_explicit(&row->ewma_ms, stamp, memory_order_relaxed);
 }
 
-/* cost of one more request at e, over all workers. */
-static uint64_t cost(const struct endpoint *e, uint64_t now_ms) {
-  uint64_t sum = 0, weight = 0, load = 1;
+/* latency over all workers; false: nothing is known. */
+static bool latency_of(const struct endpoint *e, uint64_t now_ms, uint64_t *latency_ns) {
+  uint64_t sum = 0, weight = 0;
   for (uint32_t i = 0; i < e->obj.workers; i++) {
     const struct endpoint_row *row = &e->rows[i];
-    load += atomic_load_explicit(&row->inflight, memory_order_relaxed);
     uint64_t told = atomic_load_explicit(&row->ewma_ms, memory_order_relaxed);
     if (!told) continue;
     uint64_t part = kept(age(now_ms, told));
@@ -65,8 +66,16 @@ static uint64_t cost(const struct endpoint *e, uint64_t now_ms) {
     sum += latency * part / ONE * part / ONE;
     weight += part;
   }
-  if (weight < FORGOTTEN) return load > 1 ? UNKNOWN_NS * load : 0;
-  return (sum << 20) / (weight >> 4) * load; /* sum * ONE / weight; sum is below 2^43 */
+  if (weight < FORGOTTEN) return false;
+  *latency_ns = (sum << 20) / (weight >> 4); /* sum * ONE / weight; sum is below 2^43 */
+  return true;
+}
+
+/* cost of one more request at e. */
+static uint64_t cost(const struct endpoint *e, uint64_t now_ms) {
+  uint64_t load = endpoint_load(e) + UINT64_C(1), latency;
+  if (latency_of(e, now_ms, &latency)) return latency * load;
+  return load > 1 ? UNKNOWN_NS * load : 0;
 }
 
 uint32_t balance_peak_ewma(const struct pick_from *from) {
@@ -78,4 +87,15 @@ uint32_t balance_peak_ewma(const struct pick_from *from) {
   unsigned __int128 a = cost(members[two[0]].endpoint, now);
   unsigned __int128 b = cost(members[two[1]].endpoint, now);
   return two[b * pick_weight(from, two[0]) < a * pick_weight(from, two[1])];
+}
+
+/* A choice among the quick ones must not be undone because they are busy: one that is WORTH times
+ * slower than the chosen one and the queue before it would answer later than that does. The queue
+ * goes by as quickly as the pool's requests in flight are answered. */
+bool peak_ewma_worth(const struct pool *pool, const struct endpoint *chosen,
+                     const struct endpoint *e, uint64_t now_ms) {
+  uint64_t quick, slow, load = pool_load(pool);
+  if (!latency_of(chosen, now_ms, &quick) || !latency_of(e, now_ms, &slow) || !load) return true;
+  uint64_t waiting = atomic_load_explicit(&pool->state->waiting, memory_order_relaxed);
+  return slow / WORTH <= quick + quick / load * waiting;
 }

@@ -56,3 +56,10 @@ bool budget_take(struct pool_state *state, uint32_t worker, const struct pool_re
   count_one(&slot_now(&state->rows[worker], now_ms)->retries);
   return true;
 }
+
+void budget_give(struct pool_row *row, uint64_t now_ms) {
+  _Atomic uint32_t *retries = &slot_now(row, now_ms)->retries;
+  uint32_t now = atomic_load_explicit(retries, memory_order_relaxed);
+  check(now > 0);
+  atomic_store_explicit(retries, now - 1, memory_order_release);
+}

@@ -10,7 +10,7 @@ typedef const void *(*prepare_fn)(struct arena *arena, const struct pool_member 
                                   uint32_t count);
 
 static const prepare_fn prepares[BALANCE_COUNT] = {
-#define BALANCE(id, text, pick, prepare, observe, hashed, doc) prepare,
+#define BALANCE(id, text, pick, prepare, observe, worth, hashed, doc) prepare,
 #include "weir/upstream/balance.def"
 #undef BALANCE
 };

@@ -76,7 +76,7 @@ static inline uint32_t pool_primaries(const struct pool *pool) {
   return pool->tier_count - (pool->has_backups ? 1u : 0u);
 }
 
-#define BALANCE(id, text, pick, prepare, observe, hashed, doc) \
+#define BALANCE(id, text, pick, prepare, observe, worth, hashed, doc) \
   uint32_t pick(const struct pick_from *from);
 #include "weir/upstream/balance.def"
 #undef BALANCE
@@ -90,6 +90,10 @@ static inline uint64_t pick_gcd(uint64_t a, uint64_t b) {
   }
   return a;
 }
+bool peak_ewma_worth(const struct pool *pool, const struct endpoint *chosen,
+                     const struct endpoint *e, uint64_t now_ms);
+/* pool_load is requests in flight at all endpoints, over all workers (relaxed). */
+uint64_t pool_load(const struct pool *pool);
 /* Tables: in arena, for members [tier->first, tier->first + tier->count). */
 const void *turns_prepare(struct arena *arena, const struct pool_member *members, uint32_t count);
 const void *ring_prepare(struct arena *arena, const struct pool_member *members, uint32_t count);

@@ -30,6 +30,11 @@ class Flaky:
         if mood == "stall":
             self.hold.wait(20)
             conn.close()
+        elif mood == "busy":
+            return wire.response_bytes(503, fields=[("Retry-After", "1")])
+        elif mood == "late":
+            time.sleep(0.6)
+            return wire.response_bytes(body=b"well")
         elif mood == "reset":
             conn.reset()
         elif mood == "close":
@@ -104,12 +109,28 @@ def test_on_first_byte(served):
 
 
 def test_per_try_timeout(served):
-    flaky = Flaky("stall", "stall", "stall")
-    proxy = served(flaky, on=["first_byte"], per_try_timeout="150ms", attempts=2)
-    assert proxy.get("/x").status == 504
-    proxy.ended("upstream.try.timeout", path="/x", status=504)
+    flaky = Flaky("stall", "late", "stall", "stall")
+    proxy = served(flaky, on=["first_byte"], per_try_timeout="150ms", attempts=2,
+                   pool={"timeouts": {"first_byte": "1s"}})
+    assert proxy.get("/x").body == b"well"
+    assert proxy.logged(path="/x")["weir.tries"].endswith(" upstream.try.timeout")
     assert len(flaky.seen) == 2
-    assert proxy.get("/y").body == b"well"
+    assert proxy.get("/y").status == 504
+    proxy.ended("upstream.first_byte.timeout", path="/y", status=504)
+    assert len(flaky.seen) == 4
+
+
+def test_per_try_timeout_never_costs_an_answer(served):
+    """What cannot be sent again, or not for lack of budget, is waited for."""
+    flaky = Flaky("late", "late", "late")
+    proxy = served(flaky, on=["first_byte"], per_try_timeout="100ms", budget="0%", budget_min=0)
+    assert proxy.request("POST", "/p").body == b"well"
+    assert proxy.metric("weir_pool_retries_refused_total") == 0
+    assert proxy.get("/g").body == b"well"
+    assert proxy.metric("weir_pool_retries_refused_total") == 1
+    proxy = served(flaky, on=["connect"], per_try_timeout="100ms")
+    assert proxy.get("/c").body == b"well" and len(flaky.seen) == 3
+    assert proxy.metric("weir_endpoint_failures_total") == 0
 
 
 def test_attempts(served):
@@ -313,3 +334,52 @@ def test_a_backend_that_flaps(weir, new_backend):
     flapping.down()
     assert done[0] > 200 and failed == []
     eventually(lambda: proxy.metric("weir_requests_inflight") == 0)
+
+
+def test_a_hedge_waits_for_a_permit(served):
+    """Both endpoints are full when the time for a second attempt comes; it is made when one of
+    them is not any more, and costs no budget before."""
+    flaky = Flaky("late", "stall")
+    proxy = served(flaky, hedge_after="100ms", budget="0%", budget_min=1,
+                   pool={"connections": {"max_requests_per_endpoint": 1}})
+    first, second = proxy.client(), proxy.client()
+    first.send(wire.request_bytes("POST", "/a"))
+    eventually(lambda: len(flaky.seen) == 1)
+    second.send(wire.request_bytes("GET", "/b"))
+    assert second.response("GET").body == b"well" and first.response("POST").body == b"well"
+    assert flaky.seen[2][0] == flaky.seen[0][0] != flaky.seen[1][0]
+    assert proxy.metric("weir_upstream_hedges_total") == 1
+    assert proxy.metric("weir_pool_retries_total") == 1
+    assert proxy.metric("weir_pool_retries_refused_total") == 0
+
+
+def test_retry_after_while_the_others_are_full(served):
+    """Another endpoint has no permit left at this moment: that is no reason to give up."""
+    flaky = Flaky("late", "busy")
+    proxy = served(flaky, on=["503"], pool={"connections": {"max_requests_per_endpoint": 1}})
+    first = proxy.client()
+    first.send(wire.request_bytes("POST", "/a"))
+    eventually(lambda: len(flaky.seen) == 1)
+    assert proxy.get("/b").body == b"well" and first.response("POST").body == b"well"
+
+
+def test_an_endpoint_that_failed_comes_after_those_that_are_full(served):
+    """One that fails at once always has room: a request waits for another one (up to backoff.max),
+    then asks anybody."""
+    flaky = Flaky("late", "503", "503")
+    proxy = served(flaky, on=["503"], backoff={"base": "1ms", "max": "10s"},
+                   pool={"connections": {"max_requests_per_endpoint": 1, "queue_timeout": "20s"}})
+    first = proxy.client()
+    first.send(wire.request_bytes("POST", "/a"))
+    eventually(lambda: len(flaky.seen) == 1)
+    flaky.moods = ["503"]
+    assert proxy.get("/b").body == b"well" and first.response("POST").body == b"well"
+    assert [address for address, _ in flaky.seen[1:]] == [flaky.seen[1][0], flaky.seen[0][0]]
+    flaky.moods, flaky.seen = ["stall", "503"], []
+    proxy.change(pools={"app": {"retry": {"backoff": {"base": "1ms", "max": "50ms"}}}})
+    proxy.reload()
+    first.send(wire.request_bytes("POST", "/c"))
+    eventually(lambda: len(flaky.seen) == 1)
+    assert proxy.get("/d").body == b"well"
+    assert flaky.seen[2][0] == flaky.seen[1][0] != flaky.seen[0][0]
+    flaky.hold.set()

@@ -56,4 +56,9 @@ void claim_publish(struct pool_state *state, uint32_t worker, claim c);
  * the others. False: nobody waits. */
 bool claim_best(const struct pool_state *state, uint32_t *worker);
 
+/* pool_worth: while the chosen member has no permit left, m may stand for it: the policy does not
+ * know that waiting for the chosen would be far quicker. */
+bool pool_worth(const struct pool *pool, const struct pool_member *chosen,
+                const struct pool_member *m, uint64_t now_ms);
+
 #endif

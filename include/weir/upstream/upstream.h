@@ -89,7 +89,7 @@ void pool_prepare(struct pool *pool);
 struct pool_sample {
   uint64_t now_ms;
   uint64_t latency_ns; /* request sent to first byte, or to the failure */
-  bool failed;         /* or answered 500 and above */
+  bool failed, cut;    /* failed, or answered 500 and above; not waited for any longer */
 };
 /* pool_observe tells the policy. */
 void pool_observe(struct upstream *u, const struct pool *pool, struct endpoint *e,
@@ -97,7 +97,7 @@ void pool_observe(struct upstream *u, const struct pool *pool, struct endpoint *
 
 /* balance policies are rows of balance.def; the index is struct pool.balance. */
 enum balance {
-#define BALANCE(id, text, pick, prepare, observe, hashed, doc) BALANCE_##id,
+#define BALANCE(id, text, pick, prepare, observe, worth, hashed, doc) BALANCE_##id,
 #include "weir/upstream/balance.def"
 #undef BALANCE
   BALANCE_COUNT

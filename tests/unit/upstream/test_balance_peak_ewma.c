@@ -168,6 +168,55 @@ static void workers_share_what_they_know(void **state) {
   kit_fini(&k);
 }
 
+/* What nobody waited for until its end was at least so slow. */
+static void what_was_cut_is_no_quicker(void **state) {
+  (void)state;
+  struct kit k;
+  kit_two(&k);
+  struct pool_sample cut = {.now_ms = 1000, .latency_ns = 200 * MS, .cut = true};
+  struct endpoint *e = k.pool->members[0].endpoint;
+  tell(&k, 0, 0, 10 * MS, 1000, false);
+  pool_observe(&k.up[0], k.pool, e, &cut);
+  assert_int_equal(smoothed(&k, 0, 0), 200 * MS);
+  cut.latency_ns = 50 * MS;
+  cut.now_ms = 60000;
+  pool_observe(&k.up[0], k.pool, e, &cut);
+  assert_int_equal(smoothed(&k, 0, 0), 200 * MS);
+  assert_int_equal(atomic_load(&e->rows[0].ewma_ms), 1000);
+  kit_fini(&k);
+}
+
+static bool worth(struct kit *k, uint32_t chosen, uint32_t other) {
+  const struct pool_member *m = k->pool->members;
+  return pool_worth(k->pool, &m[chosen], &m[other], 1000);
+}
+
+/* While the chosen one is full: one that is far slower may stand for it only when the queue is so
+ * long that it would answer first. */
+static void the_slow_do_not_stand_for_the_quick(void **state) {
+  (void)state;
+  struct kit k;
+  kit_two(&k);
+  assert_true(worth(&k, 0, 1)); /* nothing is known */
+  tell(&k, 0, 0, 10 * MS, 1000, false);
+  assert_true(worth(&k, 0, 1));
+  load(&k, 0, 8);
+  tell(&k, 0, 1, 39 * MS, 1000, false);
+  assert_true(worth(&k, 0, 1)); /* that may be chance */
+  tell(&k, 0, 1, 200 * MS, 1000, false);
+  assert_false(worth(&k, 0, 1));
+  assert_true(worth(&k, 1, 0));
+  atomic_store(&k.pool->state->waiting, 31); /* 10 + 31 * 10 / 8 ms, four times */
+  assert_false(worth(&k, 0, 1));
+  atomic_store(&k.pool->state->waiting, 33);
+  assert_true(worth(&k, 0, 1));
+  kit_balance(&k, BALANCE_LEAST_REQUEST);
+  atomic_store(&k.pool->state->waiting, 0);
+  assert_true(worth(&k, 0, 1)); /* it knows nothing of time */
+  load(&k, 0, -8);
+  kit_fini(&k);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(cost_is_latency_times_load),
@@ -177,6 +226,8 @@ int main(void) {
       cmocka_unit_test(the_unknown_get_one_at_a_time),
       cmocka_unit_test(failing_fast_is_no_speed),
       cmocka_unit_test(failures_count_by_their_rate),
+      cmocka_unit_test(what_was_cut_is_no_quicker),
+      cmocka_unit_test(the_slow_do_not_stand_for_the_quick),
       cmocka_unit_test(workers_share_what_they_know),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -94,6 +94,22 @@ static void credit_ends(void **state) {
   bed_fini(&b);
 }
 
+/* What was taken and not used is there for the next one. */
+static void what_is_not_used_goes_back(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b);
+  struct pool *p = b.pools[0];
+  p->retry = (struct pool_retry){.budget_percent = 20};
+  for (int i = 0; i < 5; i++) budget_request(&p->state->rows[0], 5000);
+  for (int i = 0; i < 10; i++) {
+    assert_true(budget_take(p->state, 1, &p->retry, 6000));
+    assert_false(budget_take(p->state, 2, &p->retry, 6000));
+    budget_give(&p->state->rows[1], 6000);
+  }
+  bed_fini(&b);
+}
+
 /* A worker whose clock is a turn behind counts what others did meanwhile. */
 static void clocks_differ_a_little(void **state) {
   (void)state;
@@ -113,6 +129,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(never_above_the_budget),
       cmocka_unit_test(credit_ends),
+      cmocka_unit_test(what_is_not_used_goes_back),
       cmocka_unit_test(clocks_differ_a_little),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
