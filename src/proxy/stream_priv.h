@@ -6,12 +6,12 @@
 #include <errno.h>
 
 #include "proxy/attempt_priv.h"
+#include "proxy/exchange_priv.h"
 #include "proxy/pump_priv.h"
 #include "weir/filter/filter.h"
 #include "weir/upstream/upstream.h"
 
 struct down;
-struct mirror;
 struct worker;
 
 enum stream_step {
@@ -38,56 +38,6 @@ enum stream_flag {
   STREAM_HEAD_DUE = 131072, /* counted as waiting for a response head (concurrency) */
   STREAM_REFILL = 16384,   /* this attempt takes no idle connection (after a replay) */
 };
-
-/* limited tells which rate refused a request, or would have but for dry_run. */
-struct limited {
-  struct span by;   /* the policy's name; empty: none did */
-  uint64_t wait_ns; /* until it would grant one */
-  uint16_t status;
-};
-
-/* exchange is a stream's request and response while they are read, routed and sent: from the
- * worker's slab, given back when a tunnel begins. */
-struct exchange {
-  struct slab_head head;
-  struct h1_scan scan;
-  struct buf head_in; /* request head bytes so far, in the stream's arena */
-  struct http_request req;
-  struct filter_ctx ctx;
-  struct buf head_up; /* response head bytes so far */
-  struct http_response resp;
-  struct h1_chunked up_chunked, down_chunked; /* of the bodies */
-  struct held held;              /* the request's body */
-  struct pool_tried tried;
-  struct pool_want want; /* of the endpoint: made by affinity.c, before the filters */
-  uint32_t picked;       /* place of the endpoint that was chosen last */
-  struct span tries;     /* where attempts went that others followed, and how they ended */
-  struct span allow; /* the Allow field of a 405 */
-  struct waiter wait;
-  uint64_t again_ms;      /* when the next attempt begins (STEP_BACKOFF) */
-  uint64_t any_ms;        /* until then it only goes where it was not sent yet; 0: anywhere */
-  uint64_t half_close_ms; /* when the grace after the client's FIN ends; WHEEL_NEVER */
-  struct mirror *mirror; /* a copy of the request that is not whole yet */
-  struct hedge *hedge;   /* the second attempt, while it runs */
-  struct hedge *hedge_room; /* where it stands, in the stream's arena; NULL: none was tried */
-  uint64_t hedge_ms;        /* not before then is one tried again */
-  struct limited limited;
-  uint32_t retry_after_s; /* the Retry-After field of a refusal; 0: none */
-};
-
-/* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
- * cache, longer texts stand in the arena. */
-#define KEPT_TEXTS 9
-#define KEPT_NEAR 208
-struct kept {
-  struct slab_head head;
-  uint8_t method, minor; /* enum http_method */
-  bool has_query;
-  uint16_t len[KEPT_TEXTS];
-  const char *texts; /* one behind another: near, or in the arena; NULL: no room was left */
-  char near[KEPT_NEAR];
-};
-_Static_assert(sizeof(struct kept) <= 256, "four lines of cache");
 
 struct stream {
   struct slab_head head;

@@ -16,7 +16,8 @@ FAULTS = (
     ("slow", 0),
     ("failing", 1),
     ("gone", 2),
-    ("frozen", 3),
+    ("frozen", 0),
+    ("unresolved", 3),
 )
 FLOOR_S = 0.05  # of differences in latency that count on a shared machine
 
@@ -37,6 +38,9 @@ def test_every_error_is_accounted_for(site):
     run, quiet_from = all_faults(site, 2, 3, 4)
     check(site, run, quiet_from)
     assert len(run.requests) > 1000 and len(run.by_endpoint[3]) > 100
+    asked, failing = site.dns.count("app-4.internal"), run.faults[-1]
+    assert failing.kind == "unresolved" and asked > 4
+    assert site.weir.metric("weir_resolver_resolutions_total", outcome="servfail") >= 2
     assert any(not r.well or run.records[r.trace].tries for r in run.requests), "no fault was felt"
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from . import confgen, proc
 from .brownout_oracle import Attempt, Fault, Record, Request, Run, Settings
+from .dns import Dns
 from .weir import ROOT, run as weir_command
 
 TOOLS = pathlib.Path(__file__).resolve().parents[1] / "tools"
@@ -74,6 +75,8 @@ KINDS = {
     "failing": (lambda _, b: b.tell("fail 0.5"), lambda _, b: b.tell("well"), 0),
     "gone": (lambda _, b: b.kill(), lambda _, b: b.start(), 0),
     "frozen": (lambda _, b: b.freeze(), lambda _, b: b.thaw(), 0),
+    "unresolved": (lambda site, _: site.dns.behave("*", "servfail"),
+                   lambda site, _: site.dns.behave("*"), 1),  # the last answer is as good
     "half": (lambda _, b: b.tell("slots %d" % HALF), lambda _, b: b.tell("well"), 0.5),
 }
 
@@ -137,7 +140,7 @@ class Site:
     """Backends, weir and load; a test drives faults by apply(), waits, and takes run()."""
 
     def __init__(self, make_weir, work, *, short=False, resends=0):
-        self.work, self.faults, self.samples = work, [], []
+        self.work, self.faults, self.samples, self.dns = work, [], [], Dns()
         self.backends = [Backend(work, i) for i in range(COUNT)]
         for each in self.backends:
             each.start()
@@ -162,7 +165,14 @@ class Site:
         addresses = re.findall(r'"([\w.-]+:8080)"', re.search(r"endpoints = .*\]", text)[0])
         assert len(addresses) == COUNT, addresses
         for address, backend in zip(addresses, self.backends):
+            host = address.split(":")[0]
+            if not host[0].isdigit():
+                self.dns.set(host, a=["127.0.0.1"], ttl=1)
+                backend.address = "%s:%d" % (host, backend.port)
             text = text.replace(address, backend.address)
+        text, found = re.subn(r"discover\s*= {", 'discover = { servers = "%s"; min_ttl = "500ms";'
+                              % self.dns.address, text)
+        assert found == 1  # no question may go to the system's servers
         text = re.sub(r"listeners = .*\n", "", text)
         if short:  # so that an ejection is over before the next fault
             text = re.sub(r'eject = "\d+s"', 'eject = "2s"', text)
@@ -224,6 +234,7 @@ class Site:
         self.load.stdin.close()
         for each in self.backends:
             each.stop()
+        self.dns.stop()
 
     # ---- reading what was logged ----
 
