@@ -23,11 +23,13 @@ static void peer_keep(struct down *d, const struct addr *a) {
   else memcpy(d->peer_ip, &a->in6.sin6_addr, 16);
 }
 
-/* peer_get: what has no address counts as a unix socket. */
-static void peer_get(const struct conn *c, struct addr *out) {
-  if (conn_peer(c, out)) return;
+/* peer_get is false for a TCP client that has reset its connection already: the system does not
+ * know its address any more, and nobody may take it for a unix socket's. */
+static bool peer_get(const struct conn *c, struct addr *out) {
+  if (conn_peer(c, out)) return true;
   *out = (struct addr){.len = sizeof(sa_family_t)};
   out->sa.sa_family = AF_UNIX;
+  return c->flags & CONN_UNIX;
 }
 
 void down_peer(const struct down *d, struct addr *out) {
@@ -126,7 +128,11 @@ static void on_accept(struct conn *listener, struct conn *c) {
   }
   struct addr peer;
   _Atomic uint64_t *counted = NULL;
-  peer_get(c, &peer);
+  if (!peer_get(c, &peer)) {
+    stat_add(&w->stats.ends[END_CLIENT_RESET], 1);
+    conn_close(c);
+    return;
+  }
   enum end end = gate(sv, &peer, &counted);
   if (end != END_OK) {
     gate_refuse(sv, c, &peer, end);

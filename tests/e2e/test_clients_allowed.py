@@ -98,6 +98,26 @@ def test_a_flood_is_counted_but_logged_in_part(weir, backend):
     assert 1 <= len(proxy.all_lines()) < 300
 
 
+def test_who_has_reset_is_no_unix_socket(weir, backend):
+    """A client that is gone before it is accepted has no address any more: it is nobody, not one
+    of the trusted_proxies, and what it has sent is not read."""
+    proxy = weir(listening(deny=[MINE], trusted_proxies=["10.0.0.0/8"]), backend)
+    for _ in range(200):
+        conn = client.Client(proxy.port)
+        conn.try_send(wire.request_bytes("POST", "/", [("X-Forwarded-For", "10.9.9.9")],
+                                         body=b"x"))
+        conn.reset()
+
+    def counted():
+        """all are counted"""
+        metrics = proxy.metrics()
+        return sum(metrics.get("weir_request_end_total", end=end) or 0
+                   for end in ("proxy.denied.peer", "client.reset")) == 200
+    eventually(counted)
+    peers = {record["network.peer.address"] for record in proxy.all_lines()}
+    assert peers <= {MINE} and not backend.requests
+
+
 # ---- networks of a policy ----
 
 
