@@ -82,60 +82,12 @@ void text_shown(struct text *out, struct span s) {
   }
 }
 
-/* ---- secrets ---- */
-
-static bool is_blank(char c) { return c == ' ' || c == '\t'; }
-
-/* key_before tells whether the string that opens at `quote` is the value of a key that holds a
- * secret ("cert" and "key" are the only ones): key, blanks, = or :, blanks. */
-static bool key_before(struct span line, size_t quote) {
-  static const struct span keys[] = {{"cert", 4}, {"key", 3}};
-  size_t i = quote;
-  while (i > 0 && is_blank(line.ptr[i - 1])) i--;
-  if (i == 0 || (line.ptr[i - 1] != '=' && line.ptr[i - 1] != ':')) return false;
-  i--;
-  while (i > 0 && is_blank(line.ptr[i - 1])) i--;
-  for (size_t k = 0; k < array_count(keys); k++)
-    if (span_ends(span_sub(line, 0, i), keys[k])) return true;
-  return false;
-}
-
-static bool is_named(struct span value) {
-  return span_starts(value, SPAN_LIT("file:")) || span_starts(value, SPAN_LIT("env:")) ||
-         span_starts(value, SPAN_LIT("cred:"));
-}
-
-/* secret_end: when a secret written in clear opens at `quote`, where it ends in line; else 0. */
-static size_t secret_end(struct span line, size_t quote) {
-  if (line.ptr[quote] != '"' || !key_before(line, quote)) return 0;
-  if (is_named(span_from(line, quote + 1))) return 0;
-  for (size_t i = quote + 1; i < line.len; i++) {
-    if (line.ptr[i] == '\\') i++;
-    else if (line.ptr[i] == '"') return i;
-  }
-  return line.len;
-}
-
-/* hide_secrets copies line with every byte of a secret in clear as a star; columns stay. */
-static struct span hide_secrets(struct span line, struct arena *arena) {
-  char *copy = arena_bytes(arena, line.len + 1);
-  check(copy != NULL); /* the faults' arena has no limit */
-  if (line.len) memcpy(copy, line.ptr, line.len);
-  for (size_t i = 0; i < line.len; i++) {
-    size_t end = secret_end(line, i);
-    if (end == 0) continue;
-    memset(copy + i + 1, '*', end - i - 1);
-    i = end;
-  }
-  return span_of(copy, line.len);
-}
-
 void excerpt_make(struct excerpt *out, const struct place *at, struct arena *arena) {
   struct span text = at->src->text;
   size_t offset = at->offset < text.len ? at->offset : text.len;
   size_t start = line_start(text, offset), end = line_end(text, offset);
   if (offset > end) offset = end; /* at the CR of a CRLF */
-  text = hide_secrets(span_sub(text, start, end - start), arena);
+  text = redact(text, start, end, arena);
   offset -= start;
   end -= start;
   start = 0;

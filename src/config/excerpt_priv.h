@@ -13,6 +13,9 @@ struct excerpt {
 
 /* text_shown appends s with control and broken bytes as "?", for any terminal. */
 void text_shown(struct text *out, struct span s);
+/* redact copies the line [start, end) of a file with every byte of a secret in clear as a star;
+ * columns stay (redact.c). */
+struct span redact(struct span text, size_t start, size_t end, struct arena *arena);
 void excerpt_make(struct excerpt *out, const struct place *at, struct arena *arena);
 
 #endif

@@ -209,6 +209,47 @@ static void test_secret_not_shown(void **state) {
   conf_faults_free(faults);
 }
 
+/* However a secret is written, no line shows it; what is no secret stays legible. (Words behind a
+ * quote that is missing are keys to any reader, and named as such.) */
+static void test_secret_forms(void **state) {
+  (void)state;
+  static const char *const rows[] = {
+      "key = \"SECRET\"; zz = 1;", "key : \"SECRET\"; zz = 1;",
+      "key = [ \"SECRET\" ]; zz = 1;", "key = ( \"a\", \"SECRET\" ); zz = 1;",
+      "key = \"SEC\" \"SECRET\"; zz = 1;", "key = \"x\"\n\"SECRET\"; zz = 1;",
+      "key /* x */ = \"SECRET\"; zz = 2;", "key = /* \" */ \"SECRET\"; zz = 2;",
+      "key = # y\n \"SECRET\"; zz = 2;", "kye = \"SECRET\";", "keys = \"SECRET\";",
+      "secret_key = \"SECRET\";",
+      "key = \"SECRET", "key = \"SECRET\\\"SECRET\"; zz = 1;"};
+  for (size_t i = 0; i < array_count(rows); i++) {
+    struct conf_faults *faults = conf_faults_new();
+    struct text out = {0}, file = {0};
+    text_printf(&file,
+                "listeners = { web = { bind = \"127.0.0.1:1\"; }; };\npools = { app = { sticky = "
+                "{ cookie = \"c\"; %s }; endpoints = \"127.0.0.1:2\"; }; };\n" KIT_ALL,
+                rows[i]);
+    text_put(&file, span_of("", 1));
+    conf_free(kit_load(&kit_usual, file.ptr, faults));
+    assert_true(conf_faults_errors(faults) > 0);
+    conf_faults_print(faults, &out, false);
+    conf_faults_json(faults, &out);
+    text_put(&out, span_of("", 1));
+    if (strstr(out.ptr, "SECRET")) fail_msg("row %zu shows it:\n%s", i, out.ptr);
+    text_fini(&out);
+    text_fini(&file);
+    conf_faults_free(faults);
+  }
+}
+
+static void test_no_secret_stays(void **state) {
+  (void)state;
+  struct text out = kit_printed(
+      "policies = { p = { rate = { key = \"ip\"; limit = \"100r/s\"; }; }; };");
+  text_put(&out, span_of("", 1));
+  assert_non_null(strstr(out.ptr, "key = \"ip\""));
+  text_fini(&out);
+}
+
 /* Codes are unique, sorted within the table, and of the level that their number says. */
 static void test_codes(void **state) {
   (void)state;
@@ -227,6 +268,7 @@ int main(void) {
       cmocka_unit_test(test_long_line),      cmocka_unit_test(test_color),
       cmocka_unit_test(test_json),           cmocka_unit_test(test_edit_distance),
       cmocka_unit_test(test_misplaced),      cmocka_unit_test(test_secret_not_shown),
+      cmocka_unit_test(test_secret_forms),     cmocka_unit_test(test_no_secret_stays),
       cmocka_unit_test(test_codes),          cmocka_unit_test(test_message_is_clean),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
