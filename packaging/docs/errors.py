@@ -19,8 +19,8 @@ that weir makes itself. `ok` is also what an endpoint's own 5xx ends with: the w
 weir did. Status -: nothing can be answered any more, or nothing went wrong. 499 stands in the
 log only: the client left.
 
-*again* marks causes after which the request may be sent to another connection (routing.md,
-"Sending again").
+*again* marks causes after which the request may be sent to another connection (retries.md,
+"Retries").
 
 Made from `include/weir/base/end.def` by packaging/docs/errors.py.
 
