@@ -35,6 +35,7 @@ struct mirror {
   struct http_response resp;
   struct h1_chunked chunked;
   uint64_t left; /* of a body by length */
+  uint64_t deadline_ms; /* of the body */
   uint64_t t_begin, t_first; /* ns of the loop's clock: connecting or sent, the first byte back */
   size_t bytes;  /* of worker.mirror_bytes */
 };
@@ -81,14 +82,12 @@ static void failed(struct mirror *m, enum end why) {
 
 static void skipped(struct worker *w) { stat_add(&w->stats.mirror_skipped, 1); }
 
-static void on_timer(struct timer *timer, uint64_t now) {
-  (void)now;
-  struct mirror *m = container_of(timer, struct mirror, timer);
-  failed(m, m->step == MIRROR_CONNECT ? END_CONNECT_TIMEOUT : END_FIRST_BYTE_TIMEOUT);
+static uint64_t after_ms(const struct mirror *m, uint32_t ms) {
+  return now_ms(m->w) + (ms ? ms : MIRROR_ANSWER_MS);
 }
 
 static void give_time(struct mirror *m, uint32_t ms) {
-  timer_set(&m->w->loop->wheel, &m->timer, now_ms(m->w) + (ms ? ms : MIRROR_ANSWER_MS));
+  timer_set(&m->w->loop->wheel, &m->timer, after_ms(m, ms));
 }
 
 /* ---- the answer ---- */
@@ -101,6 +100,26 @@ static void answered(struct mirror *m, bool clean) {
   stat_add(rows[m->resp.status / 100 - 2], 1);
   told(m, END_OK);
   end(m, clean && m->resp.keepalive);
+}
+
+/* on_timer: of a body that goes on for longer than is given it, enough has been seen. */
+static void on_timer(struct timer *timer, uint64_t now) {
+  struct mirror *m = container_of(timer, struct mirror, timer);
+  switch ((enum mirror_step)m->step) {
+    case MIRROR_COPY: break; /* no timer runs */
+    case MIRROR_CONNECT: failed(m, END_CONNECT_TIMEOUT); break;
+    case MIRROR_HEAD: failed(m, END_FIRST_BYTE_TIMEOUT); break;
+    case MIRROR_BODY:
+      if (now < m->deadline_ms) failed(m, END_UPSTREAM_IDLE_TIMEOUT);
+      else answered(m, false);
+      break;
+  }
+}
+
+/* body_time: each byte gives it timeouts.idle again, all of them together the time of a head. */
+static void body_time(struct mirror *m) {
+  uint64_t idle = after_ms(m, m->pool->timeouts.idle_ms);
+  timer_set(&m->w->loop->wheel, &m->timer, idle < m->deadline_ms ? idle : m->deadline_ms);
 }
 
 /* head takes bytes of heads; HTTP_DONE: the final one is there. */
@@ -154,10 +173,11 @@ static enum http_result take(struct mirror *m, struct span bytes, size_t *used) 
     enum http_result r = head(m, bytes, used);
     if (r != HTTP_DONE) return r;
     m->step = MIRROR_BODY;
+    m->deadline_ms = after_ms(m, m->pool->timeouts.first_byte_ms);
     m->left = m->resp.content_length;
     h1_chunked_init(&m->chunked, H1_RESPONSE);
   }
-  give_time(m, m->pool->timeouts.idle_ms);
+  body_time(m);
   return body(m, bytes, used);
 }
 

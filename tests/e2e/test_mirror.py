@@ -1,7 +1,10 @@
 """routes.*.mirror: copies go to the other pool, whole and as the endpoint got them; the client
 sees nothing of it."""
+import json
 import threading
 import time
+
+import pytest
 
 from harness import wire
 from harness.backend import raw
@@ -87,3 +90,32 @@ def test_copies_are_spread_by_the_key_of_their_pool(weir, new_backend):
         eventually(lambda: proxy.metric("weir_mirror_responses_total", status="2xx") > count)
     homes = [{request.target for request in each.requests} for each in shadows]
     assert sum(len(home) for home in homes) == 20 and sum(bool(home) for home in homes) > 1
+
+
+def state(proxy, backend):
+    rows = json.loads(proxy.status_get("/-/status").body)["endpoints"]
+    return {row["address"]: row["state"] for row in rows}[backend.address]
+
+
+def touchy(shadow, **settings):
+    """One failure ejects the shadow."""
+    text = conf(shadow)
+    text["process"] = {"workers": 1}
+    text["pools"]["shadow"].update(settings, outlier={
+        "consecutive_failures": 1, "eject": "1h", "max_ejected": "100%"})
+    return text
+
+
+def test_an_answer_without_end_is_left(weir, new_backend):
+    """A byte now and then keeps neither the copy nor its connection beyond first_byte."""
+    def drip(conn, _request):
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        while True:  # until weir closes
+            conn.send(b"x", 0.05)
+    shadow = new_backend(drip)
+    proxy = weir(touchy(shadow, timeouts={"first_byte": "500ms", "idle": "10s"}), new_backend())
+    assert proxy.get("/").status == 200
+    eventually(lambda: proxy.metric("weir_mirror_responses_total", status="2xx") == 1)
+    assert shadow.conns[0].ended.wait(30)
+    assert proxy.metric("weir_mirror_failed_total") == 0
+    assert state(proxy, shadow) == "in service"
