@@ -28,6 +28,7 @@ struct mirror {
   uint8_t permits; /* enum request_permit */
   uint8_t interims;
   uint8_t method;
+  bool reused; /* the connection */
   struct buf request; /* the head */
   struct buf body;
   struct h1_scan scan;
@@ -71,12 +72,20 @@ static void told(struct mirror *m, enum end why) {
                                .latency_ns = to_ns - m->t_begin,
                                .failed = why != END_OK || status >= 500};
   pool_observe(&w->upstream, m->pool, m->endpoint, &sample);
-  (void)endpoint_outcome(&w->upstream, m->pool, m->endpoint, why, status, now_ms(w));
+  if (endpoint_outcome(&w->upstream, m->pool, m->endpoint, why, status, now_ms(w)))
+    attempt_ejected(w, m->pool, m->endpoint, why);
+}
+
+/* theirs is false for what this process lacks, and for the race between a request and the end of
+ * a kept connection. */
+static bool theirs(const struct mirror *m, enum end why) {
+  if (!m->up || own_end(why)) return false;
+  return !m->reused || m->t_first || why == END_FIRST_BYTE_TIMEOUT;
 }
 
 static void failed(struct mirror *m, enum end why) {
   stat_add(&m->w->stats.mirror_failed, 1);
-  if (m->up && !own_end(why)) told(m, why);
+  if (theirs(m, why)) told(m, why);
   end(m, false);
 }
 
@@ -123,19 +132,21 @@ static void body_time(struct mirror *m) {
 }
 
 /* head takes bytes of heads; HTTP_DONE: the final one is there. */
-static enum http_result head(struct mirror *m, struct span bytes, size_t *used) {
+static enum http_result head(struct mirror *m, struct span bytes, size_t *used, enum end *why) {
   const struct pool_limits *l = &m->pool->limits;
   struct h1_limits limits = {l->header_bytes, l->headers, 0};
   while (*used < bytes.len) {
-    enum end why;
     size_t before = m->head_in.len;
     size_t took =
         head_append(&m->arena, &m->head_in, span_from(bytes, *used), l->header_bytes);
+    *why = END_LIMIT_MEMORY;
     if (!took) return HTTP_BAD;
     enum http_result r = h1_parse_response(&m->scan, buf_span(&m->head_in), &limits, &m->arena,
-                                           (enum http_method)m->method, &m->resp, &why);
+                                           (enum http_method)m->method, &m->resp, why);
+    if (r == HTTP_BAD && *why == END_LIMIT_STREAM_MEMORY) *why = END_LIMIT_MEMORY;
     *used += r == HTTP_DONE ? m->resp.head_len - before : took;
     if (r != HTTP_DONE || m->resp.status >= 200) return r;
+    *why = END_BAD_RESPONSE_STATUS;
     if (m->resp.status == 101 || ++m->interims > INTERIM_MAX) return HTTP_BAD;
     m->head_in.len = 0;
     m->scan = (struct h1_scan){0};
@@ -144,12 +155,12 @@ static enum http_result head(struct mirror *m, struct span bytes, size_t *used) 
 }
 
 /* body drops bytes of the body; HTTP_DONE: it is over. */
-static enum http_result body(struct mirror *m, struct span bytes, size_t *used) {
+static enum http_result body(struct mirror *m, struct span bytes, size_t *used, enum end *why) {
   enum http_result r = HTTP_MORE;
   uint64_t more = bytes.len - *used;
   switch (m->resp.body) {
     case HTTP_BODY_NONE: return HTTP_DONE;
-    case HTTP_BODY_TUNNEL: return HTTP_BAD;
+    case HTTP_BODY_TUNNEL: *why = END_BAD_RESPONSE_UPGRADE; return HTTP_BAD;
     case HTTP_BODY_CLOSE: *used = bytes.len; return HTTP_MORE;
     case HTTP_BODY_LENGTH:
       *used += (size_t)(more < m->left ? more : m->left);
@@ -160,17 +171,16 @@ static enum http_result body(struct mirror *m, struct span bytes, size_t *used) 
   while (r == HTTP_MORE && *used < bytes.len) { /* each turn takes some, or a part of a line */
     size_t took = 0;
     struct span data;
-    enum end why;
-    r = h1_chunked_parse(&m->chunked, span_from(bytes, *used), &took, &data, &why);
+    r = h1_chunked_parse(&m->chunked, span_from(bytes, *used), &took, &data, why);
     *used += took;
     if (!took && r == HTTP_MORE) break;
   }
   return r;
 }
 
-static enum http_result take(struct mirror *m, struct span bytes, size_t *used) {
+static enum http_result take(struct mirror *m, struct span bytes, size_t *used, enum end *why) {
   if (m->step == MIRROR_HEAD) {
-    enum http_result r = head(m, bytes, used);
+    enum http_result r = head(m, bytes, used, why);
     if (r != HTTP_DONE) return r;
     m->step = MIRROR_BODY;
     m->deadline_ms = after_ms(m, m->pool->timeouts.first_byte_ms);
@@ -178,17 +188,18 @@ static enum http_result take(struct mirror *m, struct span bytes, size_t *used) 
     h1_chunked_init(&m->chunked, H1_RESPONSE);
   }
   body_time(m);
-  return body(m, bytes, used);
+  return body(m, bytes, used, why);
 }
 
 static size_t on_data(struct conn *c, struct span bytes) {
   struct mirror *m = ((struct upconn *)c->owner)->owner;
   size_t used = 0;
+  enum end why = END_INTERNAL;
   if (!m->t_first) m->t_first = now_ns(m->w);
-  switch (take(m, bytes, &used)) {
+  switch (take(m, bytes, &used, &why)) {
     case HTTP_MORE: break;
     case HTTP_DONE: answered(m, used == bytes.len); break;
-    case HTTP_BAD: failed(m, END_BAD_RESPONSE_STATUS_LINE); break;
+    case HTTP_BAD: failed(m, why); break;
   }
   return bytes.len;
 }
@@ -200,8 +211,8 @@ static void on_eof(struct conn *c) {
 }
 
 static void on_error(struct conn *c, int err) {
-  (void)err;
-  failed(((struct upconn *)c->owner)->owner, END_UPSTREAM_RESET);
+  failed(((struct upconn *)c->owner)->owner,
+         own_trouble(err) ? END_LIMIT_MEMORY : END_UPSTREAM_RESET);
 }
 
 static void on_nothing(struct conn *c) { (void)c; }
@@ -235,12 +246,12 @@ static const struct conn_events mirror_events = {.on_open = on_open,
                                                  .on_timer = on_nothing};
 
 /* get_connection gets one without waiting for one. */
-static bool get_connection(struct mirror *m, bool *reused) {
+static bool get_connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   int err;
   if (!request_permits_take(u, m->pool, m->endpoint, &m->permits)) return false;
   m->up = upconn_checkout(u, m->endpoint, m);
-  *reused = m->up != NULL;
+  m->reused = m->up != NULL;
   if (!m->up) m->up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
   if (m->up) return true;
   request_permits_give(u, m->pool->state, m->endpoint, m->permits);
@@ -249,16 +260,15 @@ static bool get_connection(struct mirror *m, bool *reused) {
 }
 
 static void go(struct mirror *m) {
-  bool reused;
   struct worker *w = m->w;
-  if (queue_stands(m->pool) || !get_connection(m, &reused)) {
+  if (queue_stands(m->pool) || !get_connection(m)) {
     skipped(w);
     end(m, false);
     return;
   }
   stat_add(&w->stats.mirrored, 1);
   endpoint_begin(m->endpoint, w->config.index);
-  if (!reused) {
+  if (!m->reused) {
     m->step = MIRROR_CONNECT;
     m->t_begin = now_ns(w);
     give_time(m, m->pool->timeouts.connect_ms);

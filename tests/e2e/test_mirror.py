@@ -119,3 +119,28 @@ def test_an_answer_without_end_is_left(weir, new_backend):
     assert shadow.conns[0].ended.wait(30)
     assert proxy.metric("weir_mirror_failed_total") == 0
     assert state(proxy, shadow) == "in service"
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_the_end_of_a_kept_connection_is_nobodys_fault(weir, new_backend, end):
+    def answer(conn, _request):
+        if conn.requests == 1:
+            return wire.response_bytes()
+        getattr(conn, end)()
+        return None
+    shadow = new_backend(answer)
+    proxy = weir(touchy(shadow), new_backend())
+    assert proxy.get("/1").status == 200
+    eventually(lambda: proxy.metric("weir_mirror_responses_total", status="2xx") == 1)
+    assert proxy.get("/2").status == 200
+    eventually(lambda: proxy.metric("weir_mirror_failed_total") == 1)
+    assert len(shadow.conns) == 1  # it was a kept one
+    assert state(proxy, shadow) == "in service"
+
+
+def test_an_ejection_by_a_copy_is_told(weir, new_backend):
+    shadow = new_backend(raw(reset=True))
+    proxy = weir(touchy(shadow), new_backend())
+    assert proxy.get("/").status == 200
+    eventually(lambda: state(proxy, shadow) == "ejected")
+    proxy.stderr_has("pool shadow: endpoint %s: taken out of service" % shadow.address)
