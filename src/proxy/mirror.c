@@ -2,7 +2,8 @@
  * goes to the real endpoint; it is sent once it is whole, on its own, and what comes back is
  * counted and dropped. It never waits, is never tried again, and is left away when there is no
  * room for it: MIRRORS_MAX at once per worker, MIRROR_BYTES_MAX in all, bodies up to
- * MIRROR_BODY_MAX. Tunnels are not mirrored. The original knows nothing of what happens here. */
+ * MIRROR_BODY_MAX; of answers MIRROR_HEAD_MAX is kept of each. Tunnels are not mirrored. The
+ * original knows nothing of what happens here. */
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
 #include "weir/upstream/breaker.h"
@@ -11,6 +12,8 @@
 #define MIRROR_BODY_MAX 65536u
 #define MIRROR_BODY_FIRST 1024u
 #define MIRROR_BYTES_MAX (8u << 20) /* of requests that are copied or on their way, per worker */
+#define MIRROR_HEAD_MAX 16384u /* of an answer's head */
+#define MIRROR_HEAD_ARENA (4u * MIRROR_HEAD_MAX) /* as it grows, and its rows */
 #define MIRROR_ANSWER_MS 60000u /* where the pool has no timeouts.first_byte */
 
 enum mirror_step { MIRROR_COPY, MIRROR_CONNECT, MIRROR_HEAD, MIRROR_BODY };
@@ -19,7 +22,8 @@ struct mirror {
   struct slab_head head;
   struct list link; /* worker.mirrors_live */
   struct worker *w;
-  struct arena arena;
+  struct arena arena;  /* the request */
+  struct arena answer; /* the head that is being read */
   struct timer timer;
   struct pool *pool; /* pinned */
   struct endpoint *endpoint; /* pinned; NULL while the request is copied */
@@ -60,6 +64,7 @@ static void end(struct mirror *m, bool clean) {
   object_unpin(&m->pool->obj, me);
   w->mirror_bytes -= m->bytes;
   arena_reset(&m->arena);
+  arena_reset(&m->answer);
   slab_free(&w->mirrors, m);
 }
 
@@ -131,25 +136,39 @@ static void body_time(struct mirror *m) {
   timer_set(&m->w->loop->wheel, &m->timer, idle < m->deadline_ms ? idle : m->deadline_ms);
 }
 
+/* head_parse: a head that only weir's bound refuses is not the endpoint's fault. */
+static enum http_result head_parse(struct mirror *m, uint32_t most, enum end *why) {
+  const struct pool_limits *l = &m->pool->limits;
+  struct h1_limits limits = {most, l->headers, 0};
+  enum http_result r = h1_parse_response(&m->scan, buf_span(&m->head_in), &limits, &m->answer,
+                                         (enum http_method)m->method, &m->resp, why);
+  if (r != HTTP_BAD) return r;
+  bool ours = *why == END_BAD_RESPONSE_HEADER_BYTES && most < l->header_bytes;
+  if (ours || *why == END_LIMIT_STREAM_MEMORY) *why = END_LIMIT_MEMORY;
+  return r;
+}
+
+static void next_head(struct mirror *m) {
+  m->head_in = (struct buf){0};
+  m->scan = (struct h1_scan){0};
+  arena_reset(&m->answer);
+}
+
 /* head takes bytes of heads; HTTP_DONE: the final one is there. */
 static enum http_result head(struct mirror *m, struct span bytes, size_t *used, enum end *why) {
-  const struct pool_limits *l = &m->pool->limits;
-  struct h1_limits limits = {l->header_bytes, l->headers, 0};
+  uint32_t most = m->pool->limits.header_bytes;
+  if (most > MIRROR_HEAD_MAX) most = MIRROR_HEAD_MAX;
   while (*used < bytes.len) {
     size_t before = m->head_in.len;
-    size_t took =
-        head_append(&m->arena, &m->head_in, span_from(bytes, *used), l->header_bytes);
+    size_t took = head_append(&m->answer, &m->head_in, span_from(bytes, *used), most);
     *why = END_LIMIT_MEMORY;
     if (!took) return HTTP_BAD;
-    enum http_result r = h1_parse_response(&m->scan, buf_span(&m->head_in), &limits, &m->arena,
-                                           (enum http_method)m->method, &m->resp, why);
-    if (r == HTTP_BAD && *why == END_LIMIT_STREAM_MEMORY) *why = END_LIMIT_MEMORY;
+    enum http_result r = head_parse(m, most, why);
     *used += r == HTTP_DONE ? m->resp.head_len - before : took;
     if (r != HTTP_DONE || m->resp.status >= 200) return r;
     *why = END_BAD_RESPONSE_STATUS;
     if (m->resp.status == 101 || ++m->interims > INTERIM_MAX) return HTTP_BAD;
-    m->head_in.len = 0;
-    m->scan = (struct h1_scan){0};
+    next_head(m);
   }
   return HTTP_MORE;
 }
@@ -182,6 +201,7 @@ static enum http_result take(struct mirror *m, struct span bytes, size_t *used, 
   if (m->step == MIRROR_HEAD) {
     enum http_result r = head(m, bytes, used, why);
     if (r != HTTP_DONE) return r;
+    arena_reset(&m->answer); /* of resp only numbers are read from here on */
     m->step = MIRROR_BODY;
     m->deadline_ms = after_ms(m, m->pool->timeouts.first_byte_ms);
     m->left = m->resp.content_length;
@@ -308,8 +328,8 @@ void mirror_begin(struct stream *s) {
   list_push_tail(&w->mirrors_live, &m->link);
   timer_init(&m->timer, on_timer);
   arena_init(&m->arena, &w->blocks,
-             3 * MIRROR_BODY_MAX + 4 * ((size_t)s->listener->limits.header_bytes +
-                                        m->pool->limits.header_bytes));
+             3 * MIRROR_BODY_MAX + 4 * (size_t)s->listener->limits.header_bytes);
+  arena_init(&m->answer, &w->blocks, MIRROR_HEAD_ARENA);
   s->x->mirror = m;
   if (s->up_body.state == PUMP_NONE) mirror_send(s);
 }

@@ -144,3 +144,23 @@ def test_an_ejection_by_a_copy_is_told(weir, new_backend):
     assert proxy.get("/").status == 200
     eventually(lambda: state(proxy, shadow) == "ejected")
     proxy.stderr_has("pool shadow: endpoint %s: taken out of service" % shadow.address)
+
+
+def test_long_heads_of_answers_are_not_kept(weir, new_backend):
+    """What a copy's answer may cost is bounded; that it says more is not the endpoint's fault."""
+    def answer(_conn, request):
+        return wire.response_bytes(fields=[("X-Long", "x" * int(request.path[1:]))])
+    shadow = new_backend(answer)
+    proxy = weir(touchy(shadow), new_backend())
+    assert proxy.get("/20000").status == 200
+    eventually(lambda: proxy.metric("weir_mirror_failed_total") == 1)
+    assert state(proxy, shadow) == "in service"
+    assert proxy.get("/10000").status == 200
+    eventually(lambda: proxy.metric("weir_mirror_responses_total", status="2xx") == 1)
+
+
+def test_heads_above_the_pools_limit_are_its_fault(weir, new_backend):
+    shadow = new_backend(raw(wire.response_bytes(fields=[("X-Long", "x" * 3000)])))
+    proxy = weir(touchy(shadow, limits={"header_bytes": "2KiB"}), new_backend())
+    assert proxy.get("/").status == 200
+    eventually(lambda: state(proxy, shadow) == "ejected")

@@ -217,8 +217,8 @@ static struct conn *to_shadow(const struct world *w) {
   const struct slab *slab = &w->worker[0]->loop->conns;
   for (uint32_t i = 0; i < slab->chunk_count << slab->chunk_shift; i++) {
     char *chunk = slab->chunks[i >> slab->chunk_shift];
-    struct conn *c = (struct conn *)(void *)(chunk + (i & (slab->chunk_objects - 1)) *
-                                                         slab->object_size);
+    struct conn *c =
+        (struct conn *)(void *)(chunk + (i & (slab->chunk_objects - 1)) * slab->object_size);
     struct addr peer;
     if (!(c->head.generation & 1) || !c->owner || !conn_peer(c, &peer)) continue;
     if (addr_eq(&peer, &w->origins[SHADOW].at)) return c;
