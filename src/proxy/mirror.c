@@ -1,9 +1,10 @@
 /* mirror.c: copies of requests that go to another pool (routes.*.mirror). A copy is taken of what
- * goes to the real endpoint; it is sent once it is whole, on its own, and what comes back is
- * counted and dropped. It never waits, is never tried again, and is left away when there is no
- * room for it: MIRRORS_MAX at once per worker, MIRROR_BYTES_MAX in all, bodies up to
- * MIRROR_BODY_MAX; of answers MIRROR_HEAD_MAX is kept of each. Tunnels are not mirrored. The
- * original knows nothing of what happens here. */
+ * is to go to the real endpoint; it is sent once it is whole, on its own, though the original may
+ * still meet a queue or a refusal, and what comes back is counted and dropped. It never
+ * waits, is never tried again, and is left away when there is no room for it: MIRRORS_MAX at once
+ * per worker, MIRROR_BYTES_MAX in all, bodies up to MIRROR_BODY_MAX; of an answer MIRROR_HEAD_MAX
+ * is kept, for the time of its head. Tunnels are not mirrored. The original knows nothing of what
+ * happens here. */
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
 #include "weir/upstream/breaker.h"

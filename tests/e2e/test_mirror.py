@@ -164,3 +164,27 @@ def test_heads_above_the_pools_limit_are_its_fault(weir, new_backend):
     proxy = weir(touchy(shadow, limits={"header_bytes": "2KiB"}), new_backend())
     assert proxy.get("/").status == 200
     eventually(lambda: state(proxy, shadow) == "ejected")
+
+
+def test_copies_do_not_wait_with_their_original(weir, new_backend):
+    """A copy without a body goes when the request has come; the original may have to queue."""
+    hold = threading.Event()
+
+    def gate(_conn, _request):
+        hold.wait(30)
+        return wire.response_bytes()
+    shadow = new_backend()
+    text = conf(shadow)
+    caps = {"max_requests": 1, "queue": 1, "queue_timeout": "20s"}
+    text["pools"]["app"] = {"connections": caps}
+    proxy = weir(text, new_backend(gate))
+    conns = []
+    for number in range(2):
+        conns.append(proxy.client())
+        conns[-1].send(wire.request_bytes(target="/%d" % number))
+        eventually(lambda: len(shadow.requests) == number + 1)
+    eventually(lambda: proxy.metric("weir_pool_queue", pool="app") == 1)
+    assert proxy.get("/2").status == 503
+    eventually(lambda: len(shadow.requests) == 3)
+    hold.set()
+    assert [conn.response().status for conn in conns] == [200, 200]
