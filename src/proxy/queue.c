@@ -178,8 +178,9 @@ void queue_enter(struct stream *s) {
 
 /* ---- serving ---- */
 
+/* idle_on is ordered behind the claim that its caller's stream has published (idle_counted). */
 static uint32_t idle_on(const struct endpoint *e, uint32_t worker) {
-  return atomic_load_explicit(&e->rows[worker].idle_count, memory_order_relaxed);
+  return atomic_load(&e->rows[worker].idle_count);
 }
 
 /* yield closes at most so many idle connections that hold permits which are short. */
