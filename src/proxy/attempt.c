@@ -210,19 +210,24 @@ void attempt_outrun(struct stream *s, const struct attempt *a) {
   pool_observe(&s->w->upstream, s->pool, a->endpoint, &sample);
 }
 
+void attempt_ejected(struct worker *w, const struct pool *pool, const struct endpoint *e,
+                     enum end last) {
+  worker_event(w, END_LEVEL_WARN,
+               "pool " SPAN_FMT ": endpoint " SPAN_FMT
+               ": taken out of service for %u ms or more "
+               "after consecutive failures, the last one %.*s (outlier)",
+               SPAN_ARG(pool->obj.name), SPAN_ARG(e->label), pool->outlier.eject_ms,
+               SPAN_ARG(end_get(last)->word));
+}
+
 void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status) {
   if (!s->pool || !a->endpoint) return;
   struct worker *w = s->w;
   if (end != END_OK) stat_add(&a->endpoint->rows[w->config.index].failures, 1);
   observe(s, a, end != END_OK || status >= 500);
   admit_outcome(s, a, end, status);
-  if (!endpoint_outcome(&w->upstream, s->pool, a->endpoint, end, status, now_ms(w))) return;
-  worker_event(w, END_LEVEL_WARN,
-               "pool " SPAN_FMT ": endpoint " SPAN_FMT
-               ": taken out of service for %u ms or more "
-               "after consecutive failures, the last one %.*s (outlier)",
-               SPAN_ARG(s->pool->obj.name), SPAN_ARG(a->endpoint->label),
-               s->pool->outlier.eject_ms, SPAN_ARG(end_get(end)->word));
+  if (endpoint_outcome(&w->upstream, s->pool, a->endpoint, end, status, now_ms(w)))
+    attempt_ejected(w, s->pool, a->endpoint, end);
 }
 
 /* is_clean: nothing is owed on the connection either way, so that another request may use it. */

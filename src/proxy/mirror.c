@@ -1,8 +1,10 @@
 /* mirror.c: copies of requests that go to another pool (routes.*.mirror). A copy is taken of what
- * goes to the real endpoint; it is sent once it is whole, on its own, and what comes back is
- * counted and dropped. It never waits, is never tried again, and is left away when there is no
- * room for it: MIRRORS_MAX at once per worker, MIRROR_BYTES_MAX in all, bodies up to
- * MIRROR_BODY_MAX. Tunnels are not mirrored. The original knows nothing of what happens here. */
+ * is to go to the real endpoint; it is sent once it is whole, on its own, though the original may
+ * still meet a queue or a refusal, and what comes back is counted and dropped. It never
+ * waits, is never tried again, and is left away when there is no room for it: MIRRORS_MAX at once
+ * per worker, MIRROR_BYTES_MAX in all, bodies up to MIRROR_BODY_MAX; of an answer MIRROR_HEAD_MAX
+ * is kept, for the time of its head. Tunnels are not mirrored. The original knows nothing of what
+ * happens here. */
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
 #include "weir/upstream/breaker.h"
@@ -11,6 +13,8 @@
 #define MIRROR_BODY_MAX 65536u
 #define MIRROR_BODY_FIRST 1024u
 #define MIRROR_BYTES_MAX (8u << 20) /* of requests that are copied or on their way, per worker */
+#define MIRROR_HEAD_MAX 16384u /* of an answer's head */
+#define MIRROR_HEAD_ARENA (4u * MIRROR_HEAD_MAX) /* as it grows, and its rows */
 #define MIRROR_ANSWER_MS 60000u /* where the pool has no timeouts.first_byte */
 
 enum mirror_step { MIRROR_COPY, MIRROR_CONNECT, MIRROR_HEAD, MIRROR_BODY };
@@ -19,7 +23,8 @@ struct mirror {
   struct slab_head head;
   struct list link; /* worker.mirrors_live */
   struct worker *w;
-  struct arena arena;
+  struct arena arena;  /* the request */
+  struct arena answer; /* the head that is being read */
   struct timer timer;
   struct pool *pool; /* pinned */
   struct endpoint *endpoint; /* pinned; NULL while the request is copied */
@@ -28,6 +33,7 @@ struct mirror {
   uint8_t permits; /* enum request_permit */
   uint8_t interims;
   uint8_t method;
+  bool reused; /* the connection */
   struct buf request; /* the head */
   struct buf body;
   struct h1_scan scan;
@@ -35,6 +41,7 @@ struct mirror {
   struct http_response resp;
   struct h1_chunked chunked;
   uint64_t left; /* of a body by length */
+  uint64_t deadline_ms; /* of the body */
   uint64_t t_begin, t_first; /* ns of the loop's clock: connecting or sent, the first byte back */
   size_t bytes;  /* of worker.mirror_bytes */
 };
@@ -58,6 +65,7 @@ static void end(struct mirror *m, bool clean) {
   object_unpin(&m->pool->obj, me);
   w->mirror_bytes -= m->bytes;
   arena_reset(&m->arena);
+  arena_reset(&m->answer);
   slab_free(&w->mirrors, m);
 }
 
@@ -70,25 +78,31 @@ static void told(struct mirror *m, enum end why) {
                                .latency_ns = to_ns - m->t_begin,
                                .failed = why != END_OK || status >= 500};
   pool_observe(&w->upstream, m->pool, m->endpoint, &sample);
-  (void)endpoint_outcome(&w->upstream, m->pool, m->endpoint, why, status, now_ms(w));
+  if (endpoint_outcome(&w->upstream, m->pool, m->endpoint, why, status, now_ms(w)))
+    attempt_ejected(w, m->pool, m->endpoint, why);
+}
+
+/* theirs is false for what this process lacks, and for the race between a request and the end of
+ * a kept connection. */
+static bool theirs(const struct mirror *m, enum end why) {
+  if (!m->up || own_end(why)) return false;
+  return !m->reused || m->t_first || why == END_FIRST_BYTE_TIMEOUT;
 }
 
 static void failed(struct mirror *m, enum end why) {
   stat_add(&m->w->stats.mirror_failed, 1);
-  if (m->up && !own_end(why)) told(m, why);
+  if (theirs(m, why)) told(m, why);
   end(m, false);
 }
 
 static void skipped(struct worker *w) { stat_add(&w->stats.mirror_skipped, 1); }
 
-static void on_timer(struct timer *timer, uint64_t now) {
-  (void)now;
-  struct mirror *m = container_of(timer, struct mirror, timer);
-  failed(m, m->step == MIRROR_CONNECT ? END_CONNECT_TIMEOUT : END_FIRST_BYTE_TIMEOUT);
+static uint64_t after_ms(const struct mirror *m, uint32_t ms) {
+  return now_ms(m->w) + (ms ? ms : MIRROR_ANSWER_MS);
 }
 
 static void give_time(struct mirror *m, uint32_t ms) {
-  timer_set(&m->w->loop->wheel, &m->timer, now_ms(m->w) + (ms ? ms : MIRROR_ANSWER_MS));
+  timer_set(&m->w->loop->wheel, &m->timer, after_ms(m, ms));
 }
 
 /* ---- the answer ---- */
@@ -103,34 +117,70 @@ static void answered(struct mirror *m, bool clean) {
   end(m, clean && m->resp.keepalive);
 }
 
-/* head takes bytes of heads; HTTP_DONE: the final one is there. */
-static enum http_result head(struct mirror *m, struct span bytes, size_t *used) {
+/* on_timer: of a body that goes on for longer than is given it, enough has been seen. */
+static void on_timer(struct timer *timer, uint64_t now) {
+  struct mirror *m = container_of(timer, struct mirror, timer);
+  switch ((enum mirror_step)m->step) {
+    case MIRROR_COPY: break; /* no timer runs */
+    case MIRROR_CONNECT: failed(m, END_CONNECT_TIMEOUT); break;
+    case MIRROR_HEAD: failed(m, END_FIRST_BYTE_TIMEOUT); break;
+    case MIRROR_BODY:
+      if (now < m->deadline_ms) failed(m, END_UPSTREAM_IDLE_TIMEOUT);
+      else answered(m, false);
+      break;
+  }
+}
+
+/* body_time: each byte gives it timeouts.idle again, all of them together the time of a head. */
+static void body_time(struct mirror *m) {
+  uint64_t idle = after_ms(m, m->pool->timeouts.idle_ms);
+  timer_set(&m->w->loop->wheel, &m->timer, idle < m->deadline_ms ? idle : m->deadline_ms);
+}
+
+/* head_parse: a head that only weir's bound refuses is not the endpoint's fault. */
+static enum http_result head_parse(struct mirror *m, uint32_t most, enum end *why) {
   const struct pool_limits *l = &m->pool->limits;
-  struct h1_limits limits = {l->header_bytes, l->headers, 0};
+  struct h1_limits limits = {most, l->headers, 0};
+  enum http_result r = h1_parse_response(&m->scan, buf_span(&m->head_in), &limits, &m->answer,
+                                         (enum http_method)m->method, &m->resp, why);
+  if (r != HTTP_BAD) return r;
+  bool ours = *why == END_BAD_RESPONSE_HEADER_BYTES && most < l->header_bytes;
+  if (ours || *why == END_LIMIT_STREAM_MEMORY) *why = END_LIMIT_MEMORY;
+  return r;
+}
+
+static void next_head(struct mirror *m) {
+  m->head_in = (struct buf){0};
+  m->scan = (struct h1_scan){0};
+  arena_reset(&m->answer);
+}
+
+/* head takes bytes of heads; HTTP_DONE: the final one is there. */
+static enum http_result head(struct mirror *m, struct span bytes, size_t *used, enum end *why) {
+  uint32_t most = m->pool->limits.header_bytes;
+  if (most > MIRROR_HEAD_MAX) most = MIRROR_HEAD_MAX;
   while (*used < bytes.len) {
-    enum end why;
     size_t before = m->head_in.len;
-    size_t took =
-        head_append(&m->arena, &m->head_in, span_from(bytes, *used), l->header_bytes);
+    size_t took = head_append(&m->answer, &m->head_in, span_from(bytes, *used), most);
+    *why = END_LIMIT_MEMORY;
     if (!took) return HTTP_BAD;
-    enum http_result r = h1_parse_response(&m->scan, buf_span(&m->head_in), &limits, &m->arena,
-                                           (enum http_method)m->method, &m->resp, &why);
+    enum http_result r = head_parse(m, most, why);
     *used += r == HTTP_DONE ? m->resp.head_len - before : took;
     if (r != HTTP_DONE || m->resp.status >= 200) return r;
+    *why = END_BAD_RESPONSE_STATUS;
     if (m->resp.status == 101 || ++m->interims > INTERIM_MAX) return HTTP_BAD;
-    m->head_in.len = 0;
-    m->scan = (struct h1_scan){0};
+    next_head(m);
   }
   return HTTP_MORE;
 }
 
 /* body drops bytes of the body; HTTP_DONE: it is over. */
-static enum http_result body(struct mirror *m, struct span bytes, size_t *used) {
+static enum http_result body(struct mirror *m, struct span bytes, size_t *used, enum end *why) {
   enum http_result r = HTTP_MORE;
   uint64_t more = bytes.len - *used;
   switch (m->resp.body) {
     case HTTP_BODY_NONE: return HTTP_DONE;
-    case HTTP_BODY_TUNNEL: return HTTP_BAD;
+    case HTTP_BODY_TUNNEL: *why = END_BAD_RESPONSE_UPGRADE; return HTTP_BAD;
     case HTTP_BODY_CLOSE: *used = bytes.len; return HTTP_MORE;
     case HTTP_BODY_LENGTH:
       *used += (size_t)(more < m->left ? more : m->left);
@@ -141,34 +191,36 @@ static enum http_result body(struct mirror *m, struct span bytes, size_t *used) 
   while (r == HTTP_MORE && *used < bytes.len) { /* each turn takes some, or a part of a line */
     size_t took = 0;
     struct span data;
-    enum end why;
-    r = h1_chunked_parse(&m->chunked, span_from(bytes, *used), &took, &data, &why);
+    r = h1_chunked_parse(&m->chunked, span_from(bytes, *used), &took, &data, why);
     *used += took;
     if (!took && r == HTTP_MORE) break;
   }
   return r;
 }
 
-static enum http_result take(struct mirror *m, struct span bytes, size_t *used) {
+static enum http_result take(struct mirror *m, struct span bytes, size_t *used, enum end *why) {
   if (m->step == MIRROR_HEAD) {
-    enum http_result r = head(m, bytes, used);
+    enum http_result r = head(m, bytes, used, why);
     if (r != HTTP_DONE) return r;
+    arena_reset(&m->answer); /* of resp only numbers are read from here on */
     m->step = MIRROR_BODY;
+    m->deadline_ms = after_ms(m, m->pool->timeouts.first_byte_ms);
     m->left = m->resp.content_length;
     h1_chunked_init(&m->chunked, H1_RESPONSE);
   }
-  give_time(m, m->pool->timeouts.idle_ms);
-  return body(m, bytes, used);
+  body_time(m);
+  return body(m, bytes, used, why);
 }
 
 static size_t on_data(struct conn *c, struct span bytes) {
   struct mirror *m = ((struct upconn *)c->owner)->owner;
   size_t used = 0;
+  enum end why = END_INTERNAL;
   if (!m->t_first) m->t_first = now_ns(m->w);
-  switch (take(m, bytes, &used)) {
+  switch (take(m, bytes, &used, &why)) {
     case HTTP_MORE: break;
     case HTTP_DONE: answered(m, used == bytes.len); break;
-    case HTTP_BAD: failed(m, END_BAD_RESPONSE_STATUS_LINE); break;
+    case HTTP_BAD: failed(m, why); break;
   }
   return bytes.len;
 }
@@ -180,8 +232,8 @@ static void on_eof(struct conn *c) {
 }
 
 static void on_error(struct conn *c, int err) {
-  (void)err;
-  failed(((struct upconn *)c->owner)->owner, END_UPSTREAM_RESET);
+  failed(((struct upconn *)c->owner)->owner,
+         own_trouble(err) ? END_LIMIT_MEMORY : END_UPSTREAM_RESET);
 }
 
 static void on_nothing(struct conn *c) { (void)c; }
@@ -215,12 +267,12 @@ static const struct conn_events mirror_events = {.on_open = on_open,
                                                  .on_timer = on_nothing};
 
 /* get_connection gets one without waiting for one. */
-static bool get_connection(struct mirror *m, bool *reused) {
+static bool get_connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   int err;
   if (!request_permits_take(u, m->pool, m->endpoint, &m->permits)) return false;
   m->up = upconn_checkout(u, m->endpoint, m);
-  *reused = m->up != NULL;
+  m->reused = m->up != NULL;
   if (!m->up) m->up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
   if (m->up) return true;
   request_permits_give(u, m->pool->state, m->endpoint, m->permits);
@@ -229,16 +281,15 @@ static bool get_connection(struct mirror *m, bool *reused) {
 }
 
 static void go(struct mirror *m) {
-  bool reused;
   struct worker *w = m->w;
-  if (queue_stands(m->pool) || !get_connection(m, &reused)) {
+  if (queue_stands(m->pool) || !get_connection(m)) {
     skipped(w);
     end(m, false);
     return;
   }
   stat_add(&w->stats.mirrored, 1);
   endpoint_begin(m->endpoint, w->config.index);
-  if (!reused) {
+  if (!m->reused) {
     m->step = MIRROR_CONNECT;
     m->t_begin = now_ns(w);
     give_time(m, m->pool->timeouts.connect_ms);
@@ -278,8 +329,8 @@ void mirror_begin(struct stream *s) {
   list_push_tail(&w->mirrors_live, &m->link);
   timer_init(&m->timer, on_timer);
   arena_init(&m->arena, &w->blocks,
-             3 * MIRROR_BODY_MAX + 4 * ((size_t)s->listener->limits.header_bytes +
-                                        m->pool->limits.header_bytes));
+             3 * MIRROR_BODY_MAX + 4 * (size_t)s->listener->limits.header_bytes);
+  arena_init(&m->answer, &w->blocks, MIRROR_HEAD_ARENA);
   s->x->mirror = m;
   if (s->up_body.state == PUMP_NONE) mirror_send(s);
 }

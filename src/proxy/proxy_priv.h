@@ -59,6 +59,9 @@ void attempt_overdue(struct stream *s);
  * that it is no quicker than what it has taken so far. */
 void attempt_outrun(struct stream *s, const struct attempt *a);
 void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status);
+/* attempt_ejected says in the log that e was taken out of service, after the failure last. */
+void attempt_ejected(struct worker *w, const struct pool *pool, const struct endpoint *e,
+                     enum end last);
 /* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
  * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head; false:
  * no buffer is left. attempt_end is what attempt_drop does, for any attempt. */

@@ -67,11 +67,17 @@ static bool urgency(struct span value, uint8_t *out) {
   return found;
 }
 
+/* priority_of goes by the first row that the endpoint sees: not one that a policy took out. */
 static uint8_t priority_of(const struct stream *s) {
   uint8_t priority = s->route->priority;
+  const struct http_fields *fields = &s->x->req.fields;
   struct span name = s->pool->priority_header;
-  const struct http_field *row = name.len ? http_fields_find_name(&s->x->req.fields, name) : NULL;
-  if (row) (void)urgency(row->value, &priority);
+  for (uint32_t i = 0; name.len && i < fields->count; i++) {
+    const struct http_field *row = &fields->rows[i];
+    if (!http_field_passed_on(row) || !span_eq_nocase(row->name, name)) continue;
+    (void)urgency(row->value, &priority);
+    break;
+  }
   return priority;
 }
 
@@ -172,8 +178,9 @@ void queue_enter(struct stream *s) {
 
 /* ---- serving ---- */
 
+/* idle_on is ordered behind the claim that its caller's stream has published (idle_counted). */
 static uint32_t idle_on(const struct endpoint *e, uint32_t worker) {
-  return atomic_load_explicit(&e->rows[worker].idle_count, memory_order_relaxed);
+  return atomic_load(&e->rows[worker].idle_count);
 }
 
 /* yield closes at most so many idle connections that hold permits which are short. */

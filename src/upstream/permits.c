@@ -5,9 +5,10 @@
 
 #include "upstream_priv.h"
 
-/* take_below counts up unless that would pass the cap. */
+/* take_below counts up unless that would pass the cap. That none is free has to be as true as a
+ * look at who waits is (permits.h: no wakeup is lost), so the first look is ordered too. */
 static bool take_below(_Atomic uint32_t *count, uint32_t max) {
-  uint32_t now = atomic_load_explicit(count, memory_order_relaxed);
+  uint32_t now = atomic_load(count);
   do {
     if (max && now >= max) return false;
   } while (!atomic_compare_exchange_weak(count, &now, now + 1));

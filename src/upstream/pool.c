@@ -30,15 +30,19 @@ static uint32_t idle_count(const struct endpoint_row *row) {
   return atomic_load_explicit(&row->idle_count, memory_order_relaxed);
 }
 
-static void idle_counted(struct upconn *c, int by) {
+/* idle_counted: capped: the next thing is a look at who waits, who in turn looks for connections
+ * that nobody uses; one of the two has to see the other (permits.h: no wakeup is lost). */
+static void idle_counted(struct upconn *c, int by, bool capped) {
   struct endpoint_row *row = row_of(c);
-  atomic_store_explicit(&row->idle_count, idle_count(row) + (uint32_t)by, memory_order_relaxed);
+  uint32_t now = idle_count(row) + (uint32_t)by;
+  if (capped) atomic_store(&row->idle_count, now);
+  else atomic_store_explicit(&row->idle_count, now, memory_order_relaxed);
   count(c->up->counters.idle, by);
 }
 
 static void idle_remove(struct upconn *c) {
   list_remove(&c->link);
-  idle_counted(c, -1);
+  idle_counted(c, -1, false);
 }
 
 static void idle_drop(struct conn *conn) {
@@ -204,7 +208,7 @@ void upconn_release(struct upconn *c, const struct pool_connections *settings) {
   c->owner = NULL;
   conn_attach(c->conn, &idle_events, c);
   list_push_head(&row_of(c)->idle, &c->link);
-  idle_counted(c, 1);
+  idle_counted(c, 1, pool_capped(settings));
   conn_read_bulk(c->conn, false);
   conn_watch(c->conn);
   conn_read_start(c->conn);

@@ -107,6 +107,28 @@ def test_priority_by_header_and_route(weir, new_backend):
     assert gate.order == ["/first", "/fast/1", "/c", "/slow/2", "/a", "/d", "/slow/1", "/b"]
 
 
+@pytest.mark.parametrize("fields, order", [
+    ({"remove": ["Priority"]}, ["/first", "/a", "/sly"]),
+    ({"set": ["Priority: 5"]}, ["/first", "/fast", "/a", "/sly"])])
+def test_priority_is_what_the_policies_left(weir, new_backend, fields, order):
+    """A field that a policy took out, or replaced, says nothing: the endpoint does not see it."""
+    gate = Gate()
+    routes = [{"name": "all", "prefix": "/", "pool": "app", "policies": ["rank"]},
+              {"name": "fast", "prefix": "/fast", "pool": "app", "priority": 4}]
+    text = conf(routes, workers=1, max_requests=1, priority={"header": "Priority"})
+    text["policies"] = {"rank": {"request_headers": fields}}
+    proxy = weir(text, new_backend(gate))
+    conns = [send(proxy, "/first")]
+    eventually(lambda: gate.order == ["/first"])
+    for n, target in enumerate(order[-2:] + order[1:-2]):
+        priority = (("Priority", "0"),) if target == "/sly" else ()
+        conns.append(send(proxy, target, priority, queued=n + 1))
+    gate.open.set()
+    for conn in conns:
+        assert conn.response().status == 200
+    assert gate.order == order
+
+
 def test_a_flood_of_one_route_does_not_hold_up_another(weir, new_backend):
     gate = Gate()
     routes = [{"name": "all", "prefix": "/", "pool": "app"},

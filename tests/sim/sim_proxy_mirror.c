@@ -1,7 +1,10 @@
 /* sim_proxy_mirror.c: copies of requests to a shadow pool: whole and right, as many as the share
  * says; nothing that happens to them, or to their pool, is felt by the original; bounded; nothing
  * is left behind (world_end). */
+#include <errno.h>
+
 #include "proxy_world.h"
+#include "weir/io/transport.h"
 
 static const struct sim_faults soft = {.short_read = 200,
                                        .short_write = 200,
@@ -209,6 +212,46 @@ static void copies_outlive_their_route(void **state) {
   }
 }
 
+/* to_shadow finds the connection that the one copy is on. */
+static struct conn *to_shadow(const struct world *w) {
+  const struct slab *slab = &w->worker[0]->loop->conns;
+  for (uint32_t i = 0; i < slab->chunk_count << slab->chunk_shift; i++) {
+    char *chunk = slab->chunks[i >> slab->chunk_shift];
+    struct conn *c =
+        (struct conn *)(void *)(chunk + (i & (slab->chunk_objects - 1)) * slab->object_size);
+    struct addr peer;
+    if (!(c->head.generation & 1) || !c->owner || !conn_peer(c, &peer)) continue;
+    if (addr_eq(&peer, &w->origins[SHADOW].at)) return c;
+  }
+  fail_msg("seed %llu: no connection to the shadow", (unsigned long long)w->seed);
+  return NULL;
+}
+
+/* What this process lacks while a copy waits is not the endpoint's fault; a reset is. */
+static void own_pressure_blames_nobody(void **state) {
+  (void)state;
+  static const int errors[] = {-ENOBUFS, -ENOMEM, -ECONNRESET};
+  for (uint64_t seed = 0; world_seed(&seed, 30);) {
+    struct world_conf conf;
+    mirror_conf(&conf, 1000000);
+    conf.pools[1].outlier = (struct pool_outlier){
+        .consecutive_failures = 1, .eject_ms = 10000, .max_ejected_percent = 100};
+    struct world *w = world_new(seed, 1, seed % 4 ? &soft : NULL, &conf);
+    w->origins[SHADOW].shadow = true;
+    w->origins[SHADOW].window = 1;
+    requests(w, 1, 1);
+    world_run(w, world_clients_done, 400000);
+    world_for(w, 100);
+    int err = errors[seed % array_count(errors)];
+    conn_fail(to_shadow(w), err);
+    originals_are_fine(w);
+    assert_int_equal(SUM(w, mirror_failed), 1);
+    const struct endpoint *e = w->current->pools[1]->members[0].endpoint;
+    assert_int_equal(atomic_load(&e->ejections), err == -ECONNRESET);
+    world_end(w);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(copies_are_whole),
@@ -216,6 +259,7 @@ int main(void) {
       cmocka_unit_test(the_shadow_may_do_anything),
       cmocka_unit_test(bounds),
       cmocka_unit_test(copies_outlive_their_route),
+      cmocka_unit_test(own_pressure_blames_nobody),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
