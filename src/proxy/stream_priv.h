@@ -92,7 +92,8 @@ void stream_client_gone(struct stream *s, enum end end);
 
 /* own_end: a cause that is no fault of an endpoint. */
 static inline bool own_end(enum end end) {
-  return end == END_LIMIT_MEMORY || end == END_LIMIT_DESCRIPTORS;
+  return end == END_LIMIT_MEMORY || end == END_LIMIT_STREAM_MEMORY ||
+         end == END_LIMIT_DESCRIPTORS;
 }
 
 /* own_trouble: an error of a conn that speaks of this process, not of a peer. */
