@@ -26,8 +26,8 @@ struct rate_part {
 /* RATES_MAX bounds the rates that one route's policies have. */
 #define RATES_MAX 8u
 
-/* rate_part_parse reads "client_ip", "route", "none", "header:NAME" or "cookie:NAME"; out->name
- * borrows from text. */
+/* rate_part_parse reads "client_ip", "route", "none", "header:NAME" (http_name_keyed) or
+ * "cookie:NAME"; out->name borrows from text. */
 MUST_USE bool rate_part_parse(struct span text, struct rate_part *out);
 /* rate_parse reads "100/s", "60/m" or "1000/h": 1 to GCRA_LIMIT_MAX in a period. */
 MUST_USE bool rate_parse(struct span text, uint32_t *limit, uint64_t *period_ns);

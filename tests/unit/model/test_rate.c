@@ -45,6 +45,9 @@ static void parts(void **state) {
   static const char *const bad[] = {
       "",      "client_ips", "ip",   "header",   "header:", "header:a b", "cookie:", "cookie:a=b",
       "none:", "route ",     "path", "Header:a",
+      /* spelled in many ways (a.example., A.example:80), or gone before a backend sees it */
+      "header:Host", "header:host", "header:Content-Length", "header:Connection", "header:TE",
+      "header:Upgrade", "header:Proxy-Authorization",
   };
   for (size_t i = 0; i < array_count(bad); i++)
     assert_false(rate_part_parse(span_str(bad[i]), &p));
@@ -107,7 +110,6 @@ static void keys_of_fields(void **state) {
   uint64_t a = key("header:X-A", "X-A: v\r\n", "", "r");
   assert_int_equal(a, key("header:X-A", "x-a:v \r\nX-A: w\r\n", "", "r"));
   assert_int_not_equal(a, key("header:X-A", "X-A: w\r\nX-A: v\r\n", "", "r"));
-  assert_int_equal(key("header:Host", "", "", "r"), key("header:Host", "X: y\r\n", "", "s"));
   assert_int_equal(key("cookie:c", "Cookie: b=1; c=2\r\n", "", "r"),
                    key("cookie:c", "Cookie: c=2\r\n", "", "r"));
   uint64_t none = key("header:X-A", "", "", "r");
