@@ -142,8 +142,8 @@ static void rate_init(struct object *o, const void *key) {
   const struct rate_want *want = key;
   struct rate_state *state = (struct rate_state *)o;
   state->identity = want->identity;
+  state->entries = want->entries;
   state->rows = mem_alloc_aligned(64, (size_t)o->workers * sizeof *state->rows);
-  tally_init(&state->tally, want->entries);
   o->fini = rate_fini;
 }
 
@@ -157,4 +157,8 @@ struct rate_state *rate_state_get(struct registry *r, struct span name, uint64_t
                                    .same = rate_same,
                                    .init = rate_init,
                                    .key = &want});
+}
+
+bool rate_state_count(struct rate_state *state) {
+  return state->tally.sets || tally_init(&state->tally, state->entries);
 }

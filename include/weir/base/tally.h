@@ -54,9 +54,9 @@ struct tally_result {
   _Atomic uint64_t *at; /* where; stays while the table does */
 };
 
-/* tally_init makes room for `keys` live ones (1 to 2^31), TALLY_KEYS_PER_SET to a set. Not for the
- * data path. */
-void tally_init(struct tally *t, uint32_t keys);
+/* tally_init makes room for `keys` live ones (1 to 2^31), TALLY_KEYS_PER_SET to a set; false:
+ * there is no memory for it, and *t is as it was. Not for the data path. */
+MUST_USE bool tally_init(struct tally *t, uint32_t keys);
 void tally_fini(struct tally *t);
 size_t tally_bytes(const struct tally *t);
 

@@ -172,6 +172,10 @@ static void tables_live_by_what_they_count(void **state) {
   assert_int_equal(ids[0], identity(10, 5, 32, "client_ip", 100));
   struct registry *r = registry_new(2);
   struct rate_state *a = rate_state_get(r, SPAN_LIT("p"), ids[0], 100);
+  assert_null(a->tally.sets);
+  assert_true(rate_state_count(a));
+  struct tally_set *first = a->tally.sets;
+  assert_true(rate_state_count(a) && a->tally.sets == first);
   assert_int_equal(a->tally.set_count, 25);
   assert_ptr_equal(a, rate_state_get(r, SPAN_LIT("p"), ids[0], 100));
   struct rate_state *b = rate_state_get(r, SPAN_LIT("p"), ids[1], 100);
@@ -189,11 +193,11 @@ static void tables_of_clients_stay(void **state) {
   struct registry *r = registry_new(1);
   struct listener_state *l = listener_state_get(r, SPAN_LIT("web"));
   assert_null(l->clients);
-  listener_state_count(l, 100);
+  assert_true(listener_state_count(l, 100));
   struct tally *first = l->clients;
   assert_non_null(first);
   assert_true(first->set_count * TALLY_KEYS_PER_SET >= 2 * 16384);
-  listener_state_count(l, 1000000);
+  assert_true(listener_state_count(l, 1000000));
   assert_ptr_equal(l->clients, first);
   object_unref(r, &l->obj);
   assert_int_equal(object_reap(r), 0);
