@@ -257,6 +257,23 @@ def test_several_rates(weir, backend):
     proxy.logged(count=1, weir__rate__policy="whole")
 
 
+def test_a_dry_run_decides_nothing_of_a_refusal(weir, backend):
+    """Its wait is the longer one; a key that finds no place is refused after both were asked."""
+    proxy = weir({"policies": {
+        "dry": {"rate": {"key": "none", "limit": "1/h", "burst": 1, "dry_run": True,
+                         "status": 503}},
+        "real": {"rate": {"key": "header:X-Key", "limit": "2/h", "burst": 1, "entries": 16}}},
+        "routes": [{"name": "all", "prefix": "/", "pool": "app", "policies": ["dry", "real"]}]},
+        backend)
+    conn = proxy.client()
+    answers = [conn.get("/", ["X-Key: %d" % number]) for number in range(100)]
+    refused = [answer for answer in answers if answer.status != 200]
+    assert len(refused) == 100 - (4 * 7 + 4)
+    assert {(answer.status, int(answer.get("retry-after")) <= 1800) for answer in refused} == {
+        (429, True)}
+    proxy.logged(count=len(refused), end="proxy.limit.rate", weir__rate__policy="real")
+
+
 # ---- the table ----
 
 
