@@ -118,6 +118,27 @@ static void counts_to_the_limit(void **state) {
   tally_fini(&t);
 }
 
+/* Who was counted on the spare word gets a slot later, where others' counts are not: the bound
+ * that tally_join states. */
+static void at_most_twice_for_who_had_no_place(void **state) {
+  (void)state;
+  struct tally t;
+  _Atomic uint64_t *others[TALLY_WAYS], *at[6], *more;
+  bool shared;
+  assert_true(tally_init(&t, 1));
+  for (uint64_t key = 0; key < TALLY_WAYS; key++)
+    assert_true(tally_join(&t, 100 + key, 3, &others[key], &shared));
+  for (int i = 0; i < 3; i++) assert_true(tally_join(&t, 5, 3, &at[i], &shared) && shared);
+  assert_false(tally_join(&t, 5, 3, &more, &shared));
+  tally_leave(others[0]);
+  for (int i = 3; i < 6; i++) assert_true(tally_join(&t, 5, 3, &at[i], &shared) && !shared);
+  assert_false(tally_join(&t, 5, 3, &more, &shared));
+  for (int i = 0; i < 6; i++) tally_leave(at[i]);
+  for (int i = 0; i < 3; i++) assert_true(tally_join(&t, 5, 3, &at[i], &shared) && !shared);
+  assert_false(tally_join(&t, 5, 3, &more, &shared));
+  tally_fini(&t);
+}
+
 enum { THREADS = 4, ROUNDS = 30000, CLIENTS = 24, MOST = 2 };
 
 /* crowd is what the threads share: a table that is much too small, so that slots change hands all
@@ -189,6 +210,7 @@ static void without_memory_nothing_changes(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(at_most_twice_for_who_had_no_place),
       cmocka_unit_test(without_memory_nothing_changes),
       cmocka_unit_test(keeps_one_slot_per_key),
       cmocka_unit_test(full_sets_share_their_spare),
