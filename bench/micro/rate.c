@@ -69,7 +69,7 @@ static double once(struct load *l, uint64_t seed) {
 static void measure(uint32_t keys, uint32_t entries, uint32_t threads) {
   struct load l = {.keys = keys, .threads = threads, .rate = gcra_of(1, 3600 * SECOND, 1000000)};
   double best = 1e18;
-  tally_init(&l.table, entries);
+  check(tally_init(&l.table, entries));
   for (uint64_t i = 1; i <= RUNS; i++) {
     double ns = once(&l, i);
     if (ns < best) best = ns;

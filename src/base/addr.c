@@ -8,6 +8,7 @@
 #define FD_PREFIX SPAN_LIT("fd:")
 #define NAME_MAX_LEN 253u
 #define LABEL_MAX_LEN 63u
+#define MAPPED_BITS 96u /* of ::ffff:0:0/96 */
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -235,6 +236,18 @@ static bool host_bits_clear(const struct addr_net *net, unsigned width) {
   return true;
 }
 
+/* net_unmap: addresses are judged as IPv4 where they are mapped, so a network of such is one of
+ * IPv4. A shorter prefix holds more than these and stays. */
+static void net_unmap(struct addr_net *net) {
+  struct in6_addr in;
+  memcpy(&in, net->bytes, sizeof in);
+  if (net->family != AF_INET6 || net->bits < MAPPED_BITS || !IN6_IS_ADDR_V4MAPPED(&in)) return;
+  memmove(net->bytes, net->bytes + MAPPED_BITS / 8, 4);
+  memset(net->bytes + 4, 0, sizeof net->bytes - 4);
+  net->family = AF_INET;
+  net->bits = (uint8_t)(net->bits - MAPPED_BITS);
+}
+
 bool addr_net_parse(struct span text, struct addr_net *out) {
   size_t slash = span_find_char(text, '/', 0);
   struct addr_net net = {0};
@@ -248,7 +261,8 @@ bool addr_net_parse(struct span text, struct addr_net *out) {
   }
   net.family = (uint8_t)family;
   net.bits = (uint8_t)bits;
-  if (!host_bits_clear(&net, width)) return false;
+  net_unmap(&net);
+  if (!host_bits_clear(&net, net.family == AF_INET ? 32 : 128)) return false;
   *out = net;
   return true;
 }

@@ -1,5 +1,5 @@
-/* mem.c: the only door to malloc. Out of memory is fatal here: limits refuse work long before.
- * Not for the data path: workers use slabs and arenas. */
+/* mem.c: the only door to malloc. Out of memory is fatal here, but for tables: limits refuse work
+ * long before. Not for the data path: workers use slabs and arenas. */
 #include "weir/base/mem.h"
 
 #include <malloc.h>
@@ -52,6 +52,12 @@ void *mem_grow(void *ptr, size_t count, size_t size) {
 
 void mem_free(void *ptr) { free(ptr); }
 
+void *mem_table(size_t size) {
+  void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return pages == MAP_FAILED ? NULL : pages;
+}
+void mem_table_free(void *table, size_t size) { check(munmap(table, size) == 0); }
+
 #ifdef __SANITIZE_ADDRESS__ /* the leak checker does not look for pointers in pages of our own */
 void *mem_pages(size_t size) { return mem_alloc_aligned(PAGE_ALIGN, size); }
 void mem_pages_free(void *pages, size_t size) {
@@ -61,11 +67,11 @@ void mem_pages_free(void *pages, size_t size) {
 void mem_pages_drop(void *pages, size_t size) { memset(pages, 0, size); }
 #else
 void *mem_pages(size_t size) {
-  void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  check(pages != MAP_FAILED);
+  void *pages = mem_table(size);
+  check(pages != NULL);
   return pages;
 }
-void mem_pages_free(void *pages, size_t size) { check(munmap(pages, size) == 0); }
+void mem_pages_free(void *pages, size_t size) { mem_table_free(pages, size); }
 void mem_pages_drop(void *pages, size_t size) { (void)madvise(pages, size, MADV_DONTNEED); }
 #endif
 

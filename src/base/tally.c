@@ -22,14 +22,17 @@ struct event {
   struct tally_result *out;
 };
 
-void tally_init(struct tally *t, uint32_t keys) {
+bool tally_init(struct tally *t, uint32_t keys) {
   check(keys > 0 && keys <= UINT32_C(1) << 31);
-  t->set_count = (keys + TALLY_KEYS_PER_SET - 1) / TALLY_KEYS_PER_SET;
-  t->sets = mem_pages(tally_bytes(t));
+  struct tally made = {.set_count = (keys + TALLY_KEYS_PER_SET - 1) / TALLY_KEYS_PER_SET};
+  made.sets = mem_table(tally_bytes(&made));
+  if (!made.sets) return false;
+  *t = made;
+  return true;
 }
 
 void tally_fini(struct tally *t) {
-  if (t->sets) mem_pages_free(t->sets, tally_bytes(t));
+  if (t->sets) mem_table_free(t->sets, tally_bytes(t));
   *t = (struct tally){0};
 }
 

@@ -83,13 +83,15 @@ static bool has_part(const struct conf_list *key, struct span part) {
 
 static void check_key(struct conf *conf, const struct conf_policy *policy) {
   const struct conf_list *key = &policy->rate.key;
-  const char *why = key->count > RATE_PARTS_MAX ? "has more than 8 parts"
-                    : key->count > 1 && has_part(key, SPAN_LIT("none"))
-                        ? "has none beside other parts"
-                        : NULL;
-  if (why)
-    fault_add(conf->faults, FAULT_RATE_KEY, row_place(&policy->row, OPTION_POLICY_RATE_KEY),
-              "policy \"" SPAN_FMT "\": rate.key %s", SPAN_ARG(policy->row.name), why);
+  struct place at = row_place(&policy->row, OPTION_POLICY_RATE_KEY);
+  if (key->count > RATE_PARTS_MAX)
+    fault_add(conf->faults, FAULT_RATE_KEY, at,
+              "policy \"" SPAN_FMT "\": rate.key has more than %u parts",
+              SPAN_ARG(policy->row.name), RATE_PARTS_MAX);
+  else if (key->count > 1 && has_part(key, SPAN_LIT("none")))
+    fault_add(conf->faults, FAULT_RATE_KEY, at,
+              "policy \"" SPAN_FMT "\": rate.key has none beside other parts",
+              SPAN_ARG(policy->row.name));
   if (has_part(key, SPAN_LIT("client_ip")) || faults_has(conf->faults, FAULT_BAD_RATE_KEY)) return;
   static const enum option_id prefixes[] = {OPTION_POLICY_RATE_PREFIX4,
                                             OPTION_POLICY_RATE_PREFIX6};

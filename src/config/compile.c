@@ -169,7 +169,7 @@ static void compile_route(struct compile *c, struct conf_route *row) {
 
 /* ---- the index ---- */
 
-static uint32_t clamp_connections(struct compile *c) {
+static uint32_t clamp_descriptors(struct compile *c) {
   uint32_t wanted = c->conf->root.max_connections, descriptors = c->hooks->descriptors;
   if (!descriptors) return wanted ? wanted : CONNECTIONS_AUTO;
   /* Two descriptors for each: the client's and the upstream's. */
@@ -182,6 +182,12 @@ static uint32_t clamp_connections(struct compile *c) {
   fault_note(c->faults, "raise LimitNOFILE= or ulimit -n to %llu",
              (unsigned long long)wanted * 2 + DESCRIPTORS_KEPT);
   return most;
+}
+
+static uint32_t clamp_connections(struct compile *c) {
+  uint32_t most = c->hooks->connections_max, clamped = clamp_descriptors(c);
+  bool automatic = c->conf->root.max_connections == 0;
+  return most && (automatic || clamped > most) ? most : clamped;
 }
 
 static void before_maps(struct compile *c, const struct snapshot *before) {
@@ -243,7 +249,7 @@ struct snapshot *conf_compile(const struct conf *conf, const struct conf_hooks *
   c.old_pools.arena = c.old_policies.arena = c.old_routes.arena = c.old_listeners.arena = &c.arena;
   c.snapshot = snapshot_new(registry);
   before_maps(&c, before);
-  bool good = compile_all(&c);
+  bool good = compile_all(&c) && compile_tables(&c);
   arena_reset(&c.arena);
   regex_sweep();
   if (good) return c.snapshot;

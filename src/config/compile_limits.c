@@ -32,12 +32,12 @@ static void key_fill(struct arena *arena, struct policy_rate *rate, const struct
 
 /* told_item is the policy's item: the limit as written, or, where burst is more, as many in the
  * time in which they come back. Both are the same rate. */
-static struct span told_item(const struct policy *policy, uint32_t limit, uint64_t period_ns) {
+static struct span told_item(struct policy *policy, uint32_t limit, uint64_t period_ns) {
   const struct policy_rate *rate = &policy->rate;
   uint64_t second = UINT64_C(1000000000);
   uint64_t quota = rate->burst > limit ? rate->burst : limit;
   uint64_t window_ns = rate->burst > limit ? quota * rate->gcra.interval_ns : period_ns;
-  return arena_printf((struct arena *)&policy->obj.arena, "\"" SPAN_FMT "\";q=%llu;w=%llu",
+  return arena_printf(&policy->obj.arena, "\"" SPAN_FMT "\";q=%llu;w=%llu",
                       SPAN_ARG(policy->obj.name), (unsigned long long)quota,
                       (unsigned long long)((window_ns + second - 1) / second));
 }
@@ -59,4 +59,31 @@ void compile_rate(struct compile *c, struct policy *policy, const struct conf_ra
   rate->told = told_item(policy, limit, period_ns);
   rate->state = rate_state_get(c->registry, policy->obj.name, rate_identity(rate, row->entries),
                                row->entries);
+}
+
+/* ---- tables ---- */
+
+static bool no_memory(struct compile *c, const struct conf_row *row, enum option_id id,
+                      const char *what) {
+  fault_add(c->faults, FAULT_NO_MEMORY, row_place(row, id),
+            "\"" SPAN_FMT "\": no memory for %s", SPAN_ARG(row->name), what);
+  return false;
+}
+
+bool compile_tables(struct compile *c) {
+  const struct conf_root *root = &c->conf->root;
+  const struct snapshot *s = c->snapshot;
+  uint32_t i = 0, k = 0;
+  if (c->hooks->trial) return true;
+  rows_each(&root->policies, struct conf_policy, row) {
+    struct rate_state *state = s->policies[i++]->rate.state;
+    if (state && !rate_state_count(state))
+      return no_memory(c, &row->row, OPTION_POLICY_RATE_ENTRIES, "so many keys, 32 bytes each");
+  }
+  rows_each(&root->listeners, struct conf_listener, row) {
+    struct listener_state *state = s->listeners[k++].listener->state;
+    if (row->client_max && !listener_state_count(state, s->max_connections))
+      return no_memory(c, &row->row, OPTION_LISTENER_PER_CLIENT, "the table of its clients");
+  }
+  return true;
 }

@@ -99,7 +99,6 @@ static void listener_fill(struct compile *c, struct listener *listener,
   listener->client_max = row->client_max;
   listener->client_prefix4 = row->client_prefix4;
   listener->client_prefix6 = row->client_prefix6;
-  if (row->client_max) listener_state_count(listener->state, c->snapshot->max_connections);
   listener->redirect_https = row->redirect_https;
   listener->redirect_port = https_port(&c->conf->root);
   listener->timeouts = row->timeouts;

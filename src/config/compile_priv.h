@@ -30,6 +30,9 @@ const struct netset *netset_of(struct arena *arena, const struct conf_list *allo
                                const struct conf_list *deny);
 /* compile_rate gives a new policy its rate, if it has one. */
 void compile_rate(struct compile *c, struct policy *policy, const struct conf_rate *row);
+/* compile_tables gives rates and listeners of the snapshot, which is otherwise whole, the tables
+ * that they count in; false after a fault. */
+bool compile_tables(struct compile *c);
 /* cors_of is a policy's cors; NULL: it has none. */
 const struct cors *cors_of(struct arena *arena, const struct conf_cors *row);
 /* field_sets makes fields of "Name: value" texts. */

@@ -312,7 +312,8 @@ static bool rate_key_part(struct value_job *job) {
   struct rate_part part;
   return rate_part_parse(job->text, &part) ||
          refuse(job, FAULT_BAD_RATE_KEY,
-                "known: \"client_ip\" \"route\" \"none\" \"header:NAME\" \"cookie:NAME\"");
+                "known: \"client_ip\" \"route\" \"none\" \"header:NAME\" (not Host, no field for "
+                "one hop only) \"cookie:NAME\"");
 }
 
 bool statuses_parse(struct span text, uint16_t *from, uint16_t *to) {

@@ -12,7 +12,8 @@ static struct tls_server *check_tls(void *ctx, const struct conf_tls *tls, uint3
 }
 
 /* No hook resolves: nothing is asked here. */
-static const struct conf_hooks hooks = {.tls = check_tls, .tls_unref = tls_server_unref};
+static const struct conf_hooks hooks = {
+    .tls = check_tls, .tls_unref = tls_server_unref, .trial = true};
 
 static void forget(struct registry *registry, struct snapshot *s) {
   if (s) {

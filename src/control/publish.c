@@ -84,20 +84,21 @@ bool publish_wait(struct compiler *c, uint64_t seq) {
   return true;
 }
 
-static struct snapshot *compile(struct compiler *c, const struct conf *conf,
+/* compile: of what failed, objects may be left that nobody has: they are collected. */
+static struct snapshot *compile(struct compiler *c, const struct conf *conf, bool trial,
                                 struct conf_faults *faults) {
-  const struct conf_hooks hooks = {
-      .tls = secrets_tls, .tls_unref = tls_server_unref, .resolve = resolve, .ctx = c};
+  const struct conf_hooks hooks = {.tls = secrets_tls,
+                                   .tls_unref = tls_server_unref,
+                                   .resolve = resolve,
+                                   .connections_max = c->config.connections_max,
+                                   .trial = trial,
+                                   .ctx = c};
   /* A listener that kept an old certificate stands under the content of the bad one: it must not
    * be taken over as if that were in order. */
   const struct snapshot *before = c->tls_degraded ? NULL : c->published.current;
   c->tls_degraded = false;
   struct snapshot *s = conf_compile(conf, &hooks, c->config.registry, before, faults);
-  if (s) {
-    uint32_t wanted = conf_process(conf)->max_connections;
-    bool clamp = wanted == 0 || wanted > c->config.connections_max; /* 0: auto */
-    s->max_connections = clamp ? c->config.connections_max : wanted;
-  }
+  c->collect = c->collect || !s;
   return s;
 }
 
@@ -191,7 +192,7 @@ static void take_over(struct compiler *c, const struct conf *conf, struct snapsh
 void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
              struct conf_faults *faults, struct publish_result *result) {
   bool degraded = c->tls_degraded;
-  struct snapshot *s = compile(c, conf, faults);
+  struct snapshot *s = compile(c, conf, false, faults);
   if (!s) {
     c->tls_degraded = degraded;
     result->code = WEIR_BAD_CONFIG;
@@ -219,7 +220,7 @@ void publish_resolved(struct compiler *c, struct conf_faults *faults,
                       struct publish_result *result) {
   const struct snapshot *now = c->published.current;
   bool degraded = c->tls_degraded;
-  struct snapshot *s = compile(c, c->conf, faults);
+  struct snapshot *s = compile(c, c->conf, false, faults);
   if (!s) {
     c->tls_degraded = degraded;
     result->code = WEIR_BAD_CONFIG;
@@ -240,7 +241,7 @@ void publish_resolved(struct compiler *c, struct conf_faults *faults,
 void publish_plan(struct compiler *c, const struct conf *conf, struct conf_faults *faults,
                   struct publish_result *result) {
   bool degraded = c->tls_degraded;
-  struct snapshot *s = compile(c, conf, faults);
+  struct snapshot *s = compile(c, conf, true, faults);
   c->tls_degraded = degraded;
   if (!s) {
     result->code = WEIR_BAD_CONFIG;

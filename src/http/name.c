@@ -113,6 +113,11 @@ enum http_name http_name_alias(struct span name) {
   return changed ? http_name_find(span_of(dashed, name.len)) : HTTP_NAME_OTHER;
 }
 
+bool http_name_keyed(struct span name) {
+  unsigned gone = HTTP_NAME_HOP | HTTP_NAME_OWN;
+  return http_is_token(name) && !(http_name_flags(http_name_find(name)) & gone);
+}
+
 bool http_is_token(struct span s) {
   return s.len > 0 && bytes_end_of(BYTE_TOKEN, s.ptr, 0, s.len) == s.len;
 }

@@ -74,6 +74,7 @@ int cmd_explain(const struct cli *cli) {
   }
   struct explain_ask ask = ask_of(cli);
   if (cli->config) {
+    ask.unresolved = true; /* control_trial resolves nothing */
     return explain_file(cli, &ask);
   }
   struct text line = {.ptr = NULL};

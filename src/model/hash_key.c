@@ -16,15 +16,9 @@ static const struct {
     {SPAN_LIT("query:"), HASH_QUERY, true},
 };
 
-/* header_fits: what is not passed on takes no part, nor what weir writes itself (Host). */
-static bool header_fits(struct span name) {
-  unsigned own = HTTP_NAME_HOP | HTTP_NAME_OWN;
-  return http_is_token(name) && !(http_name_flags(http_name_find(name)) & own);
-}
-
 /* name_fits: header and cookie names are tokens; a parameter's is what may stand before "=". */
 static bool name_fits(enum hash_source source, struct span name) {
-  if (source == HASH_HEADER) return header_fits(name);
+  if (source == HASH_HEADER) return http_name_keyed(name);
   if (source != HASH_QUERY) return http_is_token(name);
   for (size_t i = 0; i < name.len; i++) {
     unsigned char c = (unsigned char)name.ptr[i];

@@ -21,11 +21,15 @@ static const struct {
     {SPAN_LIT("cookie:"), RATE_COOKIE, true},
 };
 
+static bool name_fits(enum rate_source source, struct span name) {
+  return source == RATE_HEADER ? http_name_keyed(name) : http_is_token(name);
+}
+
 bool rate_part_parse(struct span text, struct rate_part *out) {
   for (size_t i = 0; i < array_count(forms); i++) {
     if (!span_starts(text, forms[i].text)) continue;
     struct span name = span_from(text, forms[i].text.len);
-    if (forms[i].named ? !http_is_token(name) : name.len > 0) continue;
+    if (forms[i].named ? !name_fits(forms[i].source, name) : name.len > 0) continue;
     *out = (struct rate_part){.source = (uint8_t)forms[i].source, .name = name};
     return true;
   }
@@ -60,12 +64,10 @@ static uint64_t hash_or_absent(struct span value) {
   return value.len ? hash_keyed(value) : ABSENT;
 }
 
-/* A backend sees rows without flags, and weir's own Host and length in place of OWN ones. */
 static struct span header_value(const struct http_fields *fields, struct span name) {
   for (uint32_t i = 0; i < fields->count; i++) {
     const struct http_field *row = &fields->rows[i];
-    bool passed_on = (row->flags & ~(unsigned)HTTP_FIELD_OWN) == 0;
-    if (passed_on && span_eq_nocase(row->name, name)) return row->value;
+    if (http_field_passed_on(row) && span_eq_nocase(row->name, name)) return row->value;
   }
   return SPAN_EMPTY;
 }
@@ -140,8 +142,8 @@ static void rate_init(struct object *o, const void *key) {
   const struct rate_want *want = key;
   struct rate_state *state = (struct rate_state *)o;
   state->identity = want->identity;
+  state->entries = want->entries;
   state->rows = mem_alloc_aligned(64, (size_t)o->workers * sizeof *state->rows);
-  tally_init(&state->tally, want->entries);
   o->fini = rate_fini;
 }
 
@@ -155,4 +157,8 @@ struct rate_state *rate_state_get(struct registry *r, struct span name, uint64_t
                                    .same = rate_same,
                                    .init = rate_init,
                                    .key = &want});
+}
+
+bool rate_state_count(struct rate_state *state) {
+  return state->tally.sets || tally_init(&state->tally, state->entries);
 }

@@ -66,12 +66,15 @@ struct listener_state *listener_state_get(struct registry *r, struct span name) 
 #define CLIENTS_LEAST 16384u
 
 /* Twice as many as a table is made for: next to no client shares a count with another. */
-void listener_state_count(struct listener_state *state, uint32_t connections) {
-  if (atomic_load(&state->clients)) return;
-  struct tally *clients = mem_alloc(sizeof *clients);
+bool listener_state_count(struct listener_state *state, uint32_t connections) {
+  struct tally made;
+  if (atomic_load(&state->clients)) return true;
   if (connections < CLIENTS_LEAST) connections = CLIENTS_LEAST;
-  tally_init(clients, connections > INT32_MAX / 2 ? INT32_MAX : 2 * connections);
+  if (!tally_init(&made, connections > INT32_MAX / 2 ? INT32_MAX : 2 * connections)) return false;
+  struct tally *clients = mem_alloc(sizeof *clients);
+  *clients = made;
   atomic_store_explicit(&state->clients, clients, memory_order_release);
+  return true;
 }
 
 /* endpoint_key: "pool/address" is the name in the registry; the resolved address tells apart. */

@@ -14,7 +14,7 @@ struct mirror;
 struct limited {
   struct span by;   /* the policy's name; empty: none did */
   uint64_t wait_ns; /* until it would grant one */
-  uint16_t status;
+  uint16_t status;  /* of the refusal; 0: it only watches (dry_run) */
 };
 
 /* exchange is a stream's request and response while they are read, routed and sent: from the

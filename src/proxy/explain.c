@@ -194,7 +194,7 @@ static void filter(struct explain *e) {
   if (result == FILTER_RESPOND) e->responded = e->ctx.status;
 }
 
-/* may_connect is what proxy/admit.c asks that does not depend on who else is connected. */
+/* may_connect is what proxy/gate.c asks that does not depend on who else is connected. */
 static bool may_connect(const struct explain *e) {
   const struct netset *peers = e->listener->listener->peers;
   return !peers || netset_allows(peers, &e->ctx.peer);

@@ -134,7 +134,8 @@ static void text_members(const struct explain *e, const struct pool *pool, const
     text_printf(t, "%s, %s\n", m->backup ? ", backup" : "", state_word(m->endpoint));
   }
   if (pool->unresolved)
-    text_printf(t, "%sand %u names without an address now\n", indent, pool->unresolved);
+    text_printf(t, "%sand %u names %s\n", indent, pool->unresolved,
+                e->ask->unresolved ? "that are not asked for here" : "without an address now");
   if (!pool->sticky) return;
   const struct endpoint *home = stays(e, pool);
   text_printf(t, "%ssticky by cookie " SPAN_FMT ": ", indent, SPAN_ARG(pool->sticky->cookie));

@@ -26,11 +26,16 @@ static uint64_t key_of(const struct stream *s, const struct policy_rate *rate) {
   return rate_key(rate, &who);
 }
 
-/* note remembers which rate is in the way; of several that for which there is longest to wait. */
+/* note remembers which rate is in the way; of several that for which there is longest to wait, but
+ * none that only watches while there is one that refuses. */
 static void note(struct stream *s, const struct asked *a) {
-  if (s->x->limited.by.len && s->x->limited.wait_ns >= a->answer.wait_ns) return;
+  const struct policy_rate *rate = &a->policy->rate;
+  const struct limited *noted = &s->x->limited;
+  bool refuses = !rate->dry_run, refused = noted->status != 0;
+  bool longer = a->answer.wait_ns > noted->wait_ns;
+  if (noted->by.len && (refuses == refused ? !longer : refused)) return;
   s->x->limited = (struct limited){.by = a->policy->obj.name,
-                                   .status = a->policy->rate.status,
+                                   .status = refuses ? rate->status : 0,
                                    .wait_ns = a->answer.wait_ns};
 }
 

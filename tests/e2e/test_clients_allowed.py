@@ -62,6 +62,12 @@ def test_deny_and_the_longest_wins(weir, backend):
     assert served(proxy, "127.0.0.1") and not served(proxy, "127.7.7.7")
 
 
+def test_deny_of_a_mapped_network(weir, backend):
+    """Written as IPv6, meant as IPv4: it denies what it says."""
+    proxy = weir(listening(deny=["::ffff:127.7.0.0/112"]), backend)
+    assert not served(proxy, "127.7.7.7") and served(proxy, "127.0.0.1")
+
+
 def test_refused_before_tls(weir, backend, authority):
     conf = listening(deny=[MINE], tls={"certificates": [authority.leaf(["a.example"])]})
     proxy = weir(conf, backend)

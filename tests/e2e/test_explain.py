@@ -357,3 +357,14 @@ def test_many_routes_are_left_out(tmp_path):
     text = subprocess.run([binary(), "explain", "--text", "-c", str(conf), "GET", "/r7"],
                           capture_output=True, text=True, timeout=60, check=True).stdout
     assert "and 2979 more that do not fit" in text
+
+
+def test_names_of_a_file_are_not_asked_for(tmp_path):
+    """There is no resolver: nothing is said of what they have now."""
+    conf = tmp_path / "named.conf"
+    conf.write_text('listeners = { web = { bind = "127.0.0.1:8080"; }; };\n'
+                    'pools = { app = { endpoints = [ "a.test:80", "b.test:80" ]; }; };\n'
+                    'routes = ( { prefix = "/"; pool = "app"; } );\n')
+    result = run("explain", "--text", "-c", conf, "GET", "/")
+    assert result.returncode == 0 and "2 names" in result.stdout, result
+    assert "without an address" not in result.stdout, result

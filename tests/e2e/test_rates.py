@@ -1,12 +1,14 @@
 """Rates of policies (packaging/docs/limits.md): whom a request is counted with, what a refusal
 looks like, that nothing is granted beyond limit and burst over all workers. Rates are of the kind
 1/h, so that the tests do not depend on how fast they run."""
+import contextlib
 import json
 import re
+import resource
 import threading
 
 from harness.backend import reply
-from harness.weir import eventually
+from harness.weir import binary, eventually, run
 
 TRUST = {"listeners": {"web": {"trusted_proxies": ["127.0.0.0/8"]}}}
 
@@ -255,6 +257,23 @@ def test_several_rates(weir, backend):
     proxy.logged(count=1, weir__rate__policy="whole")
 
 
+def test_a_dry_run_decides_nothing_of_a_refusal(weir, backend):
+    """Its wait is the longer one; a key that finds no place is refused after both were asked."""
+    proxy = weir({"policies": {
+        "dry": {"rate": {"key": "none", "limit": "1/h", "burst": 1, "dry_run": True,
+                         "status": 503}},
+        "real": {"rate": {"key": "header:X-Key", "limit": "2/h", "burst": 1, "entries": 16}}},
+        "routes": [{"name": "all", "prefix": "/", "pool": "app", "policies": ["dry", "real"]}]},
+        backend)
+    conn = proxy.client()
+    answers = [conn.get("/", ["X-Key: %d" % number]) for number in range(100)]
+    refused = [answer for answer in answers if answer.status != 200]
+    assert len(refused) == 100 - (4 * 7 + 4)
+    assert {(answer.status, int(answer.get("retry-after")) <= 1800) for answer in refused} == {
+        (429, True)}
+    proxy.logged(count=len(refused), end="proxy.limit.rate", weir__rate__policy="real")
+
+
 # ---- the table ----
 
 
@@ -311,3 +330,55 @@ def test_status(weir, backend):
     told = json.loads(proxy.status_get("/-/status").body)["rates"]
     assert told == [{"policy": "slow", "passed": 1, "refused": 2, "dry_run": 0, "shared": 0,
                      "bytes": 512}]
+
+
+# ---- tables that find no memory ----
+
+MANY = 4000000  # entries: 128 MB
+
+
+@contextlib.contextmanager
+def scarce(pid, room=96 << 20):
+    """So much more address space may it take."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_AS)
+    with open("/proc/%d/statm" % pid, encoding="ascii") as statm:
+        pages = int(statm.read().split()[0])
+    resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + room, hard))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_AS, (soft, hard))
+
+
+def test_a_table_without_memory_changes_nothing(weir, backend):
+    proxy = weir(rated({"burst": 2}), backend)
+    assert granted(proxy, 1) == 1
+    proxy.change(policies={"slow": {"rate": {"entries": MANY}}})
+    with scarce(proxy.pid):
+        refused = run("reload", "-c", proxy.path)
+        assert refused.returncode != 0 and "W0350" in refused.stdout + refused.stderr, refused
+        assert granted(proxy, 2) == 1  # the old table counts on
+    proxy.reload()
+    assert granted(proxy, 3) == 2
+
+
+def test_clients_are_counted_by_what_may_connect(weir, backend):
+    """Not by the number that the file wishes for: 640 MB for each listener."""
+    proxy = weir({"process": {"max_connections": 10000000}}, backend)
+    proxy.change(listeners={"web": {"connections_per_client": 5}})
+    with scarce(proxy.pid):
+        proxy.reload()
+    assert proxy.get("/").status == 200
+
+
+def test_what_only_looks_makes_no_tables(weir, backend):
+    proxy = weir(rated({"burst": 2}), backend)
+    proxy.change(policies={"slow": {"rate": {"entries": MANY}}})
+    with scarce(proxy.pid):
+        plan = run("plan", "-c", proxy.path)
+    assert plan.returncode == 0 and json.loads(plan.stdout)["changes"][0]["name"] == "slow", plan
+    with open(binary(), "rb") as file:
+        if b"__asan_init" in file.read():
+            return  # which needs more address space than there is
+
+    def few():
+        resource.setrlimit(resource.RLIMIT_AS, (100 << 20, 100 << 20))
+    assert run("check", proxy.path, preexec=few).returncode == 0

@@ -48,7 +48,8 @@ void addr_write_ip(const struct addr *a, struct buf *out);
 bool addr_eq(const struct addr *a, const struct addr *b);
 uint16_t addr_port(const struct addr *a);
 
-/* addr_net_parse reads "10.0.0.0/8"; false when malformed or when host bits are set. */
+/* addr_net_parse reads "10.0.0.0/8"; false when malformed or when host bits are set. A network of
+ * IPv4-mapped addresses (::ffff:10.0.0.0/104) is the IPv4 one. */
 MUST_USE bool addr_net_parse(struct span text, struct addr_net *out);
 /* addr_net_has tells whether a is in net (IPv4-mapped IPv6 counts as IPv4). */
 bool addr_net_has(const struct addr_net *net, const struct addr *a);

@@ -1,5 +1,5 @@
-/* mem.h: the only door to malloc. Exhaustion is fatal (check): limits, not malloc, refuse work.
- * Off the data path only: workers use slabs and arenas. */
+/* mem.h: the only door to malloc. Exhaustion is fatal (check), but in mem_table: limits, not
+ * malloc, refuse work. Off the data path only: workers use slabs and arenas. */
 #ifndef WEIR_BASE_MEM_H
 #define WEIR_BASE_MEM_H
 
@@ -16,6 +16,10 @@ void *mem_alloc_aligned(size_t align, size_t size) __attribute__((returns_nonnul
  * size. */
 void *mem_pages(size_t size) __attribute__((returns_nonnull));
 void mem_pages_free(void *pages, size_t size);
+/* mem_table gives zeroed pages as mem_pages does, or NULL: for tables as large as the
+ * configuration says, which is refused then. No leak checker looks for pointers in them. */
+MUST_USE void *mem_table(size_t size);
+void mem_table_free(void *table, size_t size);
 /* mem_pages_drop gives the memory of whole pages within them back to the kernel: they stay ours
  * and read as zeroes (what is in them is lost). */
 void mem_pages_drop(void *pages, size_t size);

@@ -5,7 +5,9 @@
  * A key has at most one slot, found among the TALLY_WAYS of its set; its word changes by
  * compare-and-swap. Only a slot whose word is dead (tally_rule) is given to another key. A
  * newcomer that finds none, or meets another newcomer that takes too long, uses the spare word of
- * the set, which all such newcomers share. */
+ * the set, which all such newcomers share. It may get a slot later and begins anew in it: what is
+ * counted of a key is exact while it has its place, and at most twice what the rule grants where
+ * it had none before. */
 #ifndef WEIR_BASE_TALLY_H
 #define WEIR_BASE_TALLY_H
 
@@ -54,9 +56,9 @@ struct tally_result {
   _Atomic uint64_t *at; /* where; stays while the table does */
 };
 
-/* tally_init makes room for `keys` live ones (1 to 2^31), TALLY_KEYS_PER_SET to a set. Not for the
- * data path. */
-void tally_init(struct tally *t, uint32_t keys);
+/* tally_init makes room for `keys` live ones (1 to 2^31), TALLY_KEYS_PER_SET to a set; false:
+ * there is no memory for it, and *t is as it was. Not for the data path. */
+MUST_USE bool tally_init(struct tally *t, uint32_t keys);
 void tally_fini(struct tally *t);
 size_t tally_bytes(const struct tally *t);
 
@@ -68,7 +70,8 @@ MUST_USE bool tally_find(const struct tally *t, uint64_t key, uint64_t *word);
 
 /* tally_join counts one more of a key unless there are `max` (1 or more) already: true and *at,
  * which tally_leave wants when it is over. *shared as in tally_result. All users of one table must
- * be of this pair. Exact. */
+ * be of this pair. Exact for a key with a slot; who was counted on a spare word before may have up
+ * to `max` there beside. */
 MUST_USE bool tally_join(struct tally *t, uint64_t key, uint32_t max, _Atomic uint64_t **at,
                          bool *shared);
 void tally_leave(_Atomic uint64_t *at);

@@ -118,6 +118,8 @@ struct conf_hooks {
   void (*resolve)(void *ctx, const struct name_query *q, struct arena *arena,
                   struct name_answers *out);
   uint32_t descriptors; /* RLIMIT_NOFILE; max_connections is clamped by it; 0: not known */
+  uint32_t connections_max; /* so many can be open at all: neither is more used; 0: not known */
+  bool trial; /* nobody will run the snapshot: its rates and listeners get no tables */
   void *ctx;
 };
 
@@ -126,7 +128,7 @@ void conf_names(const struct conf *conf, void (*fn)(const struct name_query *q, 
                 void *ctx);
 
 /* conf_compile builds the snapshot of conf, taking objects of equal content from before (may be
- * NULL). NULL when a hook refused (faults say where). */
+ * NULL). NULL when a hook refused, or there is no memory for a table (faults say where). */
 MUST_USE struct snapshot *conf_compile(const struct conf *conf, const struct conf_hooks *hooks,
                                        struct registry *registry, const struct snapshot *before,
                                        struct conf_faults *faults);

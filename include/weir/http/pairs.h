@@ -1,5 +1,5 @@
 /* pairs.h: the name-value pairs that stand inside a field or a query, as everything in weir reads
- * them: conditions of routes, hash keys, sticky cookies.
+ * them: conditions of routes, hash keys, rates, sticky cookies.
  *
  * - Cookies are cut at ";", name before the first "=", both trimmed; a piece without "=" is none.
  *   Quotes belong to the value (RFC 6265 sections 4.2.1 and 5.4). Cookie fields that are not

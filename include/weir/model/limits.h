@@ -26,8 +26,8 @@ struct rate_part {
 /* RATES_MAX bounds the rates that one route's policies have. */
 #define RATES_MAX 8u
 
-/* rate_part_parse reads "client_ip", "route", "none", "header:NAME" or "cookie:NAME"; out->name
- * borrows from text. */
+/* rate_part_parse reads "client_ip", "route", "none", "header:NAME" (http_name_keyed) or
+ * "cookie:NAME"; out->name borrows from text. */
 MUST_USE bool rate_part_parse(struct span text, struct rate_part *out);
 /* rate_parse reads "100/s", "60/m" or "1000/h": 1 to GCRA_LIMIT_MAX in a period. */
 MUST_USE bool rate_parse(struct span text, uint32_t *limit, uint64_t *period_ns);
@@ -45,7 +45,8 @@ struct rate_row {
 struct rate_state {
   struct object obj;
   uint64_t identity;
-  struct tally tally;
+  uint32_t entries;
+  struct tally tally; /* rate_state_count */
   struct rate_row *rows;
 };
 
@@ -64,10 +65,13 @@ struct policy_rate {
 /* rate_identity is what a state with this name and size would have for identity; `rate` needs
  * gcra, parts and prefixes. */
 uint64_t rate_identity(const struct policy_rate *rate, uint32_t entries);
-/* rate_state_get gives the live state of that name and identity with a new ref, or makes one with
- * room for `entries` keys. Compile thread. */
+/* rate_state_get gives the live state of that name and identity with a new ref, or makes one that
+ * is to have room for `entries` keys. Compile thread. */
 struct rate_state *rate_state_get(struct registry *r, struct span name, uint64_t identity,
                                   uint32_t entries);
+/* rate_state_count gives a state its table, if it has none yet; false: there is no memory for it.
+ * Compile thread, before anybody counts. */
+MUST_USE bool rate_state_count(struct rate_state *state);
 
 /* rate_subject is what keys are made of. */
 struct rate_subject {

@@ -131,9 +131,9 @@ struct route_state *route_state_get(struct registry *r, struct span name);
 struct pool_state *pool_state_get(struct registry *r, struct span name);
 struct listener_state *listener_state_get(struct registry *r, struct span name);
 /* listener_state_count gives a state its table of connections per client, if it has none yet, with
- * room for as many clients as there may be connections; it stays as long as the state. Compile
- * thread. */
-void listener_state_count(struct listener_state *state, uint32_t connections);
+ * room for as many clients as there may be connections; it stays as long as the state. False:
+ * there is no memory for it. Compile thread. */
+MUST_USE bool listener_state_count(struct listener_state *state, uint32_t connections);
 struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span text,
                               const struct addr *resolved);
 

@@ -19,6 +19,7 @@ struct explain_ask {
   struct span fields[EXPLAIN_FIELDS_MAX]; /* "Name: value" */
   uint32_t field_count;
   bool json;
+  bool unresolved; /* the snapshot's names were never asked for (of a file) */
 };
 
 /* explain_write appends the story to out; false: the question makes no sense, and out has a

@@ -112,6 +112,27 @@ static void networks(void **state) {
   for (size_t i = 0; i < array_count(bad); i++) assert_false(addr_net_parse(span_str(bad[i]), &n));
 }
 
+/* An address is judged as IPv4 where it is mapped; so a network that is written so must be one. */
+static void mapped_networks(void **state) {
+  (void)state;
+  struct addr_net a, b;
+  static const char *const alike[][2] = {{"::ffff:127.0.0.0/104", "127.0.0.0/8"},
+                                         {"::ffff:10.1.2.3", "10.1.2.3"},
+                                         {"::ffff:10.1.2.2/127", "10.1.2.2/31"},
+                                         {"::ffff:0:0/96", "0.0.0.0/0"}};
+  for (size_t i = 0; i < array_count(alike); i++) {
+    assert_true(addr_net_parse(span_str(alike[i][0]), &a));
+    assert_true(addr_net_parse(span_str(alike[i][1]), &b));
+    assert_memory_equal(&a, &b, sizeof a);
+  }
+  assert_true(net_has("::ffff:127.0.0.0/104", "127.0.0.1:1"));
+  assert_true(net_has("::ffff:127.0.0.0/104", "[::ffff:127.0.0.1]:1"));
+  assert_false(addr_net_parse(SPAN_LIT("::ffff:127.0.0.1/104"), &a)); /* bits behind the mask */
+  assert_true(addr_net_parse(SPAN_LIT("::/95"), &a) && a.family == AF_INET6);
+  assert_true(addr_net_parse(SPAN_LIT("::1"), &a) && a.family == AF_INET6);
+  assert_false(net_has("::/0", "[::ffff:127.0.0.1]:1"));
+}
+
 static void check_prefix(const char *address, uint8_t bits4, uint8_t bits6, const char *net) {
   struct addr a;
   struct addr_net want, got;
@@ -144,6 +165,7 @@ int main(void) {
       cmocka_unit_test(writes),
       cmocka_unit_test(compares),
       cmocka_unit_test(networks),
+      cmocka_unit_test(mapped_networks),
       cmocka_unit_test(prefixes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,7 +32,7 @@ static void burst_then_rate(void **state) {
   struct gcra g = gcra_of(10, SECOND, 5);
   struct gcra_answer a;
   uint64_t now = 7 * SECOND;
-  tally_init(&t, 4);
+  assert_true(tally_init(&t, 4));
   for (uint32_t i = 0; i < 5; i++) {
     gcra_peek(&t, &g, 1, now, &a);
     assert_true(a.granted && a.left == 5 - i);
@@ -76,7 +76,7 @@ static void same_as_buckets(const struct gcra *g, uint64_t seed) {
   struct tally t;
   uint64_t now = SECOND, rng = seed, granted = 0;
   memset(buckets, 0, sizeof buckets);
-  tally_init(&t, 64 * KEYS); /* so large that no set is ever full */
+  assert_true(tally_init(&t, 64 * KEYS)); /* so large that no set is ever full */
   for (uint32_t i = 0; i < EVENTS; i++) {
     uint64_t n = rng_next(&rng) % KEYS;
     if (rng_next(&rng) % 4 == 0) n %= 4; /* some come much more often */
@@ -124,7 +124,8 @@ static void no_window_holds_more(void **state) {
   struct tally t;
   struct gcra g = gcra_of(50, SECOND, 20);
   uint64_t rng = 5, now = SECOND;
-  tally_init(&t, 4); /* one set, and more keys than slots: a slot changes hands, the spare too */
+  /* one set, and more keys than slots: a slot changes hands, the spare too */
+  assert_true(tally_init(&t, 4));
   while (count[0] < MOST && count[1] < MOST) {
     now += rng_next(&rng) % (8 * SECOND / 1000);
     struct gcra_answer a;
@@ -147,7 +148,7 @@ static void only_the_paid_are_evicted(void **state) {
   struct gcra g = gcra_of(10, SECOND, 10);
   struct gcra_answer a;
   uint64_t now = SECOND;
-  tally_init(&t, 1);
+  assert_true(tally_init(&t, 1));
   for (uint64_t key = 1; key <= TALLY_WAYS; key++) gcra_take(&t, &g, key, now, &a);
   gcra_take(&t, &g, 50, now + SECOND / 10 - 1, &a); /* all owe a nanosecond still */
   assert_true(a.granted && a.shared);
@@ -190,7 +191,7 @@ static void exact_with_threads(uint32_t keys) {
   static struct hammer h;
   pthread_t threads[THREADS];
   h = (struct hammer){.g = gcra_of(20000, SECOND, 500), .keys = keys};
-  tally_init(&h.t, 4);
+  assert_true(tally_init(&h.t, 4));
   uint64_t start = clock_ns();
   for (int i = 0; i < THREADS; i++)
     assert_int_equal(pthread_create(&threads[i], NULL, hammer, &h), 0);

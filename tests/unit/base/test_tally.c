@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include <sys/resource.h>
+
 #include "weir/base/hash.h"
 #include "weir/base/mem.h"
 #include "weir/base/tally.h"
@@ -31,7 +33,7 @@ static struct tally_result apply(struct tally *t, uint64_t key, uint64_t floor) 
 static void keeps_one_slot_per_key(void **state) {
   (void)state;
   struct tally t;
-  tally_init(&t, 1);
+  assert_true(tally_init(&t, 1));
   assert_int_equal(t.set_count, 1);
   assert_int_equal(tally_bytes(&t), 128);
   _Atomic uint64_t *at[TALLY_WAYS];
@@ -53,7 +55,7 @@ static void full_sets_share_their_spare(void **state) {
   (void)state;
   struct tally t;
   uint64_t word;
-  tally_init(&t, TALLY_KEYS_PER_SET);
+  assert_true(tally_init(&t, TALLY_KEYS_PER_SET));
   for (uint64_t key = 1; key <= TALLY_WAYS; key++) apply(&t, key, 1);
   struct tally_result a = apply(&t, 100, 1), b = apply(&t, 200, 1);
   assert_true(a.shared && b.shared);
@@ -76,7 +78,7 @@ static void sizes(void **state) {
   static const uint32_t keys[] = {1, 4, 5, 1000, 100000};
   for (size_t i = 0; i < array_count(keys); i++) {
     struct tally t;
-    tally_init(&t, keys[i]);
+    assert_true(tally_init(&t, keys[i]));
     assert_int_equal(t.set_count, (keys[i] + 3) / 4);
     for (uint64_t k = 0; k < 1000; k++) apply(&t, UINT64_MAX - k * 0x123456789abcdefu, 1);
     tally_fini(&t);
@@ -89,7 +91,7 @@ static void fills_evenly(void **state) {
   enum { KEYS = 50000 };
   struct tally t;
   uint32_t shared = 0;
-  tally_init(&t, KEYS);
+  assert_true(tally_init(&t, KEYS));
   for (uint64_t i = 0; i < KEYS; i++)
     shared += apply(&t, hash_keyed(span_of((const char *)&i, sizeof i)), 1).shared;
   assert_true(shared < KEYS * 3 / 100);
@@ -103,7 +105,7 @@ static void counts_to_the_limit(void **state) {
   struct tally t;
   _Atomic uint64_t *at[3], *extra;
   bool shared;
-  tally_init(&t, 4);
+  assert_true(tally_init(&t, 4));
   for (int round = 0; round < 3; round++) {
     for (int i = 0; i < 3; i++) assert_true(tally_join(&t, 5, 3, &at[i], &shared));
     assert_false(tally_join(&t, 5, 3, &extra, &shared));
@@ -113,6 +115,27 @@ static void counts_to_the_limit(void **state) {
     assert_true(tally_join(&t, 5, 3, &at[0], &shared));
     for (int i = 0; i < 3; i++) tally_leave(at[i]);
   }
+  tally_fini(&t);
+}
+
+/* Who was counted on the spare word gets a slot later, where others' counts are not: the bound
+ * that tally_join states. */
+static void at_most_twice_for_who_had_no_place(void **state) {
+  (void)state;
+  struct tally t;
+  _Atomic uint64_t *others[TALLY_WAYS], *at[6], *more;
+  bool shared;
+  assert_true(tally_init(&t, 1));
+  for (uint64_t key = 0; key < TALLY_WAYS; key++)
+    assert_true(tally_join(&t, 100 + key, 3, &others[key], &shared));
+  for (int i = 0; i < 3; i++) assert_true(tally_join(&t, 5, 3, &at[i], &shared) && shared);
+  assert_false(tally_join(&t, 5, 3, &more, &shared));
+  tally_leave(others[0]);
+  for (int i = 3; i < 6; i++) assert_true(tally_join(&t, 5, 3, &at[i], &shared) && !shared);
+  assert_false(tally_join(&t, 5, 3, &more, &shared));
+  for (int i = 0; i < 6; i++) tally_leave(at[i]);
+  for (int i = 0; i < 3; i++) assert_true(tally_join(&t, 5, 3, &at[i], &shared) && !shared);
+  assert_false(tally_join(&t, 5, 3, &more, &shared));
   tally_fini(&t);
 }
 
@@ -154,7 +177,7 @@ static void counts_are_exact_with_threads(void **state) {
   static struct crowd c;
   pthread_t threads[THREADS];
   struct member members[THREADS];
-  tally_init(&c.t, 2 * TALLY_KEYS_PER_SET);
+  assert_true(tally_init(&c.t, 2 * TALLY_KEYS_PER_SET));
   for (int i = 0; i < THREADS; i++) {
     members[i] = (struct member){.crowd = &c, .rng = 77 + (uint64_t)i};
     assert_int_equal(pthread_create(&threads[i], NULL, visit, &members[i]), 0);
@@ -171,8 +194,24 @@ static void counts_are_exact_with_threads(void **state) {
   tally_fini(&c.t);
 }
 
+static void without_memory_nothing_changes(void **state) {
+  (void)state;
+  struct tally t = {.set_count = 7};
+  struct rlimit limit, none;
+  assert_int_equal(getrlimit(RLIMIT_AS, &limit), 0);
+  none = limit;
+  none.rlim_cur = 1u << 20; /* less than there is: every mapping fails */
+  assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+  bool made = tally_init(&t, 1u << 20);
+  assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+  assert_false(made);
+  assert_true(!t.sets && t.set_count == 7);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(at_most_twice_for_who_had_no_place),
+      cmocka_unit_test(without_memory_nothing_changes),
       cmocka_unit_test(keeps_one_slot_per_key),
       cmocka_unit_test(full_sets_share_their_spare),
       cmocka_unit_test(sizes),

@@ -1,6 +1,26 @@
 /* test_compile_limits.c: rates, networks and connections per client from text to model/limits.h;
- * which changes of a policy keep its table. */
+ * which changes of a policy keep its table; tables that find no memory. */
 #include "config_kit.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static struct snapshot *compile_with(const struct conf_hooks *hooks, struct registry *registry,
+                                     const char *listener, const char *policy,
+                                     struct conf_faults *faults) {
+  static const char form[] =
+      "process = { max_connections = 10000000; };\n"
+      "listeners = { web = { bind = \"127.0.0.1:8080\"; %s }; };\n%s"
+      "policies = { p = { %s }; };\n"
+      "routes = ( { name = \"r\"; pool = \"app\"; policies = \"p\"; } );\n";
+  char *text = mem_printf(form, listener, KIT_APP, policy);
+  struct conf *conf = kit_good(text);
+  struct snapshot *s = conf_compile(conf, hooks, registry, NULL, faults);
+  conf_free(conf);
+  mem_free(text);
+  return s;
+}
 
 static struct snapshot *compile(struct registry *registry, const char *listener,
                                 const char *policy, const struct snapshot *before) {
@@ -157,6 +177,62 @@ static void test_connections_per_client(void **state) {
   registry_free(r);
 }
 
+/* address_space_limit lets the process have so much more than it has now; SIZE_MAX: all. */
+static void address_space_limit(size_t more) {
+  struct rlimit limit;
+  unsigned long pages = 0;
+  FILE *statm = fopen("/proc/self/statm", "re");
+  assert_true(statm && fscanf(statm, "%lu", &pages) == 1 && fclose(statm) == 0);
+  assert_int_equal(getrlimit(RLIMIT_AS, &limit), 0);
+  size_t now = pages * (size_t)sysconf(_SC_PAGESIZE);
+  limit.rlim_cur = more == SIZE_MAX ? limit.rlim_max : now + more;
+  assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+/* Each says which line wants too much, and leaves nothing behind. */
+static void test_no_memory(void **state) {
+  (void)state;
+  static const char *const cases[][2] = {
+      {"", "rate = { limit = \"1/s\"; entries = 4000000; };"}, /* 128 MB */
+      {"connections_per_client = 5;", ""},                     /* 640 MB */
+  };
+  for (size_t i = 0; i < array_count(cases); i++) {
+    struct registry *r = registry_new(1);
+    struct conf_faults *faults = conf_faults_new();
+    const struct conf_hooks run = {.resolve = NULL}, trial = {.trial = true};
+    address_space_limit(64u << 20);
+    struct snapshot *s = compile_with(&run, r, cases[i][0], cases[i][1], faults);
+    assert_null(s);
+    assert_true(faults_has(faults, FAULT_NO_MEMORY));
+    assert_int_equal(object_reap(r), 0);
+    conf_faults_free(faults);
+    faults = conf_faults_new();
+    s = compile_with(&trial, r, cases[i][0], cases[i][1], faults); /* nobody will count */
+    address_space_limit(SIZE_MAX);
+    assert_non_null(s);
+    snapshot_free(s);
+    assert_int_equal(object_reap(r), 0);
+    conf_faults_free(faults);
+    registry_free(r);
+  }
+}
+
+static void test_clients_by_what_may_connect(void **state) {
+  (void)state;
+  struct registry *r = registry_new(1);
+  struct conf_faults *faults = conf_faults_new();
+  const struct conf_hooks run = {.connections_max = 20000};
+  struct snapshot *s = compile_with(&run, r, "connections_per_client = 5;", "", faults);
+  assert_non_null(s);
+  assert_int_equal(s->max_connections, 20000);
+  assert_int_equal(tally_bytes(s->listeners[0].listener->state->clients), 2 * 20000 * 32);
+  assert_int_equal(conf_faults_warnings(faults), 0);
+  snapshot_free(s);
+  assert_int_equal(object_reap(r), 0);
+  conf_faults_free(faults);
+  registry_free(r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_rate),
@@ -164,6 +240,8 @@ int main(void) {
       cmocka_unit_test(test_tables_over_reloads),
       cmocka_unit_test(test_networks),
       cmocka_unit_test(test_connections_per_client),
+      cmocka_unit_test(test_no_memory),
+      cmocka_unit_test(test_clients_by_what_may_connect),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
