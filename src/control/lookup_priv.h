@@ -11,6 +11,7 @@
 #include "weir/base/wheel.h"
 
 #define LOOKUP_BUCKETS 256u
+#define LOCAL_CANDIDATE UINT32_MAX /* lookup.good_candidate: the hosts file */
 
 /* srv_answer is an SRV reply with the names of its hosts: each is a lookup of its own. */
 struct srv_answer {
@@ -44,7 +45,7 @@ struct lookup {
   struct list queue; /* resolver.due, or resolver.stirred */
   struct resolver *resolver;
   struct name_query query; /* its texts are owned */
-  uint64_t hash;
+  uint64_t hash; /* of the name: a bucket has all ways in which it is asked for */
   /* Under the lock. */
   uint64_t wanted;  /* the mark of the last want; 0: only hosts of SRV answers */
   uint32_t parents; /* rows of SRV answers that name it */
@@ -53,16 +54,16 @@ struct lookup {
   struct name_state state;
   struct addr *addrs; /* settled, port 0; not for SRV */
   uint32_t addr_count, left_out;
+  uint32_t good_candidate;     /* that gave addrs */
   struct srv_answer *srv;      /* SRV: the one that counts */
   struct srv_answer *srv_next; /* SRV: waits until its hosts have been asked for */
   /* Control thread. */
   struct dns_channel *channel; /* of the round */
   struct timer timer;
   struct lookup_round round;
-  uint32_t good_candidate; /* that gave addrs */
-  uint64_t local_stamp;    /* of the hosts file when it was looked at; 0: never */
-  bool local;              /* it stands there */
-  bool srv_odd;            /* what is wrong with the records was said */
+  uint64_t local_stamp; /* of the hosts file when it was looked at; 0: never */
+  bool local;           /* it stands there */
+  bool srv_odd;         /* what is wrong with the records was said */
 };
 
 struct resolver {
@@ -115,6 +116,8 @@ void round_drop(struct lookup *l);
 
 /* ---- resolver_srv.c ---- */
 
+/* srv_inherit has a new lookup use the records of another of the same name; the lock is held. */
+void srv_inherit(struct lookup *l, const struct lookup *from);
 /* srv_take makes a reply the next answer; it counts when all hosts have been asked for. */
 void srv_take(struct lookup *l, struct srv_reply *reply);
 /* srv_settle lets the next answers count that can; after a host's round. */

@@ -7,8 +7,6 @@
 #include "control/lookup_priv.h"
 #include "weir/base/mem.h"
 
-#define LOCAL_CANDIDATE UINT32_MAX /* good_candidate: the hosts file */
-
 static struct span name_of(const struct lookup *l) { return l->query.name; }
 
 static void say(struct lookup *l, enum end_level level, const char *what) {
@@ -107,14 +105,15 @@ static void say_left_out(struct lookup *l, uint32_t before) {
   }
 }
 
-/* addrs_take makes rows (heap, taken) the addresses of the name. */
-static void addrs_take(struct lookup *l, struct addr *rows, uint32_t count) {
+/* addrs_take makes rows (heap, taken) the addresses of the name, found under a candidate. */
+static void addrs_take(struct lookup *l, struct addr *rows, uint32_t count, uint32_t candidate) {
   struct resolver *r = l->resolver;
   uint32_t settled = addrs_settle(rows, count), left_out_before = l->left_out;
   uint32_t kept = settled < NAME_ANSWERS_MAX ? settled : NAME_ANSWERS_MAX;
   bool news = kept != l->addr_count || !same(rows, l->addrs, kept);
   pthread_mutex_lock(&r->lock);
   l->left_out = settled - kept;
+  l->good_candidate = candidate;
   if (news) {
     struct addr *old = l->addrs;
     l->addrs = (struct addr *)mem_grow(rows, kept, sizeof *rows);
@@ -164,8 +163,7 @@ static void apply_addrs(struct lookup *l) {
   for (int i = 0; i < 2; i++) {
     count += put_family(l, &q[i], rows + count);
   }
-  l->good_candidate = l->round.candidate;
-  addrs_take(l, rows, count);
+  addrs_take(l, rows, count, l->round.candidate);
 }
 
 /* ---- questions ---- */
@@ -263,7 +261,6 @@ void round_step(struct lookup *l) {
     return;
   }
   if (good && l->query.srv) {
-    l->good_candidate = l->round.candidate;
     srv_take(l, &q[0].srv);
   } else if (good) {
     apply_addrs(l);
@@ -289,8 +286,7 @@ static bool local_known(struct lookup *l) {
     l->local_stamp = stamp;
     l->local = count > 0;
     if (l->local) {
-      l->good_candidate = LOCAL_CANDIDATE;
-      addrs_take(l, rows, count);
+      addrs_take(l, rows, count, LOCAL_CANDIDATE);
     } else {
       mem_free(rows);
     }

@@ -54,6 +54,14 @@ static struct srv_answer *answer_new(struct lookup *l, struct srv_reply *reply) 
   return a;
 }
 
+void srv_inherit(struct lookup *l, const struct lookup *from) {
+  struct srv_reply copy = from->srv->reply;
+  check(l->query.srv && !l->srv);
+  copy.rows = (struct srv_record *)mem_array(copy.count, sizeof *copy.rows);
+  memcpy(copy.rows, from->srv->reply.rows, copy.count * sizeof *copy.rows);
+  l->srv = answer_new(l, &copy);
+}
+
 static bool row_same(const struct srv_record *a, const struct srv_record *b) {
   return a->rank == b->rank && a->share == b->share && a->port == b->port &&
          strcmp(a->target, b->target) == 0;
@@ -137,6 +145,7 @@ void srv_take(struct lookup *l, struct srv_reply *reply) {
   struct resolver *r = l->resolver;
   say_odd(l, reply);
   pthread_mutex_lock(&r->lock);
+  l->good_candidate = l->round.candidate;
   const struct srv_answer *newest = l->srv_next ? l->srv_next : l->srv;
   if (newest && reply_same(&newest->reply, reply)) {
     srv_reply_fini(reply);

@@ -360,6 +360,22 @@ def test_failure_keeps_the_last_answer(weir, dns, fleet, fault):
     assert proxy.metric("weir_resolver_name_ok", dns_name=NAME) == 1
 
 
+def test_changed_settings_keep_the_last_answer(weir, dns, fleet):
+    """A reload while the DNS fails: the answer that is in use outlives other times and servers."""
+    backends = fleet(2)
+    dns.set(NAME, a=hosts(backends))
+    proxy = weir(conf(dns, backends[0].port))
+    becomes(proxy, backends)
+    dns.behave("*", "servfail")
+    state_becomes(proxy, "kept")
+    proxy.change(pools={"app": {"balance": "round_robin",
+                                "discover": discover(dns, backends[0].port, max_retry="90ms")}})
+    proxy.reload()
+    assert proxy.get("/x").status == 200
+    state_becomes(proxy, "kept")
+    reaches(proxy, backends)
+
+
 def test_one_family_fails(weir, dns, fleet):
     """The addresses of the family that is not answered stay, those of the other change."""
     backends = fleet(2)

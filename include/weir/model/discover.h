@@ -27,6 +27,8 @@ struct name_query {
 bool name_query_same(const struct name_query *a, const struct name_query *b);
 /* name_query_hash is equal for the same queries. */
 uint64_t name_query_hash(const struct name_query *q);
+/* name_hash is equal for names that differ in case only. */
+uint64_t name_hash(struct span name);
 
 /* name_answer is one address that a name stands for. */
 struct name_answer {

@@ -428,6 +428,62 @@ static void test_sweep_forgets(void **state) {
   assert_int_equal(ask(w, &two).count, 2);  /* new again */
 }
 
+/* ---- a name asked for in another way ---- */
+
+/* What was known under other times or servers stays in use until the first answer, here of a
+ * server that says nothing any more. */
+static void test_other_times_keep_the_answer(void **state) {
+  struct world *w = (struct world *)*state;
+  struct name_query q = query(w, "two.test"), family = q;
+  assert_int_equal(ask(w, &q).count, 2);
+  w->dns.silent = true;
+  resolver_mark(w->resolver);
+  q.max_retry_ms++;
+  resolver_want(w->resolver, &q);
+  resolver_wait(w->resolver, 20);
+  assert_int_equal(get(w, &q).count, 2);
+  resolver_sweep(w->resolver);
+  q.name = SPAN_LIT("TWO.test");
+  q.timeout_ms++;
+  resolver_want(w->resolver, &q);
+  resolver_wait(w->resolver, 20);
+  struct name_answers answers = get(w, &q);
+  assert_int_equal(answers.count, 2);
+  expect_addr(&answers, 0, "192.0.2.8:0");
+  family.family = NAME_V6; /* another question: nothing is known */
+  resolver_want(w->resolver, &family);
+  assert_int_equal(get(w, &family).count, 0);
+  w->dns.zone[TWO].a = 1;
+  w->dns.silent = false;
+  (void)until(w, &q, 1);
+}
+
+static void test_srv_other_times_keep_the_answer(void **state) {
+  struct world *w = (struct world *)*state;
+  struct name_query q = query(w, "_s._tcp.test");
+  q.srv = true;
+  q.family = NAME_V4;
+  w->dns.zone[SERVICE].srv = 1;
+  w->dns.zone[HOST0].a = 2;
+  assert_int_equal(ask(w, &q).count, 2);
+  w->dns.silent = true;
+  resolver_mark(w->resolver);
+  q.retry_ms++;
+  resolver_want(w->resolver, &q);
+  resolver_wait(w->resolver, 20);
+  resolver_sweep(w->resolver);
+  struct name_answers answers = get(w, &q);
+  assert_int_equal(answers.count, 2);
+  expect_addr(&answers, 0, "192.0.2.8:8000");
+  struct resolver_counts counts;
+  do { /* the service and its host as they were before are forgotten */
+    resolver_counts_get(w->resolver, &counts);
+  } while (counts.names != 2);
+  w->dns.zone[HOST0].a = 1;
+  w->dns.silent = false;
+  (void)until(w, &q, 1);
+}
+
 /* ---- SRV ---- */
 
 static void test_srv(void **state) {
@@ -494,6 +550,8 @@ int main(void) {
       WITH_WORLD(test_families_fail_apart),
       WITH_WORLD(test_silence_holds_up_nobody),
       WITH_WORLD(test_sweep_forgets),
+      WITH_WORLD(test_other_times_keep_the_answer),
+      WITH_WORLD(test_srv_other_times_keep_the_answer),
       WITH_WORLD(test_srv),
       WITH_WORLD(test_churn),
   };

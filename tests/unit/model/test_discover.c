@@ -30,6 +30,8 @@ static void test_same(void **state) {
   expect(&q, true);
   q.name = SPAN_LIT("A.Test");
   expect(&q, true);
+  assert_true(name_hash(q.name) == name_hash(usual.name));
+  assert_true(name_hash(q.name) != name_hash(SPAN_LIT("b.test")));
 }
 
 #define DIFFERS(member, value) \
