@@ -256,10 +256,12 @@ static struct dns_channel *channel_new(struct dns *d, const struct name_query *q
 }
 
 bool dns_channel_ready(struct dns_channel *c) {
-  if (c->ares && !c->servers[0] && c->under_way == 0) {
+  if (c->ares && !c->servers[0]) {
     struct file_id now = file_now(RESOLV_CONF);
     if (!file_same(&now, &c->resolv_conf)) {
+      ares_cancel(c->ares); /* what is under way asks the servers of yesterday */
       channel_close(c);
+      c->dead = false;
     }
   }
   return epoll_open(c->dns) && (c->ares || channel_open(c));
@@ -332,7 +334,8 @@ static void on_reply(void *arg, int status, int timeouts, unsigned char *packet,
   (void)timeouts;
   enum resolve_result result = result_of(c, status);
   c->under_way--;
-  if (status != ARES_EDESTRUCTION) {
+  q->cancelled = status == ARES_ECANCELLED;
+  if (status != ARES_EDESTRUCTION && !q->cancelled) {
     c->dead = result == RESOLVE_TIMEOUT || result == RESOLVE_UNREACHABLE;
   }
   struct span bytes = packet && len > 0 ? span_of((const char *)packet, (size_t)len) : SPAN_EMPTY;
@@ -343,7 +346,7 @@ void dns_ask(struct dns_channel *c, struct dns_question *q, const char *name) {
   static const int types[] = {[DNS_A] = ns_t_a, [DNS_AAAA] = ns_t_aaaa, [DNS_SRV] = ns_t_srv};
   q->channel = c;
   c->under_way++;
-  if (!name[0]) {
+  if (!name[0] || !c->ares) {
     on_reply(q, ARES_EBADNAME, 0, NULL, 0);
     return;
   }

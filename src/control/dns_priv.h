@@ -45,6 +45,7 @@ enum dns_type { DNS_A, DNS_AAAA, DNS_SRV };
 struct dns_question {
   struct dns_channel *channel;
   enum dns_type type;
+  bool cancelled; /* done: the servers are others now, nobody has answered */
   void (*done)(struct dns_question *q, enum resolve_result result, struct span packet);
 };
 
@@ -65,7 +66,8 @@ struct dns_channel *dns_channel_get(struct dns *d, const struct name_query *q);
 /* dns_channel_put drops a ref; nothing of whoever held it is under way. Not from within done. */
 void dns_channel_put(struct dns_channel *c);
 /* dns_channel_ready opens it if need be, again when the machine's settings (resolv.conf) have
- * changed and nothing is under way; before each first dns_ask. False: c-ares cannot be started. */
+ * changed, which cancels what is under way; before each first dns_ask. False: c-ares cannot be
+ * started. */
 MUST_USE bool dns_channel_ready(struct dns_channel *c);
 /* dns_channel_dead: the last question found no server that answers. */
 bool dns_channel_dead(const struct dns_channel *c);

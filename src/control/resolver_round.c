@@ -240,6 +240,15 @@ static void judge(struct lookup *l) {
   ask_candidate(l);
 }
 
+/* ask_again begins anew: the search list may be another too. */
+static void ask_again(struct lookup *l) {
+  struct lookup_round *round = &l->round;
+  round->candidate = 0;
+  round->worst = RESOLVE_OK;
+  round->empty = false;
+  ask_candidate(l);
+}
+
 static void succeed(struct lookup *l) {
   uint32_t ttl_s = INT32_MAX;
   bool partial = false;
@@ -268,7 +277,9 @@ void round_step(struct lookup *l) {
   if (l->round.under_way) {
     return;
   }
-  if (good) {
+  if (q[0].dns.cancelled || q[1].dns.cancelled) {
+    ask_again(l);
+  } else if (good) {
     succeed(l);
   } else {
     judge(l);

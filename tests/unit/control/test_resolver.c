@@ -3,14 +3,19 @@
 #include "control/resolver_priv.h"
 
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -117,10 +122,12 @@ static void on_question(struct poll_watch *watch, short revents) {
   }
 }
 
-static void dns_start(struct dns_server *dns, struct poller *p) {
+static void dns_start(struct dns_server *dns, struct poller *p, uint16_t port) {
   static const char *const names[NAMES] = {"two.test",  "late.test", "both.test", "asking.test",
                                            "kept.test", "h0.test",   "h1.test",   "_s._tcp.test"};
-  struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  struct sockaddr_in addr = {.sin_family = AF_INET,
+                             .sin_port = htons(port),
+                             .sin_addr = {htonl(INADDR_LOOPBACK)}};
   socklen_t len = sizeof addr;
   for (int i = 0; i < NAMES; i++) {
     dns->zone[i].name = names[i];
@@ -178,10 +185,10 @@ static void *turn(void *arg) {
   return NULL;
 }
 
-static int setup(void **state) {
+static int setup_port(void **state, uint16_t port) {
   struct world *w = (struct world *)mem_alloc(sizeof *w);
   poller_init(&w->poller);
-  dns_start(&w->dns, &w->poller);
+  dns_start(&w->dns, &w->poller, port);
   arena_init(&w->arena, NULL, 0);
   w->wake = (struct poll_watch){.fd = eventfd(0, EFD_CLOEXEC), .events = POLLIN, .ready = on_wake};
   assert_true(poller_add(&w->poller, &w->wake));
@@ -195,6 +202,8 @@ static int setup(void **state) {
   *state = w;
   return pthread_create(&w->thread, NULL, turn, w);
 }
+
+static int setup(void **state) { return setup_port(state, 0); }
 
 static int teardown(void **state) {
   struct world *w = (struct world *)*state;
@@ -538,6 +547,76 @@ static void test_churn(void **state) {
   }
 }
 
+/* ---- the machine's settings; last, for the process does not come back from its namespaces ---- */
+
+static struct machine {
+  int file;   /* is /etc/resolv.conf in here; -1: no namespaces can be made */
+  int silent; /* 127.0.0.2:53, which takes questions and says nothing */
+} machine = {-1, -1};
+
+static void nameserver(const char *ip) {
+  char line[64];
+  int len = snprintf(line, sizeof line, "nameserver %s\n", ip);
+  assert_int_equal(ftruncate(machine.file, 0), 0);
+  assert_int_equal(pwrite(machine.file, line, (size_t)len, 0), len);
+}
+
+static bool namespaces(const char *path) {
+  struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+  struct sockaddr_in addr = {.sin_family = AF_INET,
+                             .sin_port = htons(53),
+                             .sin_addr = {htonl(INADDR_LOOPBACK + 1)}};
+  if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET) < 0 ||
+      mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+      mount(path, "/etc/resolv.conf", NULL, MS_BIND, NULL) < 0) {
+    return false;
+  }
+  machine.silent = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  return ioctl(machine.silent, SIOCSIFFLAGS, &lo) == 0 &&
+         bind(machine.silent, (struct sockaddr *)&addr, sizeof addr) == 0;
+}
+
+static int setup_machine(void **state) {
+  char path[] = "/tmp/weir-resolv-XXXXXX";
+  machine.file = mkstemp(path);
+  assert_true(machine.file >= 0);
+  bool ok = namespaces(path);
+  (void)unlink(path);
+  if (!ok) {
+    close(machine.file);
+    machine.file = -1;
+    return setup(state);
+  }
+  return setup_port(state, 53);
+}
+
+static int teardown_machine(void **state) {
+  close(machine.file);
+  close(machine.silent);
+  return teardown(state);
+}
+
+/* Another resolv.conf counts at once, also for what the servers of before leave unanswered. */
+static void test_resolv_conf_changes(void **state) {
+  struct world *w = (struct world *)*state;
+  if (machine.file < 0) {
+    skip();
+  }
+  struct name_query q = query(w, "two.test"), kept = query(w, "kept.test");
+  q.servers = kept.servers = SPAN_EMPTY;
+  q.timeout_ms = kept.timeout_ms = 600000; /* under way until the test ends */
+  w->dns.zone[KEPT].a = 1;
+  nameserver("127.0.0.2");
+  resolver_want(w->resolver, &q);
+  resolver_wait(w->resolver, 50);
+  assert_int_equal(get(w, &q).count, 0);
+  nameserver("127.0.0.1");
+  resolver_want(w->resolver, &kept);
+  (void)until(w, &kept, 1);
+  (void)until(w, &q, 2);
+  assert_int_equal(w->said, 0);
+}
+
 #define WITH_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void) {
@@ -554,6 +633,7 @@ int main(void) {
       WITH_WORLD(test_srv_other_times_keep_the_answer),
       WITH_WORLD(test_srv),
       WITH_WORLD(test_churn),
+      cmocka_unit_test_setup_teardown(test_resolv_conf_changes, setup_machine, teardown_machine),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
