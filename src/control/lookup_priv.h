@@ -52,6 +52,7 @@ struct lookup {
   bool hopeless;    /* its servers were silent when its first round began */
   bool asking;      /* a round is on, or is about to */
   struct name_state state;
+  bool half_v6; /* state.half is that of IPv6 */
   struct addr *addrs; /* settled, port 0; not for SRV */
   uint32_t addr_count, left_out;
   uint32_t good_candidate;     /* that gave addrs */

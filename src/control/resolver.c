@@ -280,18 +280,20 @@ void resolver_counts_get(struct resolver *r, struct resolver_counts *out) {
 
 static struct resolver_view view_of(const struct lookup *l, struct arena *arena, uint64_t now) {
   const struct name_state *s = &l->state;
-  bool failing = s->failing != RESOLVE_OK;
+  uint64_t since_ms = s->failing ? s->failing_ms : s->half ? s->half_ms : now;
   return (struct resolver_view){
       .name = arena_copy(arena, l->query.name, NULL),
       .servers = arena_copy(arena, l->query.servers, NULL),
       .srv = l->query.srv,
       .has_answer = s->good,
       .failing = (enum resolve_result)s->failing,
+      .half = (enum resolve_result)s->half,
+      .half_v6 = l->half_v6,
       .addresses = l->query.srv ? (l->srv ? l->srv->reply.count : 0) : l->addr_count,
       .left_out = l->left_out,
       .ttl_ms = s->ttl_ms,
       .age_ms = s->good && now > s->answer_ms ? now - s->answer_ms : 0,
-      .failing_ms = failing && now > s->failing_ms ? now - s->failing_ms : 0,
+      .failing_ms = now > since_ms ? now - since_ms : 0,
       .next_ms = !l->asking && s->next_ms > now ? s->next_ms - now : 0};
 }
 

@@ -48,6 +48,36 @@ static void say_recovers(struct lookup *l, const struct name_state *before, uint
   say(l, END_LEVEL_INFO, what);
 }
 
+static void say_half(struct lookup *l) {
+  char what[256];
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < l->addr_count; i++) {
+    count += (l->addrs[i].sa.sa_family == AF_INET6) == l->half_v6;
+  }
+  (void)snprintf(what, sizeof what, "%s: %s; what is known of it stays in use (%u address%s)",
+                 resolve_family(l->half_v6), resolve_sentence((enum resolve_result)l->state.half), count,
+                 count == 1 ? "" : "es");
+  say(l, END_LEVEL_WARN, what);
+}
+
+static void say_whole(struct lookup *l, const struct name_state *before, uint64_t now_ms) {
+  char what[128];
+  (void)snprintf(what, sizeof what, "%s: answered again, after failing for %llu ms",
+                 resolve_family(l->half_v6), (unsigned long long)(now_ms - before->half_ms));
+  say(l, END_LEVEL_INFO, what);
+}
+
+static void say_change(struct lookup *l, enum name_change change, const struct name_state *before,
+                       uint64_t now_ms) {
+  switch (change) {
+    case NAME_SAME: return;
+    case NAME_FAILS: say_fails(l, before, now_ms); return;
+    case NAME_RECOVERS: say_recovers(l, before, now_ms); return;
+    case NAME_HALF: say_half(l); return;
+    case NAME_WHOLE: say_whole(l, before, now_ms); return;
+  }
+}
+
 void round_drop(struct lookup *l) {
   check(l->round.under_way == 0);
   for (size_t i = 0; i < array_count(l->round.questions); i++) {
@@ -58,18 +88,22 @@ void round_drop(struct lookup *l) {
   }
 }
 
-/* finish ends the round with a result, plans the next, and tells what is news. */
-static void finish(struct lookup *l, enum resolve_result result, uint32_t ttl_s, bool partial) {
+/* finish ends the round with a result, plans the next, and tells what is news. half: as for
+ * name_good. */
+static void finish(struct lookup *l, enum resolve_result result, uint32_t ttl_s,
+                   enum resolve_result half) {
   struct resolver *r = l->resolver;
   const struct name_now now = {r->config.poller->now_ms, &r->rng};
   struct name_state before = l->state;
+  bool half_v6 = half ? l->round.questions[0].result == RESOLVE_OK : l->half_v6;
   round_drop(l);
   l->round.on = false;
   r->rounds--;
   pthread_mutex_lock(&r->lock);
   enum name_change change = result == RESOLVE_OK
-                                ? name_good(&l->state, &l->query, ttl_s, partial, &now)
+                                ? name_good(&l->state, &l->query, ttl_s, half, &now)
                                 : name_bad(&l->state, &l->query, result, &now);
+  l->half_v6 = half_v6;
   l->asking = false;
   r->counts.results[result]++;
   r->counts.failures += result != RESOLVE_OK;
@@ -77,11 +111,7 @@ static void finish(struct lookup *l, enum resolve_result result, uint32_t ttl_s,
   pthread_cond_broadcast(&r->answered);
   pthread_mutex_unlock(&r->lock);
   timer_set(&r->wheel, &l->timer, l->state.next_ms);
-  if (change == NAME_FAILS) {
-    say_fails(l, &before, now.ms);
-  } else if (change == NAME_RECOVERS) {
-    say_recovers(l, &before, now.ms);
-  }
+  say_change(l, change, &before, now.ms);
   srv_settle(r);
 }
 
@@ -198,7 +228,7 @@ static void ask_candidate(struct lookup *l) {
            round->worst   ? round->worst
            : round->empty ? RESOLVE_EMPTY
                           : RESOLVE_NXDOMAIN,
-           0, false);
+           0, RESOLVE_OK);
     return;
   }
   round_drop(l);
@@ -233,7 +263,7 @@ static void judge(struct lookup *l) {
   bool silent = round->worst == RESOLVE_TIMEOUT || round->worst == RESOLVE_UNREACHABLE;
   bool ours = l->state.good && round->candidate == l->good_candidate;
   if (failed && (silent || ours)) {
-    finish(l, round->worst, 0, false);
+    finish(l, round->worst, 0, RESOLVE_OK);
     return;
   }
   round->candidate++;
@@ -251,16 +281,16 @@ static void ask_again(struct lookup *l) {
 
 static void succeed(struct lookup *l) {
   uint32_t ttl_s = INT32_MAX;
-  bool partial = false;
+  enum resolve_result half = RESOLVE_OK;
   for (int i = 0; i < 2; i++) {
     const struct lookup_question *q = &l->round.questions[i];
     if (q->asked && q->result == RESOLVE_OK) {
       ttl_s = q->ttl_s < ttl_s ? q->ttl_s : ttl_s;
     } else if (q->asked && !definite(q->result)) {
-      partial = true;
+      half = q->result;
     }
   }
-  finish(l, RESOLVE_OK, ttl_s, partial);
+  finish(l, RESOLVE_OK, ttl_s, half);
 }
 
 void round_step(struct lookup *l) {
@@ -318,9 +348,9 @@ void round_begin(struct lookup *l) {
   }
   pthread_mutex_unlock(&r->lock);
   if (!dns_channel_ready(l->channel)) {
-    finish(l, RESOLVE_LOCAL, 0, false);
+    finish(l, RESOLVE_LOCAL, 0, RESOLVE_OK);
   } else if (!l->query.srv && local_known(l)) {
-    finish(l, RESOLVE_OK, 0, false);
+    finish(l, RESOLVE_OK, 0, RESOLVE_OK);
   } else {
     ask_candidate(l);
   }

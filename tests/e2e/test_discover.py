@@ -389,6 +389,12 @@ def test_one_family_fails(weir, dns, fleet):
     assert set(endpoints(proxy)) == both
     dns.set(NAME, a=hosts(backends[1:]), aaaa=["::1"])
     eventually(lambda: set(endpoints(proxy)) == {backends[1].address, "[::1]:%d" % port})
+    row = state_becomes(proxy, "kept")
+    assert row["reason"].startswith("IPv6 (AAAA): the DNS servers failed (SERVFAIL), for"), row
+    assert proxy.errors.count("IPv6 (AAAA): the DNS servers failed") == 1, proxy.errors
+    dns.behave(NAME)
+    state_becomes(proxy, "resolved")
+    proxy.stderr_has("name %s: IPv6 (AAAA): answered again, after failing for " % NAME)
 
 
 @pytest.mark.parametrize("fault", ["nxdomain", "drop", "servfail"])

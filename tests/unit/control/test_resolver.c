@@ -380,12 +380,23 @@ static void test_families_fail_apart(void **state) {
   w->dns.zone[BOTH].fails_aaaa = 2; /* SERVFAIL */
   wait_questions(w, BOTH, 12);
   assert_int_equal(get(w, &q).count, 3);
+  assert_int_equal(w->said, 1); /* once */
+  assert_string_equal(w->last, "name both.test: IPv6 (AAAA): the DNS servers failed (SERVFAIL); "
+                               "what is known of it stays in use (2 addresses)");
+  struct resolver_view *view;
+  assert_int_equal(resolver_views(w->resolver, &w->arena, 9, &view), 1);
+  assert_int_equal(view->failing, RESOLVE_OK);
+  assert_int_equal(view->half, RESOLVE_SERVFAIL);
+  assert_true(view->half_v6);
   w->dns.zone[BOTH].a = 3;
   (void)until(w, &q, 5);
   w->dns.zone[BOTH].fails_aaaa = 0;
   w->dns.zone[BOTH].aaaa = 0; /* no such record: that is an answer */
   answers = until(w, &q, 3);
   expect_addr(&answers, 2, "192.0.2.9:0");
+  wait_questions(w, BOTH, 12);
+  assert_int_equal(w->said, 2);
+  assert_non_null(strstr(w->last, "IPv6 (AAAA): answered again, after failing for "));
   w->dns.zone[BOTH].fails_a = w->dns.zone[BOTH].fails_aaaa = 5; /* REFUSED: all is kept */
   wait_questions(w, BOTH, 12);
   assert_int_equal(get(w, &q).count, 3);
