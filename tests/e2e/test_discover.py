@@ -331,7 +331,8 @@ FAULTS = {
 def test_failure_keeps_the_last_answer(weir, dns, fleet, fault):
     backends = fleet(2)
     dns.set(NAME, a=hosts(backends))
-    proxy = weir(conf(dns, backends[0].port, timeout="50ms"))
+    silent = fault in ("drop", "gone")
+    proxy = weir(conf(dns, backends[0].port, timeout="50ms" if silent else "5s"))
     becomes(proxy, backends)
     outcome, words = FAULTS[fault]
     if fault == "gone":
