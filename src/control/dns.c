@@ -15,6 +15,7 @@
 
 #define EVENTS 64
 #define RESOLV_CONF "/etc/resolv.conf"
+#define HOSTS_FILE "/etc/hosts"
 
 /* file_id tells whether a file is still the same. */
 struct file_id {
@@ -42,6 +43,7 @@ struct dns {
   struct dns_config config;
   struct list channels;
   uint32_t next_id;
+  struct hosts hosts;
   struct poll_watch watch; /* epoll; fd -1 until the first channel */
   struct poll_timer timer; /* of c-ares: tries that time out */
 };
@@ -290,8 +292,10 @@ void dns_channel_put(struct dns_channel *c) {
 }
 
 bool dns_channel_dead(const struct dns_channel *c) { return c->dead; }
-struct ares_channeldata *dns_ares(const struct dns_channel *c) {
-  return c->ares;
+
+const struct hosts *dns_hosts(struct dns_channel *c) {
+  (void)hosts_look(&c->dns->hosts, HOSTS_FILE);
+  return &c->dns->hosts;
 }
 
 bool dns_candidate(const struct dns_channel *c, struct span name, uint32_t i,
@@ -378,5 +382,6 @@ void dns_free(struct dns *d) {
     close(d->watch.fd);
   }
   poller_stop(&d->timer);
+  hosts_fini(&d->hosts);
   mem_free(d);
 }

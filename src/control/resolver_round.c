@@ -55,8 +55,8 @@ static void say_half(struct lookup *l) {
     count += (l->addrs[i].sa.sa_family == AF_INET6) == l->half_v6;
   }
   (void)snprintf(what, sizeof what, "%s: %s; what is known of it stays in use (%u address%s)",
-                 resolve_family(l->half_v6), resolve_sentence((enum resolve_result)l->state.half), count,
-                 count == 1 ? "" : "es");
+                 resolve_family(l->half_v6), resolve_sentence((enum resolve_result)l->state.half),
+                 count, count == 1 ? "" : "es");
   say(l, END_LEVEL_WARN, what);
 }
 
@@ -320,11 +320,11 @@ void round_step(struct lookup *l) {
 
 /* local_known takes addresses from the hosts file; true: they are the answer. */
 static bool local_known(struct lookup *l) {
-  uint64_t stamp = dns_local_stamp();
-  if (stamp != l->local_stamp) {
+  const struct hosts *hosts = dns_hosts(l->channel);
+  if (hosts->stamp != l->local_stamp) {
     struct addr *rows = (struct addr *)mem_array(NAME_ANSWERS_MAX, sizeof *rows);
-    uint32_t count = dns_local(l->channel, &l->query, rows);
-    l->local_stamp = stamp;
+    uint32_t count = dns_local(hosts, &l->query, rows);
+    l->local_stamp = hosts->stamp;
     l->local = count > 0;
     if (l->local) {
       addrs_take(l, rows, count, LOCAL_CANDIDATE);
