@@ -42,6 +42,8 @@ struct lookup_round {
 
 struct lookup {
   struct list link, bucket;
+  struct list open;     /* resolver.open, under the lock */
+  struct list settling; /* resolver.settling, under the lock */
   struct list queue; /* resolver.due, or resolver.stirred */
   struct resolver *resolver;
   struct name_query query; /* its texts are owned */
@@ -74,7 +76,8 @@ struct resolver {
   struct list lookups;
   struct list buckets[LOOKUP_BUCKETS];
   struct list fresh; /* lookups (queue) that were added */
-  uint32_t srv_count;
+  struct list open;     /* lookups that may be waited for: without their first answer */
+  struct list settling; /* SRV lookups with srv_next */
   uint64_t mark, swept; /* what was last wanted before `swept` is not wanted */
   bool reap;            /* something may have become unwanted */
   struct resolver_counts counts;
@@ -103,6 +106,8 @@ static inline struct lookup *lookup_queued(struct list *l) {
 
 /* lookup_get finds or makes a lookup; the lock is held. A new one waits in r->fresh. */
 struct lookup *lookup_get(struct resolver *r, const struct name_query *q);
+/* lookup_note keeps resolver.open; the lock is held, something that makes an answer changed. */
+void lookup_note(struct lookup *l);
 /* lookup_changed tells that resolver_get gives something else. */
 void lookup_changed(struct resolver *r);
 

@@ -68,6 +68,13 @@ static void inherit(struct lookup *l, const struct lookup *from) {
   }
 }
 
+void lookup_note(struct lookup *l) {
+  list_remove(&l->open);
+  if (!l->hopeless && (!l->state.answered || (l->srv_next && !l->srv))) {
+    list_push_tail(&l->resolver->open, &l->open);
+  }
+}
+
 struct lookup *lookup_get(struct resolver *r, const struct name_query *q) {
   struct lookup *l = find(r, q);
   if (l) {
@@ -84,7 +91,9 @@ struct lookup *lookup_get(struct resolver *r, const struct name_query *q) {
   list_push_tail(&r->lookups, &l->link);
   list_push_tail(&r->buckets[l->hash % LOOKUP_BUCKETS], &l->bucket);
   list_push_tail(&r->fresh, &l->queue);
-  r->srv_count += q->srv;
+  list_init(&l->settling);
+  list_init(&l->open);
+  lookup_note(l);
   const struct lookup *from = sibling(l);
   if (from) {
     inherit(l, from);
@@ -100,10 +109,10 @@ static void lookup_free(struct lookup *l) {
   list_remove(&l->link);
   list_remove(&l->bucket);
   list_remove(&l->queue);
+  list_remove(&l->open);
   if (l->channel) {
     dns_channel_put(l->channel);
   }
-  r->srv_count -= l->query.srv;
   mem_free((void *)(uintptr_t)l->query.name.ptr);
   mem_free((void *)(uintptr_t)l->query.servers.ptr);
   mem_free(l->addrs);
@@ -199,10 +208,8 @@ void resolver_want(struct resolver *r, const struct name_query *q) {
 }
 
 static bool all_answered(const struct resolver *r) {
-  for (struct list *at = r->lookups.next; at != &r->lookups; at = at->next) {
-    const struct lookup *l = lookup_of(at);
-    bool done = l->hopeless || (l->state.answered && (!l->srv_next || l->srv));
-    if (!done && lookup_wanted(l)) {
+  for (struct list *at = r->open.next; at != &r->open; at = at->next) {
+    if (lookup_wanted(container_of(at, struct lookup, open))) {
       return false;
     }
   }
@@ -329,6 +336,8 @@ struct resolver *resolver_new(const struct resolver_config *config) {
     list_init(&r->buckets[i]);
   }
   list_init(&r->fresh);
+  list_init(&r->open);
+  list_init(&r->settling);
   list_init(&r->due);
   list_init(&r->stirred);
   wheel_init(&r->wheel, config->poller->now_ms);

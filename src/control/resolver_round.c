@@ -104,6 +104,7 @@ static void finish(struct lookup *l, enum resolve_result result, uint32_t ttl_s,
                                 ? name_good(&l->state, &l->query, ttl_s, half, &now)
                                 : name_bad(&l->state, &l->query, result, &now);
   l->half_v6 = half_v6;
+  lookup_note(l);
   l->asking = false;
   r->counts.results[result]++;
   r->counts.failures += result != RESOLVE_OK;
@@ -343,6 +344,7 @@ void round_begin(struct lookup *l) {
   pthread_mutex_lock(&r->lock);
   r->counts.queries++;
   l->hopeless = !l->state.answered && dns_channel_dead(l->channel);
+  lookup_note(l);
   if (l->hopeless) {
     pthread_cond_broadcast(&r->answered);
   }

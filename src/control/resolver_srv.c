@@ -27,6 +27,7 @@ void srv_forget(struct lookup *l) {
   answer_free(l->srv);
   answer_free(l->srv_next);
   l->srv = l->srv_next = NULL;
+  list_remove(&l->settling);
 }
 
 /* host_of is the lookup of a target; what a server names is a full name: no search list. */
@@ -109,6 +110,8 @@ static bool settle(struct lookup *l) {
   answer_free(l->srv);
   l->srv = next;
   l->srv_next = NULL;
+  list_remove(&l->settling);
+  lookup_note(l);
   pthread_cond_broadcast(&l->resolver->answered);
   return true;
 }
@@ -116,8 +119,10 @@ static bool settle(struct lookup *l) {
 void srv_settle(struct resolver *r) {
   bool changed = false;
   pthread_mutex_lock(&r->lock);
-  for (struct list *l = r->lookups.next; r->srv_count && l != &r->lookups; l = l->next) {
-    changed = settle(lookup_of(l)) || changed;
+  for (struct list *at = r->settling.next; at != &r->settling;) {
+    struct lookup *l = container_of(at, struct lookup, settling);
+    at = at->next;
+    changed = settle(l) || changed;
   }
   pthread_mutex_unlock(&r->lock);
   if (changed) {
@@ -153,6 +158,9 @@ void srv_take(struct lookup *l, struct srv_reply *reply) {
     struct srv_answer *made = answer_new(l, reply);
     answer_free(l->srv_next);
     l->srv_next = made;
+    list_remove(&l->settling);
+    list_push_tail(&r->settling, &l->settling);
+    lookup_note(l);
   }
   pthread_mutex_unlock(&r->lock);
 }
