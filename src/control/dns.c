@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "control/dns_priv.h"
+#include "weir/base/hash.h"
 #include "weir/base/mem.h"
 
 #define EVENTS 64
@@ -32,7 +33,8 @@ struct dns_channel {
   ares_channel ares; /* NULL: not open */
   char *servers;     /* as in name_query; empty: the system's */
   uint32_t timeout_ms, attempts;
-  bool dead;
+  bool dead, heard;     /* heard: any message since it was opened */
+  uint64_t silent_name; /* hash of the last that timed out since one was heard; 0: none */
   uint8_t rcode; /* of the last message that came; 0 after anything else */
   /* Of the system's channel: */
   struct file_id resolv_conf;
@@ -263,7 +265,8 @@ bool dns_channel_ready(struct dns_channel *c) {
     if (!file_same(&now, &c->resolv_conf)) {
       ares_cancel(c->ares); /* what is under way asks the servers of yesterday */
       channel_close(c);
-      c->dead = false;
+      c->dead = c->heard = false;
+      c->silent_name = 0;
     }
   }
   return epoll_open(c->dns) && (c->ares || channel_open(c));
@@ -332,6 +335,20 @@ static enum resolve_result result_of(const struct dns_channel *c, int status) {
   }
 }
 
+/* note_health: one name whose questions are dropped is no dead server; two are. */
+static void note_health(struct dns_channel *c, uint64_t name, enum resolve_result result) {
+  if (result == RESOLVE_UNREACHABLE) {
+    c->dead = true;
+  } else if (result == RESOLVE_TIMEOUT) {
+    c->dead = c->dead || !c->heard || (c->silent_name && c->silent_name != name);
+    c->silent_name = name;
+  } else if (result != RESOLVE_LOCAL) {
+    c->dead = false;
+    c->heard = true;
+    c->silent_name = 0;
+  }
+}
+
 static void on_reply(void *arg, int status, int timeouts, unsigned char *packet, int len) {
   struct dns_question *q = (struct dns_question *)arg;
   struct dns_channel *c = q->channel;
@@ -339,9 +356,7 @@ static void on_reply(void *arg, int status, int timeouts, unsigned char *packet,
   enum resolve_result result = result_of(c, status);
   c->under_way--;
   q->cancelled = status == ARES_ECANCELLED;
-  if (status != ARES_EDESTRUCTION && !q->cancelled) {
-    c->dead = result == RESOLVE_TIMEOUT || result == RESOLVE_UNREACHABLE;
-  }
+  note_health(c, q->name, result);
   struct span bytes = packet && len > 0 ? span_of((const char *)packet, (size_t)len) : SPAN_EMPTY;
   q->done(q, result, bytes);
 }
@@ -349,6 +364,7 @@ static void on_reply(void *arg, int status, int timeouts, unsigned char *packet,
 void dns_ask(struct dns_channel *c, struct dns_question *q, const char *name) {
   static const int types[] = {[DNS_A] = ns_t_a, [DNS_AAAA] = ns_t_aaaa, [DNS_SRV] = ns_t_srv};
   q->channel = c;
+  q->name = hash_bytes(span_str(name));
   c->under_way++;
   if (!name[0] || !c->ares) {
     on_reply(q, ARES_EBADNAME, 0, NULL, 0);

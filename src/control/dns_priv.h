@@ -46,6 +46,7 @@ enum dns_type { DNS_A, DNS_AAAA, DNS_SRV };
 struct dns_question {
   struct dns_channel *channel;
   enum dns_type type;
+  uint64_t name;  /* hash of the last that was asked for */
   bool cancelled; /* done: the servers are others now, nobody has answered */
   void (*done)(struct dns_question *q, enum resolve_result result, struct span packet);
 };
@@ -70,7 +71,8 @@ void dns_channel_put(struct dns_channel *c);
  * changed, which cancels what is under way; before each first dns_ask. False: c-ares cannot be
  * started. */
 MUST_USE bool dns_channel_ready(struct dns_channel *c);
-/* dns_channel_dead: the last question found no server that answers. */
+/* dns_channel_dead: the last questions, for two names at least or ever since it was opened, found
+ * no server that answers. */
 bool dns_channel_dead(const struct dns_channel *c);
 
 /* dns_candidate is dns_search_name with the channel's list: the system's when its servers are. */

@@ -424,6 +424,24 @@ static void test_silence_holds_up_nobody(void **state) {
   assert_int_equal(get(w, &other).count, 0);
 }
 
+/* A name whose questions are dropped says nothing about the server, which answered others. */
+static void test_dropped_name_is_not_a_dead_server(void **state) {
+  struct world *w = (struct world *)*state;
+  struct resolver_counts counts;
+  struct name_query two = query(w, "two.test"), asking = query(w, "asking.test"),
+                    kept = query(w, "kept.test");
+  two.min_ttl_ms = two.max_ttl_ms = 3600000;
+  asking.retry_ms = asking.max_retry_ms = 3600000;
+  w->dns.zone[KEPT].a = 1;
+  w->dns.zone[ASKING].a = 1;
+  w->dns.zone[ASKING].fails_a = w->dns.zone[ASKING].fails_aaaa = -1;
+  assert_int_equal(ask(w, &two).count, 2);
+  (void)ask(w, &asking);
+  resolver_counts_get(w->resolver, &counts);
+  assert_int_equal(counts.results[RESOLVE_TIMEOUT], 1);
+  assert_int_equal(ask(w, &kept).count, 1); /* worth waiting for */
+}
+
 static void test_sweep_forgets(void **state) {
   struct world *w = (struct world *)*state;
   struct resolver_counts counts;
@@ -639,6 +657,7 @@ int main(void) {
       WITH_WORLD(test_unknown_is_asked_again),
       WITH_WORLD(test_families_fail_apart),
       WITH_WORLD(test_silence_holds_up_nobody),
+      WITH_WORLD(test_dropped_name_is_not_a_dead_server),
       WITH_WORLD(test_sweep_forgets),
       WITH_WORLD(test_other_times_keep_the_answer),
       WITH_WORLD(test_srv_other_times_keep_the_answer),
