@@ -35,7 +35,7 @@ struct dns_channel {
   uint32_t timeout_ms, attempts;
   bool dead, heard;     /* heard: any message since it was opened */
   uint64_t silent_name; /* hash of the last that timed out since one was heard; 0: none */
-  uint8_t rcode; /* of the last message that came; 0 after anything else */
+  uint8_t rcode;        /* of the last message that came; 0 after anything else */
   /* Of the system's channel: */
   struct file_id resolv_conf;
   struct dns_search search;
@@ -189,13 +189,11 @@ static bool server_node(struct span text, struct ares_addr_port_node *node) {
   return true;
 }
 
-#define SERVERS_MAX 16u
-
 static bool take_servers(struct dns_channel *c) {
-  struct ares_addr_port_node nodes[SERVERS_MAX] = {{.next = NULL}};
+  struct ares_addr_port_node nodes[NAME_SERVERS_MAX] = {{.next = NULL}};
   struct span rest = span_str(c->servers), one;
   uint32_t count = 0;
-  while (count < SERVERS_MAX && span_next_token(&rest, ',', &one)) {
+  while (count < NAME_SERVERS_MAX && span_next_token(&rest, ',', &one)) {
     if (!server_node(one, &nodes[count])) {
       return false;
     }

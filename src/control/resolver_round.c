@@ -199,6 +199,18 @@ static void apply_addrs(struct lookup *l) {
 
 /* ---- questions ---- */
 
+/* leave_mapped keeps IPv4 addresses out that stand in AAAA records, where IPv6 alone is wanted. */
+static enum resolve_result leave_mapped(struct lookup_question *q) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < q->addr_count; i++) {
+    if (q->addrs[i].sa.sa_family == AF_INET6) {
+      q->addrs[kept++] = q->addrs[i];
+    }
+  }
+  q->addr_count = kept;
+  return kept ? RESOLVE_OK : RESOLVE_EMPTY;
+}
+
 static void on_done(struct dns_question *dns, enum resolve_result result, struct span packet) {
   struct lookup_question *q = container_of(dns, struct lookup_question, dns);
   struct lookup *l = q->lookup;
@@ -206,6 +218,9 @@ static void on_done(struct dns_question *dns, enum resolve_result result, struct
     result = dns->type == DNS_SRV
                  ? srv_parse(packet, &q->srv)
                  : dns_addrs(dns->type, packet, &q->addrs, &q->addr_count, &q->ttl_s);
+  }
+  if (result == RESOLVE_OK && dns->type == DNS_AAAA && l->query.family == NAME_V6) {
+    result = leave_mapped(q);
   }
   q->ttl_s = result == RESOLVE_OK && dns->type == DNS_SRV ? q->srv.ttl_s : q->ttl_s;
   q->result = result;

@@ -176,15 +176,6 @@ static bool is_there(const struct name_answer *rows, uint32_t count, const struc
   return false;
 }
 
-static struct addr with_port(struct addr a, uint16_t port) {
-  if (a.sa.sa_family == AF_INET) {
-    a.in4.sin_port = htons(port);
-  } else {
-    a.in6.sin6_port = htons(port);
-  }
-  return a;
-}
-
 uint32_t srv_answers(const struct lookup *l, struct name_answer *rows, struct arena *texts) {
   uint32_t count = 0;
   for (uint32_t i = 0; l->srv && i < l->srv->reply.count; i++) {
@@ -193,7 +184,7 @@ uint32_t srv_answers(const struct lookup *l, struct name_answer *rows, struct ar
     struct span target =
         host->addr_count ? arena_copy(texts, span_str(row->target), NULL) : SPAN_EMPTY;
     for (uint32_t k = 0; k < host->addr_count && count < NAME_ANSWERS_MAX; k++) {
-      struct addr a = with_port(host->addrs[k], row->port);
+      struct addr a = name_addr(host->addrs[k], row->port);
       if (!is_there(rows, count, &a)) {
         rows[count++] = (struct name_answer){
             .addr = a, .target = target, .weight = row->share, .priority = row->rank};

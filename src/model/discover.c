@@ -1,4 +1,5 @@
-/* discover.c: when two questions for a name are one. Called by control/resolver.c and config/. */
+/* discover.c: when two questions for a name are one, and the address of an answer. Called by
+ * control/resolver.c and config/. */
 #include "weir/model/discover.h"
 
 #include "weir/base/hash.h"
@@ -24,4 +25,12 @@ uint64_t name_query_hash(const struct name_query *q) {
   hash = hash_mix(hash, (uint64_t)q->timeout_ms << 32 | q->attempts);
   hash = hash_mix(hash, (uint64_t)q->min_ttl_ms << 32 | q->max_ttl_ms);
   return hash_mix(hash, (uint64_t)q->retry_ms << 32 | q->max_retry_ms);
+}
+
+struct addr name_addr(struct addr a, uint16_t port) {
+  if (a.sa.sa_family == AF_INET)
+    a.in4.sin_port = htons(port);
+  else
+    a.in6.sin6_port = htons(port);
+  return a;
 }

@@ -222,6 +222,16 @@ def test_family(weir, dns, family, wanted, kinds):
     assert {kind for _, kind, _ in dns.asked} == kinds
 
 
+def test_family_of_mapped_addresses(weir, dns):
+    """An AAAA record can hold an IPv4 address: one of IPv4, which family = "v6" leaves out."""
+    dns.set(NAME, aaaa=["::ffff:127.0.0.2", "::1"])
+    proxy = weir(conf(dns, 82, family="v6"))
+    eventually(lambda: set(endpoints(proxy)) == {"[::1]:82"})
+    dns.set(NAME, aaaa=["::ffff:127.0.0.2"])
+    row = state_becomes(proxy, "kept")
+    assert "no such record" in row["reason"], row
+
+
 def two_pools(dns, first, second):
     """Two names, one.test and two.test, with other keys each."""
     pools = {name: {"discover": discover(dns, 83, dns="%s.test:83" % name, family="v4", **over)}
