@@ -39,8 +39,8 @@ struct name_now {
   uint64_t ms;
   uint64_t *rng;
 };
-/* name_good takes an answer. half, if not RESOLVE_OK: how one of two questions failed, which brings
- * the next try forward to what it would be after a failure. */
+/* name_good takes an answer. half, if not RESOLVE_OK: how one of two questions failed, which
+ * brings the next try forward to what it would be after a failure. */
 enum name_change name_good(struct name_state *s, const struct name_query *q, uint32_t ttl_s,
                            enum resolve_result half, const struct name_now *now);
 enum name_change name_bad(struct name_state *s, const struct name_query *q,

@@ -89,7 +89,7 @@ static void test_recovery(void **state) {
   struct name_state s = {.answered = false};
   const struct name_now now = {5000, &rng};
   enum name_change change;
-  assert_int_equal(name_good(&s, &usual, 10, RESOLVE_OK, &now), NAME_SAME); /* a start is no news */
+  assert_int_equal(name_good(&s, &usual, 10, RESOLVE_OK, &now), NAME_SAME); /* a start: no news */
   (void)bad(&s, RESOLVE_SERVFAIL, 6000, &change);
   (void)bad(&s, RESOLVE_SERVFAIL, 7000, &change);
   assert_int_equal(s.answer_ms, 5000); /* the last good answer's age is told */

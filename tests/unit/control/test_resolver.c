@@ -576,7 +576,7 @@ static void test_churn(void **state) {
   }
 }
 
-/* ---- the machine's settings; last, for the process does not come back from its namespaces ---- */
+/* ---- the machine's settings; last: the process does not come back from its namespaces ---- */
 
 static struct machine {
   int file;   /* is /etc/resolv.conf in here; -1: no namespaces can be made */
