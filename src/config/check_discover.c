@@ -2,8 +2,6 @@
  * endpoints at all. Called by check.c. */
 #include "load_priv.h"
 
-#define SERVERS_MAX 16u
-
 static bool given(const struct conf_pool *pool, enum option_id id) {
   return row_origin(&pool->row, id)->node != NULL;
 }
@@ -49,7 +47,8 @@ static void check_any(struct conf *conf, const struct conf_pool *pool) {
 
 static void check_twice(struct conf *conf, const struct conf_pool *pool) {
   rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {
-    if (!pool->discover.dns.len || !span_eq(endpoint->address, pool->discover.dns)) continue;
+    if (!pool->discover.dns.len || !span_eq_nocase(endpoint->address, pool->discover.dns))
+      continue;
     fault_add(conf->faults, FAULT_DUPLICATE_ITEM, row_place(&pool->row, OPTION_POOL_DNS),
               "pool \"" SPAN_FMT "\" has the name " SPAN_FMT " twice", SPAN_ARG(pool->row.name),
               SPAN_ARG(endpoint->address));
@@ -64,10 +63,10 @@ static void join_servers(struct conf *conf, struct conf_pool *pool) {
     text_printf(&joined, "%s" SPAN_FMT, i ? "," : "", SPAN_ARG(list->items[i].text));
   pool->discover.servers_text = arena_copy(&conf->arena, text_span(&joined), NULL);
   text_fini(&joined);
-  if (list->count <= SERVERS_MAX) return;
-  fault_add(conf->faults, FAULT_OUT_OF_RANGE, list->items[SERVERS_MAX].at,
+  if (list->count <= NAME_SERVERS_MAX) return;
+  fault_add(conf->faults, FAULT_OUT_OF_RANGE, list->items[NAME_SERVERS_MAX].at,
             "pools.*.discover.servers is out of range");
-  fault_note(conf->faults, "at most %u", SERVERS_MAX);
+  fault_note(conf->faults, "at most %u", NAME_SERVERS_MAX);
 }
 
 void check_discover(struct conf *conf, struct conf_pool *pool) {

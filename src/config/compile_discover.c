@@ -26,14 +26,6 @@ uint64_t discover_content(const struct conf_pool *pool) {
 
 /* ---- members ---- */
 
-static struct addr with_port(struct addr a, uint16_t port) {
-  if (a.sa.sa_family == AF_INET)
-    a.in4.sin_port = htons(port);
-  else
-    a.in6.sin6_port = htons(port);
-  return a;
-}
-
 static struct name_answers ask(struct compile *c, struct members *m, const struct name_query *q) {
   struct name_answers answers = {.count = 0};
   if (c->hooks->resolve) c->hooks->resolve(c->hooks->ctx, q, &c->arena, &answers);
@@ -55,7 +47,7 @@ static void find_address(struct compile *c, struct members *m, const struct conf
   const struct name_query q = query_of(pool, host, false);
   struct name_answers answers = ask(c, m, &q);
   for (uint32_t i = 0; i < answers.count; i++) {
-    addr = with_port(answers.rows[i].addr, port);
+    addr = name_addr(answers.rows[i].addr, port);
     member_add(c, m, pool, like, address, &addr);
   }
 }

@@ -268,10 +268,15 @@ static void run_first(struct compiler *c) {
 }
 
 /* tell_resolved: a change of addresses is no reload, and does not look like one. */
-static void tell_resolved(struct compiler *c, const struct publish_result *result) {
+static void tell_resolved(struct compiler *c, const struct conf_faults *faults,
+                          const struct publish_result *result) {
   struct text text = {.ptr = NULL};
   if (result->code) {
-    text_printf(&text, "names resolved anew, but not taken over: %s", result->why);
+    text_lit(&text, "names resolved anew, but not taken over: ");
+    if (conf_faults_errors(faults)) {
+      conf_faults_print(faults, &text, false);
+    }
+    text_printf(&text, "%s; tried again in %u ms", result->why, COMPILER_RESOLVED_RETRY_MS);
   } else {
     text_lit(&text, "names resolved anew: ");
     text_put(&text, text_span(&result->diff));
@@ -296,7 +301,10 @@ static void run_resolved(struct compiler *c) {
   struct publish_result result = {.code = 0};
   publish_resolved(c, faults, &result);
   if (result.code || result.changes) {
-    tell_resolved(c, &result);
+    tell_resolved(c, faults, &result);
+  }
+  if (result.code) { /* nobody tells of these addresses again */
+    c->resolved_due_ms = clock_ms() + COMPILER_RESOLVED_RETRY_MS;
   }
   publish_result_fini(&result);
   conf_faults_free(faults);
@@ -353,8 +361,9 @@ static bool take_jobs(struct compiler *c, struct jobs *jobs) {
 
 static void run_jobs(struct compiler *c, const struct jobs *jobs) {
   c->collect = c->collect || jobs->collect;
-  if (jobs->resolved && c->resolved_due_ms == UINT64_MAX) {
-    c->resolved_due_ms = clock_ms() + COMPILER_RESOLVED_MS;
+  if (jobs->resolved) { /* also sooner than a retry */
+    uint64_t due_ms = clock_ms() + COMPILER_RESOLVED_MS;
+    c->resolved_due_ms = c->resolved_due_ms < due_ms ? c->resolved_due_ms : due_ms;
   }
   if (jobs->first) {
     run_first(c);

@@ -17,6 +17,7 @@ struct resolver;
 #define COMPILER_SETTLE_MS 300u  /* a changed file must stay the same for so long */
 #define COMPILER_COLLECT_MS 1000u
 #define COMPILER_RESOLVED_MS 20u /* answers that come within so long are published together */
+#define COMPILER_RESOLVED_RETRY_MS 10000u /* until a publication of addresses is tried again */
 
 /* compiler_asker is an admin connection that waits for an outcome. */
 struct compiler_asker {

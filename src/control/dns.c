@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include "control/dns_priv.h"
+#include "weir/base/hash.h"
 #include "weir/base/mem.h"
 
 #define EVENTS 64
 #define RESOLV_CONF "/etc/resolv.conf"
+#define HOSTS_FILE "/etc/hosts"
 
 /* file_id tells whether a file is still the same. */
 struct file_id {
@@ -31,8 +33,9 @@ struct dns_channel {
   ares_channel ares; /* NULL: not open */
   char *servers;     /* as in name_query; empty: the system's */
   uint32_t timeout_ms, attempts;
-  bool dead;
-  uint8_t rcode; /* of the last message that came; 0 after anything else */
+  bool dead, heard;     /* heard: any message since it was opened */
+  uint64_t silent_name; /* hash of the last that timed out since one was heard; 0: none */
+  uint8_t rcode;        /* of the last message that came; 0 after anything else */
   /* Of the system's channel: */
   struct file_id resolv_conf;
   struct dns_search search;
@@ -42,6 +45,7 @@ struct dns {
   struct dns_config config;
   struct list channels;
   uint32_t next_id;
+  struct hosts hosts;
   struct poll_watch watch; /* epoll; fd -1 until the first channel */
   struct poll_timer timer; /* of c-ares: tries that time out */
 };
@@ -185,13 +189,11 @@ static bool server_node(struct span text, struct ares_addr_port_node *node) {
   return true;
 }
 
-#define SERVERS_MAX 16u
-
 static bool take_servers(struct dns_channel *c) {
-  struct ares_addr_port_node nodes[SERVERS_MAX] = {{.next = NULL}};
+  struct ares_addr_port_node nodes[NAME_SERVERS_MAX] = {{.next = NULL}};
   struct span rest = span_str(c->servers), one;
   uint32_t count = 0;
-  while (count < SERVERS_MAX && span_next_token(&rest, ',', &one)) {
+  while (count < NAME_SERVERS_MAX && span_next_token(&rest, ',', &one)) {
     if (!server_node(one, &nodes[count])) {
       return false;
     }
@@ -256,10 +258,13 @@ static struct dns_channel *channel_new(struct dns *d, const struct name_query *q
 }
 
 bool dns_channel_ready(struct dns_channel *c) {
-  if (c->ares && !c->servers[0] && c->under_way == 0) {
+  if (c->ares && !c->servers[0]) {
     struct file_id now = file_now(RESOLV_CONF);
     if (!file_same(&now, &c->resolv_conf)) {
+      ares_cancel(c->ares); /* what is under way asks the servers of yesterday */
       channel_close(c);
+      c->dead = c->heard = false;
+      c->silent_name = 0;
     }
   }
   return epoll_open(c->dns) && (c->ares || channel_open(c));
@@ -288,8 +293,10 @@ void dns_channel_put(struct dns_channel *c) {
 }
 
 bool dns_channel_dead(const struct dns_channel *c) { return c->dead; }
-struct ares_channeldata *dns_ares(const struct dns_channel *c) {
-  return c->ares;
+
+const struct hosts *dns_hosts(struct dns_channel *c) {
+  (void)hosts_look(&c->dns->hosts, HOSTS_FILE);
+  return &c->dns->hosts;
 }
 
 bool dns_candidate(const struct dns_channel *c, struct span name, uint32_t i,
@@ -326,15 +333,28 @@ static enum resolve_result result_of(const struct dns_channel *c, int status) {
   }
 }
 
+/* note_health: one name whose questions are dropped is no dead server; two are. */
+static void note_health(struct dns_channel *c, uint64_t name, enum resolve_result result) {
+  if (result == RESOLVE_UNREACHABLE) {
+    c->dead = true;
+  } else if (result == RESOLVE_TIMEOUT) {
+    c->dead = c->dead || !c->heard || (c->silent_name && c->silent_name != name);
+    c->silent_name = name;
+  } else if (result != RESOLVE_LOCAL) {
+    c->dead = false;
+    c->heard = true;
+    c->silent_name = 0;
+  }
+}
+
 static void on_reply(void *arg, int status, int timeouts, unsigned char *packet, int len) {
   struct dns_question *q = (struct dns_question *)arg;
   struct dns_channel *c = q->channel;
   (void)timeouts;
   enum resolve_result result = result_of(c, status);
   c->under_way--;
-  if (status != ARES_EDESTRUCTION) {
-    c->dead = result == RESOLVE_TIMEOUT || result == RESOLVE_UNREACHABLE;
-  }
+  q->cancelled = status == ARES_ECANCELLED;
+  note_health(c, q->name, result);
   struct span bytes = packet && len > 0 ? span_of((const char *)packet, (size_t)len) : SPAN_EMPTY;
   q->done(q, result, bytes);
 }
@@ -342,8 +362,9 @@ static void on_reply(void *arg, int status, int timeouts, unsigned char *packet,
 void dns_ask(struct dns_channel *c, struct dns_question *q, const char *name) {
   static const int types[] = {[DNS_A] = ns_t_a, [DNS_AAAA] = ns_t_aaaa, [DNS_SRV] = ns_t_srv};
   q->channel = c;
+  q->name = hash_bytes(span_str(name));
   c->under_way++;
-  if (!name[0]) {
+  if (!name[0] || !c->ares) {
     on_reply(q, ARES_EBADNAME, 0, NULL, 0);
     return;
   }
@@ -375,5 +396,6 @@ void dns_free(struct dns *d) {
     close(d->watch.fd);
   }
   poller_stop(&d->timer);
+  hosts_fini(&d->hosts);
   mem_free(d);
 }

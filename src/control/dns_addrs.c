@@ -1,17 +1,14 @@
-/* dns_addrs.c: addresses of a name: out of replies, which c-ares reads, out of the hosts file, and
- * the order that makes two answers comparable. Does not: ask (dns.c). Called by resolver_round.c.
- */
+/* dns_addrs.c: addresses of a name: out of replies, which c-ares reads, out of the hosts file
+ * (dns_hosts.c), and the order that makes two answers comparable. Does not: ask (dns.c). Called by
+ * resolver_round.c. */
 #include <ares.h>
 #include <netdb.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "control/dns_priv.h"
-#include "weir/base/hash.h"
 #include "weir/base/mem.h"
 
 #define A_RECORD_MIN 16u /* name as a pointer, fixed parts, four bytes */
-#define HOSTS_FILE "/etc/hosts"
 
 /* ---- addresses ---- */
 
@@ -97,20 +94,6 @@ enum resolve_result dns_addrs(enum dns_type type, struct span packet, struct add
 
 /* ---- what is known without asking ---- */
 
-static uint32_t hosts_family(const struct dns_channel *c, const char *name, int family,
-                             struct addr *rows, uint32_t room) {
-  struct hostent *host = NULL;
-  uint32_t count = 0;
-  if (ares_gethostbyname_file(dns_ares(c), name, family, &host) != ARES_SUCCESS || !host) {
-    return 0;
-  }
-  for (char **a = host->h_addr_list; *a && count < room; a++) {
-    rows[count++] = family == AF_INET ? addr_4(*a) : addr_6(*a);
-  }
-  ares_free_hostent(host);
-  return count;
-}
-
 static uint32_t localhost(const struct name_query *q, struct span name, struct addr *rows) {
   bool is = span_eq_nocase(name, SPAN_LIT("localhost"));
   struct span tail = span_from(name, name.len > 10 ? name.len - 10 : 0);
@@ -128,29 +111,15 @@ static uint32_t localhost(const struct name_query *q, struct span name, struct a
   return count;
 }
 
-uint32_t dns_local(const struct dns_channel *c, const struct name_query *q, struct addr *rows) {
+uint32_t dns_local(const struct hosts *hosts, const struct name_query *q, struct addr *rows) {
   struct span name =
       span_sub(q->name, 0, q->name.len - (span_ends(q->name, SPAN_LIT(".")) ? 1 : 0));
-  char text[DNS_NAME_SIZE];
-  struct buf b = buf_of(text, sizeof text - 1);
   uint32_t count = 0;
-  buf_put(&b, name);
-  text[b.len] = 0;
   if (q->family != NAME_V6) {
-    count = hosts_family(c, text, AF_INET, rows, NAME_ANSWERS_MAX);
+    count = hosts_find(hosts, name, AF_INET, rows, NAME_ANSWERS_MAX);
   }
   if (q->family != NAME_V4) {
-    count += hosts_family(c, text, AF_INET6, rows + count, NAME_ANSWERS_MAX - count);
+    count += hosts_find(hosts, name, AF_INET6, rows + count, NAME_ANSWERS_MAX - count);
   }
   return count ? count : localhost(q, name, rows);
-}
-
-uint64_t dns_local_stamp(void) {
-  struct stat st;
-  if (stat(HOSTS_FILE, &st) < 0) {
-    return 1;
-  }
-  uint64_t stamp = hash_mix((uint64_t)st.st_dev, (uint64_t)st.st_ino);
-  stamp = hash_mix(stamp, (uint64_t)st.st_size);
-  return hash_mix(stamp, (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec);
 }

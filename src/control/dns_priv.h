@@ -1,5 +1,6 @@
 /* dns_priv.h: what control/ knows of the DNS: SRV replies (dns_srv.c), questions through c-ares
- * (dns.c) and its system calls (dns_socket.c), addresses (dns_addrs.c). */
+ * (dns.c) and its system calls (dns_socket.c), the hosts file (dns_hosts.c), addresses
+ * (dns_addrs.c). */
 #ifndef WEIR_CONTROL_DNS_PRIV_H
 #define WEIR_CONTROL_DNS_PRIV_H
 
@@ -45,6 +46,8 @@ enum dns_type { DNS_A, DNS_AAAA, DNS_SRV };
 struct dns_question {
   struct dns_channel *channel;
   enum dns_type type;
+  uint64_t name;  /* hash of the last that was asked for */
+  bool cancelled; /* done: the servers are others now, nobody has answered */
   void (*done)(struct dns_question *q, enum resolve_result result, struct span packet);
 };
 
@@ -65,9 +68,11 @@ struct dns_channel *dns_channel_get(struct dns *d, const struct name_query *q);
 /* dns_channel_put drops a ref; nothing of whoever held it is under way. Not from within done. */
 void dns_channel_put(struct dns_channel *c);
 /* dns_channel_ready opens it if need be, again when the machine's settings (resolv.conf) have
- * changed and nothing is under way; before each first dns_ask. False: c-ares cannot be started. */
+ * changed, which cancels what is under way; before each first dns_ask. False: c-ares cannot be
+ * started. */
 MUST_USE bool dns_channel_ready(struct dns_channel *c);
-/* dns_channel_dead: the last question found no server that answers. */
+/* dns_channel_dead: the last questions, for two names at least or ever since it was opened, found
+ * no server that answers. */
 bool dns_channel_dead(const struct dns_channel *c);
 
 /* dns_candidate is dns_search_name with the channel's list: the system's when its servers are. */
@@ -78,15 +83,33 @@ void dns_ask(struct dns_channel *c, struct dns_question *q, const char *name);
 /* dns_rearm sets the timer for what is under way; after a batch of dns_ask. */
 void dns_rearm(struct dns *d);
 
-/* dns_ares is c-ares' own object, for dns_addrs.c. */
-struct ares_channeldata;
-struct ares_channeldata *dns_ares(const struct dns_channel *c);
+/* dns_hosts is the hosts file as it is now. */
+const struct hosts *dns_hosts(struct dns_channel *c);
 
 /* ---- dns_socket.c ---- */
 
 /* dns_sockets has a channel use our system calls: *rcode is that of the last message that came, 0
  * after anything else. */
+struct ares_channeldata;
 void dns_sockets(struct ares_channeldata *ares, uint8_t *rcode);
+
+/* ---- dns_hosts.c ---- */
+
+#define HOSTS_BYTES_MAX (16 << 20) /* of the file that are read */
+
+/* hosts is what stands in the hosts file; all zero before the first look. */
+struct hosts {
+  uint64_t stamp; /* of the file when it was read; 0: never */
+  char *text;
+  struct hosts_row *rows; /* by name */
+  uint32_t count, room;
+};
+/* hosts_look reads the file if it is another than the last time; whether it did. */
+bool hosts_look(struct hosts *h, const char *path);
+/* hosts_find gives up to room addresses of a name (no trailing dot), in the order of the file. */
+uint32_t hosts_find(const struct hosts *h, struct span name, int family, struct addr *rows,
+                    uint32_t room);
+void hosts_fini(struct hosts *h);
 
 /* ---- dns_addrs.c ---- */
 
@@ -95,10 +118,8 @@ void dns_sockets(struct ares_channeldata *ares, uint8_t *rcode);
 enum resolve_result dns_addrs(enum dns_type type, struct span packet, struct addr **rows,
                               uint32_t *count, uint32_t *ttl_s);
 /* dns_local gives addresses that are known without asking: of the hosts file, and of localhost
- * (RFC 6761 section 6.3); 0: none. rows has room for NAME_ANSWERS_MAX. It reads the file:
- * dns_local_stamp tells whether that can have changed. */
-uint32_t dns_local(const struct dns_channel *c, const struct name_query *q, struct addr *rows);
-uint64_t dns_local_stamp(void);
+ * (RFC 6761 section 6.3); 0: none. rows has room for NAME_ANSWERS_MAX. */
+uint32_t dns_local(const struct hosts *hosts, const struct name_query *q, struct addr *rows);
 /* addrs_settle sorts, IPv4 first, and drops what stands twice; the number that is left. */
 uint32_t addrs_settle(struct addr *rows, uint32_t count);
 

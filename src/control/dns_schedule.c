@@ -15,6 +15,8 @@ static const struct {
 const char *resolve_label(enum resolve_result result) { return results[result].label; }
 const char *resolve_sentence(enum resolve_result result) { return results[result].sentence; }
 
+const char *resolve_family(bool v6) { return v6 ? "IPv6 (AAAA)" : "IPv4 (A)"; }
+
 /* jittered is ms, by at most jitter_percent longer or shorter, at least 1. */
 static uint64_t jittered(uint64_t ms, const struct name_query *q, uint64_t *rng) {
   uint64_t most = ms * q->jitter_percent / 100;
@@ -39,20 +41,26 @@ static uint32_t bounded_ttl(const struct name_query *q, uint32_t ttl_s) {
 }
 
 enum name_change name_good(struct name_state *s, const struct name_query *q, uint32_t ttl_s,
-                           bool partial, const struct name_now *now) {
+                           enum resolve_result half, const struct name_now *now) {
   bool failed = s->failing != RESOLVE_OK;
+  uint8_t was_half = s->half;
   s->answered = s->good = true;
   s->failing = RESOLVE_OK;
-  s->failures = partial ? s->failures + 1 : 0;
+  s->failures = half ? s->failures + 1 : 0;
+  s->half = (uint8_t)half;
+  s->half_ms = was_half ? s->half_ms : now->ms;
   s->ttl_ms = bounded_ttl(q, ttl_s);
   s->answer_ms = now->ms;
   uint64_t wait = s->ttl_ms;
-  if (partial) {
+  if (half) {
     uint64_t pause = pause_ms(q, s->failures);
     wait = pause < wait ? pause : wait;
   }
   s->next_ms = now->ms + jittered(wait, q, now->rng);
-  return failed ? NAME_RECOVERS : NAME_SAME;
+  if (half) {
+    return half != was_half ? NAME_HALF : NAME_SAME;
+  }
+  return failed ? NAME_RECOVERS : was_half ? NAME_WHOLE : NAME_SAME;
 }
 
 enum name_change name_bad(struct name_state *s, const struct name_query *q,
@@ -63,6 +71,7 @@ enum name_change name_bad(struct name_state *s, const struct name_query *q,
     s->failing_ms = now->ms;
   }
   s->answered = true;
+  s->half = RESOLVE_OK;
   s->failing = (uint8_t)result;
   s->failures++;
   s->next_ms = now->ms + jittered(pause_ms(q, s->failures), q, now->rng);

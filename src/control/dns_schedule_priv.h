@@ -15,6 +15,8 @@ enum resolve_result {
 };
 const char *resolve_label(enum resolve_result result);
 const char *resolve_sentence(enum resolve_result result);
+/* resolve_family names one for people. */
+const char *resolve_family(bool v6);
 
 /* name_state is what is known about asking for a name. */
 struct name_state {
@@ -26,18 +28,21 @@ struct name_state {
   uint64_t answer_ms;  /* when it came */
   uint64_t failing_ms; /* since when it fails */
   uint64_t next_ms;    /* when it is asked again */
+  uint8_t half;        /* it worked for one family; enum resolve_result of the other */
+  uint64_t half_ms;    /* since when */
 };
-enum name_change { NAME_SAME, NAME_FAILS, NAME_RECOVERS };
+/* HALF: one family fails, or for another reason; WHOLE: none any more. */
+enum name_change { NAME_SAME, NAME_FAILS, NAME_RECOVERS, NAME_HALF, NAME_WHOLE };
 
 /* name_now is the time, and the dice of the jitter. */
 struct name_now {
   uint64_t ms;
   uint64_t *rng;
 };
-/* name_good takes an answer. partial: one of two questions failed, which brings the next try
- * forward to what it would be after a failure. */
+/* name_good takes an answer. half, if not RESOLVE_OK: how one of two questions failed, which
+ * brings the next try forward to what it would be after a failure. */
 enum name_change name_good(struct name_state *s, const struct name_query *q, uint32_t ttl_s,
-                           bool partial, const struct name_now *now);
+                           enum resolve_result half, const struct name_now *now);
 enum name_change name_bad(struct name_state *s, const struct name_query *q,
                           enum resolve_result result, const struct name_now *now);
 

@@ -11,6 +11,7 @@
 #include "weir/base/wheel.h"
 
 #define LOOKUP_BUCKETS 256u
+#define LOCAL_CANDIDATE UINT32_MAX /* lookup.good_candidate: the hosts file */
 
 /* srv_answer is an SRV reply with the names of its hosts: each is a lookup of its own. */
 struct srv_answer {
@@ -41,28 +42,31 @@ struct lookup_round {
 
 struct lookup {
   struct list link, bucket;
+  struct list open;     /* resolver.open, under the lock */
+  struct list settling; /* resolver.settling, under the lock */
   struct list queue; /* resolver.due, or resolver.stirred */
   struct resolver *resolver;
   struct name_query query; /* its texts are owned */
-  uint64_t hash;
+  uint64_t hash; /* of the name: a bucket has all ways in which it is asked for */
   /* Under the lock. */
   uint64_t wanted;  /* the mark of the last want; 0: only hosts of SRV answers */
   uint32_t parents; /* rows of SRV answers that name it */
   bool hopeless;    /* its servers were silent when its first round began */
   bool asking;      /* a round is on, or is about to */
   struct name_state state;
+  bool half_v6; /* state.half is that of IPv6 */
   struct addr *addrs; /* settled, port 0; not for SRV */
   uint32_t addr_count, left_out;
+  uint32_t good_candidate;     /* that gave addrs */
   struct srv_answer *srv;      /* SRV: the one that counts */
   struct srv_answer *srv_next; /* SRV: waits until its hosts have been asked for */
   /* Control thread. */
   struct dns_channel *channel; /* of the round */
   struct timer timer;
   struct lookup_round round;
-  uint32_t good_candidate; /* that gave addrs */
-  uint64_t local_stamp;    /* of the hosts file when it was looked at; 0: never */
-  bool local;              /* it stands there */
-  bool srv_odd;            /* what is wrong with the records was said */
+  uint64_t local_stamp; /* of the hosts file when it was looked at; 0: never */
+  bool local;           /* it stands there */
+  bool srv_odd;         /* what is wrong with the records was said */
 };
 
 struct resolver {
@@ -72,7 +76,8 @@ struct resolver {
   struct list lookups;
   struct list buckets[LOOKUP_BUCKETS];
   struct list fresh; /* lookups (queue) that were added */
-  uint32_t srv_count;
+  struct list open;     /* lookups that may be waited for: without their first answer */
+  struct list settling; /* SRV lookups with srv_next */
   uint64_t mark, swept; /* what was last wanted before `swept` is not wanted */
   bool reap;            /* something may have become unwanted */
   struct resolver_counts counts;
@@ -101,6 +106,8 @@ static inline struct lookup *lookup_queued(struct list *l) {
 
 /* lookup_get finds or makes a lookup; the lock is held. A new one waits in r->fresh. */
 struct lookup *lookup_get(struct resolver *r, const struct name_query *q);
+/* lookup_note keeps resolver.open; the lock is held, something that makes an answer changed. */
+void lookup_note(struct lookup *l);
 /* lookup_changed tells that resolver_get gives something else. */
 void lookup_changed(struct resolver *r);
 
@@ -115,6 +122,8 @@ void round_drop(struct lookup *l);
 
 /* ---- resolver_srv.c ---- */
 
+/* srv_inherit has a new lookup use the records of another of the same name; the lock is held. */
+void srv_inherit(struct lookup *l, const struct lookup *from);
 /* srv_take makes a reply the next answer; it counts when all hosts have been asked for. */
 void srv_take(struct lookup *l, struct srv_reply *reply);
 /* srv_settle lets the next answers count that can; after a host's round. */

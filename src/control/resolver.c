@@ -11,7 +11,8 @@ void lookup_changed(struct resolver *r) { r->config.changed(r->config.ctx); }
 
 /* ---- the names; the lock is held ---- */
 
-static struct lookup *find(struct resolver *r, const struct name_query *q, uint64_t hash) {
+static struct lookup *find(struct resolver *r, const struct name_query *q) {
+  uint64_t hash = name_hash(q->name);
   struct list *bucket = &r->buckets[hash % LOOKUP_BUCKETS];
   for (struct list *l = bucket->next; l != bucket; l = l->next) {
     struct lookup *found = container_of(l, struct lookup, bucket);
@@ -33,24 +34,70 @@ static void on_due(struct timer *timer, uint64_t now_ms) {
   list_push_tail(&r->due, &l->queue);
 }
 
+/* sibling finds who asks the same with other times or servers, and has the newest answer. */
+static const struct lookup *sibling(const struct lookup *l) {
+  const struct list *bucket = &l->resolver->buckets[l->hash % LOOKUP_BUCKETS];
+  const struct lookup *best = NULL;
+  for (struct list *at = bucket->next; at != bucket; at = at->next) {
+    const struct lookup *other = container_of(at, struct lookup, bucket);
+    bool fits = other != l && other->hash == l->hash && other->state.good &&
+                other->query.srv == l->query.srv && other->query.family == l->query.family &&
+                span_eq_nocase(other->query.name, l->query.name);
+    if (fits && (!best || other->state.answer_ms > best->state.answer_ms)) {
+      best = other;
+    }
+  }
+  return best;
+}
+
+/* inherit takes over what is known: a changed setting loses no answer. It is no answer of this
+ * question: the first one is waited for as for any other. Places in the search list are the same
+ * only for the same servers. */
+static void inherit(struct lookup *l, const struct lookup *from) {
+  bool places = span_eq(l->query.servers, from->query.servers) ||
+                from->good_candidate == LOCAL_CANDIDATE;
+  l->state.good = true;
+  l->state.answer_ms = from->state.answer_ms;
+  l->state.ttl_ms = from->state.ttl_ms;
+  l->good_candidate = places ? from->good_candidate : 0;
+  l->left_out = from->left_out;
+  l->addr_count = from->addr_count;
+  l->addrs = (struct addr *)mem_array(from->addr_count, sizeof *l->addrs);
+  if (from->addr_count) {
+    memcpy(l->addrs, from->addrs, from->addr_count * sizeof *l->addrs);
+  }
+}
+
+void lookup_note(struct lookup *l) {
+  list_remove(&l->open);
+  if (!l->hopeless && (!l->state.answered || (l->srv_next && !l->srv))) {
+    list_push_tail(&l->resolver->open, &l->open);
+  }
+}
+
 struct lookup *lookup_get(struct resolver *r, const struct name_query *q) {
-  uint64_t hash = name_query_hash(q);
-  struct lookup *l = find(r, q, hash);
+  struct lookup *l = find(r, q);
   if (l) {
     return l;
   }
   l = (struct lookup *)mem_alloc(sizeof *l);
   l->resolver = r;
-  l->hash = hash;
+  l->hash = name_hash(q->name);
   l->query = *q;
   l->query.name = span_str(mem_str(q->name));
   l->query.servers = span_str(mem_str(q->servers));
   l->asking = true;
   timer_init(&l->timer, on_due);
   list_push_tail(&r->lookups, &l->link);
-  list_push_tail(&r->buckets[hash % LOOKUP_BUCKETS], &l->bucket);
+  list_push_tail(&r->buckets[l->hash % LOOKUP_BUCKETS], &l->bucket);
   list_push_tail(&r->fresh, &l->queue);
-  r->srv_count += q->srv;
+  list_init(&l->settling);
+  list_init(&l->open);
+  lookup_note(l);
+  const struct lookup *from = sibling(l);
+  if (from) {
+    inherit(l, from);
+  }
   return l;
 }
 
@@ -62,10 +109,10 @@ static void lookup_free(struct lookup *l) {
   list_remove(&l->link);
   list_remove(&l->bucket);
   list_remove(&l->queue);
+  list_remove(&l->open);
   if (l->channel) {
     dns_channel_put(l->channel);
   }
-  r->srv_count -= l->query.srv;
   mem_free((void *)(uintptr_t)l->query.name.ptr);
   mem_free((void *)(uintptr_t)l->query.servers.ptr);
   mem_free(l->addrs);
@@ -149,6 +196,10 @@ void resolver_want(struct resolver *r, const struct name_query *q) {
   pthread_mutex_lock(&r->lock);
   struct lookup *l = lookup_get(r, q);
   bool is_new = l->wanted == 0 && !l->state.answered;
+  const struct lookup *from = q->srv && l->wanted == 0 ? sibling(l) : NULL;
+  if (from && from->srv) {
+    srv_inherit(l, from); /* here and not in lookup_get, which makes the hosts */
+  }
   l->wanted = r->mark;
   pthread_mutex_unlock(&r->lock);
   if (is_new) {
@@ -157,10 +208,8 @@ void resolver_want(struct resolver *r, const struct name_query *q) {
 }
 
 static bool all_answered(const struct resolver *r) {
-  for (struct list *at = r->lookups.next; at != &r->lookups; at = at->next) {
-    const struct lookup *l = lookup_of(at);
-    bool done = l->hopeless || (l->state.answered && (!l->srv_next || l->srv));
-    if (!done && lookup_wanted(l)) {
+  for (struct list *at = r->open.next; at != &r->open; at = at->next) {
+    if (lookup_wanted(container_of(at, struct lookup, open))) {
       return false;
     }
   }
@@ -193,7 +242,7 @@ void resolver_get(struct resolver *r, const struct name_query *q, struct arena *
                   struct name_answers *out) {
   *out = (struct name_answers){.count = 0};
   pthread_mutex_lock(&r->lock);
-  const struct lookup *l = find(r, q, name_query_hash(q));
+  const struct lookup *l = find(r, q);
   if (l && lookup_wanted(l)) {
     uint32_t room = l->query.srv ? NAME_ANSWERS_MAX : l->addr_count;
     size_t size = (room + 1) * sizeof(struct name_answer);
@@ -238,18 +287,20 @@ void resolver_counts_get(struct resolver *r, struct resolver_counts *out) {
 
 static struct resolver_view view_of(const struct lookup *l, struct arena *arena, uint64_t now) {
   const struct name_state *s = &l->state;
-  bool failing = s->failing != RESOLVE_OK;
+  uint64_t since_ms = s->failing ? s->failing_ms : s->half ? s->half_ms : now;
   return (struct resolver_view){
       .name = arena_copy(arena, l->query.name, NULL),
       .servers = arena_copy(arena, l->query.servers, NULL),
       .srv = l->query.srv,
       .has_answer = s->good,
       .failing = (enum resolve_result)s->failing,
+      .half = (enum resolve_result)s->half,
+      .half_v6 = l->half_v6,
       .addresses = l->query.srv ? (l->srv ? l->srv->reply.count : 0) : l->addr_count,
       .left_out = l->left_out,
       .ttl_ms = s->ttl_ms,
       .age_ms = s->good && now > s->answer_ms ? now - s->answer_ms : 0,
-      .failing_ms = failing && now > s->failing_ms ? now - s->failing_ms : 0,
+      .failing_ms = now > since_ms ? now - since_ms : 0,
       .next_ms = !l->asking && s->next_ms > now ? s->next_ms - now : 0};
 }
 
@@ -285,6 +336,8 @@ struct resolver *resolver_new(const struct resolver_config *config) {
     list_init(&r->buckets[i]);
   }
   list_init(&r->fresh);
+  list_init(&r->open);
+  list_init(&r->settling);
   list_init(&r->due);
   list_init(&r->stirred);
   wheel_init(&r->wheel, config->poller->now_ms);

@@ -36,9 +36,11 @@ struct resolver_view {
   struct span name, servers;
   bool srv, has_answer;
   enum resolve_result failing; /* RESOLVE_OK: it does not */
+  enum resolve_result half; /* one family works, the other does not; RESOLVE_OK: both do */
+  bool half_v6;             /* that is IPv6 */
   uint32_t addresses, left_out, ttl_ms;
   uint64_t age_ms;     /* of the answer */
-  uint64_t failing_ms; /* for so long */
+  uint64_t failing_ms; /* for so long, half or whole */
   uint64_t next_ms;    /* until it is asked again; 0: it is being asked */
 };
 

@@ -7,8 +7,6 @@
 #include "control/lookup_priv.h"
 #include "weir/base/mem.h"
 
-#define LOCAL_CANDIDATE UINT32_MAX /* good_candidate: the hosts file */
-
 static struct span name_of(const struct lookup *l) { return l->query.name; }
 
 static void say(struct lookup *l, enum end_level level, const char *what) {
@@ -50,6 +48,36 @@ static void say_recovers(struct lookup *l, const struct name_state *before, uint
   say(l, END_LEVEL_INFO, what);
 }
 
+static void say_half(struct lookup *l) {
+  char what[256];
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < l->addr_count; i++) {
+    count += (l->addrs[i].sa.sa_family == AF_INET6) == l->half_v6;
+  }
+  (void)snprintf(what, sizeof what, "%s: %s; what is known of it stays in use (%u address%s)",
+                 resolve_family(l->half_v6), resolve_sentence((enum resolve_result)l->state.half),
+                 count, count == 1 ? "" : "es");
+  say(l, END_LEVEL_WARN, what);
+}
+
+static void say_whole(struct lookup *l, const struct name_state *before, uint64_t now_ms) {
+  char what[128];
+  (void)snprintf(what, sizeof what, "%s: answered again, after failing for %llu ms",
+                 resolve_family(l->half_v6), (unsigned long long)(now_ms - before->half_ms));
+  say(l, END_LEVEL_INFO, what);
+}
+
+static void say_change(struct lookup *l, enum name_change change, const struct name_state *before,
+                       uint64_t now_ms) {
+  switch (change) {
+    case NAME_SAME: return;
+    case NAME_FAILS: say_fails(l, before, now_ms); return;
+    case NAME_RECOVERS: say_recovers(l, before, now_ms); return;
+    case NAME_HALF: say_half(l); return;
+    case NAME_WHOLE: say_whole(l, before, now_ms); return;
+  }
+}
+
 void round_drop(struct lookup *l) {
   check(l->round.under_way == 0);
   for (size_t i = 0; i < array_count(l->round.questions); i++) {
@@ -60,18 +88,23 @@ void round_drop(struct lookup *l) {
   }
 }
 
-/* finish ends the round with a result, plans the next, and tells what is news. */
-static void finish(struct lookup *l, enum resolve_result result, uint32_t ttl_s, bool partial) {
+/* finish ends the round with a result, plans the next, and tells what is news. half: as for
+ * name_good. */
+static void finish(struct lookup *l, enum resolve_result result, uint32_t ttl_s,
+                   enum resolve_result half) {
   struct resolver *r = l->resolver;
   const struct name_now now = {r->config.poller->now_ms, &r->rng};
   struct name_state before = l->state;
+  bool half_v6 = half ? l->round.questions[0].result == RESOLVE_OK : l->half_v6;
   round_drop(l);
   l->round.on = false;
   r->rounds--;
   pthread_mutex_lock(&r->lock);
   enum name_change change = result == RESOLVE_OK
-                                ? name_good(&l->state, &l->query, ttl_s, partial, &now)
+                                ? name_good(&l->state, &l->query, ttl_s, half, &now)
                                 : name_bad(&l->state, &l->query, result, &now);
+  l->half_v6 = half_v6;
+  lookup_note(l);
   l->asking = false;
   r->counts.results[result]++;
   r->counts.failures += result != RESOLVE_OK;
@@ -79,11 +112,7 @@ static void finish(struct lookup *l, enum resolve_result result, uint32_t ttl_s,
   pthread_cond_broadcast(&r->answered);
   pthread_mutex_unlock(&r->lock);
   timer_set(&r->wheel, &l->timer, l->state.next_ms);
-  if (change == NAME_FAILS) {
-    say_fails(l, &before, now.ms);
-  } else if (change == NAME_RECOVERS) {
-    say_recovers(l, &before, now.ms);
-  }
+  say_change(l, change, &before, now.ms);
   srv_settle(r);
 }
 
@@ -107,14 +136,15 @@ static void say_left_out(struct lookup *l, uint32_t before) {
   }
 }
 
-/* addrs_take makes rows (heap, taken) the addresses of the name. */
-static void addrs_take(struct lookup *l, struct addr *rows, uint32_t count) {
+/* addrs_take makes rows (heap, taken) the addresses of the name, found under a candidate. */
+static void addrs_take(struct lookup *l, struct addr *rows, uint32_t count, uint32_t candidate) {
   struct resolver *r = l->resolver;
   uint32_t settled = addrs_settle(rows, count), left_out_before = l->left_out;
   uint32_t kept = settled < NAME_ANSWERS_MAX ? settled : NAME_ANSWERS_MAX;
   bool news = kept != l->addr_count || !same(rows, l->addrs, kept);
   pthread_mutex_lock(&r->lock);
   l->left_out = settled - kept;
+  l->good_candidate = candidate;
   if (news) {
     struct addr *old = l->addrs;
     l->addrs = (struct addr *)mem_grow(rows, kept, sizeof *rows);
@@ -164,11 +194,22 @@ static void apply_addrs(struct lookup *l) {
   for (int i = 0; i < 2; i++) {
     count += put_family(l, &q[i], rows + count);
   }
-  l->good_candidate = l->round.candidate;
-  addrs_take(l, rows, count);
+  addrs_take(l, rows, count, l->round.candidate);
 }
 
 /* ---- questions ---- */
+
+/* leave_mapped keeps IPv4 addresses out that stand in AAAA records, where IPv6 alone is wanted. */
+static enum resolve_result leave_mapped(struct lookup_question *q) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < q->addr_count; i++) {
+    if (q->addrs[i].sa.sa_family == AF_INET6) {
+      q->addrs[kept++] = q->addrs[i];
+    }
+  }
+  q->addr_count = kept;
+  return kept ? RESOLVE_OK : RESOLVE_EMPTY;
+}
 
 static void on_done(struct dns_question *dns, enum resolve_result result, struct span packet) {
   struct lookup_question *q = container_of(dns, struct lookup_question, dns);
@@ -177,6 +218,9 @@ static void on_done(struct dns_question *dns, enum resolve_result result, struct
     result = dns->type == DNS_SRV
                  ? srv_parse(packet, &q->srv)
                  : dns_addrs(dns->type, packet, &q->addrs, &q->addr_count, &q->ttl_s);
+  }
+  if (result == RESOLVE_OK && dns->type == DNS_AAAA && l->query.family == NAME_V6) {
+    result = leave_mapped(q);
   }
   q->ttl_s = result == RESOLVE_OK && dns->type == DNS_SRV ? q->srv.ttl_s : q->ttl_s;
   q->result = result;
@@ -200,7 +244,7 @@ static void ask_candidate(struct lookup *l) {
            round->worst   ? round->worst
            : round->empty ? RESOLVE_EMPTY
                           : RESOLVE_NXDOMAIN,
-           0, false);
+           0, RESOLVE_OK);
     return;
   }
   round_drop(l);
@@ -235,25 +279,34 @@ static void judge(struct lookup *l) {
   bool silent = round->worst == RESOLVE_TIMEOUT || round->worst == RESOLVE_UNREACHABLE;
   bool ours = l->state.good && round->candidate == l->good_candidate;
   if (failed && (silent || ours)) {
-    finish(l, round->worst, 0, false);
+    finish(l, round->worst, 0, RESOLVE_OK);
     return;
   }
   round->candidate++;
   ask_candidate(l);
 }
 
+/* ask_again begins anew: the search list may be another too. */
+static void ask_again(struct lookup *l) {
+  struct lookup_round *round = &l->round;
+  round->candidate = 0;
+  round->worst = RESOLVE_OK;
+  round->empty = false;
+  ask_candidate(l);
+}
+
 static void succeed(struct lookup *l) {
   uint32_t ttl_s = INT32_MAX;
-  bool partial = false;
+  enum resolve_result half = RESOLVE_OK;
   for (int i = 0; i < 2; i++) {
     const struct lookup_question *q = &l->round.questions[i];
     if (q->asked && q->result == RESOLVE_OK) {
       ttl_s = q->ttl_s < ttl_s ? q->ttl_s : ttl_s;
     } else if (q->asked && !definite(q->result)) {
-      partial = true;
+      half = q->result;
     }
   }
-  finish(l, RESOLVE_OK, ttl_s, partial);
+  finish(l, RESOLVE_OK, ttl_s, half);
 }
 
 void round_step(struct lookup *l) {
@@ -263,7 +316,6 @@ void round_step(struct lookup *l) {
     return;
   }
   if (good && l->query.srv) {
-    l->good_candidate = l->round.candidate;
     srv_take(l, &q[0].srv);
   } else if (good) {
     apply_addrs(l);
@@ -271,7 +323,9 @@ void round_step(struct lookup *l) {
   if (l->round.under_way) {
     return;
   }
-  if (good) {
+  if (q[0].dns.cancelled || q[1].dns.cancelled) {
+    ask_again(l);
+  } else if (good) {
     succeed(l);
   } else {
     judge(l);
@@ -282,15 +336,14 @@ void round_step(struct lookup *l) {
 
 /* local_known takes addresses from the hosts file; true: they are the answer. */
 static bool local_known(struct lookup *l) {
-  uint64_t stamp = dns_local_stamp();
-  if (stamp != l->local_stamp) {
+  const struct hosts *hosts = dns_hosts(l->channel);
+  if (hosts->stamp != l->local_stamp) {
     struct addr *rows = (struct addr *)mem_array(NAME_ANSWERS_MAX, sizeof *rows);
-    uint32_t count = dns_local(l->channel, &l->query, rows);
-    l->local_stamp = stamp;
+    uint32_t count = dns_local(hosts, &l->query, rows);
+    l->local_stamp = hosts->stamp;
     l->local = count > 0;
     if (l->local) {
-      l->good_candidate = LOCAL_CANDIDATE;
-      addrs_take(l, rows, count);
+      addrs_take(l, rows, count, LOCAL_CANDIDATE);
     } else {
       mem_free(rows);
     }
@@ -306,14 +359,15 @@ void round_begin(struct lookup *l) {
   pthread_mutex_lock(&r->lock);
   r->counts.queries++;
   l->hopeless = !l->state.answered && dns_channel_dead(l->channel);
+  lookup_note(l);
   if (l->hopeless) {
     pthread_cond_broadcast(&r->answered);
   }
   pthread_mutex_unlock(&r->lock);
   if (!dns_channel_ready(l->channel)) {
-    finish(l, RESOLVE_LOCAL, 0, false);
+    finish(l, RESOLVE_LOCAL, 0, RESOLVE_OK);
   } else if (!l->query.srv && local_known(l)) {
-    finish(l, RESOLVE_OK, 0, false);
+    finish(l, RESOLVE_OK, 0, RESOLVE_OK);
   } else {
     ask_candidate(l);
   }

@@ -27,6 +27,7 @@ void srv_forget(struct lookup *l) {
   answer_free(l->srv);
   answer_free(l->srv_next);
   l->srv = l->srv_next = NULL;
+  list_remove(&l->settling);
 }
 
 /* host_of is the lookup of a target; what a server names is a full name: no search list. */
@@ -52,6 +53,14 @@ static struct srv_answer *answer_new(struct lookup *l, struct srv_reply *reply) 
     a->hosts[i] = host_of(l, &a->reply.rows[i]);
   }
   return a;
+}
+
+void srv_inherit(struct lookup *l, const struct lookup *from) {
+  struct srv_reply copy = from->srv->reply;
+  check(l->query.srv && !l->srv);
+  copy.rows = (struct srv_record *)mem_array(copy.count, sizeof *copy.rows);
+  memcpy(copy.rows, from->srv->reply.rows, copy.count * sizeof *copy.rows);
+  l->srv = answer_new(l, &copy);
 }
 
 static bool row_same(const struct srv_record *a, const struct srv_record *b) {
@@ -101,6 +110,8 @@ static bool settle(struct lookup *l) {
   answer_free(l->srv);
   l->srv = next;
   l->srv_next = NULL;
+  list_remove(&l->settling);
+  lookup_note(l);
   pthread_cond_broadcast(&l->resolver->answered);
   return true;
 }
@@ -108,8 +119,10 @@ static bool settle(struct lookup *l) {
 void srv_settle(struct resolver *r) {
   bool changed = false;
   pthread_mutex_lock(&r->lock);
-  for (struct list *l = r->lookups.next; r->srv_count && l != &r->lookups; l = l->next) {
-    changed = settle(lookup_of(l)) || changed;
+  for (struct list *at = r->settling.next; at != &r->settling;) {
+    struct lookup *l = container_of(at, struct lookup, settling);
+    at = at->next;
+    changed = settle(l) || changed;
   }
   pthread_mutex_unlock(&r->lock);
   if (changed) {
@@ -137,6 +150,7 @@ void srv_take(struct lookup *l, struct srv_reply *reply) {
   struct resolver *r = l->resolver;
   say_odd(l, reply);
   pthread_mutex_lock(&r->lock);
+  l->good_candidate = l->round.candidate;
   const struct srv_answer *newest = l->srv_next ? l->srv_next : l->srv;
   if (newest && reply_same(&newest->reply, reply)) {
     srv_reply_fini(reply);
@@ -144,6 +158,9 @@ void srv_take(struct lookup *l, struct srv_reply *reply) {
     struct srv_answer *made = answer_new(l, reply);
     answer_free(l->srv_next);
     l->srv_next = made;
+    list_remove(&l->settling);
+    list_push_tail(&r->settling, &l->settling);
+    lookup_note(l);
   }
   pthread_mutex_unlock(&r->lock);
 }
@@ -159,15 +176,6 @@ static bool is_there(const struct name_answer *rows, uint32_t count, const struc
   return false;
 }
 
-static struct addr with_port(struct addr a, uint16_t port) {
-  if (a.sa.sa_family == AF_INET) {
-    a.in4.sin_port = htons(port);
-  } else {
-    a.in6.sin6_port = htons(port);
-  }
-  return a;
-}
-
 uint32_t srv_answers(const struct lookup *l, struct name_answer *rows, struct arena *texts) {
   uint32_t count = 0;
   for (uint32_t i = 0; l->srv && i < l->srv->reply.count; i++) {
@@ -176,7 +184,7 @@ uint32_t srv_answers(const struct lookup *l, struct name_answer *rows, struct ar
     struct span target =
         host->addr_count ? arena_copy(texts, span_str(row->target), NULL) : SPAN_EMPTY;
     for (uint32_t k = 0; k < host->addr_count && count < NAME_ANSWERS_MAX; k++) {
-      struct addr a = with_port(host->addrs[k], row->port);
+      struct addr a = name_addr(host->addrs[k], row->port);
       if (!is_there(rows, count, &a)) {
         rows[count++] = (struct name_answer){
             .addr = a, .target = target, .weight = row->share, .priority = row->rank};

@@ -441,12 +441,15 @@ static void fill_name(struct view *v, const struct resolver_view *n) {
   cells[0] = copy(v, n->name);
   cells[1] = n->srv ? SPAN_LIT("srv") : SPAN_LIT("address");
   cells[2] = !n->has_answer && !failing ? SPAN_LIT("asking")
-             : !failing                 ? SPAN_LIT("resolved")
+             : !failing && !n->half     ? SPAN_LIT("resolved")
              : n->has_answer            ? SPAN_LIT("kept")
                                         : SPAN_LIT("unresolved");
   if (failing) {
     cells[3] = arena_printf(&v->arena, "%s, for %llu ms", resolve_sentence(n->failing),
                             (unsigned long long)n->failing_ms);
+  } else if (n->half) {
+    cells[3] = arena_printf(&v->arena, "%s: %s, for %llu ms", resolve_family(n->half_v6),
+                            resolve_sentence(n->half), (unsigned long long)n->failing_ms);
   } else if (n->left_out) {
     cells[3] = arena_printf(&v->arena, "%u further addresses are not used", n->left_out);
   }

@@ -222,6 +222,16 @@ def test_family(weir, dns, family, wanted, kinds):
     assert {kind for _, kind, _ in dns.asked} == kinds
 
 
+def test_family_of_mapped_addresses(weir, dns):
+    """An AAAA record can hold an IPv4 address: one of IPv4, which family = "v6" leaves out."""
+    dns.set(NAME, aaaa=["::ffff:127.0.0.2", "::1"])
+    proxy = weir(conf(dns, 82, family="v6"))
+    eventually(lambda: set(endpoints(proxy)) == {"[::1]:82"})
+    dns.set(NAME, aaaa=["::ffff:127.0.0.2"])
+    row = state_becomes(proxy, "kept")
+    assert "no such record" in row["reason"], row
+
+
 def two_pools(dns, first, second):
     """Two names, one.test and two.test, with other keys each."""
     pools = {name: {"discover": discover(dns, 83, dns="%s.test:83" % name, family="v4", **over)}
@@ -331,7 +341,8 @@ FAULTS = {
 def test_failure_keeps_the_last_answer(weir, dns, fleet, fault):
     backends = fleet(2)
     dns.set(NAME, a=hosts(backends))
-    proxy = weir(conf(dns, backends[0].port, timeout="50ms"))
+    silent = fault in ("drop", "gone")
+    proxy = weir(conf(dns, backends[0].port, timeout="50ms" if silent else "5s"))
     becomes(proxy, backends)
     outcome, words = FAULTS[fault]
     if fault == "gone":
@@ -360,6 +371,22 @@ def test_failure_keeps_the_last_answer(weir, dns, fleet, fault):
     assert proxy.metric("weir_resolver_name_ok", dns_name=NAME) == 1
 
 
+def test_changed_settings_keep_the_last_answer(weir, dns, fleet):
+    """A reload while the DNS fails: the answer that is in use outlives other times and servers."""
+    backends = fleet(2)
+    dns.set(NAME, a=hosts(backends))
+    proxy = weir(conf(dns, backends[0].port))
+    becomes(proxy, backends)
+    dns.behave("*", "servfail")
+    state_becomes(proxy, "kept")
+    proxy.change(pools={"app": {"balance": "round_robin",
+                                "discover": discover(dns, backends[0].port, max_retry="90ms")}})
+    proxy.reload()
+    assert proxy.get("/x").status == 200
+    state_becomes(proxy, "kept")
+    reaches(proxy, backends)
+
+
 def test_one_family_fails(weir, dns, fleet):
     """The addresses of the family that is not answered stay, those of the other change."""
     backends = fleet(2)
@@ -373,6 +400,12 @@ def test_one_family_fails(weir, dns, fleet):
     assert set(endpoints(proxy)) == both
     dns.set(NAME, a=hosts(backends[1:]), aaaa=["::1"])
     eventually(lambda: set(endpoints(proxy)) == {backends[1].address, "[::1]:%d" % port})
+    row = state_becomes(proxy, "kept")
+    assert row["reason"].startswith("IPv6 (AAAA): the DNS servers failed (SERVFAIL), for"), row
+    assert proxy.errors.count("IPv6 (AAAA): the DNS servers failed") == 1, proxy.errors
+    dns.behave(NAME)
+    state_becomes(proxy, "resolved")
+    proxy.stderr_has("name %s: IPv6 (AAAA): answered again, after failing for " % NAME)
 
 
 @pytest.mark.parametrize("fault", ["nxdomain", "drop", "servfail"])

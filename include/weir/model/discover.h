@@ -8,6 +8,7 @@
 /* Addresses of one name, and of one SRV name over all its targets, that are used; the first in
  * their order, so that the choice does not depend on the order of the answer. */
 #define NAME_ANSWERS_MAX 256u
+#define NAME_SERVERS_MAX 16u /* of one question */
 
 enum name_family { NAME_ANY, NAME_V4, NAME_V6 };
 
@@ -27,6 +28,8 @@ struct name_query {
 bool name_query_same(const struct name_query *a, const struct name_query *b);
 /* name_query_hash is equal for the same queries. */
 uint64_t name_query_hash(const struct name_query *q);
+/* name_hash is equal for names that differ in case only. */
+uint64_t name_hash(struct span name);
 
 /* name_answer is one address that a name stands for. */
 struct name_answer {
@@ -35,6 +38,9 @@ struct name_answer {
   uint16_t weight;    /* SRV: 1 to 1000, in the proportion of the records; else 1 */
   uint8_t priority;   /* SRV: 0 to 7, the rank among those of the records; else 0 */
 };
+
+/* name_addr is an IP address with another port. */
+struct addr name_addr(struct addr a, uint16_t port);
 
 /* name_answers are in the order of priority, target and address. */
 struct name_answers {

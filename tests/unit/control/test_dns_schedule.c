@@ -16,7 +16,7 @@ static uint64_t rng;
 
 static uint64_t good(struct name_state *s, const struct name_query *q, uint32_t ttl_s) {
   const struct name_now now = {1000000, &rng};
-  (void)name_good(s, q, ttl_s, false, &now);
+  (void)name_good(s, q, ttl_s, RESOLVE_OK, &now);
   return s->next_ms - now.ms;
 }
 
@@ -89,12 +89,12 @@ static void test_recovery(void **state) {
   struct name_state s = {.answered = false};
   const struct name_now now = {5000, &rng};
   enum name_change change;
-  assert_int_equal(name_good(&s, &usual, 10, false, &now), NAME_SAME); /* a start is no news */
+  assert_int_equal(name_good(&s, &usual, 10, RESOLVE_OK, &now), NAME_SAME); /* a start: no news */
   (void)bad(&s, RESOLVE_SERVFAIL, 6000, &change);
   (void)bad(&s, RESOLVE_SERVFAIL, 7000, &change);
   assert_int_equal(s.answer_ms, 5000); /* the last good answer's age is told */
-  assert_int_equal(name_good(&s, &usual, 10, false, &now), NAME_RECOVERS);
-  assert_int_equal(name_good(&s, &usual, 10, false, &now), NAME_SAME);
+  assert_int_equal(name_good(&s, &usual, 10, RESOLVE_OK, &now), NAME_RECOVERS);
+  assert_int_equal(name_good(&s, &usual, 10, RESOLVE_OK, &now), NAME_SAME);
   assert_int_equal(bad(&s, RESOLVE_SERVFAIL, 8000, &change), 1000); /* pauses begin anew */
 }
 
@@ -104,14 +104,34 @@ static void test_partial(void **state) {
   (void)state;
   static const uint64_t pauses[] = {1000, 2000, 4000, 8000, 16000, 20000, 20000};
   struct name_state s = {.answered = false};
-  const struct name_now now = {5000, &rng};
+  const struct name_now now = {5000, &rng}, later = {6000, &rng};
   for (size_t i = 0; i < array_count(pauses); i++) {
-    assert_int_equal(name_good(&s, &usual, 20, true, &now), NAME_SAME);
+    assert_int_equal(name_good(&s, &usual, 20, RESOLVE_SERVFAIL, &now),
+                     i == 0 ? NAME_HALF : NAME_SAME);
     assert_int_equal(s.next_ms - now.ms, pauses[i]);
     assert_int_equal(s.ttl_ms, 20000);
   }
-  assert_int_equal(name_good(&s, &usual, 20, false, &now), NAME_SAME);
+  assert_int_equal(s.half_ms, 5000);
+  assert_int_equal(name_good(&s, &usual, 20, RESOLVE_TIMEOUT, &later), NAME_HALF);
+  assert_int_equal(s.half_ms, 5000); /* another reason, but for as long as before */
+  assert_int_equal(name_good(&s, &usual, 20, RESOLVE_OK, &now), NAME_WHOLE);
   assert_int_equal(s.next_ms - now.ms, 20000);
+  assert_int_equal(name_good(&s, &usual, 20, RESOLVE_OK, &now), NAME_SAME);
+}
+
+/* Between half an answer and none: what is told is what is so now. */
+static void test_partial_and_failing(void **state) {
+  (void)state;
+  struct name_state s = {.answered = false};
+  const struct name_now now = {5000, &rng};
+  enum name_change change;
+  (void)name_good(&s, &usual, 20, RESOLVE_SERVFAIL, &now);
+  (void)bad(&s, RESOLVE_SERVFAIL, 6000, &change);
+  assert_int_equal(change, NAME_FAILS);
+  assert_int_equal(s.half, RESOLVE_OK);
+  assert_int_equal(name_good(&s, &usual, 20, RESOLVE_SERVFAIL, &now), NAME_HALF);
+  (void)bad(&s, RESOLVE_SERVFAIL, 6000, &change);
+  assert_int_equal(name_good(&s, &usual, 20, RESOLVE_OK, &now), NAME_RECOVERS);
 }
 
 /* ---- the search list ---- */
@@ -162,7 +182,7 @@ int main(void) {
       cmocka_unit_test(test_jitter),
       cmocka_unit_test(test_failures),
       cmocka_unit_test(test_recovery),
-      cmocka_unit_test(test_partial),
+      cmocka_unit_test(test_partial), cmocka_unit_test(test_partial_and_failing),
       cmocka_unit_test(test_search),
       cmocka_unit_test(test_search_too_long),
   };

@@ -3,14 +3,19 @@
 #include "control/resolver_priv.h"
 
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -117,10 +122,12 @@ static void on_question(struct poll_watch *watch, short revents) {
   }
 }
 
-static void dns_start(struct dns_server *dns, struct poller *p) {
+static void dns_start(struct dns_server *dns, struct poller *p, uint16_t port) {
   static const char *const names[NAMES] = {"two.test",  "late.test", "both.test", "asking.test",
                                            "kept.test", "h0.test",   "h1.test",   "_s._tcp.test"};
-  struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  struct sockaddr_in addr = {.sin_family = AF_INET,
+                             .sin_port = htons(port),
+                             .sin_addr = {htonl(INADDR_LOOPBACK)}};
   socklen_t len = sizeof addr;
   for (int i = 0; i < NAMES; i++) {
     dns->zone[i].name = names[i];
@@ -178,10 +185,10 @@ static void *turn(void *arg) {
   return NULL;
 }
 
-static int setup(void **state) {
+static int setup_port(void **state, uint16_t port) {
   struct world *w = (struct world *)mem_alloc(sizeof *w);
   poller_init(&w->poller);
-  dns_start(&w->dns, &w->poller);
+  dns_start(&w->dns, &w->poller, port);
   arena_init(&w->arena, NULL, 0);
   w->wake = (struct poll_watch){.fd = eventfd(0, EFD_CLOEXEC), .events = POLLIN, .ready = on_wake};
   assert_true(poller_add(&w->poller, &w->wake));
@@ -195,6 +202,8 @@ static int setup(void **state) {
   *state = w;
   return pthread_create(&w->thread, NULL, turn, w);
 }
+
+static int setup(void **state) { return setup_port(state, 0); }
 
 static int teardown(void **state) {
   struct world *w = (struct world *)*state;
@@ -371,12 +380,23 @@ static void test_families_fail_apart(void **state) {
   w->dns.zone[BOTH].fails_aaaa = 2; /* SERVFAIL */
   wait_questions(w, BOTH, 12);
   assert_int_equal(get(w, &q).count, 3);
+  assert_int_equal(w->said, 1); /* once */
+  assert_string_equal(w->last, "name both.test: IPv6 (AAAA): the DNS servers failed (SERVFAIL); "
+                               "what is known of it stays in use (2 addresses)");
+  struct resolver_view *view;
+  assert_int_equal(resolver_views(w->resolver, &w->arena, 9, &view), 1);
+  assert_int_equal(view->failing, RESOLVE_OK);
+  assert_int_equal(view->half, RESOLVE_SERVFAIL);
+  assert_true(view->half_v6);
   w->dns.zone[BOTH].a = 3;
   (void)until(w, &q, 5);
   w->dns.zone[BOTH].fails_aaaa = 0;
   w->dns.zone[BOTH].aaaa = 0; /* no such record: that is an answer */
   answers = until(w, &q, 3);
   expect_addr(&answers, 2, "192.0.2.9:0");
+  wait_questions(w, BOTH, 12);
+  assert_int_equal(w->said, 2);
+  assert_non_null(strstr(w->last, "IPv6 (AAAA): answered again, after failing for "));
   w->dns.zone[BOTH].fails_a = w->dns.zone[BOTH].fails_aaaa = 5; /* REFUSED: all is kept */
   wait_questions(w, BOTH, 12);
   assert_int_equal(get(w, &q).count, 3);
@@ -404,6 +424,24 @@ static void test_silence_holds_up_nobody(void **state) {
   assert_int_equal(get(w, &other).count, 0);
 }
 
+/* A name whose questions are dropped says nothing about the server, which answered others. */
+static void test_dropped_name_is_not_a_dead_server(void **state) {
+  struct world *w = (struct world *)*state;
+  struct resolver_counts counts;
+  struct name_query two = query(w, "two.test"), asking = query(w, "asking.test"),
+                    kept = query(w, "kept.test");
+  two.min_ttl_ms = two.max_ttl_ms = 3600000;
+  asking.retry_ms = asking.max_retry_ms = 3600000;
+  w->dns.zone[KEPT].a = 1;
+  w->dns.zone[ASKING].a = 1;
+  w->dns.zone[ASKING].fails_a = w->dns.zone[ASKING].fails_aaaa = -1;
+  assert_int_equal(ask(w, &two).count, 2);
+  (void)ask(w, &asking);
+  resolver_counts_get(w->resolver, &counts);
+  assert_int_equal(counts.results[RESOLVE_TIMEOUT], 1);
+  assert_int_equal(ask(w, &kept).count, 1); /* worth waiting for */
+}
+
 static void test_sweep_forgets(void **state) {
   struct world *w = (struct world *)*state;
   struct resolver_counts counts;
@@ -426,6 +464,62 @@ static void test_sweep_forgets(void **state) {
   wait_questions(w, KEPT, 12);
   assert_int_equal(w->dns.of[TWO], before); /* nobody asks for it any more */
   assert_int_equal(ask(w, &two).count, 2);  /* new again */
+}
+
+/* ---- a name asked for in another way ---- */
+
+/* What was known under other times or servers stays in use until the first answer, here of a
+ * server that says nothing any more. */
+static void test_other_times_keep_the_answer(void **state) {
+  struct world *w = (struct world *)*state;
+  struct name_query q = query(w, "two.test"), family = q;
+  assert_int_equal(ask(w, &q).count, 2);
+  w->dns.silent = true;
+  resolver_mark(w->resolver);
+  q.max_retry_ms++;
+  resolver_want(w->resolver, &q);
+  resolver_wait(w->resolver, 20);
+  assert_int_equal(get(w, &q).count, 2);
+  resolver_sweep(w->resolver);
+  q.name = SPAN_LIT("TWO.test");
+  q.timeout_ms++;
+  resolver_want(w->resolver, &q);
+  resolver_wait(w->resolver, 20);
+  struct name_answers answers = get(w, &q);
+  assert_int_equal(answers.count, 2);
+  expect_addr(&answers, 0, "192.0.2.8:0");
+  family.family = NAME_V6; /* another question: nothing is known */
+  resolver_want(w->resolver, &family);
+  assert_int_equal(get(w, &family).count, 0);
+  w->dns.zone[TWO].a = 1;
+  w->dns.silent = false;
+  (void)until(w, &q, 1);
+}
+
+static void test_srv_other_times_keep_the_answer(void **state) {
+  struct world *w = (struct world *)*state;
+  struct name_query q = query(w, "_s._tcp.test");
+  q.srv = true;
+  q.family = NAME_V4;
+  w->dns.zone[SERVICE].srv = 1;
+  w->dns.zone[HOST0].a = 2;
+  assert_int_equal(ask(w, &q).count, 2);
+  w->dns.silent = true;
+  resolver_mark(w->resolver);
+  q.retry_ms++;
+  resolver_want(w->resolver, &q);
+  resolver_wait(w->resolver, 20);
+  resolver_sweep(w->resolver);
+  struct name_answers answers = get(w, &q);
+  assert_int_equal(answers.count, 2);
+  expect_addr(&answers, 0, "192.0.2.8:8000");
+  struct resolver_counts counts;
+  do { /* the service and its host as they were before are forgotten */
+    resolver_counts_get(w->resolver, &counts);
+  } while (counts.names != 2);
+  w->dns.zone[HOST0].a = 1;
+  w->dns.silent = false;
+  (void)until(w, &q, 1);
 }
 
 /* ---- SRV ---- */
@@ -482,6 +576,76 @@ static void test_churn(void **state) {
   }
 }
 
+/* ---- the machine's settings; last: the process does not come back from its namespaces ---- */
+
+static struct machine {
+  int file;   /* is /etc/resolv.conf in here; -1: no namespaces can be made */
+  int silent; /* 127.0.0.2:53, which takes questions and says nothing */
+} machine = {-1, -1};
+
+static void nameserver(const char *ip) {
+  char line[64];
+  int len = snprintf(line, sizeof line, "nameserver %s\n", ip);
+  assert_int_equal(ftruncate(machine.file, 0), 0);
+  assert_int_equal(pwrite(machine.file, line, (size_t)len, 0), len);
+}
+
+static bool namespaces(const char *path) {
+  struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+  struct sockaddr_in addr = {.sin_family = AF_INET,
+                             .sin_port = htons(53),
+                             .sin_addr = {htonl(INADDR_LOOPBACK + 1)}};
+  if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET) < 0 ||
+      mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+      mount(path, "/etc/resolv.conf", NULL, MS_BIND, NULL) < 0) {
+    return false;
+  }
+  machine.silent = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  return ioctl(machine.silent, SIOCSIFFLAGS, &lo) == 0 &&
+         bind(machine.silent, (struct sockaddr *)&addr, sizeof addr) == 0;
+}
+
+static int setup_machine(void **state) {
+  char path[] = "/tmp/weir-resolv-XXXXXX";
+  machine.file = mkstemp(path);
+  assert_true(machine.file >= 0);
+  bool ok = namespaces(path);
+  (void)unlink(path);
+  if (!ok) {
+    close(machine.file);
+    machine.file = -1;
+    return setup(state);
+  }
+  return setup_port(state, 53);
+}
+
+static int teardown_machine(void **state) {
+  close(machine.file);
+  close(machine.silent);
+  return teardown(state);
+}
+
+/* Another resolv.conf counts at once, also for what the servers of before leave unanswered. */
+static void test_resolv_conf_changes(void **state) {
+  struct world *w = (struct world *)*state;
+  if (machine.file < 0) {
+    skip();
+  }
+  struct name_query q = query(w, "two.test"), kept = query(w, "kept.test");
+  q.servers = kept.servers = SPAN_EMPTY;
+  q.timeout_ms = kept.timeout_ms = 600000; /* under way until the test ends */
+  w->dns.zone[KEPT].a = 1;
+  nameserver("127.0.0.2");
+  resolver_want(w->resolver, &q);
+  resolver_wait(w->resolver, 50);
+  assert_int_equal(get(w, &q).count, 0);
+  nameserver("127.0.0.1");
+  resolver_want(w->resolver, &kept);
+  (void)until(w, &kept, 1);
+  (void)until(w, &q, 2);
+  assert_int_equal(w->said, 0);
+}
+
 #define WITH_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void) {
@@ -493,9 +657,13 @@ int main(void) {
       WITH_WORLD(test_unknown_is_asked_again),
       WITH_WORLD(test_families_fail_apart),
       WITH_WORLD(test_silence_holds_up_nobody),
+      WITH_WORLD(test_dropped_name_is_not_a_dead_server),
       WITH_WORLD(test_sweep_forgets),
+      WITH_WORLD(test_other_times_keep_the_answer),
+      WITH_WORLD(test_srv_other_times_keep_the_answer),
       WITH_WORLD(test_srv),
       WITH_WORLD(test_churn),
+      cmocka_unit_test_setup_teardown(test_resolv_conf_changes, setup_machine, teardown_machine),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,8 @@ static void test_same(void **state) {
   expect(&q, true);
   q.name = SPAN_LIT("A.Test");
   expect(&q, true);
+  assert_true(name_hash(q.name) == name_hash(usual.name));
+  assert_true(name_hash(q.name) != name_hash(SPAN_LIT("b.test")));
 }
 
 #define DIFFERS(member, value) \
@@ -55,8 +57,19 @@ static void test_different(void **state) {
   DIFFERS(max_retry_ms, 5);
 }
 
+static void test_addr(void **state) {
+  (void)state;
+  struct addr a;
+  assert_true(addr_from_ip(SPAN_LIT("192.0.2.1"), 0, &a));
+  a = name_addr(a, 80);
+  assert_int_equal(addr_port(&a), 80);
+  assert_true(addr_from_ip(SPAN_LIT("2001:db8::1"), 0, &a));
+  a = name_addr(a, 65535);
+  assert_int_equal(addr_port(&a), 65535);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_same),
-                                     cmocka_unit_test(test_different)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_same), cmocka_unit_test(test_different),
+                                     cmocka_unit_test(test_addr)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
