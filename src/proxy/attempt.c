@@ -88,7 +88,7 @@ static int take_other(struct stream *s, struct attempt *a, const struct pool_mem
   for (uint32_t i = 0; err == -EAGAIN && i < s->pool->member_count; i++) {
     const struct pool_member *m = &s->pool->members[i];
     if (m == chosen || m->backup != chosen->backup || m->priority != chosen->priority) continue;
-    if (!m->weight || retry_tried(s, i) != tried) continue;
+    if (!m->weight || retry_tried(s, i) != tried || retry_refused(s, i)) continue;
     if (!endpoint_in_service(m->endpoint, now_ms(s->w))) continue;
     if (pool_worth(s->pool, chosen, m, now_ms(s->w))) err = attempt_take(s, a, m->endpoint, o);
   }
@@ -102,7 +102,8 @@ int attempt_take_any(struct stream *s, struct attempt *a, const struct pool_memb
 }
 
 /* take_any: one that failed this request, and has room perhaps because it fails, comes after those
- * that are full; but not for ever: who is picky at the head of the queue holds up all others. */
+ * that are full; but not for ever: who is picky at the head of the queue holds up all others. One
+ * that took no connection does not come at all. */
 static int take_any(struct stream *s, const struct pool_member *chosen) {
   struct attempt_owner o = {&up_events, s};
   int err = attempt_take_any(s, &s->try, chosen, &o);
@@ -126,7 +127,8 @@ void enter_pick(struct stream *s) {
   if (!admit(s)) return;
   const struct pool_member *m = affinity_pick(s);
   if (!m) {
-    stream_fail(s, s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY);
+    enum end none = s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY;
+    stream_fail(s, s->x->tried.refused ? s->x->refused_end : none);
     return;
   }
   int err = queue_stands(s->pool) ? -EAGAIN : take_any(s, m);

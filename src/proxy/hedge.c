@@ -41,7 +41,7 @@ static void failed(struct hedge *h, enum end end) {
   bool theirs = !race || end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT;
   if (theirs && !own_end(end)) attempt_outcome(s, &h->try, end, 0);
   retry_note(s, &h->try, end, 0);
-  retry_remember(s, h->try.endpoint);
+  retry_remember(s, &h->try, end);
   drop(s);
   stream_timer(s);
 }
@@ -200,7 +200,7 @@ static int take(struct stream *s, struct hedge *h) {
 static void begin(struct stream *s) {
   if (!s->x->hedge_room) s->x->hedge_room = arena_zalloc(&s->arena, sizeof *s->x->hedge_room);
   struct hedge *h = s->x->hedge_room;
-  retry_remember(s, s->try.endpoint);
+  retry_remember(s, &s->try, END_OK);
   int err = h ? take(s, h) : -ENOMEM;
   s->x->hedge_ms = now_ms(s->w) + s->pool->retry.hedge_ms / AGAIN_PART + 1;
   if (err == -EAGAIN) return;

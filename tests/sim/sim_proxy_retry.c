@@ -330,6 +330,66 @@ static void no_room_elsewhere(void **state) {
   assert_true(sum / 50 > 500);
 }
 
+/* The only one left is full, for longer than any backoff: it is waited for. Who took no connection
+ * is not asked again, in however long a queue; when nobody else is left, that is the cause. */
+static void the_dead_are_not_asked_while_others_are_full(void **state) {
+  (void)state;
+  enum { HOLD_MS = 3000 };
+  for (uint64_t seed = 0; world_seed(&seed, 120);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    bool gone = seed & 2;
+    if (seed & 1) conf.pools[0].connections.max_requests_per_endpoint = 1;
+    else conf.pools[0].connections.max_per_endpoint = 1;
+    conf.pools[0].balance = BALANCE_ROUND_ROBIN;
+    struct world *w = retry_world(seed, &conf);
+    const struct pool *pool = w->current->pools[0];
+    uint32_t dead = seed & 8 ? 1 : 0;
+    origin_down(&w->origins[dead], true);
+    struct plan *holder = plan_new(w), *p = plan_new(w);
+    holder->stall = true;
+    if (seed & 16) p->method = "POST";
+    struct client *c = client_new(w, 0), *other = client_new(w, 0);
+    client_add(c, holder);
+    client_start(c);
+    while (!holder->up_bodies) world_step(w);
+    client_add(other, p);
+    client_start(other);
+    world_for(w, HOLD_MS);
+    if (p->ended) wrong(w, p, "did not wait");
+    if (gone) atomic_store(&pool->members[1 - dead].endpoint->state, ENDPOINT_DOWN);
+    origin_release(&w->origins[1 - dead]);
+    world_run(w, world_clients_done, 200000);
+    while (!p->ended) world_step(w);
+    if (gone && p->end != END_CONNECT_REFUSED) wrong(w, p, "the cause");
+    if (!gone && (p->outcome != OUT_OK || p->up_heads != 1)) wrong(w, p, "not answered");
+    if (p->record.attempts > (gone ? 1 : 2)) wrong(w, p, "the dead one was asked again");
+    world_end(w);
+  }
+}
+
+/* Nor when all have been asked: the one that answered is. */
+static void the_dead_are_not_asked_after_the_others(void **state) {
+  (void)state;
+  uint32_t answered = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 120);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].retry.on = ALL;
+    struct world *w = retry_world(seed, &conf);
+    origin_down(&w->origins[seed & 1], true);
+    struct plan *p = plan_new(w);
+    p->bad = BAD_503;
+    p->bad_times = 2;
+    ask(w, p);
+    bool last = p->record.attempts == 2 && p->end == END_CONNECT_REFUSED; /* asked as the last */
+    if (!last && (p->outcome != OUT_OK || p->up_heads != 3)) wrong(w, p, "not answered");
+    answered += !last;
+    world_end(w);
+  }
+  assert_true(answered > 30);
+}
+
 /* Retry-After is not waited for: another endpoint is asked at once, and this one not again. */
 static void retry_after_is_heeded(void **state) {
   (void)state;
@@ -458,6 +518,8 @@ int main(void) {
       cmocka_unit_test(the_tier_comes_first),
       cmocka_unit_test(none_is_left_but_the_dead),
       cmocka_unit_test(no_room_elsewhere),
+      cmocka_unit_test(the_dead_are_not_asked_while_others_are_full),
+      cmocka_unit_test(the_dead_are_not_asked_after_the_others),
       cmocka_unit_test(retry_after_is_heeded),
       cmocka_unit_test(the_deadline_spans_all),
       cmocka_unit_test(leaving_between_attempts),
