@@ -189,7 +189,8 @@ static int take_permits(struct stream *s, struct hedge *h, const struct pool_mem
 /* take gets a permit and a connection to another endpoint; 0 or -errno. */
 static int take(struct stream *s, struct hedge *h) {
   const struct pool_member *m = affinity_pick(s);
-  if (!m || m->endpoint == s->try.endpoint) return -ENOENT;
+  /* begin() has noted the one that is asked now. */
+  if (!m || retry_tried(s, (uint32_t)(m - s->pool->members))) return -ENOENT;
   if (queue_stands(s->pool)) return -EAGAIN;
   if (!admit_hedge(s, &h->try.pass)) return -ENOENT;
   int err = take_permits(s, h, m);
