@@ -76,6 +76,7 @@ static size_t won(struct hedge *h, struct span bytes, size_t used) {
   if (retry_on_status(&s->pool->retry, status)) { /* the other one may bring a better one */
     attempt_outcome(s, &h->try, END_OK, status);
     retry_note(s, &h->try, END_OK, status);
+    retry_remember(s, &h->try, END_OK);
     drop(s);
     stream_timer(s);
     return bytes.len;
