@@ -227,6 +227,12 @@ void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t
                s->pool->outlier.eject_ms, SPAN_ARG(end_get(end)->word));
 }
 
+void attempt_answered(struct stream *s) {
+  if (s->try.flags & ATTEMPT_TOLD) return;
+  s->try.flags |= ATTEMPT_TOLD;
+  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+}
+
 /* is_clean: nothing is owed on the connection either way, so that another request may use it. */
 static bool is_clean(const struct stream *s, const struct attempt *a) {
   return !(a->flags & ATTEMPT_UP_DIRTY) && !held_unsent(s) && s->pool;

@@ -59,6 +59,9 @@ void attempt_overdue(struct stream *s);
  * that it is no quicker than what it has taken so far. */
 void attempt_outrun(struct stream *s, const struct attempt *a);
 void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status);
+/* attempt_answered is the outcome of the stream's own attempt when its final head came; it counts
+ * once. */
+void attempt_answered(struct stream *s);
 /* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
  * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head; false:
  * no buffer is left. attempt_end is what attempt_drop does, for any attempt. */

@@ -207,15 +207,18 @@ static bool stays_away(struct stream *s) {
   return !another_left(s, LEFT_IN_SERVICE);
 }
 
+/* The outcome is told before it is asked whether another attempt may be made: this one may have
+ * opened the breaker, and then its response is the last. */
 bool retry_wanted(struct stream *s) {
   if (!retry_on_status(&s->pool->retry, s->x->resp.status)) return false;
+  attempt_answered(s);
   return s->x->hedge || (!stays_away(s) && granted(s, END_OK));
 }
 
 void retry_after_status(struct stream *s, struct span rest) {
   bool owed = s->up_body.state == PUMP_RUN || s->up_body.state == PUMP_READY;
   bool clean = s->x->resp.keepalive && !owed && response_whole(s, rest);
-  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  attempt_answered(s);
   retry_note(s, &s->try, END_OK, s->x->resp.status);
   if (s->x->hedge) hedge_takes_over(s);
   else again(s, clean);

@@ -3,6 +3,7 @@
  * to another endpoint; nothing of a response that is tried again is seen; every end has its word.
  * Budgets over hours are unit_upstream_budget's. */
 #include "proxy_world.h"
+#include "weir/upstream/breaker.h"
 
 static const struct sim_faults soft = {.short_read = 200,
                                        .short_write = 200,
@@ -390,6 +391,58 @@ static void the_dead_are_not_asked_after_the_others(void **state) {
   assert_true(answered > 30);
 }
 
+static void set_breaker(struct world_conf *conf, uint32_t failure_percent, uint32_t min_requests) {
+  conf->pools[0].retry.on = ALL;
+  conf->pools[0].breaker = (struct pool_breaker){.failure_percent = failure_percent,
+                                                 .min_requests = min_requests,
+                                                 .window_ms = 3600000,
+                                                 .open_ms = 3600000,
+                                                 .max_open_ms = 3600000,
+                                                 .probes = 1};
+}
+
+/* A response that opens the breaker is given on: there is no other attempt in its place. */
+static void what_opens_the_breaker_is_seen(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    set_breaker(&conf, 50, seed & 1 ? 2 : 1);
+    struct world *w = retry_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    p->bad = BAD_503;
+    p->bad_times = 4;
+    ask(w, p);
+    if (p->end != END_OK || p->got_status != 503) wrong(w, p, "not the response");
+    if (p->up_heads != conf.pools[0].breaker.min_requests) wrong(w, p, "how often");
+    if (breaker_closed(w->current->pools[0])) wrong(w, p, "closed");
+    world_end(w);
+  }
+}
+
+/* A response worth another attempt that is not made counts once. */
+static void a_response_counts_once(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    set_breaker(&conf, 60, 3);
+    conf.pools[0].retry.attempts = 1;
+    struct world *w = retry_world(seed, &conf);
+    ask(w, plan_new(w));
+    ask(w, plan_new(w));
+    for (uint32_t i = 0; i < 3; i++) { /* 1 of 3 failed, 2 of 4, 3 of 5 */
+      struct plan *p = plan_new(w);
+      p->bad = BAD_503;
+      p->bad_times = 1;
+      ask(w, p);
+      if (p->end != END_OK || p->got_status != 503) wrong(w, p, "not the response");
+      if (breaker_closed(w->current->pools[0]) != (i < 2)) wrong(w, p, "the count");
+    }
+    world_end(w);
+  }
+}
+
 /* Retry-After is not waited for: another endpoint is asked at once, and this one not again. */
 static void retry_after_is_heeded(void **state) {
   (void)state;
@@ -520,6 +573,8 @@ int main(void) {
       cmocka_unit_test(no_room_elsewhere),
       cmocka_unit_test(the_dead_are_not_asked_while_others_are_full),
       cmocka_unit_test(the_dead_are_not_asked_after_the_others),
+      cmocka_unit_test(what_opens_the_breaker_is_seen),
+      cmocka_unit_test(a_response_counts_once),
       cmocka_unit_test(retry_after_is_heeded),
       cmocka_unit_test(the_deadline_spans_all),
       cmocka_unit_test(leaving_between_attempts),
