@@ -149,6 +149,93 @@ static void breakers(void **state) {
   assert_true(refused > 300 && opens > 100 && oks > 3000 && closes > 50);
 }
 
+/* ---- the route's timeout ---- */
+
+static uint64_t failures(const struct world *w) {
+  uint64_t sum = 0;
+  for (uint32_t m = 0; m < pool_of(w)->member_count; m++)
+    sum += atomic_load(&pool_of(w)->members[m].endpoint->rows[0].failures);
+  return sum;
+}
+
+static struct plan *begin(struct world *w, struct plan *p) {
+  struct client *c = client_new(w, 0);
+  client_add(c, p);
+  client_start(c);
+  return p;
+}
+
+enum { ROUTE_MS = 500, BEFORE_MS = 300 };
+
+/* The time that was spent in the queue or on an earlier attempt is not held against the endpoint
+ * that had the rest of it; all of the time is. */
+static void the_time_before_is_nobodys_fault(void **state) {
+  (void)state;
+  enum { IN_QUEUE, EARLIER, ALL_ITS_OWN, KINDS };
+  for (uint64_t seed = 0; world_seed(&seed, 150);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    uint64_t kind = seed % KINDS;
+    conf.routes[0].timeout_ms = ROUTE_MS;
+    conf.pools[0].breaker = (struct pool_breaker){.failure_percent = 1,
+                                                  .min_requests = kind == EARLIER ? 3 : 2,
+                                                  .window_ms = 60000,
+                                                  .open_ms = 1000,
+                                                  .max_open_ms = 1000,
+                                                  .probes = 1};
+    if (kind == IN_QUEUE) conf.pools[0].connections.max_requests = 1;
+    if (kind == EARLIER) conf.pools[0].timeouts.first_byte_ms = BEFORE_MS;
+    conf.pools[0].retry.on = RETRY_FIRST_BYTE;
+    struct world *w = world_new(seed, 1, seed % 4 ? &soft : NULL, &conf);
+    struct plan *first = plan_new(w), *p = plan_new(w);
+    first->stall = kind == IN_QUEUE;
+    p->stall = true;
+    begin(w, first);
+    while (!first->up_bodies) world_step(w);
+    begin(w, p);
+    if (kind == IN_QUEUE) {
+      while (!worker_stats(w->worker[0])->queued) world_step(w);
+      sim_advance(w->sim, BEFORE_MS);
+      for (uint32_t i = 0; i < 2; i++) origin_release(&w->origins[i]);
+    }
+    world_run(w, world_clients_done, 200000);
+    while (!p->ended) world_step(w);
+    if (first->outcome != OUT_OK) wrong(w, first, "not answered");
+    if (p->end != END_ROUTE_TIMEOUT) wrong(w, p, "the end");
+    if (failures(w) != (kind == IN_QUEUE ? 0 : 1)) wrong(w, p, "who is blamed");
+    if (breaker_closed(pool_of(w)) != (kind != ALL_ITS_OWN)) wrong(w, p, "the breaker");
+    world_end(w);
+  }
+}
+
+/* A time that was cut off is at least so long: below the baseline that says nothing. */
+static void a_time_cut_off_is_no_low_one(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    bool longer = seed & 1;
+    conf.routes[0].timeout_ms = ROUTE_MS;
+    conf.pools[0].concurrency = (struct pool_concurrency){.mode = CONCURRENCY_OBSERVE,
+                                                          .min = 1,
+                                                          .initial = 10,
+                                                          .max = 10,
+                                                          .tolerance_permille = 1500,
+                                                          .window_ms = 100,
+                                                          .baseline_ms = 60000};
+    struct world *w = world_new(seed, 1, seed % 4 ? &soft : NULL, &conf);
+    atomic_store(&pool_of(w)->state->gradient.base_us, longer ? 100000 : 2 * ROUTE_MS * 1000);
+    struct plan *p = plan_new(w);
+    p->stall = true;
+    begin(w, p);
+    while (!p->ended) world_step(w);
+    if (p->end != END_ROUTE_TIMEOUT || failures(w) != 1) wrong(w, p, "the end");
+    uint64_t heads = atomic_load(&pool_of(w)->state->rows[0].gradient.heads) & 0xffffff;
+    if (heads != (longer ? 1 : 0)) wrong(w, p, "what it says");
+    world_end(w);
+  }
+}
+
 /* ---- concurrency ---- */
 
 static void limits(void **state) {
@@ -252,6 +339,8 @@ static void shedding(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(breakers),
+      cmocka_unit_test(the_time_before_is_nobodys_fault),
+      cmocka_unit_test(a_time_cut_off_is_no_low_one),
       cmocka_unit_test(limits),
       cmocka_unit_test(shedding),
   };
