@@ -31,6 +31,7 @@ static void use_endpoint(struct stream *s, struct attempt *a, struct endpoint *e
   if (a->endpoint) object_unpin(&a->endpoint->obj, me);
   *a = (struct attempt){.endpoint = e, .pass = a->pass, .t_try = now_ns(s->w)};
   object_pin(&e->obj, me);
+  s->flags &= ~(uint32_t)STREAM_REFILL; /* the replay has its connection */
   /* The budget is a share of requests, not of attempts. */
   if (s->attempts++ == 0 && s->pool->retry.attempts > 1)
     budget_request(&s->pool->state->rows[me], now_ms(s->w));

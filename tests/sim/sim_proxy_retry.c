@@ -463,6 +463,36 @@ static void retry_after_is_heeded(void **state) {
   }
 }
 
+/* What met the end of a kept connection is replayed on a fresh one; attempts after that take kept
+ * ones again. */
+static void only_the_replay_is_on_a_fresh_connection(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 40);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].retry.on = ALL;
+    conf.pools[0].balance = BALANCE_ROUND_ROBIN;
+    struct world *w = world_new(seed, 1, NULL, &conf);
+    for (uint32_t i = 0; i < 6; i++) { /* up to three connections each */
+      struct client *c = client_new(w, 0);
+      client_add(c, plan_new(w));
+      client_start(c);
+    }
+    world_run(w, world_clients_done, 200000);
+    uint32_t before = w->origins[0].accepted + w->origins[1].accepted;
+    assert_true(w->origins[0].accepted >= 2 && w->origins[1].accepted >= 2);
+    struct plan *p = plan_new(w);
+    p->bad = seed & 1 ? BAD_FIN : BAD_RESET;
+    p->bad_times = 1;
+    p->then = BAD_503;
+    ask(w, p);
+    if (p->outcome != OUT_OK || p->up_heads != 3) wrong(w, p, "not answered");
+    assert_int_equal(worker_stats(w->worker[0])->replays, 1);
+    if (w->origins[0].accepted + w->origins[1].accepted != before + 1) wrong(w, p, "not a kept one");
+    world_end(w);
+  }
+}
+
 /* The route's timeout spans all attempts and the time between them. */
 static void the_deadline_spans_all(void **state) {
   (void)state;
@@ -576,6 +606,7 @@ int main(void) {
       cmocka_unit_test(what_opens_the_breaker_is_seen),
       cmocka_unit_test(a_response_counts_once),
       cmocka_unit_test(retry_after_is_heeded),
+      cmocka_unit_test(only_the_replay_is_on_a_fresh_connection),
       cmocka_unit_test(the_deadline_spans_all),
       cmocka_unit_test(leaving_between_attempts),
       cmocka_unit_test(chaos),
