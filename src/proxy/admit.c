@@ -47,7 +47,7 @@ bool admit(struct stream *s) {
 
 bool admit_still(struct stream *s) {
   struct breaker_pass *pass = &s->try.pass;
-  if (pass->kind != BREAKER_PASS_PLAIN || !breaker_refuses(s->pool, now_ms(s->w))) return true;
+  if (pass->kind != BREAKER_PASS_PLAIN || breaker_closed(s->pool)) return true;
   breaker_forget(s->pool->state, pass);
   return false;
 }
