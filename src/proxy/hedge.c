@@ -181,7 +181,7 @@ static bool may_begin(const struct stream *s) {
 
 static int take_permits(struct stream *s, struct hedge *h, const struct pool_member *m) {
   if (!retry_budget(s)) return -ENOENT;
-  int err = attempt_take_any(s, &h->try, m, &(struct attempt_owner){&hedge_events, h});
+  int err = attempt_take_any(s, &h->try, &m, &(struct attempt_owner){&hedge_events, h});
   if (err) retry_unused(s);
   else retry_count(s);
   return err;

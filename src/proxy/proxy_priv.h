@@ -71,9 +71,10 @@ struct attempt_owner {
 };
 MUST_USE int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
                           const struct attempt_owner *o);
-/* attempt_take_any takes the chosen endpoint, or while permits are short any that is as good. */
+/* attempt_take_any takes the chosen endpoint (*which), or while permits are short any that is as
+ * good: *which is then the one that was taken, or that failed. */
 MUST_USE int attempt_take_any(struct stream *s, struct attempt *a,
-                              const struct pool_member *chosen, const struct attempt_owner *o);
+                              const struct pool_member **which, const struct attempt_owner *o);
 MUST_USE bool attempt_send(struct stream *s, struct attempt *a);
 void attempt_end(struct stream *s, struct attempt *a, bool clean);
 /* attempt_serve gives a queued stream what it waits for; false: there is none. */

@@ -3,6 +3,7 @@
  * to another endpoint; nothing of a response that is tried again is seen; every end has its word.
  * Budgets over hours are unit_upstream_budget's. */
 #include "proxy_world.h"
+#include "weir/io/loop_ops.h"
 #include "weir/upstream/breaker.h"
 
 static const struct sim_faults soft = {.short_read = 200,
@@ -443,6 +444,52 @@ static void a_response_counts_once(void **state) {
   }
 }
 
+static int no_socket(struct loop *loop, int family) {
+  (void)loop;
+  (void)family;
+  return -EAFNOSUPPORT;
+}
+
+/* One endpoint is full, the other cannot even be tried: it is that one that failed. */
+static void who_failed_at_once_is_blamed(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].retry.attempts = 1;
+    conf.pools[0].connections.max_requests_per_endpoint = 1;
+    conf.pools[0].balance = seed & 1 ? BALANCE_ROUND_ROBIN : BALANCE_RANDOM;
+    struct world *w = retry_world(seed, &conf);
+    struct plan *holder = plan_new(w), *p = plan_new(w);
+    holder->stall = true;
+    struct client *c = client_new(w, 0);
+    client_add(c, holder);
+    client_start(c);
+    while (!holder->up_bodies) world_step(w);
+    uint32_t full = holder->up_origins == 1 ? 0 : 1;
+    struct loop *loop = w->worker[0]->loop;
+    const struct loop_ops *ops = loop->ops;
+    struct loop_ops broken = *ops;
+    broken.socket = no_socket;
+    loop->ops = &broken;
+    struct client *other = client_new(w, 0);
+    client_add(other, p);
+    client_start(other);
+    while (!p->ended) world_step(w);
+    loop->ops = ops;
+    const struct pool *pool = w->current->pools[0];
+    for (uint32_t m = 0; m < pool->member_count; m++) {
+      const struct endpoint *e = pool->members[m].endpoint;
+      bool was_full = addr_eq(&e->addr, &w->origins[full].at);
+      if (atomic_load(&e->rows[0].failures) != (was_full ? 0 : 1)) wrong(w, p, "who is blamed");
+    }
+    if (p->end != END_CONNECT_FAILED) wrong(w, p, "the end");
+    origin_release(&w->origins[full]);
+    world_run(w, world_clients_done, 200000);
+    world_end(w);
+  }
+}
+
 /* Retry-After is not waited for: another endpoint is asked at once, and this one not again. */
 static void retry_after_is_heeded(void **state) {
   (void)state;
@@ -605,6 +652,7 @@ int main(void) {
       cmocka_unit_test(the_dead_are_not_asked_after_the_others),
       cmocka_unit_test(what_opens_the_breaker_is_seen),
       cmocka_unit_test(a_response_counts_once),
+      cmocka_unit_test(who_failed_at_once_is_blamed),
       cmocka_unit_test(retry_after_is_heeded),
       cmocka_unit_test(only_the_replay_is_on_a_fresh_connection),
       cmocka_unit_test(the_deadline_spans_all),
