@@ -100,7 +100,8 @@ void admit_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t s
   if (!ns) result.slow = false;
   breaker_outcome(u, pool, now_ms(s->w), &a->pass, &result);
   bool sent = a->flags & ATTEMPT_SENT && s->flags & STREAM_HEAD_DUE;
-  if (sent && ns && tells_latency(pool, end, status, ns)) gradient_sample(u, pool, now_ms(s->w), ns);
+  if (sent && ns && tells_latency(pool, end, status, ns))
+    gradient_sample(u, pool, now_ms(s->w), ns);
 }
 
 void admit_leave(struct stream *s) {

@@ -55,8 +55,8 @@ void attempt_drop(struct stream *s, bool clean);
 void attempt_failed(struct stream *s, enum end end);
 /* attempt_overdue: retry.per_try_timeout passed: another one, or this one goes on. */
 void attempt_overdue(struct stream *s);
-/* attempt_outrun: a was slower than the one beside it, or than what was left of the time: no fault,
- * but the balancing policy hears that it is no quicker than what it has taken so far. */
+/* attempt_outrun: a was slower than the one beside it, or than what was left of the time: no
+ * fault, but the balancing policy hears that it is no quicker than what it has taken so far. */
 void attempt_outrun(struct stream *s, const struct attempt *a);
 void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status);
 /* attempt_answered is the outcome of the stream's own attempt when its final head came; it counts

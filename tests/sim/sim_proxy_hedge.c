@@ -228,7 +228,8 @@ static void either_may_win(void **state) {
   }
 }
 
-/* Nor does a second attempt go where this request has been: what answered 503 is not a new chance. */
+/* Nor does a second attempt go where this request has been: what answered 503 is not a new
+ * chance. */
 static void not_where_it_has_been(void **state) {
   (void)state;
   for (uint64_t seed = 0; world_seed(&seed, 100);) {
