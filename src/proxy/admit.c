@@ -47,7 +47,7 @@ bool admit(struct stream *s) {
 
 bool admit_still(struct stream *s) {
   struct breaker_pass *pass = &s->try.pass;
-  if (pass->kind != BREAKER_PASS_PLAIN || !breaker_refuses(s->pool, now_ms(s->w))) return true;
+  if (pass->kind != BREAKER_PASS_PLAIN || breaker_closed(s->pool)) return true;
   breaker_forget(s->pool->state, pass);
   return false;
 }
@@ -83,10 +83,13 @@ static uint64_t latency(const struct stream *s, const struct attempt *a, enum en
 }
 
 /* tells_latency: a head came, or was waited for in vain. What fails at once says nothing of how
- * many requests an endpoint can take. */
-static bool tells_latency(enum end end, uint16_t status) {
+ * many requests an endpoint can take; nor does what the route's timeout cut off before it took as
+ * long as they do anyway: it would pass for a quick one. */
+static bool tells_latency(const struct pool *pool, enum end end, uint16_t status, uint64_t ns) {
   if (end == END_OK) return status < 500;
-  return end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT || end == END_ROUTE_TIMEOUT;
+  if (end != END_ROUTE_TIMEOUT) return end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT;
+  uint32_t us = atomic_load_explicit(&pool->state->gradient.base_us, memory_order_relaxed);
+  return us && ns / 1000 > us;
 }
 
 void admit_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status) {
@@ -97,7 +100,8 @@ void admit_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t s
   if (!ns) result.slow = false;
   breaker_outcome(u, pool, now_ms(s->w), &a->pass, &result);
   bool sent = a->flags & ATTEMPT_SENT && s->flags & STREAM_HEAD_DUE;
-  if (sent && ns && tells_latency(end, status)) gradient_sample(u, pool, now_ms(s->w), ns);
+  if (sent && ns && tells_latency(pool, end, status, ns))
+    gradient_sample(u, pool, now_ms(s->w), ns);
 }
 
 void admit_leave(struct stream *s) {

@@ -31,6 +31,7 @@ static void use_endpoint(struct stream *s, struct attempt *a, struct endpoint *e
   if (a->endpoint) object_unpin(&a->endpoint->obj, me);
   *a = (struct attempt){.endpoint = e, .pass = a->pass, .t_try = now_ns(s->w)};
   object_pin(&e->obj, me);
+  s->flags &= ~(uint32_t)STREAM_REFILL; /* the replay has its connection */
   /* The budget is a share of requests, not of attempts. */
   if (s->attempts++ == 0 && s->pool->retry.attempts > 1)
     budget_request(&s->pool->state->rows[me], now_ms(s->w));
@@ -80,35 +81,39 @@ int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
   return 0;
 }
 
-/* take_other tries those that may stand for the chosen one, which has no permit left: others of
- * its tier in service that were tried before, or not, unless to wait is better. */
-static int take_other(struct stream *s, struct attempt *a, const struct pool_member *chosen,
+/* take_other tries those that may stand for the chosen one (*which), which has no permit left:
+ * others of its tier in service that were tried before, or not, unless to wait is better. */
+static int take_other(struct stream *s, struct attempt *a, const struct pool_member **which,
                       const struct attempt_owner *o, bool tried) {
+  const struct pool_member *chosen = *which;
   int err = -EAGAIN;
   for (uint32_t i = 0; err == -EAGAIN && i < s->pool->member_count; i++) {
     const struct pool_member *m = &s->pool->members[i];
     if (m == chosen || m->backup != chosen->backup || m->priority != chosen->priority) continue;
-    if (!m->weight || retry_tried(s, i) != tried) continue;
+    if (!m->weight || retry_tried(s, i) != tried || retry_refused(s, i)) continue;
     if (!endpoint_in_service(m->endpoint, now_ms(s->w))) continue;
-    if (pool_worth(s->pool, chosen, m, now_ms(s->w))) err = attempt_take(s, a, m->endpoint, o);
+    if (!pool_worth(s->pool, chosen, m, now_ms(s->w))) continue;
+    err = attempt_take(s, a, m->endpoint, o);
+    if (err != -EAGAIN) *which = m;
   }
   return err;
 }
 
-int attempt_take_any(struct stream *s, struct attempt *a, const struct pool_member *chosen,
+int attempt_take_any(struct stream *s, struct attempt *a, const struct pool_member **which,
                      const struct attempt_owner *o) {
-  int err = attempt_take(s, a, chosen->endpoint, o);
-  return err == -EAGAIN ? take_other(s, a, chosen, o, false) : err;
+  int err = attempt_take(s, a, (*which)->endpoint, o);
+  return err == -EAGAIN ? take_other(s, a, which, o, false) : err;
 }
 
 /* take_any: one that failed this request, and has room perhaps because it fails, comes after those
- * that are full; but not for ever: who is picky at the head of the queue holds up all others. */
-static int take_any(struct stream *s, const struct pool_member *chosen) {
+ * that are full; but not for ever: who is picky at the head of the queue holds up all others. One
+ * that took no connection does not come at all. */
+static int take_any(struct stream *s, const struct pool_member **which) {
   struct attempt_owner o = {&up_events, s};
-  int err = attempt_take_any(s, &s->try, chosen, &o);
+  int err = attempt_take_any(s, &s->try, which, &o);
   bool picky = s->x->any_ms > now_ms(s->w);
   if (err == -EAGAIN && s->x->tried.count && !picky)
-    err = take_other(s, &s->try, chosen, &o, true);
+    err = take_other(s, &s->try, which, &o, true);
   return err;
 }
 
@@ -126,10 +131,11 @@ void enter_pick(struct stream *s) {
   if (!admit(s)) return;
   const struct pool_member *m = affinity_pick(s);
   if (!m) {
-    stream_fail(s, s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY);
+    enum end none = s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY;
+    stream_fail(s, s->x->tried.refused ? s->x->refused_end : none);
     return;
   }
-  int err = queue_stands(s->pool) ? -EAGAIN : take_any(s, m);
+  int err = queue_stands(s->pool) ? -EAGAIN : take_any(s, &m);
   if (!err) {
     taken(s);
   } else if (err == -EAGAIN) {
@@ -146,7 +152,7 @@ bool attempt_serve(struct stream *s) {
     return true;
   }
   const struct pool_member *m = affinity_pick(s);
-  int err = m ? take_any(s, m) : -ENOENT;
+  int err = m ? take_any(s, &m) : -ENOENT;
   if (err == -EAGAIN) return false;
   queue_served(s);
   if (!err) taken(s);
@@ -228,6 +234,12 @@ void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t
   admit_outcome(s, a, end, status);
   if (endpoint_outcome(&w->upstream, s->pool, a->endpoint, end, status, now_ms(w)))
     attempt_ejected(w, s->pool, a->endpoint, end);
+}
+
+void attempt_answered(struct stream *s) {
+  if (s->try.flags & ATTEMPT_TOLD) return;
+  s->try.flags |= ATTEMPT_TOLD;
+  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
 }
 
 /* is_clean: nothing is owed on the connection either way, so that another request may use it. */

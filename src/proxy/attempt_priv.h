@@ -25,6 +25,7 @@ enum attempt_flag {
   ATTEMPT_COUNTED = 8,       /* endpoint_begin was called */
   ATTEMPT_UP_DIRTY = 16,     /* its connection may not be reused */
   ATTEMPT_OVERDUE = 32,      /* retry.per_try_timeout passed, but no other attempt may follow */
+  ATTEMPT_TOLD = 64,         /* attempt_answered was told of its response */
 };
 
 /* attempt is one try to have a request answered: an endpoint and a connection to it (attempt.c). A

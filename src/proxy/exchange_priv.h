@@ -30,6 +30,7 @@ struct exchange {
   struct h1_chunked up_chunked, down_chunked; /* of the bodies */
   struct held held;              /* the request's body */
   struct pool_tried tried;
+  enum end refused_end; /* how the last of those that took no connection did not */
   struct pool_want want; /* of the endpoint: made by affinity.c, before the filters */
   uint32_t picked;       /* place of the endpoint that was chosen last */
   struct span tries;     /* where attempts went that others followed, and how they ended */

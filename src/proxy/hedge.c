@@ -41,7 +41,7 @@ static void failed(struct hedge *h, enum end end) {
   bool theirs = !race || end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT;
   if (theirs && !own_end(end)) attempt_outcome(s, &h->try, end, 0);
   retry_note(s, &h->try, end, 0);
-  retry_remember(s, h->try.endpoint);
+  retry_remember(s, &h->try, end);
   drop(s);
   stream_timer(s);
 }
@@ -76,6 +76,7 @@ static size_t won(struct hedge *h, struct span bytes, size_t used) {
   if (retry_on_status(&s->pool->retry, status)) { /* the other one may bring a better one */
     attempt_outcome(s, &h->try, END_OK, status);
     retry_note(s, &h->try, END_OK, status);
+    retry_remember(s, &h->try, END_OK);
     drop(s);
     stream_timer(s);
     return bytes.len;
@@ -180,7 +181,7 @@ static bool may_begin(const struct stream *s) {
 
 static int take_permits(struct stream *s, struct hedge *h, const struct pool_member *m) {
   if (!retry_budget(s)) return -ENOENT;
-  int err = attempt_take_any(s, &h->try, m, &(struct attempt_owner){&hedge_events, h});
+  int err = attempt_take_any(s, &h->try, &m, &(struct attempt_owner){&hedge_events, h});
   if (err) retry_unused(s);
   else retry_count(s);
   return err;
@@ -189,7 +190,8 @@ static int take_permits(struct stream *s, struct hedge *h, const struct pool_mem
 /* take gets a permit and a connection to another endpoint; 0 or -errno. */
 static int take(struct stream *s, struct hedge *h) {
   const struct pool_member *m = affinity_pick(s);
-  if (!m || m->endpoint == s->try.endpoint) return -ENOENT;
+  /* begin() has noted the one that is asked now. */
+  if (!m || retry_tried(s, (uint32_t)(m - s->pool->members))) return -ENOENT;
   if (queue_stands(s->pool)) return -EAGAIN;
   if (!admit_hedge(s, &h->try.pass)) return -ENOENT;
   int err = take_permits(s, h, m);
@@ -200,7 +202,7 @@ static int take(struct stream *s, struct hedge *h) {
 static void begin(struct stream *s) {
   if (!s->x->hedge_room) s->x->hedge_room = arena_zalloc(&s->arena, sizeof *s->x->hedge_room);
   struct hedge *h = s->x->hedge_room;
-  retry_remember(s, s->try.endpoint);
+  retry_remember(s, &s->try, END_OK);
   int err = h ? take(s, h) : -ENOMEM;
   s->x->hedge_ms = now_ms(s->w) + s->pool->retry.hedge_ms / AGAIN_PART + 1;
   if (err == -EAGAIN) return;

@@ -25,8 +25,8 @@ void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, en
  * attempt is about to be made. False: the stream ended. */
 MUST_USE bool admit_early(struct stream *s);
 MUST_USE bool admit(struct stream *s);
-/* admit_still is false when the breaker opened while the stream was in the queue. admit_again: may
- * a further attempt be made? */
+/* admit_still is false when the breaker opened while the stream was in the queue: it needs another
+ * pass (of a probe, if half-open by now). admit_again: may a further attempt be made? */
 MUST_USE bool admit_still(struct stream *s);
 bool admit_again(const struct stream *s);
 /* admit_outcome learns from an attempt's end; admit_leave gives back what the stream still has. */

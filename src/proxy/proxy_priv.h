@@ -55,13 +55,16 @@ void attempt_drop(struct stream *s, bool clean);
 void attempt_failed(struct stream *s, enum end end);
 /* attempt_overdue: retry.per_try_timeout passed: another one, or this one goes on. */
 void attempt_overdue(struct stream *s);
-/* attempt_outrun: a was slower than the one beside it: no fault, but the balancing policy hears
- * that it is no quicker than what it has taken so far. */
+/* attempt_outrun: a was slower than the one beside it, or than what was left of the time: no
+ * fault, but the balancing policy hears that it is no quicker than what it has taken so far. */
 void attempt_outrun(struct stream *s, const struct attempt *a);
 void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status);
 /* attempt_ejected says in the log that e was taken out of service, after the failure last. */
 void attempt_ejected(struct worker *w, const struct pool *pool, const struct endpoint *e,
                      enum end last);
+/* attempt_answered is the outcome of the stream's own attempt when its final head came; it counts
+ * once. */
+void attempt_answered(struct stream *s);
 /* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
  * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head; false:
  * no buffer is left. attempt_end is what attempt_drop does, for any attempt. */
@@ -71,9 +74,10 @@ struct attempt_owner {
 };
 MUST_USE int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
                           const struct attempt_owner *o);
-/* attempt_take_any takes the chosen endpoint, or while permits are short any that is as good. */
+/* attempt_take_any takes the chosen endpoint (*which), or while permits are short any that is as
+ * good: *which is then the one that was taken, or that failed. */
 MUST_USE int attempt_take_any(struct stream *s, struct attempt *a,
-                              const struct pool_member *chosen, const struct attempt_owner *o);
+                              const struct pool_member **which, const struct attempt_owner *o);
 MUST_USE bool attempt_send(struct stream *s, struct attempt *a);
 void attempt_end(struct stream *s, struct attempt *a, bool clean);
 /* attempt_serve gives a queued stream what it waits for; false: there is none. */

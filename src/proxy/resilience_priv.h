@@ -25,11 +25,14 @@ bool retry_left(const struct stream *s);
 MUST_USE bool retry_budget(struct stream *s);
 void retry_count(struct stream *s);
 void retry_unused(struct stream *s);
-/* retry_tried: the request was sent to that place of its pool. retry_remember keeps the next
- * attempt away from e. retry_note writes down, for the log, where an
- * attempt went and how it ended: by a status, a cause, or (END_OK, 0) cancelled. */
+/* retry_tried: the request was sent to that place of its pool; retry_refused: that took no
+ * connection. retry_remember keeps the next attempt away from where a went, and all of them if
+ * that, having failed by end (END_OK: it did not), took no connection. retry_note writes down,
+ * for the log, where an attempt went and how it ended: by a status, a cause, or (END_OK, 0)
+ * cancelled. */
 bool retry_tried(const struct stream *s, uint32_t place);
-void retry_remember(struct stream *s, const struct endpoint *e);
+bool retry_refused(const struct stream *s, uint32_t place);
+void retry_remember(struct stream *s, const struct attempt *a, enum end end);
 void retry_note(struct stream *s, const struct attempt *a, enum end end, uint32_t status);
 /* ---- hedge.c ---- */
 /* hedge_due is when a second attempt is to begin, or the one that runs is overdue. hedge_timer

@@ -115,7 +115,7 @@ static enum end final(struct stream *s) {
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
   s->status = s->x->resp.status;
   s->flags |= STREAM_RESPONDED;
-  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  attempt_answered(s);
   admit_head(s);
   return END_OK;
 }
@@ -141,7 +141,7 @@ bool response_whole(const struct stream *s, struct span rest) {
 /* replace answers with the route's page for this status. The endpoint's connection is kept only
  * when all of its response is here: what is not read may not be the next one. */
 static void replace(struct stream *s, const struct error_page *page, struct span rest) {
-  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  attempt_answered(s);
   admit_head(s);
   if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
   if (body_owed(s)) {

@@ -36,20 +36,35 @@ bool retry_left(const struct stream *s) {
 
 /* ---- where to ---- */
 
-bool retry_tried(const struct stream *s, uint32_t place) {
-  const struct pool_tried *tried = &s->x->tried;
-  for (uint32_t i = 0; i < tried->count; i++)
-    if (tried->place[i] == place) return true;
-  return false;
+/* entry_of a place among those tried; their count: it is not. */
+static uint32_t entry_of(const struct pool_tried *tried, uint32_t place) {
+  uint32_t i = 0;
+  while (i < tried->count && tried->place[i] != place) i++;
+  return i;
 }
 
-void retry_remember(struct stream *s, const struct endpoint *e) {
+bool retry_tried(const struct stream *s, uint32_t place) {
+  return entry_of(&s->x->tried, place) < s->x->tried.count;
+}
+
+bool retry_refused(const struct stream *s, uint32_t place) {
+  const struct pool_tried *tried = &s->x->tried;
+  uint32_t entry = entry_of(tried, place);
+  return entry < tried->count && tried->refused >> entry & 1;
+}
+
+void retry_remember(struct stream *s, const struct attempt *a, enum end end) {
   struct pool_tried *tried = &s->x->tried;
-  for (uint32_t i = 0; i < s->pool->member_count; i++) {
-    if (s->pool->members[i].endpoint != e || retry_tried(s, i)) continue;
-    if (tried->count < array_count(tried->place)) tried->place[tried->count++] = i;
-    return;
-  }
+  bool refused = end != END_OK && !(a->flags & ATTEMPT_SENT) && !own_end(end);
+  uint32_t place = 0;
+  while (place < s->pool->member_count && s->pool->members[place].endpoint != a->endpoint) place++;
+  uint32_t entry = entry_of(tried, place);
+  if (place == s->pool->member_count || entry == array_count(tried->place)) return;
+  tried->place[entry] = place;
+  if (entry == tried->count) tried->count++;
+  if (!refused) return;
+  tried->refused |= 1u << entry;
+  s->x->refused_end = end;
 }
 
 /* left is how good an endpoint is for another attempt. */
@@ -113,10 +128,11 @@ void retry_count(struct stream *s) {
   stat_add(&s->w->stats.retries, 1);
 }
 
-/* granted: the request may go on once more, after s->x->again_ms. */
-static bool granted(struct stream *s) {
+/* granted: the request may go on once more, after s->x->again_ms; end is how this attempt failed,
+ * END_OK: it brought a response. */
+static bool granted(struct stream *s, enum end end) {
   if (!retry_left(s) || !may_send_again(s) || !admit_again(s)) return false;
-  retry_remember(s, s->try.endpoint);
+  retry_remember(s, &s->try, end);
   bool another = another_left(s, s->pool->connections.queue ? LEFT_IN_SERVICE : LEFT_READY);
   /* An endpoint that did not take a connection will not a moment later: only another one may. */
   if (!(s->try.flags & ATTEMPT_SENT) && !another && !another_left(s, LEFT_NOT_DOWN)) return false;
@@ -162,12 +178,12 @@ bool retry_after_failure(struct stream *s, enum end end) {
   if (!race && !own_end(end)) attempt_outcome(s, &s->try, end, 0);
   if (s->x->hedge) {
     retry_note(s, &s->try, end, 0);
-    retry_remember(s, s->try.endpoint);
+    retry_remember(s, &s->try, end);
     hedge_takes_over(s);
     return true;
   }
   bool go = race && replayed(s);
-  if (!go) go = s->pool->retry.on & cause && granted(s);
+  if (!go) go = s->pool->retry.on & cause && granted(s, end);
   if (!go) return false;
   retry_note(s, &s->try, end, 0);
   again(s, false);
@@ -175,7 +191,7 @@ bool retry_after_failure(struct stream *s, enum end end) {
 }
 
 bool retry_overdue(struct stream *s) {
-  if (!granted(s)) return false;
+  if (!granted(s, END_TRY_TIMEOUT)) return false;
   attempt_outcome(s, &s->try, END_TRY_TIMEOUT, 0);
   retry_note(s, &s->try, END_TRY_TIMEOUT, 0);
   again(s, false);
@@ -187,19 +203,22 @@ bool retry_overdue(struct stream *s) {
 static bool stays_away(struct stream *s) {
   const struct http_field *row = http_fields_find(&s->x->resp.fields, HTTP_NAME_RETRY_AFTER);
   if (!row || span_eq(row->value, SPAN_LIT("0"))) return false;
-  retry_remember(s, s->try.endpoint);
+  retry_remember(s, &s->try, END_OK);
   return !another_left(s, LEFT_IN_SERVICE);
 }
 
+/* The outcome is told before it is asked whether another attempt may be made: this one may have
+ * opened the breaker, and then its response is the last. */
 bool retry_wanted(struct stream *s) {
   if (!retry_on_status(&s->pool->retry, s->x->resp.status)) return false;
-  return s->x->hedge || (!stays_away(s) && granted(s));
+  attempt_answered(s);
+  return s->x->hedge || (!stays_away(s) && granted(s, END_OK));
 }
 
 void retry_after_status(struct stream *s, struct span rest) {
   bool owed = s->up_body.state == PUMP_RUN || s->up_body.state == PUMP_READY;
   bool clean = s->x->resp.keepalive && !owed && response_whole(s, rest);
-  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  attempt_answered(s);
   retry_note(s, &s->try, END_OK, s->x->resp.status);
   if (s->x->hedge) hedge_takes_over(s);
   else again(s, clean);

@@ -229,6 +229,24 @@ static bool ends_attempt(enum end end) {
   }
 }
 
+/* had_its_time: nearly all of the route's timeout was this attempt's own. The queue, earlier
+ * attempts and the pauses between them are not its endpoint's fault. */
+static bool had_its_time(const struct stream *s) {
+  return ns_to_ms(now_ns(s->w) - s->try.t_try) * 4 >= (uint64_t)s->route->timeout_ms * 3;
+}
+
+/* tell_end says of the endpoint in use what the stream's end means for it. */
+static void tell_end(struct stream *s, enum end end) {
+  struct attempt *a = &s->try;
+  if (!a->endpoint || !a->up || !ends_attempt(end)) return;
+  if (end != END_ROUTE_TIMEOUT || had_its_time(s)) {
+    attempt_outcome(s, a, end, 0);
+    return;
+  }
+  attempt_outrun(s, a);
+  admit_cancelled(s, a);
+}
+
 /* shows_truncation: the client sees by the framing that the response is cut, also after a FIN;
  * what is queued may still go out. */
 static bool shows_truncation(const struct stream *s) {
@@ -238,7 +256,7 @@ static bool shows_truncation(const struct stream *s) {
 
 void stream_fail(struct stream *s, enum end end) {
   s->end = end;
-  if (s->try.endpoint && s->try.up && ends_attempt(end)) attempt_outcome(s, &s->try, end, 0);
+  tell_end(s, end);
   queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);

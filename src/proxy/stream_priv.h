@@ -36,7 +36,7 @@ enum stream_flag {
   STREAM_TUNNEL = 32768,   /* counted in stats.tunnels */
   STREAM_CONTINUED = 65536, /* 100 (Continue) came */
   STREAM_HEAD_DUE = 131072, /* counted as waiting for a response head (concurrency) */
-  STREAM_REFILL = 16384,   /* this attempt takes no idle connection (after a replay) */
+  STREAM_REFILL = 16384,   /* the next attempt, a replay, takes no idle connection */
 };
 
 struct stream {

@@ -46,8 +46,8 @@ static inline bool pick_allows(const struct pick_from *from, uint32_t place) {
   const struct pool_member *m = &from->pool->members[place];
   const struct pool_tried *tried = from->want->tried;
   if (!m->weight) return false;
-  for (uint32_t i = 0; from->untried && tried && i < tried->count; i++)
-    if (tried->place[i] == place) return false;
+  for (uint32_t i = 0; tried && i < tried->count; i++)
+    if (tried->place[i] == place && (from->untried || tried->refused >> i & 1)) return false;
   return pick_fit(m->endpoint, from->need, from->want->now_ms);
 }
 /* pick_weight is what a member weighs, slow start included; in 256ths, so that this has steps. */

@@ -228,6 +228,50 @@ static void either_may_win(void **state) {
   }
 }
 
+/* Nor does a second attempt go where this request has been: what answered 503 is not a new
+ * chance. */
+static void not_where_it_has_been(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 100);) {
+    struct world_conf conf;
+    hedge_conf(&conf);
+    bool third = seed & 1;
+    conf.pools[0].origins = third ? 7 : 3;
+    conf.pools[0].timeouts.first_byte_ms = 1000;
+    struct world *w = hedge_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    p->bad = BAD_503;
+    p->bad_times = 1;
+    p->then = BAD_STALL;
+    ask(w, p);
+    if (third && p->outcome != OUT_OK) wrong(w, p, "not answered");
+    if (!third && p->end != END_FIRST_BYTE_TIMEOUT) wrong(w, p, "the end");
+    if (p->up_heads != (third ? 3 : 2) || p->up_origins != (third ? 7 : 3)) wrong(w, p, "where");
+    world_end(w);
+  }
+}
+
+/* What a second attempt was answered with is remembered like what the first one was. */
+static void what_the_second_brought_is_remembered(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 100);) {
+    struct world_conf conf;
+    hedge_conf(&conf);
+    conf.pools[0].origins = 7;
+    conf.pools[0].retry.on |= RETRY_FIRST_BYTE;
+    conf.pools[0].timeouts.first_byte_ms = 1000;
+    struct world *w = hedge_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    p->bad = BAD_STALL;
+    p->bad_times = 1;
+    p->then = BAD_503;
+    ask(w, p);
+    if (p->outcome != OUT_OK || p->up_heads != 3) wrong(w, p, "not answered");
+    if (p->up_origins != 7) wrong(w, p, "not the third one");
+    world_end(w);
+  }
+}
+
 /* A pool that goes by latency hears of the endpoint that is always outrun; else that one would
  * look like one that nobody has asked. */
 static void the_outrun_are_known_to_be_slow(void **state) {
@@ -318,6 +362,8 @@ int main(void) {
       cmocka_unit_test(the_second_may_fail),
       cmocka_unit_test(the_first_may_fail),
       cmocka_unit_test(either_may_win),
+      cmocka_unit_test(not_where_it_has_been),
+      cmocka_unit_test(what_the_second_brought_is_remembered),
       cmocka_unit_test(the_outrun_are_known_to_be_slow),
       cmocka_unit_test(chaos),
   };

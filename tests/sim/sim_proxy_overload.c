@@ -55,6 +55,13 @@ static void trouble(struct world *w, uint32_t percent) {
 
 /* ---- breakers ---- */
 
+static struct plan *begin(struct world *w, struct plan *p) {
+  struct client *c = client_new(w, 0);
+  client_add(c, p);
+  client_start(c);
+  return p;
+}
+
 static void breaker_conf(struct world_conf *conf, uint64_t seed) {
   world_conf_init(conf);
   conf->pools[0].timeouts = (struct pool_timeouts){500, 800, 900};
@@ -147,6 +154,127 @@ static void breakers(void **state) {
     world_end(w);
   }
   assert_true(refused > 300 && opens > 100 && oks > 3000 && closes > 50);
+}
+
+static bool pass_take(struct world *w, struct breaker_pass *pass) {
+  return breaker_admit(&w->worker[0]->upstream, pool_of(w), sim_now_ms(w->sim), pass);
+}
+
+/* What stood in the queue while the breaker opened is a probe when it is half-open by then. */
+static void who_waited_is_a_probe_too(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 40);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].breaker = (struct pool_breaker){.failure_percent = 1,
+                                                  .min_requests = 1,
+                                                  .window_ms = 60000,
+                                                  .open_ms = 1000,
+                                                  .max_open_ms = 1000,
+                                                  .probes = 2};
+    conf.pools[0].connections.max_requests = 1;
+    struct world *w = world_new(seed, 1, seed % 4 ? &soft : NULL, &conf);
+    struct plan *first = plan_new(w), *p = plan_new(w);
+    first->stall = p->stall = true;
+    begin(w, first);
+    while (!first->up_bodies) world_step(w);
+    begin(w, p);
+    while (!worker_stats(w->worker[0])->queued) world_step(w);
+    struct breaker_pass bad = {0}, probe = {0}, third = {0};
+    assert_true(pass_take(w, &bad));
+    breaker_outcome(&w->worker[0]->upstream, pool_of(w), sim_now_ms(w->sim), &bad,
+                    &(struct breaker_result){.bad = true});
+    sim_advance(w->sim, 1001);
+    assert_true(pass_take(w, &probe)); /* half-open */
+    for (uint32_t i = 0; i < 2; i++) origin_release(&w->origins[i]);
+    while (!p->up_bodies) world_step(w);
+    if (pass_take(w, &third)) wrong(w, p, "is none of the probes");
+    breaker_forget(pool_of(w)->state, &probe);
+    for (uint32_t i = 0; i < 2; i++) origin_release(&w->origins[i]);
+    world_run(w, world_clients_done, 200000);
+    if (first->outcome != OUT_OK || p->outcome != OUT_OK) wrong(w, p, "not answered");
+    world_end(w);
+  }
+}
+
+/* ---- the route's timeout ---- */
+
+static uint64_t failures(const struct world *w) {
+  uint64_t sum = 0;
+  for (uint32_t m = 0; m < pool_of(w)->member_count; m++)
+    sum += atomic_load(&pool_of(w)->members[m].endpoint->rows[0].failures);
+  return sum;
+}
+
+enum { ROUTE_MS = 500, BEFORE_MS = 300 };
+
+/* The time that was spent in the queue or on an earlier attempt is not held against the endpoint
+ * that had the rest of it; all of the time is. */
+static void the_time_before_is_nobodys_fault(void **state) {
+  (void)state;
+  enum { IN_QUEUE, EARLIER, ALL_ITS_OWN, KINDS };
+  for (uint64_t seed = 0; world_seed(&seed, 150);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    uint64_t kind = seed % KINDS;
+    conf.routes[0].timeout_ms = ROUTE_MS;
+    conf.pools[0].breaker = (struct pool_breaker){.failure_percent = 1,
+                                                  .min_requests = kind == EARLIER ? 3 : 2,
+                                                  .window_ms = 60000,
+                                                  .open_ms = 1000,
+                                                  .max_open_ms = 1000,
+                                                  .probes = 1};
+    if (kind == IN_QUEUE) conf.pools[0].connections.max_requests = 1;
+    if (kind == EARLIER) conf.pools[0].timeouts.first_byte_ms = BEFORE_MS;
+    conf.pools[0].retry.on = RETRY_FIRST_BYTE;
+    struct world *w = world_new(seed, 1, seed % 4 ? &soft : NULL, &conf);
+    struct plan *first = plan_new(w), *p = plan_new(w);
+    first->stall = kind == IN_QUEUE;
+    p->stall = true;
+    begin(w, first);
+    while (!first->up_bodies) world_step(w);
+    begin(w, p);
+    if (kind == IN_QUEUE) {
+      while (!worker_stats(w->worker[0])->queued) world_step(w);
+      sim_advance(w->sim, BEFORE_MS);
+      for (uint32_t i = 0; i < 2; i++) origin_release(&w->origins[i]);
+    }
+    world_run(w, world_clients_done, 200000);
+    while (!p->ended) world_step(w);
+    if (first->outcome != OUT_OK) wrong(w, first, "not answered");
+    if (p->end != END_ROUTE_TIMEOUT) wrong(w, p, "the end");
+    if (failures(w) != (kind == IN_QUEUE ? 0 : 1)) wrong(w, p, "who is blamed");
+    if (breaker_closed(pool_of(w)) != (kind != ALL_ITS_OWN)) wrong(w, p, "the breaker");
+    world_end(w);
+  }
+}
+
+/* A time that was cut off is at least so long: below the baseline that says nothing. */
+static void a_time_cut_off_is_no_low_one(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    bool longer = seed & 1;
+    conf.routes[0].timeout_ms = ROUTE_MS;
+    conf.pools[0].concurrency = (struct pool_concurrency){.mode = CONCURRENCY_OBSERVE,
+                                                          .min = 1,
+                                                          .initial = 10,
+                                                          .max = 10,
+                                                          .tolerance_permille = 1500,
+                                                          .window_ms = 100,
+                                                          .baseline_ms = 60000};
+    struct world *w = world_new(seed, 1, seed % 4 ? &soft : NULL, &conf);
+    atomic_store(&pool_of(w)->state->gradient.base_us, longer ? 100000 : 2 * ROUTE_MS * 1000);
+    struct plan *p = plan_new(w);
+    p->stall = true;
+    begin(w, p);
+    while (!p->ended) world_step(w);
+    if (p->end != END_ROUTE_TIMEOUT || failures(w) != 1) wrong(w, p, "the end");
+    uint64_t heads = atomic_load(&pool_of(w)->state->rows[0].gradient.heads) & 0xffffff;
+    if (heads != (longer ? 1 : 0)) wrong(w, p, "what it says");
+    world_end(w);
+  }
 }
 
 /* ---- concurrency ---- */
@@ -252,6 +380,9 @@ static void shedding(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(breakers),
+      cmocka_unit_test(who_waited_is_a_probe_too),
+      cmocka_unit_test(the_time_before_is_nobodys_fault),
+      cmocka_unit_test(a_time_cut_off_is_no_low_one),
       cmocka_unit_test(limits),
       cmocka_unit_test(shedding),
   };

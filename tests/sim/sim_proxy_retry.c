@@ -3,6 +3,8 @@
  * to another endpoint; nothing of a response that is tried again is seen; every end has its word.
  * Budgets over hours are unit_upstream_budget's. */
 #include "proxy_world.h"
+#include "weir/io/loop_ops.h"
+#include "weir/upstream/breaker.h"
 
 static const struct sim_faults soft = {.short_read = 200,
                                        .short_write = 200,
@@ -330,6 +332,164 @@ static void no_room_elsewhere(void **state) {
   assert_true(sum / 50 > 500);
 }
 
+/* The only one left is full, for longer than any backoff: it is waited for. Who took no connection
+ * is not asked again, in however long a queue; when nobody else is left, that is the cause. */
+static void the_dead_are_not_asked_while_others_are_full(void **state) {
+  (void)state;
+  enum { HOLD_MS = 3000 };
+  for (uint64_t seed = 0; world_seed(&seed, 120);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    bool gone = seed & 2;
+    if (seed & 1) conf.pools[0].connections.max_requests_per_endpoint = 1;
+    else conf.pools[0].connections.max_per_endpoint = 1;
+    conf.pools[0].balance = BALANCE_ROUND_ROBIN;
+    struct world *w = retry_world(seed, &conf);
+    const struct pool *pool = w->current->pools[0];
+    uint32_t dead = seed & 8 ? 1 : 0;
+    origin_down(&w->origins[dead], true);
+    struct plan *holder = plan_new(w), *p = plan_new(w);
+    holder->stall = true;
+    if (seed & 16) p->method = "POST";
+    struct client *c = client_new(w, 0), *other = client_new(w, 0);
+    client_add(c, holder);
+    client_start(c);
+    while (!holder->up_bodies) world_step(w);
+    client_add(other, p);
+    client_start(other);
+    world_for(w, HOLD_MS);
+    if (p->ended) wrong(w, p, "did not wait");
+    if (gone) atomic_store(&pool->members[1 - dead].endpoint->state, ENDPOINT_DOWN);
+    origin_release(&w->origins[1 - dead]);
+    world_run(w, world_clients_done, 200000);
+    while (!p->ended) world_step(w);
+    if (gone && p->end != END_CONNECT_REFUSED) wrong(w, p, "the cause");
+    if (!gone && (p->outcome != OUT_OK || p->up_heads != 1)) wrong(w, p, "not answered");
+    if (p->record.attempts > (gone ? 1 : 2)) wrong(w, p, "the dead one was asked again");
+    world_end(w);
+  }
+}
+
+/* Nor when all have been asked: the one that answered is. */
+static void the_dead_are_not_asked_after_the_others(void **state) {
+  (void)state;
+  uint32_t answered = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 120);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].retry.on = ALL;
+    struct world *w = retry_world(seed, &conf);
+    origin_down(&w->origins[seed & 1], true);
+    struct plan *p = plan_new(w);
+    p->bad = BAD_503;
+    p->bad_times = 2;
+    ask(w, p);
+    bool last = p->record.attempts == 2 && p->end == END_CONNECT_REFUSED; /* asked as the last */
+    if (!last && (p->outcome != OUT_OK || p->up_heads != 3)) wrong(w, p, "not answered");
+    answered += !last;
+    world_end(w);
+  }
+  assert_true(answered > 30);
+}
+
+static void set_breaker(struct world_conf *conf, uint32_t failure_percent, uint32_t min_requests) {
+  conf->pools[0].retry.on = ALL;
+  conf->pools[0].breaker = (struct pool_breaker){.failure_percent = failure_percent,
+                                                 .min_requests = min_requests,
+                                                 .window_ms = 3600000,
+                                                 .open_ms = 3600000,
+                                                 .max_open_ms = 3600000,
+                                                 .probes = 1};
+}
+
+/* A response that opens the breaker is given on: there is no other attempt in its place. */
+static void what_opens_the_breaker_is_seen(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    set_breaker(&conf, 50, seed & 1 ? 2 : 1);
+    struct world *w = retry_world(seed, &conf);
+    struct plan *p = plan_new(w);
+    p->bad = BAD_503;
+    p->bad_times = 4;
+    ask(w, p);
+    if (p->end != END_OK || p->got_status != 503) wrong(w, p, "not the response");
+    if (p->up_heads != conf.pools[0].breaker.min_requests) wrong(w, p, "how often");
+    if (breaker_closed(w->current->pools[0])) wrong(w, p, "closed");
+    world_end(w);
+  }
+}
+
+/* A response worth another attempt that is not made counts once. */
+static void a_response_counts_once(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    set_breaker(&conf, 60, 3);
+    conf.pools[0].retry.attempts = 1;
+    struct world *w = retry_world(seed, &conf);
+    ask(w, plan_new(w));
+    ask(w, plan_new(w));
+    for (uint32_t i = 0; i < 3; i++) { /* 1 of 3 failed, 2 of 4, 3 of 5 */
+      struct plan *p = plan_new(w);
+      p->bad = BAD_503;
+      p->bad_times = 1;
+      ask(w, p);
+      if (p->end != END_OK || p->got_status != 503) wrong(w, p, "not the response");
+      if (breaker_closed(w->current->pools[0]) != (i < 2)) wrong(w, p, "the count");
+    }
+    world_end(w);
+  }
+}
+
+static int no_socket(struct loop *loop, int family) {
+  (void)loop;
+  (void)family;
+  return -EAFNOSUPPORT;
+}
+
+/* One endpoint is full, the other cannot even be tried: it is that one that failed. */
+static void who_failed_at_once_is_blamed(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].retry.attempts = 1;
+    conf.pools[0].connections.max_requests_per_endpoint = 1;
+    conf.pools[0].balance = seed & 1 ? BALANCE_ROUND_ROBIN : BALANCE_RANDOM;
+    struct world *w = retry_world(seed, &conf);
+    struct plan *holder = plan_new(w), *p = plan_new(w);
+    holder->stall = true;
+    struct client *c = client_new(w, 0);
+    client_add(c, holder);
+    client_start(c);
+    while (!holder->up_bodies) world_step(w);
+    uint32_t full = holder->up_origins == 1 ? 0 : 1;
+    struct loop *loop = w->worker[0]->loop;
+    const struct loop_ops *ops = loop->ops;
+    struct loop_ops broken = *ops;
+    broken.socket = no_socket;
+    loop->ops = &broken;
+    struct client *other = client_new(w, 0);
+    client_add(other, p);
+    client_start(other);
+    while (!p->ended) world_step(w);
+    loop->ops = ops;
+    const struct pool *pool = w->current->pools[0];
+    for (uint32_t m = 0; m < pool->member_count; m++) {
+      const struct endpoint *e = pool->members[m].endpoint;
+      bool was_full = addr_eq(&e->addr, &w->origins[full].at);
+      if (atomic_load(&e->rows[0].failures) != (was_full ? 0 : 1)) wrong(w, p, "who is blamed");
+    }
+    if (p->end != END_CONNECT_FAILED) wrong(w, p, "the end");
+    origin_release(&w->origins[full]);
+    world_run(w, world_clients_done, 200000);
+    world_end(w);
+  }
+}
+
 /* Retry-After is not waited for: another endpoint is asked at once, and this one not again. */
 static void retry_after_is_heeded(void **state) {
   (void)state;
@@ -346,6 +506,37 @@ static void retry_after_is_heeded(void **state) {
     ask(w, p);
     if (one && (p->got_status != 503 || p->up_heads != 1)) wrong(w, p, "asked again");
     if (!one && (p->outcome != OUT_OK || p->up_heads != 2)) wrong(w, p, "not another one");
+    world_end(w);
+  }
+}
+
+/* What met the end of a kept connection is replayed on a fresh one; attempts after that take kept
+ * ones again. */
+static void only_the_replay_is_on_a_fresh_connection(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 40);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.pools[0].retry.on = ALL;
+    conf.pools[0].balance = BALANCE_ROUND_ROBIN;
+    struct world *w = world_new(seed, 1, NULL, &conf);
+    for (uint32_t i = 0; i < 6; i++) { /* up to three connections each */
+      struct client *c = client_new(w, 0);
+      client_add(c, plan_new(w));
+      client_start(c);
+    }
+    world_run(w, world_clients_done, 200000);
+    uint32_t before = w->origins[0].accepted + w->origins[1].accepted;
+    assert_true(w->origins[0].accepted >= 2 && w->origins[1].accepted >= 2);
+    struct plan *p = plan_new(w);
+    p->bad = seed & 1 ? BAD_FIN : BAD_RESET;
+    p->bad_times = 1;
+    p->then = BAD_503;
+    ask(w, p);
+    if (p->outcome != OUT_OK || p->up_heads != 3) wrong(w, p, "not answered");
+    assert_int_equal(worker_stats(w->worker[0])->replays, 1);
+    uint32_t after = w->origins[0].accepted + w->origins[1].accepted;
+    if (after != before + 1) wrong(w, p, "not a kept one");
     world_end(w);
   }
 }
@@ -458,7 +649,13 @@ int main(void) {
       cmocka_unit_test(the_tier_comes_first),
       cmocka_unit_test(none_is_left_but_the_dead),
       cmocka_unit_test(no_room_elsewhere),
+      cmocka_unit_test(the_dead_are_not_asked_while_others_are_full),
+      cmocka_unit_test(the_dead_are_not_asked_after_the_others),
+      cmocka_unit_test(what_opens_the_breaker_is_seen),
+      cmocka_unit_test(a_response_counts_once),
+      cmocka_unit_test(who_failed_at_once_is_blamed),
       cmocka_unit_test(retry_after_is_heeded),
+      cmocka_unit_test(only_the_replay_is_on_a_fresh_connection),
       cmocka_unit_test(the_deadline_spans_all),
       cmocka_unit_test(leaving_between_attempts),
       cmocka_unit_test(chaos),

@@ -63,7 +63,7 @@ struct gradient {
   _Atomic bool looking;                /* one worker at a time: the rest is its own */
   struct gradient_model model;
   struct gradient_totals totals; /* at the last look */
-  _Atomic uint32_t base_us, latency_us; /* for people */
+  _Atomic uint32_t base_us, latency_us; /* for people; and the baseline for what was cut off */
 };
 
 #endif

@@ -54,10 +54,11 @@ void upstream_install(struct upstream *u, uint64_t seq, const struct snapshot *b
 /* upstream_close_idle closes idle connections of e beyond keep; how many were closed. */
 uint32_t upstream_close_idle(struct upstream *u, struct endpoint *e, uint32_t keep);
 
-/* pool_tried remembers the endpoints that a request has been sent to (by place in the pool). */
+/* pool_tried remembers the endpoints that a request has been sent to (by place in the pool), and
+ * which of them took no connection: a bit for each entry of place. */
 struct pool_tried {
   uint32_t place[RETRY_ATTEMPTS_MAX];
-  uint32_t count;
+  uint32_t count, refused;
 };
 
 #define PLACE_NONE UINT32_MAX
@@ -74,7 +75,8 @@ struct pool_want {
 /* pool_pick chooses a member. First what the cookie names, if it is in service. Then by tier and
  * policy: one in service that was not tried, else a new one that no check has passed yet; on a
  * further attempt else one that is ejected, else one that was tried; backups only when no other is
- * left. Never one that active health says is down, but in a panic. NULL when there is none.
+ * left. Never one that active health says is down, but in a panic, nor one that refused. NULL when
+ * there is none.
  * Reads the pool's settings and shared state, draws from u->rng; written are the policy's own rows
  * of this worker. */
 const struct pool_member *pool_pick(struct upstream *u, const struct pool *pool,

@@ -218,6 +218,21 @@ static void weak_tiers_share(void **state) {
   kit_fini(&k);
 }
 
+/* One that took no connection is not chosen again by its request, also when all were tried. */
+static void what_refused_is_not_asked_again(void **state) {
+  (void)state;
+  const struct kit_member members[] = {{1, false, 0}, {1, false, 0}, {1, true, 0}};
+  struct kit k;
+  kit_init(&k, members, array_count(members), 5);
+  struct pool_tried tried = {.place = {2, 0, 1}, .count = 3, .refused = 1 | 1 << 2};
+  for (int i = 0; i < 20; i++) assert_int_equal(kit_place(&k, kit_pick_for(&k, 0, 0, &tried)), 0);
+  tried.refused = 1 << 1 | 1 << 2;
+  for (int i = 0; i < 20; i++) assert_int_equal(kit_place(&k, kit_pick_for(&k, 0, 0, &tried)), 2);
+  tried.refused = 7;
+  assert_null(kit_pick_for(&k, 0, 0, &tried));
+  kit_fini(&k);
+}
+
 /* A further attempt goes to an untried endpoint of its tier, then to other tiers. */
 static void retries_leave_their_tier_last(void **state) {
   (void)state;
@@ -601,6 +616,7 @@ int main(void) {
       cmocka_unit_test(tiers_overflow),
       cmocka_unit_test(overflow_can_be_all_or_nothing),
       cmocka_unit_test(weak_tiers_share),
+      cmocka_unit_test(what_refused_is_not_asked_again),
       cmocka_unit_test(retries_leave_their_tier_last),
       cmocka_unit_test(tiers_are_asked_again),
       cmocka_unit_test(a_pool_in_health_is_not_walked),
