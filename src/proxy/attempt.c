@@ -218,12 +218,14 @@ void attempt_outrun(struct stream *s, const struct attempt *a) {
 
 void attempt_ejected(struct worker *w, const struct pool *pool, const struct endpoint *e,
                      enum end last) {
+  bool answered = last == END_OK; /* outlier.consecutive_5xx */
   worker_event(w, END_LEVEL_WARN,
                "pool " SPAN_FMT ": endpoint " SPAN_FMT
-               ": taken out of service for %u ms or more "
-               "after consecutive failures, the last one %.*s (outlier)",
+               ": taken out of service for %u ms or more after consecutive %s" SPAN_FMT
+               " (outlier)",
                SPAN_ARG(pool->obj.name), SPAN_ARG(e->label), pool->outlier.eject_ms,
-               SPAN_ARG(end_get(last)->word));
+               answered ? "responses of 500 and above" : "failures, the last one ",
+               SPAN_ARG(answered ? SPAN_EMPTY : end_get(last)->word));
 }
 
 void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status) {
