@@ -1,5 +1,6 @@
 """What /proc tells about a process: memory, listening sockets by inode, descriptors. Linux
 only."""
+import collections
 import ctypes
 import os
 import pathlib
@@ -11,13 +12,19 @@ import struct
 LISTEN = "0A"
 
 
+LENT = collections.deque(maxlen=1000)  # ports that were given out lately: free, but somebody's
+
+
 def free_port(family=socket.AF_INET, host="127.0.0.1"):
     """A port outside of the ephemeral range, so that no client socket takes it meanwhile."""
     while True:
         port = random.randrange(10000, 32000)
+        if port in LENT:
+            continue
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             try:
                 probe.bind((host, port))
+                LENT.append(port)
                 return port
             except OSError:
                 continue
