@@ -38,8 +38,19 @@ def test_a_100_that_never_comes_is_the_endpoints_fault(weir, new_backend, framin
 # ---- own pressure ----
 
 def lowest_free_descriptor(pid):
-    taken = {int(name) for name in os.listdir("/proc/%d/fd" % pid)}
-    return next(number for number in range(len(taken) + 1) if number not in taken)
+    """When all connections that were on their way out (of the status port) have been closed."""
+    def lowest():
+        taken = {int(name) for name in os.listdir("/proc/%d/fd" % pid)}
+        return next(number for number in range(len(taken) + 1) if number not in taken)
+    seen = [lowest()]
+
+    def settled():
+        """the descriptors rest"""
+        time.sleep(0.02)
+        seen.append(lowest())
+        return len(seen) > 15 and len(set(seen[-15:])) == 1
+    eventually(settled)
+    return seen[-1]
 
 
 def test_no_descriptor_left_blames_nobody(weir, backend):
