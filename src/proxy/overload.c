@@ -10,7 +10,7 @@
 #define TICK_MS 100u               /* between two looks while there is work */
 #define HOLD_MS 1000u              /* a level that rose stays at least so long */
 #define STEP_MS 250u               /* and goes down by one at most so often */
-#define LEVEL_MAX (PRIORITIES - 1) /* priority 0 is never refused */
+#define LEVEL_MAX (POOL_PRIORITIES - 1) /* priority 0 is never refused */
 #define IDLE_SHORT_MS 1000u        /* of idle connections while connections are short */
 #define SWEEP_MAX 64u              /* connections that a tick looks at */
 #define BODIES_FULL 750u /* permille of the buffers: no body is read from there on (pressure.h) \
@@ -73,7 +73,7 @@ static struct figure figure_of(const struct worker *w, enum overload_cause cause
 static uint8_t level_at(const struct figure *f, uint64_t value) {
   if (!f->threshold || value < f->threshold) return 0;
   uint64_t way = f->full > f->threshold ? f->full - f->threshold : 1;
-  uint64_t level = 1 + (value - f->threshold) * PRIORITIES / way;
+  uint64_t level = 1 + (value - f->threshold) * POOL_PRIORITIES / way;
   return (uint8_t)(level > LEVEL_MAX ? LEVEL_MAX : level);
 }
 
@@ -124,7 +124,7 @@ bool overload_admit(struct stream *s, uint8_t priority) {
   if (!is_on(w)) return true;
   for (enum overload_cause cause = 0; cause < OVERLOAD_CAUSES; cause++) {
     update(w, cause);
-    if (priority + w->overload.causes[cause].level < (int)PRIORITIES) continue;
+    if (priority + w->overload.causes[cause].level < (int)POOL_PRIORITIES) continue;
     s->x->retry_after_s = (w->overload.settings.retry_after_ms + 999) / 1000;
     stream_fail(s, rows[cause].end);
     return false;

@@ -21,8 +21,4 @@ struct overload_settings {
   uint32_t retry_after_ms;
 };
 
-/* Requests have priorities from 0 (first, never refused for overload) to 7 (refused first). */
-#define PRIORITIES 8u
-#define PRIORITY_DEFAULT 3u
-
 #endif

@@ -90,7 +90,7 @@ struct route {
   bool split_failover;      /* a pool without an endpoint in service passes to the others */
   struct route_mirror mirror;
   uint32_t timeout_ms;
-  uint8_t priority;         /* 0 comes first, 7 last (PRIORITIES) */
+  uint8_t priority;         /* 0 comes first, 7 last (POOL_PRIORITIES) */
   struct route_rewrite rewrite;
   struct route_host host;
   uint16_t status;      /* redirect, respond */
