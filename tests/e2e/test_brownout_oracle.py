@@ -100,15 +100,15 @@ def outcomes(pattern, begin, step=0.01):
 
 
 def test_acted_on_after_runs_of_failures():
-    """Three runs of consecutive_5xx failures: it had to be ejected two seconds later."""
+    """Three runs of consecutive_5xx failures: it had to be ejected a second later."""
     asked, told = request(method="POST", status=503), record("ok", status=503)
     mine = attempt(100.01, 100.02, "503")
     bad = [fault("failing")]
-    assert judged(asked, told, bad, [*outcomes("xxxxxo" * 3, 97), mine]) == (True, "acted_on")
-    assert judged(asked, told, bad, [*outcomes("xxxxxo" * 2, 97), mine]) == (False, "acted_on")
+    assert judged(asked, told, bad, [*outcomes("xxxxxo" * 3, 98), mine]) == (True, "acted_on")
+    assert judged(asked, told, bad, [*outcomes("xxxxxo" * 2, 98), mine]) == (False, "acted_on")
     assert judged(asked, told, bad, [*outcomes("xxxxxo" * 3, 99.5), mine]) == (False, "acted_on")
-    assert judged(asked, told, bad, [*outcomes("xxxxo" * 12, 97), mine])[0]  # 80 %: by the rate
-    assert not judged(asked, told, bad, [*outcomes("xo" * 5, 97), mine])[0]
+    assert judged(asked, told, bad, [*outcomes("xxxxo" * 12, 98), mine])[0]  # 80 %: by the rate
+    assert not judged(asked, told, bad, [*outcomes("xo" * 5, 98), mine])[0]
     late = [Fault("failing", 1, 60, 110, 0)]
     assert not judged(asked, told, late, [*outcomes("xxxxxo" * 3, 60), mine])[0]  # it came back
 
@@ -116,10 +116,10 @@ def test_acted_on_after_runs_of_failures():
 def test_acted_on_after_a_failure_rate():
     asked, told = request(method="POST", status=503), record("ok", status=503)
     mine, bad = attempt(100.01, 100.02, "503"), [fault("failing")]
-    assert judged(asked, told, bad, [*outcomes("xo" * 40, 97), mine]) == (True, "acted_on")
-    assert not judged(asked, told, bad, [*outcomes("xo" * 25, 97), mine])[0]  # too few
-    assert not judged(asked, told, bad, [*outcomes("xoo" * 30, 97), mine])[0]  # 33 %
-    assert not judged(asked, told, bad, [*outcomes("xo" * 40, 97, 0.2), mine])[0]  # too slow
+    assert judged(asked, told, bad, [*outcomes("xo" * 40, 98), mine]) == (True, "acted_on")
+    assert not judged(asked, told, bad, [*outcomes("xo" * 25, 98), mine])[0]  # too few
+    assert not judged(asked, told, bad, [*outcomes("xoo" * 30, 98), mine])[0]  # 33 %
+    assert not judged(asked, told, bad, [*outcomes("xo" * 40, 98, 0.2), mine])[0]  # too slow
 
 
 def test_cut_short():
