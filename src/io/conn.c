@@ -15,7 +15,7 @@ _Static_assert(sizeof(struct conn) <= 256, "a conn fits four cache lines");
 /* LINGER_ROUNDS: output that a lingering conn still has may rest for so many linger times. */
 #define LINGER_ROUNDS 15u
 
-uint64_t conn_taken(struct conn *c) { return c->loop->ops->taken(c->loop, c); }
+uint64_t conn_taken(struct conn *c) { return conn_ops(c)->taken(c->loop, c); }
 
 /* linger_fire: a lingering conn whose output still moves goes on; `mark` is what was taken before.
  */
@@ -106,7 +106,8 @@ static void connect_done(struct conn *c, int32_t res) {
 void conn_mark(struct conn *c) {
   if (conn_any(c, CONN_DIRTY | CONN_GONE)) return;
   c->flags |= CONN_DIRTY;
-  list_push_tail(&c->loop->dirty, &c->dirty_link);
+  bool carries = conn_any(c, CONN_CARRIES);
+  list_push_tail(carries ? &c->loop->carriers : &c->loop->dirty, &c->dirty_link);
 }
 
 void conn_mark_later(struct conn *c) {
@@ -122,6 +123,7 @@ void conn_run(struct conn *c) {
     c->flags &= ~(uint32_t)CONN_KICK;
     if (c->relay_in) relay_run(c->relay_in);
   }
+  if (conn_any(c, CONN_CARRIES) && !conn_any(c, CONN_CLOSING)) c->events->on_flush(c);
   tx_run(c);
 }
 
@@ -134,7 +136,7 @@ void conn_give(struct conn *c, struct iobuf **slot) {
 }
 
 void conn_cancel(struct conn *c, enum op op) {
-  if (conn_busy(c, op)) c->loop->ops->cancel(c->loop, c, op);
+  if (conn_busy(c, op)) conn_ops(c)->cancel(c->loop, c, op);
 }
 
 /* drop_input forgets what came and who waits for it. */
@@ -175,7 +177,7 @@ void conn_finalize(struct conn *c) {
   if (c->inflight)
     for (size_t i = 0; i < array_count(ops); i++) conn_cancel(c, ops[i]);
   c->flags |= CONN_GONE;
-  c->loop->ops->close(c->loop, c);
+  conn_ops(c)->close(c->loop, c);
 }
 
 void conn_close(struct conn *c) {
@@ -184,7 +186,7 @@ void conn_close(struct conn *c) {
 }
 
 void conn_reset(struct conn *c) {
-  c->loop->ops->reset(c->loop, c);
+  conn_ops(c)->reset(c->loop, c);
   conn_close(c);
 }
 
@@ -203,7 +205,7 @@ void conn_close_gently(struct conn *c, uint32_t linger_ms) {
   conn_finish(c);
   release(c);
   c->flags |= CONN_LINGER | CONN_FIN;
-  if (conn_pending(c) == 0 && conn_any(c, CONN_WIRE_EOF)) {
+  if (conn_pending(c) == 0 && conn_any(c, CONN_WIRE_EOF) && !conn_any(c, CONN_CARRIED)) {
     conn_finalize(c);
     return;
   }
@@ -294,9 +296,9 @@ void conn_peer_done(struct conn *c) {
 void conn_timer(struct conn *c, uint64_t due_ms) { timer_set(&c->loop->wheel, &c->timer, due_ms); }
 
 bool conn_peer(const struct conn *c, struct addr *out) {
-  return c->loop->ops->address(c->loop, c, true, out);
+  return conn_ops(c)->address(c->loop, c, true, out);
 }
 
 bool conn_local(const struct conn *c, struct addr *out) {
-  return c->loop->ops->address(c->loop, c, false, out);
+  return conn_ops(c)->address(c->loop, c, false, out);
 }

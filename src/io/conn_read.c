@@ -64,10 +64,11 @@ static void unpark(struct conn *c) {
 }
 
 void rx_arm(struct conn *c) {
+  if (conn_any(c, CONN_CARRIED)) return; /* its carrier's bytes come without being asked for */
   if (c->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return;
   if (conn_any(c, CONN_STARVED | CONN_REREAD) || !wanted(c)) return; /* rx_run arms after it */
   if (wants_bulk(c)) {
-    if (!conn_any(c, CONN_PARKED)) c->loop->ops->poll(c->loop, c, OP_POLL_IN);
+    if (!conn_any(c, CONN_PARKED)) conn_ops(c)->poll(c->loop, c, OP_POLL_IN);
     return;
   }
   if (conn_any(c, CONN_PARKED)) unpark(c); /* it reads messages now */
@@ -75,7 +76,7 @@ void rx_arm(struct conn *c) {
   /* Under pressure one buffer at a time: a multishot may bring more than anybody takes. */
   bool multishot = !conn_any(c, CONN_SINGLE) && !iobufs_half(&c->loop->iobufs);
   c->armed_turn = turn_of(c);
-  c->loop->ops->recv(c->loop, c, multishot);
+  conn_ops(c)->recv(c->loop, c, multishot);
 }
 
 void rx_unarm(struct conn *c) {
@@ -135,6 +136,7 @@ static size_t take(struct conn *c, struct span bytes) {
   check(n <= bytes.len);
   if (conn_any(c, CONN_CLOSING)) return bytes.len;
   c->bytes_in += n;
+  if (conn_any(c, CONN_CARRIED)) carried_read(c, n);
   if (n == bytes.len) return n;
   if (!conn_any(c, CONN_AGAIN))
     c->flags &= ~(uint32_t)CONN_READING;
@@ -237,7 +239,7 @@ static void settle_held(struct conn *c) {
     rx_unarm(c);
 }
 
-static void bytes_came(struct conn *c, struct span bytes) {
+void rx_bytes(struct conn *c, struct span bytes) {
   if (__builtin_expect(conn_any(c, CONN_CLOSING | CONN_FAILED), 0)) {
     if (conn_any(c, CONN_CLOSING)) drop(c, bytes.len);
     return;
@@ -298,7 +300,7 @@ void rx_fail(struct conn *c, int err) {
 
 static bool socket_quiet(struct conn *c) {
   char byte;
-  return c->loop->ops->recv_now(c->loop, c, &byte, 1) == -EAGAIN;
+  return conn_ops(c)->recv_now(c->loop, c, &byte, 1) == -EAGAIN;
 }
 
 /* starve parks the receive, or finds it more buffers. On a conn that was taken for a new message
@@ -322,7 +324,7 @@ static void recv_trouble(struct conn *c, int err) {
   if (err == -ENOBUFS)
     starve(c);
   else if (err == -EAGAIN && wanted(c) && !conn_busy(c, OP_POLL_IN))
-    c->loop->ops->poll(c->loop, c, OP_POLL_IN); /* O_NONBLOCK is on: the ring does not wait */
+    conn_ops(c)->poll(c->loop, c, OP_POLL_IN); /* O_NONBLOCK is on: the ring does not wait */
   else if (err != -ECANCELED && err != -EINTR && err != -EAGAIN)
     rx_fail(c, err);
 }
@@ -331,7 +333,7 @@ void rx_recv_done(struct conn *c, const struct completion *done) {
   if (!done->more) c->flags &= ~(uint32_t)CONN_UNARMING;
   if (done->res > 0) {
     note_size(c, done->res);
-    bytes_came(c, span_of(done->data, (size_t)done->res));
+    rx_bytes(c, span_of(done->data, (size_t)done->res));
   } else if (done->res == 0) {
     rx_eof(c);
   } else {
@@ -350,7 +352,7 @@ static void queue_up(struct conn *c) {
   c->flags |= CONN_PARKED;
   list_push_tail(&loop->parked, &c->starved_link);
   loop_stat_add(&loop->stats.memory_waits, 1);
-  if (!conn_busy(c, OP_POLL_HUP)) loop->ops->poll(loop, c, OP_POLL_HUP);
+  if (!conn_busy(c, OP_POLL_HUP)) conn_ops(c)->poll(loop, c, OP_POLL_HUP);
 }
 
 /* bulk_one reads once, at most cap bytes: false when the socket has no more, or nobody wants
@@ -366,7 +368,7 @@ static bool bulk_one(struct conn *c, size_t cap) {
     return false;
   }
   if (c->relay_in && !c->transport && c->relay_in->left < cap) cap = (size_t)c->relay_in->left;
-  ssize_t got = c->loop->ops->recv_now(c->loop, c, b->data.ptr, cap);
+  ssize_t got = conn_ops(c)->recv_now(c->loop, c, b->data.ptr, cap);
   if (got <= 0) {
     iobuf_give(pool, b);
     if (got == 0)
@@ -408,7 +410,7 @@ void rx_bulk_read(struct conn *c) {
 /* park makes a bulk read wait whose bytes have come; an end without bytes is told at once. */
 static void park(struct conn *c) {
   if (conn_any(c, CONN_PARKED) || conn_busy(c, OP_RECV) || !wanted(c)) return;
-  if (c->loop->ops->unread(c->loop, c) > 0)
+  if (conn_ops(c)->unread(c->loop, c) > 0)
     queue_up(c);
   else
     (void)bulk_one(c, PARK_PROBE_BYTES);
@@ -443,7 +445,7 @@ void rx_poll_done(struct conn *c) {
 void rx_hup_done(struct conn *c, int32_t events) {
   struct loop *loop = c->loop;
   if (!conn_any(c, CONN_PARKED) || events < 0 || (events & POLLERR) == 0) return;
-  uint64_t came = conn_held(c) + loop->ops->unread(loop, c);
+  uint64_t came = conn_held(c) + conn_ops(c)->unread(loop, c);
   if (c->relay_in && !c->transport && c->relay_in->left > came)
     rx_fail(c, -ECONNRESET);
 }
@@ -461,10 +463,10 @@ size_t conn_pull(struct conn *src, struct conn *dst, size_t want) {
   if (src->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return 0;
   struct loop *loop = src->loop;
   /* Bodies leave the last buffers to heads; and an error is for the receive that can tell it. */
-  if (iobufs_full(&loop->iobufs) || loop->ops->unread(loop, src) == 0) return 0;
+  if (iobufs_full(&loop->iobufs) || conn_ops(src)->unread(loop, src) == 0) return 0;
   struct buf *out = conn_out(dst, want);
   if (out == NULL) return 0;
-  ssize_t got = loop->ops->recv_now(loop, src, out->ptr + out->len, want);
+  ssize_t got = conn_ops(src)->recv_now(loop, src, out->ptr + out->len, want);
   if (got > 0) {
     out->len += (size_t)got;
     src->bytes_in += (uint64_t)got;
@@ -501,6 +503,7 @@ void conn_watch(struct conn *c) {
 }
 
 void conn_read_bulk(struct conn *c, bool on) {
+  if (conn_any(c, CONN_CARRIED)) return;
   if (on) {
     c->flags |= CONN_BULK;
     rx_unarm(c);

@@ -98,18 +98,23 @@ void conn_finish(struct conn *c) {
 static void submit(struct conn *c) {
   struct iobuf *b = c->sending;
   bool last = is_empty(c->out) && is_empty(c->wire);
-  c->loop->ops->send(c->loop, c, b->data.ptr + b->off, iobuf_rest(b),
+  conn_ops(c)->send(c->loop, c, b->data.ptr + b->off, iobuf_rest(b),
                      last && conn_any(c, CONN_FIN));
 }
 
 /* finished: all is sent and our FIN was asked for. */
 static void finished(struct conn *c) {
-  if (conn_any(c, CONN_LINGER) && conn_any(c, CONN_WIRE_EOF)) {
+  bool all = conn_any(c, CONN_LINGER) && conn_any(c, CONN_WIRE_EOF);
+  if (all && !conn_any(c, CONN_CARRIED)) {
     conn_finalize(c); /* the close sends the FIN */
     return;
   }
   c->flags |= CONN_FIN_SENT;
-  c->loop->ops->shutdown(c->loop, c, SHUT_WR);
+  conn_ops(c)->shutdown(c->loop, c, SHUT_WR);
+  if (all) {
+    conn_finalize(c);
+    return;
+  }
   if (!conn_any(c, CONN_LINGER)) return;
   timer_stop(&c->loop->wheel, &c->timer);
   timer_set(&c->loop->wheel, &c->timer, c->loop->now_ms + c->linger_ms);
@@ -184,7 +189,7 @@ static void wait_to_send(struct conn *c) {
   if (!conn_any(c, CONN_NONBLOCK))
     submit(c);
   else if (!conn_busy(c, OP_POLL_OUT))
-    c->loop->ops->poll(c->loop, c, OP_POLL_OUT);
+    conn_ops(c)->poll(c->loop, c, OP_POLL_OUT);
 }
 
 void tx_send_done(struct conn *c, int32_t res) {

@@ -26,6 +26,12 @@ static inline bool conn_busy(const struct conn *c, enum op op) {
 }
 static inline size_t iobuf_rest(const struct iobuf *b) { return b ? b->data.len - b->off : 0; }
 
+/* carried_ops stand in for the loop's where a conn is a stream of another one. */
+extern const struct loop_ops carried_ops;
+static inline const struct loop_ops *conn_ops(const struct conn *c) {
+  return conn_any(c, CONN_CARRIED) ? &carried_ops : c->loop->ops;
+}
+
 /* conn.c */
 struct conn *conn_new(struct loop *loop, int fd);
 /* conn_mark queues c for the end of this turn; conn_mark_later for the next turn, which then does
@@ -43,6 +49,10 @@ void conn_abandon(struct conn *c);
 /* conn_cancel cancels op if it is in flight. */
 void conn_cancel(struct conn *c, enum op op);
 void conn_give(struct conn *c, struct iobuf **slot);
+
+/* conn_carried.c: the owner took n bytes; c is closed. */
+void carried_read(struct conn *c, size_t n);
+void carried_free(struct conn *c);
 
 /* conn_listen.c */
 void listen_accepted(struct conn *listener, const struct completion *done);
@@ -66,6 +76,8 @@ void rx_bulk_read(struct conn *c);
 /* rx_unarm cancels the receive in flight. */
 void rx_unarm(struct conn *c);
 void rx_eof(struct conn *c);
+/* rx_bytes passes bytes up, and holds what is not taken. */
+void rx_bytes(struct conn *c, struct span bytes);
 void rx_fail(struct conn *c, int err);
 
 /* conn_write.c */

@@ -27,6 +27,7 @@ void loop_init(struct loop *loop, const struct loop_ops *ops, const struct loop_
   slab_init(&loop->conns, sizeof(struct conn), CHUNK_CONNS, config->conns_max);
   iobufs_init(&loop->iobufs, iobuf_limit(config));
   list_init(&loop->dirty);
+  list_init(&loop->carriers);
   list_init(&loop->later);
   list_init(&loop->starved);
   list_init(&loop->parked);
@@ -104,8 +105,11 @@ static void flush_pass(struct list *from) {
 }
 
 static void flush(struct loop *loop) {
-  for (unsigned pass = 0; pass < FLUSH_PASSES && !list_empty(&loop->dirty); pass++)
-    flush_pass(&loop->dirty);
+  for (unsigned pass = 0; pass < FLUSH_PASSES; pass++) {
+    if (!list_empty(&loop->dirty)) flush_pass(&loop->dirty);
+    else if (!list_empty(&loop->carriers)) flush_pass(&loop->carriers);
+    else return;
+  }
 }
 
 /* retry_starved arms as many parked receives as there are buffers: the others would only fail
@@ -133,7 +137,8 @@ static void resume_parked(struct loop *loop) {
 
 /* has_work tells whether the next turn must not wait. */
 static bool has_work(const struct loop *loop) {
-  if (!list_empty(&loop->dirty) || !list_empty(&loop->later) || loop->budget_left) return true;
+  bool dirty = !list_empty(&loop->dirty) || !list_empty(&loop->carriers);
+  if (dirty || !list_empty(&loop->later) || loop->budget_left) return true;
   return !list_empty(&loop->parked) && !iobufs_full(&loop->iobufs);
 }
 

@@ -146,6 +146,7 @@ static void read_on(struct relay *r) {
 
 void relay_go_copy(struct relay *r, bool bulk) {
   if (r->mode == RELAY_SPLICE) relay_splice_leave(r);
+  bulk = bulk && !conn_any(r->src, CONN_CARRIED);
   r->mode = bulk ? RELAY_BULK : RELAY_MESSAGES;
   r->streak = 0;
   r->src->flags &= ~(uint32_t)CONN_SPLICING;
@@ -156,6 +157,7 @@ void relay_go_copy(struct relay *r, bool bulk) {
 /* go_large picks the way for much data. */
 static void go_large(struct relay *r) {
   bool plain = r->src->transport == NULL && r->dst->transport == NULL;
+  plain = plain && !conn_any(r->src, CONN_CARRIED) && !conn_any(r->dst, CONN_CARRIED);
   r->streak = 0;
   if (plain && r->src->loop->ops->splice && pipe_take(r->src->loop, r)) {
     r->mode = RELAY_SPLICE;

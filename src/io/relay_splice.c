@@ -27,7 +27,7 @@ void relay_splice_start(struct relay *r) {
 static void nonblock(struct conn *c, bool on) {
   if (conn_any(c, CONN_NONBLOCK) == on || conn_any(c, CONN_GONE)) return;
   c->flags ^= CONN_NONBLOCK;
-  c->loop->ops->nonblock(c->loop, c, on);
+  conn_ops(c)->nonblock(c->loop, c, on);
 }
 
 static bool splices(const struct relay *r) { return r && r->pipe_rd >= 0; }
@@ -42,7 +42,7 @@ void relay_splice_block(struct conn *c) {
 }
 
 static void poll_for(struct conn *c, enum op op) {
-  if (!conn_busy(c, op)) c->loop->ops->poll(c->loop, c, op);
+  if (!conn_busy(c, op)) conn_ops(c)->poll(c->loop, c, op);
 }
 
 /* rest_src waits for src, by poll, or leaves the mode when a tunnel has become quiet. */

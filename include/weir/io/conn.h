@@ -37,6 +37,9 @@ struct conn_events {
   void (*on_drained)(struct conn *c);
   /* on_timer: the deadline of conn_timer passed. */
   void (*on_timer)(struct conn *c);
+  /* on_flush, of a conn that carries others only: the end of a turn in which it or one of them had
+   * something to send; before the send. */
+  void (*on_flush)(struct conn *c);
 };
 
 /* conn is at most 256 bytes (static assert); cold parts hang off tls. */
@@ -55,6 +58,7 @@ struct conn {
   union {
     struct tls_conn *tls;
     void (*on_accept)(struct conn *listener, struct conn *c); /* listener */
+    struct carried *carried; /* CONN_CARRIED: what it is to its carrier */
   };
   struct relay *relay_in, *relay_out; /* relays that read from, write to this conn */
   struct iobuf *out;     /* being filled by the owner (plaintext under TLS, else wire bytes) */

@@ -33,6 +33,8 @@ enum conn_flag {
   CONN_PARKED = 1 << 26,    /* in loop->parked: bytes came, and wait for an iobuf */
   CONN_QUIET = 1 << 27,     /* conn_quiet was true; quiet_at tells when */
   CONN_STOPPING = 1 << 28,  /* listener: conn_listen_stop was called */
+  CONN_CARRIED = 1 << 29,   /* no socket: a stream of another conn (carried.h) */
+  CONN_CARRIES = 1 << 30,   /* the other one: runs last in a turn, on_flush first */
 };
 
 #endif

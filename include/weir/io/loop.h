@@ -62,6 +62,7 @@ struct loop {
   struct slab conns; /* struct conn */
   struct iobufs iobufs;
   struct list dirty;       /* conns with work for the end of the turn (conn.dirty_link) */
+  struct list carriers;    /* the same, of conns that carry others: after those */
   struct list later;       /* conns that used up their share of this turn (conn.dirty_link) */
   struct list starved;     /* conns parked on ENOBUFS (conn.starved_link) */
   struct list parked;      /* conns whose bodies wait for an iobuf, oldest first (starved_link) */
