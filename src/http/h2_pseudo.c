@@ -1,4 +1,5 @@
-/* h2_pseudo.c: names of pseudo-fields (RFC 9113 section 8.3). Judges nothing: h2_message.c does. */
+/* h2_pseudo.c: names of pseudo-fields (RFC 9113 section 8.3). Judges nothing: h2_message.c does.
+ */
 #include "weir/http/h2_pseudo.h"
 
 static const struct span names[H2_PSEUDO_COUNT] = {

@@ -11,6 +11,13 @@
 #include "weir/base/span.h"
 #include "weir/http/name.h"
 
+/* http_result is what every incremental parser answers. */
+enum http_result {
+  HTTP_DONE, /* complete; out is set */
+  HTTP_MORE, /* give more bytes; nothing is wrong so far */
+  HTTP_BAD,  /* refused; *why is set, nothing else */
+};
+
 /* http_field_flag: why a serialiser leaves a row out. 0: it is written. */
 enum http_field_flag {
   HTTP_FIELD_HOP = 1,        /* hop-by-hop, or nominated by Connection */
