@@ -1,6 +1,7 @@
 /* framing.c: message body length (RFC 9112 section 6.3), Connection, Upgrade and Expect (RFC 9110
  * sections 7.6.1, 7.8 and 10.1.1), by version-neutral field lists. Every ambiguity is refused: a
- * message that two readers could cut differently is never passed on. Called by the h1 parsers. */
+ * message that two readers could cut differently is never passed on. Called by the
+ * request and response parsers. */
 #include "framing_priv.h"
 
 /* NOMINATED_MAX bounds the work of Connection: names times fields. */
@@ -181,6 +182,19 @@ bool framing_of_request(struct http_request *req, enum end *why) {
   return request_upgrade(req, &set, why) && request_expect(req, why);
 }
 
+bool framing_of_h2_request(struct http_request *req, bool end_stream, enum end *why) {
+  if (!request_body(req, why)) return false;
+  if (req->method == HTTP_METHOD_TRACE) return fail(why, END_BAD_REQUEST_METHOD_NOT_SERVED);
+  if (end_stream && req->content_length > 0) return fail(why, END_BAD_REQUEST_LENGTH_MISMATCH);
+  if (req->body == HTTP_BODY_NONE && !end_stream) req->body = HTTP_BODY_CHUNKED;
+  if (req->upgrade.len > 0) { /* DATA is the tunnel's */
+    if (req->content_length > 0) return fail(why, END_BAD_REQUEST_UPGRADE);
+    req->body = HTTP_BODY_NONE;
+  }
+  req->keepalive = true;
+  return request_expect(req, why);
+}
+
 /* check_response_lengths refuses ambiguous framing fields whatever the status. */
 static bool check_response_lengths(struct http_response *res, enum end *why) {
   const struct http_fields *fields = &res->fields;
@@ -248,4 +262,15 @@ bool framing_of_response(struct http_response *res, enum http_method request_met
   res->keepalive = keeps_alive(&set, res->minor);
   response_body(res, request_method);
   return res->status != 101 || response_switch(res, &set, why);
+}
+
+bool framing_of_h2_response(struct http_response *res, enum http_method request_method,
+                            bool end_stream, enum end *why) {
+  if (!check_response_lengths(res, why)) return false;
+  response_body(res, request_method);
+  res->keepalive = true; /* it is the stream that ends */
+  if (res->body == HTTP_BODY_CLOSE) res->body = end_stream ? HTTP_BODY_LENGTH : HTTP_BODY_CHUNKED;
+  if (res->body == HTTP_BODY_LENGTH && end_stream && res->content_length > 0)
+    return fail(why, END_BAD_RESPONSE_LENGTH_MISMATCH);
+  return true;
 }

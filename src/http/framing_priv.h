@@ -11,5 +11,11 @@ MUST_USE bool framing_of_request(struct http_request *req, enum end *why);
 /* framing_of_response sets body, content_length, has_length, keepalive and upgrade likewise. */
 MUST_USE bool framing_of_response(struct http_response *res, enum http_method request_method,
                                   enum end *why);
+/* framing_of_h2_request is framing_of_request for a request without connection-specific fields
+ * whose end is marked by END_STREAM: here at once, or later. req->upgrade is set already. */
+MUST_USE bool framing_of_h2_request(struct http_request *req, bool end_stream, enum end *why);
+/* framing_of_h2_response likewise; does not set upgrade. */
+MUST_USE bool framing_of_h2_response(struct http_response *res, enum http_method request_method,
+                                     bool end_stream, enum end *why);
 
 #endif

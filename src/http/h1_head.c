@@ -112,22 +112,6 @@ static enum http_result read_name(struct h1_reader *r) {
 
 static bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
-/* row_flags says why a field of this name is not passed on, if so. */
-static uint16_t row_flags(enum h1_side side, unsigned name_flags) {
-  unsigned flags = 0;
-  if (name_flags & HTTP_NAME_HOP) flags |= HTTP_FIELD_HOP;
-  if (name_flags & HTTP_NAME_OWN) flags |= HTTP_FIELD_OWN;
-  if (side == H1_REQUEST && (name_flags & HTTP_NAME_FORWARDING)) flags |= HTTP_FIELD_FORWARDING;
-  return (uint16_t)flags;
-}
-
-/* is_alias: a backend that reads `_` as `-` would take this name for one that weir controls. */
-static bool is_alias(const struct h1_reader *r, struct span name) {
-  if (r->side != H1_REQUEST || !(r->scan->name_class & BYTE_UNDERSCORE)) return false;
-  unsigned flags = http_name_flags(http_name_alias(name));
-  return (flags & (HTTP_NAME_HOP | HTTP_NAME_OWN | HTTP_NAME_FORWARDING)) != 0;
-}
-
 /* add_row takes the value that ends before `end` and the name before it. */
 static bool add_row(struct h1_reader *r, size_t end) {
   struct h1_scan *scan = r->scan;
@@ -142,8 +126,8 @@ static bool add_row(struct h1_reader *r, size_t end) {
   row->name.len = name.len;
   row->value.ptr = r->p + from;
   row->value.len = end - from;
-  row->flags = row_flags(r->side, http_name_flags(id));
-  if (is_alias(r, name)) row->flags |= HTTP_FIELD_ALIAS;
+  bool underscore = scan->name_class & BYTE_UNDERSCORE;
+  row->flags = http_row_flags(r->side == H1_REQUEST, name, id, underscore);
   return true;
 }
 

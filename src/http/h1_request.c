@@ -4,9 +4,10 @@
 #include "bytes_priv.h"
 #include "framing_priv.h"
 #include "h1_head_priv.h"
+#include "message_priv.h"
+#include "uri_priv.h"
 
 enum {
-  METHOD_LEN_MAX = 32, /* the longest registered one has 17 */
   EMPTY_LINES_MAX = 2, /* RFC 9112 section 2.2 asks for at least one */
   VERSION_LEN = 8,     /* "HTTP/1.1" */
 };
@@ -46,7 +47,7 @@ static enum http_result bad_method(struct h1_reader *r, size_t at) {
 static enum http_result read_method(struct h1_reader *r) {
   struct h1_scan *scan = r->scan;
   size_t at = bytes_end_of(BYTE_TOKEN, r->p, scan->scanned, r->len);
-  if (at - scan->start > METHOD_LEN_MAX) return h1_fail(r, END_BAD_REQUEST_METHOD);
+  if (at - scan->start > HTTP_METHOD_LEN_MAX) return h1_fail(r, END_BAD_REQUEST_METHOD);
   if (at == r->len) return h1_more(r, at);
   if (r->p[at] != ' ' || at == scan->start) return bad_method(r, at);
   scan->first = span_of(r->p + scan->start, at - scan->start);
@@ -123,30 +124,14 @@ static enum http_result take_line(struct h1_reader *r, struct http_request *req,
   return HTTP_DONE;
 }
 
-static uint16_t port_or_default(uint16_t port, enum http_scheme scheme) {
-  if (port != 0) return port;
-  return scheme == HTTP_SCHEME_HTTPS ? 443 : 80;
-}
-
-/* take_host applies RFC 9112 section 3.2: one Host, needed from 1.1 on; the authority of an
- * absolute-form target wins, but a Host that says otherwise is refused. */
-static enum http_result take_host(struct h1_reader *r, struct http_request *req,
-                                  struct span authority) {
-  const struct http_field *field = http_fields_find(&req->fields, HTTP_NAME_HOST);
-  if (field == NULL && req->minor >= 1) return h1_fail(r, END_BAD_REQUEST_HOST_MISSING);
-  if (req->fields.repeated >> HTTP_NAME_HOST & 1) return h1_fail(r, END_BAD_REQUEST_HOST_REPEATED);
-  struct http_host host = {0}, named = {0};
-  if (field && !http_host_canonical(field->value, r->arena, &host, &r->why)) return HTTP_BAD;
-  if (req->form == HTTP_FORM_ABSOLUTE) {
-    if (!http_host_canonical(authority, r->arena, &named, &r->why)) return HTTP_BAD;
-    bool same = span_eq(host.name, named.name) && port_or_default(host.port, req->scheme) ==
-                                                      port_or_default(named.port, req->scheme);
-    if (field && !same) return h1_fail(r, END_BAD_REQUEST_HOST_MISMATCH);
-    host = named;
+/* take_host: Host is needed from 1.1 on, even beside the authority of an absolute-form target. */
+static bool take_host(struct h1_reader *r, struct http_request *req, struct span authority) {
+  if (!http_fields_has(&req->fields, HTTP_NAME_HOST) && req->minor >= 1) {
+    r->why = END_BAD_REQUEST_HOST_MISSING;
+    return false;
   }
-  req->host = host.name;
-  req->port = host.port;
-  return HTTP_DONE;
+  const struct span *named = req->form == HTTP_FORM_ABSOLUTE ? &authority : NULL;
+  return http_request_host(req, named, r->arena, &r->why);
 }
 
 /* finish makes the request once its head is complete. */
@@ -154,9 +139,8 @@ static enum http_result finish(struct h1_reader *r, struct http_request *req,
                                struct span authority) {
   req->fields = h1_take_fields(r);
   req->head_len = r->scan->start;
-  enum http_result result = take_host(r, req, authority);
-  if (result == HTTP_DONE && !framing_of_request(req, &r->why)) result = HTTP_BAD;
-  return result;
+  bool ok = take_host(r, req, authority) && framing_of_request(req, &r->why);
+  return ok ? HTTP_DONE : HTTP_BAD;
 }
 
 enum http_result h1_parse_request(struct h1_scan *scan, struct span input,

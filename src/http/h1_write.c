@@ -53,7 +53,7 @@ static void put_row(struct buf *b, struct span name, struct span value) {
 void h1_write_fields(struct buf *b, const struct http_fields *fields) {
   for (uint32_t i = 0; i < fields->count && !b->full; i++) {
     const struct http_field *row = &fields->rows[i];
-    if (row->flags != 0) continue;
+    if (!http_field_written(row)) continue;
     size_t from = b->len;
     put_row(b, row->name, row->value);
     if (b->full) return;

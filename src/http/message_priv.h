@@ -7,6 +7,22 @@
 /* HTTP_FIELDS_FIRST rows are made room for at first: most heads have fewer. */
 #define HTTP_FIELDS_FIRST 24u
 
+/* HTTP_METHOD_LEN_MAX: the longest registered method has 17. */
+#define HTTP_METHOD_LEN_MAX 32u
+
+/* http_row_flags says why a field of this name is not passed on, if so. request: of a request;
+ * underscore: the name has one. */
+static inline uint16_t http_row_flags(bool request, struct span name, enum http_name id,
+                                      bool underscore) {
+  unsigned of_name = http_name_flags(id), flags = 0;
+  if (of_name & HTTP_NAME_HOP) flags |= HTTP_FIELD_HOP;
+  if (of_name & HTTP_NAME_OWN) flags |= HTTP_FIELD_OWN;
+  if (!request) return (uint16_t)flags;
+  if (of_name & HTTP_NAME_FORWARDING) flags |= HTTP_FIELD_FORWARDING;
+  if (underscore && http_name_shadows(name)) flags |= HTTP_FIELD_ALIAS;
+  return (uint16_t)flags;
+}
+
 /* http_fields_grow makes room for one more row at least; false: the arena is used up. */
 MUST_USE bool http_fields_grow(struct http_fields *fields, struct arena *arena);
 

@@ -113,6 +113,11 @@ enum http_name http_name_alias(struct span name) {
   return changed ? http_name_find(span_of(dashed, name.len)) : HTTP_NAME_OTHER;
 }
 
+bool http_name_shadows(struct span name) {
+  unsigned controlled = HTTP_NAME_HOP | HTTP_NAME_OWN | HTTP_NAME_FORWARDING;
+  return (http_name_flags(http_name_alias(name)) & controlled) != 0;
+}
+
 bool http_name_keyed(struct span name) {
   unsigned gone = HTTP_NAME_HOP | HTTP_NAME_OWN;
   return http_is_token(name) && !(http_name_flags(http_name_find(name)) & gone);

@@ -4,6 +4,7 @@
 #include "weir/http/uri.h"
 
 #include "bytes_priv.h"
+#include "uri_priv.h"
 #include "weir/base/addr.h"
 #include "weir/base/buf.h"
 
@@ -173,4 +174,27 @@ bool http_host_canonical(struct span text, struct arena *arena, struct http_host
                       : canonical_name(span_sub(text, 0, end), arena, &made.name, why);
   if (ok) *out = made;
   return ok;
+}
+
+static uint16_t port_or_default(uint16_t port, enum http_scheme scheme) {
+  if (port != 0) return port;
+  return scheme == HTTP_SCHEME_HTTPS ? 443 : 80;
+}
+
+bool http_request_host(struct http_request *req, const struct span *authority, struct arena *arena,
+                       enum end *why) {
+  const struct http_field *field = http_fields_find(&req->fields, HTTP_NAME_HOST);
+  struct http_host host = {0}, named = {0};
+  if (req->fields.repeated >> HTTP_NAME_HOST & 1) return fail(why, END_BAD_REQUEST_HOST_REPEATED);
+  if (field && !http_host_canonical(field->value, arena, &host, why)) return false;
+  if (authority) {
+    if (!http_host_canonical(*authority, arena, &named, why)) return false;
+    bool same = span_eq(host.name, named.name) && port_or_default(host.port, req->scheme) ==
+                                                      port_or_default(named.port, req->scheme);
+    if (field && !same) return fail(why, END_BAD_REQUEST_HOST_MISMATCH);
+    host = named;
+  }
+  req->host = host.name;
+  req->port = host.port;
+  return true;
 }

@@ -10,13 +10,6 @@
 #include "weir/base/span.h"
 #include "weir/http/message.h"
 
-/* http_result is what every incremental parser answers. */
-enum http_result {
-  HTTP_DONE, /* complete; out is set */
-  HTTP_MORE, /* give more bytes; nothing is wrong so far */
-  HTTP_BAD,  /* refused; *why is set, nothing else */
-};
-
 enum h1_side { H1_REQUEST, H1_RESPONSE };
 
 /* h1_limits bound one head; all inclusive. */

@@ -11,6 +11,13 @@
 #include "weir/base/span.h"
 #include "weir/http/name.h"
 
+/* http_result is what every incremental parser answers. */
+enum http_result {
+  HTTP_DONE, /* complete; out is set */
+  HTTP_MORE, /* give more bytes; nothing is wrong so far */
+  HTTP_BAD,  /* refused; *why is set, nothing else */
+};
+
 /* http_field_flag: why a serialiser leaves a row out. 0: it is written. */
 enum http_field_flag {
   HTTP_FIELD_HOP = 1,        /* hop-by-hop, or nominated by Connection */
@@ -31,6 +38,9 @@ struct http_field {
 static inline bool http_field_passed_on(const struct http_field *row) {
   return (row->flags & ~(unsigned)HTTP_FIELD_OWN) == 0;
 }
+
+/* http_field_written: a serialiser writes this row. */
+static inline bool http_field_written(const struct http_field *row) { return row->flags == 0; }
 
 /* http_fields is a list in the order of arrival. */
 struct http_fields {
@@ -76,7 +86,8 @@ bool http_method_idempotent(enum http_method method);
 enum http_body {
   HTTP_BODY_NONE,    /* no body; nothing follows the head */
   HTTP_BODY_LENGTH,  /* content_length bytes follow (may be 0) */
-  HTTP_BODY_CHUNKED, /* a chunked body follows */
+  HTTP_BODY_CHUNKED, /* a body of unknown length follows that says where it ends: chunks, or DATA
+                      */
   HTTP_BODY_CLOSE,   /* until the peer closes (responses only) */
   HTTP_BODY_TUNNEL,  /* no longer HTTP: 101, or 2xx to CONNECT (responses only) */
 };
@@ -90,10 +101,10 @@ enum http_scheme { HTTP_SCHEME_NONE, HTTP_SCHEME_HTTP, HTTP_SCHEME_HTTPS };
 struct http_request {
   enum http_method method;
   enum http_form form;
-  enum http_scheme scheme; /* of an absolute-form target, else NONE */
+  enum http_scheme scheme; /* of an absolute-form target or :scheme, else NONE */
   enum http_body body;     /* NONE, LENGTH or CHUNKED */
   struct span method_text;
-  struct span target;      /* as it came */
+  struct span target;      /* as it came; of HTTP/2: :path */
   struct span path;        /* begins with "/", or is "*"; never empty; canonical from routing on */
   struct span query;       /* without "?"; empty both for none and for "?" */
   struct span host;        /* canonical (uri.h); empty: HTTP/1.0 without Host */
@@ -101,7 +112,8 @@ struct http_request {
   uint64_t content_length; /* of HTTP_BODY_LENGTH, else 0 */
   uint32_t head_len;       /* bytes of the head with leading empty lines and the last CRLF */
   uint16_t port;           /* of the authority as written; 0: none */
-  uint8_t minor;           /* 0 or 1 */
+  uint8_t minor;           /* 0 or 1; 1 also of HTTP/2, which can all that 1.1 can */
+  bool h2;                 /* it came by HTTP/2 */
   bool has_query;
   bool keepalive;       /* the client wants the connection kept */
   bool expect_continue; /* 1.1 with a body: the client waits for 100 (Continue) */
@@ -111,7 +123,8 @@ struct http_request {
 /* http_response is a parsed response head; 1xx heads are messages of their own. */
 struct http_response {
   uint16_t status; /* 100 to 599 */
-  uint8_t minor;   /* 0 or 1 */
+  uint8_t minor;   /* 0 or 1; 1 also of HTTP/2 */
+  bool h2;         /* it came by HTTP/2 */
   enum http_body body;
   struct span reason;
   struct span upgrade;     /* of 101: the protocol switched to */

@@ -37,6 +37,9 @@ unsigned http_name_flags(enum http_name id);
 /* http_name_alias finds the name that a CGI-like backend would take this one for: `_` read as `-`.
  * HTTP_NAME_OTHER when name has no `_` or means nothing to weir. */
 enum http_name http_name_alias(struct span name);
+/* http_name_shadows: a backend that reads `_` as `-` would take this name for one that weir
+ * controls. */
+bool http_name_shadows(struct span name);
 /* http_name_keyed: may something be counted or chosen by a field of this name? Not by what no
  * backend sees, nor by what weir writes itself: Host has many spellings. */
 bool http_name_keyed(struct span name);
