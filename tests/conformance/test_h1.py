@@ -119,8 +119,8 @@ def send_pieces(conn, raw, seed):
 
 
 def backend_settled(pair):
-    """The backend has seen each connection to it, and the end of each that weir ended: no head is on
-    its way that belongs to a case before."""
+    """The backend has seen each connection to it, and the end of each that weir ended: no head is
+    on its way that belongs to a case before."""
     conns = list(pair.backend.conns)
     still = sum(not conn.ended.is_set() for conn in conns)
     return (len(conns), still) == (pair.weir.metric("weir_upstream_connects_total"),
