@@ -1,0 +1,113 @@
+/* h2.h: an HTTP/2 connection of either role (RFC 9113): streams as conns of their own (io/
+ * carried.h), field sections as messages, flow control, settings, GOAWAY, budgets against floods.
+ * What a request is and where it goes are its owner's. One thread. */
+#ifndef WEIR_MUX_H2_H
+#define WEIR_MUX_H2_H
+
+#include "weir/base/end.h"
+#include "weir/http/h2_message.h"
+#include "weir/http/priority.h"
+#include "weir/io/conn.h"
+
+struct h2;
+struct h2_stream;
+
+/* h2_pool is what the connections of one loop share. */
+struct h2_pool;
+/* h2_pool_new: at most so many connections and streams live at once. */
+struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max);
+void h2_pool_free(struct h2_pool *pool);
+void h2_pool_trim(struct h2_pool *pool);
+
+/* h2_limits are what a peer may do, and are borrowed until h2_limits_set gives others. */
+struct h2_limits {
+  uint32_t streams;       /* of the peer's that are open at once */
+  uint32_t stream_window; /* bytes of a body that may come unread, at first */
+  uint32_t window;        /* the same, of all streams together; and most of one that is quick */
+  uint32_t header_bytes;  /* of a field section as its receiver counts them (RFC 9113 6.5.2) */
+  uint32_t headers;       /* fields of one */
+  uint32_t resets;        /* streams ended early, beyond half of those that were opened */
+  uint32_t glitches;      /* frames in 10 s that bring nothing on, beyond two for each that does */
+};
+
+/* h2_events is what an owner hears. Each may close streams' conns; only on_end may call h2_free. */
+struct h2_events {
+  /* on_stream: the peer opened st. The owner attaches h2_conn_of(st), and gives the place for the
+   * head (h2_stream_section). False: refused (REFUSED_STREAM); it is gone. NULL: no peer may. */
+  bool (*on_stream)(struct h2_stream *st);
+  /* on_section: a field section is whole, in the place that was given. end != END_OK: it could not
+   * be read (too large, no memory): the connection goes on. After a head the next section, if
+   * any, are interim heads or trailers. */
+  void (*on_section)(struct h2_stream *st, enum end end);
+  /* on_trailers: a section after DATA begins: its place (NULL: it is read and dropped). */
+  struct h2_section *(*on_trailers)(struct h2_stream *st, struct arena **arena);
+  /* on_idle: the last stream is gone. */
+  void (*on_idle)(struct h2 *h);
+  /* on_end: the connection ended and all its streams were told: OK by agreement. GOAWAY is
+   * written: close the conn gently and call h2_free. */
+  void (*on_end)(struct h2 *h, enum end end);
+  /* on_timer: the conn's deadline (h2_timer) passed. */
+  void (*on_timer)(struct h2 *h);
+};
+
+/* h2_config begins a connection. */
+struct h2_config {
+  struct h2_pool *pool;
+  struct conn *conn; /* open; the h2 attaches itself to it */
+  const struct h2_events *events;
+  const struct h2_limits *limits;
+  void *owner;
+  bool server; /* the peer is a client */
+};
+
+/* h2_new writes our SETTINGS and begins to read. NULL: no memory. */
+MUST_USE struct h2 *h2_new(const struct h2_config *config);
+/* h2_free ends it; its streams are gone. */
+void h2_free(struct h2 *h);
+void *h2_owner(const struct h2 *h);
+struct conn *h2_conn(const struct h2 *h);
+/* h2_streams is the number of streams open. */
+uint32_t h2_streams(const struct h2 *h);
+/* h2_opened counts the streams that the peer has opened. */
+uint32_t h2_opened(const struct h2 *h);
+/* h2_timer sets the owner's deadline (absolute ms; WHEEL_NEVER: none). */
+void h2_timer(struct h2 *h, uint64_t due_ms);
+/* h2_drain takes no more streams, in two steps: GOAWAY with the highest number, a second later (or
+ * after the answer to a PING) with the last that came (RFC 9113 section 6.8). on_idle and then
+ * h2_end by the owner follow. */
+void h2_drain(struct h2 *h);
+bool h2_draining(const struct h2 *h);
+/* h2_end ends the connection now: GOAWAY by end's code, streams fail, on_end. h is gone. */
+void h2_end(struct h2 *h, enum end end);
+
+/* ---- streams ---- */
+
+struct conn *h2_stream_conn(const struct h2_stream *st);
+struct h2 *h2_stream_h2(const struct h2_stream *st);
+void h2_stream_own(struct h2_stream *st, void *owner);
+void *h2_stream_owner(const struct h2_stream *st);
+uint32_t h2_stream_id(const struct h2_stream *st);
+/* h2_stream_of is the stream of a carried conn that h2 made. */
+struct h2_stream *h2_stream_of(const struct conn *c);
+/* h2_stream_section is where the next field section goes; names and values lie in the arena. */
+void h2_stream_section(struct h2_stream *st, struct h2_section *section, struct arena *arena);
+/* h2_stream_expect holds DATA that comes against what the head said of the body. */
+void h2_stream_expect(struct h2_stream *st, enum http_body body, uint64_t content_length);
+void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
+/* h2_stream_end_word: why the stream's conn failed, OK: an error of the connection (errno). */
+enum end h2_stream_end_word(const struct h2_stream *st);
+/* h2_stream_ended: the peer has ended its side: all of its message has come. */
+bool h2_stream_ended(const struct h2_stream *st);
+/* h2_stream_fail ends it for a fault of the peer's in its message: RST_STREAM by end's code. The
+ * conn's owner hears on_error. */
+void h2_stream_fail(struct h2_stream *st, enum end end);
+
+/* h2_send_response and h2_send_request write a head, at once; end: no body follows. False: no
+ * room (too much waits to be sent). Bodies are written to the stream's conn, conn_finish ends. */
+MUST_USE bool h2_send_response(struct h2_stream *st, const struct http_response *response,
+                               struct arena *scratch, bool end);
+/* h2_send_trailers ends the output by a trailer section behind what the conn has queued. The
+ * rows live until then. */
+void h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers);
+
+#endif

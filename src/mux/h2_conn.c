@@ -1,0 +1,208 @@
+/* h2_conn.c: the life of a connection: begun, drained, ended; what its conn says. */
+#include <errno.h>
+
+#include "mux/h2_priv.h"
+
+/* DRAIN_STEP_MS: streams that the peer opened before it read the first GOAWAY are here by then. */
+#define DRAIN_STEP_MS 1000u
+#define PING_TEXT SPAN_LIT("draining")
+
+#define POOL_CONNS 16u   /* a chunk of the slab */
+#define POOL_STREAMS 64u
+
+/* ---- the pool ---- */
+
+struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max) {
+  struct h2_pool *pool = mem_alloc(sizeof(*pool));
+  pool->loop = loop;
+  slab_init(&pool->conns, sizeof(struct h2), POOL_CONNS, conns_max);
+  slab_init(&pool->streams, sizeof(struct h2_stream), POOL_STREAMS, streams_max);
+  return pool;
+}
+
+void h2_pool_free(struct h2_pool *pool) {
+  slab_fini(&pool->conns);
+  slab_fini(&pool->streams);
+  mem_free(pool);
+}
+
+void h2_pool_trim(struct h2_pool *pool) {
+  slab_trim(&pool->conns);
+  slab_trim(&pool->streams);
+}
+
+/* ---- begin ---- */
+
+struct buf *h2_out(struct h2 *h, size_t room) {
+  struct buf *out = conn_out(h->conn, room);
+  if (out) conn_flush(h->conn);
+  return out;
+}
+
+static bool write_settings(struct h2 *h) {
+  const struct h2_limits *l = h->limits;
+  const struct h2_row server[] = {
+      {H2_SETTING_MAX_CONCURRENT_STREAMS, l->streams},
+      {H2_SETTING_INITIAL_WINDOW_SIZE, l->stream_window},
+      {H2_SETTING_MAX_HEADER_LIST_SIZE, l->header_bytes},
+      {H2_SETTING_ENABLE_CONNECT_PROTOCOL, 1},
+      {H2_SETTING_NO_RFC7540_PRIORITIES, 1},
+  };
+  const struct h2_row client[] = {
+      {H2_SETTING_ENABLE_PUSH, 0},
+      {H2_SETTING_INITIAL_WINDOW_SIZE, l->stream_window},
+      {H2_SETTING_MAX_HEADER_LIST_SIZE, l->header_bytes},
+  };
+  struct buf *out = h2_out(h, 256);
+  if (!out) return false;
+  if (h->server) {
+    h2_write_settings(out, server, array_count(server));
+  } else {
+    buf_put(out, H2_PREFACE);
+    h2_write_settings(out, client, array_count(client));
+  }
+  uint32_t first = h2_settings_default.initial_window_size;
+  if (l->window > first) h2_write_window_update(out, 0, l->window - first);
+  h->recv_window = (int32_t)(l->window > first ? l->window : first);
+  return !out->full;
+}
+
+struct h2 *h2_new(const struct h2_config *config) {
+  struct h2 *h = slab_new(&config->pool->conns);
+  if (!h) return NULL;
+  h->pool = config->pool;
+  h->conn = config->conn;
+  h->events = config->events;
+  h->limits = config->limits;
+  h->owner = config->owner;
+  h->server = config->server;
+  h->theirs = h2_settings_default;
+  h->send_window = (int32_t)h2_settings_default.initial_window_size;
+  h->next_id = h->server ? 2 : 1;
+  list_init(&h->streams);
+  for (unsigned u = 0; u < H2_URGENCIES; u++) list_init(&h->ready[u]);
+  h2_frame_scan_init(&h->scanner, h->server, H2_FRAME_SIZE_MIN);
+  hpack_decoder_init(&h->decoder, HPACK_TABLE_DEFAULT);
+  hpack_encoder_init(&h->encoder, HPACK_TABLE_DEFAULT);
+  timer_init(&h->timer, on_drain_step);
+  conn_attach(h->conn, &h2_conn_events, h);
+  conn_carries(h->conn);
+  if (!write_settings(h)) {
+    h2_free(h);
+    return NULL;
+  }
+  conn_read_start(h->conn);
+  return h;
+}
+
+void h2_free(struct h2 *h) {
+  check(h->count == 0);
+  timer_stop(&h->pool->loop->wheel, &h->timer);
+  hpack_decoder_fini(&h->decoder);
+  hpack_encoder_fini(&h->encoder);
+  slab_free(&h->pool->conns, h);
+}
+
+/* ---- the end ---- */
+
+static void write_goaway(struct h2 *h, uint32_t last, enum end end) {
+  struct buf *out = h2_out(h, H2_HEAD_LEN + 8 + 128);
+  enum h2_error code = (enum h2_error)end_get(end)->h2_error;
+  struct span why = h->reason.len || end == END_OK ? h->reason : end_get(end)->word;
+  if (out) h2_write_goaway(out, last, code, span_sub(why, 0, why.len < 128 ? why.len : 128));
+}
+
+void h2_end(struct h2 *h, enum end end) {
+  if (h2_any(h, H2_ENDED)) return;
+  h->marks |= H2_ENDED;
+  h2_streams_fail(h, -ECONNRESET);
+  if (!(h->conn->flags & CONN_FAILED)) write_goaway(h, h->last, end);
+  h->events->on_end(h, end);
+}
+
+/* last_call is the second step of a drain: what comes now is refused. */
+static void last_call(struct h2 *h) {
+  if (h2_any(h, H2_LAST_CALL)) return;
+  timer_stop(&h->pool->loop->wheel, &h->timer);
+  h->marks |= H2_LAST_CALL;
+  write_goaway(h, h->last, END_OK);
+  if (h->count == 0) h->events->on_idle(h);
+}
+
+static void on_drain_step(struct timer *timer, uint64_t now_ms) {
+  (void)now_ms;
+  last_call(container_of(timer, struct h2, timer));
+}
+
+void h2_pong(struct h2 *h) {
+  if (h2_any(h, H2_DRAINING)) last_call(h);
+}
+
+void h2_drain(struct h2 *h) {
+  if (h2_any(h, H2_DRAINING | H2_ENDED)) return;
+  h->marks |= H2_DRAINING;
+  write_goaway(h, H2_STREAM_MAX, END_OK);
+  struct buf *out = h2_out(h, H2_HEAD_LEN + 8);
+  if (out) h2_write_ping(out, false, PING_TEXT);
+  timer_set(&h->pool->loop->wheel, &h->timer, h->pool->loop->now_ms + DRAIN_STEP_MS);
+}
+
+/* ---- what the conn says ---- */
+
+static size_t on_data(struct conn *c, struct span bytes) {
+  struct h2 *h = c->owner;
+  size_t used;
+  if (!h2_input(h, bytes, &used)) return bytes.len;
+  if (used < bytes.len) h->marks |= H2_STUFFED;
+  return used;
+}
+
+static void on_eof(struct conn *c) {
+  struct h2 *h = c->owner;
+  bool idle = h->count == 0;
+  h2_end(h, idle ? END_OK : h->server ? END_CLIENT_CLOSED : END_UPSTREAM_CLOSED);
+}
+
+static void on_error(struct conn *c, int err) {
+  struct h2 *h = c->owner;
+  (void)err;
+  bool idle = h->count == 0;
+  h2_end(h, idle ? END_OK : h->server ? END_CLIENT_RESET : END_UPSTREAM_RESET);
+}
+
+static void on_drained(struct conn *c) {
+  struct h2 *h = c->owner;
+  if (h2_any(h, H2_STUFFED)) {
+    h->marks &= (uint8_t)~H2_STUFFED;
+    conn_read_start(c);
+  }
+  conn_flush(c);
+}
+
+static void on_timer(struct conn *c) {
+  struct h2 *h = c->owner;
+  h->events->on_timer(h);
+}
+
+static void on_flush(struct conn *c) { h2_flush(c->owner); }
+
+static void on_open(struct conn *c, int err) { (void)c, (void)err; } /* it was open before */
+
+const struct conn_events h2_conn_events = {
+    .on_open = on_open,
+    .on_data = on_data,
+    .on_eof = on_eof,
+    .on_error = on_error,
+    .on_drained = on_drained,
+    .on_timer = on_timer,
+    .on_flush = on_flush,
+};
+
+/* ---- for the owner ---- */
+
+void *h2_owner(const struct h2 *h) { return h->owner; }
+struct conn *h2_conn(const struct h2 *h) { return h->conn; }
+uint32_t h2_streams(const struct h2 *h) { return h->count; }
+uint32_t h2_opened(const struct h2 *h) { return h->opened; }
+void h2_timer(struct h2 *h, uint64_t due_ms) { conn_timer(h->conn, due_ms); }
+bool h2_draining(const struct h2 *h) { return h2_any(h, H2_DRAINING); }

@@ -1,0 +1,28 @@
+/* h2_guard.c: budgets against floods (THREATS.md rows 1, 2, 3 and 5). Two of them, for all kinds:
+ * streams that end early, and frames that bring nothing on. What brings something on pays for two
+ * of the latter: a peer that opens windows for what it reads is never near the limit. */
+#include "mux/h2_priv.h"
+
+#define GLITCH_SPAN_MS 10000u
+#define CREDIT_MAX 1000u
+
+void h2_progress(struct h2 *h) {
+  if (h->credit < CREDIT_MAX) h->credit += 2;
+}
+
+bool h2_glitch(struct h2 *h) {
+  uint64_t now_ms = h->pool->loop->now_ms;
+  if (h->credit) {
+    h->credit--;
+    return true;
+  }
+  if (now_ms - h->glitch_ms >= GLITCH_SPAN_MS) {
+    h->glitch_ms = now_ms;
+    h->glitches = 0;
+  }
+  return ++h->glitches <= h->limits->glitches;
+}
+
+bool h2_count_reset(struct h2 *h) {
+  return ++h->resets <= h->limits->resets + h->opened / 2;
+}

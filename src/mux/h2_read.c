@@ -1,0 +1,297 @@
+/* h2_read.c: what a peer sends: frames to streams, by a table of functions. Each gives END_OK, or
+ * why the connection ends. Faults of one stream reset that and count (h2_guard.c). RFC 9113
+ * sections 5 and 6. */
+#include "mux/h2_priv.h"
+#include "mux/h2_section_priv.h"
+
+/* ---- faults ---- */
+
+/* Whose fault it is decides the words. */
+enum fault { PROTOCOL, FLOW, SIZE, COMPRESSION, CLOSED, FLOOD, RESETS };
+static const enum end words[][2] = {
+    [PROTOCOL] = {END_UPSTREAM_H2_PROTOCOL, END_CLIENT_H2_PROTOCOL},
+    [FLOW] = {END_UPSTREAM_H2_FLOW_CONTROL, END_CLIENT_H2_FLOW_CONTROL},
+    [SIZE] = {END_UPSTREAM_H2_FRAME_SIZE, END_CLIENT_H2_FRAME_SIZE},
+    [COMPRESSION] = {END_UPSTREAM_H2_COMPRESSION, END_CLIENT_H2_COMPRESSION},
+    [CLOSED] = {END_UPSTREAM_H2_STREAM_CLOSED, END_CLIENT_H2_STREAM_CLOSED},
+    [FLOOD] = {END_UPSTREAM_H2_FLOOD, END_CLIENT_H2_FLOOD},
+    [RESETS] = {END_UPSTREAM_H2_RESETS, END_CLIENT_H2_RESETS},
+};
+static enum end word(const struct h2 *h, enum fault fault) { return words[fault][h->server]; }
+
+static enum end word_of(const struct h2 *h, enum h2_error error) {
+  switch (error) {
+    case H2_FLOW_CONTROL_ERROR: return word(h, FLOW);
+    case H2_FRAME_SIZE_ERROR: return word(h, SIZE);
+    case H2_COMPRESSION_ERROR: return word(h, COMPRESSION);
+    case H2_STREAM_CLOSED: return word(h, CLOSED);
+    case H2_ENHANCE_YOUR_CALM: return word(h, FLOOD);
+    default: return word(h, PROTOCOL);
+  }
+}
+
+static enum end glitch(struct h2 *h) { return h2_glitch(h) ? END_OK : word(h, FLOOD); }
+
+/* stream_fault resets a stream, whether it exists any more or not, for the peer's fault. */
+static enum end stream_fault(struct h2 *h, uint32_t id, enum h2_error error) {
+  struct h2_stream *st = h2_stream_find(h, id);
+  if (st) h2_stream_reset(st, error, word_of(h, error));
+  else h2_write_reset(h, id, error);
+  return h2_count_reset(h) ? END_OK : word(h, RESETS);
+}
+
+/* is_idle: nobody has used this number yet. */
+static bool is_idle(const struct h2 *h, uint32_t id) {
+  bool theirs = (id & 1) == (h->server ? 1u : 0u);
+  return theirs ? id > h->last : id >= h->next_id;
+}
+
+/* ---- windows ---- */
+
+static void window_update(struct h2 *h, uint32_t id, uint32_t n) {
+  struct buf *out = h2_out(h, H2_HEAD_LEN + 4);
+  if (out) h2_write_window_update(out, id, n);
+}
+
+/* grow lets a stream's window grow as long as its owner reads all that comes at once. */
+static uint32_t grow(struct h2_stream *st) {
+  uint32_t most = st->h2->limits->window;
+  if (st->received != st->read || st->recv_size >= most) return 0;
+  uint32_t by = st->recv_size < most - st->recv_size ? st->recv_size : most - st->recv_size;
+  st->recv_size += by;
+  return by;
+}
+
+void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n) {
+  if (h2_any(h, H2_ENDED)) return;
+  h->recv_credit += (uint32_t)n;
+  if (h->recv_credit >= h->limits->window / 2) {
+    h->recv_window += (int32_t)h->recv_credit;
+    window_update(h, 0, h->recv_credit);
+    h->recv_credit = 0;
+  }
+  if (!st || stream_any(st, H2_REMOTE_END)) return;
+  st->recv_credit += (uint32_t)n;
+  if (st->recv_credit < st->recv_size / 2) return;
+  uint32_t more = st->recv_credit + grow(st);
+  st->recv_window += (int32_t)more;
+  st->recv_credit = 0;
+  window_update(h, st->id, more);
+}
+
+/* ---- DATA ---- */
+
+/* data_frame looks at the head of a DATA frame. *drop: its bytes belong to no stream. */
+static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
+  struct h2_stream *st = h2_stream_find(h, f->stream);
+  if (!h2_window_take(&h->recv_window, f->length)) return word(h, FLOW);
+  if (!st || stream_any(st, H2_REMOTE_END)) {
+    h2_read_back(h, NULL, f->length);
+    if (!st && is_idle(h, f->stream)) return word(h, PROTOCOL);
+    if (!st && h2_is_forgotten(h, f->stream)) return glitch(h);
+    return stream_fault(h, f->stream, H2_STREAM_CLOSED);
+  }
+  if (!h2_window_take(&st->recv_window, f->length)) {
+    h2_read_back(h, NULL, f->length);
+    return stream_fault(h, f->stream, H2_FLOW_CONTROL_ERROR);
+  }
+  if (f->padding) h2_read_back(h, st, f->padding);
+  if (f->length > f->padding) h2_progress(h);
+  else if (!(f->flags & H2_FLAG_END_STREAM)) return glitch(h);
+  return END_OK;
+}
+
+static enum end on_data(struct h2 *h, const struct h2_item *item) {
+  const struct h2_frame *f = &h->scanner.frame;
+  struct h2_stream *st = h2_stream_find(h, f->stream);
+  if (!st || stream_any(st, H2_REMOTE_END)) return END_OK; /* told, and given back, already */
+  enum end why;
+  st->marks |= H2_BODY;
+  st->received += item->bytes.len;
+  if (!h2_length_take(&st->length, item->bytes.len, &why)) {
+    h2_stream_fail(st, why);
+    return h2_count_reset(h) ? END_OK : word(h, RESETS);
+  }
+  bool last = item->end && f->flags & H2_FLAG_END_STREAM;
+  if (item->bytes.len) conn_carried_data(st->what.conn, item->bytes);
+  st = last ? h2_stream_find(h, f->stream) : NULL;
+  if (st) h2_stream_peer_end(st);
+  return END_OK;
+}
+
+/* ---- field sections ---- */
+
+static enum end headers_frame(struct h2 *h, const struct h2_frame *f) {
+  enum h2_error error = H2_NO_ERROR;
+  enum h2_open open = h2_section_open(h, f, &error);
+  if (open == H2_OPEN_BAD) return word_of(h, error);
+  if (open == H2_OPEN_RESET) return stream_fault(h, f->stream, error);
+  if (open == H2_OPEN_NEW) h2_progress(h);
+  return open == H2_OPEN_DROP ? glitch(h) : END_OK;
+}
+
+/* BLOCK_FRAMES_FREE frames of one block are what a large head needs. */
+#define BLOCK_FRAMES_FREE 4u
+#define BLOCK_FRAMES_MAX 64u
+
+static enum end continuation_frame(struct h2 *h, const struct h2_frame *f) {
+  (void)f;
+  if (++h->block_frames > BLOCK_FRAMES_MAX) return word(h, FLOOD);
+  return h->block_frames > BLOCK_FRAMES_FREE ? glitch(h) : END_OK;
+}
+
+static enum end on_fragment(struct h2 *h, const struct h2_item *item) {
+  bool last = item->end && h->scanner.frame.flags & H2_FLAG_END_HEADERS;
+  switch (h2_section_take(h, item->bytes, last)) {
+    case H2_SECTION_GOES_ON: return END_OK;
+    case H2_SECTION_HUGE: return word(h, FLOOD);
+    case H2_SECTION_BAD: return word(h, COMPRESSION);
+    case H2_SECTION_NO_MEMORY: return END_LIMIT_MEMORY;
+  }
+  return END_INTERNAL;
+}
+
+/* ---- the small frames ---- */
+
+static enum end on_setting(struct h2 *h, const struct h2_item *item) {
+  struct h2_refusal why;
+  uint32_t window = h->theirs.initial_window_size;
+  if (!h2_settings_set(&h->theirs, !h->server, item->id, item->value, &why))
+    return word_of(h, why.error);
+  if (item->id == H2_SETTING_HEADER_TABLE_SIZE)
+    hpack_encoder_set(&h->encoder, h->theirs.header_table_size);
+  if (!h2_windows_shift(h, window, h->theirs.initial_window_size)) return word(h, FLOW);
+  return END_OK;
+}
+
+static enum end on_settings(struct h2 *h, const struct h2_item *item) {
+  (void)item;
+  if (h->scanner.frame.flags & H2_FLAG_ACK) return END_OK;
+  struct buf *out = h2_out(h, H2_HEAD_LEN);
+  if (out) h2_write_settings_ack(out);
+  if (!h2_any(h, H2_PREFACED)) {
+    h->marks |= H2_PREFACED;
+    return END_OK;
+  }
+  return glitch(h);
+}
+
+static enum end on_ping(struct h2 *h, const struct h2_item *item) {
+  if (h->scanner.frame.flags & H2_FLAG_ACK) {
+    h2_pong(h);
+    return END_OK;
+  }
+  struct buf *out = h2_out(h, H2_HEAD_LEN + 8);
+  if (out) h2_write_ping(out, true, item->bytes);
+  return glitch(h);
+}
+
+static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
+  (void)item;
+  h->marks |= H2_PEER_DONE;
+  return glitch(h);
+}
+
+static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
+  uint32_t id = h->scanner.frame.stream;
+  struct h2_stream *st = h2_stream_find(h, id);
+  (void)item;
+  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : glitch(h);
+  st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
+  list_remove(&st->ready);
+  conn_carried_fail(st->what.conn, -ECONNRESET);
+  return h2_count_reset(h) ? END_OK : word(h, RESETS);
+}
+
+static enum end on_window_update(struct h2 *h, const struct h2_item *item) {
+  uint32_t id = h->scanner.frame.stream;
+  if (id == 0) {
+    if (!h2_window_add(&h->send_window, item->value)) return word(h, FLOW);
+    conn_flush(h->conn);
+    return glitch(h);
+  }
+  struct h2_stream *st = h2_stream_find(h, id);
+  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : glitch(h);
+  if (!h2_window_add(&st->send_window, item->value))
+    return stream_fault(h, id, H2_FLOW_CONTROL_ERROR);
+  h2_ready(st);
+  return glitch(h);
+}
+
+static enum end on_priority(struct h2 *h, const struct h2_item *item) {
+  (void)item; /* the old tree is ignored (RFC 9113 section 5.3.2) */
+  return glitch(h);
+}
+
+static enum end on_priority_update(struct h2 *h, const struct h2_item *item) {
+  struct h2_stream *st = h2_stream_find(h, item->id);
+  struct http_priority p = HTTP_PRIORITY_DEFAULT;
+  if (!h->server) return word(h, PROTOCOL);
+  if (st && http_priority_parse(item->bytes, &p)) h2_stream_priority(st, p);
+  return glitch(h);
+}
+
+/* ---- the loop ---- */
+
+static enum end on_frame(struct h2 *h, const struct h2_item *item) {
+  const struct h2_frame *f = &h->scanner.frame;
+  (void)item;
+  switch (f->type) {
+    case H2_DATA: return data_frame(h, f);
+    case H2_HEADERS: return headers_frame(h, f);
+    case H2_CONTINUATION: return continuation_frame(h, f);
+    case H2_PUSH_PROMISE: return word(h, PROTOCOL); /* never allowed to us, nor by us */
+    case H2_PRIORITY:
+    case H2_RST_STREAM:
+    case H2_SETTINGS:
+    case H2_PING:
+    case H2_GOAWAY:
+    case H2_WINDOW_UPDATE:
+    case H2_PRIORITY_UPDATE: return END_OK; /* their values follow */
+    default: return glitch(h);
+  }
+}
+
+static enum end on_stream_error(struct h2 *h, const struct h2_item *item) {
+  const struct h2_frame *f = &h->scanner.frame;
+  if (f->type != H2_PRIORITY && f->type != H2_HEADERS && is_idle(h, f->stream))
+    return word(h, PROTOCOL);
+  return stream_fault(h, f->stream, item->error);
+}
+
+static enum end on_connection_error(struct h2 *h, const struct h2_item *item) {
+  h->reason = item->reason;
+  return word_of(h, item->error);
+}
+
+static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = {
+    [H2_EVENT_FRAME] = on_frame,
+    [H2_EVENT_DATA] = on_data,
+    [H2_EVENT_FRAGMENT] = on_fragment,
+    [H2_EVENT_SETTING] = on_setting,
+    [H2_EVENT_SETTINGS] = on_settings,
+    [H2_EVENT_PRIORITY] = on_priority,
+    [H2_EVENT_RST_STREAM] = on_rst_stream,
+    [H2_EVENT_PING] = on_ping,
+    [H2_EVENT_GOAWAY] = on_goaway,
+    [H2_EVENT_WINDOW_UPDATE] = on_window_update,
+    [H2_EVENT_PRIORITY_UPDATE] = on_priority_update,
+    [H2_EVENT_STREAM_ERROR] = on_stream_error,
+    [H2_EVENT_CONNECTION_ERROR] = on_connection_error,
+};
+
+bool h2_input(struct h2 *h, struct span in, size_t *used) {
+  *used = 0;
+  while (conn_pending(h->conn) < H2_IN_MOST) {
+    struct h2_item item = {0};
+    size_t took = 0;
+    enum h2_event event = h2_frame_scan(&h->scanner, span_from(in, *used), &took, &item);
+    *used += took;
+    if (event == H2_EVENT_MORE) return true;
+    enum end end = handlers[event](h, &item);
+    if (end == END_OK) continue;
+    h2_end(h, end);
+    return false;
+  }
+  return true;
+}

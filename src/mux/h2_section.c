@@ -1,0 +1,129 @@
+/* h2_section.c: field sections: whose a HEADERS frame is, decoding into the place that its owner
+ * gave, the end of it told. What is refused is decoded all the same, into nothing: the tables must
+ * stay in step (RFC 9113 sections 4.3 and 5.1). */
+#include "mux/h2_section_priv.h"
+
+/* What a section may have beyond what is stored before the connection is given up. */
+#define HARD_TIMES 8u
+
+static void limits_of(struct h2 *h) {
+  const struct h2_limits *l = h->limits;
+  h->section_limits = (struct hpack_limits){
+      .fields = l->headers + H2_PSEUDO_COUNT,
+      .list_bytes = l->header_bytes,
+      .hard_list_bytes = l->header_bytes * HARD_TIMES,
+      .block_bytes = l->header_bytes * 2,
+  };
+}
+
+static void begin(struct h2 *h, const struct h2_frame *f, struct h2_stream *st) {
+  h->section_of = st;
+  h->block_frames = 0;
+  h->block_end_stream = f->flags & H2_FLAG_END_STREAM;
+  limits_of(h);
+  hpack_block_init(&h->block, &h->section_limits, st && st->section ? st->arena : NULL);
+}
+
+/* may_open: else the stream is refused, which costs the peer nothing but the section. */
+static bool may_open(const struct h2 *h) {
+  return h->events->on_stream && !h2_any(h, H2_LAST_CALL) && h->count < h->limits->streams;
+}
+
+static enum h2_open new_stream(struct h2 *h, const struct h2_frame *f, enum h2_error *error) {
+  h->last = f->stream;
+  if (may_open(h)) {
+    struct h2_stream *st = h2_stream_open(h, f->stream);
+    if (st && h->events->on_stream(st)) {
+      h->opened++;
+      begin(h, f, st);
+      return H2_OPEN_NEW;
+    }
+    if (st) h2_stream_drop(st);
+  }
+  begin(h, f, NULL);
+  *error = H2_REFUSED_STREAM;
+  return h2_any(h, H2_LAST_CALL) ? H2_OPEN_DROP : H2_OPEN_RESET;
+}
+
+/* more is a section of a stream that is there: an interim head, a head, or trailers. */
+static enum h2_open more(struct h2 *h, const struct h2_frame *f, struct h2_stream *st,
+                         enum h2_error *error) {
+  *error = H2_STREAM_CLOSED;
+  if (stream_any(st, H2_REMOTE_END)) {
+    begin(h, f, NULL);
+    return H2_OPEN_RESET;
+  }
+  bool trailers = h->server || stream_any(st, H2_BODY);
+  *error = H2_PROTOCOL_ERROR;
+  if (trailers && !(f->flags & H2_FLAG_END_STREAM)) {
+    begin(h, f, NULL);
+    return H2_OPEN_RESET;
+  }
+  if (trailers) {
+    st->section = h->events->on_trailers(st, &st->arena);
+    st->marks |= H2_TRAILERS;
+  }
+  begin(h, f, st);
+  return H2_OPEN_MORE;
+}
+
+enum h2_open h2_section_open(struct h2 *h, const struct h2_frame *f, enum h2_error *error) {
+  bool theirs = (f->stream & 1) == (h->server ? 1u : 0u);
+  struct h2_stream *st = h2_stream_find(h, f->stream);
+  if (st) return more(h, f, st, error);
+  *error = H2_PROTOCOL_ERROR;
+  if (theirs && f->stream > h->last) return new_stream(h, f, error);
+  if (!theirs && f->stream >= h->next_id) return H2_OPEN_BAD;
+  *error = H2_STREAM_CLOSED;
+  if (!h2_is_forgotten(h, f->stream)) return H2_OPEN_BAD;
+  begin(h, f, NULL);
+  return H2_OPEN_DROP;
+}
+
+/* store gives the section what was decoded. */
+static void store(const struct h2 *h, struct h2_section *section) {
+  const struct hpack_block *b = &h->block;
+  section->pseudo = b->pseudo;
+  section->fields = b->fields;
+  section->end_stream = h->block_end_stream;
+}
+
+/* too_large says which limit a section was beyond. */
+static enum end too_large(const struct h2 *h) {
+  bool bytes = h->block.list_bytes > h->section_limits.list_bytes;
+  if (h->block.arena_full) return END_LIMIT_STREAM_MEMORY;
+  if (h->server) return bytes ? END_LIMIT_HEADER_BYTES : END_LIMIT_HEADERS;
+  return bytes ? END_BAD_RESPONSE_HEADER_BYTES : END_BAD_RESPONSE_HEADERS;
+}
+
+/* whole tells the owner. Its stream may be gone after that. */
+static void whole(struct h2 *h, enum end end) {
+  struct h2_stream *st = h->section_of;
+  uint32_t id = st->id;
+  h->section_of = NULL;
+  if (st->section) store(h, st->section);
+  bool trailers = stream_any(st, H2_TRAILERS), told = st->section != NULL;
+  st->section = NULL;
+  if (h->block_end_stream && !trailers) st->marks |= H2_REMOTE_END;
+  if (told) h->events->on_section(st, end);
+  st = h2_stream_find(h, id);
+  if (st && h->block_end_stream && !stream_any(st, H2_RESET)) h2_stream_peer_end(st);
+}
+
+enum h2_taken h2_section_take(struct h2 *h, struct span fragment, bool last) {
+  struct h2_stream *st = h->section_of;
+  switch (hpack_decode(&h->decoder, &h->block, fragment, last)) {
+    case HPACK_MORE: return H2_SECTION_GOES_ON;
+    case HPACK_DONE:
+    case HPACK_MALFORMED: /* the message's judge says so, by one word */
+      if (st) whole(h, END_OK);
+      return H2_SECTION_GOES_ON;
+    case HPACK_TOO_LARGE:
+      if (st) whole(h, too_large(h));
+      return H2_SECTION_GOES_ON;
+    case HPACK_BAD: return H2_SECTION_BAD;
+    case HPACK_FLOOD: return H2_SECTION_HUGE;
+    case HPACK_NO_MEMORY: break;
+  }
+  return H2_SECTION_NO_MEMORY;
+}

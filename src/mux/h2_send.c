@@ -1,0 +1,210 @@
+/* h2_send.c: what goes out: heads at once, DATA when the connection is flushed at the end of a
+ * turn, by urgency (RFC 9218), as far as the windows of RFC 9113 section 5.2 and the socket let it.
+ */
+#include "mux/h2_priv.h"
+
+/* FRAME_MOST: larger frames would keep more urgent streams waiting. */
+#define FRAME_MOST 16384u
+
+/* ---- who may send ---- */
+
+static bool has_end(const struct h2_stream *st) {
+  return stream_any(st, H2_FINISH) && !stream_any(st, H2_LOCAL_END) && !st->offered.len;
+}
+
+void h2_ready(struct h2_stream *st) {
+  struct h2 *h = st->h2;
+  bool data = st->offered.len && st->send_window > 0;
+  if (!list_empty(&st->ready) || stream_any(st, H2_RESET) || !(data || has_end(st))) return;
+  /* In turn where the client can use parts; else one after another, so that each is soon whole. */
+  list_push_tail(&h->ready[st->urgency], &st->ready);
+  conn_flush(h->conn);
+}
+
+/* go_on lists a stream that has just sent: again as the first one where it is not incremental. */
+static void go_on(struct h2_stream *st) {
+  h2_ready(st);
+  if (st->incremental || list_empty(&st->ready)) return;
+  list_remove(&st->ready);
+  list_push_head(&st->h2->ready[st->urgency], &st->ready);
+}
+
+bool h2_windows_shift(struct h2 *h, uint32_t from, uint32_t to) {
+  if (from == to) return true;
+  for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
+    struct h2_stream *st = container_of(l, struct h2_stream, link);
+    if (!h2_window_shift(&st->send_window, from, to)) return false;
+    h2_ready(st);
+  }
+  return true;
+}
+
+static struct h2_stream *first_ready(struct h2 *h) {
+  for (unsigned u = 0; u < H2_URGENCIES; u++)
+    if (!list_empty(&h->ready[u])) return container_of(h->ready[u].next, struct h2_stream, ready);
+  return NULL;
+}
+
+/* ---- DATA ---- */
+
+static uint32_t least(uint64_t a, uint64_t b) { return (uint32_t)(a < b ? a : b); }
+
+/* share is how much of what a stream offers may go in one frame now. */
+static uint32_t share(const struct h2 *h, const struct h2_stream *st) {
+  if (st->send_window <= 0 || h->send_window <= 0) return 0;
+  uint32_t window = least((uint32_t)st->send_window, (uint32_t)h->send_window);
+  uint32_t most = least(h->theirs.max_frame_size, FRAME_MOST);
+  return least(st->offered.len, least(window, most));
+}
+
+/* is_last: nothing follows these bytes: by what the conn said, or by the length of the body. */
+static bool is_last(const struct h2_stream *st, uint32_t len) {
+  if (st->trailers) return false;
+  return (len == st->offered.len && st->offered_fin) || st->sent + len == st->promise;
+}
+
+/* send_data sends one frame; false: no room. The stream may be gone. */
+static bool send_data(struct h2 *h, struct h2_stream *st, uint32_t len) {
+  struct buf *out = h2_out(h, H2_HEAD_LEN + len);
+  if (!out) return false;
+  bool last = is_last(st, len);
+  h2_write_data_head(out, st->id, last, len);
+  buf_put(out, span_sub(st->offered, 0, len));
+  st->send_window -= (int32_t)len;
+  h->send_window -= (int32_t)len;
+  st->sent += len;
+  if (last) st->marks |= H2_LOCAL_END;
+  st->offered = SPAN_EMPTY; /* what is left is offered again */
+  list_remove(&st->ready);
+  h2_progress(h);
+  uint32_t id = st->id;
+  conn_carried_sent(st->what.conn, len);
+  st = h2_stream_find(h, id);
+  if (st) go_on(st);
+  return true;
+}
+
+/* ---- heads and ends ---- */
+
+struct encoding {
+  struct hpack_encoder *encoder;
+  struct buf *out;
+};
+
+static bool put(void *ctx, const struct h2_field *field) {
+  struct encoding *e = ctx;
+  if (field->pseudo < H2_PSEUDO_COUNT) {
+    hpack_encode_pseudo(e->encoder, (enum h2_pseudo_id)field->pseudo, field->value, e->out);
+  } else {
+    const struct http_field row = {.name = field->name, .value = field->value, .id = field->id};
+    hpack_encode_field(e->encoder, &row, e->out);
+  }
+  return !e->out->full;
+}
+
+/* message is what is encoded: one of them. */
+struct message {
+  const struct http_response *response;
+  const struct http_fields *trailers;
+  struct arena *scratch;
+};
+
+static bool each(const struct message *m, struct encoding *e) {
+  if (m->response) return h2_each_response(m->response, m->scratch, put, e);
+  return h2_each_trailer(m->trailers, m->scratch, put, e);
+}
+
+/* encode writes a block behind room for the head of its frame; false: out is as it was. */
+static bool encode(struct h2 *h, const struct message *m, struct buf *out) {
+  static const struct h2_frame blank = {.type = H2_HEADERS};
+  struct encoding e = {&h->encoder, out};
+  size_t before = out->len;
+  h2_write_head(out, &blank);
+  hpack_encode_begin(&h->encoder, out);
+  bool whole = each(m, &e);
+  if (!whole) out->full = true;
+  if (hpack_encode_end(&h->encoder, out) && whole) return true;
+  out->len = before;
+  out->full = false;
+  return false;
+}
+
+/* split writes a block that is larger than a frame may be. */
+static bool split(struct h2 *h, struct h2_stream *st, struct buf *out, size_t at, bool end,
+                  struct arena *scratch) {
+  struct span block = span_from(buf_span(out), at + H2_HEAD_LEN);
+  char *copy = arena_bytes(scratch, block.len);
+  if (!copy) return false;
+  memcpy(copy, block.ptr, block.len);
+  out->len = at;
+  size_t room = block.len + (block.len / h->theirs.max_frame_size + 1) * H2_HEAD_LEN;
+  out = h2_out(h, room);
+  if (!out) return false;
+  h2_write_block(out, st->id, end, span_of(copy, block.len), h->theirs.max_frame_size);
+  return !out->full;
+}
+
+static const size_t head_rooms[] = {2048, 16384, 65536, 131072};
+
+static bool send_block(struct h2_stream *st, const struct message *m, bool end) {
+  struct h2 *h = st->h2;
+  for (size_t i = 0; i < array_count(head_rooms); i++) {
+    struct buf *out = h2_out(h, head_rooms[i]);
+    if (!out) return false;
+    size_t at = out->len;
+    if (!encode(h, m, out)) continue;
+    size_t len = out->len - at - H2_HEAD_LEN;
+    if (end) st->marks |= H2_LOCAL_END;
+    if (len > h->theirs.max_frame_size) return split(h, st, out, at, end, m->scratch);
+    uint8_t flags = H2_FLAG_END_HEADERS | (end ? H2_FLAG_END_STREAM : 0u);
+    const struct h2_frame head = {
+        .length = (uint32_t)len, .stream = st->id, .type = H2_HEADERS, .flags = flags};
+    h2_fill_head(out, at, &head);
+    return true;
+  }
+  return false;
+}
+
+bool h2_send_response(struct h2_stream *st, const struct http_response *response,
+                      struct arena *scratch, bool end) {
+  if (stream_any(st, H2_RESET)) return true; /* the conn's owner hears of it */
+  const struct message m = {.response = response, .scratch = scratch};
+  if (response->body == HTTP_BODY_LENGTH) st->promise = response->content_length;
+  return send_block(st, &m, end);
+}
+
+void h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers,
+                      struct arena *scratch) {
+  st->trailers = trailers;
+  st->arena = scratch;
+}
+
+/* send_end ends a stream that has sent all; false: no room. */
+static bool send_end(struct h2 *h, struct h2_stream *st) {
+  const struct message m = {.trailers = st->trailers, .scratch = st->arena};
+  if (st->trailers && !send_block(st, &m, true)) return false;
+  if (!st->trailers) {
+    struct buf *out = h2_out(h, H2_HEAD_LEN);
+    if (!out) return false;
+    h2_write_data_head(out, st->id, true, 0);
+  }
+  st->marks |= H2_LOCAL_END;
+  list_remove(&st->ready);
+  return true;
+}
+
+/* ---- the end of a turn ---- */
+
+static bool send_one(struct h2 *h, struct h2_stream *st) {
+  if (has_end(st)) return send_end(h, st);
+  uint32_t len = share(h, st);
+  if (len) return send_data(h, st, len);
+  if (h->send_window <= 0) return false;
+  list_remove(&st->ready); /* its own window: h2_ready lists it again */
+  return true;
+}
+
+void h2_flush(struct h2 *h) {
+  for (struct h2_stream *st = first_ready(h); st; st = first_ready(h))
+    if (conn_pending(h->conn) >= H2_OUT_MOST || !send_one(h, st)) return;
+}

@@ -1,0 +1,201 @@
+/* h2_stream.c: streams: made, found, what their conns do (carrier_ops), ended. A stream lives as
+ * long as its conn: what it cost is counted until its owner has let go of all of it. */
+#include <errno.h>
+
+#include "mux/h2_priv.h"
+
+static const struct carrier_ops stream_ops;
+
+static struct h2_stream *stream_of(struct carried *what) {
+  return container_of(what, struct h2_stream, what);
+}
+
+/* ---- the table ---- */
+
+/* Numbers of one side are odd or even throughout. */
+static struct h2_stream **bucket(struct h2 *h, uint32_t id) {
+  return &h->buckets[(id >> 1) % H2_BUCKETS];
+}
+
+struct h2_stream *h2_stream_find(const struct h2 *h, uint32_t id) {
+  struct h2_stream *st = h->buckets[(id >> 1) % H2_BUCKETS];
+  while (st && st->id != id) st = st->next;
+  return st;
+}
+
+struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id) {
+  struct h2_stream *st = slab_new(&h->pool->streams);
+  if (!st) return NULL;
+  st->what.ops = &stream_ops;
+  st->what.carrier = h->conn;
+  if (!conn_carry(h->pool->loop, &st->what, true)) {
+    slab_free(&h->pool->streams, st);
+    return NULL;
+  }
+  st->h2 = h;
+  st->id = id;
+  st->send_window = (int32_t)h->theirs.initial_window_size;
+  st->recv_size = h->limits->stream_window;
+  st->recv_window = (int32_t)st->recv_size;
+  st->promise = UINT64_MAX;
+  st->urgency = HTTP_PRIORITY_DEFAULT.urgency;
+  list_init(&st->ready);
+  list_push_tail(&h->streams, &st->link);
+  struct h2_stream **head = bucket(h, id);
+  st->next = *head;
+  *head = st;
+  h->count++;
+  return st;
+}
+
+static void forget(struct h2_stream *st) {
+  struct h2 *h = st->h2;
+  struct h2_stream **at = bucket(h, st->id);
+  while (*at != st) at = &(*at)->next;
+  *at = st->next;
+  list_remove(&st->link);
+  list_remove(&st->ready);
+  if (h->section_of == st) h->section_of = NULL;
+  h->count--;
+  slab_free(&h->pool->streams, st);
+  if (h->count == 0 && !h2_any(h, H2_ENDED)) h->events->on_idle(h);
+}
+
+/* ---- resets ---- */
+
+bool h2_is_forgotten(const struct h2 *h, uint32_t id) {
+  for (uint32_t i = 0; i < H2_FORGOTTEN; i++)
+    if (h->forgotten[i] == id) return true;
+  return false;
+}
+
+void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error) {
+  h->forgotten[h->forgotten_at++ % H2_FORGOTTEN] = id;
+  struct buf *out = h2_out(h, H2_HEAD_LEN + 4);
+  if (out) h2_write_rst_stream(out, id, error);
+}
+
+void h2_stream_reset(struct h2_stream *st, enum h2_error error, enum end end) {
+  if (!stream_any(st, H2_RESET)) h2_write_reset(st->h2, st->id, error);
+  st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
+  st->end = end;
+  list_remove(&st->ready);
+  if (st->what.conn) conn_carried_fail(st->what.conn, -ECONNRESET);
+}
+
+void h2_stream_drop(struct h2_stream *st) {
+  st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
+  conn_close(st->what.conn);
+}
+
+void h2_stream_fail(struct h2_stream *st, enum end end) {
+  h2_stream_reset(st, (enum h2_error)end_get(end)->h2_code, end);
+}
+
+void h2_stream_peer_end(struct h2_stream *st) {
+  st->marks |= H2_REMOTE_END;
+  enum end why;
+  if (!h2_length_end(&st->length, &why)) {
+    h2_stream_fail(st, why);
+    return;
+  }
+  conn_carried_eof(st->what.conn);
+}
+
+void h2_streams_fail(struct h2 *h, int err) {
+  for (struct list *l = h->streams.next, *next; l != &h->streams; l = next) {
+    next = l->next;
+    struct h2_stream *st = container_of(l, struct h2_stream, link);
+    st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
+    conn_carried_fail(st->what.conn, err);
+  }
+}
+
+/* ---- what the conn does ---- */
+
+static void on_send(struct carried *what, struct span bytes, bool fin) {
+  struct h2_stream *st = stream_of(what);
+  st->offered = bytes;
+  st->offered_fin = fin;
+  h2_ready(st);
+}
+
+static void on_finish(struct carried *what) {
+  struct h2_stream *st = stream_of(what);
+  st->marks |= H2_FINISH;
+  h2_ready(st);
+}
+
+static void on_read(struct carried *what, size_t n) {
+  struct h2_stream *st = stream_of(what);
+  st->read += n;
+  h2_read_back(st->h2, st, n);
+}
+
+/* error_of: what the peer is told of a stream that is given up. A server that has answered and
+ * does not read the rest says NO_ERROR (RFC 9113 section 8.1). */
+static enum h2_error error_of(const struct h2_stream *st, enum carried_end how) {
+  if (!st->h2->server) return H2_CANCEL;
+  return how == CARRIED_FINISHED ? H2_NO_ERROR : H2_INTERNAL_ERROR;
+}
+
+static void on_gone(struct carried *what, enum carried_end how) {
+  struct h2_stream *st = stream_of(what);
+  struct h2 *h = st->h2;
+  st->offered = SPAN_EMPTY;
+  /* FINISHED, but END_STREAM waits for its turn: nothing is in its way, so it goes now. */
+  bool owed = how == CARRIED_FINISHED && !stream_any(st, H2_LOCAL_END | H2_RESET);
+  if (owed) {
+    struct buf *out = h2_out(h, H2_HEAD_LEN);
+    if (out) h2_write_data_head(out, st->id, true, 0);
+    st->marks |= H2_LOCAL_END;
+  }
+  bool over = (st->marks & (H2_LOCAL_END | H2_REMOTE_END)) == (H2_LOCAL_END | H2_REMOTE_END);
+  if (!over && !stream_any(st, H2_RESET)) h2_write_reset(h, st->id, error_of(st, how));
+  uint64_t unread = st->received - st->read;
+  if (unread) h2_read_back(h, NULL, (size_t)unread);
+  forget(st);
+}
+
+/* on_taken: what waits for its own window has not moved, whatever others do. */
+static uint64_t on_taken(struct carried *what) {
+  struct h2_stream *st = stream_of(what);
+  if (st->offered.len && st->send_window <= 0) return st->sent;
+  return st->sent + conn_taken(st->h2->conn);
+}
+
+static const struct carrier_ops stream_ops = {
+    .send = on_send,
+    .finish = on_finish,
+    .read = on_read,
+    .gone = on_gone,
+    .taken = on_taken,
+};
+
+/* ---- for the owner ---- */
+
+struct conn *h2_stream_conn(const struct h2_stream *st) { return st->what.conn; }
+struct h2 *h2_stream_h2(const struct h2_stream *st) { return st->h2; }
+void h2_stream_own(struct h2_stream *st, void *owner) { st->owner = owner; }
+void *h2_stream_owner(const struct h2_stream *st) { return st->owner; }
+uint32_t h2_stream_id(const struct h2_stream *st) { return st->id; }
+struct h2_stream *h2_stream_of(const struct conn *c) { return stream_of(c->carried); }
+enum end h2_stream_end_word(const struct h2_stream *st) { return st->end; }
+bool h2_stream_ended(const struct h2_stream *st) { return stream_any(st, H2_REMOTE_END); }
+
+void h2_stream_section(struct h2_stream *st, struct h2_section *section, struct arena *arena) {
+  st->section = section;
+  st->arena = arena;
+}
+
+void h2_stream_expect(struct h2_stream *st, enum http_body body, uint64_t content_length) {
+  h2_length_init(&st->length, st->h2->server, body, content_length);
+}
+
+void h2_stream_priority(struct h2_stream *st, struct http_priority priority) {
+  st->urgency = priority.urgency;
+  st->incremental = priority.incremental;
+  if (list_empty(&st->ready)) return;
+  list_remove(&st->ready);
+  h2_ready(st);
+}
