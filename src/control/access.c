@@ -121,10 +121,13 @@ static void write_status(struct buf *out, const struct access_view *v) {
   }
 }
 
+static struct span version_text(uint8_t version) {
+  return version == 2 ? SPAN_LIT("2") : version ? SPAN_LIT("1.1") : SPAN_LIT("1.0");
+}
+
 static void write_protocol(struct buf *out, const struct access_view *v) {
   string(out, SPAN_LIT("network.protocol.name"), SPAN_LIT("http"));
-  string(out, SPAN_LIT("network.protocol.version"),
-         v->rec->minor ? SPAN_LIT("1.1") : SPAN_LIT("1.0"));
+  string(out, SPAN_LIT("network.protocol.version"), version_text(v->rec->minor));
 }
 
 static void write_peer(struct buf *out, const struct access_view *v) {
@@ -251,7 +254,9 @@ static void request_line(struct buf *out, const struct access_view *v) {
     buf_char(out, '?');
     quoted(out, v->text[TEXT_QUERY]);
   }
-  buf_put(out, v->rec->minor ? SPAN_LIT(" HTTP/1.1\"") : SPAN_LIT(" HTTP/1.0\""));
+  buf_lit(out, " HTTP/");
+  buf_put(out, version_text(v->rec->minor));
+  buf_char(out, '"');
 }
 
 /* client - - [time] "request" status bytes "-" "user agent" host= route= endpoint= end= ms= */

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "mux/h2_priv.h"
+#include "weir/base/mem.h"
 
 /* DRAIN_STEP_MS: streams that the peer opened before it read the first GOAWAY are here by then. */
 #define DRAIN_STEP_MS 1000u
@@ -33,6 +34,8 @@ void h2_pool_trim(struct h2_pool *pool) {
 
 /* ---- begin ---- */
 
+static void on_drain_step(struct timer *timer, uint64_t now_ms);
+
 struct buf *h2_out(struct h2 *h, size_t room) {
   struct buf *out = conn_out(h->conn, room);
   if (out) conn_flush(h->conn);
@@ -40,7 +43,7 @@ struct buf *h2_out(struct h2 *h, size_t room) {
 }
 
 static bool write_settings(struct h2 *h) {
-  const struct h2_limits *l = h->limits;
+  const struct h2_limits *l = &h->limits;
   const struct h2_row server[] = {
       {H2_SETTING_MAX_CONCURRENT_STREAMS, l->streams},
       {H2_SETTING_INITIAL_WINDOW_SIZE, l->stream_window},
@@ -115,7 +118,7 @@ static void write_goaway(struct h2 *h, uint32_t last, enum end end) {
 void h2_end(struct h2 *h, enum end end) {
   if (h2_any(h, H2_ENDED)) return;
   h->marks |= H2_ENDED;
-  h2_streams_fail(h, -ECONNRESET);
+  h2_streams_fail(h, -ECONNRESET, end);
   if (!(h->conn->flags & CONN_FAILED)) write_goaway(h, h->last, end);
   h->events->on_end(h, end);
 }
@@ -206,3 +209,4 @@ uint32_t h2_streams(const struct h2 *h) { return h->count; }
 uint32_t h2_opened(const struct h2 *h) { return h->opened; }
 void h2_timer(struct h2 *h, uint64_t due_ms) { conn_timer(h->conn, due_ms); }
 bool h2_draining(const struct h2 *h) { return h2_any(h, H2_DRAINING); }
+bool h2_last_call(const struct h2 *h) { return h2_any(h, H2_LAST_CALL); }

@@ -20,9 +20,9 @@ bool h2_glitch(struct h2 *h) {
     h->glitch_ms = now_ms;
     h->glitches = 0;
   }
-  return ++h->glitches <= h->limits->glitches;
+  return ++h->glitches <= h->limits.glitches;
 }
 
 bool h2_count_reset(struct h2 *h) {
-  return ++h->resets <= h->limits->resets + h->opened / 2;
+  return ++h->resets <= h->limits.resets + h->opened / 2;
 }

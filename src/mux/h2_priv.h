@@ -39,7 +39,7 @@ struct h2 {
   struct h2_pool *pool;
   struct conn *conn;
   const struct h2_events *events;
-  const struct h2_limits *limits;
+  struct h2_limits limits;
   void *owner;
   struct h2_scanner scanner;
   struct hpack_decoder decoder;
@@ -124,11 +124,14 @@ void h2_stream_reset(struct h2_stream *st, enum h2_error error, enum end end);
 void h2_stream_drop(struct h2_stream *st);
 /* h2_stream_peer_end is END_STREAM from the peer: st may be gone. */
 void h2_stream_peer_end(struct h2_stream *st);
-void h2_streams_fail(struct h2 *h, int err);
+void h2_streams_fail(struct h2 *h, int err, enum end end);
 /* h2_write_reset sends RST_STREAM for a number without a stream, too. */
 void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error);
 /* h2_is_forgotten: we have reset it not long ago. */
 bool h2_is_forgotten(const struct h2 *h, uint32_t id);
+
+/* h2_section_orphan: the section that is being read belongs to nobody any more. */
+void h2_section_orphan(struct h2 *h);
 
 /* h2_read.c: reads; false: h is gone. *used: how much was taken. */
 bool h2_input(struct h2 *h, struct span in, size_t *used);

@@ -7,7 +7,7 @@
 #define HARD_TIMES 8u
 
 static void limits_of(struct h2 *h) {
-  const struct h2_limits *l = h->limits;
+  const struct h2_limits *l = &h->limits;
   h->section_limits = (struct hpack_limits){
       .fields = l->headers + H2_PSEUDO_COUNT,
       .list_bytes = l->header_bytes,
@@ -24,9 +24,17 @@ static void begin(struct h2 *h, const struct h2_frame *f, struct h2_stream *st) 
   hpack_block_init(&h->block, &h->section_limits, st && st->section ? st->arena : NULL);
 }
 
+void h2_section_orphan(struct h2 *h) {
+  h->section_of = NULL;
+  h->block.arena = NULL; /* it dies with its stream */
+  h->block.room = NULL;
+  h->block.room_len = 0;
+  h->block.too_large = true;
+}
+
 /* may_open: else the stream is refused, which costs the peer nothing but the section. */
 static bool may_open(const struct h2 *h) {
-  return h->events->on_stream && !h2_any(h, H2_LAST_CALL) && h->count < h->limits->streams;
+  return h->events->on_stream && !h2_any(h, H2_LAST_CALL) && h->count < h->limits.streams;
 }
 
 static enum h2_open new_stream(struct h2 *h, const struct h2_frame *f, enum h2_error *error) {

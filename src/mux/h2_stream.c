@@ -35,7 +35,7 @@ struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id) {
   st->h2 = h;
   st->id = id;
   st->send_window = (int32_t)h->theirs.initial_window_size;
-  st->recv_size = h->limits->stream_window;
+  st->recv_size = h->limits.stream_window;
   st->recv_window = (int32_t)st->recv_size;
   st->promise = UINT64_MAX;
   st->urgency = HTTP_PRIORITY_DEFAULT.urgency;
@@ -55,7 +55,7 @@ static void forget(struct h2_stream *st) {
   *at = st->next;
   list_remove(&st->link);
   list_remove(&st->ready);
-  if (h->section_of == st) h->section_of = NULL;
+  if (h->section_of == st) h2_section_orphan(h);
   h->count--;
   slab_free(&h->pool->streams, st);
   if (h->count == 0 && !h2_any(h, H2_ENDED)) h->events->on_idle(h);
@@ -89,7 +89,7 @@ void h2_stream_drop(struct h2_stream *st) {
 }
 
 void h2_stream_fail(struct h2_stream *st, enum end end) {
-  h2_stream_reset(st, (enum h2_error)end_get(end)->h2_code, end);
+  h2_stream_reset(st, (enum h2_error)end_get(end)->h2_error, end);
 }
 
 void h2_stream_peer_end(struct h2_stream *st) {
@@ -102,11 +102,12 @@ void h2_stream_peer_end(struct h2_stream *st) {
   conn_carried_eof(st->what.conn);
 }
 
-void h2_streams_fail(struct h2 *h, int err) {
+void h2_streams_fail(struct h2 *h, int err, enum end end) {
   for (struct list *l = h->streams.next, *next; l != &h->streams; l = next) {
     next = l->next;
     struct h2_stream *st = container_of(l, struct h2_stream, link);
     st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
+    st->end = end;
     conn_carried_fail(st->what.conn, err);
   }
 }
@@ -135,6 +136,7 @@ static void on_read(struct carried *what, size_t n) {
 /* error_of: what the peer is told of a stream that is given up. A server that has answered and
  * does not read the rest says NO_ERROR (RFC 9113 section 8.1). */
 static enum h2_error error_of(const struct h2_stream *st, enum carried_end how) {
+  if (st->end != END_OK) return (enum h2_error)end_get(st->end)->h2_error;
   if (!st->h2->server) return H2_CANCEL;
   return how == CARRIED_FINISHED ? H2_NO_ERROR : H2_INTERNAL_ERROR;
 }
@@ -180,6 +182,7 @@ void h2_stream_own(struct h2_stream *st, void *owner) { st->owner = owner; }
 void *h2_stream_owner(const struct h2_stream *st) { return st->owner; }
 uint32_t h2_stream_id(const struct h2_stream *st) { return st->id; }
 struct h2_stream *h2_stream_of(const struct conn *c) { return stream_of(c->carried); }
+void h2_stream_blame(struct h2_stream *st, enum end end) { st->end = end; }
 enum end h2_stream_end_word(const struct h2_stream *st) { return st->end; }
 bool h2_stream_ended(const struct h2_stream *st) { return stream_any(st, H2_REMOTE_END); }
 

@@ -58,6 +58,9 @@ static void texts_kept(const struct kept *k, struct span *t) {
     t[kept_texts[i]] = span_of(at, k->len[i]);
 }
 
+/* version_of is 0 and 1 of HTTP/1, 2 of HTTP/2. */
+static uint8_t version_of(const struct http_request *r) { return r->h2 ? 2 : r->minor; }
+
 void access_keep(struct stream *s) {
   struct worker *w = s->w;
   struct span t[TEXT_COUNT] = {0};
@@ -65,7 +68,7 @@ void access_keep(struct stream *s) {
   check(k != NULL);
   texts_request(s->x, t);
   k->method = (uint8_t)s->x->req.method;
-  k->minor = s->x->req.minor;
+  k->minor = version_of(&s->x->req);
   k->has_query = s->x->req.has_query;
   size_t total = 0;
   for (size_t i = 0; i < KEPT_TEXTS; i++) {
@@ -89,7 +92,7 @@ void access_keep(struct stream *s) {
 static void from_request(const struct stream *s, struct record_access *r, struct span *t) {
   const struct kept *k = s->kept;
   if (!(s->flags & STREAM_PARSED)) return;
-  r->minor = k ? k->minor : s->x->req.minor;
+  r->minor = k ? k->minor : version_of(&s->x->req);
   if (k ? k->has_query : s->x->req.has_query) r->flags |= RECORD_HAS_QUERY;
   if (k) texts_kept(k, t);
   else texts_request(s->x, t);

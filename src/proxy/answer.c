@@ -160,6 +160,21 @@ static bool body_unread(const struct stream *s) {
   return s->up_body.state == PUMP_READY || s->up_body.state == PUMP_RUN;
 }
 
+/* answer_h2 is write_answer for a client of HTTP/2. */
+static void answer_h2(struct stream *s, const struct answer *a, struct http_response *r) {
+  bool bodiless = a->status == 204 || a->status == 304;
+  bool sent = !bodiless && !asks_head(s) && a->body.len;
+  r->has_length = !bodiless;
+  r->content_length = a->body.len;
+  r->body = sent ? HTTP_BODY_LENGTH : HTTP_BODY_NONE;
+  if (!front_h2_head(s, r, !sent) || (sent && !conn_write(s->conn, a->body))) {
+    s->flags |= STREAM_CLOSE | STREAM_ABORT;
+    return;
+  }
+  s->status = (uint16_t)a->status;
+  s->down_body.moved = sent ? a->body.len : 0;
+}
+
 static void answer_send(struct stream *s, const struct answer *a) {
   const struct down *d = s->down;
   bool over = d->flags & DOWN_CLOSE || s->w->draining || !d->serving->current;
@@ -169,9 +184,13 @@ static void answer_send(struct stream *s, const struct answer *a) {
   if (overload_closes(s)) s->flags |= STREAM_CLOSE;
   struct http_response r = {.status = (uint16_t)a->status};
   answer_fields(s, a, &r);
+  s->flags |= STREAM_RESPONDED | STREAM_LOCAL;
+  if (s->h2) {
+    answer_h2(s, a, &r);
+    return;
+  }
   size_t room = a->body.len + fields_room(&r.fields) + 512;
   struct buf *out = room <= 262144 ? conn_out(d->conn, room) : NULL;
-  s->flags |= STREAM_RESPONDED | STREAM_LOCAL;
   if (!out) {
     s->flags |= STREAM_CLOSE | STREAM_ABORT;
     return;

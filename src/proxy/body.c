@@ -9,11 +9,11 @@ static bool is_request(const struct stream *s, const struct pump *p) { return p 
 static struct conn *up_conn(const struct stream *s) { return s->try.up ? s->try.up->conn : NULL; }
 
 static struct conn *body_source(const struct stream *s, const struct pump *p) {
-  return is_request(s, p) ? s->down->conn : up_conn(s);
+  return is_request(s, p) ? s->conn : up_conn(s);
 }
 
 static struct conn *body_sink(const struct stream *s, const struct pump *p) {
-  return is_request(s, p) ? up_conn(s) : s->down->conn;
+  return is_request(s, p) ? up_conn(s) : s->conn;
 }
 
 static void pump_init(struct pump *p, enum http_body from, enum http_body to, uint64_t length) {
@@ -26,7 +26,9 @@ static void pump_init(struct pump *p, enum http_body from, enum http_body to, ui
 
 void body_request_init(struct stream *s) {
   const struct http_request *r = &s->x->req;
-  pump_init(&s->up_body, r->body, r->body, r->content_length);
+  /* HTTP/2 brings the bytes as they are, and their end. */
+  bool bare = r->h2 && r->body == HTTP_BODY_CHUNKED;
+  pump_init(&s->up_body, bare ? HTTP_BODY_CLOSE : r->body, r->body, r->content_length);
   s->up_body.limit = s->listener->limits.body_bytes;
   h1_chunked_init(&s->x->up_chunked, H1_REQUEST);
 }
@@ -35,6 +37,7 @@ void body_request_init(struct stream *s) {
 static enum http_body response_framing(const struct stream *s) {
   enum http_body from = s->x->resp.body;
   if (from != HTTP_BODY_CHUNKED && from != HTTP_BODY_CLOSE) return from;
+  if (s->h2) return HTTP_BODY_CLOSE;
   return s->x->req.minor ? HTTP_BODY_CHUNKED : HTTP_BODY_CLOSE;
 }
 
@@ -118,7 +121,8 @@ static bool data_length(struct stream *s, struct pump *p, struct span bytes, siz
 
 static bool data_close(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct span take = span_sub(bytes, 0, RUN_MAX);
-  if (take.len && !put(p, body_sink(s, p), take)) return fail(s, END_LIMIT_MEMORY);
+  if (over(p, take.len)) return fail(s, END_LIMIT_BODY);
+  if (take.len && !pass(s, p, take)) return fail(s, END_LIMIT_MEMORY);
   *used = take.len;
   return true;
 }
@@ -183,6 +187,11 @@ static void on_relay_end(struct relay *r, enum relay_end why, int err) {
   body_failed(s, p, why, err);
 }
 
+/* ended: the source has said so, and nothing of it waits. */
+static bool ended(const struct conn *source) {
+  return source->flags & CONN_EOF && conn_held(source) == 0;
+}
+
 void body_start(struct stream *s, struct pump *p) {
   p->state = PUMP_RUN;
   p->progress_ms = now_ms(s->w);
@@ -191,6 +200,7 @@ void body_start(struct stream *s, struct pump *p) {
   if (copied(s, p) || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
     conn_read_bulk(source, true);
     if (!p->blocked) conn_read_start(source);
+    if (ended(source) && is_request(s, p) && body_eof(s, p)) request_body_done(s);
     return;
   }
   p->relaying = true;
@@ -289,10 +299,10 @@ void body_look(struct stream *s) {
 /* ---- ends ---- */
 
 void request_body_done(struct stream *s) {
-  conn_read_bulk(s->down->conn, false);
+  conn_read_bulk(s->conn, false);
   if (s->x->mirror) mirror_send(s);
   if (s->step == STEP_SEND) s->try.t_sent = now_ns(s->w);
-  conn_watch(s->down->conn);
+  conn_watch(s->conn);
   stream_timer(s);
 }
 
@@ -329,7 +339,7 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
   /* The endpoint stopped reading the request: it may have answered already (early response). */
   s->try.flags |= ATTEMPT_UP_DIRTY;
   s->flags |= STREAM_CLOSE;
-  conn_read_stop(s->down->conn);
+  conn_read_stop(s->conn);
   if (s->try.up->conn->flags & CONN_FAILED && !s->down_body.relaying)
     stream_fail(s, END_UPSTREAM_RESET);
 }

@@ -6,6 +6,7 @@
 #include "weir/io/conn.h"
 #include "weir/model/model.h"
 
+struct h2;
 struct stream;
 struct worker;
 struct worker_msg;
@@ -30,6 +31,7 @@ enum down_flag {
   DOWN_EOF = 8,        /* the client sent FIN */
   DOWN_BLOCKED = 16,   /* OUT_HIGH is pending: the next request waits */
   DOWN_IN_DATA = 32,   /* inside on_data: reading goes on by its return value */
+  DOWN_BUSY = 64,      /* HTTP/2: it has streams */
 };
 
 /* down is one client connection; small, because idle ones are many. */
@@ -39,6 +41,7 @@ struct down {
   struct conn *conn;
   struct serving *serving;
   struct stream *stream; /* NULL: between requests */
+  struct h2 *h2;         /* NULL: HTTP/1 */
   uint64_t tls_ns;       /* handshake time, until the first request logs it */
   _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
   uint32_t requests;

@@ -18,7 +18,9 @@ static bool say_continue(struct stream *s) {
   if (!s->x->req.expect_continue) return true;
   s->x->req.expect_continue = false;
   http_fields_drop(&s->x->req.fields, SPAN_LIT("Expect"));
-  return conn_write(s->down->conn, SPAN_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
+  struct http_response interim = {.status = 100, .minor = 1};
+  if (s->h2) return front_h2_head(s, &interim, false);
+  return conn_write(s->conn, SPAN_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
 }
 
 void enter_buffer(struct stream *s) {
@@ -29,7 +31,8 @@ void enter_buffer(struct stream *s) {
     stream_fail(s, END_LIMIT_MEMORY);
     return;
   }
-  conn_read_start(s->down->conn);
+  conn_read_start(s->conn);
+  if (s->conn->flags & CONN_EOF && !conn_held(s->conn)) held_eof(s);
 }
 
 /* leave goes on with what is held; the route's timeout is not for the client's part of it. */
@@ -38,7 +41,7 @@ static void leave(struct stream *s) {
     s->up_body.state = PUMP_DONE;
     s->x->req.body = HTTP_BODY_LENGTH; /* known now, whatever framing it came in */
     s->x->req.content_length = s->x->held.bytes;
-    conn_watch(s->down->conn);
+    conn_watch(s->conn);
     if (s->x->mirror) mirror_send(s);
   }
   if (s->route->timeout_ms) s->deadline_ms = now_ms(s->w) + s->route->timeout_ms;
@@ -114,11 +117,32 @@ static size_t take_chunked(struct stream *s, struct span bytes, enum end *why) {
   return used;
 }
 
+/* take_bare keeps bytes that come without framing. */
+static size_t take_bare(struct stream *s, struct span bytes, enum end *why) {
+  struct pump *p = &s->up_body;
+  size_t used = 0;
+  while (used < bytes.len) {
+    struct span data = span_sub(bytes, used, SLICE);
+    if (p->limit && p->moved + data.len > p->limit) *why = END_LIMIT_BODY;
+    if (*why != END_OK || !fits(s, data.len)) break;
+    keep(s, data);
+    used += data.len;
+  }
+  return used;
+}
+
+void held_eof(struct stream *s) {
+  if (s->up_body.from != HTTP_BODY_CLOSE) return;
+  s->x->held.whole = true;
+  leave(s);
+}
+
 size_t held_take(struct stream *s, struct span bytes) {
   struct pump *p = &s->up_body;
   enum end why = END_OK;
   p->progress_ms = now_ms(s->w);
   size_t used = p->from == HTTP_BODY_CHUNKED ? take_chunked(s, bytes, &why)
+                : p->from == HTTP_BODY_CLOSE ? take_bare(s, bytes, &why)
                                              : take_length(s, bytes);
   if (why != END_OK) {
     stream_fail(s, why);

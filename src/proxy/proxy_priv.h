@@ -4,6 +4,7 @@
 #define WEIR_PROXY_PRIV_H
 
 #include "proxy/down_priv.h"
+#include "proxy/front_priv.h"
 #include "proxy/pump_priv.h"
 #include "proxy/protect_priv.h"
 #include "proxy/resilience_priv.h"
@@ -46,6 +47,8 @@ void enter_buffer(struct stream *s);
 bool held_wanted(const struct stream *s);
 /* held_drained: the endpoint's connection took what was queued. */
 void held_drained(struct stream *s);
+/* held_eof: the client ended a body that came without framing. */
+void held_eof(struct stream *s);
 /* ---- attempt.c ---- */
 void enter_pick(struct stream *s);
 void enter_send(struct stream *s);

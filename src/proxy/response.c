@@ -52,13 +52,18 @@ static void write_interim(struct stream *s, struct buf *b) {
 }
 
 static bool give_head(struct stream *s, void (*write)(struct stream *s, struct buf *b)) {
+  if (s->h2) {
+    bool tunnel = s->x->resp.body == HTTP_BODY_TUNNEL;
+    bool last = write == write_final && !tunnel && s->down_body.state == PUMP_DONE;
+    return front_h2_head(s, &s->x->resp, last);
+  }
   for (size_t i = 0; i < array_count(head_rooms); i++) {
-    struct buf *out = conn_out(s->down->conn, head_rooms[i]);
+    struct buf *out = conn_out(s->conn, head_rooms[i]);
     if (!out) return false;
     size_t before = out->len;
     write(s, out);
     if (!out->full) {
-      conn_flush(s->down->conn);
+      conn_flush(s->conn);
       return true;
     }
     out->len = before;
@@ -77,7 +82,7 @@ static enum end interim(struct stream *s) {
   }
   /* RFC 9110 section 15.2: not to a 1.0 client; a proxy may drop them, so to a slow one neither.
    */
-  if (s->x->req.minor == 0 || conn_pending(s->down->conn) > OUT_HIGH) return END_OK;
+  if (s->x->req.minor == 0 || conn_pending(s->conn) > OUT_HIGH) return END_OK;
   return give_head(s, write_interim) ? END_OK : END_LIMIT_MEMORY;
 }
 
@@ -219,7 +224,7 @@ static size_t response_body(struct stream *s, struct span bytes) {
 /* after_head starts what follows the final head with the bytes that came with it. */
 static size_t after_head(struct stream *s, struct span rest) {
   if (s->x->resp.body == HTTP_BODY_TUNNEL) {
-    if (rest.len && !conn_write(s->down->conn, rest)) stream_fail(s, END_LIMIT_MEMORY);
+    if (rest.len && !conn_write(s->conn, rest)) stream_fail(s, END_LIMIT_MEMORY);
     else tunnel_start(s);
     return rest.len;
   }

@@ -135,7 +135,8 @@ static void refuse(struct serving *sv, struct conn *c) {
 static void hurry_idle(struct serving *sv) {
   for (struct list *l = sv->downs.next; l != &sv->downs; l = l->next) {
     struct down *d = container_of(l, struct down, link);
-    if (!d->stream) conn_timer(d->conn, now_ms(sv->w) + DRAIN_IDLE_MS);
+    if (d->h2) h2_drain(d->h2);
+    else if (!d->stream) conn_timer(d->conn, now_ms(sv->w) + DRAIN_IDLE_MS);
   }
 }
 
@@ -217,7 +218,8 @@ static void close_idle(struct serving *sv) {
   for (struct list *l = sv->downs.next, *next; l != &sv->downs; l = next) {
     next = l->next;
     struct down *d = container_of(l, struct down, link);
-    if (d->stream || conn_held(d->conn)) d->flags |= DOWN_CLOSE;
+    if (d->h2) h2_drain(d->h2);
+    else if (d->stream || conn_held(d->conn)) d->flags |= DOWN_CLOSE;
     else if (d->requests) down_close(d, true);
     else conn_timer(d->conn, now_ms(sv->w) + DRAIN_IDLE_MS);
   }
@@ -230,7 +232,7 @@ static uint32_t hurry_some(struct serving *sv, uint32_t most, uint64_t close_ms)
     struct down *d = container_of(sv->downs.next, struct down, link);
     list_remove(&d->link);
     list_push_tail(&sv->downs, &d->link);
-    bool idle = !d->stream && d->requests && !(d->flags & DOWN_BLOCKED) && !conn_held(d->conn);
+    bool idle = !d->stream && !(d->flags & DOWN_BUSY) && d->requests && !(d->flags & DOWN_BLOCKED) && !conn_held(d->conn);
     if (idle && d->conn->timer.due_ms > close_ms) conn_timer(d->conn, close_ms);
   }
   return looked;
@@ -301,7 +303,7 @@ static bool may_linger(const struct down *d) {
 }
 
 void down_close(struct down *d, bool gently) {
-  check(!d->stream);
+  check(!d->stream && !d->h2);
   /* What is queued is sent in any case; who may not linger is not waited for. */
   uint32_t brief_ms = conn_pending(d->conn) ? LINGER_MS / 8 : 1;
   if (gently) conn_close_gently(d->conn, may_linger(d) ? LINGER_MS : brief_ms);
@@ -367,6 +369,12 @@ static void handshake_failed(struct down *d, enum end end) {
   down_close(d, end != END_CLIENT_TLS_TIMEOUT);
 }
 
+static void start_h2(struct down *d) {
+  if (front_h2_start(d)) return;
+  access_connection(d, END_LIMIT_MEMORY, 0);
+  down_close(d, false);
+}
+
 static void down_on_open(struct conn *c, int err) {
   struct down *d = c->owner;
   struct worker *w = d->serving->w;
@@ -382,24 +390,15 @@ static void down_on_open(struct conn *c, int err) {
     down_close(d, true);
     return;
   }
+  if (span_eq(info.alpn, SPAN_LIT("h2"))) {
+    start_h2(d);
+    return;
+  }
   conn_timer(c, after_ms(w, d->serving->current->listener->timeouts.header_ms));
   conn_read_start(c);
 }
 
-/* down_consume gives bytes to the stream, or begins one. 0: nothing can be taken now. */
-static size_t down_consume(struct down *d, struct span bytes) {
-  if (d->flags & DOWN_BLOCKED) return 0;
-  if (!d->stream && !d->serving->current) { /* its listener was removed */
-    down_close(d, true);
-    return bytes.len;
-  }
-  if (!d->stream && !stream_new(d)) {
-    access_connection(d, END_LIMIT_MEMORY, 0);
-    down_close(d, false);
-    return bytes.len;
-  }
-  struct stream *s = d->stream;
-  if (s->step == STEP_HEAD) return request_data(s, bytes);
+size_t front_take(struct stream *s, struct span bytes) {
   if (s->step == STEP_BUFFER) return held_take(s, bytes);
   struct pump *p = &s->up_body;
   bool sending = s->step == STEP_SEND || s->step == STEP_RELAY;
@@ -412,6 +411,28 @@ static size_t down_consume(struct down *d, struct span bytes) {
   }
   if (p->state == PUMP_DONE) request_body_done(s);
   return used;
+}
+
+/* may_be_h2: the first bytes of a connection that may begin HTTP/2 by itself (RFC 9113 3.3). */
+static bool may_be_h2(const struct down *d) {
+  if (d->requests || d->stream || d->flags & DOWN_TLS || !d->serving->current) return false;
+  return d->serving->current->listener->protocols & LISTENER_H2C;
+}
+
+/* down_consume gives bytes to the stream, or begins one. 0: nothing can be taken now. */
+static size_t down_consume(struct down *d, struct span bytes) {
+  if (d->flags & DOWN_BLOCKED) return 0;
+  if (!d->stream && !d->serving->current) { /* its listener was removed */
+    down_close(d, true);
+    return bytes.len;
+  }
+  if (!d->stream && !stream_new(d, NULL)) {
+    access_connection(d, END_LIMIT_MEMORY, 0);
+    down_close(d, false);
+    return bytes.len;
+  }
+  struct stream *s = d->stream;
+  return s->step == STEP_HEAD ? request_data(s, bytes) : front_take(s, bytes);
 }
 
 /* eof_settle acts on the client's FIN once all that came before it was looked at. */
@@ -452,11 +473,25 @@ static bool is_holding(const struct down *d) {
   return d->stream && d->stream->step == STEP_BUFFER;
 }
 
+static size_t first_of_h2(struct down *d, struct span bytes) {
+  struct conn *c = d->conn;
+  start_h2(d);
+  return c->flags & CONN_CLOSING ? bytes.len : c->events->on_data(c, bytes);
+}
+
 static size_t down_on_data(struct conn *c, struct span bytes) {
   struct down *d = c->owner;
   struct worker *w = d->serving->w;
   uint32_t slot = d->head.slot, generation = d->head.generation;
   size_t used = 0;
+  if (may_be_h2(d)) {
+    enum http_result preface = h2_preface_match(bytes);
+    if (preface == HTTP_MORE) {
+      conn_read_start(c); /* the same bytes again, with those behind them */
+      return 0;
+    }
+    if (preface == HTTP_DONE) return first_of_h2(d, bytes);
+  }
   d->flags |= DOWN_IN_DATA;
   while (used < bytes.len) {
     bool holding = is_holding(d);

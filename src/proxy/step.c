@@ -17,7 +17,7 @@ static const struct {
 
 static void on_timer(struct timer *timer, uint64_t now);
 
-struct stream *stream_new(struct down *d) {
+struct stream *stream_new(struct down *d, struct h2_stream *h2) {
   struct worker *w = d->serving->w;
   struct stream *s = slab_new(&w->streams);
   if (!s) return NULL;
@@ -25,7 +25,9 @@ struct stream *stream_new(struct down *d) {
   check(s->x != NULL);
   s->w = w;
   s->down = d;
-  d->stream = s;
+  s->h2 = h2;
+  s->conn = h2 ? h2_stream_conn(h2) : d->conn;
+  if (!h2) d->stream = s;
   d->requests++;
   list_init(&s->link);
   timer_init(&s->timer, on_timer);
@@ -38,12 +40,12 @@ struct stream *stream_new(struct down *d) {
   s->t_start = now_ns(w);
   s->wall_ms = w->loop->wall_ms;
   s->step = STEP_HEAD;
-  conn_timer(d->conn, WHEEL_NEVER);
+  conn_timer(s->conn, WHEEL_NEVER);
   if (!timer_armed(&w->trim_timer))
     timer_set(&w->loop->wheel, &w->trim_timer, now_ms(w) + TRIM_MS);
   overload_wake(w);
   stat_add(&w->stats.requests_inflight, 1);
-  stat_sub(&w->stats.downstream_idle, 1);
+  if (!h2) stat_sub(&w->stats.downstream_idle, 1);
   atomic_fetch_add_explicit(&w->stream_count, 1, memory_order_relaxed);
   return s;
 }
@@ -250,6 +252,7 @@ static void tell_end(struct stream *s, enum end end) {
 /* shows_truncation: the client sees by the framing that the response is cut, also after a FIN;
  * what is queued may still go out. */
 static bool shows_truncation(const struct stream *s) {
+  if (s->h2) return false; /* it is reset */
   bool framed = s->down_body.to == HTTP_BODY_LENGTH || s->down_body.to == HTTP_BODY_CHUNKED;
   return s->flags & STREAM_RESPONDED && s->step == STEP_RELAY && framed;
 }
@@ -300,10 +303,25 @@ static void unpin_all(struct stream *s) {
   if (s->route_state) object_unpin(&s->route_state->obj, me);
 }
 
+/* let_go ends what the client's connection had to do with a stream that is gone. */
+static void let_go(struct down *d, struct h2_stream *h2, uint32_t flags, enum end end) {
+  if (h2) {
+    front_h2_done(h2, flags & STREAM_ABORT, end);
+    return;
+  }
+  stat_add(&d->serving->w->stats.downstream_idle, 1);
+  d->stream = NULL;
+  if (flags & STREAM_ABORT) down_abort(d);
+  else if (flags & STREAM_CLOSE) down_close(d, true);
+  else down_next(d);
+}
+
 void stream_finish(struct stream *s) {
   struct worker *w = s->w;
   struct down *d = s->down;
-  bool close = s->flags & STREAM_CLOSE, abort = s->flags & STREAM_ABORT;
+  struct h2_stream *h2 = s->h2;
+  uint32_t flags = s->flags;
+  enum end end = s->end;
   timer_stop(&w->loop->wheel, &s->timer);
   queue_leave(s);
   body_stop(&s->up_body);
@@ -322,10 +340,6 @@ void stream_finish(struct stream *s) {
   if (s->kept) slab_free(&w->kept, s->kept);
   slab_free(&w->streams, s);
   stat_sub(&w->stats.requests_inflight, 1);
-  stat_add(&w->stats.downstream_idle, 1);
   atomic_fetch_sub_explicit(&w->stream_count, 1, memory_order_relaxed);
-  d->stream = NULL;
-  if (abort) down_abort(d);
-  else if (close) down_close(d, true);
-  else down_next(d);
+  let_go(d, h2, flags, end);
 }

@@ -12,6 +12,7 @@
 #include "weir/upstream/upstream.h"
 
 struct down;
+struct h2_stream;
 struct worker;
 
 enum stream_step {
@@ -43,6 +44,8 @@ struct stream {
   struct slab_head head;
   struct worker *w;
   struct down *down;
+  struct conn *conn;     /* to the client: down's, or one that an HTTP/2 connection carries */
+  struct h2_stream *h2;  /* NULL: HTTP/1 */
   struct exchange *x; /* NULL: a tunnel, then kept */
   struct kept *kept;
   struct attempt try; /* the present or last one */
@@ -76,7 +79,8 @@ _Static_assert(sizeof(struct stream) <= 640, "ten lines of cache: tunnels are ma
 /* hedged: a second attempt runs beside the stream's own. */
 static inline bool hedged(const struct stream *s) { return s->x && s->x->hedge; }
 
-struct stream *stream_new(struct down *d);
+/* stream_new: h2 is NULL for HTTP/1. NULL: no slot is left. */
+struct stream *stream_new(struct down *d, struct h2_stream *h2);
 /* stream_go sets the step and runs entered steps until one waits. */
 void stream_go(struct stream *s, enum stream_step step);
 /* stream_fail ends the stream with a cause: an answer when one can still be given. */

@@ -31,8 +31,8 @@ void tunnel_start(struct stream *s) {
   s->flags |= STREAM_CLOSE | STREAM_TUNNEL;
   list_push_tail(&w->tunnels, &s->link);
   stat_add(&w->stats.tunnels, 1);
-  start(s, &s->up_body, s->down->conn, s->try.up->conn);
-  start(s, &s->down_body, s->try.up->conn, s->down->conn);
+  start(s, &s->up_body, s->conn, s->try.up->conn);
+  start(s, &s->down_body, s->try.up->conn, s->conn);
   /* The reload that removed its route may have come while the request was on its way. */
   if (w->draining) s->deadline_ms = w->drain_deadline_ms;
   else if (unwanted(s)) s->deadline_ms = now_ms(w) + w->snapshot->drain_ms;
@@ -43,7 +43,7 @@ void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err)
   p->state = PUMP_DONE;
   bool up = p == &s->up_body;
   if (why == RELAY_SRC_EOF) {
-    conn_finish(up ? s->try.up->conn : s->down->conn);
+    conn_finish(up ? s->try.up->conn : s->conn);
     if (s->up_body.state == PUMP_DONE && s->down_body.state == PUMP_DONE)
       stream_go(s, STEP_FINISH);
     return;

@@ -35,6 +35,7 @@ static void on_trim(struct timer *timer, uint64_t now) {
   slab_trim(&w->exchanges);
   slab_trim(&w->kept);
   slab_trim(&w->downs);
+  h2_pool_trim(w->h2);
   slab_trim(&w->upstream.upconns);
   if (w->trim_quiet < TRIM_QUIET) timer_set(&w->loop->wheel, timer, now + TRIM_MS);
   else mem_trim();
@@ -66,6 +67,7 @@ struct worker *worker_new(const struct worker_config *config) {
   uint32_t most = config->streams_max;
   stats_init(&w->stats);
   slab_init(&w->downs, sizeof(struct down), DOWN_CHUNK, most + DOWN_CHUNK);
+  w->h2 = h2_pool_new(w->loop, most + DOWN_CHUNK, most);
   slab_init(&w->streams, sizeof(struct stream), STREAM_CHUNK, most);
   slab_init(&w->exchanges, sizeof(struct exchange), STREAM_CHUNK, most);
   slab_init(&w->kept, sizeof(struct kept), KEPT_CHUNK, most);
@@ -98,7 +100,8 @@ static void end_all(struct worker *w) {
     while (!list_empty(&sv->downs)) {
       struct down *d = container_of(sv->downs.next, struct down, link);
       d->flags |= DOWN_CLOSE;
-      if (!d->stream) down_close(d, false);
+      if (d->h2) front_h2_end(d, END_DRAIN);
+      else if (!d->stream) down_close(d, false);
       else if (d->stream->step == STEP_TUNNEL) stream_fail(d->stream, END_DRAIN_TUNNEL);
       else stream_fail(d->stream, END_DRAIN);
     }
@@ -257,6 +260,7 @@ void worker_free(struct worker *w) {
   inbox_run(w);
   upstream_fini(&w->upstream);
   slab_fini(&w->downs);
+  h2_pool_free(w->h2);
   slab_fini(&w->streams);
   slab_fini(&w->exchanges);
   slab_fini(&w->kept);

@@ -44,6 +44,7 @@ struct worker {
   struct stats stats;
   struct upstream upstream;
   struct slab downs, streams, exchanges, mirrors;
+  struct h2_pool *h2; /* of clients */
   struct slab kept; /* of tunnels */
   struct arena_blocks blocks; /* of streams */
   struct list mirrors_live;

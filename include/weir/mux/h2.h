@@ -19,7 +19,7 @@ struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t stre
 void h2_pool_free(struct h2_pool *pool);
 void h2_pool_trim(struct h2_pool *pool);
 
-/* h2_limits are what a peer may do, and are borrowed until h2_limits_set gives others. */
+/* h2_limits are what a peer may do. */
 struct h2_limits {
   uint32_t streams;       /* of the peer's that are open at once */
   uint32_t stream_window; /* bytes of a body that may come unread, at first */
@@ -41,7 +41,8 @@ struct h2_events {
   void (*on_section)(struct h2_stream *st, enum end end);
   /* on_trailers: a section after DATA begins: its place (NULL: it is read and dropped). */
   struct h2_section *(*on_trailers)(struct h2_stream *st, struct arena **arena);
-  /* on_idle: the last stream is gone. */
+  /* on_idle: the last stream is gone, or the last call was given and there is none: the owner may
+   * set the timer, no more. */
   void (*on_idle)(struct h2 *h);
   /* on_end: the connection ended and all its streams were told: OK by agreement. GOAWAY is
    * written: close the conn gently and call h2_free. */
@@ -55,7 +56,7 @@ struct h2_config {
   struct h2_pool *pool;
   struct conn *conn; /* open; the h2 attaches itself to it */
   const struct h2_events *events;
-  const struct h2_limits *limits;
+  struct h2_limits limits;
   void *owner;
   bool server; /* the peer is a client */
 };
@@ -77,6 +78,8 @@ void h2_timer(struct h2 *h, uint64_t due_ms);
  * h2_end by the owner follow. */
 void h2_drain(struct h2 *h);
 bool h2_draining(const struct h2 *h);
+/* h2_last_call: the second step is done: no stream comes any more. */
+bool h2_last_call(const struct h2 *h);
 /* h2_end ends the connection now: GOAWAY by end's code, streams fail, on_end. h is gone. */
 void h2_end(struct h2 *h, enum end end);
 
@@ -98,6 +101,8 @@ void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
 enum end h2_stream_end_word(const struct h2_stream *st);
 /* h2_stream_ended: the peer has ended its side: all of its message has come. */
 bool h2_stream_ended(const struct h2_stream *st);
+/* h2_stream_blame: when the conn is closed or reset before its end, RST_STREAM says end's code. */
+void h2_stream_blame(struct h2_stream *st, enum end end);
 /* h2_stream_fail ends it for a fault of the peer's in its message: RST_STREAM by end's code. The
  * conn's owner hears on_error. */
 void h2_stream_fail(struct h2_stream *st, enum end end);
@@ -107,7 +112,8 @@ void h2_stream_fail(struct h2_stream *st, enum end end);
 MUST_USE bool h2_send_response(struct h2_stream *st, const struct http_response *response,
                                struct arena *scratch, bool end);
 /* h2_send_trailers ends the output by a trailer section behind what the conn has queued. The
- * rows live until then. */
-void h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers);
+ * rows and scratch live until then. */
+void h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers,
+                      struct arena *scratch);
 
 #endif

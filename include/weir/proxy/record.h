@@ -33,7 +33,7 @@ enum record_flag {
 
 /* Durations are ns; UINT64_MAX: that phase did not happen. */
 struct record_access {
-  uint8_t kind, minor, flags, attempts;
+  uint8_t kind, minor /* of HTTP/1; 2: HTTP/2 */, flags, attempts;
   uint16_t status; /* as sent, 499 when the client left, 0: none */
   uint16_t end;    /* enum end */
   uint16_t worker, unused;

@@ -1,0 +1,211 @@
+/* front_h2.c: clients that speak HTTP/2: a connection (mux/h2.h) whose streams are streams of
+ * ours, each with a conn of its own. Frames, windows and floods are mux/'s; what a message may say
+ * is http/'s. RFC 9113, RFC 8441, RFC 9218. */
+#include "proxy_priv.h"
+
+static struct down *down_of(const struct h2 *h) { return h2_owner(h); }
+static struct stream *stream_of(const struct conn *c) { return c->owner; }
+
+/* ---- the request ---- */
+
+/* malformed: RFC 9113 section 8.1.1 wants no answer but a reset; what is only too large has one. */
+static void refuse_head(struct stream *s, enum end why) {
+  if (end_get(why)->h2_error == H2_PROTOCOL_ERROR) h2_stream_fail(s->h2, why);
+  else stream_fail(s, why);
+}
+
+static void take_priority(struct stream *s) {
+  const struct http_field *row = http_fields_find(&s->x->req.fields, HTTP_NAME_PRIORITY);
+  struct http_priority p = HTTP_PRIORITY_DEFAULT;
+  if (row && http_priority_parse(row->value, &p)) h2_stream_priority(s->h2, p);
+}
+
+static void head_done(struct stream *s) {
+  const struct http_request *r = &s->x->req;
+  s->flags |= STREAM_PARSED;
+  s->t_head = now_ns(s->w);
+  body_request_init(s);
+  h2_stream_expect(s->h2, r->body, r->content_length);
+  take_priority(s);
+  stream_go(s, STEP_ROUTE);
+}
+
+static void on_section(struct h2_stream *st, enum end end) {
+  struct stream *s = h2_stream_owner(st);
+  struct h2_section *section = s->x->section;
+  const struct h2_rules rules = {s->listener->limits.uri_bytes, true};
+  s->x->section = NULL;
+  if (end == END_OK && !h2_parse_request(section, &rules, &s->arena, &s->x->req, &end)) {
+    refuse_head(s, end);
+    return;
+  }
+  if (end == END_OK) head_done(s);
+  else stream_fail(s, end);
+}
+
+/* on_trailers: a request's trailers are read and dropped, as those of HTTP/1 are. */
+static struct h2_section *on_trailers(struct h2_stream *st, struct arena **arena) {
+  (void)st, (void)arena;
+  return NULL;
+}
+
+static const struct conn_events stream_events;
+
+/* busy: the connection is one that has requests. */
+static void busy(struct down *d, bool now) {
+  struct worker *w = d->serving->w;
+  if (now == (bool)(d->flags & DOWN_BUSY)) return;
+  d->flags ^= DOWN_BUSY;
+  if (now) stat_sub(&w->stats.downstream_idle, 1);
+  else stat_add(&w->stats.downstream_idle, 1);
+}
+
+static bool on_stream(struct h2_stream *st) {
+  struct h2 *h = h2_stream_h2(st);
+  struct down *d = down_of(h);
+  const struct snapshot_listener *current = d->serving->current;
+  if (!current) return false;
+  struct stream *s = stream_new(d, st);
+  if (!s) return false;
+  s->x->section = arena_new(&s->arena, struct h2_section);
+  h2_stream_own(st, s);
+  conn_attach(s->conn, &stream_events, s);
+  h2_stream_section(st, s->x->section, &s->arena);
+  stream_timer(s);
+  busy(d, true);
+  h2_timer(h, WHEEL_NEVER);
+  uint32_t most = current->listener->limits.requests;
+  if (most && d->requests >= most) h2_drain(h);
+  return true;
+}
+
+/* ---- the body ---- */
+
+/* body_over: the client ended the body, whose length nobody knew. */
+static void body_over(struct stream *s) {
+  if (s->step == STEP_BUFFER) held_eof(s);
+  else if (body_eof(s, &s->up_body)) request_body_done(s);
+}
+
+static size_t stream_on_data(struct conn *c, struct span bytes) {
+  struct stream *s = stream_of(c);
+  struct worker *w = s->w;
+  uint32_t slot = s->head.slot, generation = s->head.generation;
+  size_t used = 0;
+  while (used < bytes.len) {
+    bool holding = s->step == STEP_BUFFER;
+    size_t took = front_take(s, span_from(bytes, used));
+    used += took;
+    if (slab_find(&w->streams, slot, generation) != s) return bytes.len;
+    if (!took && !(holding && s->step != STEP_BUFFER)) break;
+  }
+  if (c->flags & CONN_EOF && used == bytes.len && !conn_held(c)) body_over(s);
+  return used;
+}
+
+static void stream_on_eof(struct conn *c) {
+  if (!conn_held(c)) body_over(stream_of(c));
+}
+
+static void stream_on_error(struct conn *c, int err) {
+  struct stream *s = stream_of(c);
+  enum end end = h2_stream_end_word(s->h2);
+  if (own_trouble(err)) stream_fail(s, END_LIMIT_MEMORY);
+  else stream_client_gone(s, end == END_OK ? END_CLIENT_RESET : end);
+}
+
+static void stream_on_drained(struct conn *c) {
+  struct stream *s = stream_of(c);
+  body_drained(s, &s->down_body);
+}
+
+static void stream_on_open(struct conn *c, int err) { (void)c, (void)err; } /* it was open */
+static void stream_on_timer(struct conn *c) { (void)c; } /* the stream's timer speaks for it */
+
+static const struct conn_events stream_events = {
+    .on_open = stream_on_open,
+    .on_data = stream_on_data,
+    .on_eof = stream_on_eof,
+    .on_error = stream_on_error,
+    .on_drained = stream_on_drained,
+    .on_timer = stream_on_timer,
+};
+
+/* ---- the response ---- */
+
+bool front_h2_head(struct stream *s, struct http_response *r, bool last) {
+  bool dated = r->status < 200 || http_fields_has(&r->fields, HTTP_NAME_DATE);
+  if (!dated && !http_fields_add(&r->fields, &s->arena, SPAN_LIT("date"), worker_date(s->w)))
+    return false;
+  return h2_send_response(s->h2, r, &s->arena, last);
+}
+
+void front_h2_done(struct h2_stream *st, bool abort, enum end end) {
+  struct conn *c = h2_stream_conn(st);
+  if (!c) return; /* it has failed, and was closed */
+  if (abort) {
+    h2_stream_blame(st, end);
+    conn_reset(c);
+  } else {
+    conn_close_gently(c, LINGER_MS);
+  }
+}
+
+/* ---- the connection ---- */
+
+static void idle(struct down *d) {
+  struct worker *w = d->serving->w;
+  const struct snapshot_listener *current = d->serving->current;
+  uint32_t idle_ms = current ? overload_idle_ms(w, current->listener->timeouts.idle_ms) : 0;
+  bool over = h2_draining(d->h2) || !current;
+  h2_timer(d->h2, over ? now_ms(w) : idle_ms ? now_ms(w) + idle_ms : WHEEL_NEVER);
+}
+
+static void on_idle(struct h2 *h) {
+  struct down *d = down_of(h);
+  busy(d, false);
+  if (h2_last_call(h) || !h2_draining(h)) idle(d);
+}
+
+static void on_end(struct h2 *h, enum end end) {
+  struct down *d = down_of(h);
+  busy(d, false);
+  /* Streams that it cut have lines of their own. */
+  if (end != END_OK && end != END_DRAIN && end_get(end)->h2_error != H2_CANCEL)
+    access_connection(d, end, 0);
+  d->h2 = NULL;
+  h2_free(h);
+  down_close(d, !(d->conn->flags & CONN_FAILED));
+}
+
+static void on_timer(struct h2 *h) {
+  struct down *d = down_of(h);
+  if (h2_streams(h)) return;
+  h2_end(h, d->requests ? END_OK : END_CLIENT_TIMEOUT_HEADER);
+}
+
+static const struct h2_events events = {
+    .on_stream = on_stream,
+    .on_section = on_section,
+    .on_trailers = on_trailers,
+    .on_idle = on_idle,
+    .on_end = on_end,
+    .on_timer = on_timer,
+};
+
+bool front_h2_start(struct down *d) {
+  struct worker *w = d->serving->w;
+  const struct listener *l = d->serving->current->listener;
+  const struct h2_config config = {.pool = w->h2,
+                                   .conn = d->conn,
+                                   .events = &events,
+                                   .limits = &l->h2,
+                                   .owner = d,
+                                   .server = true};
+  d->h2 = h2_new(&config);
+  if (!d->h2) return false;
+  h2_timer(d->h2, l->timeouts.header_ms ? now_ms(w) + l->timeouts.header_ms : WHEEL_NEVER);
+  return true;
+}
+
+void front_h2_end(struct down *d, enum end end) { h2_end(d->h2, end); }

@@ -1,0 +1,23 @@
+/* front_priv.h: what differs between clients of HTTP/1 and of HTTP/2 (front_h2.c): how connections
+ * begin and end, how heads are written. Bodies are written to the stream's conn in both. */
+#ifndef WEIR_PROXY_FRONT_PRIV_H
+#define WEIR_PROXY_FRONT_PRIV_H
+
+#include "weir/base/end.h"
+#include "weir/mux/h2.h"
+
+struct down;
+struct stream;
+
+/* front_h2_start makes d an HTTP/2 connection; false: no memory. */
+MUST_USE bool front_h2_start(struct down *d);
+/* front_h2_end ends it, with its streams; d is gone. */
+void front_h2_end(struct down *d, enum end end);
+/* front_h2_done ends a stream of it: abort: the client must see that it is cut, because of end. */
+void front_h2_done(struct h2_stream *st, bool abort, enum end end);
+/* front_h2_head writes a head to an HTTP/2 client; last: no body follows. False: no room. */
+MUST_USE bool front_h2_head(struct stream *s, struct http_response *r, bool last);
+/* front_take gives the body bytes of a request on; how many were used. The stream may end. */
+size_t front_take(struct stream *s, struct span bytes);
+
+#endif
