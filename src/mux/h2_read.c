@@ -1,6 +1,8 @@
 /* h2_read.c: what a peer sends: frames to streams, by a table of functions. Each gives END_OK, or
  * why the connection ends. Faults of one stream reset that and count (h2_guard.c). RFC 9113
  * sections 5 and 6. */
+#include <errno.h>
+
 #include "mux/h2_priv.h"
 #include "mux/h2_section_priv.h"
 
@@ -13,27 +15,24 @@ static const enum end words[] = {
     [CLOSED] = END_CLIENT_H2_STREAM_CLOSED,    [FLOOD] = END_CLIENT_H2_FLOOD,
     [RESETS] = END_CLIENT_H2_RESETS,
 };
-static enum end word(const struct h2 *h, enum fault fault) { return (void)h, words[fault]; }
 
-static enum end word_of(const struct h2 *h, enum h2_error error) {
-  switch (error) {
-    case H2_FLOW_CONTROL_ERROR: return word(h, FLOW);
-    case H2_FRAME_SIZE_ERROR: return word(h, SIZE);
-    case H2_COMPRESSION_ERROR: return word(h, COMPRESSION);
-    case H2_STREAM_CLOSED: return word(h, CLOSED);
-    case H2_ENHANCE_YOUR_CALM: return word(h, FLOOD);
-    default: return word(h, PROTOCOL);
-  }
+static enum end word_of(enum h2_error error) {
+  static const uint8_t faults[] = {
+      [H2_FLOW_CONTROL_ERROR] = FLOW,       [H2_FRAME_SIZE_ERROR] = SIZE,
+      [H2_COMPRESSION_ERROR] = COMPRESSION, [H2_STREAM_CLOSED] = CLOSED,
+      [H2_ENHANCE_YOUR_CALM] = FLOOD,
+  };
+  return words[error < array_count(faults) ? faults[error] : PROTOCOL];
 }
 
-static enum end glitch(struct h2 *h) { return h2_glitch(h) ? END_OK : word(h, FLOOD); }
+static enum end glitch(struct h2 *h) { return h2_glitch(h) ? END_OK : words[FLOOD]; }
 
 /* stream_fault resets a stream, whether it exists any more or not, for the peer's fault. */
 static enum end stream_fault(struct h2 *h, uint32_t id, enum h2_error error) {
   struct h2_stream *st = h2_stream_find(h, id);
-  if (st) h2_stream_reset(st, error, word_of(h, error));
+  if (st) h2_stream_reset(st, error, word_of(error));
   else h2_write_reset(h, id, error);
-  return h2_count_reset(h) ? END_OK : word(h, RESETS);
+  return h2_count_reset(h) ? END_OK : words[RESETS];
 }
 
 /* is_idle: nobody has used this number yet. */
@@ -80,10 +79,10 @@ void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n) {
 /* data_frame looks at the head of a DATA frame. *drop: its bytes belong to no stream. */
 static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
   struct h2_stream *st = h2_stream_find(h, f->stream);
-  if (!h2_window_take(&h->recv_window, f->length)) return word(h, FLOW);
+  if (!h2_window_take(&h->recv_window, f->length)) return words[FLOW];
   if (!st || stream_any(st, H2_REMOTE_END)) {
     h2_read_back(h, NULL, f->length);
-    if (!st && is_idle(h, f->stream)) return word(h, PROTOCOL);
+    if (!st && is_idle(h, f->stream)) return words[PROTOCOL];
     if (!st && h2_is_forgotten(h, f->stream)) return glitch(h);
     return stream_fault(h, f->stream, H2_STREAM_CLOSED);
   }
@@ -106,7 +105,7 @@ static enum end on_data(struct h2 *h, const struct h2_item *item) {
   st->received += item->bytes.len;
   if (!h2_length_take(&st->length, item->bytes.len, &why)) {
     h2_stream_fail(st, why);
-    return h2_count_reset(h) ? END_OK : word(h, RESETS);
+    return h2_count_reset(h) ? END_OK : words[RESETS];
   }
   bool last = item->end && f->flags & H2_FLAG_END_STREAM;
   if (item->bytes.len) conn_carried_data(st->what.conn, item->bytes);
@@ -120,7 +119,7 @@ static enum end on_data(struct h2 *h, const struct h2_item *item) {
 static enum end headers_frame(struct h2 *h, const struct h2_frame *f) {
   enum h2_error error = H2_NO_ERROR;
   enum h2_open open = h2_section_open(h, f, &error);
-  if (open == H2_OPEN_BAD) return word_of(h, error);
+  if (open == H2_OPEN_BAD) return word_of(error);
   if (open == H2_OPEN_RESET) return stream_fault(h, f->stream, error);
   if (open == H2_OPEN_NEW) h2_progress(h);
   return open == H2_OPEN_DROP ? glitch(h) : END_OK;
@@ -132,7 +131,7 @@ static enum end headers_frame(struct h2 *h, const struct h2_frame *f) {
 
 static enum end continuation_frame(struct h2 *h, const struct h2_frame *f) {
   (void)f;
-  if (++h->block_frames > BLOCK_FRAMES_MAX) return word(h, FLOOD);
+  if (++h->block_frames > BLOCK_FRAMES_MAX) return words[FLOOD];
   return h->block_frames > BLOCK_FRAMES_FREE ? glitch(h) : END_OK;
 }
 
@@ -140,8 +139,8 @@ static enum end on_fragment(struct h2 *h, const struct h2_item *item) {
   bool last = item->end && h->scanner.frame.flags & H2_FLAG_END_HEADERS;
   switch (h2_section_take(h, item->bytes, last)) {
     case H2_SECTION_GOES_ON: return END_OK;
-    case H2_SECTION_HUGE: return word(h, FLOOD);
-    case H2_SECTION_BAD: return word(h, COMPRESSION);
+    case H2_SECTION_HUGE: return words[FLOOD];
+    case H2_SECTION_BAD: return words[COMPRESSION];
     case H2_SECTION_NO_MEMORY: return END_LIMIT_MEMORY;
   }
   return END_INTERNAL;
@@ -153,10 +152,10 @@ static enum end on_setting(struct h2 *h, const struct h2_item *item) {
   struct h2_refusal why;
   uint32_t window = h->theirs.initial_window_size;
   if (!h2_settings_set(&h->theirs, !h->server, item->id, item->value, &why))
-    return word_of(h, why.error);
+    return word_of(why.error);
   if (item->id == H2_SETTING_HEADER_TABLE_SIZE)
     hpack_encoder_set(&h->encoder, h->theirs.header_table_size);
-  if (!h2_windows_shift(h, window, h->theirs.initial_window_size)) return word(h, FLOW);
+  if (!h2_windows_shift(h, window, h->theirs.initial_window_size)) return words[FLOW];
   return END_OK;
 }
 
@@ -192,22 +191,22 @@ static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
   uint32_t id = h->scanner.frame.stream;
   struct h2_stream *st = h2_stream_find(h, id);
   (void)item;
-  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : glitch(h);
+  if (!st) return is_idle(h, id) ? words[PROTOCOL] : glitch(h);
   st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
   list_remove(&st->ready);
   conn_carried_fail(st->what.conn, -ECONNRESET);
-  return h2_count_reset(h) ? END_OK : word(h, RESETS);
+  return h2_count_reset(h) ? END_OK : words[RESETS];
 }
 
 static enum end on_window_update(struct h2 *h, const struct h2_item *item) {
   uint32_t id = h->scanner.frame.stream;
   if (id == 0) {
-    if (!h2_window_add(&h->send_window, item->value)) return word(h, FLOW);
+    if (!h2_window_add(&h->send_window, item->value)) return words[FLOW];
     conn_flush(h->conn);
     return glitch(h);
   }
   struct h2_stream *st = h2_stream_find(h, id);
-  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : glitch(h);
+  if (!st) return is_idle(h, id) ? words[PROTOCOL] : glitch(h);
   if (!h2_window_add(&st->send_window, item->value))
     return stream_fault(h, id, H2_FLOW_CONTROL_ERROR);
   h2_ready(st);
@@ -222,7 +221,7 @@ static enum end on_priority(struct h2 *h, const struct h2_item *item) {
 static enum end on_priority_update(struct h2 *h, const struct h2_item *item) {
   struct h2_stream *st = h2_stream_find(h, item->id);
   struct http_priority p = HTTP_PRIORITY_DEFAULT;
-  if (!h->server) return word(h, PROTOCOL);
+  if (!h->server) return words[PROTOCOL];
   if (st && http_priority_parse(item->bytes, &p)) h2_stream_priority(st, p);
   return glitch(h);
 }
@@ -236,7 +235,7 @@ static enum end on_frame(struct h2 *h, const struct h2_item *item) {
     case H2_DATA: return data_frame(h, f);
     case H2_HEADERS: return headers_frame(h, f);
     case H2_CONTINUATION: return continuation_frame(h, f);
-    case H2_PUSH_PROMISE: return word(h, PROTOCOL); /* never allowed to us, nor by us */
+    case H2_PUSH_PROMISE: return words[PROTOCOL]; /* never allowed to us, nor by us */
     case H2_PRIORITY:
     case H2_RST_STREAM:
     case H2_SETTINGS:
@@ -251,13 +250,13 @@ static enum end on_frame(struct h2 *h, const struct h2_item *item) {
 static enum end on_stream_error(struct h2 *h, const struct h2_item *item) {
   const struct h2_frame *f = &h->scanner.frame;
   if (f->type != H2_PRIORITY && f->type != H2_HEADERS && is_idle(h, f->stream))
-    return word(h, PROTOCOL);
+    return words[PROTOCOL];
   return stream_fault(h, f->stream, item->error);
 }
 
 static enum end on_connection_error(struct h2 *h, const struct h2_item *item) {
   h->reason = item->reason;
-  return word_of(h, item->error);
+  return word_of(item->error);
 }
 
 static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = {

@@ -91,7 +91,20 @@ enum h2_open h2_section_open(struct h2 *h, const struct h2_frame *f, enum h2_err
 /* store gives the section what was decoded. */
 static void store(const struct h2 *h, struct h2_section *section) {
   const struct hpack_block *b = &h->block;
-  section->pseudo = b->pseudo;
+  static const uint8_t ids[HPACK_PSEUDO_COUNT] = {
+      [HPACK_PSEUDO_METHOD] = H2_PSEUDO_METHOD,       [HPACK_PSEUDO_SCHEME] = H2_PSEUDO_SCHEME,
+      [HPACK_PSEUDO_AUTHORITY] = H2_PSEUDO_AUTHORITY, [HPACK_PSEUDO_PATH] = H2_PSEUDO_PATH,
+      [HPACK_PSEUDO_STATUS] = H2_PSEUDO_STATUS,       [HPACK_PSEUDO_PROTOCOL] = H2_PSEUDO_PROTOCOL,
+  };
+  section->pseudo = (struct h2_pseudo){0};
+  for (unsigned i = 0; i < HPACK_PSEUDO_COUNT; i++)
+    if (hpack_block_has(b, (enum hpack_pseudo)i))
+      h2_pseudo_put(&section->pseudo, (enum h2_pseudo_id)ids[i], b->pseudo[i], false);
+  if (b->faults & HPACK_FAULT_NAME) section->pseudo.faults |= H2_FAULT_NAME;
+  if (b->faults & HPACK_FAULT_VALUE) section->pseudo.faults |= H2_FAULT_VALUE;
+  if (b->faults & HPACK_FAULT_PSEUDO_UNKNOWN) section->pseudo.faults |= H2_FAULT_UNKNOWN;
+  if (b->faults & HPACK_FAULT_PSEUDO_REPEATED) section->pseudo.faults |= H2_FAULT_REPEATED;
+  if (b->faults & HPACK_FAULT_PSEUDO_LATE) section->pseudo.faults |= H2_FAULT_LATE;
   section->fields = b->fields;
   section->end_stream = h->block_end_stream;
 }

@@ -143,7 +143,7 @@ static void write_record(struct stream *s, uint16_t status) {
   r.status = status;
   r.end = (uint16_t)s->end;
   r.worker = (uint16_t)s->w->config.index;
-  r.wall_ms = s->wall_ms;
+  r.wall_ms = s->w->loop->wall_ms - (now_ns(s->w) - s->t_start) / 1000000u;
   r.request_bytes = body_moved(&s->up_body);
   r.response_bytes = body_moved(&s->down_body);
   if (s->try.flags & ATTEMPT_REUSED) r.flags |= RECORD_REUSED;

@@ -185,7 +185,7 @@ static void answer_send(struct stream *s, const struct answer *a) {
   struct http_response r = {.status = (uint16_t)a->status};
   answer_fields(s, a, &r);
   s->flags |= STREAM_RESPONDED | STREAM_LOCAL;
-  if (s->h2) {
+  if (s->flags & STREAM_H2) {
     answer_h2(s, a, &r);
     return;
   }

@@ -37,7 +37,7 @@ void body_request_init(struct stream *s) {
 static enum http_body response_framing(const struct stream *s) {
   enum http_body from = s->x->resp.body;
   if (from != HTTP_BODY_CHUNKED && from != HTTP_BODY_CLOSE) return from;
-  if (s->h2) return HTTP_BODY_CLOSE;
+  if (s->flags & STREAM_H2) return HTTP_BODY_CLOSE;
   return s->x->req.minor ? HTTP_BODY_CHUNKED : HTTP_BODY_CLOSE;
 }
 

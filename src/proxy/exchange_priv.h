@@ -7,8 +7,8 @@
 #include "proxy/attempt_priv.h"
 #include "proxy/pump_priv.h"
 #include "weir/filter/filter.h"
+#include "weir/http/h2_message.h"
 
-struct h2_section;
 struct mirror;
 
 /* limited tells which rate refused a request, or would have but for dry_run. */
@@ -24,7 +24,7 @@ struct exchange {
   struct slab_head head;
   struct h1_scan scan;
   struct buf head_in; /* request head bytes so far, in the stream's arena */
-  struct h2_section *section; /* HTTP/2: of the request head, while it is read */
+  struct h2_section section; /* HTTP/2: the request's head as it came */
   struct http_request req;
   struct filter_ctx ctx;
   struct buf head_up; /* response head bytes so far */

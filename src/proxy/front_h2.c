@@ -2,22 +2,25 @@
  * ours, each with a conn of its own. Frames, windows and floods are mux/'s; what a message may say
  * is http/'s. RFC 9113, RFC 8441, RFC 9218. */
 #include "proxy_priv.h"
+#include "weir/http/h2_frame.h"
 
 static struct down *down_of(const struct h2 *h) { return h2_owner(h); }
 static struct stream *stream_of(const struct conn *c) { return c->owner; }
+static struct h2_stream *h2_of(const struct stream *s) { return h2_stream_of(s->conn); }
 
 /* ---- the request ---- */
 
 /* malformed: RFC 9113 section 8.1.1 wants no answer but a reset; what is only too large has one. */
 static void refuse_head(struct stream *s, enum end why) {
-  if (end_get(why)->h2_error == H2_PROTOCOL_ERROR) h2_stream_fail(s->h2, why);
+  if (end_get(why)->h2_error == H2_PROTOCOL_ERROR) h2_stream_fail(h2_of(s), why);
   else stream_fail(s, why);
 }
 
 static void take_priority(struct stream *s) {
-  const struct http_field *row = http_fields_find(&s->x->req.fields, HTTP_NAME_PRIORITY);
+  const struct http_field *row =
+      http_fields_find_name(&s->x->req.fields, SPAN_LIT("priority"));
   struct http_priority p = HTTP_PRIORITY_DEFAULT;
-  if (row && http_priority_parse(row->value, &p)) h2_stream_priority(s->h2, p);
+  if (row && http_priority_parse(row->value, &p)) h2_stream_priority(h2_of(s), p);
 }
 
 static void head_done(struct stream *s) {
@@ -25,17 +28,15 @@ static void head_done(struct stream *s) {
   s->flags |= STREAM_PARSED;
   s->t_head = now_ns(s->w);
   body_request_init(s);
-  h2_stream_expect(s->h2, r->body, r->content_length);
+  h2_stream_expect(h2_of(s), r->body, r->content_length);
   take_priority(s);
   stream_go(s, STEP_ROUTE);
 }
 
 static void on_section(struct h2_stream *st, enum end end) {
   struct stream *s = h2_stream_owner(st);
-  struct h2_section *section = s->x->section;
   const struct h2_rules rules = {s->listener->limits.uri_bytes, true};
-  s->x->section = NULL;
-  if (end == END_OK && !h2_parse_request(section, &rules, &s->arena, &s->x->req, &end)) {
+  if (end == END_OK && !h2_parse_request(&s->x->section, &rules, &s->arena, &s->x->req, &end)) {
     refuse_head(s, end);
     return;
   }
@@ -65,12 +66,11 @@ static bool on_stream(struct h2_stream *st) {
   struct down *d = down_of(h);
   const struct snapshot_listener *current = d->serving->current;
   if (!current) return false;
-  struct stream *s = stream_new(d, st);
+  struct stream *s = stream_new(d, h2_stream_conn(st));
   if (!s) return false;
-  s->x->section = arena_new(&s->arena, struct h2_section);
   h2_stream_own(st, s);
   conn_attach(s->conn, &stream_events, s);
-  h2_stream_section(st, s->x->section, &s->arena);
+  h2_stream_section(st, &s->x->section, &s->arena);
   stream_timer(s);
   busy(d, true);
   h2_timer(h, WHEEL_NEVER);
@@ -109,7 +109,7 @@ static void stream_on_eof(struct conn *c) {
 
 static void stream_on_error(struct conn *c, int err) {
   struct stream *s = stream_of(c);
-  enum end end = h2_stream_end_word(s->h2);
+  enum end end = h2_stream_end_word(h2_of(s));
   if (own_trouble(err)) stream_fail(s, END_LIMIT_MEMORY);
   else stream_client_gone(s, end == END_OK ? END_CLIENT_RESET : end);
 }
@@ -137,14 +137,12 @@ bool front_h2_head(struct stream *s, struct http_response *r, bool last) {
   bool dated = r->status < 200 || http_fields_has(&r->fields, HTTP_NAME_DATE);
   if (!dated && !http_fields_add(&r->fields, &s->arena, SPAN_LIT("date"), worker_date(s->w)))
     return false;
-  return h2_send_response(s->h2, r, &s->arena, last);
+  return h2_send_response(h2_of(s), r, &s->arena, last);
 }
 
-void front_h2_done(struct h2_stream *st, bool abort, enum end end) {
-  struct conn *c = h2_stream_conn(st);
-  if (!c) return; /* it has failed, and was closed */
+void front_h2_done(struct conn *c, bool abort, enum end end) {
   if (abort) {
-    h2_stream_blame(st, end);
+    h2_stream_blame(h2_stream_of(c), end);
     conn_reset(c);
   } else {
     conn_close_gently(c, LINGER_MS);
@@ -196,12 +194,19 @@ static const struct h2_events events = {
 bool front_h2_start(struct down *d) {
   struct worker *w = d->serving->w;
   const struct listener *l = d->serving->current->listener;
-  const struct h2_config config = {.pool = w->h2,
-                                   .conn = d->conn,
-                                   .events = &events,
-                                   .limits = &l->h2,
-                                   .owner = d,
-                                   .server = true};
+  const struct h2_config config = {
+      .pool = w->h2,
+      .conn = d->conn,
+      .events = &events,
+      .limits = {.streams = l->h2.streams,
+                 .stream_window = l->h2.stream_window,
+                 .window = l->h2.window,
+                 .header_bytes = l->limits.header_bytes,
+                 .headers = l->limits.headers,
+                 .resets = l->h2.resets,
+                 .glitches = l->h2.glitches},
+      .owner = d,
+      .server = true};
   d->h2 = h2_new(&config);
   if (!d->h2) return false;
   h2_timer(d->h2, l->timeouts.header_ms ? now_ms(w) + l->timeouts.header_ms : WHEEL_NEVER);

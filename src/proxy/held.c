@@ -19,7 +19,7 @@ static bool say_continue(struct stream *s) {
   s->x->req.expect_continue = false;
   http_fields_drop(&s->x->req.fields, SPAN_LIT("Expect"));
   struct http_response interim = {.status = 100, .minor = 1};
-  if (s->h2) return front_h2_head(s, &interim, false);
+  if (s->flags & STREAM_H2) return front_h2_head(s, &interim, false);
   return conn_write(s->conn, SPAN_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
 }
 

@@ -52,7 +52,7 @@ static void write_interim(struct stream *s, struct buf *b) {
 }
 
 static bool give_head(struct stream *s, void (*write)(struct stream *s, struct buf *b)) {
-  if (s->h2) {
+  if (s->flags & STREAM_H2) {
     bool tunnel = s->x->resp.body == HTTP_BODY_TUNNEL;
     bool last = write == write_final && !tunnel && s->down_body.state == PUMP_DONE;
     return front_h2_head(s, &s->x->resp, last);

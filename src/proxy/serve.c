@@ -5,6 +5,7 @@
 
 #include "proxy_priv.h"
 #include "weir/base/mem.h"
+#include "weir/http/h2_frame.h"
 #include "weir/io/pressure.h"
 
 /* OVER_RESERVE: connections beyond the limit that are still accepted, to be told so with a 503. */

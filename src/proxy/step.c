@@ -17,7 +17,7 @@ static const struct {
 
 static void on_timer(struct timer *timer, uint64_t now);
 
-struct stream *stream_new(struct down *d, struct h2_stream *h2) {
+struct stream *stream_new(struct down *d, struct conn *carried) {
   struct worker *w = d->serving->w;
   struct stream *s = slab_new(&w->streams);
   if (!s) return NULL;
@@ -25,9 +25,9 @@ struct stream *stream_new(struct down *d, struct h2_stream *h2) {
   check(s->x != NULL);
   s->w = w;
   s->down = d;
-  s->h2 = h2;
-  s->conn = h2 ? h2_stream_conn(h2) : d->conn;
-  if (!h2) d->stream = s;
+  s->conn = carried ? carried : d->conn;
+  if (carried) s->flags = STREAM_H2;
+  else d->stream = s;
   d->requests++;
   list_init(&s->link);
   timer_init(&s->timer, on_timer);
@@ -38,14 +38,13 @@ struct stream *stream_new(struct down *d, struct h2_stream *h2) {
   s->timeouts = s->listener->timeouts;
   s->deadline_ms = s->x->half_close_ms = WHEEL_NEVER;
   s->t_start = now_ns(w);
-  s->wall_ms = w->loop->wall_ms;
   s->step = STEP_HEAD;
   conn_timer(s->conn, WHEEL_NEVER);
   if (!timer_armed(&w->trim_timer))
     timer_set(&w->loop->wheel, &w->trim_timer, now_ms(w) + TRIM_MS);
   overload_wake(w);
   stat_add(&w->stats.requests_inflight, 1);
-  if (!h2) stat_sub(&w->stats.downstream_idle, 1);
+  if (!carried) stat_sub(&w->stats.downstream_idle, 1);
   atomic_fetch_add_explicit(&w->stream_count, 1, memory_order_relaxed);
   return s;
 }
@@ -252,7 +251,7 @@ static void tell_end(struct stream *s, enum end end) {
 /* shows_truncation: the client sees by the framing that the response is cut, also after a FIN;
  * what is queued may still go out. */
 static bool shows_truncation(const struct stream *s) {
-  if (s->h2) return false; /* it is reset */
+  if (s->flags & STREAM_H2) return false; /* it is reset */
   bool framed = s->down_body.to == HTTP_BODY_LENGTH || s->down_body.to == HTTP_BODY_CHUNKED;
   return s->flags & STREAM_RESPONDED && s->step == STEP_RELAY && framed;
 }
@@ -304,9 +303,9 @@ static void unpin_all(struct stream *s) {
 }
 
 /* let_go ends what the client's connection had to do with a stream that is gone. */
-static void let_go(struct down *d, struct h2_stream *h2, uint32_t flags, enum end end) {
-  if (h2) {
-    front_h2_done(h2, flags & STREAM_ABORT, end);
+static void let_go(struct down *d, struct conn *c, uint32_t flags, enum end end) {
+  if (flags & STREAM_H2) {
+    front_h2_done(c, flags & STREAM_ABORT, end);
     return;
   }
   stat_add(&d->serving->w->stats.downstream_idle, 1);
@@ -319,7 +318,7 @@ static void let_go(struct down *d, struct h2_stream *h2, uint32_t flags, enum en
 void stream_finish(struct stream *s) {
   struct worker *w = s->w;
   struct down *d = s->down;
-  struct h2_stream *h2 = s->h2;
+  struct conn *c = s->conn;
   uint32_t flags = s->flags;
   enum end end = s->end;
   timer_stop(&w->loop->wheel, &s->timer);
@@ -341,5 +340,5 @@ void stream_finish(struct stream *s) {
   slab_free(&w->streams, s);
   stat_sub(&w->stats.requests_inflight, 1);
   atomic_fetch_sub_explicit(&w->stream_count, 1, memory_order_relaxed);
-  let_go(d, h2, flags, end);
+  let_go(d, c, flags, end);
 }

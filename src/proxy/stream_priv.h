@@ -12,7 +12,6 @@
 #include "weir/upstream/upstream.h"
 
 struct down;
-struct h2_stream;
 struct worker;
 
 enum stream_step {
@@ -38,14 +37,14 @@ enum stream_flag {
   STREAM_CONTINUED = 65536, /* 100 (Continue) came */
   STREAM_HEAD_DUE = 131072, /* counted as waiting for a response head (concurrency) */
   STREAM_REFILL = 16384,   /* the next attempt, a replay, takes no idle connection */
+  STREAM_H2 = 262144,      /* the client speaks HTTP/2 */
 };
 
 struct stream {
   struct slab_head head;
   struct worker *w;
   struct down *down;
-  struct conn *conn;     /* to the client: down's, or one that an HTTP/2 connection carries */
-  struct h2_stream *h2;  /* NULL: HTTP/1 */
+  struct conn *conn; /* to the client: down's, or (STREAM_H2) one that it carries */
   struct exchange *x; /* NULL: a tunnel, then kept */
   struct kept *kept;
   struct attempt try; /* the present or last one */
@@ -70,7 +69,7 @@ struct stream {
   struct pool_timeouts pool_timeouts;
   uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */
   /* times, ns of the loop's clock; 0: not reached */
-  uint64_t wall_ms, t_start, t_head;
+  uint64_t t_start, t_head;
   uint64_t queue_ns, connect_ns, earlier_ns; /* the last: sent attempts before, and between them */
 };
 
@@ -79,8 +78,8 @@ _Static_assert(sizeof(struct stream) <= 640, "ten lines of cache: tunnels are ma
 /* hedged: a second attempt runs beside the stream's own. */
 static inline bool hedged(const struct stream *s) { return s->x && s->x->hedge; }
 
-/* stream_new: h2 is NULL for HTTP/1. NULL: no slot is left. */
-struct stream *stream_new(struct down *d, struct h2_stream *h2);
+/* stream_new: carried is the stream's conn with HTTP/2, else NULL. NULL: no slot is left. */
+struct stream *stream_new(struct down *d, struct conn *carried);
 /* stream_go sets the step and runs entered steps until one waits. */
 void stream_go(struct stream *s, enum stream_step step);
 /* stream_fail ends the stream with a cause: an answer when one can still be given. */
