@@ -33,6 +33,9 @@ function(weir_test_properties name label)
   set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 900 ENVIRONMENT "${environment}")
 endfunction()
 
+# The oracle of HPACK, for tests and fuzz targets only: weir never links it.
+weir_system_target(weir_nghttp2 nghttp2/nghttp2.h nghttp2 libnghttp2-dev)
+
 weir_support_library(weir_test_support "${PROJECT_SOURCE_DIR}/tests/support/*.c")
 
 if(NOT WEIR_PROFILE STREQUAL "fuzz")
@@ -53,6 +56,9 @@ if(NOT WEIR_PROFILE STREQUAL "fuzz")
       endif()
     endforeach()
   endforeach()
+  target_link_libraries(unit_http_hpack PRIVATE weir_nghttp2)
+  # It says when the heap is empty.
+  target_link_options(unit_http_hpack_decode PRIVATE -Wl,--wrap=mem_try)
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/sim/sim_*.c")
   foreach(source IN LISTS sources)
     string(REGEX REPLACE ".*/sim_(.*)\\.c$" "\\1" name "${source}")
@@ -86,6 +92,8 @@ foreach(source IN LISTS sources)
     weir_test_properties(fuzz.${name} fuzz)
   endif()
 endforeach()
+target_link_libraries(fuzz_hpack_peer PRIVATE weir_nghttp2)
+target_include_directories(fuzz_hpack_peer PRIVATE "${PROJECT_SOURCE_DIR}/tests/support")
 
 if(NOT WEIR_PROFILE STREQUAL "fuzz")
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/lint/lint_*.py")

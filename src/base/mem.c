@@ -25,6 +25,8 @@ void *mem_alloc(size_t size) {
   return ptr;
 }
 
+void *mem_try(size_t size) { return malloc(size ? size : 1); }
+
 void *mem_alloc_aligned(size_t align, size_t size) {
   check(align != 0 && (align & (align - 1)) == 0);
   size_t rounded;

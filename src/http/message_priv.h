@@ -38,6 +38,7 @@ static inline struct http_field *http_fields_push(struct http_fields *fields, st
   fields->repeated |= fields->present & bit;
   fields->present |= bit;
   row->id = (uint16_t)id;
+  row->secret = false;
   return row;
 }
 

@@ -1,5 +1,5 @@
-/* mem.h: the only door to malloc. Exhaustion is fatal (check), but in mem_table: limits, not
- * malloc, refuse work. Off the data path only: workers use slabs and arenas. */
+/* mem.h: the only door to malloc. Exhaustion is fatal (check), but in mem_table and mem_try:
+ * limits, not malloc, refuse work. Off the data path only: workers use slabs and arenas. */
 #ifndef WEIR_BASE_MEM_H
 #define WEIR_BASE_MEM_H
 
@@ -9,6 +9,9 @@
 
 /* mem_alloc returns size zeroed bytes (size 0 gives a unique pointer); never NULL. */
 void *mem_alloc(size_t size) __attribute__((returns_nonnull, malloc));
+/* mem_try gives size bytes, not zeroed, or NULL: where the peer decides when memory is needed and
+ * one connection is what a refusal costs. Freed by mem_free. */
+MUST_USE void *mem_try(size_t size);
 /* mem_alloc_aligned is mem_alloc at a power-of-two alignment (64 for per-worker rows). */
 void *mem_alloc_aligned(size_t align, size_t size) __attribute__((returns_nonnull));
 /* mem_pages gives zeroed pages from the kernel, outside the heap: for long-lived chunks, which

@@ -32,6 +32,7 @@ struct http_field {
   struct span name, value;
   uint16_t id;    /* enum http_name */
   uint16_t flags; /* set of http_field_flag */
+  bool secret;    /* no hop may index it: it stays a never-indexed literal (RFC 7541 6.2.3) */
 };
 
 /* http_field_passed_on: a backend will see this row, so it counts for what fields decide. */
