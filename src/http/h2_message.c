@@ -187,7 +187,8 @@ static bool take_host(const struct h2_pseudo *p, struct http_request *req, struc
   return http_request_host(req, named ? &p->value[H2_PSEUDO_AUTHORITY] : NULL, arena, why);
 }
 
-/* join_cookies makes one row of cookie crumbs (section 8.2.3), at the place of the first. */
+/* join_cookies makes one row of cookie crumbs (section 8.2.3), at the place of the first. Empty
+ * ones say nothing, and would leave white space at an end. */
 static bool join_cookies(struct http_fields *fields, struct arena *arena, enum end *why) {
   size_t room = 0;
   if (!(fields->repeated & NAME_BIT(COOKIE))) return true;
@@ -201,7 +202,7 @@ static bool join_cookies(struct http_fields *fields, struct arena *arena, enum e
   for (uint32_t i = 0; i < fields->count; i++) {
     struct http_field row = fields->rows[i];
     bool crumb = row.id == HTTP_NAME_COOKIE;
-    if (crumb && first) buf_lit(&joined, "; ");
+    if (crumb && row.value.len > 0 && joined.len > 0) buf_lit(&joined, "; ");
     if (crumb) buf_put(&joined, row.value);
     if (crumb && first) continue;
     if (crumb) first = &fields->rows[kept];
