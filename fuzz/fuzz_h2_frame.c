@@ -55,13 +55,14 @@ static void copy_setting(struct copy *c, const struct h2_item *item) {
         fits);
   check(!fits || c->window == moved);
   if (c->row_count == ROWS_MAX) return;
-  text_printf(&c->meaning, "s%u=%u", item->id, item->value);
   c->rows[c->row_count++] = (struct h2_row){(enum h2_setting)item->id, item->value};
 }
 
 static void copy_settings(struct copy *c, const struct h2_frame *f) {
   bool ack = f->flags & H2_FLAG_ACK;
   text_printf(&c->meaning, "S%d", ack);
+  for (size_t i = 0; i < c->row_count; i++)
+    text_printf(&c->meaning, "%u=%u,", c->rows[i].id, c->rows[i].value);
   if (ack)
     h2_write_settings_ack(&c->out);
   else

@@ -20,7 +20,9 @@
 /* wrong is what a section of either side can have wrong. */
 enum wrong {
   WRONG_NAME,
+  WRONG_CASE,
   WRONG_VALUE,
+  WRONG_SPACE,
   WRONG_CONNECTION_FIELD,
   WRONG_TE,
   WRONG_REPEATED,
@@ -28,19 +30,23 @@ enum wrong {
   WRONG_UNKNOWN,
   WRONG_LENGTH,
   WRONG_TRAILER,
-  WRONGS
+  WRONGS /* nothing */
 };
 
-static const enum end causes[2][WRONGS] = {
-    [true] = {END_BAD_REQUEST_FIELD_NAME, END_BAD_REQUEST_FIELD_VALUE,
-              END_BAD_REQUEST_CONNECTION_FIELD, END_BAD_REQUEST_TE,
-              END_BAD_REQUEST_PSEUDO_REPEATED, END_BAD_REQUEST_PSEUDO_LATE,
-              END_BAD_REQUEST_PSEUDO_UNKNOWN, END_BAD_REQUEST_LENGTH_MISMATCH,
-              END_BAD_REQUEST_TRAILER},
-    [false] = {END_BAD_RESPONSE_FIELD_NAME, END_BAD_RESPONSE_FIELD_VALUE,
-               END_BAD_RESPONSE_CONNECTION_FIELD, END_BAD_RESPONSE_CONNECTION_FIELD,
-               END_BAD_RESPONSE_PSEUDO, END_BAD_RESPONSE_PSEUDO, END_BAD_RESPONSE_PSEUDO,
-               END_BAD_RESPONSE_LENGTH_MISMATCH, END_BAD_RESPONSE_TRAILER},
+/* cause of each, in a response and in a request. */
+static const uint16_t causes[WRONGS][2] = {
+    [WRONG_NAME] = {END_BAD_RESPONSE_FIELD_NAME, END_BAD_REQUEST_FIELD_NAME},
+    [WRONG_CASE] = {END_BAD_RESPONSE_FIELD_CASE, END_BAD_REQUEST_FIELD_CASE},
+    [WRONG_VALUE] = {END_BAD_RESPONSE_FIELD_VALUE, END_BAD_REQUEST_FIELD_VALUE},
+    [WRONG_SPACE] = {END_BAD_RESPONSE_FIELD_SPACE, END_BAD_REQUEST_FIELD_SPACE},
+    [WRONG_CONNECTION_FIELD] = {END_BAD_RESPONSE_CONNECTION_FIELD,
+                                END_BAD_REQUEST_CONNECTION_FIELD},
+    [WRONG_TE] = {END_BAD_RESPONSE_CONNECTION_FIELD, END_BAD_REQUEST_TE},
+    [WRONG_REPEATED] = {END_BAD_RESPONSE_PSEUDO, END_BAD_REQUEST_PSEUDO_REPEATED},
+    [WRONG_LATE] = {END_BAD_RESPONSE_PSEUDO, END_BAD_REQUEST_PSEUDO_LATE},
+    [WRONG_UNKNOWN] = {END_BAD_RESPONSE_PSEUDO, END_BAD_REQUEST_PSEUDO_UNKNOWN},
+    [WRONG_LENGTH] = {END_BAD_RESPONSE_LENGTH_MISMATCH, END_BAD_REQUEST_LENGTH_MISMATCH},
+    [WRONG_TRAILER] = {END_BAD_RESPONSE_TRAILER, END_BAD_REQUEST_TRAILER},
 };
 
 static bool fail(enum end *why, enum end cause) {
@@ -48,28 +54,36 @@ static bool fail(enum end *why, enum end cause) {
   return false;
 }
 
+/* bad is fail for what both sides can have. */
+static bool bad(enum end *why, bool request, enum wrong wrong) {
+  return fail(why, (enum end)causes[wrong][request]);
+}
+
 /* ---- what all sections have ---- */
 
-/* name_ok: a token without upper case (section 8.2.1); *underscore: it has one. */
-static bool name_ok(const struct http_field *row, bool *underscore) {
+/* name_wrong: a name is a token without upper case (section 8.2.1); *underscore: it has one. */
+static enum wrong name_wrong(const struct http_field *row, bool *underscore) {
   unsigned all = BYTE_TOKEN, any = 0;
+  bool upper = false;
   if (row->id != HTTP_NAME_OTHER)
-    return span_eq(row->name, http_name_text((enum http_name)row->id));
+    return span_eq(row->name, http_name_text((enum http_name)row->id)) ? WRONGS : WRONG_CASE;
   for (size_t i = 0; i < row->name.len; i++) {
     char c = row->name.ptr[i];
-    if (c != ascii_lower(c)) return false;
+    upper |= c != ascii_lower(c);
     all &= byte_class(c);
     any |= byte_class(c);
   }
   *underscore = any & BYTE_UNDERSCORE;
-  return row->name.len > 0 && (all & BYTE_TOKEN);
+  if (row->name.len == 0 || !(all & BYTE_TOKEN)) return WRONG_NAME;
+  return upper ? WRONG_CASE : WRONGS;
 }
 
 static bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
-static bool value_ok(struct span value) {
-  if (value.len == 0) return true;
-  return http_is_value(value) && !is_blank(value.ptr[0]) && !is_blank(value.ptr[value.len - 1]);
+static enum wrong value_wrong(struct span value) {
+  if (value.len == 0) return WRONGS;
+  if (!http_is_value(value)) return WRONG_VALUE;
+  return is_blank(value.ptr[0]) || is_blank(value.ptr[value.len - 1]) ? WRONG_SPACE : WRONGS;
 }
 
 /* te_ok: TE says nothing but trailers, in requests only. */
@@ -90,7 +104,7 @@ static bool check_faults(const struct h2_pseudo *p, bool request, enum end *why)
               {H2_FAULT_VALUE, WRONG_VALUE}};
   if (p->faults == 0) return true;
   for (size_t i = 0; i < array_count(rows); i++)
-    if (p->faults & rows[i].fault) return fail(why, causes[request][rows[i].wrong]);
+    if (p->faults & rows[i].fault) return bad(why, request, rows[i].wrong);
   return true;
 }
 
@@ -99,13 +113,18 @@ static bool check_rows(struct http_fields *fields, bool request, enum end *why) 
   for (uint32_t i = 0; i < fields->count; i++) {
     struct http_field *row = &fields->rows[i];
     bool underscore = false;
-    if (!name_ok(row, &underscore)) return fail(why, causes[request][WRONG_NAME]);
-    if (!value_ok(row->value)) return fail(why, causes[request][WRONG_VALUE]);
+    enum wrong wrong = name_wrong(row, &underscore);
+    if (wrong == WRONGS) wrong = value_wrong(row->value);
+    if (wrong != WRONGS) return bad(why, request, wrong);
     row->flags = http_row_flags(request, row->name, (enum http_name)row->id, underscore);
   }
-  if (fields->present & CONNECTION_FIELDS)
-    return fail(why, causes[request][WRONG_CONNECTION_FIELD]);
-  return te_ok(fields, request) || fail(why, causes[request][WRONG_TE]);
+  if (fields->present & CONNECTION_FIELDS) return bad(why, request, WRONG_CONNECTION_FIELD);
+  return te_ok(fields, request) || bad(why, request, WRONG_TE);
+}
+
+/* check_section: rows come first, as they tell more than what the decoder noted of them. */
+static bool check_section(struct h2_section *in, bool request, enum end *why) {
+  return check_rows(&in->fields, request, why) && check_faults(&in->pseudo, request, why);
 }
 
 /* ---- requests ---- */
@@ -187,7 +206,8 @@ static bool take_host(const struct h2_pseudo *p, struct http_request *req, struc
   return http_request_host(req, named ? &p->value[H2_PSEUDO_AUTHORITY] : NULL, arena, why);
 }
 
-/* join_cookies makes one row of cookie crumbs (section 8.2.3), at the place of the first. */
+/* join_cookies makes one row of cookie crumbs (section 8.2.3), at the place of the first. Empty
+ * ones say nothing, and would leave white space at an end. */
 static bool join_cookies(struct http_fields *fields, struct arena *arena, enum end *why) {
   size_t room = 0;
   if (!(fields->repeated & NAME_BIT(COOKIE))) return true;
@@ -201,7 +221,7 @@ static bool join_cookies(struct http_fields *fields, struct arena *arena, enum e
   for (uint32_t i = 0; i < fields->count; i++) {
     struct http_field row = fields->rows[i];
     bool crumb = row.id == HTTP_NAME_COOKIE;
-    if (crumb && first) buf_lit(&joined, "; ");
+    if (crumb && row.value.len > 0 && joined.len > 0) buf_lit(&joined, "; ");
     if (crumb) buf_put(&joined, row.value);
     if (crumb && first) continue;
     if (crumb) first = &fields->rows[kept];
@@ -217,7 +237,7 @@ static bool join_cookies(struct http_fields *fields, struct arena *arena, enum e
 bool h2_parse_request(struct h2_section *in, const struct h2_rules *rules, struct arena *arena,
                       struct http_request *out, enum end *why) {
   struct http_request req = {.minor = 1, .h2 = true};
-  if (!check_faults(&in->pseudo, true, why) || !check_rows(&in->fields, true, why)) return false;
+  if (!check_section(in, true, why)) return false;
   if (!take_pseudo(&in->pseudo, rules, &req, why)) return false;
   if (!join_cookies(&in->fields, arena, why)) return false;
   req.fields = in->fields;
@@ -247,7 +267,7 @@ bool h2_parse_response(struct h2_section *in, const struct h2_asked *asked,
   struct http_response res = {.minor = 1, .h2 = true};
   bool tunnel = asked->upgrade.len > 0;
   enum http_method method = tunnel ? HTTP_METHOD_CONNECT : asked->method;
-  if (!check_faults(&in->pseudo, false, why) || !check_rows(&in->fields, false, why)) return false;
+  if (!check_section(in, false, why)) return false;
   if (!take_status(in, &res, why)) return false;
   res.fields = in->fields;
   if (!framing_of_h2_response(&res, method, in->end_stream, why)) return false;
@@ -264,8 +284,8 @@ bool h2_parse_response(struct h2_section *in, const struct h2_asked *asked,
 
 bool h2_parse_trailers(struct h2_section *in, bool request, enum end *why) {
   struct http_fields *fields = &in->fields;
-  if (!in->end_stream || in->pseudo.present) return fail(why, causes[request][WRONG_TRAILER]);
-  if (!check_faults(&in->pseudo, request, why) || !check_rows(fields, request, why)) return false;
+  if (!in->end_stream || in->pseudo.present) return bad(why, request, WRONG_TRAILER);
+  if (!check_section(in, request, why)) return false;
   for (uint32_t i = 0; i < fields->count; i++)
     if (http_name_flags((enum http_name)fields->rows[i].id) & HTTP_NAME_NO_TRAILER)
       fields->rows[i].flags |= HTTP_FIELD_DROP;
@@ -281,12 +301,12 @@ void h2_length_init(struct h2_length *length, bool request, enum http_body body,
 
 bool h2_length_take(struct h2_length *length, uint64_t count, enum end *why) {
   if (!length->known) return true;
-  if (count > length->left) return fail(why, causes[length->request][WRONG_LENGTH]);
+  if (count > length->left) return bad(why, length->request, WRONG_LENGTH);
   length->left -= count;
   return true;
 }
 
 bool h2_length_end(const struct h2_length *length, enum end *why) {
   if (!length->known || length->left == 0) return true;
-  return fail(why, causes[length->request][WRONG_LENGTH]);
+  return bad(why, length->request, WRONG_LENGTH);
 }

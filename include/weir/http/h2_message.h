@@ -77,8 +77,8 @@ typedef bool h2_put(void *ctx, const struct h2_field *field);
 struct h2_request_head {
   const struct http_request *request;
   struct span path;        /* empty: the request's */
-  struct span host;        /* empty: the request's; else with port */
-  uint16_t port;           /* 0: none */
+  struct span host;        /* empty: the request's, and its port; there must be one */
+  uint16_t port;           /* of host; 0: none, or it stands in host already */
   enum http_scheme scheme; /* that the client used; NONE: http */
 };
 
