@@ -48,8 +48,6 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
   uint32_t protocols;
   struct span alpn;
   protocols_of(row, &c->arena, &protocols, &alpn);
-  /* BRANCH h2 deletes this line: until then nothing behind TLS speaks h2, so it is not offered. */
-  alpn = span_starts(alpn, SPAN_LIT("\x02h2")) ? span_from(alpn, 3) : span_sub(alpn, 0, 9);
   hash = hash_mix(hash, hash_bytes(alpn));
   return (struct conf_tls){.certs = certs,
                            .cert_count = count,
