@@ -14,22 +14,25 @@ static bool has_end(const struct h2_stream *st) {
 
 void h2_ready(struct h2_stream *st) {
   struct h2 *h = st->h2;
-  bool data = st->offered.len && st->send_window > 0;
-  if (!list_empty(&st->ready) || stream_any(st, H2_RESET) || !(data || has_end(st))) return;
+  bool data = st->offered.len && st->send_window > 0, end = has_end(st);
+  if (!list_empty(&st->ready) || stream_any(st, H2_RESET) || !(data || end)) return;
+  check(end || !stream_any(st, H2_LOCAL_END)); /* more than was promised */
   /* In turn where the client can use parts; else one after another, so that each is soon whole. */
-  list_push_tail(&h->ready[st->urgency], &st->ready);
+  list_push_tail(end ? &h->ends : &h->ready[st->urgency], &st->ready);
   conn_flush(h->conn);
 }
 
 /* go_on lists a stream that has just sent: again as the first one where it is not incremental. */
 static void go_on(struct h2_stream *st) {
   h2_ready(st);
-  if (st->incremental || list_empty(&st->ready)) return;
+  if (st->incremental || list_empty(&st->ready) || has_end(st)) return;
   list_remove(&st->ready);
   list_push_head(&st->h2->ready[st->urgency], &st->ready);
 }
 
-bool h2_windows_shift(struct h2 *h, uint32_t from, uint32_t to) {
+bool h2_windows_shift(struct h2 *h) {
+  uint32_t from = h->window_in_force, to = h->theirs.initial_window_size;
+  h->window_in_force = to;
   if (from == to) return true;
   for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
     struct h2_stream *st = container_of(l, struct h2_stream, link);
@@ -40,6 +43,7 @@ bool h2_windows_shift(struct h2 *h, uint32_t from, uint32_t to) {
 }
 
 static struct h2_stream *first_ready(struct h2 *h) {
+  if (!list_empty(&h->ends)) return container_of(h->ends.next, struct h2_stream, ready);
   for (unsigned u = 0; u < H2_URGENCIES; u++)
     if (!list_empty(&h->ready[u])) return container_of(h->ready[u].next, struct h2_stream, ready);
   return NULL;
@@ -129,33 +133,44 @@ static bool encode(struct h2 *h, const struct message *m, struct buf *out) {
   return false;
 }
 
-/* split writes a block that is larger than a frame may be. */
-static bool split(struct h2 *h, struct h2_stream *st, struct buf *out, size_t at, bool end,
-                  struct arena *scratch) {
-  struct span block = span_from(buf_span(out), at + H2_HEAD_LEN);
-  char *copy = arena_bytes(scratch, block.len);
-  if (!copy) return false;
-  memcpy(copy, block.ptr, block.len);
-  out->len = at;
-  size_t room = block.len + (block.len / h->theirs.max_frame_size + 1) * H2_HEAD_LEN;
-  out = h2_out(h, room);
+/* split makes frames of a block that is larger than one may be, the last first, where it stands.
+ * Without room for their heads the connection is over: the tables hold what nobody will read. */
+static bool split(struct h2_stream *st, size_t at, size_t len, bool end) {
+  struct h2 *h = st->h2;
+  size_t size = h->theirs.max_frame_size, more = (len - 1) / size;
+  struct buf *out = h2_out_small(h, more * H2_HEAD_LEN);
   if (!out) return false;
-  h2_write_block(out, st->id, end, span_of(copy, block.len), h->theirs.max_frame_size);
-  return !out->full;
+  out->len += more * H2_HEAD_LEN;
+  for (size_t i = more + 1; i-- > 0;) {
+    size_t from = at + H2_HEAD_LEN + i * size, to = at + i * (size + H2_HEAD_LEN);
+    size_t part = i == more ? len - more * size : size;
+    memmove(out->ptr + to + H2_HEAD_LEN, out->ptr + from, part);
+    struct h2_frame f = {.length = (uint32_t)part, .stream = st->id, .type = H2_CONTINUATION};
+    if (i == 0) f.type = H2_HEADERS;
+    if (i == 0 && end) f.flags = H2_FLAG_END_STREAM;
+    if (i == more) f.flags = H2_FLAG_END_HEADERS;
+    h2_fill_head(out, to, &f);
+  }
+  return true;
 }
 
 static const size_t head_rooms[] = {2048, 16384, 65536, 131072};
 
+/* head_room is where a head may be written; NULL: the small frames need the rest. */
+static struct buf *head_room(struct h2 *h, size_t room) {
+  return conn_pending(h->conn) + room > H2_HEADS_MOST ? NULL : h2_out(h, room);
+}
+
 static bool send_block(struct h2_stream *st, const struct message *m, bool end) {
   struct h2 *h = st->h2;
   for (size_t i = 0; i < array_count(head_rooms); i++) {
-    struct buf *out = h2_out(h, head_rooms[i]);
+    struct buf *out = head_room(h, head_rooms[i]);
     if (!out) return false;
     size_t at = out->len;
     if (!encode(h, m, out)) continue;
     size_t len = out->len - at - H2_HEAD_LEN;
     if (end) st->marks |= H2_LOCAL_END;
-    if (len > h->theirs.max_frame_size) return split(h, st, out, at, end, m->scratch);
+    if (len > h->theirs.max_frame_size) return split(st, at, len, end);
     uint8_t flags = H2_FLAG_END_HEADERS | (end ? H2_FLAG_END_STREAM : 0u);
     const struct h2_frame head = {
         .length = (uint32_t)len, .stream = st->id, .type = H2_HEADERS, .flags = flags};
@@ -179,17 +194,24 @@ void h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers,
   st->arena = scratch;
 }
 
+/* send_trailers: those whose owner is gone, or that cannot be written, cut the stream. */
+static void send_trailers(struct h2_stream *st) {
+  const struct message m = {.trailers = st->trailers, .scratch = st->arena};
+  if (stream_let_go(st) || !send_block(st, &m, true))
+    h2_stream_reset(st, H2_INTERNAL_ERROR, END_LIMIT_MEMORY);
+}
+
 /* send_end ends a stream that has sent all; false: no room. */
 static bool send_end(struct h2 *h, struct h2_stream *st) {
-  const struct message m = {.trailers = st->trailers, .scratch = st->arena};
-  if (st->trailers && !send_block(st, &m, true)) return false;
-  if (!st->trailers) {
-    struct buf *out = h2_out(h, H2_HEAD_LEN);
-    if (!out) return false;
-    h2_write_data_head(out, st->id, true, 0);
-  }
-  st->marks |= H2_LOCAL_END;
+  struct buf *out = h2_out(h, H2_HEAD_LEN);
+  if (!out) return false;
   list_remove(&st->ready);
+  if (st->trailers) {
+    send_trailers(st);
+    return true;
+  }
+  h2_write_data_head(out, st->id, true, 0);
+  st->marks |= H2_LOCAL_END;
   return true;
 }
 
@@ -204,7 +226,10 @@ static bool send_one(struct h2 *h, struct h2_stream *st) {
   return true;
 }
 
-void h2_flush(struct h2 *h) {
-  for (struct h2_stream *st = first_ready(h); st; st = first_ready(h))
-    if (conn_pending(h->conn) >= H2_OUT_MOST || !send_one(h, st)) return;
+bool h2_flush(struct h2 *h) {
+  for (struct h2_stream *st = first_ready(h); st; st = first_ready(h)) {
+    if (conn_pending(h->conn) >= H2_OUT_MOST || h2_any(h, H2_OVER)) return true;
+    if (!send_one(h, st)) return h->send_window <= 0;
+  }
+  return true;
 }
