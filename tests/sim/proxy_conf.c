@@ -16,6 +16,12 @@ void world_conf_init(struct world_conf *conf) {
                                               .half_close_ms = 30000};
   conf->limits = (struct listener_limits){
       .header_bytes = 65536, .headers = 100, .uri_bytes = 16384, .body_bytes = 16u << 20};
+  conf->protocols = LISTENER_HTTP_1_1;
+  conf->h2 = (struct listener_h2){.streams = 100,
+                                  .stream_window = 65536,
+                                  .window = 1u << 20,
+                                  .resets = 100,
+                                  .glitches = 1000};
   conf->listeners[0] = "web";
   struct world_pool *pool = &conf->pools[0];
   pool->name = "app";
@@ -149,6 +155,8 @@ static void build_listeners(struct world *w, struct snapshot *s, const struct wo
     l->state = listener_state_get(w->registry, name);
     l->timeouts = conf->timeouts;
     l->limits = conf->limits;
+    l->protocols = conf->protocols;
+    l->h2 = conf->h2;
     s->listeners[s->listener_count++] = (struct snapshot_listener){
         .listener = l, .table = table, .routes = s->routes, .route_count = s->route_count};
   }

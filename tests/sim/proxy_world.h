@@ -95,6 +95,8 @@ struct world_conf {
   const char *listeners[SIM_ROWS];
   struct listener_timeouts timeouts;
   struct listener_limits limits;
+  uint32_t protocols; /* of every listener */
+  struct listener_h2 h2;
   uint32_t max_connections, drain_ms;
   struct overload_settings overload;
 };

@@ -1,0 +1,316 @@
+/* sim_proxy_h2.c: HTTP/2 clients before HTTP/1 origins under faults: many streams at once, bodies
+ * checked byte by byte both ways, cancels, reloads, drains, short memory. Each request ends once
+ * and is logged once; nothing is left behind (world_end). */
+#include "h2_client.h"
+
+static const struct sim_faults soft = {.short_read = 200,
+                                       .short_write = 200,
+                                       .delay = 150,
+                                       .reorder = 300,
+                                       .enobufs = 50,
+                                       .cancel_race = 300};
+static const struct sim_faults hard = {.short_read = 200,
+                                       .short_write = 200,
+                                       .delay = 200,
+                                       .reorder = 300,
+                                       .enobufs = 80,
+                                       .reset = 4,
+                                       .refuse = 100,
+                                       .cancel_race = 400,
+                                       .time_jump = 2};
+
+enum { CLIENTS_MAX = 6 };
+
+/* crowd is the HTTP/2 clients of one world. */
+struct crowd {
+  struct world *w;
+  struct h2_client *clients[CLIENTS_MAX];
+  uint32_t count;
+};
+
+static void wrong(const struct world *w, const struct plan *p, const char *what) {
+  fail_msg("seed %llu: plan %u (%s frame %u len %u, %u frame %u len %u): %s: outcome %d status %u "
+           "end %s, seen %u/%u, got %llu",
+           (unsigned long long)w->seed, p->id, p->method, p->frame, p->len, p->status, p->up_frame,
+           p->up_len, what, (int)p->outcome, p->got_status,
+           p->ended ? end_get(p->end)->word.ptr : "(none)", p->up_heads, p->up_bodies,
+           (unsigned long long)p->got_body);
+}
+
+static void h2_conf(struct world_conf *conf, uint64_t seed) {
+  world_conf_init(conf);
+  conf->protocols = LISTENER_HTTP_1_1 | LISTENER_H2C;
+  if (seed % 3 == 0) conf->h2.stream_window = 20000;
+  if (seed % 5 == 0) conf->h2.window = 65536;
+  if (seed % 7 == 0) conf->h2.streams = 4;
+  world_hold(conf, seed);
+}
+
+static struct h2_client *join(struct crowd *crowd) {
+  struct world *w = crowd->w;
+  struct h2_client *c = h2_client_new(w, (uint32_t)world_draw(w, w->workers));
+  crowd->clients[crowd->count++] = c;
+  return c;
+}
+
+static void start(struct crowd *crowd, struct h2_client *c) {
+  struct h2_row rows[2];
+  uint32_t count = 0;
+  static const uint32_t windows[] = {0, 1, 100, 5000, 65535, 1 << 20};
+  if (c->stingy && world_chance(crowd->w, 50))
+    rows[count++] = (struct h2_row){H2_SETTING_INITIAL_WINDOW_SIZE, windows[world_draw(crowd->w, 6)]};
+  if (world_chance(crowd->w, 30))
+    rows[count++] = (struct h2_row){H2_SETTING_HEADER_TABLE_SIZE, (uint32_t)world_draw(crowd->w, 5000)};
+  h2_client_start(c, rows, count);
+}
+
+static void step(struct crowd *crowd) {
+  for (uint32_t i = 0; i < crowd->count; i++) h2_client_tick(crowd->clients[i]);
+  world_step(crowd->w);
+}
+
+static bool done(const struct crowd *crowd) {
+  for (uint32_t i = 0; i < crowd->count; i++)
+    if (!h2_client_done(crowd->clients[i])) return false;
+  return true;
+}
+
+static void stuck(struct crowd *crowd) {
+  struct world *w = crowd->w;
+  for (uint32_t i = 0; i < crowd->count; i++) {
+    struct h2_client *c = crowd->clients[i];
+    print_message("client %u: gone %d, windows %lld %lld, goaways %u\n", i, c->gone,
+                  (long long)c->peer.send_window, (long long)c->peer.recv_window, c->peer.goaways);
+    for (uint32_t n = 0; n < c->count; n++) {
+      const struct plan *p = &w->plans[c->jobs[n].plan];
+      if (c->jobs[n].over) continue;
+      const struct h2_peer_stream *st = h2_peer_find(&c->peer, c->jobs[n].stream);
+      print_message("plan %u %s frame %u len %u, %u frame %u len %u, stream %u: status %u, sent "
+                    "%llu, got %llu, windows %lld %lld, seen %u/%u, logged %d\n",
+                    p->id, p->method, p->frame, p->len, p->status, p->up_frame, p->up_len,
+                    c->jobs[n].stream, st ? st->status : 0, st ? (unsigned long long)st->sent : 0,
+                    (unsigned long long)p->got_body, st ? (long long)st->send_window : 0,
+                    st ? (long long)st->recv_window : 0, p->up_heads, p->up_bodies, p->ended);
+    }
+  }
+  fail_msg("seed %llu: not done after %llu steps", (unsigned long long)w->seed,
+           (unsigned long long)w->steps);
+}
+
+static void run(struct crowd *crowd, uint64_t most) {
+  for (uint64_t i = 0; i < most; i++) {
+    if (done(crowd)) return;
+    step(crowd);
+  }
+  stuck(crowd);
+}
+
+static void finish(struct crowd *crowd) {
+  world_end(crowd->w);
+  for (uint32_t i = 0; i < crowd->count; i++) h2_client_free(crowd->clients[i]);
+}
+
+/* logged: who was answered, or reached an origin, has exactly one line (world: not two). */
+static void logged(struct world *w) {
+  for (uint32_t i = 0; i < w->plan_count; i++) {
+    const struct plan *p = &w->plans[i];
+    bool answered = p->outcome == OUT_OK || p->outcome == OUT_ANSWER;
+    if ((answered || p->up_heads) && !p->ended) wrong(w, p, "no line in the log");
+    bool once = strcmp(p->method, "POST") == 0 || strcmp(p->method, "BREW") == 0;
+    if (once && p->up_heads > 1) wrong(w, p, "was sent twice");
+  }
+}
+
+/* ---- all goes well ---- */
+
+static void all_is_answered(void **state) {
+  (void)state;
+  uint64_t oks = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    struct crowd crowd = {
+        .w = world_new(seed, 1 + (uint32_t)(seed % 2), seed % 4 ? &soft : NULL, &conf)};
+    for (uint32_t i = 0; i < 2; i++) {
+      struct h2_client *c = join(&crowd);
+      c->most = 1 + (uint32_t)world_draw(crowd.w, 30);
+      if (world_chance(crowd.w, 30)) c->stingy = 1 + (uint32_t)world_draw(crowd.w, 60000);
+      if (c->stingy && c->stingy < 2000) c->stingy += 2000;
+      for (uint32_t n = 0; n < 30; n++) {
+        struct plan *p = plan_random(crowd.w);
+        p->minor = 1;
+        h2_client_add(c, p, -1);
+      }
+      start(&crowd, c);
+    }
+    run(&crowd, 400000);
+    for (int i = 0; i < 200; i++) step(&crowd);
+    for (uint32_t i = 0; i < crowd.w->plan_count; i++) {
+      const struct plan *p = &crowd.w->plans[i];
+      if (p->outcome != OUT_OK) wrong(crowd.w, p, "not answered");
+      oks++;
+    }
+    logged(crowd.w);
+    finish(&crowd);
+  }
+  assert_true(oks >= 60);
+}
+
+/* ---- anything at all ---- */
+
+static struct plan *bad_plan(struct world *w) {
+  struct plan *p = plan_random(w);
+  p->minor = 1;
+  if (world_chance(w, 10)) p->up_cut = (int32_t)world_draw(w, 2000);
+  if (world_chance(w, 10)) p->up_leave = true;
+  if (world_chance(w, 5)) p->stall = true;
+  if (world_chance(w, 10)) p->early = true;
+  if (world_chance(w, 5)) p->hold_body = p->frame != FRAME_NONE;
+  if (world_chance(w, 5)) p->up_garbage = 1 + (uint32_t)world_draw(w, 3000);
+  if (p->up_frame == FRAME_CLOSE) {
+    p->up_cut = -1;
+    p->up_garbage = 0;
+  }
+  return p;
+}
+
+/* something happens to the world while they are at it. */
+static void something(struct crowd *crowd, struct world_conf *conf) {
+  struct world *w = crowd->w;
+  switch (world_draw(w, 6)) {
+    case 0:
+      conf->pools[0].timeouts.first_byte_ms = 20000 + (uint32_t)world_draw(w, 20000);
+      conf->h2.streams = 4 + (uint32_t)world_draw(w, 100);
+      if (w->old_count < SIM_SNAPSHOTS - 1) world_install(w, conf);
+      break;
+    case 1: (void)origin_close_idle(&w->origins[world_draw(w, 2)]); break;
+    case 2:
+      if (world_chance(w, 20)) origin_down(&w->origins[1], true);
+      else if (!w->origins[1].up) origin_up(&w->origins[1]);
+      break;
+    case 3:
+      if (world_chance(w, 10))
+        h2_client_end(crowd->clients[world_draw(w, crowd->count)], world_chance(w, 50));
+      break;
+    default: world_for(w, world_draw(w, 300)); break;
+  }
+}
+
+static void storm(uint64_t seed) {
+  struct world_conf conf;
+  h2_conf(&conf, seed);
+  conf.pools[0].balance = (uint8_t)(seed % BALANCE_COUNT);
+  if (seed % 4 == 1) conf.pools[0].connections.max_per_endpoint = 3;
+  struct crowd crowd = {.w = world_new(seed, 1 + (uint32_t)(seed % SIM_WORKERS), &hard, &conf)};
+  struct world *w = crowd.w;
+  for (uint32_t i = 0; i < 4; i++) {
+    struct h2_client *c = join(&crowd);
+    c->most = 1 + (uint32_t)world_draw(w, 40);
+    if (world_chance(w, 40)) c->stingy = 1 + (uint32_t)world_draw(w, 20000);
+    if (world_chance(w, 30)) c->window = 1 + (uint32_t)world_draw(w, 5000);
+    for (uint32_t n = 0; n < 20; n++)
+      h2_client_add(c, bad_plan(w), world_chance(w, 25) ? (int32_t)world_draw(w, 400) : -1);
+    start(&crowd, c);
+  }
+  bool whole = world_chance(w, 70); /* else it is stopped in the midst of it */
+  uint64_t most = whole ? 1000000 : world_draw(w, 5000);
+  for (uint64_t i = 0; i < most && !done(&crowd); i++) {
+    if (world_chance(w, 1)) something(&crowd, &conf);
+    step(&crowd);
+  }
+  if (whole && !done(&crowd)) stuck(&crowd);
+  for (int i = 0; i < 100; i++) step(&crowd);
+  finish(&crowd);
+}
+
+static void storms(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 100);) storm(seed);
+}
+
+/* ---- short memory ---- */
+
+/* Buffers for a few bodies only: what has to wait waits, or is told so; nobody is left hanging. */
+static void short_memory(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    conf.routes[0].buffer_bytes = 0;
+    struct crowd crowd = {.w = world_new(seed, 1, &soft, &conf)};
+    struct world *w = crowd.w;
+    w->worker[0]->loop->iobufs.limit = 300000 + (size_t)world_draw(w, 1500000);
+    for (uint32_t i = 0; i < 3; i++) {
+      struct h2_client *c = join(&crowd);
+      if (world_chance(w, 50)) c->window = 1 + (uint32_t)world_draw(w, 20000);
+      for (uint32_t n = 0; n < 20; n++) {
+        struct plan *p = plan_new(w);
+        p->up_len = 200000;
+        p->up_frame = n % 2 ? FRAME_CHUNKED : FRAME_LENGTH;
+        p->method = n % 3 ? "GET" : "PUT";
+        p->frame = n % 3 ? FRAME_NONE : FRAME_LENGTH;
+        p->len = n % 3 ? 0 : 100000;
+        h2_client_add(c, p, -1);
+      }
+      start(&crowd, c);
+    }
+    run(&crowd, 1000000);
+    logged(w);
+    finish(&crowd);
+  }
+}
+
+/* ---- drain ---- */
+
+/* A drain refuses what it does not answer by GOAWAY, and answers all else. */
+static void drain(void **state) {
+  (void)state;
+  uint64_t oks = 0, refused = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    struct crowd crowd = {.w = world_new(seed, 1, seed % 3 ? &soft : NULL, &conf)};
+    struct world *w = crowd.w;
+    for (uint32_t i = 0; i < 2; i++) {
+      struct h2_client *c = join(&crowd);
+      c->most = 1 + (uint32_t)world_draw(w, 10);
+      for (uint32_t n = 0; n < 20; n++) {
+        struct plan *p = plan_random(w);
+        p->minor = 1;
+        h2_client_add(c, p, -1);
+      }
+      start(&crowd, c);
+    }
+    for (uint64_t i = world_draw(w, 600) + 50; i > 0; i--) step(&crowd);
+    uint64_t deadline_ms = sim_now_ms(w->sim) + 600000;
+    world_post(w, 0, &(struct worker_msg){.kind = WORKER_DRAIN, .deadline_ms = deadline_ms});
+    run(&crowd, 400000);
+    for (int i = 0; i < 300; i++) step(&crowd);
+    for (uint32_t i = 0; i < crowd.count; i++) {
+      struct h2_client *c = crowd.clients[i];
+      assert_false(c->reset);
+      for (uint32_t n = 0; n < c->count; n++) {
+        const struct h2_job *job = &c->jobs[n];
+        const struct plan *p = &w->plans[job->plan];
+        bool sent = job->stream && job->stream <= c->peer.goaway_last;
+        if (sent && p->outcome != OUT_OK) wrong(w, p, "the drain cut it");
+        if (!sent && p->up_heads) wrong(w, p, "refused, but sent on");
+        oks += sent;
+        refused += !sent;
+      }
+    }
+    logged(w);
+    finish(&crowd);
+  }
+  if (oks < 100 || refused < 100) fail_msg("%u answered, %u refused", (unsigned)oks, (unsigned)refused);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(all_is_answered),
+      cmocka_unit_test(storms),
+      cmocka_unit_test(short_memory),
+      cmocka_unit_test(drain),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
