@@ -94,6 +94,8 @@ foreach(source IN LISTS sources)
 endforeach()
 target_link_libraries(fuzz_hpack_peer PRIVATE weir_nghttp2)
 target_include_directories(fuzz_hpack_peer PRIVATE "${PROJECT_SOURCE_DIR}/tests/support")
+target_include_directories(fuzz_h2_conn PRIVATE "${PROJECT_SOURCE_DIR}/tests/support")
+target_sources(fuzz_h2_conn PRIVATE "${PROJECT_SOURCE_DIR}/tests/support/h2_peer.c")
 
 if(NOT WEIR_PROFILE STREQUAL "fuzz")
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/lint/lint_*.py")

@@ -194,25 +194,6 @@ static void priority_update(void **state) {
 
 static char zeros[70000];
 
-/* whole checks that of what the peer may send nothing is lost: what it has, what waits to be given
- * back, what is held for owners. */
-static void whole(struct kit *k) {
-  const struct h2_scanner *scan = &k->h->scanner; /* what is still to come of a frame */
-  bool inside = scan->frame.type == H2_DATA && !h2_any(k->h, H2_DROPPING);
-  int64_t held = inside ? scan->left : 0;
-  for (struct list *l = k->h->streams.next; l != &k->h->streams; l = l->next) {
-    const struct h2_stream *st = container_of(l, struct h2_stream, link);
-    assert_true(st->received >= st->read);
-    held += (int64_t)(st->received - st->read);
-    int64_t mine = st->recv_window + (int64_t)st->recv_credit + (int64_t)(st->received - st->read);
-    if (inside && scan->frame.stream == st->id) mine += scan->left;
-    if (!stream_any(st, H2_REMOTE_END)) assert_int_equal(mine, st->recv_size);
-  }
-  int64_t sum = k->h->recv_window + (int64_t)k->h->recv_credit + held;
-  int64_t most = k->limits.window > 65535 ? k->limits.window : 65535;
-  if (sum != most) fail_msg("the window is %lld of %lld", (long long)sum, (long long)most);
-}
-
 static void uploads_flow(void **state) {
   (void)state;
   struct kit *k = kit_start(&kit_limits);
@@ -223,7 +204,7 @@ static void uploads_flow(void **state) {
     assert_true(n > 0);
     h2_peer_data(&k->peer, id, span_of(zeros, n), false);
     kit_run(k);
-    whole(k);
+    kit_whole(k);
     sent += n;
     assert_int_equal(kit_seen(k, id)->got, sent);
   }
@@ -241,7 +222,7 @@ static void unread_is_not_given_back(void **state) {
   while ((n = h2_peer_may(&k->peer, at(k, id))) > 0) {
     h2_peer_data(&k->peer, id, span_of(zeros, n), false);
     kit_run(k);
-    whole(k);
+    kit_whole(k);
   }
   assert_int_equal(at(k, id)->sent, k->limits.stream_window);
   struct seen *s = kit_seen(k, id);
@@ -250,7 +231,7 @@ static void unread_is_not_given_back(void **state) {
   kit_run(k);
   assert_int_equal(s->got, k->limits.stream_window);
   assert_true(h2_peer_may(&k->peer, at(k, id)) > 0);
-  whole(k);
+  kit_whole(k);
   /* more than the window: of the stream, then of the connection */
   s->sloth = true;
   while ((n = h2_peer_may(&k->peer, at(k, id))) > 0) {
@@ -261,7 +242,7 @@ static void unread_is_not_given_back(void **state) {
   kit_run(k);
   assert_int_equal(at(k, id)->reset_code, H2_FLOW_CONTROL_ERROR);
   assert_int_equal(k->ends, 0);
-  whole(k);
+  kit_whole(k);
   kit_end(k);
 }
 
@@ -279,7 +260,7 @@ static void window_of_the_connection(void **state) {
   h2_peer_data(&k->peer, b, span_of(zeros, 16384), false);
   h2_peer_data(&k->peer, b, span_of(zeros, 16383), false);
   kit_run(k);
-  whole(k);
+  kit_whole(k);
   assert_int_equal(k->h->recv_window, 0);
   h2_peer_data(&k->peer, b, span_of(zeros, 1), false);
   kit_ended(k, END_CLIENT_H2_FLOW_CONTROL);
@@ -293,7 +274,7 @@ static void padding_is_given_back(void **state) {
   for (int i = 0; i < 2000; i++) {
     h2_peer_padded(&k->peer, id, span_of(zeros, 3), 255, false);
     kit_run(k);
-    whole(k);
+    kit_whole(k);
     assert_true(at(k, id)->send_window > 0);
   }
   assert_int_equal(kit_seen(k, id)->got, 6000);
@@ -314,13 +295,13 @@ static void closed_inside_a_frame(void **state) {
     text_put(&rest, span_from(text_span(&k->peer.out), 4000));
     k->peer.out.len = 4000;
     kit_run(k);
-    whole(k);
+    kit_whole(k);
     seen_close(kit_seen(k, id));
     kit_run(k);
     text_put(&k->peer.out, text_span(&rest));
     kit_run(k);
     text_fini(&rest);
-    whole(k);
+    kit_whole(k);
     assert_int_equal(k->h->recv_window + (int64_t)k->h->recv_credit, k->limits.window);
     assert_int_equal(k->ends, 0);
     kit_end(k);
@@ -388,7 +369,7 @@ static void windows_are_conserved(void **state) {
       if (rng_next(&rng) % 2) {
         kit_run(k);
         assert_int_equal(k->ends, 0);
-        whole(k);
+        kit_whole(k);
       }
     }
     kit_run(k);
@@ -396,7 +377,7 @@ static void windows_are_conserved(void **state) {
       if (k->seen[i]) seen_close(k->seen[i]);
     kit_run(k);
     kit_wait(k, 5000);
-    whole(k);
+    kit_whole(k);
     assert_int_equal(k->pool->streams.live, 0);
     assert_int_equal(k->peer.send_window, k->h->recv_window);
     kit_end(k);
