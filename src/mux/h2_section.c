@@ -61,7 +61,7 @@ static enum h2_open more(struct h2 *h, const struct h2_frame *f, struct h2_strea
     begin(h, f, NULL);
     return H2_OPEN_RESET;
   }
-  bool trailers = h->server || stream_any(st, H2_BODY);
+  bool trailers = stream_any(st, H2_HEADED);
   *error = H2_PROTOCOL_ERROR;
   if (trailers && !(f->flags & H2_FLAG_END_STREAM)) {
     begin(h, f, NULL);
@@ -126,7 +126,7 @@ static void whole(struct h2 *h, enum end end) {
   bool trailers = stream_any(st, H2_TRAILERS), told = st->section != NULL;
   st->section = NULL;
   if (h->block_end_stream && !trailers) st->marks |= H2_REMOTE_END;
-  if (told) h->events->on_section(st, end);
+  if (told) st->what.conn->events->on_message(st->what.conn, end);
   st = h2_stream_find(h, id);
   if (st && h->block_end_stream && !stream_any(st, H2_RESET)) h2_stream_peer_end(st);
 }
