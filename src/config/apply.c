@@ -24,13 +24,17 @@ struct place row_place(const struct conf_row *row, enum option_id id) {
 
 /* ---- rows ---- */
 
+#define DEFAULT_ITEMS_MAX 4u /* of a list */
+
 static void list_default(struct conf *conf, const struct option *option, void *member) {
-  struct value value;
   struct conf_list *list = member;
-  if (!value_default(option, &conf->arena, &value)) return;
-  list->items = arena_get(&conf->arena, sizeof *list->items);
-  list->items[0].text = value.text;
-  list->count = 1;
+  struct value value;
+  if (!option->def) return;
+  list->items = arena_get(&conf->arena, DEFAULT_ITEMS_MAX * sizeof *list->items);
+  while (value_default_item(option, list->count, &conf->arena, &value)) {
+    check(list->count < DEFAULT_ITEMS_MAX);
+    list->items[list->count++].text = value.text;
+  }
 }
 
 static void row_init(struct conf *conf, struct conf_row *row, enum scope_id scope) {
@@ -70,8 +74,10 @@ static void apply_list(struct conf *conf, struct conf_row *row, const struct opt
   const struct node *element = scalar ? node : node->first;
   struct conf_list list = {0};
   list.items = arena_get(&conf->arena, (scalar ? 1 : node->count + 1) * sizeof *list.items);
-  if (!element && !faults_has_syntax(conf->faults))
+  if (!element && !faults_has_syntax(conf->faults)) {
     fault_add(conf->faults, FAULT_EMPTY, node->at, "%s is empty", option->path);
+    if (option->example) fault_note(conf->faults, "like [ \"%s\" ]", option->example);
+  }
   for (; element; element = scalar ? NULL : element->next) {
     struct value_job job = {&conf->arena, conf->faults, conf->reader, option,
                             element,      SPAN_EMPTY,   SPAN_EMPTY};
@@ -326,6 +332,7 @@ void apply_sources(struct conf *conf) {
   /* Rows are one level below their parents, so this ends: certificates and endpoints add none. */
   for (struct work *w = a.head; w; w = w->next) {
     apply_group(&a, w->row, w->group);
+    if (w->row->scope == SCOPE_LISTENER) protocols_default((struct conf_listener *)w->row);
     if (!faults_has_syntax(conf->faults)) check_required(&a, w->row);
   }
 }

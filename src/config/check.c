@@ -149,6 +149,7 @@ static void check_cover(struct conf *conf, const struct conf_listener *listener,
 static void check_listener(struct conf *conf, const struct conf_listener *listener) {
   check_tls(conf, listener);
   check_listener_limits(conf, listener);
+  check_protocols(conf, listener);
   if (listener->limits.uri_bytes <= listener->limits.header_bytes) return;
   fault_add(conf->faults, FAULT_LIMIT_ORDER, row_place(&listener->row, OPTION_LISTENER_URI_BYTES),
             "listener \"" SPAN_FMT "\": limits.uri_bytes is above limits.header_bytes",
@@ -168,6 +169,7 @@ static void check_listener_use(struct conf *conf, const struct conf_listener *li
     fault_add(conf->faults, FAULT_UNROUTED, listener->row.at,
               "listener \"" SPAN_FMT "\" has no route: it answers 404 to everything",
               SPAN_ARG(listener->row.name));
+  check_h2_used(conf, listener);
   if (listener->redirect_https && !any_tls)
     fault_add(conf->faults, FAULT_REDIRECT_NO_TLS,
               row_place(&listener->row, OPTION_LISTENER_REDIRECT_HTTPS),

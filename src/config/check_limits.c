@@ -6,8 +6,7 @@ static bool is_set(const struct conf_row *row, enum option_id id) {
   return row_origin(row, id)->node != NULL;
 }
 
-/* is_changed: `weir dump` writes defaults too, also of what is not in use. */
-static bool is_changed(const struct conf_row *row, enum option_id id) {
+bool row_changed(const struct conf_row *row, enum option_id id) {
   const struct option *option = option_get(id);
   struct value set = value_load(option, row_member(row, option)), plain = {0};
   struct arena scratch;
@@ -69,7 +68,7 @@ void check_listener_limits(struct conf *conf, const struct conf_listener *listen
   if (only_unix(listener) && listener->client_max)
     unused(conf, row, OPTION_LISTENER_PER_CLIENT, why);
   for (size_t i = 0; !listener->client_max && i < array_count(prefixes); i++)
-    if (is_changed(row, prefixes[i]))
+    if (row_changed(row, prefixes[i]))
       unused(conf, row, prefixes[i], "means nothing without connections_per_client");
 }
 
@@ -96,7 +95,7 @@ static void check_key(struct conf *conf, const struct conf_policy *policy) {
   static const enum option_id prefixes[] = {OPTION_POLICY_RATE_PREFIX4,
                                             OPTION_POLICY_RATE_PREFIX6};
   for (size_t i = 0; i < array_count(prefixes); i++)
-    if (is_changed(&policy->row, prefixes[i]))
+    if (row_changed(&policy->row, prefixes[i]))
       unused(conf, &policy->row, prefixes[i], "means nothing: client_ip is not in rate.key");
 }
 

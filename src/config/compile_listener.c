@@ -7,6 +7,25 @@
 
 /* ---- TLS ---- */
 
+/* protocols_of fills the bits, and what ALPN says (RFC 7301 section 3.1); in arena. */
+static void protocols_of(const struct conf_listener *row, struct arena *arena, uint32_t *protocols,
+                         struct span *alpn) {
+  const char *words = option_get(OPTION_LISTENER_PROTOCOLS)->words;
+  char wire[64];
+  struct buf b = buf_of(wire, sizeof wire);
+  *protocols = 0;
+  for (uint32_t i = 0; i < row->protocols.count; i++) {
+    struct span name = row->protocols.items[i].text;
+    int word = word_find(words, name);
+    char len = (char)name.len;
+    check(word >= 0 && name.len <= 8);
+    *protocols |= 1u << word;
+    buf_put(&b, span_of(&len, 1));
+    buf_put(&b, name);
+  }
+  *alpn = row->certs.count ? arena_copy(arena, buf_span(&b), NULL) : SPAN_EMPTY;
+}
+
 /* tls_of describes the policy for the hook; in the run's arena. */
 static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row) {
   static const uint16_t versions[] = {0x0303, 0x0304};
@@ -26,11 +45,17 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
     hash = hash_mix(hash, hash_bytes(text_span(&it->cert_pem)));
     hash = hash_mix(hash, hash_bytes(text_span(&it->key_pem)));
   }
+  uint32_t protocols;
+  struct span alpn;
+  protocols_of(row, &c->arena, &protocols, &alpn);
+  /* BRANCH h2 deletes this line: until then nothing behind TLS speaks h2, so it is not offered. */
+  alpn = span_starts(alpn, SPAN_LIT("\x02h2")) ? span_from(alpn, 3) : span_sub(alpn, 0, 9);
+  hash = hash_mix(hash, hash_bytes(alpn));
   return (struct conf_tls){.certs = certs,
                            .cert_count = count,
                            .min_version = versions[row->tls_min],
                            .max_version = versions[row->tls_max],
-                           .alpn = SPAN_LIT("\x08http/1.1"),
+                           .alpn = alpn,
                            .listener = row->row.name,
                            .content = hash};
 }
@@ -103,6 +128,8 @@ static void listener_fill(struct compile *c, struct listener *listener,
   listener->redirect_port = https_port(&c->conf->root);
   listener->timeouts = row->timeouts;
   listener->limits = row->limits;
+  protocols_of(row, arena, &listener->protocols, &listener->alpn);
+  listener->h2 = row->h2;
   listener->paths = row->paths;
 }
 

@@ -100,6 +100,7 @@ static void pool_members(struct diff *d, const struct pool *a, const struct pool
 _Static_assert(sizeof(struct pool_connections) == 9 * sizeof(uint32_t), "compared by bytes");
 _Static_assert(sizeof(struct pool_retry) == (9 + 7) * sizeof(uint32_t), "compared by bytes");
 _Static_assert(sizeof(struct path_policy) == 4, "compared by bytes");
+_Static_assert(sizeof(struct listener_h2) == 6 * sizeof(uint32_t), "compared by bytes");
 _Static_assert(sizeof(struct listener_timeouts) == 7 * sizeof(uint32_t), "compared by bytes");
 
 static bool spread_same(const struct pool_spread *a, const struct pool_spread *b) {
@@ -177,6 +178,9 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
     part(&detail, "redirect_https", SPAN_EMPTY, "");
   if (!SAME(a->timeouts, b->timeouts)) part(&detail, "timeouts", SPAN_EMPTY, "");
   if (!limits_same(&a->limits, &b->limits)) part(&detail, "limits", SPAN_EMPTY, "");
+  if (!a->tls == !b->tls && (a->protocols != b->protocols || !span_eq(a->alpn, b->alpn)))
+    part(&detail, "protocols", SPAN_EMPTY, "");
+  if (!SAME(a->h2, b->h2)) part(&detail, "h2", SPAN_EMPTY, "");
   if (!SAME(a->paths, b->paths)) part(&detail, "paths", SPAN_EMPTY, "");
   if (!trusted_same(a, b)) part(&detail, "trusted_proxies", SPAN_EMPTY, "");
   if (!netset_same(a->peers, b->peers)) part(&detail, "allow and deny", SPAN_EMPTY, "");

@@ -24,6 +24,15 @@ void *row_member(const struct conf_row *row, const struct option *option);
 
 /* check_conf looks at what values mean together. */
 void check_conf(struct conf *conf);
+/* protocols_default makes the default of a listener's protocols fit: without TLS none by ALPN. */
+void protocols_default(struct conf_listener *listener);
+/* check_protocols is its part for protocols and h2 of a listener; check_h2_used warns of settings
+ * of h2 where nothing speaks it. */
+void check_protocols(struct conf *conf, const struct conf_listener *listener);
+void check_h2_used(struct conf *conf, const struct conf_listener *listener);
+/* row_changed: is a number of the row not the default? `weir dump` writes defaults too, also of
+ * what is not in use. */
+bool row_changed(const struct conf_row *row, enum option_id id);
 /* check_health is its part for the active check of a pool. */
 void check_health(struct conf *conf, const struct conf_pool *pool);
 /* check_discover is its part for the names of a pool. */

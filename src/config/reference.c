@@ -55,6 +55,11 @@ static bool put_default(const struct option *option, struct text *out) {
   arena_init(&arena, NULL, 0);
   bool found = value_default(option, &arena, &value);
   if (found) value_write(option, &value, out);
+  for (uint32_t i = 0; value_default_item(option, i, &arena, &value); i++) {
+    if (i) text_lit(out, ", ");
+    value_write(option, &value, out);
+    found = true;
+  }
   arena_reset(&arena);
   return found;
 }

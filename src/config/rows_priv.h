@@ -25,6 +25,7 @@ struct conf_listener {
   struct conf_rows certs;   /* none: plaintext */
   struct listener_timeouts timeouts;
   struct listener_limits limits;
+  struct listener_h2 h2;
   struct path_policy paths;
 };
 

@@ -34,7 +34,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_STATUS] = {"address", SHAPE_STRING, false, "a string: \"127.0.0.1:9180\""},
     [TYPE_BIND] = {"address", SHAPE_STRING, false, "a string: \"0.0.0.0:80\""},
     [TYPE_UPSTREAM] = {"address", SHAPE_STRING, false, "a string: \"10.0.0.11:8080\""},
-    [TYPE_PROTOCOL] = {"word", SHAPE_STRING, false, "a string: \"http/1.1\""},
+    [TYPE_PROTOCOL] = {"word", SHAPE_STRING, false, "a string: \"h2\" or \"http/1.1\""},
     [TYPE_NET] = {"network", SHAPE_STRING, false, "a string: \"10.0.0.0/8\""},
     [TYPE_HOST] = {"host", SHAPE_STRING, false, "a string: \"example.com\""},
     [TYPE_PATH] = {"path", SHAPE_STRING, false, "a string: \"/api\""},
@@ -252,9 +252,9 @@ bool value_parse(struct value_job *job, struct value *out) {
   }
 }
 
-bool value_default(const struct option *option, struct arena *arena, struct value *out) {
-  if (!option->def) return false;
-  struct span text = span_str(option->def);
+/* default_parse reads what options.def says, which must be good. */
+static void default_parse(const struct option *option, struct span text, struct arena *arena,
+                          struct value *out) {
   uint64_t number = 0;
   struct node node = {.kind = NODE_STRING, .string = text};
   enum shape shape = types[option->type].shape;
@@ -273,7 +273,24 @@ bool value_default(const struct option *option, struct arena *arena, struct valu
   bool good = value_parse(&job, out);
   conf_faults_free(faults);
   check(good); /* a row of options.def has a bad default */
+}
+
+bool value_default(const struct option *option, struct arena *arena, struct value *out) {
+  if (!option->def || (option->flags & OPTION_LIST)) return false;
+  default_parse(option, span_str(option->def), arena, out);
   return true;
+}
+
+bool value_default_item(const struct option *option, uint32_t i, struct arena *arena,
+                        struct value *out) {
+  if (!option->def || !(option->flags & OPTION_LIST)) return false;
+  struct span rest = span_str(option->def), text;
+  while (span_next_token(&rest, ' ', &text)) {
+    if (i--) continue;
+    default_parse(option, text, arena, out);
+    return true;
+  }
+  return false;
 }
 
 /* ---- members ---- */

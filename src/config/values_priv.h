@@ -26,8 +26,11 @@ struct value_job {
 
 /* value_parse reads one scalar; false after it reported a fault. */
 MUST_USE bool value_parse(struct value_job *job, struct value *out);
-/* value_default reads the option's default (must be good); false: it has none. */
+/* value_default reads the option's default (must be good); false: it has none. value_default_item
+ * is element i of a list's; false: it has no more. */
 bool value_default(const struct option *option, struct arena *arena, struct value *out);
+bool value_default_item(const struct option *option, uint32_t i, struct arena *arena,
+                        struct value *out);
 /* value_store and value_load move a scalar between value and member. */
 void value_store(const struct option *option, void *member, const struct value *value);
 struct value value_load(const struct option *option, const void *member);

@@ -37,6 +37,7 @@ struct tls_conn {
   bool sniffing : 1;     /* no byte so far was TLS */
   bool sni_known : 1;    /* a well-formed name was sent */
   bool sni_refused : 1;  /* answered by unrecognized_name */
+  bool alpn_refused : 1; /* answered by no_application_protocol */
   bool fin : 1;          /* FIN came behind early */
   bool broken : 1;       /* a write failed: told in the next budget_run */
   bool starved : 1;      /* the library could not write: no buffer was left */

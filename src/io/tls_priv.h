@@ -79,6 +79,7 @@ struct tls_server {
   struct tls_cert *certs;
   struct tls_names names;
   struct span alpn;
+  bool alpn_needed; /* http/1.1, which needs no ALPN, is not served */
   uint16_t max_version;
   uint8_t policy_digest[32]; /* SHA-256 of policy_id */
   CRYPTO_BUFFER_POOL *pool;
@@ -93,7 +94,9 @@ MUST_USE SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_vers
 /* tls_select is the library's early callback: reads the ClientHello, sets certificate and session
  * context. */
 enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello);
+/* tls_select_name is the library's callback for names: the alerts for what tls_select refused. */
 int tls_select_name(SSL *ssl, int *alert, void *arg);
+/* tls_select_alpn is its callback for clients with ALPN. */
 int tls_select_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const uint8_t *in,
                     unsigned in_len, void *arg);
 /* tls_tickets_key is SSL_CTX_set_tlsext_ticket_key_cb's callback. */

@@ -162,6 +162,16 @@ static bool session_bind(SSL *ssl, const struct tls_server *server, struct span 
   return SSL_set_session_id_context(ssl, id, sizeof(id)) == 1;
 }
 
+/* alpn_lacks: a client without ALPN speaks HTTP/1.1 (RFC 9113 section 3.2), which may not be
+ * served. */
+static bool alpn_lacks(const struct tls_server *server, const SSL_CLIENT_HELLO *hello) {
+  const uint8_t *data = NULL;
+  size_t len = 0;
+  return server->alpn_needed &&
+         !SSL_early_callback_ctx_extension_get(
+             hello, TLSEXT_TYPE_application_layer_protocol_negotiation, &data, &len);
+}
+
 enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   struct tls_conn *tls = tls_of(hello->ssl);
   const struct tls_server *server = tls->server;
@@ -171,6 +181,7 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   struct span name = span_of(canon, sni == SNI_NAME ? len : 0);
   tls->sni_known = sni == SNI_NAME;
   if (tls->sni_known) sni_keep(tls, hello, name);
+  tls->alpn_refused = alpn_lacks(server, hello);
   const struct tls_choice *choice = sni == SNI_BAD ? NULL : tls_names_find(&server->names, name);
   if (!choice) {
     tls->sni_refused = true; /* tls_select_name answers: only it can choose the alert */
@@ -186,9 +197,9 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
 int tls_select_name(SSL *ssl, int *alert, void *arg) {
   (void)arg;
   struct tls_conn *tls = tls_of(ssl);
-  if (!tls->sni_refused) return SSL_TLSEXT_ERR_OK;
-  tls->end = END_CLIENT_TLS_NAME;
-  *alert = SSL_AD_UNRECOGNIZED_NAME;
+  if (!tls->sni_refused && !tls->alpn_refused) return SSL_TLSEXT_ERR_OK;
+  tls->end = tls->sni_refused ? END_CLIENT_TLS_NAME : END_CLIENT_TLS_ALPN;
+  *alert = tls->sni_refused ? SSL_AD_UNRECOGNIZED_NAME : SSL_AD_NO_APPLICATION_PROTOCOL;
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 

@@ -70,6 +70,13 @@ static bool alpn_ok(struct span alpn) {
   return true;
 }
 
+/* alpn_has tells whether a good list holds a name. */
+static bool alpn_has(struct span alpn, struct span name) {
+  for (size_t at = 0; at < alpn.len; at += (uint8_t)alpn.ptr[at] + 1u)
+    if (span_eq(span_sub(alpn, at + 1, (uint8_t)alpn.ptr[at]), name)) return true;
+  return false;
+}
+
 static bool conf_ok(const struct tls_server_conf *conf, struct buf *why) {
   check(conf->workers > 0 && alpn_ok(conf->alpn));
   bool known = (conf->min_version == TLS1_2_VERSION || conf->min_version == TLS1_3_VERSION) &&
@@ -140,6 +147,7 @@ static struct tls_server *server_alloc(const struct tls_server_conf *conf) {
   server->ctx = (SSL_CTX **)mem_array(conf->workers, sizeof(server->ctx[0]));
   server->cert_ctx = (SSL_CTX **)mem_array(conf->cert_count, sizeof(server->cert_ctx[0]));
   server->alpn = arena_copy(&server->arena, conf->alpn, NULL);
+  server->alpn_needed = conf->alpn.len && !alpn_has(conf->alpn, SPAN_LIT("http/1.1"));
   server->pool = CRYPTO_BUFFER_POOL_new();
   check(server->pool != NULL);
   SHA256((const uint8_t *)conf->policy_id.ptr, conf->policy_id.len, server->policy_digest);

@@ -102,7 +102,7 @@ struct conf_tls {
   const struct conf_cert *certs;
   uint32_t cert_count;
   uint16_t min_version, max_version;
-  struct span alpn;    /* wire form */
+  struct span alpn;     /* what is offered, in wire form, best first */
   struct span listener; /* name */
   uint64_t content;    /* hash of all this */
 };

@@ -24,7 +24,9 @@ struct tls_server_conf {
   const struct tls_cert_conf *certs;
   uint32_t cert_count;
   uint16_t min_version, max_version; /* 0x0303, 0x0304 */
-  struct span alpn; /* wire form: length-prefixed names in our order; empty: ALPN is ignored */
+  /* alpn: wire form, length-prefixed names in our order; empty: ALPN is ignored. A client without
+   * ALPN speaks "http/1.1" (RFC 9113 section 3.2): where that is not named, it is refused. */
+  struct span alpn;
   struct span policy_id; /* binds sessions: listener name and what clients are asked for */
   uint32_t workers;
 };
@@ -78,7 +80,7 @@ struct tls_info {
   struct span version; /* "1.3"; empty: none was negotiated */
   struct span cipher;  /* IANA name */
   struct span sni;     /* canonical lower case, no trailing dot; empty: none */
-  struct span alpn;    /* "http/1.1", "h2"; empty: none */
+  struct span alpn;    /* what was chosen: "http/1.1", "h2"; empty: nothing, so HTTP/1.1 */
   struct span why;     /* the library's word for a failure: "NO_SHARED_CIPHER"; empty: none */
   bool resumed;
   uint64_t handshake_ns; /* from first byte to the end, in loop time; 0 while it lasts */

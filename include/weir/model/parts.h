@@ -111,6 +111,9 @@ struct listener {
   uint64_t tls_policy;    /* hash: equal policies may share hosts (421 rule) */
   struct listener_timeouts timeouts;
   struct listener_limits limits;
+  uint32_t protocols; /* bits of enum listener_protocol; not 0 */
+  struct span alpn;   /* those by ALPN, in wire form, best first; empty: plaintext */
+  struct listener_h2 h2;
   struct path_policy paths;
   struct addr_net *trusted; /* trusted_proxies */
   uint32_t trusted_count;

@@ -27,6 +27,23 @@ struct listener_limits {
   uint32_t requests;     /* per connection; 0: none */
 };
 
+/* listener_protocol are the bits of listener.protocols, in the order of the option's words. */
+enum listener_protocol {
+  LISTENER_H2 = 1, /* HTTP/2 by ALPN; only with TLS */
+  LISTENER_HTTP_1_1 = 2,
+  LISTENER_H2C = 4, /* HTTP/2 by prior knowledge (RFC 9113 section 3.3); only without TLS */
+};
+
+/* listener_h2 bounds one HTTP/2 connection of a client. */
+struct listener_h2 {
+  uint32_t streams;       /* open at once: SETTINGS_MAX_CONCURRENT_STREAMS */
+  uint32_t stream_window; /* receive window of a stream: SETTINGS_INITIAL_WINDOW_SIZE */
+  uint32_t window;        /* receive window of the connection; not below stream_window */
+  uint32_t resets;        /* streams that may end early, beyond half of those opened */
+  uint32_t glitches;      /* frames in 10 s that bring nothing on, beyond two for each that does */
+  uint32_t age_ms;        /* GOAWAY after so long; 0: never */
+};
+
 struct pool_timeouts {
   uint32_t connect_ms;
   uint32_t first_byte_ms; /* from the end of the request to the first response byte */

@@ -16,6 +16,10 @@
 #define TLS(x) \
   "listeners = { web = { bind = \"127.0.0.1:8443\"; tls = { certificates = (\n  " x \
   "\n ); }; }; };\n" KIT_APP KIT_ALL
+#define SECURE(x) \
+  "listeners = { web = { bind = \"127.0.0.1:8443\";\n  " x \
+  "\n  tls = { certificates = ( { cert = " \
+  "\"file:tls/a.crt\"; key = \"file:tls/a.key\"; } ); }; }; };\n" KIT_APP KIT_ALL
 #define LONG_NAME \
   "a1234567890123456789012345678901234567890123456789012345678901234567890123456789"
 

@@ -170,6 +170,10 @@ static void test_defaults(void **state) {
       text_fini(&printed);
       text_fini(&want);
     }
+    for (uint32_t i = 0; value_default_item(o, i, &arena, &value); i++) {
+      assert_true(o->flags & OPTION_LIST);
+      assert_int_equal(word_find(o->def, value.text), i);
+    }
     if (o->example) {
       struct node node = {.kind = NODE_STRING, .string = span_str(o->example)};
       if (o->type == TYPE_BOOL) node.kind = NODE_BOOL; /* written without quotes */

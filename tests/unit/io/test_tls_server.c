@@ -232,48 +232,121 @@ static void key_none(void **state) {
   world_free(&w);
 }
 
+/* Every list that a listener can have against every kind of offer. want NULL: refused, by the
+ * alert alone; "": nothing is chosen, which is HTTP/1.1. RFC 7301 section 3.2, RFC 9113
+ * section 3.2. */
+struct alpn_row {
+  struct span ours, offer;
+  const char *want;
+};
+
+#define H2 "\x02h2"
+#define HTTP_1_1 "\x08http/1.1"
+#define FOO \
+  "\x03" \
+  "foo"
+static const struct alpn_row alpn_rows[] = {
+    {SPAN_LIT(H2 HTTP_1_1), SPAN_LIT(H2 HTTP_1_1), "h2"},
+    {SPAN_LIT(H2 HTTP_1_1), SPAN_LIT(HTTP_1_1 H2), "h2"},
+    {SPAN_LIT(H2 HTTP_1_1), SPAN_LIT(H2), "h2"},
+    {SPAN_LIT(H2 HTTP_1_1), SPAN_LIT(HTTP_1_1), "http/1.1"},
+    {SPAN_LIT(H2 HTTP_1_1), SPAN_LIT(FOO HTTP_1_1), "http/1.1"},
+    {SPAN_LIT(H2 HTTP_1_1), SPAN_LIT(FOO HTTP_1_1 H2), "h2"},
+    {SPAN_LIT(H2 HTTP_1_1), SPAN_LIT(FOO), NULL},
+    {SPAN_LIT(H2 HTTP_1_1), SPAN_LIT("\x02h3"), NULL},
+    {SPAN_LIT(H2 HTTP_1_1), SPAN_LIT("\x01h\x03h2c\x08HTTP/1.1\x08http/1.0"), NULL},
+    {SPAN_LIT(H2 HTTP_1_1), {NULL, 0}, ""},
+    {SPAN_LIT(HTTP_1_1 H2), SPAN_LIT(H2 HTTP_1_1), "http/1.1"},
+    {SPAN_LIT(HTTP_1_1 H2), SPAN_LIT(HTTP_1_1 H2), "http/1.1"},
+    {SPAN_LIT(HTTP_1_1 H2), SPAN_LIT(H2), "h2"},
+    {SPAN_LIT(HTTP_1_1 H2), SPAN_LIT(HTTP_1_1), "http/1.1"},
+    {SPAN_LIT(HTTP_1_1 H2), SPAN_LIT(FOO), NULL},
+    {SPAN_LIT(HTTP_1_1 H2), {NULL, 0}, ""},
+    {SPAN_LIT(H2), SPAN_LIT(HTTP_1_1 H2), "h2"},
+    {SPAN_LIT(H2), SPAN_LIT(H2), "h2"},
+    {SPAN_LIT(H2), SPAN_LIT(HTTP_1_1), NULL},
+    {SPAN_LIT(H2), SPAN_LIT(FOO), NULL},
+    {SPAN_LIT(H2), {NULL, 0}, NULL},
+    {SPAN_LIT(HTTP_1_1), SPAN_LIT(H2 HTTP_1_1), "http/1.1"},
+    {SPAN_LIT(HTTP_1_1), SPAN_LIT(HTTP_1_1), "http/1.1"},
+    {SPAN_LIT(HTTP_1_1), SPAN_LIT(H2), NULL},
+    {SPAN_LIT(HTTP_1_1), SPAN_LIT(FOO), NULL},
+    {SPAN_LIT(HTTP_1_1), {NULL, 0}, ""},
+    {{NULL, 0}, SPAN_LIT(FOO), ""}, /* no ALPN of ours: an offer is ignored */
+    {{NULL, 0}, SPAN_LIT(H2), ""},
+    {{NULL, 0}, {NULL, 0}, ""},
+};
+
+static void check_alpn(const struct alpn_row *row, struct th_pair *p, bool v13) {
+  if (row->want) {
+    assert_int_equal(p->open_err, 0);
+    assert_int_equal(p->info.end, END_OK);
+    assert_true(span_eq(p->info.alpn, span_str(row->want)));
+  } else {
+    assert_int_equal(p->open_err, -EPROTO);
+    assert_int_equal(p->info.end, END_CLIENT_TLS_ALPN);
+    assert_int_equal(p->info.alpn.len, 0);
+    assert_int_equal(alert_of(p), SSL_AD_NO_APPLICATION_PROTOCOL);
+  }
+  assert_true(!row->want || span_eq(p->info.version, v13 ? SPAN_LIT("1.3") : SPAN_LIT("1.2")));
+}
+
 static void alpn(void **state) {
   (void)state;
-  static const struct {
-    struct span offer;
-    const char *want; /* NULL: refused */
-  } rows[] = {
-      {SPAN_LIT("\x02h2\x08http/1.1"), "h2"},
-      {SPAN_LIT("\x08http/1.1\x02h2"), "h2"},
-      {SPAN_LIT("\x08http/1.1"), "http/1.1"},
-      {SPAN_LIT("\x03"
-                "foo\x08http/1.1"),
-       "http/1.1"},
-      {SPAN_LIT("\x03"
-                "foo"),
-       NULL},
-      {SPAN_LIT("\x02h3"), NULL},
-      {{NULL, 0}, ""},
-  };
-  struct world w = world_new(both, 2, SPAN_LIT("\x02h2\x08http/1.1"));
-  for (size_t i = 0; i < array_count(rows); i++) {
+  for (size_t i = 0; i < array_count(alpn_rows); i++) {
+    const struct alpn_row *row = &alpn_rows[i];
+    struct world w = world_new(both, 2, row->ours);
     for (uint16_t max = TLS1_2_VERSION; max <= TLS1_3_VERSION; max++) {
-      struct th_client_conf conf = {.alpn = rows[i].offer, .max = max, .sni = "one.example"};
+      struct th_client_conf conf = {.alpn = row->offer, .max = max, .sni = "one.example"};
       struct th_pair *p = connect_with(&w, &conf);
-      if (rows[i].want) {
-        assert_int_equal(p->open_err, 0);
-        assert_true(span_eq(p->info.alpn, span_str(rows[i].want)));
-      } else {
-        assert_int_equal(p->info.end, END_CLIENT_TLS_ALPN);
-        assert_int_equal(alert_of(p), SSL_AD_NO_APPLICATION_PROTOCOL);
-      }
+      check_alpn(row, p, max == TLS1_3_VERSION);
       th_pair_free(p);
     }
+    world_free(&w);
   }
-  world_free(&w);
-  w = world_new(both, 2, SPAN_EMPTY); /* no ALPN of ours: an offer is ignored */
-  struct th_client_conf conf = {.alpn = SPAN_LIT("\x03"
-                                                 "foo"),
-                                .sni = "one.example"};
+}
+
+/* The name comes first: who asks for an unknown one learns nothing about protocols. */
+static void alpn_and_name(void **state) {
+  (void)state;
+  struct world w = world_new(both, 2, SPAN_LIT(H2));
+  struct th_client_conf conf = {.sni = "unknown.example"};
   struct th_pair *p = connect_with(&w, &conf);
-  assert_int_equal(p->open_err, 0);
-  assert_int_equal(p->info.alpn.len, 0);
+  assert_int_equal(p->info.end, END_CLIENT_TLS_NAME);
+  assert_int_equal(alert_of(p), SSL_AD_UNRECOGNIZED_NAME);
   th_pair_free(p);
+  world_free(&w);
+}
+
+/* RFC 9113 section 9.2.2 and appendix A: over TLS 1.2 HTTP/2 gets ephemeral keys and AEAD only,
+ * whatever else the client can do; the mandatory suite is there. */
+static void suites_of_h2(void **state) {
+  (void)state;
+  struct world w = world_new(both, 2, SPAN_LIT(H2));
+  SSL_CTX *all = SSL_CTX_new(TLS_method());
+  assert_true(SSL_CTX_set_cipher_list(all, "ALL"));
+  const STACK_OF(SSL_CIPHER) *suites = SSL_CTX_get_ciphers(all);
+  uint32_t taken = 0, refused = 0;
+  bool mandatory = false;
+  for (size_t i = 0; i < sk_SSL_CIPHER_num(suites); i++) {
+    const SSL_CIPHER *suite = sk_SSL_CIPHER_value(suites, i);
+    if (SSL_CIPHER_get_auth_nid(suite) == NID_auth_psk) continue; /* this client has no such key */
+    struct th_client_conf conf = {.alpn = SPAN_LIT(H2),
+                                  .max = TLS1_2_VERSION,
+                                  .ciphers = SSL_CIPHER_get_name(suite),
+                                  .sni = "one.example"};
+    struct th_pair *p = connect_with(&w, &conf);
+    bool fit = SSL_CIPHER_is_aead(suite) && SSL_CIPHER_get_kx_nid(suite) == NID_kx_ecdhe;
+    assert_int_equal(p->info.end, fit ? END_OK : END_CLIENT_TLS_HANDSHAKE);
+    assert_true(span_eq(p->info.alpn, fit ? SPAN_LIT("h2") : SPAN_EMPTY));
+    taken += fit;
+    refused += !fit;
+    mandatory = mandatory || (fit && span_eq(p->info.cipher,
+                                             SPAN_LIT("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256")));
+    th_pair_free(p);
+  }
+  assert_true(mandatory && taken == 6 && refused > 4);
+  SSL_CTX_free(all);
   world_free(&w);
 }
 
@@ -398,6 +471,8 @@ int main(void) {
       cmocka_unit_test(key_choice),
       cmocka_unit_test(key_none),
       cmocka_unit_test(alpn),
+      cmocka_unit_test(alpn_and_name),
+      cmocka_unit_test(suites_of_h2),
       cmocka_unit_test(groups),
       cmocka_unit_test(version_limits),
       cmocka_unit_test(hello_mutations),

@@ -41,6 +41,8 @@ static struct tls_server *server_of(const struct th_cert *cert, const char *poli
   return th_server(&served, 1, SPAN_LIT("\x08http/1.1"), span_str(policy));
 }
 
+static char chosen[16]; /* the protocol of the last visit */
+
 /* visit connects once, offering session, and exchanges a byte so that tickets arrive; whether it
  * was resumed. The newest ticket is in th_ticket. */
 static bool visit(struct tls_server *server, uint32_t worker, const struct th_client_conf *conf) {
@@ -54,6 +56,7 @@ static bool visit(struct tls_server *server, uint32_t worker, const struct th_cl
   char byte = 0;
   assert_int_equal(SSL_read(p->client, &byte, 1), 1);
   bool resumed = p->info.resumed;
+  snprintf(chosen, sizeof(chosen), SPAN_FMT, SPAN_ARG(p->info.alpn));
   assert_int_equal(resumed, SSL_session_reused(p->client));
   th_pair_free(p);
   return resumed;
@@ -91,6 +94,33 @@ static void all_resume(void **state) {
       }
     }
     assert_int_equal(resumed, HANDSHAKES / 2);
+    SSL_SESSION_free(session);
+    tls_server_unref(server);
+  }
+}
+
+/* A ticket does not carry the protocol: it is chosen anew (RFC 7301 section 3.1), also by a
+ * listener that serves others than before. */
+static void protocol_chosen_anew(void **state) {
+  (void)state;
+  struct th_served served = {&ec, NULL, true};
+  for (uint16_t max = TLS1_2_VERSION; max <= TLS1_3_VERSION; max++) {
+    struct tls_server *server =
+        th_server(&served, 1, SPAN_LIT("\x02h2\x08http/1.1"), SPAN_LIT("web"));
+    struct th_client_conf conf = {
+        .alpn = SPAN_LIT("\x08http/1.1"), .max = max, .sni = "a.example"};
+    SSL_SESSION *session = first_ticket(server, &conf);
+    assert_string_equal(chosen, "http/1.1");
+    conf.resume = session;
+    conf.alpn = SPAN_LIT("\x02h2");
+    assert_true(visit(server, 0, &conf));
+    assert_string_equal(chosen, "h2");
+    conf.alpn = SPAN_LIT("\x02h2\x08http/1.1");
+    tls_server_unref(server);
+    server = server_of(&ec, "web");
+    assert_true(visit(server, 0, &conf));
+    assert_string_equal(chosen, "http/1.1");
+    SSL_SESSION_free(th_ticket());
     SSL_SESSION_free(session);
     tls_server_unref(server);
   }
@@ -252,9 +282,13 @@ static void rotate_under_load(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(all_resume),     cmocka_unit_test(bound_to_policy_and_name),
-      cmocka_unit_test(rotation),       cmocka_unit_test(other_key_kind),
-      cmocka_unit_test(damaged_ticket), cmocka_unit_test(rotate_under_load),
+      cmocka_unit_test(all_resume),
+      cmocka_unit_test(protocol_chosen_anew),
+      cmocka_unit_test(bound_to_policy_and_name),
+      cmocka_unit_test(rotation),
+      cmocka_unit_test(other_key_kind),
+      cmocka_unit_test(damaged_ticket),
+      cmocka_unit_test(rotate_under_load),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }
