@@ -216,6 +216,7 @@ static void after_data(struct relay *r, size_t n) {
 size_t relay_on_data(struct relay *r, struct span bytes) {
   struct conn *dst = r->dst;
   struct span part = span_sub(bytes, 0, r->left < bytes.len ? (size_t)r->left : bytes.len);
+  part = span_sub(part, 0, MESSAGES_AHEAD); /* a carried conn may hold much more */
   if (part.len == 0 || dst_dead(r)) return 0;
   if (!conn_write(dst, part)) {
     relay_wait_dst(r);

@@ -94,7 +94,7 @@ struct encoding {
 static bool put(void *ctx, const struct h2_field *field) {
   struct encoding *e = ctx;
   if (field->pseudo < H2_PSEUDO_COUNT) {
-    hpack_encode_pseudo(e->encoder, HPACK_PSEUDO_STATUS, field->value, e->out);
+    hpack_encode_pseudo(e->encoder, (enum hpack_pseudo)field->pseudo, field->value, e->out);
   } else {
     const struct http_field row = {.name = field->name, .value = field->value, .id = field->id};
     hpack_encode_field(e->encoder, &row, e->out);

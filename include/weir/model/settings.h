@@ -59,8 +59,8 @@ struct pool_connections {
   uint32_t queue;            /* requests that may wait, over all workers */
   uint32_t queue_timeout_ms;
   uint32_t requests;         /* per connection; 0: none */
-  uint32_t connect_ms;       /* the pool's timeouts.connect: also of an HTTP/2 connection */
   uint8_t protocol;          /* enum pool_protocol */
+  uint8_t zero[3];           /* compared by bytes */
 };
 
 /* pool_protocol: in the order of the option's words. */
