@@ -262,6 +262,12 @@ static enum hpack_result read_literal(struct hpack_decoder *dec, struct hpack_bl
 /* read_one reads the representation at r, whole or not at all. */
 static enum hpack_result read_one(struct hpack_decoder *dec, struct hpack_block *b,
                                   struct reader *r) {
+  unsigned first = (unsigned char)*r->p;
+  if (first >= 0x80 && first < 0xff && dec->due == NOT_DUE) { /* most are like this */
+    r->p++;
+    b->begun = true;
+    return read_indexed(dec, b, first & 0x7f);
+  }
   struct layout l = {0};
   struct reader ahead = *r;
   enum hpack_result result = measure(&ahead, &l);

@@ -42,8 +42,9 @@ static inline size_t hpack_huffman_room(size_t len) { return len + len / 8 * 5 +
  * code: EOS, padding longer than 7 bits or not of ones (5.2). *odd: bytes that are no letters,
  * digits or common marks may be there; all others may stand in a field value. */
 size_t hpack_huffman_decode(struct span in, char *out, bool *odd);
-/* hpack_huffman_encode writes less than `limit` bytes to out, or gives SIZE_MAX when it would take
- * as many or more; out has room for limit. */
+/* hpack_huffman_encode gives how many bytes it wrote to out, or SIZE_MAX when they would be `limit`
+ * or more. out has room for limit and HPACK_HUFFMAN_SLACK: it writes words. */
+#define HPACK_HUFFMAN_SLACK 24u
 size_t hpack_huffman_encode(struct span in, char *out, size_t limit);
 
 /* hpack_entry is an entry of a dynamic table. The ring has the name, unless known, and the value;
