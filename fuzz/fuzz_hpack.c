@@ -97,8 +97,10 @@ static bool one_block(struct conn *c, struct span *in) {
   enum hpack_result once = run(&c->once, &c->limits, block, SIZE_MAX, !(control & 32));
   enum hpack_result cut = run(&c->cut, &c->limits, block, (control & 15) + 1, !(control & 32));
   enum hpack_result blind = run(&c->blind, &c->limits, block, SIZE_MAX, false);
-  if (block.len > c->limits.block_bytes) check(once >= HPACK_BAD && cut >= HPACK_BAD);
-  else check(once == cut && (once < HPACK_BAD || once == blind));
+  if (block.len > c->limits.block_bytes)
+    check(once >= HPACK_BAD && cut >= HPACK_BAD);
+  else
+    check(once == cut && (once < HPACK_BAD || once == blind));
   if (once >= HPACK_BAD) return false;
   check(span_eq(text_span(&c->once.text), text_span(&c->cut.text)));
   check(blind == HPACK_TOO_LARGE);

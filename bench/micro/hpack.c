@@ -16,8 +16,8 @@
 
 enum { VARIANTS = 100, FIELDS_MOST = 24, ROUNDS = 101, HEADS = 1000, BLOCK_MAX = 2048 };
 
-/* pair is a field. Where it changes every digit 7 is another one in each head; the date is the same
- * in 25 of them. */
+/* pair is a field. Where it changes every digit 7 is another one in each head; the date is the
+ * same in 25 of them. */
 struct pair {
   const char *name, *value;
   bool changes;
@@ -28,9 +28,12 @@ static const struct pair request[] = {
     {":scheme", "https", false},
     {":authority", "www.example.com", false},
     {":path", "/assets/app/main-7f3c7a97.js?v=7777", true},
-    {"user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
-                   "Chrome/126.0.0.0 Safari/537.36", false},
-    {"accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", false},
+    {"user-agent",
+     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+     "Chrome/126.0.0.0 Safari/537.36",
+     false},
+    {"accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+     false},
     {"accept-encoding", "gzip, deflate, br, zstd", false},
     {"accept-language", "en-US,en;q=0.9", false},
     {"cookie", "session=7d7a7f7e7c7b4a5b6c; theme=dark", false},
@@ -121,7 +124,8 @@ static void make_set(struct set *s, const struct pair *pairs, size_t count, size
   s->count = count;
   s->pseudos = pseudos;
   for (unsigned v = 0; v < VARIANTS; v++) make_head(&s->heads[v], pairs, count, v);
-  for (unsigned v = 0; v < VARIANTS; v++) s->lens[v] = encode_peer(d, s, &s->heads[v], s->blocks[v]);
+  for (unsigned v = 0; v < VARIANTS; v++)
+    s->lens[v] = encode_peer(d, s, &s->heads[v], s->blocks[v]);
   nghttp2_hd_deflate_del(d);
 }
 
@@ -228,8 +232,7 @@ static void measure(const char *what, play *ours, play *peer, const struct set *
   qsort(ratio, ROUNDS, sizeof(ratio[0]), by_value);
   printf("%-9s %-6s %9.0f %9.0f %7.2f", what, heads == 1 ? "first" : "again", a[ROUNDS / 2],
          b[ROUNDS / 2], ratio[ROUNDS / 2]);
-  if (ours == ours_encode)
-    printf(" %8zu %8zu", written[0] / heads, written[1] / heads);
+  if (ours == ours_encode) printf(" %8zu %8zu", written[0] / heads, written[1] / heads);
   printf("\n");
 }
 

@@ -62,8 +62,9 @@ static char *put_int(char *p, unsigned first, unsigned bits, uint32_t value) {
   return p;
 }
 
-/* put_string writes a string, in Huffman code if that is shorter; p has room for INT_MAX_LEN, s.len
- * and HPACK_HUFFMAN_SLACK more. The code is written as if its length took one byte, and moved if it takes more. */
+/* put_string writes a string, in Huffman code if that is shorter; p has room for INT_MAX_LEN,
+ * s.len and HPACK_HUFFMAN_SLACK more. The code is written as if its length took one byte, and
+ * moved if it takes more. */
 static char *put_string(char *p, struct span s) {
   size_t len = s.len > 0 ? hpack_huffman_encode(s, p + 1, s.len) : SIZE_MAX;
   if (len == SIZE_MAX) {
@@ -111,7 +112,8 @@ bool hpack_encode_end(struct hpack_encoder *enc, struct buf *out) {
     return false;
   }
   enc->told = enc->lowest = enc->table.limit;
-  if (enc->wanted) hpack_table_keep(&enc->table, enc->table.limit - enc->table.limit / ENTRY_SHARE);
+  if (enc->wanted)
+    hpack_table_keep(&enc->table, enc->table.limit - enc->table.limit / ENTRY_SHARE);
   return true;
 }
 
@@ -250,8 +252,8 @@ static void put_row(struct hpack_encoder *enc, struct field *f, const struct htt
 }
 
 /* put_lowered makes a name lower case first. Not inline: the array is zeroed at each entry. */
-static void __attribute__((noinline)) put_lowered(struct hpack_encoder *enc,
-                                                  const struct http_field *row, struct buf *out) {
+static void __attribute__((noinline))
+put_lowered(struct hpack_encoder *enc, const struct http_field *row, struct buf *out) {
   char name[NAME_LOWER_MAX];
   struct field f = {.name = span_of(name, row->name.len), .value = row->value};
   for (size_t i = 0; i < row->name.len; i++) name[i] = ascii_lower(row->name.ptr[i]);
@@ -264,8 +266,7 @@ static bool has_upper(struct span s) {
   return upper != 0;
 }
 
-void hpack_encode_field(struct hpack_encoder *enc, const struct http_field *row,
-                        struct buf *out) {
+void hpack_encode_field(struct hpack_encoder *enc, const struct http_field *row, struct buf *out) {
   check(enc->open && row->value.len <= UINT32_MAX && row->name.len <= UINT32_MAX);
   struct field f = {.name = row->name, .value = row->value};
   if (row->id != HTTP_NAME_OTHER) {

@@ -68,8 +68,8 @@ void hpack_block_store(struct hpack_block *b, const struct hpack_row *row) {
   if (b->too_large) return;
   b->faults |= row->faults;
   const struct hpack_name *known = &hpack_names[row->known];
-  bool pseudo = row->known ? known->pseudo != PSEUDO_NONE
-                           : (row->faults & HPACK_FAULT_PSEUDO_UNKNOWN) != 0;
+  bool pseudo =
+      row->known ? known->pseudo != PSEUDO_NONE : (row->faults & HPACK_FAULT_PSEUDO_UNKNOWN) != 0;
   if (!pseudo) b->regular = true;
   if (row->faults) return;
   if (pseudo) {

@@ -97,11 +97,11 @@ static inline bool hpack_block_has(const struct hpack_block *block, enum hpack_p
 struct hpack_decoder {
   struct hpack_table table;
   uint32_t setting; /* our SETTINGS_HEADER_TABLE_SIZE as the peer has acknowledged it */
-  uint32_t due;     /* the next block begins with a size update to so much or less; UINT32_MAX: no */
-  uint8_t failed;   /* HPACK_BAD and beyond stay */
-  char *carry;      /* the representation that the last fragment cut */
+  uint32_t due;   /* the next block begins with a size update to so much or less; UINT32_MAX: no */
+  uint8_t failed; /* HPACK_BAD and beyond stay */
+  char *carry;    /* the representation that the last fragment cut */
   uint32_t carry_len, carry_cap, carry_lack; /* lack: bytes that it needs at least */
-  char *scratch; /* strings of fields that are not stored */
+  char *scratch;                             /* strings of fields that are not stored */
   size_t scratch_cap;
 };
 

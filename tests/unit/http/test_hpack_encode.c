@@ -120,9 +120,12 @@ static void size_updates(void **state) {
 }
 
 static const struct want head[] = {
-    {":status", "302", false},         {"server", "weir", false},
-    {"content-type", "text/x", false}, {"X-One", "some value of a field", false},
-    {"x-two", "", false},              {"set-cookie", "a=b; path=/", false},
+    {":status", "302", false},
+    {"server", "weir", false},
+    {"content-type", "text/x", false},
+    {"X-One", "some value of a field", false},
+    {"x-two", "", false},
+    {"set-cookie", "a=b; path=/", false},
 };
 
 /* Whatever the room, a block is whole, or as if it had never been begun. */
@@ -166,8 +169,10 @@ static void taken_back(void **state) {
   struct buf out = buf_of(room, sizeof(room));
   assert_true(block(&enc, head, array_count(head), &out));
   for (unsigned turn = 0; turn < 300; turn++) {
-    struct want other[] = {{"x-one", "another", false}, {"server", "else", false},
-                           {"x-new", "value", false}, {"x-one", "too large for what is left", false}};
+    struct want other[] = {{"x-one", "another", false},
+                           {"server", "else", false},
+                           {"x-new", "value", false},
+                           {"x-one", "too large for what is left", false}};
     out = buf_of(room, 60);
     assert_false(block(&enc, other, array_count(other), &out));
     out = buf_of(room, sizeof(room));
@@ -197,8 +202,7 @@ static void turnover(void **state) {
     struct hpack_block b;
     hpack_block_init(&b, &hpack_wide, &arena);
     assert_int_equal(hpack_decode(&dec, &b, buf_span(&out), true), HPACK_DONE);
-    for (uint32_t i = 0; i < 2; i++)
-      assert_true(span_eq(b.fields.rows[i].value, span_str(value)));
+    for (uint32_t i = 0; i < 2; i++) assert_true(span_eq(b.fields.rows[i].value, span_str(value)));
     assert_true(enc.table.used <= dec.table.used);
     arena_reset(&arena);
   }
