@@ -104,7 +104,7 @@ static size_t encode_ours(struct hpack_encoder *enc, const struct set *s, const 
   struct buf out = buf_of(room, BLOCK_MAX);
   hpack_encode_begin(enc, &out);
   for (size_t i = 0; i < s->pseudos; i++)
-    hpack_encode_pseudo(enc, pseudo_of(h->rows[i].name), h->rows[i].value, &out);
+    hpack_encode_pseudo(enc, pseudo_of(h->rows[i].name), h->rows[i].value, false, &out);
   for (size_t i = s->pseudos; i < s->count; i++) hpack_encode_field(enc, &h->rows[i], &out);
   check(hpack_encode_end(enc, &out));
   return out.len;

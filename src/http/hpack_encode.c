@@ -212,15 +212,16 @@ static void put_field(struct hpack_encoder *enc, const struct field *f, struct b
 }
 
 void hpack_encode_pseudo(struct hpack_encoder *enc, enum hpack_pseudo which, struct span value,
-                         struct buf *out) {
-  check((unsigned)which < HPACK_PSEUDO_COUNT);
+                         bool secret, struct buf *out) {
+  check((unsigned)which < HPACK_PSEUDO_COUNT && enc->open);
   struct pseudo_row row = pseudo_rows[which];
-  for (unsigned i = row.first; i < row.first + row.count; i++) {
+  for (unsigned i = row.first; i < row.first + row.count && !secret; i++) {
     if (!span_eq(hpack_values[i], value)) continue;
     put_indexed(out, i);
     return;
   }
   struct field f = {.value = value, .way = {row.first, row.policy}};
+  if (secret) f.way.policy = HPACK_POLICY_NEVER;
   f.known = row.first ? row.first : HPACK_KNOWN_PROTOCOL;
   f.name = hpack_names[f.known].text;
   put_field(enc, &f, out);

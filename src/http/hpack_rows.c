@@ -54,14 +54,16 @@ bool hpack_block_charge(struct hpack_block *b, size_t bytes) {
   return true;
 }
 
-static void store_pseudo(struct hpack_block *b, enum hpack_pseudo which, struct span value) {
+static void store_pseudo(struct hpack_block *b, enum hpack_pseudo which,
+                         const struct hpack_row *row) {
   if (b->regular) b->faults |= HPACK_FAULT_PSEUDO_LATE;
   if (hpack_block_has(b, which)) {
     b->faults |= HPACK_FAULT_PSEUDO_REPEATED;
     return;
   }
   b->present |= (uint8_t)(1u << which);
-  b->pseudo[which] = value;
+  if (row->secret) b->secret |= (uint8_t)(1u << which);
+  b->pseudo[which] = row->value;
 }
 
 void hpack_block_store(struct hpack_block *b, const struct hpack_row *row) {
@@ -73,7 +75,7 @@ void hpack_block_store(struct hpack_block *b, const struct hpack_row *row) {
   if (!pseudo) b->regular = true;
   if (row->faults) return;
   if (pseudo) {
-    store_pseudo(b, (enum hpack_pseudo)known->pseudo, row->value);
+    store_pseudo(b, (enum hpack_pseudo)known->pseudo, row);
     return;
   }
   struct http_field *field =

@@ -100,7 +100,8 @@ static void random_list(struct list *l, uint64_t *rng) {
     static const char *const usual[] = {"GET", "https", "example.com", "/", "200", "websocket"};
     if (rng_next(rng) % 2) continue;
     bool plain = rng_next(rng) % 2;
-    push(l, span_str(pseudos[i]), plain ? span_str(usual[i]) : random_text(l, rng, false), false);
+    push(l, span_str(pseudos[i]), plain ? span_str(usual[i]) : random_text(l, rng, false),
+         rng_next(rng) % 20 == 0);
     l->pseudos++;
   }
   size_t fields = rng_next(rng) % (FIELDS_MOST - HPACK_PSEUDO_COUNT);
@@ -142,7 +143,8 @@ static struct span write_list(struct hpack_encoder *enc, const struct list *l, c
     for (size_t i = 0; i < l->pseudos; i++) {
       unsigned which = 0;
       while (!span_eq(l->rows[i].name, span_str(pseudos[which]))) which++;
-      hpack_encode_pseudo(enc, (enum hpack_pseudo)which, l->rows[i].value, &out);
+      hpack_encode_pseudo(enc, (enum hpack_pseudo)which, l->rows[i].value, l->rows[i].secret,
+                          &out);
     }
     for (size_t i = l->pseudos; i < l->count; i++) hpack_encode_field(enc, &l->rows[i], &out);
     fits = hpack_encode_end(enc, &out);

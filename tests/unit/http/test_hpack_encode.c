@@ -19,7 +19,7 @@ static void put(struct hpack_encoder *enc, struct want w, struct buf *out) {
   struct span name = span_str(w.name), value = span_str(w.value);
 #define HPACK_PSEUDO(id, text, first, count, policy) \
   if (span_eq(name, SPAN_LIT(text))) { \
-    hpack_encode_pseudo(enc, HPACK_PSEUDO_##id, value, out); \
+    hpack_encode_pseudo(enc, HPACK_PSEUDO_##id, value, w.secret, out); \
     return; \
   }
 #include "weir/http/hpack_pseudo.def"
@@ -58,6 +58,7 @@ static void representations(void **state) {
   } rows[] = {
       {{":method", "GET", false}, "82"},
       {{":path", "/", false}, "84"},
+      {{":path", "/", true}, "14012f"},
       {{":path", "/sample/path", false}, "04896103a6ba0ac5634cff"},
       {{":status", "200", false}, "88"},
       {{":status", "302", false}, "48826402"},
