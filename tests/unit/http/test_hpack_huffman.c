@@ -79,7 +79,7 @@ static size_t plain_decode(struct span in, char *out) {
     unsigned have = 0, symbol = 257;
     while (symbol == 257 && at + have < bits && have < 30) {
       size_t bit = at + have++;
-      word = word << 1 | ((unsigned char)in.ptr[bit / 8] >> (7 - bit % 8) & 1u);
+      word = word << 1 | ((unsigned)(unsigned char)in.ptr[bit / 8] >> (7 - bit % 8) & 1u);
       for (unsigned s = 0; s < 257; s++)
         if (codes[s].bits == have && codes[s].code == word) symbol = s;
     }
