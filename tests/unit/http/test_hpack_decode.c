@@ -198,6 +198,7 @@ static void refuses(void **state) {
   assert_int_equal(result_of("00 7f ff ff ff ff 0e"), HPACK_FLOOD); /* 4 GiB of name */
   assert_int_equal(result_of("ff 80 80 80 80 00"), HPACK_BAD);      /* 127: legal, but no entry */
   assert_int_equal(result_of("3f e1 80 80 80 00 82"), HPACK_DONE);  /* 128 in more than it takes */
+  assert_int_equal(result_of("3f e1 80 80 80 80 00 82"), HPACK_BAD); /* in too many */
   assert_int_equal(result_of(""), HPACK_DONE);
   assert_int_equal(result_of("20 3f e1 1f 20 82"), HPACK_DONE);
 }
@@ -267,6 +268,8 @@ static void all_pseudo_fields(void **state) {
   assert_true(span_eq(o.block.pseudo[HPACK_PSEUDO_PROTOCOL], SPAN_LIT("w")));
   assert_true(span_eq(o.block.pseudo[HPACK_PSEUDO_AUTHORITY], SPAN_LIT("a")));
   assert_int_equal(o.block.present, 1 << HPACK_PSEUDO_PROTOCOL | 1 << HPACK_PSEUDO_AUTHORITY);
+  assert_int_equal(decode_hex(&o, "14 02 2f78 87"), HPACK_DONE);
+  assert_int_equal(o.block.secret, 1 << HPACK_PSEUDO_PATH);
   text_fini(&text);
   one_fini(&o);
 }

@@ -169,12 +169,14 @@ static void taken_back(void **state) {
   char room[512];
   struct buf out = buf_of(room, sizeof(room));
   assert_true(block(&enc, head, array_count(head), &out));
-  for (unsigned turn = 0; turn < 300; turn++) {
-    struct want other[] = {{"x-one", "another", false},
-                           {"server", "else", false},
-                           {"x-new", "value", false},
-                           {"x-one", "too large for what is left", false}};
-    out = buf_of(room, 60);
+  for (unsigned turn = 0; turn < 300; turn++) { /* other values, so that they hit all buckets */
+    char value[32];
+    (void)snprintf(value, sizeof(value), "value %u", turn);
+    struct want other[] = {{"x-one", value, false},
+                           {"server", value, false},
+                           {"x-new", value, false},
+                           {"x-one", "too large for what is left of the room", false}};
+    out = buf_of(room, 120);
     assert_false(block(&enc, other, array_count(other), &out));
     out = buf_of(room, sizeof(room));
     assert_true(block(&enc, head, array_count(head) - 1, &out));
