@@ -176,7 +176,7 @@ static void taken_back(void **state) {
                            {"server", value, false},
                            {"x-new", value, false},
                            {"x-one", "too large for what is left of the room", false}};
-    out = buf_of(room, 120);
+    out = buf_of(room, 110);
     assert_false(block(&enc, other, array_count(other), &out));
     out = buf_of(room, sizeof(room));
     assert_true(block(&enc, head, array_count(head) - 1, &out));
