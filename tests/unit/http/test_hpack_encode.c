@@ -169,18 +169,24 @@ static void taken_back(void **state) {
   char room[512];
   struct buf out = buf_of(room, sizeof(room));
   assert_true(block(&enc, head, array_count(head), &out));
-  for (unsigned turn = 0; turn < 300; turn++) { /* other values, so that they hit all buckets */
-    char value[32];
+  const struct want once = {"x-request-id", "1", false};
+  assert_true(block(&enc, &once, 1, &out));
+  for (unsigned turn = 0; turn < 300; turn++) { /* other texts, so that they hit all buckets */
+    char value[32], name[32];
+    (void)snprintf(name, sizeof(name), "x-%u", turn);
     (void)snprintf(value, sizeof(value), "value %u", turn);
     struct want other[] = {{"x-one", value, false},
                            {"server", value, false},
-                           {"x-new", value, false},
+                           {name, value, false},
                            {"x-one", "too large for what is left of the room", false}};
     out = buf_of(room, 110);
     assert_false(block(&enc, other, array_count(other), &out));
     out = buf_of(room, sizeof(room));
     assert_true(block(&enc, head, array_count(head) - 1, &out));
     assert_int_equal(out.len, 5);
+    out = buf_of(room, sizeof(room));
+    assert_true(block(&enc, &(struct want){"x-request-id", value, false}, 1, &out));
+    assert_memory_equal(room, "\x0f\x2f", 2); /* a literal with the newest entry's name */
   }
   hpack_encoder_fini(&enc);
 }
