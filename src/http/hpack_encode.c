@@ -261,10 +261,21 @@ put_lowered(struct hpack_encoder *enc, const struct http_field *row, struct buf 
   put_row(enc, &f, row, out);
 }
 
+/* upper8 marks the bytes of a word that are A-Z. */
+static uint64_t upper8(uint64_t word) {
+  const uint64_t ones = 0x0101010101010101u;
+  uint64_t low7 = word & (ones * 0x7f);
+  return ((low7 + ones * (0x80 - 'A')) ^ (low7 + ones * (0x7f - 'Z'))) & ~word & (ones * 0x80);
+}
+
 static bool has_upper(struct span s) {
-  unsigned upper = 0;
-  for (size_t i = 0; i < s.len; i++) upper |= (unsigned)(unsigned char)s.ptr[i] - 'A' < 26;
-  return upper != 0;
+  uint64_t upper = 0;
+  if (s.len < 8) {
+    for (size_t i = 0; i < s.len; i++) upper |= (unsigned)(unsigned char)s.ptr[i] - 'A' < 26;
+    return upper != 0;
+  }
+  for (size_t at = 0; at + 8 < s.len; at += 8) upper |= upper8(load_word(s.ptr + at));
+  return (upper | upper8(load_word(s.ptr + s.len - 8))) != 0;
 }
 
 void hpack_encode_field(struct hpack_encoder *enc, const struct http_field *row, struct buf *out) {

@@ -220,6 +220,37 @@ static void turnover(void **state) {
   hpack_decoder_fini(&dec);
 }
 
+/* One capital at any place of a name of any length; marks beside the letters stay. */
+static void names_in_any_case(void **state) {
+  (void)state;
+  struct arena arena;
+  arena_init(&arena, NULL, 0);
+  for (size_t len = 1; len < 40; len++) {
+    for (size_t at = 0; at < len; at++) {
+      char name[40], lower[40], room[128];
+      for (size_t i = 0; i < len; i++) name[i] = lower[i] = "az`^_|~-09!*"[(i + len) % 12];
+      name[at] = "AMZ"[at % 3];
+      lower[at] = "amz"[at % 3];
+      struct hpack_encoder enc;
+      struct hpack_decoder dec;
+      struct hpack_block b;
+      hpack_encoder_init(&enc, 4096);
+      hpack_decoder_init(&dec, 4096);
+      struct buf out = buf_of(room, sizeof(room));
+      const struct http_field row = {.name = span_of(name, len), .value = SPAN_LIT("x")};
+      hpack_encode_begin(&enc, &out);
+      hpack_encode_field(&enc, &row, &out);
+      assert_true(hpack_encode_end(&enc, &out));
+      hpack_block_init(&b, &hpack_wide, &arena);
+      assert_int_equal(hpack_decode(&dec, &b, buf_span(&out), true), HPACK_DONE);
+      assert_true(span_eq(b.fields.rows[0].name, span_of(lower, len)));
+      hpack_encoder_fini(&enc);
+      hpack_decoder_fini(&dec);
+      arena_reset(&arena);
+    }
+  }
+}
+
 static void long_names_and_values(void **state) {
   (void)state;
   static char text[70000], room[200000];
@@ -250,13 +281,10 @@ static void long_names_and_values(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(representations),
-      cmocka_unit_test(a_table_of_nothing),
-      cmocka_unit_test(size_updates),
-      cmocka_unit_test(every_room),
-      cmocka_unit_test(taken_back),
-      cmocka_unit_test(turnover),
-      cmocka_unit_test(long_names_and_values),
+      cmocka_unit_test(representations),   cmocka_unit_test(a_table_of_nothing),
+      cmocka_unit_test(size_updates),      cmocka_unit_test(every_room),
+      cmocka_unit_test(taken_back),        cmocka_unit_test(turnover),
+      cmocka_unit_test(names_in_any_case), cmocka_unit_test(long_names_and_values),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
