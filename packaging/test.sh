@@ -3,7 +3,8 @@
 # exit status is 0 only when something passed and nothing failed. A build or runner that breaks
 # counts as one failure.
 #   packaging/test.sh                 everything (below 25 minutes on 2 cores)
-#   packaging/test.sh dev e2e         only these steps: dev asan fuzz tsan e2e conformance
+#   packaging/test.sh dev e2e         only these steps: dev bench asan fuzz tsan e2e
+#                                     conformance
 # Logs and JUnit files: build/test/. WEIR_FUZZ_SECONDS (default 5) is the fuzz smoke per target.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,7 +15,7 @@ export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 WEIR_SOURCE_DIR=$root
 
 out=$root/build/test
 passed=0 failed=0 skipped=0
-failures=()
+failures=() options=()
 mkdir -p "$out"
 
 say() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
@@ -55,16 +56,17 @@ finish() {
 trap finish EXIT
 trap 'add_failure "interrupted"; exit 1' INT TERM HUP
 
-# build PRESET [TARGET...]: configures and builds; the log is shown only when it breaks.
+# build PRESET [TARGET...]: configures (with what the caller has in options) and builds; the log is
+# shown only when it breaks.
 build() {
     local preset=$1
     shift
-    local log=$out/build-$preset.log
-    if ! cmake --preset "$preset" --log-level=WARNING >"$log" 2>&1 ||
+    local log=$out/build-$preset${1:+-${1%%/*}}.log
+    if ! cmake --preset "$preset" "${options[@]}" --log-level=WARNING >"$log" 2>&1 ||
         ! cmake --build --preset "$preset" ${1:+--target "$@"} >>"$log" 2>&1; then
         grep -nE 'error|FAILED|warning' "$log" | head -n 40
         tail -n 20 "$log"
-        add_failure "build $preset (log: $log)"
+        add_failure "build $preset${1:+ $1} (log: $log)"
         return 1
     fi
 }
@@ -95,6 +97,16 @@ run_pytest() {
 }
 
 step_dev() { build dev && run_ctest dev; }
+
+# The bench programs are built, not run: against the libraries of step dev, whose `all` they stay
+# out of, so this takes seconds.
+step_bench() {
+    local options=(-DWEIR_BENCH=ON)
+    build dev bench/all || return
+    passed=$((passed + 1))
+    printf 'bench: %s programs built\n' "$(find build/dev/bench -name 'bench-*' -type f | wc -l)"
+}
+
 step_asan() { build asan && run_ctest asan -L 'unit|sim|fuzz'; }
 step_tsan() { build tsan && run_ctest tsan -L 'unit|sim'; }
 
@@ -130,10 +142,10 @@ step_e2e() { build release weir && run_pytest e2e "$root/build/release/weir"; }
 step_conformance() { build asan weir && run_pytest conformance "$root/build/asan/weir"; }
 
 steps=("$@")
-[ $# -gt 0 ] || steps=(dev asan fuzz e2e conformance)
+[ $# -gt 0 ] || steps=(dev bench asan fuzz e2e conformance)
 for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || {
-        add_failure "no step $step: dev asan fuzz tsan e2e conformance"
+        add_failure "no step $step: dev bench asan fuzz tsan e2e conformance"
         exit 2
     }
 done

@@ -83,7 +83,8 @@ static int open_bind(struct compiler *c, struct bind *b, struct buf *why) {
   struct span text = span_str(b->text), host;
   uint16_t port = 0;
   enum addr_kind kind = addr_split(text, &host, &port);
-  if (kind == ADDR_FD) {
+  b->shared = kind == ADDR_FD;
+  if (b->shared) {
     return open_inherited(b, host, workers, why);
   }
   struct loader_bind_conf conf = {.text = text, .flags = LOADER_DEFER, .count = 1};
@@ -167,7 +168,10 @@ void binds_listen(struct compiler *c) {
   for (uint32_t i = 0; i < c->binds.count; i++) {
     struct bind *b = &c->binds.rows[i];
     for (uint32_t w = 0; b->fresh && w < b->fd_count; w++) {
-      const struct worker_msg msg = {.kind = WORKER_LISTEN, .fd = b->fds[w], .state = b->state};
+      const struct worker_msg msg = {.kind = WORKER_LISTEN,
+                                     .fd = b->fds[w],
+                                     .shared = b->shared,
+                                     .state = b->state};
       workers_post(c->config.workers, w, &msg);
     }
     b->fresh = false;

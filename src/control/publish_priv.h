@@ -16,6 +16,7 @@ struct bind {
   struct listener_state *state; /* ref */
   struct loader_stat file;      /* of a unix socket */
   bool fresh; /* opened by this attempt */
+  bool shared; /* inherited: who gave it goes on with it */
   bool keep;  /* in the snapshot that is being published */
   uint64_t leave_seq; /* of the last WORKER_UNLISTEN; 0: in service */
 };

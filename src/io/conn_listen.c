@@ -7,9 +7,12 @@
 
 #define LISTEN_RETRY_MS 100u
 #define LISTEN_DRAIN_MAX 4096u
+/* LISTEN_STOP_MS: handshakes whose SYN was answered come to their end meanwhile. */
+#define LISTEN_STOP_MS 50u
 
 static void arm(struct conn *listener) {
-  if (conn_busy(listener, OP_ACCEPT) || conn_any(listener, CONN_PAUSED | CONN_GONE)) return;
+  if (conn_busy(listener, OP_ACCEPT)) return;
+  if (conn_any(listener, CONN_PAUSED | CONN_GONE | CONN_STOPPING)) return;
   if (timer_armed(&listener->timer)) return;
   listener->loop->ops->accept(listener->loop, listener);
 }
@@ -45,7 +48,32 @@ void conn_listen_resume(struct conn *listener) {
   arm(listener);
 }
 
-void listen_timer(struct conn *listener) { arm(listener); }
+/* stop_if_done: accepts that are under way take connections as long as they are not cancelled. */
+static void stop_if_done(struct conn *listener) {
+  if (timer_armed(&listener->timer) || conn_busy(listener, OP_ACCEPT)) return;
+  (void)conn_listen_drain(listener);
+  listener->on_accept(listener, NULL);
+  conn_close(listener);
+}
+
+void listen_timer(struct conn *listener) {
+  if (!conn_any(listener, CONN_STOPPING)) {
+    arm(listener);
+    return;
+  }
+  conn_cancel(listener, OP_ACCEPT);
+  stop_if_done(listener);
+}
+
+void conn_listen_stop(struct conn *listener, bool deaf) {
+  struct loop *loop = listener->loop;
+  check(conn_any(listener, CONN_LISTENER) && !conn_any(listener, CONN_STOPPING));
+  if (deaf) loop->ops->deafen(loop, listener);
+  timer_stop(&loop->wheel, &listener->timer);
+  arm(listener);
+  listener->flags |= CONN_STOPPING;
+  timer_set(&loop->wheel, &listener->timer, loop->now_ms + LISTEN_STOP_MS);
+}
 
 /* back_off stops accepting for a moment. */
 static void back_off(struct conn *listener) {
@@ -97,7 +125,8 @@ void listen_accepted(struct conn *listener, const struct completion *done) {
       loop_stat_add(&listener->loop->stats.accept_no_fds, 1);
     back_off(listener);
   }
-  arm(listener);
+  if (conn_any(listener, CONN_STOPPING)) stop_if_done(listener);
+  else arm(listener);
 }
 
 uint32_t conn_listen_drain(struct conn *listener) {

@@ -77,6 +77,10 @@ static int sim_accept_now(struct loop *loop, struct conn *listener) {
   return port->queued > 0 ? take_queued(sim, port) : -EAGAIN;
 }
 
+static void sim_deafen(struct loop *loop, struct conn *listener) {
+  sim_fd_get(of(loop)->sim, listener->fd)->port->deaf = true;
+}
+
 static void sim_connect(struct loop *loop, struct conn *c, const struct addr *to) {
   begin(loop, c, OP_CONNECT)->to = *to;
 }
@@ -497,6 +501,7 @@ static void sim_loop_free(struct loop *loop) {
   .listen = sim_listen,                                                                         \
   .accept = sim_accept,                                                                         \
   .accept_now = sim_accept_now,                                                                 \
+  .deafen = sim_deafen,                                                                         \
   .connect = sim_connect,                                                                       \
   .recv = sim_recv,                                                                             \
   .recv_now = sim_recv_now,                                                                     \

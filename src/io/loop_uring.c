@@ -5,6 +5,7 @@
  * waiting. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -122,6 +123,23 @@ static int ring_accept_now(struct loop *loop, struct conn *listener) {
   if (setsockopt(listener->fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof(tick)) != 0) return -errno;
   int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
   return fd < 0 ? -errno : fd;
+}
+
+/* deaf_filter drops segments with SYN and without ACK. It sees the TCP header (RFC 9293 section
+ * 3.1: flags in byte 13) of what comes to the listening socket, the ACKs of its handshakes too. */
+static void ring_deafen(struct loop *loop, struct conn *listener) {
+  (void)loop;
+  enum { FLAGS_AT = 13, SYN = 0x02, ACK = 0x10 };
+  struct sock_filter deaf_filter[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS_AT),
+      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+  };
+  const struct sock_fprog program = {.len = array_count(deaf_filter), .filter = deaf_filter};
+  if (!conn_any(listener, CONN_UNIX))
+    (void)setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
 static void ring_connect(struct loop *loop, struct conn *c, const struct addr *to) {
@@ -420,6 +438,7 @@ static const struct loop_ops ring_ops = {
     .listen = ring_listen,
     .accept = ring_accept,
     .accept_now = ring_accept_now,
+    .deafen = ring_deafen,
     .connect = ring_connect,
     .recv = ring_recv,
     .recv_now = ring_recv_now,

@@ -51,6 +51,7 @@ struct sim_port {
   struct addr at;
   bool blackhole;
   bool weirs;
+  bool deaf; /* weir's: takes no new connection */
   void (*on_accept)(struct sim_peer *p, void *ctx);
   void *ctx;
   struct sim_end *queue[1024]; /* weir's: connections not accepted yet */

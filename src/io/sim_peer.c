@@ -15,7 +15,7 @@ struct sim_peer *sim_peer_new(struct sim *sim, struct sim_end *end) {
 
 struct sim_peer *sim_peer_connect(struct sim *sim, const struct addr *to) {
   struct sim_port *port = sim_port_find(sim, to);
-  if (port == NULL || !port->weirs || port->queued == array_count(port->queue))
+  if (port == NULL || !port->weirs || port->deaf || port->queued == array_count(port->queue))
     return sim_peer_new(sim, NULL);
   struct sim_link *link = sim_link_new(sim, to);
   port->queue[port->queued++] = &link->ends[1];

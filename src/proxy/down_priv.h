@@ -8,6 +8,7 @@
 
 struct stream;
 struct worker;
+struct worker_msg;
 
 /* serving is one listening descriptor: its conn, and the listener of the current snapshot. */
 struct serving {
@@ -15,6 +16,7 @@ struct serving {
   struct worker *w;
   struct conn *conn;
   int fd;
+  bool shared; /* others go on with the socket when weir has ended */
   struct listener_state *state;           /* pinned */
   const struct snapshot_listener *current; /* NULL: removed from the configuration */
   struct list downs;
@@ -47,7 +49,7 @@ struct down {
   uint8_t peer_ip[16];
 };
 
-void serve_start(struct worker *w, int fd, struct listener_state *state);
+void serve_start(struct worker *w, const struct worker_msg *msg);
 void serve_stop(struct worker *w, struct listener_state *state, int fd);
 void serve_install(struct worker *w);
 void serve_resume(struct worker *w);

@@ -162,19 +162,23 @@ static void again(struct stream *s, bool clean) {
   stream_go(s, wait_ms ? STEP_BACKOFF : STEP_PICK);
 }
 
-/* replayed repeats a request that met the end of a kept connection. */
-static bool replayed(struct stream *s) {
-  if (!may_send_again(s)) return false;
+/* mended_race: the request met the end of a kept connection, and costs the client nothing: it is
+ * replayed, or a hedge is under way. Then it is nobody's failure. What cannot be mended counts: an
+ * endpoint that resets whatever is sent to it would look well by its POSTs. */
+static bool mended_race(const struct stream *s, uint32_t cause) {
+  if (cause != RETRY_RESET || !(s->try.flags & ATTEMPT_REUSED)) return false;
+  return !(s->flags & STREAM_REPLAYED) && (s->x->hedge || may_send_again(s));
+}
+
+static void replay(struct stream *s) {
   s->flags |= STREAM_REPLAYED | STREAM_REFILL;
   stat_add(&s->w->stats.replays, 1);
   s->x->again_ms = 0;
-  return true;
 }
 
 bool retry_after_failure(struct stream *s, enum end end) {
   uint32_t cause = cause_of(end, s->try.flags & ATTEMPT_SENT);
-  bool race =
-      cause == RETRY_RESET && s->try.flags & ATTEMPT_REUSED && !(s->flags & STREAM_REPLAYED);
+  bool race = mended_race(s, cause);
   if (!race && !own_end(end)) attempt_outcome(s, &s->try, end, 0);
   if (s->x->hedge) {
     retry_note(s, &s->try, end, 0);
@@ -182,9 +186,8 @@ bool retry_after_failure(struct stream *s, enum end end) {
     hedge_takes_over(s);
     return true;
   }
-  bool go = race && replayed(s);
-  if (!go) go = s->pool->retry.on & cause && granted(s, end);
-  if (!go) return false;
+  if (race) replay(s);
+  else if (!(s->pool->retry.on & cause && granted(s, end))) return false;
   retry_note(s, &s->try, end, 0);
   again(s, false);
   return true;

@@ -52,6 +52,18 @@ void down_peer(const struct down *d, struct addr *out) {
 
 /* ---- accept ---- */
 
+static void serving_free_if_done(struct serving *sv) {
+  if (sv->conn || sv->down_count) return;
+  list_remove(&sv->link);
+  object_unpin(&sv->state->obj, sv->w->config.index);
+  mem_free(sv);
+}
+
+/* DRAIN_IDLE_MS: while draining, a connection between requests may still bring one for so long (it
+ * is answered with Connection: close): closing at once would meet the request that is on its way.
+ */
+#define DRAIN_IDLE_MS 500u
+
 static uint32_t downs_open(const struct worker *w) {
   return atomic_load_explicit(&w->down_count, memory_order_relaxed);
 }
@@ -119,9 +131,28 @@ static void refuse(struct serving *sv, struct conn *c) {
   conn_close(c);
 }
 
+/* hurry_idle gives connections between requests the last chance of a drain. */
+static void hurry_idle(struct serving *sv) {
+  for (struct list *l = sv->downs.next; l != &sv->downs; l = l->next) {
+    struct down *d = container_of(l, struct down, link);
+    if (!d->stream) conn_timer(d->conn, now_ms(sv->w) + DRAIN_IDLE_MS);
+  }
+}
+
+/* listener_stopped: whoever had been let in is here now. */
+static void listener_stopped(struct serving *sv) {
+  sv->conn = NULL;
+  hurry_idle(sv);
+  serving_free_if_done(sv);
+}
+
 static void on_accept(struct conn *listener, struct conn *c) {
   struct serving *sv = listener->owner;
   struct worker *w = sv->w;
+  if (!c) {
+    listener_stopped(sv);
+    return;
+  }
   if (downs_open(w) >= w->conns_share + OVER_RESERVE || !sv->current) {
     refuse(sv, c);
     return;
@@ -165,31 +196,20 @@ static struct serving *serving_find(struct worker *w, int fd) {
   return NULL;
 }
 
-void serve_start(struct worker *w, int fd, struct listener_state *state) {
+void serve_start(struct worker *w, const struct worker_msg *msg) {
   struct serving *sv = mem_alloc(sizeof *sv);
   sv->w = w;
-  sv->fd = fd;
-  sv->state = state;
-  object_pin(&state->obj, w->config.index);
+  sv->fd = msg->fd;
+  sv->shared = msg->shared;
+  sv->state = msg->state;
+  object_pin(&sv->state->obj, w->config.index);
   list_init(&sv->downs);
   list_push_tail(&w->servings, &sv->link);
-  if (w->snapshot) sv->current = snapshot_find_listener(w->snapshot, state->obj.name);
+  if (w->snapshot) sv->current = snapshot_find_listener(w->snapshot, sv->state->obj.name);
   if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
-  sv->conn = conn_listen(w->loop, fd, on_accept, sv);
+  sv->conn = conn_listen(w->loop, sv->fd, on_accept, sv);
   check(sv->conn != NULL); /* the slab has room for listeners beside all connections */
 }
-
-static void serving_free_if_done(struct serving *sv) {
-  if (sv->conn || sv->down_count) return;
-  list_remove(&sv->link);
-  object_unpin(&sv->state->obj, sv->w->config.index);
-  mem_free(sv);
-}
-
-/* DRAIN_IDLE_MS: while draining, a connection between requests may still bring one for so long (it
- * is answered with Connection: close): closing at once would meet the request that is on its way.
- */
-#define DRAIN_IDLE_MS 500u
 
 /* close_idle closes connections between requests of a removed listener, whose requests nobody
  * could route, and lets the others end after theirs. */
@@ -200,14 +220,6 @@ static void close_idle(struct serving *sv) {
     if (d->stream || conn_held(d->conn)) d->flags |= DOWN_CLOSE;
     else if (d->requests) down_close(d, true);
     else conn_timer(d->conn, now_ms(sv->w) + DRAIN_IDLE_MS);
-  }
-}
-
-/* hurry_idle gives connections between requests the last chance of a drain. */
-static void hurry_idle(struct serving *sv) {
-  for (struct list *l = sv->downs.next; l != &sv->downs; l = l->next) {
-    struct down *d = container_of(l, struct down, link);
-    if (!d->stream) conn_timer(d->conn, now_ms(sv->w) + DRAIN_IDLE_MS);
   }
 }
 
@@ -254,16 +266,10 @@ void serve_install(struct worker *w) {
 }
 
 void down_drain(struct worker *w) {
-  for (struct list *l = w->servings.next, *next; l != &w->servings; l = next) {
-    next = l->next;
+  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
     struct serving *sv = container_of(l, struct serving, link);
-    if (sv->conn) {
-      conn_listen_drain(sv->conn);
-      conn_close(sv->conn);
-    }
-    sv->conn = NULL;
-    hurry_idle(sv);
-    serving_free_if_done(sv);
+    if (sv->conn) conn_listen_stop(sv->conn, !sv->shared);
+    else hurry_idle(sv);
   }
 }
 

@@ -92,6 +92,8 @@ static void end_all(struct worker *w) {
   for (struct list *l = w->servings.next, *next; l != &w->servings; l = next) {
     next = l->next;
     struct serving *sv = container_of(l, struct serving, link);
+    if (sv->conn) conn_close(sv->conn);
+    sv->conn = NULL;
     sv->down_count++;
     while (!list_empty(&sv->downs)) {
       struct down *d = container_of(sv->downs.next, struct down, link);
@@ -101,7 +103,7 @@ static void end_all(struct worker *w) {
       else stream_fail(d->stream, END_DRAIN);
     }
     sv->down_count--;
-    if (!sv->conn && !sv->down_count) {
+    if (!sv->down_count) {
       list_remove(&sv->link);
       object_unpin(&sv->state->obj, w->config.index);
       mem_free(sv);
@@ -124,7 +126,6 @@ static void drain(struct worker *w, uint64_t deadline_ms) {
 
 static void stop(struct worker *w) {
   w->draining = true;
-  down_drain(w);
   end_all(w);
   w->stopped = true;
 }
@@ -153,7 +154,7 @@ static void forget(struct worker *w, uint32_t id) {
 static void carry_out(struct worker *w, const struct worker_msg *msg) {
   switch (msg->kind) {
     case WORKER_INSTALL: install(w, msg); break;
-    case WORKER_LISTEN: serve_start(w, msg->fd, msg->state); break;
+    case WORKER_LISTEN: serve_start(w, msg); break;
     case WORKER_UNLISTEN: serve_stop(w, msg->state, msg->fd); break;
     case WORKER_DRAIN: drain(w, msg->deadline_ms); break;
     case WORKER_STOP: stop(w); break;

@@ -113,6 +113,36 @@ def test_acted_on_after_runs_of_failures():
     assert not judged(asked, told, late, [*outcomes("xxxxxo" * 3, 60), mine])[0]  # it came back
 
 
+def test_what_was_under_way_at_an_ejection_does_not_prolong_it():
+    """Out at once for 2 s; answers that came meanwhile belong to the time before."""
+    quick = dataclasses.replace(SETTINGS, eject_s=2)
+    mine = attempt(100.01, 100.02, "503")
+    asked, told = request(method="POST", status=503), record("ok", status=503)
+    before = [attempt(98.0, 98.0 + i / 20, "503", "o%d" % i, "GET") for i in range(15)]
+    bad = [fault("failing")]
+    assert judged(asked, told, bad, [*before, mine], settings=quick) == (False, "acted_on")
+    still = attempt(99.5, 99.6, "ok", "between", "GET")
+    assert judged(asked, told, bad, [*before, still, mine], settings=quick) \
+        == (True, "acted_on")
+    again = outcomes("xxxxx" * 3, 98)  # what came after it counts anew
+    asked, mine = request(method="POST", begin=103, end=103.1), attempt(103.01, 103.02, "503")
+    back = [dataclasses.replace(a, begin=a.begin + 3.5, end=a.end + 3.5, trace=a.trace + "b")
+            for a in again]
+    assert judged(asked, told, bad, [*again, *back, mine], settings=quick) == (True, "acted_on")
+
+
+def test_a_replay_is_no_failure_of_the_endpoint():
+    asked, told = request(method="POST", status=503), record("ok", status=503)
+    mine, bad = attempt(100.01, 100.02, "503"), [fault("failing")]
+    resets = [dataclasses.replace(a, outcome="reset") for a in outcomes("x" * 15, 98)]
+    assert judged(asked, told, bad, [*resets, mine]) == (True, "acted_on")
+    made_good = [dataclasses.replace(a, begin=a.begin + 0.001, end=a.end + 0.001, outcome="ok")
+                 for a in resets]
+    assert judged(asked, told, bad, [*resets, *made_good, mine]) == (False, "acted_on")
+    elsewhere = [dataclasses.replace(a, endpoint=2) for a in made_good]
+    assert judged(asked, told, bad, [*resets, *elsewhere, mine]) == (True, "acted_on")
+
+
 def test_acted_on_after_a_failure_rate():
     asked, told = request(method="POST", status=503), record("ok", status=503)
     mine, bad = attempt(100.01, 100.02, "503"), [fault("failing")]

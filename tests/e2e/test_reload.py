@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import client, load, proc, wire
+from harness import client, confgen, load, proc, wire
 from harness.backend import raw
 from harness.weir import GUARD, binary, eventually, run
 
@@ -54,6 +54,38 @@ def test_reload_without_a_change(weir, backend):
     result = command(proxy, "reload")
     assert result.returncode == 0
     assert proxy.get("/x").status == 200
+
+
+def test_included_files(weir, new_backend):
+    """They are read again too: a changed one, a new one, one that is gone."""
+    old, new = new_backend(), new_backend()
+    proxy = weir({"include": ["weir.d/*.conf"]}, start=False)
+    parts = proxy.directory / "weir.d"
+    parts.mkdir()
+
+    def part(name, **conf):
+        (parts / name).write_text(confgen.body(conf))
+
+    part("10-pools.conf", pools={"app": {"endpoints": [old.address]}})
+    part("20-routes.conf", routes=[ALL, respond("gone", "/gone")])
+    proxy.start()
+    assert proxy.get("/gone").body == b"gone" and proxy.get("/a").status == 200
+    part("10-pools.conf", pools={"app": {"endpoints": [new.address]}})
+    (parts / "20-routes.conf").unlink()
+    part("30-routes.conf", routes=[ALL, respond("come", "/come")])
+    proxy.reload()
+    assert proxy.get("/come").body == b"come" and proxy.get("/gone").status == 200
+    assert [request.path for request in old.requests] == ["/a"]
+    assert [request.path for request in new.requests] == ["/gone"]
+
+
+def test_version(weir, backend):
+    """A file of another format than this one is refused whole."""
+    proxy = weir({"version": 1}, backend)
+    proxy.change(version=2, routes=[ALL, respond("new", "/new")])
+    refused = command(proxy, "reload")
+    assert refused.returncode == 1 and "version = 2;" in refused.stdout, refused
+    assert proxy.get("/new").body == b"GET /new" and proxy.generation() == 1
 
 
 BROKEN = ['listeners = {', 'nonsense = 1;\n', 'routes = ( { prefix = "/"; pool = "none"; } );\n',

@@ -190,6 +190,19 @@ def test_alpn_mismatch_is_fatal(secure, offer):
                                           end="client.tls.no_application_protocol") == 1)
 
 
+def test_protocols(weir, backend, authority):
+    """Named or not, http/1.1 is what is offered; what is planned is refused, not passed over."""
+    secure = Secure(weir, authority, backend, listener={"protocols": ["http/1.1"]})
+    offered = secure.connect(alpn=["h2", "http/1.1"])
+    assert offered.sock.selected_alpn_protocol() == "http/1.1"
+    with pytest.raises(ssl.SSLError, match="(?i)no.application.protocol"):
+        secure.connect(alpn=["h2"])
+    secure.weir.change(listeners={"tls": {"protocols": ["h2", "http/1.1"]}})
+    refused = run("reload", "-c", secure.weir.path)
+    assert refused.returncode == 1 and "h2 is not in this version" in refused.stdout, refused
+    assert offered.get("/still", host="a.example").status == 200
+
+
 def test_plain_http_on_the_tls_port(secure):
     conn, response = secure.weir.exchange(wire.request_bytes(target="/plain"), secure.port)
     assert response.status == 400

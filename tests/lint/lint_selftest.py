@@ -11,10 +11,26 @@ import tempfile
 
 from lintlib import Fault, Tree
 
+OPTIONS = """/* OPTION(ID, SCOPE, "path", TYPE) */
+OPTION(USER, ROOT, "process.user", TEXT, "x/*")
+OPTION(DRAIN, ROOT, "process.drain", TEXT)
+OPTION(POOLS, ROOT, "pools", MAP)
+OPTION(LIMIT, POOL, "pools.*.limits.headers", COUNT)
+OPTION(ROUTES, ROOT, "routes", ROWS)
+OPTION(PATH, ROUTE, "routes.*.match.path", PATH)
+LATER("pools.*.tls") /* planned */
+"""
+OPTIONS_TEST = """
+def limited(**limits):
+    return {"process": {"user": "a"}, "pools": {"app": {"limits": limits}}}
+weir({**limited(headers=3), "routes": [{"match": {"path": "/"}}]})
+"""
+E2E, TABLE = "tests/e2e/test_a.py", "include/weir/config/options.def"
+SPARED = "tests/lint/coverage.txt"
 LONG = "int wide_function(int a) {\n" + "  a++;\n" * 80 + "  return a;\n}\n"
 CLEAN = {
-    "src/layers.txt": "base:\nhttp: base\nio: base\nmain: base http io\n",
-    "src/README.md": "base/ http/ io/ main/\n",
+    "src/layers.txt": "base:\nhttp: base\nio: base\nconfig: base\nmain: base http io config\n",
+    "src/README.md": "base/ http/ io/ config/ main/\n",
     "src/base/span.c": '#include "weir/base/span.h"\n/* malloc(1) in a comment */\n',
     "src/base/span_priv.h": "#define SPAN_TEXT \"strcpy(a, b)\"\n",
     "include/weir/base/span.h": "int span_try(int a);\n",
@@ -24,6 +40,9 @@ CLEAN = {
     "tests/unit/http/test_h1.c": "int main(void) { return 0; }\n",
     "fuzz/fuzz_h1.c": "int x;\n",
     "fuzz/corpus/h1/1": "GET",
+    TABLE: OPTIONS,
+    E2E: OPTIONS_TEST,
+    SPARED: "# path | reason\nprocess.drain | why\n",
 }
 CASES = [
     ("layers", "src/base/a.c", '#include "weir/http/h1.h"\n', 'may not include "weir/http/h1.h"'),
@@ -53,6 +72,21 @@ CASES = [
     ("size", "src/http/a.c", "/*" + "x" * 95 + "*/\n", None),
     ("tables", "include/weir/base/end.def", 'END(OK, "")\nEND(GONE, "")\n', "GONE no code"),
     ("tables", "include/weir/proxy/stats.def", 'STAT(hits, "h")\n', "hits is never counted"),
+    ("coverage", TABLE, OPTIONS + 'OPTION(A, ROOT, "log.to", TEXT)\n', "log.to is set by no test"),
+    ("coverage", E2E, OPTIONS_TEST.replace("user", "owner"), "process.user is set by no test"),
+    ("coverage", E2E, OPTIONS_TEST.replace('"a"', "None"), "process.user is set by no test"),
+    ("coverage", E2E, OPTIONS_TEST.replace("headers=3", "header=3"), "pools.*.limits.headers"),
+    ("coverage", E2E, OPTIONS_TEST.replace('"limits"', '"bounds"'), "pools.*.limits.headers"),
+    ("coverage", E2E, OPTIONS_TEST.replace("match", "to"), "routes.*.match.path is set by"),
+    ("coverage", E2E, OPTIONS_TEST.replace('[{"match', '[{"x": {"match').replace("}}]", "}}}]"),
+     "routes.*.match.path is set by"),
+    ("coverage", E2E, OPTIONS_TEST.replace('"path": "/"', '"a": "path = 1"'), "match.path is set"),
+    ("coverage", E2E, OPTIONS_TEST.replace('"pools"', 'name: 1, "pools"'), None),
+    ("coverage", "tests/e2e/test_b.py", 'client.get(user="b")\n', None),
+    ("coverage", SPARED, "# none\n", "process.drain is set by no test"),
+    ("coverage", SPARED, "process.drain |\n", "say why"),
+    ("coverage", SPARED, "process.drain | why\nprocess.user | why\n", "is set by a test: remove"),
+    ("coverage", SPARED, "process.drain | why\nprocess.gone | why\n", "is no option: remove"),
     ("files", "stray.txt", "x\n", "top level is fixed"),
     ("files", "src/http/sub/a.c", "int a;\n", "in no target"),
     ("files", "tests/unit/http/test_other.c", "int a;\n", "name the test after a source"),

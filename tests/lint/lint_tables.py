@@ -2,12 +2,12 @@
 """No dead rows: what a .def table declares (a cause, a metric, an option) is used (tables.txt)."""
 import re
 
-from lintlib import Fault, Tree, code_only, line_of, main, read_table
+from lintlib import LITERAL, Fault, Tree, blank, code_only, line_of, main, read_table
 
 
 def rows_of(text, macro, argument):
     """(id, line) of each `MACRO(a, b, ...)` row that begins a line."""
-    text = re.sub(r"/\*.*?\*/", lambda m: re.sub(r"[^\n]", " ", m.group(0)), text, flags=re.DOTALL)
+    text = LITERAL.sub(lambda m: blank(m) if m.group(0).startswith("/") else m.group(0), text)
     for match in re.finditer(rf"^{macro}\(([^\n]*)", text, re.MULTILINE):
         cells = re.findall(r"\"(?:\\.|[^\"\\])*\"|[^,()\s][^,()]*", match.group(1))
         yield cells[argument - 1].strip().strip('"'), line_of(text, match.start())

@@ -280,7 +280,11 @@ static void replay_case(const struct replay_case *t, uint64_t seed) {
   if (t->again) must_end(w, p, OUT_OK, 200, END_OK);
   else if (p->outcome != OUT_ANSWER || p->got_status != 502) wrong(w, p, "no 502");
   if (p->up_heads != (t->again ? 2u : 1u)) wrong(w, p, "sent so often");
-  if (seed % 3 == 0) assert_int_equal(worker_stats(w->worker[0])->replays, t->again);
+  if (seed % 3 == 0) {
+    assert_int_equal(worker_stats(w->worker[0])->replays, t->again);
+    /* What the client had to be told is the endpoint's failure. */
+    assert_int_equal(atomic_load(&endpoint_at(w, 0)->rows[0].failures), !t->again);
+  }
   world_end(w);
 }
 

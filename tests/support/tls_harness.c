@@ -157,6 +157,7 @@ static const struct loop_ops ops = {
     .accept = on_nothing,
     .accept_now = on_accept_now,
     .listen = on_listen,
+    .deafen = on_nothing,
     .connect = on_connect,
     .recv = on_recv,
     .recv_now = on_recv_now,

@@ -32,6 +32,7 @@ enum conn_flag {
   CONN_PEER_DONE = 1 << 25, /* the peer ended; the owner may not know yet (a relay did) */
   CONN_PARKED = 1 << 26,    /* in loop->parked: bytes came, and wait for an iobuf */
   CONN_QUIET = 1 << 27,     /* conn_quiet was true; quiet_at tells when */
+  CONN_STOPPING = 1 << 28,  /* listener: conn_listen_stop was called */
 };
 
 #endif

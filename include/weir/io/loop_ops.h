@@ -46,6 +46,8 @@ struct loop_ops {
   int (*accept_now)(struct loop *loop, struct conn *listener);
   /* listen prepares a listening descriptor (inherited options). defer_s > 0: TCP_DEFER_ACCEPT. */
   void (*listen)(struct loop *loop, struct conn *listener, uint32_t defer_s);
+  /* deafen makes a TCP listener ignore who is not in a handshake with it; unix: nothing. */
+  void (*deafen)(struct loop *loop, struct conn *listener);
   void (*connect)(struct loop *loop, struct conn *c, const struct addr *to);
   void (*recv)(struct loop *loop, struct conn *c, bool multishot);
   /* recv_now reads what is there: bytes, 0 EOF, -EAGAIN, -errno. */

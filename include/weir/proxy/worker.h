@@ -49,6 +49,7 @@ struct worker_msg {
   struct snapshot *snapshot;
   struct listener_state *state; /* LISTEN, UNLISTEN */
   int fd;
+  bool shared; /* LISTEN: others go on with this socket when weir has ended */
   uint64_t deadline_ms; /* CLOCK_MONOTONIC */
   uint32_t id, sample_ppm;
   bool access_log;

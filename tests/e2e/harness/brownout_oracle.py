@@ -22,6 +22,7 @@ WORK_S, WORK_MIN = 2, 100  # seconds before and after that say how quick the bac
 RUNS_SEEN = 3  # runs of bad outcomes until weir saw one for sure: two workers may order them else
 RATE_MARGIN = 5  # points above the failure rate, for the same reason
 REACT_S = 1.0  # from the last thing that had to be known to what comes of it
+EJECTED_PART = 0.9  # of the time of an ejection without any request: it was ejected
 STALL_S = 0.25  # a process that did not run for so long is no fault of the proxy's ...
 STALL_PART = 4  # ... when it is that part of the time that was too long
 NOT_SENT = ("upstream.connect.", "upstream.none_healthy", "upstream.resolve.", "upstream.queue.")
@@ -152,11 +153,33 @@ class Run:
         s = self.settings
         spans = [(f.begin + s.health_s, f.end) for f in self.faults
                  if f.kind in ("gone", "frozen") and f.endpoint in (endpoint, None)]
-        outcomes = sorted((a.end, a.outcome not in ("ok", "gone"))
-                          for a in self.by_endpoint[endpoint] if a.end is not None)
-        told = consecutive(outcomes, s.consecutive_5xx) if s.consecutive_5xx else []
-        told += often(outcomes, s) if s.failure_rate else []
-        return spans + [(t + REACT_S, t + s.eject_s) for t in told]
+        for outcomes, back in self.services(endpoint):
+            told = consecutive(outcomes, s.consecutive_5xx) if s.consecutive_5xx else []
+            told += often(outcomes, s) if s.failure_rate else []
+            spans += [(t + REACT_S, min(t + s.eject_s, back - CLOSE_S)) for t in told]
+        return spans
+
+    def services(self, endpoint):
+        """([(when, bad)], when it was back) of each time in service: it was taken out, as one sees
+        from nothing being sent there for so long, and what went before says nothing about it
+        afterwards."""
+        found, outcomes, last = [], [], math.inf
+        for a in sorted(self.by_endpoint[endpoint], key=lambda a: a.begin):
+            if a.begin - last > EJECTED_PART * self.settings.eject_s:
+                found.append((sorted(outcomes), a.begin))
+                outcomes = []
+            last = a.begin
+            if a.end is not None and not self.replayed(a):
+                outcomes.append((a.end, a.outcome not in ("ok", "gone")))
+        return [*found, (sorted(outcomes), math.inf)]
+
+    def replayed(self, attempt):
+        """It met the end of a kept connection, and went to the same endpoint again: nobody's
+        failure (retries.md)."""
+        seen = self.attempts[attempt.trace]
+        at = next(i for i, each in enumerate(seen) if each is attempt)
+        return attempt.outcome == "reset" and at + 1 < len(seen) \
+            and seen[at + 1].endpoint == attempt.endpoint
 
     def known(self, endpoint, now):
         """Since when it ought to have been out of service, or None."""

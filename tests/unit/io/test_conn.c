@@ -320,6 +320,67 @@ static void listener_drains_before_close(void **state) {
   kit_net_free(net);
 }
 
+/* dial_now begins a TCP connection without waiting for it. */
+static int dial_now(const struct addr *at) {
+  int fd = socket(at->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  assert_true(fd >= 0);
+  assert_int_equal(connect(fd, &at->sa, at->len), -1);
+  assert_int_equal(errno, EINPROGRESS);
+  return fd;
+}
+
+static void stopped_accept(struct conn *listener, struct conn *c) {
+  struct net *net = listener->owner;
+  if (c) kit_on_accept(listener, c);
+  else net->listener = NULL;
+}
+
+/* Whoever is let in before a listener stops is served, also who comes between the stop and the
+ * end of the accept in flight; who comes later gets no answer, not a reset. */
+static void listener_stops_without_losing_anyone(void **state) {
+  (void)state;
+  for (int paused = 0; paused < 2; paused++) {
+    struct net *net = kit_net(1);
+    net->listener->on_accept = stopped_accept;
+    if (paused) conn_listen_pause(net->listener);
+    kit_settle(net->loop);
+    int peers[4];
+    for (int i = 0; i < 2; i++) peers[i] = kit_dial(&net->at);
+    conn_listen_stop(net->listener, false);
+    for (int i = 2; i < 4; i++) peers[i] = kit_dial(&net->at);
+    KIT_UNTIL(net->loop, net->listener == NULL);
+    assert_int_equal(net->accepted, 4);
+    for (int i = 0; i < 4; i++) {
+      kit_send(peers[i], "x", 1);
+      KIT_UNTIL(net->loop, net->sides[i]->got == 1);
+      close(peers[i]);
+    }
+    kit_settle(net->loop);
+    kit_net_free(net);
+  }
+}
+
+static void deaf_listener_answers_no_syn(void **state) {
+  (void)state;
+  struct net *net = kit_net(1);
+  net->listener->on_accept = stopped_accept;
+  int early = kit_dial(&net->at);
+  conn_listen_stop(net->listener, true);
+  int late = dial_now(&net->at);
+  struct pollfd dialled = {.fd = late, .events = POLLOUT};
+  while (net->listener) {
+    assert_int_equal(poll(&dialled, 1, 0), 0); /* neither there nor refused */
+    assert_int_equal(loop_run_turn(net->loop, net->loop->now_ms + 5), 0);
+  }
+  assert_int_equal(net->accepted, 1);
+  kit_send(early, "x", 1);
+  KIT_UNTIL(net->loop, net->sides[0]->got == 1);
+  close(early);
+  close(late);
+  kit_settle(net->loop);
+  kit_net_free(net);
+}
+
 struct rival {
   int fd;
   atomic_bool stop;
@@ -477,6 +538,8 @@ int main(void) {
       cmocka_unit_test(wakes_from_another_thread),
       cmocka_unit_test(listener_pauses),
       cmocka_unit_test(listener_drains_before_close),
+      cmocka_unit_test(listener_stops_without_losing_anyone),
+      cmocka_unit_test(deaf_listener_answers_no_syn),
       cmocka_unit_test(drain_of_a_shared_listener_never_waits),
       cmocka_unit_test(listener_backs_off_at_the_slot_limit),
       cmocka_unit_test(unix_sockets_work),
