@@ -52,7 +52,8 @@ static bool write_all(struct conn *c, struct buf *out) {
   hpack_encode_begin(&c->enc, out);
   for (unsigned i = 0; i < HPACK_PSEUDO_COUNT; i++)
     if (hpack_block_has(&c->once.block, (enum hpack_pseudo)i))
-      hpack_encode_pseudo(&c->enc, (enum hpack_pseudo)i, c->once.block.pseudo[i], out);
+      hpack_encode_pseudo(&c->enc, (enum hpack_pseudo)i, c->once.block.pseudo[i],
+                          (c->once.block.secret >> i) & 1, out);
   for (uint32_t i = 0; i < c->once.block.fields.count; i++)
     hpack_encode_field(&c->enc, &c->once.block.fields.rows[i], out);
   return hpack_encode_end(&c->enc, out);
@@ -71,7 +72,7 @@ static void written_again(struct conn *c, size_t little) {
   check(run(&c->again, &hpack_wide, buf_span(&out), SIZE_MAX, true) == HPACK_DONE);
   check(c->enc.table.used <= c->again.dec.table.used);
   const struct hpack_block *a = &c->once.block, *b = &c->again.block;
-  check(a->present == b->present && a->fields.count == b->fields.count);
+  check(a->present == b->present && a->secret == b->secret && a->fields.count == b->fields.count);
   for (unsigned i = 0; i < HPACK_PSEUDO_COUNT; i++) check(span_eq(a->pseudo[i], b->pseudo[i]));
   for (uint32_t i = 0; i < a->fields.count; i++) {
     const struct http_field *x = &a->fields.rows[i], *y = &b->fields.rows[i];
@@ -97,8 +98,10 @@ static bool one_block(struct conn *c, struct span *in) {
   enum hpack_result once = run(&c->once, &c->limits, block, SIZE_MAX, !(control & 32));
   enum hpack_result cut = run(&c->cut, &c->limits, block, (control & 15) + 1, !(control & 32));
   enum hpack_result blind = run(&c->blind, &c->limits, block, SIZE_MAX, false);
-  if (block.len > c->limits.block_bytes) check(once >= HPACK_BAD && cut >= HPACK_BAD);
-  else check(once == cut && (once < HPACK_BAD || once == blind));
+  if (block.len > c->limits.block_bytes)
+    check(once >= HPACK_BAD && cut >= HPACK_BAD);
+  else
+    check(once == cut && (once < HPACK_BAD || once == blind));
   if (once >= HPACK_BAD) return false;
   check(span_eq(text_span(&c->once.text), text_span(&c->cut.text)));
   check(blind == HPACK_TOO_LARGE);

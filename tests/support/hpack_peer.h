@@ -32,8 +32,8 @@ static inline bool peer_inflate(nghttp2_hd_inflater *inflater, struct span in, s
     for (;;) {
       nghttp2_nv nv;
       int flags = 0;
-      ssize_t used = nghttp2_hd_inflate_hd2(inflater, &nv, &flags, (const uint8_t *)now.ptr,
-                                            now.len, last);
+      ssize_t used =
+          nghttp2_hd_inflate_hd2(inflater, &nv, &flags, (const uint8_t *)now.ptr, now.len, last);
       if (used < 0) return false;
       now = span_from(now, (size_t)used);
       if (flags & NGHTTP2_HD_INFLATE_EMIT) {

@@ -1,6 +1,6 @@
-/* test_hpack.c: HPACK beside nghttp2's, on random lists of fields over long connections, with sizes
- * of the table that change: it reads what we write, we read what it writes, and on random bytes
- * both accept the same blocks and read the same from them. */
+/* test_hpack.c: HPACK beside nghttp2's, on random lists of fields over long connections, with
+ * sizes of the table that change: it reads what we write, we read what it writes, and on random
+ * bytes both accept the same blocks and read the same from them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,12 +22,36 @@ struct list {
 };
 
 static const char *const names[] = {
-    "accept",         "accept-encoding", "accept-language", "age",          "cache-control",
-    "content-length", "content-type",    "cookie",          "date",         "etag",
-    "set-cookie",     "x-request-id",    "x-one",           "x-two",        "x-three-with-a-name",
-    "server",         "vary",            "via",             "x-api-key",    "authorization",
-    "x-b3-traceid",   "grpc-message",    "user-agent",      "x-amz-cf-id",  "te",
-    "link",           "referer",         "x-forwarded-for", "cdn-cache",    "priority",
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "age",
+    "cache-control",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "etag",
+    "set-cookie",
+    "x-request-id",
+    "x-one",
+    "x-two",
+    "x-three-with-a-name",
+    "server",
+    "vary",
+    "via",
+    "x-api-key",
+    "authorization",
+    "x-b3-traceid",
+    "grpc-message",
+    "user-agent",
+    "x-amz-cf-id",
+    "te",
+    "link",
+    "referer",
+    "x-forwarded-for",
+    "cdn-cache",
+    "priority",
 };
 
 static struct span random_text(struct list *l, uint64_t *rng, bool wide) {
@@ -45,8 +69,11 @@ static struct span random_text(struct list *l, uint64_t *rng, bool wide) {
 
 /* Values come from a small set often, so that entries are found again. */
 static struct span random_value(struct list *l, uint64_t *rng) {
-  static const char *const usual[] = {"",     "gzip, deflate", "text/html", "GET", "no-cache",
-                                      "gzip", "a", "b", "/", "private, max-age=0, must-revalidate"};
+  static const char *const usual[] = {"",          "gzip, deflate",
+                                      "text/html", "GET",
+                                      "no-cache",  "gzip",
+                                      "a",         "b",
+                                      "/",         "private, max-age=0, must-revalidate"};
   uint64_t kind = rng_next(rng) % 4;
   if (kind < 2) return span_str(usual[rng_next(rng) % array_count(usual)]);
   return random_text(l, rng, kind == 3);
@@ -54,8 +81,8 @@ static struct span random_value(struct list *l, uint64_t *rng) {
 
 static void push(struct list *l, struct span name, struct span value, bool secret) {
   uint8_t flags = secret ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE;
-  l->nv[l->count] = (nghttp2_nv){(uint8_t *)(uintptr_t)name.ptr,
-                                 (uint8_t *)(uintptr_t)value.ptr, name.len, value.len, flags};
+  l->nv[l->count] = (nghttp2_nv){(uint8_t *)(uintptr_t)name.ptr, (uint8_t *)(uintptr_t)value.ptr,
+                                 name.len, value.len, flags};
   l->rows[l->count++] = (struct http_field){
       .name = name, .value = value, .id = (uint16_t)http_name_find(name), .secret = secret};
 }
@@ -73,7 +100,8 @@ static void random_list(struct list *l, uint64_t *rng) {
     static const char *const usual[] = {"GET", "https", "example.com", "/", "200", "websocket"};
     if (rng_next(rng) % 2) continue;
     bool plain = rng_next(rng) % 2;
-    push(l, span_str(pseudos[i]), plain ? span_str(usual[i]) : random_text(l, rng, false), false);
+    push(l, span_str(pseudos[i]), plain ? span_str(usual[i]) : random_text(l, rng, false),
+         rng_next(rng) % 20 == 0);
     l->pseudos++;
   }
   size_t fields = rng_next(rng) % (FIELDS_MOST - HPACK_PSEUDO_COUNT);
@@ -115,7 +143,8 @@ static struct span write_list(struct hpack_encoder *enc, const struct list *l, c
     for (size_t i = 0; i < l->pseudos; i++) {
       unsigned which = 0;
       while (!span_eq(l->rows[i].name, span_str(pseudos[which]))) which++;
-      hpack_encode_pseudo(enc, (enum hpack_pseudo)which, l->rows[i].value, &out);
+      hpack_encode_pseudo(enc, (enum hpack_pseudo)which, l->rows[i].value, l->rows[i].secret,
+                          &out);
     }
     for (size_t i = l->pseudos; i < l->count; i++) hpack_encode_field(enc, &l->rows[i], &out);
     fits = hpack_encode_end(enc, &out);
@@ -201,8 +230,7 @@ static void we_read_what_it_writes(void **state) {
         hpack_decoder_set(&dec, size);
       }
       random_list(&l, &rng);
-      ssize_t len =
-          nghttp2_hd_deflate_hd(deflater, (uint8_t *)room, sizeof(room), l.nv, l.count);
+      ssize_t len = nghttp2_hd_deflate_hd(deflater, (uint8_t *)room, sizeof(room), l.nv, l.count);
       assert_true(len >= 0);
       struct hpack_block b;
       hpack_block_init(&b, &hpack_wide, &arena);
@@ -224,10 +252,69 @@ static void we_read_what_it_writes(void **state) {
   arena_reset(&l.arena);
 }
 
+/* damage changes a few bytes, or cuts the block. */
+static size_t damage(char *p, size_t len, uint64_t *rng) {
+  for (uint64_t n = rng_next(rng) % 4; n > 0 && len > 0; n--) {
+    size_t at = rng_next(rng) % (rng_next(rng) % 2 ? len : len < 12 ? len : 12);
+    p[at] = (char)(rng_next(rng) % 3 ? p[at] ^ (1 << rng_next(rng) % 8) : (int)rng_next(rng));
+  }
+  return len > 0 && rng_next(rng) % 8 == 0 ? rng_next(rng) % len : len;
+}
+
+struct agreed {
+  unsigned accepted, refused, malformed;
+};
+
+/* agree runs damaged blocks on a connection until one is refused, by both. */
+static void agree(struct list *l, uint64_t rng, struct agreed *sum) {
+  struct hpack_decoder dec;
+  nghttp2_hd_deflater *deflater;
+  nghttp2_hd_inflater *inflater;
+  hpack_decoder_init(&dec, 4096);
+  assert_int_equal(nghttp2_hd_deflate_new(&deflater, 4096), 0);
+  assert_int_equal(nghttp2_hd_inflate_new(&inflater), 0);
+  for (bool going = true; going;) {
+    random_list(l, &rng);
+    ssize_t made = nghttp2_hd_deflate_hd(deflater, (uint8_t *)room, sizeof(room), l->nv, l->count);
+    assert_true(made >= 0);
+    size_t len = damage(room, (size_t)made, &rng), piece = 1 + rng_next(&rng) % 50;
+    struct hpack_block b;
+    struct peer_list theirs = {.count = 0};
+    hpack_block_init(&b, &hpack_wide, &l->arena);
+    enum hpack_result ours = hpack_decode_cut(&dec, &b, span_of(room, len), piece);
+    going = peer_inflate(inflater, span_of(room, len), SIZE_MAX, &theirs);
+    assert_int_equal(going, ours < HPACK_BAD);
+    if (going) {
+      hpack_check_rows(&b);
+      assert_int_equal(b.count, theirs.count);
+      assert_int_equal(dec.table.used, nghttp2_hd_inflate_get_dynamic_table_size(inflater));
+    }
+    sum->accepted += ours == HPACK_DONE;
+    sum->malformed += ours == HPACK_MALFORMED;
+    sum->refused += !going;
+    text_fini(&theirs.text);
+  }
+  nghttp2_hd_inflate_del(inflater);
+  nghttp2_hd_deflate_del(deflater);
+  hpack_decoder_fini(&dec);
+}
+
+static void both_refuse_the_same(void **state) {
+  (void)state;
+  struct list l = {.count = 0};
+  struct agreed sum = {.accepted = 0};
+  arena_init(&l.arena, NULL, 0);
+  for (uint64_t conn = 1; conn <= 3000; conn++) agree(&l, conn, &sum);
+  arena_reset(&l.arena);
+  assert_int_equal(sum.refused, 3000);
+  assert_true(sum.accepted > 1000 && sum.malformed > 100);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(it_reads_what_we_write),
       cmocka_unit_test(we_read_what_it_writes),
+      cmocka_unit_test(both_refuse_the_same),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

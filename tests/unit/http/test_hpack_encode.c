@@ -19,7 +19,7 @@ static void put(struct hpack_encoder *enc, struct want w, struct buf *out) {
   struct span name = span_str(w.name), value = span_str(w.value);
 #define HPACK_PSEUDO(id, text, first, count, policy) \
   if (span_eq(name, SPAN_LIT(text))) { \
-    hpack_encode_pseudo(enc, HPACK_PSEUDO_##id, value, out); \
+    hpack_encode_pseudo(enc, HPACK_PSEUDO_##id, value, w.secret, out); \
     return; \
   }
 #include "weir/http/hpack_pseudo.def"
@@ -58,6 +58,7 @@ static void representations(void **state) {
   } rows[] = {
       {{":method", "GET", false}, "82"},
       {{":path", "/", false}, "84"},
+      {{":path", "/", true}, "14012f"},
       {{":path", "/sample/path", false}, "04896103a6ba0ac5634cff"},
       {{":status", "200", false}, "88"},
       {{":status", "302", false}, "48826402"},
@@ -120,9 +121,12 @@ static void size_updates(void **state) {
 }
 
 static const struct want head[] = {
-    {":status", "302", false},         {"server", "weir", false},
-    {"content-type", "text/x", false}, {"X-One", "some value of a field", false},
-    {"x-two", "", false},              {"set-cookie", "a=b; path=/", false},
+    {":status", "302", false},
+    {"server", "weir", false},
+    {"content-type", "text/x", false},
+    {"X-One", "some value of a field", false},
+    {"x-two", "", false},
+    {"set-cookie", "a=b; path=/", false},
 };
 
 /* Whatever the room, a block is whole, or as if it had never been begun. */
@@ -165,14 +169,24 @@ static void taken_back(void **state) {
   char room[512];
   struct buf out = buf_of(room, sizeof(room));
   assert_true(block(&enc, head, array_count(head), &out));
-  for (unsigned turn = 0; turn < 300; turn++) {
-    struct want other[] = {{"x-one", "another", false}, {"server", "else", false},
-                           {"x-new", "value", false}, {"x-one", "too large for what is left", false}};
-    out = buf_of(room, 60);
+  const struct want once = {"x-request-id", "1", false};
+  assert_true(block(&enc, &once, 1, &out));
+  for (unsigned turn = 0; turn < 300; turn++) { /* other texts, so that they hit all buckets */
+    char value[32], name[32];
+    (void)snprintf(name, sizeof(name), "x-%u", turn);
+    (void)snprintf(value, sizeof(value), "value %u", turn);
+    struct want other[] = {{"x-one", value, false},
+                           {"server", value, false},
+                           {name, value, false},
+                           {"x-one", "too large for what is left of the room", false}};
+    out = buf_of(room, 110);
     assert_false(block(&enc, other, array_count(other), &out));
     out = buf_of(room, sizeof(room));
     assert_true(block(&enc, head, array_count(head) - 1, &out));
     assert_int_equal(out.len, 5);
+    out = buf_of(room, sizeof(room));
+    assert_true(block(&enc, &(struct want){"x-request-id", value, false}, 1, &out));
+    assert_memory_equal(room, "\x0f\x2f", 2); /* a literal with the newest entry's name */
   }
   hpack_encoder_fini(&enc);
 }
@@ -197,14 +211,44 @@ static void turnover(void **state) {
     struct hpack_block b;
     hpack_block_init(&b, &hpack_wide, &arena);
     assert_int_equal(hpack_decode(&dec, &b, buf_span(&out), true), HPACK_DONE);
-    for (uint32_t i = 0; i < 2; i++)
-      assert_true(span_eq(b.fields.rows[i].value, span_str(value)));
+    for (uint32_t i = 0; i < 2; i++) assert_true(span_eq(b.fields.rows[i].value, span_str(value)));
     assert_true(enc.table.used <= dec.table.used);
     arena_reset(&arena);
   }
   assert_true(indexed > 65000);
   hpack_encoder_fini(&enc);
   hpack_decoder_fini(&dec);
+}
+
+/* One capital at any place of a name of any length; marks beside the letters stay. */
+static void names_in_any_case(void **state) {
+  (void)state;
+  struct arena arena;
+  arena_init(&arena, NULL, 0);
+  for (size_t len = 1; len < 40; len++) {
+    for (size_t at = 0; at < len; at++) {
+      char name[40], lower[40], room[128];
+      for (size_t i = 0; i < len; i++) name[i] = lower[i] = "az`^_|~-09!*"[(i + len) % 12];
+      name[at] = "AMZ"[at % 3];
+      lower[at] = "amz"[at % 3];
+      struct hpack_encoder enc;
+      struct hpack_decoder dec;
+      struct hpack_block b;
+      hpack_encoder_init(&enc, 4096);
+      hpack_decoder_init(&dec, 4096);
+      struct buf out = buf_of(room, sizeof(room));
+      const struct http_field row = {.name = span_of(name, len), .value = SPAN_LIT("x")};
+      hpack_encode_begin(&enc, &out);
+      hpack_encode_field(&enc, &row, &out);
+      assert_true(hpack_encode_end(&enc, &out));
+      hpack_block_init(&b, &hpack_wide, &arena);
+      assert_int_equal(hpack_decode(&dec, &b, buf_span(&out), true), HPACK_DONE);
+      assert_true(span_eq(b.fields.rows[0].name, span_of(lower, len)));
+      hpack_encoder_fini(&enc);
+      hpack_decoder_fini(&dec);
+      arena_reset(&arena);
+    }
+  }
 }
 
 static void long_names_and_values(void **state) {
@@ -237,13 +281,10 @@ static void long_names_and_values(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(representations),
-      cmocka_unit_test(a_table_of_nothing),
-      cmocka_unit_test(size_updates),
-      cmocka_unit_test(every_room),
-      cmocka_unit_test(taken_back),
-      cmocka_unit_test(turnover),
-      cmocka_unit_test(long_names_and_values),
+      cmocka_unit_test(representations),   cmocka_unit_test(a_table_of_nothing),
+      cmocka_unit_test(size_updates),      cmocka_unit_test(every_room),
+      cmocka_unit_test(taken_back),        cmocka_unit_test(turnover),
+      cmocka_unit_test(names_in_any_case), cmocka_unit_test(long_names_and_values),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,7 +43,8 @@ static void ways(void **state) {
 static unsigned right_slot(struct span n) {
   const unsigned char *p = (const unsigned char *)n.ptr;
   return ((unsigned)n.len * 9 + p[n.len / 2] * 229u + p[n.len - 1] * 215u + p[n.len / 3] * 3u +
-          p[n.len - 3] * 7u) & 255;
+          p[n.len - 3] * 7u) &
+         255;
 }
 
 static void every_other_name_is_found(void **state) {
