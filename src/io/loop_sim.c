@@ -468,7 +468,8 @@ static int sim_turn(struct loop *loop, uint64_t until_ms) {
 bool sim_loop_due(struct sim_loop *l) {
   struct loop *loop = &l->loop;
   if (l->woken || loop->budget_left) return true;
-  if (!list_empty(&loop->dirty) || !list_empty(&loop->later) || !list_empty(&loop->starved))
+  if (!list_empty(&loop->dirty) || !list_empty(&loop->carriers) || !list_empty(&loop->later) ||
+      !list_empty(&loop->starved))
     return true;
   if (!list_empty(&loop->parked) && !iobufs_full(&loop->iobufs)) return true;
   if (wheel_next_ms(&loop->wheel) <= sim_now_ms(l->sim)) return true;

@@ -6,6 +6,8 @@
 
 /* DRAIN_STEP_MS: streams that the peer opened before it read the first GOAWAY are here by then. */
 #define DRAIN_STEP_MS 1000u
+/* RETRY_MS: how soon memory may be there that was not. */
+#define RETRY_MS 10u
 #define PING_TEXT SPAN_LIT("draining")
 
 #define POOL_CONNS 16u   /* a chunk of the slab */
@@ -35,10 +37,25 @@ void h2_pool_trim(struct h2_pool *pool) {
 /* ---- begin ---- */
 
 static void on_drain_step(struct timer *timer, uint64_t now_ms);
+static void on_retry(struct timer *timer, uint64_t now_ms);
 
 struct buf *h2_out(struct h2 *h, size_t room) {
   struct buf *out = conn_out(h->conn, room);
   if (out) conn_flush(h->conn);
+  return out;
+}
+
+/* over ends the connection as soon as nobody is being told anything. */
+static void over(struct h2 *h, enum end end) {
+  if (h2_any(h, H2_OVER | H2_ENDED)) return;
+  h->marks |= H2_OVER;
+  h->over = end;
+  conn_flush(h->conn);
+}
+
+struct buf *h2_out_small(struct h2 *h, size_t room) {
+  struct buf *out = h2_out(h, room);
+  if (!out) over(h, END_LIMIT_MEMORY);
   return out;
 }
 
@@ -82,18 +99,21 @@ struct h2 *h2_new(const struct h2_config *config) {
   h->theirs = h2_settings_default;
   h->send_window = (int32_t)h2_settings_default.initial_window_size;
   h->next_id = h->server ? 2 : 1;
+  h->window_in_force = h2_settings_default.initial_window_size;
   list_init(&h->streams);
+  list_init(&h->ends);
   for (unsigned u = 0; u < H2_URGENCIES; u++) list_init(&h->ready[u]);
   h2_frame_scan_init(&h->scanner, h->server, H2_FRAME_SIZE_MIN);
   hpack_decoder_init(&h->decoder, HPACK_TABLE_DEFAULT);
   hpack_encoder_init(&h->encoder, HPACK_TABLE_DEFAULT);
   timer_init(&h->timer, on_drain_step);
-  conn_attach(h->conn, &h2_conn_events, h);
-  conn_carries(h->conn);
+  timer_init(&h->retry, on_retry);
   if (!write_settings(h)) {
     h2_free(h);
     return NULL;
   }
+  conn_attach(h->conn, &h2_conn_events, h);
+  conn_carries(h->conn);
   conn_read_start(h->conn);
   return h;
 }
@@ -101,6 +121,7 @@ struct h2 *h2_new(const struct h2_config *config) {
 void h2_free(struct h2 *h) {
   check(h->count == 0);
   timer_stop(&h->pool->loop->wheel, &h->timer);
+  timer_stop(&h->pool->loop->wheel, &h->retry);
   hpack_decoder_fini(&h->decoder);
   hpack_encoder_fini(&h->encoder);
   slab_free(&h->pool->conns, h);
@@ -117,10 +138,21 @@ static void write_goaway(struct h2 *h, uint32_t last, enum end end) {
 
 void h2_end(struct h2 *h, enum end end) {
   if (h2_any(h, H2_ENDED)) return;
+  if (h2_any(h, H2_BUSY)) {
+    over(h, end);
+    return;
+  }
   h->marks |= H2_ENDED;
   h2_streams_fail(h, -ECONNRESET, end);
-  if (h->conn->flags & CONN_OPEN && !(h->conn->flags & CONN_FAILED)) write_goaway(h, h->last, end);
+  if (h->conn->flags & CONN_OPEN && !(h->conn->flags & CONN_FAILED)) write_goaway(h, h->served, end);
   h->events->on_end(h, end);
+}
+
+bool h2_leave(struct h2 *h) {
+  h->marks &= (uint16_t)~H2_BUSY;
+  if (!h2_any(h, H2_OVER)) return true;
+  h2_end(h, h->over);
+  return false;
 }
 
 /* last_call is the second step of a drain: what comes now is refused. */
@@ -128,7 +160,7 @@ static void last_call(struct h2 *h) {
   if (h2_any(h, H2_LAST_CALL)) return;
   timer_stop(&h->pool->loop->wheel, &h->timer);
   h->marks |= H2_LAST_CALL;
-  write_goaway(h, h->last, END_OK);
+  write_goaway(h, h->served, END_OK);
   if (h->count == 0) h->events->on_idle(h);
 }
 
@@ -137,8 +169,10 @@ static void on_drain_step(struct timer *timer, uint64_t now_ms) {
   last_call(container_of(timer, struct h2, timer));
 }
 
-void h2_pong(struct h2 *h) {
-  if (h2_any(h, H2_DRAINING)) last_call(h);
+bool h2_pong(struct h2 *h) {
+  if (!h2_any(h, H2_DRAINING) || h2_any(h, H2_LAST_CALL)) return false;
+  last_call(h);
+  return true;
 }
 
 void h2_drain(struct h2 *h) {
@@ -173,21 +207,31 @@ static void on_error(struct conn *c, int err) {
   h2_end(h, idle ? END_OK : h->server ? END_CLIENT_RESET : END_UPSTREAM_RESET);
 }
 
-static void on_drained(struct conn *c) {
-  struct h2 *h = c->owner;
-  if (h2_any(h, H2_STUFFED)) {
-    h->marks &= (uint8_t)~H2_STUFFED;
-    conn_read_start(c);
-  }
-  conn_flush(c);
-}
+static void on_drained(struct conn *c) { conn_flush(c); }
 
 static void on_timer(struct conn *c) {
   struct h2 *h = c->owner;
   h->events->on_timer(h);
 }
 
-static void on_flush(struct conn *c) { h2_flush(c->owner); }
+static void on_retry(struct timer *timer, uint64_t now_ms) {
+  (void)now_ms;
+  conn_flush(container_of(timer, struct h2, retry)->conn);
+}
+
+/* on_flush: a peer that reads all the time never lets the output be empty, so it is not waited
+ * for. */
+static void on_flush(struct conn *c) {
+  struct h2 *h = c->owner;
+  h->marks |= H2_BUSY;
+  bool room = h2_flush(h);
+  if (!h2_leave(h)) return;
+  struct wheel *wheel = &h->pool->loop->wheel;
+  if (!room && conn_pending(c) == 0) timer_set(wheel, &h->retry, h->pool->loop->now_ms + RETRY_MS);
+  if (!h2_any(h, H2_STUFFED) || conn_pending(c) > H2_IN_AGAIN) return;
+  h->marks &= (uint16_t)~H2_STUFFED;
+  conn_read_start(c);
+}
 
 void h2_give_up(struct h2 *h, int err) {
   h2_streams_opened(h, err);

@@ -24,6 +24,10 @@ struct h2_pool {
  * does (answers to what comes pile up behind a peer that does not read). */
 #define H2_OUT_MOST 65536u
 #define H2_IN_MOST 131072u
+/* H2_IN_AGAIN: so much may wait when input is read again: more than DATA alone makes it. */
+#define H2_IN_AGAIN 98304u
+/* H2_HEADS_MOST: heads leave the rest of what may be pending to the small frames. */
+#define H2_HEADS_MOST 229376u
 
 enum h2_mark {
   H2_PREFACED = 1,   /* their first SETTINGS came */
@@ -32,6 +36,10 @@ enum h2_mark {
   H2_ENDED = 8,      /* h2_end was called */
   H2_PEER_DONE = 16, /* FIN or GOAWAY came: no new streams of ours */
   H2_STUFFED = 32,   /* input waits until output has gone */
+  H2_BUSY = 64,      /* events are told: an end has to wait */
+  H2_OVER = 128,     /* it ends as soon as that is done, by `over` */
+  H2_SETTLED = 256,  /* they acknowledged our SETTINGS */
+  H2_DROPPING = 512, /* the DATA frame that comes is nobody's, and given back already */
 };
 
 struct h2 {
@@ -47,13 +55,17 @@ struct h2 {
   struct h2_settings theirs;
   int32_t send_window, recv_window;
   uint32_t recv_credit; /* read and not given back yet */
+  struct list ends; /* streams that have but their end to send, which no window holds */
   struct list ready[H2_URGENCIES]; /* streams with something to send that their window lets out */
   struct list streams;
   struct h2_stream *buckets[H2_BUCKETS];
   uint32_t count, opened, last; /* streams open; opened by the peer; their highest number */
+  uint32_t served;              /* the highest that was not ignored: what GOAWAY says */
   uint32_t next_id;             /* of ours */
-  uint8_t marks;                /* set of enum h2_mark */
+  uint32_t window_in_force;     /* theirs.initial_window_size that streams go by */
+  uint16_t marks;               /* set of enum h2_mark */
   bool server;
+  enum end over;
   struct span reason; /* for people, of end; static */
   /* the field section that is being read */
   struct h2_stream *section_of; /* NULL: none, or refused */
@@ -66,6 +78,7 @@ struct h2 {
   uint64_t glitch_ms;
   uint32_t forgotten[H2_FORGOTTEN], forgotten_at;
   struct timer timer; /* the second step of a drain */
+  struct timer retry; /* memory was short */
 };
 
 enum h2_stream_mark {
@@ -76,7 +89,8 @@ enum h2_stream_mark {
   H2_FINISH = 16,    /* the owner has no more to send */
   H2_BODY = 32,      /* DATA came: the next section is a trailer */
   H2_TRAILERS = 64,  /* it came */
-  H2_UNTOUCHED = 128, /* the peer says that it did not act on it */
+  H2_TOLD = 128,     /* of the connection's end */
+  H2_UNTOUCHED = 256, /* the peer says that it did not act on it */
 };
 
 struct h2_stream {
@@ -97,7 +111,7 @@ struct h2_stream {
   struct arena *arena;
   struct h2_length length;
   enum end end;
-  uint8_t marks; /* set of enum h2_stream_mark */
+  uint16_t marks; /* set of enum h2_stream_mark */
   uint8_t urgency;
   bool incremental, offered_fin;
 };
@@ -111,8 +125,12 @@ static inline bool stream_any(const struct h2_stream *st, uint32_t marks) {
 extern const struct conn_events h2_conn_events;
 /* h2_out is room in the connection's output; NULL: too much waits. */
 struct buf *h2_out(struct h2 *h, size_t room);
-/* h2_pong is the answer to the one PING that we send: of a drain. */
-void h2_pong(struct h2 *h);
+/* h2_out_small is the same for a frame that may not be lost: the connection is over without it. */
+struct buf *h2_out_small(struct h2 *h, size_t room);
+/* h2_leave ends a time of H2_BUSY; false: h is gone. */
+bool h2_leave(struct h2 *h);
+/* h2_pong is the answer to the one PING that we send: of a drain. False: nobody waits for it. */
+bool h2_pong(struct h2 *h);
 
 /* h2_stream.c */
 struct h2_stream *h2_stream_find(const struct h2 *h, uint32_t id);
@@ -135,8 +153,16 @@ void h2_stream_peer_end(struct h2_stream *st);
 void h2_streams_fail(struct h2 *h, int err, enum end end);
 /* h2_write_reset sends RST_STREAM for a number without a stream, too. */
 void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error);
-/* h2_is_forgotten: we have reset it not long ago. */
+/* h2_is_forgotten: we have reset it not long ago. h2_is_ignored: it came after the last call. */
 bool h2_is_forgotten(const struct h2 *h, uint32_t id);
+bool h2_is_ignored(const struct h2 *h, uint32_t id);
+static inline bool h2_is_theirs(const struct h2 *h, uint32_t id) {
+  return (id & 1) == (h->server ? 1u : 0u);
+}
+
+static inline bool stream_let_go(const struct h2_stream *st) { /* by its owner */
+  return (st->what.conn->flags & CONN_CLOSING) != 0;
+}
 
 /* h2_section_orphan: the section that is being read belongs to nobody any more. */
 void h2_section_orphan(struct h2 *h);
@@ -147,11 +173,12 @@ bool h2_input(struct h2 *h, struct span in, size_t *used);
 void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n);
 
 /* h2_send.c */
-void h2_flush(struct h2 *h);
+/* h2_flush sends what may be sent; false: memory was short. */
+bool h2_flush(struct h2 *h);
 /* h2_ready lists st when it has something to send and may. */
 void h2_ready(struct h2_stream *st);
-/* h2_windows_shift applies a change of the peer's initial window; false: overflow. */
-MUST_USE bool h2_windows_shift(struct h2 *h, uint32_t from, uint32_t to);
+/* h2_windows_shift applies the peer's initial window as it is now; false: overflow. */
+MUST_USE bool h2_windows_shift(struct h2 *h);
 
 /* h2_guard.c: false: the peer has used up its budget; h2_end is the caller's. */
 MUST_USE bool h2_glitch(struct h2 *h);

@@ -37,14 +37,13 @@ static enum end stream_fault(struct h2 *h, uint32_t id, enum h2_error error) {
 
 /* is_idle: nobody has used this number yet. */
 static bool is_idle(const struct h2 *h, uint32_t id) {
-  bool theirs = (id & 1) == (h->server ? 1u : 0u);
-  return theirs ? id > h->last : id >= h->next_id;
+  return h2_is_theirs(h, id) ? id > h->last : id >= h->next_id;
 }
 
 /* ---- windows ---- */
 
 static void window_update(struct h2 *h, uint32_t id, uint32_t n) {
-  struct buf *out = h2_out(h, H2_HEAD_LEN + 4);
+  struct buf *out = h2_out_small(h, H2_HEAD_LEN + 4);
   if (out) h2_write_window_update(out, id, n);
 }
 
@@ -76,18 +75,25 @@ void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n) {
 
 /* ---- DATA ---- */
 
-/* data_frame looks at the head of a DATA frame. *drop: its bytes belong to no stream. */
+/* drop_data gives back at once what is nobody's. */
+static void drop_data(struct h2 *h, const struct h2_frame *f) {
+  h->marks |= H2_DROPPING;
+  h2_read_back(h, NULL, f->length);
+}
+
+/* data_frame looks at the head of a DATA frame. */
 static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
   struct h2_stream *st = h2_stream_find(h, f->stream);
+  h->marks &= (uint16_t)~H2_DROPPING;
   if (!h2_window_take(&h->recv_window, f->length)) return words[FLOW];
   if (!st || stream_any(st, H2_REMOTE_END)) {
-    h2_read_back(h, NULL, f->length);
+    drop_data(h, f);
     if (!st && is_idle(h, f->stream)) return words[PROTOCOL];
-    if (!st && h2_is_forgotten(h, f->stream)) return glitch(h);
+    if (!st && (h2_is_forgotten(h, f->stream) || h2_is_ignored(h, f->stream))) return glitch(h);
     return stream_fault(h, f->stream, H2_STREAM_CLOSED);
   }
   if (!h2_window_take(&st->recv_window, f->length)) {
-    h2_read_back(h, NULL, f->length);
+    drop_data(h, f);
     return stream_fault(h, f->stream, H2_FLOW_CONTROL_ERROR);
   }
   if (f->padding) h2_read_back(h, st, f->padding);
@@ -99,7 +105,10 @@ static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
 static enum end on_data(struct h2 *h, const struct h2_item *item) {
   const struct h2_frame *f = &h->scanner.frame;
   struct h2_stream *st = h2_stream_find(h, f->stream);
-  if (!st || stream_any(st, H2_REMOTE_END)) return END_OK; /* told, and given back, already */
+  if (!st || stream_any(st, H2_REMOTE_END)) { /* maybe it ended inside this frame */
+    if (!h2_any(h, H2_DROPPING)) h2_read_back(h, NULL, item->bytes.len);
+    return END_OK;
+  }
   enum end why;
   st->marks |= H2_BODY;
   st->received += item->bytes.len;
@@ -150,19 +159,26 @@ static enum end on_fragment(struct h2 *h, const struct h2_item *item) {
 
 static enum end on_setting(struct h2 *h, const struct h2_item *item) {
   struct h2_refusal why;
-  uint32_t window = h->theirs.initial_window_size;
   if (!h2_settings_set(&h->theirs, !h->server, item->id, item->value, &why))
     return word_of(why.error);
   if (item->id == H2_SETTING_HEADER_TABLE_SIZE)
     hpack_encoder_set(&h->encoder, h->theirs.header_table_size);
-  if (!h2_windows_shift(h, window, h->theirs.initial_window_size)) return words[FLOW];
   return END_OK;
 }
 
+/* on_ack: we sent SETTINGS once. */
+static enum end on_ack(struct h2 *h) {
+  if (h2_any(h, H2_SETTLED)) return glitch(h);
+  h->marks |= H2_SETTLED;
+  return END_OK;
+}
+
+/* Rows may say a window thousands of times: the streams follow once. */
 static enum end on_settings(struct h2 *h, const struct h2_item *item) {
   (void)item;
-  if (h->scanner.frame.flags & H2_FLAG_ACK) return END_OK;
-  struct buf *out = h2_out(h, H2_HEAD_LEN);
+  if (h->scanner.frame.flags & H2_FLAG_ACK) return on_ack(h);
+  if (!h2_windows_shift(h)) return words[FLOW];
+  struct buf *out = h2_out_small(h, H2_HEAD_LEN);
   if (out) h2_write_settings_ack(out);
   if (!h2_any(h, H2_PREFACED)) {
     h->marks |= H2_PREFACED;
@@ -172,11 +188,8 @@ static enum end on_settings(struct h2 *h, const struct h2_item *item) {
 }
 
 static enum end on_ping(struct h2 *h, const struct h2_item *item) {
-  if (h->scanner.frame.flags & H2_FLAG_ACK) {
-    h2_pong(h);
-    return END_OK;
-  }
-  struct buf *out = h2_out(h, H2_HEAD_LEN + 8);
+  if (h->scanner.frame.flags & H2_FLAG_ACK) return h2_pong(h) ? END_OK : glitch(h);
+  struct buf *out = h2_out_small(h, H2_HEAD_LEN + 8);
   if (out) h2_write_ping(out, true, item->bytes);
   return glitch(h);
 }
@@ -252,8 +265,7 @@ static enum end on_frame(struct h2 *h, const struct h2_item *item) {
 
 static enum end on_stream_error(struct h2 *h, const struct h2_item *item) {
   const struct h2_frame *f = &h->scanner.frame;
-  if (f->type != H2_PRIORITY && f->type != H2_HEADERS && is_idle(h, f->stream))
-    return words[PROTOCOL];
+  if (is_idle(h, f->stream)) return word_of(item->error); /* RST_STREAM may not name it */
   return stream_fault(h, f->stream, item->error);
 }
 
@@ -279,17 +291,15 @@ static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = 
 };
 
 bool h2_input(struct h2 *h, struct span in, size_t *used) {
-  *used = 0;
-  while (conn_pending(h->conn) < H2_IN_MOST) {
+  h->marks |= H2_BUSY;
+  for (*used = 0; conn_pending(h->conn) < H2_IN_MOST && !h2_any(h, H2_OVER);) {
     struct h2_item item = {0};
     size_t took = 0;
     enum h2_event event = h2_frame_scan(&h->scanner, span_from(in, *used), &took, &item);
     *used += took;
-    if (event == H2_EVENT_MORE) return true;
+    if (event == H2_EVENT_MORE) break;
     enum end end = handlers[event](h, &item);
-    if (end == END_OK) continue;
-    h2_end(h, end);
-    return false;
+    if (end != END_OK) h2_end(h, end); /* below */
   }
-  return true;
+  return h2_leave(h);
 }

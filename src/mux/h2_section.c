@@ -24,12 +24,26 @@ static void begin(struct h2 *h, const struct h2_frame *f, struct h2_stream *st) 
   hpack_block_init(&h->block, &h->section_limits, st && st->section ? st->arena : NULL);
 }
 
-void h2_section_orphan(struct h2 *h) {
-  h->section_of = NULL;
-  h->block.arena = NULL; /* it dies with its stream */
+/* unplace: what is still to come is decoded into nothing. */
+static void unplace(struct h2 *h) {
+  h->block.arena = NULL;
   h->block.room = NULL;
   h->block.room_len = 0;
   h->block.too_large = true;
+}
+
+void h2_section_orphan(struct h2 *h) {
+  h->section_of = NULL;
+  unplace(h);
+}
+
+/* look_after: an owner that has let its stream go took the place of the section along; the stream
+ * goes on until its conn is gone. */
+static void look_after(struct h2 *h) {
+  struct h2_stream *st = h->section_of;
+  if (!st || !st->section || !stream_let_go(st)) return;
+  st->section = NULL;
+  unplace(h);
 }
 
 /* may_open: else the stream is refused, which costs the peer nothing but the section. */
@@ -39,11 +53,12 @@ static bool may_open(const struct h2 *h) {
 
 static enum h2_open new_stream(struct h2 *h, const struct h2_frame *f, enum h2_error *error) {
   h->last = f->stream;
+  if (!h2_any(h, H2_LAST_CALL)) h->served = f->stream;
   if (may_open(h)) {
     struct h2_stream *st = h2_stream_open(h, f->stream);
     if (st && h->events->on_stream(st)) {
       h->opened++;
-      begin(h, f, st);
+      begin(h, f, h2_stream_find(h, f->stream));
       return H2_OPEN_NEW;
     }
     if (st) h2_stream_drop(st);
@@ -68,7 +83,7 @@ static enum h2_open more(struct h2 *h, const struct h2_frame *f, struct h2_strea
     return H2_OPEN_RESET;
   }
   if (trailers) {
-    st->section = h->events->on_trailers(st, &st->arena);
+    st->section = stream_let_go(st) ? NULL : h->events->on_trailers(st, &st->arena);
     st->marks |= H2_TRAILERS;
   }
   begin(h, f, st);
@@ -76,14 +91,14 @@ static enum h2_open more(struct h2 *h, const struct h2_frame *f, struct h2_strea
 }
 
 enum h2_open h2_section_open(struct h2 *h, const struct h2_frame *f, enum h2_error *error) {
-  bool theirs = (f->stream & 1) == (h->server ? 1u : 0u);
+  bool theirs = h2_is_theirs(h, f->stream);
   struct h2_stream *st = h2_stream_find(h, f->stream);
   if (st) return more(h, f, st, error);
   *error = H2_PROTOCOL_ERROR;
   if (theirs && f->stream > h->last) return new_stream(h, f, error);
   if (!theirs && f->stream >= h->next_id) return H2_OPEN_BAD;
   *error = H2_STREAM_CLOSED;
-  if (!h2_is_forgotten(h, f->stream)) return H2_OPEN_BAD;
+  if (!h2_is_forgotten(h, f->stream) && !h2_is_ignored(h, f->stream)) return H2_OPEN_BAD;
   begin(h, f, NULL);
   return H2_OPEN_DROP;
 }
@@ -119,7 +134,8 @@ static void whole(struct h2 *h, enum end end) {
   uint32_t id = st->id;
   h->section_of = NULL;
   if (st->section) store(h, st->section);
-  bool trailers = stream_any(st, H2_TRAILERS), told = st->section != NULL;
+  bool trailers = stream_any(st, H2_TRAILERS);
+  bool told = st->section != NULL && !stream_any(st, H2_RESET);
   st->section = NULL;
   if (h->block_end_stream && !trailers) st->marks |= H2_REMOTE_END;
   if (told) st->what.conn->events->on_message(st->what.conn, end);
@@ -128,6 +144,7 @@ static void whole(struct h2 *h, enum end end) {
 }
 
 enum h2_taken h2_section_take(struct h2 *h, struct span fragment, bool last) {
+  look_after(h);
   struct h2_stream *st = h->section_of;
   switch (hpack_decode(&h->decoder, &h->block, fragment, last)) {
     case HPACK_MORE: return H2_SECTION_GOES_ON;

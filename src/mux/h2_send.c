@@ -14,22 +14,25 @@ static bool has_end(const struct h2_stream *st) {
 
 void h2_ready(struct h2_stream *st) {
   struct h2 *h = st->h2;
-  bool data = st->offered.len && st->send_window > 0;
-  if (!list_empty(&st->ready) || stream_any(st, H2_RESET) || !(data || has_end(st))) return;
+  bool data = st->offered.len && st->send_window > 0, end = has_end(st);
+  if (!list_empty(&st->ready) || stream_any(st, H2_RESET) || !(data || end)) return;
+  check(end || !stream_any(st, H2_LOCAL_END)); /* more than was promised */
   /* In turn where the client can use parts; else one after another, so that each is soon whole. */
-  list_push_tail(&h->ready[st->urgency], &st->ready);
+  list_push_tail(end ? &h->ends : &h->ready[st->urgency], &st->ready);
   conn_flush(h->conn);
 }
 
 /* go_on lists a stream that has just sent: again as the first one where it is not incremental. */
 static void go_on(struct h2_stream *st) {
   h2_ready(st);
-  if (st->incremental || list_empty(&st->ready)) return;
+  if (st->incremental || list_empty(&st->ready) || has_end(st)) return;
   list_remove(&st->ready);
   list_push_head(&st->h2->ready[st->urgency], &st->ready);
 }
 
-bool h2_windows_shift(struct h2 *h, uint32_t from, uint32_t to) {
+bool h2_windows_shift(struct h2 *h) {
+  uint32_t from = h->window_in_force, to = h->theirs.initial_window_size;
+  h->window_in_force = to;
   if (from == to) return true;
   for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
     struct h2_stream *st = container_of(l, struct h2_stream, link);
@@ -40,6 +43,7 @@ bool h2_windows_shift(struct h2 *h, uint32_t from, uint32_t to) {
 }
 
 static struct h2_stream *first_ready(struct h2 *h) {
+  if (!list_empty(&h->ends)) return container_of(h->ends.next, struct h2_stream, ready);
   for (unsigned u = 0; u < H2_URGENCIES; u++)
     if (!list_empty(&h->ready[u])) return container_of(h->ready[u].next, struct h2_stream, ready);
   return NULL;
@@ -94,9 +98,11 @@ struct encoding {
 static bool put(void *ctx, const struct h2_field *field) {
   struct encoding *e = ctx;
   if (field->pseudo < H2_PSEUDO_COUNT) {
-    hpack_encode_pseudo(e->encoder, (enum hpack_pseudo)field->pseudo, field->value, e->out);
+    hpack_encode_pseudo(e->encoder, (enum hpack_pseudo)field->pseudo, field->value, false,
+                        e->out);
   } else {
-    const struct http_field row = {.name = field->name, .value = field->value, .id = field->id};
+    const struct http_field row = {.name = field->name, .value = field->value, .id = field->id,
+                                   .secret = field->secret};
     hpack_encode_field(e->encoder, &row, e->out);
   }
   return !e->out->full;
@@ -159,11 +165,16 @@ static void frame_block(struct h2_stream *st, struct buf *out, size_t at, bool e
   }
 }
 
+/* head_room is where a head may be written; NULL: the small frames need the rest. */
+static struct buf *head_room(struct h2 *h, size_t room) {
+  return conn_pending(h->conn) + room > H2_HEADS_MOST ? NULL : h2_out(h, room);
+}
+
 static bool send_block(struct h2_stream *st, const struct message *m, bool end) {
   struct h2 *h = st->h2;
   for (size_t i = 0; i < array_count(head_rooms); i++) {
     size_t more = frames_of(h, head_rooms[i]) * H2_HEAD_LEN;
-    struct buf *out = h2_out(h, head_rooms[i] + more);
+    struct buf *out = head_room(h, head_rooms[i] + more);
     if (!out) return false;
     size_t at = out->len;
     out->cap -= more;
@@ -202,17 +213,24 @@ void h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers,
   st->arena = scratch;
 }
 
+/* send_trailers: those whose owner is gone, or that cannot be written, cut the stream. */
+static void send_trailers(struct h2_stream *st) {
+  const struct message m = {.trailers = st->trailers, .scratch = st->arena};
+  if (stream_let_go(st) || !send_block(st, &m, true))
+    h2_stream_reset(st, H2_INTERNAL_ERROR, END_LIMIT_MEMORY);
+}
+
 /* send_end ends a stream that has sent all; false: no room. */
 static bool send_end(struct h2 *h, struct h2_stream *st) {
-  const struct message m = {.trailers = st->trailers, .scratch = st->arena};
-  if (st->trailers && !send_block(st, &m, true)) return false;
-  if (!st->trailers) {
-    struct buf *out = h2_out(h, H2_HEAD_LEN);
-    if (!out) return false;
-    h2_write_data_head(out, st->id, true, 0);
-  }
-  st->marks |= H2_LOCAL_END;
+  struct buf *out = h2_out(h, H2_HEAD_LEN);
+  if (!out) return false;
   list_remove(&st->ready);
+  if (st->trailers) {
+    send_trailers(st);
+    return true;
+  }
+  h2_write_data_head(out, st->id, true, 0);
+  st->marks |= H2_LOCAL_END;
   return true;
 }
 
@@ -227,7 +245,10 @@ static bool send_one(struct h2 *h, struct h2_stream *st) {
   return true;
 }
 
-void h2_flush(struct h2 *h) {
-  for (struct h2_stream *st = first_ready(h); st; st = first_ready(h))
-    if (conn_pending(h->conn) >= H2_OUT_MOST || !send_one(h, st)) return;
+bool h2_flush(struct h2 *h) {
+  for (struct h2_stream *st = first_ready(h); st; st = first_ready(h)) {
+    if (conn_pending(h->conn) >= H2_OUT_MOST || h2_any(h, H2_OVER)) return true;
+    if (!send_one(h, st)) return h->send_window <= 0;
+  }
+  return true;
 }

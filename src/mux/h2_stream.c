@@ -40,7 +40,7 @@ struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id) {
   }
   st->h2 = h;
   st->id = id;
-  st->send_window = (int32_t)h->theirs.initial_window_size;
+  st->send_window = (int32_t)h->window_in_force;
   st->recv_size = h->limits.stream_window;
   st->recv_window = (int32_t)st->recv_size;
   st->promise = UINT64_MAX;
@@ -98,9 +98,13 @@ bool h2_is_forgotten(const struct h2 *h, uint32_t id) {
   return false;
 }
 
+bool h2_is_ignored(const struct h2 *h, uint32_t id) {
+  return h2_is_theirs(h, id) && id > h->served && id <= h->last;
+}
+
 void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error) {
   h->forgotten[h->forgotten_at++ % H2_FORGOTTEN] = id;
-  struct buf *out = h2_out(h, H2_HEAD_LEN + 4);
+  struct buf *out = h2_out_small(h, H2_HEAD_LEN + 4);
   if (out) h2_write_rst_stream(out, id, error);
 }
 
@@ -131,29 +135,47 @@ void h2_stream_peer_end(struct h2_stream *st) {
   conn_carried_eof(st->what.conn);
 }
 
-void h2_streams_above(struct h2 *h, uint32_t last) {
-  for (struct list *l = h->streams.next, *next; l != &h->streams; l = next) {
-    next = l->next;
+/* The owner of one may close others: each turn looks from the first one on. */
+static struct h2_stream *above(const struct h2 *h, uint32_t last) {
+  for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
     struct h2_stream *st = container_of(l, struct h2_stream, link);
-    if (st->id <= last && st->id) continue;
+    if (!stream_any(st, H2_RESET) && (st->id > last || !st->id)) return st;
+  }
+  return NULL;
+}
+
+void h2_streams_above(struct h2 *h, uint32_t last) {
+  for (struct h2_stream *st = above(h, last); st; st = above(h, last)) {
     st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | H2_UNTOUCHED;
     conn_carried_fail(st->what.conn, -ECONNRESET);
   }
 }
 
-void h2_streams_opened(struct h2 *h, int err) {
-  for (struct list *l = h->streams.next, *next; l != &h->streams; l = next) {
-    next = l->next;
-    conn_carried_open(container_of(l, struct h2_stream, link)->what.conn, err);
+static struct conn *not_open(const struct h2 *h) {
+  for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
+    struct conn *c = container_of(l, struct h2_stream, link)->what.conn;
+    if (!(c->flags & (CONN_OPEN | CONN_FAILED))) return c;
   }
+  return NULL;
 }
 
+void h2_streams_opened(struct h2 *h, int err) {
+  for (struct conn *c = not_open(h); c; c = not_open(h)) conn_carried_open(c, err);
+}
+
+/* The owner of one may close others: who was told stands last. */
 void h2_streams_fail(struct h2 *h, int err, enum end end) {
-  for (struct list *l = h->streams.next, *next; l != &h->streams; l = next) {
-    next = l->next;
+  for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
     struct h2_stream *st = container_of(l, struct h2_stream, link);
     st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
     st->end = end;
+  }
+  while (!list_empty(&h->streams)) {
+    struct h2_stream *st = container_of(h->streams.next, struct h2_stream, link);
+    if (stream_any(st, H2_TOLD)) return;
+    st->marks |= H2_TOLD;
+    list_remove(&st->link);
+    list_push_tail(&h->streams, &st->link);
     conn_carried_fail(st->what.conn, err);
   }
 }
@@ -192,9 +214,10 @@ static void on_gone(struct carried *what, enum carried_end how) {
   struct h2 *h = st->h2;
   st->offered = SPAN_EMPTY;
   /* FINISHED, but END_STREAM waits for its turn: nothing is in its way, so it goes now. */
-  bool owed = how == CARRIED_FINISHED && st->id && !stream_any(st, H2_LOCAL_END | H2_RESET);
+  bool owed = how == CARRIED_FINISHED && st->id && !st->trailers;
+  owed = owed && !stream_any(st, H2_LOCAL_END | H2_RESET);
   if (owed) {
-    struct buf *out = h2_out(h, H2_HEAD_LEN);
+    struct buf *out = h2_out_small(h, H2_HEAD_LEN);
     if (out) h2_write_data_head(out, st->id, true, 0);
     st->marks |= H2_LOCAL_END;
   }

@@ -1,0 +1,367 @@
+/* Budgets, limits and faults of HTTP/2 peers (h2_guard.c, h2_read.c, h2_section.c): each exact, and
+ * none that can be got round. THREATS.md rows 1 to 5. */
+#include "h2_kit.h"
+
+static struct h2_limits tight(void) {
+  struct h2_limits l = kit_limits;
+  l.resets = 10;
+  l.glitches = 20;
+  l.streams = 5;
+  return l;
+}
+
+/* ---- glitches ---- */
+
+static const struct {
+  uint8_t type, flags;
+  uint32_t stream;
+  const char *payload;
+  size_t len;
+} useless[] = {
+    {H2_PING, 0, 0, "12345678", 8},
+    {H2_PING, H2_FLAG_ACK, 0, "12345678", 8},
+    {H2_SETTINGS, 0, 0, "", 0},
+    {H2_SETTINGS, H2_FLAG_ACK, 0, "", 0},
+    {H2_PRIORITY, 0, 3, "\0\0\0\0\1", 5},
+    {H2_PRIORITY_UPDATE, 0, 0, "\0\0\0\5u=1", 7},
+    {H2_WINDOW_UPDATE, 0, 0, "\0\0\0\1", 4},
+    {H2_WINDOW_UPDATE, 0, 1, "\0\0\0\1", 4},
+    {H2_GOAWAY, 0, 0, "\0\0\0\0\0\0\0\0", 8},
+    {0xfa, 0, 0, "?", 1},
+    {H2_DATA, 0, 1, "", 0},
+    {H2_DATA, H2_FLAG_PADDED, 1, "\2\0\0", 3},
+};
+
+static void glitches_are_counted_exactly(void **state) {
+  (void)state;
+  for (size_t i = 0; i < array_count(useless); i++) {
+    struct h2_limits limits = tight();
+    struct kit *k = kit_start(&limits);
+    k->peer.wild = true;
+    h2_peer_request(&k->peer, POST, false);
+    kit_run(k);
+    assert_int_equal(k->h->credit, 2);
+    for (uint32_t n = 0; n <= limits.glitches + 2; n++) {
+      if (k->ends) fail_msg("row %zu: after %u", i, n);
+      struct span payload = span_of(useless[i].payload, useless[i].len);
+      kit_frame(k, useless[i].type, useless[i].flags, useless[i].stream, payload);
+      kit_run(k);
+    }
+    kit_ended(k, END_CLIENT_H2_FLOOD);
+    kit_end(k);
+  }
+}
+
+static void glitches_are_forgiven(void **state) {
+  (void)state;
+  struct h2_limits limits = tight();
+  struct kit *k = kit_start(&limits);
+  for (int round = 0; round < 3; round++) {
+    for (uint32_t n = 0; n < limits.glitches; n++) h2_peer_ping(&k->peer);
+    kit_run(k);
+    assert_int_equal(k->ends, 0);
+    kit_wait(k, 10001);
+  }
+  /* what brings something on pays for two each, and for no more than a thousand */
+  uint32_t id = h2_peer_request(&k->peer, POST, false)->id;
+  for (int i = 0; i < 600; i++) h2_peer_data(&k->peer, id, SPAN_LIT("x"), false);
+  kit_run(k);
+  assert_true(k->h->credit >= 1000 && k->h->credit <= 1001);
+  uint32_t credit = k->h->credit;
+  for (uint32_t n = 0; n < credit + limits.glitches; n++) h2_peer_ping(&k->peer);
+  kit_run(k);
+  assert_int_equal(k->ends, 0);
+  h2_peer_ping(&k->peer);
+  kit_ended(k, END_CLIENT_H2_FLOOD);
+  kit_end(k);
+}
+
+/* ---- resets ---- */
+
+static void rapid_reset(void **state) {
+  (void)state;
+  struct h2_limits limits = tight();
+  struct kit *k = kit_start(&limits);
+  uint32_t resets = 0;
+  for (; resets < 1000 && !k->ends; resets++) {
+    uint32_t id = h2_peer_request(&k->peer, GET, true)->id;
+    h2_peer_reset(&k->peer, id, H2_CANCEL);
+    kit_run(k);
+  }
+  /* n resets of n streams: one more than 10 + n / 2 */
+  assert_int_equal(resets, 21);
+  kit_ended(k, END_CLIENT_H2_RESETS);
+  assert_int_equal(k->seen_count, 21);
+  kit_end(k);
+}
+
+static const struct {
+  uint8_t type, flags;
+  const char *payload;
+  size_t len;
+  uint32_t code;
+} provoking[] = {
+    {H2_WINDOW_UPDATE, 0, "\0\0\0\0", 4, H2_PROTOCOL_ERROR},
+    {H2_WINDOW_UPDATE, 0, "\x7f\xff\xff\xff", 4, H2_FLOW_CONTROL_ERROR},
+    {H2_PRIORITY, 0, "\0\0\0", 3, H2_FRAME_SIZE_ERROR},
+    {H2_HEADERS, H2_FLAG_END_HEADERS, "", 0, H2_PROTOCOL_ERROR},
+    {H2_DATA, 0, "too much", 8, H2_PROTOCOL_ERROR},
+};
+
+static void expect_two(struct seen *s) { h2_stream_expect(s->st, HTTP_BODY_LENGTH, 2); }
+
+static void resets_of_ours_count(void **state) {
+  (void)state;
+  for (size_t i = 0; i < array_count(provoking); i++) {
+    struct h2_limits limits = tight();
+    struct kit *k = kit_start(&limits);
+    k->on_head = expect_two;
+    uint32_t resets = 0;
+    for (; resets < 1000 && !k->ends; resets++) {
+      uint32_t id = h2_peer_request(&k->peer, POST, false)->id;
+      kit_frame(k, provoking[i].type, provoking[i].flags, id,
+                span_of(provoking[i].payload, provoking[i].len));
+      kit_run(k);
+      assert_int_equal(h2_peer_find(&k->peer, id)->reset_code, provoking[i].code);
+      assert_int_equal(kit_seen(k, id)->errors, 1);
+    }
+    assert_int_equal(resets, 21);
+    kit_ended(k, END_CLIENT_H2_RESETS);
+    kit_end(k);
+  }
+}
+
+/* ---- streams ---- */
+
+static void too_many_streams(void **state) {
+  (void)state;
+  struct h2_limits limits = tight();
+  struct kit *k = kit_start(&limits);
+  uint32_t id[7];
+  for (int i = 0; i < 7; i++) id[i] = h2_peer_request(&k->peer, GET "x-n: 1\n", i % 2 == 0)->id;
+  kit_run(k);
+  assert_int_equal(k->open, 5);
+  for (int i = 5; i < 7; i++)
+    assert_int_equal(h2_peer_find(&k->peer, id[i])->reset_code, H2_REFUSED_STREAM);
+  /* what follows of them is dropped in silence */
+  h2_peer_data(&k->peer, id[5], SPAN_LIT("body"), false);
+  h2_peer_headers(&k->peer, id[5], h2_peer_block(&k->peer, "x-sum: 1\n"), true, 0);
+  h2_peer_reset(&k->peer, id[6], H2_CANCEL);
+  h2_peer_window(&k->peer, id[6], 100);
+  kit_run(k);
+  assert_int_equal(k->peer.resets, 2);
+  /* one that is answered and lingers is not gone yet: it counts */
+  assert_true(kit_answer(kit_seen(k, id[1]), 200, 0, true));
+  seen_gently(kit_seen(k, id[1]));
+  assert_int_equal(h2_streams(k->h), 5);
+  seen_close(kit_seen(k, id[0]));
+  uint32_t next = h2_peer_request(&k->peer, GET "x-n: 1\n", true)->id;
+  kit_run(k);
+  assert_int_equal(kit_seen(k, next)->section.fields.count, 1);
+  k->refuse = true;
+  seen_close(kit_seen(k, id[2]));
+  uint32_t refused = h2_peer_request(&k->peer, GET, true)->id;
+  kit_run(k);
+  assert_int_equal(h2_peer_find(&k->peer, refused)->reset_code, H2_REFUSED_STREAM);
+  assert_int_equal(k->ends, 0);
+  kit_end(k);
+}
+
+static void no_slot_is_left(void **state) {
+  (void)state;
+  struct kit *k = kit_new_with(&kit_limits, 3);
+  h2_peer_hello(&k->peer, NULL, 0);
+  for (int i = 0; i < 5; i++) h2_peer_request(&k->peer, GET, true);
+  kit_run(k);
+  assert_int_equal(k->open, 3);
+  assert_int_equal(k->peer.resets, 2);
+  assert_int_equal(k->ends, 0);
+  kit_end(k);
+}
+
+/* Only so many resets are remembered; a stream that is over in peace is not among them. */
+static void forgotten_streams(void **state) {
+  (void)state;
+  struct h2_limits limits = kit_limits;
+  struct kit *k = kit_start(&limits);
+  uint32_t first = 0;
+  for (uint32_t i = 0; i <= H2_FORGOTTEN; i++) {
+    uint32_t id = h2_peer_request(&k->peer, POST, false)->id;
+    if (i == 0) first = id;
+    kit_run(k);
+    seen_close(kit_seen(k, id));
+    kit_run(k);
+    h2_peer_data(&k->peer, id, SPAN_LIT("late"), false);
+    kit_run(k);
+  }
+  assert_int_equal(k->peer.resets, H2_FORGOTTEN + 1);
+  h2_peer_data(&k->peer, first, SPAN_LIT("very late"), false);
+  kit_run(k);
+  assert_int_equal(k->peer.resets, H2_FORGOTTEN + 2);
+  assert_int_equal(k->ends, 0);
+  uint32_t done = h2_peer_request(&k->peer, GET, true)->id;
+  kit_run(k);
+  assert_true(kit_answer(kit_seen(k, done), 200, 0, true));
+  seen_gently(kit_seen(k, done));
+  kit_run(k);
+  h2_peer_data(&k->peer, done, SPAN_LIT("more"), false);
+  kit_run(k);
+  assert_int_equal(h2_peer_find(&k->peer, done)->reset_code, H2_STREAM_CLOSED);
+  uint32_t again = h2_peer_request(&k->peer, GET, true)->id;
+  kit_run(k);
+  assert_true(kit_answer(kit_seen(k, again), 200, 0, true));
+  seen_gently(kit_seen(k, again));
+  kit_run(k);
+  h2_peer_headers(&k->peer, again, h2_peer_block(&k->peer, "x-sum: 1\n"), true, 0);
+  kit_ended(k, END_CLIENT_H2_STREAM_CLOSED);
+  kit_end(k);
+}
+
+/* ---- sections ---- */
+
+static void continuation_flood(void **state) {
+  (void)state;
+  for (int empty = 0; empty < 2; empty++) {
+    struct h2_limits limits = kit_limits;
+    limits.glitches = empty ? 20 : 1000;
+    struct kit *k = kit_start(&limits);
+    struct h2_peer_stream *st = h2_peer_open(&k->peer);
+    kit_frame(k, H2_HEADERS, 0, st->id, SPAN_EMPTY);
+    uint32_t frames = 0;
+    for (; frames < 1000 && !k->ends; frames++) {
+      kit_frame(k, H2_CONTINUATION, 0, st->id, empty ? SPAN_EMPTY : SPAN_LIT("\x82"));
+      kit_run(k);
+    }
+    /* four are free, two are paid for by the stream; in any case 64 */
+    assert_int_equal(frames, empty ? 4 + 2 + 20 + 1 : 65);
+    kit_ended(k, END_CLIENT_H2_FLOOD);
+    kit_end(k);
+  }
+}
+
+static void sections_are_bounded(void **state) {
+  (void)state;
+  struct h2_limits limits = kit_limits;
+  limits.header_bytes = 2000;
+  struct kit *k = kit_start(&limits);
+  struct h2_peer_stream *st = h2_peer_open(&k->peer);
+  char block[5000]; /* an entry of the table, again and again: small on the wire */
+  struct buf b = buf_of(block, sizeof(block));
+  buf_lit(&b, "\x82\x86\x84\x41\x01h\x40\x01x");
+  buf_char(&b, 100);
+  for (int i = 0; i < 100; i++) buf_char(&b, 'v');
+  while (b.len < 1000) buf_char(&b, (char)0xbe);
+  kit_frame(k, H2_HEADERS, H2_FLAG_END_HEADERS | H2_FLAG_END_STREAM, st->id, buf_span(&b));
+  kit_ended(k, END_CLIENT_H2_FLOOD); /* HPACK bomb: more than eight times what it may be */
+  kit_end(k);
+}
+
+/* ---- faults of the connection ---- */
+
+static const struct {
+  uint8_t type, flags;
+  uint32_t stream;
+  const char *payload;
+  size_t len;
+  enum end end;
+} fatal[] = {
+    {H2_DATA, 0, 5, "x", 1, END_CLIENT_H2_PROTOCOL},                     /* idle */
+    {H2_RST_STREAM, 0, 5, "\0\0\0\0", 4, END_CLIENT_H2_PROTOCOL},
+    {H2_WINDOW_UPDATE, 0, 5, "\0\0\0\1", 4, END_CLIENT_H2_PROTOCOL},
+    {H2_WINDOW_UPDATE, 0, 5, "\0\0\0\0", 4, END_CLIENT_H2_PROTOCOL},
+    {H2_PRIORITY, 0, 5, "\0\0\0", 3, END_CLIENT_H2_FRAME_SIZE},
+    {H2_HEADERS, H2_FLAG_END_HEADERS, 2, "\x82", 1, END_CLIENT_H2_PROTOCOL}, /* ours */
+    {H2_HEADERS, H2_FLAG_END_HEADERS, 5, "\xff\xff\xff\xff\xff", 5, END_CLIENT_H2_COMPRESSION},
+    {H2_CONTINUATION, H2_FLAG_END_HEADERS, 1, "", 0, END_CLIENT_H2_PROTOCOL},
+    {H2_PUSH_PROMISE, H2_FLAG_END_HEADERS, 1, "\0\0\0\2", 4, END_CLIENT_H2_PROTOCOL},
+    {H2_PING, 0, 0, "1", 1, END_CLIENT_H2_FRAME_SIZE},
+    {H2_SETTINGS, 0, 0, "\0\4\xff\xff\xff\xff", 6, END_CLIENT_H2_FLOW_CONTROL},
+    {H2_SETTINGS, 0, 0, "\0\2\0\0\0\7", 6, END_CLIENT_H2_PROTOCOL},
+    {H2_DATA, 0, 0, "x", 1, END_CLIENT_H2_PROTOCOL},
+};
+
+static void faults_end_it(void **state) {
+  (void)state;
+  for (size_t i = 0; i < array_count(fatal); i++) {
+    struct kit *k = kit_start(&kit_limits);
+    k->peer.wild = true;
+    uint32_t id = h2_peer_request(&k->peer, POST, false)->id;
+    kit_run(k);
+    kit_frame(k, fatal[i].type, fatal[i].flags, fatal[i].stream,
+              span_of(fatal[i].payload, fatal[i].len));
+    kit_run(k);
+    if (k->end != fatal[i].end)
+      fail_msg("row %zu: it ended %d times, by %s", i, k->ends, end_get(k->end)->word.ptr);
+    kit_ended(k, fatal[i].end);
+    assert_int_equal(kit_seen(k, id)->word, fatal[i].end);
+    kit_end(k);
+  }
+}
+
+static void no_preface(void **state) {
+  (void)state;
+  struct kit *k = kit_new_with(&kit_limits, 10);
+  text_lit(&k->peer.out, "GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+  kit_ended(k, END_CLIENT_H2_PROTOCOL);
+  kit_end(k);
+}
+
+/* ---- RST_STREAM before, inside and after a section ---- */
+
+static void resets_and_sections(void **state) {
+  (void)state;
+  struct kit *k = kit_start(&kit_limits);
+  k->keep = true; /* the owner takes its time */
+  uint32_t id = h2_peer_request(&k->peer, POST, false)->id;
+  h2_peer_reset(&k->peer, id, H2_CANCEL);
+  h2_peer_headers(&k->peer, id, h2_peer_block(&k->peer, "x-sum: 1\n"), true, 0);
+  h2_peer_data(&k->peer, id, SPAN_LIT("x"), true);
+  h2_peer_window(&k->peer, id, 5);
+  h2_peer_reset(&k->peer, id, H2_CANCEL);
+  kit_run(k);
+  struct seen *s = kit_seen(k, id);
+  assert_int_equal(s->heads, 1);
+  assert_int_equal(s->errors, 1);
+  assert_int_equal(s->got, 0);
+  assert_true(kit_answer(s, 200, 5, false)); /* it goes nowhere */
+  kit_run(k);
+  assert_int_equal(h2_peer_find(&k->peer, id)->status, 0);
+  seen_close(s);
+  /* a head with a stream error: the owner hears of it, and no head */
+  struct h2_peer_stream *st = h2_peer_open(&k->peer);
+  uint32_t self = st->id;
+  struct text payload = {0};
+  text_put(&payload, span_of("\0\0\0\0\1", 5));
+  payload.ptr[3] = (char)self;
+  text_put(&payload, h2_peer_block(&k->peer, GET "x-a: 1\n"));
+  kit_frame(k, H2_HEADERS, H2_FLAG_END_HEADERS | H2_FLAG_PRIORITY, self, text_span(&payload));
+  text_fini(&payload);
+  kit_run(k);
+  assert_int_equal(h2_peer_find(&k->peer, self)->reset_code, H2_PROTOCOL_ERROR);
+  assert_int_equal(kit_seen(k, self)->errors, 1);
+  assert_int_equal(kit_seen(k, self)->heads, 0);
+  seen_close(kit_seen(k, self));
+  uint32_t next = h2_peer_request(&k->peer, GET "x-a: 1\n", true)->id;
+  kit_run(k);
+  assert_int_equal(kit_seen(k, next)->heads, 1);
+  assert_int_equal(k->ends, 0);
+  kit_end(k);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(glitches_are_counted_exactly),
+      cmocka_unit_test(glitches_are_forgiven),
+      cmocka_unit_test(rapid_reset),
+      cmocka_unit_test(resets_of_ours_count),
+      cmocka_unit_test(too_many_streams),
+      cmocka_unit_test(no_slot_is_left),
+      cmocka_unit_test(forgotten_streams),
+      cmocka_unit_test(continuation_flood),
+      cmocka_unit_test(sections_are_bounded),
+      cmocka_unit_test(faults_end_it),
+      cmocka_unit_test(no_preface),
+      cmocka_unit_test(resets_and_sections),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
