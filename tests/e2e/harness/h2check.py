@@ -63,7 +63,7 @@ class Stream:
         self.ended = False  # END_STREAM came
         self.reset = None  # the code of the server's RST_STREAM
         self.cancelled = False  # we sent RST_STREAM
-        self.frames = []
+        self.data_frames = 0
 
     @property
     def over(self):
@@ -86,6 +86,7 @@ class Check:
         self.pings, self.pongs = [], 0
         self.goaways = []
         self.methods = {}
+        self.named = set()  # by our PRIORITY: such a stream may be refused before it is opened
 
     # ---- what we sent ----
 
@@ -106,6 +107,8 @@ class Check:
             self.credit(frame.stream, struct.unpack(">I", frame.payload)[0] & h2.WINDOW_MAX)
         elif frame.type == h2.RST_STREAM and frame.stream in self.streams:
             self.streams[frame.stream].cancelled = True
+        elif frame.type == h2.PRIORITY:
+            self.named.add(frame.stream)
         elif frame.type == h2.PING and not frame.flags & h2.ACK:
             self.pings.append(frame.payload)
 
@@ -139,9 +142,11 @@ class Check:
 
     def check_stream(self, frame):
         stream = self.streams.get(frame.stream)
+        if stream is None and frame.type == h2.RST_STREAM and frame.stream in self.named:
+            stream = self.streams[frame.stream] = Stream(frame.stream, 0, 0)
         need(stream is not None, "stream was not opened: %r", frame)
-        stream.frames.append(frame)
-        need(stream.reset is None, "frame after RST_STREAM: %r", frame)
+        need(stream.reset is None or frame.type == h2.RST_STREAM, "frame after RST_STREAM: %r",
+             frame)
         need(not stream.ended or frame.type in (h2.WINDOW_UPDATE, h2.RST_STREAM)
              or self.block is not None, "frame after END_STREAM: %r", frame)
 
@@ -158,6 +163,7 @@ class Check:
         stream, size = self.streams[frame.stream], len(frame.payload)
         self.window -= size
         stream.window -= size
+        stream.data_frames += 1
         need(self.window >= 0 or not size, "connection window exceeded by %d", -self.window)
         spare = self.may(h2.INITIAL_WINDOW_SIZE) - self.ours[h2.INITIAL_WINDOW_SIZE]
         need(stream.window + spare >= 0 or not size, "stream window exceeded by %d",

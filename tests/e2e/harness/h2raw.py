@@ -116,7 +116,7 @@ class Conn:
         self.preface_left -= skip
         self.output += data[skip:]
         while (frame := take_frame(self.output)) is not None:
-            self.check.sent_frame(frame)
+            self.check.sent_frame(frame._replace(stream=frame.stream & h2.WINDOW_MAX))
 
     # ---- receiving ----
 
