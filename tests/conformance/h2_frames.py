@@ -64,7 +64,8 @@ row("data-of-16384", "9113 4.2", post(), h2.data(1, b"d" * 16384, True), want=an
 def too_large(kind, flags, stream):
     def act(conn):
         size = conn.check.settings[h2.MAX_FRAME_SIZE] + 1
-        conn.send(h2.frame(kind, flags, stream, bytes(size)))
+        field = h2.literal("x-long", "v" * size)
+        conn.send(h2.frame(kind, flags, stream, (h2.request() + field)[:size]))
     return act
 
 

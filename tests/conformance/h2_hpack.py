@@ -147,4 +147,4 @@ fine("eviction-while-adding-by-its-own-name", "7541 4.4",
      before=h2.table_size(60))
 fine("table-churn", "7541 4.4",
      b"".join(h2.incremental("x-%02d" % n, "v" * 200) for n in range(40)) + h2.indexed(62 + 16),
-     (("x-23", "v" * 200),))
+     (("x-23", "v" * 200), ("x-23", "v" * 200)))

@@ -6,6 +6,7 @@ WEIR_H2_PEER=nghttpd (nghttpx, nginx, haproxy, node) runs the rows against anoth
 the rows; it may close without GOAWAY, and a row that only weir owes is left out.
 """
 import os
+import threading
 
 import pytest
 
@@ -150,6 +151,32 @@ def echo_tunnel(conn, request):
 
 WEBSOCKET = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"),
              (":path", "/ws"), (":authority", "test.example"), ("sec-websocket-version", "13")]
+
+
+def never_reads(conn, _request):
+    """Takes the head and no byte of the body."""
+    conn.backend.stalled.wait(30)
+    conn.close()
+
+
+@pytest.mark.skipif(bool(PEER), reason="another server")
+def test_data_beyond_the_window(h2pair):  # noqa: F811
+    """An endpoint that reads nothing: no window comes back, and DATA beyond it is refused
+    (RFC 9113 6.9.1). Sockets between hold some megabytes at most."""
+    h2pair.backend.stalled = threading.Event()
+    h2pair.backend.on("/stalled", never_reads)
+    conn = h2pair.conn().handshake()
+    number = conn.open("POST", "/stalled", end=False)
+    try:
+        for _ in range(4096):
+            conn.send(h2.data(number, bytes(16384)))
+            conn.drain()
+            if conn.stream(number).over or conn.closed:
+                break
+        conn.expect_stream_error(number, h2.FLOW_CONTROL_ERROR)
+    finally:
+        h2pair.backend.stalled.set()
+    assert not [r for r in h2pair.backend.seen("/stalled") if r.complete]
 
 
 @pytest.mark.skipif(bool(PEER), reason="another server")

@@ -13,7 +13,7 @@ from . import certs, confgen, proc, wire
 from .backend import Backend
 from .fixtures import Pair, Weirs
 from .h2raw import Conn
-from .weir import run
+from .weir import eventually, run
 
 H2C, H2 = ["h2c", "http/1.1"], ["h2", "http/1.1"]
 NAMES = ["test.example", "*.example", "localhost"]
@@ -134,12 +134,23 @@ def h2shared(request, session_dir, speaks_h2):
     shutil.rmtree(directory, ignore_errors=True)
 
 
+def backend_settled(weir, backend):
+    """The backend has seen each connection to it, and the end of each that weir ended."""
+    def settled():
+        still = sum(not conn.ended.is_set() for conn in list(backend.conns))
+        return (len(backend.conns), still) == (weir.metric("weir_upstream_connects_total"),
+                                               weir.metric("weir_upstream_connections"))
+    settled.__doc__ = backend_settled.__doc__
+    eventually(settled)
+
+
 @pytest.fixture
 def h2pair(h2shared):
     """h2shared, fresh for one test; what the backend got must be valid HTTP/1.1."""
     weir, backend = h2shared.weir, h2shared.backend
     assert weir.process.poll() is None, weir.errors
     weir.settle()
+    backend_settled(weir, backend)
     weir.mark = len(weir.all_lines())
     backend.handlers.clear()
     backend.default = default_handler

@@ -318,14 +318,16 @@ class Conn:
 
     def expect_stream_error(self, number, *codes, goaway=True):
         """RST_STREAM with one of codes; or the same as an error of the connection."""
-        stream = self.stream(number)
-        self.pump(lambda: stream.reset is not None or self.error or self.closed,
+        def reset():
+            return getattr(self.check.streams.get(number), "reset", None)
+
+        self.pump(lambda: reset() is not None or self.error or self.closed,
                   what="RST_STREAM of stream %d" % number)
-        if stream.reset is None:
+        if reset() is None:
             return self.expect_connection_error(*codes, goaway=goaway)
-        assert stream.reset in codes, "RST_STREAM %s, wanted %s" % (
-            h2.code_name(stream.reset), " or ".join(map(h2.code_name, codes)))
-        return stream.reset
+        assert reset() in codes, "RST_STREAM %s, wanted %s" % (
+            h2.code_name(reset()), " or ".join(map(h2.code_name, codes)))
+        return reset()
 
     def expect_alive(self):
         """The connection is in order: a PING is answered and nothing was refused."""
