@@ -2,7 +2,8 @@
 
 Both run on the generator's core. bench-load never sleeps and gives the core away whenever it has
 nothing to do; h2load is a batch process, so waking it interrupts nobody: the proxy does not pay
-for waking a core here either. bench-load reads the CPU clocks, h2load's summary says if all went well.
+for waking a core here either. bench-load reads the CPU clocks, h2load's summary says
+if all went well.
 """
 
 import json
@@ -28,7 +29,7 @@ MICROSECONDS = {"us": 1, "ms": 1e3, "s": 1e6}
 
 @contextmanager
 def backend(bench, proxy, requests):
-    """bench-load as backend of so many requests: yields a function that ends it for its figures."""
+    """bench-load as backend of so many requests: yields what ends it and returns its figures."""
     command = [bench.programs["load"], "--backend", str(bench.backend), "--core",
                str(bench.load_core), "--serve", str(requests),
                "--watch", ",".join(str(pid) for pid in proxy.pids)]

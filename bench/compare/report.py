@@ -151,8 +151,9 @@ def print_latencies(row, runs):
     """p50/p99/p99.9 of one row, one line for each proxy."""
     for name in runs:
         if runs[name] and "mean_us" in runs[name][0]:
-            print(f"  {row.name:12} {name:8} {medians(runs, 'rps')[name]:9.0f} req/s   mean/max us "
-                  f"{medians(runs, 'mean_us')[name]:.0f}/{medians(runs, 'max_us')[name]:.0f}")
+            rps, mean, highest = (medians(runs, key)[name] for key in ("rps", "mean_us", "max_us"))
+            print(f"  {row.name:12} {name:8} {rps:9.0f} req/s   mean/max us "
+                  f"{mean:.0f}/{highest:.0f}")
         elif runs[name]:
             p50, p99, p999 = (medians(runs, key)[name] for key in ("p50_us", "p99_us", "p999_us"))
             rps = median(run["requests"] / max(run["seconds"], 1e-9) for run in runs[name])

@@ -1,8 +1,8 @@
 """The rows of the comparison: what is asked of each proxy and what weir must reach.
 
 `must` is weir's figure over the best peer's (or over `ref`), as issues 2 and 4 and FLOOR.md set
-it; None is a row without a goal. `floor` holds the arguments of bench-floor for the row, None where a
-bare forwarder means nothing (TLS). Memory rows have their goal in bytes.
+it; None is a row without a goal. `floor` holds the arguments of bench-floor for the row, None
+where a bare forwarder means nothing (TLS). Memory rows have their goal in bytes.
 """
 
 from dataclasses import dataclass, field

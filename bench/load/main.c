@@ -1,6 +1,7 @@
 /* bench-load: generator and backend, or the backend alone, in one spinning thread on one core.
- * Prints one line of JSON. Deliberately no comparison and no proxy handling: bench/compare does that. The options are rows
- * of options.def, and --watch PID,PID... names the proxy's processes, --core N the core. */
+ * Prints one line of JSON. Deliberately no comparison and no proxy handling: bench/compare does
+ * that. The options are rows of options.def, --watch PID,PID... names the proxy's processes,
+ * --core N the core. */
 #include "load.h"
 
 #include "../common/net.h"
