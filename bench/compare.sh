@@ -1,5 +1,5 @@
 #!/bin/sh
-# Measures weir beside nginx and HAProxy: one command that installs the two from Debian when they
+# Measures weir beside nginx, HAProxy and h2o: one command that installs them from Debian when they
 # are missing (their services are not started), builds the bench programs and the release binary,
 # and runs bench/compare. --help lists the options; bench/README.md says how to read the result.
 # WEIR_BIN: a binary to measure instead of building one. BENCH_BUILD: where to build the programs.
@@ -16,6 +16,8 @@ missing() {
     for program in nginx haproxy openssl cmake; do
         command -v "$program" >/dev/null || printf '%s ' "$program"
     done
+    command -v h2load >/dev/null || printf 'nghttp2-client '
+    command -v h2o >/dev/null || ! apt-cache show h2o >/dev/null 2>&1 || printf 'h2o '
     command -v cc >/dev/null || printf 'gcc libc6-dev '
     [ -x /usr/bin/python3 ] || printf 'python3 '
     [ -e /usr/include/openssl/ssl.h ] || printf 'libssl-dev '

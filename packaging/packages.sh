@@ -39,7 +39,7 @@ packages_install_quietly() {
         export DEBIAN_FRONTEND=noninteractive
         apt-get -q update || echo "weir: apt-get update had errors; trying with what is there" >&2
         apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@" || exit 1
-        for service in nginx haproxy; do # only those that came with this call
+        for service in nginx haproxy h2o; do # only those that came with this call
             case " $* " in *" $service "*) update-rc.d "$service" disable || true ;; esac
         done' packages "$@"
 }
@@ -68,7 +68,7 @@ packages_need() {
 packages_build=(gcc g++ libc6-dev make cmake ninja-build pkg-config xz-utils util-linux
     debian-archive-keyring libconfig-dev libc-ares-dev libpcre2-dev libxxhash-dev)
 
-packages_test=(libcmocka-dev libnghttp2-dev clang llvm libclang-rt-14-dev python3 python3-pytest python3-h2
-    python3-httpx python3-hypothesis python3-websockets python3-cryptography nginx haproxy wrk
-    nghttp2-client curl iproute2 openssl libssl-dev procps)
+packages_test=(libcmocka-dev libnghttp2-dev clang llvm libclang-rt-14-dev python3 python3-pytest
+    python3-h2 python3-httpx python3-hypothesis python3-websockets python3-cryptography nginx
+    haproxy wrk nghttp2-client curl iproute2 openssl libssl-dev procps)
 command -v node >/dev/null || packages_test+=(nodejs)

@@ -1,8 +1,8 @@
-"""weir beside nginx and HAProxy: interleaved rounds, CPU per request, memory per connection.
+"""weir beside nginx, HAProxy and h2o: interleaved rounds, CPU per request, memory per connection.
 
 Started by bench/compare.sh, which installs and builds what is needed. One generator, which is also
-the backend, spins on one core; the proxy under test has the other. See bench/README.md for how to
-read it.
+the backend (for HTTP/2 h2load beside it), spins on one core; the proxy under test has the other.
+See bench/README.md for how to read it.
 """
 
 import argparse
@@ -67,8 +67,11 @@ def find_programs(args):
     programs = {"load": os.path.join(args.programs, "bench-load"),
                 "floor": os.path.join(args.programs, "bench-floor")}
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    for name in report.PEERS:
+    for name in report.PEERS + ("h2load",):
         programs[name] = shutil.which(name, path=path)
+    if not programs["h2o"]:
+        print("h2o: not installed, its column stays empty", flush=True)
+        del programs["h2o"]
     if not args.without_weir:
         programs["weir"] = args.weir
     for name, program in programs.items():
@@ -96,6 +99,8 @@ def contenders_of(row, programs, only=None):
     names = [name for name in report.COLUMNS if name in programs]
     if getattr(row, "floor", None) is None:
         names.remove("floor")
+    if not row.h2 and "h2o" in names:
+        names.remove("h2o")
     return [name for name in names if only is None or name in only]
 
 

@@ -1,10 +1,11 @@
-"""Runs bench-load against one proxy and reads its figures. All bounded in time."""
+"""Runs bench-load (or h2.py) against one proxy and reads its figures. All bounded in time."""
 
 import json
 import subprocess
 import threading
 import time
 
+import h2
 from peers import BenchFault, die_with_parent, descendants
 
 GIB = 1 << 30
@@ -30,7 +31,7 @@ def last_line_json(name, text):
 
 def judge(row, proxy, result):
     """Adds to result["faults"] what makes the run no result."""
-    faults = []
+    faults = result.pop("generator_faults", [])
     if result["errors"] or result["backend_errors"]:
         faults.append(f"{result['errors']} errors, first: {result['first_error']}")
     if result["requests"] == 0:
@@ -56,6 +57,20 @@ def cpu_run(bench, proxy, row, measure_ms):
     """One run of a CPU row: bench-load's own figures plus `value` in the row's unit."""
     if proxy.process.poll() is not None:
         return dead_run(proxy)
+    result = h2.run(bench, proxy, row.h2, measure_ms) if row.h2 else load_run(
+        bench, proxy, row, measure_ms)
+    if result is None or proxy.process.poll() is not None:
+        return dead_run(proxy)
+    judge(row, proxy, result)
+    if row.unit == "us":
+        result["value"] = result["cpu_ns"] / 1e3 / max(result["requests"], 1)
+    else:
+        result["value"] = result["cpu_ns"] / 1e9 / max(result["body_bytes"], 1) * GIB
+    return result
+
+
+def load_run(bench, proxy, row, measure_ms):
+    """bench-load as generator and backend: its figures, None when the proxy died."""
     command = load_command(bench, proxy, row.load, row.tls, (row.warmup_ms, measure_ms))
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False,
@@ -64,16 +79,10 @@ def cpu_run(bench, proxy, row, measure_ms):
     except subprocess.TimeoutExpired as fault:
         raise BenchFault(f"{row.name}: bench-load against {proxy.name} hangs") from fault
     if proxy.process.poll() is not None:
-        return dead_run(proxy)
+        return None
     if done.returncode not in (0, 1) or done.stderr:
         raise BenchFault(f"{row.name}, {proxy.name}: {done.stderr.strip() or done.returncode}")
-    result = last_line_json(proxy.name, done.stdout)
-    judge(row, proxy, result)
-    if row.unit == "us":
-        result["value"] = result["cpu_ns"] / 1e3 / max(result["requests"], 1)
-    else:
-        result["value"] = result["cpu_ns"] / 1e9 / max(result["body_bytes"], 1) * GIB
-    return result
+    return last_line_json(proxy.name, done.stdout)
 
 
 def idle_bytes(bench, proxy, row):
@@ -123,6 +132,8 @@ def memory_run(bench, name, row):
         if row.kind == "start":
             time.sleep(SETTLE_SECONDS)
             return {"value": float(proxy.pss_bytes()), "faults": []}
+        if row.h2:
+            return h2.idle_bytes(bench, proxy, row.connections)
         if row.kind == "idle":
             return idle_bytes(bench, proxy, row)
         return active_bytes(bench, proxy, row)

@@ -31,7 +31,7 @@ http {{
   }}
   server {{
     listen 127.0.0.1:{plain} backlog=4096;
-    listen 127.0.0.1:{tls} ssl backlog=4096;
+    listen 127.0.0.1:{tls} ssl{nginx_h2} backlog=4096;
     ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;
     ssl_protocols TLSv1.2 TLSv1.3;
     location / {{
@@ -63,7 +63,7 @@ defaults
   {splice}
 frontend web
   bind 127.0.0.1:{plain}
-  bind 127.0.0.1:{tls} ssl crt {dir}/both.pem alpn http/1.1
+  bind 127.0.0.1:{tls} ssl crt {dir}/both.pem alpn {alpn}
   default_backend app
 backend app
   http-reuse always
@@ -78,7 +78,7 @@ listeners = {{
   web = {{ bind = "127.0.0.1:{plain}"; timeouts = {{ idle = "600s"; }}; }};
   secure = {{
     bind = "127.0.0.1:{tls}";
-    protocols = [ "http/1.1" ];
+    protocols = [ "{alpn}" ];
     timeouts = {{ idle = "600s"; }};
     tls = {{ certificates = ( {{ names = [ "localhost" ];
       cert = "file:{dir}/cert.pem"; key = "file:{dir}/key.pem"; }} ); }};
@@ -89,6 +89,30 @@ pools = {{ app = {{
   connections = {{ keepalive = "600s"; keepalive_max = {connections}; }};
 }}; }};
 routes = ( {{ prefix = "/"; pool = "app"; }} );
+"""
+
+# Only in the rows of HTTP/2. Its plain port is there to be waited for.
+H2O = """
+num-threads: {workers}
+max-connections: {connections}
+{h2o_user}listen: {{ host: 127.0.0.1, port: {plain} }}
+listen:
+  host: 127.0.0.1
+  port: {tls}
+  ssl:
+    certificate-file: {dir}/cert.pem
+    key-file: {dir}/key.pem
+    ocsp-update-interval: 0
+http1-request-timeout: 600
+http2-idle-timeout: 600
+proxy.timeout.keepalive: 600000
+pid-file: {dir}/h2o.pid
+hosts:
+  "localhost":
+    paths:
+      "/":
+        proxy.reverse.url: "http://127.0.0.1:{backend}/"
+        proxy.preserve-host: ON
 """
 
 
@@ -212,7 +236,7 @@ class Bench:
     def __init__(self, directory, programs, cores, nginx_buffers):
         self.dir = directory
         self.nginx_buffers = nginx_buffers
-        self.programs = programs          # name -> path: load, floor, nginx, haproxy, weir
+        self.programs = programs          # name -> path: load, floor, peers, weir, h2load
         self.proxy_core, self.load_core = cores
         self.ports = Ports()
         self.backend = self.ports.take()
@@ -232,6 +256,10 @@ class Bench:
         # HAProxy counts pipes among its descriptors: spliced and 9,000 connections do not fit.
         bulk = getattr(row, "unit", "") == "s/GiB"
         values["nginx_bulk"] = NGINX_BULK.format(size=self.nginx_buffers) if bulk else ""
+        h2 = bool(row.h2)
+        values["alpn"] = "h2" if h2 else "http/1.1"
+        values["h2o_user"] = "user: root\n" if os.geteuid() == 0 else ""
+        values["nginx_h2"] = " http2" if h2 else ""
         values["splice"] = "option splice-auto" if bulk and not row.tls else ""
         values["haproxy_connections"] = 2000 if bulk else CONNECTIONS_MAX
         cores = {self.proxy_core} if workers == 1 else {self.proxy_core, self.load_core}
@@ -245,6 +273,8 @@ class Bench:
             return [program, "-p", self.dir, "-c", self.write("nginx.conf", NGINX, **values)]
         if name == "haproxy":
             return [program, "-db", "-f", self.write("haproxy.cfg", HAPROXY, **values)]
+        if name == "h2o":
+            return [program, "-m", "worker", "-c", self.write("h2o.conf", H2O, **values)]
         if name == "weir":
             return [program, "run", "-c", self.write("weir.conf", WEIR, **values)]
         ports = ["--listen", str(values["plain"]), "--upstream", str(self.backend)]

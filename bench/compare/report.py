@@ -4,9 +4,9 @@ from statistics import median
 
 from rows import CALIBRATION, CALIBRATION_MAX
 
-PEERS = ("nginx", "haproxy")
+PEERS = ("nginx", "haproxy", "h2o")
 SHARE_MIN = 0.95  # of its core; below, other work on the machine is part of the figures
-COLUMNS = ("nginx", "haproxy", "weir", "floor")
+COLUMNS = ("nginx", "haproxy", "h2o", "weir", "floor")
 
 
 def medians(runs, key="value"):
@@ -34,12 +34,12 @@ def faults_of(runs):
 
 
 def tail_ratios(runs):
-    """weir's p99 and p99.9 over the best peer's, medians of the rounds."""
+    """weir's p99 and p99.9 over the best peer's, medians of the rounds; h2load has none."""
     found = {}
     for key in ("p99_us", "p999_us"):
         values = medians(runs, key)
         peers = [values[name] for name in PEERS if name in values]
-        if "weir" in values and peers:
+        if "weir" in values and any(peers):
             found[key] = values["weir"] / min(peers)
     return found
 
@@ -83,7 +83,7 @@ def misses(summary):
 def memory_summary(row, runs):
     values = medians(runs)
     weir = values.get("weir")
-    over = [] if weir is None or weir <= row.must else [
+    over = [] if None in (weir, row.must) or weir <= row.must else [
         f"{weir:.0f} is above {row.must:.0f} bytes"]
     return {"row": row.name, "title": row.title, "unit": "bytes", "must": row.must,
             "median": values, "misses": over, "faults": faults_of(runs)}
@@ -94,7 +94,7 @@ def verdict(summary, void):
         return "FAULT"
     if void and summary["unit"] != "bytes":
         return "void"
-    if "weir" not in summary["median"]:
+    if "weir" not in summary["median"] or summary["must"] is None:
         return "-"
     return "missed" if summary["misses"] else "reached"
 
@@ -113,7 +113,7 @@ def ratio(value):
 
 def goal(summary):
     if summary["unit"] == "bytes":
-        return number(summary["must"], "bytes")
+        return number(summary["must"], "bytes")  # "-" where there is none
     extra = f", floor {summary['floor_must']:.2f}" if summary["floor_must"] else ""
     return f"{ratio(summary['must'])}{extra}"
 
@@ -150,7 +150,11 @@ def print_table(summaries, calibration):
 def print_latencies(row, runs):
     """p50/p99/p99.9 of one row, one line for each proxy."""
     for name in runs:
-        if runs[name]:
+        if runs[name] and "mean_us" in runs[name][0]:
+            rps, mean, highest = (medians(runs, key)[name] for key in ("rps", "mean_us", "max_us"))
+            print(f"  {row.name:12} {name:8} {rps:9.0f} req/s   mean/max us "
+                  f"{mean:.0f}/{highest:.0f}")
+        elif runs[name]:
             p50, p99, p999 = (medians(runs, key)[name] for key in ("p50_us", "p99_us", "p999_us"))
             rps = median(run["requests"] / max(run["seconds"], 1e-9) for run in runs[name])
             print(f"  {row.name:12} {name:8} {rps:9.0f} req/s   p50/p99/p99.9 us "

@@ -1,8 +1,8 @@
 """The rows of the comparison: what is asked of each proxy and what weir must reach.
 
-`must` is weir's figure over the better peer's (or over `ref`), as issue 2 and FLOOR.md set it;
-None is a row without a goal. `floor` holds the arguments of bench-floor for the row, None where a
-bare forwarder means nothing (TLS). Memory rows have their goal in bytes.
+`must` is weir's figure over the best peer's (or over `ref`), as issues 2 and 4 and FLOOR.md set
+it; None is a row without a goal. `floor` holds the arguments of bench-floor for the row, None
+where a bare forwarder means nothing (TLS). Memory rows have their goal in bytes.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +13,16 @@ IDLE_CONNECTIONS = 9000
 
 MESSAGE = ["--engine", "uring"]
 SPLICE = ["--engine", "splice"]
+
+
+@dataclass(frozen=True)
+class H2:
+    """What h2load asks for in a row of HTTP/2."""
+    connections: int
+    streams: int                      # of each connection, at a time
+    rate: int                         # requests of a run, for each of its --seconds
+    get: int = 128
+    post: int = 0
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class Row:
     tls: bool = False
     warmup_ms: int = 300
     resumed: float | None = None      # share of handshakes that must have been resumed
+    h2: H2 | None = None              # HTTP/2 over TLS by h2load, and h2o is a peer
 
 
 def keepalive(connections):
@@ -61,6 +72,12 @@ CPU_ROWS = [
         must=0.75, ref="nginx", tls=True, resumed=1.0),
     Row("tls-1m", "TLS GET 1 MiB", bulk(get=MIB) + ["--tls"], "s/GiB",
         must=0.80, ref="nginx", tls=True),
+    Row("h2-100", "h2 GET 128 B, 8 x 100 streams", h2=H2(8, 100, 40000), must=0.75, tls=True),
+    Row("h2-64", "h2 GET 128 B, 64 x 1 stream", h2=H2(64, 1, 20000), must=0.85, tls=True),
+    Row("h2-get-64k", "h2 GET 64 KiB, 8 x 10 streams", unit="s/GiB",
+        h2=H2(8, 10, 4000, get=64 * KIB), tls=True),
+    Row("h2-post-64k", "h2 POST 64 KiB, 8 x 10 streams", unit="s/GiB",
+        h2=H2(8, 10, 3000, get=16, post=64 * KIB), tls=True),
 ]
 
 
@@ -68,16 +85,19 @@ CPU_ROWS = [
 class MemoryRow:
     name: str
     title: str
-    must: float              # bytes
+    must: float | None       # bytes
     kind: str                # start, idle, active
     tls: bool = False
     connections: int = IDLE_CONNECTIONS
+    h2: bool = False
 
 
 MEMORY_ROWS = [
     MemoryRow("mem-start", "at start, 2 workers, PSS bytes", 6 * MIB, "start"),
     MemoryRow("mem-idle", "idle plain connection of 9,000, bytes", 1024, "idle"),
     MemoryRow("mem-idle-tls", "idle TLS connection of 9,000, bytes", 8 * KIB, "idle", tls=True),
+    MemoryRow("mem-idle-h2", "idle h2 connection of 9,000, bytes", None, "idle", tls=True,
+              h2=True),
     MemoryRow("mem-active", "active plain connection of 9,000, bytes", 4 * KIB, "active"),
 ]
 

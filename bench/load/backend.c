@@ -92,6 +92,7 @@ static int backend_answer(struct load *load, struct backend *b) {
     memcpy(b->out.head, answer.text, answer.len);
     b->out.head_len = answer.len;
     message_finish(&b->out, b->nonce, b->answer_bytes);
+    serve_answered(load, b->answer_bytes + b->upload.total);
     return backend_flush(load, b);
 }
 

@@ -29,6 +29,7 @@ struct load_opts {
     uint64_t rate;          /* requests per second; 0: as fast as responses come */
     uint64_t warmup_ms;
     uint64_t measure_ms;
+    uint64_t serve;         /* only the backend, of so many requests; 0: the generator too */
     int core;
     bool tls;
     bool resume;            /* offer the session of the connection before */
@@ -38,7 +39,8 @@ struct load_opts {
     int watch[WATCH_MAX];   /* processes whose CPU time counts as the proxy's */
 };
 
-enum PHASE { PHASE_OPEN, PHASE_WARMUP, PHASE_MEASURE, PHASE_DRAIN, PHASE_HOLD, PHASE_END };
+enum PHASE { PHASE_OPEN, PHASE_WARMUP, PHASE_MEASURE, PHASE_DRAIN, PHASE_HOLD, PHASE_SERVE,
+             PHASE_END };
 
 struct stats {
     uint64_t requests;       /* complete and right, inside the measured window */
@@ -75,6 +77,7 @@ struct load {
     uint64_t next_due_ns;
     uint64_t last_done_ns;
     uint64_t total_done;
+    uint64_t answered;    /* by the backend, when it is alone */
     bool stop_asked;
     struct source listener;
     struct source input;
@@ -85,6 +88,9 @@ struct load {
 void load_run(struct load *load);
 void load_watch(struct load *load, struct source *source, uint32_t events);
 void load_rewatch(struct load *load, struct source *source, uint32_t events);
+
+/* load_until_input_ends() lets PHASE_HOLD and PHASE_SERVE end with standard input. */
+void load_until_input_ends(struct load *load);
 
 /* load_error() counts a fault; the first one is kept as text. */
 void load_error(struct load *load, const char *what, long detail);
@@ -98,6 +104,11 @@ void clients_fini(struct load *load);
 /* backend.c */
 void backend_init(struct load *load);
 
+/* serve.c: the backend alone. serve_answered() counts one whole request and its answer. */
+void serve_begin(struct load *load);
+void serve_answered(struct load *load, uint64_t body_bytes);
+void serve_end(struct load *load);
+
 /* tls.c: the client side of TLS, on the descriptor itself. */
 SSL_CTX *tls_context_new(void);
 SSL *tls_open(SSL_CTX *ctx, int fd, SSL_SESSION **session, bool resume);
@@ -110,8 +121,10 @@ void tls_describe(SSL *ssl, char *out, size_t size);
 
 /* stats.c */
 void stats_latency_add(struct stats *stats, uint64_t ns);
-uint64_t stats_self_ns(void);
-uint64_t stats_cpu_ns(const struct load_opts *opts);
+
+/* The counted window: CPU time and clock between the two calls. */
+void stats_window_open(struct load *load, uint64_t now_ns);
+void stats_window_close(struct load *load, uint64_t now_ns);
 void stats_print(const struct stats *stats);
 
 #endif

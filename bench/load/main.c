@@ -1,6 +1,7 @@
-/* bench-load: generator and backend in one spinning thread on one core. Prints one line of JSON.
- * Deliberately no comparison and no proxy handling: bench/compare does that. The options are rows
- * of options.def, and --watch PID,PID... names the proxy's processes, --core N the core. */
+/* bench-load: generator and backend, or the backend alone, in one spinning thread on one core.
+ * Prints one line of JSON. Deliberately no comparison and no proxy handling: bench/compare does
+ * that. The options are rows of options.def, --watch PID,PID... names the proxy's processes,
+ * --core N the core. */
 #include "load.h"
 
 #include "../common/net.h"
@@ -100,8 +101,8 @@ static void options_parse(struct load_opts *o, int argc, char **argv) {
     while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         option_take(o, code);
     }
-    if (optind != argc || o->proxy_port == 0 || o->backend_port == 0 || o->connections == 0 ||
-        o->opening_max == 0) {
+    if (optind != argc || (o->proxy_port == 0 && o->serve == 0) || o->backend_port == 0 ||
+        o->connections == 0 || o->opening_max == 0) {
         usage(2);
     }
 }

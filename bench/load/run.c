@@ -6,6 +6,7 @@
 
 #include "../common/net.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -19,9 +20,6 @@ static const uint64_t hold_ns = 600000 * MS;
 
 static struct {
     uint64_t until_ns;
-    uint64_t window_start_ns;
-    uint64_t cpu_start_ns;
-    uint64_t self_start_ns;
 } timer;
 
 void load_error(struct load *load, const char *what, long detail) {
@@ -55,6 +53,11 @@ static void input_on_event(struct load *load, struct source *source, uint32_t ev
     if (read(source->fd, &byte, 1) <= 0) {
         load->stop_asked = true;
     }
+}
+
+void load_until_input_ends(struct load *load) {
+    load->input = (struct source){.on_event = input_on_event, .fd = STDIN_FILENO};
+    load_watch(load, &load->input, EPOLLIN);
 }
 
 static void phase_set(struct load *load, enum PHASE phase, uint64_t until_ns) {
@@ -92,23 +95,16 @@ static void open_step(struct load *load, uint64_t now_ns) {
     phase_set(load, PHASE_HOLD, now_ns + hold_ns);
     printf("{\"held\": %u}\n", o->connections);
     fflush(stdout);
-    load->input = (struct source){.on_event = input_on_event, .fd = STDIN_FILENO};
-    load_watch(load, &load->input, EPOLLIN);
+    load_until_input_ends(load);
 }
 
 static void window_open(struct load *load, uint64_t now_ns) {
     phase_set(load, PHASE_MEASURE, now_ns + load->opts.measure_ms * MS);
-    timer.window_start_ns = now_ns;
-    timer.cpu_start_ns = stats_cpu_ns(&load->opts);
-    timer.self_start_ns = stats_self_ns();
-    load->stats.turns = 0;
-    load->stats.empty_turns = 0;
+    stats_window_open(load, now_ns);
 }
 
 static void window_close(struct load *load, uint64_t now_ns) {
-    load->stats.cpu_ns = stats_cpu_ns(&load->opts) - timer.cpu_start_ns;
-    load->stats.self_ns = stats_self_ns() - timer.self_start_ns;
-    load->stats.window_ns = now_ns - timer.window_start_ns;
+    stats_window_close(load, now_ns);
     phase_set(load, PHASE_DRAIN, now_ns + drain_ns);
 }
 
@@ -141,6 +137,7 @@ static void phase_step(struct load *load, uint64_t now_ns) {
     case PHASE_DRAIN:
         drain_step(load, now_ns);
         break;
+    case PHASE_SERVE:
     case PHASE_HOLD:
         if (due || load->stop_asked) {
             load->phase = PHASE_END;
@@ -180,6 +177,9 @@ static void turn(struct load *load) {
     int count = epoll_wait(load->epfd, events, EVENTS_MAX, wait_ms);
     load->stats.turns++;
     load->stats.empty_turns += count <= 0 ? 1 : 0;
+    if (count <= 0 && load->phase == PHASE_SERVE) {
+        sched_yield(); /* the core is shared with the other generator, and never idle */
+    }
     for (int i = 0; i < count; i++) {
         struct source *source = events[i].data.ptr;
         source->on_event(load, source, events[i].events);
@@ -202,8 +202,15 @@ void load_run(struct load *load) {
     backend_init(load);
     clients_init(load);
     load->last_done_ns = bench_now_ns();
+    if (load->opts.serve > 0) {
+        phase_set(load, PHASE_SERVE, load->last_done_ns + hold_ns);
+        serve_begin(load);
+    }
     while (load->phase != PHASE_END) {
         turn(load);
+    }
+    if (load->opts.serve > 0) {
+        serve_end(load);
     }
     clients_fini(load);
 }

@@ -1,6 +1,6 @@
 /* What is counted, and how it is printed: latencies in a log-linear histogram (64 steps per
  * doubling, so a quantile is at most 1.6 % off) and the CPU clock of the watched processes.
- * Called by run.c and client.c. */
+ * Called by run.c, serve.c and client.c. */
 #include "load.h"
 
 #include "../common/net.h"
@@ -9,6 +9,12 @@
 #include <time.h>
 
 enum { SUB = 1 << HISTOGRAM_SUB_BITS };
+
+static struct {
+    uint64_t start_ns;
+    uint64_t cpu_start_ns;
+    uint64_t self_start_ns;
+} window;
 
 static uint32_t slot_of(uint64_t ns) {
     if (ns < SUB) {
@@ -56,11 +62,11 @@ static uint64_t clock_ns(clockid_t clock) {
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-uint64_t stats_self_ns(void) {
+static uint64_t self_ns(void) {
     return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 }
 
-uint64_t stats_cpu_ns(const struct load_opts *opts) {
+static uint64_t watched_ns(const struct load_opts *opts) {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < opts->watch_count; i++) {
         clockid_t clock;
@@ -70,6 +76,20 @@ uint64_t stats_cpu_ns(const struct load_opts *opts) {
         sum += clock_ns(clock);
     }
     return sum;
+}
+
+void stats_window_open(struct load *load, uint64_t now_ns) {
+    window.start_ns = now_ns;
+    window.cpu_start_ns = watched_ns(&load->opts);
+    window.self_start_ns = self_ns();
+    load->stats.turns = 0;
+    load->stats.empty_turns = 0;
+}
+
+void stats_window_close(struct load *load, uint64_t now_ns) {
+    load->stats.cpu_ns = watched_ns(&load->opts) - window.cpu_start_ns;
+    load->stats.self_ns = self_ns() - window.self_start_ns;
+    load->stats.window_ns = now_ns - window.start_ns;
 }
 
 static void print_u64(const char *name, uint64_t value) {

@@ -54,7 +54,7 @@ static struct loop *loop_make(struct worker_thread *t) {
   uint64_t seed;
   tls_random(&seed, sizeof seed);
   struct loop_config loop = {
-      .conns_max = 2 * config->connections_max + 1024,
+      .conns_max = 4 * config->connections_max + 1024, /* half of them streams of HTTP/2 */
       .ring_entries = RING_ENTRIES,
       .buffers_first = BUFFERS_FIRST,
       .buffers_max = BUFFERS_MAX,

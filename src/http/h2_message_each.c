@@ -89,15 +89,20 @@ static bool put_authority(const struct sink *to, const struct h2_request_head *h
   return !text.full && put_pseudo(to, H2_PSEUDO_AUTHORITY, buf_span(&text));
 }
 
+/* is_target_still: the target as it came is path, "?" and query as they are now. */
+static bool is_target_still(const struct http_request *r, struct span path) {
+  struct span target = r->target;
+  return path.ptr == target.ptr && path.len + 1 + r->query.len == target.len &&
+         target.ptr[path.len] == '?' && span_ends(target, r->query);
+}
+
 /* put_path joins path and query; what came is used again where nothing changed. */
 static bool put_path(const struct sink *to, const struct h2_request_head *head) {
   const struct http_request *r = head->request;
   struct span path = head->path.len > 0 ? head->path : r->path;
   if (!r->has_query) return put_pseudo(to, H2_PSEUDO_PATH, path);
+  if (is_target_still(r, path)) return put_pseudo(to, H2_PSEUDO_PATH, r->target);
   size_t len = path.len + 1 + r->query.len;
-  if (path.ptr == r->target.ptr && len == r->target.len &&
-      span_ends(r->target, r->query)) /* and a "?" between */
-    return put_pseudo(to, H2_PSEUDO_PATH, r->target);
   char *bytes = arena_bytes(to->scratch, len);
   if (bytes == NULL) return false;
   struct buf text = buf_of(bytes, len);

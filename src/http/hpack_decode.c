@@ -262,6 +262,12 @@ static enum hpack_result read_literal(struct hpack_decoder *dec, struct hpack_bl
 /* read_one reads the representation at r, whole or not at all. */
 static enum hpack_result read_one(struct hpack_decoder *dec, struct hpack_block *b,
                                   struct reader *r) {
+  unsigned first = (unsigned char)*r->p;
+  if (first >= 0x80 && first < 0xff) { /* most are like this */
+    r->p++;
+    b->begun = true;
+    return read_indexed(dec, b, first & 0x7f);
+  }
   struct layout l = {0};
   struct reader ahead = *r;
   enum hpack_result result = measure(&ahead, &l);
@@ -269,7 +275,6 @@ static enum hpack_result read_one(struct hpack_decoder *dec, struct hpack_block 
   if (result != HPACK_DONE) return result;
   r->p = ahead.p;
   if (l.op == OP_RESIZE) return resize(dec, b, l.index);
-  if (dec->due != NOT_DUE) return HPACK_BAD; /* the size update did not come */
   b->begun = true;
   return l.op == OP_INDEXED ? read_indexed(dec, b, l.index) : read_literal(dec, b, &l);
 }
@@ -342,7 +347,7 @@ static enum hpack_result read_fragment(struct hpack_decoder *dec, struct hpack_b
 
 /* block_end is the result of a block of which every byte was read. */
 static enum hpack_result block_end(struct hpack_decoder *dec, struct hpack_block *b) {
-  if (dec->due != NOT_DUE) return HPACK_BAD;
+  if (dec->due != NOT_DUE) return HPACK_BAD; /* the size update did not come */
   drop_memory(dec);
   hpack_block_close(b);
   if (b->faults) return HPACK_MALFORMED;

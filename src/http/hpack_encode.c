@@ -10,6 +10,7 @@
 /* An entry takes at most a fourth of the table: so much is free after a block that wanted it. */
 enum { ENTRY_SHARE = 4 };
 enum { NAME_LOWER_MAX = 256, INT_MAX_LEN = 6, UPDATES_LEN = 2 * INT_MAX_LEN };
+enum { LITERAL_EXTRA = 3 * INT_MAX_LEN + HPACK_HUFFMAN_SLACK };
 
 /* The first byte of each representation, and how many bits of it are its integer's. */
 enum { FIRST_INDEXED = 0x80, FIRST_ADD = 0x40, FIRST_RESIZE = 0x20, FIRST_NEVER = 0x10 };
@@ -61,8 +62,9 @@ static char *put_int(char *p, unsigned first, unsigned bits, uint32_t value) {
   return p;
 }
 
-/* put_string writes a string, in Huffman code if that is shorter; p has room for INT_MAX_LEN and
- * s.len more. The code is written as if its length took one byte, and moved if it takes more. */
+/* put_string writes a string, in Huffman code if that is shorter; p has room for INT_MAX_LEN,
+ * s.len and HPACK_HUFFMAN_SLACK more. The code is written as if its length took one byte, and
+ * moved if it takes more. */
 static char *put_string(char *p, struct span s) {
   size_t len = s.len > 0 ? hpack_huffman_encode(s, p + 1, s.len) : SIZE_MAX;
   if (len == SIZE_MAX) {
@@ -110,7 +112,8 @@ bool hpack_encode_end(struct hpack_encoder *enc, struct buf *out) {
     return false;
   }
   enc->told = enc->lowest = enc->table.limit;
-  if (enc->wanted) hpack_table_keep(&enc->table, enc->table.limit - enc->table.limit / ENTRY_SHARE);
+  if (enc->wanted)
+    hpack_table_keep(&enc->table, enc->table.limit - enc->table.limit / ENTRY_SHARE);
   return true;
 }
 
@@ -119,29 +122,35 @@ static uint64_t fold(uint64_t a, uint64_t b) {
   return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* hash_text mixes a text into a seed that strangers do not know. The search looks at a bounded
- * number of entries whatever they send. */
-static uint64_t hash_text(uint64_t seed, struct span s) {
-  uint64_t h = seed ^ s.len;
-  uint64_t word = 0;
-  size_t at = 0;
-  for (; s.len - at >= sizeof(word); at += sizeof(word)) {
-    memcpy(&word, s.ptr + at, sizeof(word));
-    h = fold(h ^ word, 0x9e3779b97f4a7c15u);
+static uint64_t load_word(const char *p) {
+  uint64_t word;
+  memcpy(&word, p, sizeof(word));
+  return word;
+}
+
+/* hash_text mixes a text into h, 16 bytes at a time, the last of them twice if need be. Strangers
+ * do not know the seed, and the search looks at a bounded number of entries whatever they send. */
+static uint64_t hash_text(uint64_t seed, uint64_t h, struct span s) {
+  uint64_t low = s.len, high = 0;
+  h ^= s.len;
+  if (s.len >= 16) {
+    for (size_t at = 0; at + 16 < s.len; at += 16)
+      h = fold(load_word(s.ptr + at) ^ h, load_word(s.ptr + at + 8) ^ seed);
+    low = load_word(s.ptr + s.len - 16);
+    high = load_word(s.ptr + s.len - 8);
+  } else if (s.len >= 8) {
+    low = load_word(s.ptr);
+    high = load_word(s.ptr + s.len - 8);
+  } else {
+    for (size_t i = 0; i < s.len; i++) high = high << 8 | (unsigned char)s.ptr[i];
   }
-  if (at == s.len) return h;
-  word = 0;
-  if (s.len >= sizeof(word)) /* the end again, with bytes that were there before */
-    memcpy(&word, s.ptr + s.len - sizeof(word), sizeof(word));
-  else
-    for (; at < s.len; at++) word = word << 8 | (unsigned char)s.ptr[at];
-  return fold(h ^ word, 0xbf58476d1ce4e5b9u);
+  return fold(low ^ h, high ^ seed);
 }
 
 static struct hpack_link hash_field(const struct hpack_encoder *enc, const struct field *f) {
   uint64_t name = fold(enc->seed ^ f->known, 0x94d049bb133111ebu);
-  if (!f->known) name = hash_text(name, f->name);
-  uint64_t pair = hash_text(name, f->value);
+  if (!f->known) name = hash_text(enc->seed, name, f->name);
+  uint64_t pair = hash_text(enc->seed, name, f->value);
   return (struct hpack_link){.pair = (uint32_t)(pair ^ pair >> 32),
                              .name = (uint32_t)(name ^ name >> 32)};
 }
@@ -155,7 +164,7 @@ static void put_indexed(struct buf *out, uint32_t index) {
 /* put_literal writes a literal with the name by index, or as text when index is 0. */
 static void put_literal(struct buf *out, unsigned first, unsigned bits, uint32_t index,
                         const struct field *f) {
-  if (!room(out, f->name.len + f->value.len + 3 * INT_MAX_LEN)) return;
+  if (!room(out, f->name.len + f->value.len + LITERAL_EXTRA)) return;
   char *p = put_int(out->ptr + out->len, first, bits, index);
   if (index == 0) p = put_string(p, f->name);
   out->len = (size_t)(put_string(p, f->value) - out->ptr);
@@ -203,15 +212,16 @@ static void put_field(struct hpack_encoder *enc, const struct field *f, struct b
 }
 
 void hpack_encode_pseudo(struct hpack_encoder *enc, enum hpack_pseudo which, struct span value,
-                         struct buf *out) {
-  check((unsigned)which < HPACK_PSEUDO_COUNT);
+                         bool secret, struct buf *out) {
+  check((unsigned)which < HPACK_PSEUDO_COUNT && enc->open);
   struct pseudo_row row = pseudo_rows[which];
-  for (unsigned i = row.first; i < row.first + row.count; i++) {
+  for (unsigned i = row.first; i < row.first + row.count && !secret; i++) {
     if (!span_eq(hpack_values[i], value)) continue;
     put_indexed(out, i);
     return;
   }
   struct field f = {.value = value, .way = {row.first, row.policy}};
+  if (secret) f.way.policy = HPACK_POLICY_NEVER;
   f.known = row.first ? row.first : HPACK_KNOWN_PROTOCOL;
   f.name = hpack_names[f.known].text;
   put_field(enc, &f, out);
@@ -219,44 +229,68 @@ void hpack_encode_pseudo(struct hpack_encoder *enc, enum hpack_pseudo which, str
 
 /* put_long writes a field whose name is too long to be looked up: as it is, but in lower case. */
 static void put_long(const struct http_field *row, struct buf *out) {
-  if (!room(out, row->name.len + row->value.len + 3 * INT_MAX_LEN)) return;
+  if (!room(out, row->name.len + row->value.len + LITERAL_EXTRA)) return;
   char *p = put_int(out->ptr + out->len, row->secret ? FIRST_NEVER : 0, BITS_LITERAL, 0);
   p = put_int(p, 0, BITS_STRING, (uint32_t)row->name.len);
   for (size_t i = 0; i < row->name.len; i++) *p++ = ascii_lower(row->name.ptr[i]);
   out->len = (size_t)(put_string(p, row->value) - out->ptr);
 }
 
-/* lower_name gives the name in lower case, in scratch if it is not. */
-static struct span lower_name(struct span name, char scratch[NAME_LOWER_MAX]) {
-  bool upper = false;
-  for (size_t i = 0; i < name.len; i++) upper |= (unsigned)(unsigned char)name.ptr[i] - 'A' < 26;
-  if (!upper) return name;
-  for (size_t i = 0; i < name.len; i++) scratch[i] = ascii_lower(name.ptr[i]);
-  return span_of(scratch, name.len);
+/* put_row writes a row whose name, unless known, is in lower case. */
+static void put_row(struct hpack_encoder *enc, struct field *f, const struct http_field *row,
+                    struct buf *out) {
+  if (row->id == HTTP_NAME_OTHER) {
+    f->way = hpack_way_other(f->name);
+    f->known = f->way.index;
+  }
+  if (row->secret) f->way.policy = HPACK_POLICY_NEVER;
+  bool listed = f->way.index > 0 && f->way.policy != HPACK_POLICY_NEVER &&
+                span_eq(f->value, hpack_values[f->way.index]);
+  if (listed)
+    put_indexed(out, f->way.index);
+  else
+    put_field(enc, f, out);
 }
 
-void hpack_encode_field(struct hpack_encoder *enc, const struct http_field *row,
-                        struct buf *out) {
-  check(row->value.len <= UINT32_MAX && row->name.len <= UINT32_MAX);
-  char scratch[NAME_LOWER_MAX];
-  struct field f = {.value = row->value};
+/* put_lowered makes a name lower case first. Not inline: the array is zeroed at each entry. */
+static void __attribute__((noinline))
+put_lowered(struct hpack_encoder *enc, const struct http_field *row, struct buf *out) {
+  char name[NAME_LOWER_MAX];
+  struct field f = {.name = span_of(name, row->name.len), .value = row->value};
+  for (size_t i = 0; i < row->name.len; i++) name[i] = ascii_lower(row->name.ptr[i]);
+  put_row(enc, &f, row, out);
+}
+
+/* upper8 marks the bytes of a word that are A-Z. */
+static uint64_t upper8(uint64_t word) {
+  const uint64_t ones = 0x0101010101010101u;
+  uint64_t low7 = word & (ones * 0x7f);
+  return ((low7 + ones * (0x80 - 'A')) ^ (low7 + ones * (0x7f - 'Z'))) & ~word & (ones * 0x80);
+}
+
+static bool has_upper(struct span s) {
+  uint64_t upper = 0;
+  if (s.len < 8) {
+    for (size_t i = 0; i < s.len; i++) upper |= (unsigned)(unsigned char)s.ptr[i] - 'A' < 26;
+    return upper != 0;
+  }
+  for (size_t at = 0; at + 8 < s.len; at += 8) upper |= upper8(load_word(s.ptr + at));
+  return (upper | upper8(load_word(s.ptr + s.len - 8))) != 0;
+}
+
+void hpack_encode_field(struct hpack_encoder *enc, const struct http_field *row, struct buf *out) {
+  check(enc->open && row->value.len <= UINT32_MAX && row->name.len <= UINT32_MAX);
+  struct field f = {.name = row->name, .value = row->value};
   if (row->id != HTTP_NAME_OTHER) {
     f.known = (uint8_t)HPACK_KNOWN_NAME(row->id);
     f.name = hpack_names[f.known].text;
     f.way = hpack_ways[row->id];
-  } else if (row->name.len <= sizeof(scratch)) {
-    f.name = lower_name(row->name, scratch);
-    f.way = hpack_way_other(f.name);
-    if (f.way.index > 0) f.known = f.way.index;
-  } else {
+  } else if (row->name.len > NAME_LOWER_MAX) {
     put_long(row, out);
     return;
-  }
-  if (row->secret) f.way.policy = HPACK_POLICY_NEVER;
-  if (f.way.index > 0 && f.way.policy != HPACK_POLICY_NEVER &&
-      span_eq(f.value, hpack_values[f.way.index])) {
-    put_indexed(out, f.way.index);
+  } else if (has_upper(row->name)) {
+    put_lowered(enc, row, out);
     return;
   }
-  put_field(enc, &f, out);
+  put_row(enc, &f, row, out);
 }

@@ -4,8 +4,9 @@
  * hpack_encode.c; knows neither strings' lengths on the wire nor what they mean. */
 #include "hpack_priv.h"
 
-enum { STEP_BITS = 11, STEPS_PER_LOAD = 5, LONG_FIRST = 12 };
-_Static_assert(STEP_BITS * STEPS_PER_LOAD <= 56, "a load lasts for so many steps");
+#include <endian.h>
+
+enum { STEP_BITS = 11 };
 
 static const uint32_t steps[1 << STEP_BITS] = {
 #include "hpack_steps.def"
@@ -25,16 +26,16 @@ static const struct long_code {
 #define LONG_EOS 174u
 
 static const uint8_t long_symbols[LONG_EOS] = {
-    35,  62,  0,   36,  64,  91,  93,  126, 94,  125, 60,  96,  123, 92,  195, 208, 128, 130, 131,
-    162, 184, 194, 224, 226, 153, 161, 167, 172, 176, 177, 179, 209, 216, 217, 227, 229, 230, 129,
-    132, 133, 134, 136, 146, 154, 156, 160, 163, 164, 169, 170, 173, 178, 181, 185, 186, 187, 189,
-    190, 196, 198, 228, 232, 233, 1,   135, 137, 138, 139, 140, 141, 143, 147, 149, 150, 151, 152,
-    155, 157, 158, 165, 166, 168, 174, 175, 180, 182, 183, 188, 191, 197, 231, 239, 9,   142, 144,
-    145, 148, 159, 171, 206, 215, 225, 236, 237, 199, 207, 234, 235, 192, 193, 200, 201, 202, 205,
-    210, 213, 218, 219, 238, 240, 242, 243, 255, 203, 204, 211, 212, 214, 221, 222, 223, 241, 244,
-    245, 246, 247, 248, 250, 251, 252, 253, 254, 2,   3,   4,   5,   6,   7,   8,   11,  12,  14,
-    15,  16,  17,  18,  19,  20,  21,  23,  24,  25,  26,  27,  28,  29,  30,  31,  127, 220, 249,
-    10,  13,  22,
+    35,  62,  0,   36,  64,  91,  93,  126, 94,  125, 60,  96,  123, 92,  195, 208, 128, 130,
+    131, 162, 184, 194, 224, 226, 153, 161, 167, 172, 176, 177, 179, 209, 216, 217, 227, 229,
+    230, 129, 132, 133, 134, 136, 146, 154, 156, 160, 163, 164, 169, 170, 173, 178, 181, 185,
+    186, 187, 189, 190, 196, 198, 228, 232, 233, 1,   135, 137, 138, 139, 140, 141, 143, 147,
+    149, 150, 151, 152, 155, 157, 158, 165, 166, 168, 174, 175, 180, 182, 183, 188, 191, 197,
+    231, 239, 9,   142, 144, 145, 148, 159, 171, 206, 215, 225, 236, 237, 199, 207, 234, 235,
+    192, 193, 200, 201, 202, 205, 210, 213, 218, 219, 238, 240, 242, 243, 255, 203, 204, 211,
+    212, 214, 221, 222, 223, 241, 244, 245, 246, 247, 248, 250, 251, 252, 253, 254, 2,   3,
+    4,   5,   6,   7,   8,   11,  12,  14,  15,  16,  17,  18,  19,  20,  21,  23,  24,  25,
+    26,  27,  28,  29,  30,  31,  127, 220, 249, 10,  13,  22,
 };
 
 /* bits is the input by bits: the highest `have` of word are the next ones. Bits below may be set:
@@ -43,6 +44,7 @@ struct bits {
   uint64_t word;
   unsigned have;
   const char *p, *end;
+  size_t len; /* of all input */
 };
 
 static inline void bits_use(struct bits *b, unsigned count) {
@@ -50,29 +52,41 @@ static inline void bits_use(struct bits *b, unsigned count) {
   b->have -= count;
 }
 
-/* bits_load fills up to 56 bits or more; at least 8 bytes of input are left. */
+static inline uint64_t load_be(const char *p) {
+  uint64_t word;
+  memcpy(&word, p, sizeof(word));
+  return be64toh(word);
+}
+
+/* next_rest gives the last bytes, fewer than 8: by a load that ends with the input if it can be.
+ */
+static inline uint64_t next_rest(const struct bits *b, size_t left) {
+  if (left == 0) return 0;
+  if (b->len >= 8) return load_be(b->end - 8) << (64 - 8 * left);
+  uint64_t word = 0;
+  for (size_t i = 0; i < left; i++) word |= (uint64_t)(unsigned char)b->p[i] << (56 - 8 * i);
+  return word;
+}
+
+/* bits_load fills up to 56 bits or more, or to the end of the input. */
 static inline void bits_load(struct bits *b) {
-  uint64_t next;
-  memcpy(&next, b->p, sizeof(next));
-  b->word |= __builtin_bswap64(next) >> b->have;
-  b->p += (63 - b->have) >> 3;
-  b->have |= 56;
-}
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bits_load swaps");
-
-static inline void bits_load_rest(struct bits *b) {
-  for (; b->have <= 56 && b->p < b->end; b->have += 8)
-    b->word |= (uint64_t)(unsigned char)*b->p++ << (56 - b->have);
+  size_t left = (size_t)(b->end - b->p), take = (63 - b->have) >> 3;
+  uint64_t next = left >= 8 ? load_be(b->p) : next_rest(b, left);
+  if (take > left) take = left;
+  b->word |= next >> b->have;
+  b->p += take;
+  b->have += 8 * (unsigned)take;
 }
 
-static inline unsigned step_bits(uint32_t step) { return (step >> 16) & 15; }
-static inline unsigned step_first(uint32_t step) { return (step >> 20) & 15; }
+static inline uint32_t step_at(const struct bits *b) { return steps[b->word >> (64 - STEP_BITS)]; }
+static inline unsigned step_bits(uint32_t step) { return step & 63; }
+static inline unsigned step_first(uint32_t step) { return (step >> 24) & 15; }
 
 /* put_step writes two bytes, of which the second may not count. */
 static inline char *put_step(uint32_t step, char *out) {
-  out[0] = (char)step;
-  out[1] = (char)(step >> 8);
-  return out + (step >> 24);
+  out[0] = (char)(step >> 8);
+  out[1] = (char)(step >> 16);
+  return out + (step >> 28);
 }
 
 /* long_symbol reads one code of 12 bits and more. DONE, MORE (bits are missing) or BAD (EOS). */
@@ -88,27 +102,33 @@ static enum hpack_result long_symbol(struct bits *b, char *out) {
   return HPACK_DONE;
 }
 
-/* decode_rest reads the last bits, one symbol at a time where two do not fit. NULL: EOS. */
-static char *decode_rest(struct bits *b, char *out, bool *odd) {
-  for (;;) { /* each turn uses bits or leaves */
-    bits_load_rest(b);
-    uint32_t step = steps[b->word >> (64 - STEP_BITS)];
-    if (step == 0) {
-      enum hpack_result result = long_symbol(b, out);
-      if (result == HPACK_BAD) return NULL;
-      if (result == HPACK_MORE) return out;
-      *odd = true;
-      out++;
-    } else if (step_bits(step) <= b->have) {
+/* decode_loaded reads what is loaded as long as a step cannot go beyond it. NULL: EOS. */
+static inline char *decode_loaded(struct bits *b, char *out, bool *odd) {
+  while (b->have >= STEP_BITS) { /* each turn uses bits or leaves */
+    uint32_t step = step_at(b);
+    if (__builtin_expect(step != 0, 1)) {
       out = put_step(step, out);
       bits_use(b, step_bits(step));
-    } else if (step_first(step) <= b->have) {
-      *out++ = (char)step;
-      bits_use(b, step_first(step));
-    } else {
-      return out;
+      continue;
     }
+    enum hpack_result result = long_symbol(b, out);
+    if (result == HPACK_BAD) return NULL;
+    if (result == HPACK_MORE) return out;
+    *odd = true;
+    out++;
   }
+  return out;
+}
+
+/* decode_last reads the symbols in the last bits, of which there are fewer than a step has. */
+static inline char *decode_last(struct bits *b, char *out) {
+  uint32_t step = b->have < STEP_BITS ? step_at(b) : 0;
+  while (step != 0 && step_first(step) <= b->have) { /* each turn uses bits */
+    *out++ = (char)(step >> 8);
+    bits_use(b, step_first(step));
+    step = step_at(b);
+  }
+  return out;
 }
 
 /* padded: what is left is a beginning of EOS, shorter than a byte. */
@@ -117,25 +137,15 @@ static bool padded(const struct bits *b) {
 }
 
 size_t hpack_huffman_decode(struct span in, char *const to, bool *odd) {
-  struct bits b = {.p = in.ptr, .end = in.ptr + in.len};
+  struct bits b = {.p = in.ptr, .end = in.ptr + in.len, .len = in.len};
   char *out = to;
-  while (b.end - b.p >= 8) { /* each turn uses bits */
+  do { /* each turn loads a byte at least: no code is longer than what is loaded */
     bits_load(&b);
-    uint32_t step = steps[b.word >> (64 - STEP_BITS)];
-    if (step == 0) {
-      if (long_symbol(&b, out) != HPACK_DONE) return SIZE_MAX;
-      *odd = true;
-      out++;
-      continue;
-    }
-    for (unsigned left = STEPS_PER_LOAD; left > 0 && step != 0; left--) {
-      out = put_step(step, out);
-      bits_use(&b, step_bits(step));
-      step = steps[b.word >> (64 - STEP_BITS)];
-    }
-  }
-  out = decode_rest(&b, out, odd);
-  return out != NULL && padded(&b) ? (size_t)(out - to) : SIZE_MAX;
+    out = decode_loaded(&b, out, odd);
+    if (out == NULL) return SIZE_MAX;
+  } while (b.p < b.end);
+  out = decode_last(&b, out);
+  return padded(&b) ? (size_t)(out - to) : SIZE_MAX;
 }
 
 static const struct code {
@@ -147,24 +157,53 @@ static const struct code {
 #undef HPACK_CODE
 };
 
-size_t hpack_huffman_encode(struct span in, char *out, size_t limit) {
-  uint64_t word = 0;
-  unsigned have = 0; /* below 32 between symbols; none has more than 30 bits */
-  size_t len = 0;
-  for (size_t i = 0; i < in.len; i++) {
-    struct code c = codes[(unsigned char)in.ptr[i]];
-    word = word << c.bits | c.code;
-    have += c.bits;
-    if (have < 32) continue;
-    if (limit - len < 4) return SIZE_MAX;
-    have -= 32;
-    uint32_t full = __builtin_bswap32((uint32_t)(word >> have));
-    memcpy(out + len, &full, sizeof(full));
-    len += 4;
+/* writer gathers codes: the lowest `have` bits of word, fewer than 8 between codes, are not in out
+ * yet. */
+struct writer {
+  uint64_t word;
+  unsigned have;
+  char *out;
+};
+
+/* put_bits appends up to 56 bits and writes 8 bytes, of which whole ones count. */
+static inline void put_bits(struct writer *w, uint64_t code, unsigned bits) {
+  w->word = w->word << bits | code;
+  w->have += bits;
+  uint64_t full = htobe64(w->word << (64 - w->have));
+  memcpy(w->out, &full, sizeof(full));
+  w->out += w->have / 8;
+  w->have &= 7;
+}
+
+/* put_four appends four symbols, at once unless their codes are long. */
+static inline void put_four(struct writer *w, const char *p) {
+  struct code a = codes[(unsigned char)p[0]], b = codes[(unsigned char)p[1]];
+  struct code c = codes[(unsigned char)p[2]], d = codes[(unsigned char)p[3]];
+  uint64_t ab = (uint64_t)a.code << b.bits | b.code, cd = (uint64_t)c.code << d.bits | d.code;
+  unsigned ab_bits = a.bits + b.bits, cd_bits = c.bits + d.bits;
+  if (__builtin_expect(ab_bits + cd_bits <= 56, 1)) {
+    put_bits(w, ab << cd_bits | cd, ab_bits + cd_bits);
+    return;
   }
-  size_t rest = (have + 7) / 8;
-  if (limit - len <= rest) return SIZE_MAX;
-  word = (have ? word << (64 - have) : 0) | UINT64_MAX >> have; /* padding of ones */
-  for (; rest > 0; rest--, word <<= 8) out[len++] = (char)(word >> 56);
-  return len;
+  put_bits(w, a.code, a.bits);
+  put_bits(w, b.code, b.bits);
+  put_bits(w, c.code, c.bits);
+  put_bits(w, d.code, d.bits);
+}
+
+size_t hpack_huffman_encode(struct span in, char *out, size_t limit) {
+  struct writer w = {.out = out};
+  size_t at = 0;
+  for (; in.len - at >= 4; at += 4) {
+    if ((size_t)(w.out - out) >= limit) return SIZE_MAX;
+    put_four(&w, in.ptr + at);
+  }
+  for (; at < in.len; at++) {
+    if ((size_t)(w.out - out) >= limit) return SIZE_MAX;
+    struct code c = codes[(unsigned char)in.ptr[at]];
+    put_bits(&w, c.code, c.bits);
+  }
+  if (w.have > 0) put_bits(&w, 0xffu >> w.have, 8 - w.have); /* padding of ones */
+  size_t len = (size_t)(w.out - out);
+  return len < limit ? len : SIZE_MAX;
 }

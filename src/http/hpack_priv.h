@@ -22,7 +22,12 @@ extern const struct hpack_name hpack_names[HPACK_KNOWN_COUNT];
 /* hpack_values has the values of the static table by index. */
 extern const struct span hpack_values[HPACK_STATIC_COUNT + 1];
 
-enum hpack_policy { HPACK_POLICY_INDEX, HPACK_POLICY_ONCE, HPACK_POLICY_PLAIN, HPACK_POLICY_NEVER };
+enum hpack_policy {
+  HPACK_POLICY_INDEX,
+  HPACK_POLICY_ONCE,
+  HPACK_POLICY_PLAIN,
+  HPACK_POLICY_NEVER
+};
 
 /* hpack_way is how the encoder writes a name: its row in the static table (0: none), and what
  * becomes of its values. */
@@ -42,8 +47,9 @@ static inline size_t hpack_huffman_room(size_t len) { return len + len / 8 * 5 +
  * code: EOS, padding longer than 7 bits or not of ones (5.2). *odd: bytes that are no letters,
  * digits or common marks may be there; all others may stand in a field value. */
 size_t hpack_huffman_decode(struct span in, char *out, bool *odd);
-/* hpack_huffman_encode writes less than `limit` bytes to out, or gives SIZE_MAX when it would take
- * as many or more; out has room for limit. */
+/* hpack_huffman_encode gives how many bytes it wrote to out, or SIZE_MAX when they would be
+ * `limit` or more. out has room for limit and HPACK_HUFFMAN_SLACK: it writes words. */
+#define HPACK_HUFFMAN_SLACK 24u
 size_t hpack_huffman_encode(struct span in, char *out, size_t limit);
 
 /* hpack_entry is an entry of a dynamic table. The ring has the name, unless known, and the value;
@@ -57,7 +63,7 @@ struct hpack_entry {
 
 /* hpack_link is what finds an entry of a linked table by content. */
 struct hpack_link {
-  uint32_t pair, name;           /* hashes */
+  uint32_t pair, name;             /* hashes */
   uint16_t older_pair, older_name; /* numbers of the next older entries in the same buckets */
 };
 
@@ -70,8 +76,7 @@ void hpack_table_resize(struct hpack_table *table, uint32_t limit);
  * name and value do not lie in the table. False: no memory, nothing is changed. link: of a linked
  * table, its hashes. */
 MUST_USE bool hpack_table_add(struct hpack_table *table, struct hpack_entry entry,
-                              struct span name, struct span value,
-                              const struct hpack_link *link);
+                              struct span name, struct span value, const struct hpack_link *link);
 /* hpack_table_pop takes the newest entry out again. */
 void hpack_table_pop(struct hpack_table *table);
 /* hpack_table_get gives the entry of an age (0: the newest), or NULL. */

@@ -54,26 +54,28 @@ bool hpack_block_charge(struct hpack_block *b, size_t bytes) {
   return true;
 }
 
-static void store_pseudo(struct hpack_block *b, enum hpack_pseudo which, struct span value) {
+static void store_pseudo(struct hpack_block *b, enum hpack_pseudo which,
+                         const struct hpack_row *row) {
   if (b->regular) b->faults |= HPACK_FAULT_PSEUDO_LATE;
   if (hpack_block_has(b, which)) {
     b->faults |= HPACK_FAULT_PSEUDO_REPEATED;
     return;
   }
   b->present |= (uint8_t)(1u << which);
-  b->pseudo[which] = value;
+  if (row->secret) b->secret |= (uint8_t)(1u << which);
+  b->pseudo[which] = row->value;
 }
 
 void hpack_block_store(struct hpack_block *b, const struct hpack_row *row) {
   if (b->too_large) return;
   b->faults |= row->faults;
   const struct hpack_name *known = &hpack_names[row->known];
-  bool pseudo = row->known ? known->pseudo != PSEUDO_NONE
-                           : (row->faults & HPACK_FAULT_PSEUDO_UNKNOWN) != 0;
+  bool pseudo =
+      row->known ? known->pseudo != PSEUDO_NONE : (row->faults & HPACK_FAULT_PSEUDO_UNKNOWN) != 0;
   if (!pseudo) b->regular = true;
   if (row->faults) return;
   if (pseudo) {
-    store_pseudo(b, (enum hpack_pseudo)known->pseudo, row->value);
+    store_pseudo(b, (enum hpack_pseudo)known->pseudo, row);
     return;
   }
   struct http_field *field =

@@ -19,7 +19,8 @@ void hpack_row_name(struct hpack_row *row, struct span text);
 void hpack_row_value(struct hpack_row *row, struct span value, bool plain);
 /* hpack_block_charge counts a field of so many bytes; false: beyond a hard limit. */
 MUST_USE bool hpack_block_charge(struct hpack_block *block, size_t bytes);
-/* hpack_block_store puts a row that was charged where it belongs, unless the block is too large. */
+/* hpack_block_store puts a row that was charged where it belongs, unless the block is too large.
+ */
 void hpack_block_store(struct hpack_block *block, const struct hpack_row *row);
 /* hpack_block_room gives room for need bytes of strings, of which hpack_block_take takes what was
  * used. NULL: the arena is used up; the block is too large then. */

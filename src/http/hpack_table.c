@@ -1,8 +1,8 @@
-/* hpack_table.c: the dynamic table (RFC 7541 2.3.2, 4). Entries are numbered; the number's place in
- * a ring is all there is to look up, and eviction moves one end. An encoder's table also has two
- * chains per bucket, of equal pairs and of equal names, from new to old: what was evicted ends a
- * chain, for all behind it is older, so that nothing is ever unlinked but by a pop. Knows nothing
- * of the wire. Called by hpack_decode.c and hpack_encode.c. */
+/* hpack_table.c: the dynamic table (RFC 7541 2.3.2, 4). Entries are numbered; the number's place
+ * in a ring is all there is to look up, and eviction moves one end. An encoder's table also has
+ * two chains per bucket, of equal pairs and of equal names, from new to old: what was evicted ends
+ * a chain, for all behind it is older, so that nothing is ever unlinked but by a pop. Knows
+ * nothing of the wire. Called by hpack_decode.c and hpack_encode.c. */
 #include "hpack_priv.h"
 
 #include "weir/base/mem.h"
@@ -130,7 +130,8 @@ static bool reserve(struct hpack_table *t, uint32_t bytes) {
 
 bool hpack_table_add(struct hpack_table *t, struct hpack_entry entry, struct span name,
                      struct span value, const struct hpack_link *link) {
-  size_t size = name.len + value.len + HPACK_FIELD_OVERHEAD; /* of strings in memory: no overflow */
+  size_t size =
+      name.len + value.len + HPACK_FIELD_OVERHEAD; /* of strings in memory: no overflow */
   if (size > t->limit) {
     hpack_table_keep(t, 0);
     return true;

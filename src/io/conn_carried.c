@@ -37,6 +37,8 @@ void conn_carried_sent(struct conn *c, size_t n) {
   tx_send_done(c, (int32_t)n);
 }
 
+void conn_carried_open(struct conn *c, int err) { conn_opened(c, err); }
+
 void carried_read(struct conn *c, size_t n) { c->carried->ops->read(c->carried, n); }
 
 /* ---- the operations ---- */

@@ -191,11 +191,12 @@ static bool watch_size(struct relay *r, size_t n) {
   return r->streak >= STREAK;
 }
 
-/* after_data looks at where it stands after bytes were passed to dst. */
-static void after_data(struct relay *r, size_t n) {
+/* after_data looks at where it stands after n bytes were passed to dst. more: behind them are some
+ * that src does not count as held just now. */
+static void after_data(struct relay *r, size_t n, bool more) {
   loop_stat_add(&r->src->loop->stats.copied_bytes, n);
   relay_note_moved(r, n);
-  if (over(r)) return;
+  if (!(more && r->left) && over(r)) return;
   if (r->mode == RELAY_SPLICE) {
     relay_wait_dst(r); /* before the first splice: what src had sent already goes by copy */
     return;
@@ -216,13 +217,14 @@ static void after_data(struct relay *r, size_t n) {
 size_t relay_on_data(struct relay *r, struct span bytes) {
   struct conn *dst = r->dst;
   struct span part = span_sub(bytes, 0, r->left < bytes.len ? (size_t)r->left : bytes.len);
+  part = span_sub(part, 0, MESSAGES_AHEAD); /* a carried conn may hold much more */
   if (part.len == 0 || dst_dead(r)) return 0;
   if (!conn_write(dst, part)) {
     relay_wait_dst(r);
     if (conn_pending(dst) == 0 && !rx_park_held(r->src)) conn_fail(dst, -ENOBUFS);
     return 0;
   }
-  after_data(r, part.len);
+  after_data(r, part.len, part.len < bytes.len);
   return part.len;
 }
 
@@ -230,7 +232,7 @@ bool relay_on_buffer(struct relay *r, struct iobuf *b) {
   if (r->mode != RELAY_BULK || b->data.len > r->left) return false;
   size_t n = b->data.len;
   if (!tx_take_buffer(r->dst, b)) return false;
-  after_data(r, n);
+  after_data(r, n, false);
   return true;
 }
 

@@ -114,7 +114,10 @@ static void endpoint_init(struct object *o, const void *key) {
   bool alike = span_eq(buf_span(&written), e->text);
   e->label = alike ? e->text : arena_copy(&o->arena, buf_span(&written), NULL);
   e->rows = rows_new(o, sizeof *e->rows);
-  for (uint32_t i = 0; i < o->workers; i++) list_init(&e->rows[i].idle);
+  for (uint32_t i = 0; i < o->workers; i++) {
+    list_init(&e->rows[i].idle);
+    list_init(&e->rows[i].muxes);
+  }
   e->pool_state = *want->state;
   *want->state = NULL;
   o->fini = endpoint_fini;

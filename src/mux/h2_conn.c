@@ -144,7 +144,7 @@ void h2_end(struct h2 *h, enum end end) {
   }
   h->marks |= H2_ENDED;
   h2_streams_fail(h, -ECONNRESET, end);
-  if (!(h->conn->flags & CONN_FAILED)) write_goaway(h, h->served, end);
+  if (h->conn->flags & CONN_OPEN && !(h->conn->flags & CONN_FAILED)) write_goaway(h, h->served, end);
   h->events->on_end(h, end);
 }
 
@@ -233,7 +233,21 @@ static void on_flush(struct conn *c) {
   conn_read_start(c);
 }
 
-static void on_open(struct conn *c, int err) { (void)c, (void)err; } /* it was open before */
+void h2_give_up(struct h2 *h, int err) {
+  h2_streams_opened(h, err);
+  h2_end(h, END_OK);
+}
+
+/* on_open: a client's connection came to be, or did not. */
+static void on_open(struct conn *c, int err) {
+  struct h2 *h = c->owner;
+  if (err) {
+    h2_give_up(h, err);
+    return;
+  }
+  conn_read_start(c);
+  h2_streams_opened(h, 0);
+}
 
 const struct conn_events h2_conn_events = {
     .on_open = on_open,
@@ -250,7 +264,7 @@ const struct conn_events h2_conn_events = {
 void *h2_owner(const struct h2 *h) { return h->owner; }
 struct conn *h2_conn(const struct h2 *h) { return h->conn; }
 uint32_t h2_streams(const struct h2 *h) { return h->count; }
-uint32_t h2_opened(const struct h2 *h) { return h->opened; }
 void h2_timer(struct h2 *h, uint64_t due_ms) { conn_timer(h->conn, due_ms); }
+bool h2_extends(const struct h2 *h) { return h->theirs.enable_connect_protocol; }
 bool h2_draining(const struct h2 *h) { return h2_any(h, H2_DRAINING); }
 bool h2_last_call(const struct h2 *h) { return h2_any(h, H2_LAST_CALL); }

@@ -90,13 +90,13 @@ enum h2_stream_mark {
   H2_BODY = 32,      /* DATA came: the next section is a trailer */
   H2_TRAILERS = 64,  /* it came */
   H2_TOLD = 128,     /* of the connection's end */
+  H2_UNTOUCHED = 256, /* the peer says that it did not act on it */
 };
 
 struct h2_stream {
   struct slab_head head;
   struct carried what;
   struct h2 *h2;
-  void *owner;
   struct h2_stream *next; /* in its bucket */
   struct list link, ready;
   uint32_t id;
@@ -111,7 +111,7 @@ struct h2_stream {
   struct arena *arena;
   struct h2_length length;
   enum end end;
-  uint8_t marks; /* set of enum h2_stream_mark */
+  uint16_t marks; /* set of enum h2_stream_mark */
   uint8_t urgency;
   bool incremental, offered_fin;
 };
@@ -134,8 +134,16 @@ bool h2_pong(struct h2 *h);
 
 /* h2_stream.c */
 struct h2_stream *h2_stream_find(const struct h2 *h, uint32_t id);
-/* h2_stream_open makes one; NULL: no slot is left. */
+/* h2_stream_open makes one, of ours without a number yet (0); NULL: no slot is left. */
 struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id);
+/* h2_stream_number gives one of ours the next number: its head goes out now. */
+void h2_stream_number(struct h2_stream *st);
+/* h2_stream_unnumber takes it back: nothing was sent. */
+void h2_stream_unnumber(struct h2_stream *st);
+/* h2_streams_above fails those of ours with higher numbers: the peer will not act on them. */
+void h2_streams_above(struct h2 *h, uint32_t last);
+/* h2_streams_opened tells all whether the connection came to be. */
+void h2_streams_opened(struct h2 *h, int err);
 /* h2_stream_reset sends RST_STREAM and fails the conn: st may be gone. */
 void h2_stream_reset(struct h2_stream *st, enum h2_error error, enum end end);
 /* h2_stream_drop ends one that nobody wants, without a word to the peer. */

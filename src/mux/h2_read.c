@@ -195,20 +195,23 @@ static enum end on_ping(struct h2 *h, const struct h2_item *item) {
 }
 
 static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
-  (void)item;
   h->marks |= H2_PEER_DONE;
+  if (!h->server) h2_streams_above(h, item->id);
+  if (h->count == 0) h->events->on_idle(h);
   return glitch(h);
 }
 
 static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
   uint32_t id = h->scanner.frame.stream;
   struct h2_stream *st = h2_stream_find(h, id);
-  (void)item;
   if (!st) return is_idle(h, id) ? words[PROTOCOL] : glitch(h);
+  /* A server may reset what it has answered: it does not read the rest of the request. */
+  bool whole = !h->server && stream_any(st, H2_REMOTE_END);
+  if (!h->server && item->value == H2_REFUSED_STREAM) st->marks |= H2_UNTOUCHED;
   st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
   list_remove(&st->ready);
-  conn_carried_fail(st->what.conn, -ECONNRESET);
-  return h2_count_reset(h) ? END_OK : words[RESETS];
+  if (!whole) conn_carried_fail(st->what.conn, -ECONNRESET);
+  return !h->server || h2_count_reset(h) ? END_OK : words[RESETS];
 }
 
 static enum end on_window_update(struct h2 *h, const struct h2_item *item) {

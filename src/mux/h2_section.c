@@ -76,7 +76,7 @@ static enum h2_open more(struct h2 *h, const struct h2_frame *f, struct h2_strea
     begin(h, f, NULL);
     return H2_OPEN_RESET;
   }
-  bool trailers = h->server || stream_any(st, H2_BODY);
+  bool trailers = stream_any(st, H2_HEADED);
   *error = H2_PROTOCOL_ERROR;
   if (trailers && !(f->flags & H2_FLAG_END_STREAM)) {
     begin(h, f, NULL);
@@ -103,23 +103,19 @@ enum h2_open h2_section_open(struct h2 *h, const struct h2_frame *f, enum h2_err
   return H2_OPEN_DROP;
 }
 
+/* The decoder and the judge of messages number pseudo-fields and faults alike. */
+_Static_assert((int)HPACK_PSEUDO_METHOD == (int)H2_PSEUDO_METHOD, "and so on, by their .def");
+_Static_assert((int)HPACK_PSEUDO_COUNT == (int)H2_PSEUDO_COUNT, "as many");
+_Static_assert((int)HPACK_PSEUDO_STATUS == (int)H2_PSEUDO_STATUS, "in one order");
+_Static_assert((int)HPACK_PSEUDO_PROTOCOL == (int)H2_PSEUDO_PROTOCOL, "in one order");
+_Static_assert((int)HPACK_FAULT_NAME == (int)H2_FAULT_NAME, "faults too");
+_Static_assert((int)HPACK_FAULT_PSEUDO_LATE == (int)H2_FAULT_LATE, "faults too");
+
 /* store gives the section what was decoded. */
 static void store(const struct h2 *h, struct h2_section *section) {
   const struct hpack_block *b = &h->block;
-  static const uint8_t ids[HPACK_PSEUDO_COUNT] = {
-      [HPACK_PSEUDO_METHOD] = H2_PSEUDO_METHOD,       [HPACK_PSEUDO_SCHEME] = H2_PSEUDO_SCHEME,
-      [HPACK_PSEUDO_AUTHORITY] = H2_PSEUDO_AUTHORITY, [HPACK_PSEUDO_PATH] = H2_PSEUDO_PATH,
-      [HPACK_PSEUDO_STATUS] = H2_PSEUDO_STATUS,       [HPACK_PSEUDO_PROTOCOL] = H2_PSEUDO_PROTOCOL,
-  };
-  section->pseudo = (struct h2_pseudo){0};
-  for (unsigned i = 0; i < HPACK_PSEUDO_COUNT; i++)
-    if (hpack_block_has(b, (enum hpack_pseudo)i))
-      h2_pseudo_put(&section->pseudo, (enum h2_pseudo_id)ids[i], b->pseudo[i], false);
-  if (b->faults & HPACK_FAULT_NAME) section->pseudo.faults |= H2_FAULT_NAME;
-  if (b->faults & HPACK_FAULT_VALUE) section->pseudo.faults |= H2_FAULT_VALUE;
-  if (b->faults & HPACK_FAULT_PSEUDO_UNKNOWN) section->pseudo.faults |= H2_FAULT_UNKNOWN;
-  if (b->faults & HPACK_FAULT_PSEUDO_REPEATED) section->pseudo.faults |= H2_FAULT_REPEATED;
-  if (b->faults & HPACK_FAULT_PSEUDO_LATE) section->pseudo.faults |= H2_FAULT_LATE;
+  section->pseudo = (struct h2_pseudo){.present = b->present, .faults = b->faults};
+  memcpy(section->pseudo.value, b->pseudo, sizeof b->pseudo);
   section->fields = b->fields;
   section->end_stream = h->block_end_stream;
 }
@@ -142,7 +138,7 @@ static void whole(struct h2 *h, enum end end) {
   bool told = st->section != NULL && !stream_any(st, H2_RESET);
   st->section = NULL;
   if (h->block_end_stream && !trailers) st->marks |= H2_REMOTE_END;
-  if (told) h->events->on_section(st, end);
+  if (told) st->what.conn->events->on_message(st->what.conn, end);
   st = h2_stream_find(h, id);
   if (st && h->block_end_stream && !stream_any(st, H2_RESET)) h2_stream_peer_end(st);
 }

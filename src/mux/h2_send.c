@@ -98,9 +98,11 @@ struct encoding {
 static bool put(void *ctx, const struct h2_field *field) {
   struct encoding *e = ctx;
   if (field->pseudo < H2_PSEUDO_COUNT) {
-    hpack_encode_pseudo(e->encoder, HPACK_PSEUDO_STATUS, field->value, e->out);
+    hpack_encode_pseudo(e->encoder, (enum hpack_pseudo)field->pseudo, field->value, false,
+                        e->out);
   } else {
-    const struct http_field row = {.name = field->name, .value = field->value, .id = field->id};
+    const struct http_field row = {.name = field->name, .value = field->value, .id = field->id,
+                                   .secret = field->secret};
     hpack_encode_field(e->encoder, &row, e->out);
   }
   return !e->out->full;
@@ -108,12 +110,14 @@ static bool put(void *ctx, const struct h2_field *field) {
 
 /* message is what is encoded: one of them. */
 struct message {
+  const struct h2_request_head *request;
   const struct http_response *response;
   const struct http_fields *trailers;
   struct arena *scratch;
 };
 
 static bool each(const struct message *m, struct encoding *e) {
+  if (m->request) return h2_each_request(m->request, m->scratch, put, e);
   if (m->response) return h2_each_response(m->response, m->scratch, put, e);
   return h2_each_trailer(m->trailers, m->scratch, put, e);
 }
@@ -133,28 +137,33 @@ static bool encode(struct h2 *h, const struct message *m, struct buf *out) {
   return false;
 }
 
-/* split makes frames of a block that is larger than one may be, the last first, where it stands.
- * Without room for their heads the connection is over: the tables hold what nobody will read. */
-static bool split(struct h2_stream *st, size_t at, size_t len, bool end) {
-  struct h2 *h = st->h2;
-  size_t size = h->theirs.max_frame_size, more = (len - 1) / size;
-  struct buf *out = h2_out_small(h, more * H2_HEAD_LEN);
-  if (!out) return false;
-  out->len += more * H2_HEAD_LEN;
-  for (size_t i = more + 1; i-- > 0;) {
-    size_t from = at + H2_HEAD_LEN + i * size, to = at + i * (size + H2_HEAD_LEN);
-    size_t part = i == more ? len - more * size : size;
-    memmove(out->ptr + to + H2_HEAD_LEN, out->ptr + from, part);
-    struct h2_frame f = {.length = (uint32_t)part, .stream = st->id, .type = H2_CONTINUATION};
-    if (i == 0) f.type = H2_HEADERS;
-    if (i == 0 && end) f.flags = H2_FLAG_END_STREAM;
-    if (i == more) f.flags = H2_FLAG_END_HEADERS;
-    h2_fill_head(out, to, &f);
-  }
-  return true;
+static const size_t head_rooms[] = {2048, 16384, 65536, 131072};
+
+/* frames_of is how many frames a block takes. */
+static size_t frames_of(const struct h2 *h, size_t len) {
+  size_t most = h->theirs.max_frame_size;
+  return len ? (len + most - 1) / most : 1;
 }
 
-static const size_t head_rooms[] = {2048, 16384, 65536, 131072};
+/* frame_block writes the heads of the frames of a block that stands behind room for the first one,
+ * with room behind it for the others: pieces move up from the last one on. */
+static void frame_block(struct h2_stream *st, struct buf *out, size_t at, bool end) {
+  size_t len = out->len - at - H2_HEAD_LEN, most = st->h2->theirs.max_frame_size;
+  size_t count = frames_of(st->h2, len);
+  out->len += (count - 1) * H2_HEAD_LEN;
+  for (size_t i = count; i-- > 0;) {
+    size_t from = i * most, part = i + 1 < count ? most : len - from;
+    char *block = out->ptr + at + H2_HEAD_LEN;
+    memmove(block + from + i * H2_HEAD_LEN, block + from, part);
+    unsigned flags = (i + 1 == count ? H2_FLAG_END_HEADERS : 0u) |
+                     (i == 0 && end ? H2_FLAG_END_STREAM : 0u);
+    const struct h2_frame head = {.length = (uint32_t)part,
+                                  .stream = st->id,
+                                  .type = i ? H2_CONTINUATION : H2_HEADERS,
+                                  .flags = (uint8_t)flags};
+    h2_fill_head(out, at + from + i * H2_HEAD_LEN, &head);
+  }
+}
 
 /* head_room is where a head may be written; NULL: the small frames need the rest. */
 static struct buf *head_room(struct h2 *h, size_t room) {
@@ -164,19 +173,29 @@ static struct buf *head_room(struct h2 *h, size_t room) {
 static bool send_block(struct h2_stream *st, const struct message *m, bool end) {
   struct h2 *h = st->h2;
   for (size_t i = 0; i < array_count(head_rooms); i++) {
-    struct buf *out = head_room(h, head_rooms[i]);
+    size_t more = frames_of(h, head_rooms[i]) * H2_HEAD_LEN;
+    struct buf *out = head_room(h, head_rooms[i] + more);
     if (!out) return false;
     size_t at = out->len;
-    if (!encode(h, m, out)) continue;
-    size_t len = out->len - at - H2_HEAD_LEN;
+    out->cap -= more;
+    bool whole = encode(h, m, out);
+    out->cap += more;
+    if (!whole) continue;
+    frame_block(st, out, at, end);
     if (end) st->marks |= H2_LOCAL_END;
-    if (len > h->theirs.max_frame_size) return split(st, at, len, end);
-    uint8_t flags = H2_FLAG_END_HEADERS | (end ? H2_FLAG_END_STREAM : 0u);
-    const struct h2_frame head = {
-        .length = (uint32_t)len, .stream = st->id, .type = H2_HEADERS, .flags = flags};
-    h2_fill_head(out, at, &head);
     return true;
   }
+  return false;
+}
+
+bool h2_send_request(struct h2_stream *st, const struct h2_request_head *head,
+                     struct arena *scratch, bool end) {
+  const struct message m = {.request = head, .scratch = scratch};
+  const struct http_request *r = head->request;
+  if (r->body == HTTP_BODY_LENGTH) st->promise = r->content_length;
+  h2_stream_number(st);
+  if (send_block(st, &m, end)) return true;
+  h2_stream_unnumber(st);
   return false;
 }
 

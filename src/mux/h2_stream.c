@@ -23,12 +23,18 @@ struct h2_stream *h2_stream_find(const struct h2 *h, uint32_t id) {
   return st;
 }
 
+static void enter(struct h2_stream *st) {
+  struct h2_stream **head = bucket(st->h2, st->id);
+  st->next = *head;
+  *head = st;
+}
+
 struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id) {
   struct h2_stream *st = slab_new(&h->pool->streams);
   if (!st) return NULL;
   st->what.ops = &stream_ops;
   st->what.carrier = h->conn;
-  if (!conn_carry(h->pool->loop, &st->what, true)) {
+  if (!conn_carry(h->pool->loop, &st->what, h->conn->flags & CONN_OPEN)) {
     slab_free(&h->pool->streams, st);
     return NULL;
   }
@@ -41,18 +47,41 @@ struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id) {
   st->urgency = HTTP_PRIORITY_DEFAULT.urgency;
   list_init(&st->ready);
   list_push_tail(&h->streams, &st->link);
-  struct h2_stream **head = bucket(h, id);
-  st->next = *head;
-  *head = st;
+  if (id) enter(st);
   h->count++;
   return st;
+}
+
+/* NUMBERS_SPARE are left when a connection takes no more streams. */
+#define NUMBERS_SPARE 65536u
+
+uint32_t h2_room(const struct h2 *h) {
+  if (h2_any(h, H2_PEER_DONE | H2_ENDED | H2_DRAINING)) return 0;
+  if (h->next_id > H2_STREAM_MAX - NUMBERS_SPARE) return 0;
+  uint32_t most = h->theirs.max_concurrent_streams;
+  return most > h->count ? most - h->count : 0;
+}
+
+struct h2_stream *h2_open(struct h2 *h) { return h2_room(h) ? h2_stream_open(h, 0) : NULL; }
+
+void h2_stream_number(struct h2_stream *st) {
+  st->id = st->h2->next_id;
+  st->h2->next_id += 2;
+  enter(st);
+}
+
+void h2_stream_unnumber(struct h2_stream *st) {
+  check(*bucket(st->h2, st->id) == st);
+  *bucket(st->h2, st->id) = st->next;
+  st->h2->next_id -= 2;
+  st->id = 0;
 }
 
 static void forget(struct h2_stream *st) {
   struct h2 *h = st->h2;
   struct h2_stream **at = bucket(h, st->id);
-  while (*at != st) at = &(*at)->next;
-  *at = st->next;
+  while (st->id && *at != st) at = &(*at)->next;
+  if (st->id) *at = st->next;
   list_remove(&st->link);
   list_remove(&st->ready);
   if (h->section_of == st) h2_section_orphan(h);
@@ -106,6 +135,34 @@ void h2_stream_peer_end(struct h2_stream *st) {
   conn_carried_eof(st->what.conn);
 }
 
+/* The owner of one may close others: each turn looks from the first one on. */
+static struct h2_stream *above(const struct h2 *h, uint32_t last) {
+  for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
+    struct h2_stream *st = container_of(l, struct h2_stream, link);
+    if (!stream_any(st, H2_RESET) && (st->id > last || !st->id)) return st;
+  }
+  return NULL;
+}
+
+void h2_streams_above(struct h2 *h, uint32_t last) {
+  for (struct h2_stream *st = above(h, last); st; st = above(h, last)) {
+    st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | H2_UNTOUCHED;
+    conn_carried_fail(st->what.conn, -ECONNRESET);
+  }
+}
+
+static struct conn *not_open(const struct h2 *h) {
+  for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
+    struct conn *c = container_of(l, struct h2_stream, link)->what.conn;
+    if (!(c->flags & (CONN_OPEN | CONN_FAILED))) return c;
+  }
+  return NULL;
+}
+
+void h2_streams_opened(struct h2 *h, int err) {
+  for (struct conn *c = not_open(h); c; c = not_open(h)) conn_carried_open(c, err);
+}
+
 /* The owner of one may close others: who was told stands last. */
 void h2_streams_fail(struct h2 *h, int err, enum end end) {
   for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
@@ -157,14 +214,16 @@ static void on_gone(struct carried *what, enum carried_end how) {
   struct h2 *h = st->h2;
   st->offered = SPAN_EMPTY;
   /* FINISHED, but END_STREAM waits for its turn: nothing is in its way, so it goes now. */
-  bool owed = how == CARRIED_FINISHED && !stream_any(st, H2_LOCAL_END | H2_RESET) && !st->trailers;
+  bool owed = how == CARRIED_FINISHED && st->id && !st->trailers;
+  owed = owed && !stream_any(st, H2_LOCAL_END | H2_RESET);
   if (owed) {
     struct buf *out = h2_out_small(h, H2_HEAD_LEN);
     if (out) h2_write_data_head(out, st->id, true, 0);
     st->marks |= H2_LOCAL_END;
   }
   bool over = (st->marks & (H2_LOCAL_END | H2_REMOTE_END)) == (H2_LOCAL_END | H2_REMOTE_END);
-  if (!over && !stream_any(st, H2_RESET)) h2_write_reset(h, st->id, error_of(st, how));
+  bool told = over || stream_any(st, H2_RESET) || !st->id || h2_any(h, H2_ENDED);
+  if (!told) h2_write_reset(h, st->id, error_of(st, how));
   uint64_t unread = st->received - st->read;
   if (unread) h2_read_back(h, NULL, (size_t)unread);
   forget(st);
@@ -189,13 +248,10 @@ static const struct carrier_ops stream_ops = {
 
 struct conn *h2_stream_conn(const struct h2_stream *st) { return st->what.conn; }
 struct h2 *h2_stream_h2(const struct h2_stream *st) { return st->h2; }
-void h2_stream_own(struct h2_stream *st, void *owner) { st->owner = owner; }
-void *h2_stream_owner(const struct h2_stream *st) { return st->owner; }
-uint32_t h2_stream_id(const struct h2_stream *st) { return st->id; }
 struct h2_stream *h2_stream_of(const struct conn *c) { return stream_of(c->carried); }
 void h2_stream_blame(struct h2_stream *st, enum end end) { st->end = end; }
 enum end h2_stream_end_word(const struct h2_stream *st) { return st->end; }
-bool h2_stream_ended(const struct h2_stream *st) { return stream_any(st, H2_REMOTE_END); }
+bool h2_stream_refused(const struct h2_stream *st) { return stream_any(st, H2_UNTOUCHED); }
 
 void h2_stream_section(struct h2_stream *st, struct h2_section *section, struct arena *arena) {
   st->section = section;
@@ -203,6 +259,7 @@ void h2_stream_section(struct h2_stream *st, struct h2_section *section, struct 
 }
 
 void h2_stream_expect(struct h2_stream *st, enum http_body body, uint64_t content_length) {
+  st->marks |= H2_HEADED;
   h2_length_init(&st->length, st->h2->server, body, content_length);
 }
 

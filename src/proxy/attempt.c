@@ -42,6 +42,7 @@ static void use_connection(struct stream *s, struct attempt *a, struct upconn *u
   a->up = up;
   a->flags = ATTEMPT_COUNTED;
   if (reused) a->flags |= ATTEMPT_REUSED;
+  if (up->mux) a->flags |= ATTEMPT_H2;
   else a->t_connect = a->t_try;
   endpoint_begin(a->endpoint, s->w->config.index);
 }
@@ -50,6 +51,11 @@ static void use_connection(struct stream *s, struct attempt *a, struct upconn *u
 static struct upconn *connection(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, bool *reused, int *err) {
   struct upstream *u = &s->w->upstream;
+  if (s->pool->connections.protocol == POOL_H2C) {
+    bool fresh = s->flags & STREAM_REFILL;
+    const struct attempt_to to = {.events = o->events, .owner = o->owner, .fresh = fresh};
+    return upconn_stream(u, s->pool, e, &to, reused, err);
+  }
   struct upconn *up = s->flags & STREAM_REFILL ? NULL : upconn_checkout(u, e, o->owner);
   *reused = up != NULL;
   if (up) {
@@ -163,8 +169,18 @@ bool attempt_serve(struct stream *s) {
 
 /* ---- sending ---- */
 
+/* send_head_h2 sends the head and says where the response's goes. */
+static bool send_head_h2(struct stream *s, const struct attempt *a) {
+  struct h2_stream *st = h2_stream_of(a->up->conn);
+  const struct held *held = &s->x->held;
+  bool last = s->up_body.state == PUMP_NONE || (held->whole && !held->bytes);
+  h2_stream_section(st, &s->x->section, &s->arena);
+  return request_send_h2(s, a->endpoint, st, last);
+}
+
 /* send_head serialises into the connection's output; false when no buffer is left. */
 static bool send_head(struct stream *s, const struct attempt *a) {
+  if (a->flags & ATTEMPT_H2) return send_head_h2(s, a);
   for (size_t i = 0; i < array_count(head_rooms); i++) {
     struct buf *out = conn_out(a->up->conn, head_rooms[i]);
     if (!out) return false;
@@ -186,7 +202,14 @@ bool attempt_send(struct stream *s, struct attempt *a) {
   return true;
 }
 
+/* body_framing: HTTP/2 needs none of its own for a body whose length nobody knows. */
+static enum http_body body_framing(const struct stream *s) {
+  bool bare = s->try.flags & ATTEMPT_H2 && s->x->req.body == HTTP_BODY_CHUNKED;
+  return bare ? HTTP_BODY_CLOSE : s->x->req.body;
+}
+
 void enter_send(struct stream *s) {
+  s->up_body.to = (uint8_t)body_framing(s);
   bool sent = attempt_send(s, &s->try);
   held_rewind(s);
   if (!sent || !held_send(s)) {
@@ -252,7 +275,7 @@ static bool is_clean(const struct stream *s, const struct attempt *a) {
 void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   struct worker *w = s->w;
   if (a->flags & ATTEMPT_COUNTED) endpoint_end(a->endpoint, w->config.index);
-  a->flags &= (uint8_t)~ATTEMPT_COUNTED;
+  a->flags &= (uint16_t)~ATTEMPT_COUNTED;
   struct upconn *up = a->up;
   if (!up) return;
   bool keep = clean && is_clean(s, a) && !queue_lacks(w, s->pool, a->endpoint);
@@ -266,6 +289,7 @@ void attempt_end(struct stream *s, struct attempt *a, bool clean) {
 
 bool attempt_unsent(const struct stream *s) {
   const struct attempt *a = &s->try;
+  if (a->up && a->flags & ATTEMPT_H2) return h2_stream_refused(h2_stream_of(a->up->conn));
   return a->up && a->flags & ATTEMPT_REUSED && conn_unsent(a->up->conn);
 }
 

@@ -4,6 +4,7 @@
 #define WEIR_PROXY_ATTEMPT_PRIV_H
 
 #include "weir/http/h1.h"
+#include "weir/http/h2_message.h"
 #include "weir/upstream/breaker.h"
 #include "weir/upstream/upstream.h"
 
@@ -26,6 +27,7 @@ enum attempt_flag {
   ATTEMPT_UP_DIRTY = 16,     /* its connection may not be reused */
   ATTEMPT_OVERDUE = 32,      /* retry.per_try_timeout passed, but no other attempt may follow */
   ATTEMPT_TOLD = 64,         /* attempt_answered was told of its response */
+  ATTEMPT_H2 = 128,          /* its connection is a stream of an HTTP/2 connection */
 };
 
 /* attempt is one try to have a request answered: an endpoint and a connection to it (attempt.c). A
@@ -34,7 +36,7 @@ enum attempt_flag {
 struct attempt {
   struct upconn *up;         /* NULL: none yet, or ended */
   struct endpoint *endpoint; /* pinned; kept for the log when it has ended */
-  uint8_t flags;             /* enum attempt_flag */
+  uint16_t flags;            /* enum attempt_flag */
   uint8_t permits;           /* enum request_permit: those that it holds */
   struct breaker_pass pass;  /* of the pool's breaker */
   uint64_t t_try, t_connect, t_connected, t_sent, t_first;
@@ -46,6 +48,7 @@ struct hedge {
   struct attempt try;
   struct h1_scan scan;
   struct buf head_up;
+  struct h2_section section;
   struct http_response resp;
   uint32_t interims;
 };

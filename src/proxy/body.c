@@ -42,7 +42,8 @@ static enum http_body response_framing(const struct stream *s) {
 }
 
 void body_response_init(struct stream *s) {
-  pump_init(&s->down_body, s->x->resp.body, response_framing(s), s->x->resp.content_length);
+  bool bare = s->x->resp.h2 && s->x->resp.body == HTTP_BODY_CHUNKED;
+  pump_init(&s->down_body, bare ? HTTP_BODY_CLOSE : s->x->resp.body, response_framing(s), s->x->resp.content_length);
   h1_chunked_init(&s->x->down_chunked, H1_RESPONSE);
   if (s->down_body.state == PUMP_NONE) s->down_body.state = PUMP_DONE;
 }
@@ -197,7 +198,8 @@ void body_start(struct stream *s, struct pump *p) {
   p->progress_ms = now_ms(s->w);
   struct conn *source = body_source(s, p), *sink = body_sink(s, p);
   if (is_request(s, p)) s->flags |= STREAM_BODY_TOUCHED;
-  if (copied(s, p) || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
+  bool counted = is_request(s, p) && p->limit && p->from == HTTP_BODY_CLOSE;
+  if (copied(s, p) || counted || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
     conn_read_bulk(source, true);
     if (!p->blocked) conn_read_start(source);
     if (ended(source) && is_request(s, p) && body_eof(s, p)) request_body_done(s);
@@ -298,7 +300,12 @@ void body_look(struct stream *s) {
 
 /* ---- ends ---- */
 
+void request_body_end(struct stream *s) {
+  if (s->try.up && s->try.flags & ATTEMPT_H2) conn_finish(s->try.up->conn);
+}
+
 void request_body_done(struct stream *s) {
+  if (s->step != STEP_BUFFER) request_body_end(s);
   conn_read_bulk(s->conn, false);
   if (s->x->mirror) mirror_send(s);
   if (s->step == STEP_SEND) s->try.t_sent = now_ns(s->w);

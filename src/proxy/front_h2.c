@@ -33,8 +33,8 @@ static void head_done(struct stream *s) {
   stream_go(s, STEP_ROUTE);
 }
 
-static void on_section(struct h2_stream *st, enum end end) {
-  struct stream *s = h2_stream_owner(st);
+static void stream_on_message(struct conn *c, enum end end) {
+  struct stream *s = stream_of(c);
   const struct h2_rules rules = {s->listener->limits.uri_bytes, true};
   if (end == END_OK && !h2_parse_request(&s->x->section, &rules, &s->arena, &s->x->req, &end)) {
     refuse_head(s, end);
@@ -68,7 +68,6 @@ static bool on_stream(struct h2_stream *st) {
   if (!current) return false;
   struct stream *s = stream_new(d, h2_stream_conn(st));
   if (!s) return false;
-  h2_stream_own(st, s);
   conn_attach(s->conn, &stream_events, s);
   h2_stream_section(st, &s->x->section, &s->arena);
   stream_timer(s);
@@ -129,6 +128,7 @@ static const struct conn_events stream_events = {
     .on_error = stream_on_error,
     .on_drained = stream_on_drained,
     .on_timer = stream_on_timer,
+    .on_message = stream_on_message,
 };
 
 /* ---- the response ---- */
@@ -184,7 +184,6 @@ static void on_timer(struct h2 *h) {
 
 static const struct h2_events events = {
     .on_stream = on_stream,
-    .on_section = on_section,
     .on_trailers = on_trailers,
     .on_idle = on_idle,
     .on_end = on_end,

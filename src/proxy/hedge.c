@@ -91,8 +91,13 @@ static size_t won(struct hedge *h, struct span bytes, size_t used) {
 /* ---- its connection ---- */
 
 static void send_request(struct hedge *h) {
-  if (!attempt_send(h->stream, &h->try)) failed(h, END_LIMIT_MEMORY);
-  else stream_timer(h->stream);
+  if (!attempt_send(h->stream, &h->try)) {
+    failed(h, END_LIMIT_MEMORY);
+    return;
+  }
+  if (h->try.flags & ATTEMPT_H2)
+    h2_stream_section(h2_stream_of(h->try.up->conn), &h->section, &h->stream->arena);
+  stream_timer(h->stream);
 }
 
 static void on_open(struct conn *c, int err) {
@@ -141,6 +146,24 @@ static size_t on_data(struct conn *c, struct span bytes) {
   return bytes.len;
 }
 
+/* on_message: a head came by HTTP/2. */
+static void on_message(struct conn *c, enum end end) {
+  struct hedge *h = ((struct upconn *)c->owner)->owner;
+  struct h2_stream *st = h2_stream_of(c);
+  if (!h->try.t_first) h->try.t_first = now_ns(h->stream->w);
+  h->try.flags |= ATTEMPT_RESPONSE_BYTE;
+  bool good = end == END_OK && response_read_h2(h->stream, &h->section, &h->resp, &end);
+  if (good && h->resp.status < 200 && h->resp.status != 101) {
+    end = END_BAD_RESPONSE_STATUS;
+    good = ++h->interims <= INTERIM_MAX;
+    if (good) h2_stream_section(st, &h->section, &h->stream->arena);
+  } else if (good) {
+    h2_stream_expect(st, h->resp.body, h->resp.content_length);
+    (void)won(h, SPAN_EMPTY, 0);
+  }
+  if (!good) failed(h, end);
+}
+
 static void on_eof(struct conn *c) {
   failed(((struct upconn *)c->owner)->owner, END_UPSTREAM_CLOSED);
 }
@@ -157,7 +180,8 @@ static const struct conn_events hedge_events = {.on_open = on_open,
                                                 .on_eof = on_eof,
                                                 .on_error = on_error,
                                                 .on_drained = on_nothing,
-                                                .on_timer = on_nothing};
+                                                .on_timer = on_nothing,
+                                                .on_message = on_message};
 
 /* ---- its begin, and its time ---- */
 

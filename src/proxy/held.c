@@ -163,7 +163,7 @@ bool held_unsent(const struct stream *s) { return s->x && s->x->held.next != NUL
 
 static bool send_piece(struct stream *s, struct span data) {
   struct conn *c = s->try.up->conn;
-  if (s->x->req.body != HTTP_BODY_CHUNKED) return conn_write(c, data);
+  if (s->up_body.to != HTTP_BODY_CHUNKED) return conn_write(c, data);
   struct buf *out = conn_out(c, data.len + H1_CHUNK_HEAD_MAX + 2);
   if (!out) return false;
   h1_write_chunk_head(out, data.len);
@@ -181,8 +181,12 @@ bool held_send(struct stream *s) {
     h->next = h->next->next;
     h->progress_ms = now_ms(s->w);
   }
-  if (h->next) conn_flush(s->try.up->conn);
-  else s->try.t_sent = now_ns(s->w);
+  if (h->next) {
+    conn_flush(s->try.up->conn);
+    return true;
+  }
+  s->try.t_sent = now_ns(s->w);
+  if (h->whole) request_body_end(s);
   return true;
 }
 

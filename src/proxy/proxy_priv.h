@@ -21,6 +21,9 @@
 /* ---- request.c ---- */
 size_t request_data(struct stream *s, struct span bytes);
 void request_write_head(struct stream *s, const struct endpoint *e, struct buf *b);
+/* request_send_h2 sends the head on st; last: no body follows. False: no room. */
+MUST_USE bool request_send_h2(struct stream *s, const struct endpoint *e, struct h2_stream *st,
+                              bool last);
 /* request_write_copy writes the head for a mirror at e, which gets the body by its length. */
 void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t body_len,
                         struct buf *b);
@@ -106,6 +109,10 @@ MUST_USE enum end redirect_location(struct stream *s, struct span *out);
 /* ---- response.c ---- */
 size_t response_data(struct stream *s, struct span bytes);
 void response_eof(struct stream *s, int err);
+/* response_read_h2 makes a response of the section that its head came in; false: *why. */
+MUST_USE bool response_read_h2(const struct stream *s,
+                               struct h2_section *section, struct http_response *out,
+                               enum end *why);
 /* response_final gives the final head in s->x->resp on, or the route's page in its place; rest
  * came behind it. How much of that was used. response_whole: rest is the response's body to its
  * last byte, and nothing else. */

@@ -58,6 +58,8 @@ void body_look(struct stream *s);
 uint32_t body_look_ms(const struct pump *p, uint32_t timeout_ms);
 /* request_body_done and response_done are told when a pump's last byte was passed on. */
 void request_body_done(struct stream *s);
+/* request_body_end: all of the request was written: an HTTP/2 endpoint is told so. */
+void request_body_end(struct stream *s);
 void response_done(struct stream *s);
 /* body_restart counts now as progress: the source was only now asked to go on. */
 void body_restart(struct pump *p, uint64_t now_ms);

@@ -95,6 +95,20 @@ void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t bod
   buf_lit(b, "\r\n");
 }
 
+bool request_send_h2(struct stream *s, const struct endpoint *e, struct h2_stream *st, bool last) {
+  const struct route_host *to = &s->route->host;
+  const struct http_request *r = &s->x->req;
+  struct h2_request_head head = {.request = r, .path = s->x->ctx.forward_path};
+  head.scheme = s->down->flags & DOWN_TLS ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP;
+  if (to->name.len) {
+    head.host = to->name;
+    head.port = to->port;
+  } else if (to->endpoint || !r->host.len) {
+    head.host = own_host(e);
+  }
+  return h2_send_request(st, &head, &s->arena, last);
+}
+
 /* request_write_head writes the head that goes upstream: what was understood, not what came. */
 void request_write_head(struct stream *s, const struct endpoint *e, struct buf *b) {
   struct http_request *r = &s->x->req;

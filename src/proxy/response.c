@@ -251,6 +251,11 @@ size_t response_final(struct stream *s, struct span rest) {
   return rest.len;
 }
 
+static void bad_head(struct stream *s, enum end end) {
+  if (hedged(s)) attempt_failed(s, end);
+  else stream_fail(s, end);
+}
+
 /* response_head takes bytes while the final head is awaited; how many were used: all of them when
  * the stream or its attempt ended. */
 static size_t response_head(struct stream *s, struct span bytes) {
@@ -260,10 +265,7 @@ static size_t response_head(struct stream *s, struct span bytes) {
     case HEADS_MORE: break;
     case HEADS_FINAL: hedge_cancel(s); return used + response_final(s, span_from(bytes, used));
     case HEADS_AGAIN: retry_after_status(s, span_from(bytes, used)); break;
-    case HEADS_BAD:
-      if (hedged(s)) attempt_failed(s, end);
-      else stream_fail(s, end);
-      break;
+    case HEADS_BAD: bad_head(s, end); break;
   }
   return bytes.len;
 }
@@ -325,6 +327,37 @@ static size_t up_on_data(struct conn *c, struct span bytes) {
   return used;
 }
 
+bool response_read_h2(const struct stream *s, struct h2_section *section,
+                      struct http_response *out, enum end *why) {
+  const struct h2_asked asked = {s->x->req.method, s->x->req.upgrade};
+  *out = (struct http_response){0};
+  return h2_parse_response(section, &asked, out, why);
+}
+
+/* final_h2 gives a final head on: what follows it is held against what it says. */
+static void final_h2(struct stream *s, struct h2_stream *st) {
+  h2_stream_expect(st, s->x->resp.body, s->x->resp.content_length);
+  hedge_cancel(s);
+  (void)response_final(s, SPAN_EMPTY);
+}
+
+/* up_on_message: a head came by HTTP/2. */
+static void up_on_message(struct conn *c, enum end end) {
+  struct stream *s = stream_of(c);
+  struct h2_stream *st = h2_stream_of(c);
+  if (!(s->try.flags & ATTEMPT_RESPONSE_BYTE)) s->try.t_first = now_ns(s->w);
+  s->try.flags |= ATTEMPT_RESPONSE_BYTE;
+  enum heads is = HEADS_BAD;
+  if (end == END_OK && response_read_h2(s, &s->x->section, &s->x->resp, &end))
+    is = complete(s, &end);
+  switch (is) {
+    case HEADS_MORE: h2_stream_section(st, &s->x->section, &s->arena); break;
+    case HEADS_FINAL: final_h2(s, st); break;
+    case HEADS_AGAIN: retry_after_status(s, SPAN_EMPTY); break;
+    case HEADS_BAD: bad_head(s, end); break;
+  }
+}
+
 static void up_on_eof(struct conn *c) {
   struct stream *s = stream_of(c);
   if (conn_held(c)) return; /* up_on_data comes back to it */
@@ -348,4 +381,5 @@ const struct conn_events up_events = {
     .on_error = up_on_error,
     .on_drained = up_on_drained,
     .on_timer = up_on_timer,
+    .on_message = up_on_message,
 };

@@ -67,12 +67,13 @@ struct worker *worker_new(const struct worker_config *config) {
   uint32_t most = config->streams_max;
   stats_init(&w->stats);
   slab_init(&w->downs, sizeof(struct down), DOWN_CHUNK, most + DOWN_CHUNK);
-  w->h2 = h2_pool_new(w->loop, most + DOWN_CHUNK, most);
+  w->h2 = h2_pool_new(w->loop, most + DOWN_CHUNK, 2 * most); /* streams of clients, and of ours */
   slab_init(&w->streams, sizeof(struct stream), STREAM_CHUNK, most);
   slab_init(&w->exchanges, sizeof(struct exchange), STREAM_CHUNK, most);
   slab_init(&w->kept, sizeof(struct kept), KEPT_CHUNK, most);
   arena_blocks_init(&w->blocks, STREAM_BLOCK, BLOCKS_KEEP);
   upstream_init(&w->upstream, w->loop, config->index, w->loop->conns.limit);
+  w->upstream.h2 = w->h2;
   init_counters(w);
   w->regex = regex_scratch_new();
   list_init(&w->servings);

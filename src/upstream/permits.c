@@ -84,5 +84,6 @@ bool endpoint_full(const struct pool *pool, const struct endpoint *e, uint32_t w
   uint32_t requests = c->max_requests_per_endpoint, conns = c->max_per_endpoint;
   if (requests && atomic_load(&e->requests) >= requests) return true;
   if (!conns || atomic_load(&e->permits) < conns) return false;
+  if (c->protocol == POOL_H2C) return !upmux_has_room(e, worker);
   return !atomic_load_explicit(&e->rows[worker].idle_count, memory_order_relaxed);
 }

@@ -5,14 +5,6 @@
 
 #include "upstream_priv.h"
 
-static inline void count(_Atomic uint64_t *c, int64_t by) {
-  if (!c) return;
-  uint64_t now = atomic_load_explicit(c, memory_order_relaxed);
-  atomic_store_explicit(c, now + (uint64_t)by, memory_order_relaxed);
-}
-
-static inline void count_row(_Atomic uint64_t *c) { count(c, 1); }
-
 void upstream_init(struct upstream *u, struct loop *loop, uint32_t worker, uint32_t conns_max) {
   *u = (struct upstream){.loop = loop, .worker = worker, .rng = loop->rng ^ 0x5bd1e995u};
   slab_init(&u->upconns, sizeof(struct upconn), 64, conns_max);
@@ -37,7 +29,7 @@ static void idle_counted(struct upconn *c, int by, bool capped) {
   uint32_t now = idle_count(row) + (uint32_t)by;
   if (capped) atomic_store(&row->idle_count, now);
   else atomic_store_explicit(&row->idle_count, now, memory_order_relaxed);
-  count(c->up->counters.idle, by);
+  upstream_count(c->up->counters.idle, by);
 }
 
 static void idle_remove(struct upconn *c) {
@@ -111,7 +103,9 @@ void upstream_install(struct upstream *u, uint64_t seq, const struct snapshot *b
   for (uint32_t p = 0; before && p < before->pool_count; p++) {
     for (uint32_t m = 0; m < before->pools[p]->member_count; m++) {
       struct endpoint *e = before->pools[p]->members[m].endpoint;
-      if (e->rows[u->worker].seen != seq) upstream_close_idle(u, e, 0);
+      if (e->rows[u->worker].seen == seq) continue;
+      (void)upstream_close_idle(u, e, 0);
+      upmux_retire_all(u, e);
     }
   }
 }
@@ -133,8 +127,8 @@ struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *own
   idle_remove(c);
   c->owner = owner;
   c->requests++;
-  count_row(&row->reused);
-  count(u->counters.reused, 1);
+  upstream_count(&row->reused, 1);
+  upstream_count(u->counters.reused, 1);
   return c;
 }
 
@@ -172,17 +166,21 @@ struct upconn *upconn_connect(struct upstream *u, const struct pool *pool, struc
   c->requests_max = pool->connections.requests;
   object_pin(&e->obj, u->worker);
   row_of(c)->conns++;
-  count_row(&row_of(c)->connects);
-  count(u->counters.connects, 1);
-  count(u->counters.conns, 1);
+  upstream_count(&row_of(c)->connects, 1);
+  upstream_count(u->counters.connects, 1);
+  upstream_count(u->counters.conns, 1);
   return c;
 }
 
 void upconn_close(struct upconn *c, bool reset) {
+  if (c->mux) {
+    upmux_stream_close(c, reset);
+    return;
+  }
   struct upstream *u = c->up;
   struct endpoint *e = c->endpoint;
   row_of(c)->conns--;
-  count(u->counters.conns, -1);
+  upstream_count(u->counters.conns, -1);
   if (reset) conn_reset(c->conn);
   else conn_close(c->conn);
   slab_free(&u->upconns, c);
@@ -201,7 +199,7 @@ static bool keep_idle(const struct upconn *c, const struct pool_connections *s) 
 }
 
 void upconn_release(struct upconn *c, const struct pool_connections *settings) {
-  if (!keep_idle(c, settings)) {
+  if (c->mux || !keep_idle(c, settings)) {
     upconn_close(c, false);
     return;
   }

@@ -5,6 +5,19 @@
 
 #include "weir/upstream/upstream.h"
 
+/* upmux.c: streams of HTTP/2 connections. */
+void upmux_stream_close(struct upconn *c, bool reset);
+/* upmux_retire_all: connections to e take no more streams, and end after those that they have. */
+void upmux_retire_all(struct upstream *u, struct endpoint *e);
+bool upmux_has_room(const struct endpoint *e, uint32_t worker);
+
+/* upstream_count adds to a counter of this worker; NULL: nobody counts. */
+static inline void upstream_count(_Atomic uint64_t *c, int64_t by) {
+  if (!c) return;
+  uint64_t now = atomic_load_explicit(c, memory_order_relaxed);
+  atomic_store_explicit(c, now + (uint64_t)by, memory_order_relaxed);
+}
+
 /* pick_need is how fit a member must be. */
 enum pick_need {
   PICK_IN_SERVICE,

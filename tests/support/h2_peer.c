@@ -109,7 +109,7 @@ struct span h2_peer_block(struct h2_peer *p, const char *lines) {
     struct span name = span_sub(line, 0, colon), value = span_trim(span_from(line, colon + 1));
     enum hpack_pseudo which = pseudo_of(name);
     struct http_field row = {.name = name, .value = value, .id = http_name_find(name)};
-    if (which != HPACK_PSEUDO_COUNT) hpack_encode_pseudo(&p->encoder, which, value, &b);
+    if (which != HPACK_PSEUDO_COUNT) hpack_encode_pseudo(&p->encoder, which, value, false, &b);
     else hpack_encode_field(&p->encoder, &row, &b);
   }
   check(hpack_encode_end(&p->encoder, &b));

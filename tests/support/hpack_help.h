@@ -29,7 +29,8 @@ static inline void hpack_list_text(const struct hpack_block *b, struct text *out
   };
   for (unsigned i = 0; i < HPACK_PSEUDO_COUNT; i++)
     if (hpack_block_has(b, (enum hpack_pseudo)i))
-      text_printf(out, "%s: " SPAN_FMT "\n", names[i], SPAN_ARG(b->pseudo[i]));
+      text_printf(out, "%s: " SPAN_FMT "%s\n", names[i], SPAN_ARG(b->pseudo[i]),
+                  b->secret >> i & 1 ? " (secret)" : "");
   for (uint32_t i = 0; i < b->fields.count; i++) {
     const struct http_field *row = &b->fields.rows[i];
     text_printf(out, SPAN_FMT ": " SPAN_FMT "%s\n", SPAN_ARG(row->name), SPAN_ARG(row->value),

@@ -67,6 +67,7 @@ struct h2_field {
   struct span name, value;
   uint16_t id;    /* enum http_name; OTHER of pseudo-fields */
   uint8_t pseudo; /* enum h2_pseudo_id; H2_PSEUDO_COUNT of regular fields */
+  bool secret;    /* as in struct http_field */
 };
 
 /* h2_put takes one field, whose spans live until it returns; false: no room, nothing more is put.

@@ -19,11 +19,11 @@ enum h2_pseudo_id {
 
 /* h2_fault is what a decoder saw wrong in a field section, in any of its fields. */
 enum h2_fault {
-  H2_FAULT_REPEATED = 1, /* a pseudo-field stands twice; the first value is kept */
-  H2_FAULT_LATE = 2,     /* a pseudo-field after a regular field */
+  H2_FAULT_NAME = 1,     /* a regular name is empty, has upper case or is not a token */
+  H2_FAULT_VALUE = 2,    /* a value has a control character, or white space at an end */
   H2_FAULT_UNKNOWN = 4,  /* a name that begins with ":" and is not in h2_pseudo.def */
-  H2_FAULT_NAME = 8,     /* a regular name is empty, has upper case or is not a token */
-  H2_FAULT_VALUE = 16,   /* a value has a control character, or white space at an end */
+  H2_FAULT_REPEATED = 8, /* a pseudo-field stands twice; the first value is kept */
+  H2_FAULT_LATE = 16,    /* a pseudo-field after a regular field */
 };
 
 /* h2_pseudo is {0} before a field section. Values are borrowed: they live as long as the rows of

@@ -72,12 +72,12 @@ enum hpack_fault {
 struct hpack_block {
   struct http_fields fields;
   struct span pseudo[HPACK_PSEUDO_COUNT]; /* empty where not present */
-  uint8_t present;                        /* bit per enum hpack_pseudo */
-  uint8_t faults;                         /* set of hpack_fault; none are noted once too large */
-  bool too_large;                         /* a limit, or the arena's */
-  bool arena_full;                        /* it was the arena's */
-  bool begun, regular;                    /* seen: a field; a regular one */
-  uint32_t count, wire_bytes;             /* fields decoded, bytes read */
+  uint8_t present, secret;    /* bit per enum hpack_pseudo; secret as in struct http_field */
+  uint8_t faults;             /* set of hpack_fault; none are noted once too large */
+  bool too_large;             /* a limit, or the arena's */
+  bool arena_full;            /* it was the arena's */
+  bool begun, regular;        /* seen: a field; a regular one */
+  uint32_t count, wire_bytes; /* fields decoded, bytes read */
   uint64_t list_bytes;
   const struct hpack_limits *limits;
   struct arena *arena;
@@ -97,11 +97,11 @@ static inline bool hpack_block_has(const struct hpack_block *block, enum hpack_p
 struct hpack_decoder {
   struct hpack_table table;
   uint32_t setting; /* our SETTINGS_HEADER_TABLE_SIZE as the peer has acknowledged it */
-  uint32_t due;     /* the next block begins with a size update to so much or less; UINT32_MAX: no */
-  uint8_t failed;   /* HPACK_BAD and beyond stay */
-  char *carry;      /* the representation that the last fragment cut */
+  uint32_t due;   /* the next block begins with a size update to so much or less; UINT32_MAX: no */
+  uint8_t failed; /* HPACK_BAD and beyond stay */
+  char *carry;    /* the representation that the last fragment cut */
   uint32_t carry_len, carry_cap, carry_lack; /* lack: bytes that it needs at least */
-  char *scratch; /* strings of fields that are not stored */
+  char *scratch;                             /* strings of fields that are not stored */
   size_t scratch_cap;
 };
 
@@ -136,9 +136,9 @@ void hpack_encoder_set(struct hpack_encoder *enc, uint32_t setting);
  * Huffman) it is full, what follows does nothing, and end gives false: out->len and the encoder
  * are as before the block, which may be written again into more room. */
 void hpack_encode_begin(struct hpack_encoder *enc, struct buf *out);
-/* hpack_encode_pseudo writes a pseudo-field; they come before all others. */
+/* hpack_encode_pseudo writes a pseudo-field; they come before all others. secret: as below. */
 void hpack_encode_pseudo(struct hpack_encoder *enc, enum hpack_pseudo which, struct span value,
-                         struct buf *out);
+                         bool secret, struct buf *out);
 /* hpack_encode_field writes one row, its name in lower case, whatever its flags. The row was
  * checked when made. row->secret: a literal that is never indexed. */
 void hpack_encode_field(struct hpack_encoder *enc, const struct http_field *row, struct buf *out);

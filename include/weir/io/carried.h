@@ -51,6 +51,8 @@ void conn_carried_data(struct conn *c, struct span bytes);
 void conn_carried_eof(struct conn *c);
 void conn_carried_fail(struct conn *c, int err);
 void conn_carried_sent(struct conn *c, size_t n);
+/* conn_carried_open: what conn_carry made not open is now (0), or cannot be (-errno). */
+void conn_carried_open(struct conn *c, int err);
 
 /* conn_carries makes c, which has a socket, one that carries others: its events have on_flush. */
 void conn_carries(struct conn *c);

@@ -40,6 +40,9 @@ struct conn_events {
   /* on_flush, of a conn that carries others only: the end of a turn in which it or one of them had
    * something to send; before the send. */
   void (*on_flush)(struct conn *c);
+  /* on_message, of a carried conn only: its carrier has put a message's head where it was told to;
+   * end != END_OK: it could not be read. */
+  void (*on_message)(struct conn *c, enum end end);
 };
 
 /* conn is at most 256 bytes (static assert); cold parts hang off tls. */

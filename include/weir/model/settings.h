@@ -59,7 +59,12 @@ struct pool_connections {
   uint32_t queue;            /* requests that may wait, over all workers */
   uint32_t queue_timeout_ms;
   uint32_t requests;         /* per connection; 0: none */
+  uint8_t protocol;          /* enum pool_protocol */
+  uint8_t zero[3];           /* compared by bytes */
 };
+
+/* pool_protocol: in the order of the option's words. */
+enum pool_protocol { POOL_AUTO, POOL_HTTP_1_1, POOL_H2C };
 
 /* pool_capped: a request may have to wait. */
 static inline bool pool_capped(const struct pool_connections *c) {

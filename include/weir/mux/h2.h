@@ -35,10 +35,9 @@ struct h2_events {
   /* on_stream: the peer opened st. The owner attaches h2_conn_of(st), and gives the place for the
    * head (h2_stream_section). False: refused (REFUSED_STREAM); it is gone. NULL: no peer may. */
   bool (*on_stream)(struct h2_stream *st);
-  /* on_section: a field section is whole, in the place that was given. end != END_OK: it could not
-   * be read (too large, no memory): the connection goes on. After a head the next section, if
-   * any, are interim heads or trailers. */
-  void (*on_section)(struct h2_stream *st, enum end end);
+  /* A field section that is whole is told by the stream's conn_events.on_message: it stands in
+   * the place that was given for it. end != END_OK: it could not be read (too large, no memory);
+   * the connection goes on. */
   /* on_trailers: a section after DATA begins: its place (NULL: it is read and dropped). */
   struct h2_section *(*on_trailers)(struct h2_stream *st, struct arena **arena);
   /* on_idle: the last stream is gone, or the last call was given and there is none: the owner may
@@ -54,7 +53,7 @@ struct h2_events {
 /* h2_config begins a connection. */
 struct h2_config {
   struct h2_pool *pool;
-  struct conn *conn; /* open; the h2 attaches itself to it */
+  struct conn *conn; /* the h2 attaches itself to it; a client's need not be open yet */
   const struct h2_events *events;
   struct h2_limits limits;
   void *owner;
@@ -69,8 +68,6 @@ void *h2_owner(const struct h2 *h);
 struct conn *h2_conn(const struct h2 *h);
 /* h2_streams is the number of streams open. */
 uint32_t h2_streams(const struct h2 *h);
-/* h2_opened counts the streams that the peer has opened. */
-uint32_t h2_opened(const struct h2 *h);
 /* h2_timer sets the owner's deadline (absolute ms; WHEEL_NEVER: none). */
 void h2_timer(struct h2 *h, uint64_t due_ms);
 /* h2_drain takes no more streams, in two steps: GOAWAY with the highest number, a second later (or
@@ -83,32 +80,41 @@ bool h2_last_call(const struct h2 *h);
 /* h2_end ends the connection now: GOAWAY by end's code, streams fail, on_end. h is gone. */
 void h2_end(struct h2 *h, enum end end);
 
+/* h2_room is how many streams we may open now. */
+uint32_t h2_room(const struct h2 *h);
+/* h2_give_up ends a connection that is not open yet: -errno is why, for its streams. h is gone. */
+void h2_give_up(struct h2 *h, int err);
+/* h2_extends: the peer takes extended CONNECT (RFC 8441). */
+bool h2_extends(const struct h2 *h);
+/* h2_open opens one of ours; its conn is open when the connection is, else on_open tells. NULL: no
+ * room, or no slot. */
+MUST_USE struct h2_stream *h2_open(struct h2 *h);
+
 /* ---- streams ---- */
 
 struct conn *h2_stream_conn(const struct h2_stream *st);
 struct h2 *h2_stream_h2(const struct h2_stream *st);
-void h2_stream_own(struct h2_stream *st, void *owner);
-void *h2_stream_owner(const struct h2_stream *st);
-uint32_t h2_stream_id(const struct h2_stream *st);
 /* h2_stream_of is the stream of a carried conn that h2 made. */
 struct h2_stream *h2_stream_of(const struct conn *c);
 /* h2_stream_section is where the next field section goes; names and values lie in the arena. */
 void h2_stream_section(struct h2_stream *st, struct h2_section *section, struct arena *arena);
-/* h2_stream_expect holds DATA that comes against what the head said of the body. */
+/* h2_stream_expect: the peer's (final) head has come; its DATA is held against what that said. */
 void h2_stream_expect(struct h2_stream *st, enum http_body body, uint64_t content_length);
 void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
 /* h2_stream_end_word: why the stream's conn failed, OK: an error of the connection (errno). */
 enum end h2_stream_end_word(const struct h2_stream *st);
-/* h2_stream_ended: the peer has ended its side: all of its message has come. */
-bool h2_stream_ended(const struct h2_stream *st);
+/* h2_stream_refused: the peer has said that it did not act on it (REFUSED_STREAM, GOAWAY). */
+bool h2_stream_refused(const struct h2_stream *st);
 /* h2_stream_blame: when the conn is closed or reset before its end, RST_STREAM says end's code. */
 void h2_stream_blame(struct h2_stream *st, enum end end);
 /* h2_stream_fail ends it for a fault of the peer's in its message: RST_STREAM by end's code. The
  * conn's owner hears on_error. */
 void h2_stream_fail(struct h2_stream *st, enum end end);
 
-/* h2_send_response and h2_send_request write a head, at once; end: no body follows. False: no
+/* h2_send_request and h2_send_response write a head, at once; end: no body follows. False: no
  * room (too much waits to be sent). Bodies are written to the stream's conn, conn_finish ends. */
+MUST_USE bool h2_send_request(struct h2_stream *st, const struct h2_request_head *head,
+                              struct arena *scratch, bool end);
 MUST_USE bool h2_send_response(struct h2_stream *st, const struct http_response *response,
                                struct arena *scratch, bool end);
 /* h2_send_trailers ends the output by a trailer section behind what the conn has queued. The

@@ -24,6 +24,7 @@ struct upstream {
   uint64_t rng;
   uint64_t seq; /* of the installed snapshot: endpoints not seen in it are not kept idle */
   struct slab upconns;
+  struct h2_pool *h2; /* of HTTP/2 connections; set by the worker */
   struct upstream_counters counters;
   /* permit_freed: a permit of a pool was given back while streams of some worker wait. */
   void (*permit_freed)(struct upstream *u, struct pool_state *state);
@@ -31,12 +32,15 @@ struct upstream {
   void (*breaker_turned)(struct upstream *u, const struct pool *p, const struct breaker_told *t);
 };
 
-/* upconn is one connection to an endpoint; it pins the endpoint and holds a permit. */
+/* upconn is one connection to an endpoint, or a stream of one; it pins the endpoint, and holds the
+ * permit of a connection of its own. */
+struct upmux;
 struct upconn {
   struct slab_head head;
   struct list link; /* in endpoint_row.idle */
   struct upstream *up;
   struct conn *conn;
+  struct upmux *mux; /* NULL: HTTP/1; else the connection that carries conn, and has the permit */
   struct endpoint *endpoint;
   void *owner; /* the stream that uses it; NULL when idle */
   uint32_t requests;     /* sent on it */
@@ -118,6 +122,13 @@ void sticky_prepare(struct pool *pool, const struct sticky_settings *settings, s
  * forged, or of an endpoint that is gone). */
 uint32_t sticky_find(const struct pool_sticky *sticky, const struct http_fields *fields);
 
+/* attempt_to is who asks for a stream. */
+struct attempt_to {
+  const struct conn_events *events;
+  void *owner;
+  bool fresh;
+};
+
 /* upconn_checkout takes the most recently used idle connection, or NULL. */
 struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *owner);
 /* upconn_connect opens one (a permit first). NULL and *err: -EAGAIN no permit (wait), -ENOMEM no
@@ -125,6 +136,12 @@ struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *own
 MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
                                        struct endpoint *e, const struct conn_events *events,
                                        void *owner, int *err);
+/* upconn_stream takes a stream of an HTTP/2 connection to e (pools.*.connections.protocol): of one
+ * that is there, else, or if `fresh`, of a new one. *reused: it was open already. NULL and *err as
+ * upconn_connect. */
+MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
+                                      struct endpoint *e, const struct attempt_to *to,
+                                      bool *reused, int *err);
 /* upconn_release puts a clean connection (no byte owed either way) back into the pool, or closes
  * it when the limits say so. */
 void upconn_release(struct upconn *c, const struct pool_connections *settings);

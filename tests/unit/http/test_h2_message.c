@@ -353,6 +353,12 @@ static void requests_go_out(void **state) {
   assert_request(&head, ":method=OPTIONS|:scheme=http|:authority=a|:path=*|");
   req = h1("GET /? HTTP/1.1\r\nHost: a\r\n\r\n");
   assert_request(&head, ":method=GET|:scheme=http|:authority=a|:path=/?|");
+  req = h1("GET /ab?c HTTP/1.1\r\nHost: a\r\n\r\n"); /* and then edited in place */
+  req.query = SPAN_LIT("d");
+  assert_request(&head, ":method=GET|:scheme=http|:authority=a|:path=/ab?d|");
+  req.path.len = 2;
+  req.query = SPAN_LIT("?c");
+  assert_request(&head, ":method=GET|:scheme=http|:authority=a|:path=/a??c|");
   req = h1("GET http://a/b?c HTTP/1.1\r\nHost: a\r\n\r\n");
   assert_request(&head, ":method=GET|:scheme=http|:authority=a|:path=/b?c|");
   req = h1("GET /c HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");

@@ -11,11 +11,11 @@
 #include "weir/base/mem.h"
 
 /* The linker sends every mem_try here. */
-void *__real_mem_try(size_t size); // NOLINT
-void *__wrap_mem_try(size_t size); // NOLINT
+void *__real_mem_try(size_t size);  // NOLINT
+void *__wrap_mem_try(size_t size);  // NOLINT
 static unsigned memory_left = UINT32_MAX;
 static unsigned memory_asked;
-void *__wrap_mem_try(size_t size) { // NOLINT
+void *__wrap_mem_try(size_t size) {  // NOLINT
   memory_asked++;
   if (memory_left == 0) return NULL;
   memory_left--;
@@ -105,9 +105,8 @@ static void run(const struct example *examples, size_t count, uint32_t setting) 
 
 static void rfc_c2_representations(void **state) {
   (void)state;
-  const struct example c21 = {
-      "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572",
-      "custom-key: custom-header\n", 55};
+  const struct example c21 = {"400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572",
+                              "custom-key: custom-header\n", 55};
   const struct example c22 = {"040c 2f73 616d 706c 652f 7061 7468", ":path: /sample/path\n", 0};
   const struct example c23 = {"1008 7061 7373 776f 7264 0673 6563 7265 74",
                               "password: secret (secret)\n", 0};
@@ -140,8 +139,7 @@ static void rfc_c3_c4_requests(void **state) {
 }
 
 #define C_DATE "Mon, 21 Oct 2013 20:13:21 GMT\n"
-#define C_OK \
-  "cache-control: private\ndate: " C_DATE "location: https://www.example.com\n"
+#define C_OK "cache-control: private\ndate: " C_DATE "location: https://www.example.com\n"
 #define C_COOKIE \
   ":status: 200\ncache-control: private\ndate: Mon, 21 Oct 2013 20:13:22 GMT\n" \
   "location: https://www.example.com\ncontent-encoding: gzip\n" \
@@ -177,29 +175,30 @@ static void rfc_c5_c6_responses(void **state) {
 static void refuses(void **state) {
   (void)state;
   const char *const bad[] = {
-      "80",                       /* index 0 */
-      "be",                       /* beyond both tables */
-      "ff ff ff ff ff 0f",        /* an index of 32 bits that nothing has */
-      "ff ff ff ff ff 1f",        /* 33 bits */
-      "ff 80 80 80 80 80 00",     /* more bytes than 32 bits can need */
-      "7e 00",                    /* a name by an index that is not there */
-      "00 81 ff 00",              /* padding of 8 bits */
-      "00 83 ff ff ff 00",        /* longer padding */
-      "00 84 ff ff ff ff 00",     /* EOS */
+      "80",                               /* index 0 */
+      "be",                               /* beyond both tables */
+      "ff ff ff ff ff 0f",                /* an index of 32 bits that nothing has */
+      "ff ff ff ff ff 1f",                /* 33 bits */
+      "ff 80 80 80 80 80 00",             /* more bytes than 32 bits can need */
+      "7e 00",                            /* a name by an index that is not there */
+      "00 81 ff 00",                      /* padding of 8 bits */
+      "00 83 ff ff ff 00",                /* longer padding */
+      "00 84 ff ff ff ff 00",             /* EOS */
       "00 88 1f ff ff ff ff ff ff ff 00", /* EOS in the middle */
-      "00 81 00 00",              /* padding of zeros */
-      "00 81 1e 00",              /* padding of ones and a zero */
-      "00 01 61",                 /* cut before a value */
-      "00 02 61",                 /* cut in a name */
+      "00 81 00 00",                      /* padding of zeros */
+      "00 81 1e 00",                      /* padding of ones and a zero */
+      "00 01 61",                         /* cut before a value */
+      "00 02 61",                         /* cut in a name */
       "40",
       "7f",
-      "82 20",                    /* a size update after a field */
-      "3f e2 1f",                 /* one byte above the setting */
+      "82 20",    /* a size update after a field */
+      "3f e2 1f", /* one byte above the setting */
   };
   for (size_t i = 0; i < array_count(bad); i++) assert_int_equal(result_of(bad[i]), HPACK_BAD);
   assert_int_equal(result_of("00 7f ff ff ff ff 0e"), HPACK_FLOOD); /* 4 GiB of name */
-  assert_int_equal(result_of("ff 80 80 80 80 00"), HPACK_BAD); /* 127: legal, but no entry */
-  assert_int_equal(result_of("3f e1 80 80 80 00 82"), HPACK_DONE); /* 128 in more than it takes */
+  assert_int_equal(result_of("ff 80 80 80 80 00"), HPACK_BAD);      /* 127: legal, but no entry */
+  assert_int_equal(result_of("3f e1 80 80 80 00 82"), HPACK_DONE);  /* 128 in more than it takes */
+  assert_int_equal(result_of("3f e1 80 80 80 80 00 82"), HPACK_BAD); /* in too many */
   assert_int_equal(result_of(""), HPACK_DONE);
   assert_int_equal(result_of("20 3f e1 1f 20 82"), HPACK_DONE);
 }
@@ -269,6 +268,8 @@ static void all_pseudo_fields(void **state) {
   assert_true(span_eq(o.block.pseudo[HPACK_PSEUDO_PROTOCOL], SPAN_LIT("w")));
   assert_true(span_eq(o.block.pseudo[HPACK_PSEUDO_AUTHORITY], SPAN_LIT("a")));
   assert_int_equal(o.block.present, 1 << HPACK_PSEUDO_PROTOCOL | 1 << HPACK_PSEUDO_AUTHORITY);
+  assert_int_equal(decode_hex(&o, "14 02 2f78 87"), HPACK_DONE);
+  assert_int_equal(o.block.secret, 1 << HPACK_PSEUDO_PATH);
   text_fini(&text);
   one_fini(&o);
 }
@@ -304,7 +305,8 @@ static void limits(void **state) {
     for (size_t piece = 1; piece < 14; piece++) {
       one_init(&o, 4096);
       o.limits.block_bytes = bytes;
-      assert_int_equal(decode(&o, unhex(hex, o.room), piece), bytes < 13 ? HPACK_FLOOD : HPACK_DONE);
+      assert_int_equal(decode(&o, unhex(hex, o.room), piece),
+                       bytes < 13 ? HPACK_FLOOD : HPACK_DONE);
       one_fini(&o);
     }
   }

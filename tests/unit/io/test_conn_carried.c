@@ -184,6 +184,13 @@ static void on_end(struct relay *r, enum relay_end why, int err) {
   relay_ended++;
 }
 
+static void on_eof_end(struct relay *r, enum relay_end why, int err) {
+  (void)r;
+  assert_int_equal(why, RELAY_SRC_EOF);
+  assert_int_equal(err, 0);
+  relay_ended++;
+}
+
 /* From one carried conn to another, more than splice begins at: always by copy. */
 static void relays(void **state) {
   (void)state;
@@ -213,6 +220,38 @@ static void relays(void **state) {
   conn_close(a.c);
   conn_close(b.c);
   loop_free(loop);
+}
+
+/* All has come, and its end, before anything is read: more than a relay passes on at once. */
+static void relays_what_was_held_with_its_end(void **state) {
+  (void)state;
+  for (int known = 0; known < 2; known++) {
+    struct loop *loop = kit_loop();
+    struct tray from, to;
+    struct side a = {0}, b = {0};
+    tray_open(loop, &from, &a);
+    tray_open(loop, &to, &b);
+    struct relay r = {0};
+    enum { PIECE = 15000, SIZE = 20 * PIECE };
+    static const char piece[PIECE];
+    for (int i = 0; i < SIZE / PIECE; i++) conn_carried_data(a.c, span_of(piece, PIECE));
+    conn_carried_eof(a.c);
+    assert_int_equal(a.errors, 0);
+    relay_ended = 0;
+    relay_start(&r, a.c, b.c, known ? SIZE : UINT64_MAX, known ? on_end : on_eof_end);
+    size_t sent = 0;
+    for (int i = 0; i < 400 && !relay_ended; i++) {
+      kit_turns(loop, 1);
+      to.sent_len = 0;
+      if (to.offered.len) tray_pull(&to, 7000);
+      sent += to.sent_len;
+    }
+    assert_int_equal(relay_ended, 1);
+    assert_int_equal(sent, SIZE);
+    conn_close(a.c);
+    conn_close(b.c);
+    loop_free(loop);
+  }
 }
 
 /* ---- the carrier runs last in a turn ---- */
@@ -266,6 +305,7 @@ int main(void) {
       cmocka_unit_test(data_goes_up_and_is_held), cmocka_unit_test(output_goes_in_pieces),
       cmocka_unit_test(ends),                     cmocka_unit_test(closed_with_a_send_in_flight),
       cmocka_unit_test(relays),                   cmocka_unit_test(carrier_is_flushed_last),
+      cmocka_unit_test(relays_what_was_held_with_its_end),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

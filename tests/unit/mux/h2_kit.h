@@ -120,6 +120,14 @@ KIT void seen_drained(struct conn *c) { ((struct seen *)c->owner)->drained++; }
 KIT void seen_open(struct conn *c, int err) { (void)c, (void)err; }
 KIT void seen_timer(struct conn *c) { (void)c; }
 
+KIT void seen_message(struct conn *c, enum end end) {
+  struct seen *s = c->owner;
+  s->heads++;
+  s->end = end;
+  h2_stream_expect(s->st, HTTP_BODY_CHUNKED, 0);
+  if (s->k->on_head) s->k->on_head(s);
+}
+
 static const struct conn_events seen_events = {
     .on_open = seen_open,
     .on_data = seen_data,
@@ -127,13 +135,14 @@ static const struct conn_events seen_events = {
     .on_error = seen_error,
     .on_drained = seen_drained,
     .on_timer = seen_timer,
+    .on_message = seen_message,
 };
 
 /* ---- the owner of the connection ---- */
 
 KIT bool kit_on_stream(struct h2_stream *st) {
   struct kit *k = h2_owner(h2_stream_h2(st));
-  uint32_t id = h2_stream_id(st);
+  uint32_t id = st->id;
   if (k->refuse) return false;
   check(id / 2 < KIT_SEEN && !k->seen[id / 2]);
   struct seen *s = mem_alloc(sizeof(*s));
@@ -142,21 +151,13 @@ KIT bool kit_on_stream(struct h2_stream *st) {
   k->seen_count++;
   k->open++;
   arena_init(&s->arena, NULL, 1 << 20);
-  h2_stream_own(st, s);
   conn_attach(s->c, &seen_events, s);
   h2_stream_section(st, &s->section, &s->arena);
   conn_read_start(s->c);
   return true;
 }
-KIT void kit_on_section(struct h2_stream *st, enum end end) {
-  struct seen *s = h2_stream_owner(st);
-  check(s->st == st);
-  s->heads++;
-  s->end = end;
-  if (s->k->on_head) s->k->on_head(s);
-}
 KIT struct h2_section *kit_on_trailers(struct h2_stream *st, struct arena **arena) {
-  struct seen *s = h2_stream_owner(st);
+  struct seen *s = h2_stream_conn(st)->owner;
   check(s->st == st);
   (void)arena;
   return NULL;
@@ -175,7 +176,6 @@ KIT void kit_on_timer(struct h2 *h) { ((struct kit *)h2_owner(h))->timers++; }
 
 static const struct h2_events kit_events = {
     .on_stream = kit_on_stream,
-    .on_section = kit_on_section,
     .on_trailers = kit_on_trailers,
     .on_idle = kit_on_idle,
     .on_end = kit_on_end,

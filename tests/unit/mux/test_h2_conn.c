@@ -39,7 +39,7 @@ static void request_and_response(void **state) {
   kit_run(k);
   assert_int_equal(s->got, 11);
   assert_int_equal(s->eofs, 1);
-  assert_true(h2_stream_ended(s->st));
+  assert_true(s->st->marks & H2_REMOTE_END);
   assert_true(kit_answer(s, 200, 5, false));
   kit_write(s, 5);
   kit_run(k);

@@ -1,0 +1,190 @@
+/* upmux.c: HTTP/2 connections to endpoints: few of them, each with many streams, which are upconns
+ * of their own. A connection is closed when nobody has used it for the keepalive time, when its
+ * endpoint has left the configuration, or when the endpoint says so. RFC 9113 section 9.1. */
+#include <errno.h>
+
+#include "upstream_priv.h"
+#include "weir/base/mem.h"
+#include "weir/mux/h2.h"
+
+/* STREAMS_MOST of one connection, whatever its endpoint allows: what is lost with it. */
+#define STREAMS_MOST 100u
+/* What an endpoint may send before anybody reads it. */
+#define STREAM_WINDOW (256u << 10)
+#define WINDOW (1u << 20)
+/* An endpoint's frames that bring nothing on (h2_limits). */
+#define GLITCHES 10000u
+#define RESETS 1000u
+
+struct upmux {
+  struct list link; /* in endpoint_row.muxes */
+  struct upstream *up;
+  struct endpoint *endpoint; /* pinned */
+  struct conn *conn;
+  struct h2 *h2;
+  uint32_t requests, requests_max; /* sent on it; 0: no limit */
+  uint32_t keepalive_ms;
+  bool retired; /* takes no more streams */
+};
+
+static struct upmux *mux_of(const struct h2 *h) { return h2_owner(h); }
+
+static struct endpoint_row *row_of(const struct upmux *m) {
+  return &m->endpoint->rows[m->up->worker];
+}
+
+/* ---- its life ---- */
+
+static void on_idle(struct h2 *h) {
+  struct upmux *m = mux_of(h);
+  bool over = m->retired || !h2_room(h) || !(m->conn->flags & CONN_OPEN) || !m->keepalive_ms;
+  uint64_t now_ms = m->up->loop->now_ms;
+  h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
+}
+
+static void on_timer(struct h2 *h) {
+  struct upmux *m = mux_of(h);
+  if (!(m->conn->flags & CONN_OPEN)) h2_give_up(h, -ETIMEDOUT);
+  else if (!h2_streams(h)) h2_end(h, END_OK);
+}
+
+static void on_end(struct h2 *h, enum end end) {
+  struct upmux *m = mux_of(h);
+  struct upstream *u = m->up;
+  struct endpoint *e = m->endpoint;
+  (void)end; /* its streams have said so */
+  list_remove(&m->link);
+  row_of(m)->conns--;
+  upstream_count(u->counters.conns, -1);
+  h2_free(h);
+  if (m->conn->flags & CONN_OPEN) conn_close_gently(m->conn, 1000);
+  else conn_close(m->conn);
+  mem_free(m);
+  conn_permits_give(u, e);
+  object_unpin(&e->obj, u->worker);
+}
+
+static const struct h2_events events = {
+    .on_idle = on_idle,
+    .on_end = on_end,
+    .on_timer = on_timer,
+};
+
+/* ---- making one ---- */
+
+static const struct conn_events no_events;
+
+static bool begin(struct upmux *m, const struct pool *pool) {
+  const struct h2_config config = {.pool = m->up->h2,
+                                   .conn = m->conn,
+                                   .events = &events,
+                                   .limits = {.stream_window = STREAM_WINDOW,
+                                              .window = WINDOW,
+                                              .header_bytes = pool->limits.header_bytes,
+                                              .headers = pool->limits.headers,
+                                              .resets = RESETS,
+                                              .glitches = GLITCHES},
+                                   .owner = m};
+  m->h2 = h2_new(&config);
+  if (m->h2) h2_timer(m->h2, m->up->loop->now_ms + pool->timeouts.connect_ms);
+  return m->h2 != NULL;
+}
+
+static struct upmux *make(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                          int *err) {
+  struct conn *conn = conn_connect(u->loop, &e->addr, &no_events, NULL, err);
+  if (!conn) return NULL;
+  struct upmux *m = mem_alloc(sizeof *m);
+  m->up = u;
+  m->endpoint = e;
+  m->conn = conn;
+  m->requests_max = pool->connections.requests;
+  m->keepalive_ms = pool->connections.keepalive_ms;
+  if (!begin(m, pool)) {
+    conn_close(conn);
+    mem_free(m);
+    *err = -ENOMEM;
+    return NULL;
+  }
+  list_push_head(&row_of(m)->muxes, &m->link);
+  object_pin(&e->obj, u->worker);
+  row_of(m)->conns++;
+  upstream_count(&row_of(m)->connects, 1);
+  upstream_count(u->counters.connects, 1);
+  upstream_count(u->counters.conns, 1);
+  return m;
+}
+
+static struct upmux *connect_one(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                                 int *err) {
+  *err = -EAGAIN;
+  if (!conn_permits_take(u, pool, e)) return NULL;
+  struct upmux *m = make(u, pool, e, err);
+  if (!m) conn_permits_give(u, e);
+  return m;
+}
+
+/* ---- streams ---- */
+
+static bool has_room(const struct upmux *m) {
+  bool spent = m->requests_max && m->requests >= m->requests_max;
+  return !m->retired && !spent && h2_room(m->h2) && h2_streams(m->h2) < STREAMS_MOST;
+}
+
+/* emptiest is the connection with room that has the fewest streams; NULL: none has room. */
+static struct upmux *emptiest(const struct endpoint_row *row) {
+  struct upmux *best = NULL;
+  for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
+    struct upmux *m = container_of(l, struct upmux, link);
+    if (has_room(m) && (!best || h2_streams(m->h2) < h2_streams(best->h2))) best = m;
+  }
+  return best;
+}
+
+bool upmux_has_room(const struct endpoint *e, uint32_t worker) {
+  return emptiest(&e->rows[worker]) != NULL;
+}
+
+struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                             const struct attempt_to *to, bool *reused, int *err) {
+  struct upmux *m = to->fresh ? NULL : emptiest(&e->rows[u->worker]);
+  *reused = m && m->conn->flags & CONN_OPEN;
+  if (!m) m = connect_one(u, pool, e, err);
+  if (!m) return NULL;
+  struct upconn *c = slab_new(&u->upconns);
+  struct h2_stream *st = c ? h2_open(m->h2) : NULL;
+  *err = -ENOMEM;
+  if (!st && c) slab_free(&u->upconns, c);
+  if (!st) return NULL;
+  list_init(&c->link);
+  c->up = u;
+  c->mux = m;
+  c->conn = h2_stream_conn(st);
+  c->endpoint = e;
+  c->owner = to->owner;
+  c->requests = ++m->requests;
+  conn_attach(c->conn, to->events, c);
+  object_pin(&e->obj, u->worker);
+  if (*reused) upstream_count(&row_of(m)->reused, 1);
+  if (*reused) upstream_count(u->counters.reused, 1);
+  return c;
+}
+
+void upmux_stream_close(struct upconn *c, bool reset) {
+  struct upstream *u = c->up;
+  struct endpoint *e = c->endpoint;
+  if (reset) conn_reset(c->conn);
+  else conn_close(c->conn);
+  slab_free(&u->upconns, c);
+  object_unpin(&e->obj, u->worker);
+}
+
+void upmux_retire_all(struct upstream *u, struct endpoint *e) {
+  struct endpoint_row *row = &e->rows[u->worker];
+  for (struct list *l = row->muxes.next, *next; l != &row->muxes; l = next) {
+    next = l->next;
+    struct upmux *m = container_of(l, struct upmux, link);
+    m->retired = true;
+    if (!h2_streams(m->h2)) h2_end(m->h2, END_OK);
+  }
+}
