@@ -131,7 +131,8 @@ static enum end headers_frame(struct h2 *h, const struct h2_frame *f) {
   if (open == H2_OPEN_BAD) return word_of(error);
   if (open == H2_OPEN_RESET) return stream_fault(h, f->stream, error);
   if (open == H2_OPEN_NEW) h2_progress(h);
-  return open == H2_OPEN_DROP ? glitch(h) : END_OK;
+  bool idle = h->server && open == H2_OPEN_MORE && !(f->flags & H2_FLAG_END_STREAM);
+  return open == H2_OPEN_DROP || idle ? glitch(h) : END_OK;
 }
 
 /* BLOCK_FRAMES_FREE frames of one block are what a large head needs. */
@@ -195,9 +196,10 @@ static enum end on_ping(struct h2 *h, const struct h2_item *item) {
 }
 
 static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
+  bool first = !h2_any(h, H2_PEER_DONE);
   h->marks |= H2_PEER_DONE;
   if (!h->server) h2_streams_above(h, item->id);
-  if (h->count == 0) h->events->on_idle(h);
+  if (first && h->count == 0) h->events->on_idle(h);
   return glitch(h);
 }
 

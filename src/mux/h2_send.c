@@ -173,10 +173,9 @@ static struct buf *head_room(struct h2 *h, size_t room) {
 static bool send_block(struct h2_stream *st, const struct message *m, bool end) {
   struct h2 *h = st->h2;
   for (size_t i = 0; i < array_count(head_rooms); i++) {
-    size_t more = frames_of(h, head_rooms[i]) * H2_HEAD_LEN;
-    struct buf *out = head_room(h, head_rooms[i] + more);
+    struct buf *out = head_room(h, head_rooms[i] + frames_of(h, head_rooms[i]) * H2_HEAD_LEN);
     if (!out) return false;
-    size_t at = out->len;
+    size_t at = out->len, more = frames_of(h, buf_room(out)) * H2_HEAD_LEN; /* it may have more */
     out->cap -= more;
     bool whole = encode(h, m, out);
     out->cap += more;

@@ -108,7 +108,7 @@ struct span h2_peer_block(struct h2_peer *p, const char *lines) {
     size_t colon = span_find_char(line, ':', 1);
     struct span name = span_sub(line, 0, colon), value = span_trim(span_from(line, colon + 1));
     enum hpack_pseudo which = pseudo_of(name);
-    struct http_field row = {.name = name, .value = value, .id = http_name_find(name)};
+    struct http_field row = {.name = name, .value = value, .id = (uint16_t)http_name_find(name)};
     if (which != HPACK_PSEUDO_COUNT) hpack_encode_pseudo(&p->encoder, which, value, false, &b);
     else hpack_encode_field(&p->encoder, &row, &b);
   }

@@ -56,6 +56,7 @@ struct kit {
   struct h2_peer peer;
   struct sim_peer *wire;
   bool closed, reset, refuse, sloth, keep; /* keep: streams stay open after an error */
+  bool headless; /* heads are not accepted */
   bool lenient; /* nobody knows what the client said */
   int ends, idles, timers;
   enum end end;
@@ -124,7 +125,7 @@ KIT void seen_message(struct conn *c, enum end end) {
   struct seen *s = c->owner;
   s->heads++;
   s->end = end;
-  h2_stream_expect(s->st, HTTP_BODY_CHUNKED, 0);
+  if (!s->k->headless) h2_stream_expect(s->st, HTTP_BODY_CHUNKED, 0);
   if (s->k->on_head) s->k->on_head(s);
 }
 

@@ -272,6 +272,39 @@ static void large_response_head(void **state) {
   kit_end(k);
 }
 
+/* A large head that fits what is left of a buffer leaves room for the heads of all its frames. */
+static void head_at_the_end_of_a_buffer(void **state) {
+  (void)state;
+  struct kit *k = kit_start(&kit_limits);
+  k->peer.auto_window = true;
+  char *value = mem_alloc(300000);
+  int written = 0;
+  memset(value, '{', 300000); /* 15 bits in Huffman's code: it stands as it is */
+  for (size_t less = 0; less < 240; less++) {
+    uint32_t id = h2_peer_request(&k->peer, GET, true)->id;
+    kit_run(k);
+    struct seen *s = kit_seen(k, id);
+    struct buf *out = conn_out(k->c, 200000);
+    assert_non_null(out);
+    assert_true(buf_room(out) >= 200000 && buf_room(out) < 300000);
+    struct http_response r = {.status = 200, .body = HTTP_BODY_NONE};
+    assert_true(http_fields_add(&r.fields, &s->arena, SPAN_LIT("x-large"),
+                                span_of(value, buf_room(out) - less)));
+    if (!h2_send_response(s->st, &r, &s->arena, true)) { /* it is larger than any room */
+      seen_close(s);
+      continue;
+    }
+    written++;
+    assert_true(k->c->out->data.len <= k->c->out->data.cap);
+    seen_gently(s);
+    kit_run(k);
+    assert_true(h2_peer_find(&k->peer, id)->ended);
+  }
+  assert_true(written > 20);
+  mem_free(value);
+  kit_end(k);
+}
+
 /* ---- drains and ends ---- */
 
 static void drains_in_two_steps(void **state) {
@@ -405,6 +438,7 @@ int main(void) {
       cmocka_unit_test(owner_gives_up),       cmocka_unit_test(continuations),
       cmocka_unit_test(orphaned_section),     cmocka_unit_test(trailers_are_dropped),
       cmocka_unit_test(heads_that_are_too_large), cmocka_unit_test(large_response_head),
+      cmocka_unit_test(head_at_the_end_of_a_buffer),
       cmocka_unit_test(drains_in_two_steps),  cmocka_unit_test(drains_by_the_clock),
       cmocka_unit_test(end_in_every_state),   cmocka_unit_test(client_hangs_up),
       cmocka_unit_test(ended_from_inside),

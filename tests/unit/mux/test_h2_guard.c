@@ -239,6 +239,35 @@ static void continuation_flood(void **state) {
   }
 }
 
+/* Heads behind one that was not accepted are no way round the budget. */
+static void heads_again_and_again(void **state) {
+  (void)state;
+  struct h2_limits limits = tight();
+  struct kit *k = kit_start(&limits);
+  k->headless = true;
+  uint32_t id = h2_peer_request(&k->peer, POST, false)->id;
+  uint32_t heads = 0;
+  for (; heads < 1000 && !k->ends; heads++) {
+    h2_peer_headers(&k->peer, id, h2_peer_block(&k->peer, "x-a: 1\n"), false, 0);
+    kit_run(k);
+  }
+  assert_int_equal(heads, 2 + limits.glitches + 1);
+  kit_ended(k, END_CLIENT_H2_FLOOD);
+  kit_end(k);
+}
+
+/* A client that says GOAWAY again and again is as idle as before. */
+static void goaway_is_told_once(void **state) {
+  (void)state;
+  struct kit *k = kit_start(&kit_limits);
+  for (int i = 0; i < 5; i++) {
+    kit_frame(k, H2_GOAWAY, 0, 0, span_of("\0\0\0\0\0\0\0\0", 8));
+    kit_run(k);
+  }
+  assert_int_equal(k->idles, 1);
+  kit_end(k);
+}
+
 static void sections_are_bounded(void **state) {
   (void)state;
   struct h2_limits limits = kit_limits;
@@ -359,6 +388,8 @@ int main(void) {
       cmocka_unit_test(forgotten_streams),
       cmocka_unit_test(continuation_flood),
       cmocka_unit_test(sections_are_bounded),
+      cmocka_unit_test(heads_again_and_again),
+      cmocka_unit_test(goaway_is_told_once),
       cmocka_unit_test(faults_end_it),
       cmocka_unit_test(no_preface),
       cmocka_unit_test(resets_and_sections),
