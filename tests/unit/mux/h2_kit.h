@@ -144,7 +144,7 @@ static const struct conn_events seen_events = {
 KIT bool kit_on_stream(struct h2_stream *st) {
   struct kit *k = h2_owner(h2_stream_h2(st));
   uint32_t id = st->id;
-  if (k->refuse) return false;
+  if (k->refuse || (k->lenient && id / 2 >= KIT_SEEN)) return false;
   check(id / 2 < KIT_SEEN && !k->seen[id / 2]);
   struct seen *s = mem_alloc(sizeof(*s));
   *s = (struct seen){.k = k, .id = id, .st = st, .c = h2_stream_conn(st), .sloth = k->sloth};
@@ -169,6 +169,8 @@ KIT void kit_on_end(struct h2 *h, enum end end) {
   k->ends++;
   k->end = end;
   k->h = NULL;
+  for (uint32_t i = 0; i < KIT_SEEN && k->keep; i++) /* who heard of an error before */
+    if (k->seen[i] && k->seen[i]->errors) seen_close(k->seen[i]);
   h2_free(h);
   conn_close_gently(k->c, 1000);
   k->c = NULL;
