@@ -114,6 +114,8 @@ struct h2 *h2_new(const struct h2_config *config) {
   }
   conn_attach(h->conn, &h2_conn_events, h);
   conn_carries(h->conn);
+  struct loop *loop = h->pool->loop;
+  if (h->limits.age_ms) timer_set(&loop->wheel, &h->timer, loop->now_ms + h->limits.age_ms);
   conn_read_start(h->conn);
   return h;
 }
@@ -164,9 +166,12 @@ static void last_call(struct h2 *h) {
   if (h->count == 0) h->events->on_idle(h);
 }
 
+/* on_drain_step: the connection is old, or its drain goes on. */
 static void on_drain_step(struct timer *timer, uint64_t now_ms) {
+  struct h2 *h = container_of(timer, struct h2, timer);
   (void)now_ms;
-  last_call(container_of(timer, struct h2, timer));
+  if (h2_any(h, H2_DRAINING)) last_call(h);
+  else h2_drain(h);
 }
 
 bool h2_pong(struct h2 *h) {

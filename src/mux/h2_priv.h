@@ -77,7 +77,7 @@ struct h2 {
   uint32_t resets, glitches, credit;
   uint64_t glitch_ms;
   uint32_t forgotten[H2_FORGOTTEN], forgotten_at;
-  struct timer timer; /* the second step of a drain */
+  struct timer timer; /* its age, then the second step of a drain */
   struct timer retry; /* memory was short */
 };
 

@@ -106,11 +106,15 @@ static void stream_on_eof(struct conn *c) {
   if (!conn_held(c)) body_over(stream_of(c));
 }
 
+enum end front_h2_word(const struct stream *s, enum end otherwise) {
+  enum end end = h2_stream_end_word(h2_of(s));
+  return end == END_OK ? otherwise : end;
+}
+
 static void stream_on_error(struct conn *c, int err) {
   struct stream *s = stream_of(c);
-  enum end end = h2_stream_end_word(h2_of(s));
   if (own_trouble(err)) stream_fail(s, END_LIMIT_MEMORY);
-  else stream_client_gone(s, end == END_OK ? END_CLIENT_RESET : end);
+  else stream_client_gone(s, front_h2_word(s, END_CLIENT_RESET));
 }
 
 static void stream_on_drained(struct conn *c) {
@@ -179,7 +183,7 @@ static void on_end(struct h2 *h, enum end end) {
 static void on_timer(struct h2 *h) {
   struct down *d = down_of(h);
   if (h2_streams(h)) return;
-  h2_end(h, d->requests ? END_OK : END_CLIENT_TIMEOUT_HEADER);
+  h2_end(h, d->requests || h2_draining(h) ? END_OK : END_CLIENT_TIMEOUT_HEADER);
 }
 
 static const struct h2_events events = {
@@ -203,7 +207,8 @@ bool front_h2_start(struct down *d) {
                  .header_bytes = l->limits.header_bytes,
                  .headers = l->limits.headers,
                  .resets = l->h2.resets,
-                 .glitches = l->h2.glitches},
+                 .glitches = l->h2.glitches,
+                 .age_ms = l->h2.age_ms},
       .owner = d,
       .server = true};
   d->h2 = h2_new(&config);

@@ -15,6 +15,8 @@ MUST_USE bool front_h2_start(struct down *d);
 void front_h2_end(struct down *d, enum end end);
 /* front_h2_done ends a stream of it: abort: the client must see that it is cut, because of end. */
 void front_h2_done(struct conn *c, bool abort, enum end end);
+/* front_h2_word is why a client of HTTP/2 is gone; otherwise: it reset or ended by itself. */
+enum end front_h2_word(const struct stream *s, enum end otherwise);
 /* front_h2_head writes a head to an HTTP/2 client; last: no body follows. False: no room. */
 MUST_USE bool front_h2_head(struct stream *s, struct http_response *r, bool last);
 /* front_take gives the body bytes of a request on; how many were used. The stream may end. */

@@ -260,6 +260,45 @@ static void short_memory(void **state) {
   }
 }
 
+/* ---- why a client is gone ---- */
+
+/* A fault of the connection is the cause of every stream that it cuts, also while bodies flow. */
+static void cut_by_a_fault(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 20);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    conf.routes[0].buffer_bytes = 0;
+    struct crowd crowd = {.w = world_new(seed, 1, seed % 2 ? &soft : NULL, &conf)};
+    struct world *w = crowd.w;
+    struct h2_client *c = join(&crowd);
+    for (uint32_t n = 0; n < 4; n++) {
+      struct plan *p = plan_new(w);
+      p->method = n % 2 ? "PUT" : "GET";
+      p->frame = n % 2 ? (uint8_t)(n % 4 == 1 ? FRAME_LENGTH : FRAME_CHUNKED) : FRAME_NONE;
+      p->len = n % 2 ? 30000 : 0;
+      p->hold_body = n % 2;
+      p->stall = n % 2;
+      p->stall_body = n % 2 == 0;
+      p->up_len = 30000;
+      h2_client_add(c, p, -1);
+    }
+    start(&crowd, c);
+    for (int i = 0; i < 400 && w->plans[3].up_heads == 0; i++) step(&crowd);
+    h2_peer_raw(&c->peer, &(struct h2_frame){.type = H2_WINDOW_UPDATE}, span_of("\0\0\0\0", 4));
+    run(&crowd, 100000);
+    for (int i = 0; i < 100; i++) step(&crowd);
+    uint32_t cut = 0;
+    for (uint32_t i = 0; i < w->plan_count; i++) {
+      const struct plan *p = &w->plans[i];
+      if (p->ended && p->end != END_CLIENT_H2_PROTOCOL) wrong(w, p, "another cause");
+      cut += p->ended;
+    }
+    assert_true(cut > 0);
+    finish(&crowd);
+  }
+}
+
 /* ---- drain ---- */
 
 /* A drain refuses what it does not answer by GOAWAY, and answers all else. */
@@ -310,6 +349,7 @@ int main(void) {
       cmocka_unit_test(all_is_answered),
       cmocka_unit_test(storms),
       cmocka_unit_test(short_memory),
+      cmocka_unit_test(cut_by_a_fault),
       cmocka_unit_test(drain),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

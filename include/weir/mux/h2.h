@@ -28,6 +28,7 @@ struct h2_limits {
   uint32_t headers;       /* fields of one */
   uint32_t resets;        /* streams ended early, beyond half of those that were opened */
   uint32_t glitches;      /* frames in 10 s that bring nothing on, beyond two for each that does */
+  uint32_t age_ms;        /* h2_drain after so long; 0: never */
 };
 
 /* h2_events is what an owner hears. Each may close streams' conns; only on_end may call h2_free. */

@@ -357,6 +357,27 @@ static void drains_by_the_clock(void **state) {
   kit_end(k);
 }
 
+static void grows_old(void **state) {
+  (void)state;
+  struct h2_limits limits = kit_limits;
+  limits.age_ms = 60000;
+  struct kit *k = kit_start(&limits);
+  uint32_t id = h2_peer_request(&k->peer, GET, true)->id;
+  kit_run(k);
+  kit_wait(k, 59000);
+  assert_int_equal(k->peer.goaways, 0);
+  kit_wait(k, 1100);
+  assert_int_equal(k->peer.goaways, 2);
+  assert_int_equal(k->peer.goaway_last, id);
+  assert_int_equal(k->peer.goaway_code, H2_NO_ERROR);
+  assert_true(kit_answer(kit_seen(k, id), 200, 0, true));
+  seen_gently(kit_seen(k, id));
+  kit_run(k);
+  assert_int_equal(h2_peer_find(&k->peer, id)->status, 200);
+  assert_int_equal(k->idles, 1);
+  kit_end(k);
+}
+
 /* closer ends another stream of the same connection while it hears of its own error. */
 static void closer(struct seen *s) {
   struct kit *k = s->k;
@@ -440,6 +461,7 @@ int main(void) {
       cmocka_unit_test(heads_that_are_too_large), cmocka_unit_test(large_response_head),
       cmocka_unit_test(head_at_the_end_of_a_buffer),
       cmocka_unit_test(drains_in_two_steps),  cmocka_unit_test(drains_by_the_clock),
+      cmocka_unit_test(grows_old),
       cmocka_unit_test(end_in_every_state),   cmocka_unit_test(client_hangs_up),
       cmocka_unit_test(ended_from_inside),
   };
