@@ -1,7 +1,7 @@
 /* fuzz_h2_conn.c: a whole HTTP/2 connection (mux/) in the simulated world. The input is a program:
- * what the client sends, in order or not, what the owners of streams do, how fast the client reads,
- * how time goes by. Checked: what weir sends parses, decodes and keeps to the client's windows and
- * settings (h2_peer.h), no byte of our windows is lost, and nothing is left at the end. */
+ * what the client sends, in order or not, what the owners of streams do, how fast the client
+ * reads, how time goes by. Checked: what weir sends parses, decodes and keeps to the client's
+ * windows and settings (h2_peer.h), no byte of our windows is lost, nothing is left at the end. */
 #define H2_KIT_BARE
 #include "../tests/unit/mux/h2_kit.h"
 
@@ -42,7 +42,8 @@ static char filler[16384];
 /* ---- the client ---- */
 
 static void request(struct kit *k, struct program *p) {
-  static const char *const heads[] = {GET, POST, GET "x-a: 1\nx-b: 2\n", POST "content-length: 5\n"};
+  static const char *const heads[] = {GET, POST, GET "x-a: 1\nx-b: 2\n",
+                                      POST "content-length: 5\n"};
   if (k->peer.next_id >= IDS * 2) return;
   uint8_t how = byte(p);
   struct h2_peer_stream *st = h2_peer_open(&k->peer);

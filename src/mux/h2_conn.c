@@ -146,7 +146,8 @@ void h2_end(struct h2 *h, enum end end) {
   }
   h->marks |= H2_ENDED;
   h2_streams_fail(h, -ECONNRESET, end);
-  if (h->conn->flags & CONN_OPEN && !(h->conn->flags & CONN_FAILED)) write_goaway(h, h->served, end);
+  bool open = (h->conn->flags & (CONN_OPEN | CONN_FAILED)) == CONN_OPEN;
+  if (open) write_goaway(h, h->served, end);
   h->events->on_end(h, end);
 }
 

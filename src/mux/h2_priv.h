@@ -3,6 +3,7 @@
 #ifndef WEIR_MUX_H2_PRIV_H
 #define WEIR_MUX_H2_PRIV_H
 
+#include "mux/h2_stream_priv.h"
 #include "weir/base/list.h"
 #include "weir/base/slab.h"
 #include "weir/http/h2_frame.h"
@@ -81,44 +82,9 @@ struct h2 {
   struct timer retry; /* memory was short */
 };
 
-enum h2_stream_mark {
-  H2_REMOTE_END = 1, /* END_STREAM or RST_STREAM came */
-  H2_LOCAL_END = 2,  /* END_STREAM or RST_STREAM was sent */
-  H2_RESET = 4,      /* RST_STREAM was sent, or came */
-  H2_HEADED = 8,     /* the peer's head came */
-  H2_FINISH = 16,    /* the owner has no more to send */
-  H2_BODY = 32,      /* DATA came: the next section is a trailer */
-  H2_TRAILERS = 64,  /* it came */
-  H2_TOLD = 128,     /* of the connection's end */
-  H2_UNTOUCHED = 256, /* the peer says that it did not act on it */
-};
-
-struct h2_stream {
-  struct slab_head head;
-  struct carried what;
-  struct h2 *h2;
-  struct h2_stream *next; /* in its bucket */
-  struct list link, ready;
-  uint32_t id;
-  int32_t send_window, recv_window;
-  uint32_t recv_credit;    /* read and not given back yet */
-  uint32_t recv_size;      /* the window that it is to have */
-  uint64_t received, read; /* bytes of DATA that went to the conn; that its owner took */
-  uint64_t sent, promise; /* bytes of DATA; how many there will be, UINT64_MAX: nobody knows */
-  struct span offered; /* by the conn */
-  const struct http_fields *trailers;
-  struct h2_section *section;
-  struct arena *arena;
-  struct h2_length length;
-  enum end end;
-  uint16_t marks; /* set of enum h2_stream_mark */
-  uint8_t urgency;
-  bool incremental, offered_fin;
-};
-
 static inline bool h2_any(const struct h2 *h, uint32_t marks) { return (h->marks & marks) != 0; }
-static inline bool stream_any(const struct h2_stream *st, uint32_t marks) {
-  return (st->marks & marks) != 0;
+static inline bool h2_is_theirs(const struct h2 *h, uint32_t id) {
+  return (id & 1) == (h->server ? 1u : 0u);
 }
 
 /* h2_conn.c */
@@ -131,38 +97,6 @@ struct buf *h2_out_small(struct h2 *h, size_t room);
 bool h2_leave(struct h2 *h);
 /* h2_pong is the answer to the one PING that we send: of a drain. False: nobody waits for it. */
 bool h2_pong(struct h2 *h);
-
-/* h2_stream.c */
-struct h2_stream *h2_stream_find(const struct h2 *h, uint32_t id);
-/* h2_stream_open makes one, of ours without a number yet (0); NULL: no slot is left. */
-struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id);
-/* h2_stream_number gives one of ours the next number: its head goes out now. */
-void h2_stream_number(struct h2_stream *st);
-/* h2_stream_unnumber takes it back: nothing was sent. */
-void h2_stream_unnumber(struct h2_stream *st);
-/* h2_streams_above fails those of ours with higher numbers: the peer will not act on them. */
-void h2_streams_above(struct h2 *h, uint32_t last);
-/* h2_streams_opened tells all whether the connection came to be. */
-void h2_streams_opened(struct h2 *h, int err);
-/* h2_stream_reset sends RST_STREAM and fails the conn: st may be gone. */
-void h2_stream_reset(struct h2_stream *st, enum h2_error error, enum end end);
-/* h2_stream_drop ends one that nobody wants, without a word to the peer. */
-void h2_stream_drop(struct h2_stream *st);
-/* h2_stream_peer_end is END_STREAM from the peer: st may be gone. */
-void h2_stream_peer_end(struct h2_stream *st);
-void h2_streams_fail(struct h2 *h, int err, enum end end);
-/* h2_write_reset sends RST_STREAM for a number without a stream, too. */
-void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error);
-/* h2_is_forgotten: we have reset it not long ago. h2_is_ignored: it came after the last call. */
-bool h2_is_forgotten(const struct h2 *h, uint32_t id);
-bool h2_is_ignored(const struct h2 *h, uint32_t id);
-static inline bool h2_is_theirs(const struct h2 *h, uint32_t id) {
-  return (id & 1) == (h->server ? 1u : 0u);
-}
-
-static inline bool stream_let_go(const struct h2_stream *st) { /* by its owner */
-  return (st->what.conn->flags & CONN_CLOSING) != 0;
-}
 
 /* h2_section_orphan: the section that is being read belongs to nobody any more. */
 void h2_section_orphan(struct h2 *h);

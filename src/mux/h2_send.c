@@ -1,6 +1,5 @@
 /* h2_send.c: what goes out: heads at once, DATA when the connection is flushed at the end of a
- * turn, by urgency (RFC 9218), as far as the windows of RFC 9113 section 5.2 and the socket let it.
- */
+ * turn, by urgency (RFC 9218), as far as windows (RFC 9113 section 5.2) and the socket let it. */
 #include "mux/h2_priv.h"
 
 /* FRAME_MOST: larger frames would keep more urgent streams waiting. */

@@ -10,7 +10,7 @@ static struct h2_stream *h2_of(const struct stream *s) { return h2_stream_of(s->
 
 /* ---- the request ---- */
 
-/* malformed: RFC 9113 section 8.1.1 wants no answer but a reset; what is only too large has one. */
+/* malformed: RFC 9113 section 8.1.1 wants no answer but a reset; what is too large has one. */
 static void refuse_head(struct stream *s, enum end why) {
   if (end_get(why)->h2_error == H2_PROTOCOL_ERROR) h2_stream_fail(h2_of(s), why);
   else stream_fail(s, why);

@@ -109,8 +109,8 @@ static void wire_close(struct sim_peer *wire, bool reset, void *ctx) {
 static void open_job(struct h2_client *c, struct h2_job *job) {
   struct plan *p = plan_of(c, job);
   struct text lines = {0};
-  text_printf(&lines, ":method: %s\n:scheme: http\n:authority: h.test\n:path: %s/r/%u\n", p->method,
-              p->prefix, p->id);
+  text_printf(&lines, ":method: %s\n:scheme: http\n:authority: h.test\n:path: %s/r/%u\n",
+              p->method, p->prefix, p->id);
   if (p->frame == FRAME_LENGTH) text_printf(&lines, "content-length: %u\n", p->len);
   if (p->expect) text_lit(&lines, "expect: 100-continue\n");
   text_lit(&lines, "x-forwarded-for: 6.6.6.6\nx-hop: 1\n");

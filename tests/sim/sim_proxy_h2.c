@@ -57,10 +57,11 @@ static void start(struct crowd *crowd, struct h2_client *c) {
   struct h2_row rows[2];
   uint32_t count = 0;
   static const uint32_t windows[] = {0, 1, 100, 5000, 65535, 1 << 20};
-  if (c->stingy && world_chance(crowd->w, 50))
-    rows[count++] = (struct h2_row){H2_SETTING_INITIAL_WINDOW_SIZE, windows[world_draw(crowd->w, 6)]};
-  if (world_chance(crowd->w, 30))
-    rows[count++] = (struct h2_row){H2_SETTING_HEADER_TABLE_SIZE, (uint32_t)world_draw(crowd->w, 5000)};
+  struct world *w = crowd->w;
+  if (c->stingy && world_chance(w, 50))
+    rows[count++] = (struct h2_row){H2_SETTING_INITIAL_WINDOW_SIZE, windows[world_draw(w, 6)]};
+  if (world_chance(w, 30))
+    rows[count++] = (struct h2_row){H2_SETTING_HEADER_TABLE_SIZE, (uint32_t)world_draw(w, 5000)};
   h2_client_start(c, rows, count);
 }
 
@@ -341,7 +342,8 @@ static void drain(void **state) {
     logged(w);
     finish(&crowd);
   }
-  if (oks < 100 || refused < 5) fail_msg("%u answered, %u refused", (unsigned)oks, (unsigned)refused);
+  if (oks < 100 || refused < 5)
+    fail_msg("%u answered, %u refused", (unsigned)oks, (unsigned)refused);
 }
 
 int main(void) {

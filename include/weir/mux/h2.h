@@ -31,7 +31,8 @@ struct h2_limits {
   uint32_t age_ms;        /* h2_drain after so long; 0: never */
 };
 
-/* h2_events is what an owner hears. Each may close streams' conns; only on_end may call h2_free. */
+/* h2_events is what an owner hears. Each may close streams' conns, and h2_end; only on_end may
+ * call h2_free. */
 struct h2_events {
   /* on_stream: the peer opened st. The owner attaches h2_conn_of(st), and gives the place for the
    * head (h2_stream_section). False: refused (REFUSED_STREAM); it is gone. NULL: no peer may. */
@@ -78,7 +79,8 @@ void h2_drain(struct h2 *h);
 bool h2_draining(const struct h2 *h);
 /* h2_last_call: the second step is done: no stream comes any more. */
 bool h2_last_call(const struct h2 *h);
-/* h2_end ends the connection now: GOAWAY by end's code, streams fail, on_end. h is gone. */
+/* h2_end ends the connection: GOAWAY by end's code, streams fail, on_end. h is gone, at once or,
+ * inside an event, as soon as that returns. */
 void h2_end(struct h2 *h, enum end end);
 
 /* h2_room is how many streams we may open now. */

@@ -169,7 +169,7 @@ KIT void kit_on_end(struct h2 *h, enum end end) {
   k->ends++;
   k->end = end;
   k->h = NULL;
-  for (uint32_t i = 0; i < KIT_SEEN && k->keep; i++) /* who heard of an error before */
+  for (uint32_t i = 0; i < KIT_SEEN; i++) /* who heard of an error before */
     if (k->seen[i] && k->seen[i]->errors) seen_close(k->seen[i]);
   h2_free(h);
   conn_close_gently(k->c, 1000);
@@ -272,8 +272,8 @@ KIT struct kit *kit_start(const struct h2_limits *limits) {
   return k;
 }
 
-/* kit_whole checks that of what the peer may send nothing is lost: what it has, what waits to be given
- * back, what is held for owners. */
+/* kit_whole checks that of what the peer may send nothing is lost: what it has, what waits to be
+ * given back, what is held for owners. */
 KIT void kit_whole(struct kit *k) {
   const struct h2_scanner *scan = &k->h->scanner; /* what is still to come of a frame */
   bool inside = scan->frame.type == H2_DATA && !h2_any(k->h, H2_DROPPING);

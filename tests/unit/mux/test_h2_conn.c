@@ -185,7 +185,8 @@ static void orphaned_section(void **state) {
       kit_frame(k, H2_CONTINUATION, H2_FLAG_END_HEADERS, id, span_from(rest, 5));
       kit_run(k);
       assert_int_equal(s->heads, 0);
-      uint32_t next = h2_peer_request(&k->peer, GET "x-secret: abcdefgh\nx-more: 12345\n", true)->id;
+      static const char again[] = GET "x-secret: abcdefgh\nx-more: 12345\n";
+      uint32_t next = h2_peer_request(&k->peer, again, true)->id;
       kit_run(k);
       assert_int_equal(kit_seen(k, next)->section.fields.count, 2);
       assert_int_equal(k->ends, 0);

@@ -1,4 +1,4 @@
-/* Budgets, limits and faults of HTTP/2 peers (h2_guard.c, h2_read.c, h2_section.c): each exact, and
+/* Budgets, limits and faults of HTTP/2 peers (h2_guard.c, h2_read.c, h2_section.c): each exact,
  * none that can be got round. THREATS.md rows 1 to 5. */
 #include "h2_kit.h"
 

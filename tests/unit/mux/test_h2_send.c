@@ -311,7 +311,8 @@ static void closed_inside_a_frame(void **state) {
 /* ---- random operations ---- */
 
 static void some_operation(struct kit *k, uint64_t *rng) {
-  uint32_t id = k->peer.next_id > 1 ? (uint32_t)(rng_next(rng) % (k->peer.next_id / 2)) * 2 + 1 : 0;
+  uint32_t count = k->peer.next_id / 2;
+  uint32_t id = count ? (uint32_t)(rng_next(rng) % count) * 2 + 1 : 0;
   struct h2_peer_stream *st = at(k, id);
   struct seen *s = id ? k->seen[id / 2] : NULL;
   size_t may = st ? h2_peer_may(&k->peer, st) : 0;
