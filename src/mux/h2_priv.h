@@ -14,6 +14,7 @@
 struct h2_pool {
   struct loop *loop;
   struct slab conns, streams;
+  struct arena_blocks blocks; /* of trailers to be sent */
 };
 
 #define H2_BUCKETS 16u   /* of streams by their number */
@@ -22,6 +23,9 @@ struct h2_pool {
 
 /* H2_OUT_MOST: DATA is added while less waits to be sent; H2_IN_MOST: input is read while less
  * does (answers to what comes pile up behind a peer that does not read). */
+/* H2_TRAILERS_MAX bounds the copy of a trailer section: its rows as they grow, names, values. */
+#define H2_TRAILERS_MAX 65536u
+
 #define H2_OUT_MOST 65536u
 #define H2_IN_MOST 131072u
 
@@ -92,7 +96,8 @@ struct h2_stream {
   uint64_t received, read; /* bytes of DATA that went to the conn; that its owner took */
   uint64_t sent, promise; /* bytes of DATA; how many there will be, UINT64_MAX: nobody knows */
   struct span offered; /* by the conn */
-  const struct http_fields *trailers;
+  struct http_fields trailers; /* to be sent at the end, in kept */
+  struct arena kept;
   struct h2_section *section;
   struct arena *arena;
   struct h2_length length;
@@ -130,7 +135,9 @@ void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error);
 /* h2_is_forgotten: we have reset it not long ago. */
 bool h2_is_forgotten(const struct h2 *h, uint32_t id);
 
-/* h2_section_orphan: the section that is being read belongs to nobody any more. */
+/* h2_section_disown: the section that is being read is not stored any more; h2_section_orphan: and
+ * belongs to no stream. */
+void h2_section_disown(struct h2 *h);
 void h2_section_orphan(struct h2 *h);
 
 /* h2_read.c: reads; false: h is gone. *used: how much was taken. */
@@ -140,6 +147,8 @@ void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n);
 
 /* h2_send.c */
 void h2_flush(struct h2 *h);
+/* h2_send_end ends a stream that has sent all, by its trailers if it has some; false: no room. */
+MUST_USE bool h2_send_end(struct h2 *h, struct h2_stream *st);
 /* h2_ready lists st when it has something to send and may. */
 void h2_ready(struct h2_stream *st);
 /* h2_windows_shift applies a change of the peer's initial window; false: overflow. */

@@ -24,12 +24,16 @@ static void begin(struct h2 *h, const struct h2_frame *f, struct h2_stream *st) 
   hpack_block_init(&h->block, &h->section_limits, st && st->section ? st->arena : NULL);
 }
 
-void h2_section_orphan(struct h2 *h) {
-  h->section_of = NULL;
+void h2_section_disown(struct h2 *h) {
   h->block.arena = NULL; /* it dies with its stream */
   h->block.room = NULL;
   h->block.room_len = 0;
   h->block.too_large = true;
+}
+
+void h2_section_orphan(struct h2 *h) {
+  h->section_of = NULL;
+  h2_section_disown(h);
 }
 
 /* may_open: else the stream is refused, which costs the peer nothing but the section. */

@@ -39,6 +39,7 @@ struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id) {
   st->recv_window = (int32_t)st->recv_size;
   st->promise = UINT64_MAX;
   st->urgency = HTTP_PRIORITY_DEFAULT.urgency;
+  arena_init(&st->kept, &h->pool->blocks, H2_TRAILERS_MAX);
   list_init(&st->ready);
   list_push_tail(&h->streams, &st->link);
   struct h2_stream **head = bucket(h, id);
@@ -57,6 +58,7 @@ static void forget(struct h2_stream *st) {
   list_remove(&st->ready);
   if (h->section_of == st) h2_section_orphan(h);
   h->count--;
+  arena_reset(&st->kept);
   slab_free(&h->pool->streams, st);
   if (h->count == 0 && !h2_any(h, H2_ENDED)) h->events->on_idle(h);
 }
@@ -147,11 +149,7 @@ static void on_gone(struct carried *what, enum carried_end how) {
   st->offered = SPAN_EMPTY;
   /* FINISHED, but END_STREAM waits for its turn: nothing is in its way, so it goes now. */
   bool owed = how == CARRIED_FINISHED && !stream_any(st, H2_LOCAL_END | H2_RESET);
-  if (owed) {
-    struct buf *out = h2_out(h, H2_HEAD_LEN);
-    if (out) h2_write_data_head(out, st->id, true, 0);
-    st->marks |= H2_LOCAL_END;
-  }
+  if (owed && !h2_send_end(h, st)) st->end = END_LIMIT_MEMORY;
   bool over = (st->marks & (H2_LOCAL_END | H2_REMOTE_END)) == (H2_LOCAL_END | H2_REMOTE_END);
   if (!over && !stream_any(st, H2_RESET)) h2_write_reset(h, st->id, error_of(st, how));
   uint64_t unread = st->received - st->read;
@@ -179,6 +177,12 @@ static const struct carrier_ops stream_ops = {
 struct conn *h2_stream_conn(const struct h2_stream *st) { return st->what.conn; }
 struct h2 *h2_stream_h2(const struct h2_stream *st) { return st->h2; }
 void h2_stream_own(struct h2_stream *st, void *owner) { st->owner = owner; }
+void h2_stream_disown(struct h2_stream *st) {
+  st->owner = NULL;
+  st->section = NULL;
+  if (st->h2->section_of == st) h2_section_disown(st->h2);
+}
+
 void *h2_stream_owner(const struct h2_stream *st) { return st->owner; }
 uint32_t h2_stream_id(const struct h2_stream *st) { return st->id; }
 struct h2_stream *h2_stream_of(const struct conn *c) { return stream_of(c->carried); }

@@ -88,6 +88,9 @@ void h2_end(struct h2 *h, enum end end);
 struct conn *h2_stream_conn(const struct h2_stream *st);
 struct h2 *h2_stream_h2(const struct h2_stream *st);
 void h2_stream_own(struct h2_stream *st, void *owner);
+/* h2_stream_disown: the owner ends its conn and goes: no event speaks of st any more, and nothing
+ * is written to the place or the arena that were given. */
+void h2_stream_disown(struct h2_stream *st);
 void *h2_stream_owner(const struct h2_stream *st);
 uint32_t h2_stream_id(const struct h2_stream *st);
 /* h2_stream_of is the stream of a carried conn that h2 made. */
@@ -111,9 +114,8 @@ void h2_stream_fail(struct h2_stream *st, enum end end);
  * room (too much waits to be sent). Bodies are written to the stream's conn, conn_finish ends. */
 MUST_USE bool h2_send_response(struct h2_stream *st, const struct http_response *response,
                                struct arena *scratch, bool end);
-/* h2_send_trailers ends the output by a trailer section behind what the conn has queued. The
- * rows and scratch live until then. */
-void h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers,
-                      struct arena *scratch);
+/* h2_send_trailers keeps a copy of the rows that have no flag: conn_finish or a gentle close then
+ * ends the output by them, in place of an empty frame. False: no memory. */
+MUST_USE bool h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers);
 
 #endif
