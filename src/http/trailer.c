@@ -1,6 +1,6 @@
 /* trailer.c: trailer sections of every version: parsed as fields, and judged: what may not stand
- * there is dropped, not refused (RFC 9110 section 6.5.1). Called by proxy/, and by h2_message.c for
- * those of HTTP/2. RFC 9112 section 7.1.2. */
+ * there is dropped, not refused (RFC 9110 section 6.5.1). Called by proxy/, and by h2_message.c.
+ * RFC 9112 section 7.1.2. */
 #include "weir/http/trailer.h"
 
 #include "framing_priv.h"

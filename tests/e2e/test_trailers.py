@@ -154,8 +154,9 @@ def test_request_with_a_length_has_no_place_for_them(pair, talk):
 # What a backend that merges trailers into the head would believe.
 HOSTILE = [b"Host: evil", b"Content-Length: 9", b"Transfer-Encoding: chunked", b"TE: trailers",
            b"Trailer: x", b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Proto: https",
-           b"Forwarded: for=1", b"X-Real-IP: 10.0.0.1", b"Via: 1.1 x", b"Authorization: Basic eDp5",
-           b"Cookie: a=b", b"Expect: 100-continue", b"Content-Type: text/evil", b"Range: bytes=0-",
+           b"Forwarded: for=1", b"X-Real-IP: 10.0.0.1", b"Via: 1.1 x",
+           b"Authorization: Basic eDp5", b"Cookie: a=b", b"Expect: 100-continue",
+           b"Content-Type: text/evil", b"Range: bytes=0-",
            b"X_Forwarded_For: 10.0.0.1", b"Content_Length: 9", b"set_cookie: a=b", b"Origin: x",
            b"Connection: close", b"Upgrade: x", b"Keep-Alive: x", b"Proxy-Authorization: x"]
 
@@ -182,7 +183,8 @@ def test_what_connection_names_is_dropped(pair):
 
 def test_what_policies_edit_is_no_trailer(pair, talk):
     """A client may not say in a trailer what a policy takes out of the head, or sets there."""
-    rows = [(b"x-inner", b"forged"), (b"x-role", b"admin"), (b"x_role", b"admin"), (b"x-kept", b"1")]
+    rows = [(b"x-inner", b"forged"), (b"x-role", b"admin"), (b"x_role", b"admin"),
+            (b"x-kept", b"1")]
     assert sent_h1(pair, "/edit", rows).response("POST").status == 200
     assert pair.backend.last.trailers == [(b"x-kept", b"1")]
     assert pair.backend.last.get("x-role") == "guest"
