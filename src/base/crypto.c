@@ -4,6 +4,7 @@
 
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
+#include <openssl/sha.h>
 #include <pthread.h>
 
 void crypto_mac(struct span key, struct span data, uint8_t out[CRYPTO_MAC_LEN]) {
@@ -12,6 +13,11 @@ void crypto_mac(struct span key, struct span data, uint8_t out[CRYPTO_MAC_LEN]) 
   const void *key_bytes = key.len ? key.ptr : "";
   check(HMAC(EVP_sha256(), key_bytes, key.len, bytes, data.len, out, &len) != NULL);
   check(len == CRYPTO_MAC_LEN);
+}
+
+void crypto_sha1(struct span data, uint8_t out[CRYPTO_SHA1_LEN]) {
+  const uint8_t *bytes = (const uint8_t *)(data.len ? data.ptr : "");
+  check(SHA1(bytes, data.len, out) != NULL);
 }
 
 void crypto_random(void *out, size_t len) { check(RAND_bytes(out, len) == 1); }

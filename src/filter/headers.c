@@ -39,6 +39,16 @@ static enum filter_result edit(struct filter_ctx *ctx, struct http_fields *field
   return r;
 }
 
+void filter_trailers(const struct filter_ctx *ctx, struct http_fields *trailers, bool request) {
+  const struct route *route = ctx->route;
+  for (uint32_t i = 0; route && i < route->policy_count; i++) {
+    const struct policy *policy = route->policies[i];
+    const struct field_edits *edits = request ? &policy->request : &policy->response;
+    for (uint32_t k = 0; k < edits->remove_count; k++) drop(trailers, edits->remove[k]);
+    for (uint32_t k = 0; k < edits->set_count; k++) drop(trailers, edits->set[k].name);
+  }
+}
+
 enum filter_result headers_request(struct filter_ctx *ctx) {
   const struct route *route = ctx->route;
   for (uint32_t i = 0; route && i < route->policy_count; i++) {

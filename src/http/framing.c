@@ -61,6 +61,22 @@ static bool read_connection(struct http_fields *fields, struct option_set *set) 
   return true;
 }
 
+void framing_nominated(const struct http_fields *head, struct http_fields *trailers) {
+  const struct http_field *row = http_fields_find(head, HTTP_NAME_CONNECTION);
+  for (; row != NULL; row = http_fields_next(head, HTTP_NAME_CONNECTION, row)) {
+    struct span rest = row->value, option;
+    while (span_next_token(&rest, ',', &option)) (void)nominate(trailers, option);
+  }
+}
+
+/* announce: the Trailer field goes on where a trailer section can: behind a body that says itself
+ * where it ends. */
+static void announce(struct http_fields *fields, enum http_body body) {
+  struct http_field *row = NULL;
+  if (body == HTTP_BODY_CHUNKED) return;
+  while ((row = http_fields_next(fields, HTTP_NAME_TRAILER, row))) row->flags |= HTTP_FIELD_HOP;
+}
+
 static bool keeps_alive(const struct option_set *set, unsigned minor) {
   return !set->close && (minor >= 1 || set->keep_alive);
 }
@@ -179,6 +195,7 @@ bool framing_of_request(struct http_request *req, enum end *why) {
     return fail(why, END_BAD_REQUEST_METHOD_NOT_SERVED);
   if (!read_connection(&req->fields, &set)) return fail(why, END_BAD_REQUEST_CONNECTION);
   req->keepalive = keeps_alive(&set, req->minor);
+  announce(&req->fields, req->body);
   return request_upgrade(req, &set, why) && request_expect(req, why);
 }
 
@@ -192,6 +209,7 @@ bool framing_of_h2_request(struct http_request *req, bool end_stream, enum end *
     req->body = HTTP_BODY_NONE;
   }
   req->keepalive = true;
+  announce(&req->fields, req->body);
   return request_expect(req, why);
 }
 
@@ -261,6 +279,7 @@ bool framing_of_response(struct http_response *res, enum http_method request_met
   if (!read_connection(&res->fields, &set)) return fail(why, END_BAD_RESPONSE_CONNECTION);
   res->keepalive = keeps_alive(&set, res->minor);
   response_body(res, request_method);
+  announce(&res->fields, res->body);
   return res->status != 101 || response_switch(res, &set, why);
 }
 
@@ -272,5 +291,6 @@ bool framing_of_h2_response(struct http_response *res, enum http_method request_
   if (res->body == HTTP_BODY_CLOSE) res->body = end_stream ? HTTP_BODY_LENGTH : HTTP_BODY_CHUNKED;
   if (res->body == HTTP_BODY_LENGTH && end_stream && res->content_length > 0)
     return fail(why, END_BAD_RESPONSE_LENGTH_MISMATCH);
+  announce(&res->fields, res->body);
   return true;
 }

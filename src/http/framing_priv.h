@@ -17,5 +17,8 @@ MUST_USE bool framing_of_h2_request(struct http_request *req, bool end_stream, e
 /* framing_of_h2_response likewise; does not set upgrade. */
 MUST_USE bool framing_of_h2_response(struct http_response *res, enum http_method request_method,
                                      bool end_stream, enum end *why);
+/* framing_nominated flags rows of a trailer section that the Connection of its head, which was
+ * found in order, names. */
+void framing_nominated(const struct http_fields *head, struct http_fields *trailers);
 
 #endif

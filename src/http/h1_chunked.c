@@ -1,6 +1,7 @@
 /* h1_chunked.c: the chunked transfer coding (RFC 9112 section 7.1), strictly: CRLF only, no white
- * space but before and in extensions. Extensions and trailers are checked, bounded and dropped:
- * what is sent on is coded anew. Copies nothing. Called by the body relays of proxy/. */
+ * space but before and in extensions. Extensions and trailers are checked and bounded; where the
+ * lines of trailers stand is told, what they mean is trailer.c's. What is sent on is coded anew.
+ * Copies nothing. Called by the body relays of proxy/. */
 #include "bytes_priv.h"
 #include "weir/http/h1.h"
 
@@ -171,7 +172,7 @@ void h1_chunked_skip(struct h1_chunked *chunked, uint64_t count) {
 
 enum http_result h1_chunked_parse(struct h1_chunked *chunked, struct span in, size_t *consumed,
                                   struct span *data, enum end *why) {
-  size_t at = 0;
+  size_t at = 0, lines = chunked->trailer_count ? 0 : SIZE_MAX;
   check(chunked->step != STEP_END);
   while (at < in.len && chunked->step != STEP_END && chunked->step != STEP_DATA) {
     struct step_result result = read_step(chunked, span_of(in.ptr + at, in.len - at));
@@ -180,7 +181,9 @@ enum http_result h1_chunked_parse(struct h1_chunked *chunked, struct span in, si
       return HTTP_BAD;
     }
     at += result.taken;
+    if (chunked->trailer_count && lines == SIZE_MAX) lines = at; /* which took nothing */
   }
+  chunked->lines = lines == SIZE_MAX ? 0 : (uint32_t)(at - lines);
   struct span run = SPAN_EMPTY;
   if (chunked->step == STEP_DATA && at < in.len) {
     uint64_t room = in.len - at;

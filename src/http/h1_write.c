@@ -97,6 +97,12 @@ bool h1_write_host(struct buf *b, struct span host, unsigned port) {
   return !b->full;
 }
 
+void h1_write_last_chunk(struct buf *b, const struct http_fields *trailers) {
+  buf_lit(b, "0\r\n");
+  h1_write_fields(b, trailers);
+  buf_lit(b, "\r\n");
+}
+
 void h1_write_chunk_head(struct buf *b, uint64_t size) {
   check(size != 0); /* it would end the body */
   buf_hex(b, size);

@@ -8,6 +8,7 @@
 #include "message_priv.h"
 #include "uri_priv.h"
 #include "weir/base/buf.h"
+#include "weir/http/trailer.h"
 
 #define BIT(pseudo) (1u << H2_PSEUDO_##pseudo)
 #define NAME_BIT(id) ((uint64_t)1 << HTTP_NAME_##id)
@@ -286,9 +287,8 @@ bool h2_parse_trailers(struct h2_section *in, bool request, enum end *why) {
   struct http_fields *fields = &in->fields;
   if (!in->end_stream || in->pseudo.present) return bad(why, request, WRONG_TRAILER);
   if (!check_section(in, request, why)) return false;
-  for (uint32_t i = 0; i < fields->count; i++)
-    if (http_name_flags((enum http_name)fields->rows[i].id) & HTTP_NAME_NO_TRAILER)
-      fields->rows[i].flags |= HTTP_FIELD_DROP;
+  if (!http_trailers_fit(fields)) return bad(why, request, WRONG_TRAILER);
+  http_trailers_judge(fields);
   return true;
 }
 

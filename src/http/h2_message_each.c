@@ -4,6 +4,7 @@
 #include "bytes_priv.h"
 #include "weir/base/buf.h"
 #include "weir/http/h2_message.h"
+#include "weir/http/trailer.h"
 
 enum { AUTHORITY_MAX = 300, NUMBER_MAX = 20 };
 
@@ -65,17 +66,6 @@ static bool put_rows(const struct sink *to, const struct http_fields *fields) {
   return true;
 }
 
-/* takes_trailers: TE, which is hop-by-hop, lists trailers; no filter took it out. */
-static bool takes_trailers(const struct http_fields *fields) {
-  const struct http_field *row = http_fields_find(fields, HTTP_NAME_TE);
-  for (; row != NULL; row = http_fields_next(fields, HTTP_NAME_TE, row)) {
-    struct span rest = row->value, coding;
-    while (row->flags == HTTP_FIELD_HOP && span_next_token(&rest, ',', &coding))
-      if (span_eq_nocase(coding, SPAN_LIT("trailers"))) return true;
-  }
-  return false;
-}
-
 static bool put_authority(const struct sink *to, const struct h2_request_head *head) {
   char room[AUTHORITY_MAX];
   bool own = head->host.len > 0;
@@ -129,7 +119,7 @@ bool h2_each_request(const struct h2_request_head *head, struct arena *scratch, 
   if (!put_authority(&to, head) || !put_path(&to, head)) return false;
   if (r->upgrade.len > 0 && !put_pseudo(&to, H2_PSEUDO_PROTOCOL, r->upgrade)) return false;
   if (!put_rows(&to, &r->fields)) return false;
-  if (takes_trailers(&r->fields) && !put_known(&to, HTTP_NAME_TE, SPAN_LIT("trailers")))
+  if (http_takes_trailers(&r->fields) && !put_known(&to, HTTP_NAME_TE, SPAN_LIT("trailers")))
     return false;
   return r->body != HTTP_BODY_LENGTH || r->upgrade.len > 0 || put_length(&to, r->content_length);
 }

@@ -1,87 +1,21 @@
-/* demo_ws.c: a WebSocket echo (RFC 6455) for the built-in origin, with the SHA-1 (FIPS 180-4) that
- * its handshake asks for; SHA-1 protects nothing here. Frames up to DEMO_ECHO_MAX are echoed as
- * they are framed; larger ones end the connection. */
+/* demo_ws.c: a WebSocket echo (RFC 6455) for the built-in origin. Frames up to DEMO_ECHO_MAX are
+ * echoed as they are framed; larger ones end the connection. */
 #include "demo_priv.h"
-
-/* ---- SHA-1 of a short text ---- */
-
-static uint32_t rotate(uint32_t v, unsigned n) { return v << n | v >> (32 - n); }
-
-static void sha1_block(uint32_t h[5], const unsigned char *block) {
-  static const uint32_t k[4] = {0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
-  uint32_t w[80], v[5];
-  for (unsigned i = 0; i < 16; i++) {
-    w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 |
-           (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
-  }
-  for (unsigned i = 16; i < 80; i++) {
-    w[i] = rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
-  }
-  memcpy(v, h, sizeof v);
-  for (unsigned i = 0; i < 80; i++) {
-    uint32_t b = v[1], c = v[2], d = v[3];
-    uint32_t f = i < 20   ? (b & c) | (~b & d)
-                 : i < 40 ? b ^ c ^ d
-                 : i < 60 ? (b & c) | (b & d) | (c & d)
-                          : b ^ c ^ d;
-    uint32_t next = rotate(v[0], 5) + f + v[4] + k[i / 20] + w[i];
-    v[4] = d;
-    v[3] = c;
-    v[2] = rotate(b, 30);
-    v[1] = v[0];
-    v[0] = next;
-  }
-  for (unsigned i = 0; i < 5; i++) {
-    h[i] += v[i];
-  }
-}
-
-/* sha1_short hashes at most 119 bytes (two blocks with the padding). */
-static void sha1_short(struct span s, unsigned char out[20]) {
-  uint32_t h[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
-  unsigned char block[128] = {0};
-  check(s.len <= 119);
-  memcpy(block, s.ptr, s.len);
-  block[s.len] = 0x80;
-  size_t total = s.len < 56 ? 64 : 128;
-  block[total - 2] = (unsigned char)(s.len * 8 >> 8);
-  block[total - 1] = (unsigned char)(s.len * 8 & 0xff);
-  for (size_t at = 0; at < total; at += 64) {
-    sha1_block(h, block + at);
-  }
-  for (unsigned i = 0; i < 20; i++) {
-    out[i] = (unsigned char)(h[i / 4] >> (24 - 8 * (i % 4)));
-  }
-}
-
-static void base64(const unsigned char *in, size_t len, struct buf *out) {
-  static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  for (size_t i = 0; i < len; i += 3) {
-    uint32_t v = (uint32_t)in[i] << 16 | (i + 1 < len ? (uint32_t)in[i + 1] << 8 : 0) |
-                 (i + 2 < len ? in[i + 2] : 0u);
-    for (size_t k = 0; k < 4; k++) {
-      buf_char(out, i + k > len ? '=' : digits[v >> (18 - 6 * k) & 63]);
-    }
-  }
-}
+#include "weir/http/websocket.h"
 
 /* ---- the handshake ---- */
 
 static bool handshake(struct demo_conn *c) {
   const struct http_field *key =
       http_fields_find_name(&c->req.fields, SPAN_LIT("sec-websocket-key"));
-  char text[128], head[256];
-  unsigned char digest[20];
-  struct buf b = buf_of(text, 100), out = buf_of(head, sizeof head);
-  if (!span_eq_nocase(c->req.upgrade, SPAN_LIT("websocket")) || !key || key->value.len != 24) {
+  char accept[WEBSOCKET_ACCEPT_LEN], head[256];
+  struct buf out = buf_of(head, sizeof head);
+  if (!websocket_is(c->req.upgrade) || !key || !websocket_accept(key->value, accept)) {
     return false;
   }
-  buf_put(&b, key->value);
-  buf_lit(&b, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"); /* RFC 6455 section 1.3 */
-  sha1_short(buf_span(&b), digest);
   buf_lit(&out, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 "Sec-WebSocket-Accept: ");
-  base64(digest, sizeof digest, &out);
+  buf_put(&out, span_of(accept, sizeof accept));
   buf_lit(&out, "\r\n\r\n");
   return demo_send(c, buf_span(&out));
 }

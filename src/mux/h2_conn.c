@@ -12,6 +12,8 @@
 
 #define POOL_CONNS 16u   /* a chunk of the slab */
 #define POOL_STREAMS 64u
+#define POOL_BLOCK 2048u /* most trailer sections fit one */
+#define POOL_BLOCKS_KEEP 64u
 
 /* ---- the pool ---- */
 
@@ -20,18 +22,21 @@ struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t stre
   pool->loop = loop;
   slab_init(&pool->conns, sizeof(struct h2), POOL_CONNS, conns_max);
   slab_init(&pool->streams, sizeof(struct h2_stream), POOL_STREAMS, streams_max);
+  arena_blocks_init(&pool->blocks, POOL_BLOCK, POOL_BLOCKS_KEEP);
   return pool;
 }
 
 void h2_pool_free(struct h2_pool *pool) {
   slab_fini(&pool->conns);
   slab_fini(&pool->streams);
+  arena_blocks_fini(&pool->blocks);
   mem_free(pool);
 }
 
 void h2_pool_trim(struct h2_pool *pool) {
   slab_trim(&pool->conns);
   slab_trim(&pool->streams);
+  arena_blocks_trim(&pool->blocks, 0);
 }
 
 /* ---- begin ---- */

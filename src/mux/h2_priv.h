@@ -15,6 +15,7 @@
 struct h2_pool {
   struct loop *loop;
   struct slab conns, streams;
+  struct arena_blocks blocks; /* of trailers to be sent */
 };
 
 #define H2_BUCKETS 16u   /* of streams by their number */
@@ -23,6 +24,9 @@ struct h2_pool {
 
 /* H2_OUT_MOST: DATA is added while less waits to be sent; H2_IN_MOST: input is read while less
  * does (answers to what comes pile up behind a peer that does not read). */
+/* H2_TRAILERS_MAX bounds the copy of a trailer section: its rows as they grow, names, values. */
+#define H2_TRAILERS_MAX 65536u
+
 #define H2_OUT_MOST 65536u
 #define H2_IN_MOST 131072u
 /* H2_IN_AGAIN: so much may wait when input is read again: more than DATA alone makes it. */
@@ -109,6 +113,8 @@ void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n);
 /* h2_send.c */
 /* h2_flush sends what may be sent; false: memory was short. */
 bool h2_flush(struct h2 *h);
+/* h2_send_end ends a stream that has sent all, by its trailers if it has some; false: no room. */
+MUST_USE bool h2_send_end(struct h2 *h, struct h2_stream *st);
 /* h2_ready lists st when it has something to send and may. */
 void h2_ready(struct h2_stream *st);
 /* h2_windows_shift applies the peer's initial window as it is now; false: overflow. */

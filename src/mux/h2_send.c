@@ -62,7 +62,7 @@ static uint32_t share(const struct h2 *h, const struct h2_stream *st) {
 
 /* is_last: nothing follows these bytes: by what the conn said, or by the length of the body. */
 static bool is_last(const struct h2_stream *st, uint32_t len) {
-  if (st->trailers) return false;
+  if (st->trailers.count) return false;
   return (len == st->offered.len && st->offered_fin) || st->sent + len == st->promise;
 }
 
@@ -205,37 +205,38 @@ bool h2_send_response(struct h2_stream *st, const struct http_response *response
   return send_block(st, &m, end);
 }
 
-void h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers,
-                      struct arena *scratch) {
-  st->trailers = trailers;
-  st->arena = scratch;
+/* keep copies one row of a trailer section, its name in lower case. */
+static bool keep(void *ctx, const struct h2_field *field) {
+  struct h2_stream *st = ctx;
+  bool name_ok, value_ok;
+  struct span name = arena_copy(&st->kept, field->name, &name_ok);
+  struct span value = arena_copy(&st->kept, field->value, &value_ok);
+  return name_ok && value_ok && http_fields_add(&st->trailers, &st->kept, name, value);
 }
 
-/* send_trailers: those whose owner is gone, or that cannot be written, cut the stream. */
-static void send_trailers(struct h2_stream *st) {
-  const struct message m = {.trailers = st->trailers, .scratch = st->arena};
-  if (stream_let_go(st) || !send_block(st, &m, true))
-    h2_stream_reset(st, H2_INTERNAL_ERROR, END_LIMIT_MEMORY);
+bool h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers) {
+  if (stream_any(st, H2_RESET)) return true;
+  return h2_each_trailer(trailers, &st->kept, keep, st);
 }
 
-/* send_end ends a stream that has sent all; false: no room. */
-static bool send_end(struct h2 *h, struct h2_stream *st) {
-  struct buf *out = h2_out(h, H2_HEAD_LEN);
-  if (!out) return false;
-  list_remove(&st->ready);
-  if (st->trailers) {
-    send_trailers(st);
-    return true;
+bool h2_send_end(struct h2 *h, struct h2_stream *st) {
+  const struct message m = {.trailers = &st->trailers, .scratch = &st->kept};
+  if (st->trailers.count) {
+    if (!send_block(st, &m, true)) return false;
+  } else {
+    struct buf *out = h2_out(h, H2_HEAD_LEN);
+    if (!out) return false;
+    h2_write_data_head(out, st->id, true, 0);
   }
-  h2_write_data_head(out, st->id, true, 0);
   st->marks |= H2_LOCAL_END;
+  list_remove(&st->ready);
   return true;
 }
 
 /* ---- the end of a turn ---- */
 
 static bool send_one(struct h2 *h, struct h2_stream *st) {
-  if (has_end(st)) return send_end(h, st);
+  if (has_end(st)) return h2_send_end(h, st);
   uint32_t len = share(h, st);
   if (len) return send_data(h, st, len);
   if (h->send_window <= 0) return false;

@@ -45,6 +45,7 @@ struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id) {
   st->recv_window = (int32_t)st->recv_size;
   st->promise = UINT64_MAX;
   st->urgency = HTTP_PRIORITY_DEFAULT.urgency;
+  arena_init(&st->kept, &h->pool->blocks, H2_TRAILERS_MAX);
   list_init(&st->ready);
   list_push_tail(&h->streams, &st->link);
   if (id) enter(st);
@@ -86,6 +87,7 @@ static void forget(struct h2_stream *st) {
   list_remove(&st->ready);
   if (h->section_of == st) h2_section_orphan(h);
   h->count--;
+  arena_reset(&st->kept);
   slab_free(&h->pool->streams, st);
   if (h->count == 0 && !h2_any(h, H2_ENDED)) h->events->on_idle(h);
 }
@@ -214,13 +216,8 @@ static void on_gone(struct carried *what, enum carried_end how) {
   struct h2 *h = st->h2;
   st->offered = SPAN_EMPTY;
   /* FINISHED, but END_STREAM waits for its turn: nothing is in its way, so it goes now. */
-  bool owed = how == CARRIED_FINISHED && st->id && !st->trailers;
-  owed = owed && !stream_any(st, H2_LOCAL_END | H2_RESET);
-  if (owed) {
-    struct buf *out = h2_out_small(h, H2_HEAD_LEN);
-    if (out) h2_write_data_head(out, st->id, true, 0);
-    st->marks |= H2_LOCAL_END;
-  }
+  bool owed = how == CARRIED_FINISHED && st->id && !stream_any(st, H2_LOCAL_END | H2_RESET);
+  if (owed && !h2_send_end(h, st)) st->end = END_LIMIT_MEMORY;
   bool over = (st->marks & (H2_LOCAL_END | H2_REMOTE_END)) == (H2_LOCAL_END | H2_REMOTE_END);
   bool told = over || stream_any(st, H2_RESET) || !st->id || h2_any(h, H2_ENDED);
   if (!told) h2_write_reset(h, st->id, error_of(st, how));

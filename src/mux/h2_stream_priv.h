@@ -33,7 +33,8 @@ struct h2_stream {
   uint64_t received, read; /* bytes of DATA that went to the conn; that its owner took */
   uint64_t sent, promise; /* bytes of DATA; how many there will be, UINT64_MAX: nobody knows */
   struct span offered; /* by the conn */
-  const struct http_fields *trailers;
+  struct http_fields trailers; /* to be sent at the end, in kept */
+  struct arena kept;
   struct h2_section *section;
   struct arena *arena;
   struct h2_length length;

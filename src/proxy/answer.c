@@ -31,6 +31,8 @@ static const struct {
     {END_LIMIT_CONNECTIONS, "connection_limit_reached"},
     {END_BAD_RESPONSE_HEADER_BYTES, "http_response_header_section_size"},
     {END_BAD_RESPONSE_UPGRADE, "http_upgrade_failed"},
+    {END_BAD_RESPONSE_WEBSOCKET, "http_upgrade_failed"},
+    {END_UPGRADE_DECLINED, "http_upgrade_failed"},
     {END_INTERNAL, "proxy_internal_error"},
     {END_LIMIT_MEMORY, "proxy_internal_error"},
     {END_LIMIT_DESCRIPTORS, "proxy_internal_error"},

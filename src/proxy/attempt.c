@@ -174,7 +174,7 @@ static bool send_head_h2(struct stream *s, const struct attempt *a) {
   struct h2_stream *st = h2_stream_of(a->up->conn);
   const struct held *held = &s->x->held;
   bool last = s->up_body.state == PUMP_NONE || (held->whole && !held->bytes);
-  h2_stream_section(st, &s->x->section, &s->arena);
+  h2_stream_section(st, &s->x->up_section, &s->arena);
   return request_send_h2(s, a->endpoint, st, last);
 }
 

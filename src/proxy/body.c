@@ -45,6 +45,9 @@ void body_response_init(struct stream *s) {
   bool bare = s->x->resp.h2 && s->x->resp.body == HTTP_BODY_CHUNKED;
   pump_init(&s->down_body, bare ? HTTP_BODY_CLOSE : s->x->resp.body, response_framing(s), s->x->resp.content_length);
   h1_chunked_init(&s->x->down_chunked, H1_RESPONSE);
+  struct http_fields *fields = &s->x->resp.fields;
+  if (http_fields_has(fields, HTTP_NAME_TRAILER) && !trailers_wanted(s))
+    http_fields_drop(fields, http_name_text(HTTP_NAME_TRAILER));
   if (s->down_body.state == PUMP_NONE) s->down_body.state = PUMP_DONE;
 }
 
@@ -82,9 +85,9 @@ static bool pass(struct stream *s, struct pump *p, struct span data) {
   return put(p, body_sink(s, p), data);
 }
 
-static bool put_end(struct pump *p, struct conn *sink) {
+static bool put_end(struct stream *s, struct pump *p) {
   p->state = PUMP_DONE;
-  return p->to != HTTP_BODY_CHUNKED || conn_write(sink, H1_LAST_CHUNK);
+  return trailers_end(s, p, body_sink(s, p));
 }
 
 static bool fail(struct stream *s, enum end end) {
@@ -128,6 +131,12 @@ static bool data_close(struct stream *s, struct pump *p, struct span bytes, size
   return true;
 }
 
+static bool chunked_end(struct stream *s, struct pump *p) {
+  enum end why;
+  if (!trailers_parse(s, p, &why)) return fail(s, why);
+  return put_end(s, p) || fail(s, END_LIMIT_MEMORY);
+}
+
 static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct conn *sink = body_sink(s, p);
   struct h1_chunked *chunked = is_request(s, p) ? &s->x->up_chunked : &s->x->down_chunked;
@@ -137,11 +146,12 @@ static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, si
     enum end why = END_INTERNAL;
     enum http_result r =
         h1_chunked_parse(chunked, span_from(bytes, *used), &took, &data, &why);
-    if (r == HTTP_BAD) return fail(s, why);
+    if (r == HTTP_BAD || !trailers_gather(s, p, span_sub(bytes, *used, took), &why))
+      return fail(s, why);
     *used += took;
     if (over(p, data.len)) return fail(s, END_LIMIT_BODY);
     if (data.len && !pass(s, p, data)) return fail(s, END_LIMIT_MEMORY);
-    if (r == HTTP_DONE) return put_end(p, sink) || fail(s, END_LIMIT_MEMORY);
+    if (r == HTTP_DONE) return chunked_end(s, p);
     if (!took && !data.len) break;
   }
   return true;
@@ -181,6 +191,10 @@ static void on_relay_end(struct relay *r, enum relay_end why, int err) {
   if (whole) s->try.flags |= ATTEMPT_UP_DIRTY;
   if (whole || why == RELAY_DONE || (why == RELAY_SRC_EOF && p->from == HTTP_BODY_CLOSE)) {
     p->state = PUMP_DONE;
+    if (why == RELAY_SRC_EOF && !put_end(s, p)) {
+      stream_fail(s, END_LIMIT_MEMORY);
+      return;
+    }
     if (is_request(s, p)) request_body_done(s);
     else response_done(s);
     return;
@@ -230,7 +244,7 @@ void body_drained(struct stream *s, struct pump *p) {
 
 bool body_eof(struct stream *s, struct pump *p) {
   if (p->state != PUMP_RUN || p->from != HTTP_BODY_CLOSE) return false;
-  return put_end(p, body_sink(s, p));
+  return put_end(s, p);
 }
 
 /* waits_for_sink: else it waits for its source, or for memory to read from it. */

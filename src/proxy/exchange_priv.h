@@ -6,8 +6,10 @@
 
 #include "proxy/attempt_priv.h"
 #include "proxy/pump_priv.h"
+#include "proxy/trailer_priv.h"
 #include "weir/filter/filter.h"
 #include "weir/http/h2_message.h"
+#include "weir/http/websocket.h"
 
 struct mirror;
 
@@ -24,13 +26,16 @@ struct exchange {
   struct slab_head head;
   struct h1_scan scan;
   struct buf head_in; /* request head bytes so far, in the stream's arena */
-  struct h2_section section; /* HTTP/2: the request's head as it came */
+  struct h2_section section, up_section; /* HTTP/2: what the client sent last, and the endpoint */
   struct http_request req;
   struct filter_ctx ctx;
   struct buf head_up; /* response head bytes so far */
   struct http_response resp;
   struct h1_chunked up_chunked, down_chunked; /* of the bodies */
+  struct trailers up_trailers, down_trailers;
   struct held held;              /* the request's body */
+  bool ws_keyed;                 /* WebSocket of an HTTP/2 client: weir shakes hands for it */
+  char ws_key[WEBSOCKET_KEY_LEN];
   struct pool_tried tried;
   enum end refused_end; /* how the last of those that took no connection did not */
   struct pool_want want; /* of the endpoint: made by affinity.c, before the filters */

@@ -2,6 +2,7 @@
  * ours, each with a conn of its own. Frames, windows and floods are mux/'s; what a message may say
  * is http/'s. RFC 9113, RFC 8441, RFC 9218. */
 #include "proxy_priv.h"
+#include "weir/base/crypto.h"
 #include "weir/http/h2_frame.h"
 
 static struct down *down_of(const struct h2 *h) { return h2_owner(h); }
@@ -23,18 +24,41 @@ static void take_priority(struct stream *s) {
   if (row && http_priority_parse(row->value, &p)) h2_stream_priority(h2_of(s), p);
 }
 
+/* take_websocket: HTTP/2 needs no proof that both sides speak WebSocket (RFC 8441 section 5.1), so
+ * what an HTTP/1.1 endpoint wants for one is weir's. */
+static void take_websocket(struct stream *s) {
+  uint8_t nonce[WEBSOCKET_NONCE_LEN];
+  http_fields_drop(&s->x->req.fields, SPAN_LIT("sec-websocket-key"));
+  crypto_random(nonce, sizeof nonce);
+  websocket_key(nonce, s->x->ws_key);
+  s->x->ws_keyed = true;
+}
+
 static void head_done(struct stream *s) {
   const struct http_request *r = &s->x->req;
   s->flags |= STREAM_PARSED;
   s->t_head = now_ns(s->w);
   body_request_init(s);
-  h2_stream_expect(h2_of(s), r->body, r->content_length);
+  enum http_body body = r->upgrade.len ? HTTP_BODY_TUNNEL : r->body;
+  h2_stream_expect(h2_of(s), body, r->content_length);
+  if (websocket_is(r->upgrade)) take_websocket(s);
   take_priority(s);
   stream_go(s, STEP_ROUTE);
 }
 
+static void trailers_done(struct stream *s, enum end end) {
+  struct h2_section *section = &s->x->section;
+  if (end != END_OK) stream_fail(s, end);
+  else if (!h2_parse_trailers(section, true, &end)) h2_stream_fail(h2_of(s), end);
+  else trailers_take(s, &s->up_body, &section->fields);
+}
+
 static void stream_on_message(struct conn *c, enum end end) {
   struct stream *s = stream_of(c);
+  if (s->flags & STREAM_PARSED) {
+    trailers_done(s, end);
+    return;
+  }
   const struct h2_rules rules = {s->listener->limits.uri_bytes, true};
   if (end == END_OK && !h2_parse_request(&s->x->section, &rules, &s->arena, &s->x->req, &end)) {
     refuse_head(s, end);
@@ -44,10 +68,12 @@ static void stream_on_message(struct conn *c, enum end end) {
   else stream_fail(s, end);
 }
 
-/* on_trailers: a request's trailers are read and dropped, as those of HTTP/1 are. */
+/* on_trailers: a tunnel has none, and no place for them. */
 static struct h2_section *on_trailers(struct h2_stream *st, struct arena **arena) {
-  (void)st, (void)arena;
-  return NULL;
+  struct stream *s = h2_stream_conn(st)->owner;
+  if (!s || !s->x || s->x->req.upgrade.len) return NULL;
+  *arena = &s->arena;
+  return &s->x->section;
 }
 
 static const struct conn_events stream_events;

@@ -35,12 +35,19 @@ void enter_buffer(struct stream *s) {
   if (s->conn->flags & CONN_EOF && !conn_held(s->conn)) held_eof(s);
 }
 
+/* give_length: it is known now, whatever framing the body came in. */
+static void give_length(struct stream *s) {
+  struct http_request *r = &s->x->req;
+  r->body = HTTP_BODY_LENGTH;
+  r->content_length = s->x->held.bytes;
+  http_fields_drop(&r->fields, http_name_text(HTTP_NAME_TRAILER));
+}
+
 /* leave goes on with what is held; the route's timeout is not for the client's part of it. */
 static void leave(struct stream *s) {
   if (s->x->held.whole) {
     s->up_body.state = PUMP_DONE;
-    s->x->req.body = HTTP_BODY_LENGTH; /* known now, whatever framing it came in */
-    s->x->req.content_length = s->x->held.bytes;
+    if (!trailers_any(s, &s->up_body)) give_length(s);
     conn_watch(s->conn);
     if (s->x->mirror) mirror_send(s);
   }
@@ -110,9 +117,11 @@ static size_t take_chunked(struct stream *s, struct span bytes, enum end *why) {
       s->x->up_chunked = before;
       break;
     }
+    if (!trailers_gather(s, p, span_sub(bytes, used, took), why)) break;
     if (data.len) keep(s, data);
     used += took;
     s->x->held.whole = r == HTTP_DONE;
+    if (r == HTTP_DONE && !trailers_parse(s, p, why)) break;
   }
   return used;
 }
@@ -173,6 +182,11 @@ static bool send_piece(struct stream *s, struct span data) {
   return !out->full;
 }
 
+/* has_end: a body that is held whole keeps its chunks where it has trailers. */
+static bool has_end(const struct stream *s) {
+  return s->x->held.whole && s->x->req.body == HTTP_BODY_CHUNKED;
+}
+
 bool held_send(struct stream *s) {
   struct held *h = &s->x->held;
   while (h->next && conn_pending(s->try.up->conn) <= OUT_HIGH) {
@@ -186,6 +200,7 @@ bool held_send(struct stream *s) {
     return true;
   }
   s->try.t_sent = now_ns(s->w);
+  if (has_end(s) && !trailers_end(s, &s->up_body, s->try.up->conn)) return false;
   if (h->whole) request_body_end(s);
   return true;
 }

@@ -2,6 +2,7 @@
  * are copied once into the stream's arena, so that no receive buffer is held for a request.
  * Framing rules are http/'s. RFC 9112. */
 #include "proxy_priv.h"
+#include "weir/http/trailer.h"
 
 /* HEAD_FIRST is room for a head that did not come whole. */
 #define HEAD_FIRST 1024u
@@ -109,16 +110,21 @@ bool request_send_h2(struct stream *s, const struct endpoint *e, struct h2_strea
   return h2_send_request(st, &head, &s->arena, last);
 }
 
+static void write_upgrade(const struct stream *s, struct buf *b) {
+  buf_lit(b, "Connection: upgrade\r\nUpgrade: ");
+  buf_put(b, s->x->req.upgrade);
+  buf_lit(b, "\r\n");
+  if (!s->x->ws_keyed) return;
+  h1_write_field(b, SPAN_LIT("Sec-WebSocket-Key"), span_of(s->x->ws_key, sizeof s->x->ws_key));
+}
+
 /* request_write_head writes the head that goes upstream: what was understood, not what came. */
 void request_write_head(struct stream *s, const struct endpoint *e, struct buf *b) {
   struct http_request *r = &s->x->req;
   write_line_and_host(s, e, b);
   h1_write_fields(b, &r->fields);
   h1_write_framing(b, r->body, r->content_length);
-  if (r->upgrade.len) {
-    buf_lit(b, "Connection: upgrade\r\nUpgrade: ");
-    buf_put(b, r->upgrade);
-    buf_lit(b, "\r\n");
-  }
+  if (r->upgrade.len) write_upgrade(s, b);
+  else if (http_takes_trailers(&r->fields)) buf_lit(b, "Connection: TE\r\nTE: trailers\r\n");
   buf_lit(b, "\r\n");
 }

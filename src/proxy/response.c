@@ -90,9 +90,30 @@ static bool upgrade_asked(const struct stream *s) {
   return s->x->req.upgrade.len && span_eq_nocase(s->x->req.upgrade, s->x->resp.upgrade);
 }
 
+/* declined: 2xx would tell an HTTP/2 client that its tunnel is open (RFC 9113 section 8.5). */
+static bool declined(const struct stream *s) {
+  unsigned status = s->x->resp.status;
+  return s->flags & STREAM_H2 && s->x->req.upgrade.len && status >= 200 && status < 300;
+}
+
+/* accepted: the endpoint has read the key that weir made for it (RFC 6455 section 4.1); its answer
+ * is for weir alone. */
+static bool accepted(struct stream *s) {
+  struct span name = SPAN_LIT("sec-websocket-accept");
+  struct http_fields *fields = &s->x->resp.fields;
+  const struct http_field *row = http_fields_find_name(fields, name);
+  char want[WEBSOCKET_ACCEPT_LEN];
+  struct span key = span_of(s->x->ws_key, sizeof s->x->ws_key);
+  if (!row || !websocket_accept(key, want)) return false;
+  return span_eq(row->value, span_of(want, sizeof want)) && http_fields_drop(fields, name) == 1;
+}
+
 /* final_check looks at what only the request can tell. */
 static enum end final_check(struct stream *s) {
   if (s->x->resp.status == 101 && !upgrade_asked(s)) return END_BAD_RESPONSE_UPGRADE;
+  if (declined(s)) return END_UPGRADE_DECLINED;
+  bool shaken = s->x->resp.status == 101 && s->x->ws_keyed && !s->x->resp.h2;
+  if (shaken && !accepted(s)) return END_BAD_RESPONSE_WEBSOCKET;
   s->x->ctx.response = &s->x->resp;
   affinity_response(s);
   return filter_response(&s->x->ctx) == FILTER_NEXT ? END_OK : s->x->ctx.end;
@@ -111,6 +132,11 @@ static bool close_wanted(const struct stream *s) {
          (most && s->down->requests >= most);
 }
 
+/* tunnel_h2: HTTP/2 has no 101. */
+static bool tunnel_h2(const struct stream *s) {
+  return s->flags & STREAM_H2 && s->x->resp.status == 101;
+}
+
 static enum end final(struct stream *s) {
   enum end end = final_check(s);
   if (end != END_OK) return end;
@@ -118,7 +144,7 @@ static enum end final(struct stream *s) {
   if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
   body_response_init(s);
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
-  s->status = s->x->resp.status;
+  s->status = tunnel_h2(s) ? 200 : s->x->resp.status;
   s->flags |= STREAM_RESPONDED;
   attempt_answered(s);
   admit_head(s);
@@ -334,24 +360,37 @@ bool response_read_h2(const struct stream *s, struct h2_section *section,
   return h2_parse_response(section, &asked, out, why);
 }
 
+/* trailers_h2: a section behind the final head. */
+static void trailers_h2(struct stream *s, enum end end) {
+  struct h2_section *section = &s->x->up_section;
+  if (end == END_OK && h2_parse_trailers(section, false, &end))
+    trailers_take(s, &s->down_body, &section->fields);
+  else stream_fail(s, end);
+}
+
 /* final_h2 gives a final head on: what follows it is held against what it says. */
 static void final_h2(struct stream *s, struct h2_stream *st) {
   h2_stream_expect(st, s->x->resp.body, s->x->resp.content_length);
+  h2_stream_section(st, &s->x->up_section, &s->arena); /* of trailers */
   hedge_cancel(s);
   (void)response_final(s, SPAN_EMPTY);
 }
 
-/* up_on_message: a head came by HTTP/2. */
+/* up_on_message: a section came by HTTP/2. */
 static void up_on_message(struct conn *c, enum end end) {
   struct stream *s = stream_of(c);
   struct h2_stream *st = h2_stream_of(c);
+  if (s->step == STEP_RELAY) {
+    trailers_h2(s, end);
+    return;
+  }
   if (!(s->try.flags & ATTEMPT_RESPONSE_BYTE)) s->try.t_first = now_ns(s->w);
   s->try.flags |= ATTEMPT_RESPONSE_BYTE;
   enum heads is = HEADS_BAD;
-  if (end == END_OK && response_read_h2(s, &s->x->section, &s->x->resp, &end))
+  if (end == END_OK && response_read_h2(s, &s->x->up_section, &s->x->resp, &end))
     is = complete(s, &end);
   switch (is) {
-    case HEADS_MORE: h2_stream_section(st, &s->x->section, &s->arena); break;
+    case HEADS_MORE: h2_stream_section(st, &s->x->up_section, &s->arena); break;
     case HEADS_FINAL: final_h2(s, st); break;
     case HEADS_AGAIN: retry_after_status(s, SPAN_EMPTY); break;
     case HEADS_BAD: bad_head(s, end); break;

@@ -34,6 +34,10 @@ def response_lines(response):
                       ("HTTP/1.1 %d %s" % (response.status, response.reason)).encode("latin-1"))
 
 
+def trailer_lines(message):
+    return {name + b": " + value for name, value in message.trailers}
+
+
 def check_passed(case, lines, bodies):
     """sees stands there as whole lines; hides stands nowhere, whatever its letters' case."""
     for want in case.sees:
@@ -59,7 +63,7 @@ def accepted(pair, case, send):
     assert [r.status for r in responses] == [200] * case.count
     requests = pair.backend.requests
     assert len(requests) == case.count and all(r.complete for r in requests)
-    lines = set().union(*map(request_lines, requests))
+    lines = set().union(*map(request_lines, requests), *map(trailer_lines, requests))
     check_passed(case, lines, [r.body.data for r in requests])
     pair.logged(case.count, end="ok", status=200)
     return conn

@@ -46,6 +46,9 @@ void filter_trust(struct filter_ctx *ctx);
 enum filter_result filter_request(struct filter_ctx *ctx);
 enum filter_result filter_response(struct filter_ctx *ctx);
 enum filter_result filter_local(struct filter_ctx *ctx);
+/* filter_trailers drops trailers whose names the route's policies remove or set in heads; request:
+ * of a request. */
+void filter_trailers(const struct filter_ctx *ctx, struct http_fields *trailers, bool request);
 
 /* filter_preflight tells whether a request is a CORS preflight: *method is the one that it asks
  * for. */

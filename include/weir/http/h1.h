@@ -57,13 +57,18 @@ MUST_USE enum http_result h1_parse_response(struct h1_scan *scan, struct span in
 #define H1_TRAILER_BYTES_MAX 8192u
 #define H1_TRAILER_COUNT_MAX 64u
 
-/* h1_chunked decodes one chunked body (RFC 9112 section 7.1). Extensions and trailers are checked
- * and dropped. Holds no bytes and no pointers. */
+/* H1_TRAILER_LINES_MAX: a trailer section as it stands on the wire, within those bounds. */
+#define H1_TRAILER_LINES_MAX (H1_TRAILER_BYTES_MAX + 3u * H1_TRAILER_COUNT_MAX + 2u)
+
+/* h1_chunked decodes one chunked body (RFC 9112 section 7.1). Extensions are checked and dropped;
+ * trailers are checked, and theirs to keep who ask for them (h1_chunked_lines). Holds no bytes and
+ * no pointers. */
 struct h1_chunked {
   uint64_t left; /* data bytes of the current chunk still to come */
   uint64_t size; /* of the chunk line being read */
   uint32_t ext_bytes, ext_total;
   uint32_t trailer_bytes, trailer_count;
+  uint32_t lines; /* bytes of trailer lines at the end of what the last call consumed */
   uint8_t step; /* enum chunk_step (h1_chunked.c) */
   uint8_t digits;
   uint8_t side; /* enum h1_side: which causes are given */
@@ -76,6 +81,12 @@ void h1_chunked_init(struct h1_chunked *chunked, enum h1_side side);
  * message's, and the decoder takes no more. BAD: *why. */
 MUST_USE enum http_result h1_chunked_parse(struct h1_chunked *chunked, struct span in,
                                            size_t *consumed, struct span *data, enum end *why);
+/* h1_chunked_lines is the part of the trailer section in what the last call consumed; after DONE
+ * all parts together are the field lines and the empty line (h1_parse_trailers), or nothing where
+ * there are no trailers. At most H1_TRAILER_LINES_MAX bytes in all. */
+static inline struct span h1_chunked_lines(const struct h1_chunked *c, struct span consumed) {
+  return span_from(consumed, consumed.len - c->lines);
+}
 /* h1_chunked_remaining is how many bytes of the current chunk are still to come: they may be
  * relayed without this parser if h1_chunked_skip is told. 0: the next bytes are not data. */
 static inline uint64_t h1_chunked_remaining(const struct h1_chunked *c) { return c->left; }
@@ -100,6 +111,9 @@ void h1_write_framing(struct buf *b, enum http_body body, uint64_t content_lengt
 bool h1_write_host(struct buf *b, struct span host, unsigned port);
 /* h1_write_chunk_head writes "size CRLF"; size is not 0. Its data is followed by CRLF. */
 void h1_write_chunk_head(struct buf *b, uint64_t size);
+/* h1_write_last_chunk ends a chunked body; trailers whose rows have no flag stand in its trailer
+ * section. */
+void h1_write_last_chunk(struct buf *b, const struct http_fields *trailers);
 #define H1_CRLF SPAN_LIT("\r\n")
 #define H1_LAST_CHUNK SPAN_LIT("0\r\n\r\n")
 /* H1_CHUNK_HEAD_MAX is the most that h1_write_chunk_head writes. */

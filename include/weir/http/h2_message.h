@@ -44,8 +44,8 @@ struct h2_asked {
 MUST_USE bool h2_parse_response(struct h2_section *in, const struct h2_asked *asked,
                                 struct http_response *out, enum end *why);
 
-/* h2_parse_trailers checks a trailer section and drops (HTTP_FIELD_DROP) the rows that mean
- * nothing there. request: of a request. */
+/* h2_parse_trailers checks a trailer section, within the bounds of those of HTTP/1 (h1.h), and
+ * drops (HTTP_FIELD_DROP) the rows that mean nothing there. request: of a request. */
 MUST_USE bool h2_parse_trailers(struct h2_section *in, bool request, enum end *why);
 
 /* h2_length holds DATA against what the head said of the body (section 8.1.1). */

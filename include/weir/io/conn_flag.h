@@ -1,5 +1,5 @@
 /* conn_flag.h: the state bits of a conn (conn.flags). Owners may look at CONN_OPEN, CONN_UNIX,
- * CONN_CLOSING and CONN_PARKED; the rest is between the files of io/. */
+ * CONN_CARRIED, CONN_CLOSING and CONN_PARKED; the rest is between the files of io/. */
 #ifndef WEIR_IO_CONN_FLAG_H
 #define WEIR_IO_CONN_FLAG_H
 

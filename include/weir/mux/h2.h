@@ -120,9 +120,8 @@ MUST_USE bool h2_send_request(struct h2_stream *st, const struct h2_request_head
                               struct arena *scratch, bool end);
 MUST_USE bool h2_send_response(struct h2_stream *st, const struct http_response *response,
                                struct arena *scratch, bool end);
-/* h2_send_trailers ends the output by a trailer section behind what the conn has queued. The
- * rows and scratch live until then. */
-void h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers,
-                      struct arena *scratch);
+/* h2_send_trailers keeps a copy of the rows that have no flag: conn_finish or a gentle close then
+ * ends the output by them, in place of an empty frame. False: no memory. */
+MUST_USE bool h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers);
 
 #endif

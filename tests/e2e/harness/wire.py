@@ -145,9 +145,24 @@ def framing(fields):
     return "none", None
 
 
+NOT_IN_TRAILERS = [
+    "host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "via",
+    "keep-alive", "authorization", "cookie", "set-cookie", "content-type", "content-encoding",
+    "content-range", "cache-control", "expect", "range", "date", "forwarded", "x-forwarded-for",
+    "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "proxy-authorization", "location"]
+
+
+def check_trailers(fields):
+    """What frames, routes, authenticates or speaks for the proxy has no place there (RFC 9110
+    6.5.1)."""
+    for name in NOT_IN_TRAILERS:
+        if values([(key.replace(b"_", b"-"), value) for key, value in fields], name):
+            raise Violation("trailer field: %s" % name)
+
+
 def read_chunked(reader, body, on_chunk=None):
-    """A chunked body (RFC 9112 7.1). weir drops extensions and trailers, so both are
-    violations."""
+    """A chunked body (RFC 9112 7.1); gives its trailers. weir drops extensions, and trailers that
+    may not stand there, so these are violations."""
     while True:
         line = reader.line()
         if not re.match(rb"[0-9a-fA-F]{1,16}\Z", line):
@@ -160,8 +175,9 @@ def read_chunked(reader, body, on_chunk=None):
         reader.exactly(size, body)
         if reader.line():
             raise Violation("no CR LF after the chunk data")
-    if parse_fields(reader):
-        raise Violation("trailer fields")
+    trailers = parse_fields(reader)
+    check_trailers(trailers)
+    return trailers
 
 
 class Request:
@@ -171,6 +187,7 @@ class Request:
         self.method, self.target, self.fields = method, target, fields
         self.framing, self.length = framing(fields)
         self.body = Body()
+        self.trailers = []
         self.complete = self.framing == "none" or self.length == 0
         self.raw_head = b""
         self.connection = 0
@@ -210,21 +227,25 @@ def parse_request(reader):
 
 def check_hop_by_hop(fields):
     """What must never pass a proxy (RFC 9110 7.6.1); Connection may say what weir itself means."""
-    for name in ("keep-alive", "proxy-connection", "te", "trailer", "http2-settings",
+    for name in ("keep-alive", "proxy-connection", "http2-settings",
                  "proxy-authenticate", "proxy-authentication-info"):
         if values(fields, name):
             raise Violation("hop-by-hop field was forwarded: %s" % name)
+    if values(fields, "trailer") and framing(fields)[0] != "chunked":
+        raise Violation("Trailer where no trailer section can be")
     options = {item.strip().lower() for value in values(fields, "connection")
                for item in value.split(b",")}
-    if options - {b"close", b"upgrade", b"keep-alive"}:
+    if options - {b"close", b"upgrade", b"keep-alive", b"te"}:
         raise Violation("Connection: %r" % options)
+    if values(fields, "te") != ([b"trailers"] if b"te" in options else []):
+        raise Violation("TE and Connection do not agree")
     if bool(values(fields, "upgrade")) != (b"upgrade" in options):
         raise Violation("Upgrade and Connection do not agree")
 
 
 def read_request_body(reader, request):
     if request.framing == "chunked":
-        read_chunked(reader, request.body)
+        request.trailers = read_chunked(reader, request.body)
     elif request.length:
         reader.exactly(request.length - request.body.length, request.body)
     request.complete = True
@@ -240,6 +261,7 @@ class Response:
         self.framing = "none"
         self.complete = False
         self.chunks = []
+        self.trailers = []
 
     get = Request.get
     all = Request.all
@@ -287,7 +309,7 @@ def read_response(reader, method="GET", minor=1):
     response.interim, response.framing = interim, kind
     try:
         if kind == "chunked":
-            read_chunked(reader, response.payload, response.chunks.append)
+            response.trailers = read_chunked(reader, response.payload, response.chunks.append)
         elif kind == "length":
             reader.exactly(length, response.payload)
         elif kind == "close":

@@ -57,9 +57,26 @@ static void one_key_per_process(void **state) {
   assert_memory_not_equal(a, none, sizeof a);
 }
 
+/* The examples of FIPS 180-4's companion document, and of nothing at all. */
+static void sha1_known_answers(void **state) {
+  (void)state;
+  static const uint8_t abc[CRYPTO_SHA1_LEN] = {0xa9, 0x99, 0x3e, 0x36, 0x47, 0x06, 0x81,
+                                               0x6a, 0xba, 0x3e, 0x25, 0x71, 0x78, 0x50,
+                                               0xc2, 0x6c, 0x9c, 0xd0, 0xd8, 0x9d};
+  static const uint8_t none[CRYPTO_SHA1_LEN] = {0xda, 0x39, 0xa3, 0xee, 0x5e, 0x6b, 0x4b,
+                                                0x0d, 0x32, 0x55, 0xbf, 0xef, 0x95, 0x60,
+                                                0x18, 0x90, 0xaf, 0xd8, 0x07, 0x09};
+  uint8_t out[CRYPTO_SHA1_LEN];
+  crypto_sha1(SPAN_LIT("abc"), out);
+  assert_memory_equal(out, abc, sizeof out);
+  crypto_sha1(SPAN_EMPTY, out);
+  assert_memory_equal(out, none, sizeof out);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(known_answers),
+      cmocka_unit_test(sha1_known_answers),
       cmocka_unit_test(randomness_differs),
       cmocka_unit_test(one_key_per_process),
   };

@@ -54,6 +54,77 @@ static void every_cut_gives_the_same(void **state) {
   }
 }
 
+/* The trailer section comes out byte for byte, however the body is cut. */
+static void trailer_lines_are_told(void **state) {
+  (void)state;
+  for (size_t piece = 1; piece <= body.len; piece++) {
+    struct h1_chunked c;
+    struct text lines = {0};
+    size_t at = 0, used = 0;
+    enum http_result result = HTTP_MORE;
+    h1_chunked_init(&c, H1_REQUEST);
+    while (result == HTTP_MORE) {
+      struct span in = span_sub(body, at, piece), run;
+      enum end why;
+      result = h1_chunked_parse(&c, in, &used, &run, &why);
+      text_put(&lines, h1_chunked_lines(&c, span_sub(in, 0, used)));
+      at += used;
+    }
+    assert_int_equal(result, HTTP_DONE);
+    assert_true(span_eq(text_span(&lines), SPAN_LIT("X-A: b\r\nX-B:\r\n\r\n")));
+    text_fini(&lines);
+  }
+}
+
+/* Where there are none, none of the last line is told. */
+static void no_trailers_no_lines(void **state) {
+  (void)state;
+  struct span in = SPAN_LIT("2;x\r\nok\r\n0;y\r\n\r\nX-Next: 1\r\n");
+  for (size_t piece = 1; piece <= in.len; piece++) {
+    struct h1_chunked c;
+    size_t at = 0, used = 0;
+    enum http_result result = HTTP_MORE;
+    h1_chunked_init(&c, H1_RESPONSE);
+    while (result == HTTP_MORE) {
+      struct span now = span_sub(in, at, piece), run;
+      enum end why;
+      result = h1_chunked_parse(&c, now, &used, &run, &why);
+      assert_int_equal(h1_chunked_lines(&c, span_sub(now, 0, used)).len, 0);
+      at += used;
+    }
+    assert_int_equal(result, HTTP_DONE);
+  }
+}
+
+/* The largest section that is taken fits what is said of it. */
+static void lines_are_bounded(void **state) {
+  (void)state;
+  struct text in = {0}, lines = {0};
+  struct h1_chunked c;
+  size_t at = 0, used = 0;
+  enum http_result result = HTTP_MORE;
+  text_lit(&in, "0\r\n");
+  for (unsigned i = 0; i < H1_TRAILER_COUNT_MAX; i++) {
+    text_lit(&in, "x:");
+    for (unsigned k = 0; k < H1_TRAILER_BYTES_MAX / H1_TRAILER_COUNT_MAX - 1; k++)
+      text_lit(&in, "v");
+    text_lit(&in, "\r\n");
+  }
+  text_lit(&in, "\r\n");
+  h1_chunked_init(&c, H1_REQUEST);
+  while (result == HTTP_MORE && at < in.len) {
+    struct span now = span_sub(text_span(&in), at, 1000), run;
+    enum end why;
+    result = h1_chunked_parse(&c, now, &used, &run, &why);
+    text_put(&lines, h1_chunked_lines(&c, span_sub(now, 0, used)));
+    at += used;
+  }
+  assert_int_equal(result, HTTP_DONE);
+  assert_int_equal(lines.len, H1_TRAILER_LINES_MAX);
+  text_fini(&in);
+  text_fini(&lines);
+}
+
 /* One wrong byte anywhere never makes the decoder read past the end or accept more data. */
 static void damaged_bodies_are_safe(void **state) {
   (void)state;
@@ -145,6 +216,9 @@ static void bounds(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_cut_gives_the_same),
+      cmocka_unit_test(trailer_lines_are_told),
+      cmocka_unit_test(no_trailers_no_lines),
+      cmocka_unit_test(lines_are_bounded),
       cmocka_unit_test(damaged_bodies_are_safe),
       cmocka_unit_test(chunks_move_past),
       cmocka_unit_test(bounds),

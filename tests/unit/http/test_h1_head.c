@@ -14,6 +14,7 @@
 #include "weir/base/mem.h"
 #include "weir/http/h1.h"
 #include "weir/http/path.h"
+#include "weir/http/trailer.h"
 
 enum kind { REQUEST_OK, REQUEST_BAD, REQUEST_CUT, RESPONSE_OK, RESPONSE_BAD, RESPONSE_CUT };
 
@@ -74,7 +75,14 @@ struct outcome {
   unsigned count;
   size_t body_at; /* in text: the last body */
   struct text text;
+  struct text trailers; /* of requests: whether a client takes those of a response is proxy/'s */
+  const struct http_fields *head; /* while its message is read */
 };
+
+static void outcome_fini(struct outcome *out) {
+  text_fini(&out->text);
+  text_fini(&out->trailers);
+}
 
 /* expand replaces <<N*c>> by N times c. */
 static struct text expand(struct span raw) {
@@ -118,10 +126,28 @@ static struct span feed_more(struct feeder *f) {
 
 static bool feed_ended(const struct feeder *f) { return f->shown >= f->all.len; }
 
+/* pass_trailers passes on what the lines say. */
+static enum http_result pass_trailers(struct span lines, enum h1_side side, struct outcome *out) {
+  char room[2 * H1_TRAILER_LINES_MAX];
+  struct buf b = buf_of(room, sizeof(room));
+  struct http_fields rows = {0};
+  struct arena arena;
+  arena_init(&arena, NULL, 0);
+  const struct h1_trailer_lines in = {.lines = lines, .side = side, .head = out->head};
+  bool good = !lines.len || h1_parse_trailers(&in, &arena, &rows, &out->why);
+  h1_write_fields(&b, &rows);
+  assert_false(b.full);
+  if (side == H1_REQUEST) text_put(&out->trailers, buf_span(&b));
+  arena_reset(&arena);
+  return good ? HTTP_DONE : HTTP_BAD;
+}
+
 /* decode_body passes on the body at the start of rest; *used gets its bytes on the wire. */
 static enum http_result decode_chunked(struct span rest, enum h1_side side, bool slow,
                                        size_t *used, struct outcome *out) {
   struct h1_chunked chunked;
+  char room[H1_TRAILER_LINES_MAX];
+  struct buf lines = buf_of(room, sizeof(room));
   h1_chunked_init(&chunked, side);
   size_t at = 0;
   while (at < rest.len) {
@@ -132,9 +158,11 @@ static enum http_result decode_chunked(struct span rest, enum h1_side side, bool
     if (result == HTTP_BAD) return result;
     assert_true(consumed <= in.len && (consumed > 0 || result == HTTP_DONE));
     text_put(&out->text, data);
+    buf_put(&lines, h1_chunked_lines(&chunked, span_sub(in, 0, consumed)));
+    assert_false(lines.full);
     at += consumed;
     *used = at;
-    if (result == HTTP_DONE) return result;
+    if (result == HTTP_DONE) return pass_trailers(buf_span(&lines), side, out);
   }
   return HTTP_MORE;
 }
@@ -182,6 +210,7 @@ static enum http_result run_one_request(struct feeder *f, struct outcome *out, s
     write_request(&req, out);
     out->body_at = out->text.len;
     out->in_body = true;
+    out->head = &req.fields;
     if (req.body == HTTP_BODY_CHUNKED)
       result = decode_chunked(rest, H1_REQUEST, f->slow, &body_used, out);
     if (req.body == HTTP_BODY_LENGTH)
@@ -237,6 +266,7 @@ static enum http_result run_one_response(struct feeder *f, enum http_method meth
     write_response(&res, out);
     out->body_at = out->text.len;
     out->in_body = res.status >= 200;
+    out->head = &res.fields;
     if (res.body == HTTP_BODY_CHUNKED)
       result = decode_chunked(rest, H1_RESPONSE, f->slow, &body_used, out);
     if (res.body == HTTP_BODY_LENGTH)
@@ -301,7 +331,8 @@ static void check_sees(const struct h1_case *c, const struct outcome *out) {
       return;
     }
     size_t end = span_find_char(rest, '\n', 0);
-    if (!has_line(text_span(&out->text), span_sub(rest, 0, end)))
+    struct span line = span_sub(rest, 0, end);
+    if (!has_line(text_span(&out->text), line) && !has_line(text_span(&out->trailers), line))
       fail_case(c, "a line is missing");
     rest = end == SIZE_MAX ? SPAN_EMPTY : span_from(rest, end + 1);
   }
@@ -311,7 +342,9 @@ static void check_hides(const struct h1_case *c, const struct outcome *out) {
   struct span rest = c->hides;
   while (rest.len > 0) {
     size_t end = span_find_char(rest, '\n', 0);
-    if (contains_nocase(text_span(&out->text), span_sub(rest, 0, end)))
+    struct span word = span_sub(rest, 0, end);
+    if (contains_nocase(text_span(&out->text), word) ||
+        contains_nocase(text_span(&out->trailers), word))
       fail_case(c, "a text is passed on that must not be");
     rest = end == SIZE_MAX ? SPAN_EMPTY : span_from(rest, end + 1);
   }
@@ -354,7 +387,7 @@ static void whole(void **state) {
     struct text raw = expand(table[i].raw);
     struct outcome out = run(&table[i], text_span(&raw), false);
     check_outcome(&table[i], &out);
-    text_fini(&out.text);
+    outcome_fini(&out);
     text_fini(&raw);
   }
   assert_int_equal(failed_count, 0);
@@ -369,10 +402,12 @@ static void cut_after_every_byte(void **state) {
       struct outcome once = run(&table[i], text_span(&raw), false);
       struct outcome slow = run(&table[i], text_span(&raw), true);
       check_outcome(&table[i], &slow);
-      if (slow.last == HTTP_DONE && !span_eq(text_span(&slow.text), text_span(&once.text)))
+      bool same = span_eq(text_span(&slow.text), text_span(&once.text)) &&
+                  span_eq(text_span(&slow.trailers), text_span(&once.trailers));
+      if (slow.last == HTTP_DONE && !same)
         fail_case(&table[i], "what is passed on depends on how it is cut");
-      text_fini(&once.text);
-      text_fini(&slow.text);
+      outcome_fini(&once);
+      outcome_fini(&slow);
     }
     text_fini(&raw);
   }

@@ -111,11 +111,13 @@ static void flags(void **state) {
     assert_true(http_name_flags(pinned[i]) & HTTP_NAME_PINNED);
   const enum http_name hop[] = {
       HTTP_NAME_CONNECTION,       HTTP_NAME_KEEP_ALIVE,       HTTP_NAME_TE,
-      HTTP_NAME_TRAILER,          HTTP_NAME_UPGRADE,          HTTP_NAME_HTTP2_SETTINGS,
-      HTTP_NAME_PROXY_CONNECTION, HTTP_NAME_TRANSFER_ENCODING};
+      HTTP_NAME_UPGRADE,          HTTP_NAME_HTTP2_SETTINGS,   HTTP_NAME_PROXY_CONNECTION,
+      HTTP_NAME_TRANSFER_ENCODING};
   for (size_t i = 0; i < array_count(hop); i++)
     assert_true(http_name_flags(hop[i]) & HTTP_NAME_HOP);
   assert_true(http_name_flags(HTTP_NAME_HOST) & HTTP_NAME_OWN);
+  /* It is no hop's own (RFC 9110 sections 6.6.2 and 7.6.1), but weir's to pass on or not. */
+  assert_int_equal(http_name_flags(HTTP_NAME_TRAILER), HTTP_NAME_FIXED | HTTP_NAME_NO_TRAILER);
   for (unsigned id = 1; id < HTTP_NAME_COUNT; id++) /* whoever speaks for us cannot be stripped */
     if (http_name_flags((enum http_name)id) & HTTP_NAME_FORWARDING)
       assert_true(http_name_flags((enum http_name)id) & HTTP_NAME_PINNED);

@@ -1,0 +1,408 @@
+"""Trailer sections pass, in both directions and between versions; what deceives a reader that
+merges them into the head does not (RFC 9110 6.5, RFC 9112 7.1.2, RFC 9113 8.1)."""
+import threading
+
+import pytest
+from hyperframe.frame import ContinuationFrame, HeadersFrame
+
+from harness import wire
+from harness.backend import raw
+from harness.h2talk import Talk
+from harness.weir import GUARD, eventually
+
+SHARED_CONF = {
+    "listeners": {"web": {"protocols": ["http/1.1", "h2c"]}},
+    "policies": {"hold": {"buffer": "64KiB"},
+                 "edit": {"request_headers": {"remove": ["X-Inner"], "set": ["X-Role: guest"]},
+                          "response_headers": {"remove": ["X-Debug"]}}},
+    "routes": [{"name": "hold", "prefix": "/hold", "pool": "app", "policies": ["hold"]},
+               {"name": "edit", "prefix": "/edit", "pool": "app", "policies": ["edit"]},
+               {"name": "plain", "prefix": "/", "pool": "app"}],
+}
+TE = ["TE: trailers", "Connection: TE"]
+GOOD = [(b"x-sum", b"7"), (b"x-empty", b""), (b"x-sum", b"8"), (b"grpc-status", b"0")]
+
+
+def lines(rows):
+    return b"".join(b"%s: %s\r\n" % row for row in rows)
+
+
+def lower(rows):
+    return [(name.lower(), value) for name, value in rows]
+
+
+def chunked_head(path, *fields, method="POST"):
+    return wire.request_bytes(method, path, ["Transfer-Encoding: chunked", *fields])
+
+
+def answer(rows, *fields):
+    """A handler: a chunked response with trailers."""
+    head = wire.response_bytes(fields=["Transfer-Encoding: chunked", *fields], body=b"",
+                               length=False)
+    return raw(head + wire.chunked(b"one", b"two", end=b"0\r\n" + lines(rows) + b"\r\n"))
+
+
+@pytest.fixture
+def talk(pair):
+    made = []
+
+    def make(**kwargs):
+        made.append(Talk(pair.weir.port, **kwargs))
+        return made[-1]
+    yield make
+    for each in made:
+        each.close()
+
+
+def sent_h1(pair, path, rows, *fields):
+    conn = pair.client()
+    conn.send(chunked_head(path, *fields)
+              + wire.chunked(b"body", end=b"0\r\n" + lines(rows) + b"\r\n"))
+    return conn
+
+
+def sent_h2(talk, path, rows, **kwargs):
+    conn = talk(**kwargs)
+    stream = conn.open("POST", path, end=False)
+    conn.send(stream, b"body")
+    conn.trailers(stream, rows)
+    return conn, stream
+
+
+# ---- requests ----
+
+@pytest.mark.parametrize("path", ["/t", "/hold"])
+def test_request_h1(pair, path):
+    """To the endpoint as they came; the connection serves the next request."""
+    conn = sent_h1(pair, path, GOOD, "Trailer: X-Sum, Grpc-Status")
+    assert conn.response("POST").status == 200
+    request = pair.backend.last
+    assert request.body.data == b"body" and lower(request.trailers) == GOOD
+    assert request.get("trailer") == "X-Sum, Grpc-Status"
+    assert request.framing == "chunked"
+    assert conn.get("/next").status == 200
+
+
+@pytest.mark.parametrize("path", ["/t", "/hold"])
+def test_request_h2(pair, talk, path):
+    conn, stream = sent_h2(talk, path, GOOD)
+    assert conn.whole(stream).status == 200
+    request = pair.backend.last
+    assert request.body.data == b"body" and lower(request.trailers) == GOOD
+
+
+def test_request_without_body_but_trailers(pair, talk):
+    for path in ("/t", "/hold"):
+        conn = pair.client()
+        conn.send(chunked_head(path) + b"0\r\n" + lines(GOOD) + b"\r\n")
+        assert conn.response("POST").status == 200
+        assert lower(pair.backend.last.trailers) == GOOD and not pair.backend.last.body.length
+        conn = talk()
+        stream = conn.open("POST", path, end=False)
+        conn.trailers(stream, GOOD)
+        assert conn.whole(stream).status == 200
+        assert lower(pair.backend.last.trailers) == GOOD and not pair.backend.last.body.length
+
+
+@pytest.mark.parametrize("path", ["/t", "/hold"])
+@pytest.mark.parametrize("step", [1, 7])
+def test_request_in_pieces(pair, path, step):
+    data = chunked_head(path) + wire.chunked(b"bo", b"dy", end=b"0\r\n" + lines(GOOD) + b"\r\n")
+    conn = pair.client()
+    for at in range(0, len(data), step):
+        conn.send(data[at:at + step])
+    assert conn.response("POST").status == 200
+    assert pair.backend.last.body.data == b"body" and lower(pair.backend.last.trailers) == GOOD
+
+
+def test_held_body_keeps_its_length_without_trailers(pair):
+    """Only what was dropped there: nothing needs a trailer section."""
+    conn = sent_h1(pair, "/hold", [(b"Content-Length", b"9")], "Trailer: Content-Length")
+    assert conn.response("POST").status == 200
+    request = pair.backend.last
+    assert request.get("content-length") == "4" and not request.all("trailer")
+
+
+def test_more_than_is_held(pair, talk):
+    """A body that is partly held: chunked all the way, its trailers at the end."""
+    body = bytes(range(256)) * 1000
+    conn = pair.client()
+    conn.send(chunked_head("/hold") + wire.chunked(body[:100000], body[100000:],
+                                                   end=b"0\r\n" + lines(GOOD) + b"\r\n"))
+    assert conn.response("POST").status == 200
+    assert pair.backend.last.body.length == len(body) and lower(pair.backend.last.trailers) == GOOD
+    conn = talk()
+    stream = conn.open("POST", "/hold", end=False)
+    conn.send(stream, body)
+    conn.trailers(stream, GOOD)
+    assert conn.whole(stream).status == 200
+    assert pair.backend.last.body.length == len(body) and lower(pair.backend.last.trailers) == GOOD
+
+
+def test_request_with_a_length_has_no_place_for_them(pair, talk):
+    """HTTP/2 allows both; HTTP/1.1 does not: they are dropped, and the announcement with them."""
+    conn = talk()
+    stream = conn.open("POST", "/t", [("content-length", "4"), ("trailer", "x-sum")], end=False)
+    conn.send(stream, b"body")
+    conn.trailers(stream, GOOD)
+    assert conn.whole(stream).status == 200
+    request = pair.backend.last
+    assert request.framing == "length" and request.body.data == b"body"
+    assert not request.all("trailer")
+
+
+# What a backend that merges trailers into the head would believe.
+HOSTILE = [b"Host: evil", b"Content-Length: 9", b"Transfer-Encoding: chunked", b"TE: trailers",
+           b"Trailer: x", b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Proto: https",
+           b"Forwarded: for=1", b"X-Real-IP: 10.0.0.1", b"Via: 1.1 x",
+           b"Authorization: Basic eDp5", b"Cookie: a=b", b"Expect: 100-continue",
+           b"Content-Type: text/evil", b"Range: bytes=0-",
+           b"X_Forwarded_For: 10.0.0.1", b"Content_Length: 9", b"set_cookie: a=b", b"Origin: x",
+           b"Connection: close", b"Upgrade: x", b"Keep-Alive: x", b"Proxy-Authorization: x"]
+
+
+@pytest.mark.parametrize("line", HOSTILE, ids=lambda line: line.split(b":")[0].decode())
+def test_hostile_request_trailers_are_dropped(pair, talk, line):
+    name, _, value = line.partition(b": ")
+    rows = [(name, value), (b"x-kept", b"1")]
+    for path in ("/t", "/hold"):
+        assert sent_h1(pair, path, rows).response("POST").status == 200
+        assert pair.backend.last.trailers == [(b"x-kept", b"1")]
+    if name.lower() in (b"connection", b"transfer-encoding", b"upgrade", b"keep-alive"):
+        return  # malformed in HTTP/2
+    conn, stream = sent_h2(talk, "/t", [(name.lower(), value), (b"x-kept", b"1")], validate=False)
+    assert conn.whole(stream).status == 200
+    assert pair.backend.last.trailers == [(b"x-kept", b"1")]
+
+
+def test_what_connection_names_is_dropped(pair):
+    conn = sent_h1(pair, "/t", [(b"X-Hop", b"1"), (b"x-kept", b"1")], "Connection: X-Hop")
+    assert conn.response("POST").status == 200
+    assert pair.backend.last.trailers == [(b"x-kept", b"1")]
+
+
+def test_what_policies_edit_is_no_trailer(pair, talk):
+    """A client may not say in a trailer what a policy takes out of the head, or sets there."""
+    rows = [(b"x-inner", b"forged"), (b"x-role", b"admin"), (b"x_role", b"admin"),
+            (b"x-kept", b"1")]
+    assert sent_h1(pair, "/edit", rows).response("POST").status == 200
+    assert pair.backend.last.trailers == [(b"x-kept", b"1")]
+    assert pair.backend.last.get("x-role") == "guest"
+    conn, stream = sent_h2(talk, "/edit", rows)
+    assert conn.whole(stream).status == 200
+    assert pair.backend.last.trailers == [(b"x-kept", b"1")]
+    pair.backend.on("/edit", answer([(b"X-Debug", b"secret"), (b"X-Kept", b"1")]))
+    assert pair.client().get("/edit", TE).trailers == [(b"X-Kept", b"1")]
+
+
+BAD_LINES = [b"X : y", b"X", b": y", b"X: y\n", b"X: y\0", b" X: y", b"X: y\r\n z",
+             b"X: " + b"y" * 8200] + [b"\r\n".join(b"X%d: y" % n for n in range(65))]
+
+
+@pytest.mark.parametrize("path", ["/t", "/hold"])
+@pytest.mark.parametrize("line", BAD_LINES, ids=range(len(BAD_LINES)))
+def test_malformed_h1(pair, path, line):
+    conn = pair.client()
+    conn.try_send(chunked_head(path) + wire.chunked(b"body", end=b"0\r\n" + line + b"\r\n\r\n"))
+    assert conn.response("POST").status == 400
+    pair.ended("client.bad_request.trailer")
+    assert not [r for r in pair.backend.requests if r.complete]
+
+
+BAD_SECTIONS = [
+    ("pseudo", [(b":path", b"/")], "trailer"), ("status", [(b":status", b"200")], "trailer"),
+    ("connection", [(b"connection", b"close")], "connection_field"),
+    ("coding", [(b"transfer-encoding", b"chunked")], "connection_field"),
+    ("case", [(b"X-Sum", b"1")], "field_name"), ("value", [(b"x", b"a\0b")], "field_value"),
+    ("space", [(b"x", b" a")], "field_value"),
+    ("large", [(b"x", b"y" * 8200)], "trailer"),
+    ("many", [(b"x%d" % n, b"y") for n in range(65)], "trailer"),
+]
+
+
+@pytest.mark.parametrize("rows,word", [row[1:] for row in BAD_SECTIONS],
+                         ids=[row[0] for row in BAD_SECTIONS])
+@pytest.mark.parametrize("path", ["/t", "/hold"])
+def test_malformed_h2(pair, talk, path, rows, word):
+    """A malformed message: the stream is reset, the connection goes on (RFC 9113 8.1.1)."""
+    conn, stream = sent_h2(talk, path, rows, validate=False)
+    assert conn.cut(stream) == 1
+    pair.ended("client.bad_request." + word)
+    assert not [r for r in pair.backend.requests if r.complete]
+    after = conn.open("GET", "/after")
+    assert conn.whole(after).status == 200
+
+
+# ---- responses ----
+
+def test_response_h1_to_who_asked(pair):
+    pair.backend.on("/r", answer(GOOD, "Trailer: X-Sum"))
+    conn = pair.client()
+    response = conn.get("/r", TE)
+    assert response.body == b"onetwo" and lower(response.trailers) == GOOD
+    assert response.get("trailer") == "X-Sum"
+    assert pair.backend.last.get("te") == "trailers"
+    assert conn.get("/next").status == 200
+
+
+@pytest.mark.parametrize("fields", [[], ["TE: gzip"], ["TE: gzip;q=0.5, trailersx"]])
+def test_response_h1_to_others(pair, fields):
+    """They did not say that they take trailers (RFC 9110 10.1.4)."""
+    pair.backend.on("/r", answer(GOOD, "Trailer: X-Sum"))
+    conn = pair.client()
+    response = conn.get("/r", fields)
+    assert response.body == b"onetwo" and response.trailers == []
+    assert not response.all("trailer") and not pair.backend.last.all("te")
+    assert conn.get("/next").status == 200
+
+
+def test_response_h1_0(pair):
+    pair.backend.on("/r", answer(GOOD))
+    conn = pair.client()
+    conn.send(b"GET /r HTTP/1.0\r\nHost: a\r\nTE: trailers\r\n\r\n")
+    assert conn.response(minor=0).body == b"onetwo"
+
+
+@pytest.mark.parametrize("fields", [[], [("te", "trailers")]])
+def test_response_h2(pair, talk, fields):
+    """They are a part of the message there; gRPC has its status in them."""
+    pair.backend.on("/r", answer(GOOD))
+    conn = talk()
+    for _ in range(3):  # the tables of HPACK stay in step
+        stream = conn.whole(conn.open("GET", "/r", fields))
+        assert stream.status == 200 and stream.body == b"onetwo"
+        assert stream.trailers == GOOD
+        assert pair.backend.last.get("te") == ("trailers" if fields else None)
+
+
+def test_response_h2_without_body(pair, talk):
+    pair.backend.on("/r", raw(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nGrpc-Status: 5\r\n\r\n"))
+    conn = talk()
+    stream = conn.whole(conn.open("GET", "/r"))
+    assert stream.trailers == [(b"grpc-status", b"5")] and not stream.body
+
+
+def test_response_h2_behind_a_closed_window(pair, talk):
+    """The trailers wait behind data that waits for the client's window."""
+    body = b"x" * 300000
+    pair.backend.on("/r", raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                              + wire.chunked(body, end=b"0\r\n" + lines(GOOD) + b"\r\n")))
+    conn = talk()
+    conn.hold = True
+    stream = conn.open("GET", "/r")
+    conn.until(lambda: len(stream.body) == 65535)
+    assert stream.trailers is None
+    conn.hold = False
+    conn.h2.increment_flow_control_window(400000)
+    conn.h2.increment_flow_control_window(400000, stream.number)
+    conn.flush()
+    conn.whole(stream)
+    assert stream.body == body and stream.trailers == GOOD
+
+
+def test_many_responses_with_trailers_at_once(pair, talk):
+    for number in range(20):
+        rows = [(b"x-number", b"%d" % number), (b"x-long", b"v" * 4000)]
+        pair.backend.on("/r%d" % number, answer(rows))
+    conn = talk()
+    streams = [conn.open("GET", "/r%d" % number) for number in range(20)]
+    for number, stream in enumerate(streams):
+        conn.whole(stream)
+        assert dict(stream.trailers)[b"x-number"] == b"%d" % number
+        assert len(dict(stream.trailers)[b"x-long"]) == 4000
+
+
+@pytest.mark.parametrize("line", HOSTILE, ids=lambda line: line.split(b":")[0].decode())
+def test_hostile_response_trailers_are_dropped(pair, talk, line):
+    name, _, value = line.partition(b": ")
+    pair.backend.on("/r", answer([(name, value), (b"x-kept", b"1")]))
+    assert pair.client().get("/r", TE).trailers == [(b"x-kept", b"1")]
+    conn = talk()
+    assert conn.whole(conn.open("GET", "/r")).trailers == [(b"x-kept", b"1")]
+
+
+def test_only_hostile_response_trailers(pair, talk):
+    pair.backend.on("/r", answer([(b"Content-Length", b"1")]))
+    assert pair.client().get("/r", TE).trailers == []
+    conn = talk()
+    stream = conn.whole(conn.open("GET", "/r"))
+    assert stream.body == b"onetwo" and stream.trailers is None
+
+
+@pytest.mark.parametrize("line", BAD_LINES, ids=range(len(BAD_LINES)))
+def test_malformed_response(pair, talk, line):
+    """The client sees that the response is cut, whether it takes trailers or not."""
+    pair.backend.on("/r", raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                              + wire.chunked(b"one", end=b"0\r\n" + line + b"\r\n\r\n"),
+                              close=True))
+    for fields in ([], TE):
+        conn = pair.client()
+        conn.send(wire.request_bytes(target="/r", fields=fields))
+        assert not conn.response(truncated_ok=True).complete
+    conn = talk()
+    stream = conn.open("GET", "/r")
+    assert conn.cut(stream) != 0
+    assert stream.trailers is None
+    eventually(lambda: len([r for r in pair.weir.lines()
+                            if r["weir.end"] == "upstream.bad_response.trailer"]) == 3)
+
+
+def test_client_resets_before_the_trailers(pair, talk):
+    """A stream that is gone leaves nothing behind for its trailers."""
+    def slow(conn, _request):
+        conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n", 0.2,
+                  b"0\r\n" + lines(GOOD) + b"\r\n")
+    pair.backend.on("/r", slow)
+    conn = talk()
+    stream = conn.head(conn.open("GET", "/r"))
+    conn.reset(stream)
+    assert conn.whole(conn.open("GET", "/after")).status == 200
+
+
+def test_answer_inside_a_trailer_section(pair, talk):
+    """The stream ends while its trailers are half here: the rest is read into nothing, and the
+    tables of HPACK stay in step."""
+    go = threading.Event()
+
+    def early(conn, _request):
+        assert go.wait(GUARD)
+        conn.send(wire.response_bytes(body=b"early"))
+        conn.close()
+    pair.backend.on("/early", early)
+    conn = talk()
+    assert conn.whole(conn.open("GET", "/settings")).status == 200  # its ACK may not stand between
+    conn.hold = True
+    stream = conn.open("POST", "/early", end=False)
+    conn.send(stream, b"body")
+    block = conn.h2.encoder.encode([(b"x-long", b"v" * 3000), (b"x-later", b"1")])
+    first = HeadersFrame(stream.number, block[:1000], flags=["END_STREAM"])
+    conn.sock.sendall(first.serialize())
+    go.set()
+    conn.until(lambda: stream.ended or stream.reset is not None)
+    rest = ContinuationFrame(stream.number, block[1000:], flags=["END_HEADERS"])
+    conn.sock.sendall(rest.serialize())
+    for _ in range(3):
+        after = conn.open("GET", "/after", [("x-later", "1")])
+        assert conn.whole(after).status == 200
+        assert pair.backend.last.get("x-later") == "1"
+
+
+# ---- retries ----
+
+def test_retry_sends_held_trailers_again(weir, new_backend):
+    bad, good = new_backend(), new_backend()
+    bad.default = raw(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
+    proxy = weir({"listeners": {"web": {"protocols": ["http/1.1", "h2c"]}},
+                  "policies": {"hold": {"buffer": "64KiB"}},
+                  "pools": {"app": {"balance": "round_robin",
+                                    "retry": {"attempts": 2, "on": ["503"], "budget_min": 100}}},
+                  "routes": [{"prefix": "/", "pool": "app", "policies": ["hold"]}]}, bad, good)
+    for _ in range(2):
+        with proxy.client() as conn:
+            conn.send(chunked_head("/x", method="PUT")
+                      + wire.chunked(b"body", end=b"0\r\n" + lines(GOOD) + b"\r\n"))
+            assert conn.response("PUT").status == 200
+    assert bad.requests and len(good.requests) == 2
+    for request in bad.requests + good.requests:
+        assert request.body.data == b"body" and lower(request.trailers) == GOOD
