@@ -1,4 +1,4 @@
-"""RFC 9113 sections 3 to 5: preface, frame format, sizes, field blocks, streams and their states."""
+"""RFC 9113 sections 3 to 5: preface, frame format, sizes, field blocks, states of streams."""
 import struct
 
 from harness import h2wire as h2

@@ -58,14 +58,16 @@ row("dynamic-order-is-newest-first", "7541 2.3.2",
 row("indexed-by-a-refused-request", "7541 2.2",
     send(CASE + h2.incremental("x-a", "b") + h2.literal("X", "upper")),
     send(CASE + h2.indexed(62), 3), want=lambda conn, strict: (
-        stream_error(1, h2.PROTOCOL_ERROR)(conn, strict), conn.closed or answered(3)(conn, strict)),
+        stream_error(1, h2.PROTOCOL_ERROR)(conn, strict),
+        conn.closed or answered(3)(conn, strict)),
     backend=1, sees=(("x-a", "b"),))
 row("indexed-by-trailers", "7541 2.2", get(end=False, method="POST"), h2.data(1, b"x"),
     send(h2.incremental("x-a", "b")), await_response(), send(CASE + h2.indexed(62), 3),
     want=answered(3), backend=2, sees=(("x-a", "b"),))
 broken("index-0", "7541 6.1", h2.indexed(0))
 broken("index-beyond-the-static-table", "7541 2.3.3", h2.indexed(62))
-broken("index-beyond-the-dynamic-table", "7541 2.3.3", h2.incremental("x-a", "b") + h2.indexed(63))
+broken("index-beyond-the-dynamic-table", "7541 2.3.3",
+       h2.incremental("x-a", "b") + h2.indexed(63))
 broken("index-127", "7541 2.3.3", h2.indexed(127))
 broken("index-huge", "7541 2.3.3", h2.indexed((1 << 31) - 1))
 broken("name-index-beyond", "7541 2.3.3", h2.integer(70, 4) + h2.text("v"))

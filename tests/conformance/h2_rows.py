@@ -1,7 +1,7 @@
 """Rows of HTTP/2 conformance: what is sent after the handshake, and what must come of it.
 
-The tables are in h2_frames.py (RFC 9113 sections 3 to 5), h2_types.py (6 and 7), h2_messages.py (8)
-and h2_hpack.py (RFC 7541); test_h2.py runs them. A row sends bytes, or calls functions of the
+The tables are in h2_frames.py (RFC 9113 sections 3 to 5), h2_types.py (6 and 7), h2_messages.py
+(8) and h2_hpack.py (RFC 7541); test_h2.py runs them. A row sends bytes, or calls functions of the
 connection where the bytes depend on what came. A want is a function of (conn, strict): strict is
 for weir, which says GOAWAY before it closes; other servers may just close.
 """
@@ -53,7 +53,8 @@ def refused(stream=1):
         state = conn.stream(stream)
         conn.pump(lambda: state.over or conn.error or conn.closed, what="refusal")
         if state.ended and not state.reset:
-            assert 400 <= state.response.status < 500 or state.response.status == 501, state.response
+            status = state.response.status
+            assert 400 <= status < 500 or status == 501, state.response
             conn.expect_alive()
         else:
             conn.expect_stream_error(stream, h2.PROTOCOL_ERROR, goaway=strict)

@@ -1,6 +1,7 @@
 """What has broken HTTP/2 servers (THREATS.md rows 1 to 8), against weir from outside. Each attack
-runs on a few connections (under -m slow for 10 s) beside an honest client of the same worker, which
-is answered every time; weir ends the attacker, says why in the log, and stays the size it was."""
+runs on a few connections (under -m slow for 10 s) beside an honest client of the same worker,
+which is answered every time; weir ends the attacker, says why in the log, and stays the size it
+was."""
 import threading
 import time
 
@@ -458,7 +459,7 @@ def test_pings_do_not_keep_a_connection(h2make):  # noqa: F811
                                    h2.PREFACE + h2.settings() + h2.headers(
                                        1, h2.request()[:9], end_headers=False)])
 def test_connections_that_begin_and_stop(h2make, start):  # noqa: F811
-    """200 connections inside the preface, a frame or a block: let go by timeouts.header or idle."""
+    """200 connections inside the preface, a frame or a block: let go by a timeout."""
     made = h2make(ONE, {"timeouts": {"header": "1s", "idle": "1s"}})
     found = Storm(made)
     conns = [made.conn(start=False) for _ in range(200)]

@@ -163,12 +163,13 @@ def test_slow_endpoint_with_other_streams(site):
 
 
 def test_many_requests_on_one_connection(site):
+    before = site.metric("weir_upstream_connects_total")
     conn = site.conn().handshake()
-    for n in range(1000):
+    for _ in range(1000):
         assert conn.get("/n").status == 200
     assert site.logged(count=1000, path="/n")
-    connects = site.metric("weir_upstream_connects_total")
-    assert connects < 200, "upstream connections are not used again"
+    made = site.metric("weir_upstream_connects_total") - before
+    assert made <= 10, "upstream connections are not used again"
 
 
 # ---- heads ----
@@ -452,6 +453,7 @@ def test_cancel_reaches_the_backend(site, how):
     site.site.held.go.set()
     assert conn.wait(numbers[9]).body == b"held"
     site.logged(count=9, path="/held", status=499)
+    site.logged(path="/held", end="ok")
     ends = {r["weir.end"] for r in site.weir.lines() if r["url.path"] == "/held"}
     assert ends <= {"ok", "client.reset", "client.closed"} and len(ends) == 2
 

@@ -1,4 +1,4 @@
-"""HTTP/2 programs that people have, through weir: curl, nghttp, h2load, Node, httpx, Python's h2."""
+"""HTTP/2 programs that people have, through weir: curl, nghttp, h2load, Node, httpx, h2."""
 import hashlib
 import json
 import re
@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from harness import servers
-from harness.h2fixtures import h2pair, h2shared, speaks_h2  # noqa: F401
+from harness.h2fixtures import h2make, h2pair, h2shared, speaks_h2  # noqa: F401
 from harness.h2site import SIZES, Site, digest, pattern
 
 BOTH = pytest.mark.parametrize("how", ["h2c", "tls"])
@@ -109,18 +109,11 @@ def test_nghttp_small_windows(site):
 
 
 @pytest.fixture
-def fast(site, nginx):
-    """site, with nginx as the endpoint."""
+def fast(h2make, nginx):  # noqa: F811
+    """A weir of its own with nginx as the endpoint."""
     server = nginx("origin")
     (server.files / "f.txt").write_bytes(pattern(100000))
-    weir = site.weir
-    before = weir.conf
-    weir.change(pools={"app": {"endpoints": [server.address]}})
-    weir.reload()
-    yield site
-    weir.conf = before
-    weir.write()
-    weir.reload()
+    return h2make({"pools": {"app": {"endpoints": [server.address]}}})
 
 
 @BOTH

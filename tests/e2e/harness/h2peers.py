@@ -1,4 +1,4 @@
-"""Other HTTP/2 servers in weir's place, to try the tests themselves: WEIR_H2_PEER=nghttpd and so on.
+"""Other HTTP/2 servers in weir's place, to try the tests themselves: WEIR_H2_PEER=nghttpd etc.
 
 Each listens with h2c by prior knowledge (node too) and answers /case and /well; the proxies pass
 requests to the recording backend of the test.

@@ -19,8 +19,8 @@ LINGER_RESET = struct.pack("ii", 1, 0)
 class Conn:
     """settings: pairs of our SETTINGS. auto: answers SETTINGS and PING. credit: returns window."""
 
-    def __init__(self, address, tls=None, sni="test.example", *, settings=(), start=True, auto=True,
-                 credit=True, guard=GUARD, receive_buffer=None):
+    def __init__(self, address, tls=None, sni="test.example", *, settings=(), start=True,
+                 auto=True, credit=True, guard=GUARD, receive_buffer=None):
         self.sock = self.connect(address, guard, receive_buffer)
         if tls is not None:
             self.sock = tls.wrap_socket(self.sock, server_hostname=sni)
