@@ -134,8 +134,8 @@ static void answer(struct kit *k, struct program *p) {
 static void more(struct kit *k, struct program *p) {
   struct seen *s = owner(k, p);
   size_t len = number(p) % 30000;
-  if (s && s->answered && !s->whole && conn_pending(s->c) < 100000 && !(s->c->flags & CONN_FIN) && len)
-    kit_write(s, len);
+  if (!s || !s->answered || s->whole || s->c->flags & CONN_FIN) return;
+  if (len && conn_pending(s->c) < 100000) kit_write(s, len);
 }
 
 static void let_go(struct kit *k, struct program *p) {
