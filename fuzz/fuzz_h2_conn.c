@@ -123,20 +123,19 @@ static void answer(struct kit *k, struct program *p) {
   struct seen *s = owner(k, p);
   uint8_t how = byte(p);
   uint32_t len = number(p) % 70000;
-  if (!s || s->heads != 1 || s->drained < 0) return;
+  if (!s || s->answered) return;
   uint64_t said = how & 1 ? len : UINT64_MAX;
   if (!kit_answer(s, how & 2 ? 200 : 404, said, how & 4)) return;
-  s->heads = 100; /* answered; */
-  if (how & 4) s->heads = 101; /* and no body follows */
-  else if (len) kit_write(s, len);
-  if (how & 1 || how & 4) s->heads = 101;
+  s->answered = true;
+  s->whole = how & 5;
+  if (!(how & 4) && len) kit_write(s, len);
 }
 
 static void more(struct kit *k, struct program *p) {
   struct seen *s = owner(k, p);
   size_t len = number(p) % 30000;
-  if (s && s->heads == 100 && conn_pending(s->c) < 100000 && !(s->c->flags & CONN_FIN) && len)
-    kit_write(s, len);
+  if (!s || !s->answered || s->whole || s->c->flags & CONN_FIN) return;
+  if (len && conn_pending(s->c) < 100000) kit_write(s, len);
 }
 
 static void let_go(struct kit *k, struct program *p) {
@@ -148,10 +147,10 @@ static void let_go(struct kit *k, struct program *p) {
     case 1: seen_reset(s, END_UPSTREAM_RESET); break;
     case 2: h2_stream_fail(s->st, END_CLIENT_H2_PROTOCOL); break;
     case 3:
-      if (s->heads >= 100) seen_gently(s);
+      if (s->answered) seen_gently(s);
       break;
     case 4:
-      if (s->heads >= 100) conn_finish(s->c);
+      if (s->answered) conn_finish(s->c);
       break;
     default:
       s->sloth = !s->sloth;

@@ -245,6 +245,7 @@ static void on_flush(struct conn *c) {
 }
 
 void h2_give_up(struct h2 *h, int err) {
+  h->marks |= H2_PEER_DONE; /* who hears of it does not try again here */
   h2_streams_opened(h, err);
   h2_end(h, END_OK);
 }

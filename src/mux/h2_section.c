@@ -83,7 +83,8 @@ static enum h2_open more(struct h2 *h, const struct h2_frame *f, struct h2_strea
     return H2_OPEN_RESET;
   }
   if (trailers) {
-    st->section = stream_let_go(st) ? NULL : h->events->on_trailers(st, &st->arena);
+    bool wanted = h->events->on_trailers && !stream_let_go(st);
+    st->section = wanted ? h->events->on_trailers(st, &st->arena) : NULL;
     st->marks |= H2_TRAILERS;
   }
   begin(h, f, st);

@@ -40,7 +40,8 @@ struct h2_events {
   /* A field section that is whole is told by the stream's conn_events.on_message: it stands in
    * the place that was given for it. end != END_OK: it could not be read (too large, no memory);
    * the connection goes on. */
-  /* on_trailers: a section after DATA begins: its place (NULL: it is read and dropped). */
+  /* on_trailers: a section after the head, or DATA, begins: its place (NULL: it is read and
+   * dropped). NULL: all are. */
   struct h2_section *(*on_trailers)(struct h2_stream *st, struct arena **arena);
   /* on_idle: the last stream is gone, or the last call was given and there is none: the owner may
    * set the timer, no more. */

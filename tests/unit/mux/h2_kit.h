@@ -44,6 +44,7 @@ struct seen {
   size_t got;
   char last[64]; /* of the last bytes */
   bool sloth;    /* takes nothing */
+  bool answered, whole; /* for users: a head was sent; and no more may be written */
 };
 
 struct kit {
