@@ -323,11 +323,7 @@ def test_window_stall(h2make, window):  # noqa: F811
     conn = made.conn(settings=((h2.INITIAL_WINDOW_SIZE, window),), credit=False).handshake()
     streams(conn, 100, lambda number: h2.headers(
         number, h2.request(path="/bytes?n=1048576")))
-    while not (conn.closed or conn.error or all(s.over for s in conn.check.streams.values())):
-        conn.drain()
-        found.be_honest()
-        found.sample()
-        time.sleep(0.02)
+    found.wait_over(conn, list(conn.check.streams))
     assert found.grown_kib < 32 * 1024, "grew by %d KiB" % found.grown_kib
     assert all(s.response.payload.length <= window for s in conn.check.streams.values())
     logged(found.weir, ("client.timeout.send",))
@@ -340,12 +336,7 @@ def test_window_of_the_connection_stalls(h2make):  # noqa: F811
     found = Storm(made)
     conn = made.conn(settings=((h2.INITIAL_WINDOW_SIZE, 1 << 20),), credit=False).handshake()
     streams(conn, 100, lambda number: h2.headers(number, h2.request(path="/bytes?n=1048576")))
-    while not (conn.closed or conn.error or all(s.over for s in conn.check.streams.values())):
-        conn.send(h2.ping())
-        conn.drain()
-        found.be_honest()
-        found.sample()
-        time.sleep(0.05)
+    found.wait_over(conn, list(conn.check.streams), lambda: conn.send(h2.ping()))
     assert found.grown_kib < 32 * 1024, "grew by %d KiB" % found.grown_kib
     assert sum(s.response.payload.length for s in conn.check.streams.values()) <= 65535
     logged(found.weir, ("client.timeout.send",))
@@ -423,16 +414,8 @@ def test_stalled_uploads(h2make, trickle):  # noqa: F811
             + h2.data(number, b"begun"))
     moving = conn.new_stream("POST")
     conn.send(get(moving, (), False, "POST"))
-
-    def stalled():
-        return [s for n, s in conn.check.streams.items() if n != moving and not s.over]
-    while stalled() and not conn.closed and not conn.error:
-        if trickle:
-            conn.send(h2.data(moving, b"x"))
-        conn.drain()
-        found.be_honest()
-        found.sample()
-        time.sleep(0.05)
+    found.wait_over(conn, [n for n in conn.check.streams if n != moving],
+                    lambda: trickle and conn.send(h2.data(moving, b"x")))
     assert found.grown_kib < 24 * 1024
     assert len(logged(found.weir, ("client.timeout.body",))) >= 1
     if trickle and not conn.closed:
@@ -447,7 +430,9 @@ def test_pings_do_not_keep_a_connection(h2make):  # noqa: F811
     made = h2make(ONE, {"timeouts": {"idle": "1s"}})
     conn = made.conn().handshake()
     assert conn.get("/once").status == 200
-    while not conn.closed and not conn.broken:
+    for _ in range(300):
+        if conn.closed or conn.broken:
+            break
         conn.send(h2.ping())
         conn.drain()
         time.sleep(0.1)
