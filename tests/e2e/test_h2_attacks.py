@@ -470,3 +470,24 @@ def test_memory_of_attacks_does_not_add_up(h2make):  # noqa: F811
         found.weir.settle()
         sizes.append(proc.memory_kib(made.weir.pid))
     assert sizes[1] - sizes[0] < 16 * 1024 and sizes[4] - sizes[3] < 2 * 1024, sizes
+
+
+@pytest.mark.parametrize("what", ["repeats-of-4k", "tiny-fields"])
+def test_memory_of_refused_heads_does_not_add_up(h2make, what):  # noqa: F811
+    """What a refused head took is given back: the second half of them costs nothing more."""
+    made, sizes = h2make(ONE), []
+    block = (h2.request(path="/attack") + BOMBS[what]())[:16384]
+    for _ in range(4):
+        for _ in range(25):
+            conn = made.conn().handshake()
+            for _ in range(20):
+                number = conn.new_stream()
+                conn.send(h2.headers(number, block))
+                conn.pump(lambda c=conn, n=number: c.stream(n).over or c.error or c.closed,
+                          what="refusal")
+                if conn.error or conn.closed:
+                    break
+            conn.close()
+        made.weir.settle()
+        sizes.append(proc.memory_kib(made.weir.pid))
+    assert sizes[3] - sizes[1] < 2 * 1024, "%s KiB after each 25 connections" % sizes
