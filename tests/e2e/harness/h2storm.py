@@ -7,10 +7,9 @@ compared are counts, and memory against what it was.
 """
 import time
 
-from . import h2wire as h2
-from . import proc
+from . import client, h2wire as h2, proc
 
-BURSTS = 4000  # an attack that weir still bears after so many is not ended by it
+BURSTS = 500  # an attack that weir still bears after so many is not ended by it
 CALM = (h2.ENHANCE_YOUR_CALM,)
 
 
@@ -34,6 +33,17 @@ class Storm:
 
     def sample(self):
         self.peak = max(self.peak, proc.memory_kib(self.weir.pid, "Rss"))
+
+    def wait_over(self, conn, streams, each=lambda: None):
+        """Until weir has ended these streams, or the connection; honest all the while."""
+        end = time.monotonic() + client.scaled(60)
+        while not (conn.closed or conn.error or all(conn.stream(n).over for n in streams)):
+            assert time.monotonic() < end, "hang: not ended by a timeout; %s" % conn.state()
+            each()
+            conn.drain()
+            self.be_honest()
+            self.sample()
+            time.sleep(0.05)
 
     @property
     def grown_kib(self):
