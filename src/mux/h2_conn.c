@@ -50,8 +50,7 @@ struct buf *h2_out(struct h2 *h, size_t room) {
   return out;
 }
 
-/* over ends the connection as soon as nobody is being told anything. */
-static void over(struct h2 *h, enum end end) {
+void h2_over(struct h2 *h, enum end end) {
   if (h2_any(h, H2_OVER | H2_ENDED)) return;
   h->marks |= H2_OVER;
   h->over = end;
@@ -60,7 +59,7 @@ static void over(struct h2 *h, enum end end) {
 
 struct buf *h2_out_small(struct h2 *h, size_t room) {
   struct buf *out = h2_out(h, room);
-  if (!out) over(h, END_LIMIT_MEMORY);
+  if (!out) h2_over(h, END_LIMIT_MEMORY);
   return out;
 }
 
@@ -146,7 +145,7 @@ static void write_goaway(struct h2 *h, uint32_t last, enum end end) {
 void h2_end(struct h2 *h, enum end end) {
   if (h2_any(h, H2_ENDED)) return;
   if (h2_any(h, H2_BUSY)) {
-    over(h, end);
+    h2_over(h, end);
     return;
   }
   h->marks |= H2_ENDED;

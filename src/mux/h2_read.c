@@ -114,7 +114,7 @@ static enum end on_data(struct h2 *h, const struct h2_item *item) {
   st->received += item->bytes.len;
   if (!h2_length_take(&st->length, item->bytes.len, &why)) {
     h2_stream_fail(st, why);
-    return h2_count_reset(h) ? END_OK : words[RESETS];
+    return END_OK;
   }
   bool last = item->end && f->flags & H2_FLAG_END_STREAM;
   if (item->bytes.len) conn_carried_data(st->what.conn, item->bytes);
@@ -160,8 +160,12 @@ static enum end on_fragment(struct h2 *h, const struct h2_item *item) {
 
 static enum end on_setting(struct h2 *h, const struct h2_item *item) {
   struct h2_refusal why;
+  bool was = h->theirs.no_rfc7540_priorities;
   if (!h2_settings_set(&h->theirs, !h->server, item->id, item->value, &why))
     return word_of(why.error);
+  /* RFC 9218 section 2.1: said in the first frame, or never. */
+  if (h2_any(h, H2_PREFACED) && was != (bool)h->theirs.no_rfc7540_priorities)
+    return words[PROTOCOL];
   if (item->id == H2_SETTING_HEADER_TABLE_SIZE)
     hpack_encoder_set(&h->encoder, h->theirs.header_table_size);
   return END_OK;
@@ -239,7 +243,7 @@ static enum end on_priority(struct h2 *h, const struct h2_item *item) {
 static enum end on_priority_update(struct h2 *h, const struct h2_item *item) {
   struct h2_stream *st = h2_stream_find(h, item->id);
   struct http_priority p = HTTP_PRIORITY_DEFAULT;
-  if (!h->server) return words[PROTOCOL];
+  if (!h->server || !h2_is_theirs(h, item->id)) return words[PROTOCOL];
   if (st && http_priority_parse(item->bytes, &p)) h2_stream_priority(st, p);
   return glitch(h);
 }

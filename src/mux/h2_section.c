@@ -83,8 +83,8 @@ static enum h2_open more(struct h2 *h, const struct h2_frame *f, struct h2_strea
     return H2_OPEN_RESET;
   }
   if (trailers) {
-    bool wanted = h->events->on_trailers && !stream_let_go(st);
-    st->section = wanted ? h->events->on_trailers(st, &st->arena) : NULL;
+    if (stream_let_go(st)) st->section = NULL;
+    else if (h->events->on_trailers) st->section = h->events->on_trailers(st, &st->arena);
     st->marks |= H2_TRAILERS;
   }
   begin(h, f, st);
@@ -129,6 +129,9 @@ static enum end too_large(const struct h2 *h) {
   return bytes ? END_BAD_RESPONSE_HEADER_BYTES : END_BAD_RESPONSE_HEADERS;
 }
 
+/* too_many: the decoder's limit counts pseudo-fields too. */
+static bool too_many(const struct h2 *h) { return h->block.fields.count > h->limits.headers; }
+
 /* whole tells the owner. Its stream may be gone after that. */
 static void whole(struct h2 *h, enum end end) {
   struct h2_stream *st = h->section_of;
@@ -151,7 +154,7 @@ enum h2_taken h2_section_take(struct h2 *h, struct span fragment, bool last) {
     case HPACK_MORE: return H2_SECTION_GOES_ON;
     case HPACK_DONE:
     case HPACK_MALFORMED: /* the message's judge says so, by one word */
-      if (st) whole(h, END_OK);
+      if (st) whole(h, too_many(h) ? too_large(h) : END_OK);
       return H2_SECTION_GOES_ON;
     case HPACK_TOO_LARGE:
       if (st) whole(h, too_large(h));

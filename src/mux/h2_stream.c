@@ -124,7 +124,9 @@ void h2_stream_drop(struct h2_stream *st) {
 }
 
 void h2_stream_fail(struct h2_stream *st, enum end end) {
+  struct h2 *h = st->h2;
   h2_stream_reset(st, (enum h2_error)end_get(end)->h2_error, end);
+  if (h->server && !h2_count_reset(h)) h2_over(h, END_CLIENT_H2_RESETS);
 }
 
 void h2_stream_peer_end(struct h2_stream *st) {
@@ -226,10 +228,11 @@ static void on_gone(struct carried *what, enum carried_end how) {
   forget(st);
 }
 
-/* on_taken: what waits for its own window has not moved, whatever others do. */
+/* on_taken: what waits for a window has not moved, whatever else the peer reads. */
 static uint64_t on_taken(struct carried *what) {
   struct h2_stream *st = stream_of(what);
-  if (st->offered.len && st->send_window <= 0) return st->sent;
+  bool shut = st->send_window <= 0 || st->h2->send_window <= 0;
+  if (st->offered.len && shut) return st->sent;
   return st->sent + conn_taken(st->h2->conn);
 }
 

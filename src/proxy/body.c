@@ -43,7 +43,8 @@ static enum http_body response_framing(const struct stream *s) {
 
 void body_response_init(struct stream *s) {
   bool bare = s->x->resp.h2 && s->x->resp.body == HTTP_BODY_CHUNKED;
-  pump_init(&s->down_body, bare ? HTTP_BODY_CLOSE : s->x->resp.body, response_framing(s), s->x->resp.content_length);
+  enum http_body from = bare ? HTTP_BODY_CLOSE : s->x->resp.body;
+  pump_init(&s->down_body, from, response_framing(s), s->x->resp.content_length);
   h1_chunked_init(&s->x->down_chunked, H1_RESPONSE);
   struct http_fields *fields = &s->x->resp.fields;
   if (http_fields_has(fields, HTTP_NAME_TRAILER) && !trailers_wanted(s))

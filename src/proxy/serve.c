@@ -233,7 +233,8 @@ static uint32_t hurry_some(struct serving *sv, uint32_t most, uint64_t close_ms)
     struct down *d = container_of(sv->downs.next, struct down, link);
     list_remove(&d->link);
     list_push_tail(&sv->downs, &d->link);
-    bool idle = !d->stream && !(d->flags & DOWN_BUSY) && d->requests && !(d->flags & DOWN_BLOCKED) && !conn_held(d->conn);
+    bool idle = !d->stream && !(d->flags & (DOWN_BUSY | DOWN_BLOCKED)) && d->requests &&
+                !conn_held(d->conn);
     if (idle && d->conn->timer.due_ms > close_ms) conn_timer(d->conn, close_ms);
   }
   return looked;

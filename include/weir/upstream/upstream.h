@@ -142,8 +142,7 @@ MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *po
 MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
                                       struct endpoint *e, const struct attempt_to *to,
                                       bool *reused, int *err);
-/* upconn_release puts a clean connection (no byte owed either way) back into the pool, or closes
- * it when the limits say so. */
+/* upconn_release puts a clean connection (nothing is owed) back into the pool, or closes it. */
 void upconn_release(struct upconn *c, const struct pool_connections *settings);
 /* upconn_close closes it; reset sends RST. */
 void upconn_close(struct upconn *c, bool reset);

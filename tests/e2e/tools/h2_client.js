@@ -24,7 +24,8 @@ const sha = (data) => crypto.createHash('sha256').update(data).digest('hex');
 // One request; body: a buffer, or a function that writes to the stream itself.
 function request(headers, body) {
   return new Promise((resolve, reject) => {
-    const stream = session.request(headers, {endStream: body === undefined});
+    const stream = session.request(headers, {endStream: body === undefined,
+      waitForTrailers: typeof body === 'function'});
     const seen = {interim: [], trailers: null};
     const parts = [];
     stream.on('headers', (each) => seen.interim.push(each[':status']));
@@ -74,7 +75,10 @@ async function main() {
   out.head = await request({':method': 'HEAD', ':path': '/bytes?n=1000'})
     .then((each) => [each.status, each.headers['content-length'], each.body.length]);
   out.empty = [(await get('/204')).status, (await get('/304')).status];
-  out.expect = await post('/echo', (stream) => stream.on('continue', () => stream.end('late')),
+  out.expect = await post('/echo', (stream) => {
+    stream.on('wantTrailers', () => stream.sendTrailers({}));
+    stream.on('continue', () => stream.end('late'));
+  },
     {expect: '100-continue'}).then((each) => [each.interim, each.body.toString()]);
   out.sent = await post('/echo', (stream) => {
     stream.on('wantTrailers', () => stream.sendTrailers({'x-sum': '9'}));

@@ -8,9 +8,6 @@
 #define TLS \
   "tls = { certificates = ( { cert = \"file:tls/a.crt\"; key = \"file:tls/a.key\"; } ); };"
 
-/* BRANCH h2 makes this true: h2 is offered. */
-static const bool h2_offered = false;
-
 /* seen is what the hook was told. */
 struct seen {
   char offered[64];
@@ -87,12 +84,7 @@ static void test_protocols(void **state) {
     make(&m, rows[i].keys);
     assert_int_equal(m.web->protocols, rows[i].protocols);
     kit_assert_text(m.web->alpn, rows[i].alpn);
-    if (h2_offered) {
-      assert_string_equal(m.seen.offered, rows[i].alpn);
-    } else {
-      bool http_1_1 = (rows[i].protocols & LISTENER_HTTP_1_1) && m.web->tls;
-      assert_string_equal(m.seen.offered, http_1_1 ? "\x08http/1.1" : "");
-    }
+    assert_string_equal(m.seen.offered, rows[i].alpn);
     char *line = mem_printf("\n    protocols = %s\n", rows[i].dump);
     if (!strstr(m.dump.ptr, line)) print_error("no %s in\n%s\n", line, m.dump.ptr);
     assert_non_null(strstr(m.dump.ptr, line));
