@@ -57,7 +57,7 @@ struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id) {
 #define NUMBERS_SPARE 65536u
 
 uint32_t h2_room(const struct h2 *h) {
-  if (h2_any(h, H2_PEER_DONE | H2_ENDED | H2_DRAINING)) return 0;
+  if (h2_any(h, H2_PEER_DONE | H2_OVER | H2_ENDED | H2_DRAINING)) return 0;
   if (h->next_id > H2_STREAM_MAX - NUMBERS_SPARE) return 0;
   uint32_t most = h->theirs.max_concurrent_streams;
   return most > h->count ? most - h->count : 0;

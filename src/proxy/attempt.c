@@ -41,8 +41,8 @@ static void use_connection(struct stream *s, struct attempt *a, struct upconn *u
   use_endpoint(s, a, up->endpoint);
   a->up = up;
   a->flags = ATTEMPT_COUNTED;
-  if (reused) a->flags |= ATTEMPT_REUSED;
   if (up->mux) a->flags |= ATTEMPT_H2;
+  if (reused) a->flags |= ATTEMPT_REUSED;
   else a->t_connect = a->t_try;
   endpoint_begin(a->endpoint, s->w->config.index);
 }

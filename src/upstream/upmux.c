@@ -37,7 +37,8 @@ static struct endpoint_row *row_of(const struct upmux *m) {
 
 static void on_idle(struct h2 *h) {
   struct upmux *m = mux_of(h);
-  bool over = m->retired || !h2_room(h) || !(m->conn->flags & CONN_OPEN) || !m->keepalive_ms;
+  if (!(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
+  bool over = m->retired || !h2_room(h) || !m->keepalive_ms;
   uint64_t now_ms = m->up->loop->now_ms;
   h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
 }
