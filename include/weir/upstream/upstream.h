@@ -108,8 +108,7 @@ enum balance {
 #undef BALANCE
   BALANCE_COUNT
 };
-/* balance_find gives the row of a name; false when there is none. balance_text the name of a row.
- * balance_hashed: it needs a hash key. */
+/* balance_find gives the row of a name, balance_text the name; balance_hashed: it needs a key. */
 bool balance_find(struct span name, uint8_t *out);
 struct span balance_text(uint8_t row);
 bool balance_hashed(uint8_t row);
