@@ -1,4 +1,4 @@
-"""listeners.*.h2: each key says something to a client, or ends a connection that goes beyond it."""
+"""listeners.*.h2: each key says something to a client, or ends a connection that is beyond it."""
 import pytest
 
 from harness import h2wire as h2
