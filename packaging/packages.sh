@@ -39,7 +39,7 @@ packages_install_quietly() {
         export DEBIAN_FRONTEND=noninteractive
         apt-get -q update || echo "weir: apt-get update had errors; trying with what is there" >&2
         apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@" || exit 1
-        for service in nginx haproxy h2o; do # only those that came with this call
+        for service in nginx haproxy; do # only those that came with this call
             case " $* " in *" $service "*) update-rc.d "$service" disable || true ;; esac
         done' packages "$@"
 }

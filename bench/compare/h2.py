@@ -91,7 +91,7 @@ def summary_faults(text, ask, requests):
     good = (f"requests: {requests} total, {requests} started, {requests} done, "
             f"{requests} succeeded, 0 failed, 0 errored, 0 timeout")
     if not counts or counts[0] != good:
-        faults.append(counts[0] if counts else "no summary")
+        faults.append(counts[0] if counts else f"no summary: {text.strip()[-100:]}")
     if f"status codes: {requests} 2xx, 0 3xx, 0 4xx, 0 5xx\n" not in text:
         faults.append("a status other than 2xx")
     data = re.search(r"\((\d+)\) data$", text, re.M)
@@ -134,7 +134,9 @@ def run(bench, proxy, ask, measure_ms):
     result["self_ns"] += int(share * result["seconds"] * 1e9)  # both generators' part of the core
     result.update(times_of(done.stdout), p50_us=0, p99_us=0, p999_us=0,
                   generator_faults=[f"h2load: {fault}"
-                                    for fault in summary_faults(done.stdout, ask, requests)])
+                                    for fault in summary_faults(done.stdout, ask, requests)]
+                  + ([f"h2load: exit {done.returncode}: {done.stderr.strip()[-200:]}"]
+                     if done.returncode or done.stderr else []))
     return result
 
 
