@@ -174,6 +174,8 @@ static bool send_head_h2(struct stream *s, const struct attempt *a) {
   struct h2_stream *st = h2_stream_of(a->up->conn);
   const struct held *held = &s->x->held;
   bool last = s->up_body.state == PUMP_NONE || (held->whole && !held->bytes);
+  /* An Upgrade of HTTP/1.1 means nothing here, and may be ignored (RFC 9110 section 7.8). */
+  if (!(s->flags & STREAM_H2)) s->x->req.upgrade = SPAN_EMPTY;
   h2_stream_section(st, &s->x->up_section, &s->arena);
   return request_send_h2(s, a->endpoint, st, last);
 }

@@ -95,6 +95,16 @@ def test_heads(chain):
     assert "content-length: 1000" in head
 
 
+def test_an_upgrade_is_ignored(chain):
+    """HTTP/1.1's has no place in HTTP/2 (RFC 9110 7.8: a server may ignore it)."""
+    front, _, backend = chain
+    out = curl(front, "/echo", "-i", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket",
+               "-H", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+               "-H", "Sec-WebSocket-Version: 13").decode().lower()
+    assert out.startswith("http/1.1 200")
+    assert backend.seen("/echo")[-1].get("upgrade") is None
+
+
 def test_the_endpoint_ends_and_comes_back(chain):
     """Idempotent requests go on over a new connection, or say what happened."""
     front, middle, _ = chain
