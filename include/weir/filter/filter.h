@@ -22,6 +22,7 @@ struct filter_ctx {
   const struct route *route; /* NULL before routing */
   const struct pool *pool;   /* that the request goes to; NULL: to none, or not known yet */
   struct addr peer;          /* of the connection; family AF_UNIX: a unix socket */
+  struct span socket;        /* who connected, if peer is from a PROXY header; empty: peer did */
   bool tls;
   struct regex_scratch *scratch; /* of the thread, for regular expressions */
   struct http_request *request;
