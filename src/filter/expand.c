@@ -27,7 +27,8 @@ static struct span value_of(struct filter_ctx *ctx, enum variable variable) {
   const struct http_request *r = ctx->request;
   switch (variable) {
     case VARIABLE_CLIENT_ADDRESS: return ctx->client;
-    case VARIABLE_PEER_ADDRESS: return ctx->socket.len ? ctx->socket : filter_addr(ctx, &ctx->peer);
+    case VARIABLE_PEER_ADDRESS:
+      return ctx->socket.len ? ctx->socket : filter_addr(ctx, &ctx->peer);
     case VARIABLE_REQUEST_METHOD: return r->method_text;
     case VARIABLE_REQUEST_SCHEME: return ctx->tls ? SPAN_LIT("https") : SPAN_LIT("http");
     case VARIABLE_REQUEST_HOST: return r->host;
