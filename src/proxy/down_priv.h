@@ -50,6 +50,7 @@ void peer_addr(const struct peer *p, struct addr *out);
 struct proxied {
   struct slab_head head;
   struct peer socket; /* who connected: the proxy in front */
+  struct peer to;     /* what the client connected to */
 };
 
 /* down is one client connection; small, because idle ones are many. */
@@ -90,10 +91,14 @@ void down_socket(const struct down *d, struct addr *out);
 /* down_start begins TLS, or reading: nothing of the connection was read, or its PROXY header
  * only. False: there is no room, close it. */
 MUST_USE bool down_start(struct down *d);
-/* ---- proxied.c ---- */
+/* ---- proxied.c, proxied_out.c ---- */
 /* proxied_start waits for the PROXY header of a connection that peer made; then it goes on as any
  * other. */
 void proxied_start(struct down *d, const struct addr *peer);
+/* proxied_write appends the PROXY header that tells an endpoint of pool of the client of s. False:
+ * out has no room; PROXIED_ROOM is enough. */
+#define PROXIED_ROOM 1024u
+MUST_USE bool proxied_write(const struct stream *s, const struct pool *pool, struct buf *out);
 extern const struct conn_events down_events;
 
 #endif

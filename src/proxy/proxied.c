@@ -7,14 +7,15 @@
 static bool is_trusted(const struct down *d) { return d->flags & DOWN_TRUSTED; }
 
 /* settle_client: from here on the connection is its client's. False: that one may not connect. */
-static bool settle_client(struct down *d, const struct addr *client) {
+static bool settle_client(struct down *d, const struct proxy_header *h) {
   struct worker *w = d->serving->w;
   struct addr peer;
-  if (client) {
+  if (h && !h->local) {
     d->proxied = slab_new(&w->proxied);
     check(d->proxied != NULL); /* there are as many as connections */
     d->proxied->socket = d->client;
-    peer_keep(&d->client, client);
+    peer_keep(&d->proxied->to, &h->dst);
+    peer_keep(&d->client, &h->src);
   }
   if (!is_trusted(d)) return true; /* it came through the gate at accept */
   down_peer(d, &peer);
@@ -25,14 +26,14 @@ static bool settle_client(struct down *d, const struct addr *client) {
 }
 
 /* go_on gives the connection to those who serve it, with the bytes behind the header: how many of
- * those they took. client: of the header; NULL: it is who connected. */
-static size_t go_on(struct down *d, const struct addr *client, struct span rest) {
+ * those they took. h is NULL where there is none. */
+static size_t go_on(struct down *d, const struct proxy_header *h, struct span rest) {
   struct conn *c = d->conn;
   if (!d->serving->current) { /* its listener was removed */
     down_close(d, true);
     return rest.len;
   }
-  if (!settle_client(d, client)) return rest.len;
+  if (!settle_client(d, h)) return rest.len;
   d->flags &= (uint16_t)~(DOWN_TRUSTED | DOWN_UNSURE);
   bool tls = d->serving->current->listener->tls;
   if (tls) conn_read_stop(c); /* until its handshake is done */
@@ -64,7 +65,7 @@ static size_t on_data(struct conn *c, struct span bytes) {
     case HTTP_DONE: break;
   }
   if (!is_trusted(d)) return refuse(d, END_PROXY_UNTRUSTED, bytes.len);
-  return len + go_on(d, h.local ? NULL : &h.src, span_from(bytes, len));
+  return len + go_on(d, &h, span_from(bytes, len));
 }
 
 /* on_eof: who looks whether the port is open sends nothing, and is told nothing. */

@@ -62,3 +62,67 @@ def with_checksum(header):
 EVERYTHING = (tlv(1, b"h2"), tlv(2, b"www.example.com"), tlv(4, b"pad"), tlv(5, b"id" * 64),
               ssl_tlv(1, 0, tlv(0x21, b"TLSv1.3"), tlv(0x23, b"TLS_AES_128_GCM_SHA256")),
               tlv(0x30, b"blue"), tlv(0xEA, b"\x01vpce-1"))
+
+
+class Header:
+    """A header that was read: its version, addresses ((address, port) or None) and elements."""
+
+    def __init__(self, version, src=None, dst=None, elements=(), local=False):
+        self.version, self.src, self.dst, self.local = version, src, dst, local
+        self.elements = list(elements)
+
+    def get(self, kind):
+        found = [value for each, value in self.elements if each == kind]
+        assert len(found) < 2, self.elements
+        return found[0] if found else None
+
+    def ssl(self):
+        """(client, verify, {kind: value}) of the TLS element, or None."""
+        value = self.get(0x20)
+        if value is None:
+            return None
+        return value[0], struct.unpack(">I", value[1:5])[0], dict(elements_of(value[5:]))
+
+
+def elements_of(data):
+    while data:
+        kind, size = struct.unpack(">BH", data[:3])
+        assert len(data) >= 3 + size, data
+        yield kind, data[3:3 + size]
+        data = data[3 + size:]
+
+
+def read_line(line):
+    words = line.decode("ascii").split(" ")
+    assert words[0] == "PROXY", line
+    if words[1] == "UNKNOWN":
+        return Header(1, local=True)
+    _, family, src, dst, sport, dport = words
+    for each in (src, dst):
+        assert ipaddress.ip_address(each).version == int(family[3:]), line
+    return Header(1, (src, int(sport)), (dst, int(dport)))
+
+
+def read_block(command, family, body):
+    assert command in (0x20, 0x21), command
+    size = {0: 0, INET: 4, INET6: 16}[family]
+    if not size:
+        return Header(2, elements=elements_of(body), local=True)
+    src, dst = (str(ipaddress.ip_address(body[at:at + size])) for at in (0, size))
+    sport, dport = struct.unpack(">HH", body[2 * size:2 * size + 4])
+    return Header(2, (src, sport), (dst, dport), elements_of(body[2 * size + 4:]))
+
+
+def read(exactly):
+    """The header that a connection begins with; exactly(n) gives its next n bytes."""
+    start = exactly(1)
+    if start == b"P":
+        line = start
+        while not line.endswith(b"\r\n"):
+            line += exactly(1)
+            assert len(line) <= 107, line
+        return read_line(line[:-2])
+    head = start + exactly(15)
+    assert head[:12] == SIGNATURE, head
+    command, family, size = struct.unpack(">BBH", head[12:])
+    return read_block(command, family, exactly(size))
