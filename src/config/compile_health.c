@@ -2,11 +2,12 @@
  * request ready to be sent (compile). Called by check.c and compile.c. */
 #include "compile_priv.h"
 #include "weir/http/h1.h"
+#include "weir/http/proxy_header.h"
 
 #define HEALTH_OPTIONS_FIRST OPTION_POOL_HEALTH_PROTOCOL
 #define HEALTH_OPTIONS_LAST OPTION_POOL_HEALTH_UNHEALTHY
 #define FIELDS_MAX 10u /* of at most 1024 bytes each: the request fits PROBE_HEAD_MAX */
-#define REQUEST_MAX 14336u
+#define REQUEST_MAX 14400u
 
 /* ---- check ---- */
 
@@ -88,10 +89,17 @@ static void put_fields(struct buf *b, const struct conf_health *row) {
   buf_lit(b, "Connection: close\r\n\r\n");
 }
 
+/* proxied: what listens at another port is not what gets the requests. */
+static bool proxied(const struct conf_health *row, const struct pool_connections *c) {
+  return c->proxied && !row->port;
+}
+
 /* A host that is set is the same for all endpoints; else two pieces leave room for it. */
 static void fill_request(struct pool *pool, const struct conf_health *row) {
   char bytes[REQUEST_MAX];
   struct buf b = buf_of(bytes, sizeof bytes);
+  const struct proxy_header own_header = {.version = pool->connections.proxied, .local = true};
+  if (proxied(row, &pool->connections)) check(proxy_header_write(&b, &own_header));
   check(h1_write_request_line(&b, row->method, row->path, NULL, 1));
   buf_lit(&b, "Host: ");
   size_t cut = b.len;
@@ -121,6 +129,7 @@ static void fill_expect(struct pool *pool, const struct conf_list *list) {
 /* content hashes what a check depends on, so that other changes of a pool leave its schedule. */
 static uint64_t content(const struct conf_pool *row) {
   uint64_t hash = row->health.on;
+  if (proxied(&row->health, &row->connections)) hash = hash_mix(hash, row->connections.proxied);
   for (uint32_t id = HEALTH_OPTIONS_FIRST; id <= HEALTH_OPTIONS_LAST; id++) {
     const struct option *option = option_get((enum option_id)id);
     const void *member = row_member(&row->row, option);

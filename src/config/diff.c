@@ -182,6 +182,7 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
     part(&detail, "protocols", SPAN_EMPTY, "");
   if (!SAME(a->h2, b->h2)) part(&detail, "h2", SPAN_EMPTY, "");
   if (!SAME(a->paths, b->paths)) part(&detail, "paths", SPAN_EMPTY, "");
+  if (a->proxied != b->proxied) part(&detail, "proxy_protocol", SPAN_EMPTY, "");
   if (!trusted_same(a, b)) part(&detail, "trusted_proxies", SPAN_EMPTY, "");
   if (!netset_same(a->peers, b->peers)) part(&detail, "allow and deny", SPAN_EMPTY, "");
   if (a->client_max != b->client_max || a->client_prefix4 != b->client_prefix4 ||

@@ -23,6 +23,7 @@ enum option_type {
   TYPE_PPM,
   TYPE_FACTOR, /* "1.9", in thousandths */
   TYPE_BOOL,
+  TYPE_BOOL_WORD, /* or a word in quotes; false and true are words 0 and 1 */
   TYPE_ENUM,
   TYPE_BALANCE,
   TYPE_REDIRECT_STATUS,

@@ -161,6 +161,11 @@ static size_t pass_up(struct conn *c, struct span bytes) {
   return conn_any(c, CONN_CLOSING) ? bytes.len : n;
 }
 
+size_t conn_pass(struct conn *c, struct span wire) {
+  check(c->transport != NULL);
+  return wire.len ? pass_up(c, wire) : 0;
+}
+
 void conn_deliver(struct conn *c, struct span plain) {
   if (conn_any(c, CONN_CLOSING) || plain.len == 0) return;
   if (c->plain) {

@@ -53,6 +53,18 @@ static bool asks_tunnel(const struct stream *s) {
   return upgrade.len && (s->flags & STREAM_H2 || websocket_is(upgrade));
 }
 
+/* connect_to opens a connection; a PROXY header waits in it until it is open. */
+static struct upconn *connect_to(struct stream *s, struct endpoint *e,
+                                 const struct attempt_owner *o, int *err) {
+  struct upconn *up = upconn_connect(&s->w->upstream, s->pool, e, o->events, o->owner, err);
+  if (!up || !s->pool->connections.proxied) return up;
+  struct buf *out = conn_out(up->conn, PROXIED_ROOM);
+  if (out && proxied_write(s, s->pool, out)) return up;
+  upconn_close(up, false);
+  *err = -ENOBUFS;
+  return NULL;
+}
+
 /* connection gets one to e, idle (*reused) or new; NULL and *err (-EAGAIN: no permit). */
 static struct upconn *connection(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, bool *reused, int *err) {
@@ -63,18 +75,20 @@ static struct upconn *connection(struct stream *s, struct endpoint *e,
                                   .settled = asks_tunnel(s)};
     return upconn_stream(u, s->pool, e, &to, reused, err);
   }
-  struct upconn *up = s->flags & STREAM_REFILL ? NULL : upconn_checkout(u, e, o->owner);
+  /* One that is idle was another client's, or of before a reload. */
+  bool fresh = s->flags & STREAM_REFILL || s->pool->connections.proxied;
+  struct upconn *up = fresh ? NULL : upconn_checkout(u, e, o->owner);
   *reused = up != NULL;
   if (up) {
     conn_attach(up->conn, o->events, up);
     conn_timer(up->conn, WHEEL_NEVER);
     return up;
   }
-  up = upconn_connect(u, s->pool, e, o->events, o->owner, err);
-  if (up || *err != -EAGAIN || !(s->flags & STREAM_REFILL)) return up;
+  up = connect_to(s, e, o, err);
+  if (up || *err != -EAGAIN || !fresh) return up;
   uint32_t idle = atomic_load_explicit(&e->rows[u->worker].idle_count, memory_order_relaxed);
   upstream_close_idle(u, e, idle ? idle - 1 : 0);
-  return upconn_connect(u, s->pool, e, o->events, o->owner, err);
+  return connect_to(s, e, o, err);
 }
 
 int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,

@@ -271,7 +271,7 @@ static bool get_connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   int err;
   if (!request_permits_take(u, m->pool, m->endpoint, &m->permits)) return false;
-  m->up = upconn_checkout(u, m->endpoint, m);
+  if (!m->pool->connections.proxied) m->up = upconn_checkout(u, m->endpoint, m);
   m->reused = m->up != NULL;
   if (!m->up) m->up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
   if (m->up) return true;
@@ -376,6 +376,7 @@ static bool write_head(struct stream *s, struct mirror *m, size_t bytes) {
   char *to = memory(m, bytes);
   if (!to) return false;
   m->request = buf_of(to, bytes);
+  if (m->pool->connections.proxied && !proxied_write(s, m->pool, &m->request)) return false;
   request_write_copy(s, m->endpoint, m->body.len, &m->request);
   return !m->request.full;
 }

@@ -191,7 +191,7 @@ static bool keep_idle(const struct upconn *c, const struct pool_connections *s) 
   const struct endpoint_row *row = row_of(c);
   if (c->conn->flags & (CONN_EOF | CONN_FAILED) || conn_held(c->conn)) return false;
   if (conn_pending(c->conn)) return false; /* the last request is not all with the kernel yet */
-  if (row->seen != c->up->seq || !s->keepalive_ms) return false;
+  if (row->seen != c->up->seq || !s->keepalive_ms || s->proxied) return false;
   if (c->requests_max && c->requests >= c->requests_max) return false;
   return !s->keepalive_max || idle_count(row) < s->keepalive_max;
 }
