@@ -1,6 +1,6 @@
 /* probe.c: one check of one endpoint: opens a transport, then moves the bytes of a talk over it
  * until that has a result (probe_priv.h); closes. The connection is the check's own and is not
- * kept. Does not: know protocols (probe_h1.c), intervals or states (prober.c, health.c). */
+ * kept. Does not: know protocols (probe_h1.c, probe_h2.c), intervals or states (prober.c, health.c). */
 #include <sys/epoll.h>
 
 #include "control/probe_priv.h"
@@ -88,6 +88,12 @@ static struct span host_of(const struct endpoint *e) {
   return e->addr.sa.sa_family == AF_UNIX ? SPAN_LIT("localhost") : e->text;
 }
 
+/* talk_new chooses the protocol. */
+static struct probe_talk *talk_new(const struct probe_transport *t, const struct endpoint *e,
+                                   const struct pool_health *h) {
+  return h->h2 ? probe_h2_new(h, host_of(e), t->secure) : probe_h1_new(h, host_of(e));
+}
+
 bool probe_ready(struct probe *probe, const struct endpoint *e, const struct pool_health *h,
                  struct probe_outcome *out) {
   if (probe->talk) return talk_on(probe, h, out);
@@ -101,7 +107,7 @@ bool probe_ready(struct probe *probe, const struct endpoint *e, const struct poo
     probe_end(out, PROBE_PASS, "%s", "");
     return true;
   }
-  probe->talk = probe_h1_new(h, host_of(e));
+  probe->talk = talk_new(probe->transport, e, h);
   return talk_on(probe, h, out);
 }
 
@@ -133,8 +139,18 @@ struct probe *probe_new(int epoll_fd, void *owner, const struct endpoint *e,
   return probe;
 }
 
+/* leave says goodbye, as far as that goes without waiting. */
+static void leave(struct probe *probe) {
+  struct probe_outcome ignored;
+  if (probe->talk->ops->bye) {
+    probe->talk->ops->bye(probe->talk);
+    (void)push(probe, &ignored);
+  }
+  probe->talk->ops->free(probe->talk);
+}
+
 void probe_free(struct probe *probe) {
-  if (probe->talk) probe->talk->ops->free(probe->talk);
+  if (probe->talk) leave(probe);
   probe->transport->ops->free(probe->transport);
   mem_free(probe);
 }

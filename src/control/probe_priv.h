@@ -33,6 +33,7 @@ struct probe_transport_ops {
 struct probe_transport {
   const struct probe_transport_ops *ops;
   int fd;            /* to be watched */
+  bool secure;       /* what stands above it is https */
   uint32_t wants;    /* EPOLLIN, EPOLLOUT: of the last AGAIN */
   const char *doing; /* what open is at, for "connect timed out" */
 };
@@ -57,6 +58,8 @@ struct probe_talk_ops {
                struct probe_outcome *out);
   /* eof: the endpoint sends no more; *out is the result. */
   void (*eof)(struct probe_talk *talk, const struct pool_health *h, struct probe_outcome *out);
+  /* bye adds what ends the talk well to the output; NULL: nothing does. */
+  void (*bye)(struct probe_talk *talk);
   void (*free)(struct probe_talk *talk);
 };
 
@@ -68,5 +71,31 @@ struct probe_talk {
 
 /* probe_h1_new is a request over HTTP/1.1. host: what e is called where health.host is unset. */
 struct probe_talk *probe_h1_new(const struct pool_health *h, struct span host);
+/* probe_h2_new is one over HTTP/2, or a call of gRPC. secure: its scheme is https. */
+struct probe_talk *probe_h2_new(const struct pool_health *h, struct span host, bool secure);
+
+/* ---- probe_grpc.c: grpc.health.v1.Health/Check: a request and an answer, without frames ---- */
+
+#define PROBE_SERVICE_MAX 256u /* bytes of health.service */
+#define PROBE_MESSAGE_MAX 1024u /* bytes of the answer's message */
+
+#define PROBE_GRPC_PATH SPAN_LIT("/grpc.health.v1.Health/Check")
+
+/* probe_grpc is an answer being read; {0} begins one. */
+struct probe_grpc {
+  uint32_t len; /* of what came: five bytes, then the message */
+  char bytes[5 + PROBE_MESSAGE_MAX];
+};
+
+/* probe_grpc_request writes the message that asks, with what stands before it. */
+void probe_grpc_request(struct buf *b, const struct pool_health *h);
+/* probe_grpc_head looks at a final head; true: *out is the result. */
+bool probe_grpc_head(const struct http_response *r, struct probe_outcome *out);
+/* probe_grpc_data takes bytes of the body; true: *out is the result. */
+bool probe_grpc_data(struct probe_grpc *g, struct span data, struct probe_outcome *out);
+/* probe_grpc_end: the answer is whole; fields are its trailers, or those of a head without a body;
+ * NULL: there are none. */
+void probe_grpc_end(const struct probe_grpc *g, const struct pool_health *h,
+                    const struct http_fields *fields, struct probe_outcome *out);
 
 #endif
