@@ -5,9 +5,9 @@
 
 #include "control/probe_priv.h"
 
-#define PREFIX 5u      /* a flag (compressed), four bytes of length */
+#define PREFIX 5u        /* a flag (compressed), four bytes of length */
 #define TAG_SERVICE 0x0a /* HealthCheckRequest: field 1, bytes */
-#define SHOWN_MAX 60u  /* bytes of grpc-message in a sentence */
+#define SHOWN_MAX 60u    /* bytes of grpc-message in a sentence */
 
 /* ---- the request ---- */
 
@@ -127,11 +127,23 @@ bool probe_grpc_data(struct probe_grpc *g, struct span data, struct probe_outcom
 }
 
 /* names of grpc-status; the number is what is told of one that is not here. */
-static const char *const codes[] = {
-    "OK",           "CANCELLED",     "UNKNOWN",           "INVALID_ARGUMENT",  "DEADLINE_EXCEEDED",
-    "NOT_FOUND",    "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",      "UNIMPLEMENTED",     "INTERNAL",
-    "UNAVAILABLE",  "DATA_LOSS",     "UNAUTHENTICATED"};
+static const char *const codes[] = {"OK",
+                                    "CANCELLED",
+                                    "UNKNOWN",
+                                    "INVALID_ARGUMENT",
+                                    "DEADLINE_EXCEEDED",
+                                    "NOT_FOUND",
+                                    "ALREADY_EXISTS",
+                                    "PERMISSION_DENIED",
+                                    "RESOURCE_EXHAUSTED",
+                                    "FAILED_PRECONDITION",
+                                    "ABORTED",
+                                    "OUT_OF_RANGE",
+                                    "UNIMPLEMENTED",
+                                    "INTERNAL",
+                                    "UNAVAILABLE",
+                                    "DATA_LOSS",
+                                    "UNAUTHENTICATED"};
 enum { GRPC_NOT_FOUND = 5, GRPC_UNIMPLEMENTED = 12 };
 
 /* shown copies what a stranger says, printable. */
@@ -156,11 +168,14 @@ static void refused(const struct pool_health *h, uint64_t code, struct span mess
   unsigned n = code > 999999 ? 999999 : (unsigned)code;
   shown(message, text);
   if (code == GRPC_UNIMPLEMENTED)
-    probe_end(out, PROBE_STATUS, "grpc-status 12 (UNIMPLEMENTED): the server does not offer "
+    probe_end(out, PROBE_STATUS,
+              "grpc-status 12 (UNIMPLEMENTED): the server does not offer "
               "grpc.health.v1.Health");
   else if (code == GRPC_NOT_FOUND)
-    probe_end(out, PROBE_STATUS, "grpc-status 5 (NOT_FOUND): the server does not know the "
-              "service \"%s\" (health.service)", service_of(h, service));
+    probe_end(out, PROBE_STATUS,
+              "grpc-status 5 (NOT_FOUND): the server does not know the "
+              "service \"%s\" (health.service)",
+              service_of(h, service));
   else
     probe_end(out, PROBE_STATUS, "grpc-status %u (%s)%s%s%s", n, name, text[0] ? ": \"" : "", text,
               text[0] ? "\"" : "");

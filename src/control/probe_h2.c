@@ -12,7 +12,7 @@
 #define STREAM 1u /* of the request */
 #define FRAMES_MAX 2048u
 #define BYTES_MAX (256u << 10)
-#define ECHOES_MAX 100u /* SETTINGS and PING, which are answered */
+#define ECHOES_MAX 100u     /* SETTINGS and PING, which are answered */
 #define WINDOW (128u << 10) /* more than PROBE_BODY_MAX: what else may come is cut off anyway */
 #define WINDOW_FIRST 65535u /* of a connection (RFC 9113 section 6.9.2) */
 #define FIELD_MEMORY (128u << 10)
@@ -22,12 +22,12 @@
 struct probe_h2 {
   struct probe_talk base;
   bool grpc;
-  bool settled;    /* their SETTINGS have come */
-  bool headed;     /* the final head has come */
-  bool in_block;   /* a field section is open */
-  bool block_last; /* END_STREAM stood on its HEADERS */
-  bool leaving;    /* GOAWAY without an error came */
-  uint8_t method;  /* enum http_method */
+  bool settled;        /* their SETTINGS have come */
+  bool headed;         /* the final head has come */
+  bool in_block;       /* a field section is open */
+  bool block_last;     /* END_STREAM stood on its HEADERS */
+  bool leaving;        /* GOAWAY without an error came */
+  uint8_t method;      /* enum http_method */
   enum h2_error error; /* what our GOAWAY will say */
   uint32_t frames, bytes, echoes;
   int32_t conn_window, stream_window;
@@ -90,8 +90,10 @@ static bool ended(struct probe_h2 *p, const struct pool_health *h,
                   const struct http_fields *trailers, struct probe_outcome *out) {
   enum end why;
   if (!h2_length_end(&p->length, &why)) return malformed(p, why, out);
-  if (p->grpc) probe_grpc_end(&p->call, h, trailers, out);
-  else probe_lacks(h, out);
+  if (p->grpc)
+    probe_grpc_end(&p->call, h, trailers, out);
+  else
+    probe_lacks(h, out);
   return true;
 }
 
@@ -256,11 +258,11 @@ static bool on_error(struct probe_h2 *p, const struct pool_health *h, const stru
 
 /* What has no row brings nothing on; it has been counted. */
 static handler *const handlers[] = {
-    [H2_EVENT_FRAME] = on_frame,           [H2_EVENT_DATA] = on_data,
-    [H2_EVENT_FRAGMENT] = on_fragment,     [H2_EVENT_SETTING] = on_setting,
-    [H2_EVENT_SETTINGS] = on_settings,     [H2_EVENT_PING] = on_ping,
-    [H2_EVENT_GOAWAY] = on_goaway,         [H2_EVENT_RST_STREAM] = on_rst_stream,
-    [H2_EVENT_STREAM_ERROR] = on_error,    [H2_EVENT_CONNECTION_ERROR] = on_error,
+    [H2_EVENT_FRAME] = on_frame,        [H2_EVENT_DATA] = on_data,
+    [H2_EVENT_FRAGMENT] = on_fragment,  [H2_EVENT_SETTING] = on_setting,
+    [H2_EVENT_SETTINGS] = on_settings,  [H2_EVENT_PING] = on_ping,
+    [H2_EVENT_GOAWAY] = on_goaway,      [H2_EVENT_RST_STREAM] = on_rst_stream,
+    [H2_EVENT_STREAM_ERROR] = on_error, [H2_EVENT_CONNECTION_ERROR] = on_error,
 };
 
 /* scan reads all of in. Bytes are counted where they are taken, not where they came. */
@@ -309,7 +311,8 @@ static bool h2_take(struct probe_talk *talk, const struct pool_health *h, size_t
   struct span in = span_of(p->in, p->in_len);
   if (!p->bytes && in.len < H2_HEAD_LEN) return false;
   if (!p->bytes && span_starts(in, SPAN_LIT("HTTP/"))) {
-    probe_end(out, PROBE_BAD_RESPONSE, "the answer is HTTP/1, the check is HTTP/2 "
+    probe_end(out, PROBE_BAD_RESPONSE,
+              "the answer is HTTP/1, the check is HTTP/2 "
               "(health.protocol, connections.protocol)");
     return true;
   }
@@ -322,9 +325,12 @@ static void h2_eof(struct probe_talk *talk, const struct pool_health *h,
   const struct probe_h2 *p = of(talk);
   const char *where = "without an answer";
   (void)h;
-  if (p->headed) where = "within the body of its answer";
-  else if (p->in_block) where = "within the head of its answer";
-  else if (p->settled) where = "after its SETTINGS, without an answer";
+  if (p->headed)
+    where = "within the body of its answer";
+  else if (p->in_block)
+    where = "within the head of its answer";
+  else if (p->settled)
+    where = "after its SETTINGS, without an answer";
   probe_end(out, PROBE_CLOSED, "closed %s%s", where,
             p->leaving ? ", by GOAWAY NO_ERROR (0x0)" : "");
 }

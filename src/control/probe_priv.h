@@ -76,7 +76,7 @@ struct probe_talk *probe_h2_new(const struct pool_health *h, struct span host, b
 
 /* ---- probe_grpc.c: grpc.health.v1.Health/Check: a request and an answer, without frames ---- */
 
-#define PROBE_SERVICE_MAX 256u /* bytes of health.service */
+#define PROBE_SERVICE_MAX 256u  /* bytes of health.service */
 #define PROBE_MESSAGE_MAX 1024u /* bytes of the answer's message */
 
 #define PROBE_GRPC_PATH SPAN_LIT("/grpc.health.v1.Health/Check")

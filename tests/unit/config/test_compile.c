@@ -312,7 +312,8 @@ static void test_health_h2(void **state) {
       {"connections = { protocol = \"h2c\"; }; health = { path = \"/a\"; };", true, true, 2},
       {"connections = { protocol = \"h2c\"; }; health = { path = \"/a\"; "
        "protocol = \"http/1.1\"; headers = \"accept: a\"; };", false, true, 2},
-      {"connections = { protocol = \"h2c\"; }; health = { protocol = \"tcp\"; };", false, false, 0},
+      {"connections = { protocol = \"h2c\"; }; health = { protocol = \"tcp\"; };", false, false,
+       0},
       {"health = { path = \"/a\"; headers = [ \"a: b\", \"c: d\" ]; };", false, true, 4},
       {"health = { protocol = \"grpc\"; service = \"a.B\"; host = \"c\"; };", true, false, 1},
   };
