@@ -159,7 +159,8 @@ HEAD = h2wire.headers(1, h2wire.indexed(8), end=False)
 OPEN = h2wire.headers(1, b"", end=True, end_headers=False)
 BOMB = h2wire.incremental("a", "v" * 3000) + h2wire.indexed(62) * 4000
 WELL = {**QUICK, "body": "well"}
-SHORT = {**QUICK, "timeout": "150ms"}
+# What has come when the time is over is told: time enough for it to come.
+SHORT = {**QUICK, "timeout": "2s"}
 FLOOD = "more than 100 frames came that ask for an answer of ours"
 MANY = "more than 2048 frames came"
 
@@ -197,13 +198,13 @@ HOSTILE = {
                "reset", "GOAWAY ENHANCE_YOUR_CALM (0xb)"),
     "goaway before": (once(h2wire.settings(), h2wire.goaway(0)), QUICK, "reset",
                       "the request was not looked at, GOAWAY NO_ERROR (0x0)"),
-    "silence": (once(), SHORT, "timeout", "no answer after 150 ms (health.timeout)"),
+    "silence": (once(), SHORT, "timeout", "no answer after 2000 ms (health.timeout)"),
     "settings only": (once(h2wire.settings((4, 0))), SHORT, "timeout",
-                      "SETTINGS, but no answer after 150 ms (health.timeout)"),
+                      "SETTINGS, but no answer after 2000 ms (health.timeout)"),
     "open head": (once(h2wire.settings(), OPEN), SHORT, "timeout",
-                  "no end of the answer's head after 150 ms (health.timeout)"),
+                  "no end of the answer's head after 2000 ms (health.timeout)"),
     "open body": (once(h2wire.settings(), HEAD), {**SHORT, "body": "well"}, "timeout",
-                  "no end of the answer after 150 ms (health.timeout)"),
+                  "no end of the answer after 2000 ms (health.timeout)"),
 }
 
 
