@@ -7,7 +7,7 @@ import pytest
 
 from harness import h2wire, wire
 from harness.backend import raw
-from harness.h2origin import NOT_SERVING, SERVING, Answer, Grpc, Origin, Script, ask
+from harness.h2endpoints import NOT_SERVING, SERVING, Answer, Grpc, Origin, Script, ask
 from harness.weir import eventually
 
 QUICK = {"path": "/healthz", "interval": "100ms", "fast_interval": "50ms", "timeout": "10s",

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from harness import h2wire
-from harness.h2origin import Answer, Grpc, Origin, Script, ask
+from harness.h2endpoints import Answer, Grpc, Origin, Script, ask
 from harness.weir import eventually
 
 
