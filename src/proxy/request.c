@@ -97,6 +97,7 @@ void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t bod
     if (row->flags == 0 && row->id != HTTP_NAME_EXPECT) h1_write_field(b, row->name, row->value);
   }
   if (s->x->req.body != HTTP_BODY_NONE) h1_write_framing(b, HTTP_BODY_LENGTH, body_len);
+  if (http_takes_trailers(&s->x->req.fields)) buf_lit(b, "Connection: TE\r\nTE: trailers\r\n");
   buf_lit(b, "\r\n");
 }
 
