@@ -81,6 +81,11 @@ static void drop_data(struct h2 *h, const struct h2_frame *f) {
   h2_read_back(h, NULL, f->length);
 }
 
+/* unheaded: a response's body before its head. One that its owner has let go is nobody's. */
+static bool unheaded(const struct h2_stream *st) {
+  return !st->h2->server && !stream_any(st, H2_HEADED) && !stream_let_go(st);
+}
+
 /* data_frame looks at the head of a DATA frame. */
 static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
   struct h2_stream *st = h2_stream_find(h, f->stream);
@@ -92,9 +97,10 @@ static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
     if (!st && (h2_is_forgotten(h, f->stream) || h2_is_ignored(h, f->stream))) return glitch(h);
     return stream_fault(h, f->stream, H2_STREAM_CLOSED);
   }
-  if (!h2_window_take(&st->recv_window, f->length)) {
+  bool fits = h2_window_take(&st->recv_window, f->length);
+  if (!fits || unheaded(st)) {
     drop_data(h, f);
-    return stream_fault(h, f->stream, H2_FLOW_CONTROL_ERROR);
+    return stream_fault(h, f->stream, fits ? H2_PROTOCOL_ERROR : H2_FLOW_CONTROL_ERROR);
   }
   if (f->padding) h2_read_back(h, st, f->padding);
   if (f->length > f->padding) h2_progress(h);
@@ -149,6 +155,7 @@ static enum end on_fragment(struct h2 *h, const struct h2_item *item) {
   bool last = item->end && h->scanner.frame.flags & H2_FLAG_END_HEADERS;
   switch (h2_section_take(h, item->bytes, last)) {
     case H2_SECTION_GOES_ON: return END_OK;
+    case H2_SECTION_REFUSED: return h2_count_reset(h) ? END_OK : words[RESETS];
     case H2_SECTION_HUGE: return words[FLOOD];
     case H2_SECTION_BAD: return words[COMPRESSION];
     case H2_SECTION_NO_MEMORY: return END_LIMIT_MEMORY;

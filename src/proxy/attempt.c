@@ -295,6 +295,27 @@ bool attempt_unsent(const struct stream *s) {
   return a->up && a->flags & ATTEMPT_REUSED && conn_unsent(a->up->conn);
 }
 
+/* The rows of a client's faults and of an endpoint's stand in one order: mux/ knows the former. */
+_Static_assert(END_UPSTREAM_H2_RESETS - END_UPSTREAM_H2_PROTOCOL ==
+                   END_CLIENT_H2_RESETS - END_CLIENT_H2_PROTOCOL,
+               "as many");
+
+/* h2_cause is what HTTP/2 says of an attempt's end. */
+static enum end h2_cause(const struct attempt *a) {
+  enum end word = h2_stream_end_word(h2_stream_of(a->up->conn));
+  if (word >= END_CLIENT_H2_PROTOCOL && word <= END_CLIENT_H2_RESETS)
+    return (enum end)(word - END_CLIENT_H2_PROTOCOL + END_UPSTREAM_H2_PROTOCOL);
+  return word == END_OK ? END_UPSTREAM_RESET : word;
+}
+
+enum end attempt_cause(const struct attempt *a, int err) {
+  if (own_trouble(err)) return END_LIMIT_MEMORY;
+  enum end end = err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED;
+  if (err && a->up && a->flags & ATTEMPT_H2) end = h2_cause(a);
+  bool begun = a->flags & ATTEMPT_RESPONSE_BYTE;
+  return end == END_UPSTREAM_CLOSED && begun ? END_UPSTREAM_TRUNCATED : end;
+}
+
 void attempt_drop(struct stream *s, bool clean) { attempt_end(s, &s->try, clean); }
 
 /* time_connecting is how long the attempt has waited for a connection that it did not get. */

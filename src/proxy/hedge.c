@@ -169,8 +169,8 @@ static void on_eof(struct conn *c) {
 }
 
 static void on_error(struct conn *c, int err) {
-  failed(((struct upconn *)c->owner)->owner,
-         own_trouble(err) ? END_LIMIT_MEMORY : END_UPSTREAM_RESET);
+  struct hedge *h = ((struct upconn *)c->owner)->owner;
+  failed(h, attempt_cause(&h->try, err));
 }
 
 static void on_nothing(struct conn *c) { (void)c; }

@@ -105,7 +105,8 @@ void h2_stream_section(struct h2_stream *st, struct h2_section *section, struct 
 /* h2_stream_expect: the peer's (final) head has come; its DATA is held against what that said. */
 void h2_stream_expect(struct h2_stream *st, enum http_body body, uint64_t content_length);
 void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
-/* h2_stream_end_word: why the stream's conn failed, OK: an error of the connection (errno). */
+/* h2_stream_end_word: why the stream's conn failed, OK: an error of the connection (errno). Faults
+ * of the peer are client.h2.*, whatever its role: attempt_cause says an endpoint's. */
 enum end h2_stream_end_word(const struct h2_stream *st);
 /* h2_stream_refused: the peer has said that it did not act on it (REFUSED_STREAM, GOAWAY). */
 bool h2_stream_refused(const struct h2_stream *st);
