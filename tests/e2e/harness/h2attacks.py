@@ -144,8 +144,10 @@ ATTACKS = {
         lambda n: h2.headers(n, h2.request(path=PATH), end_headers=False)
         + h2.continuation(n, b"", False) * 50 + h2.continuation(n, b""), 10)),
     # row 4
-    **{"bomb-" + what: Attack((FLOOD, *HEADS), on_streams(
+    **{"bomb-" + what: Attack((FLOOD, RESETS, *HEADS), on_streams(
         lambda n, what=what: h2.headers(n, bomb(what)), 3)) for what in BOMBS},
+    "bomb-of-nearly-512k": Attack((RESETS, *HEADS), on_streams(
+        lambda n: h2.headers(n, h2.request(path=PATH) + ENTRY + h2.indexed(62) * 125), 20)),
     # row 5
     "settings": Attack((FLOOD,), repeated(h2.settings())),
     "settings-of-100": Attack((FLOOD,), repeated(h2.settings(
@@ -179,23 +181,24 @@ ATTACKS = {
                       grown_kib=96 * 1024),
 }
 
+WIDE = h2.window_update(0, h2.WINDOW_MAX - 65535)  # answers never wait for a window
+
 # What stays just below each budget for ever: the attacks' prices, and an ordinary client's.
 BELOW = {
-    "ordinary": Attack((), on_streams(get), sync=True),
+    "ordinary": Attack((), on_streams(get), sync=True, first=WIDE),
     "resets-of-half": Attack((), lambda n: [
         get(number) + (h2.rst_stream(number) if at % 2 else b"")
-        for at, number in enumerate(numbers(n, 50))], sync=True),
+        for at, number in enumerate(numbers(n, 50))], sync=True, first=WIDE),
     "made-resets-of-half": Attack((), lambda n: [
         get(number) + (h2.window_update(number, 0) if at % 2 else b"")
-        for at, number in enumerate(numbers(n, 50))], sync=True),
-    "two-pings-a-request": Attack((), on_streams(lambda n: get(n) + h2.ping() * 2), sync=True),
+        for at, number in enumerate(numbers(n, 50))], sync=True, first=WIDE),
+    "two-pings-a-request": Attack((), on_streams(lambda n: get(n) + h2.ping() * 2),
+                                  sync=True, first=WIDE),
     "two-settings-a-request": Attack((), on_streams(lambda n: get(n) + h2.settings() * 2),
-                                     sync=True),
+                                     sync=True, first=WIDE),
     "pings-of-950-in-10s": Attack((), repeated(h2.ping(), 19), per_second=5, connections=50),
-    "heads-of-8-times-the-limit": Attack((), on_streams(lambda n: h2.headers(n, h2.request(
-        path=PATH) + ENTRY + h2.indexed(62) * 125), 20), sync=True),
     "heads-of-64k": Attack((), on_streams(lambda n: h2.headers(n, h2.request(
-        path=PATH) + ENTRY + h2.indexed(62) * 14), 20), sync=True),
+        path=PATH) + ENTRY + h2.indexed(62) * 14), 20), sync=True, first=WIDE),
 }
 
 
