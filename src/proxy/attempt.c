@@ -324,6 +324,13 @@ bool attempt_unsent(const struct stream *s) {
   return a->up && a->flags & ATTEMPT_REUSED && conn_unsent(a->up->conn);
 }
 
+enum end attempt_cause(const struct attempt *a, int err) {
+  if (own_trouble(err)) return END_LIMIT_MEMORY;
+  enum end end = attempt_end_word(a, err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED);
+  bool begun = a->flags & ATTEMPT_RESPONSE_BYTE;
+  return end == END_UPSTREAM_CLOSED && begun ? END_UPSTREAM_TRUNCATED : end;
+}
+
 void attempt_drop(struct stream *s, bool clean) { attempt_end(s, &s->try, clean); }
 
 enum end attempt_end_word(const struct attempt *a, enum end otherwise) {

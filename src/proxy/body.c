@@ -2,6 +2,8 @@
  * take chunks) go by relay; chunked ones are decoded and framed anew, never passed on as they
  * came. Backpressure: reading stops while the sink has OUT_HIGH pending. Knows both directions,
  * but only through body_source and body_sink. RFC 9112 sections 6 and 7. */
+#include <errno.h>
+
 #include "proxy_priv.h"
 
 static bool is_request(const struct stream *s, const struct pump *p) { return p == &s->up_body; }
@@ -359,7 +361,7 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
     return;
   }
   if (!is_request(s, p)) {
-    stream_fail(s, attempt_end_word(&s->try, err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED));
+    stream_fail(s, attempt_cause(&s->try, err));
     return;
   }
   /* The endpoint stopped reading the request: it may have answered already (early response). */
@@ -367,5 +369,5 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
   s->flags |= STREAM_CLOSE;
   conn_read_stop(s->conn);
   if (s->try.up->conn->flags & CONN_FAILED && !s->down_body.relaying)
-    stream_fail(s, attempt_end_word(&s->try, END_UPSTREAM_RESET));
+    stream_fail(s, attempt_cause(&s->try, -ECONNRESET));
 }

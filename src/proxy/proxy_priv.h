@@ -99,6 +99,9 @@ MUST_USE enum end shake_done(struct stream *s);
 /* attempt_unsent: the kernel has nothing yet of the request that was written to a reused
  * connection: what comes from it is no answer, and another connection may have the request. */
 bool attempt_unsent(const struct stream *s);
+/* attempt_cause: why its connection ended before its response was whole: by err (-errno; 0: FIN),
+ * or by what HTTP/2 says of it. */
+enum end attempt_cause(const struct attempt *a, int err);
 /* connect_end is the cause of a connect's -errno. */
 enum end connect_end(int err);
 /* ---- answer.c ---- */

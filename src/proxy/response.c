@@ -296,14 +296,6 @@ size_t response_data(struct stream *s, struct span bytes) {
   return response_head(s, bytes);
 }
 
-/* eof_cause is why a response that did not finish ended. */
-static enum end eof_cause(const struct stream *s, int err) {
-  if (own_trouble(err)) return END_LIMIT_MEMORY;
-  enum end said = attempt_end_word(&s->try, err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED);
-  if (said != END_UPSTREAM_CLOSED) return said;
-  return s->try.flags & ATTEMPT_RESPONSE_BYTE ? END_UPSTREAM_TRUNCATED : END_UPSTREAM_CLOSED;
-}
-
 void response_eof(struct stream *s, int err) {
   if (s->step == STEP_RELAY && !err && body_eof(s, &s->down_body)) {
     s->try.flags |= ATTEMPT_UP_DIRTY;
@@ -311,8 +303,9 @@ void response_eof(struct stream *s, int err) {
     return;
   }
   bool begun = s->step == STEP_RELAY || s->try.flags & ATTEMPT_RESPONSE_BYTE;
-  if (begun && !hedged(s)) stream_fail(s, eof_cause(s, err));
-  else attempt_failed(s, eof_cause(s, err));
+  enum end end = attempt_cause(&s->try, err);
+  if (begun && !hedged(s)) stream_fail(s, end);
+  else attempt_failed(s, end);
 }
 
 /* ---- events of the endpoint's connection ---- */
