@@ -340,6 +340,7 @@ void response_done(struct stream *s) {
     s->flags |= STREAM_CLOSE;
   }
   if (s->down_body.to == HTTP_BODY_CLOSE) s->flags |= STREAM_CLOSE;
+  grpc_over(s);
   attempt_drop(s, true);
   stream_go(s, STEP_FINISH);
 }

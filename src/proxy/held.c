@@ -51,7 +51,7 @@ static void leave(struct stream *s) {
     conn_watch(s->conn);
     if (s->x->mirror) mirror_send(s);
   }
-  if (s->route->timeout_ms) s->deadline_ms = now_ms(s->w) + s->route->timeout_ms;
+  grpc_limit(s);
   stream_go(s, STEP_PICK);
 }
 
