@@ -151,16 +151,16 @@ static struct span sentence(struct stream *s) {
 
 bool grpc_refusal(struct stream *s, unsigned status, bool refused, struct http_fields *fields) {
   struct span text = refused ? sentence(s) : http_status_reason(status);
-  struct span type = SPAN_LIT("application/grpc");
   enum end end = refused ? s->end : END_OK;
-  return http_fields_add(fields, &s->arena, SPAN_LIT("Content-Type"), type) &&
-         put_status(s, grpc_status_of_end(end, status), text, fields);
+  return put_status(s, grpc_status_of_end(end, status), text, fields);
 }
 
 /* may_cut: an HTTP/2 client that reads sees trailers for what they are. Behind a length there is
  * no place for them. */
 static bool may_cut(const struct stream *s) {
-  if (!undecided(s) || !(s->flags & STREAM_H2) || s->end == END_CLIENT_TIMEOUT_SEND) return false;
+  if (!undecided(s) || s->end == END_CLIENT_TIMEOUT_SEND) return false;
+  if (s->x->call.web.live) return web_may_cut(s) && s->down_body.state != PUMP_DONE;
+  if (!(s->flags & STREAM_H2)) return false;
   return s->down_body.to == HTTP_BODY_CLOSE && s->down_body.state != PUMP_DONE;
 }
 
@@ -168,8 +168,9 @@ bool grpc_cut(struct stream *s) {
   struct http_fields rows = {0};
   if (!may_cut(s)) return false;
   enum grpc_status status = grpc_status_of_end(s->end, end_get(s->end)->status);
-  return put_status(s, status, sentence(s), &rows) &&
-         h2_send_trailers(h2_stream_of(s->conn), &rows);
+  if (!put_status(s, status, sentence(s), &rows)) return false;
+  if (s->x->call.web.live) return web_end(s, s->conn, &rows);
+  return h2_send_trailers(h2_stream_of(s->conn), &rows);
 }
 
 enum grpc_status grpc_final(const struct stream *s) {

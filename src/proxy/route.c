@@ -132,7 +132,8 @@ static bool to_pool(const struct route *r) {
 }
 
 static void act(struct stream *s) {
-  enum end end = limit_request(s);
+  enum end end = web_begin(s);
+  if (end == END_OK) end = limit_request(s);
   if (end == END_OK && too_large(s)) end = END_LIMIT_BODY;
   if (end == END_OK && grpc_overdue(s)) end = END_CLIENT_DEADLINE;
   if (end != END_OK) {
