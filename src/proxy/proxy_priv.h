@@ -71,6 +71,8 @@ void attempt_ejected(struct worker *w, const struct pool *pool, const struct end
 /* attempt_answered is the outcome of the stream's own attempt when its final head came; it counts
  * once. */
 void attempt_answered(struct stream *s);
+/* attempt_judged follows it where the trailers say how a gRPC call ended, as a status of HTTP. */
+void attempt_judged(struct stream *s, uint16_t status);
 /* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
  * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head, or
  * says why it cannot be sent. attempt_end is what attempt_drop does, for any attempt. */
