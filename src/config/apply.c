@@ -295,6 +295,13 @@ static bool apply_key(struct apply *a, struct conf_row *row, const struct node *
   return false;
 }
 
+/* pool_tls_on: an empty group says TLS too, and `weir dump` has to say so: by its first key. */
+static void pool_tls_on(struct conf_row *row, const struct node *node) {
+  if (node->kind != NODE_GROUP) return;
+  ((struct conf_pool *)row)->tls.on = true;
+  origin_of(row, OPTION_POOL_TLS_VERIFY)->node = node;
+}
+
 /* apply_group walks the keys in pre-order, going down where a key is only a group of keys. */
 static void apply_group(struct apply *a, struct conf_row *row, const struct node *top) {
   const struct node *node = top->first;
@@ -303,6 +310,8 @@ static void apply_group(struct apply *a, struct conf_row *row, const struct node
       ((struct conf_listener *)row)->has_tls = true;
     if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("health")) && node->parent == top)
       ((struct conf_pool *)row)->health.on = node->kind == NODE_GROUP;
+    if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("tls")) && node->parent == top)
+      pool_tls_on(row, node);
     if (apply_key(a, row, top, node) && node->first) {
       node = node->first;
       continue;

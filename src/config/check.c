@@ -239,6 +239,7 @@ void check_conf(struct conf *conf) {
     check_pool(conf, pool);
     check_discover(conf, pool);
     check_health(conf, pool);
+    check_upstream_tls(conf, pool);
     check_protection(conf, pool);
   }
   check_overload(conf);

@@ -21,7 +21,10 @@ struct tls_conn {
   struct slab_head head;
   struct conn *conn;
   SSL *ssl;
-  struct tls_server *server;
+  union {
+    struct tls_server *server; /* ours is the server's side */
+    struct tls_peer *peer;     /* is_client: it is the client's */
+  };
   struct tls_worker *worker;
   struct list wait;      /* in worker->waiting */
   struct iobuf *early;   /* ciphertext that waits for the budget or, after that, for the owner */
@@ -34,6 +37,9 @@ struct tls_conn {
   uint8_t state;         /* enum tls_state */
   uint8_t sniff_len;     /* letters that may be a plain HTTP method */
   uint32_t worker_index; /* which SSL_CTX of server */
+  bool is_client : 1;    /* weir began the connection: peer, not server */
+  bool h1_only : 1;      /* client: offers HTTP/1.1, whatever the policy has */
+  bool cert_asked : 1;   /* client: the server asked for a certificate */
   bool sniffing : 1;     /* no byte so far was TLS */
   bool sni_known : 1;    /* a well-formed name was sent */
   bool sni_refused : 1;  /* answered by unrecognized_name */
@@ -64,6 +70,13 @@ uint64_t tls_clock_ns(void);
 struct tls_worker *tls_worker_get(struct loop *loop);
 /* tls_of finds the conn whose library call this callback comes from. */
 struct tls_conn *tls_of(const SSL *ssl);
+/* tls_client_ssl makes the library's state of a client's conn. */
+SSL *tls_client_ssl(struct tls_conn *tls);
+/* tls_client_chosen: the handshake is done: END_OK, or why it does not fit; *h2: what was chosen.
+ */
+enum end tls_client_chosen(struct tls_conn *tls, bool *h2);
+/* tls_client_fault is the cause that the library's error has (0: none) for a client's conn. */
+enum end tls_client_fault(const struct tls_conn *tls, uint32_t code);
 /* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */
 void tls_stream_run(struct tls_conn *tls);
 

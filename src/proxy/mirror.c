@@ -122,7 +122,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
   struct mirror *m = container_of(timer, struct mirror, timer);
   switch ((enum mirror_step)m->step) {
     case MIRROR_COPY: break; /* no timer runs */
-    case MIRROR_CONNECT: failed(m, END_CONNECT_TIMEOUT); break;
+    case MIRROR_CONNECT: failed(m, open_end(m->up, -ETIMEDOUT, NULL)); break;
     case MIRROR_HEAD: failed(m, END_FIRST_BYTE_TIMEOUT); break;
     case MIRROR_BODY:
       if (now < m->deadline_ms) failed(m, END_UPSTREAM_IDLE_TIMEOUT);
@@ -255,7 +255,7 @@ static void write_request(struct mirror *m) {
 
 static void on_open(struct conn *c, int err) {
   struct mirror *m = ((struct upconn *)c->owner)->owner;
-  if (err) failed(m, connect_end(err));
+  if (err) failed(m, open_end(m->up, err, NULL));
   else write_request(m);
 }
 
@@ -271,7 +271,7 @@ static bool get_connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   int err;
   if (!request_permits_take(u, m->pool, m->endpoint, &m->permits)) return false;
-  m->up = upconn_checkout(u, m->endpoint, m);
+  m->up = upconn_checkout(u, m->pool, m->endpoint, m);
   m->reused = m->up != NULL;
   if (!m->up) m->up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
   if (m->up) return true;

@@ -308,10 +308,14 @@ size_t response_data(struct stream *s, struct span bytes) {
   return response_head(s, bytes);
 }
 
-/* eof_cause is why a response that did not finish ended. */
-static enum end eof_cause(const struct stream *s, int err) {
+/* eof_cause is why a response that did not finish ended. A FIN without close_notify is no end that
+ * TLS vouches for, but an end. */
+static enum end eof_cause(struct stream *s, int err) {
+  struct upconn *up = s->try.up;
+  enum end tls = err && up ? upconn_tls_end(up, false, &s->x->tls_why) : END_OK;
   if (own_trouble(err)) return END_LIMIT_MEMORY;
-  if (err) return END_UPSTREAM_RESET;
+  if (tls != END_OK) return tls;
+  if (err && err != -ECONNABORTED) return END_UPSTREAM_RESET;
   return s->try.flags & ATTEMPT_RESPONSE_BYTE ? END_UPSTREAM_TRUNCATED : END_UPSTREAM_CLOSED;
 }
 
@@ -332,13 +336,9 @@ static struct stream *stream_of(struct conn *c) { return ((struct upconn *)c->ow
 
 static void up_on_open(struct conn *c, int err) {
   struct stream *s = stream_of(c);
-  if (err) {
-    attempt_failed(s, connect_end(err));
-    return;
-  }
-  s->try.t_connected = now_ns(s->w);
-  s->connect_ns += s->try.t_connected - s->try.t_connect;
-  stream_go(s, STEP_SEND);
+  if (err == -EPROTOTYPE) attempt_other_protocol(s);
+  else if (err) attempt_failed(s, open_end(s->try.up, err, &s->x->tls_why));
+  else attempt_opened(s);
 }
 
 static size_t up_on_data(struct conn *c, struct span bytes) {

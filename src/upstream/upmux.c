@@ -20,8 +20,9 @@ struct upmux {
   struct list link; /* in endpoint_row.muxes */
   struct upstream *up;
   struct endpoint *endpoint; /* pinned */
-  struct conn *conn;
+  struct conn *conn; /* NULL: it is one of HTTP/1 now (upconn_settle) */
   struct h2 *h2;
+  const struct tls_client *tls; /* policy that it was opened under; NULL: plaintext */
   uint32_t requests, requests_max; /* sent on it; 0: no limit */
   uint32_t keepalive_ms;
   bool retired; /* takes no more streams */
@@ -37,7 +38,7 @@ static struct endpoint_row *row_of(const struct upmux *m) {
 
 static void on_idle(struct h2 *h) {
   struct upmux *m = mux_of(h);
-  if (!(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
+  if (!m->conn || !(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
   bool over = m->retired || !h2_room(h) || !m->keepalive_ms;
   uint64_t now_ms = m->up->loop->now_ms;
   h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
@@ -49,24 +50,45 @@ static void on_timer(struct h2 *h) {
   else if (!h2_streams(h)) h2_end(h, END_OK);
 }
 
-static void on_end(struct h2 *h, enum end end) {
-  struct upmux *m = mux_of(h);
+/* let_go gives back what a connection holds. */
+static void let_go(struct upmux *m) {
   struct upstream *u = m->up;
-  struct endpoint *e = m->endpoint;
-  (void)end; /* its streams have said so */
-  list_remove(&m->link);
   row_of(m)->conns--;
   upstream_count(u->counters.conns, -1);
-  h2_free(h);
   if (m->conn->flags & CONN_OPEN) conn_close_gently(m->conn, 1000);
-  else conn_close(m->conn);
+  else uptls_close(m->conn);
+  conn_permits_give(u, m->endpoint);
+  object_unpin(&m->endpoint->obj, u->worker);
+}
+
+static void on_end(struct h2 *h, enum end end) {
+  struct upmux *m = mux_of(h);
+  (void)end; /* its streams have said so */
+  list_remove(&m->link);
+  h2_free(h);
+  if (m->conn) let_go(m);
   mem_free(m);
-  conn_permits_give(u, e);
-  object_unpin(&e->obj, u->worker);
+}
+
+/* on_open: what the endpoint chose is not HTTP/2: the connection becomes one of HTTP/1, with what
+ * this one held, and those who wait for a stream ask anew. */
+static bool on_open(struct h2 *h) {
+  struct upmux *m = mux_of(h);
+  if (!m->tls || conn_tls_h2(m->conn)) return true;
+  const struct upsettle what = {.conn = m->conn,
+                                .tls = m->tls,
+                                .requests_max = m->requests_max,
+                                .keepalive_ms = m->keepalive_ms};
+  h2_leave_conn(h);
+  list_remove(&m->link);
+  if (!upconn_settle(m->up, m->endpoint, &what)) let_go(m);
+  m->conn = NULL;
+  return false;
 }
 
 static const struct h2_events events = {
     .on_idle = on_idle,
+    .on_open = on_open,
     .on_end = on_end,
     .on_timer = on_timer,
 };
@@ -99,9 +121,10 @@ static struct upmux *make(struct upstream *u, const struct pool *pool, struct en
   m->up = u;
   m->endpoint = e;
   m->conn = conn;
+  m->tls = pool->tls;
   m->requests_max = pool->connections.requests;
   m->keepalive_ms = pool->connections.keepalive_ms;
-  if (!begin(m, pool)) {
+  if (!uptls_stack(u, pool, e, conn, false) || !begin(m, pool)) {
     conn_close(conn);
     mem_free(m);
     *err = -ENOMEM;
@@ -133,22 +156,25 @@ static bool has_room(const struct upmux *m) {
 }
 
 /* emptiest is the connection with room that has the fewest streams; NULL: none has room. */
-static struct upmux *emptiest(const struct endpoint_row *row) {
+static struct upmux *emptiest(const struct endpoint_row *row, const struct tls_client *policy) {
   struct upmux *best = NULL;
   for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
     struct upmux *m = container_of(l, struct upmux, link);
+    if (m->tls != policy) continue;
     if (has_room(m) && (!best || h2_streams(m->h2) < h2_streams(best->h2))) best = m;
   }
   return best;
 }
 
-bool upmux_has_room(const struct endpoint *e, uint32_t worker) {
-  return emptiest(&e->rows[worker]) != NULL;
+bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_client *policy) {
+  return emptiest(&e->rows[worker], policy) != NULL;
 }
+
+const struct conn *upmux_conn(const struct upmux *m) { return m->conn; }
 
 struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct endpoint *e,
                              const struct attempt_to *to, bool *reused, int *err) {
-  struct upmux *m = to->fresh ? NULL : emptiest(&e->rows[u->worker]);
+  struct upmux *m = to->fresh ? NULL : emptiest(&e->rows[u->worker], pool->tls);
   *reused = m && m->conn->flags & CONN_OPEN;
   if (!m) m = connect_one(u, pool, e, err);
   if (!m) return NULL;
@@ -160,6 +186,7 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
   list_init(&c->link);
   c->up = u;
   c->mux = m;
+  c->tls = m->tls;
   c->conn = h2_stream_conn(st);
   c->endpoint = e;
   c->owner = to->owner;
@@ -180,12 +207,24 @@ void upmux_stream_close(struct upconn *c, bool reset) {
   object_unpin(&e->obj, u->worker);
 }
 
-void upmux_retire_all(struct upstream *u, struct endpoint *e) {
+static void retire(struct upmux *m) {
+  m->retired = true;
+  if (!h2_streams(m->h2)) h2_end(m->h2, END_OK);
+}
+
+void upmux_retire_other(struct upstream *u, struct endpoint *e, const struct tls_client *policy) {
   struct endpoint_row *row = &e->rows[u->worker];
   for (struct list *l = row->muxes.next, *next; l != &row->muxes; l = next) {
     next = l->next;
     struct upmux *m = container_of(l, struct upmux, link);
-    m->retired = true;
-    if (!h2_streams(m->h2)) h2_end(m->h2, END_OK);
+    if (m->tls != policy) retire(m);
+  }
+}
+
+void upmux_retire_all(struct upstream *u, struct endpoint *e) {
+  struct endpoint_row *row = &e->rows[u->worker];
+  for (struct list *l = row->muxes.next, *next; l != &row->muxes; l = next) {
+    next = l->next;
+    retire(container_of(l, struct upmux, link));
   }
 }
