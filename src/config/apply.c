@@ -295,11 +295,11 @@ static bool apply_key(struct apply *a, struct conf_row *row, const struct node *
   return false;
 }
 
-/* pool_tls_on: an empty group says TLS too, and `weir dump` has to say so: by its first key. */
-static void pool_tls_on(struct conf_row *row, const struct node *node) {
-  if (node->kind != NODE_GROUP) return;
-  ((struct conf_pool *)row)->tls.on = true;
-  origin_of(row, OPTION_POOL_TLS_VERIFY)->node = node;
+/* tls_origin: an empty group says TLS too, and `weir dump` has to say so: by its first key. */
+static void tls_origin(struct conf_row *row, const struct node *top) {
+  struct conf_origin *origin = origin_of(row, OPTION_POOL_TLS_VERIFY);
+  const struct node *node = node_find(top, SPAN_LIT("tls"));
+  if (((struct conf_pool *)row)->tls.on && node && !origin->node) origin->node = node;
 }
 
 /* apply_group walks the keys in pre-order, going down where a key is only a group of keys. */
@@ -311,7 +311,7 @@ static void apply_group(struct apply *a, struct conf_row *row, const struct node
     if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("health")) && node->parent == top)
       ((struct conf_pool *)row)->health.on = node->kind == NODE_GROUP;
     if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("tls")) && node->parent == top)
-      pool_tls_on(row, node);
+      ((struct conf_pool *)row)->tls.on = node->kind == NODE_GROUP;
     if (apply_key(a, row, top, node) && node->first) {
       node = node->first;
       continue;
@@ -341,6 +341,7 @@ void apply_sources(struct conf *conf) {
   /* Rows are one level below their parents, so this ends: certificates and endpoints add none. */
   for (struct work *w = a.head; w; w = w->next) {
     apply_group(&a, w->row, w->group);
+    if (w->row->scope == SCOPE_POOL) tls_origin(w->row, w->group);
     if (w->row->scope == SCOPE_LISTENER) protocols_default((struct conf_listener *)w->row);
     if (!faults_has_syntax(conf->faults)) check_required(&a, w->row);
   }
