@@ -1,5 +1,5 @@
-/* check_upstream_tls.c: what the keys of pools.*.tls and connections.protocol mean together. Called
- * by check.c. */
+/* check_upstream_tls.c: what the keys of pools.*.tls and connections.protocol mean together.
+ * Called by check.c. */
 #include "load_priv.h"
 
 static bool given(const struct conf_pool *pool, enum option_id id) {

@@ -1,5 +1,5 @@
-/* compile_upstream_tls.c: the TLS policy of a pool's endpoints, for the hook, which compiles it when
- * no other pool has the same one. Called by compile.c. */
+/* compile_upstream_tls.c: the TLS policy of a pool's endpoints, for the hook, which compiles it
+ * when no other pool has the same one. Called by compile.c. */
 #include "compile_priv.h"
 
 #define ALPN_H2 "\x02h2"

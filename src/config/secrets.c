@@ -77,7 +77,8 @@ static const char *const stores[] = {
 };
 
 static bool store_needed(const struct conf_pool *pool) {
-  return pool->tls.on && pool->tls.verify == VERIFY_SYSTEM && !pool->tls.ca.len;
+  bool own = row_origin(&pool->row, OPTION_POOL_TLS_CA)->node != NULL;
+  return pool->tls.on && pool->tls.verify == VERIFY_SYSTEM && !own;
 }
 
 static bool is_there(const struct conf_reader *reader, const char *path) {

@@ -1,6 +1,7 @@
-/* upstream_tls.c: TLS policies of pools from the configuration's bytes, kept by content: an unchanged
- * one keeps its sessions over reloads, and pools with the same one share it. A changed certificate
- * file that is no good leaves the pool what it has. Called by secrets.c, publish.c and check.c. */
+/* upstream_tls.c: TLS policies of pools from the configuration's bytes, kept by content: one that
+ * did not change keeps its sessions over reloads, and pools with the same one share it. A changed
+ * certificate file that is no good leaves the pool what it has. Called by secrets.c, publish.c and
+ * check.c. */
 #include "control/compiler_priv.h"
 #include "control/log_priv.h"
 #include "weir/base/mem.h"

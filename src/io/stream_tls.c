@@ -1,16 +1,17 @@
 /* stream_tls.c: TLS as a transport of a conn (transport.h), of either side: handshake, records in,
- * records out, close_notify. One copy in (span being received to the library's record buffer), one out (record
- * to the conn's wire buffer); an idle conn holds no record buffer and no handshake state. Does not
- * choose certificates (tls_select.c), owns no timer (the handshake timeout is the owner's), sends
- * nothing itself. Completions arrive as wire_in, wire_eof and, through the queue of tls_worker.c,
- * tls_stream_run. Every upcall may close the conn; our part lives until the end of the turn
- * (conn_bury), so it is enough to look at alive() after each. RFC 8446, RFC 5246. */
+ * records out, close_notify. One copy in (span being received to the library's record buffer), one
+ * out (record to the conn's wire buffer); an idle conn holds no record buffer and no handshake
+ * state. Does not choose certificates (tls_select.c) nor judge them (tls_verify.c), owns no timer
+ * (the handshake timeout is the owner's), sends nothing itself. Completions arrive as wire_in,
+ * wire_eof and, through the queue of tls_worker.c, tls_stream_run. Every upcall may close the
+ * conn; our part lives until the end of the turn (conn_bury), so it is enough to look at alive()
+ * after each. RFC 8446, RFC 5246. */
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/mem.h>
 
 #include "io/io_priv.h"
-#include "io/tls_conn_priv.h"
+#include "io/tls_client_priv.h"
 
 /* Record sizes. Small records first, so that the client can decrypt what the first round trips
  * bring; full ones once the connection is warm. A pause makes it cold again. */

@@ -6,7 +6,7 @@
 #include <openssl/mem.h>
 #include <openssl/pool.h>
 
-#include "io/tls_conn_priv.h"
+#include "io/tls_client_priv.h"
 #include "weir/base/mem.h"
 
 /* ---- the policy ---- */

@@ -5,6 +5,8 @@
 
 #include "io/tls_priv.h"
 
+struct tls_peer;
+
 enum tls_state {
   TLS_HANDSHAKE,
   TLS_OPEN,
@@ -70,13 +72,6 @@ uint64_t tls_clock_ns(void);
 struct tls_worker *tls_worker_get(struct loop *loop);
 /* tls_of finds the conn whose library call this callback comes from. */
 struct tls_conn *tls_of(const SSL *ssl);
-/* tls_client_ssl makes the library's state of a client's conn. */
-SSL *tls_client_ssl(struct tls_conn *tls);
-/* tls_client_chosen: the handshake is done: END_OK, or why it does not fit; *h2: what was chosen.
- */
-enum end tls_client_chosen(struct tls_conn *tls, bool *h2);
-/* tls_client_fault is the cause that the library's error has (0: none) for a client's conn. */
-enum end tls_client_fault(const struct tls_conn *tls, uint32_t code);
 /* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */
 void tls_stream_run(struct tls_conn *tls);
 

@@ -3,14 +3,11 @@
 #ifndef WEIR_IO_TLS_PRIV_H
 #define WEIR_IO_TLS_PRIV_H
 
-#include <openssl/sha.h>
 #include <openssl/ssl.h>
-#include <openssl/x509.h>
 #include <stdatomic.h>
 
 #include "weir/base/arena.h"
 #include "weir/io/tls.h"
-#include "weir/io/tls_client.h"
 
 /* tls_key is a kind of certificate key that we serve, best first: a name may have one of each. */
 enum tls_key { TLS_KEY_P256, TLS_KEY_P384, TLS_KEY_RSA, TLS_KEY_COUNT };
@@ -91,53 +88,6 @@ struct tls_server {
   struct arena arena;
 };
 
-/* tls_client is the compiled policy of one pool. ctx and roots are one per worker: a store has a
- * lock, which is then nobody else's. */
-struct tls_client {
-  _Atomic uint32_t refs;
-  uint32_t workers;
-  bool verify, has_cert, h2_only;
-  struct span alpn; /* wire form */
-  char *sni;        /* NULL: the endpoint's name */
-  char **names;     /* one of which the certificate must have; none: sni, or the endpoint's */
-  uint32_t name_count;
-  uint8_t (*pins)[SHA256_DIGEST_LENGTH];
-  uint32_t pin_count;
-  struct tls_cert cert;
-  CRYPTO_BUFFER_POOL *pool;
-  SSL_CTX **ctx;
-  X509_STORE **roots; /* where verify */
-  struct arena arena;
-};
-
-/* TLS_SESSIONS_MAX are kept for an endpoint by each worker: a TLS 1.3 ticket serves once. */
-#define TLS_SESSIONS_MAX 8u
-
-struct tls_peer {
-  uint32_t refs; /* of its worker alone */
-  uint32_t worker;
-  struct tls_client *client; /* a ref */
-  const char *sni;           /* NULL: none is sent */
-  char *host;                /* the endpoint's name, canonical; NULL: an address */
-  uint8_t ip[16];
-  uint8_t ip_len; /* 0: a unix socket */
-  uint8_t spoken; /* enum tls_spoken */
-  uint64_t spoken_ms;
-  struct tls_counts counts;
-  SSL_SESSION *sessions[TLS_SESSIONS_MAX]; /* newest last */
-  uint32_t session_count;
-};
-
-/* tls_verify is the library's callback for the server's certificate. */
-enum ssl_verify_result_t tls_verify(SSL *ssl, uint8_t *alert);
-/* tls_roots_parse adds the certificates of a PEM bundle to a list; false with a sentence. */
-MUST_USE bool tls_roots_parse(struct span pem, struct span label, STACK_OF(X509) *out,
-                              struct buf *why);
-/* tls_session_keep is the library's callback for a new session; tls_session_use gives the newest
- * one that may be used to ssl. */
-int tls_session_keep(SSL *ssl, SSL_SESSION *session);
-void tls_session_use(struct tls_peer *peer, SSL *ssl);
-void tls_sessions_drop(struct tls_peer *peer);
 /* tls_ctx_base sets what all policies have in common: suites, groups, no early data. */
 void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version);
 /* tls_ctx_new makes an SSL_CTX with the policy of server (versions, ciphers, groups,

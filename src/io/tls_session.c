@@ -1,7 +1,7 @@
 /* tls_session.c: sessions of endpoints, each kept with the peer that it came from: a TLS 1.3
  * ticket is used once, so that nobody can tell two connections of ours apart by it (RFC 8446
  * appendix C.4), a session of TLS 1.2 until it is too old. One worker's thread. */
-#include "io/tls_conn_priv.h"
+#include "io/tls_client_priv.h"
 
 static SSL_SESSION *take_newest(struct tls_peer *peer) {
   return peer->session_count ? peer->sessions[--peer->session_count] : NULL;

@@ -10,7 +10,7 @@
 #include <openssl/pool.h>
 #include <openssl/x509v3.h>
 
-#include "io/tls_conn_priv.h"
+#include "io/tls_client_priv.h"
 
 /* ROOTS_MAX_BYTES bounds a bundle; those of systems have about 250 KiB. */
 #define ROOTS_MAX_BYTES (8u << 20)
@@ -34,7 +34,8 @@ bool tls_roots_parse(struct span pem, struct span label, STACK_OF(X509) *out, st
   ERR_clear_error();
   BIO_free(bio);
   if (!end)
-    return roots_bad(why, label, "a certificate in it is damaged (not base64, cut off, or no X.509)");
+    return roots_bad(why, label,
+                     "a certificate in it is damaged (not base64, cut off, or no X.509)");
   return sk_X509_num(out) > 0 ||
          roots_bad(why, label,
                    "no certificate in it; it must hold BEGIN CERTIFICATE blocks in PEM");

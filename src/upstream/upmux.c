@@ -38,7 +38,8 @@ static struct endpoint_row *row_of(const struct upmux *m) {
 
 static void on_idle(struct h2 *h) {
   struct upmux *m = mux_of(h);
-  if (!m->conn || !(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
+  if (!m->conn) return;
+  if (!(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
   bool over = m->retired || !h2_room(h) || !m->keepalive_ms;
   uint64_t now_ms = m->up->loop->now_ms;
   h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
@@ -156,7 +157,8 @@ static bool has_room(const struct upmux *m) {
 }
 
 /* emptiest is the connection with room that has the fewest streams; NULL: none has room. */
-static struct upmux *emptiest(const struct endpoint_row *row, const struct tls_client *policy) {
+static struct upmux *emptiest(const struct endpoint_row *row,
+                              const struct tls_client *policy) {
   struct upmux *best = NULL;
   for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
     struct upmux *m = container_of(l, struct upmux, link);

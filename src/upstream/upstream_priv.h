@@ -14,8 +14,8 @@ void uptls_mark(struct upstream *u, const struct pool *pool, struct endpoint *e)
 void uptls_drop(struct upstream *u, struct endpoint *e);
 /* uptls_close closes a connection; an alert still goes out. */
 void uptls_close(struct conn *conn);
-/* pool.c: upconn_idle_other closes idle connections that are of another policy. upconn_settle makes
- * a connection that is open, counted and pinned one of HTTP/1 that is idle. */
+/* pool.c: upconn_idle_other closes idle connections that are of another policy. upconn_settle
+ * makes a connection that is open, counted and pinned one of HTTP/1 that is idle. */
 void upconn_idle_other(struct upstream *u, struct endpoint *e, const struct tls_client *policy);
 struct upsettle {
   struct conn *conn;

@@ -34,22 +34,6 @@ struct upstream {
   void (*breaker_turned)(struct upstream *u, const struct pool *p, const struct breaker_told *t);
 };
 
-/* upconn is one connection to an endpoint, or a stream of one; it pins the endpoint, and holds the
- * permit of a connection of its own. */
-struct upmux;
-struct upconn {
-  struct slab_head head;
-  struct list link; /* in endpoint_row.idle */
-  struct upstream *up;
-  struct conn *conn;
-  struct upmux *mux; /* NULL: HTTP/1; else the connection that carries conn, and has the permit */
-  const struct tls_client *tls; /* policy that it was opened under; NULL: plaintext */
-  struct endpoint *endpoint;
-  void *owner; /* the stream that uses it; NULL when idle */
-  uint32_t requests;     /* sent on it */
-  uint32_t requests_max; /* 0: no limit */
-};
-
 void upstream_init(struct upstream *u, struct loop *loop, uint32_t worker, uint32_t conns_max);
 /* upstream_fini: all upconns must be closed. */
 void upstream_fini(struct upstream *u);
@@ -124,45 +108,6 @@ void sticky_prepare(struct pool *pool, const struct sticky_settings *settings, s
  * forged, or of an endpoint that is gone). */
 uint32_t sticky_find(const struct pool_sticky *sticky, const struct http_fields *fields);
 
-/* attempt_to is who asks for a stream. */
-struct attempt_to {
-  const struct conn_events *events;
-  void *owner;
-  bool fresh;
-};
-
-/* upconn_way is how requests reach an endpoint. */
-enum upconn_way {
-  UPCONN_HTTP_1, /* upconn_checkout, else upconn_connect */
-  UPCONN_STREAM, /* upconn_stream */
-  UPCONN_ASK,    /* upconn_checkout, else upconn_stream: what the endpoint speaks it says in its
-                    handshake (ALPN). HTTP/1.1: on_open tells all who wait -EPROTOTYPE, each closes
-                    and asks anew; the connection is idle then, and serves the first of them. */
-};
-enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
-                           const struct endpoint *e);
-
-/* upconn_checkout takes the most recently used idle connection that the pool's policy allows, or
- * NULL. requests is 1 when it has not carried any yet. */
-struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, struct endpoint *e,
-                               void *owner);
-/* upconn_connect opens one (a permit first). NULL and *err: -EAGAIN no permit (wait), -ENOMEM no
- * slot, -errno. on_open of events follows. */
-MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
-                                       struct endpoint *e, const struct conn_events *events,
-                                       void *owner, int *err);
-/* upconn_stream takes a stream of an HTTP/2 connection to e (pools.*.connections.protocol): of one
- * that is there, else, or if `fresh`, of a new one. *reused: it was open already. NULL and *err as
- * upconn_connect. */
-MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
-                                      struct endpoint *e, const struct attempt_to *to,
-                                      bool *reused, int *err);
-/* upconn_release puts a clean connection (nothing is owed) back into the pool, or closes it. */
-void upconn_release(struct upconn *c, const struct pool_connections *settings);
-/* upconn_tls_end is what TLS says of a connection that failed (late: that was not open in time);
- * END_OK: it is not TLS's fault. *why: in words, of the library; may be NULL. */
-enum end upconn_tls_end(const struct upconn *c, bool late, struct span *why);
-/* upconn_close closes it; reset sends RST. */
-void upconn_close(struct upconn *c, bool reset);
+#include "weir/upstream/upconn.h"
 
 #endif
