@@ -347,7 +347,9 @@ void tls_stream_run(struct tls_conn *tls) {
   }
 }
 
+/* record_len: endpoints are near, and get full ones at once. */
 static size_t record_len(struct tls_conn *tls, size_t left) {
+  if (tls->is_client) return left < RECORD_MAX ? left : RECORD_MAX;
   uint32_t now_ms = (uint32_t)tls->worker->loop->now_ms;
   if (now_ms - tls->written_ms >= RECORD_PAUSE_MS) tls->burst = 0;
   tls->written_ms = now_ms;

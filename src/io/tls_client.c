@@ -1,6 +1,6 @@
-/* tls_client.c: the TLS policy of a pool, compiled: one SSL_CTX and one store of trusted
- * certificates per worker; and the peer, which is that policy at one endpoint for one worker. What
- * a certificate has to be is tls_verify.c, sessions are tls_session.c, records stream_tls.c.
+/* tls_client.c: the TLS policy of a pool, compiled, with one SSL_CTX per worker; and the peer,
+ * which is that policy at one endpoint for one worker. What a certificate has to be is
+ * tls_verify.c, whom to trust tls_roots.c; sessions are tls_session.c, records stream_tls.c.
  * Policies are made by control/, peers by upstream/. RFC 8446, RFC 7301. */
 #include <openssl/err.h>
 #include <openssl/mem.h>
@@ -44,23 +44,11 @@ static bool cert_show(const struct tls_client *client, SSL_CTX *ctx, struct buf 
   return false;
 }
 
-static X509_STORE *store_make(STACK_OF(X509) *roots) {
-  X509_STORE *store = X509_STORE_new();
-  check(store != NULL);
-  for (size_t i = 0; i < sk_X509_num(roots); i++)
-    check(X509_STORE_add_cert(store, sk_X509_value(roots, i)) == 1); /* twice is once */
-  return store;
-}
-
 static bool roots_fill(struct tls_client *client, const struct tls_client_conf *conf,
                        struct buf *why) {
-  if (!conf->verify) return true;
-  STACK_OF(X509) *roots = sk_X509_new_null();
-  check(roots != NULL);
-  bool ok = tls_roots_parse(conf->ca_pem, conf->ca_label, roots, why);
-  for (uint32_t w = 0; ok && w < client->workers; w++) client->roots[w] = store_make(roots);
-  sk_X509_pop_free(roots, X509_free);
-  return ok;
+  if (conf->verify)
+    client->roots = tls_roots_get(conf->ca_pem, conf->ca_label, conf->workers, why);
+  return client->roots || !conf->verify;
 }
 
 static bool cert_fill(struct tls_client *client, const struct tls_client_conf *conf,
@@ -92,10 +80,8 @@ static void names_fill(struct tls_client *client, const struct tls_client_conf *
 }
 
 static void client_free(struct tls_client *client) {
-  for (uint32_t w = 0; w < client->workers; w++) {
-    SSL_CTX_free(client->ctx[w]);
-    X509_STORE_free(client->roots[w]);
-  }
+  for (uint32_t w = 0; w < client->workers; w++) SSL_CTX_free(client->ctx[w]);
+  if (client->roots) tls_roots_put(client->roots);
   tls_cert_fini(&client->cert);
   CRYPTO_BUFFER_POOL_free(client->pool);
   for (uint32_t i = 0; i < client->name_count; i++) mem_free(client->names[i]);
@@ -103,7 +89,6 @@ static void client_free(struct tls_client *client) {
   mem_free(client->pins);
   mem_free(client->sni);
   mem_free(client->ctx);
-  mem_free(client->roots);
   arena_reset(&client->arena);
   mem_free(client);
 }
@@ -116,7 +101,6 @@ static struct tls_client *client_alloc(const struct tls_client_conf *conf) {
   client->h2_only = conf->h2_only;
   client->pool = CRYPTO_BUFFER_POOL_new();
   client->ctx = (SSL_CTX **)mem_array(conf->workers, sizeof *client->ctx);
-  client->roots = (X509_STORE **)mem_array(conf->workers, sizeof *client->roots);
   arena_init(&client->arena, NULL, 0);
   client->alpn = arena_copy(&client->arena, conf->alpn, NULL);
   return client;

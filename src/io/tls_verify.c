@@ -3,45 +3,12 @@
  * that is wanted, by subject alternative names alone (RFC 9525); with a public key that is pinned,
  * where some are. Whatever cannot be read or decided is refused. Inside the handshake, on the
  * worker's thread; called by the library. Does not ask anybody about revocation. */
-#include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/mem.h>
-#include <openssl/pem.h>
 #include <openssl/pool.h>
 #include <openssl/x509v3.h>
 
 #include "io/tls_client_priv.h"
-
-/* ROOTS_MAX_BYTES bounds a bundle; those of systems have about 250 KiB. */
-#define ROOTS_MAX_BYTES (8u << 20)
-
-/* ---- the trusted ones ---- */
-
-static bool roots_bad(struct buf *why, struct span label, const char *sentence) {
-  buf_printf(why, SPAN_FMT ": %s", SPAN_ARG(label), sentence);
-  ERR_clear_error();
-  return false;
-}
-
-bool tls_roots_parse(struct span pem, struct span label, STACK_OF(X509) *out, struct buf *why) {
-  if (pem.len > ROOTS_MAX_BYTES) return roots_bad(why, label, "it is larger than 8 MiB");
-  BIO *bio = BIO_new_mem_buf(pem.len ? pem.ptr : "", (int)pem.len);
-  check(bio != NULL);
-  ERR_clear_error();
-  for (X509 *one; (one = PEM_read_bio_X509(bio, NULL, NULL, NULL));) /* ends with the text */
-    check(sk_X509_push(out, one) > 0);
-  bool end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-  ERR_clear_error();
-  BIO_free(bio);
-  if (!end)
-    return roots_bad(why, label,
-                     "a certificate in it is damaged (not base64, cut off, or no X.509)");
-  return sk_X509_num(out) > 0 ||
-         roots_bad(why, label,
-                   "no certificate in it; it must hold BEGIN CERTIFICATE blocks in PEM");
-}
-
-/* ---- one certificate ---- */
 
 /* seen is what the endpoint showed. */
 struct seen {
@@ -147,7 +114,7 @@ static struct verdict pin_check(const struct tls_client *client, X509 *leaf) {
 static struct verdict judge(const struct tls_peer *peer, const struct seen *seen) {
   const struct tls_client *client = peer->client;
   struct verdict v = good;
-  if (client->verify) v = chain_check(client->roots[peer->worker], seen);
+  if (client->verify) v = chain_check(tls_roots_store(client->roots, peer->worker), seen);
   if (client->verify && v.end == END_OK) v = name_check(peer, seen->leaf);
   if (client->pin_count && v.end == END_OK) v = pin_check(client, seen->leaf);
   return v;

@@ -4,6 +4,7 @@ RFC 8446, RFC 5280, RFC 9525, RFC 7301; THREATS.md rows 14, 16, 17, 29."""
 import concurrent.futures
 import signal
 import ssl
+import threading
 
 import pytest
 
@@ -461,6 +462,48 @@ def test_waiting_with_a_cap_on_connections(site):
     front, backend = site(pool={"connections": {"max_per_endpoint": 1, "queue_timeout": "20s"}})
     assert many(front, 20) == [b"GET /%d" % n for n in range(20)]
     assert len(backend.conns) == 1
+
+
+def test_an_endpoint_changes_its_mind(weir, mint, backend):
+    """From HTTP/2 to HTTP/1.1, under requests; a connection of either kind may be the first."""
+    leaf = mint.leaf(LOCAL)
+    rows = [{"cert": "file:%s" % leaf.path, "key": "file:%s" % leaf.key_path, "default": True}]
+    middle = weir({"listeners": {"web": {"protocols": BOTH, "tls": {"certificates": rows}}}},
+                  backend)
+    front = front_of(weir, mint, middle.port)
+    assert many(front, 10) == [b"GET /%d" % n for n in range(10)]
+    assert front.metric("weir_upstream_connections") == 1
+    for protocols, many_conns in ((["http/1.1"], True), (BOTH, False)):
+        middle.change(listeners={"web": {"protocols": protocols}})
+        middle.reload()
+        front.change(pools={"app": {"connections": {"keepalive": "%ds" % (9 + many_conns)}}})
+        front.reload()  # what is remembered stays
+        middle.stop()
+        middle.start()
+        assert many(front, 20) == [b"GET /%d" % n for n in range(20)]
+    front.settle()
+    assert {r["weir.end"] for r in front.all_lines()} == {"ok"}
+
+
+def test_hedge_to_an_endpoint_of_http_1_1(weir, mint):
+    """The second attempt learns in the handshake that its endpoint speaks HTTP/1.1."""
+    release = threading.Event()
+    slow = TlsBackend(mint.leaf(LOCAL), lambda c, r: release.wait(30) and None)
+    quick = TlsBackend(mint.leaf(LOCAL), alpn=["http/1.1"])
+    front = weir({"process": {"workers": 1},
+                  "pools": {"app": {"endpoints": [{"address": slow.address},
+                                                  {"address": quick.address, "priority": 1}],
+                                    "outlier": CALM, "tls": {"ca": "file:%s" % mint.root.path},
+                                    "retry": {"attempts": 2, "hedge_after": "20ms",
+                                              "budget": "100%"}}},
+                  "routes": [{"prefix": "/", "pool": "app"}]})
+    for _ in range(3):
+        assert front.get("/h").status == 200
+    assert front.metric("weir_upstream_hedges_won_total") == 3
+    assert len(quick.handshakes) == 1
+    release.set()
+    for each in (slow, quick):
+        each.stop()
 
 
 def test_h2_errors_of_the_handshake(site, mint):

@@ -1,7 +1,7 @@
 /* test_tls_client.c: TLS to endpoints over the simulated network, against servers of the library
  * itself: handshakes that succeed and fail, under every fault of the network and many seeds; what
- * comes too early; sessions and what ALPN chose. What certificates have to be is tried from outside
- * too (tests/e2e/test_upstream_tls.py). WEIR_SEED runs one seed, WEIR_SEEDS so many. */
+ * comes too early; sessions and what ALPN chose. What certificates have to be is tried from
+ * outside too (tests/e2e/test_upstream_tls.py). WEIR_SEED runs one seed, WEIR_SEEDS so many. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,12 +36,14 @@ struct world {
   const char *alpn; /* what the server chooses */
   struct tls_client *client;
   struct tls_peer *peer;
+  struct server *servers;
   uint32_t served, resumed;
   _Atomic uint64_t full, again, failed;
 };
 
 /* server is the other end of one connection: echoes. */
 struct server {
+  struct server *next; /* in world.servers */
   struct world *world;
   struct sim_peer *peer;
   SSL *ssl;
@@ -120,14 +122,23 @@ static void server_data(struct sim_peer *p, struct span bytes, void *ctx) {
 static void server_close(struct sim_peer *p, bool reset, void *ctx) {
   struct server *s = ctx;
   (void)reset;
-  SSL_free(s->ssl);
-  mem_free(s);
+  s->peer = NULL;
   sim_peer_free(p);
+}
+
+static void servers_free(struct world *w) {
+  for (struct server *s = w->servers, *next; s; s = next) {
+    next = s->next;
+    SSL_free(s->ssl);
+    mem_free(s);
+  }
 }
 
 static void on_accept(struct sim_peer *p, void *ctx) {
   struct world *w = ctx;
   struct server *s = mem_alloc(sizeof *s);
+  s->next = w->servers;
+  w->servers = s;
   s->world = w;
   s->peer = p;
   s->ssl = SSL_new(w->ctx);
@@ -274,6 +285,7 @@ static void world_fini(struct world *w) {
   assert_int_equal(sim_fds_open(w->sim), 0);
   loop_free(w->loop);
   sim_free(w->sim);
+  servers_free(w);
   tls_peer_unref(w->peer);
   tls_client_unref(w->client); /* the last ref */
   SSL_CTX_free(w->ctx);
