@@ -47,7 +47,7 @@ static bool cert_show(const struct tls_client *client, SSL_CTX *ctx, struct buf 
 static bool roots_fill(struct tls_client *client, const struct tls_client_conf *conf,
                        struct buf *why) {
   if (conf->verify)
-    client->roots = tls_roots_get(conf->ca_pem, conf->ca_label, conf->workers, why);
+    client->roots = tls_roots_get(conf->ca_pem, conf->ca_label, client->workers, why);
   return client->roots || !conf->verify;
 }
 
@@ -96,11 +96,11 @@ static void client_free(struct tls_client *client) {
 static struct tls_client *client_alloc(const struct tls_client_conf *conf) {
   struct tls_client *client = (struct tls_client *)mem_alloc(sizeof *client);
   client->refs = 1;
-  client->workers = conf->workers;
+  client->workers = conf->workers + 1;
   client->verify = conf->verify;
   client->h2_only = conf->h2_only;
   client->pool = CRYPTO_BUFFER_POOL_new();
-  client->ctx = (SSL_CTX **)mem_array(conf->workers, sizeof *client->ctx);
+  client->ctx = (SSL_CTX **)mem_array(client->workers, sizeof *client->ctx);
   arena_init(&client->arena, NULL, 0);
   client->alpn = arena_copy(&client->arena, conf->alpn, NULL);
   return client;
@@ -146,7 +146,7 @@ struct tls_peer *tls_peer_new(const struct tls_peer_conf *conf) {
   char canon[TLS_NAME_MAX];
   size_t len = 0;
   peer->refs = 1;
-  peer->worker = conf->worker;
+  peer->worker = conf->worker == TLS_CHECKS ? conf->client->workers - 1 : conf->worker;
   peer->client = conf->client;
   peer->counts = conf->counts;
   tls_client_ref(peer->client);
@@ -178,9 +178,11 @@ enum tls_spoken tls_peer_spoken(const struct tls_peer *peer, uint64_t now_ms) {
 /* ---- one handshake ---- */
 
 #define ALPN_HTTP_1_1 SPAN_LIT("\x08http/1.1")
+#define ALPN_H2 SPAN_LIT("\x02h2")
 
 static struct span offered(const struct tls_conn *tls) {
-  return tls->h1_only ? ALPN_HTTP_1_1 : tls->peer->client->alpn;
+  if (tls->h1_only) return ALPN_HTTP_1_1;
+  return tls->h2_only ? ALPN_H2 : tls->peer->client->alpn;
 }
 
 SSL *tls_client_ssl(struct tls_conn *tls) {
@@ -195,16 +197,17 @@ SSL *tls_client_ssl(struct tls_conn *tls) {
   return ssl;
 }
 
-enum end tls_client_chosen(struct tls_conn *tls, bool *h2) {
+enum end tls_client_chosen(struct tls_conn *tls, uint64_t now_ms, bool *h2) {
   struct tls_peer *peer = tls->peer;
   const uint8_t *name = NULL;
   unsigned len = 0;
   SSL_get0_alpn_selected(tls->ssl, &name, &len);
   *h2 = span_eq(span_of((const char *)name, len), SPAN_LIT("h2"));
-  if (!tls->h1_only && peer->client->h2_only && !*h2) return END_UPSTREAM_TLS_ALPN;
+  bool demands = tls->h2_only || (!tls->h1_only && peer->client->h2_only);
+  if (demands && !*h2) return END_UPSTREAM_TLS_ALPN;
   if (!tls->h1_only) {
     peer->spoken = *h2 ? TLS_SPOKEN_H2 : TLS_SPOKEN_HTTP_1_1;
-    peer->spoken_ms = tls->worker->loop->now_ms;
+    peer->spoken_ms = now_ms;
   }
   return END_OK;
 }

@@ -13,7 +13,7 @@
  * lock, which is then nobody else's. */
 struct tls_client {
   _Atomic uint32_t refs;
-  uint32_t workers;
+  uint32_t workers; /* and one more, for TLS_CHECKS */
   bool verify, has_cert, h2_only;
   struct span alpn; /* wire form */
   char *sni;        /* NULL: the endpoint's name */
@@ -63,7 +63,7 @@ void tls_sessions_drop(struct tls_peer *peer);
 SSL *tls_client_ssl(struct tls_conn *tls);
 /* tls_client_chosen: the handshake is done: END_OK, or why it does not fit; *h2: what was chosen.
  */
-enum end tls_client_chosen(struct tls_conn *tls, bool *h2);
+enum end tls_client_chosen(struct tls_conn *tls, uint64_t now_ms, bool *h2);
 /* tls_client_fault is the cause that the library's error has (0: none) for a client's conn. */
 enum end tls_client_fault(const struct tls_conn *tls, uint32_t code);
 

@@ -18,7 +18,8 @@ enum tls_state {
 #define TLS_SNIFF_MAX 16
 
 /* tls_conn is the TLS state of one conn: from the worker's slab, at most 128 bytes. The library's
- * part hangs off ssl, made at the first byte and freed with the conn. */
+ * part hangs off ssl, made at the first byte and freed with the conn. That of a tls_talk has no
+ * conn and no worker. */
 struct tls_conn {
   struct slab_head head;
   struct conn *conn;
@@ -41,6 +42,7 @@ struct tls_conn {
   uint32_t worker_index; /* which SSL_CTX of server */
   bool is_client : 1;    /* weir began the connection: peer, not server */
   bool h1_only : 1;      /* client: offers HTTP/1.1, whatever the policy has */
+  bool h2_only : 1;      /* client: offers and demands HTTP/2, whatever the policy has */
   bool cert_asked : 1;   /* client: the server asked for a certificate */
   bool sniffing : 1;     /* no byte so far was TLS */
   bool sni_known : 1;    /* a well-formed name was sent */
@@ -52,14 +54,20 @@ struct tls_conn {
 };
 _Static_assert(sizeof(struct tls_conn) <= 128, "two cache lines");
 
+/* tls_call is what a call into the library may touch; it comes first in what the data of a BIO
+ * points at. */
+struct tls_call {
+  struct tls_conn *current; /* whose SSL is on the stack */
+  struct span in;           /* what the BIO reads from */
+};
+
 /* tls_worker is a loop's part: the BIO that all its SSLs share, scratch, the handshake queue. */
 struct tls_worker {
+  struct tls_call call;
   struct loop *loop;
   struct slab conns; /* struct tls_conn */
   BIO_METHOD *method;
   BIO *bio;
-  struct tls_conn *current; /* whose SSL is on the stack */
-  struct span in;           /* what the BIO reads from */
   struct list waiting;      /* tls_conn.wait: handshakes, first come first */
   uint64_t used_ns;         /* of this turn's budget */
   char scratch[16384];
@@ -70,6 +78,9 @@ struct tls_worker {
 uint64_t tls_clock_ns(void);
 /* tls_worker_get gives the loop's, made at first use. */
 struct tls_worker *tls_worker_get(struct loop *loop);
+/* tls_bio_method makes the BIO of somebody who has a tls_call: bytes are read from there, write
+ * takes all that it is given or fails for good. */
+BIO_METHOD *tls_bio_method(int (*write)(BIO *bio, const char *in, int len));
 /* tls_of finds the conn whose library call this callback comes from. */
 struct tls_conn *tls_of(const SSL *ssl);
 /* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */

@@ -12,12 +12,9 @@
 
 static struct tls_peer *peer_new(const struct upstream *u, const struct pool *pool,
                                  const struct endpoint *e) {
-  struct span host = SPAN_EMPTY;
-  uint16_t port = 0;
-  if (addr_split(e->text, &host, &port) != ADDR_NAME) host = SPAN_EMPTY;
   const struct tls_peer_conf conf = {.client = pool->tls,
                                      .worker = u->worker,
-                                     .host = host,
+                                     .host = endpoint_host(e),
                                      .addr = &e->addr,
                                      .counts = u->counters.tls};
   return tls_peer_new(&conf);

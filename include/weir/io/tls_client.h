@@ -47,10 +47,13 @@ struct tls_counts {
   _Atomic uint64_t *full, *resumed, *failed; /* handshakes */
 };
 
+/* TLS_CHECKS in place of a worker: the thread that checks endpoints (io/tls_talk.h). */
+#define TLS_CHECKS UINT32_MAX
+
 /* tls_peer_conf: host is the endpoint's name as it is written, empty: it is an address. */
 struct tls_peer_conf {
   struct tls_client *client;
-  uint32_t worker;
+  uint32_t worker; /* or TLS_CHECKS */
   struct span host;
   const struct addr *addr;
   struct tls_counts counts;
