@@ -6,6 +6,8 @@
  * is kept, for the time of its head. Tunnels are not mirrored. The original knows nothing of what
  * happens here. To a pool of HTTP/2 a copy goes as a stream of upmux.c, parsed again from the head
  * that was kept: the original may be gone by then. */
+#include <errno.h>
+
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
 #include "weir/upstream/breaker.h"
@@ -35,8 +37,9 @@ struct mirror {
   uint8_t interims;
   uint8_t method;
   bool reused; /* the connection */
+  uint16_t ahead_len; /* of request: a PROXY header, which begins the connection */
   bool secure; /* the original came by TLS */
-  struct buf request; /* the head */
+  struct buf request; /* the head, behind what goes ahead */
   struct buf body;
   struct h1_scan scan;
   struct buf head_in;
@@ -274,9 +277,13 @@ static void on_nothing(struct conn *c) { (void)c; }
 
 /* ---- the request ---- */
 
+static struct span request_head(const struct mirror *m) {
+  return span_from(buf_span(&m->request), m->ahead_len);
+}
+
 static bool write_h1(struct mirror *m) {
   struct conn *c = m->up->conn;
-  return conn_write(c, buf_span(&m->request)) &&
+  return conn_write(c, request_head(m)) &&
          (!m->body.len || conn_write(c, buf_span(&m->body)));
 }
 
@@ -287,7 +294,7 @@ static bool parse(struct mirror *m, struct http_request *out) {
   struct h1_scan scan = {0};
   enum end why;
   enum http_result r =
-      h1_parse_request(&scan, buf_span(&m->request), &wide, &m->answer, out, &why);
+      h1_parse_request(&scan, request_head(m), &wide, &m->answer, out, &why);
   if (r != HTTP_DONE) return false;
   for (uint32_t i = 0; i < out->fields.count; i++)
     out->fields.rows[i].flags &= HTTP_FIELD_HOP | HTTP_FIELD_OWN;
@@ -298,8 +305,9 @@ static bool write_h2(struct mirror *m) {
   struct conn *c = m->up->conn;
   struct h2_stream *st = h2_stream_of(c);
   struct http_request req;
+  bool secure = m->secure || m->up->tls;
   const struct h2_request_head head = {
-      .request = &req, .scheme = m->secure ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
+      .request = &req, .scheme = secure ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
   bool sent = parse(m, &req) && h2_send_request(st, &head, &m->answer, !m->body.len);
   arena_reset(&m->answer);
   if (!sent || (m->body.len && !conn_write(c, buf_span(&m->body)))) return false;
@@ -321,9 +329,12 @@ static void write_request(struct mirror *m) {
   conn_read_start(c);
 }
 
+static void other_protocol(struct mirror *m);
+
 static void on_open(struct conn *c, int err) {
   struct mirror *m = ((struct upconn *)c->owner)->owner;
-  if (err) failed(m, open_end(m->up, err, NULL));
+  if (err == -EPROTOTYPE) other_protocol(m);
+  else if (err) failed(m, open_end(m->up, err, NULL));
   else write_request(m);
 }
 
@@ -335,18 +346,51 @@ static const struct conn_events mirror_events = {.on_open = on_open,
                                                  .on_drained = on_nothing,
                                                  .on_timer = on_nothing};
 
+/* connect_to opens a connection; a PROXY header goes ahead on it. */
+static struct upconn *connect_to(struct mirror *m) {
+  int err;
+  struct upstream *u = &m->w->upstream;
+  struct upconn *up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
+  struct buf *ahead = up && m->ahead_len ? conn_ahead(up->conn, m->ahead_len) : NULL;
+  if (ahead) buf_put(ahead, span_sub(buf_span(&m->request), 0, m->ahead_len));
+  if (!up || ahead || !m->ahead_len) return up;
+  upconn_close(up, false);
+  return NULL;
+}
+
 static struct upconn *connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   const struct attempt_to to = {.events = &mirror_events, .owner = m};
+  enum upconn_way way = upconn_way(u, m->pool, m->endpoint);
+  bool keeps = way != UPCONN_STREAM && !m->pool->connections.proxied;
+  struct upconn *up = keeps ? upconn_checkout(u, m->pool, m->endpoint, m) : NULL;
   int err;
-  if (upconn_way(u, m->pool, m->endpoint) == UPCONN_STREAM)
-    return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
-  struct upconn *up = m->pool->connections.proxied ? NULL : upconn_checkout(u, m->pool, m->endpoint, m);
   m->reused = up != NULL;
-  if (!up) return upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
+  if (!up && way != UPCONN_HTTP_1)
+    return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
+  if (!up) return connect_to(m);
   conn_attach(up->conn, &mirror_events, up);
   conn_timer(up->conn, WHEEL_NEVER);
   return up;
+}
+
+/* other_protocol: the endpoint speaks HTTP/1.1 (UPCONN_ASK): see attempt_ask_anew. A copy for which
+ * there is no permit is lost. */
+static void other_protocol(struct mirror *m) {
+  struct worker *w = m->w;
+  upconn_close(m->up, false);
+  m->up = connection(m);
+  if (!m->up) {
+    endpoint_end(m->endpoint, w->config.index);
+    request_permits_give(&w->upstream, m->pool->state, m->endpoint, m->permits);
+    queue_freed(w, m->pool->state);
+    failed(m, END_LIMIT_MEMORY);
+    return;
+  }
+  bool open = m->reused;
+  m->reused = open && m->up->requests > 1;
+  if (open) write_request(m);
+  else give_time(m, m->pool->timeouts.connect_ms);
 }
 
 /* get_connection gets one without waiting for one. */
@@ -456,6 +500,7 @@ static bool write_head(struct stream *s, struct mirror *m, size_t bytes) {
   if (!to) return false;
   m->request = buf_of(to, bytes);
   if (m->pool->connections.proxied && !proxied_write(s, m->pool, &m->request)) return false;
+  m->ahead_len = (uint16_t)m->request.len;
   request_write_copy(s, m->endpoint, m->body.len, &m->request);
   return !m->request.full;
 }

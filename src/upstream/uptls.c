@@ -73,6 +73,7 @@ static enum tls_spoken spoken(const struct upstream *u, const struct pool *pool,
 
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e) {
+  if (pool->connections.proxied) return UPCONN_HTTP_1; /* no two clients share a connection */
   switch ((enum pool_protocol)pool->connections.protocol) {
     case POOL_HTTP_1_1: return UPCONN_HTTP_1;
     case POOL_H2C:
