@@ -68,6 +68,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_HEALTH_HOST] = {"host", SHAPE_STRING, false, "a string: \"app.internal\""},
     [TYPE_HEALTH_FIELD] = {"field", SHAPE_STRING, false, "a string: \"Name: value\""},
     [TYPE_HEALTH_BODY] = {"text", SHAPE_STRING, false, "a string"},
+    [TYPE_HEALTH_SERVICE] = {"name", SHAPE_STRING, false, "a string: \"shop.Cart\""},
     [TYPE_HEALTH_STATUSES] = {"statuses", SHAPE_STRING, false, "a string: \"200-299\""},
     [TYPE_RATE] = {"rate", SHAPE_STRING, false, "a string: \"100/s\""},
     [TYPE_RATE_KEY] = {"key", SHAPE_STRING, false, "a string: \"client_ip\""},
