@@ -5,6 +5,7 @@
 #define WEIR_PROXY_EXCHANGE_PRIV_H
 
 #include "proxy/attempt_priv.h"
+#include "proxy/grpc_priv.h"
 #include "proxy/pump_priv.h"
 #include "proxy/trailer_priv.h"
 #include "weir/filter/filter.h"
@@ -47,6 +48,7 @@ struct exchange {
   enum end refused_end; /* how the last of those that took no connection did not */
   struct pool_want want; /* of the endpoint: made by affinity.c, before the filters */
   uint32_t picked;       /* place of the endpoint that was chosen last */
+  struct span tls_why;   /* what TLS to the endpoint failed by, in words of the library */
   struct span tries;     /* where attempts went that others followed, and how they ended */
   struct span allow; /* the Allow field of a 405 */
   struct waiter wait;
@@ -58,6 +60,7 @@ struct exchange {
   struct hedge *hedge_room; /* where it stands, in the stream's arena; NULL: none was tried */
   uint64_t hedge_ms;        /* not before then is one tried again */
   struct limited limited;
+  struct call call;       /* STREAM_GRPC */
   uint32_t retry_after_s; /* the Retry-After field of a refusal; 0: none */
 };
 

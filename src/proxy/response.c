@@ -54,7 +54,8 @@ static void write_interim(struct stream *s, struct buf *b) {
 static bool give_head(struct stream *s, void (*write)(struct stream *s, struct buf *b)) {
   if (s->flags & STREAM_H2) {
     bool tunnel = s->x->resp.body == HTTP_BODY_TUNNEL;
-    bool last = write == write_final && !tunnel && s->down_body.state == PUMP_DONE;
+    bool bare = s->down_body.state == PUMP_DONE && !s->x->call.web.frame.len;
+    bool last = write == write_final && !tunnel && bare;
     return front_h2_head(s, &s->x->resp, last);
   }
   for (size_t i = 0; i < array_count(head_rooms); i++) {
@@ -125,18 +126,27 @@ static bool tunnel_h2(const struct stream *s) {
   return s->flags & STREAM_H2 && s->x->resp.status == 101;
 }
 
+/* own_body writes the body of a response to which weir gave one. */
+static bool own_body(struct stream *s) {
+  struct span frame = s->x->call.web.frame;
+  s->down_body.moved += frame.len;
+  return !frame.len || conn_write(s->conn, frame);
+}
+
 static enum end final(struct stream *s) {
   enum end end = final_check(s);
   if (end != END_OK) return end;
   if (close_wanted(s) || body_owed(s) || overload_closes(s)) s->flags |= STREAM_CLOSE;
   if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
+  grpc_head(s);
+  attempt_answered(s);
+  admit_head(s);
+  if (!web_response(s)) return END_LIMIT_STREAM_MEMORY;
   body_response_init(s);
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
   s->status = tunnel_h2(s) ? 200 : s->x->resp.status;
   s->flags |= STREAM_RESPONDED;
-  attempt_answered(s);
-  admit_head(s);
-  return END_OK;
+  return own_body(s) ? END_OK : END_LIMIT_MEMORY;
 }
 
 bool response_whole(const struct stream *s, struct span rest) {
@@ -303,7 +313,7 @@ void response_eof(struct stream *s, int err) {
     return;
   }
   bool begun = s->step == STEP_RELAY || s->try.flags & ATTEMPT_RESPONSE_BYTE;
-  enum end end = attempt_cause(&s->try, err);
+  enum end end = attempt_cause(&s->try, err, &s->x->tls_why);
   if (begun && !hedged(s)) stream_fail(s, end);
   else attempt_failed(s, end);
 }
@@ -314,13 +324,9 @@ static struct stream *stream_of(struct conn *c) { return ((struct upconn *)c->ow
 
 static void up_on_open(struct conn *c, int err) {
   struct stream *s = stream_of(c);
-  if (err) {
-    attempt_failed(s, connect_end(err));
-    return;
-  }
-  s->try.t_connected = now_ns(s->w);
-  s->connect_ns += s->try.t_connected - s->try.t_connect;
-  stream_go(s, STEP_SEND);
+  if (err == -EPROTOTYPE) attempt_other_protocol(s);
+  else if (err) attempt_failed(s, open_end(s->try.up, err, &s->x->tls_why));
+  else attempt_opened(s);
 }
 
 static size_t up_on_data(struct conn *c, struct span bytes) {

@@ -6,11 +6,15 @@
 #include "weir/base/addr.h"
 #include "weir/base/heap.h"
 #include "weir/base/tally.h"
+#include "weir/http/grpc.h"
 #include "weir/model/balance.h"
 #include "weir/model/breaker.h"
 #include "weir/model/concurrency.h"
 #include "weir/model/health.h"
 #include "weir/model/object.h"
+
+struct tls_client; /* io/tls_client.h */
+struct tls_peer;
 
 /* endpoint_row is one worker's view of an endpoint. */
 struct endpoint_row {
@@ -19,6 +23,8 @@ struct endpoint_row {
   _Atomic uint32_t idle_count;   /* written by its worker */
   uint32_t conns;                /* open or connecting, idle ones included */
   uint64_t seen;                 /* seq of the last installed snapshot that has this endpoint */
+  const struct tls_client *policy; /* of its pool in that snapshot (upstream/uptls.c) */
+  struct tls_peer *tls;            /* under that policy; a ref; NULL: none yet, or plain */
   /* Written by its worker, read by all (balancing), so in this one cache line: */
   _Atomic uint32_t inflight;     /* requests */
   _Atomic uint64_t ewma_ns;      /* peak_ewma: smoothed time to the first byte */
@@ -77,6 +83,7 @@ struct pool_row {
   _Atomic uint64_t claim;    /* the best of its streams; 0: none waits */
   _Atomic uint64_t queue_ns, queue_count; /* time spent in the queue; streams that were in it */
   _Atomic uint64_t retries, retries_refused; /* made; not made because the budget was spent */
+  _Atomic uint64_t grpc[GRPC_STATUS_COUNT];  /* gRPC calls that ended so */
   struct budget_slot budget[BUDGET_SLOTS];
   struct pool_shares shares;
   struct breaker_row breaker;
