@@ -8,7 +8,7 @@
 #define HEALTH_OPTIONS_FIRST OPTION_POOL_HEALTH_PROTOCOL
 #define HEALTH_OPTIONS_LAST OPTION_POOL_HEALTH_UNHEALTHY
 #define FIELDS_MAX 10u /* of at most 1024 bytes each: the request fits PROBE_HEAD_MAX */
-#define REQUEST_MAX 14400u
+#define REQUEST_MAX 14336u
 
 /* ---- check ---- */
 
@@ -148,13 +148,18 @@ static bool proxied(const struct conf_health *row, const struct pool_connections
   return c->proxied && !row->port;
 }
 
+static void fill_preface(struct pool *pool, uint8_t version) {
+  const struct proxy_header own_header = {.version = version, .local = true};
+  struct buf b = buf_of(pool->health.preface, sizeof pool->health.preface);
+  check(proxy_header_write(&b, &own_header));
+  pool->health.preface_len = (uint8_t)b.len;
+}
+
 /* fill_request writes the head for HTTP/1.1. A host that is set is the same for all endpoints;
  * else two pieces leave room for it. */
 static void fill_request(struct pool *pool, const struct conf_health *row) {
   char bytes[REQUEST_MAX];
   struct buf b = buf_of(bytes, sizeof bytes);
-  const struct proxy_header own_header = {.version = pool->connections.proxied, .local = true};
-  if (proxied(row, &pool->connections)) check(proxy_header_write(&b, &own_header));
   check(h1_write_request_line(&b, row->method, row->path, NULL, 1));
   buf_lit(&b, "Host: ");
   size_t cut = b.len;
@@ -231,6 +236,7 @@ void compile_health(struct pool *pool, const struct conf_pool *row) {
       .unhealthy = h->unhealthy,
       .content = content(row)};
   fill_expect(pool, &h->expect);
+  if (proxied(h, &row->connections)) fill_preface(pool, row->connections.proxied);
   if (h->protocol == HEALTH_TCP) return;
   fill_fields(pool, h);
   if (h->protocol != HEALTH_GRPC) fill_request(pool, h);

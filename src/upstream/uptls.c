@@ -82,7 +82,7 @@ enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
     case POOL_H2: return UPCONN_STREAM;
     case POOL_AUTO: break;
   }
-  if (!pool->tls) return UPCONN_HTTP_1;
+  if (!pool->tls || pool->connections.proxied) return UPCONN_HTTP_1;
   switch (spoken(u, pool, e)) {
     case TLS_SPOKEN_HTTP_1_1: return UPCONN_HTTP_1;
     case TLS_SPOKEN_H2: return UPCONN_STREAM;
