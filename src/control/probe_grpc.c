@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "control/probe_priv.h"
+#include "weir/http/grpc.h"
 
 #define PREFIX 5u        /* a flag (compressed), four bytes of length */
 #define TAG_SERVICE 0x0a /* HealthCheckRequest: field 1, bytes */
@@ -127,24 +128,10 @@ bool probe_grpc_data(struct probe_grpc *g, struct span data, struct probe_outcom
 }
 
 /* names of grpc-status; the number is what is told of one that is not here. */
-static const char *const codes[] = {"OK",
-                                    "CANCELLED",
-                                    "UNKNOWN",
-                                    "INVALID_ARGUMENT",
-                                    "DEADLINE_EXCEEDED",
-                                    "NOT_FOUND",
-                                    "ALREADY_EXISTS",
-                                    "PERMISSION_DENIED",
-                                    "RESOURCE_EXHAUSTED",
-                                    "FAILED_PRECONDITION",
-                                    "ABORTED",
-                                    "OUT_OF_RANGE",
-                                    "UNIMPLEMENTED",
-                                    "INTERNAL",
-                                    "UNAVAILABLE",
-                                    "DATA_LOSS",
-                                    "UNAUTHENTICATED"};
-enum { GRPC_NOT_FOUND = 5, GRPC_UNIMPLEMENTED = 12 };
+static const char *const codes[] = {
+#define GRPC(id, number, word, bad) [number] = #id,
+#include "weir/http/grpc.def"
+};
 
 /* shown copies what a stranger says, printable. */
 static void shown(struct span text, char to[SHOWN_MAX + 1]) {
