@@ -68,6 +68,7 @@ bool grpc_send_deadline(struct stream *s) {
 
 /* bodiless: its head is all of it (Trailers-Only). */
 static bool bodiless(const struct http_response *r) {
+  if (r->h2) return r->ended;
   return r->body == HTTP_BODY_NONE || (r->body == HTTP_BODY_LENGTH && !r->content_length);
 }
 

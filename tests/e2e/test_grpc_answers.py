@@ -70,7 +70,7 @@ def called(conn, path, *fields, body=EMPTY, end=True, **pseudo):
 def only_head(conn, stream):
     """The fields of a response that is one HEADERS frame."""
     conn.whole(stream)
-    assert stream.trailers is None and not stream.body, stream.__dict__
+    assert stream.bare and stream.trailers is None and not stream.body, stream.__dict__
     rows = {key.decode(): value.decode() for key, value in stream.headers}
     assert rows[":status"] == "200" and rows["content-type"] == "application/grpc", rows
     assert "content-length" not in rows
@@ -323,6 +323,19 @@ def test_cut_behind_the_head(weir, origins, play):
     conn.close()
 
 
+@pytest.mark.parametrize("more", [[], [("content-length", "0")]])
+def test_a_head_alone_stays_alone(weir, origins, more):
+    """Trailers-Only of an endpoint is one HEADERS frame with END_STREAM for the caller too."""
+    def play(talker, stream, _event):
+        talker.head(stream, [*GRPC, ("grpc-status", "5"), *more], end=True)
+    proxy = over_h2(weir, origins(play))
+    conn = Talk(proxy.port)
+    stream = conn.whole(called(conn, "/call"))
+    assert stream.bare and stream.get("grpc-status") == "5"
+    assert proxy.logged(end="ok")["rpc.grpc.status_code"] == 5
+    conn.close()
+
+
 def test_cut_behind_a_length(pair, talk):
     """Of an HTTP/1.1 endpoint, whose length is passed on: trailers have no place there."""
     head = wire.response_bytes(fields=["Content-Type: application/grpc", "Content-Length: 100"],
@@ -331,6 +344,18 @@ def test_cut_behind_a_length(pair, talk):
     conn = talk()
     with pytest.raises(Reset):
         conn.whole(called(conn, "/call"))
+
+
+def test_trailers_behind_a_length_of_0(weir, origins):
+    def play(talker, stream, _event):
+        talker.head(stream, [*GRPC, ("content-length", "0")])
+        talker.trailers(stream, [("grpc-status", "5")])
+    proxy = over_h2(weir, origins(play))
+    conn = Talk(proxy.port)
+    stream = conn.whole(called(conn, "/call"))
+    assert dict(stream.trailers)[b"grpc-status"] == b"5"
+    proxy.logged(end="ok", rpc__grpc__status_code=5)
+    conn.close()
 
 
 @pytest.mark.parametrize("whole", [True, False])
