@@ -42,8 +42,11 @@ static enum http_body response_framing(const struct stream *s) {
 }
 
 void body_response_init(struct stream *s) {
-  bool bare = s->x->resp.h2 && s->x->resp.body == HTTP_BODY_CHUNKED;
-  enum http_body from = bare ? HTTP_BODY_CLOSE : s->x->resp.body;
+  enum http_body said = s->x->resp.body;
+  /* HTTP/2 says where a body ends; from there to there its trailers may follow any. */
+  bool follow = s->flags & STREAM_H2 && said == HTTP_BODY_LENGTH;
+  bool bare = s->x->resp.h2 && (said == HTTP_BODY_CHUNKED || follow);
+  enum http_body from = bare ? HTTP_BODY_CLOSE : said;
   pump_init(&s->down_body, from, response_framing(s), s->x->resp.content_length);
   h1_chunked_init(&s->x->down_chunked, H1_RESPONSE);
   struct http_fields *fields = &s->x->resp.fields;
@@ -356,7 +359,7 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
     return;
   }
   if (!is_request(s, p)) {
-    stream_fail(s, err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED);
+    stream_fail(s, attempt_end_word(&s->try, err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED));
     return;
   }
   /* The endpoint stopped reading the request: it may have answered already (early response). */
@@ -364,5 +367,5 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
   s->flags |= STREAM_CLOSE;
   conn_read_stop(s->conn);
   if (s->try.up->conn->flags & CONN_FAILED && !s->down_body.relaying)
-    stream_fail(s, END_UPSTREAM_RESET);
+    stream_fail(s, attempt_end_word(&s->try, END_UPSTREAM_RESET));
 }

@@ -72,6 +72,9 @@ enum tls_spoken tls_peer_spoken(const struct tls_peer *peer, uint64_t now_ms);
  * is left, c is untouched. conn_tls_end tells why one failed, END_OK: it did not come to a
  * handshake, or weir had no memory for it. */
 MUST_USE bool tls_connect(struct conn *c, struct tls_peer *peer, bool h1_only);
+/* tls_clear gives room for what goes out in the clear before the handshake (a PROXY header), while
+ * c connects. NULL: no buffer. */
+MUST_USE struct buf *tls_clear(struct conn *c, size_t room);
 /* conn_tls_shaking: connected, and the handshake is under way. */
 bool conn_tls_shaking(const struct conn *c);
 /* conn_tls_h2: h2 was chosen. */

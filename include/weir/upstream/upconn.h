@@ -23,13 +23,15 @@ struct upconn {
   void *owner; /* the stream that uses it; NULL when idle */
   uint32_t requests;     /* sent on it */
   uint32_t requests_max; /* 0: no limit */
+  uint64_t begun_ms;     /* a stream: opened then */
+  bool shared;           /* a stream of a connection that was not idle, or not quiet */
 };
 
 /* attempt_to is who asks for a stream. */
 struct attempt_to {
   const struct conn_events *events;
   void *owner;
-  bool fresh;
+  bool settled; /* it has to know what the endpoint's HTTP/2 can do */
 };
 
 /* upconn_way is how requests reach an endpoint. */
@@ -43,8 +45,7 @@ enum upconn_way {
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e);
 
-/* upconn_checkout takes the most recently used idle connection that the pool's policy allows, or
- * NULL. requests is 1 when it has not carried any yet. */
+/* upconn_checkout takes the idle connection used last that the pool's policy allows, or NULL. requests is 1 when it has not carried any yet. */
 struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, struct endpoint *e,
                                void *owner);
 /* upconn_connect opens one (a permit first). NULL and *err: -EAGAIN no permit (wait), -ENOMEM no
@@ -52,9 +53,8 @@ struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, stru
 MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
                                        struct endpoint *e, const struct conn_events *events,
                                        void *owner, int *err);
-/* upconn_stream takes a stream of an HTTP/2 connection to e (pools.*.connections.protocol): of one
- * that is there, else, or if `fresh`, of a new one. *reused: it was open already. NULL and *err as
- * upconn_connect. */
+/* upconn_stream: a stream of an HTTP/2 connection to e that is there, or of a new one. *reused: it
+ * can be sent on already. NULL and *err as upconn_connect. */
 MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
                                       struct endpoint *e, const struct attempt_to *to,
                                       bool *reused, int *err);
@@ -63,7 +63,8 @@ void upconn_release(struct upconn *c, const struct pool_connections *settings);
 /* upconn_tls_end is what TLS says of a connection that failed (late: that was not open in time);
  * END_OK: it is not TLS's fault. *why: in words, of the library; may be NULL. */
 enum end upconn_tls_end(const struct upconn *c, bool late, struct span *why);
-/* upconn_close closes it; reset sends RST. */
+/* upconn_close closes it; reset sends RST. upconn_yield: what it shares takes no more streams. */
+void upconn_yield(struct upconn *c);
 void upconn_close(struct upconn *c, bool reset);
 
 #endif

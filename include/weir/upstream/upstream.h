@@ -38,8 +38,7 @@ void upstream_init(struct upstream *u, struct loop *loop, uint32_t worker, uint3
 /* upstream_fini: all upconns must be closed. */
 void upstream_fini(struct upstream *u);
 
-/* upstream_install marks the endpoints of next as seen under seq and closes idle connections of
- * those of before that are not in it. */
+/* upstream_install marks next's endpoints as seen; idle connections of others of before close. */
 void upstream_install(struct upstream *u, uint64_t seq, const struct snapshot *before,
                       const struct snapshot *next);
 /* upstream_close_idle closes idle connections of e beyond keep; how many were closed. */
@@ -95,7 +94,7 @@ enum balance {
 #undef BALANCE
   BALANCE_COUNT
 };
-/* balance_find gives the row of a name, balance_text the name; balance_hashed: it needs a key. */
+/* balance_find gives a name's row, balance_text the name; balance_hashed: it needs a key. */
 bool balance_find(struct span name, uint8_t *out);
 struct span balance_text(uint8_t row);
 bool balance_hashed(uint8_t row);
