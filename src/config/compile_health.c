@@ -148,13 +148,26 @@ static bool proxied(const struct conf_health *row, const struct pool_connections
   return c->proxied && !row->port;
 }
 
+static void put_proxied(struct buf *b, const struct pool *pool, const struct conf_health *row) {
+  const struct proxy_header own_header = {.version = pool->connections.proxied, .local = true};
+  if (proxied(row, &pool->connections)) check(proxy_header_write(b, &own_header));
+}
+
+/* fill_clear: a PROXY header goes before TLS. */
+static void fill_clear(struct pool *pool, const struct conf_health *row) {
+  char bytes[256];
+  struct buf b = buf_of(bytes, sizeof bytes);
+  put_proxied(&b, pool, row);
+  check(!b.full);
+  pool->health.clear = own(pool, buf_span(&b));
+}
+
 /* fill_request writes the head for HTTP/1.1. A host that is set is the same for all endpoints;
  * else two pieces leave room for it. */
-static void fill_request(struct pool *pool, const struct conf_health *row) {
+static void fill_request(struct pool *pool, const struct conf_health *row, bool tls) {
   char bytes[REQUEST_MAX];
   struct buf b = buf_of(bytes, sizeof bytes);
-  const struct proxy_header own_header = {.version = pool->connections.proxied, .local = true};
-  if (proxied(row, &pool->connections)) check(proxy_header_write(&b, &own_header));
+  if (!tls) put_proxied(&b, pool, row);
   check(h1_write_request_line(&b, row->method, row->path, NULL, 1));
   buf_lit(&b, "Host: ");
   size_t cut = b.len;
@@ -184,7 +197,8 @@ static void fill_expect(struct pool *pool, const struct conf_list *list) {
 /* by_h2: with prior knowledge; gRPC is never anything else. */
 static bool by_h2(const struct conf_pool *row) {
   uint8_t protocol = row->health.protocol;
-  if (protocol == HEALTH_HTTP) return row->connections.protocol == POOL_H2C;
+  if (protocol == HEALTH_HTTP)
+    return row->connections.protocol == POOL_H2C || row->connections.protocol == POOL_H2;
   return protocol == HEALTH_GRPC;
 }
 
@@ -231,9 +245,10 @@ void compile_health(struct pool *pool, const struct conf_pool *row) {
       .unhealthy = h->unhealthy,
       .content = content(row)};
   fill_expect(pool, &h->expect);
+  if (row->tls.on) fill_clear(pool, h);
   if (h->protocol == HEALTH_TCP) return;
   fill_fields(pool, h);
-  if (h->protocol != HEALTH_GRPC) fill_request(pool, h);
+  if (h->protocol != HEALTH_GRPC) fill_request(pool, h, row->tls.on);
 }
 
 /* Runs before a worker can see it. What was in a generation before keeps its state. */

@@ -251,7 +251,7 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
 static void suspect(struct upconn *c) {
   struct upmux *m = c->mux;
   uint64_t since_ms = c->up->loop->now_ms - SILENCE_MS;
-  bool open = m->conn->flags & CONN_OPEN;
+  bool open = m->conn && m->conn->flags & CONN_OPEN;
   if (open && c->begun_ms <= since_ms && h2_silent(m->h2, since_ms)) m->retired = true;
 }
 
