@@ -71,13 +71,21 @@ static struct upconn *connect_to(struct stream *s, struct endpoint *e,
   return NULL;
 }
 
+/* way_of: where the protocol is the endpoint's choice an upgrade goes by HTTP/1.1, which always has
+ * them: few endpoints take one by HTTP/2 (RFC 8441). */
+static enum upconn_way way_of(const struct stream *s, const struct endpoint *e) {
+  bool choice = s->pool->connections.protocol == POOL_AUTO;
+  if (choice && s->x->req.upgrade.len) return UPCONN_HTTP_1;
+  return upconn_way(&s->w->upstream, s->pool, e);
+}
+
 /* connection gets one to e, idle (*reused) or new; NULL and *err (-EAGAIN: no permit). */
 static struct upconn *connection(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, bool *reused, int *err) {
   struct upstream *u = &s->w->upstream;
   const struct attempt_to to = {
       .events = o->events, .owner = o->owner, .settled = asks_tunnel(s)};
-  enum upconn_way way = upconn_way(u, s->pool, e);
+  enum upconn_way way = way_of(s, e);
   if (way == UPCONN_STREAM) return upconn_stream(u, s->pool, e, &to, reused, err);
   /* One that is idle was another client's, or of before a reload. */
   bool fresh = s->flags & STREAM_REFILL || s->pool->connections.proxied;

@@ -559,6 +559,23 @@ def test_websocket_tunnel(site):
     assert conn.sock.recv(10) == b""
 
 
+def test_an_upgrade_goes_by_http_1_1(weir, mint, new_backend):
+    """Where the endpoint has chosen HTTP/2 before; h2 alone is as without TLS (routing.md)."""
+    backend = new_backend(lambda conn, request: (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello"
+        if request.get("upgrade") else wire.response_bytes(body=b"plain")))
+    middle = middle_of(weir, mint, backend, BOTH)
+    front = front_of(weir, mint, middle.port)
+    assert front.get("/x").body == b"plain"
+    conn = front.client()
+    conn.send(wire.request_bytes(fields=["Connection: Upgrade", "Upgrade: echo"]))
+    assert conn.response().status == 101
+    said = wire.Body() if hasattr(wire, "Body") else bytearray()
+    conn.reader.exactly(5, said)
+    conn.close()
+    middle.logged(status=101, network__protocol__version="1.1")
+
+
 def test_mirror_over_tls(weir, mint, backend):
     copy = TlsBackend(mint.leaf(LOCAL), alpn=BOTH)
     front = weir({"pools": {"app": {"endpoints": [backend.address]},
@@ -641,9 +658,9 @@ def test_checks_by_alpn(weir, mint, backend, protocol):
 ])
 def test_a_check_fails_as_requests_would(site, mint, make, word):
     front, backend = site(pool={"health": {**CHECK, "unhealthy": 2}}, **make(mint))
-    eventually(lambda: front.metric("weir_endpoint_up") == 0)
-    assert front.metric("weir_health_checks_total", result="tls") >= 1
     front.stderr_has("upstream.tls.%s" % word)
+    eventually(lambda: front.metric("weir_health_checks_total", result="tls") >= 2)
+    eventually(lambda: front.metric("weir_endpoint_up") == 0)
     assert not backend.requests
     fails(front, "upstream.none_healthy", status=503)
 
