@@ -144,7 +144,6 @@ static const char *const codes[] = {"OK",
                                     "UNAVAILABLE",
                                     "DATA_LOSS",
                                     "UNAUTHENTICATED"};
-enum { GRPC_NOT_FOUND = 5, GRPC_UNIMPLEMENTED = 12 };
 
 /* shown copies what a stranger says, printable. */
 static void shown(struct span text, char to[SHOWN_MAX + 1]) {

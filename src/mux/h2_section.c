@@ -101,8 +101,9 @@ enum h2_open h2_section_open(struct h2 *h, const struct h2_frame *f, enum h2_err
   struct h2_stream *st = h2_stream_find(h, f->stream);
   if (st) return more(h, f, st, error);
   *error = H2_PROTOCOL_ERROR;
-  if (theirs && f->stream > h->last) return new_stream(h, f, error);
-  if (!theirs && f->stream >= h->next_id) return H2_OPEN_BAD;
+  bool is_new = theirs && f->stream > h->last;
+  if (is_new && h->server) return new_stream(h, f, error);
+  if (is_new || (!theirs && f->stream >= h->next_id)) return H2_OPEN_BAD; /* no server opens one */
   *error = H2_STREAM_CLOSED;
   if (!h2_is_forgotten(h, f->stream) && !h2_is_ignored(h, f->stream)) return H2_OPEN_BAD;
   begin(h, f, NULL);
@@ -154,6 +155,16 @@ static void whole(struct h2 *h, enum end end) {
   if (st && h->block_end_stream && !stream_any(st, H2_RESET)) h2_stream_peer_end(st);
 }
 
+/* refused ends a section that is larger than may be. A client was told what may be: heads that are
+ * too large, each of them cheap to send, cost it of its budget. */
+static enum h2_taken refused(struct h2 *h) {
+  const struct h2_stream *st = h->section_of;
+  if (!st) return H2_SECTION_GOES_ON;
+  bool theirs = h->server && st->section && !h->block.arena_full;
+  whole(h, too_large(h));
+  return theirs ? H2_SECTION_REFUSED : H2_SECTION_GOES_ON;
+}
+
 enum h2_taken h2_section_take(struct h2 *h, struct span fragment, bool last) {
   look_after(h);
   struct h2_stream *st = h->section_of;
@@ -161,11 +172,10 @@ enum h2_taken h2_section_take(struct h2 *h, struct span fragment, bool last) {
     case HPACK_MORE: return H2_SECTION_GOES_ON;
     case HPACK_DONE:
     case HPACK_MALFORMED: /* the message's judge says so, by one word */
-      if (st) whole(h, too_many(h) ? too_large(h) : END_OK);
+      if (too_many(h)) return refused(h);
+      if (st) whole(h, END_OK);
       return H2_SECTION_GOES_ON;
-    case HPACK_TOO_LARGE:
-      if (st) whole(h, too_large(h));
-      return H2_SECTION_GOES_ON;
+    case HPACK_TOO_LARGE: return refused(h);
     case HPACK_BAD: return H2_SECTION_BAD;
     case HPACK_FLOOD: return H2_SECTION_HUGE;
     case HPACK_NO_MEMORY: break;

@@ -17,6 +17,7 @@ enum h2_open h2_section_open(struct h2 *h, const struct h2_frame *f, enum h2_err
 
 enum h2_taken {
   H2_SECTION_GOES_ON, /* or is whole, and its stream's owner was told */
+  H2_SECTION_REFUSED, /* whole, but larger than our SETTINGS allow: its owner was told */
   H2_SECTION_HUGE,    /* more than is worth reading */
   H2_SECTION_BAD,     /* the tables are out of step */
   H2_SECTION_NO_MEMORY,

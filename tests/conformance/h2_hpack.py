@@ -100,6 +100,19 @@ fine("huffman-padding-of-7", "7541 5.2", b"\x00" + h2.text("x-a") + huffman(A * 
      (("x-a", "aaaaa"),))
 fine("huffman-name", "7541 5.2", b"\x00" + huffman(A * 8) + h2.text("v"),
      (("aaaaaaaa", "v"),))
+fine("huffman-value-of-a-static-name", "7541 6.2.2",
+     h2.integer(58, 4) + huffman(A * 8), (("user-agent", "aaaaaaaa"),))
+fine("huffman-name-and-value", "7541 6.2.2", b"\x00" + huffman(A * 8) * 2,
+     (("aaaaaaaa", "aaaaaaaa"),))
+fine("huffman-incremental-of-a-static-name", "7541 6.2.1",
+     h2.integer(58, 6, 0x40) + huffman(A * 8) + h2.indexed(62),
+     (("user-agent", "aaaaaaaa"), ("user-agent", "aaaaaaaa")))
+fine("huffman-incremental-new-name", "7541 6.2.1",
+     b"\x40" + huffman(A * 8) * 2 + h2.indexed(62), (("aaaaaaaa", "aaaaaaaa"),) * 2)
+fine("huffman-never-indexed-of-a-static-name", "7541 6.2.3",
+     h2.integer(58, 4, 0x10) + huffman(A * 8), (("user-agent", "aaaaaaaa"),))
+fine("huffman-never-indexed", "7541 6.2.3", b"\x10" + huffman(A * 8) * 2,
+     (("aaaaaaaa", "aaaaaaaa"),))
 fine("huffman-empty", "7541 5.2", b"\x00" + h2.text("x-a") + b"\x80", (("x-a", ""),))
 broken("huffman-padding-of-11", "7541 5.2", b"\x00" + h2.text("x-a") + huffman(A + "1" * 11))
 broken("huffman-padding-of-8", "7541 5.2", b"\x00" + h2.text("x-a") + huffman(A * 8 + "1" * 8))

@@ -4,6 +4,12 @@ The tables are in h2_frames.py (RFC 9113 sections 3 to 5), h2_types.py (6 and 7)
 (8) and h2_hpack.py (RFC 7541); test_h2.py runs them. A row sends bytes, or calls functions of the
 connection where the bytes depend on what came. A want is a function of (conn, strict): strict is
 for weir, which says GOAWAY before it closes; other servers may just close.
+
+How the groups of the common public suite for HTTP/2 servers map: h2_suite.py has each of its cases
+with the rows that ask the same. "generic" 1 to 4 and "http2" 3 to 7 are rows of h2_frames.py and
+h2_types.py, "http2" 8 and "generic" 4 of h2_messages.py, "generic" 5 and "hpack" of h2_hpack.py.
+Where the suite lets a server choose between RST_STREAM, GOAWAY and closing, a row wants what RFC
+9113 says: an error of a stream may be treated as one of the connection, never the other way round.
 """
 import dataclasses
 import typing

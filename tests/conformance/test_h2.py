@@ -17,6 +17,7 @@ import h2_hpack  # noqa: F401
 import h2_messages  # noqa: F401
 import h2_types  # noqa: F401
 from h2_rows import ANY, CUT, NONE, ROWS
+from h2_suite import CASES
 from harness import h2peers, h2wire as h2
 from harness.backend import Backend
 from harness.h2fixtures import (default_handler, h2pair, h2shared,  # noqa: F401
@@ -115,6 +116,16 @@ def test_enough_rows():
     assert len(ROWS) >= 400
     sections = {each.rfc.split()[1].split(".")[0] for each in ROWS if each.rfc.startswith("9113")}
     assert sections >= set("345678") and sum(each.rfc.startswith("7541") for each in ROWS) >= 50
+
+
+def test_each_case_of_the_public_suite_has_a_row():
+    """h2_suite.py names rows that exist; its groups are the suite's, of about 146 cases."""
+    names = {each.name for each in ROWS}
+    missing = [(group, case, row) for group, case, rows in CASES for row in rows
+               if row not in names]
+    assert not missing and all(rows for _, _, rows in CASES)
+    assert {group.split()[0] for group, _, _ in CASES} == {"generic", "http2", "hpack"}
+    assert len(CASES) >= 146
 
 
 @pytest.mark.skipif(bool(PEER), reason="another server")

@@ -570,7 +570,7 @@ def test_an_upgrade_goes_by_http_1_1(weir, mint, new_backend):
     conn = front.client()
     conn.send(wire.request_bytes(fields=["Connection: Upgrade", "Upgrade: echo"]))
     assert conn.response().status == 101
-    said = wire.Body() if hasattr(wire, "Body") else bytearray()
+    said = wire.Body()
     conn.reader.exactly(5, said)
     conn.close()
     middle.logged(status=101, network__protocol__version="1.1")
