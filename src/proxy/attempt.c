@@ -399,12 +399,12 @@ bool attempt_unsent(const struct stream *s) {
   return a->up && a->flags & ATTEMPT_REUSED && conn_unsent(a->up->conn);
 }
 
-/* A FIN without close_notify is no end that TLS vouches for, but an end. */
-enum end attempt_cause(const struct attempt *a, int err) {
-  enum end tls = err && a->up ? upconn_tls_end(a->up, false, NULL) : END_OK;
-  bool reset = err && err != -ECONNABORTED;
+/* A FIN without close_notify (-ECONNABORTED) is no end that TLS vouches for, but an end. */
+enum end attempt_cause(const struct attempt *a, int err, struct span *why) {
+  enum end tls = err && a->up ? upconn_tls_end(a->up, false, why) : END_OK;
   if (own_trouble(err)) return END_LIMIT_MEMORY;
   if (tls != END_OK) return tls;
+  bool reset = err && err != -ECONNABORTED;
   enum end end = attempt_end_word(a, reset ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED);
   bool begun = a->flags & ATTEMPT_RESPONSE_BYTE;
   return end == END_UPSTREAM_CLOSED && begun ? END_UPSTREAM_TRUNCATED : end;

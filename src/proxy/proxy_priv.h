@@ -102,8 +102,8 @@ MUST_USE enum end shake_done(struct stream *s);
  * connection: what comes from it is no answer, and another connection may have the request. */
 bool attempt_unsent(const struct stream *s);
 /* attempt_cause: why its connection ended before its response was whole: by err (-errno; 0: FIN),
- * or by what TLS or HTTP/2 says of it. */
-enum end attempt_cause(const struct attempt *a, int err);
+ * or by what TLS (*why in words; may be NULL) or HTTP/2 says of it. */
+enum end attempt_cause(const struct attempt *a, int err, struct span *why);
 /* connect_end is the cause of a connect's -errno; open_end that of a connection which did not
  * become open (-ETIMEDOUT: in time), TLS included, *why in words (may be NULL). */
 enum end connect_end(int err);

@@ -313,7 +313,7 @@ void response_eof(struct stream *s, int err) {
     return;
   }
   bool begun = s->step == STEP_RELAY || s->try.flags & ATTEMPT_RESPONSE_BYTE;
-  enum end end = attempt_cause(&s->try, err);
+  enum end end = attempt_cause(&s->try, err, &s->x->tls_why);
   if (begun && !hedged(s)) stream_fail(s, end);
   else attempt_failed(s, end);
 }
@@ -393,11 +393,7 @@ static void up_on_eof(struct conn *c) {
   response_eof(s, 0);
 }
 
-static void up_on_error(struct conn *c, int err) {
-  struct stream *s = stream_of(c);
-  if (s->x && s->try.up) (void)upconn_tls_end(s->try.up, false, &s->x->tls_why);
-  response_eof(s, err);
-}
+static void up_on_error(struct conn *c, int err) { response_eof(stream_of(c), err); }
 
 static void up_on_drained(struct conn *c) {
   struct stream *s = stream_of(c);

@@ -27,14 +27,14 @@ MUST_USE bool upconn_settle(struct upstream *u, struct endpoint *e, const struct
 void upmux_stream_close(struct upconn *c, bool reset);
 /* upmux_retire_all: connections to e take no more streams, and end after those that they have. */
 void upmux_retire_all(struct upstream *u, struct endpoint *e);
-/* upmux_retire_other: those of another policy. */
-void upmux_retire_other(struct upstream *u, struct endpoint *e, const struct tls_client *policy);
 /* upmux_close_idle closes one that nobody uses; false: there is none. */
 bool upmux_close_idle(struct endpoint_row *row);
 /* upstream_idle counts connections that nobody uses. capped: the next thing is a look at who
  * waits, who in turn looks for such connections; one of the two has to see the other (permits.c:
  * no wakeup is lost). */
 void upstream_idle(struct upstream *u, struct endpoint_row *row, int by, bool capped);
+/* upmux_retire_other: those of another policy. */
+void upmux_retire_other(struct upstream *u, struct endpoint *e, const struct tls_client *policy);
 bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_client *policy);
 /* upmux_conn is the connection itself. */
 const struct conn *upmux_conn(const struct upmux *m);

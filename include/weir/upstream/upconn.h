@@ -53,8 +53,9 @@ struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, stru
 MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
                                        struct endpoint *e, const struct conn_events *events,
                                        void *owner, int *err);
-/* upconn_stream: a stream of an HTTP/2 connection to e that is there, or of a new one. *reused: it
- * can be sent on already. NULL and *err as upconn_connect. */
+/* upconn_stream takes a stream of an HTTP/2 connection to e (pools.*.connections.protocol): of one
+ * that is there, else of a new one. *reused: it can be sent on already. NULL and *err as
+ * upconn_connect. */
 MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
                                       struct endpoint *e, const struct attempt_to *to,
                                       bool *reused, int *err);
@@ -63,8 +64,10 @@ void upconn_release(struct upconn *c, const struct pool_connections *settings);
 /* upconn_tls_end is what TLS says of a connection that failed (late: that was not open in time);
  * END_OK: it is not TLS's fault. *why: in words, of the library; may be NULL. */
 enum end upconn_tls_end(const struct upconn *c, bool late, struct span *why);
-/* upconn_close closes it; reset sends RST. upconn_yield: what it shares takes no more streams. */
+/* upconn_yield: a connection that this one shares takes no more streams, and ends after those that
+ * it has: its permit is wanted elsewhere. */
 void upconn_yield(struct upconn *c);
+/* upconn_close closes it; reset sends RST. */
 void upconn_close(struct upconn *c, bool reset);
 
 #endif
