@@ -1,6 +1,6 @@
 /* probe_tls.c: the transport of a check that is TLS, on another transport: by the policy of the
- * pool, with the verification that requests have (io/tls_client.h). A PROXY header goes before it
- * in the clear. Each check shakes hands anew. Does not: wait (probe.c), choose protocols. */
+ * pool, with the verification that requests have (io/tls_client.h). Each check shakes hands anew.
+ * Does not: wait (probe.c), choose protocols. */
 #include <sys/epoll.h>
 
 #include "control/probe_priv.h"
@@ -14,8 +14,6 @@ struct probe_tls {
   struct probe_transport base;
   struct probe_transport *below;
   struct tls_line *line;
-  struct text clear; /* what is left of it */
-  size_t clear_sent;
   bool connected;
   char wire[WIRE_MAX];
 };
@@ -36,20 +34,13 @@ static enum probe_io again(struct probe_tls *p, uint32_t besides) {
   return PROBE_IO_AGAIN;
 }
 
-static struct span unsent(const struct probe_tls *p) {
-  struct span clear = span_from(text_span(&p->clear), p->clear_sent);
-  return clear.len ? clear : tls_line_out(p->line);
-}
-
 /* flush sends what is to be sent. */
 static enum probe_io flush(struct probe_tls *p, struct probe_outcome *out) {
-  for (struct span left; (left = unsent(p)).len;) { /* each turn takes some */
+  for (struct span left; (left = tls_line_out(p->line)).len;) { /* each turn takes some */
     size_t moved = 0;
-    bool clear = p->clear_sent < p->clear.len;
     enum probe_io io = p->below->ops->write(p->below, left, &moved, out);
     if (io != PROBE_IO_OK) return io;
-    if (clear) p->clear_sent += moved;
-    else tls_line_sent(p->line, moved);
+    tls_line_sent(p->line, moved);
   }
   return PROBE_IO_OK;
 }
@@ -128,7 +119,6 @@ static enum probe_io tls_read(struct probe_transport *t, struct buf room, size_t
 static void tls_free(struct probe_transport *t) {
   struct probe_tls *p = of(t);
   tls_line_free(p->line);
-  text_fini(&p->clear);
   p->below->ops->free(p->below);
   mem_free(p);
 }
@@ -156,6 +146,5 @@ struct probe_transport *probe_tls_new(struct probe_transport *below, const struc
       .ops = &tls_ops, .fd = below->fd, .secure = true, .doing = below->doing};
   p->below = below;
   p->line = tls_line_new(h->tls, host, &e->addr, offer_of(h));
-  text_put(&p->clear, h->clear);
   return &p->base;
 }
