@@ -71,8 +71,8 @@ static struct upconn *connect_to(struct stream *s, struct endpoint *e,
   return NULL;
 }
 
-/* way_of: where the protocol is the endpoint's choice an upgrade goes by HTTP/1.1, which always has
- * them: few endpoints take one by HTTP/2 (RFC 8441). */
+/* way_of: where the protocol is the endpoint's choice an upgrade goes by HTTP/1.1, which always
+ * has them: few endpoints take one by HTTP/2 (RFC 8441). */
 static enum upconn_way way_of(const struct stream *s, const struct endpoint *e) {
   bool choice = s->pool->connections.protocol == POOL_AUTO;
   if (choice && s->x->req.upgrade.len) return UPCONN_HTTP_1;
