@@ -38,11 +38,12 @@ static const struct http_field *next_row(const struct http_fields *f, uint32_t *
   return NULL;
 }
 
-/* cookies joins those that are written, as RFC 9113 section 8.2.3 says. */
+/* cookies joins those that are written, as RFC 9113 section 8.2.3 says; empty ones say nothing. */
 static struct span cookies(const struct http_fields *f, char *room) {
   struct buf b = buf_of(room, ROOM);
   for (uint32_t i = 0; i < f->count; i++) {
     if (!http_field_written(&f->rows[i]) || !is_cookie(&f->rows[i])) continue;
+    if (!f->rows[i].value.len) continue;
     if (b.len) buf_lit(&b, "; ");
     buf_put(&b, f->rows[i].value);
   }
@@ -158,6 +159,7 @@ static void try_request(struct wire *w, struct span text, struct arena *arena) {
   struct http_request req, via;
   enum end why = END_OK;
   if (h1_parse_request(&scan, text, &wide, arena, &req, &why) != HTTP_DONE) return;
+  if (span_find_char(req.path, '#', 0) != SIZE_MAX) return; /* path_canonical refuses it */
   req.upgrade = SPAN_EMPTY; /* HTTP/1.1's means nothing in HTTP/2: proxy/attempt.c */
   struct h2_request_head head = {.request = &req, .scheme = HTTP_SCHEME_HTTP};
   if (req.host.len == 0) head.host = SPAN_LIT("none");
