@@ -185,7 +185,14 @@ static void check_backoff(struct conf *conf, const struct conf_pool *pool) {
             SPAN_ARG(pool->row.name));
 }
 
+static void check_pool_proxied(struct conf *conf, const struct conf_pool *pool) {
+  if (!pool->connections.proxied || pool->connections.protocol != POOL_H2C) return;
+  fault_add(conf->faults, FAULT_PROXY_SHARED, row_place(&pool->row, OPTION_POOL_PROXY_PROTOCOL),
+            "pool \"" SPAN_FMT "\" has proxy_protocol, and h2c", SPAN_ARG(pool->row.name));
+}
+
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {
+  check_pool_proxied(conf, pool);
   check_balance(conf, pool);
   struct names names = {.arena = &conf->arena};
   uint32_t weight = 0;

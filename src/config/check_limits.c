@@ -56,16 +56,28 @@ static bool only_unix(const struct conf_listener *listener) {
   return listener->binds.count > 0;
 }
 
+static void check_proxied(struct conf *conf, const struct conf_listener *listener) {
+  if (!listener->proxy_protocol || listener->trusted.count || faults_has_syntax(conf->faults))
+    return;
+  fault_add(conf->faults, FAULT_PROXY_NO_TRUST,
+            row_place(&listener->row, OPTION_LISTENER_PROXY_PROTOCOL),
+            "listener \"" SPAN_FMT "\" has proxy_protocol but no trusted_proxies",
+            SPAN_ARG(listener->row.name));
+  fault_note(conf->faults, "those that send it, like trusted_proxies = [ \"10.0.0.0/8\" ];");
+}
+
 void check_listener_limits(struct conf *conf, const struct conf_listener *listener) {
   static const enum option_id networks[] = {OPTION_LISTENER_ALLOW, OPTION_LISTENER_DENY};
   static const char why[] = "means nothing: peers on unix sockets have no address";
   static const enum option_id prefixes[] = {OPTION_LISTENER_CLIENT_PREFIX4,
                                             OPTION_LISTENER_CLIENT_PREFIX6};
   const struct conf_row *row = &listener->row;
+  bool nameless = only_unix(listener) && !listener->proxy_protocol;
   check_nets(conf, row, &listener->allow, &listener->deny);
-  for (size_t i = 0; only_unix(listener) && i < array_count(networks); i++)
+  check_proxied(conf, listener);
+  for (size_t i = 0; nameless && i < array_count(networks); i++)
     if (is_set(row, networks[i])) unused(conf, row, networks[i], why);
-  if (only_unix(listener) && listener->client_max)
+  if (nameless && listener->client_max)
     unused(conf, row, OPTION_LISTENER_PER_CLIENT, why);
   for (size_t i = 0; !listener->client_max && i < array_count(prefixes); i++)
     if (row_changed(row, prefixes[i]))

@@ -118,6 +118,7 @@ static void listener_fill(struct compile *c, struct listener *listener,
     check(addr_net_parse(row->trusted.items[i].text, &listener->trusted[i]));
   listener->trusted_count = row->trusted.count;
   listener->trust_unix = row->trusted.count > 0;
+  listener->proxied = row->proxy_protocol;
   listener->peers = netset_of(arena, &row->allow, &row->deny);
   listener->client_max = row->client_max;
   listener->client_prefix4 = row->client_prefix4;

@@ -97,7 +97,7 @@ static void pool_members(struct diff *d, const struct pool *a, const struct pool
 
 /* These structs are nothing but 32-bit members: they have no padding to compare. */
 #define SAME(a, b) (memcmp(&(a), &(b), sizeof(a)) == 0)
-_Static_assert(sizeof(struct pool_connections) == 10 * sizeof(uint32_t), "compared by bytes");
+_Static_assert(sizeof(struct pool_connections) == 12 * sizeof(uint32_t), "compared by bytes");
 _Static_assert(sizeof(struct pool_retry) == (9 + 7) * sizeof(uint32_t), "compared by bytes");
 _Static_assert(sizeof(struct path_policy) == 4, "compared by bytes");
 _Static_assert(sizeof(struct listener_h2) == 6 * sizeof(uint32_t), "compared by bytes");
@@ -182,6 +182,7 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
     part(&detail, "protocols", SPAN_EMPTY, "");
   if (!SAME(a->h2, b->h2)) part(&detail, "h2", SPAN_EMPTY, "");
   if (!SAME(a->paths, b->paths)) part(&detail, "paths", SPAN_EMPTY, "");
+  if (a->proxied != b->proxied) part(&detail, "proxy_protocol", SPAN_EMPTY, "");
   if (!trusted_same(a, b)) part(&detail, "trusted_proxies", SPAN_EMPTY, "");
   if (!netset_same(a->peers, b->peers)) part(&detail, "allow and deny", SPAN_EMPTY, "");
   if (a->client_max != b->client_max || a->client_prefix4 != b->client_prefix4 ||

@@ -23,6 +23,7 @@ enum option_type {
   TYPE_PPM,
   TYPE_FACTOR, /* "1.9", in thousandths */
   TYPE_BOOL,
+  TYPE_BOOL_WORD, /* or a word in quotes; false and true are words 0 and 1 */
   TYPE_ENUM,
   TYPE_BALANCE,
   TYPE_REDIRECT_STATUS,
@@ -59,6 +60,7 @@ enum option_type {
   TYPE_HEALTH_HOST,
   TYPE_HEALTH_FIELD,
   TYPE_HEALTH_BODY,
+  TYPE_HEALTH_SERVICE,
   TYPE_HEALTH_STATUSES, /* "200" or "200-299" */
   TYPE_RATE, /* "100/s" */
   TYPE_RATE_KEY,

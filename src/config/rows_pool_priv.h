@@ -16,7 +16,7 @@ struct conf_endpoint {
 struct conf_health {
   bool on;
   uint8_t protocol; /* enum health_protocol, the order of the words */
-  struct span path, method, host, body;
+  struct span path, method, host, body, service;
   struct conf_list headers, expect;
   uint16_t port;
   uint8_t jitter_percent;

@@ -21,6 +21,7 @@ struct conf_listener {
   uint32_t client_max;
   uint8_t client_prefix4, client_prefix6;
   bool redirect_https, has_tls;
+  uint8_t proxy_protocol;   /* enum listener_proxied */
   uint8_t tls_min, tls_max; /* word: 0 is 1.2 */
   struct conf_rows certs;   /* none: plaintext */
   struct listener_timeouts timeouts;

@@ -4,7 +4,14 @@
 #include "values_priv.h"
 
 /* shape is what kind of scalar a type is written as. */
-enum shape { SHAPE_INT, SHAPE_BOOL, SHAPE_STRING, SHAPE_INT_OR_WORD, SHAPE_GROUPS };
+enum shape {
+  SHAPE_INT,
+  SHAPE_BOOL,
+  SHAPE_STRING,
+  SHAPE_INT_OR_WORD,
+  SHAPE_BOOL_OR_WORD,
+  SHAPE_GROUPS
+};
 
 struct type_row {
   const char *name;
@@ -23,6 +30,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_PPM] = {"percent", SHAPE_STRING, true, "a percentage: \"50%\""},
     [TYPE_FACTOR] = {"factor", SHAPE_STRING, true, "a number in quotes: \"1.9\""},
     [TYPE_BOOL] = {"bool", SHAPE_BOOL, true, "true or false"},
+    [TYPE_BOOL_WORD] = {"bool", SHAPE_BOOL_OR_WORD, true, "true, false or a string"},
     [TYPE_ENUM] = {"word", SHAPE_STRING, true, "a string"},
     [TYPE_BALANCE] = {"word", SHAPE_STRING, true, "a string"},
     [TYPE_REDIRECT_STATUS] = {"status", SHAPE_INT, true, "a status: 308"},
@@ -60,6 +68,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_HEALTH_HOST] = {"host", SHAPE_STRING, false, "a string: \"app.internal\""},
     [TYPE_HEALTH_FIELD] = {"field", SHAPE_STRING, false, "a string: \"Name: value\""},
     [TYPE_HEALTH_BODY] = {"text", SHAPE_STRING, false, "a string"},
+    [TYPE_HEALTH_SERVICE] = {"name", SHAPE_STRING, false, "a string: \"shop.Cart\""},
     [TYPE_HEALTH_STATUSES] = {"statuses", SHAPE_STRING, false, "a string: \"200-299\""},
     [TYPE_RATE] = {"rate", SHAPE_STRING, false, "a string: \"100/s\""},
     [TYPE_RATE_KEY] = {"key", SHAPE_STRING, false, "a string: \"client_ip\""},
@@ -204,6 +213,13 @@ static bool word(struct value_job *job, struct value *out) {
   return true;
 }
 
+/* bool_or_word: true in quotes is the word, which is the same. */
+static bool bool_or_word(struct value_job *job, struct value *out) {
+  if (job->node->kind != NODE_BOOL) return word(job, out);
+  out->number = job->node->boolean;
+  return true;
+}
+
 static bool redirect_status(struct value_job *job, struct value *out) {
   if (!count_parse(job, out)) return false;
   if (out->number >= 301 && out->number <= 308 && out->number != 304 && out->number != 305 &&
@@ -224,6 +240,7 @@ static bool kind_fits(const struct value_job *job) {
     case SHAPE_BOOL: return kind == NODE_BOOL || kind == NODE_STRING;
     case SHAPE_STRING: return kind == NODE_STRING;
     case SHAPE_INT_OR_WORD: return kind == NODE_INT || kind == NODE_STRING;
+    case SHAPE_BOOL_OR_WORD: return kind == NODE_BOOL || kind == NODE_STRING;
     case SHAPE_GROUPS: return false;
   }
   return false;
@@ -247,6 +264,7 @@ bool value_parse(struct value_job *job, struct value *out) {
     case TYPE_PPM: return percent(job, out);
     case TYPE_FACTOR: return factor(job, out);
     case TYPE_BOOL: return bool_parse(job, out);
+    case TYPE_BOOL_WORD: return bool_or_word(job, out);
     case TYPE_REDIRECT_STATUS: return redirect_status(job, out);
     default: return word(job, out);
   }
@@ -345,6 +363,7 @@ static void number_write(const struct option *option, uint64_t n, struct text *o
     case TYPE_PPM: percent_write(n, out); return;
     case TYPE_FACTOR: factor_write(n, out); return;
     case TYPE_BOOL: text_put(out, n ? SPAN_LIT("true") : SPAN_LIT("false")); return;
+    case TYPE_BOOL_WORD:
     case TYPE_ENUM:
     case TYPE_BALANCE: text_put(out, word_at(option->words, (uint32_t)n)); return;
     default: text_printf(out, "%llu", (unsigned long long)n); return;
@@ -357,7 +376,7 @@ void value_write(const struct option *option, const struct value *value, struct 
     option_quote(option, value->text, out);
   } else if (shape == SHAPE_INT_OR_WORD && value->number == 0) {
     text_quote(word_at(option->words, 0), out);
-  } else if (shape == SHAPE_STRING) {
+  } else if (shape == SHAPE_STRING || (shape == SHAPE_BOOL_OR_WORD && value->number > 1)) {
     text_lit(out, "\"");
     number_write(option, value->number, out);
     text_lit(out, "\"");

@@ -7,6 +7,7 @@
 #define PATH_LEN_MAX 1024u
 #define FIELD_LEN_MAX 1024u
 #define NEEDLE_LEN_MAX 256u /* PROBE_NEEDLE_MAX of control/ */
+#define SERVICE_LEN_MAX 256u /* PROBE_SERVICE_MAX of control/ */
 
 static bool path(struct value_job *job) {
   size_t mark = span_find_char(job->text, '?', 0);
@@ -41,7 +42,8 @@ void health_field_split(struct span text, struct span *name, struct span *value)
 static const struct span own_fields[] = {
     SPAN_LIT("host"),    SPAN_LIT("connection"),        SPAN_LIT("content-length"),
     SPAN_LIT("upgrade"), SPAN_LIT("transfer-encoding"), SPAN_LIT("keep-alive"),
-    SPAN_LIT("te"),      SPAN_LIT("trailer"),           SPAN_LIT("expect")};
+    SPAN_LIT("te"),      SPAN_LIT("trailer"),           SPAN_LIT("expect"),
+    SPAN_LIT("proxy-connection")};
 
 static bool field(struct value_job *job) {
   struct span name, value;
@@ -87,12 +89,23 @@ static bool body(struct value_job *job) {
          value_refuse(job, FAULT_BAD_TEXT, "at most 256 bytes");
 }
 
+/* service: the name of a protobuf service, package and all; some ask for other words. Empty: the
+ * whole server, as in the protocol. */
+static bool service(struct value_job *job) {
+  bool good = job->text.len <= SERVICE_LEN_MAX;
+  for (size_t i = 0; good && i < job->text.len; i++)
+    good = job->text.ptr[i] > 0x20 && job->text.ptr[i] < 0x7f;
+  return good || value_refuse(job, FAULT_BAD_TEXT,
+                              "up to 256 letters, digits and signs, like \"shop.Cart\"");
+}
+
 bool health_text(struct value_job *job) {
   switch ((int)job->option->type) { /* the types of this file only */
     case TYPE_HEALTH_PATH: return path(job);
     case TYPE_HEALTH_HOST: return host(job);
     case TYPE_HEALTH_FIELD: return field(job);
     case TYPE_HEALTH_BODY: return body(job);
+    case TYPE_HEALTH_SERVICE: return service(job);
     default: return statuses(job);
   }
 }

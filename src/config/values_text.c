@@ -411,6 +411,7 @@ static bool text_check(struct value_job *job) {
     case TYPE_HEALTH_HOST:
     case TYPE_HEALTH_FIELD:
     case TYPE_HEALTH_BODY:
+    case TYPE_HEALTH_SERVICE:
     case TYPE_HEALTH_STATUSES: return health_text(job);
     case TYPE_SECRET: return secret(job);
     case TYPE_EDIT: return edit_value(job);

@@ -53,11 +53,29 @@ enum health_change health_take(struct endpoint *e, const struct pool_health *h,
  * endpoint is not up or a change is under way, with jitter drawn from *rng. */
 uint32_t health_wait_ms(const struct endpoint *e, const struct pool_health *h, uint64_t *rng);
 
-/* ---- probe_reply.c ---- */
+/* ---- probe_judge.c: what an answer means, whatever brought it ---- */
 
 #define PROBE_HEAD_MAX 16384u /* bytes of a response head */
+#define PROBE_FIELDS_MAX 200u /* of a response head */
 #define PROBE_BODY_MAX 65536u /* bytes of a body that are looked through */
 #define PROBE_NEEDLE_MAX 256u /* bytes of health.body */
+
+/* probe_status judges the status of a final head. True: *out is the result; else the body decides.
+ */
+bool probe_status(const struct pool_health *h, unsigned status, struct probe_outcome *out);
+
+/* probe_look is how far a body has been looked through; {0} begins one. */
+struct probe_look {
+  uint32_t looked_at, window_len; /* bytes of the body; of the window */
+  char window[2 * PROBE_NEEDLE_MAX]; /* the end of what was looked at, and what comes next */
+};
+/* probe_look_at searches the next run of a body; true: *out is the result. */
+bool probe_look_at(struct probe_look *look, const struct pool_health *h, struct span data,
+                   struct probe_outcome *out);
+/* probe_lacks: the body has ended without the text. */
+void probe_lacks(const struct pool_health *h, struct probe_outcome *out);
+
+/* ---- probe_reply.c ---- */
 
 /* probe_reply is one response being read. {0} and probe_reply_init start one. */
 struct probe_reply {
@@ -67,9 +85,8 @@ struct probe_reply {
   struct http_response response;
   bool in_body;
   uint64_t left; /* HTTP_BODY_LENGTH */
-  uint32_t looked_at; /* bytes of the body */
-  uint32_t window_len, in_len;
-  char window[2 * PROBE_NEEDLE_MAX]; /* the end of what was looked at, and what comes next */
+  uint32_t in_len;
+  struct probe_look look;
   char in[PROBE_HEAD_MAX];
 };
 

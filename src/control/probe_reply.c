@@ -1,15 +1,12 @@
 /* probe_reply.c: reads the response to a check with the proxy's own strict parser (RFC 9112) and
- * judges it: status, then the body if one is looked for. Bounded: head, 1xx heads and body. Does
- * not: touch a socket (probe.c). */
+ * has it judged (probe_judge.c): status, then the body if one is looked for. Bounded: head, 1xx
+ * heads and body. Does not: touch a socket (probe.c). */
 #include "control/health_priv.h"
 
-#include <string.h>
-
 static const struct h1_limits limits = {
-    .header_bytes = PROBE_HEAD_MAX, .headers = 200, .uri_bytes = 1};
+    .header_bytes = PROBE_HEAD_MAX, .headers = PROBE_FIELDS_MAX, .uri_bytes = 1};
 
 #define FIELD_MEMORY (128u << 10)
-#define SHOWN_MAX 40u /* bytes of health.body in a sentence */
 
 static void next_head(struct probe_reply *r) {
   arena_reset(&r->arena);
@@ -18,7 +15,8 @@ static void next_head(struct probe_reply *r) {
 }
 
 void probe_reply_init(struct probe_reply *r) {
-  r->in_len = r->window_len = r->looked_at = 0;
+  r->in_len = 0;
+  r->look = (struct probe_look){0};
   r->in_body = false;
   arena_init(&r->arena, NULL, FIELD_MEMORY);
   r->scan = (struct h1_scan){0};
@@ -30,11 +28,6 @@ struct buf probe_reply_room(struct probe_reply *r) {
   return buf_of(r->in + r->in_len, sizeof r->in - r->in_len);
 }
 
-static bool ends(struct probe_outcome *out, enum probe_result result) {
-  probe_end(out, result, "%s", "");
-  return true;
-}
-
 static bool bad(struct probe_outcome *out, enum end why) {
   probe_end(out, PROBE_BAD_RESPONSE, "the answer is not good HTTP (" SPAN_FMT ")",
             SPAN_ARG(end_get(why)->word));
@@ -42,38 +35,6 @@ static bool bad(struct probe_outcome *out, enum end why) {
 }
 
 /* ---- body ---- */
-
-/* lacks: the body has ended, or is longer than what is looked through. */
-static bool lacks(const struct pool_health *h, const char *where, struct probe_outcome *out) {
-  char shown[SHOWN_MAX + 1];
-  size_t len = h->body.len < SHOWN_MAX ? h->body.len : SHOWN_MAX;
-  for (size_t i = 0; i < len; i++) {
-    unsigned char c = (unsigned char)h->body.ptr[i];
-    shown[i] = c < 0x20 || c >= 0x7f ? '.' : (char)c;
-  }
-  shown[len] = 0;
-  probe_end(out, PROBE_BODY, "the body does not contain \"%s\"%s%s (health.body)", shown,
-            len < h->body.len ? "..." : "", where);
-  return true;
-}
-
-/* look searches a run of the body; a needle may begin in one run and end in a later one. */
-static bool look(struct probe_reply *r, const struct pool_health *h, struct span data) {
-  r->looked_at += (uint32_t)data.len;
-  while (data.len) { /* each turn takes at least PROBE_NEEDLE_MAX bytes, or all */
-    struct span piece = span_sub(data, 0, sizeof r->window - r->window_len);
-    memcpy(r->window + r->window_len, piece.ptr, piece.len);
-    r->window_len += (uint32_t)piece.len;
-    data = span_from(data, piece.len);
-    if (memmem(r->window, r->window_len, h->body.ptr, h->body.len)) return true;
-    uint32_t keep = (uint32_t)h->body.len - 1;
-    if (r->window_len > keep) {
-      memmove(r->window, r->window + (r->window_len - keep), keep);
-      r->window_len = keep;
-    }
-  }
-  return false;
-}
 
 /* run cuts the next data bytes off *bytes: MORE with *data (may be empty, when *bytes is), DONE at
  * the end of the body. */
@@ -109,30 +70,18 @@ static bool take_body(struct probe_reply *r, const struct pool_health *h, struct
     size_t before = bytes.len;
     enum http_result result = run(r, &bytes, &data, &why);
     if (result == HTTP_BAD) return bad(out, why);
-    if (result == HTTP_DONE) return lacks(h, "", out);
-    if (look(r, h, data)) return ends(out, PROBE_PASS);
-    if (r->looked_at > PROBE_BODY_MAX) return lacks(h, " in its first 64 KiB", out);
+    if (result == HTTP_DONE) probe_lacks(h, out);
+    if (result == HTTP_DONE || probe_look_at(&r->look, h, data, out)) return true;
     if (before == bytes.len) return false;
   }
 }
 
 /* ---- head ---- */
 
-static bool expected(const struct pool_health *h, unsigned status) {
-  for (uint32_t i = 0; i < h->expect_count; i++)
-    if (status >= h->expect[i].first && status <= h->expect[i].last) return true;
-  return false;
-}
-
 /* head_done judges a final head; true: that was all. */
 static bool head_done(struct probe_reply *r, const struct pool_health *h,
                       struct probe_outcome *out) {
-  if (!expected(h, r->response.status)) {
-    probe_end(out, PROBE_STATUS, "status %u is not in " SPAN_FMT " (health.expect)",
-              r->response.status, SPAN_ARG(h->expect_text));
-    return true;
-  }
-  if (!h->body.len) return ends(out, PROBE_PASS);
+  if (probe_status(h, r->response.status, out)) return true;
   r->left = r->response.content_length;
   h1_chunked_init(&r->chunked, H1_RESPONSE);
   r->in_body = true;
@@ -174,7 +123,7 @@ bool probe_reply_take(struct probe_reply *r, const struct pool_health *h, size_t
 
 void probe_reply_eof(struct probe_reply *r, const struct pool_health *h,
                      struct probe_outcome *out) {
-  if (r->in_body && r->response.body == HTTP_BODY_CLOSE) (void)lacks(h, "", out);
+  if (r->in_body && r->response.body == HTTP_BODY_CLOSE) probe_lacks(h, out);
   else if (r->in_body) probe_end(out, PROBE_CLOSED, "closed within the body of its answer");
   else if (r->in_len) probe_end(out, PROBE_CLOSED, "closed within the head of its answer");
   else probe_end(out, PROBE_CLOSED, "closed without an answer");

@@ -47,8 +47,8 @@ void prober_counts_get(const struct prober *p, struct prober_counts *out);
 struct probe;
 struct probe_outcome;
 
-/* probe_new opens a socket to e and starts; it is watched by the epoll instance with itself as
- * data. NULL: *out says how it ended at once. */
+/* probe_new opens a transport to e and starts; it is watched by the epoll instance with itself as
+ * data. NULL: *out says how it ended at once. What it is made of: probe_priv.h. */
 struct probe *probe_new(int epoll_fd, void *owner, const struct endpoint *e,
                         const struct pool_health *h, struct probe_outcome *out);
 /* probe_ready goes on after an event; true: *out is the result. */

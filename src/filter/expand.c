@@ -8,9 +8,8 @@
 
 static bool is_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); }
 
-/* trace_id: version "-" 32 hex digits "-" and more (W3C Trace Context section 3.2); not all zero.
- */
-static struct span trace_id(const struct http_request *r) {
+/* version "-" 32 hex digits "-" and more (W3C Trace Context section 3.2); not all zero. */
+struct span filter_trace_id(const struct http_request *r) {
   const struct http_field *row = http_fields_find(&r->fields, HTTP_NAME_TRACEPARENT);
   if (!row || row->value.len < 55) return SPAN_EMPTY;
   struct span v = row->value, id = span_sub(v, 3, 32);
@@ -27,7 +26,8 @@ static struct span value_of(struct filter_ctx *ctx, enum variable variable) {
   const struct http_request *r = ctx->request;
   switch (variable) {
     case VARIABLE_CLIENT_ADDRESS: return ctx->client;
-    case VARIABLE_PEER_ADDRESS: return filter_addr(ctx, &ctx->peer);
+    case VARIABLE_PEER_ADDRESS:
+      return ctx->socket.len ? ctx->socket : filter_addr(ctx, &ctx->peer);
     case VARIABLE_REQUEST_METHOD: return r->method_text;
     case VARIABLE_REQUEST_SCHEME: return ctx->tls ? SPAN_LIT("https") : SPAN_LIT("http");
     case VARIABLE_REQUEST_HOST: return r->host;
@@ -36,7 +36,7 @@ static struct span value_of(struct filter_ctx *ctx, enum variable variable) {
     case VARIABLE_ROUTE_NAME: return ctx->route->obj.name;
     case VARIABLE_LISTENER_NAME: return ctx->listener->obj.name;
     case VARIABLE_POOL_NAME: return ctx->pool ? ctx->pool->obj.name : SPAN_EMPTY;
-    case VARIABLE_TRACE_ID: return trace_id(r);
+    case VARIABLE_TRACE_ID: return filter_trace_id(r);
     case VARIABLE_NONE:
     case VARIABLE_COUNT: break;
   }

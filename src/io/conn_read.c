@@ -5,7 +5,9 @@
  * Which receive is armed: multishot into provided buffers for messages; single-shot on conns that
  * carry large bodies (CONN_SINGLE), so that the head comes and the body stays in the socket to be
  * spliced; for bulk a poll, then reads into a borrowed buffer until the socket is empty, so that a
- * conn that waits holds no buffer. Stopping is lazy: the armed receive goes on and its bytes are
+ * conn that waits holds no buffer. A conn that carries others goes to bulk and back by what comes,
+ * and never waits for a buffer: what it would read may be what lets buffers go.
+ * Stopping is lazy: the armed receive goes on and its bytes are
  * held until they pass CONN_HELD_MAX, or at once when half of the iobufs are borrowed.
  *
  * When the part of the iobufs that is for bodies is borrowed (iobufs_full), a bulk read whose
@@ -49,7 +51,13 @@ static bool wanted(const struct conn *c) {
   return false;
 }
 
+/* bulk_waits tells whether a bulk read has to queue for its buffer. */
+static bool bulk_waits(const struct loop *loop) {
+  return iobufs_full(&loop->iobufs) || !list_empty(&loop->parked);
+}
+
 static bool wants_bulk(const struct conn *c) {
+  if (conn_any(c, CONN_CARRIES) && bulk_waits(c->loop)) return false;
   return (c->flags & (CONN_BULK | CONN_READING)) == (CONN_BULK | CONN_READING) && c->rx == NULL;
 }
 
@@ -151,6 +159,11 @@ static size_t pass_up(struct conn *c, struct span bytes) {
   size_t n = c->transport->wire_in(c, bytes);
   check(n <= bytes.len);
   return conn_any(c, CONN_CLOSING) ? bytes.len : n;
+}
+
+size_t conn_pass(struct conn *c, struct span wire) {
+  check(c->transport != NULL);
+  return wire.len ? pass_up(c, wire) : 0;
 }
 
 void conn_deliver(struct conn *c, struct span plain) {
@@ -259,18 +272,19 @@ void rx_bytes(struct conn *c, struct span bytes) {
   settle_held(c);
 }
 
-/* note_size counts small messages in single-shot mode and full buffers in multishot mode. */
+/* note_size counts small messages in a mode for large ones, and full buffers in multishot mode. */
 static void note_size(struct conn *c, int32_t size) {
-  bool single = conn_any(c, CONN_SINGLE);
+  uint32_t large = conn_any(c, CONN_CARRIES) ? CONN_BULK : CONN_SINGLE;
+  bool is_large = conn_any(c, large);
   if (conn_any(c, CONN_CLOSING)) return;
-  if ((size >= FULL_BYTES) == single) {
+  if ((size >= FULL_BYTES) == is_large) {
     c->size_streak = 0;
     return;
   }
-  if (++c->size_streak < (single ? SMALL_READS : FULL_READS)) return;
+  if (++c->size_streak < (is_large ? SMALL_READS : FULL_READS)) return;
   c->size_streak = 0;
-  c->flags ^= CONN_SINGLE;
-  if (!single) rx_unarm(c);
+  c->flags ^= large;
+  if (!is_large) rx_unarm(c);
 }
 
 void rx_eof(struct conn *c) {
@@ -378,6 +392,7 @@ static bool bulk_one(struct conn *c, size_t cap) {
     return false;
   }
   b->data.len = (size_t)got;
+  if (conn_any(c, CONN_CARRIES)) note_size(c, (int32_t)got);
   if (c->relay_in && !c->transport && relay_on_buffer(c->relay_in, b)) {
     c->bytes_in += (uint64_t)got;
   } else {
@@ -386,11 +401,6 @@ static bool bulk_one(struct conn *c, size_t cap) {
     settle_held(c);
   }
   return (size_t)got == cap;
-}
-
-/* bulk_waits tells whether a bulk read has to queue for its buffer. */
-static bool bulk_waits(const struct loop *loop) {
-  return iobufs_full(&loop->iobufs) || !list_empty(&loop->parked);
 }
 
 static void bulk_reads(struct conn *c) {

@@ -6,6 +6,7 @@
 
 /* DRAIN_STEP_MS: streams that the peer opened before it read the first GOAWAY are here by then. */
 #define DRAIN_STEP_MS 1000u
+#define PING_AGAIN SPAN_LIT("stillup?")
 /* RETRY_MS: how soon memory may be there that was not. */
 #define RETRY_MS 10u
 #define PING_TEXT SPAN_LIT("draining")
@@ -41,7 +42,7 @@ void h2_pool_trim(struct h2_pool *pool) {
 
 /* ---- begin ---- */
 
-static void on_drain_step(struct timer *timer, uint64_t now_ms);
+static void on_due(struct timer *timer, uint64_t now_ms);
 static void on_retry(struct timer *timer, uint64_t now_ms);
 
 struct buf *h2_out(struct h2 *h, size_t room) {
@@ -85,9 +86,12 @@ static bool write_settings(struct h2 *h) {
     buf_put(out, H2_PREFACE);
     h2_write_settings(out, client, array_count(client));
   }
-  uint32_t first = h2_settings_default.initial_window_size;
-  if (l->window > first) h2_write_window_update(out, 0, l->window - first);
-  h->recv_window = (int32_t)(l->window > first ? l->window : first);
+  uint32_t told = h2_settings_default.initial_window_size, first = l->window;
+  if (h->server && first > l->stream_window * H2_WIDE_AT_FIRST)
+    first = l->stream_window * H2_WIDE_AT_FIRST;
+  h->recv_size = first > told ? first : told;
+  if (first > told) h2_write_window_update(out, 0, first - told);
+  h->recv_window = (int32_t)h->recv_size;
   return !out->full;
 }
 
@@ -105,12 +109,13 @@ struct h2 *h2_new(const struct h2_config *config) {
   h->next_id = h->server ? 2 : 1;
   h->window_in_force = h2_settings_default.initial_window_size;
   list_init(&h->streams);
+  list_init(&h->heads);
   list_init(&h->ends);
   for (unsigned u = 0; u < H2_URGENCIES; u++) list_init(&h->ready[u]);
   h2_frame_scan_init(&h->scanner, h->server, H2_FRAME_SIZE_MIN);
   hpack_decoder_init(&h->decoder, HPACK_TABLE_DEFAULT);
   hpack_encoder_init(&h->encoder, HPACK_TABLE_DEFAULT);
-  timer_init(&h->timer, on_drain_step);
+  timer_init(&h->timer, on_due);
   timer_init(&h->retry, on_retry);
   if (!write_settings(h)) {
     h2_free(h);
@@ -118,8 +123,8 @@ struct h2 *h2_new(const struct h2_config *config) {
   }
   conn_attach(h->conn, &h2_conn_events, h);
   conn_carries(h->conn);
-  struct loop *loop = h->pool->loop;
-  if (h->limits.age_ms) timer_set(&loop->wheel, &h->timer, loop->now_ms + h->limits.age_ms);
+  uint32_t first_ms = h->server ? h->limits.age_ms : h->limits.ping_ms;
+  if (first_ms) timer_set(&h->pool->loop->wheel, &h->timer, h->pool->loop->now_ms + first_ms);
   conn_read_start(h->conn);
   return h;
 }
@@ -137,7 +142,7 @@ void h2_free(struct h2 *h) {
 
 static void write_goaway(struct h2 *h, uint32_t last, enum end end) {
   struct buf *out = h2_out(h, H2_HEAD_LEN + 8 + 128);
-  enum h2_error code = (enum h2_error)end_get(end)->h2_error;
+  enum h2_error code = h2_code_of(end);
   struct span why = h->reason.len || end == END_OK ? h->reason : end_get(end)->word;
   if (out) h2_write_goaway(out, last, code, span_sub(why, 0, why.len < 128 ? why.len : 128));
 }
@@ -171,15 +176,40 @@ static void last_call(struct h2 *h) {
   if (h->count == 0) h->events->on_idle(h);
 }
 
-/* on_drain_step: the connection is old, or its drain goes on. */
-static void on_drain_step(struct timer *timer, uint64_t now_ms) {
+/* still_there: a peer that is silent though requests wait is asked (RFC 9113 section 6.7), and
+ * given up when it goes on so. Whatever it says tells that it is there. */
+static void still_there(struct h2 *h, uint64_t now_ms) {
+  bool asked = h2_any(h, H2_PINGED);
+  bool waits = h->count && h->conn->flags & CONN_OPEN;
+  if (!waits) h->heard_ms = now_ms;
+  uint64_t due = h->heard_ms + (asked ? h->limits.ping_wait_ms : h->limits.ping_ms);
+  if (due <= now_ms && asked) {
+    h2_end(h, END_UPSTREAM_PING);
+    return;
+  }
+  struct buf *out = due <= now_ms ? h2_out(h, H2_HEAD_LEN + 8) : NULL;
+  if (out) {
+    h2_write_ping(out, false, PING_AGAIN);
+    h->marks |= H2_PINGED;
+    h->heard_ms = now_ms;
+  }
+  if (due <= now_ms) due = now_ms + h->limits.ping_wait_ms;
+  timer_set(&h->pool->loop->wheel, &h->timer, due);
+}
+
+/* on_due: the connection is old, or its drain goes on, or its peer has to be asked. */
+static void on_due(struct timer *timer, uint64_t now_ms) {
   struct h2 *h = container_of(timer, struct h2, timer);
-  (void)now_ms;
-  if (h2_any(h, H2_DRAINING)) last_call(h);
+  if (!h->server) still_there(h, now_ms);
+  else if (h2_any(h, H2_DRAINING)) last_call(h);
   else h2_drain(h);
 }
 
 bool h2_pong(struct h2 *h) {
+  if (h2_any(h, H2_PINGED)) {
+    h->marks &= (uint16_t)~H2_PINGED;
+    return true;
+  }
   if (!h2_any(h, H2_DRAINING) || h2_any(h, H2_LAST_CALL)) return false;
   last_call(h);
   return true;
@@ -199,22 +229,36 @@ void h2_drain(struct h2 *h) {
 static size_t on_data(struct conn *c, struct span bytes) {
   struct h2 *h = c->owner;
   size_t used;
+  h->heard_ms = h->pool->loop->now_ms;
   if (!h2_input(h, bytes, &used)) return bytes.len;
   if (used < bytes.len) h->marks |= H2_STUFFED;
   return used;
 }
 
+/* untouched: the end came before the kernel had anything of what was written since nothing was
+ * under way: no request of it was seen (conn_quiet). */
+static void untouched(struct h2 *h) {
+  if (!h->server && conn_unsent(h->conn)) h2_streams_untouched(h);
+}
+
+/* lost is what an end of the socket means to the streams that are open. */
+static enum end lost(const struct h2 *h, enum end client, enum end upstream) {
+  if (h->count == 0) return END_OK;
+  if (h->server) return client;
+  return h2_any(h, H2_BLAMED) ? END_UPSTREAM_H2_GOAWAY : upstream;
+}
+
 static void on_eof(struct conn *c) {
   struct h2 *h = c->owner;
-  bool idle = h->count == 0;
-  h2_end(h, idle ? END_OK : h->server ? END_CLIENT_CLOSED : END_UPSTREAM_CLOSED);
+  untouched(h);
+  h2_end(h, lost(h, END_CLIENT_CLOSED, END_UPSTREAM_CLOSED));
 }
 
 static void on_error(struct conn *c, int err) {
   struct h2 *h = c->owner;
   (void)err;
-  bool idle = h->count == 0;
-  h2_end(h, idle ? END_OK : h->server ? END_CLIENT_RESET : END_UPSTREAM_RESET);
+  untouched(h);
+  h2_end(h, lost(h, END_CLIENT_RESET, END_UPSTREAM_RESET));
 }
 
 static void on_drained(struct conn *c) { conn_flush(c); }

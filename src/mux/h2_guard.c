@@ -24,5 +24,6 @@ bool h2_glitch(struct h2 *h) {
 }
 
 bool h2_count_reset(struct h2 *h) {
-  return ++h->resets <= h->limits.resets + h->opened / 2;
+  uint32_t opened = h->server ? h->opened : h->next_id / 2;
+  return ++h->resets <= h->limits.resets + opened / 2;
 }

@@ -15,18 +15,21 @@
 struct h2_pool {
   struct loop *loop;
   struct slab conns, streams;
-  struct arena_blocks blocks; /* of trailers to be sent */
+  struct arena_blocks blocks; /* of trailers and heads to be sent */
 };
 
+/* H2_WIDE_AT_FIRST windows of streams are the connection's of a client, until it was read from. */
+#define H2_WIDE_AT_FIRST 4u
 #define H2_BUCKETS 16u   /* of streams by their number */
 #define H2_URGENCIES 8u  /* RFC 9218 section 4.1 */
 #define H2_FORGOTTEN 32u /* streams that we reset and whose last frames are still on their way */
 
+/* H2_KEPT_MAX bounds the copies of a trailer section, and of a head that has to wait: rows as
+ * they grow, names, values. */
+#define H2_KEPT_MAX 131072u
+
 /* H2_OUT_MOST: DATA is added while less waits to be sent; H2_IN_MOST: input is read while less
  * does (answers to what comes pile up behind a peer that does not read). */
-/* H2_TRAILERS_MAX bounds the copy of a trailer section: its rows as they grow, names, values. */
-#define H2_TRAILERS_MAX 65536u
-
 #define H2_OUT_MOST 65536u
 #define H2_IN_MOST 131072u
 /* H2_IN_AGAIN: so much may wait when input is read again: more than DATA alone makes it. */
@@ -45,6 +48,8 @@ enum h2_mark {
   H2_OVER = 128,     /* it ends as soon as that is done, by `over` */
   H2_SETTLED = 256,  /* they acknowledged our SETTINGS */
   H2_DROPPING = 512, /* the DATA frame that comes is nobody's, and given back already */
+  H2_BLAMED = 2048,  /* GOAWAY of the peer said an error */
+  H2_PINGED = 1024,  /* the peer was asked whether it is there, and has not said a word since */
 };
 
 struct h2 {
@@ -60,6 +65,9 @@ struct h2 {
   struct h2_settings theirs;
   int32_t send_window, recv_window;
   uint32_t recv_credit; /* read and not given back yet */
+  uint32_t recv_size;   /* the window that it is to have; limits.window at most */
+  uint32_t grown;       /* what windows of streams have beyond limits.stream_window */
+  struct list heads; /* streams whose head waits for room: it goes before all else */
   struct list ends; /* streams that have but their end to send, which no window holds */
   struct list ready[H2_URGENCIES]; /* streams with something to send that their window lets out */
   struct list streams;
@@ -82,7 +90,10 @@ struct h2 {
   uint32_t resets, glitches, credit;
   uint64_t glitch_ms;
   uint32_t forgotten[H2_FORGOTTEN], forgotten_at;
-  struct timer timer; /* its age, then the second step of a drain */
+  uint32_t forgotten_to; /* of those up to this one nobody knows which were ours to reset */
+  struct timer timer; /* its age, then the second step of a drain; a client's: pings */
+  uint64_t heads_bytes; /* of the peer's streams that are open, as HPACK counts them */
+  uint64_t heard_ms;  /* when the peer last said anything; of a client that pings */
   struct timer retry; /* memory was short */
 };
 
@@ -99,7 +110,7 @@ struct buf *h2_out(struct h2 *h, size_t room);
 struct buf *h2_out_small(struct h2 *h, size_t room);
 /* h2_leave ends a time of H2_BUSY; false: h is gone. */
 bool h2_leave(struct h2 *h);
-/* h2_pong is the answer to the one PING that we send: of a drain. False: nobody waits for it. */
+/* h2_pong is the answer to a PING of ours. False: there was none. */
 bool h2_pong(struct h2 *h);
 
 /* h2_over ends the connection as soon as nobody is being told anything. */
@@ -108,6 +119,8 @@ void h2_over(struct h2 *h, enum end end);
 /* h2_section_orphan: the section that is being read belongs to nobody any more. */
 void h2_section_orphan(struct h2 *h);
 
+/* h2_code_of is what a peer is told that ended the connection by its fault. */
+enum h2_error h2_code_of(enum end end);
 /* h2_read.c: reads; false: h is gone. *used: how much was taken. */
 bool h2_input(struct h2 *h, struct span in, size_t *used);
 /* h2_read_back: n bytes more are read: windows are opened when it is worth a frame. */

@@ -5,34 +5,49 @@
 
 #include "mux/h2_priv.h"
 #include "mux/h2_section_priv.h"
+#include "weir/io/pressure.h"
 
 /* ---- faults ---- */
 
-enum fault { PROTOCOL, FLOW, SIZE, COMPRESSION, CLOSED, FLOOD, RESETS };
-static const enum end words[] = {
-    [PROTOCOL] = END_CLIENT_H2_PROTOCOL,       [FLOW] = END_CLIENT_H2_FLOW_CONTROL,
-    [SIZE] = END_CLIENT_H2_FRAME_SIZE,         [COMPRESSION] = END_CLIENT_H2_COMPRESSION,
-    [CLOSED] = END_CLIENT_H2_STREAM_CLOSED,    [FLOOD] = END_CLIENT_H2_FLOOD,
-    [RESETS] = END_CLIENT_H2_RESETS,
+enum fault { PROTOCOL, FLOW, SIZE, COMPRESSION, CLOSED, FLOOD, RESETS, FAULTS };
+static const enum end words[][FAULTS] = {
+    {END_UPSTREAM_H2_PROTOCOL, END_UPSTREAM_H2_FLOW_CONTROL, END_UPSTREAM_H2_FRAME_SIZE,
+     END_UPSTREAM_H2_COMPRESSION, END_UPSTREAM_H2_STREAM_CLOSED, END_UPSTREAM_H2_FLOOD,
+     END_UPSTREAM_H2_FLOOD},
+    {END_CLIENT_H2_PROTOCOL, END_CLIENT_H2_FLOW_CONTROL, END_CLIENT_H2_FRAME_SIZE,
+     END_CLIENT_H2_COMPRESSION, END_CLIENT_H2_STREAM_CLOSED, END_CLIENT_H2_FLOOD,
+     END_CLIENT_H2_RESETS},
 };
 
-static enum end word_of(enum h2_error error) {
+/* word is whose fault it was: the peer's. */
+static enum end word(const struct h2 *h, enum fault fault) {
+  bool alien = !h->server && !h2_any(h, H2_PREFACED);
+  return alien ? END_UPSTREAM_H2_PREFACE : words[h->server][fault];
+}
+
+enum h2_error h2_code_of(enum end end) {
+  for (unsigned i = 0; i < FAULTS; i++)
+    if (words[0][i] == end) end = words[1][i]; /* its own code is what a client is told of it */
+  return (enum h2_error)end_get(end)->h2_error;
+}
+
+static enum end word_of(const struct h2 *h, enum h2_error error) {
   static const uint8_t faults[] = {
       [H2_FLOW_CONTROL_ERROR] = FLOW,       [H2_FRAME_SIZE_ERROR] = SIZE,
       [H2_COMPRESSION_ERROR] = COMPRESSION, [H2_STREAM_CLOSED] = CLOSED,
       [H2_ENHANCE_YOUR_CALM] = FLOOD,
   };
-  return words[error < array_count(faults) ? faults[error] : PROTOCOL];
+  return word(h, error < array_count(faults) ? (enum fault)faults[error] : PROTOCOL);
 }
 
-static enum end glitch(struct h2 *h) { return h2_glitch(h) ? END_OK : words[FLOOD]; }
+static enum end glitch(struct h2 *h) { return h2_glitch(h) ? END_OK : word(h, FLOOD); }
 
 /* stream_fault resets a stream, whether it exists any more or not, for the peer's fault. */
 static enum end stream_fault(struct h2 *h, uint32_t id, enum h2_error error) {
   struct h2_stream *st = h2_stream_find(h, id);
-  if (st) h2_stream_reset(st, error, word_of(error));
+  if (st) h2_stream_reset(st, error, word_of(h, error));
   else h2_write_reset(h, id, error);
-  return h2_count_reset(h) ? END_OK : words[RESETS];
+  return h2_count_reset(h) ? END_OK : word(h, RESETS);
 }
 
 /* is_idle: nobody has used this number yet. */
@@ -47,23 +62,42 @@ static void window_update(struct h2 *h, uint32_t id, uint32_t n) {
   if (out) h2_write_window_update(out, id, n);
 }
 
+/* WINDOW_PART of the connection's window is given back at once: no more than that is missing. */
+#define WINDOW_PART 4u
+
 /* grow lets a stream's window grow as long as its owner reads all that comes at once. */
 static uint32_t grow(struct h2_stream *st) {
-  uint32_t most = st->h2->limits.window;
+  struct h2 *h = st->h2;
+  uint32_t most = h->limits.stream_window_most, left = h->limits.windows_grown - h->grown;
   if (st->received != st->read || st->recv_size >= most) return 0;
   uint32_t by = st->recv_size < most - st->recv_size ? st->recv_size : most - st->recv_size;
+  if (by > left) by = left;
   st->recv_size += by;
+  h->grown += by;
   return by;
+}
+
+/* widen lets the connection's window grow as it is read, while buffers are not short. */
+static uint32_t widen(struct h2 *h) {
+  uint32_t left = h->limits.window - h->recv_size;
+  uint32_t by = left < h->recv_size ? left : h->recv_size;
+  if (iobufs_half(&h->pool->loop->iobufs)) return 0;
+  h->recv_size += by;
+  return by;
+}
+
+static void read_back_all(struct h2 *h, size_t n) {
+  h->recv_credit += (uint32_t)n;
+  if (h->recv_credit < h->recv_size / WINDOW_PART) return;
+  uint32_t more = h->recv_credit + widen(h);
+  h->recv_window += (int32_t)more;
+  h->recv_credit = 0;
+  window_update(h, 0, more);
 }
 
 void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n) {
   if (h2_any(h, H2_ENDED)) return;
-  h->recv_credit += (uint32_t)n;
-  if (h->recv_credit >= h->limits.window / 2) {
-    h->recv_window += (int32_t)h->recv_credit;
-    window_update(h, 0, h->recv_credit);
-    h->recv_credit = 0;
-  }
+  read_back_all(h, n);
   if (!st || stream_any(st, H2_REMOTE_END)) return;
   st->recv_credit += (uint32_t)n;
   if (st->recv_credit < st->recv_size / 2) return;
@@ -81,26 +115,24 @@ static void drop_data(struct h2 *h, const struct h2_frame *f) {
   h2_read_back(h, NULL, f->length);
 }
 
-/* unheaded: a response's body before its head. One that its owner has let go is nobody's. */
-static bool unheaded(const struct h2_stream *st) {
-  return !st->h2->server && !stream_any(st, H2_HEADED) && !stream_let_go(st);
-}
-
 /* data_frame looks at the head of a DATA frame. */
 static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
   struct h2_stream *st = h2_stream_find(h, f->stream);
   h->marks &= (uint16_t)~H2_DROPPING;
-  if (!h2_window_take(&h->recv_window, f->length)) return words[FLOW];
+  if (!h2_window_take(&h->recv_window, f->length)) return word(h, FLOW);
   if (!st || stream_any(st, H2_REMOTE_END)) {
     drop_data(h, f);
-    if (!st && is_idle(h, f->stream)) return words[PROTOCOL];
+    if (!st && is_idle(h, f->stream)) return word(h, PROTOCOL);
     if (!st && (h2_is_forgotten(h, f->stream) || h2_is_ignored(h, f->stream))) return glitch(h);
     return stream_fault(h, f->stream, H2_STREAM_CLOSED);
   }
-  bool fits = h2_window_take(&st->recv_window, f->length);
-  if (!fits || unheaded(st)) {
+  if (!h->server && !stream_any(st, H2_HEADED)) { /* a body without a head */
     drop_data(h, f);
-    return stream_fault(h, f->stream, fits ? H2_PROTOCOL_ERROR : H2_FLOW_CONTROL_ERROR);
+    return stream_fault(h, f->stream, H2_PROTOCOL_ERROR);
+  }
+  if (!h2_window_take(&st->recv_window, f->length)) {
+    drop_data(h, f);
+    return stream_fault(h, f->stream, H2_FLOW_CONTROL_ERROR);
   }
   if (f->padding) h2_read_back(h, st, f->padding);
   if (f->length > f->padding) h2_progress(h);
@@ -116,7 +148,6 @@ static enum end on_data(struct h2 *h, const struct h2_item *item) {
     return END_OK;
   }
   enum end why;
-  st->marks |= H2_BODY;
   st->received += item->bytes.len;
   if (!h2_length_take(&st->length, item->bytes.len, &why)) {
     h2_stream_fail(st, why);
@@ -131,10 +162,19 @@ static enum end on_data(struct h2 *h, const struct h2_item *item) {
 
 /* ---- field sections ---- */
 
+/* refuse: who has not seen our SETTINGS yet could not know better; nor who meets our own lack. */
+static enum end refuse(struct h2 *h, uint32_t id) {
+  bool knew = h2_any(h, H2_SETTLED) && h->count >= h->limits.streams;
+  h2_write_reset(h, id, H2_REFUSED_STREAM);
+  if (!knew) return glitch(h);
+  return h2_count_reset(h) ? END_OK : word(h, RESETS);
+}
+
 static enum end headers_frame(struct h2 *h, const struct h2_frame *f) {
   enum h2_error error = H2_NO_ERROR;
   enum h2_open open = h2_section_open(h, f, &error);
-  if (open == H2_OPEN_BAD) return word_of(error);
+  if (open == H2_OPEN_BAD) return word_of(h, error);
+  if (open == H2_OPEN_RESET && error == H2_REFUSED_STREAM) return refuse(h, f->stream);
   if (open == H2_OPEN_RESET) return stream_fault(h, f->stream, error);
   if (open == H2_OPEN_NEW) h2_progress(h);
   bool idle = h->server && open == H2_OPEN_MORE && !(f->flags & H2_FLAG_END_STREAM);
@@ -147,7 +187,7 @@ static enum end headers_frame(struct h2 *h, const struct h2_frame *f) {
 
 static enum end continuation_frame(struct h2 *h, const struct h2_frame *f) {
   (void)f;
-  if (++h->block_frames > BLOCK_FRAMES_MAX) return words[FLOOD];
+  if (++h->block_frames > BLOCK_FRAMES_MAX) return word(h, FLOOD);
   return h->block_frames > BLOCK_FRAMES_FREE ? glitch(h) : END_OK;
 }
 
@@ -155,9 +195,9 @@ static enum end on_fragment(struct h2 *h, const struct h2_item *item) {
   bool last = item->end && h->scanner.frame.flags & H2_FLAG_END_HEADERS;
   switch (h2_section_take(h, item->bytes, last)) {
     case H2_SECTION_GOES_ON: return END_OK;
-    case H2_SECTION_REFUSED: return h2_count_reset(h) ? END_OK : words[RESETS];
-    case H2_SECTION_HUGE: return words[FLOOD];
-    case H2_SECTION_BAD: return words[COMPRESSION];
+    case H2_SECTION_REFUSED: return h2_count_reset(h) ? END_OK : word(h, RESETS);
+    case H2_SECTION_HUGE: return word(h, FLOOD);
+    case H2_SECTION_BAD: return word(h, COMPRESSION);
     case H2_SECTION_NO_MEMORY: return END_LIMIT_MEMORY;
   }
   return END_INTERNAL;
@@ -169,10 +209,10 @@ static enum end on_setting(struct h2 *h, const struct h2_item *item) {
   struct h2_refusal why;
   bool was = h->theirs.no_rfc7540_priorities;
   if (!h2_settings_set(&h->theirs, !h->server, item->id, item->value, &why))
-    return word_of(why.error);
+    return word_of(h, why.error);
   /* RFC 9218 section 2.1: said in the first frame, or never. */
   if (h2_any(h, H2_PREFACED) && was != (bool)h->theirs.no_rfc7540_priorities)
-    return words[PROTOCOL];
+    return word(h, PROTOCOL);
   if (item->id == H2_SETTING_HEADER_TABLE_SIZE)
     hpack_encoder_set(&h->encoder, h->theirs.header_table_size);
   return END_OK;
@@ -181,7 +221,7 @@ static enum end on_setting(struct h2 *h, const struct h2_item *item) {
 /* on_ack: we sent SETTINGS once. */
 static enum end on_ack(struct h2 *h) {
   if (h2_any(h, H2_SETTLED)) return glitch(h);
-  h->marks |= H2_SETTLED;
+  h2_windows_settle(h);
   return END_OK;
 }
 
@@ -189,14 +229,13 @@ static enum end on_ack(struct h2 *h) {
 static enum end on_settings(struct h2 *h, const struct h2_item *item) {
   (void)item;
   if (h->scanner.frame.flags & H2_FLAG_ACK) return on_ack(h);
-  if (!h2_windows_shift(h)) return words[FLOW];
+  if (!h2_windows_shift(h)) return word(h, FLOW);
   struct buf *out = h2_out_small(h, H2_HEAD_LEN);
   if (out) h2_write_settings_ack(out);
-  if (!h2_any(h, H2_PREFACED)) {
-    h->marks |= H2_PREFACED;
-    return END_OK;
-  }
-  return glitch(h);
+  if (h2_any(h, H2_PREFACED)) return glitch(h);
+  h->marks |= H2_PREFACED;
+  if (!h->server) h2_streams_opened(h, 0);
+  return END_OK;
 }
 
 static enum end on_ping(struct h2 *h, const struct h2_item *item) {
@@ -208,7 +247,7 @@ static enum end on_ping(struct h2 *h, const struct h2_item *item) {
 
 static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
   bool first = !h2_any(h, H2_PEER_DONE);
-  h->marks |= H2_PEER_DONE;
+  h->marks |= (uint16_t)(H2_PEER_DONE | (item->value ? H2_BLAMED : 0u));
   if (!h->server) h2_streams_above(h, item->id);
   if (first && h->count == 0) h->events->on_idle(h);
   return glitch(h);
@@ -217,25 +256,26 @@ static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
 static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
   uint32_t id = h->scanner.frame.stream;
   struct h2_stream *st = h2_stream_find(h, id);
-  if (!st) return is_idle(h, id) ? words[PROTOCOL] : glitch(h);
+  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : glitch(h);
   /* A server may reset what it has answered: it does not read the rest of the request. */
   bool whole = !h->server && stream_any(st, H2_REMOTE_END);
   if (!h->server && item->value == H2_REFUSED_STREAM) st->marks |= H2_UNTOUCHED;
   st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
+  if (!h->server) st->end = END_UPSTREAM_H2_RST;
   list_remove(&st->ready);
   if (!whole) conn_carried_fail(st->what.conn, -ECONNRESET);
-  return !h->server || h2_count_reset(h) ? END_OK : words[RESETS];
+  return !h->server || h2_count_reset(h) ? END_OK : word(h, RESETS);
 }
 
 static enum end on_window_update(struct h2 *h, const struct h2_item *item) {
   uint32_t id = h->scanner.frame.stream;
   if (id == 0) {
-    if (!h2_window_add(&h->send_window, item->value)) return words[FLOW];
+    if (!h2_window_add(&h->send_window, item->value)) return word(h, FLOW);
     conn_flush(h->conn);
     return glitch(h);
   }
   struct h2_stream *st = h2_stream_find(h, id);
-  if (!st) return is_idle(h, id) ? words[PROTOCOL] : glitch(h);
+  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : glitch(h);
   if (!h2_window_add(&st->send_window, item->value))
     return stream_fault(h, id, H2_FLOW_CONTROL_ERROR);
   h2_ready(st);
@@ -250,7 +290,7 @@ static enum end on_priority(struct h2 *h, const struct h2_item *item) {
 static enum end on_priority_update(struct h2 *h, const struct h2_item *item) {
   struct h2_stream *st = h2_stream_find(h, item->id);
   struct http_priority p = HTTP_PRIORITY_DEFAULT;
-  if (!h->server || !h2_is_theirs(h, item->id)) return words[PROTOCOL];
+  if (!h->server || !h2_is_theirs(h, item->id)) return word(h, PROTOCOL);
   if (st && http_priority_parse(item->bytes, &p)) h2_stream_priority(st, p);
   return glitch(h);
 }
@@ -264,7 +304,7 @@ static enum end on_frame(struct h2 *h, const struct h2_item *item) {
     case H2_DATA: return data_frame(h, f);
     case H2_HEADERS: return headers_frame(h, f);
     case H2_CONTINUATION: return continuation_frame(h, f);
-    case H2_PUSH_PROMISE: return words[PROTOCOL]; /* never allowed to us, nor by us */
+    case H2_PUSH_PROMISE: return word(h, PROTOCOL); /* never allowed to us, nor by us */
     case H2_PRIORITY:
     case H2_RST_STREAM:
     case H2_SETTINGS:
@@ -278,13 +318,13 @@ static enum end on_frame(struct h2 *h, const struct h2_item *item) {
 
 static enum end on_stream_error(struct h2 *h, const struct h2_item *item) {
   const struct h2_frame *f = &h->scanner.frame;
-  if (is_idle(h, f->stream)) return word_of(item->error); /* RST_STREAM may not name it */
+  if (is_idle(h, f->stream)) return word_of(h, item->error); /* RST_STREAM may not name it */
   return stream_fault(h, f->stream, item->error);
 }
 
 static enum end on_connection_error(struct h2 *h, const struct h2_item *item) {
   h->reason = item->reason;
-  return word_of(item->error);
+  return word_of(h, item->error);
 }
 
 static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = {

@@ -46,8 +46,13 @@ static void look_after(struct h2 *h) {
   unplace(h);
 }
 
+/* HEADS_MOST heads of the largest size are kept for one connection: a few bytes of HPACK make
+ * large ones (THREATS.md row 4). */
+#define HEADS_MOST 16u
+
 /* may_open: else the stream is refused, which costs the peer nothing but the section. */
 static bool may_open(const struct h2 *h) {
+  if (h->heads_bytes >= (uint64_t)HEADS_MOST * h->limits.header_bytes) return false;
   return h->events->on_stream && !h2_any(h, H2_LAST_CALL) && h->count < h->limits.streams;
 }
 
@@ -55,7 +60,7 @@ static enum h2_open new_stream(struct h2 *h, const struct h2_frame *f, enum h2_e
   h->last = f->stream;
   if (!h2_any(h, H2_LAST_CALL)) h->served = f->stream;
   if (may_open(h)) {
-    struct h2_stream *st = h2_stream_open(h, f->stream);
+    struct h2_stream *st = h2_stream_open(h, f->stream, true);
     if (st && h->events->on_stream(st)) {
       h->opened++;
       begin(h, f, h2_stream_find(h, f->stream));
@@ -139,6 +144,8 @@ static void whole(struct h2 *h, enum end end) {
   uint32_t id = st->id;
   h->section_of = NULL;
   if (st->section) store(h, st->section);
+  st->head_bytes += (uint32_t)h->block.list_bytes;
+  h->heads_bytes += h->block.list_bytes;
   bool trailers = stream_any(st, H2_TRAILERS);
   bool told = st->section != NULL && !stream_any(st, H2_RESET);
   st->section = NULL;

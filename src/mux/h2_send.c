@@ -1,5 +1,6 @@
-/* h2_send.c: what goes out: heads at once, DATA when the connection is flushed at the end of a
- * turn, by urgency (RFC 9218), as far as windows (RFC 9113 section 5.2) and the socket let it. */
+/* h2_send.c: what goes out: heads at once (those that find no room, as soon as there is some),
+ * DATA when the connection is flushed at the end of a turn, by urgency (RFC 9218), as far as
+ * windows (RFC 9113 section 5.2) and the socket let it. */
 #include "mux/h2_priv.h"
 
 /* FRAME_MOST: larger frames would keep more urgent streams waiting. */
@@ -14,7 +15,8 @@ static bool has_end(const struct h2_stream *st) {
 void h2_ready(struct h2_stream *st) {
   struct h2 *h = st->h2;
   bool data = st->offered.len && st->send_window > 0, end = has_end(st);
-  if (!list_empty(&st->ready) || stream_any(st, H2_RESET) || !(data || end)) return;
+  if (!list_empty(&st->ready) || stream_any(st, H2_RESET | H2_HEAD_WAITS)) return;
+  if (!data && !end) return;
   check(end || !stream_any(st, H2_LOCAL_END)); /* more than was promised */
   /* In turn where the client can use parts; else one after another, so that each is soon whole. */
   list_push_tail(end ? &h->ends : &h->ready[st->urgency], &st->ready);
@@ -42,6 +44,7 @@ bool h2_windows_shift(struct h2 *h) {
 }
 
 static struct h2_stream *first_ready(struct h2 *h) {
+  if (!list_empty(&h->heads)) return container_of(h->heads.next, struct h2_stream, ready);
   if (!list_empty(&h->ends)) return container_of(h->ends.next, struct h2_stream, ready);
   for (unsigned u = 0; u < H2_URGENCIES; u++)
     if (!list_empty(&h->ready[u])) return container_of(h->ready[u].next, struct h2_stream, ready);
@@ -164,15 +167,12 @@ static void frame_block(struct h2_stream *st, struct buf *out, size_t at, bool e
   }
 }
 
-/* head_room is where a head may be written; NULL: the small frames need the rest. */
-static struct buf *head_room(struct h2 *h, size_t room) {
-  return conn_pending(h->conn) + room > H2_HEADS_MOST ? NULL : h2_out(h, room);
-}
-
-static bool send_block(struct h2_stream *st, const struct message *m, bool end) {
+/* send_block: no more than `most` may wait with it: the small frames need the rest. */
+static bool send_block(struct h2_stream *st, const struct message *m, bool end, size_t most) {
   struct h2 *h = st->h2;
   for (size_t i = 0; i < array_count(head_rooms); i++) {
-    struct buf *out = head_room(h, head_rooms[i] + frames_of(h, head_rooms[i]) * H2_HEAD_LEN);
+    size_t room = head_rooms[i] + frames_of(h, head_rooms[i]) * H2_HEAD_LEN;
+    struct buf *out = conn_pending(h->conn) + room > most ? NULL : h2_out(h, room);
     if (!out) return false;
     size_t at = out->len, more = frames_of(h, buf_room(out)) * H2_HEAD_LEN; /* it may have more */
     out->cap -= more;
@@ -186,43 +186,104 @@ static bool send_block(struct h2_stream *st, const struct message *m, bool end) 
   return false;
 }
 
-bool h2_send_request(struct h2_stream *st, const struct h2_request_head *head,
-                     struct arena *scratch, bool end) {
+/* send_request: numbers are used in order, so it has one only when it goes. */
+static bool send_request(struct h2_stream *st, const struct h2_request_head *head,
+                         struct arena *scratch, bool end, size_t most) {
   const struct message m = {.request = head, .scratch = scratch};
   const struct http_request *r = head->request;
   if (r->body == HTTP_BODY_LENGTH) st->promise = r->content_length;
   h2_stream_number(st);
-  if (send_block(st, &m, end)) return true;
+  if (send_block(st, &m, end, most)) return true;
   h2_stream_unnumber(st);
   return false;
+}
+
+/* wait lists a stream whose head is to be sent later. */
+static void wait(struct h2_stream *st, bool end) {
+  st->marks |= H2_HEAD_WAITS | (end ? H2_HEAD_ENDS : 0u);
+  list_remove(&st->ready);
+  list_push_tail(&st->h2->heads, &st->ready);
+  conn_flush(st->h2->conn);
+}
+
+bool h2_send_request(struct h2_stream *st, const struct h2_request_head *head,
+                     struct arena *scratch, bool end) {
+  struct h2 *h = st->h2;
+  if (list_empty(&h->heads) && send_request(st, head, scratch, end, H2_HEADS_MOST)) return true;
+  if (list_empty(&h->heads) && conn_pending(h->conn) < H2_OUT_MOST) return false; /* not that */
+  struct h2_request_head *late = arena_zalloc(&st->kept, sizeof *late);
+  if (!late) return false;
+  *late = *head;
+  st->late_request = late;
+  wait(st, end);
+  return true;
+}
+
+/* keep_row copies one row of a section, its name in lower case. */
+static bool keep_row(struct h2_stream *st, struct http_fields *to, const struct h2_field *field) {
+  bool name_ok, value_ok;
+  struct span name = arena_copy(&st->kept, field->name, &name_ok);
+  struct span value = arena_copy(&st->kept, field->value, &value_ok);
+  if (!name_ok || !value_ok || !http_fields_add(to, &st->kept, name, value)) return false;
+  to->rows[to->count - 1].secret = field->secret;
+  return true;
+}
+
+/* put_off copies a head that finds no room: what its owner has of it may go. */
+static bool put_off(struct h2_stream *st, const struct http_response *response, bool end) {
+  struct http_response *head = arena_zalloc(&st->kept, sizeof *head);
+  if (!head) return false;
+  *head = *response;
+  head->fields = (struct http_fields){0};
+  for (uint32_t i = 0; i < response->fields.count; i++) {
+    const struct http_field *row = &response->fields.rows[i];
+    const struct h2_field field = {.name = row->name, .value = row->value, .secret = row->secret};
+    if (http_field_written(row) && !keep_row(st, &head->fields, &field)) return false;
+  }
+  st->late = head;
+  wait(st, end);
+  return true;
+}
+
+static bool send_put_off(struct h2_stream *st, size_t most) {
+  const struct message m = {.response = st->late, .scratch = &st->kept};
+  bool end = stream_any(st, H2_HEAD_ENDS);
+  bool sent = st->late ? send_block(st, &m, end, most)
+                       : send_request(st, st->late_request, &st->kept, end, most);
+  if (!sent) return false;
+  st->marks &= (uint16_t)~H2_HEAD_WAITS;
+  list_remove(&st->ready);
+  return true;
 }
 
 bool h2_send_response(struct h2_stream *st, const struct http_response *response,
                       struct arena *scratch, bool end) {
   if (stream_any(st, H2_RESET)) return true; /* the conn's owner hears of it */
   const struct message m = {.response = response, .scratch = scratch};
-  if (response->body == HTTP_BODY_LENGTH) st->promise = response->content_length;
-  return send_block(st, &m, end);
+  /* Behind what came by HTTP/2 trailers may follow. */
+  if (response->body == HTTP_BODY_LENGTH && !response->h2) st->promise = response->content_length;
+  if (send_block(st, &m, end, H2_HEADS_MOST)) return true;
+  if (conn_pending(st->h2->conn) < H2_OUT_MOST) return false; /* it is not that */
+  bool interim = response->status < 200 && response->status != 101;
+  return interim || put_off(st, response, end);
 }
 
-/* keep copies one row of a trailer section, its name in lower case. */
-static bool keep(void *ctx, const struct h2_field *field) {
+static bool keep_trailer(void *ctx, const struct h2_field *field) {
   struct h2_stream *st = ctx;
-  bool name_ok, value_ok;
-  struct span name = arena_copy(&st->kept, field->name, &name_ok);
-  struct span value = arena_copy(&st->kept, field->value, &value_ok);
-  return name_ok && value_ok && http_fields_add(&st->trailers, &st->kept, name, value);
+  return keep_row(st, &st->trailers, field);
 }
 
 bool h2_send_trailers(struct h2_stream *st, const struct http_fields *trailers) {
   if (stream_any(st, H2_RESET)) return true;
-  return h2_each_trailer(trailers, &st->kept, keep, st);
+  return h2_each_trailer(trailers, &st->kept, keep_trailer, st);
 }
 
 bool h2_send_end(struct h2 *h, struct h2_stream *st) {
   const struct message m = {.trailers = &st->trailers, .scratch = &st->kept};
+  if (stream_any(st, H2_HEAD_WAITS) && !send_put_off(st, SIZE_MAX)) return false;
+  if (stream_any(st, H2_LOCAL_END)) return true;
   if (st->trailers.count) {
-    if (!send_block(st, &m, true)) return false;
+    if (!send_block(st, &m, true, H2_HEADS_MOST)) return false;
   } else {
     struct buf *out = h2_out(h, H2_HEAD_LEN);
     if (!out) return false;
@@ -235,7 +296,16 @@ bool h2_send_end(struct h2 *h, struct h2_stream *st) {
 
 /* ---- the end of a turn ---- */
 
+/* send_head_late: with nothing in its way it goes, or never will. */
+static bool send_head_late(struct h2 *h, struct h2_stream *st) {
+  if (send_put_off(st, H2_HEADS_MOST)) h2_ready(st);
+  else if (conn_pending(h->conn)) return false;
+  else h2_stream_reset(st, H2_INTERNAL_ERROR, END_LIMIT_MEMORY);
+  return true;
+}
+
 static bool send_one(struct h2 *h, struct h2_stream *st) {
+  if (stream_any(st, H2_HEAD_WAITS)) return send_head_late(h, st);
   if (has_end(st)) return h2_send_end(h, st);
   uint32_t len = share(h, st);
   if (len) return send_data(h, st, len);

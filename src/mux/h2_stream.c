@@ -29,12 +29,12 @@ static void enter(struct h2_stream *st) {
   *head = st;
 }
 
-struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id) {
+struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id, bool open) {
   struct h2_stream *st = slab_new(&h->pool->streams);
   if (!st) return NULL;
   st->what.ops = &stream_ops;
   st->what.carrier = h->conn;
-  if (!conn_carry(h->pool->loop, &st->what, h->conn->flags & CONN_OPEN)) {
+  if (!conn_carry(h->pool->loop, &st->what, open)) {
     slab_free(&h->pool->streams, st);
     return NULL;
   }
@@ -42,10 +42,10 @@ struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id) {
   st->id = id;
   st->send_window = (int32_t)h->window_in_force;
   st->recv_size = h->limits.stream_window;
-  st->recv_window = (int32_t)st->recv_size;
+  st->recv_window = (int32_t)h2_window_told(h);
   st->promise = UINT64_MAX;
   st->urgency = HTTP_PRIORITY_DEFAULT.urgency;
-  arena_init(&st->kept, &h->pool->blocks, H2_TRAILERS_MAX);
+  arena_init(&st->kept, &h->pool->blocks, H2_KEPT_MAX);
   list_init(&st->ready);
   list_push_tail(&h->streams, &st->link);
   if (id) enter(st);
@@ -63,7 +63,21 @@ uint32_t h2_room(const struct h2 *h) {
   return most > h->count ? most - h->count : 0;
 }
 
-struct h2_stream *h2_open(struct h2 *h) { return h2_room(h) ? h2_stream_open(h, 0) : NULL; }
+bool h2_silent(const struct h2 *h, uint64_t since_ms) { return h->heard_ms <= since_ms; }
+
+uint32_t h2_streams_most(const struct h2 *h) {
+  return h2_any(h, H2_PREFACED) ? h->theirs.max_concurrent_streams : 0;
+}
+
+bool h2_ready_for(const struct h2 *h, bool settled) {
+  return h->conn->flags & CONN_OPEN && (!settled || h2_any(h, H2_PREFACED));
+}
+
+struct h2_stream *h2_open(struct h2 *h, bool settled) {
+  struct h2_stream *st = h2_room(h) ? h2_stream_open(h, 0, h2_ready_for(h, settled)) : NULL;
+  if (st && settled) st->marks |= H2_SETTLES;
+  return st;
+}
 
 void h2_stream_number(struct h2_stream *st) {
   st->id = st->h2->next_id;
@@ -87,14 +101,31 @@ static void forget(struct h2_stream *st) {
   list_remove(&st->ready);
   if (h->section_of == st) h2_section_orphan(h);
   h->count--;
+  h->heads_bytes -= st->head_bytes;
+  h->grown -= st->recv_size - h->limits.stream_window;
   arena_reset(&st->kept);
   slab_free(&h->pool->streams, st);
   if (h->count == 0 && !h2_any(h, H2_ENDED)) h->events->on_idle(h);
 }
 
+uint32_t h2_window_told(const struct h2 *h) {
+  uint32_t first = h2_settings_default.initial_window_size, size = h->limits.stream_window;
+  return h2_any(h, H2_SETTLED) || size > first ? size : first;
+}
+
+void h2_windows_settle(struct h2 *h) {
+  uint32_t before = h2_window_told(h);
+  h->marks |= H2_SETTLED;
+  for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
+    struct h2_stream *st = container_of(l, struct h2_stream, link);
+    check(h2_window_shift(&st->recv_window, before, h2_window_told(h)));
+  }
+}
+
 /* ---- resets ---- */
 
 bool h2_is_forgotten(const struct h2 *h, uint32_t id) {
+  if (id <= h->forgotten_to) return true;
   for (uint32_t i = 0; i < H2_FORGOTTEN; i++)
     if (h->forgotten[i] == id) return true;
   return false;
@@ -105,7 +136,9 @@ bool h2_is_ignored(const struct h2 *h, uint32_t id) {
 }
 
 void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error) {
-  h->forgotten[h->forgotten_at++ % H2_FORGOTTEN] = id;
+  uint32_t *slot = &h->forgotten[h->forgotten_at++ % H2_FORGOTTEN];
+  if (*slot > h->forgotten_to) h->forgotten_to = *slot;
+  *slot = id;
   struct buf *out = h2_out_small(h, H2_HEAD_LEN + 4);
   if (out) h2_write_rst_stream(out, id, error);
 }
@@ -155,23 +188,30 @@ void h2_streams_above(struct h2 *h, uint32_t last) {
   }
 }
 
-static struct conn *not_open(const struct h2 *h) {
+void h2_streams_untouched(struct h2 *h) {
+  for (struct list *l = h->streams.next; l != &h->streams; l = l->next)
+    container_of(l, struct h2_stream, link)->marks |= H2_UNTOUCHED;
+}
+
+/* to_open is the next one that is to hear of it. */
+static struct conn *to_open(const struct h2 *h, int err) {
   for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
-    struct conn *c = container_of(l, struct h2_stream, link)->what.conn;
-    if (!(c->flags & (CONN_OPEN | CONN_FAILED))) return c;
+    struct h2_stream *st = container_of(l, struct h2_stream, link);
+    bool now = err || h2_ready_for(h, stream_any(st, H2_SETTLES));
+    if (now && !(st->what.conn->flags & (CONN_OPEN | CONN_FAILED))) return st->what.conn;
   }
   return NULL;
 }
 
 void h2_streams_opened(struct h2 *h, int err) {
-  for (struct conn *c = not_open(h); c; c = not_open(h)) conn_carried_open(c, err);
+  for (struct conn *c = to_open(h, err); c; c = to_open(h, err)) conn_carried_open(c, err);
 }
 
 /* The owner of one may close others: who was told stands last. */
 void h2_streams_fail(struct h2 *h, int err, enum end end) {
   for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
     struct h2_stream *st = container_of(l, struct h2_stream, link);
-    st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
+    st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | (st->id ? 0u : H2_UNTOUCHED);
     st->end = end;
   }
   while (!list_empty(&h->streams)) {
@@ -219,7 +259,7 @@ static void on_gone(struct carried *what, enum carried_end how) {
   st->offered = SPAN_EMPTY;
   /* FINISHED, but END_STREAM waits for its turn: nothing is in its way, so it goes now. */
   bool owed = how == CARRIED_FINISHED && st->id && !stream_any(st, H2_LOCAL_END | H2_RESET);
-  if (owed && !h2_send_end(h, st)) st->end = END_LIMIT_MEMORY;
+  if (owed && !h2_send_end(h, st)) st->end = END_LIMIT_MEMORY; /* its head, if that waits, too */
   bool over = (st->marks & (H2_LOCAL_END | H2_REMOTE_END)) == (H2_LOCAL_END | H2_REMOTE_END);
   bool told = over || stream_any(st, H2_RESET) || !st->id || h2_any(h, H2_ENDED);
   if (!told) h2_write_reset(h, st->id, error_of(st, how));
@@ -228,11 +268,15 @@ static void on_gone(struct carried *what, enum carried_end how) {
   forget(st);
 }
 
+/* TAKEN_LEAST is what has to go through a window in the time that a reader has: who opens it by a
+ * byte now and then does not read (THREATS.md row 6). */
+#define TAKEN_LEAST 1024u
+
 /* on_taken: what waits for a window has not moved, whatever else the peer reads. */
 static uint64_t on_taken(struct carried *what) {
   struct h2_stream *st = stream_of(what);
   bool shut = st->send_window <= 0 || st->h2->send_window <= 0;
-  if (st->offered.len && shut) return st->sent;
+  if (st->offered.len && shut) return st->sent / TAKEN_LEAST * TAKEN_LEAST;
   return st->sent + conn_taken(st->h2->conn);
 }
 

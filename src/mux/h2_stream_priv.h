@@ -14,10 +14,12 @@ enum h2_stream_mark {
   H2_RESET = 4,      /* RST_STREAM was sent, or came */
   H2_HEADED = 8,     /* the peer's head came */
   H2_FINISH = 16,    /* the owner has no more to send */
-  H2_BODY = 32,      /* DATA came: the next section is a trailer */
+  H2_SETTLES = 32,   /* its conn opens when the peer's SETTINGS are here */
   H2_TRAILERS = 64,  /* it came */
   H2_TOLD = 128,     /* of the connection's end */
   H2_UNTOUCHED = 256, /* the peer says that it did not act on it */
+  H2_HEAD_WAITS = 512, /* `late` is to be sent, before all else */
+  H2_HEAD_ENDS = 1024, /* and nothing follows it */
 };
 
 struct h2_stream {
@@ -30,10 +32,13 @@ struct h2_stream {
   int32_t send_window, recv_window;
   uint32_t recv_credit;    /* read and not given back yet */
   uint32_t recv_size;      /* the window that it is to have */
+  uint32_t head_bytes;     /* its part of h2.heads_bytes */
   uint64_t received, read; /* bytes of DATA that went to the conn; that its owner took */
   uint64_t sent, promise; /* bytes of DATA; how many there will be, UINT64_MAX: nobody knows */
   struct span offered; /* by the conn */
   struct http_fields trailers; /* to be sent at the end, in kept */
+  const struct http_response *late; /* a head that found no room, in kept (H2_HEAD_WAITS) */
+  const struct h2_request_head *late_request; /* or this one; what it points to is the owner's */
   struct arena kept;
   struct h2_section *section;
   struct arena *arena;
@@ -52,15 +57,22 @@ static inline bool stream_let_go(const struct h2_stream *st) { /* by its owner *
 }
 
 struct h2_stream *h2_stream_find(const struct h2 *h, uint32_t id);
-/* h2_stream_open makes one, of ours without a number yet (0); NULL: no slot is left. */
-struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id);
+/* h2_stream_open makes one, of ours without a number yet (0); NULL: no slot is left. open: its
+ * conn is. */
+struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id, bool open);
+/* h2_window_told is what streams may be sent at first, as far as the peer knows: the default until
+ * it has acknowledged our SETTINGS (RFC 9113 section 6.9.3). h2_windows_settle: it has. */
+uint32_t h2_window_told(const struct h2 *h);
+void h2_windows_settle(struct h2 *h);
 /* h2_stream_number gives one of ours the next number: its head goes out now. */
 void h2_stream_number(struct h2_stream *st);
 /* h2_stream_unnumber takes it back: nothing was sent. */
 void h2_stream_unnumber(struct h2_stream *st);
 /* h2_streams_above fails those of ours with higher numbers: the peer will not act on them. */
 void h2_streams_above(struct h2 *h, uint32_t last);
-/* h2_streams_opened tells all whether the connection came to be. */
+/* h2_streams_untouched: the peer has seen none of those that are open. */
+void h2_streams_untouched(struct h2 *h);
+/* h2_streams_opened tells those that wait for it that the connection came to be, or did not. */
 void h2_streams_opened(struct h2 *h, int err);
 /* h2_stream_reset sends RST_STREAM and fails the conn: st may be gone. */
 void h2_stream_reset(struct h2_stream *st, enum h2_error error, enum end end);

@@ -3,6 +3,8 @@
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
 
+enum { CLIENT_TEXT_MAX = 64 };
+
 static uint64_t phase(uint64_t from, uint64_t to) {
   return from && to >= from ? to - from : NEVER_NS;
 }
@@ -109,6 +111,16 @@ static void texts(const struct stream *s, struct record_access *r, struct span *
   t[TEXT_ENDPOINT] = s->try.endpoint->label;
 }
 
+/* text_client: where no request says whose it is, a PROXY header may have. */
+static void text_client(const struct down *d, char room[CLIENT_TEXT_MAX], struct span *t) {
+  if (t[TEXT_CLIENT].len || !d->proxied) return;
+  struct buf b = buf_of(room, CLIENT_TEXT_MAX);
+  struct addr client;
+  down_peer(d, &client);
+  addr_write_ip(&client, &b);
+  t[TEXT_CLIENT] = buf_span(&b);
+}
+
 /* record_put writes the record and its texts; a full ring counts a drop. */
 static void record_put(struct worker *w, struct record_access *r, const struct span *t) {
   size_t len = sizeof *r;
@@ -147,9 +159,11 @@ static void write_record(struct stream *s, uint16_t status) {
   r.request_bytes = body_moved(&s->up_body);
   r.response_bytes = body_moved(&s->down_body);
   if (s->try.flags & ATTEMPT_REUSED) r.flags |= RECORD_REUSED;
-  down_peer(s->down, &r.peer);
+  char room[CLIENT_TEXT_MAX];
+  down_socket(s->down, &r.peer);
   record_times(s, &r);
   texts(s, &r, t);
+  text_client(s->down, room, t);
   record_put(s->w, &r, t);
 }
 
@@ -216,9 +230,11 @@ void access_connection(struct down *d, enum end end, uint16_t status) {
   if (!sampled(w, end)) return;
   struct record_access r = bare_record(w, end);
   struct span t[TEXT_COUNT] = {0};
+  char room[CLIENT_TEXT_MAX];
   r.status = status;
-  down_peer(d, &r.peer);
+  down_socket(d, &r.peer);
   texts_tls(d, &r, t);
+  text_client(d, room, t);
   t[TEXT_SCHEME] = d->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");
   t[TEXT_LISTENER] = d->serving->state->obj.name;
   record_put(w, &r, t);

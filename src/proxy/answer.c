@@ -21,6 +21,10 @@ static const struct {
     {END_UPSTREAM_TIMEOUT_SEND, "connection_write_timeout"},
     {END_ROUTE_TIMEOUT, "http_response_timeout"},
     {END_UPSTREAM_RESET, "connection_terminated"},
+    {END_UPSTREAM_H2_RST, "connection_terminated"},
+    {END_UPSTREAM_H2_GOAWAY, "connection_terminated"},
+    {END_UPSTREAM_PING, "connection_read_timeout"},
+    {END_UPSTREAM_NO_UPGRADE, "http_upgrade_failed"},
     {END_UPSTREAM_CLOSED, "connection_terminated"},
     {END_UPSTREAM_TRUNCATED, "http_response_incomplete"},
     {END_QUEUE_FULL, "connection_limit_reached"},
@@ -44,6 +48,7 @@ static const char *error_type(enum end end) {
   struct span word = end_get(end)->word;
   if (span_starts(word, SPAN_LIT("client."))) return "http_request_error";
   if (span_starts(word, SPAN_LIT("upstream.bad_response."))) return "http_protocol_error";
+  if (span_starts(word, SPAN_LIT("upstream.h2."))) return "http_protocol_error";
   return "http_request_denied";
 }
 

@@ -42,9 +42,27 @@ static void use_connection(struct stream *s, struct attempt *a, struct upconn *u
   a->up = up;
   a->flags = ATTEMPT_COUNTED;
   if (up->mux) a->flags |= ATTEMPT_H2;
-  if (reused) a->flags |= ATTEMPT_REUSED;
+  if (reused) a->flags |= ATTEMPT_REUSED | (up->shared ? 0u : ATTEMPT_RACES);
   else a->t_connect = a->t_try;
   endpoint_begin(a->endpoint, s->w->config.index);
+}
+
+/* asks_tunnel: an upgrade that HTTP/2 can bring on: that of an HTTP/2 client, or a WebSocket. */
+static bool asks_tunnel(const struct stream *s) {
+  struct span upgrade = s->x->req.upgrade;
+  return upgrade.len && (s->flags & STREAM_H2 || websocket_is(upgrade));
+}
+
+/* connect_to opens a connection; a PROXY header waits in it until it is open. */
+static struct upconn *connect_to(struct stream *s, struct endpoint *e,
+                                 const struct attempt_owner *o, int *err) {
+  struct upconn *up = upconn_connect(&s->w->upstream, s->pool, e, o->events, o->owner, err);
+  if (!up || !s->pool->connections.proxied) return up;
+  struct buf *out = conn_out(up->conn, PROXIED_ROOM);
+  if (out && proxied_write(s, s->pool, out)) return up;
+  upconn_close(up, false);
+  *err = -ENOBUFS;
+  return NULL;
 }
 
 /* connection gets one to e, idle (*reused) or new; NULL and *err (-EAGAIN: no permit). */
@@ -52,22 +70,25 @@ static struct upconn *connection(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, bool *reused, int *err) {
   struct upstream *u = &s->w->upstream;
   if (s->pool->connections.protocol == POOL_H2C) {
-    bool fresh = s->flags & STREAM_REFILL;
-    const struct attempt_to to = {.events = o->events, .owner = o->owner, .fresh = fresh};
+    const struct attempt_to to = {.events = o->events,
+                                  .owner = o->owner,
+                                  .settled = asks_tunnel(s)};
     return upconn_stream(u, s->pool, e, &to, reused, err);
   }
-  struct upconn *up = s->flags & STREAM_REFILL ? NULL : upconn_checkout(u, e, o->owner);
+  /* One that is idle was another client's, or of before a reload. */
+  bool fresh = s->flags & STREAM_REFILL || s->pool->connections.proxied;
+  struct upconn *up = fresh ? NULL : upconn_checkout(u, e, o->owner);
   *reused = up != NULL;
   if (up) {
     conn_attach(up->conn, o->events, up);
     conn_timer(up->conn, WHEEL_NEVER);
     return up;
   }
-  up = upconn_connect(u, s->pool, e, o->events, o->owner, err);
-  if (up || *err != -EAGAIN || !(s->flags & STREAM_REFILL)) return up;
+  up = connect_to(s, e, o, err);
+  if (up || *err != -EAGAIN || !fresh) return up;
   uint32_t idle = atomic_load_explicit(&e->rows[u->worker].idle_count, memory_order_relaxed);
   upstream_close_idle(u, e, idle ? idle - 1 : 0);
-  return upconn_connect(u, s->pool, e, o->events, o->owner, err);
+  return connect_to(s, e, o, err);
 }
 
 int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
@@ -170,38 +191,43 @@ bool attempt_serve(struct stream *s) {
 /* ---- sending ---- */
 
 /* send_head_h2 sends the head and says where the response's goes. */
-static bool send_head_h2(struct stream *s, const struct attempt *a) {
+static enum end send_head_h2(struct stream *s, const struct attempt *a) {
   struct h2_stream *st = h2_stream_of(a->up->conn);
   const struct held *held = &s->x->held;
-  bool last = s->up_body.state == PUMP_NONE || (held->whole && !held->bytes);
-  /* An Upgrade of HTTP/1.1 means nothing here, and may be ignored (RFC 9110 section 7.8). */
-  if (!(s->flags & STREAM_H2)) s->x->req.upgrade = SPAN_EMPTY;
+  bool tunnel = asks_tunnel(s);
+  bool nothing = held->whole && !held->bytes && !trailers_any(s, &s->up_body);
+  bool last = s->up_body.state == PUMP_NONE || nothing;
+  if (tunnel && !h2_extends(h2_stream_h2(st))) return END_UPSTREAM_NO_UPGRADE;
+  if (tunnel && !shake_onward_h2(s)) return END_BAD_REQUEST_UPGRADE;
+  /* Another Upgrade of HTTP/1.1 means nothing here: ignored (RFC 9110 section 7.8). */
+  if (!tunnel) s->x->req.upgrade = SPAN_EMPTY;
   h2_stream_section(st, &s->x->up_section, &s->arena);
-  return request_send_h2(s, a->endpoint, st, last);
+  return request_send_h2(s, a->endpoint, st, last && !tunnel) ? END_OK : END_LIMIT_MEMORY;
 }
 
-/* send_head serialises into the connection's output; false when no buffer is left. */
-static bool send_head(struct stream *s, const struct attempt *a) {
+/* send_head serialises into the connection's output. */
+static enum end send_head(struct stream *s, const struct attempt *a) {
   if (a->flags & ATTEMPT_H2) return send_head_h2(s, a);
   for (size_t i = 0; i < array_count(head_rooms); i++) {
     struct buf *out = conn_out(a->up->conn, head_rooms[i]);
-    if (!out) return false;
+    if (!out) break;
     size_t before = out->len;
     request_write_head(s, a->endpoint, out);
-    if (!out->full) return true;
+    if (!out->full) return END_OK;
     out->len = before;
     out->full = false;
   }
-  return false;
+  return END_LIMIT_MEMORY;
 }
 
-bool attempt_send(struct stream *s, struct attempt *a) {
-  if (!send_head(s, a)) return false;
+enum end attempt_send(struct stream *s, struct attempt *a) {
+  enum end end = send_head(s, a);
+  if (end != END_OK) return end;
   a->flags |= ATTEMPT_SENT;
   a->t_sent = now_ns(s->w);
   conn_flush(a->up->conn);
   conn_read_start(a->up->conn);
-  return true;
+  return END_OK;
 }
 
 /* body_framing: HTTP/2 needs none of its own for a body whose length nobody knows. */
@@ -212,10 +238,11 @@ static enum http_body body_framing(const struct stream *s) {
 
 void enter_send(struct stream *s) {
   s->up_body.to = (uint8_t)body_framing(s);
-  bool sent = attempt_send(s, &s->try);
+  enum end end = attempt_send(s, &s->try);
   held_rewind(s);
-  if (!sent || !held_send(s)) {
-    stream_fail(s, END_LIMIT_MEMORY);
+  if (end == END_OK && !held_send(s)) end = END_LIMIT_MEMORY;
+  if (end != END_OK) {
+    stream_fail(s, end);
     return;
   }
   if (s->up_body.state == PUMP_READY && !held_unsent(s) && !(s->down->flags & DOWN_IN_DATA))
@@ -280,7 +307,9 @@ void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   a->flags &= (uint16_t)~ATTEMPT_COUNTED;
   struct upconn *up = a->up;
   if (!up) return;
-  bool keep = clean && is_clean(s, a) && !queue_lacks(w, s->pool, a->endpoint);
+  bool lacks = s->pool && queue_lacks(w, s->pool, a->endpoint);
+  bool keep = clean && is_clean(s, a) && !lacks;
+  if (lacks) upconn_yield(up);
   a->up = NULL;
   if (keep) upconn_release(up, &s->pool->connections);
   else upconn_close(up, false);
@@ -295,28 +324,13 @@ bool attempt_unsent(const struct stream *s) {
   return a->up && a->flags & ATTEMPT_REUSED && conn_unsent(a->up->conn);
 }
 
-/* The rows of a client's faults and of an endpoint's stand in one order: mux/ knows the former. */
-_Static_assert(END_UPSTREAM_H2_RESETS - END_UPSTREAM_H2_PROTOCOL ==
-                   END_CLIENT_H2_RESETS - END_CLIENT_H2_PROTOCOL,
-               "as many");
-
-/* h2_cause is what HTTP/2 says of an attempt's end. */
-static enum end h2_cause(const struct attempt *a) {
-  enum end word = h2_stream_end_word(h2_stream_of(a->up->conn));
-  if (word >= END_CLIENT_H2_PROTOCOL && word <= END_CLIENT_H2_RESETS)
-    return (enum end)(word - END_CLIENT_H2_PROTOCOL + END_UPSTREAM_H2_PROTOCOL);
-  return word == END_OK ? END_UPSTREAM_RESET : word;
-}
-
-enum end attempt_cause(const struct attempt *a, int err) {
-  if (own_trouble(err)) return END_LIMIT_MEMORY;
-  enum end end = err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED;
-  if (err && a->up && a->flags & ATTEMPT_H2) end = h2_cause(a);
-  bool begun = a->flags & ATTEMPT_RESPONSE_BYTE;
-  return end == END_UPSTREAM_CLOSED && begun ? END_UPSTREAM_TRUNCATED : end;
-}
-
 void attempt_drop(struct stream *s, bool clean) { attempt_end(s, &s->try, clean); }
+
+enum end attempt_end_word(const struct attempt *a, enum end otherwise) {
+  bool h2 = a->up && a->flags & ATTEMPT_H2;
+  enum end end = h2 ? h2_stream_end_word(h2_stream_of(a->up->conn)) : END_OK;
+  return end == END_OK ? otherwise : end;
+}
 
 /* time_connecting is how long the attempt has waited for a connection that it did not get. */
 static uint64_t time_connecting(const struct stream *s) {

@@ -27,6 +27,7 @@ enum attempt_flag {
   ATTEMPT_UP_DIRTY = 16,     /* its connection may not be reused */
   ATTEMPT_OVERDUE = 32,      /* retry.per_try_timeout passed, but no other attempt may follow */
   ATTEMPT_TOLD = 64,         /* attempt_answered was told of its response */
+  ATTEMPT_RACES = 256,       /* which had nothing under way: its end may have been on its way */
   ATTEMPT_H2 = 128,          /* its connection is a stream of an HTTP/2 connection */
 };
 

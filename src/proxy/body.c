@@ -2,8 +2,6 @@
  * take chunks) go by relay; chunked ones are decoded and framed anew, never passed on as they
  * came. Backpressure: reading stops while the sink has OUT_HIGH pending. Knows both directions,
  * but only through body_source and body_sink. RFC 9112 sections 6 and 7. */
-#include <errno.h>
-
 #include "proxy_priv.h"
 
 static bool is_request(const struct stream *s, const struct pump *p) { return p == &s->up_body; }
@@ -44,8 +42,11 @@ static enum http_body response_framing(const struct stream *s) {
 }
 
 void body_response_init(struct stream *s) {
-  bool bare = s->x->resp.h2 && s->x->resp.body == HTTP_BODY_CHUNKED;
-  enum http_body from = bare ? HTTP_BODY_CLOSE : s->x->resp.body;
+  enum http_body said = s->x->resp.body;
+  /* HTTP/2 says where a body ends; from there to there its trailers may follow any. */
+  bool follow = s->flags & STREAM_H2 && said == HTTP_BODY_LENGTH;
+  bool bare = s->x->resp.h2 && (said == HTTP_BODY_CHUNKED || follow);
+  enum http_body from = bare ? HTTP_BODY_CLOSE : said;
   pump_init(&s->down_body, from, response_framing(s), s->x->resp.content_length);
   h1_chunked_init(&s->x->down_chunked, H1_RESPONSE);
   struct http_fields *fields = &s->x->resp.fields;
@@ -358,7 +359,7 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
     return;
   }
   if (!is_request(s, p)) {
-    stream_fail(s, attempt_cause(&s->try, err));
+    stream_fail(s, attempt_end_word(&s->try, err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED));
     return;
   }
   /* The endpoint stopped reading the request: it may have answered already (early response). */
@@ -366,5 +367,5 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
   s->flags |= STREAM_CLOSE;
   conn_read_stop(s->conn);
   if (s->try.up->conn->flags & CONN_FAILED && !s->down_body.relaying)
-    stream_fail(s, attempt_cause(&s->try, -ECONNRESET));
+    stream_fail(s, attempt_end_word(&s->try, END_UPSTREAM_RESET));
 }

@@ -32,6 +32,25 @@ enum down_flag {
   DOWN_BLOCKED = 16,   /* OUT_HIGH is pending: the next request waits */
   DOWN_IN_DATA = 32,   /* inside on_data: reading goes on by its return value */
   DOWN_BUSY = 64,      /* HTTP/2: it has streams */
+  /* while a PROXY header is waited for: */
+  DOWN_TRUSTED = 128, /* who connected may send one */
+  DOWN_UNSURE = 256,  /* there need not be one */
+};
+
+/* peer is an IP address and port, kept small; AF_UNIX: a unix socket, whatever its name. */
+struct peer {
+  uint8_t family;
+  uint16_t port;
+  uint8_t ip[16];
+};
+void peer_keep(struct peer *p, const struct addr *a);
+void peer_addr(const struct peer *p, struct addr *out);
+
+/* proxied is what is kept of a connection whose PROXY header tells of another one. */
+struct proxied {
+  struct slab_head head;
+  struct peer socket; /* who connected: the proxy in front */
+  struct peer to;     /* what the client connected to */
 };
 
 /* down is one client connection; small, because idle ones are many. */
@@ -44,12 +63,11 @@ struct down {
   struct h2 *h2;         /* NULL: HTTP/1 */
   uint64_t tls_ns;       /* handshake time, until the first request logs it */
   _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
+  struct proxied *proxied; /* NULL: client is who connected */
   uint32_t requests;
   uint16_t flags;
-  uint16_t peer_port;
-  uint8_t still; /* DOWN_BLOCKED: looks in a row at which nothing had moved */
-  uint8_t peer_family;
-  uint8_t peer_ip[16];
+  uint8_t still;      /* DOWN_BLOCKED: looks in a row at which nothing had moved */
+  struct peer client; /* whose connection it is, by its PROXY header too */
 };
 
 void serve_start(struct worker *w, const struct worker_msg *msg);
@@ -67,7 +85,20 @@ void down_abort(struct down *d);
 /* down_next gets ready for the next request, or closes. */
 void down_next(struct down *d);
 void down_drain(struct worker *w);
+/* down_peer is the connection's client, by its PROXY header too; down_socket is who connected. */
 void down_peer(const struct down *d, struct addr *out);
+void down_socket(const struct down *d, struct addr *out);
+/* down_start begins TLS, or reading: nothing of the connection was read, or its PROXY header
+ * only. False: there is no room, close it. */
+MUST_USE bool down_start(struct down *d);
+/* ---- proxied.c, proxied_out.c ---- */
+/* proxied_start waits for the PROXY header of a connection that peer made; then it goes on as any
+ * other. */
+void proxied_start(struct down *d, const struct addr *peer);
+/* proxied_write appends the PROXY header that tells an endpoint of pool of the client of s. False:
+ * out has no room; PROXIED_ROOM is enough. */
+#define PROXIED_ROOM 1024u
+MUST_USE bool proxied_write(const struct stream *s, const struct pool *pool, struct buf *out);
 extern const struct conn_events down_events;
 
 #endif

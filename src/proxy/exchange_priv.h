@@ -20,6 +20,13 @@ struct limited {
   uint16_t status;  /* of the refusal; 0: it only watches (dry_run) */
 };
 
+/* shake says whose key the handshake of a WebSocket goes by (shake.c). */
+enum shake {
+  WS_NONE,    /* none, or the client's and the endpoint's own */
+  WS_OURS,    /* weir's, for the endpoint of an HTTP/2 client */
+  WS_CLIENTS, /* an HTTP/1.1 client's, taken out of its fields: HTTP/2 has none */
+};
+
 /* exchange is a stream's request and response while they are read, routed and sent: from the
  * worker's slab, given back when a tunnel begins. */
 struct exchange {
@@ -34,7 +41,7 @@ struct exchange {
   struct h1_chunked up_chunked, down_chunked; /* of the bodies */
   struct trailers up_trailers, down_trailers;
   struct held held;              /* the request's body */
-  bool ws_keyed;                 /* WebSocket of an HTTP/2 client: weir shakes hands for it */
+  enum shake ws;
   char ws_key[WEBSOCKET_KEY_LEN];
   struct pool_tried tried;
   enum end refused_end; /* how the last of those that took no connection did not */

@@ -2,7 +2,6 @@
  * ours, each with a conn of its own. Frames, windows and floods are mux/'s; what a message may say
  * is http/'s. RFC 9113, RFC 8441, RFC 9218. */
 #include "proxy_priv.h"
-#include "weir/base/crypto.h"
 #include "weir/http/h2_frame.h"
 
 static struct down *down_of(const struct h2 *h) { return h2_owner(h); }
@@ -24,16 +23,6 @@ static void take_priority(struct stream *s) {
   if (row && http_priority_parse(row->value, &p)) h2_stream_priority(h2_of(s), p);
 }
 
-/* take_websocket: HTTP/2 needs no proof that both sides speak WebSocket (RFC 8441 section 5.1), so
- * what an HTTP/1.1 endpoint wants for one is weir's. */
-static void take_websocket(struct stream *s) {
-  uint8_t nonce[WEBSOCKET_NONCE_LEN];
-  http_fields_drop(&s->x->req.fields, SPAN_LIT("sec-websocket-key"));
-  crypto_random(nonce, sizeof nonce);
-  websocket_key(nonce, s->x->ws_key);
-  s->x->ws_keyed = true;
-}
-
 static void head_done(struct stream *s) {
   const struct http_request *r = &s->x->req;
   s->flags |= STREAM_PARSED;
@@ -41,7 +30,7 @@ static void head_done(struct stream *s) {
   body_request_init(s);
   enum http_body body = r->upgrade.len ? HTTP_BODY_TUNNEL : r->body;
   h2_stream_expect(h2_of(s), body, r->content_length);
-  if (websocket_is(r->upgrade)) take_websocket(s);
+  if (websocket_is(r->upgrade)) shake_of_h2(s);
   take_priority(s);
   stream_go(s, STEP_ROUTE);
 }
@@ -229,6 +218,8 @@ bool front_h2_start(struct down *d) {
       .events = &events,
       .limits = {.streams = l->h2.streams,
                  .stream_window = l->h2.stream_window,
+                 .stream_window_most = l->h2.window,
+                 .windows_grown = l->h2.window,
                  .window = l->h2.window,
                  .header_bytes = l->limits.header_bytes,
                  .headers = l->limits.headers,

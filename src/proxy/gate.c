@@ -1,6 +1,7 @@
 /* gate.c: who may connect: the networks of a listener, and how many connections one client may
  * have. By the address of the connection itself, at accept, before TLS and before a byte is read;
- * who is refused is closed at once. Called by serve.c. Tables: base/netset.c, base/tally.c. */
+ * where a proxy in front tells whose connection it is (proxied.c), by that, once it has. Who is
+ * refused is closed at once. Called by serve.c and proxied.c. Tables: base/netset.c, tally.c. */
 #include "proxy_priv.h"
 
 /* LINES_PER_SECOND of refused connections are logged by a worker; all are counted. */
@@ -10,6 +11,10 @@ static bool is_proxy(const struct listener *l, const struct addr *peer) {
   for (uint32_t i = 0; i < l->trusted_count; i++)
     if (addr_net_has(&l->trusted[i], peer)) return true;
   return false;
+}
+
+bool gate_trusts(const struct listener *l, const struct addr *peer) {
+  return peer->sa.sa_family == AF_UNIX ? l->trust_unix : is_proxy(l, peer);
 }
 
 /* A trusted proxy stands for many clients, and its connections are its own affair. */
@@ -35,6 +40,12 @@ enum end gate(struct serving *sv, const struct addr *peer, _Atomic uint64_t **co
   return END_OK;
 }
 
+enum end gate_accept(struct serving *sv, const struct addr *peer, _Atomic uint64_t **counted) {
+  const struct listener *l = sv->current->listener;
+  if (l->proxied && gate_trusts(l, peer)) return END_OK;
+  return l->proxied == PROXIED_ALL ? END_PROXY_UNTRUSTED : gate(sv, peer, counted);
+}
+
 /* may_log: a flood of refused connections must not push all else out of the log. */
 static bool may_log(struct worker *w) {
   uint64_t second = now_ms(w) / 1000;
@@ -49,4 +60,12 @@ void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, en
   stat_add(&sv->state->rows[w->config.index].refused, 1);
   if (may_log(w)) access_peer(sv, peer, end);
   conn_close(c);
+}
+
+void gate_drop(struct down *d, enum end end) {
+  struct serving *sv = d->serving;
+  stat_add(&sv->state->rows[sv->w->config.index].refused, 1);
+  if (may_log(sv->w)) access_connection(d, end, 0);
+  else stat_add(&sv->w->stats.ends[end], 1);
+  down_close(d, false);
 }

@@ -37,7 +37,7 @@ void hedge_cancel(struct stream *s) {
 /* failed: the stream's own attempt goes on alone. */
 static void failed(struct hedge *h, enum end end) {
   struct stream *s = h->stream;
-  bool race = h->try.flags & ATTEMPT_REUSED && !(h->try.flags & ATTEMPT_RESPONSE_BYTE);
+  bool race = h->try.flags & ATTEMPT_RACES && !(h->try.flags & ATTEMPT_RESPONSE_BYTE);
   bool theirs = !race || end == END_FIRST_BYTE_TIMEOUT || end == END_TRY_TIMEOUT;
   if (theirs && !own_end(end)) attempt_outcome(s, &h->try, end, 0);
   retry_note(s, &h->try, end, 0);
@@ -62,6 +62,8 @@ void hedge_takes_over(struct stream *s) {
   s->x->resp = h->resp;
   s->x->hedge = NULL;
   s->step = s->try.flags & ATTEMPT_SENT ? STEP_SEND : STEP_CONNECT;
+  if (s->try.flags & ATTEMPT_H2) /* its head, or the trailers behind that */
+    h2_stream_section(h2_stream_of(s->try.up->conn), &s->x->up_section, &s->arena);
   stream_timer(s);
 }
 
@@ -91,8 +93,9 @@ static size_t won(struct hedge *h, struct span bytes, size_t used) {
 /* ---- its connection ---- */
 
 static void send_request(struct hedge *h) {
-  if (!attempt_send(h->stream, &h->try)) {
-    failed(h, END_LIMIT_MEMORY);
+  enum end end = attempt_send(h->stream, &h->try);
+  if (end != END_OK) {
+    failed(h, end);
     return;
   }
   if (h->try.flags & ATTEMPT_H2)
@@ -170,7 +173,8 @@ static void on_eof(struct conn *c) {
 
 static void on_error(struct conn *c, int err) {
   struct hedge *h = ((struct upconn *)c->owner)->owner;
-  failed(h, attempt_cause(&h->try, err));
+  enum end end = attempt_end_word(&h->try, END_UPSTREAM_RESET);
+  failed(h, own_trouble(err) ? END_LIMIT_MEMORY : end);
 }
 
 static void on_nothing(struct conn *c) { (void)c; }

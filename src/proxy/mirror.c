@@ -4,7 +4,8 @@
  * waits, is never tried again, and is left away when there is no room for it: MIRRORS_MAX at once
  * per worker, MIRROR_BYTES_MAX in all, bodies up to MIRROR_BODY_MAX; of an answer MIRROR_HEAD_MAX
  * is kept, for the time of its head. Tunnels are not mirrored. The original knows nothing of what
- * happens here. */
+ * happens here. To a pool of HTTP/2 a copy goes as a stream of upmux.c, parsed again from the head
+ * that was kept: the original may be gone by then. */
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
 #include "weir/upstream/breaker.h"
@@ -24,7 +25,7 @@ struct mirror {
   struct list link; /* worker.mirrors_live */
   struct worker *w;
   struct arena arena;  /* the request */
-  struct arena answer; /* the head that is being read */
+  struct arena answer; /* the head that is being read; of HTTP/2 the request's fields before */
   struct timer timer;
   struct pool *pool; /* pinned */
   struct endpoint *endpoint; /* pinned; NULL while the request is copied */
@@ -34,10 +35,12 @@ struct mirror {
   uint8_t interims;
   uint8_t method;
   bool reused; /* the connection */
+  bool secure; /* the original came by TLS */
   struct buf request; /* the head */
   struct buf body;
   struct h1_scan scan;
   struct buf head_in;
+  struct h2_section section; /* HTTP/2: what came last */
   struct http_response resp;
   struct h1_chunked chunked;
   uint64_t left; /* of a body by length */
@@ -198,13 +201,18 @@ static enum http_result body(struct mirror *m, struct span bytes, size_t *used, 
   return r;
 }
 
+/* body_begin: of resp only numbers are read from here on. */
+static void body_begin(struct mirror *m) {
+  arena_reset(&m->answer);
+  m->step = MIRROR_BODY;
+  m->deadline_ms = after_ms(m, m->pool->timeouts.first_byte_ms);
+}
+
 static enum http_result take(struct mirror *m, struct span bytes, size_t *used, enum end *why) {
   if (m->step == MIRROR_HEAD) {
     enum http_result r = head(m, bytes, used, why);
     if (r != HTTP_DONE) return r;
-    arena_reset(&m->answer); /* of resp only numbers are read from here on */
-    m->step = MIRROR_BODY;
-    m->deadline_ms = after_ms(m, m->pool->timeouts.first_byte_ms);
+    body_begin(m);
     m->left = m->resp.content_length;
     h1_chunked_init(&m->chunked, H1_RESPONSE);
   }
@@ -217,6 +225,10 @@ static size_t on_data(struct conn *c, struct span bytes) {
   size_t used = 0;
   enum end why = END_INTERNAL;
   if (!m->t_first) m->t_first = now_ns(m->w);
+  if (m->up->mux) { /* mux/ holds it against what the head says, and tells its end */
+    if (m->step == MIRROR_BODY) body_time(m);
+    return bytes.len;
+  }
   switch (take(m, bytes, &used, &why)) {
     case HTTP_MORE: break;
     case HTTP_DONE: answered(m, used == bytes.len); break;
@@ -227,8 +239,30 @@ static size_t on_data(struct conn *c, struct span bytes) {
 
 static void on_eof(struct conn *c) {
   struct mirror *m = ((struct upconn *)c->owner)->owner;
-  if (m->step == MIRROR_BODY && m->resp.body == HTTP_BODY_CLOSE) answered(m, false);
+  bool whole = m->up->mux || m->resp.body == HTTP_BODY_CLOSE;
+  if (m->step == MIRROR_BODY && whole) answered(m, m->up->mux != NULL);
   else failed(m, END_UPSTREAM_CLOSED);
+}
+
+/* on_message: a head came by HTTP/2; trailers are read and dropped, nobody gave a place for them.
+ * One that only weir's bound refuses is not the endpoint's fault. */
+static void on_message(struct conn *c, enum end end) {
+  struct mirror *m = ((struct upconn *)c->owner)->owner;
+  struct h2_stream *st = h2_stream_of(c);
+  const struct h2_asked asked = {.method = (enum http_method)m->method};
+  if (!m->t_first) m->t_first = now_ns(m->w);
+  bool good = end == END_OK && h2_parse_response(&m->section, &asked, &m->resp, &end);
+  if (good && m->resp.status < 200 && ++m->interims <= INTERIM_MAX) {
+    arena_reset(&m->answer);
+    h2_stream_section(st, &m->section, &m->answer);
+  } else if (good && m->resp.status >= 200) {
+    h2_stream_expect(st, m->resp.body, m->resp.content_length);
+    body_begin(m);
+    body_time(m);
+  } else {
+    if (good) end = END_BAD_RESPONSE_STATUS;
+    failed(m, end == END_LIMIT_STREAM_MEMORY ? END_LIMIT_MEMORY : end);
+  }
 }
 
 static void on_error(struct conn *c, int err) {
@@ -240,10 +274,44 @@ static void on_nothing(struct conn *c) { (void)c; }
 
 /* ---- the request ---- */
 
+static bool write_h1(struct mirror *m) {
+  struct conn *c = m->up->conn;
+  return conn_write(c, buf_span(&m->request)) &&
+         (!m->body.len || conn_write(c, buf_span(&m->body)));
+}
+
+/* parse reads the head again that request_write_copy wrote: whatever stands in it is to go on, but
+ * for what belongs to HTTP/1.1. */
+static bool parse(struct mirror *m, struct http_request *out) {
+  static const struct h1_limits wide = {1u << 30, UINT32_MAX, UINT32_MAX};
+  struct h1_scan scan = {0};
+  enum end why;
+  enum http_result r =
+      h1_parse_request(&scan, buf_span(&m->request), &wide, &m->answer, out, &why);
+  if (r != HTTP_DONE) return false;
+  for (uint32_t i = 0; i < out->fields.count; i++)
+    out->fields.rows[i].flags &= HTTP_FIELD_HOP | HTTP_FIELD_OWN;
+  return true;
+}
+
+static bool write_h2(struct mirror *m) {
+  struct conn *c = m->up->conn;
+  struct h2_stream *st = h2_stream_of(c);
+  struct http_request req;
+  const struct h2_request_head head = {
+      .request = &req, .scheme = m->secure ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
+  bool sent = parse(m, &req) && h2_send_request(st, &head, &m->answer, !m->body.len);
+  arena_reset(&m->answer);
+  if (!sent || (m->body.len && !conn_write(c, buf_span(&m->body)))) return false;
+  if (m->body.len) conn_finish(c);
+  h2_stream_section(st, &m->section, &m->answer);
+  conn_flush(c);
+  return true;
+}
+
 static void write_request(struct mirror *m) {
   struct conn *c = m->up->conn;
-  if (!conn_write(c, buf_span(&m->request)) ||
-      (m->body.len && !conn_write(c, buf_span(&m->body)))) {
+  if (!(m->up->mux ? write_h2(m) : write_h1(m))) {
     failed(m, END_LIMIT_MEMORY);
     return;
   }
@@ -261,19 +329,31 @@ static void on_open(struct conn *c, int err) {
 
 static const struct conn_events mirror_events = {.on_open = on_open,
                                                  .on_data = on_data,
+                                                 .on_message = on_message,
                                                  .on_eof = on_eof,
                                                  .on_error = on_error,
                                                  .on_drained = on_nothing,
                                                  .on_timer = on_nothing};
 
+static struct upconn *connection(struct mirror *m) {
+  struct upstream *u = &m->w->upstream;
+  const struct attempt_to to = {.events = &mirror_events, .owner = m};
+  int err;
+  if (m->pool->connections.protocol == POOL_H2C)
+    return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
+  struct upconn *up = m->pool->connections.proxied ? NULL : upconn_checkout(u, m->endpoint, m);
+  m->reused = up != NULL;
+  if (!up) return upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
+  conn_attach(up->conn, &mirror_events, up);
+  conn_timer(up->conn, WHEEL_NEVER);
+  return up;
+}
+
 /* get_connection gets one without waiting for one. */
 static bool get_connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
-  int err;
   if (!request_permits_take(u, m->pool, m->endpoint, &m->permits)) return false;
-  m->up = upconn_checkout(u, m->endpoint, m);
-  m->reused = m->up != NULL;
-  if (!m->up) m->up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
+  m->up = connection(m);
   if (m->up) return true;
   request_permits_give(u, m->pool->state, m->endpoint, m->permits);
   m->permits = 0;
@@ -295,8 +375,6 @@ static void go(struct mirror *m) {
     give_time(m, m->pool->timeouts.connect_ms);
     return;
   }
-  conn_attach(m->up->conn, &mirror_events, m->up);
-  conn_timer(m->up->conn, WHEEL_NEVER);
   write_request(m);
 }
 
@@ -325,6 +403,7 @@ void mirror_begin(struct stream *s) {
   m->w = w;
   m->pool = s->route->mirror.pool;
   m->method = (uint8_t)s->x->req.method;
+  m->secure = s->down->flags & DOWN_TLS;
   object_pin(&m->pool->obj, w->config.index);
   list_push_tail(&w->mirrors_live, &m->link);
   timer_init(&m->timer, on_timer);
@@ -376,6 +455,7 @@ static bool write_head(struct stream *s, struct mirror *m, size_t bytes) {
   char *to = memory(m, bytes);
   if (!to) return false;
   m->request = buf_of(to, bytes);
+  if (m->pool->connections.proxied && !proxied_write(s, m->pool, &m->request)) return false;
   request_write_copy(s, m->endpoint, m->body.len, &m->request);
   return !m->request.full;
 }

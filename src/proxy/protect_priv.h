@@ -6,6 +6,7 @@
 #include "proxy/attempt_priv.h"
 #include "weir/base/end.h"
 
+struct down;
 struct serving;
 struct worker;
 
@@ -18,8 +19,16 @@ uint64_t limit_retry_after(const struct stream *s);
 /* gate is OK, or why a connection may not be; *counted is where it was counted as its client's,
  * if it was. */
 MUST_USE enum end gate(struct serving *sv, const struct addr *peer, _Atomic uint64_t **counted);
+/* gate_accept is the gate for who connects: a proxy that may send a PROXY header is let through to
+ * it, and then the gate is for whom that names. */
+MUST_USE enum end gate_accept(struct serving *sv, const struct addr *peer,
+                              _Atomic uint64_t **counted);
+/* gate_trusts: is peer one of trusted_proxies? */
+bool gate_trusts(const struct listener *l, const struct addr *peer);
 /* gate_refuse counts, logs and closes a connection that may not be. */
 void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end);
+/* gate_drop is gate_refuse for a connection that was let in already. */
+void gate_drop(struct down *d, enum end end);
 /* ---- admit.c ---- */
 /* admit_early refuses what an open breaker would, before anything is done for it; admit when an
  * attempt is about to be made. False: the stream ended. */

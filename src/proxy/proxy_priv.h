@@ -72,8 +72,8 @@ void attempt_ejected(struct worker *w, const struct pool *pool, const struct end
  * once. */
 void attempt_answered(struct stream *s);
 /* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
- * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head; false:
- * no buffer is left. attempt_end is what attempt_drop does, for any attempt. */
+ * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head, or
+ * says why it cannot be sent. attempt_end is what attempt_drop does, for any attempt. */
 struct attempt_owner {
   const struct conn_events *events;
   void *owner;
@@ -84,16 +84,21 @@ MUST_USE int attempt_take(struct stream *s, struct attempt *a, struct endpoint *
  * good: *which is then the one that was taken, or that failed. */
 MUST_USE int attempt_take_any(struct stream *s, struct attempt *a,
                               const struct pool_member **which, const struct attempt_owner *o);
-MUST_USE bool attempt_send(struct stream *s, struct attempt *a);
+MUST_USE enum end attempt_send(struct stream *s, struct attempt *a);
 void attempt_end(struct stream *s, struct attempt *a, bool clean);
 /* attempt_serve gives a queued stream what it waits for; false: there is none. */
 bool attempt_serve(struct stream *s);
+/* attempt_end_word is what ended an attempt by HTTP/2; else `otherwise`. */
+enum end attempt_end_word(const struct attempt *a, enum end otherwise);
+/* shake.c: shake_of_h2 begins the handshake of an HTTP/2 client's WebSocket. shake_onward_h2 is
+ * asked before one goes on by HTTP/2; false: the client's part of it is malformed. shake_done
+ * looks at the 101, or makes what it has to have. */
+void shake_of_h2(struct stream *s);
+MUST_USE bool shake_onward_h2(struct stream *s);
+MUST_USE enum end shake_done(struct stream *s);
 /* attempt_unsent: the kernel has nothing yet of the request that was written to a reused
  * connection: what comes from it is no answer, and another connection may have the request. */
 bool attempt_unsent(const struct stream *s);
-/* attempt_cause: why its connection ended before its response was whole: by err (-errno; 0: FIN),
- * or by what HTTP/2 says of it. */
-enum end attempt_cause(const struct attempt *a, int err);
 /* connect_end is the cause of a connect's -errno. */
 enum end connect_end(int err);
 /* ---- answer.c ---- */

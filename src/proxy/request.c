@@ -56,6 +56,10 @@ size_t request_data(struct stream *s, struct span bytes) {
     stream_fail(s, why);
     return bytes.len;
   }
+  if (!(s->listener->protocols & LISTENER_HTTP_1_1)) {
+    stream_fail(s, END_BAD_REQUEST_VERSION);
+    return bytes.len;
+  }
   size_t used = s->x->req.head_len - before;
   head_done(s);
   stream_go(s, STEP_ROUTE);
@@ -93,6 +97,7 @@ void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t bod
     if (row->flags == 0 && row->id != HTTP_NAME_EXPECT) h1_write_field(b, row->name, row->value);
   }
   if (s->x->req.body != HTTP_BODY_NONE) h1_write_framing(b, HTTP_BODY_LENGTH, body_len);
+  if (http_takes_trailers(&s->x->req.fields)) buf_lit(b, "Connection: TE\r\nTE: trailers\r\n");
   buf_lit(b, "\r\n");
 }
 
@@ -114,7 +119,7 @@ static void write_upgrade(const struct stream *s, struct buf *b) {
   buf_lit(b, "Connection: upgrade\r\nUpgrade: ");
   buf_put(b, s->x->req.upgrade);
   buf_lit(b, "\r\n");
-  if (!s->x->ws_keyed) return;
+  if (s->x->ws == WS_NONE) return;
   h1_write_field(b, SPAN_LIT("Sec-WebSocket-Key"), span_of(s->x->ws_key, sizeof s->x->ws_key));
 }
 

@@ -96,24 +96,12 @@ static bool declined(const struct stream *s) {
   return s->flags & STREAM_H2 && s->x->req.upgrade.len && status >= 200 && status < 300;
 }
 
-/* accepted: the endpoint has read the key that weir made for it (RFC 6455 section 4.1); its answer
- * is for weir alone. */
-static bool accepted(struct stream *s) {
-  struct span name = SPAN_LIT("sec-websocket-accept");
-  struct http_fields *fields = &s->x->resp.fields;
-  const struct http_field *row = http_fields_find_name(fields, name);
-  char want[WEBSOCKET_ACCEPT_LEN];
-  struct span key = span_of(s->x->ws_key, sizeof s->x->ws_key);
-  if (!row || !websocket_accept(key, want)) return false;
-  return span_eq(row->value, span_of(want, sizeof want)) && http_fields_drop(fields, name) == 1;
-}
-
 /* final_check looks at what only the request can tell. */
 static enum end final_check(struct stream *s) {
   if (s->x->resp.status == 101 && !upgrade_asked(s)) return END_BAD_RESPONSE_UPGRADE;
   if (declined(s)) return END_UPGRADE_DECLINED;
-  bool shaken = s->x->resp.status == 101 && s->x->ws_keyed && !s->x->resp.h2;
-  if (shaken && !accepted(s)) return END_BAD_RESPONSE_WEBSOCKET;
+  enum end shaken = s->x->resp.status == 101 ? shake_done(s) : END_OK;
+  if (shaken != END_OK) return shaken;
   s->x->ctx.response = &s->x->resp;
   affinity_response(s);
   return filter_response(&s->x->ctx) == FILTER_NEXT ? END_OK : s->x->ctx.end;
@@ -308,6 +296,14 @@ size_t response_data(struct stream *s, struct span bytes) {
   return response_head(s, bytes);
 }
 
+/* eof_cause is why a response that did not finish ended. */
+static enum end eof_cause(const struct stream *s, int err) {
+  if (own_trouble(err)) return END_LIMIT_MEMORY;
+  enum end said = attempt_end_word(&s->try, err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED);
+  if (said != END_UPSTREAM_CLOSED) return said;
+  return s->try.flags & ATTEMPT_RESPONSE_BYTE ? END_UPSTREAM_TRUNCATED : END_UPSTREAM_CLOSED;
+}
+
 void response_eof(struct stream *s, int err) {
   if (s->step == STEP_RELAY && !err && body_eof(s, &s->down_body)) {
     s->try.flags |= ATTEMPT_UP_DIRTY;
@@ -315,9 +311,8 @@ void response_eof(struct stream *s, int err) {
     return;
   }
   bool begun = s->step == STEP_RELAY || s->try.flags & ATTEMPT_RESPONSE_BYTE;
-  enum end end = attempt_cause(&s->try, err);
-  if (begun && !hedged(s)) stream_fail(s, end);
-  else attempt_failed(s, end);
+  if (begun && !hedged(s)) stream_fail(s, eof_cause(s, err));
+  else attempt_failed(s, eof_cause(s, err));
 }
 
 /* ---- events of the endpoint's connection ---- */
@@ -365,7 +360,8 @@ static void trailers_h2(struct stream *s, enum end end) {
 /* final_h2 gives a final head on: what follows it is held against what it says. */
 static void final_h2(struct stream *s, struct h2_stream *st) {
   h2_stream_expect(st, s->x->resp.body, s->x->resp.content_length);
-  h2_stream_section(st, &s->x->up_section, &s->arena); /* of trailers */
+  /* Of trailers: a tunnel has none, and no place for them. */
+  if (s->x->resp.body != HTTP_BODY_TUNNEL) h2_stream_section(st, &s->x->up_section, &s->arena);
   hedge_cancel(s);
   (void)response_final(s, SPAN_EMPTY);
 }
@@ -378,6 +374,7 @@ static void up_on_message(struct conn *c, enum end end) {
     trailers_h2(s, end);
     return;
   }
+  if (s->step != STEP_SEND) return;
   if (!(s->try.flags & ATTEMPT_RESPONSE_BYTE)) s->try.t_first = now_ns(s->w);
   s->try.flags |= ATTEMPT_RESPONSE_BYTE;
   enum heads is = HEADS_BAD;

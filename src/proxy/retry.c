@@ -162,11 +162,18 @@ static void again(struct stream *s, bool clean) {
   stream_go(s, wait_ms ? STEP_BACKOFF : STEP_PICK);
 }
 
+/* lost_all: the whole HTTP/2 connection went, not one stream of it. */
+static bool lost_all(enum end end) {
+  return end == END_UPSTREAM_RESET || end == END_UPSTREAM_CLOSED;
+}
+
 /* mended_race: the request met the end of a kept connection, and costs the client nothing: it is
  * replayed, or a hedge is under way. Then it is nobody's failure. What cannot be mended counts: an
  * endpoint that resets whatever is sent to it would look well by its POSTs. */
 static bool mended_race(const struct stream *s, uint32_t cause) {
-  if (cause != RETRY_RESET || !(s->try.flags & ATTEMPT_REUSED)) return false;
+  bool lost = !(s->try.flags & ATTEMPT_H2) || lost_all(attempt_end_word(&s->try, END_OK));
+  bool raced = lost && s->try.flags & ATTEMPT_RACES;
+  if (cause != RETRY_RESET || !(raced || attempt_unsent(s))) return false;
   return !(s->flags & STREAM_REPLAYED) && (s->x->hedge || may_send_again(s));
 }
 

@@ -6,6 +6,8 @@
 
 #include "proxy_priv.h"
 
+enum { PEER_TEXT_MAX = 64 };
+
 /* misdirected: a TLS connection negotiated for one name asks for a host that no certificate of its
  * listener serves (RFC 9110 section 15.5.20). */
 static bool misdirected(const struct stream *s) {
@@ -14,6 +16,16 @@ static bool misdirected(const struct stream *s) {
   conn_tls_info(s->down->conn, &info);
   if (!info.sni.len || span_eq(info.sni, s->x->req.host)) return false;
   return !tls_server_serves(s->listener->tls, s->x->req.host);
+}
+
+/* socket_text is who connected, for a connection with a PROXY header. */
+static struct span socket_text(struct stream *s) {
+  char *bytes = s->down->proxied ? arena_bytes(&s->arena, PEER_TEXT_MAX) : NULL;
+  struct buf b = buf_of(bytes, bytes ? PEER_TEXT_MAX : 0);
+  struct addr socket;
+  down_socket(s->down, &socket);
+  if (bytes) addr_write_ip(&socket, &b);
+  return buf_span(&b);
 }
 
 static void ctx_init(struct stream *s) {
@@ -25,6 +37,7 @@ static void ctx_init(struct stream *s) {
   regex_refill(ctx->scratch, REGEX_BUDGET); /* for routes and rewriting together */
   ctx->request = &s->x->req;
   down_peer(s->down, &ctx->peer);
+  ctx->socket = socket_text(s);
 }
 
 /* allow_text lists what would have been allowed, for 405 (RFC 9110 section 15.5.6). */

@@ -13,15 +13,12 @@
 
 /* ---- the client's address, kept small ---- */
 
-static void peer_keep(struct down *d, const struct addr *a) {
-  if (a->sa.sa_family == AF_UNIX) {
-    d->peer_family = AF_UNIX;
-    return;
-  }
-  d->peer_family = (uint8_t)a->sa.sa_family;
-  d->peer_port = addr_port(a);
-  if (a->sa.sa_family == AF_INET) memcpy(d->peer_ip, &a->in4.sin_addr, 4);
-  else memcpy(d->peer_ip, &a->in6.sin6_addr, 16);
+void peer_keep(struct peer *p, const struct addr *a) {
+  *p = (struct peer){.family = (uint8_t)a->sa.sa_family};
+  if (a->sa.sa_family == AF_UNIX) return;
+  p->port = addr_port(a);
+  if (a->sa.sa_family == AF_INET) memcpy(p->ip, &a->in4.sin_addr, 4);
+  else memcpy(p->ip, &a->in6.sin6_addr, 16);
 }
 
 /* peer_get is false for a TCP client that has reset its connection already: the system does not
@@ -33,22 +30,28 @@ static bool peer_get(const struct conn *c, struct addr *out) {
   return c->flags & CONN_UNIX;
 }
 
-void down_peer(const struct down *d, struct addr *out) {
+void peer_addr(const struct peer *p, struct addr *out) {
   *out = (struct addr){0};
-  if (d->peer_family == AF_INET) {
+  if (p->family == AF_INET) {
     out->len = sizeof out->in4;
     out->in4.sin_family = AF_INET;
-    out->in4.sin_port = htons(d->peer_port);
-    memcpy(&out->in4.sin_addr, d->peer_ip, 4);
-  } else if (d->peer_family == AF_INET6) {
+    out->in4.sin_port = htons(p->port);
+    memcpy(&out->in4.sin_addr, p->ip, 4);
+  } else if (p->family == AF_INET6) {
     out->len = sizeof out->in6;
     out->in6.sin6_family = AF_INET6;
-    out->in6.sin6_port = htons(d->peer_port);
-    memcpy(&out->in6.sin6_addr, d->peer_ip, 16);
+    out->in6.sin6_port = htons(p->port);
+    memcpy(&out->in6.sin6_addr, p->ip, 16);
   } else {
     out->len = sizeof(sa_family_t);
     out->sa.sa_family = AF_UNIX;
   }
+}
+
+void down_peer(const struct down *d, struct addr *out) { peer_addr(&d->client, out); }
+
+void down_socket(const struct down *d, struct addr *out) {
+  peer_addr(d->proxied ? &d->proxied->socket : &d->client, out);
 }
 
 /* ---- accept ---- */
@@ -85,7 +88,7 @@ static uint64_t after_ms(const struct worker *w, uint32_t delay_ms) {
   return delay_ms ? now_ms(w) + delay_ms : WHEEL_NEVER;
 }
 
-static bool down_start(struct down *d) {
+bool down_start(struct down *d) {
   struct worker *w = d->serving->w;
   const struct listener *l = d->serving->current->listener;
   conn_attach(d->conn, &down_events, d);
@@ -110,7 +113,7 @@ static struct down *down_new(struct serving *sv, struct conn *c, const struct ad
   if (!d) return NULL;
   d->conn = c;
   d->serving = sv;
-  peer_keep(d, peer);
+  peer_keep(&d->client, peer);
   list_push_tail(&sv->downs, &d->link);
   sv->down_count++;
   if (downs_open(w) >= w->conns_share) {
@@ -166,7 +169,7 @@ static void on_accept(struct conn *listener, struct conn *c) {
     conn_close(c);
     return;
   }
-  enum end end = gate(sv, &peer, &counted);
+  enum end end = gate_accept(sv, &peer, &counted);
   if (end != END_OK) {
     gate_refuse(sv, c, &peer, end);
     return;
@@ -180,7 +183,8 @@ static void on_accept(struct conn *listener, struct conn *c) {
   d->counted = counted;
   if (downs_open(w) >= w->conns_share + OVER_RESERVE) serve_pause(w, PAUSE_FULL, true);
   overload_accepted(w);
-  if (!down_start(d)) down_close(d, false);
+  if (sv->current->listener->proxied) proxied_start(d, &peer);
+  else if (!down_start(d)) down_close(d, false);
 }
 
 void serve_resume(struct worker *w) {
@@ -284,6 +288,7 @@ static void down_forget(struct down *d) {
   struct worker *w = sv->w;
   list_remove(&d->link);
   if (d->counted) tally_leave(d->counted);
+  if (d->proxied) slab_free(&w->proxied, d->proxied);
   sv->down_count--;
   atomic_fetch_sub_explicit(&sv->state->rows[w->config.index].conns, 1, memory_order_relaxed);
   stat_sub(&w->stats.downstream_conns, 1);

@@ -27,6 +27,7 @@ bool trailers_gather(struct stream *s, struct pump *p, struct span consumed, enu
 }
 
 void trailers_take(struct stream *s, struct pump *p, const struct http_fields *rows) {
+  if (!is_request(s, p) && !trailers_wanted(s)) return;
   struct trailers *t = of(s, p);
   t->rows = *rows;
   filter_trailers(&s->x->ctx, &t->rows, is_request(s, p));

@@ -34,6 +34,7 @@ static void on_trim(struct timer *timer, uint64_t now) {
   slab_trim(&w->streams);
   slab_trim(&w->exchanges);
   slab_trim(&w->kept);
+  slab_trim(&w->proxied);
   slab_trim(&w->downs);
   h2_pool_trim(w->h2);
   slab_trim(&w->upstream.upconns);
@@ -67,10 +68,11 @@ struct worker *worker_new(const struct worker_config *config) {
   uint32_t most = config->streams_max;
   stats_init(&w->stats);
   slab_init(&w->downs, sizeof(struct down), DOWN_CHUNK, most + DOWN_CHUNK);
-  w->h2 = h2_pool_new(w->loop, most + DOWN_CHUNK, 2 * most); /* streams of clients, and of ours */
+  w->h2 = h2_pool_new(w->loop, 2 * (most + DOWN_CHUNK), 2 * most); /* clients', and ours */
   slab_init(&w->streams, sizeof(struct stream), STREAM_CHUNK, most);
   slab_init(&w->exchanges, sizeof(struct exchange), STREAM_CHUNK, most);
   slab_init(&w->kept, sizeof(struct kept), KEPT_CHUNK, most);
+  slab_init(&w->proxied, sizeof(struct proxied), DOWN_CHUNK, most + DOWN_CHUNK);
   arena_blocks_init(&w->blocks, STREAM_BLOCK, BLOCKS_KEEP);
   upstream_init(&w->upstream, w->loop, config->index, w->loop->conns.limit);
   w->upstream.h2 = w->h2;
@@ -265,6 +267,7 @@ void worker_free(struct worker *w) {
   slab_fini(&w->streams);
   slab_fini(&w->exchanges);
   slab_fini(&w->kept);
+  slab_fini(&w->proxied);
   mirror_fini(w);
   arena_blocks_fini(&w->blocks);
   stats_fini(&w->stats);

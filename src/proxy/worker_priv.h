@@ -46,6 +46,7 @@ struct worker {
   struct slab downs, streams, exchanges, mirrors;
   struct h2_pool *h2; /* of clients */
   struct slab kept; /* of tunnels */
+  struct slab proxied;
   struct arena_blocks blocks; /* of streams */
   struct list mirrors_live;
   size_t mirror_bytes;

@@ -22,19 +22,16 @@ static uint32_t idle_count(const struct endpoint_row *row) {
   return atomic_load_explicit(&row->idle_count, memory_order_relaxed);
 }
 
-/* idle_counted: capped: the next thing is a look at who waits, who in turn looks for connections
- * that nobody uses; one of the two has to see the other (permits.h: no wakeup is lost). */
-static void idle_counted(struct upconn *c, int by, bool capped) {
-  struct endpoint_row *row = row_of(c);
+void upstream_idle(struct upstream *u, struct endpoint_row *row, int by, bool capped) {
   uint32_t now = idle_count(row) + (uint32_t)by;
   if (capped) atomic_store(&row->idle_count, now);
   else atomic_store_explicit(&row->idle_count, now, memory_order_relaxed);
-  upstream_count(c->up->counters.idle, by);
+  upstream_count(u->counters.idle, by);
 }
 
 static void idle_remove(struct upconn *c) {
   list_remove(&c->link);
-  idle_counted(c, -1, false);
+  upstream_idle(c->up, row_of(c), -1, false);
 }
 
 static void idle_drop(struct conn *conn) {
@@ -71,11 +68,12 @@ static const struct conn_events idle_events = {
 uint32_t upstream_close_idle(struct upstream *u, struct endpoint *e, uint32_t keep) {
   struct endpoint_row *row = &e->rows[u->worker];
   uint32_t closed = 0;
-  while (idle_count(row) > keep) {
+  while (idle_count(row) > keep && !list_empty(&row->idle)) {
     struct upconn *c = container_of(row->idle.prev, struct upconn, link); /* oldest */
     idle_drop(c->conn);
     closed++;
   }
+  while (idle_count(row) > keep && upmux_close_idle(row)) closed++;
   return closed;
 }
 
@@ -193,7 +191,7 @@ static bool keep_idle(const struct upconn *c, const struct pool_connections *s) 
   const struct endpoint_row *row = row_of(c);
   if (c->conn->flags & (CONN_EOF | CONN_FAILED) || conn_held(c->conn)) return false;
   if (conn_pending(c->conn)) return false; /* the last request is not all with the kernel yet */
-  if (row->seen != c->up->seq || !s->keepalive_ms) return false;
+  if (row->seen != c->up->seq || !s->keepalive_ms || s->proxied) return false;
   if (c->requests_max && c->requests >= c->requests_max) return false;
   return !s->keepalive_max || idle_count(row) < s->keepalive_max;
 }
@@ -206,7 +204,7 @@ void upconn_release(struct upconn *c, const struct pool_connections *settings) {
   c->owner = NULL;
   conn_attach(c->conn, &idle_events, c);
   list_push_head(&row_of(c)->idle, &c->link);
-  idle_counted(c, 1, pool_capped(settings));
+  upstream_idle(c->up, row_of(c), 1, pool_capped(settings));
   conn_read_bulk(c->conn, false);
   conn_watch(c->conn);
   conn_read_start(c->conn);

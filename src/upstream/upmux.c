@@ -9,9 +9,15 @@
 
 /* STREAMS_MOST of one connection, whatever its endpoint allows: what is lost with it. */
 #define STREAMS_MOST 100u
-/* What an endpoint may send before anybody reads it. */
-#define STREAM_WINDOW (256u << 10)
-#define WINDOW (1u << 20)
+/* What an endpoint may send before anybody reads it: of a stream at first, at most, and all that
+ * those which are read quickly may have beyond the first. No client that does not read keeps the
+ * others from theirs: the connection's window is larger than those of all streams together, even
+ * while a quarter of it has not been given back. */
+#define STREAM_WINDOW (64u << 10)
+#define STREAM_WINDOW_MOST (1u << 20)
+#define WINDOWS_GROWN (2u << 20)
+#define WINDOW (16u << 20)
+_Static_assert(STREAMS_MOST * STREAM_WINDOW + WINDOWS_GROWN < WINDOW / 4 * 3, "see there");
 /* An endpoint's frames that bring nothing on (h2_limits). */
 #define GLITCHES 10000u
 #define RESETS 1000u
@@ -25,6 +31,8 @@ struct upmux {
   uint32_t requests, requests_max; /* sent on it; 0: no limit */
   uint32_t keepalive_ms;
   bool retired; /* takes no more streams */
+  bool idle;    /* nobody uses it: it counts as such */
+  bool capped;  /* others may want its permit */
 };
 
 static struct upmux *mux_of(const struct h2 *h) { return h2_owner(h); }
@@ -35,10 +43,22 @@ static struct endpoint_row *row_of(const struct upmux *m) {
 
 /* ---- its life ---- */
 
+static void set_idle(struct upmux *m, bool idle) {
+  if (m->idle == idle) return;
+  m->idle = idle;
+  upstream_idle(m->up, row_of(m), idle ? 1 : -1, m->capped);
+}
+
+/* is_spent: it takes no more streams, whatever becomes of those that it has. */
+static bool is_spent(const struct upmux *m) {
+  return m->retired || (m->requests_max && m->requests >= m->requests_max);
+}
+
 static void on_idle(struct h2 *h) {
   struct upmux *m = mux_of(h);
   if (!(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
-  bool over = m->retired || !h2_room(h) || !m->keepalive_ms;
+  set_idle(m, true);
+  bool over = is_spent(m) || !h2_room(h) || !m->keepalive_ms;
   uint64_t now_ms = m->up->loop->now_ms;
   h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
 }
@@ -55,6 +75,7 @@ static void on_end(struct h2 *h, enum end end) {
   struct endpoint *e = m->endpoint;
   (void)end; /* its streams have said so */
   list_remove(&m->link);
+  set_idle(m, false);
   row_of(m)->conns--;
   upstream_count(u->counters.conns, -1);
   h2_free(h);
@@ -80,11 +101,15 @@ static bool begin(struct upmux *m, const struct pool *pool) {
                                    .conn = m->conn,
                                    .events = &events,
                                    .limits = {.stream_window = STREAM_WINDOW,
+                                              .stream_window_most = STREAM_WINDOW_MOST,
+                                              .windows_grown = WINDOWS_GROWN,
                                               .window = WINDOW,
                                               .header_bytes = pool->limits.header_bytes,
                                               .headers = pool->limits.headers,
                                               .resets = RESETS,
-                                              .glitches = GLITCHES},
+                                              .glitches = GLITCHES,
+                                              .ping_ms = pool->connections.ping_ms,
+                                              .ping_wait_ms = pool->connections.ping_timeout_ms},
                                    .owner = m};
   m->h2 = h2_new(&config);
   if (m->h2) h2_timer(m->h2, m->up->loop->now_ms + pool->timeouts.connect_ms);
@@ -101,6 +126,7 @@ static struct upmux *make(struct upstream *u, const struct pool *pool, struct en
   m->conn = conn;
   m->requests_max = pool->connections.requests;
   m->keepalive_ms = pool->connections.keepalive_ms;
+  m->capped = pool_capped(&pool->connections);
   if (!begin(m, pool)) {
     conn_close(conn);
     mem_free(m);
@@ -127,9 +153,22 @@ static struct upmux *connect_one(struct upstream *u, const struct pool *pool, st
 
 /* ---- streams ---- */
 
-static bool has_room(const struct upmux *m) {
-  bool spent = m->requests_max && m->requests >= m->requests_max;
-  return !m->retired && !spent && h2_room(m->h2) && h2_streams(m->h2) < STREAMS_MOST;
+/* streams_most of one connection: by what it said, else by what the endpoint said on another. */
+static uint32_t streams_most(const struct upmux *m, const struct endpoint_row *row) {
+  uint32_t most = h2_ready_for(m->h2, true) ? STREAMS_MOST : row->streams_most;
+  return most && most < STREAMS_MOST ? most : STREAMS_MOST;
+}
+
+static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
+  return !is_spent(m) && h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
+}
+
+/* learn remembers what the endpoint has said since. */
+static void learn(struct endpoint_row *row) {
+  for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
+    const struct upmux *m = container_of(l, struct upmux, link);
+    if (h2_ready_for(m->h2, true)) row->streams_most = h2_streams_most(m->h2);
+  }
 }
 
 /* emptiest is the connection with room that has the fewest streams; NULL: none has room. */
@@ -137,7 +176,7 @@ static struct upmux *emptiest(const struct endpoint_row *row) {
   struct upmux *best = NULL;
   for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
     struct upmux *m = container_of(l, struct upmux, link);
-    if (has_room(m) && (!best || h2_streams(m->h2) < h2_streams(best->h2))) best = m;
+    if (has_room(m, row) && (!best || h2_streams(m->h2) < h2_streams(best->h2))) best = m;
   }
   return best;
 }
@@ -148,22 +187,27 @@ bool upmux_has_room(const struct endpoint *e, uint32_t worker) {
 
 struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct endpoint *e,
                              const struct attempt_to *to, bool *reused, int *err) {
-  struct upmux *m = to->fresh ? NULL : emptiest(&e->rows[u->worker]);
-  *reused = m && m->conn->flags & CONN_OPEN;
+  learn(&e->rows[u->worker]);
+  struct upmux *m = emptiest(&e->rows[u->worker]);
+  bool idle = m && !h2_streams(m->h2);
+  *reused = m && h2_ready_for(m->h2, to->settled);
   if (!m) m = connect_one(u, pool, e, err);
   if (!m) return NULL;
   struct upconn *c = slab_new(&u->upconns);
-  struct h2_stream *st = c ? h2_open(m->h2) : NULL;
+  struct h2_stream *st = c ? h2_open(m->h2, to->settled) : NULL;
   *err = -ENOMEM;
   if (!st && c) slab_free(&u->upconns, c);
   if (!st) return NULL;
   list_init(&c->link);
   c->up = u;
   c->mux = m;
+  c->shared = !idle || !conn_quiet(m->conn);
   c->conn = h2_stream_conn(st);
   c->endpoint = e;
   c->owner = to->owner;
   c->requests = ++m->requests;
+  c->begun_ms = u->loop->now_ms;
+  set_idle(m, false);
   conn_attach(c->conn, to->events, c);
   object_pin(&e->obj, u->worker);
   if (*reused) upstream_count(&row_of(m)->reused, 1);
@@ -171,13 +215,43 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
   return c;
 }
 
+/* SILENCE_MS: a stream that is given up after so long, and nothing came on its connection for as
+ * long, may have met a dead one: the next goes elsewhere. */
+#define SILENCE_MS 500u
+
+static void suspect(struct upconn *c) {
+  struct upmux *m = c->mux;
+  uint64_t since_ms = c->up->loop->now_ms - SILENCE_MS;
+  bool open = m->conn->flags & CONN_OPEN;
+  if (open && c->begun_ms <= since_ms && h2_silent(m->h2, since_ms)) m->retired = true;
+}
+
 void upmux_stream_close(struct upconn *c, bool reset) {
   struct upstream *u = c->up;
   struct endpoint *e = c->endpoint;
+  suspect(c);
   if (reset) conn_reset(c->conn);
   else conn_close(c->conn);
   slab_free(&u->upconns, c);
   object_unpin(&e->obj, u->worker);
+}
+
+static struct upmux *an_idle(const struct endpoint_row *row) {
+  for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
+    struct upmux *m = container_of(l, struct upmux, link);
+    if (m->idle) return m;
+  }
+  return NULL;
+}
+
+bool upmux_close_idle(struct endpoint_row *row) {
+  struct upmux *m = an_idle(row);
+  if (m) h2_end(m->h2, END_OK);
+  return m != NULL;
+}
+
+void upconn_yield(struct upconn *c) {
+  if (c->mux) c->mux->retired = true;
 }
 
 void upmux_retire_all(struct upstream *u, struct endpoint *e) {

@@ -9,6 +9,12 @@
 void upmux_stream_close(struct upconn *c, bool reset);
 /* upmux_retire_all: connections to e take no more streams, and end after those that they have. */
 void upmux_retire_all(struct upstream *u, struct endpoint *e);
+/* upmux_close_idle closes one that nobody uses; false: there is none. */
+bool upmux_close_idle(struct endpoint_row *row);
+/* upstream_idle counts connections that nobody uses. capped: the next thing is a look at who
+ * waits, who in turn looks for such connections; one of the two has to see the other (permits.c:
+ * no wakeup is lost). */
+void upstream_idle(struct upstream *u, struct endpoint_row *row, int by, bool capped);
 bool upmux_has_room(const struct endpoint *e, uint32_t worker);
 
 /* upstream_count adds to a counter of this worker; NULL: nobody counts. */

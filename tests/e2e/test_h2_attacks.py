@@ -183,7 +183,8 @@ def test_hpack_bomb(h2make, what, seconds):  # noqa: F811
 
 def test_hpack_bomb_on_every_stream(h2make):  # noqa: F811
     """The largest heads that may be, from one small block each, on all streams of ten connections
-    whose windows are shut: bounded, and given back when the requests have been sent."""
+    whose windows are shut: no more heads are kept of a connection than sixteen of the largest;
+    further streams are refused, and later ones served."""
     made = h2make(ONE, handler=Site())
     found = Storm(made)
     block = h2.request(path="/bytes?n=100000") + h2.incremental("x-bomb", "v" * 4000)
@@ -196,11 +197,13 @@ def test_hpack_bomb_on_every_stream(h2make):  # noqa: F811
         conns.append(conn)
     for conn in conns:
         conn.pump(lambda c=conn: c.closed or sum(
-            s.response.status is not None for s in c.check.streams.values()) >= 100,
-            what="heads of 100 responses")
+            s.response.status is not None or s.reset is not None
+            for s in c.check.streams.values()) >= 100, what="100 answers or refusals")
+        refused = [s for s in conn.check.streams.values() if s.reset is not None]
+        assert 70 < len(refused) < 90 and {s.reset for s in refused} == {h2.REFUSED_STREAM}
         found.be_honest()
     found.sample()
-    assert found.grown_kib < 160 * 1024, "1000 streams grew weir by %d KiB" % found.grown_kib
+    assert found.grown_kib < 40 * 1024, "1000 streams grew weir by %d KiB" % found.grown_kib
     for conn in conns:
         conn.close()
     found.weir.settle()

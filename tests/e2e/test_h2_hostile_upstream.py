@@ -65,7 +65,7 @@ FLOODS = {
     "data-empty": flood(h2.data, response),
     "data-of-padding": flood(lambda n: h2.data(n, b"", pad=20), response),
     "goaway": flood(h2.goaway(1)),
-    "reset-of-a-closed-stream": flood(h2.rst_stream)._replace(end=("upstream.reset",)),
+    "reset-of-a-closed-stream": flood(h2.rst_stream)._replace(end=(WORD + "rst_stream",)),
     "continuation-empty": flood(lambda n: h2.continuation(n, b"", False), OPEN),
     "continuation-of-one-field": flood(
         lambda n: h2.continuation(n, h2.literal("x-a", "b"), False), OPEN),
@@ -123,8 +123,8 @@ MESSAGES = {
     "data-beyond-the-window": sends(WORD + "flow_control", None, response,
                                     lambda n: h2.data(n, bytes(16384)) * 512),
     "interim-without-end": Act(growing, ("upstream.bad_response.status",)),
-    "reset": sends("upstream.reset", None, h2.rst_stream),
-    "reset-after-the-head": sends("upstream.reset", None, response, h2.rst_stream),
+    "reset": sends(WORD + "rst_stream", None, h2.rst_stream),
+    "reset-after-the-head": sends(WORD + "rst_stream", None, response, h2.rst_stream),
     "stream-window-too-large": sends(WORD + "flow_control", None, lambda n: h2.window_update(
         n, h2.WINDOW_MAX)),
     "stream-window-of-0": sends(WORD + "protocol", None, lambda n: h2.window_update(n, 0)),

@@ -95,12 +95,11 @@ def test_heads(chain):
     assert "content-length: 1000" in head
 
 
-def test_an_upgrade_is_ignored(chain):
-    """HTTP/1.1's has no place in HTTP/2 (RFC 9110 7.8: a server may ignore it)."""
+def test_another_upgrade_is_ignored(chain):
+    """That of HTTP/1.1 has no place in HTTP/2 (RFC 9110 7.8: a server may ignore it)."""
     front, _, backend = chain
-    out = curl(front, "/echo", "-i", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket",
-               "-H", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-               "-H", "Sec-WebSocket-Version: 13").decode().lower()
+    out = curl(front, "/echo", "-i", "-H", "Connection: Upgrade",
+               "-H", "Upgrade: other").decode().lower()
     assert out.startswith("http/1.1 200")
     assert backend.seen("/echo")[-1].get("upgrade") is None
 

@@ -22,6 +22,7 @@ struct filter_ctx {
   const struct route *route; /* NULL before routing */
   const struct pool *pool;   /* that the request goes to; NULL: to none, or not known yet */
   struct addr peer;          /* of the connection; family AF_UNIX: a unix socket */
+  struct span socket;        /* who connected, if peer is from a PROXY header; empty: peer did */
   bool tls;
   struct regex_scratch *scratch; /* of the thread, for regular expressions */
   struct http_request *request;
@@ -53,6 +54,8 @@ void filter_trailers(const struct filter_ctx *ctx, struct http_fields *trailers,
 /* filter_preflight tells whether a request is a CORS preflight: *method is the one that it asks
  * for. */
 bool filter_preflight(const struct http_request *r, struct span *method);
+/* filter_trace_id is that of the request's traceparent; empty: it has no good one. */
+struct span filter_trace_id(const struct http_request *r);
 /* filter_expand fills a template in, borrowing or in the stream's arena. Every byte of the result
  * may stand in a field value. False: the arena is used up, ctx->end is set. */
 MUST_USE bool filter_expand(struct filter_ctx *ctx, const struct template *template,

@@ -30,8 +30,12 @@ struct transport {
 
 /* While a transport is set and CONN_OPEN is not, a receive is always armed and wire_in is called
  * whatever the owner asked for. Errors of the socket in that phase go to the owner's on_open. A
- * transport is set between conn_accept's on_accept and the first turn (conn_transport). */
+ * transport is set between conn_accept's on_accept and the first turn (conn_transport), or inside
+ * an on_data of an owner that has stopped reading, which then gives it the rest (conn_pass). */
 void conn_transport(struct conn *c, const struct transport *transport);
+/* conn_pass gives it bytes that the owner was given before and has not consumed, from inside that
+ * on_data: how many it took. */
+MUST_USE size_t conn_pass(struct conn *c, struct span wire);
 /* conn_wants tells whether wire_in should go on: the owner reads, or little is held. A wire_in
  * that stops earlier returns how much it took; the rest is given again after resume. */
 bool conn_wants(const struct conn *c);

@@ -11,7 +11,10 @@
 
 /* ---- settings ---- */
 
-enum health_protocol { HEALTH_HTTP, HEALTH_TCP };
+/* health_protocol: in the order of the option's words. HTTP is what the pool speaks. */
+enum health_protocol { HEALTH_HTTP, HEALTH_TCP, HEALTH_GRPC, HEALTH_HTTP_1_1 };
+
+struct http_field; /* http/message.h */
 
 /* health_statuses is a range of the statuses that pass, inclusive. */
 struct health_statuses {
@@ -25,12 +28,18 @@ struct pool_health {
   uint8_t protocol; /* enum health_protocol */
   uint8_t jitter_percent;
   bool head;            /* the method is HEAD: no body follows */
+  bool h2;              /* by HTTP/2 with prior knowledge */
   uint16_t port;        /* 0: that of the traffic */
   uint16_t expect_count;
   const struct health_statuses *expect;
   struct span expect_text; /* "200-299, 404", for people */
   struct span request; /* the whole head if host is set, else what goes before the Host's value */
   struct span rest;    /* what goes after the Host's value; empty if host is set */
+  /* The same for HTTP/2, and gRPC, which has method and path of its own. */
+  struct span method, path, host; /* host: empty: the endpoint's address */
+  const struct http_field *fields;
+  uint32_t field_count;
+  struct span service; /* of gRPC: empty: the whole server */
   struct span body;    /* must stand in the response's body; empty: the body is not looked at */
   uint32_t interval_ms, fast_interval_ms, timeout_ms;
   uint32_t healthy, unhealthy; /* results in a row that change the state */

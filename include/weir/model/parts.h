@@ -99,6 +99,9 @@ struct route {
   struct span origin;   /* "file:line", for explain and logs */
 };
 
+/* listener_proxied: does a PROXY header come first? In the order of the words of proxy_protocol. */
+enum listener_proxied { PROXIED_NO, PROXIED_ALL, PROXIED_SOME };
+
 struct listener {
   struct object obj;
   struct listener_state *state; /* ref */
@@ -118,6 +121,7 @@ struct listener {
   struct addr_net *trusted; /* trusted_proxies */
   uint32_t trusted_count;
   bool trust_unix; /* peers on unix sockets are trusted when any proxy is */
+  uint8_t proxied; /* enum listener_proxied */
   const struct netset *peers; /* allow, deny: of connections; NULL: all may */
   uint32_t client_max; /* connections per client (state.clients); 0: no limit */
   uint8_t client_prefix4, client_prefix6; /* bits of an address that tell clients apart */

@@ -59,8 +59,11 @@ struct pool_connections {
   uint32_t queue;            /* requests that may wait, over all workers */
   uint32_t queue_timeout_ms;
   uint32_t requests;         /* per connection; 0: none */
+  uint32_t ping_ms;          /* of silence on an HTTP/2 connection; 0: never */
+  uint32_t ping_timeout_ms;
   uint8_t protocol;          /* enum pool_protocol */
-  uint8_t zero[3];           /* compared by bytes */
+  uint8_t proxied;           /* version of the PROXY header that goes first; 0: none does */
+  uint8_t zero[2];           /* compared by bytes */
 };
 
 /* pool_protocol: in the order of the option's words. */

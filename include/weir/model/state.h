@@ -27,6 +27,7 @@ struct endpoint_row {
   _Atomic uint64_t outcomes, outcomes_bad; /* attempts that ended; failed or 500 and above */
   int64_t turn;   /* round_robin: what it is owed of others' turns; its worker's alone */
   uint64_t ready; /* round_robin: saved up for its next own turn, while it starts slowly */
+  uint32_t streams_most; /* of one of muxes, as the endpoint said last; 0: it never did */
 };
 
 /* endpoint is one upstream address of one pool. Identity: pool, address as written, resolved. */

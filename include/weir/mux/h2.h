@@ -23,12 +23,16 @@ void h2_pool_trim(struct h2_pool *pool);
 struct h2_limits {
   uint32_t streams;       /* of the peer's that are open at once */
   uint32_t stream_window; /* bytes of a body that may come unread, at first */
-  uint32_t window;        /* the same, of all streams together; and most of one that is quick */
+  uint32_t stream_window_most; /* the same, of one that is read quickly */
+  uint32_t windows_grown; /* what all such windows may have beyond stream_window, together */
+  uint32_t window;        /* bytes that may come unread of all streams together */
   uint32_t header_bytes;  /* of a field section as its receiver counts them (RFC 9113 6.5.2) */
   uint32_t headers;       /* fields of one */
   uint32_t resets;        /* streams ended early, beyond half of those that were opened */
   uint32_t glitches;      /* frames in 10 s that bring nothing on, beyond two for each that does */
   uint32_t age_ms;        /* h2_drain after so long; 0: never */
+  uint32_t ping_ms;       /* a peer that is silent for so long while streams are open is asked */
+  uint32_t ping_wait_ms;  /* and may take so long to say anything; both of a client. 0: never */
 };
 
 /* h2_events is what an owner hears. Each may close streams' conns, and h2_end; only on_end may
@@ -86,13 +90,20 @@ void h2_end(struct h2 *h, enum end end);
 
 /* h2_room is how many streams we may open now. */
 uint32_t h2_room(const struct h2 *h);
+/* h2_silent: nothing has come from the peer since then. */
+bool h2_silent(const struct h2 *h, uint64_t since_ms);
+/* h2_streams_most is how many the peer allows; 0: it has not said so yet. */
+uint32_t h2_streams_most(const struct h2 *h);
 /* h2_give_up ends a connection that is not open yet: -errno is why, for its streams. h is gone. */
 void h2_give_up(struct h2 *h, int err);
-/* h2_extends: the peer takes extended CONNECT (RFC 8441). */
+/* h2_ready_for: a stream opened now can be sent on at once. settled: by what the peer's SETTINGS
+ * say, so they must have come. */
+bool h2_ready_for(const struct h2 *h, bool settled);
+/* h2_extends: the peer has said that it takes extended CONNECT (RFC 8441). */
 bool h2_extends(const struct h2 *h);
-/* h2_open opens one of ours; its conn is open when the connection is, else on_open tells. NULL: no
- * room, or no slot. */
-MUST_USE struct h2_stream *h2_open(struct h2 *h);
+/* h2_open opens one of ours; its conn is open when it is ready, else on_open tells. NULL: no room,
+ * or no slot. */
+MUST_USE struct h2_stream *h2_open(struct h2 *h, bool settled);
 
 /* ---- streams ---- */
 
@@ -105,8 +116,7 @@ void h2_stream_section(struct h2_stream *st, struct h2_section *section, struct 
 /* h2_stream_expect: the peer's (final) head has come; its DATA is held against what that said. */
 void h2_stream_expect(struct h2_stream *st, enum http_body body, uint64_t content_length);
 void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
-/* h2_stream_end_word: why the stream's conn failed, OK: an error of the connection (errno). Faults
- * of the peer are client.h2.*, whatever its role: attempt_cause says an endpoint's. */
+/* h2_stream_end_word: why the stream's conn failed, OK: an error of the connection (errno). */
 enum end h2_stream_end_word(const struct h2_stream *st);
 /* h2_stream_refused: the peer has said that it did not act on it (REFUSED_STREAM, GOAWAY). */
 bool h2_stream_refused(const struct h2_stream *st);
@@ -116,8 +126,9 @@ void h2_stream_blame(struct h2_stream *st, enum end end);
  * conn's owner hears on_error. */
 void h2_stream_fail(struct h2_stream *st, enum end end);
 
-/* h2_send_request and h2_send_response write a head, at once; end: no body follows. False: no
- * room (too much waits to be sent). Bodies are written to the stream's conn, conn_finish ends. */
+/* h2_send_request and h2_send_response write a head; end: no body follows. A response's is copied
+ * and waits where there is no room for it now. False: no memory, or (a request's) no room. Bodies
+ * are written to the stream's conn, conn_finish ends. */
 MUST_USE bool h2_send_request(struct h2_stream *st, const struct h2_request_head *head,
                               struct arena *scratch, bool end);
 MUST_USE bool h2_send_response(struct h2_stream *st, const struct http_response *response,

@@ -45,14 +45,15 @@ struct upconn {
   void *owner; /* the stream that uses it; NULL when idle */
   uint32_t requests;     /* sent on it */
   uint32_t requests_max; /* 0: no limit */
+  uint64_t begun_ms;     /* a stream: opened then */
+  bool shared;           /* a stream of a connection that was not idle, or not quiet */
 };
 
 void upstream_init(struct upstream *u, struct loop *loop, uint32_t worker, uint32_t conns_max);
 /* upstream_fini: all upconns must be closed. */
 void upstream_fini(struct upstream *u);
 
-/* upstream_install marks the endpoints of next as seen under seq and closes idle connections of
- * those of before that are not in it. */
+/* upstream_install marks next's endpoints as seen; idle connections of others of before close. */
 void upstream_install(struct upstream *u, uint64_t seq, const struct snapshot *before,
                       const struct snapshot *next);
 /* upstream_close_idle closes idle connections of e beyond keep; how many were closed. */
@@ -108,7 +109,7 @@ enum balance {
 #undef BALANCE
   BALANCE_COUNT
 };
-/* balance_find gives the row of a name, balance_text the name; balance_hashed: it needs a key. */
+/* balance_find gives a name's row, balance_text the name; balance_hashed: it needs a key. */
 bool balance_find(struct span name, uint8_t *out);
 struct span balance_text(uint8_t row);
 bool balance_hashed(uint8_t row);
@@ -125,25 +126,25 @@ uint32_t sticky_find(const struct pool_sticky *sticky, const struct http_fields 
 struct attempt_to {
   const struct conn_events *events;
   void *owner;
-  bool fresh;
+  bool settled; /* it has to know what the endpoint's HTTP/2 can do */
 };
 
-/* upconn_checkout takes the most recently used idle connection, or NULL. */
+/* upconn_checkout takes the idle connection used last, or NULL. */
 struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *owner);
 /* upconn_connect opens one (a permit first). NULL and *err: -EAGAIN no permit (wait), -ENOMEM no
  * slot, -errno. on_open of events follows. */
 MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
                                        struct endpoint *e, const struct conn_events *events,
                                        void *owner, int *err);
-/* upconn_stream takes a stream of an HTTP/2 connection to e (pools.*.connections.protocol): of one
- * that is there, else, or if `fresh`, of a new one. *reused: it was open already. NULL and *err as
- * upconn_connect. */
+/* upconn_stream: a stream of an HTTP/2 connection to e that is there, or of a new one. *reused: it
+ * can be sent on already. NULL and *err as upconn_connect. */
 MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
                                       struct endpoint *e, const struct attempt_to *to,
                                       bool *reused, int *err);
 /* upconn_release puts a clean connection (nothing is owed) back into the pool, or closes it. */
 void upconn_release(struct upconn *c, const struct pool_connections *settings);
-/* upconn_close closes it; reset sends RST. */
+/* upconn_close closes it; reset sends RST. upconn_yield: what it shares takes no more streams. */
+void upconn_yield(struct upconn *c);
 void upconn_close(struct upconn *c, bool reset);
 
 #endif

@@ -1,6 +1,8 @@
 /* test_compile.c: conf to snapshot: what stands in the objects, which are taken again over a
  * reload and which are not, that nothing stays behind; snapshot_diff tells the same story in
  * words. */
+#include <stdio.h>
+
 #include "config_kit.h"
 
 /* world is the hooks' side: TLS policies made and dropped, names that resolve. */
@@ -296,6 +298,44 @@ static void test_health(void **state) {
   assert_true(span_starts(g->request, SPAN_LIT("HEAD / HTTP/1.1\r\nHost: a.b:81\r\nUser-Agent")));
   snapshot_free(s);
   snapshot_free(hosted);
+  world_fini(&w);
+}
+
+/* What the pool speaks, its check speaks too, unless that says otherwise; gRPC is HTTP/2. */
+static void test_health_h2(void **state) {
+  (void)state;
+  static const struct {
+    const char *health;
+    bool h2, head;
+    uint32_t fields;
+  } rows[] = {
+      {"connections = { protocol = \"h2c\"; }; health = { path = \"/a\"; };", true, true, 2},
+      {"connections = { protocol = \"h2c\"; }; health = { path = \"/a\"; "
+       "protocol = \"http/1.1\"; headers = \"accept: a\"; };", false, true, 2},
+      {"connections = { protocol = \"h2c\"; }; health = { protocol = \"tcp\"; };", false, false,
+       0},
+      {"health = { path = \"/a\"; headers = [ \"a: b\", \"c: d\" ]; };", false, true, 4},
+      {"health = { protocol = \"grpc\"; service = \"a.B\"; host = \"c\"; };", true, false, 1},
+  };
+  struct world w;
+  world_init(&w);
+  uint64_t content = 0;
+  for (size_t i = 0; i < array_count(rows); i++) {
+    char text[512];
+    (void)snprintf(text, sizeof text, CHECKED("%s"), rows[i].health);
+    struct snapshot *s = compile(&w, text, NULL);
+    const struct pool_health *h = &pool(s, "app")->health;
+    assert_int_equal(h->h2, rows[i].h2);
+    assert_int_equal(h->request.len > 0, rows[i].head);
+    assert_int_equal(h->field_count, rows[i].fields);
+    if (rows[i].head) kit_assert_text(h->path, "/a");
+    if (h->protocol == HEALTH_GRPC) kit_assert_text(h->service, "a.B");
+    if (h->protocol == HEALTH_GRPC) kit_assert_text(h->host, "c");
+    assert_true(h->content != content);
+    content = h->content;
+    snapshot_free(s);
+    (void)object_reap(w.registry);
+  }
   world_fini(&w);
 }
 
@@ -902,6 +942,7 @@ int main(void) {
       cmocka_unit_test(test_discover_dns),    cmocka_unit_test(test_discover_srv),
       cmocka_unit_test(test_clamp),           cmocka_unit_test(test_redirect_port),
       cmocka_unit_test(test_many_reloads),    cmocka_unit_test(test_health),
+      cmocka_unit_test(test_health_h2),
       cmocka_unit_test(test_announced),       cmocka_unit_test(test_balance),
       cmocka_unit_test(test_sticky_key),      cmocka_unit_test(test_process_key),
   };

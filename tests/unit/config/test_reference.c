@@ -140,8 +140,8 @@ static struct text uncomment(struct span file) {
 
 /* Every option stands in full.conf, those behind # too: with them taken in, the only faults are
  * that one route now has four actions, both a path and a prefix, a page two bodies, that the
- * pool's policy has no use for a hash, its discover two names, and conditions that ask for all at
- * once. */
+ * pool's policy has no use for a hash, its check over HTTP none for a gRPC service, its discover
+ * two names, and conditions that ask for all at once. */
 static void test_full_is_full(void **state) {
   (void)state;
   struct text file = read_tree("conf/full.conf");
@@ -154,8 +154,9 @@ static void test_full_is_full(void **state) {
   for (uint32_t i = 0; faults_view(faults, i, &view); i++)
     assert_true(view.id == FAULT_ACTION_MANY || view.id == FAULT_PATH_AND_PREFIX ||
                 view.id == FAULT_BODY_AND_FILE || view.id == FAULT_HASH_UNUSED ||
-                view.id == FAULT_DISCOVER_BOTH || view.id == FAULT_CONDITION);
-  assert_int_equal(conf_faults_errors(faults), 5 + MATCH_PART_COUNT);
+                view.id == FAULT_DISCOVER_BOTH || view.id == FAULT_CONDITION ||
+                view.id == FAULT_HEALTH_UNUSED);
+  assert_int_equal(conf_faults_errors(faults), 6 + MATCH_PART_COUNT);
   for (enum option_id id = 0; id < OPTION_COUNT; id++) {
     struct span local = option_local(option_get(id));
     char *key = mem_printf(SPAN_FMT " = ", SPAN_ARG(span_from(local, span_last(local, '.') + 1)));

@@ -171,6 +171,34 @@ static void test_reloads(void **state) {
   assert_int_equal(registry_count(w->registry, OBJECT_ENDPOINT), 0);
 }
 
+/* Over HTTP/2: one that never speaks times out; a reload ends what is under way, with a goodbye
+ * that nobody reads. */
+static void test_h2(void **state) {
+  struct world *w = (struct world *)*state;
+  struct pool_health h = silent(3600000, 1);
+  h.h2 = true;
+  h.method = SPAN_LIT("GET");
+  h.path = SPAN_LIT("/");
+  struct snapshot *a = snapshot_of(w, 2, h);
+  (void)prober_sync(w->prober, a);
+  for (int i = 0; i < 100 && counts(w).under_way < 2; i++) {
+    turns(w, 10);
+  }
+  assert_int_equal(counts(w).under_way, 2);
+  h.protocol = HEALTH_GRPC;
+  h.timeout_ms = 20;
+  h.content = 2;
+  struct snapshot *b = snapshot_of(w, 2, h);
+  (void)prober_sync(w->prober, b);
+  assert_int_equal(counts(w).under_way, 0);
+  snapshot_free(a);
+  for (int i = 0; i < 100 && checks(b, PROBE_TIMEOUT) < 2; i++) {
+    turns(w, 20);
+  }
+  assert_string_equal(member(b, 0)->health->reason, "no answer after 20 ms (health.timeout)");
+  snapshot_free(b);
+}
+
 /* Who leaves ends his check; who stays keeps state and schedule; who comes is new. */
 static void test_members_change(void **state) {
   struct world *w = (struct world *)*state;
@@ -233,6 +261,7 @@ static void test_first_checks_are_spread(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       WITH_WORLD(test_at_most_so_many_at_once), WITH_WORLD(test_reloads),
+      WITH_WORLD(test_h2),
       WITH_WORLD(test_members_change),          WITH_WORLD(test_our_own_lateness),
       WITH_WORLD(test_first_checks_are_spread),
   };

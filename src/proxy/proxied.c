@@ -1,0 +1,109 @@
+/* proxied.c: connections that begin with a PROXY header (http/proxy_header.h): it is read before
+ * TLS and HTTP see a byte, tells whose connection it is, and then the connection goes on as any
+ * other. Only who is in trusted_proxies may send one (THREATS.md row 28). Called by serve.c. */
+#include "proxy_priv.h"
+#include "weir/http/proxy_header.h"
+
+static bool is_trusted(const struct down *d) { return d->flags & DOWN_TRUSTED; }
+
+/* settle_client: from here on the connection is its client's. False: that one may not connect. */
+static bool settle_client(struct down *d, const struct proxy_header *h) {
+  struct worker *w = d->serving->w;
+  struct addr peer;
+  if (h && !h->local) {
+    d->proxied = slab_new(&w->proxied);
+    check(d->proxied != NULL); /* there are as many as connections */
+    d->proxied->socket = d->client;
+    peer_keep(&d->proxied->to, &h->dst);
+    peer_keep(&d->client, &h->src);
+  }
+  if (!is_trusted(d)) return true; /* it came through the gate at accept */
+  down_peer(d, &peer);
+  enum end end = gate(d->serving, &peer, &d->counted);
+  if (end == END_OK) return true;
+  gate_drop(d, end);
+  return false;
+}
+
+/* go_on gives the connection to those who serve it, with the bytes behind the header: how many of
+ * those they took. h is NULL where there is none. */
+static size_t go_on(struct down *d, const struct proxy_header *h, struct span rest) {
+  struct conn *c = d->conn;
+  if (!d->serving->current) { /* its listener was removed */
+    down_close(d, true);
+    return rest.len;
+  }
+  if (!settle_client(d, h)) return rest.len;
+  d->flags &= (uint16_t)~(DOWN_TRUSTED | DOWN_UNSURE);
+  bool tls = d->serving->current->listener->tls;
+  if (tls) conn_read_stop(c); /* until its handshake is done */
+  if (!down_start(d)) {
+    down_close(d, false);
+    return rest.len;
+  }
+  if (tls) return conn_pass(c, rest);
+  return rest.len ? c->events->on_data(c, rest) : 0;
+}
+
+static size_t refuse(struct down *d, enum end end, size_t taken) {
+  gate_drop(d, is_trusted(d) ? end : END_PROXY_UNTRUSTED);
+  return taken;
+}
+
+static size_t on_data(struct conn *c, struct span bytes) {
+  struct down *d = c->owner;
+  struct proxy_header h;
+  enum proxy_fault why;
+  size_t len;
+  switch (proxy_header_parse(bytes, &h, &len, &why)) {
+    case HTTP_MORE:
+      conn_read_start(c); /* the same bytes again, with those behind them */
+      return 0;
+    case HTTP_BAD:
+      if (why == PROXY_FAULT_SIGNATURE && d->flags & DOWN_UNSURE) return go_on(d, NULL, bytes);
+      return refuse(d, proxy_fault_end(why), bytes.len);
+    case HTTP_DONE: break;
+  }
+  if (!is_trusted(d)) return refuse(d, END_PROXY_UNTRUSTED, bytes.len);
+  return len + go_on(d, &h, span_from(bytes, len));
+}
+
+/* on_eof: who looks whether the port is open sends nothing, and is told nothing. */
+static void on_eof(struct conn *c) {
+  struct down *d = c->owner;
+  if (conn_held(c)) gate_drop(d, END_PROXY_TRUNCATED);
+  else down_close(d, true);
+}
+
+static void on_error(struct conn *c, int err) {
+  (void)err;
+  down_close(c->owner, false);
+}
+
+static void on_timer(struct conn *c) {
+  struct down *d = c->owner;
+  bool silent = d->flags & DOWN_UNSURE && !conn_held(c);
+  access_connection(d, silent ? END_CLIENT_TIMEOUT_HEADER : END_PROXY_TIMEOUT, 0);
+  down_close(d, false);
+}
+
+static void on_nothing(struct conn *c) { (void)c; }
+static void on_open(struct conn *c, int err) { (void)c, (void)err; } /* it was open */
+
+static const struct conn_events header_events = {
+    .on_open = on_open,
+    .on_data = on_data,
+    .on_eof = on_eof,
+    .on_error = on_error,
+    .on_drained = on_nothing,
+    .on_timer = on_timer,
+};
+
+void proxied_start(struct down *d, const struct addr *peer) {
+  const struct listener *l = d->serving->current->listener;
+  if (gate_trusts(l, peer)) d->flags |= DOWN_TRUSTED;
+  if (l->proxied == PROXIED_SOME) d->flags |= DOWN_UNSURE;
+  conn_attach(d->conn, &header_events, d);
+  conn_timer(d->conn, now_ms(d->serving->w) + l->timeouts.header_ms);
+  conn_read_start(d->conn);
+}

@@ -1,0 +1,43 @@
+/* proxied_out.c: the PROXY header that tells an endpoint whose request comes (pools.*.
+ * proxy_protocol): the client behind trusted proxies, what it connected to, and in version 2 what
+ * it negotiated. Called by attempt.c and mirror.c, once for each new connection. */
+#include "proxy_priv.h"
+#include "weir/http/proxy_header.h"
+
+enum { VERSION_TEXT_MAX = 16 };
+
+/* local_of is what the client connected to: its own proxy's address, or ours. */
+static struct addr local_of(const struct down *d) {
+  struct addr to = {.len = 0};
+  if (d->proxied) peer_addr(&d->proxied->to, &to);
+  else if (!conn_local(d->conn, &to)) to = (struct addr){.len = 0};
+  return to;
+}
+
+/* fill_tls: ALPN is what is spoken on the connection that the header begins, the version has the
+ * form "TLSv1.3". */
+static void fill_tls(struct proxy_header *h, const struct down *d, struct buf *version) {
+  struct tls_info info;
+  if (!(d->flags & DOWN_TLS)) return;
+  conn_tls_info(d->conn, &info);
+  buf_lit(version, "TLSv");
+  buf_put(version, info.version);
+  if (info.alpn.len) h->alpn = SPAN_LIT("http/1.1");
+  h->authority = info.sni;
+  h->has_ssl = true;
+  h->ssl = (struct proxy_ssl){.client = PROXY_SSL_TLS,
+                              .verify = 1, /* it showed no certificate */
+                              .version = buf_span(version),
+                              .cipher = info.cipher};
+}
+
+bool proxied_write(const struct stream *s, const struct pool *pool, struct buf *out) {
+  char room[VERSION_TEXT_MAX];
+  struct buf version = buf_of(room, sizeof room);
+  struct proxy_header h = {.version = pool->connections.proxied,
+                           .src = s->x->ctx.client_addr,
+                           .dst = local_of(s->down),
+                           .unique_id = filter_trace_id(&s->x->req)};
+  fill_tls(&h, s->down, &version);
+  return proxy_header_write(out, &h);
+}

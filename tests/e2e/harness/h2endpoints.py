@@ -1,0 +1,247 @@
+"""Endpoints that speak HTTP/2 without TLS: Origin by the h2 package, which is strict about what
+weir sends; Script by raw bytes, as wrong as a test wants; Grpc by grpcio with the health service.
+
+What they do: answer and record. What they do not: stand for a fast server.
+"""
+import concurrent.futures
+import os
+import socket
+import struct
+import threading
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+
+from . import h2wire
+
+GUARD = 60
+
+
+class Listener:
+    """Accepts on loopback; each connection has its thread, which ends with stop()."""
+
+    def __init__(self):
+        self.sock = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self.sock.getsockname()[1]
+        self.address = "127.0.0.1:%d" % self.port
+        self.conns, self.violations, self.stopping = [], [], False
+        self.lock = threading.Lock()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.sock.accept()
+            except OSError:
+                return
+            sock.settimeout(GUARD)
+            with self.lock:
+                self.conns.append(sock)
+            threading.Thread(target=self.run, args=(sock,), daemon=True).start()
+
+    def run(self, sock):
+        try:
+            self.serve(sock)
+        except OSError:
+            pass
+        finally:
+            sock.close()
+
+    def serve(self, sock):
+        raise NotImplementedError
+
+    def stop(self):
+        self.stopping = True
+        for sock in [self.sock, *self.conns]:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            sock.close()
+
+
+class Request:
+    """One request of weir's: fields by name, in order, and its body."""
+
+    def __init__(self, fields):
+        self.fields = [(name.decode(), value.decode("latin-1")) for name, value in fields]
+        self.headers = dict(self.fields)
+        self.path, self.method = self.headers[":path"], self.headers[":method"]
+        self.body, self.trailers = b"", {}
+
+
+class Answer:
+    """What Origin sends: interim heads, head, body, trailers."""
+
+    def __init__(self, status=200, body=b"", fields=(), trailers=(), interim=()):
+        self.status, self.body, self.interim = status, body, interim
+        self.fields, self.trailers = list(fields), list(trailers)
+
+
+class Origin(Listener):
+    """answer(request) gives an Answer, or None: the request is never answered."""
+
+    def __init__(self, answer=None):
+        self.answer = answer or (lambda request: Answer(body=request.path.encode()))
+        self.requests = []
+        super().__init__()
+
+    def seen(self, path):
+        return [r for r in self.requests if r.path == path]
+
+    def serve(self, sock):
+        config = h2.config.H2Configuration(client_side=False, header_encoding=None)
+        conn = h2.connection.H2Connection(config)
+        conn.initiate_connection()
+        sock.sendall(conn.data_to_send())
+        streams = {}
+        while True:
+            data = sock.recv(65536)
+            if not data:
+                return
+            try:
+                for event in conn.receive_data(data):
+                    self.take(conn, streams, event)
+            except h2.exceptions.ProtocolError as error:
+                self.violations.append("%s: %r" % (type(error).__name__, error))
+                return
+            sock.sendall(conn.data_to_send())
+
+    def take(self, conn, streams, event):
+        if isinstance(event, h2.events.RequestReceived):
+            streams[event.stream_id] = Request(event.headers)
+        elif isinstance(event, h2.events.DataReceived):
+            streams[event.stream_id].body += event.data
+            conn.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, h2.events.TrailersReceived):
+            streams[event.stream_id].trailers = dict(event.headers)
+        elif isinstance(event, h2.events.StreamEnded):
+            request = streams.pop(event.stream_id)
+            self.requests.append(request)
+            answer = self.answer(request)
+            if answer:
+                self.reply(conn, event.stream_id, request, answer)
+
+    @staticmethod
+    def reply(conn, stream, request, answer):
+        """Bodies of the tests fit into the first window."""
+        body = b"" if request.method == "HEAD" else answer.body
+        for status, fields in answer.interim:
+            conn.send_headers(stream, [(":status", str(status)), *fields])
+        end = not body and not answer.trailers
+        conn.send_headers(stream, [(":status", str(answer.status)), *answer.fields],
+                          end_stream=end)
+        if end:
+            return
+        for at in range(0, len(body), 16384):
+            last = at + 16384 >= len(body) and not answer.trailers
+            conn.send_data(stream, body[at : at + 16384], end_stream=last)
+        if answer.trailers:
+            conn.send_headers(stream, answer.trailers, end_stream=True)
+
+
+class Script(Listener):
+    """script(sock) talks in raw bytes; weir's first ones have been read until its HEADERS."""
+
+    def __init__(self, script):
+        self.script, self.sent = script, 0
+        super().__init__()
+
+    def serve(self, sock):
+        self.read_request(sock)
+        self.script(sock)
+        self.drain(sock)
+
+    @staticmethod
+    def exactly(sock, count):
+        data = b""
+        while len(data) < count:
+            piece = sock.recv(count - len(data))
+            if not piece:
+                raise ConnectionError("weir went")
+            data += piece
+        return data
+
+    def read_request(self, sock):
+        self.exactly(sock, len(h2wire.PREFACE))
+        kind = None
+        while kind != h2wire.HEADERS:
+            head = self.exactly(sock, 9)
+            kind = head[3]
+            self.exactly(sock, struct.unpack(">I", b"\0" + head[:3])[0])
+
+    @staticmethod
+    def drain(sock):
+        """Reads until weir goes: a close with bytes unread would be a reset."""
+        while sock.recv(65536):
+            pass
+
+
+HEALTH = "grpc.health.v1.Health"
+SERVING, NOT_SERVING = 1, 2
+
+
+class Grpc:
+    """A grpcio server. status: what Check answers, by service; a service not in it is not known.
+    Any other method answers this server's name."""
+
+    def __init__(self, name="one", health=True):
+        import grpc  # pylint: disable=import-outside-toplevel
+
+        self.name, self.calls, self.metadata = name.encode(), [], []
+        self.status = {b"": SERVING}
+        self.grpc = grpc
+        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(8),
+                                  options=[("grpc.so_reuseport", 0)])
+        handlers = [self.Any(self)]
+        if health:
+            check = grpc.unary_unary_rpc_method_handler(self.check)
+            handlers.insert(0, grpc.method_handlers_generic_handler(HEALTH, {"Check": check}))
+        self.server.add_generic_rpc_handlers(handlers)
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.address = "127.0.0.1:%d" % self.port
+        self.server.start()
+
+    class Any:
+        def __init__(self, owner):
+            self.owner = owner
+
+        def service(self, details):
+            if details.method.startswith("/" + HEALTH):
+                return None
+            return self.owner.grpc.unary_unary_rpc_method_handler(self.owner.get)
+
+    def get(self, _request, _context):
+        self.calls.append("get")
+        return self.name
+
+    def check(self, request, context):
+        """HealthCheckRequest: nothing, or field 1 of less than 128 bytes."""
+        service = request[2:] if request else b""
+        assert not request or (request[0] == 0x0A and request[1] == len(service)), request
+        self.metadata.append(dict(context.invocation_metadata()))
+        self.calls.append(service)
+        status = self.status.get(service)
+        if isinstance(status, self.grpc.StatusCode):
+            context.abort(status, "told to")
+        if status is None:
+            context.abort(self.grpc.StatusCode.NOT_FOUND, "unknown service")
+        return bytes([0x08, status])
+
+    def stop(self):
+        self.server.stop(0).wait(GUARD)
+
+
+def ask(address, method="/shop.Cart/Get", timeout=GUARD):
+    """One call through weir: the name of the server that answered."""
+    import grpc  # pylint: disable=import-outside-toplevel
+
+    options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(address, options) as channel:
+        return channel.unary_unary(method)(b"", timeout=timeout, wait_for_ready=True).decode()
+
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

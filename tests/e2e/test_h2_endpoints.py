@@ -1,0 +1,538 @@
+"""HTTP/2 endpoints that are slow, refuse, break off or lie: what it costs the request at hand, and
+that it costs nobody else anything. Each comes from a finding of a review."""
+import socket
+import threading
+import time
+
+import pytest
+
+from harness import h2wire as h2
+from harness.h2origin import OK, Origin, proxy_for
+from harness.h2raw import Conn
+from harness.weir import eventually
+
+CONNECT = (h2.ENABLE_CONNECT_PROTOCOL, 1)
+ALL_RETRIES = {"attempts": 3, "on": ["connect", "reset", "503"], "budget": "100%"}
+
+
+@pytest.fixture
+def talk():
+    """conn = talk(proxy): a raw client that has shaken hands."""
+    conns = []
+
+    def begin(proxy, **kwargs):
+        conns.append(Conn(proxy.port, **kwargs).handshake())
+        return conns[-1]
+    yield begin
+    for conn in conns:
+        conn.close()
+
+
+def plain(conn, stream, head):
+    conn.send(h2.headers(stream, OK, end=False), h2.data(stream, b"fine", end=True))
+
+
+def tunnel(conn):
+    number = conn.new_stream("CONNECT")
+    conn.send(h2.headers(number, h2.block([
+        (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"),
+        (":authority", "test.example"), (":path", "/ws"), ("sec-websocket-version", "13")]),
+        end=False))
+    return number, conn.stream(number)
+
+
+def upgrade(proxy, *fields):
+    """An HTTP/1.1 client asks for a WebSocket: (socket, its answer's head)."""
+    sock = socket.create_connection(("127.0.0.1", proxy.port), 20)
+    sock.sendall("\r\n".join(["GET /ws HTTP/1.1", "Host: test.example", "Connection: Upgrade",
+                              "Upgrade: websocket", "Sec-WebSocket-Version: 13", *fields,
+                              "", ""]).encode())
+    came = b""
+    while b"\r\n\r\n" not in came:
+        more = sock.recv(4096)
+        assert more, came
+        came += more
+    return sock, came.decode()
+
+
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+
+
+# ---- tunnels ----
+
+def echo(conn, stream, head):
+    if head[":method"] != "CONNECT":
+        plain(conn, stream, head)
+        return
+    conn.head(stream, ("sec-websocket-accept", "of nobody"))
+    eventually(lambda: len(conn.body) >= 5)
+    conn.send(h2.data(stream, bytes(conn.body), end=True))
+
+
+def test_websocket_of_an_http_1_client(weir):
+    """RFC 8441 section 5: an extended CONNECT without a key; weir answers the client's."""
+    origin = Origin(echo, CONNECT)
+    proxy = proxy_for(weir, origin)
+    sock, head = upgrade(proxy, KEY, "Sec-WebSocket-Protocol: chat")
+    assert head.startswith("HTTP/1.1 101 ") and "upgrade: websocket" in head.lower()
+    assert head.lower().count("sec-websocket-accept") == 1
+    assert "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head  # RFC 6455 section 1.3
+    sock.sendall(b"hello")
+    assert sock.recv(5, socket.MSG_WAITALL) == b"hello"
+    asked = origin.asked()[0]
+    assert asked[":method"] == "CONNECT" and asked[":protocol"] == "websocket"
+    assert asked["sec-websocket-protocol"] == "chat" and "sec-websocket-key" not in asked
+    sock.close()
+    proxy.logged(path="/ws", status=101)
+
+
+def test_websocket_of_an_http_2_client(weir, talk):
+    origin = Origin(echo, CONNECT)
+    proxy = proxy_for(weir, origin)
+    conn = talk(proxy)
+    number, stream = tunnel(conn)
+    conn.pump(lambda: stream.over or stream.response.status, what="the tunnel")
+    assert stream.response.status == 200
+    conn.send(h2.data(number, b"hello"))
+    conn.pump(lambda: stream.over or stream.response.payload.length >= 5, what="echo")
+    assert stream.reset is None and origin.asked()[0][":protocol"] == "websocket"
+
+
+@pytest.mark.parametrize("key", [(), ("Sec-WebSocket-Key: short",), (KEY, KEY)])
+def test_websocket_key_of_an_http_1_client(weir, key):
+    origin = Origin(echo, CONNECT)
+    proxy = proxy_for(weir, origin)
+    sock, head = upgrade(proxy, *key)
+    assert head.startswith("HTTP/1.1 400 ")
+    proxy.logged(path="/ws", end="client.bad_request.upgrade")
+    assert not origin.asked()
+    sock.close()
+
+
+def test_no_extended_connect(weir, talk):
+    """It is never sent to an endpoint that has not said that it takes it (RFC 8441 section 3)."""
+    origin = Origin(plain)
+    proxy = proxy_for(weir, origin)
+    conn = talk(proxy)
+    number, stream = tunnel(conn)
+    conn.pump(lambda: stream.over, what="an answer")
+    assert stream.response.status == 502
+    sock, head = upgrade(proxy, KEY)
+    assert head.startswith("HTTP/1.1 502 ")
+    sock.close()
+    eventually(lambda: len([line for line in proxy.all_lines()
+                            if line.get("weir.end") == "upstream.h2.no_upgrade"]) == 2)
+    assert conn.get("/next").status == 200
+    assert not [head for head in origin.asked() if ":protocol" in head]
+
+
+def test_trailers_of_a_tunnel(weir, talk):
+    """They end it, and are written nowhere: its request's memory is gone."""
+    def handler(conn, stream, head):
+        if head[":method"] != "CONNECT":
+            plain(conn, stream, head)
+            return
+        conn.head(stream)
+        eventually(lambda: len(conn.body) >= 2)
+        conn.send(h2.data(stream, b"hello"),
+                  h2.headers(stream, h2.block([("x-a", "b" * 100)]), end=True))
+    proxy = proxy_for(weir, Origin(handler, CONNECT))
+    conn = talk(proxy)
+    number, stream = tunnel(conn)
+    conn.pump(lambda: stream.over or stream.response.status, what="the tunnel")
+    conn.send(h2.data(number, b"go"))
+    conn.pump(lambda: stream.over or stream.ended, what="the tunnel's end")
+    assert stream.response.payload.length == 5
+    assert conn.get("/next").status == 200
+
+
+# ---- what one client does, and others feel ----
+
+def test_many_cancelled_at_once(weir, talk):
+    """Answers to 90 streams that were reset come late: the connection goes on for the others."""
+    go = threading.Event()
+
+    def handler(conn, stream, head):
+        go.wait(20)
+        if head[":path"] == "/last":
+            eventually(lambda: len(conn.streams) == 91)
+            time.sleep(0.2)  # behind the others' answers
+        plain(conn, stream, head)
+    origin = Origin(handler)
+    proxy = proxy_for(weir, origin)
+    other, cancelled = talk(proxy), talk(proxy)
+    last = other.open("POST", "/last", end=True)
+    origin.wait_asked(1)
+    for _ in range(90):
+        cancelled.open("GET", "/cancelled")
+    origin.wait_asked(91)
+    cancelled.close()
+    eventually(lambda: len(origin.conns[0].resets) == 90)
+    go.set()
+    assert other.wait(last).status == 200
+    assert len(origin.conns) == 1 and origin.conns[0].goaway is None
+
+
+def test_slow_readers_stall_nobody_else(weir, talk):
+    """Eight clients that read nothing of large bodies, one that wants little: one connection."""
+    def handler(conn, stream, head):
+        conn.head(stream)
+        conn.give(stream, int(head[":path"].split("/")[-1]))
+    origin = Origin(handler)
+    proxy = proxy_for(weir, origin)
+    for _ in range(8):
+        talk(proxy, credit=False).open("GET", "/8000000")
+    origin.wait_asked(8)
+    eventually(lambda: len([s for c in origin.conns for s in c.windows.values() if s <= 0]) == 8)
+    quick = talk(proxy)
+    number = quick.open("GET", "/100000")
+    assert quick.wait(number).payload.length == 100000
+    assert len(origin.conns) == 1
+
+
+def test_large_heads_wait_for_room(weir, talk):
+    """100 heads of 4 KiB come in one turn: none is lost for want of room."""
+    ready = threading.Semaphore(0)
+
+    def handler(conn, stream, head):
+        ready.release()
+        if len(conn.streams) == 100:
+            for _ in range(100):
+                ready.acquire()
+            conn.send(b"".join(
+                h2.headers(s, h2.block([(":status", "200"), ("set-cookie", "a=" + "~" * 4000)]),
+                           end=s % 4 == 1) + (b"" if s % 4 == 1 else h2.data(s, b"x", end=True))
+                for s in list(conn.streams)))
+    origin = Origin(handler)
+    conn = talk(proxy_for(weir, origin))
+    numbers = [conn.open("GET", "/large") for _ in range(100)]
+    answers = [conn.wait(number) for number in numbers]
+    assert {answer.status for answer in answers} == {200}
+    assert all(len(dict(a.fields)[b"set-cookie"]) == 4002 for a in answers)
+
+
+def test_large_request_heads_wait_for_room(weir, talk):
+    """The same towards an endpoint that does not read for a while."""
+    origin = Origin(plain)
+    proxy = proxy_for(weir, origin)
+    conns = [talk(proxy) for _ in range(8)]
+    opened = [(conn, conn.open("GET", "/large", [("x-%d" % i, "~" * 3900) for i in range(3)]))
+              for conn in conns for _ in range(12)]
+    assert {conn.wait(number).status for conn, number in opened} == {200}
+    assert all(len(head["x-2"]) == 3900 for head in origin.asked())
+
+
+# ---- endpoints that break off, refuse, or never answer ----
+
+def test_loss_of_a_connection_opens_few(weir, talk):
+    """80 requests lose their connection: they share new ones."""
+    def handler(conn, stream, head):
+        if conn is not origin.conns[0]:
+            plain(conn, stream, head)
+        elif len(conn.streams) == 80:
+            conn.cut()
+    origin = Origin(handler)
+    conn = talk(proxy_for(weir, origin, pool={"retry": ALL_RETRIES}))
+    numbers = [conn.open("GET", "/")]
+    origin.wait_asked(1)
+    numbers += [conn.open("GET", "/") for _ in range(79)]
+    assert {conn.wait(number).status for number in numbers} == {200}
+    assert len(origin.conns) < 6
+
+
+def test_streams_that_are_reset_cost_attempts(weir, talk):
+    """RST_STREAM is no race of a kept connection: nothing is replayed for free, nor elsewhere."""
+    def handler(conn, stream, head):
+        conn.send(h2.rst_stream(stream, h2.INTERNAL_ERROR))
+    origin = Origin(handler)
+    proxy = proxy_for(weir, origin, pool={"retry": {"attempts": 1}})
+    conn = talk(proxy)
+    assert {conn.get("/bad").status for _ in range(20)} == {502}
+    assert len(origin.conns) == 1 and len(origin.asked()) == 20
+    proxy.logged(path="/bad", end="upstream.h2.rst_stream")
+
+
+def test_refused_before_settings_came(weir, talk):
+    """A burst beyond MAX_CONCURRENT_STREAMS, whose SETTINGS come too late: all are answered."""
+    lock, live = threading.Lock(), {}
+
+    def handler(conn, stream, head):
+        with lock:
+            live[conn] = live.get(conn, 0) + 1
+            refused = live[conn] > 10
+            live[conn] -= refused
+        if refused:
+            conn.send(h2.rst_stream(stream, h2.REFUSED_STREAM))
+            return
+        time.sleep(0.1)
+        with lock:
+            live[conn] -= 1
+        plain(conn, stream, head)
+    origin = Origin(handler, (h2.MAX_CONCURRENT_STREAMS, 10))
+    conn = talk(proxy_for(weir, origin))
+    numbers = [conn.open("GET", "/") for _ in range(80)]
+    assert {conn.wait(number).status for number in numbers} == {200}
+    assert len(origin.conns) < 20
+
+
+def test_refused_with_one_connection(weir, talk):
+    """REFUSED_STREAM of one request: the connection has room for it still."""
+    def handler(conn, stream, head):
+        if len(conn.streams) == 1:
+            conn.send(h2.rst_stream(stream, h2.REFUSED_STREAM))
+        else:
+            plain(conn, stream, head)
+    origin = Origin(handler)
+    conn = talk(proxy_for(weir, origin, connections={"max_per_endpoint": 1}))
+    assert conn.get("/").status == 200 and len(origin.conns) == 1
+
+
+def test_connections_that_are_spent_make_room(weir, talk):
+    """connections.requests with one permit: the next connection follows the last answer."""
+    origin = Origin(plain)
+    conn = talk(proxy_for(weir, origin, connections={"max_per_endpoint": 1, "requests": 3}))
+    assert {conn.get("/").status for _ in range(10)} == {200}
+    assert len(origin.conns) == 4
+
+
+def test_idle_connections_are_given_up_for_other_workers(weir):
+    origin = Origin(plain)
+    proxy = proxy_for(weir, origin, connections={"max_per_endpoint": 1}, process={"workers": 2})
+    for _ in range(20):  # one after the other, by chance at either worker
+        conn = Conn(proxy.port).handshake()
+        assert conn.get("/").status == 200
+        conn.close()
+
+
+def test_an_endpoint_that_falls_silent(weir, talk):
+    """connections.ping: it is asked, and given up; what it did not act on is tried elsewhere."""
+    silent = Origin(lambda *_: None, pongs=False)
+    proxy = proxy_for(weir, silent, connections={"ping": "200ms", "ping_timeout": "300ms"},
+                      pool={"retry": {"attempts": 1}})
+    answer = talk(proxy).get("/silent")
+    assert answer.status == 504
+    proxy.logged(path="/silent", end="upstream.h2.ping")
+    assert silent.conns[0].pings
+
+
+def test_an_endpoint_that_thinks_is_not_given_up(weir, talk):
+    def handler(conn, stream, head):
+        eventually(lambda: len(conn.pings) >= 3)
+        plain(conn, stream, head)
+    origin = Origin(handler)
+    proxy = proxy_for(weir, origin, connections={"ping": "100ms", "ping_timeout": "10s"})
+    assert talk(proxy).get("/").status == 200 and len(origin.conns) == 1
+
+
+# ---- hedges ----
+
+@pytest.mark.parametrize("how", ["reset", "503"])
+def test_the_other_attempt_takes_over(weir, talk, how):
+    """The first fails while the second waits: head and body are of the same answer."""
+    asked = []
+
+    def handler(conn, stream, head):
+        asked.append(conn)
+        if len(asked) > 1:
+            time.sleep(1)
+            conn.head(stream, ("x-from", "good"), end=True)
+            return
+        eventually(lambda: len(asked) == 2)
+        time.sleep(0.2)
+        if how == "reset":
+            conn.send(h2.rst_stream(stream, h2.INTERNAL_ERROR))
+        else:
+            conn.head(stream, ("x-from", "failed"), status=503, end=True)
+    proxy = proxy_for(weir, Origin(handler), Origin(handler),
+                      pool={"retry": {**ALL_RETRIES, "hedge_after": "100ms"}})
+    answer = talk(proxy).get("/")
+    assert answer.status == 200 and (b"x-from", b"good") in answer.fields
+
+
+def test_trailers_of_the_attempt_that_won(weir, talk):
+    asked = []
+
+    def handler(conn, stream, head):
+        asked.append(conn)
+        if len(asked) == 1:
+            return
+        conn.send(h2.headers(stream, OK, end=False), h2.data(stream, b"abc"),
+                  h2.headers(stream, h2.block([("grpc-status", "0")]), end=True))
+    proxy = proxy_for(weir, Origin(handler), Origin(handler),
+                      pool={"retry": {**ALL_RETRIES, "hedge_after": "100ms"}})
+    conn = talk(proxy)
+    number = conn.open("GET", "/", [("te", "trailers")])
+    answer = conn.wait(number)
+    assert answer.status == 200 and (b"grpc-status", b"0") in answer.trailers
+
+
+# ---- bodies and trailers ----
+
+def test_trailers_behind_a_length(weir, talk):
+    def handler(conn, stream, head):
+        conn.head(stream, ("content-length", "4"))
+        conn.send(h2.data(stream, b"fine"))
+        conn.send(h2.headers(stream, h2.block([("x-sum", "1")]), end=True))
+    conn = talk(proxy_for(weir, Origin(handler)))
+    answer = conn.wait(conn.open("GET", "/", [("te", "trailers")]))
+    assert answer.payload.length == 4 and (b"x-sum", b"1") in answer.trailers
+
+
+def test_trailers_for_who_did_not_ask(weir):
+    """An HTTP/1.1 client without TE: trailers gets none, as of an HTTP/1.1 endpoint."""
+    def handler(conn, stream, head):
+        conn.head(stream)
+        conn.send(h2.data(stream, b"fine"), h2.headers(stream, h2.block([("x-sum", "1")])))
+    proxy = proxy_for(weir, Origin(handler))
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        came = b"".join(iter(lambda: sock.recv(4096), b""))
+    assert came.endswith(b"4\r\nfine\r\n0\r\n\r\n") and b"x-sum" not in came
+
+
+# ---- faults, each with its word ----
+
+def lies(*parts):
+    def handler(conn, stream, head):
+        conn.send(*[part(stream) if callable(part) else part for part in parts])
+    return handler
+
+
+def head_of(*fields, status="200", end=False):
+    return lambda stream: h2.headers(stream, h2.block([(":status", status), *fields]), end=end)
+
+
+def data_of(payload, end=True):
+    return lambda stream: h2.data(stream, payload, end=end)
+
+
+FAULTS = {
+    "data of no stream": (lies(h2.data(0, b"x")), "upstream.h2.protocol"),
+    "hpack": (lies(lambda s: h2.headers(s, b"\xff" * 5)), "upstream.h2.compression"),
+    "pushed": (lies(lambda s: h2.push_promise(s, 2, OK)), "upstream.h2.protocol"),
+    "huge frame": (lies(lambda s: h2.frame(h2.DATA, 0, s, b"", length=1 << 20)),
+                   "upstream.h2.frame_size"),
+    "window": (lies(h2.window_update(0, (1 << 31) - 1)), "upstream.h2.flow_control"),
+    "too much": (lies(head_of(("content-length", "3")), data_of(b"abcdef")),
+                 "upstream.bad_response.length_mismatch"),
+    "too little": (lies(head_of(("content-length", "9")), data_of(b"abcdef")),
+                   "upstream.bad_response.length_mismatch"),
+    "interim end": (lies(head_of(status="103", end=True)), "upstream.bad_response.status"),
+    "body first": (lies(data_of(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")),
+                   "upstream.h2.protocol"),
+    "two statuses": (lies(head_of((":status", "200"), end=True)), "upstream.bad_response.pseudo"),
+    "connection": (lies(head_of(("connection", "close"), end=True)),
+                   "upstream.bad_response.connection_field"),
+    "trailers": (lies(head_of(), data_of(b"abc", False), head_of(end=True)),
+                 "upstream.bad_response.trailer"),
+    "open trailers": (lies(head_of(), data_of(b"abc", False),
+                           lambda s: h2.headers(s, h2.block([("a", "b")]), end=False)),
+                      "upstream.h2.protocol"),
+    "reset": (lies(lambda s: h2.rst_stream(s, h2.INTERNAL_ERROR)), "upstream.h2.rst_stream"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_have_words(weir, talk, name):
+    handler, word = FAULTS[name]
+    proxy = proxy_for(weir, Origin(handler), pool={"retry": {"attempts": 1}})
+    conn = talk(proxy)
+    stream = conn.stream(conn.open("POST", "/fault", end=True))
+    conn.pump(lambda: stream.over, what="its end")
+    assert stream.response.status in (200, 502)
+    proxy.logged(path="/fault", end=word)
+
+
+def test_goaway_with_an_error(weir, talk):
+    def handler(conn, stream, head):
+        conn.send(h2.goaway(stream, h2.ENHANCE_YOUR_CALM))
+        conn.cut()
+    proxy = proxy_for(weir, Origin(handler), pool={"retry": {"attempts": 1}})
+    assert talk(proxy).get("/fault").status == 502
+    proxy.logged(path="/fault", end="upstream.h2.goaway")
+
+
+def test_an_endpoint_of_http_1(weir, talk):
+    alien = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        conn = alien.accept()[0]
+        conn.recv(4096)
+        conn.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    threading.Thread(target=answer, daemon=True).start()
+    proxy = weir({"pools": {"app": {"endpoints": ["127.0.0.1:%d" % alien.getsockname()[1]],
+                                    "connections": {"protocol": "h2c"},
+                                    "retry": {"attempts": 1}}},
+                  "listeners": {"web": {"protocols": ["h2c", "http/1.1"]}},
+                  "routes": [{"prefix": "/", "pool": "app"}]})
+    assert talk(proxy).get("/alien").status == 502
+    proxy.logged(path="/alien", end="upstream.h2.preface")
+    alien.close()
+
+
+# ---- clients ----
+
+def test_windows_hold_from_their_acknowledgement_on(weir, talk):
+    """RFC 9113 6.9.3: 64 KiB may come before a client has seen that it may send less."""
+    origin = Origin(plain)
+    web = {"protocols": ["h2c", "http/1.1"], "h2": {"stream_window": "16KiB"}}
+    proxy = proxy_for(weir, origin, listeners={"web": web})
+    sock = socket.create_connection(("127.0.0.1", proxy.port), 20)
+    block = h2.block(h2.pseudo("POST", "/early") + [("content-length", "48000")])
+    sock.sendall(h2.PREFACE + h2.settings() + h2.headers(1, block, end=False) +
+                 h2.data(1, b"x" * 16000) * 2 + h2.data(1, b"x" * 16000, end=True))
+    proxy.logged(path="/early", end="ok")
+    sock.close()
+
+
+def test_a_listener_of_h2c_alone(weir):
+    proxy = proxy_for(weir, Origin(plain), listeners={"web": {"protocols": ["h2c"]}})
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as sock:
+        sock.sendall(b"GET /old HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert sock.recv(4096).startswith(b"HTTP/1.1 505 ")
+    proxy.logged(end="client.bad_request.version")
+
+
+def test_a_byte_now_and_then_is_no_reading(weir, talk):
+    """Windows opened by a byte each (THREATS.md row 6) do not keep a response for ever."""
+    def handler(conn, stream, head):
+        conn.head(stream)
+        conn.give(stream, 100000)
+    web = {"protocols": ["h2c", "http/1.1"], "timeouts": {"send": "1s"}}
+    proxy = proxy_for(weir, Origin(handler), listeners={"web": web})
+    conn = talk(proxy, settings=[(h2.INITIAL_WINDOW_SIZE, 100)], credit=False)
+    number = conn.open("GET", "/dribble")
+    stream = conn.stream(number)
+    end = time.monotonic() + 30
+    while not stream.over and time.monotonic() < end:
+        conn.send(h2.window_update(number, 1))
+        conn.drain()
+        time.sleep(0.2)
+    assert stream.over
+    proxy.logged(path="/dribble", end="client.timeout.send")
+
+
+def test_a_burst_before_settings_were_read(weir, talk):
+    """More requests than there may be, from a client that could not know: most are refused, the
+    others answered, and the connection goes on."""
+    proxy = proxy_for(weir, Origin(plain))
+    sock = socket.create_connection(("127.0.0.1", proxy.port), 20)
+    block = h2.block(h2.pseudo("GET", "/burst"))
+    sock.sendall(h2.PREFACE + h2.settings() +
+                 b"".join(h2.headers(number, block) for number in range(1, 801, 2)))
+    proxy.logged(path="/burst", count=100, end="ok")
+    assert not [line for line in proxy.all_lines() if line["weir.end"] == "client.h2.resets"]
+    sock.close()
+
+
+def test_a_connection_that_fell_silent_is_left(weir, talk):
+    """The first connection answers nothing any more: the next requests have another one."""
+    def handler(conn, stream, head):
+        if conn is not origin.conns[0]:
+            plain(conn, stream, head)
+    origin = Origin(handler, pongs=False)
+    proxy = proxy_for(weir, origin, pool={"timeouts": {"first_byte": "700ms"},
+                                          "retry": {"attempts": 1}})
+    conn = talk(proxy)
+    assert conn.get("/silent").status == 504
+    assert {conn.get("/next").status for _ in range(5)} == {200}
