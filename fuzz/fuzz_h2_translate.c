@@ -1,9 +1,9 @@
 /* fuzz_h2_translate.c: a message of HTTP/1.1 through HTTP/2 and back: h1_parse_* -> h2_each_* ->
  * HPACK -> h2_parse_* -> h1_write_* -> h1_parse_*. Byte 0: bits 0-1 a request (0, 1), a response
- * or trailers; bit 2 it answers HEAD; bits 3-5 how the block is cut. The rest is a head, or trailer
- * lines, as HTTP/1.1 brings them. What is accepted is the same message at each station, but for
- * what each version has of its own: hop-by-hop fields, the case of names, cookie crumbs. The other
- * way round, h2 -> h1 -> h2, is fuzz_h2_message.c. */
+ * or trailers; bit 2 it answers HEAD; bits 3-5 how the block is cut. The rest is a head, or
+ * trailer lines, as HTTP/1.1 brings them. What is accepted is the same message at each station,
+ * but for what each version has of its own: hop-by-hop fields, the case of names, cookie crumbs.
+ * The other way round, h2 -> h1 -> h2, is fuzz_h2_message.c. */
 #include "h1_invariants.h"
 #include "weir/http/h2_message.h"
 #include "weir/http/hpack.h"

@@ -121,6 +121,13 @@ static void write_status(struct buf *out, const struct access_view *v) {
   }
 }
 
+static void write_grpc(struct buf *out, const struct access_view *v) {
+  if (v->rec->flags & RECORD_GRPC) {
+    string(out, SPAN_LIT("rpc.system"), SPAN_LIT("grpc"));
+    number(out, SPAN_LIT("rpc.grpc.status_code"), v->rec->grpc_status);
+  }
+}
+
 static struct span version_text(uint8_t version) {
   return version == 2 ? SPAN_LIT("2") : version ? SPAN_LIT("1.1") : SPAN_LIT("1.0");
 }

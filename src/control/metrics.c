@@ -423,6 +423,7 @@ void metrics_write(struct text *out, const struct metrics_input *in) {
   write_objects(out, in);
   write_pools(out, in);
   write_health(out, in);
+  metrics_grpc_write(out, in);
   metrics_limits_write(out, in);
   protect_write(out, in);
   write_certificates(out, in);

@@ -45,6 +45,9 @@ void metrics_label(struct text *out, const char *name, struct span value);
 /* metrics_head appends HELP and TYPE of a metric. */
 void metrics_head(struct text *out, struct span name, const char *type, const char *help);
 
+/* metrics_grpc_write appends how gRPC calls ended (metrics_grpc.c). */
+void metrics_grpc_write(struct text *out, const struct metrics_input *in);
+
 /* stat_sum adds up one counter over all workers. */
 uint64_t stat_sum(const struct metrics_input *in, size_t offset);
 #define STAT_SUM(in, field) stat_sum((in), offsetof(struct stats, field))

@@ -5,6 +5,7 @@
 
 #include "weir/base/buf.h"
 #include "weir/base/crypto.h"
+#include "weir/http/base64.h"
 
 #define GUID SPAN_LIT("258EAFA5-E914-47DA-95CA-C5AB0DC85B11") /* section 1.3 */
 enum { GUID_LEN = 36 };
@@ -13,21 +14,10 @@ bool websocket_is(struct span protocol) {
   return span_eq_nocase(protocol, SPAN_LIT("websocket"));
 }
 
-/* base64 with padding (RFC 4648 section 4); out has room for it. */
-static void base64(const uint8_t *in, size_t len, struct buf *out) {
-  static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  for (size_t i = 0; i < len; i += 3) {
-    uint32_t word = 0;
-    for (size_t k = 0; k < 3; k++) word = word << 8 | (i + k < len ? in[i + k] : 0u);
-    for (size_t k = 0; k < 4; k++)
-      buf_char(out, i + k > len ? '=' : digits[word >> (18 - 6 * k) & 63]);
-  }
-  check(!out->full);
-}
-
 void websocket_key(const uint8_t nonce[WEBSOCKET_NONCE_LEN], char out[WEBSOCKET_KEY_LEN]) {
   struct buf b = buf_of(out, WEBSOCKET_KEY_LEN);
-  base64(nonce, WEBSOCKET_NONCE_LEN, &b);
+  base64_write(span_of((const char *)nonce, WEBSOCKET_NONCE_LEN), &b);
+  check(!b.full);
 }
 
 bool websocket_accept(struct span key, char out[WEBSOCKET_ACCEPT_LEN]) {
@@ -38,6 +28,7 @@ bool websocket_accept(struct span key, char out[WEBSOCKET_ACCEPT_LEN]) {
   buf_put(&text, key);
   buf_put(&text, GUID);
   crypto_sha1(buf_span(&text), digest);
-  base64(digest, sizeof(digest), &b);
+  base64_write(span_of((const char *)digest, sizeof(digest)), &b);
+  check(!b.full);
   return true;
 }

@@ -13,7 +13,7 @@ enum fault { PROTOCOL, FLOW, SIZE, COMPRESSION, CLOSED, FLOOD, RESETS, FAULTS };
 static const enum end words[][FAULTS] = {
     {END_UPSTREAM_H2_PROTOCOL, END_UPSTREAM_H2_FLOW_CONTROL, END_UPSTREAM_H2_FRAME_SIZE,
      END_UPSTREAM_H2_COMPRESSION, END_UPSTREAM_H2_STREAM_CLOSED, END_UPSTREAM_H2_FLOOD,
-     END_UPSTREAM_H2_FLOOD},
+     END_UPSTREAM_H2_RESETS},
     {END_CLIENT_H2_PROTOCOL, END_CLIENT_H2_FLOW_CONTROL, END_CLIENT_H2_FRAME_SIZE,
      END_CLIENT_H2_COMPRESSION, END_CLIENT_H2_STREAM_CLOSED, END_CLIENT_H2_FLOOD,
      END_CLIENT_H2_RESETS},
@@ -115,6 +115,11 @@ static void drop_data(struct h2 *h, const struct h2_frame *f) {
   h2_read_back(h, NULL, f->length);
 }
 
+/* unheaded: a response's body before its head. One that its owner has let go is nobody's. */
+static bool unheaded(const struct h2_stream *st) {
+  return !st->h2->server && !stream_any(st, H2_HEADED) && !stream_let_go(st);
+}
+
 /* data_frame looks at the head of a DATA frame. */
 static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
   struct h2_stream *st = h2_stream_find(h, f->stream);
@@ -126,7 +131,7 @@ static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
     if (!st && (h2_is_forgotten(h, f->stream) || h2_is_ignored(h, f->stream))) return glitch(h);
     return stream_fault(h, f->stream, H2_STREAM_CLOSED);
   }
-  if (!h->server && !stream_any(st, H2_HEADED)) { /* a body without a head */
+  if (unheaded(st)) {
     drop_data(h, f);
     return stream_fault(h, f->stream, H2_PROTOCOL_ERROR);
   }

@@ -148,6 +148,12 @@ static bool sampled(struct worker *w, enum end end) {
   return rng_next(&w->rng) % 1000000u < w->sample_ppm;
 }
 
+static void record_call(const struct stream *s, struct record_access *r) {
+  if (!(s->flags & STREAM_GRPC) || !s->x) return;
+  r->flags |= RECORD_GRPC;
+  r->grpc_status = (uint8_t)grpc_final(s);
+}
+
 static void write_record(struct stream *s, uint16_t status) {
   struct record_access r = {.kind = RECORD_ACCESS};
   struct span t[TEXT_COUNT] = {0};
@@ -161,6 +167,7 @@ static void write_record(struct stream *s, uint16_t status) {
   if (s->try.flags & ATTEMPT_REUSED) r.flags |= RECORD_REUSED;
   char room[CLIENT_TEXT_MAX];
   down_socket(s->down, &r.peer);
+  record_call(s, &r);
   record_times(s, &r);
   texts(s, &r, t);
   text_client(s->down, room, t);
@@ -192,6 +199,13 @@ static void observe(struct stream *s, uint16_t status) {
   stats_observe(&w->stats.overhead, total > outside ? total - outside : 0);
 }
 
+static void count_call(struct stream *s) {
+  if (!(s->flags & STREAM_GRPC) || !s->x) return;
+  struct pool_state *pool = s->pool_state;
+  _Atomic uint64_t *counts = pool ? pool->rows[s->w->config.index].grpc : s->w->stats.grpc;
+  stat_add(&counts[grpc_final(s)], 1);
+}
+
 void access_write(struct stream *s) {
   struct worker *w = s->w;
   uint16_t status = s->status;
@@ -201,6 +215,7 @@ void access_write(struct stream *s) {
   stat_add(&w->stats.bytes_down_in, body_moved(&s->up_body));
   stat_add(&w->stats.bytes_down_out, body_moved(&s->down_body));
   observe(s, status);
+  count_call(s);
   if (sampled(w, s->end)) write_record(s, status);
 }
 

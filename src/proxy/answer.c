@@ -20,6 +20,7 @@ static const struct {
     {END_UPSTREAM_IDLE_TIMEOUT, "connection_read_timeout"},
     {END_UPSTREAM_TIMEOUT_SEND, "connection_write_timeout"},
     {END_ROUTE_TIMEOUT, "http_response_timeout"},
+    {END_CLIENT_DEADLINE, "http_response_timeout"},
     {END_UPSTREAM_RESET, "connection_terminated"},
     {END_UPSTREAM_H2_RST, "connection_terminated"},
     {END_UPSTREAM_H2_GOAWAY, "connection_terminated"},
@@ -59,6 +60,8 @@ struct answer {
   const struct route_respond *respond; /* whose fields it has; NULL: none */
   const struct http_fields *kept;      /* of a response whose body is replaced; NULL: none */
   uint64_t retry_after; /* seconds; 0: nothing is said */
+  bool bare;               /* a gRPC call's: the head is all of it */
+  struct http_fields call; /* what it says then */
   bool refused; /* s->end is to be named in Proxy-Status */
 };
 
@@ -84,9 +87,12 @@ static bool bare_fields(struct stream *s, const struct answer *a, struct http_fi
   /* An empty Allow says that there is no method at all (RFC 9110 section 10.2.1). */
   if (a->allow.ptr && !http_fields_add(fields, &s->arena, SPAN_LIT("Allow"), a->allow))
     return false;
+  for (uint32_t i = 0; i < a->call.count; i++) {
+    if (!add(s, fields, a->call.rows[i].name, a->call.rows[i].value)) return false;
+  }
   return add(s, fields, SPAN_LIT("Proxy-Status"), refused) &&
          add(s, fields, SPAN_LIT("Retry-After"), wait) &&
-         add(s, fields, SPAN_LIT("Content-Type"), a->body.len ? a->type : SPAN_EMPTY);
+         add(s, fields, SPAN_LIT("Content-Type"), a->body.len || a->bare ? a->type : SPAN_EMPTY);
 }
 
 /* respond_fields sets the fields of a fixed response. */
@@ -171,7 +177,7 @@ static bool body_unread(const struct stream *s) {
 static void answer_h2(struct stream *s, const struct answer *a, struct http_response *r) {
   bool bodiless = a->status == 204 || a->status == 304;
   bool sent = !bodiless && !asks_head(s) && a->body.len;
-  r->has_length = !bodiless;
+  r->has_length = !bodiless && !a->bare;
   r->content_length = a->body.len;
   r->body = sent ? HTTP_BODY_LENGTH : HTTP_BODY_NONE;
   if (!front_h2_head(s, r, !sent) || (sent && !conn_write(s->conn, a->body))) {
@@ -182,7 +188,26 @@ static void answer_h2(struct stream *s, const struct answer *a, struct http_resp
   s->down_body.moved = sent ? a->body.len : 0;
 }
 
-static void answer_send(struct stream *s, const struct answer *a) {
+/* for_call makes what is no success one of gRPC: all of it stands in the head (Trailers-Only). */
+static struct answer for_call(struct stream *s, const struct answer *a) {
+  struct answer call = *a;
+  struct http_fields rows = {0};
+  if (a->status < 300 || !grpc_asks(s)) return call;
+  if (!grpc_refusal(s, a->status, a->refused, &rows)) return call;
+  if (s->x->call.web.response) {
+    if (!web_refusal(s, &rows, &call.type, &call.body)) return call;
+  } else {
+    call.type = SPAN_LIT("application/grpc");
+    call.body = SPAN_EMPTY;
+    call.call = rows;
+    call.bare = true;
+  }
+  call.status = 200;
+  return call;
+}
+
+static void answer_send(struct stream *s, const struct answer *made) {
+  const struct answer call = for_call(s, made), *a = &call;
   const struct down *d = s->down;
   bool over = d->flags & DOWN_CLOSE || s->w->draining || !d->serving->current;
   uint32_t most = s->listener->limits.requests;

@@ -221,7 +221,7 @@ static enum end send_head(struct stream *s, const struct attempt *a) {
 }
 
 enum end attempt_send(struct stream *s, struct attempt *a) {
-  enum end end = send_head(s, a);
+  enum end end = grpc_send_deadline(s) ? send_head(s, a) : END_LIMIT_STREAM_MEMORY;
   if (end != END_OK) return end;
   a->flags |= ATTEMPT_SENT;
   a->t_sent = now_ns(s->w);
@@ -280,20 +280,38 @@ void attempt_ejected(struct worker *w, const struct pool *pool, const struct end
                SPAN_ARG(answered ? SPAN_EMPTY : end_get(last)->word));
 }
 
-void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status) {
-  if (!s->pool || !a->endpoint) return;
-  struct worker *w = s->w;
-  if (end != END_OK) stat_add(&a->endpoint->rows[w->config.index].failures, 1);
+/* quick tells those to whom a head says all: balancing, breaker, concurrency limit. */
+static void quick(struct stream *s, struct attempt *a, enum end end, uint16_t status) {
   observe(s, a, end != END_OK || status >= 500);
   admit_outcome(s, a, end, status);
+}
+
+/* judge tells passive health, where one good answer clears the bad ones before it. */
+static void judge(struct stream *s, const struct attempt *a, enum end end, uint16_t status) {
+  struct worker *w = s->w;
   if (endpoint_outcome(&w->upstream, s->pool, a->endpoint, end, status, now_ms(w)))
     attempt_ejected(w, s->pool, a->endpoint, end);
+}
+
+void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status) {
+  if (!s->pool || !a->endpoint) return;
+  if (end != END_OK) stat_add(&a->endpoint->rows[s->w->config.index].failures, 1);
+  quick(s, a, end, status);
+  judge(s, a, end, status);
 }
 
 void attempt_answered(struct stream *s) {
   if (s->try.flags & ATTEMPT_TOLD) return;
   s->try.flags |= ATTEMPT_TOLD;
-  attempt_outcome(s, &s->try, END_OK, s->x->resp.status);
+  uint16_t status = grpc_counts_as(s);
+  if (status) attempt_outcome(s, &s->try, END_OK, status);
+  else if (s->pool && s->try.endpoint) quick(s, &s->try, END_OK, 200); /* attempt_judged follows */
+}
+
+void attempt_judged(struct stream *s, uint16_t status) {
+  if (!s->pool || !s->try.endpoint) return;
+  if (status >= 500) quick(s, &s->try, END_OK, status);
+  judge(s, &s->try, END_OK, status);
 }
 
 /* is_clean: nothing is owed on the connection either way, so that another request may use it. */
@@ -322,6 +340,13 @@ bool attempt_unsent(const struct stream *s) {
   const struct attempt *a = &s->try;
   if (a->up && a->flags & ATTEMPT_H2) return h2_stream_refused(h2_stream_of(a->up->conn));
   return a->up && a->flags & ATTEMPT_REUSED && conn_unsent(a->up->conn);
+}
+
+enum end attempt_cause(const struct attempt *a, int err) {
+  if (own_trouble(err)) return END_LIMIT_MEMORY;
+  enum end end = attempt_end_word(a, err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED);
+  bool begun = a->flags & ATTEMPT_RESPONSE_BYTE;
+  return end == END_UPSTREAM_CLOSED && begun ? END_UPSTREAM_TRUNCATED : end;
 }
 
 void attempt_drop(struct stream *s, bool clean) { attempt_end(s, &s->try, clean); }

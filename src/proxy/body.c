@@ -2,6 +2,8 @@
  * take chunks) go by relay; chunked ones are decoded and framed anew, never passed on as they
  * came. Backpressure: reading stops while the sink has OUT_HIGH pending. Knows both directions,
  * but only through body_source and body_sink. RFC 9112 sections 6 and 7. */
+#include <errno.h>
+
 #include "proxy_priv.h"
 
 static bool is_request(const struct stream *s, const struct pump *p) { return p == &s->up_body; }
@@ -36,7 +38,8 @@ void body_request_init(struct stream *s) {
 /* response_framing: how a response's body goes to this client. */
 static enum http_body response_framing(const struct stream *s) {
   enum http_body from = s->x->resp.body;
-  if (from != HTTP_BODY_CHUNKED && from != HTTP_BODY_CLOSE) return from;
+  bool known = from != HTTP_BODY_CHUNKED && from != HTTP_BODY_CLOSE;
+  if (known && (!s->x->call.web.live || s->x->call.web.frame.len)) return from;
   if (s->flags & STREAM_H2) return HTTP_BODY_CLOSE;
   return s->x->req.minor ? HTTP_BODY_CHUNKED : HTTP_BODY_CLOSE;
 }
@@ -52,7 +55,8 @@ void body_response_init(struct stream *s) {
   struct http_fields *fields = &s->x->resp.fields;
   if (http_fields_has(fields, HTTP_NAME_TRAILER) && !trailers_wanted(s))
     http_fields_drop(fields, http_name_text(HTTP_NAME_TRAILER));
-  if (s->down_body.state == PUMP_NONE) s->down_body.state = PUMP_DONE;
+  bool own = s->x->call.web.frame.len; /* nothing comes from the endpoint */
+  if (own || s->down_body.state == PUMP_NONE) s->down_body.state = PUMP_DONE;
 }
 
 uint64_t body_moved(const struct pump *p) {
@@ -84,9 +88,15 @@ static bool copied(const struct stream *s, const struct pump *p) {
 }
 
 /* pass writes a run on, and into the request's copy if one is taken. */
-static bool pass(struct stream *s, struct pump *p, struct span data) {
+bool body_pass(struct stream *s, struct pump *p, struct span data) {
   if (copied(s, p)) mirror_body(s, data);
   return put(p, body_sink(s, p), data);
+}
+
+/* pass is body_pass for bytes as they came; END_OK, or why they do not go on. */
+static enum end pass(struct stream *s, struct pump *p, struct span data) {
+  if (web_changes(s, p)) return web_pass(s, p, data);
+  return body_pass(s, p, data) ? END_OK : END_LIMIT_MEMORY;
 }
 
 static bool put_end(struct stream *s, struct pump *p) {
@@ -94,9 +104,20 @@ static bool put_end(struct stream *s, struct pump *p) {
   return trailers_end(s, p, body_sink(s, p));
 }
 
+/* reframed: a length that is known does not go on as one. */
+static bool reframed(const struct pump *p) {
+  return p->from == HTTP_BODY_LENGTH && p->to != HTTP_BODY_LENGTH;
+}
+
 static bool fail(struct stream *s, enum end end) {
   s->end = end;
   return false;
+}
+
+/* finish ends a body whose last byte came. */
+static bool finish(struct stream *s, struct pump *p) {
+  if (web_unfinished(s, p)) return fail(s, END_BAD_REQUEST_GRPC_WEB);
+  return put_end(s, p) || fail(s, END_LIMIT_MEMORY);
 }
 
 /* over tells whether a request body passed its limit. */
@@ -119,9 +140,11 @@ static void pull(struct stream *s, struct pump *p) {
 static bool data_length(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct span take = span_sub(bytes, 0, p->left < bytes.len ? (size_t)p->left : bytes.len);
   take = span_sub(take, 0, RUN_MAX);
-  if (take.len && !pass(s, p, take)) return fail(s, END_LIMIT_MEMORY);
+  enum end end = take.len ? pass(s, p, take) : END_OK;
+  if (end != END_OK) return fail(s, end);
   p->left -= take.len;
   *used = take.len;
+  if (reframed(p)) return p->left || finish(s, p);
   if (take.len && take.len == bytes.len && !copied(s, p)) pull(s, p);
   if (p->left == 0) p->state = PUMP_DONE;
   return true;
@@ -130,7 +153,8 @@ static bool data_length(struct stream *s, struct pump *p, struct span bytes, siz
 static bool data_close(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
   struct span take = span_sub(bytes, 0, RUN_MAX);
   if (over(p, take.len)) return fail(s, END_LIMIT_BODY);
-  if (take.len && !pass(s, p, take)) return fail(s, END_LIMIT_MEMORY);
+  enum end end = take.len ? pass(s, p, take) : END_OK;
+  if (end != END_OK) return fail(s, end);
   *used = take.len;
   return true;
 }
@@ -138,7 +162,7 @@ static bool data_close(struct stream *s, struct pump *p, struct span bytes, size
 static bool chunked_end(struct stream *s, struct pump *p) {
   enum end why;
   if (!trailers_parse(s, p, &why)) return fail(s, why);
-  return put_end(s, p) || fail(s, END_LIMIT_MEMORY);
+  return finish(s, p);
 }
 
 static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, size_t *used) {
@@ -154,7 +178,8 @@ static bool data_chunked(struct stream *s, struct pump *p, struct span bytes, si
       return fail(s, why);
     *used += took;
     if (over(p, data.len)) return fail(s, END_LIMIT_BODY);
-    if (data.len && !pass(s, p, data)) return fail(s, END_LIMIT_MEMORY);
+    enum end end = data.len ? pass(s, p, data) : END_OK;
+    if (end != END_OK) return fail(s, end);
     if (r == HTTP_DONE) return chunked_end(s, p);
     if (!took && !data.len) break;
   }
@@ -217,10 +242,11 @@ void body_start(struct stream *s, struct pump *p) {
   struct conn *source = body_source(s, p), *sink = body_sink(s, p);
   if (is_request(s, p)) s->flags |= STREAM_BODY_TOUCHED;
   bool counted = is_request(s, p) && p->limit && p->from == HTTP_BODY_CLOSE;
-  if (copied(s, p) || counted || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
+  bool looked_at = copied(s, p) || counted || reframed(p) || web_changes(s, p);
+  if (looked_at || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
     conn_read_bulk(source, true);
     if (!p->blocked) conn_read_start(source);
-    if (ended(source) && is_request(s, p) && body_eof(s, p)) request_body_done(s);
+    if (ended(source) && is_request(s, p)) request_body_eof(s);
     return;
   }
   p->relaying = true;
@@ -249,6 +275,12 @@ void body_drained(struct stream *s, struct pump *p) {
 bool body_eof(struct stream *s, struct pump *p) {
   if (p->state != PUMP_RUN || p->from != HTTP_BODY_CLOSE) return false;
   return put_end(s, p);
+}
+
+void request_body_eof(struct stream *s) {
+  bool runs = s->up_body.state == PUMP_RUN && s->up_body.from == HTTP_BODY_CLOSE;
+  if (runs && web_unfinished(s, &s->up_body)) stream_fail(s, END_BAD_REQUEST_GRPC_WEB);
+  else if (body_eof(s, &s->up_body)) request_body_done(s);
 }
 
 /* waits_for_sink: else it waits for its source, or for memory to read from it. */
@@ -343,6 +375,7 @@ void response_done(struct stream *s) {
     s->flags |= STREAM_CLOSE;
   }
   if (s->down_body.to == HTTP_BODY_CLOSE) s->flags |= STREAM_CLOSE;
+  grpc_over(s);
   attempt_drop(s, true);
   stream_go(s, STEP_FINISH);
 }
@@ -359,7 +392,7 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
     return;
   }
   if (!is_request(s, p)) {
-    stream_fail(s, attempt_end_word(&s->try, err ? END_UPSTREAM_RESET : END_UPSTREAM_TRUNCATED));
+    stream_fail(s, attempt_cause(&s->try, err));
     return;
   }
   /* The endpoint stopped reading the request: it may have answered already (early response). */
@@ -367,5 +400,5 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
   s->flags |= STREAM_CLOSE;
   conn_read_stop(s->conn);
   if (s->try.up->conn->flags & CONN_FAILED && !s->down_body.relaying)
-    stream_fail(s, attempt_end_word(&s->try, END_UPSTREAM_RESET));
+    stream_fail(s, attempt_cause(&s->try, -ECONNRESET));
 }

@@ -5,6 +5,7 @@
 #define WEIR_PROXY_EXCHANGE_PRIV_H
 
 #include "proxy/attempt_priv.h"
+#include "proxy/grpc_priv.h"
 #include "proxy/pump_priv.h"
 #include "proxy/trailer_priv.h"
 #include "weir/filter/filter.h"
@@ -58,6 +59,7 @@ struct exchange {
   struct hedge *hedge_room; /* where it stands, in the stream's arena; NULL: none was tried */
   uint64_t hedge_ms;        /* not before then is one tried again */
   struct limited limited;
+  struct call call;       /* STREAM_GRPC */
   uint32_t retry_after_s; /* the Retry-After field of a refusal; 0: none */
 };
 

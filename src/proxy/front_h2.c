@@ -98,7 +98,7 @@ static bool on_stream(struct h2_stream *st) {
 /* body_over: the client ended the body, whose length nobody knew. */
 static void body_over(struct stream *s) {
   if (s->step == STEP_BUFFER) held_eof(s);
-  else if (body_eof(s, &s->up_body)) request_body_done(s);
+  else request_body_eof(s);
 }
 
 static size_t stream_on_data(struct conn *c, struct span bytes) {

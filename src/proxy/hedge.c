@@ -173,8 +173,7 @@ static void on_eof(struct conn *c) {
 
 static void on_error(struct conn *c, int err) {
   struct hedge *h = ((struct upconn *)c->owner)->owner;
-  enum end end = attempt_end_word(&h->try, END_UPSTREAM_RESET);
-  failed(h, own_trouble(err) ? END_LIMIT_MEMORY : end);
+  failed(h, attempt_cause(&h->try, err));
 }
 
 static void on_nothing(struct conn *c) { (void)c; }

@@ -9,7 +9,7 @@
 
 bool held_wanted(const struct stream *s) {
   uint32_t most = s->route->settings.buffer_bytes;
-  if (!most || s->up_body.state != PUMP_READY) return false;
+  if (!most || s->up_body.state != PUMP_READY || web_changes(s, &s->up_body)) return false;
   return s->x->req.body == HTTP_BODY_CHUNKED || s->x->req.content_length <= most;
 }
 
@@ -51,7 +51,7 @@ static void leave(struct stream *s) {
     conn_watch(s->conn);
     if (s->x->mirror) mirror_send(s);
   }
-  if (s->route->timeout_ms) s->deadline_ms = now_ms(s->w) + s->route->timeout_ms;
+  grpc_limit(s);
   stream_go(s, STEP_PICK);
 }
 

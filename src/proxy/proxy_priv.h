@@ -71,6 +71,8 @@ void attempt_ejected(struct worker *w, const struct pool *pool, const struct end
 /* attempt_answered is the outcome of the stream's own attempt when its final head came; it counts
  * once. */
 void attempt_answered(struct stream *s);
+/* attempt_judged follows it where the trailers say how a gRPC call ended, as a status of HTTP. */
+void attempt_judged(struct stream *s, uint16_t status);
 /* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
  * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head, or
  * says why it cannot be sent. attempt_end is what attempt_drop does, for any attempt. */
@@ -99,6 +101,9 @@ MUST_USE enum end shake_done(struct stream *s);
 /* attempt_unsent: the kernel has nothing yet of the request that was written to a reused
  * connection: what comes from it is no answer, and another connection may have the request. */
 bool attempt_unsent(const struct stream *s);
+/* attempt_cause: why its connection ended before its response was whole: by err (-errno; 0: FIN),
+ * or by what HTTP/2 says of it. */
+enum end attempt_cause(const struct attempt *a, int err);
 /* connect_end is the cause of a connect's -errno. */
 enum end connect_end(int err);
 /* ---- answer.c ---- */

@@ -37,6 +37,8 @@ void body_response_init(struct stream *s);
 /* body_data takes body bytes from a message; returns how many were used. On a fault s->end is set
  * and false returned. */
 MUST_USE bool body_data(struct stream *s, struct pump *p, struct span bytes, size_t *used);
+/* body_pass writes a run of body bytes to the sink, in its framing; false: no buffer. */
+MUST_USE bool body_pass(struct stream *s, struct pump *p, struct span data);
 /* body_start goes on with what has not come yet: a relay, or reads through body_data. */
 void body_start(struct stream *s, struct pump *p);
 /* body_eof: the source ended; true when the body was complete (framed by close). */
@@ -56,6 +58,8 @@ uint64_t body_due(const struct stream *s, const struct pump *p, uint32_t src_ms,
  * called when a timer fires, at least every body_look_ms of the shortest of its timeouts. */
 void body_look(struct stream *s);
 uint32_t body_look_ms(const struct pump *p, uint32_t timeout_ms);
+/* request_body_eof: the client ended a body that came without framing. May end s. */
+void request_body_eof(struct stream *s);
 /* request_body_done and response_done are told when a pump's last byte was passed on. */
 void request_body_done(struct stream *s);
 /* request_body_end: all of the request was written: an HTTP/2 endpoint is told so. */

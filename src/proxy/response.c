@@ -54,7 +54,8 @@ static void write_interim(struct stream *s, struct buf *b) {
 static bool give_head(struct stream *s, void (*write)(struct stream *s, struct buf *b)) {
   if (s->flags & STREAM_H2) {
     bool tunnel = s->x->resp.body == HTTP_BODY_TUNNEL;
-    bool last = write == write_final && !tunnel && s->down_body.state == PUMP_DONE;
+    bool bare = s->down_body.state == PUMP_DONE && !s->x->call.web.frame.len;
+    bool last = write == write_final && !tunnel && bare;
     return front_h2_head(s, &s->x->resp, last);
   }
   for (size_t i = 0; i < array_count(head_rooms); i++) {
@@ -125,18 +126,27 @@ static bool tunnel_h2(const struct stream *s) {
   return s->flags & STREAM_H2 && s->x->resp.status == 101;
 }
 
+/* own_body writes the body of a response to which weir gave one. */
+static bool own_body(struct stream *s) {
+  struct span frame = s->x->call.web.frame;
+  s->down_body.moved += frame.len;
+  return !frame.len || conn_write(s->conn, frame);
+}
+
 static enum end final(struct stream *s) {
   enum end end = final_check(s);
   if (end != END_OK) return end;
   if (close_wanted(s) || body_owed(s) || overload_closes(s)) s->flags |= STREAM_CLOSE;
   if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
+  grpc_head(s);
+  attempt_answered(s);
+  admit_head(s);
+  if (!web_response(s)) return END_LIMIT_STREAM_MEMORY;
   body_response_init(s);
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
   s->status = tunnel_h2(s) ? 200 : s->x->resp.status;
   s->flags |= STREAM_RESPONDED;
-  attempt_answered(s);
-  admit_head(s);
-  return END_OK;
+  return own_body(s) ? END_OK : END_LIMIT_MEMORY;
 }
 
 bool response_whole(const struct stream *s, struct span rest) {
@@ -296,14 +306,6 @@ size_t response_data(struct stream *s, struct span bytes) {
   return response_head(s, bytes);
 }
 
-/* eof_cause is why a response that did not finish ended. */
-static enum end eof_cause(const struct stream *s, int err) {
-  if (own_trouble(err)) return END_LIMIT_MEMORY;
-  enum end said = attempt_end_word(&s->try, err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED);
-  if (said != END_UPSTREAM_CLOSED) return said;
-  return s->try.flags & ATTEMPT_RESPONSE_BYTE ? END_UPSTREAM_TRUNCATED : END_UPSTREAM_CLOSED;
-}
-
 void response_eof(struct stream *s, int err) {
   if (s->step == STEP_RELAY && !err && body_eof(s, &s->down_body)) {
     s->try.flags |= ATTEMPT_UP_DIRTY;
@@ -311,8 +313,9 @@ void response_eof(struct stream *s, int err) {
     return;
   }
   bool begun = s->step == STEP_RELAY || s->try.flags & ATTEMPT_RESPONSE_BYTE;
-  if (begun && !hedged(s)) stream_fail(s, eof_cause(s, err));
-  else attempt_failed(s, eof_cause(s, err));
+  enum end end = attempt_cause(&s->try, err);
+  if (begun && !hedged(s)) stream_fail(s, end);
+  else attempt_failed(s, end);
 }
 
 /* ---- events of the endpoint's connection ---- */

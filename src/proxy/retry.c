@@ -103,6 +103,7 @@ void retry_note(struct stream *s, const struct attempt *a, enum end end, uint32_
   buf_u64(&b, status);
   struct span how = end == END_OK ? SPAN_LIT("cancelled") : end_get(end)->word;
   if (status) how = buf_span(&b);
+  if (status == 200) how = grpc_status_word(grpc_of(&s->x->resp)); /* who else tries that again */
   struct span comma = s->x->tries.len ? SPAN_LIT(", ") : SPAN_EMPTY;
   s->x->tries =
       arena_printf(&s->arena, SPAN_FMT SPAN_FMT SPAN_FMT " " SPAN_FMT, SPAN_ARG(s->x->tries),
@@ -220,7 +221,7 @@ static bool stays_away(struct stream *s) {
 /* The outcome is told before it is asked whether another attempt may be made: this one may have
  * opened the breaker, and then its response is the last. */
 bool retry_wanted(struct stream *s) {
-  if (!retry_on_status(&s->pool->retry, s->x->resp.status)) return false;
+  if (!retry_on_status(&s->pool->retry, s->x->resp.status) && !grpc_retry(s)) return false;
   attempt_answered(s);
   return s->x->hedge || (!stays_away(s) && granted(s, END_OK));
 }

@@ -63,7 +63,7 @@ static void pin_route(struct stream *s, const struct route *found) {
   s->route_state = found->state;
   object_pin(&s->route->obj, me);
   object_pin(&s->route_state->obj, me);
-  if (found->timeout_ms) s->deadline_ms = now_ms(s->w) + found->timeout_ms;
+  grpc_limit(s);
 }
 
 /* take_pool_settings is take_settings for what is said in place of the pool's. */
@@ -145,8 +145,10 @@ static bool to_pool(const struct route *r) {
 }
 
 static void act(struct stream *s) {
-  enum end end = limit_request(s);
+  enum end end = web_begin(s);
+  if (end == END_OK) end = limit_request(s);
   if (end == END_OK && too_large(s)) end = END_LIMIT_BODY;
+  if (end == END_OK && grpc_overdue(s)) end = END_CLIENT_DEADLINE;
   if (end != END_OK) {
     stream_fail(s, end);
     return;
@@ -172,7 +174,8 @@ static void act(struct stream *s) {
 
 void enter_route(struct stream *s) {
   ctx_init(s);
-  enum end end = refused(s);
+  enum end end = refused(s), bad = grpc_begin(s);
+  if (end == END_OK) end = bad;
   if (end != END_OK) {
     stream_fail(s, end);
     return;

@@ -36,7 +36,8 @@ struct stream *stream_new(struct down *d, struct conn *carried) {
   arena_init(&s->arena, &w->blocks,
              STREAM_ARENA_LIMIT + 4 * (size_t)s->listener->limits.header_bytes);
   s->timeouts = s->listener->timeouts;
-  s->deadline_ms = s->x->half_close_ms = WHEEL_NEVER;
+  s->deadline_ms = s->x->half_close_ms = s->x->call.deadline_ms = WHEEL_NEVER;
+  s->x->call.status = GRPC_STATUS_COUNT;
   s->t_start = now_ns(w);
   s->step = STEP_HEAD;
   conn_timer(s->conn, WHEEL_NEVER);
@@ -144,6 +145,18 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
   return WHEEL_NEVER;
 }
 
+/* due_span is when a span over several steps ends: the route's timeout up to the response head, or
+ * a caller's deadline over all of its call. */
+static uint64_t due_span(const struct stream *s, bool headless, enum end *end) {
+  bool call = s->flags & STREAM_DEADLINE, buffering = s->step == STEP_BUFFER;
+  bool within = headless || (call && (buffering || s->step == STEP_RELAY));
+  *end = END_ROUTE_TIMEOUT;
+  if (!within) return WHEEL_NEVER;
+  uint64_t due = buffering ? s->x->call.deadline_ms : s->deadline_ms;
+  if (call && (!headless || due == s->x->call.deadline_ms)) *end = END_CLIENT_DEADLINE;
+  return due;
+}
+
 /* stream_due is the earliest of the step's own due time and the spans over several steps. */
 static uint64_t stream_due(const struct stream *s, enum end *end) {
   uint64_t due = due_step(s, end);
@@ -156,9 +169,11 @@ static uint64_t stream_due(const struct stream *s, enum end *end) {
   }
   uint64_t hedge = trying && s->pool->retry.hedge_ms ? hedge_due(s) : WHEEL_NEVER;
   if (hedge < due) due = hedge; /* hedge_timer comes before all others */
-  if (headless && s->deadline_ms < due) {
-    due = s->deadline_ms;
-    *end = END_ROUTE_TIMEOUT;
+  enum end span_end;
+  uint64_t span = due_span(s, headless, &span_end);
+  if (span < due) {
+    due = span;
+    *end = span_end;
   }
   if (headless && s->x->half_close_ms < due) {
     due = s->x->half_close_ms;
@@ -239,7 +254,10 @@ static bool had_its_time(const struct stream *s) {
 /* tell_end says of the endpoint in use what the stream's end means for it. */
 static void tell_end(struct stream *s, enum end end) {
   struct attempt *a = &s->try;
-  if (!a->endpoint || !a->up || !ends_attempt(end)) return;
+  if (!a->endpoint || !a->up) return;
+  bool headless = !(s->flags & STREAM_RESPONDED);
+  if (end == END_CLIENT_DEADLINE && headless) attempt_outrun(s, a); /* callers choose those */
+  if (!ends_attempt(end)) return;
   if (end != END_ROUTE_TIMEOUT || had_its_time(s)) {
     attempt_outcome(s, a, end, 0);
     return;
@@ -266,7 +284,7 @@ void stream_fail(struct stream *s, enum end end) {
   attempt_drop(s, false);
   s->flags |= STREAM_CLOSE;
   if (!(s->flags & STREAM_RESPONDED) && end_get(end)->status && s->down) answer_end(s);
-  else if (!shows_truncation(s)) s->flags |= STREAM_ABORT;
+  else if (!grpc_cut(s) && !shows_truncation(s)) s->flags |= STREAM_ABORT;
   stream_go(s, STEP_FINISH);
 }
 

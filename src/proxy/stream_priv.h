@@ -38,6 +38,8 @@ enum stream_flag {
   STREAM_HEAD_DUE = 131072, /* counted as waiting for a response head (concurrency) */
   STREAM_REFILL = 16384,   /* the next attempt, a replay, takes no idle connection */
   STREAM_H2 = 262144,      /* the client speaks HTTP/2 */
+  STREAM_GRPC = 256,       /* a gRPC call (grpc.c) */
+  STREAM_DEADLINE = 1024,  /* its caller gave one: deadline_ms spans all of it */
 };
 
 struct stream {
@@ -67,7 +69,7 @@ struct stream {
   struct pump up_body, down_body; /* request body, response body */
   struct listener_timeouts timeouts;
   struct pool_timeouts pool_timeouts;
-  uint64_t deadline_ms; /* the route's timeout; WHEEL_NEVER: none */
+  uint64_t deadline_ms; /* the route's timeout, or a call's; WHEEL_NEVER: none */
   /* times, ns of the loop's clock; 0: not reached */
   uint64_t t_start, t_head;
   uint64_t queue_ns, connect_ns, earlier_ns; /* the last: sent attempts before, and between them */

@@ -13,6 +13,7 @@ static struct trailers *of(struct stream *s, const struct pump *p) {
 
 bool trailers_wanted(const struct stream *s) {
   if (s->flags & STREAM_H2) return true; /* they are a part of its messages */
+  if (s->x->call.web.response) return true; /* they come in its body */
   return s->x->req.minor > 0 && http_takes_trailers(&s->x->req.fields);
 }
 
@@ -30,6 +31,7 @@ void trailers_take(struct stream *s, struct pump *p, const struct http_fields *r
   if (!is_request(s, p) && !trailers_wanted(s)) return;
   struct trailers *t = of(s, p);
   t->rows = *rows;
+  if (!is_request(s, p)) grpc_trailers(s, rows);
   filter_trailers(&s->x->ctx, &t->rows, is_request(s, p));
 }
 
@@ -56,6 +58,7 @@ bool trailers_any(const struct stream *s, const struct pump *p) {
 bool trailers_end(struct stream *s, struct pump *p, struct conn *sink) {
   const struct http_fields *rows = &of(s, p)->rows;
   bool any = http_trailers_any(rows);
+  if (!is_request(s, p) && s->x->call.web.live) return web_end(s, sink, rows);
   if (sink->flags & CONN_CARRIED) return !any || h2_send_trailers(h2_stream_of(sink), rows);
   if (p->to != HTTP_BODY_CHUNKED) return true;
   if (!any) return conn_write(sink, H1_LAST_CHUNK);

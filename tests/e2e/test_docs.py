@@ -455,7 +455,7 @@ def metric_names():
         names |= names_of(table, r'"((?:weir|http|process)_\w+)')
     for path in ("src/control/metrics.c", "src/control/metrics_names.c", "src/control/series.c",
                  "src/control/facts.c", "src/control/metrics_limits.c",
-                 "src/control/metrics_protect.c"):
+                 "src/control/metrics_protect.c", "src/control/metrics_grpc.c"):
         names |= names_of(path, r'((?:weir|http|process)_\w+)')
     return names
 

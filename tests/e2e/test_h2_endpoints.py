@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness import h2wire as h2
-from harness.h2origin import OK, Origin, proxy_for
+from harness.h2rough import OK, Origin, proxy_for
 from harness.h2raw import Conn
 from harness.weir import eventually
 

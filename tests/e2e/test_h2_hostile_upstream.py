@@ -47,7 +47,12 @@ def growing(conn, stream):
 
 
 BOMB = h2.block([(":status", "200")]) + h2.incremental("x-bomb", "v" * 4000)
-OPEN = lambda n: h2.headers(n, h2.block([(":status", "200")]), False, end_headers=False)  # noqa: E731
+
+
+def unended(stream):
+    """A head that does not end."""
+    return h2.headers(stream, h2.block([(":status", "200")]), False, end_headers=False)
+
 
 FLOODS = {
     "ping": flood(h2.ping()),
@@ -66,11 +71,11 @@ FLOODS = {
     "data-of-padding": flood(lambda n: h2.data(n, b"", pad=20), response),
     "goaway": flood(h2.goaway(1)),
     "reset-of-a-closed-stream": flood(h2.rst_stream)._replace(end=(WORD + "rst_stream",)),
-    "continuation-empty": flood(lambda n: h2.continuation(n, b"", False), OPEN),
+    "continuation-empty": flood(lambda n: h2.continuation(n, b"", False), unended),
     "continuation-of-one-field": flood(
-        lambda n: h2.continuation(n, h2.literal("x-a", "b"), False), OPEN),
+        lambda n: h2.continuation(n, h2.literal("x-a", "b"), False), unended),
     "continuation-of-16384": flood(
-        lambda n: h2.continuation(n, h2.block([("x-a", "v" * 400)] * 40)[:16320], False), OPEN),
+        lambda n: h2.continuation(n, h2.block([("x-a", "v" * 400)] * 40)[:16320], False), unended),
 }
 
 FAULTS = {
@@ -93,7 +98,7 @@ FAULTS = {
                              lambda n: h2.frame(h2.HEADERS, 4, n, bytes(16385))),
     "hpack-garbage": sends(WORD + "compression", h2.COMPRESSION_ERROR,
                            lambda n: h2.headers(n, h2.indexed(0))),
-    "block-interrupted": sends(WORD + "protocol", PROTO, OPEN, h2.ping()),
+    "block-interrupted": sends(WORD + "protocol", PROTO, unended, h2.ping()),
     "not-http2": sends(WORD + "frame_size", SIZE,
                        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
 }

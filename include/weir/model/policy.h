@@ -25,6 +25,7 @@ enum policy_settings_bit {
   POLICY_SEND = 16,
   POLICY_BODY_BYTES = 32,
   POLICY_BUFFER = 64,
+  POLICY_GRPC_WEB = 128,
 };
 
 /* policy_settings are single values, which stand in place of the listener's or the pool's. */
@@ -33,6 +34,7 @@ struct policy_settings {
   uint32_t request_ms, first_byte_ms, idle_ms, body_ms, send_ms; /* settings.h; 0: none */
   uint64_t body_bytes;   /* 0: no limit */
   uint32_t buffer_bytes; /* of a request body held before an endpoint is chosen; 0: none */
+  uint32_t grpc_web;     /* bool: requests of gRPC-Web become gRPC */
 };
 
 /* error_page is the body of responses with some statuses: of those that weir makes to refuse or

@@ -6,6 +6,7 @@
 #include "weir/base/addr.h"
 #include "weir/base/heap.h"
 #include "weir/base/tally.h"
+#include "weir/http/grpc.h"
 #include "weir/model/balance.h"
 #include "weir/model/breaker.h"
 #include "weir/model/concurrency.h"
@@ -77,6 +78,7 @@ struct pool_row {
   _Atomic uint64_t claim;    /* the best of its streams; 0: none waits */
   _Atomic uint64_t queue_ns, queue_count; /* time spent in the queue; streams that were in it */
   _Atomic uint64_t retries, retries_refused; /* made; not made because the budget was spent */
+  _Atomic uint64_t grpc[GRPC_STATUS_COUNT];  /* gRPC calls that ended so */
   struct budget_slot budget[BUDGET_SLOTS];
   struct pool_shares shares;
   struct breaker_row breaker;

@@ -28,7 +28,8 @@ enum record_flag {
   RECORD_TLS_RESUMED = 1,
   RECORD_TLS = 2,
   RECORD_HAS_QUERY = 4,
-  RECORD_REUSED = 8
+  RECORD_REUSED = 8,
+  RECORD_GRPC = 16 /* grpc_status is set */
 };
 
 /* Durations are ns; UINT64_MAX: that phase did not happen. */
@@ -36,7 +37,8 @@ struct record_access {
   uint8_t kind, minor /* of HTTP/1; 2: HTTP/2 */, flags, attempts;
   uint16_t status; /* as sent, 499 when the client left, 0: none */
   uint16_t end;    /* enum end */
-  uint16_t worker, unused;
+  uint16_t worker;
+  uint8_t grpc_status, unused; /* enum grpc_status */
   uint64_t done_ns; /* the loop's clock when it was written: orders the rings of all workers */
   uint64_t wall_ms; /* when the request began */
   uint64_t request_bytes, response_bytes; /* body bytes */

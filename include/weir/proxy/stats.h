@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "weir/base/end.h"
+#include "weir/http/grpc.h"
 #include "weir/http/message.h"
 
 /* Upper bounds of DESIGN.md section 8 in ns; the last bucket is +Inf. */
@@ -41,6 +42,7 @@ struct stats_series {
 struct stats {
 #include "weir/proxy/stats.def"
   _Atomic uint64_t ends[END_COUNT];
+  _Atomic uint64_t grpc[GRPC_STATUS_COUNT]; /* calls that reached no pool, by how they ended */
   struct stats_histogram
       overhead; /* weir's own share of a request: total less upstream and client waits */
   struct stats_series *series; /* STATS_SERIES_MAX rows, low ones first */
