@@ -3,8 +3,8 @@ TLS, beside honest clients of both versions on the same worker. pytest -m slow;
 WEIR_ATTACKS_REPORT=FILE keeps the table that is printed at the end.
 
 An attacker of its own process (nice 10) reconnects as fast as it is let. Quiet time and attack
-take turns in one run. What passes or fails are counts and bounds: honest requests answered in full on a
-connection that stays, attackers ended with their word counted, memory, weir's CPU for a
+take turns in one run. What passes or fails are counts and bounds: honest requests answered in
+full on a connection that stays, attackers ended with their word counted, memory, weir's CPU for a
 connection. Latency is a figure, with a generous guard against starving.
 """
 import collections

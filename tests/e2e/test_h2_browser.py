@@ -19,8 +19,8 @@ from harness.weir import GUARD
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-         "--disable-extensions --disable-background-networking --disable-component-update --disable-sync "
-         "--ignore-certificate-errors --dump-dom").split()
+         "--disable-extensions --disable-background-networking --disable-component-update "
+         "--disable-sync --ignore-certificate-errors --dump-dom").split()
 FETCHES, UPLOAD = 100, 1 << 20
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 

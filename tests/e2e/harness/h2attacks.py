@@ -169,7 +169,8 @@ ATTACKS = {
     "unknown": Attack((FLOOD,), repeated(h2.frame(0xEE, payload=b"nothing"))),
     # row 6
     "window-0": Attack(("client.timeout.send",), downloads,
-                       settings=((h2.INITIAL_WINDOW_SIZE, 0),), codes=(), rest=True, connections=10, grown_kib=96 * 1024),
+                       settings=((h2.INITIAL_WINDOW_SIZE, 0),), codes=(), rest=True,
+                       connections=10, grown_kib=96 * 1024),
     "window-bytewise": Attack((), downloads, settings=((h2.INITIAL_WINDOW_SIZE, 1),), credit=1,
                               rest=True, grown_kib=64 * 1024),
     "never-reads": Attack(("client.timeout.send",), downloads, reads=False, receive_buffer=4096,
