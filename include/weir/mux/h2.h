@@ -55,6 +55,9 @@ struct h2_events {
   void (*on_end)(struct h2 *h, enum end end);
   /* on_timer: the conn's deadline (h2_timer) passed. */
   void (*on_timer)(struct h2 *h);
+  /* on_turn: the conn was flushed (conn_flush): all that came in this turn has been read. NULL: of
+   * no interest. */
+  void (*on_turn)(struct h2 *h);
 };
 
 /* h2_config begins a connection. */
