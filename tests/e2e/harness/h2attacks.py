@@ -178,7 +178,7 @@ ATTACKS = {
                           first=h2.window_update(0, 1 << 30), connections=10,
                           grown_kib=96 * 1024),
     # counts and stalls
-    "streams": Attack((RESETS,), on_streams(post, 300)),
+    "streams": Attack((RESETS, FLOOD), on_streams(post, 300)),
     "uploads": Attack(("client.timeout.body",), uploads, codes=(), rest=True, connections=5,
                       grown_kib=96 * 1024),
 }
