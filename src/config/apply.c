@@ -295,6 +295,13 @@ static bool apply_key(struct apply *a, struct conf_row *row, const struct node *
   return false;
 }
 
+/* tls_origin: an empty group says TLS too, and `weir dump` has to say so: by its first key. */
+static void tls_origin(struct conf_row *row, const struct node *top) {
+  struct conf_origin *origin = origin_of(row, OPTION_POOL_TLS_VERIFY);
+  const struct node *node = node_find(top, SPAN_LIT("tls"));
+  if (((struct conf_pool *)row)->tls.on && node && !origin->node) origin->node = node;
+}
+
 /* apply_group walks the keys in pre-order, going down where a key is only a group of keys. */
 static void apply_group(struct apply *a, struct conf_row *row, const struct node *top) {
   const struct node *node = top->first;
@@ -303,6 +310,8 @@ static void apply_group(struct apply *a, struct conf_row *row, const struct node
       ((struct conf_listener *)row)->has_tls = true;
     if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("health")) && node->parent == top)
       ((struct conf_pool *)row)->health.on = node->kind == NODE_GROUP;
+    if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("tls")) && node->parent == top)
+      ((struct conf_pool *)row)->tls.on = node->kind == NODE_GROUP;
     if (apply_key(a, row, top, node) && node->first) {
       node = node->first;
       continue;
@@ -332,6 +341,7 @@ void apply_sources(struct conf *conf) {
   /* Rows are one level below their parents, so this ends: certificates and endpoints add none. */
   for (struct work *w = a.head; w; w = w->next) {
     apply_group(&a, w->row, w->group);
+    if (w->row->scope == SCOPE_POOL) tls_origin(w->row, w->group);
     if (w->row->scope == SCOPE_LISTENER) protocols_default((struct conf_listener *)w->row);
     if (!faults_has_syntax(conf->faults)) check_required(&a, w->row);
   }

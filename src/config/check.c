@@ -186,9 +186,11 @@ static void check_backoff(struct conf *conf, const struct conf_pool *pool) {
 }
 
 static void check_pool_proxied(struct conf *conf, const struct conf_pool *pool) {
-  if (!pool->connections.proxied || pool->connections.protocol != POOL_H2C) return;
+  bool shared = pool->connections.protocol == POOL_H2C || pool->connections.protocol == POOL_H2;
+  if (!pool->connections.proxied || !(shared || pool->tls.on)) return;
   fault_add(conf->faults, FAULT_PROXY_SHARED, row_place(&pool->row, OPTION_POOL_PROXY_PROTOCOL),
-            "pool \"" SPAN_FMT "\" has proxy_protocol, and h2c", SPAN_ARG(pool->row.name));
+            "pool \"" SPAN_FMT "\" has proxy_protocol, and %s", SPAN_ARG(pool->row.name),
+            pool->tls.on ? "tls" : "HTTP/2");
 }
 
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {
@@ -246,6 +248,7 @@ void check_conf(struct conf *conf) {
     check_pool(conf, pool);
     check_discover(conf, pool);
     check_health(conf, pool);
+    check_upstream_tls(conf, pool);
     check_protection(conf, pool);
   }
   check_overload(conf);

@@ -74,10 +74,13 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   balance_fill(pool, row);
 }
 
-static void compile_pool(struct compile *c, const struct conf_pool *row) {
+/* compile_pool: false after a fault; the pool is there all the same, for what follows. */
+static bool compile_pool(struct compile *c, const struct conf_pool *row) {
   struct members m = {.hash = row_hash(&row->row)};
+  bool good = true;
   members_find(c, &m, row);
   uint64_t content = hash_mix(hash_mix(m.hash, m.unresolved), balance_content(row));
+  content = hash_mix(content, upstream_tls_content(c, row));
   struct pool *pool = names_find(&c->old_pools, row->row.name);
   if (pool && pool->obj.content == content) {
     object_ref(c->registry, &pool->obj);
@@ -86,10 +89,12 @@ static void compile_pool(struct compile *c, const struct conf_pool *row) {
     pool = pool_new(c->registry, row->row.name);
     pool->obj.content = content;
     pool_fill(c, pool, row, &m);
+    good = upstream_tls_fill(c, pool, row);
   }
   mem_free(m.rows);
   c->snapshot->pools[c->snapshot->pool_count++] = pool;
   names_put(&c->pools, pool->obj.name, pool);
+  return good;
 }
 
 /* ---- routes ---- */
@@ -226,7 +231,7 @@ static bool compile_all(struct compile *c) {
   s->overload = root->overload;
   s->max_connections = clamp_connections(c);
   bool good = true;
-  rows_each(&root->pools, struct conf_pool, pool) compile_pool(c, pool);
+  rows_each(&root->pools, struct conf_pool, pool) good = compile_pool(c, pool) && good;
   rows_each(&root->policies, struct conf_policy, policy) compile_policy(c, policy);
   rows_each(&root->routes, struct conf_route, route) compile_route(c, route);
   rows_each(&root->listeners, struct conf_listener, row) {

@@ -2,13 +2,13 @@
  * request ready to be sent (compile). Called by check.c and compile.c. */
 #include "compile_priv.h"
 #include "weir/http/h1.h"
-#include "weir/http/proxy_header.h"
 #include "weir/http/name.h"
+#include "weir/http/proxy_header.h"
 
 #define HEALTH_OPTIONS_FIRST OPTION_POOL_HEALTH_PROTOCOL
 #define HEALTH_OPTIONS_LAST OPTION_POOL_HEALTH_UNHEALTHY
 #define FIELDS_MAX 10u /* of at most 1024 bytes each: the request fits PROBE_HEAD_MAX */
-#define REQUEST_MAX 14400u
+#define REQUEST_MAX 14336u
 
 /* ---- check ---- */
 
@@ -148,13 +148,20 @@ static bool proxied(const struct conf_health *row, const struct pool_connections
   return c->proxied && !row->port;
 }
 
+/* fill_preamble: the check is weir's own. */
+static void fill_preamble(struct pool *pool) {
+  const struct proxy_header header = {.version = pool->connections.proxied, .local = true};
+  char bytes[64];
+  struct buf b = buf_of(bytes, sizeof bytes);
+  check(proxy_header_write(&b, &header));
+  pool->health.preamble = own(pool, buf_span(&b));
+}
+
 /* fill_request writes the head for HTTP/1.1. A host that is set is the same for all endpoints;
  * else two pieces leave room for it. */
 static void fill_request(struct pool *pool, const struct conf_health *row) {
   char bytes[REQUEST_MAX];
   struct buf b = buf_of(bytes, sizeof bytes);
-  const struct proxy_header own_header = {.version = pool->connections.proxied, .local = true};
-  if (proxied(row, &pool->connections)) check(proxy_header_write(&b, &own_header));
   check(h1_write_request_line(&b, row->method, row->path, NULL, 1));
   buf_lit(&b, "Host: ");
   size_t cut = b.len;
@@ -233,6 +240,7 @@ void compile_health(struct pool *pool, const struct conf_pool *row) {
   fill_expect(pool, &h->expect);
   if (h->protocol == HEALTH_TCP) return;
   fill_fields(pool, h);
+  if (proxied(h, &pool->connections)) fill_preamble(pool);
   if (h->protocol != HEALTH_GRPC) fill_request(pool, h);
 }
 

@@ -75,6 +75,11 @@ void members_find(struct compile *c, struct members *m, const struct conf_pool *
 /* discover_content is a hash of how a pool's names are asked for. */
 uint64_t discover_content(const struct conf_pool *pool);
 
+/* upstream_tls_content is a hash of a pool's TLS policy, 0: none; upstream_tls_fill gives a new
+ * pool its own; false after a fault (the hook refused): the pool must not be used. */
+uint64_t upstream_tls_content(struct compile *c, const struct conf_pool *row);
+MUST_USE bool upstream_tls_fill(struct compile *c, struct pool *pool, const struct conf_pool *row);
+
 /* compile_health fills pool->health. */
 void compile_health(struct pool *pool, const struct conf_pool *row);
 /* endpoint_announce gives a new endpoint the state that it begins with. */

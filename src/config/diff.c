@@ -132,6 +132,8 @@ static bool pool_settings_same(const struct pool *a, const struct pool *b) {
 static void diff_pool(struct diff *d, const struct pool *a, const struct pool *b) {
   struct text detail = {0};
   if (!pool_settings_same(a, b)) part(&detail, "settings", SPAN_EMPTY, "");
+  if (!a->tls != !b->tls) part(&detail, b->tls ? "TLS added" : "TLS removed", SPAN_EMPTY, "");
+  else if (a->tls != b->tls) part(&detail, "TLS", SPAN_EMPTY, "");
   pool_members(d, a, b, &detail);
   if (!detail.len && a->unresolved != b->unresolved) part(&detail, "names", SPAN_EMPTY, "");
   if (!detail.len) part(&detail, "order of endpoints", SPAN_EMPTY, "");

@@ -155,21 +155,29 @@ static void add_file(struct conf *conf, struct span path, bool secret) {
       (struct conf_file){.path = arena_str(&conf->arena, path), .secret = secret};
 }
 
-static void list_files(struct conf *conf) {
+static void add_secret(struct conf *conf, struct span secret) {
   static const struct span mark = SPAN_LIT("file:");
+  if (span_starts(secret, mark)) add_file(conf, span_from(secret, mark.len), true);
+}
+
+static void list_files(struct conf *conf) {
   uint32_t most = source_count(conf);
   rows_each(&conf->root.listeners, struct conf_listener, l) most += 2 * l->certs.count;
-  most += conf->root.pools.count;
+  most += 4 * conf->root.pools.count + 1;
   conf->files = arena_get(&conf->arena, most * sizeof *conf->files);
   for (const struct source *s = conf->sources; s; s = s->next) add_file(conf, s->path, false);
   rows_each(&conf->root.listeners, struct conf_listener, listener)
     rows_each(&listener->certs, struct conf_cert_row, cert) {
-      if (span_starts(cert->cert, mark)) add_file(conf, span_from(cert->cert, mark.len), true);
-      if (span_starts(cert->key, mark)) add_file(conf, span_from(cert->key, mark.len), true);
+      add_secret(conf, cert->cert);
+      add_secret(conf, cert->key);
     }
-  rows_each(&conf->root.pools, struct conf_pool, pool)
-    if (span_starts(pool->sticky_key, mark))
-      add_file(conf, span_from(pool->sticky_key, mark.len), true);
+  rows_each(&conf->root.pools, struct conf_pool, pool) {
+    add_secret(conf, pool->sticky_key);
+    add_secret(conf, pool->tls.ca);
+    add_secret(conf, pool->tls.cert);
+    add_secret(conf, pool->tls.key);
+  }
+  add_secret(conf, conf->system_store);
 }
 
 /* finish does all that follows the first text. */

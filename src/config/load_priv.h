@@ -35,6 +35,8 @@ void check_h2_used(struct conf *conf, const struct conf_listener *listener);
 bool row_changed(const struct conf_row *row, enum option_id id);
 /* check_health is its part for the active check of a pool. */
 void check_health(struct conf *conf, const struct conf_pool *pool);
+/* check_upstream_tls is its part for TLS to the endpoints of a pool. */
+void check_upstream_tls(struct conf *conf, const struct conf_pool *pool);
 /* check_discover is its part for the names of a pool. */
 void check_discover(struct conf *conf, struct conf_pool *pool);
 /* check_overload is its part for process.overload, check_protection for a pool's breaker and

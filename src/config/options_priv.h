@@ -65,6 +65,8 @@ enum option_type {
   TYPE_RATE, /* "100/s" */
   TYPE_RATE_KEY,
   TYPE_SECRET,
+  TYPE_TLS_NAME, /* "app.internal", in lists also "10.0.0.1" */
+  TYPE_TLS_PIN,  /* "sha256:..." */
   TYPE_POOL_REF,
   TYPE_LISTENER_REF,
   TYPE_HASH_KEY,

@@ -32,8 +32,20 @@ struct conf_discover {
   uint32_t attempts, timeout_ms, min_ttl_ms, max_ttl_ms, retry_ms, max_retry_ms;
 };
 
+/* conf_pool_tls is TLS to the endpoints; on when its group is written. */
+struct conf_pool_tls {
+  bool on;
+  uint8_t verify; /* enum conf_verify, the order of the words */
+  uint8_t min;    /* word: 0 is 1.2 */
+  struct span ca, sni, cert, key; /* ca, cert, key: as written */
+  struct conf_list names, pins;
+  struct text ca_pem, cert_pem, key_pem; /* heap; wiped */
+};
+enum conf_verify { VERIFY_SYSTEM, VERIFY_NONE };
+
 struct conf_pool {
   struct conf_row row;
+  struct conf_pool_tls tls;
   struct conf_discover discover;
   uint8_t balance;
   struct span hash, sticky_key; /* as written */

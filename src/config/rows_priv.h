@@ -95,6 +95,8 @@ struct conf {
   struct value *running; /* by option of the root: what RESTART options run with; NULL: as set */
   struct conf_file *files;
   uint32_t file_count;
+  struct span system_store; /* "file:/path", where a pool needs it */
+  struct text system_pem;   /* heap */
   const struct conf_reader *reader; /* only while loading */
   struct conf_faults *faults;       /* only while loading */
   uint32_t errors_before;           /* in faults when loading began */

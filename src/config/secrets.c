@@ -65,9 +65,62 @@ struct secret {
   struct text *bytes;
 };
 
+/* ---- the system's store ---- */
+
+/* stores: where distributions have the certificates that they trust, in one file. */
+static const char *const stores[] = {
+    "/etc/ssl/certs/ca-certificates.crt",                /* Debian, Ubuntu, Arch, Gentoo, Alpine */
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", /* Fedora, RHEL */
+    "/etc/pki/tls/certs/ca-bundle.crt",                  /* RHEL before */
+    "/etc/ssl/ca-bundle.pem",                            /* SUSE */
+    "/etc/ssl/cert.pem",                                 /* Alpine without the package */
+};
+
+static bool store_needed(const struct conf_pool *pool) {
+  bool own = row_origin(&pool->row, OPTION_POOL_TLS_CA)->node != NULL;
+  return pool->tls.on && pool->tls.verify == VERIFY_SYSTEM && !own;
+}
+
+static bool is_there(const struct conf_reader *reader, const char *path) {
+  struct text text = {0};
+  if (reader->mode) return reader->mode(reader->ctx, path) >= 0;
+  bool there = reader->read && reader->read(reader->ctx, path, &text) == 0;
+  text_fini(&text);
+  return there;
+}
+
+/* store_find: the variable is that of OpenSSL's programs; what it names is not looked for. */
+static const char *store_find(const struct conf_reader *reader) {
+  const char *named = reader->env ? reader->env(reader->ctx, "SSL_CERT_FILE") : NULL;
+  if (named && named[0] == '/') return named;
+  for (size_t i = 0; i < array_count(stores); i++)
+    if (is_there(reader, stores[i])) return stores[i];
+  return NULL;
+}
+
+static void store_choose(struct conf *conf) {
+  const struct conf_pool *first = NULL;
+  rows_each(&conf->root.pools, struct conf_pool, pool)
+    if (!first && store_needed(pool)) first = pool;
+  if (!first) return;
+  const char *path = store_find(conf->reader);
+  if (path) {
+    conf->system_store = arena_printf(&conf->arena, "file:%s", path);
+    return;
+  }
+  fault_add(conf->faults, FAULT_NO_STORE, row_place(&first->row, OPTION_POOL_TLS_VERIFY),
+            "pool \"" SPAN_FMT "\": this system has no store of trusted certificates (like %s)",
+            SPAN_ARG(first->row.name), stores[0]);
+  fault_note(conf->faults,
+             "install ca-certificates, or name a file by tls.ca or $SSL_CERT_FILE");
+}
+
+/* ---- all of them ---- */
+
 /* secrets_list gives all of them, in the order of the file; out NULL only counts. */
 static uint32_t secrets_list(struct conf *conf, struct secret *out) {
   uint32_t count = 0;
+  bool store = conf->system_store.len > 0;
   rows_each(&conf->root.listeners, struct conf_listener, listener)
     rows_each(&listener->certs, struct conf_cert_row, cert) {
       struct secret both[] = {{&cert->row, OPTION_CERT_CERT, cert->cert, &cert->cert_pem},
@@ -76,6 +129,22 @@ static uint32_t secrets_list(struct conf *conf, struct secret *out) {
       count += 2;
     }
   rows_each(&conf->root.pools, struct conf_pool, pool) {
+    struct conf_pool_tls *tls = &pool->tls;
+    struct secret three[] = {{&pool->row, OPTION_POOL_TLS_CA, tls->ca, &tls->ca_pem},
+                             {&pool->row, OPTION_POOL_TLS_CERT, tls->cert, &tls->cert_pem},
+                             {&pool->row, OPTION_POOL_TLS_KEY, tls->key, &tls->key_pem}};
+    for (size_t i = 0; i < array_count(three); i++) {
+      if (!three[i].name.len) continue;
+      if (out) out[count] = three[i];
+      count++;
+    }
+    if (store && store_needed(pool)) {
+      struct secret one = {&pool->row, OPTION_POOL_TLS_VERIFY, conf->system_store,
+                           &conf->system_pem};
+      if (out) out[count] = one;
+      store = false;
+      count++;
+    }
     if (!pool->sticky_key.len) continue;
     if (out)
       out[count] = (struct secret){&pool->row, OPTION_POOL_STICKY_KEY, pool->sticky_key,
@@ -85,13 +154,17 @@ static uint32_t secrets_list(struct conf *conf, struct secret *out) {
   return count;
 }
 
+static bool is_key(enum option_id id) {
+  return id == OPTION_CERT_KEY || id == OPTION_POOL_TLS_KEY || id == OPTION_POOL_STICKY_KEY;
+}
+
 static void check_readable(const struct conf_reader *reader, struct conf_faults *faults,
                            struct arena *arena, const struct secret *s, struct span path) {
   int mode = reader->mode ? reader->mode(reader->ctx, arena_str(arena, path)) : -ENOSYS;
   if (mode < 0 || !(mode & 04)) return;
   fault_add(faults, FAULT_KEY_READABLE, row_place(s->row, s->id),
             "every user can read the %skey " SPAN_FMT,
-            s->id == OPTION_CERT_KEY ? "private " : "", SPAN_ARG(path));
+            s->id == OPTION_POOL_STICKY_KEY ? "" : "private ", SPAN_ARG(path));
   fault_note(faults, "mode %04o; chmod 0600 it", (unsigned)mode & 07777u);
 }
 
@@ -118,11 +191,12 @@ static void one_read(const struct conf_reader *reader, struct conf_faults *fault
     return;
   }
   bool file = span_starts(s->name, SPAN_LIT("file:")) || span_starts(what, SPAN_LIT("/"));
-  if (file && s->id != OPTION_CERT_CERT) check_readable(reader, faults, arena, s, what);
+  if (file && is_key(s->id)) check_readable(reader, faults, arena, s, what);
   if (s->id == OPTION_POOL_STICKY_KEY) sticky_key_done(faults, s, out);
 }
 
 void secrets_load(struct conf *conf) {
+  store_choose(conf);
   uint32_t count = secrets_list(conf, NULL);
   struct secret *all = mem_array(count, sizeof *all);
   (void)secrets_list(conf, all);

@@ -5,6 +5,7 @@
 
 #include "options_priv.h"
 #include "units_priv.h"
+#include "weir/config/tls_policy.h"
 #include "weir/model/template.h"
 
 /* value is one parsed scalar. */
@@ -80,6 +81,9 @@ MUST_USE bool text_value_parse(struct value_job *job, struct value *out);
 
 /* discover_text checks the texts of pools.*.discover (values_discover.c). */
 bool discover_text(struct value_job *job);
+/* tls_text checks the texts of pools.*.tls (values_tls.c); pin_parse reads a good "sha256:...". */
+bool tls_text(struct value_job *job);
+void pin_parse(struct span text, uint8_t out[CONF_PIN_BYTES]);
 /* health_text checks the texts of pools.*.health (values_health.c). */
 bool health_text(struct value_job *job);
 /* health_statuses_parse reads a good "200-299"; health_field_split cuts a good "Name: value". */

@@ -4,6 +4,7 @@
 #include "control/compiler_priv.h"
 #include "weir/config/diff.h"
 #include "weir/io/tls.h"
+#include "weir/io/tls_client.h"
 
 static struct tls_server *check_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
                                     struct buf *why) {
@@ -11,9 +12,19 @@ static struct tls_server *check_tls(void *ctx, const struct conf_tls *tls, uint3
   return secrets_make(tls, 1, bad_cert, why);
 }
 
+static struct tls_client *check_upstream_tls(void *ctx, const struct conf_upstream_tls *tls,
+                                             enum conf_tls_bad *bad, struct buf *why) {
+  (void)ctx;
+  return upstream_tls_make(tls, 1, bad, why);
+}
+
 /* No hook resolves: nothing is asked here. */
 static const struct conf_hooks hooks = {
-    .tls = check_tls, .tls_unref = tls_server_unref, .trial = true};
+    .tls = check_tls,
+    .tls_unref = tls_server_unref,
+    .upstream_tls = check_upstream_tls,
+    .upstream_tls_unref = tls_client_unref,
+    .trial = true};
 
 static void forget(struct registry *registry, struct snapshot *s) {
   if (s) {

@@ -83,6 +83,8 @@ struct compiler {
   bool collect; /* something may be to be freed */
   struct tls_slot *tls_slots;
   uint32_t tls_slot_count;
+  struct upstream_tls_slot *upstream_tls;
+  uint32_t upstream_tls_count;
   bool tls_fallback;   /* a bad certificate keeps the old one (not in a reload) */
   bool tls_degraded;   /* the current snapshot holds such an old one */
   uint64_t tls_failed_content; /* was logged */

@@ -13,6 +13,8 @@ struct probe_socket {
   struct probe_transport base;
   struct addr to;
   bool begun; /* connect was called */
+  uint8_t preamble_len;
+  char preamble[64];
 };
 
 /* ---- what an errno means ---- */
@@ -57,6 +59,14 @@ static enum probe_io again(struct probe_transport *t, uint32_t wants) {
 
 /* ---- operations ---- */
 
+/* greet sends what goes before anything else: so little fits into a new socket. */
+static enum probe_io greet(struct probe_socket *s, struct probe_outcome *out) {
+  if (!s->preamble_len) return PROBE_IO_OK;
+  ssize_t n = send(s->base.fd, s->preamble, s->preamble_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n == s->preamble_len) return PROBE_IO_OK;
+  return failed(out, n < 0 && errno != EAGAIN ? errno : ENOBUFS);
+}
+
 static enum probe_io socket_open(struct probe_transport *t, struct probe_outcome *out) {
   struct probe_socket *s = (struct probe_socket *)t;
   int err = 0;
@@ -68,7 +78,7 @@ static enum probe_io socket_open(struct probe_transport *t, struct probe_outcome
   } else {
     check(getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0);
   }
-  return err ? failed(out, err) : PROBE_IO_OK;
+  return err ? failed(out, err) : greet(s, out);
 }
 
 static enum probe_io socket_write(struct probe_transport *t, struct span bytes, size_t *moved,
@@ -118,5 +128,8 @@ struct probe_transport *probe_socket_new(const struct endpoint *e, const struct 
   struct probe_socket *s = (struct probe_socket *)mem_alloc(sizeof *s);
   s->base = (struct probe_transport){.ops = &socket_ops, .fd = fd, .doing = "connect"};
   s->to = to;
+  check(h->preamble.len <= sizeof s->preamble);
+  s->preamble_len = (uint8_t)h->preamble.len;
+  if (h->preamble.len) memcpy(s->preamble, h->preamble.ptr, h->preamble.len);
   return &s->base;
 }

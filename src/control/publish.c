@@ -13,6 +13,7 @@
 #include "weir/base/mem.h"
 #include "weir/config/diff.h"
 #include "weir/io/tls.h"
+#include "weir/io/tls_client.h"
 
 void publish_result_fini(struct publish_result *r) {
   text_fini(&r->diff);
@@ -89,6 +90,8 @@ static struct snapshot *compile(struct compiler *c, const struct conf *conf, boo
                                 struct conf_faults *faults) {
   const struct conf_hooks hooks = {.tls = secrets_tls,
                                    .tls_unref = tls_server_unref,
+                                   .upstream_tls = upstream_tls_get,
+                                   .upstream_tls_unref = tls_client_unref,
                                    .resolve = resolve,
                                    .connections_max = c->config.connections_max,
                                    .trial = trial,

@@ -89,6 +89,17 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
 /* secrets_tls is conf_hooks.tls, with a cache by content; ctx is the compiler. */
 struct tls_server *secrets_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
                                struct buf *why);
+/* ---- upstream_tls.c ---- */
+
+/* upstream_tls_make compiles a pool's policy; NULL with a sentence. upstream_tls_get is
+ * conf_hooks.upstream_tls, with a cache by content: pools with equal policies share one. */
+struct tls_client *upstream_tls_make(const struct conf_upstream_tls *tls, uint32_t workers,
+                                     enum conf_tls_bad *bad, struct buf *why);
+struct tls_client *upstream_tls_get(void *ctx, const struct conf_upstream_tls *tls,
+                                    enum conf_tls_bad *bad, struct buf *why);
+void upstream_tls_prune(struct compiler *c);
+void upstream_tls_fini(struct compiler *c);
+
 /* secrets_prune drops compiled policies that the current snapshot does not use. */
 void secrets_prune(struct compiler *c);
 /* secrets_watch remembers the files of conf; secrets_look looks at them and publishes changes. */

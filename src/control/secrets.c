@@ -89,6 +89,7 @@ static bool in_use(const struct snapshot *s, const struct tls_server *server) {
 }
 
 void secrets_prune(struct compiler *c) {
+  upstream_tls_prune(c);
   for (uint32_t i = c->tls_slot_count; i-- > 0;) {
     if (!in_use(c->published.current, c->tls_slots[i].server)) {
       tls_server_unref(c->tls_slots[i].server);
@@ -109,6 +110,7 @@ static void watch_free(struct compiler *c) {
 }
 
 void secrets_fini(struct compiler *c) {
+  upstream_tls_fini(c);
   watch_free(c);
   for (uint32_t i = 0; i < c->tls_slot_count; i++) {
     tls_server_unref(c->tls_slots[i].server);

@@ -19,6 +19,12 @@ struct conn *conn_carry(struct loop *loop, struct carried *what, bool open) {
 
 void conn_carries(struct conn *c) { c->flags |= CONN_CARRIES; }
 
+void conn_carries_not(struct conn *c) {
+  check(c->transport != NULL && c->bytes_out == 0);
+  c->flags &= ~(uint32_t)CONN_CARRIES;
+  conn_give(c, &c->out);
+}
+
 /* ---- what came ---- */
 
 void conn_carried_data(struct conn *c, struct span bytes) {

@@ -1,15 +1,17 @@
-/* stream_tls.c: TLS as a transport of a conn (transport.h): handshake, records in, records out,
- * close_notify. One copy in (span being received to the library's record buffer), one out (record
- * to the conn's wire buffer); an idle conn holds no record buffer and no handshake state. Does not
- * choose certificates (tls_select.c), owns no timer (the handshake timeout is the owner's), sends
- * nothing itself. Completions arrive as wire_in, wire_eof and, through the queue of tls_worker.c,
- * tls_stream_run. Every upcall may close the conn; our part lives until the end of the turn
- * (conn_bury), so it is enough to look at alive() after each. RFC 8446, RFC 5246. */
+/* stream_tls.c: TLS as a transport of a conn (transport.h), of either side: handshake, records in,
+ * records out, close_notify. One copy in (span being received to the library's record buffer), one
+ * out (record to the conn's wire buffer); an idle conn holds no record buffer and no handshake
+ * state. Does not choose certificates (tls_select.c) nor judge them (tls_verify.c), owns no timer
+ * (the handshake timeout is the owner's), sends nothing itself. Completions arrive as wire_in,
+ * wire_eof and, through the queue of tls_worker.c, tls_stream_run. Every upcall may close the
+ * conn; our part lives until the end of the turn (conn_bury), so it is enough to look at alive()
+ * after each. RFC 8446, RFC 5246. */
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/mem.h>
 
-#include "io/tls_conn_priv.h"
+#include "io/io_priv.h"
+#include "io/tls_client_priv.h"
 
 /* Record sizes. Small records first, so that the client can decrypt what the first round trips
  * bring; full ones once the connection is warm. A pause makes it cold again. */
@@ -37,9 +39,19 @@ static struct span library_done(struct tls_conn *tls) {
   return rest;
 }
 
+/* blame gives a client's side the cause that the library's error has; once it is open, only that
+ * its certificate was refused: in TLS 1.3 that comes late (RFC 8446 section 4.4.2.4). */
+static void blame(struct tls_conn *tls, uint32_t code) {
+  if (!tls->is_client || tls->end != END_OK || tls->starved) return;
+  enum end end = tls_client_fault(tls, code);
+  bool open = conn_any(tls->conn, CONN_OPEN);
+  if (!open || end == END_UPSTREAM_TLS_CLIENT_CERT) tls->end = (uint16_t)end;
+}
+
 /* why_note keeps the library's reason; some refusals (a malformed SNI) have an alert but none. */
 static void why_note(struct tls_conn *tls) {
   uint32_t code = ERR_peek_error();
+  blame(tls, code);
   if (!tls->why && code != 0) tls->why = ERR_reason_error_string(code);
   ERR_clear_error();
 }
@@ -50,12 +62,16 @@ static int library_error(struct tls_conn *tls) {
   return tls->starved ? -ENOBUFS : -EPROTO;
 }
 
+static SSL *server_ssl(const struct tls_conn *tls) {
+  SSL *ssl = SSL_new(tls->server->ctx[tls->worker_index]);
+  check(ssl != NULL);
+  SSL_set_accept_state(ssl);
+  return ssl;
+}
+
 /* ssl_make: the library's state of a conn (about 4 KiB until the handshake is done). */
 static void ssl_make(struct tls_conn *tls) {
-  uint32_t worker = tls->worker_index;
-  tls->ssl = SSL_new(tls->server->ctx[worker]);
-  check(tls->ssl != NULL);
-  SSL_set_accept_state(tls->ssl);
+  tls->ssl = tls->is_client ? tls_client_ssl(tls) : server_ssl(tls);
   SSL_set_shed_handshake_config(tls->ssl, 1);
   check(BIO_up_ref(tls->worker->bio) == 1);
   SSL_set_bio(tls->ssl, tls->worker->bio, tls->worker->bio);
@@ -66,15 +82,34 @@ static void handshake_ended(struct tls_conn *tls, enum tls_state state) {
   tls->clock_ns = tls->clock_ns ? tls->worker->loop->now_ns - tls->clock_ns : 0;
 }
 
-/* handshake_failed: the alert, if there is one, is in the wire buffer already. */
+static void count(_Atomic uint64_t *row) {
+  if (!row) return;
+  uint64_t now = atomic_load_explicit(row, memory_order_relaxed);
+  atomic_store_explicit(row, now + 1, memory_order_relaxed);
+}
+
+/* handshake_failed: the alert, if there is one, is in the wire buffer already. That memory is
+ * short is not the endpoint's fault. */
 static void handshake_failed(struct tls_conn *tls, enum end end, int err) {
-  if (tls->end == END_OK) tls->end = (uint16_t)end;
+  if (tls->end == END_OK && !(tls->is_client && err == -ENOBUFS)) tls->end = (uint16_t)end;
+  if (tls->is_client) count(tls->peer->counts.failed);
   handshake_ended(tls, TLS_FAILED);
   conn_opened(tls->conn, err);
 }
 
+/* cut_end is the cause where nothing more comes in a handshake. */
+static enum end cut_end(const struct tls_conn *tls) {
+  return tls->is_client ? END_UPSTREAM_TLS_CLOSED : END_CLIENT_TLS_HANDSHAKE;
+}
+
+static enum end fault_end(const struct tls_conn *tls) {
+  return tls->is_client ? END_UPSTREAM_TLS_HANDSHAKE : END_CLIENT_TLS_HANDSHAKE;
+}
+
 static void failed(struct tls_conn *tls, int err) {
+  bool cut = tls->is_client && err == -ECONNABORTED && !conn_any(tls->conn, CONN_OPEN);
   tls->state = TLS_FAILED;
+  if (cut && tls->end == END_OK) tls->end = END_UPSTREAM_TLS_CLOSED;
   conn_fail(tls->conn, err);
 }
 
@@ -135,10 +170,39 @@ static void tickets_flush(struct tls_conn *tls) {
   if (!ok) ERR_clear_error(); /* no buffer: the first write of data meets it again */
 }
 
+/* nothing_early: what an endpoint says before it was asked is no answer (THREATS.md 14); session
+ * tickets are. False: the handshake failed by it. */
+static bool nothing_early(struct tls_conn *tls, struct span wire) {
+  struct conn *c = tls->conn;
+  conn_read_stop(c);
+  struct span rest = data_in(tls, wire);
+  if (!alive(tls) || tls->state == TLS_FAILED) return false;
+  if (rest.len == 0 && conn_held(c) == 0) return true;
+  tls->why = "data before the request";
+  handshake_failed(tls, END_UPSTREAM_TLS_HANDSHAKE, -EPROTO);
+  return false;
+}
+
+/* client_opened: the handshake with an endpoint is done; returns the rest of wire. */
+static struct span client_opened(struct tls_conn *tls, struct span wire) {
+  bool h2 = false;
+  enum end end = tls_client_chosen(tls, &h2);
+  if (end != END_OK) {
+    handshake_failed(tls, end, -EPROTO);
+    return SPAN_EMPTY;
+  }
+  handshake_ended(tls, TLS_OPEN);
+  if (!h2 && !nothing_early(tls, wire)) return SPAN_EMPTY;
+  count(SSL_session_reused(tls->ssl) ? tls->peer->counts.resumed : tls->peer->counts.full);
+  conn_opened(tls->conn, 0);
+  return h2 ? data_in(tls, wire) : SPAN_EMPTY;
+}
+
 /* handshake_go runs the handshake as far as wire reaches and goes on with data; returns the
  * rest. */
 static struct span handshake_go(struct tls_conn *tls, struct span wire) {
   int ret = handshake_step(tls, &wire);
+  if (ret == 1 && tls->is_client) return client_opened(tls, wire);
   if (ret == 1) {
     handshake_ended(tls, TLS_OPEN);
     tickets_flush(tls);
@@ -147,7 +211,7 @@ static struct span handshake_go(struct tls_conn *tls, struct span wire) {
   }
   int error = SSL_get_error(tls->ssl, ret);
   if (error == SSL_ERROR_WANT_READ) return SPAN_EMPTY;
-  handshake_failed(tls, END_CLIENT_TLS_HANDSHAKE, library_error(tls));
+  handshake_failed(tls, fault_end(tls), library_error(tls));
   return SPAN_EMPTY;
 }
 
@@ -220,9 +284,21 @@ static struct span handshake_in(struct tls_conn *tls, struct span wire) {
   if (early_put(tls, wire)) {
     wait_put(tls);
   } else {
-    handshake_failed(tls, END_CLIENT_TLS_HANDSHAKE, -ENOBUFS);
+    handshake_failed(tls, fault_end(tls), -ENOBUFS);
   }
   return SPAN_EMPTY;
+}
+
+/* client_start begins a handshake when the socket is connected, or puts it behind those that wait.
+ */
+static void client_start(struct tls_conn *tls) {
+  struct tls_worker *worker = tls->worker;
+  if (tls->clock_ns || conn_busy(tls->conn, OP_CONNECT)) return;
+  tls->clock_ns = worker->loop->now_ns;
+  if (list_empty(&worker->waiting) && worker->used_ns < TLS_BUDGET_NS)
+    (void)handshake_go(tls, SPAN_EMPTY);
+  else
+    wait_put(tls);
 }
 
 static size_t on_wire_in(struct conn *c, struct span wire) {
@@ -242,7 +318,7 @@ static void on_wire_eof(struct conn *c) {
   if (tls->early) {
     tls->fin = true;
   } else if (tls->state == TLS_HANDSHAKE) {
-    handshake_failed(tls, END_CLIENT_TLS_HANDSHAKE, -ECONNABORTED);
+    handshake_failed(tls, cut_end(tls), -ECONNABORTED);
   } else if (tls->state == TLS_OPEN) {
     failed(tls, -ECONNABORTED);
   }
@@ -251,21 +327,29 @@ static void on_wire_eof(struct conn *c) {
 static void on_resume(struct conn *c) {
   struct tls_conn *tls = c->tls;
   if (tls->state == TLS_OPEN && tls->early) early_run(tls, data_in);
+  else if (tls->state == TLS_HANDSHAKE && tls->is_client) client_start(tls);
+}
+
+/* shake_on goes on with a handshake that has had to wait. */
+static void shake_on(struct tls_conn *tls) {
+  if (tls->early) early_run(tls, handshake_go);
+  else if (!tls->ssl && tls->is_client) (void)handshake_go(tls, SPAN_EMPTY);
+  if (tls->fin && alive(tls) && tls->state == TLS_HANDSHAKE)
+    handshake_failed(tls, cut_end(tls), -ECONNABORTED);
 }
 
 void tls_stream_run(struct tls_conn *tls) {
   if (!alive(tls)) return;
   if (tls->broken) {
     failed(tls, -ENOBUFS);
-  } else if (tls->state == TLS_HANDSHAKE && tls->early) {
-    early_run(tls, handshake_go);
-    if (tls->fin && alive(tls) && tls->state == TLS_HANDSHAKE) {
-      handshake_failed(tls, END_CLIENT_TLS_HANDSHAKE, -ECONNABORTED);
-    }
+  } else if (tls->state == TLS_HANDSHAKE) {
+    shake_on(tls);
   }
 }
 
+/* record_len: endpoints are near, and get full ones at once. */
 static size_t record_len(struct tls_conn *tls, size_t left) {
+  if (tls->is_client) return left < RECORD_MAX ? left : RECORD_MAX;
   uint32_t now_ms = (uint32_t)tls->worker->loop->now_ms;
   if (now_ms - tls->written_ms >= RECORD_PAUSE_MS) tls->burst = 0;
   tls->written_ms = now_ms;
@@ -318,7 +402,8 @@ static void on_free(struct conn *c) {
   SSL_free(tls->ssl);
   OPENSSL_free(tls->sni);
   if (tls->early) iobuf_give(&worker->loop->iobufs, tls->early);
-  tls_server_unref(tls->server);
+  if (tls->is_client) tls_peer_unref(tls->peer);
+  else tls_server_unref(tls->server);
   slab_free(&worker->conns, tls);
 }
 
@@ -333,21 +418,58 @@ static const struct transport tls_transport = {
 
 void tls_prepare(struct loop *loop) { (void)tls_worker_get(loop); }
 
-bool tls_accept(struct conn *c, struct tls_server *server, uint32_t worker) {
-  check(worker < server->workers && c->transport == NULL);
+static struct tls_conn *tls_conn_new(struct conn *c) {
+  check(c->transport == NULL);
   struct tls_worker *mine = tls_worker_get(c->loop);
   struct tls_conn *tls = (struct tls_conn *)slab_new(&mine->conns);
-  if (!tls) return false;
+  if (!tls) return NULL;
   tls->conn = c;
   tls->worker = mine;
+  list_init(&tls->wait);
+  return tls;
+}
+
+bool tls_accept(struct conn *c, struct tls_server *server, uint32_t worker) {
+  check(worker < server->workers);
+  struct tls_conn *tls = tls_conn_new(c);
+  if (!tls) return false;
   tls->worker_index = worker;
   tls->server = server;
   tls->sniffing = true;
-  list_init(&tls->wait);
   tls_server_ref(server);
   c->tls = tls;
   conn_transport(c, &tls_transport);
   return true;
+}
+
+bool tls_connect(struct conn *c, struct tls_peer *peer, bool h1_only) {
+  struct tls_conn *tls = tls_conn_new(c);
+  if (!tls) return false;
+  tls->is_client = true;
+  tls->h1_only = h1_only;
+  tls->peer = peer;
+  tls_peer_ref(peer);
+  c->tls = tls;
+  conn_transport(c, &tls_transport);
+  return true;
+}
+
+static const struct tls_conn *client_of(const struct conn *c) {
+  return c->transport == &tls_transport && c->tls->is_client ? c->tls : NULL;
+}
+
+bool conn_tls_shaking(const struct conn *c) {
+  const struct tls_conn *tls = client_of(c);
+  return tls && tls->state == TLS_HANDSHAKE && tls->clock_ns;
+}
+
+bool conn_tls_h2(const struct conn *c) {
+  const struct tls_conn *tls = client_of(c);
+  const uint8_t *name = NULL;
+  unsigned len = 0;
+  if (!tls || !tls->ssl) return false;
+  SSL_get0_alpn_selected(tls->ssl, &name, &len);
+  return span_eq(span_of((const char *)name, len), SPAN_LIT("h2"));
 }
 
 bool tls_answer_plain(struct conn *c, struct span bytes) {
@@ -357,12 +479,14 @@ bool tls_answer_plain(struct conn *c, struct span bytes) {
   return wire != NULL;
 }
 
-/* conn_tls_end: a socket that failed inside the handshake never reached us. */
+/* conn_tls_end: a socket that failed inside the handshake never reached us; a client's that failed
+ * before it has no cause here. */
 enum end conn_tls_end(const struct conn *c) {
   const struct tls_conn *tls = c->transport == &tls_transport ? c->tls : NULL;
   if (!tls) return END_OK;
   bool cut = tls->state == TLS_HANDSHAKE && (c->flags & CONN_FAILED);
-  return cut ? END_CLIENT_TLS_HANDSHAKE : (enum end)tls->end;
+  if (cut && tls->is_client && !tls->clock_ns) return END_OK;
+  return cut ? cut_end(tls) : (enum end)tls->end;
 }
 
 static struct span info_sni(const struct tls_conn *tls) {

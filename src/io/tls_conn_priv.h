@@ -5,6 +5,8 @@
 
 #include "io/tls_priv.h"
 
+struct tls_peer;
+
 enum tls_state {
   TLS_HANDSHAKE,
   TLS_OPEN,
@@ -21,7 +23,10 @@ struct tls_conn {
   struct slab_head head;
   struct conn *conn;
   SSL *ssl;
-  struct tls_server *server;
+  union {
+    struct tls_server *server; /* ours is the server's side */
+    struct tls_peer *peer;     /* is_client: it is the client's */
+  };
   struct tls_worker *worker;
   struct list wait;      /* in worker->waiting */
   struct iobuf *early;   /* ciphertext that waits for the budget or, after that, for the owner */
@@ -34,6 +39,9 @@ struct tls_conn {
   uint8_t state;         /* enum tls_state */
   uint8_t sniff_len;     /* letters that may be a plain HTTP method */
   uint32_t worker_index; /* which SSL_CTX of server */
+  bool is_client : 1;    /* weir began the connection: peer, not server */
+  bool h1_only : 1;      /* client: offers HTTP/1.1, whatever the policy has */
+  bool cert_asked : 1;   /* client: the server asked for a certificate */
   bool sniffing : 1;     /* no byte so far was TLS */
   bool sni_known : 1;    /* a well-formed name was sent */
   bool sni_refused : 1;  /* answered by unrecognized_name */

@@ -88,6 +88,8 @@ struct tls_server {
   struct arena arena;
 };
 
+/* tls_ctx_base sets what all policies have in common: suites, groups, no early data. */
+void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version);
 /* tls_ctx_new makes an SSL_CTX with the policy of server (versions, ciphers, groups,
  * callbacks). */
 MUST_USE SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version);

@@ -43,18 +43,22 @@ static void ctx_callbacks(SSL_CTX *ctx, bool alpn) {
   if (alpn) SSL_CTX_set_alpn_select_cb(ctx, tls_select_alpn, NULL);
 }
 
-SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version) {
-  SSL_CTX *ctx = SSL_CTX_new(TLS_with_buffers_method());
-  check(ctx != NULL);
+void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version) {
   bool ok =
       SSL_CTX_set_min_proto_version(ctx, min_version) &&
-      SSL_CTX_set_max_proto_version(ctx, server->max_version) &&
+      SSL_CTX_set_max_proto_version(ctx, max_version) &&
       SSL_CTX_set_strict_cipher_list(ctx, SUITES) && ctx_groups(ctx) &&
       SSL_CTX_set_signing_algorithm_prefs(ctx, sign_algorithms, array_count(sign_algorithms));
   check(ok); /* constants and checked versions: a library that refuses them does not fit */
+  SSL_CTX_set_early_data_enabled(ctx, 0); /* RFC 8470; THREATS.md 29 */
+}
+
+SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version) {
+  SSL_CTX *ctx = SSL_CTX_new(TLS_with_buffers_method());
+  check(ctx != NULL);
+  tls_ctx_base(ctx, min_version, server->max_version);
   SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets only: no shared state */
-  SSL_CTX_set_early_data_enabled(ctx, 0);                  /* RFC 8470; THREATS.md 29 */
   ctx_callbacks(ctx, server->alpn.len > 0);
   return ctx;
 }

@@ -95,7 +95,8 @@ static bool endpoint_same(const struct object *o, const void *key) {
  * */
 static void endpoint_fini(struct object *o) {
   struct endpoint *e = (struct endpoint *)o;
-  for (uint32_t i = 0; i < o->workers; i++) check(list_empty(&e->rows[i].idle));
+  for (uint32_t i = 0; i < o->workers; i++)
+    check(list_empty(&e->rows[i].idle) && !e->rows[i].tls);
   check(!e->health || !e->health->target);
   mem_free(e->health);
   mem_free(e->rows);
@@ -171,6 +172,7 @@ static void pool_fini(struct object *o) {
   unref_any(o, (struct object *)pool->state);
   for (uint32_t i = 0; i < pool->member_count; i++)
     unref_any(o, (struct object *)pool->members[i].endpoint);
+  if (pool->tls && pool->tls_unref) pool->tls_unref(pool->tls);
 }
 
 struct pool *pool_new(struct registry *r, struct span name) {

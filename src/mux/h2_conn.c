@@ -155,7 +155,7 @@ void h2_end(struct h2 *h, enum end end) {
   }
   h->marks |= H2_ENDED;
   h2_streams_fail(h, -ECONNRESET, end);
-  bool open = (h->conn->flags & (CONN_OPEN | CONN_FAILED)) == CONN_OPEN;
+  bool open = h->conn && (h->conn->flags & (CONN_OPEN | CONN_FAILED)) == CONN_OPEN;
   if (open) write_goaway(h, h->served, end);
   h->events->on_end(h, end);
 }
@@ -294,9 +294,15 @@ void h2_give_up(struct h2 *h, int err) {
   h2_end(h, END_OK);
 }
 
+void h2_leave_conn(struct h2 *h) {
+  conn_carries_not(h->conn);
+  h->conn = NULL;
+}
+
 /* on_open: a client's connection came to be, or did not. */
 static void on_open(struct conn *c, int err) {
   struct h2 *h = c->owner;
+  if (!err && h->events->on_open && !h->events->on_open(h)) err = -EPROTOTYPE;
   if (err) {
     h2_give_up(h, err);
     return;

@@ -46,6 +46,7 @@ static void texts_request(const struct exchange *x, struct span *t) {
   t[TEXT_TRACE] = field_value(&q->fields, HTTP_NAME_TRACEPARENT);
   t[TEXT_CLIENT] = x->ctx.client;
   t[TEXT_TRIES] = x->tries;
+  t[TEXT_UPSTREAM_TLS] = x->tls_why;
   t[TEXT_RATE] = x->limited.by;
 }
 

@@ -24,6 +24,11 @@ enum end connect_end(int err) {
   }
 }
 
+enum end open_end(const struct upconn *up, int err, struct span *why) {
+  enum end end = up ? upconn_tls_end(up, err == -ETIMEDOUT, why) : END_OK;
+  return end == END_OK ? connect_end(err) : end;
+}
+
 /* ---- the endpoint and its connection ---- */
 
 static void use_endpoint(struct stream *s, struct attempt *a, struct endpoint *e) {
@@ -69,21 +74,21 @@ static struct upconn *connect_to(struct stream *s, struct endpoint *e,
 static struct upconn *connection(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, bool *reused, int *err) {
   struct upstream *u = &s->w->upstream;
-  if (s->pool->connections.protocol == POOL_H2C) {
-    const struct attempt_to to = {.events = o->events,
-                                  .owner = o->owner,
-                                  .settled = asks_tunnel(s)};
-    return upconn_stream(u, s->pool, e, &to, reused, err);
-  }
   /* One that is idle was another client's, or of before a reload. */
   bool fresh = s->flags & STREAM_REFILL || s->pool->connections.proxied;
-  struct upconn *up = fresh ? NULL : upconn_checkout(u, e, o->owner);
+  const struct attempt_to to = {.events = o->events,
+                                .owner = o->owner,
+                                .settled = asks_tunnel(s)};
+  enum upconn_way way = upconn_way(u, s->pool, e);
+  if (way == UPCONN_STREAM) return upconn_stream(u, s->pool, e, &to, reused, err);
+  struct upconn *up = fresh ? NULL : upconn_checkout(u, s->pool, e, o->owner);
   *reused = up != NULL;
   if (up) {
     conn_attach(up->conn, o->events, up);
     conn_timer(up->conn, WHEEL_NEVER);
     return up;
   }
+  if (way == UPCONN_ASK) return upconn_stream(u, s->pool, e, &to, reused, err);
   up = connect_to(s, e, o, err);
   if (up || *err != -EAGAIN || !fresh) return up;
   uint32_t idle = atomic_load_explicit(&e->rows[u->worker].idle_count, memory_order_relaxed);
@@ -105,6 +110,26 @@ int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
   }
   use_connection(s, a, up, reused);
   a->permits = held;
+  return 0;
+}
+
+/* attempt_ask_anew: the endpoint speaks HTTP/1.1: the stream of HTTP/2 that was to be is given up
+ * for a connection of that. One that is open has been waited for: it is no reused one. */
+int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
+                     bool *open) {
+  int err = 0;
+  upconn_close(a->up, false);
+  a->up = connection(s, a->endpoint, o, open, &err);
+  a->flags &= (uint16_t)~(ATTEMPT_H2 | ATTEMPT_REUSED);
+  if (!a->up) {
+    endpoint_end(a->endpoint, s->w->config.index);
+    a->flags &= (uint16_t)~ATTEMPT_COUNTED;
+    request_permits_give(&s->w->upstream, s->pool_state, a->endpoint, a->permits);
+    a->permits = 0;
+    return err;
+  }
+  if (a->up->mux) a->flags |= ATTEMPT_H2;
+  if (a->up->requests > 1) a->flags |= ATTEMPT_REUSED;
   return 0;
 }
 
@@ -142,6 +167,30 @@ static int take_any(struct stream *s, const struct pool_member **which) {
   if (err == -EAGAIN && s->x->tried.count && !picky)
     err = take_other(s, &s->try, which, &o, true);
   return err;
+}
+
+void attempt_opened(struct stream *s) {
+  s->try.t_connected = now_ns(s->w);
+  s->connect_ns += s->try.t_connected - s->try.t_connect;
+  stream_go(s, STEP_SEND);
+}
+
+/* attempt_other_protocol: no permit may be left for another connection: then it waits for one. */
+void attempt_other_protocol(struct stream *s) {
+  bool open = false;
+  int err = attempt_ask_anew(s, &s->try, &(struct attempt_owner){&up_events, s}, &open);
+  if (!err && open) {
+    attempt_opened(s);
+  } else if (!err) {
+    s->connect_ns += now_ns(s->w) - s->try.t_connect;
+    s->try.t_connect = now_ns(s->w);
+    stream_timer(s);
+  } else if (err == -EAGAIN) {
+    s->attempts--;
+    stream_go(s, STEP_PICK);
+  } else {
+    attempt_failed(s, connect_end(err));
+  }
 }
 
 static void taken(struct stream *s) {
@@ -342,9 +391,13 @@ bool attempt_unsent(const struct stream *s) {
   return a->up && a->flags & ATTEMPT_REUSED && conn_unsent(a->up->conn);
 }
 
-enum end attempt_cause(const struct attempt *a, int err) {
+/* A FIN without close_notify (-ECONNABORTED) is no end that TLS vouches for, but an end. */
+enum end attempt_cause(const struct attempt *a, int err, struct span *why) {
+  enum end tls = err && a->up ? upconn_tls_end(a->up, false, why) : END_OK;
   if (own_trouble(err)) return END_LIMIT_MEMORY;
-  enum end end = attempt_end_word(a, err ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED);
+  if (tls != END_OK) return tls;
+  bool reset = err && err != -ECONNABORTED;
+  enum end end = attempt_end_word(a, reset ? END_UPSTREAM_RESET : END_UPSTREAM_CLOSED);
   bool begun = a->flags & ATTEMPT_RESPONSE_BYTE;
   return end == END_UPSTREAM_CLOSED && begun ? END_UPSTREAM_TRUNCATED : end;
 }

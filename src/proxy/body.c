@@ -392,7 +392,7 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
     return;
   }
   if (!is_request(s, p)) {
-    stream_fail(s, attempt_cause(&s->try, err));
+    stream_fail(s, attempt_cause(&s->try, err, &s->x->tls_why));
     return;
   }
   /* The endpoint stopped reading the request: it may have answered already (early response). */
@@ -400,5 +400,5 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
   s->flags |= STREAM_CLOSE;
   conn_read_stop(s->conn);
   if (s->try.up->conn->flags & CONN_FAILED && !s->down_body.relaying)
-    stream_fail(s, attempt_cause(&s->try, -ECONNRESET));
+    stream_fail(s, attempt_cause(&s->try, -ECONNRESET, &s->x->tls_why));
 }

@@ -48,6 +48,7 @@ struct exchange {
   enum end refused_end; /* how the last of those that took no connection did not */
   struct pool_want want; /* of the endpoint: made by affinity.c, before the filters */
   uint32_t picked;       /* place of the endpoint that was chosen last */
+  struct span tls_why;   /* what TLS to the endpoint failed by, in words of the library */
   struct span tries;     /* where attempts went that others followed, and how they ended */
   struct span allow; /* the Allow field of a 405 */
   struct waiter wait;

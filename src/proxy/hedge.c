@@ -103,10 +103,29 @@ static void send_request(struct hedge *h) {
   stream_timer(h->stream);
 }
 
+/* other_protocol: see attempt_other_protocol; without a permit there is no second attempt. */
+static void other_protocol(struct hedge *h) {
+  struct stream *s = h->stream;
+  bool open = false;
+  int err = attempt_ask_anew(s, &h->try, &(struct attempt_owner){&hedge_events, h}, &open);
+  h->try.t_connect = now_ns(s->w);
+  if (err) drop(s);
+  if (!err && open) {
+    h->try.t_connected = h->try.t_connect;
+    send_request(h);
+    return;
+  }
+  stream_timer(s);
+}
+
 static void on_open(struct conn *c, int err) {
   struct hedge *h = ((struct upconn *)c->owner)->owner;
+  if (err == -EPROTOTYPE) {
+    other_protocol(h);
+    return;
+  }
   if (err) {
-    failed(h, connect_end(err));
+    failed(h, open_end(h->try.up, err, &h->stream->x->tls_why));
     return;
   }
   h->try.t_connected = now_ns(h->stream->w);
@@ -173,7 +192,7 @@ static void on_eof(struct conn *c) {
 
 static void on_error(struct conn *c, int err) {
   struct hedge *h = ((struct upconn *)c->owner)->owner;
-  failed(h, attempt_cause(&h->try, err));
+  failed(h, attempt_cause(&h->try, err, NULL));
 }
 
 static void on_nothing(struct conn *c) { (void)c; }
@@ -266,6 +285,7 @@ bool hedge_timer(struct stream *s, uint64_t now) {
   if (!trying(s) || hedge_due(s) > now) return false;
   if (s->x->hedge) {
     (void)overdue_at(s, s->x->hedge, &end);
+    if (end == END_CONNECT_TIMEOUT) end = open_end(s->x->hedge->try.up, -ETIMEDOUT, NULL);
     failed(s->x->hedge, end);
     return true;
   }

@@ -125,7 +125,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
   struct mirror *m = container_of(timer, struct mirror, timer);
   switch ((enum mirror_step)m->step) {
     case MIRROR_COPY: break; /* no timer runs */
-    case MIRROR_CONNECT: failed(m, END_CONNECT_TIMEOUT); break;
+    case MIRROR_CONNECT: failed(m, open_end(m->up, -ETIMEDOUT, NULL)); break;
     case MIRROR_HEAD: failed(m, END_FIRST_BYTE_TIMEOUT); break;
     case MIRROR_BODY:
       if (now < m->deadline_ms) failed(m, END_UPSTREAM_IDLE_TIMEOUT);
@@ -323,7 +323,7 @@ static void write_request(struct mirror *m) {
 
 static void on_open(struct conn *c, int err) {
   struct mirror *m = ((struct upconn *)c->owner)->owner;
-  if (err) failed(m, connect_end(err));
+  if (err) failed(m, open_end(m->up, err, NULL));
   else write_request(m);
 }
 
@@ -339,9 +339,9 @@ static struct upconn *connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   const struct attempt_to to = {.events = &mirror_events, .owner = m};
   int err;
-  if (m->pool->connections.protocol == POOL_H2C)
+  if (upconn_way(u, m->pool, m->endpoint) == UPCONN_STREAM)
     return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
-  struct upconn *up = m->pool->connections.proxied ? NULL : upconn_checkout(u, m->endpoint, m);
+  struct upconn *up = m->pool->connections.proxied ? NULL : upconn_checkout(u, m->pool, m->endpoint, m);
   m->reused = up != NULL;
   if (!up) return upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
   conn_attach(up->conn, &mirror_events, up);

@@ -102,10 +102,19 @@ MUST_USE enum end shake_done(struct stream *s);
  * connection: what comes from it is no answer, and another connection may have the request. */
 bool attempt_unsent(const struct stream *s);
 /* attempt_cause: why its connection ended before its response was whole: by err (-errno; 0: FIN),
- * or by what HTTP/2 says of it. */
-enum end attempt_cause(const struct attempt *a, int err);
-/* connect_end is the cause of a connect's -errno. */
+ * or by what TLS (*why in words; may be NULL) or HTTP/2 says of it. */
+enum end attempt_cause(const struct attempt *a, int err, struct span *why);
+/* connect_end is the cause of a connect's -errno; open_end that of a connection which did not
+ * become open (-ETIMEDOUT: in time), TLS included, *why in words (may be NULL). */
 enum end connect_end(int err);
+enum end open_end(const struct upconn *up, int err, struct span *why);
+/* attempt_opened: the connection is there. attempt_other_protocol: it is, but speaks HTTP/1.1
+ * (UPCONN_ASK); attempt_ask_anew gets an attempt another one: 0 (open: at once), or -errno and it
+ * holds nothing any more. */
+void attempt_opened(struct stream *s);
+void attempt_other_protocol(struct stream *s);
+MUST_USE int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
+                              bool *open);
 /* ---- answer.c ---- */
 void answer_end(struct stream *s);  /* the response of END rows */
 void answer_route(struct stream *s); /* redirect, respond; ends the stream */

@@ -105,7 +105,8 @@ bool request_send_h2(struct stream *s, const struct endpoint *e, struct h2_strea
   const struct route_host *to = &s->route->host;
   const struct http_request *r = &s->x->req;
   struct h2_request_head head = {.request = r, .path = s->x->ctx.forward_path};
-  head.scheme = s->down->flags & DOWN_TLS ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP;
+  bool secure = s->down->flags & DOWN_TLS || s->pool->tls; /* Apache httpd compares */
+  head.scheme = secure ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP;
   if (to->name.len) {
     head.host = to->name;
     head.port = to->port;

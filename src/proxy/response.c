@@ -313,7 +313,7 @@ void response_eof(struct stream *s, int err) {
     return;
   }
   bool begun = s->step == STEP_RELAY || s->try.flags & ATTEMPT_RESPONSE_BYTE;
-  enum end end = attempt_cause(&s->try, err);
+  enum end end = attempt_cause(&s->try, err, &s->x->tls_why);
   if (begun && !hedged(s)) stream_fail(s, end);
   else attempt_failed(s, end);
 }
@@ -324,13 +324,9 @@ static struct stream *stream_of(struct conn *c) { return ((struct upconn *)c->ow
 
 static void up_on_open(struct conn *c, int err) {
   struct stream *s = stream_of(c);
-  if (err) {
-    attempt_failed(s, connect_end(err));
-    return;
-  }
-  s->try.t_connected = now_ns(s->w);
-  s->connect_ns += s->try.t_connected - s->try.t_connect;
-  stream_go(s, STEP_SEND);
+  if (err == -EPROTOTYPE) attempt_other_protocol(s);
+  else if (err) attempt_failed(s, open_end(s->try.up, err, &s->x->tls_why));
+  else attempt_opened(s);
 }
 
 static size_t up_on_data(struct conn *c, struct span bytes) {

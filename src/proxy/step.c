@@ -213,6 +213,7 @@ void stream_timer(struct stream *s) {
 /* timed_out: an attempt that timed out before its response may be made again elsewhere. */
 static void timed_out(struct stream *s, enum end end) {
   bool attempt = end == END_CONNECT_TIMEOUT || end == END_FIRST_BYTE_TIMEOUT;
+  if (end == END_CONNECT_TIMEOUT) end = open_end(s->try.up, -ETIMEDOUT, NULL);
   if (end == END_CLIENT_CLOSED) stream_client_gone(s, end);
   else if (end == END_OK && s->step == STEP_QUEUE) queue_any(s);
   else if (end == END_OK) stream_go(s, STEP_PICK);

@@ -51,7 +51,7 @@ void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err)
   bool client = up == (why == RELAY_SRC_ERROR);
   if (own_trouble(err)) stream_fail(s, END_LIMIT_MEMORY);
   else if (client) stream_client_gone(s, END_CLIENT_RESET);
-  else stream_fail(s, attempt_cause(&s->try, err));
+  else stream_fail(s, attempt_cause(&s->try, err, NULL));
 }
 
 static void end_after(struct stream *s, uint64_t deadline_ms) {

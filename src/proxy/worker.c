@@ -51,6 +51,9 @@ static void init_counters(struct worker *w) {
       .connects = &w->stats.upstream_connects,
       .reused = &w->stats.upstream_reused,
       .ejections = &w->stats.ejections,
+      .tls = {.full = &w->stats.upstream_tls_full,
+              .resumed = &w->stats.upstream_tls_resumed,
+              .failed = &w->stats.upstream_tls_failed},
   };
   w->upstream.permit_freed = permit_freed;
   w->upstream.breaker_turned = admit_turned;

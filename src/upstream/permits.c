@@ -84,6 +84,7 @@ bool endpoint_full(const struct pool *pool, const struct endpoint *e, uint32_t w
   uint32_t requests = c->max_requests_per_endpoint, conns = c->max_per_endpoint;
   if (requests && atomic_load(&e->requests) >= requests) return true;
   if (!conns || atomic_load(&e->permits) < conns) return false;
-  if (c->protocol == POOL_H2C) return !upmux_has_room(e, worker);
+  bool muxed = pool->tls ? c->protocol != POOL_HTTP_1_1 : c->protocol == POOL_H2C;
+  if (muxed && upmux_has_room(e, worker, pool->tls)) return false;
   return !atomic_load_explicit(&e->rows[worker].idle_count, memory_order_relaxed);
 }

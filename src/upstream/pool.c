@@ -65,6 +65,15 @@ static const struct conn_events idle_events = {
     .on_timer = idle_drop, /* the keepalive time is over */
 };
 
+void upconn_idle_other(struct upstream *u, struct endpoint *e, const struct tls_client *policy) {
+  struct endpoint_row *row = &e->rows[u->worker];
+  for (struct list *l = row->idle.next, *next; l != &row->idle; l = next) {
+    next = l->next;
+    struct upconn *c = container_of(l, struct upconn, link);
+    if (c->tls != policy) idle_drop(c->conn);
+  }
+}
+
 uint32_t upstream_close_idle(struct upstream *u, struct endpoint *e, uint32_t keep) {
   struct endpoint_row *row = &e->rows[u->worker];
   uint32_t closed = 0;
@@ -90,6 +99,7 @@ static void mark_pool(struct upstream *u, const struct pool *pool, uint64_t seq,
     if (others && row->seen != u->seq)
       atomic_store_explicit(&e->since_ms, u->loop->now_ms, memory_order_relaxed);
     row->seen = seq;
+    uptls_mark(u, pool, e);
   }
 }
 
@@ -104,6 +114,7 @@ void upstream_install(struct upstream *u, uint64_t seq, const struct snapshot *b
       if (e->rows[u->worker].seen == seq) continue;
       (void)upstream_close_idle(u, e, 0);
       upmux_retire_all(u, e);
+      uptls_drop(u, e);
     }
   }
 }
@@ -114,34 +125,47 @@ static struct upconn *idle_newest(const struct endpoint_row *row) {
   return list_empty(&row->idle) ? NULL : container_of(row->idle.next, struct upconn, link);
 }
 
-struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *owner) {
+struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                               void *owner) {
   struct endpoint_row *row = &e->rows[u->worker];
   struct upconn *c = idle_newest(row);
-  while (c && !conn_quiet(c->conn)) { /* at most idle_count */
+  while (c && (c->tls != pool->tls || !conn_quiet(c->conn))) { /* at most idle_count */
     idle_drop(c->conn);
     c = idle_newest(row);
   }
   if (!c) return NULL;
   idle_remove(c);
   c->owner = owner;
-  c->requests++;
+  if (c->requests++ == 0) return c; /* upconn_settle made it */
   upstream_count(&row->reused, 1);
   upstream_count(u->counters.reused, 1);
   return c;
 }
 
-static struct upconn *upconn_open(struct upstream *u, struct endpoint *e,
+/* dial begins a connection, with TLS on it where the pool has that. */
+static struct conn *dial(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                         const struct conn_events *events, int *err) {
+  struct conn *conn = conn_connect(u->loop, &e->addr, events, NULL, err);
+  if (!conn || uptls_stack(u, pool, e, conn, true)) return conn;
+  conn_close(conn);
+  *err = -ENOMEM;
+  return NULL;
+}
+
+static struct upconn *upconn_open(struct upstream *u, const struct pool *pool, struct endpoint *e,
                                   const struct conn_events *events, int *err) {
   struct upconn *c = slab_new(&u->upconns);
   if (!c) {
     *err = -ENOMEM;
     return NULL;
   }
-  c->conn = conn_connect(u->loop, &e->addr, events, c, err);
+  c->conn = dial(u, pool, e, events, err);
   if (!c->conn) {
     slab_free(&u->upconns, c);
     return NULL;
   }
+  c->conn->owner = c;
+  c->tls = pool->tls;
   return c;
 }
 
@@ -151,7 +175,7 @@ struct upconn *upconn_connect(struct upstream *u, const struct pool *pool, struc
     *err = -EAGAIN;
     return NULL;
   }
-  struct upconn *c = upconn_open(u, e, events, err);
+  struct upconn *c = upconn_open(u, pool, e, events, err);
   if (!c) {
     conn_permits_give(u, e);
     return NULL;
@@ -180,7 +204,7 @@ void upconn_close(struct upconn *c, bool reset) {
   row_of(c)->conns--;
   upstream_count(u->counters.conns, -1);
   if (reset) conn_reset(c->conn);
-  else conn_close(c->conn);
+  else uptls_close(c->conn);
   slab_free(&u->upconns, c);
   conn_permits_give(u, e);
   object_unpin(&e->obj, u->worker);
@@ -196,17 +220,34 @@ static bool keep_idle(const struct upconn *c, const struct pool_connections *s) 
   return !s->keepalive_max || idle_count(row) < s->keepalive_max;
 }
 
-void upconn_release(struct upconn *c, const struct pool_connections *settings) {
-  if (c->mux || !keep_idle(c, settings)) {
-    upconn_close(c, false);
-    return;
-  }
+/* idle_put lets c wait for the next request. */
+static void idle_put(struct upconn *c, bool capped, uint32_t keepalive_ms) {
   c->owner = NULL;
   conn_attach(c->conn, &idle_events, c);
   list_push_head(&row_of(c)->idle, &c->link);
-  upstream_idle(c->up, row_of(c), 1, pool_capped(settings));
+  upstream_idle(c->up, row_of(c), 1, capped);
   conn_read_bulk(c->conn, false);
   conn_watch(c->conn);
   conn_read_start(c->conn);
-  conn_timer(c->conn, c->up->loop->now_ms + settings->keepalive_ms);
+  conn_timer(c->conn, c->up->loop->now_ms + keepalive_ms);
+}
+
+void upconn_release(struct upconn *c, const struct pool_connections *settings) {
+  if (c->mux || !keep_idle(c, settings)) upconn_close(c, false);
+  else idle_put(c, pool_capped(settings), settings->keepalive_ms);
+}
+
+/* Whoever waited for it takes it in this turn, or it goes with its keepalive time. */
+bool upconn_settle(struct upstream *u, struct endpoint *e, const struct upsettle *what) {
+  struct upconn *c = slab_new(&u->upconns);
+  if (!c) return false;
+  list_init(&c->link);
+  c->up = u;
+  c->conn = what->conn;
+  c->endpoint = e;
+  c->tls = what->tls;
+  c->requests = 0;
+  c->requests_max = what->requests_max;
+  idle_put(c, true, what->keepalive_ms);
+  return true;
 }

@@ -26,8 +26,9 @@ struct upmux {
   struct list link; /* in endpoint_row.muxes */
   struct upstream *up;
   struct endpoint *endpoint; /* pinned */
-  struct conn *conn;
+  struct conn *conn; /* NULL: it is one of HTTP/1 now (upconn_settle) */
   struct h2 *h2;
+  const struct tls_client *tls; /* policy that it was opened under; NULL: plaintext */
   uint32_t requests, requests_max; /* sent on it; 0: no limit */
   uint32_t keepalive_ms;
   bool retired; /* takes no more streams */
@@ -56,6 +57,7 @@ static bool is_spent(const struct upmux *m) {
 
 static void on_idle(struct h2 *h) {
   struct upmux *m = mux_of(h);
+  if (!m->conn) return;
   if (!(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
   set_idle(m, true);
   bool over = is_spent(m) || !h2_room(h) || !m->keepalive_ms;
@@ -69,25 +71,46 @@ static void on_timer(struct h2 *h) {
   else if (!h2_streams(h)) h2_end(h, END_OK);
 }
 
-static void on_end(struct h2 *h, enum end end) {
-  struct upmux *m = mux_of(h);
+/* let_go gives back what a connection holds. */
+static void let_go(struct upmux *m) {
   struct upstream *u = m->up;
-  struct endpoint *e = m->endpoint;
-  (void)end; /* its streams have said so */
-  list_remove(&m->link);
   set_idle(m, false);
   row_of(m)->conns--;
   upstream_count(u->counters.conns, -1);
-  h2_free(h);
   if (m->conn->flags & CONN_OPEN) conn_close_gently(m->conn, 1000);
-  else conn_close(m->conn);
+  else uptls_close(m->conn);
+  conn_permits_give(u, m->endpoint);
+  object_unpin(&m->endpoint->obj, u->worker);
+}
+
+static void on_end(struct h2 *h, enum end end) {
+  struct upmux *m = mux_of(h);
+  (void)end; /* its streams have said so */
+  list_remove(&m->link);
+  h2_free(h);
+  if (m->conn) let_go(m);
   mem_free(m);
-  conn_permits_give(u, e);
-  object_unpin(&e->obj, u->worker);
+}
+
+/* on_open: what the endpoint chose is not HTTP/2: the connection becomes one of HTTP/1, with what
+ * this one held, and those who wait for a stream ask anew. */
+static bool on_open(struct h2 *h) {
+  struct upmux *m = mux_of(h);
+  if (!m->tls || conn_tls_h2(m->conn)) return true;
+  const struct upsettle what = {.conn = m->conn,
+                                .tls = m->tls,
+                                .requests_max = m->requests_max,
+                                .keepalive_ms = m->keepalive_ms};
+  h2_leave_conn(h);
+  list_remove(&m->link);
+  if (!upconn_settle(m->up, m->endpoint, &what)) let_go(m);
+  m->conn = NULL;
+  return false;
 }
 
 static const struct h2_events events = {
     .on_idle = on_idle,
+    .on_open = on_open,
     .on_end = on_end,
     .on_timer = on_timer,
 };
@@ -124,10 +147,11 @@ static struct upmux *make(struct upstream *u, const struct pool *pool, struct en
   m->up = u;
   m->endpoint = e;
   m->conn = conn;
+  m->tls = pool->tls;
   m->requests_max = pool->connections.requests;
   m->keepalive_ms = pool->connections.keepalive_ms;
   m->capped = pool_capped(&pool->connections);
-  if (!begin(m, pool)) {
+  if (!uptls_stack(u, pool, e, conn, false) || !begin(m, pool)) {
     conn_close(conn);
     mem_free(m);
     *err = -ENOMEM;
@@ -172,23 +196,27 @@ static void learn(struct endpoint_row *row) {
 }
 
 /* emptiest is the connection with room that has the fewest streams; NULL: none has room. */
-static struct upmux *emptiest(const struct endpoint_row *row) {
+static struct upmux *emptiest(const struct endpoint_row *row,
+                              const struct tls_client *policy) {
   struct upmux *best = NULL;
   for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
     struct upmux *m = container_of(l, struct upmux, link);
+    if (m->tls != policy) continue;
     if (has_room(m, row) && (!best || h2_streams(m->h2) < h2_streams(best->h2))) best = m;
   }
   return best;
 }
 
-bool upmux_has_room(const struct endpoint *e, uint32_t worker) {
-  return emptiest(&e->rows[worker]) != NULL;
+bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_client *policy) {
+  return emptiest(&e->rows[worker], policy) != NULL;
 }
+
+const struct conn *upmux_conn(const struct upmux *m) { return m->conn; }
 
 struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct endpoint *e,
                              const struct attempt_to *to, bool *reused, int *err) {
   learn(&e->rows[u->worker]);
-  struct upmux *m = emptiest(&e->rows[u->worker]);
+  struct upmux *m = emptiest(&e->rows[u->worker], pool->tls);
   bool idle = m && !h2_streams(m->h2);
   *reused = m && h2_ready_for(m->h2, to->settled);
   if (!m) m = connect_one(u, pool, e, err);
@@ -202,6 +230,7 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
   c->up = u;
   c->mux = m;
   c->shared = !idle || !conn_quiet(m->conn);
+  c->tls = m->tls;
   c->conn = h2_stream_conn(st);
   c->endpoint = e;
   c->owner = to->owner;
@@ -222,7 +251,7 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
 static void suspect(struct upconn *c) {
   struct upmux *m = c->mux;
   uint64_t since_ms = c->up->loop->now_ms - SILENCE_MS;
-  bool open = m->conn->flags & CONN_OPEN;
+  bool open = m->conn && m->conn->flags & CONN_OPEN;
   if (open && c->begun_ms <= since_ms && h2_silent(m->h2, since_ms)) m->retired = true;
 }
 
@@ -254,12 +283,24 @@ void upconn_yield(struct upconn *c) {
   if (c->mux) c->mux->retired = true;
 }
 
-void upmux_retire_all(struct upstream *u, struct endpoint *e) {
+static void retire(struct upmux *m) {
+  m->retired = true;
+  if (!h2_streams(m->h2)) h2_end(m->h2, END_OK);
+}
+
+void upmux_retire_other(struct upstream *u, struct endpoint *e, const struct tls_client *policy) {
   struct endpoint_row *row = &e->rows[u->worker];
   for (struct list *l = row->muxes.next, *next; l != &row->muxes; l = next) {
     next = l->next;
     struct upmux *m = container_of(l, struct upmux, link);
-    m->retired = true;
-    if (!h2_streams(m->h2)) h2_end(m->h2, END_OK);
+    if (m->tls != policy) retire(m);
+  }
+}
+
+void upmux_retire_all(struct upstream *u, struct endpoint *e) {
+  struct endpoint_row *row = &e->rows[u->worker];
+  for (struct list *l = row->muxes.next, *next; l != &row->muxes; l = next) {
+    next = l->next;
+    retire(container_of(l, struct upmux, link));
   }
 }

@@ -5,6 +5,24 @@
 
 #include "weir/upstream/upstream.h"
 
+/* uptls.c: TLS under connections. uptls_stack puts it on a new one, if the pool has a policy;
+ * false: no memory. uptls_mark: the pool is in the snapshot that is being installed: what was
+ * opened under another policy takes no more requests. uptls_drop: the endpoint left. */
+MUST_USE bool uptls_stack(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                          struct conn *conn, bool h1_only);
+void uptls_mark(struct upstream *u, const struct pool *pool, struct endpoint *e);
+void uptls_drop(struct upstream *u, struct endpoint *e);
+/* uptls_close closes a connection; an alert still goes out. */
+void uptls_close(struct conn *conn);
+/* pool.c: upconn_idle_other closes idle connections that are of another policy. upconn_settle
+ * makes a connection that is open, counted and pinned one of HTTP/1 that is idle. */
+void upconn_idle_other(struct upstream *u, struct endpoint *e, const struct tls_client *policy);
+struct upsettle {
+  struct conn *conn;
+  const struct tls_client *tls;
+  uint32_t requests_max, keepalive_ms;
+};
+MUST_USE bool upconn_settle(struct upstream *u, struct endpoint *e, const struct upsettle *what);
 /* upmux.c: streams of HTTP/2 connections. */
 void upmux_stream_close(struct upconn *c, bool reset);
 /* upmux_retire_all: connections to e take no more streams, and end after those that they have. */
@@ -15,7 +33,11 @@ bool upmux_close_idle(struct endpoint_row *row);
  * waits, who in turn looks for such connections; one of the two has to see the other (permits.c:
  * no wakeup is lost). */
 void upstream_idle(struct upstream *u, struct endpoint_row *row, int by, bool capped);
-bool upmux_has_room(const struct endpoint *e, uint32_t worker);
+/* upmux_retire_other: those of another policy. */
+void upmux_retire_other(struct upstream *u, struct endpoint *e, const struct tls_client *policy);
+bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_client *policy);
+/* upmux_conn is the connection itself. */
+const struct conn *upmux_conn(const struct upmux *m);
 
 /* upstream_count adds to a counter of this worker; NULL: nobody counts. */
 static inline void upstream_count(_Atomic uint64_t *c, int64_t by) {

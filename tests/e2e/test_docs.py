@@ -182,6 +182,20 @@ def do_openssl(bench, words):
     check_conf(path)
 
 
+def do_pin(bench, words):
+    """The pipe gives what pins take."""
+    path = bench.work / words[words.index("-in") + 1]
+    path.parent.mkdir(exist_ok=True)
+    succeeded(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+               "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=app", "-keyout",
+               str(path.with_suffix(".key")), "-out", str(path)])
+    pin = succeeded(["sh", "-c", " ".join(words)], cwd=bench.work).split()[0]
+    made = bench.work / "made.conf"
+    made.write_text(completed("""pools = { app = { endpoints = "127.0.0.1:9001"; tls = {
+        verify = "none"; pins = "sha256:%s"; }; }; };""" % pin))
+    check_conf(made)
+
+
 def do_sysctl(_bench, words):
     key, number = words[-1].split("=")
     assert words[1] == "-w" and number.isdigit()
@@ -195,6 +209,7 @@ COMMANDS = [
     (r"weir (check|reload|plan|dump|explain|status|metrics|drain|health|version)\b", do_weir),
     (r"curl ", do_curl),
     (r"openssl req ", do_openssl),
+    (r"openssl x509 .* sha256sum", do_pin),
     (r"sysctl ", do_sysctl),
 ]
 

@@ -6,6 +6,7 @@
 #define WEIR_CONFIG_CONFIG_H
 
 #include "weir/base/buf.h"
+#include "weir/config/tls_policy.h"
 #include "weir/model/discover.h"
 #include "weir/model/model.h"
 
@@ -114,6 +115,11 @@ struct conf_hooks {
   struct tls_server *(*tls)(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
                             struct buf *why);
   void (*tls_unref)(struct tls_server *server);
+  /* upstream_tls gives the tls_client of a pool's policy, with a ref for the pool; NULL after a
+   * sentence, and *bad. */
+  struct tls_client *(*upstream_tls)(void *ctx, const struct conf_upstream_tls *tls,
+                                     enum conf_tls_bad *bad, struct buf *why);
+  void (*upstream_tls_unref)(struct tls_client *client);
   /* resolve gives the addresses of a name that are known now; none: unresolved. */
   void (*resolve)(void *ctx, const struct name_query *q, struct arena *arena,
                   struct name_answers *out);

@@ -56,5 +56,7 @@ void conn_carried_open(struct conn *c, int err);
 
 /* conn_carries makes c, which has a socket, one that carries others: its events have on_flush. */
 void conn_carries(struct conn *c);
+/* conn_carries_not takes that back before anything was sent: what was written is dropped. */
+void conn_carries_not(struct conn *c);
 
 #endif

@@ -33,6 +33,7 @@ struct pool_health {
   uint16_t expect_count;
   const struct health_statuses *expect;
   struct span expect_text; /* "200-299, 404", for people */
+  struct span preamble; /* PROXY header that goes before anything else, TLS too; empty: none */
   struct span request; /* the whole head if host is set, else what goes before the Host's value */
   struct span rest;    /* what goes after the Host's value; empty if host is set */
   /* The same for HTTP/2, and gRPC, which has method and path of its own. */

@@ -14,6 +14,7 @@
 #include "weir/model/state.h"
 
 struct tls_server; /* io/tls.h; opaque here */
+struct tls_client; /* io/tls_client.h; opaque here */
 
 struct pool_member {
   struct endpoint *endpoint; /* ref held by the pool */
@@ -45,6 +46,8 @@ struct pool {
   struct pool_breaker breaker;
   struct pool_concurrency concurrency;
   struct pool_limits limits;
+  struct tls_client *tls; /* NULL: plaintext; one ref, dropped with tls_unref by the fini */
+  void (*tls_unref)(struct tls_client *client);
 };
 
 /* route_mirror: copies of a share of the requests go to another pool. */

@@ -67,7 +67,7 @@ struct pool_connections {
 };
 
 /* pool_protocol: in the order of the option's words. */
-enum pool_protocol { POOL_AUTO, POOL_HTTP_1_1, POOL_H2C };
+enum pool_protocol { POOL_AUTO, POOL_HTTP_1_1, POOL_H2C, POOL_H2 };
 
 /* pool_capped: a request may have to wait. */
 static inline bool pool_capped(const struct pool_connections *c) {

@@ -13,6 +13,9 @@
 #include "weir/model/health.h"
 #include "weir/model/object.h"
 
+struct tls_client; /* io/tls_client.h */
+struct tls_peer;
+
 /* endpoint_row is one worker's view of an endpoint. */
 struct endpoint_row {
   _Alignas(64) struct list idle; /* conns, most recently used first */
@@ -20,6 +23,8 @@ struct endpoint_row {
   _Atomic uint32_t idle_count;   /* written by its worker */
   uint32_t conns;                /* open or connecting, idle ones included */
   uint64_t seen;                 /* seq of the last installed snapshot that has this endpoint */
+  const struct tls_client *policy; /* of its pool in that snapshot (upstream/uptls.c) */
+  struct tls_peer *tls;            /* under that policy; a ref; NULL: none yet, or plain */
   /* Written by its worker, read by all (balancing), so in this one cache line: */
   _Atomic uint32_t inflight;     /* requests */
   _Atomic uint64_t ewma_ns;      /* peak_ewma: smoothed time to the first byte */

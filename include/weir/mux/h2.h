@@ -53,6 +53,9 @@ struct h2_events {
   /* on_end: the connection ended and all its streams were told: OK by agreement. GOAWAY is
    * written: close the conn gently and call h2_free. */
   void (*on_end)(struct h2 *h, enum end end);
+  /* on_open: a client's conn is open: does the peer speak HTTP/2? False: the owner has taken the
+   * conn (h2_leave_conn); all streams hear of -EPROTOTYPE, on_end follows. NULL: it does. */
+  bool (*on_open)(struct h2 *h);
   /* on_timer: the conn's deadline (h2_timer) passed. */
   void (*on_timer)(struct h2 *h);
   /* on_turn: the conn was flushed (conn_flush): all that came in this turn has been read. NULL: of
@@ -99,6 +102,8 @@ bool h2_silent(const struct h2 *h, uint64_t since_ms);
 uint32_t h2_streams_most(const struct h2 *h);
 /* h2_give_up ends a connection that is not open yet: -errno is why, for its streams. h is gone. */
 void h2_give_up(struct h2 *h, int err);
+/* h2_leave_conn, inside on_open: nothing was sent on the conn, and it is the owner's again. */
+void h2_leave_conn(struct h2 *h);
 /* h2_ready_for: a stream opened now can be sent on at once. settled: by what the peer's SETTINGS
  * say, so they must have come. */
 bool h2_ready_for(const struct h2 *h, bool settled);

@@ -17,6 +17,7 @@ enum record_text {
   TEXT_CLIENT, /* client.address after trust */
   TEXT_USER_AGENT, TEXT_POOL, TEXT_ENDPOINT,
   TEXT_TRIES, /* attempts that others followed: "10.0.0.1:80 upstream.reset, 10.0.0.2:80 503" */
+  TEXT_UPSTREAM_TLS, /* what TLS to the endpoint failed by */
   TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TRACE,
   TEXT_RATE, /* the policy whose rate refused, or would have but for dry_run */
   TEXT_COUNT

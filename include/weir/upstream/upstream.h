@@ -7,6 +7,7 @@
 
 #include "weir/base/end.h"
 #include "weir/io/conn.h"
+#include "weir/io/tls_client.h"
 #include "weir/model/model.h"
 #include "weir/upstream/budget.h"
 #include "weir/upstream/endpoint.h"
@@ -15,6 +16,7 @@
 /* upstream_counters are the worker's rows of stats.def that this layer writes. */
 struct upstream_counters {
   _Atomic uint64_t *conns, *idle, *connects, *reused, *ejections;
+  struct tls_counts tls;
 };
 
 /* upstream is one worker's pools. */
@@ -30,23 +32,6 @@ struct upstream {
   void (*permit_freed)(struct upstream *u, struct pool_state *state);
   /* breaker_turned: this worker changed the state of a pool's breaker; may be NULL. */
   void (*breaker_turned)(struct upstream *u, const struct pool *p, const struct breaker_told *t);
-};
-
-/* upconn is one connection to an endpoint, or a stream of one; it pins the endpoint, and holds the
- * permit of a connection of its own. */
-struct upmux;
-struct upconn {
-  struct slab_head head;
-  struct list link; /* in endpoint_row.idle */
-  struct upstream *up;
-  struct conn *conn;
-  struct upmux *mux; /* NULL: HTTP/1; else the connection that carries conn, and has the permit */
-  struct endpoint *endpoint;
-  void *owner; /* the stream that uses it; NULL when idle */
-  uint32_t requests;     /* sent on it */
-  uint32_t requests_max; /* 0: no limit */
-  uint64_t begun_ms;     /* a stream: opened then */
-  bool shared;           /* a stream of a connection that was not idle, or not quiet */
 };
 
 void upstream_init(struct upstream *u, struct loop *loop, uint32_t worker, uint32_t conns_max);
@@ -122,29 +107,6 @@ void sticky_prepare(struct pool *pool, const struct sticky_settings *settings, s
  * forged, or of an endpoint that is gone). */
 uint32_t sticky_find(const struct pool_sticky *sticky, const struct http_fields *fields);
 
-/* attempt_to is who asks for a stream. */
-struct attempt_to {
-  const struct conn_events *events;
-  void *owner;
-  bool settled; /* it has to know what the endpoint's HTTP/2 can do */
-};
-
-/* upconn_checkout takes the idle connection used last, or NULL. */
-struct upconn *upconn_checkout(struct upstream *u, struct endpoint *e, void *owner);
-/* upconn_connect opens one (a permit first). NULL and *err: -EAGAIN no permit (wait), -ENOMEM no
- * slot, -errno. on_open of events follows. */
-MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
-                                       struct endpoint *e, const struct conn_events *events,
-                                       void *owner, int *err);
-/* upconn_stream: a stream of an HTTP/2 connection to e that is there, or of a new one. *reused: it
- * can be sent on already. NULL and *err as upconn_connect. */
-MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
-                                      struct endpoint *e, const struct attempt_to *to,
-                                      bool *reused, int *err);
-/* upconn_release puts a clean connection (nothing is owed) back into the pool, or closes it. */
-void upconn_release(struct upconn *c, const struct pool_connections *settings);
-/* upconn_close closes it; reset sends RST. upconn_yield: what it shares takes no more streams. */
-void upconn_yield(struct upconn *c);
-void upconn_close(struct upconn *c, bool reset);
+#include "weir/upstream/upconn.h"
 
 #endif

@@ -152,10 +152,10 @@ static void the_newest_idle_one_first(void **state) {
   struct upconn *c[3] = {open_one(&b, 0), open_one(&b, 0), open_one(&b, 1)};
   for (int i = 0; i < 3; i++) release(&b, c[i]);
   assert_int_equal(b.idle, 3);
-  assert_ptr_equal(upconn_checkout(&b.up, ep(&b, 0), &b), c[1]);
-  assert_ptr_equal(upconn_checkout(&b.up, ep(&b, 0), &b), c[0]);
-  assert_null(upconn_checkout(&b.up, ep(&b, 0), &b));
-  assert_ptr_equal(upconn_checkout(&b.up, ep(&b, 1), &b), c[2]);
+  assert_ptr_equal(upconn_checkout(&b.up, b.pool, ep(&b, 0), &b), c[1]);
+  assert_ptr_equal(upconn_checkout(&b.up, b.pool, ep(&b, 0), &b), c[0]);
+  assert_null(upconn_checkout(&b.up, b.pool, ep(&b, 0), &b));
+  assert_ptr_equal(upconn_checkout(&b.up, b.pool, ep(&b, 1), &b), c[2]);
   assert_int_equal(b.idle, 0);
   assert_int_equal(b.reused, 3);
   assert_int_equal(b.connects, 3);
@@ -191,7 +191,7 @@ static void requests_per_connection(void **state) {
   b.pool->connections.requests = 2;
   struct upconn *c = open_one(&b, 0);
   release(&b, c);
-  assert_ptr_equal(upconn_checkout(&b.up, ep(&b, 0), &b), c);
+  assert_ptr_equal(upconn_checkout(&b.up, b.pool, ep(&b, 0), &b), c);
   release(&b, c);
   assert_int_equal(b.conns, 0);
   bed_fini(&b);
@@ -211,7 +211,7 @@ static void an_armed_receive_watches(void **state) {
     if (what == 2) sim_peer_write(b.peers[0], SPAN_LIT("HTTP/1.1 200 OK\r\n\r\n"));
     settle(&b);
     assert_int_equal(b.idle, 0);
-    assert_null(upconn_checkout(&b.up, ep(&b, 0), &b));
+    assert_null(upconn_checkout(&b.up, b.pool, ep(&b, 0), &b));
     bed_fini(&b);
   }
 }
@@ -314,7 +314,7 @@ static void install_closes_what_left(void **state) {
   assert_int_equal(ep(&b, 1)->rows[0].idle_count, 0);
   release(&b, busy);
   assert_int_equal(ep(&b, 1)->rows[0].conns, 0);
-  assert_ptr_equal(upconn_checkout(&b.up, ep(&b, 0), &b), kept);
+  assert_ptr_equal(upconn_checkout(&b.up, b.pool, ep(&b, 0), &b), kept);
   release(&b, kept);
   assert_int_equal(ep(&b, 0)->rows[0].idle_count, 1);
   upstream_install(&b.up, 3, next, b.snapshot);

@@ -1,0 +1,74 @@
+/* upconn.h: connections to endpoints, and streams of those that carry many: taken, opened, given
+ * back. Included by upstream.h. */
+#ifndef WEIR_UPSTREAM_UPCONN_H
+#define WEIR_UPSTREAM_UPCONN_H
+
+#include "weir/base/end.h"
+#include "weir/io/conn.h"
+#include "weir/model/model.h"
+
+struct upstream;
+
+/* upconn is one connection to an endpoint, or a stream of one; it pins the endpoint, and holds the
+ * permit of a connection of its own. */
+struct upmux;
+struct upconn {
+  struct slab_head head;
+  struct list link; /* in endpoint_row.idle */
+  struct upstream *up;
+  struct conn *conn;
+  struct upmux *mux; /* NULL: HTTP/1; else the connection that carries conn, and has the permit */
+  const struct tls_client *tls; /* policy that it was opened under; NULL: plaintext */
+  struct endpoint *endpoint;
+  void *owner; /* the stream that uses it; NULL when idle */
+  uint32_t requests;     /* sent on it */
+  uint32_t requests_max; /* 0: no limit */
+  uint64_t begun_ms;     /* a stream: opened then */
+  bool shared;           /* a stream of a connection that was not idle, or not quiet */
+};
+
+/* attempt_to is who asks for a stream. */
+struct attempt_to {
+  const struct conn_events *events;
+  void *owner;
+  bool settled; /* it has to know what the endpoint's HTTP/2 can do */
+};
+
+/* upconn_way is how requests reach an endpoint. */
+enum upconn_way {
+  UPCONN_HTTP_1, /* upconn_checkout, else upconn_connect */
+  UPCONN_STREAM, /* upconn_stream */
+  UPCONN_ASK,    /* upconn_checkout, else upconn_stream: what the endpoint speaks it says in its
+                    handshake (ALPN). HTTP/1.1: on_open tells all who wait -EPROTOTYPE, each closes
+                    and asks anew; the connection is idle then, and serves the first of them. */
+};
+enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
+                           const struct endpoint *e);
+
+/* upconn_checkout takes the most recently used idle connection that the pool's policy allows, or
+ * NULL. requests is 1 when it has not carried any yet. */
+struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                               void *owner);
+/* upconn_connect opens one (a permit first). NULL and *err: -EAGAIN no permit (wait), -ENOMEM no
+ * slot, -errno. on_open of events follows. */
+MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
+                                       struct endpoint *e, const struct conn_events *events,
+                                       void *owner, int *err);
+/* upconn_stream takes a stream of an HTTP/2 connection to e (pools.*.connections.protocol): of one
+ * that is there, else of a new one. *reused: it can be sent on already. NULL and *err as
+ * upconn_connect. */
+MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
+                                      struct endpoint *e, const struct attempt_to *to,
+                                      bool *reused, int *err);
+/* upconn_release puts a clean connection (nothing is owed) back into the pool, or closes it. */
+void upconn_release(struct upconn *c, const struct pool_connections *settings);
+/* upconn_tls_end is what TLS says of a connection that failed (late: that was not open in time);
+ * END_OK: it is not TLS's fault. *why: in words, of the library; may be NULL. */
+enum end upconn_tls_end(const struct upconn *c, bool late, struct span *why);
+/* upconn_yield: a connection that this one shares takes no more streams, and ends after those that
+ * it has: its permit is wanted elsewhere. */
+void upconn_yield(struct upconn *c);
+/* upconn_close closes it; reset sends RST. */
+void upconn_close(struct upconn *c, bool reset);
+
+#endif

@@ -1,0 +1,60 @@
+/* values_tls.c: the texts of pools.*.tls: names of certificates, pins of public keys. Called by
+ * values_text.c and, for pins, by compile_upstream_tls.c. */
+#include "values_priv.h"
+
+#define PIN_MARK SPAN_LIT("sha256:")
+
+static bool is_name(struct span text) {
+  char whole[512];
+  struct buf b = buf_of(whole, sizeof whole);
+  struct span host;
+  uint16_t port;
+  buf_put(&b, text);
+  buf_lit(&b, ":1"); /* addr_split knows what a name is */
+  return !b.full && span_find_char(text, ':', 0) == SIZE_MAX &&
+         addr_split(buf_span(&b), &host, &port) == ADDR_NAME;
+}
+
+/* name makes the one form of a name or, in a list, of an address. */
+static bool name(struct value_job *job) {
+  struct addr addr;
+  char written[320];
+  struct buf b = buf_of(written, sizeof written);
+  bool ip = addr_from_ip(job->text, 1, &addr);
+  if (ip && job->option->id == OPTION_POOL_TLS_SNI)
+    return value_refuse(job, FAULT_BAD_TLS_NAME,
+                        "SNI has names only (RFC 6066); addresses stand in tls.names");
+  if (!ip && !is_name(job->text))
+    return value_refuse(job, FAULT_BAD_TLS_NAME, "like \"app.internal\", no wildcard, no port");
+  if (ip) addr_write_ip(&addr, &b);
+  for (size_t i = 0; !ip && i < job->text.len; i++) buf_char(&b, ascii_lower(job->text.ptr[i]));
+  job->text = arena_copy(job->arena, buf_span(&b), NULL);
+  return true;
+}
+
+static int hex(char c) {
+  char low = ascii_lower(c);
+  if (c >= '0' && c <= '9') return c - '0';
+  return low >= 'a' && low <= 'f' ? low - 'a' + 10 : -1;
+}
+
+static bool pin(struct value_job *job) {
+  struct span digits = span_starts(job->text, PIN_MARK) ? span_from(job->text, PIN_MARK.len)
+                                                        : SPAN_EMPTY;
+  bool good = digits.len == 2 * CONF_PIN_BYTES;
+  for (size_t i = 0; good && i < digits.len; i++) good = hex(digits.ptr[i]) >= 0;
+  return good || value_refuse(job, FAULT_BAD_PIN,
+                              "openssl x509 -in CERT -noout -pubkey | openssl pkey -pubin "
+                              "-outform der | sha256sum");
+}
+
+void pin_parse(struct span text, uint8_t out[CONF_PIN_BYTES]) {
+  struct span digits = span_from(text, PIN_MARK.len);
+  check(digits.len == 2 * CONF_PIN_BYTES);
+  for (size_t i = 0; i < CONF_PIN_BYTES; i++)
+    out[i] = (uint8_t)(hex(digits.ptr[2 * i]) << 4 | hex(digits.ptr[2 * i + 1]));
+}
+
+bool tls_text(struct value_job *job) {
+  return job->option->type == TYPE_TLS_PIN ? pin(job) : name(job);
+}

@@ -1,0 +1,137 @@
+/* tls_verify.c: what an endpoint's certificate has to be: issued, by way of what the endpoint
+ * sent, by one that is trusted, for this time and for servers (RFC 5280); for a name or address
+ * that is wanted, by subject alternative names alone (RFC 9525); with a public key that is pinned,
+ * where some are. Whatever cannot be read or decided is refused. Inside the handshake, on the
+ * worker's thread; called by the library. Does not ask anybody about revocation. */
+#include <openssl/err.h>
+#include <openssl/mem.h>
+#include <openssl/pool.h>
+#include <openssl/x509v3.h>
+
+#include "io/tls_client_priv.h"
+
+/* seen is what the endpoint showed. */
+struct seen {
+  X509 *leaf;
+  STACK_OF(X509) *others;
+};
+
+static void seen_free(struct seen *seen) {
+  X509_free(seen->leaf);
+  sk_X509_pop_free(seen->others, X509_free);
+}
+
+static bool seen_read(struct seen *seen, const STACK_OF(CRYPTO_BUFFER) *chain) {
+  size_t count = chain ? sk_CRYPTO_BUFFER_num(chain) : 0;
+  seen->others = sk_X509_new_null();
+  check(seen->others != NULL);
+  if (count == 0 || count > TLS_CHAIN_MAX) return false;
+  for (size_t i = 0; i < count; i++) {
+    X509 *one = X509_parse_from_buffer(sk_CRYPTO_BUFFER_value(chain, i));
+    if (!one) return false;
+    if (i == 0) seen->leaf = one;
+    else check(sk_X509_push(seen->others, one) > 0);
+  }
+  return true;
+}
+
+/* verdict is why a certificate is refused. */
+struct verdict {
+  enum end end;
+  const char *why;
+  int alert;
+};
+
+static const struct verdict good = {.end = END_OK};
+static const struct verdict unreadable = {END_UPSTREAM_TLS_UNTRUSTED,
+                                          "the certificates cannot be read, or are more than 10",
+                                          SSL_AD_BAD_CERTIFICATE};
+static const struct verdict misnamed = {END_UPSTREAM_TLS_NAME,
+                                        "the certificate has none of the names that are wanted",
+                                        SSL_AD_BAD_CERTIFICATE};
+static const struct verdict unpinned = {END_UPSTREAM_TLS_PIN,
+                                        "the certificate's public key is none of the pins",
+                                        SSL_AD_BAD_CERTIFICATE};
+
+static struct verdict chain_verdict(int error) {
+  enum end end = error == X509_V_ERR_CERT_HAS_EXPIRED     ? END_UPSTREAM_TLS_EXPIRED
+                 : error == X509_V_ERR_CERT_NOT_YET_VALID ? END_UPSTREAM_TLS_NOT_YET_VALID
+                                                          : END_UPSTREAM_TLS_UNTRUSTED;
+  return (struct verdict){end, X509_verify_cert_error_string(error),
+                          SSL_alert_from_verify_result(error)};
+}
+
+/* chain_check: what is in the store is trusted as it is, an intermediate one too. */
+static struct verdict chain_check(X509_STORE *store, const struct seen *seen) {
+  X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+  check(ctx != NULL);
+  int error = X509_V_ERR_UNSPECIFIED;
+  if (X509_STORE_CTX_init(ctx, store, seen->leaf, seen->others) &&
+      X509_STORE_CTX_set_default(ctx, "ssl_server")) {
+    X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
+    if (X509_verify_cert(ctx) == 1) error = X509_V_OK;
+    else if (X509_STORE_CTX_get_error(ctx) != X509_V_OK) error = X509_STORE_CTX_get_error(ctx);
+  }
+  X509_STORE_CTX_free(ctx);
+  ERR_clear_error();
+  return error == X509_V_OK ? good : chain_verdict(error);
+}
+
+static bool has_ip(X509 *leaf, const uint8_t *ip, size_t len) {
+  return X509_check_ip(leaf, ip, len, 0) == 1;
+}
+
+static bool has_name(X509 *leaf, const char *name) {
+  struct addr addr;
+  if (addr_from_ip(span_str(name), 0, &addr)) {
+    bool v4 = addr.sa.sa_family == AF_INET;
+    return has_ip(leaf, v4 ? (const uint8_t *)&addr.in4.sin_addr : addr.in6.sin6_addr.s6_addr,
+                  v4 ? 4 : 16);
+  }
+  return X509_check_host(leaf, name, strlen(name), X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, NULL) == 1;
+}
+
+static struct verdict name_check(const struct tls_peer *peer, X509 *leaf) {
+  const struct tls_client *client = peer->client;
+  for (uint32_t i = 0; i < client->name_count; i++)
+    if (has_name(leaf, client->names[i])) return good;
+  if (client->name_count) return misnamed;
+  if (peer->sni) return has_name(leaf, peer->sni) ? good : misnamed;
+  return peer->ip_len && has_ip(leaf, peer->ip, peer->ip_len) ? good : misnamed;
+}
+
+static struct verdict pin_check(const struct tls_client *client, X509 *leaf) {
+  uint8_t digest[SHA256_DIGEST_LENGTH], *der = NULL;
+  int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(leaf), &der);
+  if (len <= 0) return unpinned;
+  SHA256(der, (size_t)len, digest);
+  OPENSSL_free(der);
+  for (uint32_t i = 0; i < client->pin_count; i++)
+    if (CRYPTO_memcmp(digest, client->pins[i], sizeof digest) == 0) return good;
+  return unpinned;
+}
+
+static struct verdict judge(const struct tls_peer *peer, const struct seen *seen) {
+  const struct tls_client *client = peer->client;
+  struct verdict v = good;
+  if (client->verify) v = chain_check(tls_roots_store(client->roots, peer->worker), seen);
+  if (client->verify && v.end == END_OK) v = name_check(peer, seen->leaf);
+  if (client->pin_count && v.end == END_OK) v = pin_check(client, seen->leaf);
+  return v;
+}
+
+enum ssl_verify_result_t tls_verify(SSL *ssl, uint8_t *alert) {
+  struct tls_conn *tls = tls_of(ssl);
+  struct seen seen = {0};
+  bool asked = tls->peer->client->verify || tls->peer->client->pin_count;
+  if (!asked) return ssl_verify_ok;
+  struct verdict v = unreadable;
+  if (seen_read(&seen, SSL_get0_peer_certificates(ssl))) v = judge(tls->peer, &seen);
+  seen_free(&seen);
+  ERR_clear_error();
+  if (v.end == END_OK) return ssl_verify_ok;
+  tls->end = (uint16_t)v.end;
+  tls->why = v.why;
+  *alert = (uint8_t)v.alert;
+  return ssl_verify_invalid;
+}
