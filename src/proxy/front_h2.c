@@ -23,8 +23,8 @@ static void take_priority(struct stream *s) {
   if (row && http_priority_parse(row->value, &p)) h2_stream_priority(h2_of(s), p);
 }
 
-/* head_done: its way begins when all that came in this turn was read (on_turn): what the client has
- * reset by then, or made us reset, costs no endpoint anything (THREATS.md rows 1 and 2), and a
+/* head_done: its way begins when all that came in this turn was read (on_turn): what the client
+ * has reset by then, or made us reset, costs no endpoint anything (THREATS.md rows 1 and 2), and a
  * turn begins no more than may be open at once. */
 static void head_done(struct stream *s) {
   const struct http_request *r = &s->x->req;
