@@ -288,6 +288,7 @@ static void on_retry(struct timer *timer, uint64_t now_ms) {
 static void on_flush(struct conn *c) {
   struct h2 *h = c->owner;
   h->marks |= H2_BUSY;
+  if (h->events->on_turn) h->events->on_turn(h);
   bool room = h2_flush(h);
   if (!h2_leave(h)) return;
   struct wheel *wheel = &h->pool->loop->wheel;

@@ -58,6 +58,9 @@ struct h2_events {
   bool (*on_open)(struct h2 *h);
   /* on_timer: the conn's deadline (h2_timer) passed. */
   void (*on_timer)(struct h2 *h);
+  /* on_turn: the conn was flushed (conn_flush): all that came in this turn has been read. NULL: of
+   * no interest. */
+  void (*on_turn)(struct h2 *h);
 };
 
 /* h2_config begins a connection. */
