@@ -2,8 +2,8 @@
  * request ready to be sent (compile). Called by check.c and compile.c. */
 #include "compile_priv.h"
 #include "weir/http/h1.h"
-#include "weir/http/proxy_header.h"
 #include "weir/http/name.h"
+#include "weir/http/proxy_header.h"
 
 #define HEALTH_OPTIONS_FIRST OPTION_POOL_HEALTH_PROTOCOL
 #define HEALTH_OPTIONS_LAST OPTION_POOL_HEALTH_UNHEALTHY
@@ -148,11 +148,13 @@ static bool proxied(const struct conf_health *row, const struct pool_connections
   return c->proxied && !row->port;
 }
 
-static void fill_preface(struct pool *pool, uint8_t version) {
-  const struct proxy_header own_header = {.version = version, .local = true};
-  struct buf b = buf_of(pool->health.preface, sizeof pool->health.preface);
-  check(proxy_header_write(&b, &own_header));
-  pool->health.preface_len = (uint8_t)b.len;
+/* fill_preamble: the check is weir's own. */
+static void fill_preamble(struct pool *pool) {
+  const struct proxy_header header = {.version = pool->connections.proxied, .local = true};
+  char bytes[64];
+  struct buf b = buf_of(bytes, sizeof bytes);
+  check(proxy_header_write(&b, &header));
+  pool->health.preamble = own(pool, buf_span(&b));
 }
 
 /* fill_request writes the head for HTTP/1.1. A host that is set is the same for all endpoints;
@@ -189,7 +191,8 @@ static void fill_expect(struct pool *pool, const struct conf_list *list) {
 /* by_h2: with prior knowledge; gRPC is never anything else. */
 static bool by_h2(const struct conf_pool *row) {
   uint8_t protocol = row->health.protocol;
-  if (protocol == HEALTH_HTTP) return row->connections.protocol == POOL_H2C;
+  if (protocol == HEALTH_HTTP)
+    return row->connections.protocol == POOL_H2C || row->connections.protocol == POOL_H2;
   return protocol == HEALTH_GRPC;
 }
 
@@ -236,7 +239,8 @@ void compile_health(struct pool *pool, const struct conf_pool *row) {
       .unhealthy = h->unhealthy,
       .content = content(row)};
   fill_expect(pool, &h->expect);
-  if (proxied(h, &row->connections)) fill_preface(pool, row->connections.proxied);
+  bool talks = h->protocol != HEALTH_TCP || row->tls.on;
+  if (talks && proxied(h, &pool->connections)) fill_preamble(pool);
   if (h->protocol == HEALTH_TCP) return;
   fill_fields(pool, h);
   if (h->protocol != HEALTH_GRPC) fill_request(pool, h);

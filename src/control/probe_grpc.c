@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "control/probe_priv.h"
+#include "weir/http/grpc.h"
 
 #define PREFIX 5u        /* a flag (compressed), four bytes of length */
 #define TAG_SERVICE 0x0a /* HealthCheckRequest: field 1, bytes */
@@ -90,12 +91,6 @@ static bool find(const struct http_fields *fields, struct span name, struct span
   return false;
 }
 
-static bool is_grpc(struct span type) {
-  const struct span word = SPAN_LIT("application/grpc");
-  char next = type.len > word.len ? type.ptr[word.len] : ';';
-  return span_eq_nocase(span_sub(type, 0, word.len), word) && (next == ';' || next == '+');
-}
-
 bool probe_grpc_head(const struct http_response *r, struct probe_outcome *out) {
   struct span type;
   if (r->status != 200) {
@@ -105,7 +100,7 @@ bool probe_grpc_head(const struct http_response *r, struct probe_outcome *out) {
   }
   if (!find(&r->fields, SPAN_LIT("content-type"), &type))
     return bad(out, "it has no content-type");
-  return is_grpc(type) ? false : bad(out, "its content-type is not application/grpc");
+  return grpc_is(type) ? false : bad(out, "its content-type is not application/grpc");
 }
 
 /* length is that of the message, once it is there. */
@@ -126,24 +121,11 @@ bool probe_grpc_data(struct probe_grpc *g, struct span data, struct probe_outcom
   return more || piece.len < data.len ? bad(out, "it has more than one message") : false;
 }
 
-/* names of grpc-status; the number is what is told of one that is not here. */
-static const char *const codes[] = {"OK",
-                                    "CANCELLED",
-                                    "UNKNOWN",
-                                    "INVALID_ARGUMENT",
-                                    "DEADLINE_EXCEEDED",
-                                    "NOT_FOUND",
-                                    "ALREADY_EXISTS",
-                                    "PERMISSION_DENIED",
-                                    "RESOURCE_EXHAUSTED",
-                                    "FAILED_PRECONDITION",
-                                    "ABORTED",
-                                    "OUT_OF_RANGE",
-                                    "UNIMPLEMENTED",
-                                    "INTERNAL",
-                                    "UNAVAILABLE",
-                                    "DATA_LOSS",
-                                    "UNAUTHENTICATED"};
+/* codes: the names of grpc-status as the protocol writes them. */
+static const char *const codes[] = {
+#define GRPC(id, number, word, bad) [number] = #id,
+#include "weir/http/grpc.def"
+};
 
 /* shown copies what a stranger says, printable. */
 static void shown(struct span text, char to[SHOWN_MAX + 1]) {

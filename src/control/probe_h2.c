@@ -5,6 +5,7 @@
  * second stream, give windows back (they hold all that is looked at). */
 #include "control/probe_priv.h"
 #include "weir/base/mem.h"
+#include "weir/http/grpc.h"
 #include "weir/http/h2_message.h"
 #include "weir/http/h2_settings.h"
 #include "weir/http/hpack.h"
@@ -364,10 +365,9 @@ static void put(struct hpack_encoder *enc, struct span name, struct span value, 
 }
 
 static void put_grpc(struct hpack_encoder *enc, const struct pool_health *h, struct buf *b) {
-  char bytes[16];
+  char bytes[GRPC_TIMEOUT_LEN];
   struct buf timeout = buf_of(bytes, sizeof bytes);
-  buf_u64(&timeout, h->timeout_ms);
-  buf_char(&timeout, 'm');
+  grpc_timeout_write(h->timeout_ms, &timeout);
   put(enc, SPAN_LIT("te"), SPAN_LIT("trailers"), b);
   put(enc, SPAN_LIT("content-type"), SPAN_LIT("application/grpc"), b);
   put(enc, SPAN_LIT("grpc-timeout"), buf_span(&timeout), b);

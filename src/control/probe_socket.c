@@ -13,8 +13,8 @@ struct probe_socket {
   struct probe_transport base;
   struct addr to;
   bool begun; /* connect was called */
-  char preface[sizeof ((struct pool_health *)0)->preface];
-  uint8_t preface_len, prefaced; /* bytes of it, and how many were sent */
+  uint8_t preamble_len;
+  char preamble[64];
 };
 
 /* ---- what an errno means ---- */
@@ -59,24 +59,12 @@ static enum probe_io again(struct probe_transport *t, uint32_t wants) {
 
 /* ---- operations ---- */
 
-static enum probe_io socket_write(struct probe_transport *t, struct span bytes, size_t *moved,
-                                  struct probe_outcome *out) {
-  ssize_t n = send(t->fd, bytes.ptr, bytes.len, MSG_NOSIGNAL | MSG_DONTWAIT);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return again(t, EPOLLOUT);
-  if (n < 0) return failed(out, errno);
-  *moved = (size_t)n;
-  return PROBE_IO_OK;
-}
-
-static enum probe_io send_preface(struct probe_socket *s, struct probe_outcome *out) {
-  while (s->prefaced < s->preface_len) {
-    size_t n;
-    struct span left = span_from(span_of(s->preface, s->preface_len), s->prefaced);
-    enum probe_io io = socket_write(&s->base, left, &n, out);
-    if (io != PROBE_IO_OK) return io;
-    s->prefaced = (uint8_t)(s->prefaced + n);
-  }
-  return PROBE_IO_OK;
+/* greet sends what goes before anything else: so little fits into a new socket. */
+static enum probe_io greet(struct probe_socket *s, struct probe_outcome *out) {
+  if (!s->preamble_len) return PROBE_IO_OK;
+  ssize_t n = send(s->base.fd, s->preamble, s->preamble_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n == s->preamble_len) return PROBE_IO_OK;
+  return failed(out, n < 0 && errno != EAGAIN ? errno : ENOBUFS);
 }
 
 static enum probe_io socket_open(struct probe_transport *t, struct probe_outcome *out) {
@@ -90,7 +78,16 @@ static enum probe_io socket_open(struct probe_transport *t, struct probe_outcome
   } else {
     check(getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0);
   }
-  return err ? failed(out, err) : send_preface(s, out);
+  return err ? failed(out, err) : greet(s, out);
+}
+
+static enum probe_io socket_write(struct probe_transport *t, struct span bytes, size_t *moved,
+                                  struct probe_outcome *out) {
+  ssize_t n = send(t->fd, bytes.ptr, bytes.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return again(t, EPOLLOUT);
+  if (n < 0) return failed(out, errno);
+  *moved = (size_t)n;
+  return PROBE_IO_OK;
 }
 
 static enum probe_io socket_read(struct probe_transport *t, struct buf room, size_t *moved,
@@ -131,7 +128,8 @@ struct probe_transport *probe_socket_new(const struct endpoint *e, const struct 
   struct probe_socket *s = (struct probe_socket *)mem_alloc(sizeof *s);
   s->base = (struct probe_transport){.ops = &socket_ops, .fd = fd, .doing = "connect"};
   s->to = to;
-  s->preface_len = h->preface_len;
-  memcpy(s->preface, h->preface, h->preface_len);
+  check(h->preamble.len <= sizeof s->preamble);
+  s->preamble_len = (uint8_t)h->preamble.len;
+  if (h->preamble.len) memcpy(s->preamble, h->preamble.ptr, h->preamble.len);
   return &s->base;
 }

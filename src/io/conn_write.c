@@ -46,12 +46,6 @@ struct buf *conn_wire(struct conn *c, size_t room) {
   return b;
 }
 
-/* A handshake writes its first record behind it when the socket is connected. */
-struct buf *conn_preface(struct conn *c, size_t room) {
-  check(conn_busy(c, OP_CONNECT) && conn_pending(c) == 0);
-  return c->transport ? conn_wire(c, room) : conn_out(c, room);
-}
-
 void conn_flush(struct conn *c) { conn_mark(c); }
 
 /* encrypt passes what the owner wrote through the transport. */

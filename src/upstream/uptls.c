@@ -76,13 +76,14 @@ static enum tls_spoken spoken(const struct upstream *u, const struct pool *pool,
 
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e) {
+  if (pool->connections.proxied) return UPCONN_HTTP_1; /* each client has its own */
   switch ((enum pool_protocol)pool->connections.protocol) {
     case POOL_HTTP_1_1: return UPCONN_HTTP_1;
     case POOL_H2C:
     case POOL_H2: return UPCONN_STREAM;
     case POOL_AUTO: break;
   }
-  if (!pool->tls || pool->connections.proxied) return UPCONN_HTTP_1;
+  if (!pool->tls) return UPCONN_HTTP_1;
   switch (spoken(u, pool, e)) {
     case TLS_SPOKEN_HTTP_1_1: return UPCONN_HTTP_1;
     case TLS_SPOKEN_H2: return UPCONN_STREAM;

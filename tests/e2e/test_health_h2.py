@@ -313,6 +313,27 @@ def test_grpc_of_what_is_not_grpc(weir, serve):
     assert request.body == b"\0\0\0\0\0"
 
 
+class Behind(Origin):
+    """An endpoint that wants a PROXY header first (version 2), and keeps it."""
+
+    def serve(self, sock):
+        head = Script.exactly(sock, 16)
+        self.headers = getattr(self, "headers", []) + [head]
+        Script.exactly(sock, head[14] << 8 | head[15])
+        super().serve(sock)
+
+
+def test_grpc_behind_a_proxy_header(weir, serve):
+    """It says LOCAL: the check is weir's own."""
+    def answer(request):
+        return Answer(200, b"\0\0\0\0\2\x08\1", [("content-type", "application/grpc")],
+                      [("grpc-status", "0")])
+    origin = serve(Behind, answer)
+    proxy = weir(conf(origin, protocol="http/1.1", health=GRPC, proxy_protocol="v2"))
+    becomes(proxy, origin, "in service")
+    assert {head[12] for head in origin.headers} == {0x20}
+
+
 # ---- reloads ----
 
 

@@ -328,15 +328,6 @@ def test_mirror_under_tls(weir, behind, backend, authority):
     assert shadow.headers[0].src == mine
 
 
-@VERSIONS
-def test_tcp_checks_have_a_header_too(weir, behind, version):
-    backend = behind()
-    proxy = weir(to_pool(version, health={"protocol": "tcp", "interval": "100ms"}), backend)
-    eventually(lambda: len(backend.headers) > 2)
-    assert all(h.local for h in list(backend.headers))
-    assert proxy.get("/x").status == 200
-
-
 def test_check(weir, backend):
     proxy = weir(to_pool("v2"), backend)
     proxy.change(**to_pool("v2", connections={"protocol": "h2c"}))

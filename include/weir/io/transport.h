@@ -36,9 +36,6 @@ void conn_transport(struct conn *c, const struct transport *transport);
 /* conn_pass gives it bytes that the owner was given before and has not consumed, from inside that
  * on_data: how many it took. */
 MUST_USE size_t conn_pass(struct conn *c, struct span wire);
-/* conn_preface gives the writer for what goes before everything else, TLS too, on a conn that was
- * just conn_connect'ed, with room bytes free; NULL: none left. */
-MUST_USE struct buf *conn_preface(struct conn *c, size_t room);
 /* conn_wants tells whether wire_in should go on: the owner reads, or little is held. A wire_in
  * that stops earlier returns how much it took; the rest is given again after resume. */
 bool conn_wants(const struct conn *c);

@@ -15,6 +15,7 @@
 enum health_protocol { HEALTH_HTTP, HEALTH_TCP, HEALTH_GRPC, HEALTH_HTTP_1_1 };
 
 struct http_field; /* http/message.h */
+struct tls_client; /* io/tls_client.h */
 
 /* health_statuses is a range of the statuses that pass, inclusive. */
 struct health_statuses {
@@ -28,13 +29,13 @@ struct pool_health {
   uint8_t protocol; /* enum health_protocol */
   uint8_t jitter_percent;
   bool head;            /* the method is HEAD: no body follows */
-  bool h2;              /* by HTTP/2 with prior knowledge */
+  bool h2;              /* by HTTP/2 with prior knowledge; with tls it is as they agree */
+  struct tls_client *tls; /* the pool's; NULL: in the clear */
   uint16_t port;        /* 0: that of the traffic */
   uint16_t expect_count;
   const struct health_statuses *expect;
   struct span expect_text; /* "200-299, 404", for people */
-  char preface[16];    /* a PROXY header that goes before everything else: weir's own connection */
-  uint8_t preface_len; /* 0: none does */
+  struct span preamble; /* PROXY header that goes before anything else, TLS too; empty: none */
   struct span request; /* the whole head if host is set, else what goes before the Host's value */
   struct span rest;    /* what goes after the Host's value; empty if host is set */
   /* The same for HTTP/2, and gRPC, which has method and path of its own. */
