@@ -87,6 +87,20 @@ def test_rapid_reset_after_a_pause(h2make, seconds):  # noqa: F811
     assert busy.most <= 130
 
 
+def test_a_reset_in_the_same_write_reaches_no_endpoint(h2make):  # noqa: F811
+    """A request goes on its way when all that came with it was read: what the client has reset by
+    then costs no connection to an endpoint. The log has it all the same."""
+    made = h2make(ONE)
+    conn = made.conn().handshake()
+    for how in (lambda n: get(n) + h2.rst_stream(n), MADE["window-update-of-0"]):
+        streams(conn, 50, how)
+        conn.ping()
+    made.weir.logged(50, end="client.reset", path="/attack")
+    made.weir.logged(50, end="client.h2.protocol", path="/attack")
+    assert made.weir.metric("weir_upstream_connects_total") <= 2
+    assert conn.get("/honest").status == 200
+
+
 @LONG
 @pytest.mark.parametrize("how", MADE)
 def test_made_you_reset(h2make, how, seconds):  # noqa: F811
