@@ -174,7 +174,7 @@ def test_hpack_bomb(h2make, what, seconds):  # noqa: F811
     block = bomb(what)
     found = Storm(h2make(ONE))
     deadline, rounds = time.monotonic() + seconds, 0
-    while time.monotonic() < deadline or rounds < 5:
+    while time.monotonic() < deadline or rounds < 3:
         conn = found.made.conn().handshake()
         for _ in range(250):
             number = conn.new_stream()
@@ -434,7 +434,7 @@ def test_pings_do_not_keep_a_connection(h2make):  # noqa: F811
                                        1, h2.request()[:9], end_headers=False)])
 def test_connections_that_begin_and_stop(h2make, start):  # noqa: F811
     """200 connections inside the preface, a frame or a block: let go by a timeout."""
-    made = h2make(ONE, {"timeouts": {"header": "1s", "idle": "1s"}})
+    made = h2make(ONE, {"timeouts": {"header": "1s", "idle": "8s"}})  # the honest one idles, too
     found = Storm(made)
     conns = [made.conn(start=False) for _ in range(200)]
     for conn in conns:
