@@ -188,10 +188,11 @@ static void fill_expect(struct pool *pool, const struct conf_list *list) {
   text_fini(&shown);
 }
 
-/* by_h2: without being asked; gRPC is never anything else. */
+/* by_h2: with prior knowledge; gRPC is never anything else. */
 static bool by_h2(const struct conf_pool *row) {
-  uint8_t protocol = row->health.protocol, pool = row->connections.protocol;
-  if (protocol == HEALTH_HTTP) return pool == POOL_H2C || pool == POOL_H2;
+  uint8_t protocol = row->health.protocol;
+  if (protocol == HEALTH_HTTP)
+    return row->connections.protocol == POOL_H2C || row->connections.protocol == POOL_H2;
   return protocol == HEALTH_GRPC;
 }
 
@@ -238,9 +239,8 @@ void compile_health(struct pool *pool, const struct conf_pool *row) {
       .unhealthy = h->unhealthy,
       .content = content(row)};
   fill_expect(pool, &h->expect);
-  /* A connection alone says nothing to the endpoint; a TLS handshake does. */
-  bool speaks = h->protocol != HEALTH_TCP || row->tls.on;
-  if (speaks && proxied(h, &pool->connections)) fill_preamble(pool);
+  bool talks = h->protocol != HEALTH_TCP || row->tls.on;
+  if (talks && proxied(h, &pool->connections)) fill_preamble(pool);
   if (h->protocol == HEALTH_TCP) return;
   fill_fields(pool, h);
   if (h->protocol != HEALTH_GRPC) fill_request(pool, h);

@@ -1,7 +1,7 @@
 /* probe.c: one check of one endpoint: opens a transport, then moves the bytes of a talk over it
- * until that has a result (probe_priv.h); closes. In a pool with TLS every check is TLS
- * (probe_tls.c), whatever it asks. The connection is the check's own and is not kept. Does not:
- * know protocols (probe_h1.c, probe_h2.c), intervals or states (prober.c, health.c). */
+ * until that has a result (probe_priv.h); closes. The connection is the check's own and is not
+ * kept. Does not: know protocols (probe_h1.c, probe_h2.c) and TLS (probe_tls.c), intervals or
+ * states (prober.c, health.c). */
 #include <sys/epoll.h>
 
 #include "control/probe_priv.h"

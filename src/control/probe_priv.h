@@ -34,7 +34,7 @@ struct probe_transport {
   const struct probe_transport_ops *ops;
   int fd;            /* to be watched */
   bool secure;       /* what stands above it is https */
-  bool h2;           /* secure: chosen in the handshake */
+  bool h2;           /* secure: HTTP/2 was chosen */
   uint8_t late;      /* enum probe_result of a check that ends while open is at it */
   uint32_t wants;    /* EPOLLIN, EPOLLOUT: of the last AGAIN */
   const char *doing; /* what open is at, for "connect timed out" */
@@ -43,7 +43,7 @@ struct probe_transport {
 /* probe_socket_new is a stream socket to e (or its health.port). NULL: *out. */
 struct probe_transport *probe_socket_new(const struct endpoint *e, const struct pool_health *h,
                                          struct probe_outcome *out);
-/* probe_tls_new is TLS over below, which is its own from here on, by the policy h->tls. */
+/* probe_tls_new is TLS by the pool's policy (h->tls) on below, which it takes. */
 struct probe_transport *probe_tls_new(struct probe_transport *below, const struct endpoint *e,
                                       const struct pool_health *h);
 /* probe_errno says what an errno of a socket means for a check. */

@@ -1,135 +1,127 @@
-/* probe_tls.c: the transport of a check that is TLS over another one: the policy of its pool, as
- * the data path has it (io/tls_talk.h), with a handshake of its own for each check. Failures have
- * the data path's words. Does not: wait (probe.c), keep sessions, count handshakes. */
+/* probe_tls.c: the transport of a check that is TLS, on another transport: by the policy of the
+ * pool, with the verification that requests have (io/tls_client.h). Each check shakes hands anew.
+ * Does not: wait (probe.c), choose protocols. */
 #include <sys/epoll.h>
 
 #include "control/probe_priv.h"
 #include "weir/base/mem.h"
-#include "weir/io/tls_talk.h"
+#include "weir/io/tls_client.h"
 
-#define ROUNDS_MAX 16u /* of bytes that bring nothing on: then others get their turn */
+#define WIRE_MAX 16384u
+#define ROUNDS_MAX 16u /* of bytes that bring nothing on: then other checks get their turn */
 
 /* probe_tls is a transport; base comes first. */
 struct probe_tls {
   struct probe_transport base;
   struct probe_transport *below;
-  struct tls_talk *talk;
-  bool begun; /* below is open */
+  struct tls_line *line;
+  bool connected;
+  char wire[WIRE_MAX];
 };
 
 static struct probe_tls *of(struct probe_transport *t) { return (struct probe_tls *)t; }
 
-/* ---- causes ---- */
-
-static enum probe_io failed(struct probe_outcome *out, enum end end, struct span why) {
-  const struct end_row *row = end_get(end);
-  if (!why.len) why = row->detail;
-  probe_end(out, PROBE_TLS, SPAN_FMT ": " SPAN_FMT, SPAN_ARG(row->word), SPAN_ARG(why));
+static enum probe_io failed(struct probe_tls *p, struct probe_outcome *out) {
+  struct span why;
+  enum end end = tls_line_end(p->line, &why);
+  probe_end(out, PROBE_TLS, SPAN_FMT "%s" SPAN_FMT "%s", SPAN_ARG(end_get(end)->word),
+            why.len ? " (" : "", SPAN_ARG(why), why.len ? ")" : "");
   return PROBE_IO_FAILED;
 }
 
-/* refused: the library says no; once it was open it may have no word of ours for it. */
-static enum probe_io refused(struct probe_tls *p, struct probe_outcome *out) {
-  struct span why;
-  enum end end = tls_talk_end(p->talk, &why);
-  return failed(out, end == END_OK ? END_UPSTREAM_TLS_HANDSHAKE : end, why);
-}
-
-/* cut: the transport below ended inside the handshake. */
+/* cut: the transport below ended inside the handshake; what is weir's own trouble stays so. */
 static enum probe_io cut(struct probe_outcome *out, enum probe_io io) {
-  if (io == PROBE_IO_FAILED && out->result != PROBE_RESET) return io;
-  return failed(out, END_UPSTREAM_TLS_CLOSED,
-                io == PROBE_IO_FAILED ? SPAN_LIT("connection reset") : SPAN_EMPTY);
+  bool reset = io == PROBE_IO_FAILED;
+  if (reset && out->result != PROBE_RESET) return io;
+  probe_end(out, PROBE_TLS, SPAN_FMT "%s", SPAN_ARG(end_get(END_UPSTREAM_TLS_CLOSED)->word),
+            reset ? " (connection reset)" : "");
+  return PROBE_IO_FAILED;
 }
 
-/* ---- bytes ---- */
-
-static enum probe_io again(struct probe_tls *p, uint32_t wants) {
-  p->base.wants = wants;
+/* again wants what the transport below does, as its descriptor is ours. */
+static enum probe_io again(struct probe_tls *p, uint32_t besides) {
+  p->base.wants = p->below->wants | besides;
   return PROBE_IO_AGAIN;
 }
 
-/* flush sends what there is; OK: all of it. */
+/* flush sends what is to be sent. */
 static enum probe_io flush(struct probe_tls *p, struct probe_outcome *out) {
-  for (struct span left; (left = tls_talk_output(p->talk)).len;) { /* each turn takes some */
+  for (struct span left; (left = tls_line_out(p->line)).len;) { /* each turn takes some */
     size_t moved = 0;
     enum probe_io io = p->below->ops->write(p->below, left, &moved, out);
-    if (io == PROBE_IO_AGAIN) return again(p, p->below->wants);
     if (io != PROBE_IO_OK) return io;
-    tls_talk_sent(p->talk, moved);
+    tls_line_sent(p->line, moved);
   }
   return PROBE_IO_OK;
 }
 
-/* fill reads ciphertext once. */
+/* fill reads once from below. */
 static enum probe_io fill(struct probe_tls *p, struct probe_outcome *out) {
   size_t moved = 0;
-  enum probe_io io = p->below->ops->read(p->below, tls_talk_room(p->talk), &moved, out);
-  if (io == PROBE_IO_AGAIN) return again(p, p->below->wants);
-  if (io == PROBE_IO_OK) tls_talk_took(p->talk, moved);
+  enum probe_io io =
+      p->below->ops->read(p->below, buf_of(p->wire, sizeof p->wire), &moved, out);
+  if (io == PROBE_IO_OK) tls_line_in(p->line, span_of(p->wire, moved));
   return io;
 }
 
-/* ---- operations ---- */
-
-/* shake goes on with the handshake as far as bytes reach. An alert of ours goes out, if it can. */
 static enum probe_io shake(struct probe_tls *p, struct probe_outcome *out) {
-  struct probe_outcome ignored;
-  for (uint32_t i = 0; i < ROUNDS_MAX; i++) {
-    enum tls_step step = tls_talk_shake(p->talk, &p->base.h2);
-    if (step == TLS_STEP_FAILED || step == TLS_STEP_END) {
-      (void)flush(p, &ignored);
-      return refused(p, out);
-    }
-    enum probe_io io = flush(p, out);
-    if (io == PROBE_IO_OK && step == TLS_STEP_MORE) io = fill(p, out);
-    else if (io == PROBE_IO_OK) return io;
-    if (io == PROBE_IO_EOF || io == PROBE_IO_FAILED) return cut(out, io);
-    if (io == PROBE_IO_AGAIN) return io;
+  for (uint32_t i = 0; i < ROUNDS_MAX; i++) { /* each turn takes bytes that came */
+    enum tls_line_step is = tls_line_shake(p->line);
+    enum probe_io io = flush(p, out); /* of a failure, its alert */
+    if (is == TLS_LINE_FAILED) return failed(p, out);
+    if (is == TLS_LINE_END) return cut(out, PROBE_IO_EOF);
+    if (io == PROBE_IO_FAILED) return cut(out, io);
+    uint32_t besides = io == PROBE_IO_AGAIN ? EPOLLOUT : 0;
+    if (is == TLS_LINE_OK) return PROBE_IO_OK; /* what is left goes with the first write */
+    io = fill(p, out);
+    if (io == PROBE_IO_AGAIN) return again(p, besides);
+    if (io != PROBE_IO_OK) return cut(out, io);
   }
   return again(p, EPOLLIN | EPOLLOUT);
 }
 
 static enum probe_io tls_open(struct probe_transport *t, struct probe_outcome *out) {
   struct probe_tls *p = of(t);
-  if (!p->begun) {
+  if (!p->connected) {
     enum probe_io io = p->below->ops->open(p->below, out);
-    if (io == PROBE_IO_AGAIN) return again(p, p->below->wants);
+    if (io == PROBE_IO_AGAIN) return again(p, 0);
     if (io != PROBE_IO_OK) return io;
-    p->begun = true;
+    p->connected = true;
     t->late = PROBE_TLS;
-    t->doing = "upstream.tls.timeout: the TLS handshake";
+    t->doing = "upstream.tls.timeout: TLS handshake";
   }
-  return shake(p, out);
+  enum probe_io io = shake(p, out);
+  if (io == PROBE_IO_OK) t->h2 = tls_line_h2(p->line);
+  return io;
 }
 
-/* tls_write: what was taken may still have to be sent: read sees to it. */
+/* tls_write: what the socket does not take now goes before what comes next. */
 static enum probe_io tls_write(struct probe_transport *t, struct span bytes, size_t *moved,
                                struct probe_outcome *out) {
   struct probe_tls *p = of(t);
   enum probe_io io = flush(p, out);
+  if (io == PROBE_IO_AGAIN) return again(p, 0);
   if (io != PROBE_IO_OK) return io;
-  if (tls_talk_write(p->talk, bytes, moved) != TLS_STEP_DONE) return refused(p, out);
-  io = flush(p, out);
-  return io == PROBE_IO_AGAIN ? PROBE_IO_OK : io;
+  if (tls_line_write(p->line, bytes) != TLS_LINE_OK) return failed(p, out);
+  *moved = bytes.len;
+  return flush(p, out) == PROBE_IO_FAILED ? PROBE_IO_FAILED : PROBE_IO_OK;
 }
 
-/* tls_read: that the end came without close_notify is all the same here: no end passes a check. */
+/* tls_read: whether the end came with close_notify is all the same: no end passes a check. */
 static enum probe_io tls_read(struct probe_transport *t, struct buf room, size_t *moved,
                               struct probe_outcome *out) {
   struct probe_tls *p = of(t);
-  for (uint32_t i = 0; i < ROUNDS_MAX; i++) {
-    enum probe_io io = flush(p, out);
-    uint32_t unsent = io == PROBE_IO_AGAIN ? t->wants : 0;
-    if (io == PROBE_IO_FAILED) return io;
-    switch (tls_talk_read(p->talk, room, moved)) {
-      case TLS_STEP_DONE: return PROBE_IO_OK;
-      case TLS_STEP_END: return PROBE_IO_EOF;
-      case TLS_STEP_FAILED: return refused(p, out);
-      case TLS_STEP_MORE: break;
+  enum probe_io sent = flush(p, out);
+  if (sent == PROBE_IO_FAILED) return sent;
+  for (uint32_t i = 0; i < ROUNDS_MAX; i++) { /* each turn takes bytes that came */
+    switch (tls_line_read(p->line, room, moved)) {
+      case TLS_LINE_OK: return PROBE_IO_OK;
+      case TLS_LINE_END: return PROBE_IO_EOF;
+      case TLS_LINE_FAILED: return failed(p, out);
+      case TLS_LINE_MORE: break;
     }
-    io = fill(p, out);
-    if (io == PROBE_IO_AGAIN) t->wants |= unsent;
+    enum probe_io io = fill(p, out);
+    if (io == PROBE_IO_AGAIN) return again(p, sent == PROBE_IO_AGAIN ? EPOLLOUT : 0);
     if (io != PROBE_IO_OK) return io;
   }
   return again(p, EPOLLIN | EPOLLOUT);
@@ -138,9 +130,9 @@ static enum probe_io tls_read(struct probe_transport *t, struct buf room, size_t
 static void tls_free(struct probe_transport *t) {
   struct probe_tls *p = of(t);
   struct probe_outcome ignored;
-  tls_talk_bye(p->talk);
-  if (p->begun) (void)flush(p, &ignored);
-  tls_talk_free(p->talk);
+  tls_line_bye(p->line);
+  if (p->connected) (void)flush(p, &ignored);
+  tls_line_free(p->line);
   p->below->ops->free(p->below);
   mem_free(p);
 }
@@ -148,11 +140,10 @@ static void tls_free(struct probe_transport *t) {
 static const struct probe_transport_ops tls_ops = {
     .open = tls_open, .write = tls_write, .read = tls_read, .free = tls_free};
 
-/* offer: what a check speaks; a connection alone is held to what the pool speaks. */
 static enum tls_offer offer_of(const struct pool_health *h) {
   switch ((enum health_protocol)h->protocol) {
-    case HEALTH_GRPC: return TLS_OFFER_H2;
     case HEALTH_HTTP_1_1: return TLS_OFFER_HTTP_1_1;
+    case HEALTH_GRPC: return TLS_OFFER_H2;
     case HEALTH_HTTP:
     case HEALTH_TCP: break;
   }
@@ -161,17 +152,13 @@ static enum tls_offer offer_of(const struct pool_health *h) {
 
 struct probe_transport *probe_tls_new(struct probe_transport *below, const struct endpoint *e,
                                       const struct pool_health *h) {
-  const struct tls_peer_conf conf = {
-      .client = h->tls, .worker = TLS_CHECKS, .host = endpoint_host(e), .addr = &e->addr};
-  struct tls_peer *peer = tls_peer_new(&conf);
   struct probe_tls *p = (struct probe_tls *)mem_alloc(sizeof *p);
-  p->base = (struct probe_transport){.ops = &tls_ops,
-                                     .fd = below->fd,
-                                     .secure = true,
-                                     .late = below->late,
-                                     .doing = below->doing};
+  struct span host = SPAN_EMPTY;
+  uint16_t port = 0;
+  if (addr_split(e->text, &host, &port) != ADDR_NAME) host = SPAN_EMPTY;
+  p->base = (struct probe_transport){
+      .ops = &tls_ops, .fd = below->fd, .secure = true, .late = below->late, .doing = below->doing};
   p->below = below;
-  p->talk = tls_talk_new(peer, offer_of(h));
-  tls_peer_unref(peer);
+  p->line = tls_line_new(h->tls, host, &e->addr, offer_of(h));
   return &p->base;
 }

@@ -46,11 +46,6 @@ struct buf *conn_wire(struct conn *c, size_t room) {
   return b;
 }
 
-struct buf *conn_ahead(struct conn *c, size_t room) {
-  check(!conn_any(c, CONN_OPEN | CONN_FAILED) && conn_pending(c) == 0);
-  return c->transport ? conn_wire(c, room) : conn_out(c, room);
-}
-
 void conn_flush(struct conn *c) { conn_mark(c); }
 
 /* encrypt passes what the owner wrote through the transport. */

@@ -27,13 +27,15 @@ static bool alive(const struct tls_conn *tls) {
 
 /* library_use says whose call into the library comes next, and what it may read. */
 static void library_use(struct tls_conn *tls, struct span in) {
-  tls->worker->call = (struct tls_call){.current = tls, .in = in};
+  tls->worker->current = tls;
+  tls->worker->in = in;
 }
 
 /* library_done takes back what was not read. */
 static struct span library_done(struct tls_conn *tls) {
-  struct span rest = tls->worker->call.in;
-  tls->worker->call = (struct tls_call){.current = NULL};
+  struct span rest = tls->worker->in;
+  tls->worker->current = NULL;
+  tls->worker->in = SPAN_EMPTY;
   return rest;
 }
 
@@ -184,7 +186,7 @@ static bool nothing_early(struct tls_conn *tls, struct span wire) {
 /* client_opened: the handshake with an endpoint is done; returns the rest of wire. */
 static struct span client_opened(struct tls_conn *tls, struct span wire) {
   bool h2 = false;
-  enum end end = tls_client_chosen(tls, tls->worker->loop->now_ms, &h2);
+  enum end end = tls_client_chosen(tls, &h2);
   if (end != END_OK) {
     handshake_failed(tls, end, -EPROTO);
     return SPAN_EMPTY;
@@ -394,7 +396,7 @@ static void on_finish(struct conn *c) {
 static void on_free(struct conn *c) {
   struct tls_conn *tls = c->tls;
   struct tls_worker *worker = tls->worker;
-  check(worker->call.current == NULL);
+  check(worker->current == NULL);
   c->tls = NULL;
   list_remove(&tls->wait);
   SSL_free(tls->ssl);
@@ -450,6 +452,12 @@ bool tls_connect(struct conn *c, struct tls_peer *peer, bool h1_only) {
   c->tls = tls;
   conn_transport(c, &tls_transport);
   return true;
+}
+
+/* What the handshake writes follows in the same buffer. */
+struct buf *tls_clear(struct conn *c, size_t room) {
+  check(c->transport == &tls_transport && c->tls->is_client && !c->tls->clock_ns);
+  return conn_wire(c, room);
 }
 
 static const struct tls_conn *client_of(const struct conn *c) {

@@ -14,7 +14,7 @@
 /* on_cert_asked: the server wants a certificate; what there is stands in the SSL_CTX. */
 static int on_cert_asked(SSL *ssl, void *arg) {
   (void)arg;
-  tls_of(ssl)->cert_asked = true;
+  tls_client_of(ssl)->cert_asked = true;
   return 1;
 }
 
@@ -47,7 +47,7 @@ static bool cert_show(const struct tls_client *client, SSL_CTX *ctx, struct buf 
 static bool roots_fill(struct tls_client *client, const struct tls_client_conf *conf,
                        struct buf *why) {
   if (conf->verify)
-    client->roots = tls_roots_get(conf->ca_pem, conf->ca_label, client->workers, why);
+    client->roots = tls_roots_get(conf->ca_pem, conf->ca_label, conf->workers, why);
   return client->roots || !conf->verify;
 }
 
@@ -96,11 +96,11 @@ static void client_free(struct tls_client *client) {
 static struct tls_client *client_alloc(const struct tls_client_conf *conf) {
   struct tls_client *client = (struct tls_client *)mem_alloc(sizeof *client);
   client->refs = 1;
-  client->workers = conf->workers + 1;
+  client->workers = conf->workers;
   client->verify = conf->verify;
   client->h2_only = conf->h2_only;
   client->pool = CRYPTO_BUFFER_POOL_new();
-  client->ctx = (SSL_CTX **)mem_array(client->workers, sizeof *client->ctx);
+  client->ctx = (SSL_CTX **)mem_array(conf->workers, sizeof *client->ctx);
   arena_init(&client->arena, NULL, 0);
   client->alpn = arena_copy(&client->arena, conf->alpn, NULL);
   return client;
@@ -146,7 +146,7 @@ struct tls_peer *tls_peer_new(const struct tls_peer_conf *conf) {
   char canon[TLS_NAME_MAX];
   size_t len = 0;
   peer->refs = 1;
-  peer->worker = conf->worker == TLS_CHECKS ? conf->client->workers - 1 : conf->worker;
+  peer->worker = conf->worker;
   peer->client = conf->client;
   peer->counts = conf->counts;
   tls_client_ref(peer->client);
@@ -181,15 +181,15 @@ enum tls_spoken tls_peer_spoken(const struct tls_peer *peer, uint64_t now_ms) {
 #define ALPN_H2 SPAN_LIT("\x02h2")
 
 static struct span offered(const struct tls_conn *tls) {
-  if (tls->h1_only) return ALPN_HTTP_1_1;
-  return tls->h2_only ? ALPN_H2 : tls->peer->client->alpn;
+  if (tls->h2_only) return ALPN_H2;
+  return tls->h1_only ? ALPN_HTTP_1_1 : tls->peer->client->alpn;
 }
 
 SSL *tls_client_ssl(struct tls_conn *tls) {
   struct tls_peer *peer = tls->peer;
   struct span alpn = offered(tls);
   SSL *ssl = SSL_new(peer->client->ctx[peer->worker]);
-  check(ssl != NULL);
+  check(ssl != NULL && SSL_set_app_data(ssl, tls) == 1);
   SSL_set_connect_state(ssl);
   if (peer->sni) check(SSL_set_tlsext_host_name(ssl, peer->sni) == 1);
   check(SSL_set_alpn_protos(ssl, (const uint8_t *)alpn.ptr, (unsigned)alpn.len) == 0);
@@ -197,7 +197,7 @@ SSL *tls_client_ssl(struct tls_conn *tls) {
   return ssl;
 }
 
-enum end tls_client_chosen(struct tls_conn *tls, uint64_t now_ms, bool *h2) {
+enum end tls_client_chosen(struct tls_conn *tls, bool *h2) {
   struct tls_peer *peer = tls->peer;
   const uint8_t *name = NULL;
   unsigned len = 0;
@@ -205,11 +205,11 @@ enum end tls_client_chosen(struct tls_conn *tls, uint64_t now_ms, bool *h2) {
   *h2 = span_eq(span_of((const char *)name, len), SPAN_LIT("h2"));
   /* It has ALPN, and does not choose what alone was offered: it does not speak it. */
   if (tls->h1_only && !len && peer->spoken == TLS_SPOKEN_H2) return END_UPSTREAM_TLS_ALPN;
-  bool demands = tls->h2_only || (!tls->h1_only && peer->client->h2_only);
-  if (demands && !*h2) return END_UPSTREAM_TLS_ALPN;
-  if (!tls->h1_only) {
+  bool needed = tls->h2_only || (!tls->h1_only && peer->client->h2_only);
+  if (needed && !*h2) return END_UPSTREAM_TLS_ALPN;
+  if (!tls->h1_only && tls->worker) {
     peer->spoken = *h2 ? TLS_SPOKEN_H2 : TLS_SPOKEN_HTTP_1_1;
-    peer->spoken_ms = now_ms;
+    peer->spoken_ms = tls->worker->loop->now_ms;
   }
   return END_OK;
 }

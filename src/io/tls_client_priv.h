@@ -13,7 +13,7 @@
  * lock, which is then nobody else's. */
 struct tls_client {
   _Atomic uint32_t refs;
-  uint32_t workers; /* and one more, for TLS_CHECKS */
+  uint32_t workers;
   bool verify, has_cert, h2_only;
   struct span alpn; /* wire form */
   char *sni;        /* NULL: the endpoint's name */
@@ -59,11 +59,15 @@ X509_STORE *tls_roots_store(const struct tls_roots *r, uint32_t worker);
 int tls_session_keep(SSL *ssl, SSL_SESSION *session);
 void tls_session_use(struct tls_peer *peer, SSL *ssl);
 void tls_sessions_drop(struct tls_peer *peer);
+/* tls_client_of finds the state whose library call a client's callback comes from. */
+static inline struct tls_conn *tls_client_of(const SSL *ssl) {
+  return (struct tls_conn *)SSL_get_app_data(ssl);
+}
 /* tls_client_ssl makes the library's state of a client's conn. */
 SSL *tls_client_ssl(struct tls_conn *tls);
 /* tls_client_chosen: the handshake is done: END_OK, or why it does not fit; *h2: what was chosen.
  */
-enum end tls_client_chosen(struct tls_conn *tls, uint64_t now_ms, bool *h2);
+enum end tls_client_chosen(struct tls_conn *tls, bool *h2);
 /* tls_client_fault is the cause that the library's error has (0: none) for a client's conn. */
 enum end tls_client_fault(const struct tls_conn *tls, uint32_t code);
 

@@ -18,8 +18,7 @@ enum tls_state {
 #define TLS_SNIFF_MAX 16
 
 /* tls_conn is the TLS state of one conn: from the worker's slab, at most 128 bytes. The library's
- * part hangs off ssl, made at the first byte and freed with the conn. That of a tls_talk has no
- * conn and no worker. */
+ * part hangs off ssl, made at the first byte and freed with the conn. */
 struct tls_conn {
   struct slab_head head;
   struct conn *conn;
@@ -28,7 +27,7 @@ struct tls_conn {
     struct tls_server *server; /* ours is the server's side */
     struct tls_peer *peer;     /* is_client: it is the client's */
   };
-  struct tls_worker *worker;
+  struct tls_worker *worker; /* NULL: of a tls_line */
   struct list wait;      /* in worker->waiting */
   struct iobuf *early;   /* ciphertext that waits for the budget or, after that, for the owner */
   uint64_t clock_ns;     /* loop time of the first byte; after the handshake: how long it took */
@@ -42,7 +41,7 @@ struct tls_conn {
   uint32_t worker_index; /* which SSL_CTX of server */
   bool is_client : 1;    /* weir began the connection: peer, not server */
   bool h1_only : 1;      /* client: offers HTTP/1.1, whatever the policy has */
-  bool h2_only : 1;      /* client: offers and demands HTTP/2, whatever the policy has */
+  bool h2_only : 1;      /* client: HTTP/2 */
   bool cert_asked : 1;   /* client: the server asked for a certificate */
   bool sniffing : 1;     /* no byte so far was TLS */
   bool sni_known : 1;    /* a well-formed name was sent */
@@ -54,20 +53,14 @@ struct tls_conn {
 };
 _Static_assert(sizeof(struct tls_conn) <= 128, "two cache lines");
 
-/* tls_call is what a call into the library may touch; it comes first in what the data of a BIO
- * points at. */
-struct tls_call {
-  struct tls_conn *current; /* whose SSL is on the stack */
-  struct span in;           /* what the BIO reads from */
-};
-
 /* tls_worker is a loop's part: the BIO that all its SSLs share, scratch, the handshake queue. */
 struct tls_worker {
-  struct tls_call call;
   struct loop *loop;
   struct slab conns; /* struct tls_conn */
   BIO_METHOD *method;
   BIO *bio;
+  struct tls_conn *current; /* whose SSL is on the stack */
+  struct span in;           /* what the BIO reads from */
   struct list waiting;      /* tls_conn.wait: handshakes, first come first */
   uint64_t used_ns;         /* of this turn's budget */
   char scratch[16384];
@@ -78,9 +71,6 @@ struct tls_worker {
 uint64_t tls_clock_ns(void);
 /* tls_worker_get gives the loop's, made at first use. */
 struct tls_worker *tls_worker_get(struct loop *loop);
-/* tls_bio_method makes the BIO of somebody who has a tls_call: bytes are read from there, write
- * takes all that it is given or fails for good. */
-BIO_METHOD *tls_bio_method(int (*write)(BIO *bio, const char *in, int len));
 /* tls_of finds the conn whose library call this callback comes from. */
 struct tls_conn *tls_of(const SSL *ssl);
 /* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */

@@ -51,9 +51,9 @@ static const struct offer_row groups_12[] = {
 };
 
 struct tls_conn *tls_of(const SSL *ssl) {
-  const struct tls_call *call = (const struct tls_call *)BIO_get_data(SSL_get_rbio(ssl));
-  check(call->current != NULL);
-  return call->current;
+  const struct tls_worker *worker = (const struct tls_worker *)BIO_get_data(SSL_get_rbio(ssl));
+  check(worker->current != NULL);
+  return worker->current;
 }
 
 /* keys_of adds up the keys of all values of a list of 16-bit numbers. */

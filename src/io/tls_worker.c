@@ -9,35 +9,35 @@
 #include "io/tls_conn_priv.h"
 #include "weir/base/mem.h"
 
-static struct tls_call *call_of(BIO *bio) {
-  struct tls_call *call = (struct tls_call *)BIO_get_data(bio);
-  check(call->current != NULL);
-  return call;
+static struct tls_worker *worker_of(BIO *bio) {
+  struct tls_worker *worker = (struct tls_worker *)BIO_get_data(bio);
+  check(worker->current != NULL);
+  return worker;
 }
 
 static int on_bio_read(BIO *bio, char *out, int len) {
-  struct tls_call *call = call_of(bio);
+  struct tls_worker *worker = worker_of(bio);
   BIO_clear_retry_flags(bio);
   if (len <= 0) return 0;
-  struct span part = span_sub(call->in, 0, (size_t)len);
+  struct span part = span_sub(worker->in, 0, (size_t)len);
   if (part.len == 0) {
     BIO_set_retry_read(bio);
     return -1;
   }
   memcpy(out, part.ptr, part.len);
-  call->in = span_from(call->in, part.len);
+  worker->in = span_from(worker->in, part.len);
   return (int)part.len;
 }
 
 /* on_bio_write takes all or fails for good: the room was asked for before (stream_tls.c), so a
  * failure means that the worker's buffers are used up. */
 static int on_bio_write(BIO *bio, const char *in, int len) {
-  struct tls_conn *tls = call_of(bio)->current;
+  struct tls_worker *worker = worker_of(bio);
   BIO_clear_retry_flags(bio);
   if (len <= 0) return 0;
-  struct buf *wire = conn_wire(tls->conn, (size_t)len);
+  struct buf *wire = conn_wire(worker->current->conn, (size_t)len);
   if (!wire) {
-    tls->starved = true;
+    worker->current->starved = true;
     return -1;
   }
   buf_put(wire, span_of(in, (size_t)len));
@@ -50,18 +50,14 @@ static long on_bio_ctrl(BIO *bio, int cmd, long num, void *ptr) {
   return cmd == BIO_CTRL_FLUSH;
 }
 
-BIO_METHOD *tls_bio_method(int (*write)(BIO *bio, const char *in, int len)) {
-  BIO_METHOD *method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "weir");
-  check(method && BIO_meth_set_read(method, on_bio_read) && BIO_meth_set_write(method, write) &&
-        BIO_meth_set_ctrl(method, on_bio_ctrl));
-  return method;
-}
-
 static void bio_init(struct tls_worker *worker) {
-  worker->method = tls_bio_method(on_bio_write);
+  worker->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "weir conn");
+  check(worker->method && BIO_meth_set_read(worker->method, on_bio_read) &&
+        BIO_meth_set_write(worker->method, on_bio_write) &&
+        BIO_meth_set_ctrl(worker->method, on_bio_ctrl));
   worker->bio = BIO_new(worker->method);
   check(worker->bio != NULL);
-  BIO_set_data(worker->bio, &worker->call);
+  BIO_set_data(worker->bio, worker);
   BIO_set_init(worker->bio, 1);
 }
 

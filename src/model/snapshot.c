@@ -140,12 +140,6 @@ struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span 
   return (struct endpoint *)o;
 }
 
-struct span endpoint_host(const struct endpoint *e) {
-  struct span host = SPAN_EMPTY;
-  uint16_t port = 0;
-  return addr_split(e->text, &host, &port) == ADDR_NAME ? host : SPAN_EMPTY;
-}
-
 /* ---- settings ---- */
 
 static void unref_any(struct object *holder, struct object *held) {

@@ -58,12 +58,12 @@ static bool asks_tunnel(const struct stream *s) {
   return upgrade.len && (s->flags & STREAM_H2 || websocket_is(upgrade));
 }
 
-/* connect_to opens a connection; a PROXY header waits in it, before TLS, until it is connected. */
+/* connect_to opens a connection; a PROXY header waits in it until it is open. */
 static struct upconn *connect_to(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, int *err) {
   struct upconn *up = upconn_connect(&s->w->upstream, s->pool, e, o->events, o->owner, err);
   if (!up || !s->pool->connections.proxied) return up;
-  struct buf *out = conn_ahead(up->conn, PROXIED_ROOM);
+  struct buf *out = proxied_room(s->pool, up->conn, PROXIED_ROOM);
   if (out && proxied_write(s, s->pool, out)) return up;
   upconn_close(up, false);
   *err = -ENOBUFS;
@@ -90,13 +90,12 @@ static enum upconn_way way_to(const struct stream *s, const struct endpoint *e) 
 static struct upconn *connection(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, bool *reused, int *err) {
   struct upstream *u = &s->w->upstream;
-  /* One that is idle was another client's, or of before a reload. */
-  bool fresh = s->flags & STREAM_REFILL || s->pool->connections.proxied;
-  const struct attempt_to to = {.events = o->events,
-                                .owner = o->owner,
-                                .settled = asks_tunnel(s)};
+  const struct attempt_to to = {
+      .events = o->events, .owner = o->owner, .settled = asks_tunnel(s)};
   enum upconn_way way = way_to(s, e);
   if (way == UPCONN_STREAM) return upconn_stream(u, s->pool, e, &to, reused, err);
+  /* One that is idle was another client's, or of before a reload. */
+  bool fresh = s->flags & STREAM_REFILL || s->pool->connections.proxied;
   struct upconn *up = fresh ? NULL : upconn_checkout(u, s->pool, e, o->owner);
   *reused = up != NULL;
   if (up) {
@@ -136,7 +135,7 @@ int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_o
   int err = 0;
   upconn_close(a->up, false);
   a->up = connection(s, a->endpoint, o, open, &err);
-  a->flags &= (uint16_t)~(ATTEMPT_H2 | ATTEMPT_REUSED);
+  a->flags &= (uint16_t)~(ATTEMPT_H2 | ATTEMPT_REUSED | ATTEMPT_RACES);
   if (!a->up) {
     endpoint_end(a->endpoint, s->w->config.index);
     a->flags &= (uint16_t)~ATTEMPT_COUNTED;
@@ -145,7 +144,7 @@ int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_o
     return err;
   }
   if (a->up->mux) a->flags |= ATTEMPT_H2;
-  if (a->up->requests > 1) a->flags |= ATTEMPT_REUSED;
+  if (a->up->requests > 1) a->flags |= ATTEMPT_REUSED | ATTEMPT_RACES;
   return 0;
 }
 
@@ -215,13 +214,10 @@ static void upgrade_by_h1(struct stream *s) {
   bool open = false;
   if (asks_tunnel(s)) upconn_bare_set(&s->w->upstream, a->endpoint, true);
   int err = attempt_ask_anew(s, a, &(struct attempt_owner){&up_events, s}, &open);
-  a->t_connect = a->t_connected = 0;
-  if (!err && open) {
-    if (a->flags & ATTEMPT_REUSED) a->flags |= ATTEMPT_RACES;
-    stream_go(s, STEP_SEND);
-  } else if (!err) {
-    a->t_connect = now_ns(s->w);
-    stream_go(s, STEP_CONNECT);
+  a->t_connect = err || open ? 0 : now_ns(s->w);
+  a->t_connected = 0;
+  if (!err) {
+    stream_go(s, open ? STEP_SEND : STEP_CONNECT);
   } else if (err == -EAGAIN) {
     s->attempts--;
     stream_go(s, STEP_PICK);

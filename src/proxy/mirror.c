@@ -37,9 +37,9 @@ struct mirror {
   uint8_t interims;
   uint8_t method;
   bool reused; /* the connection */
-  uint16_t ahead_len; /* of request: a PROXY header, which begins the connection */
   bool secure; /* the original came by TLS */
-  struct buf request; /* the head, behind what goes ahead */
+  struct buf header;  /* PROXY; empty: the pool wants none */
+  struct buf request; /* the head */
   struct buf body;
   struct h1_scan scan;
   struct buf head_in;
@@ -277,13 +277,9 @@ static void on_nothing(struct conn *c) { (void)c; }
 
 /* ---- the request ---- */
 
-static struct span request_head(const struct mirror *m) {
-  return span_from(buf_span(&m->request), m->ahead_len);
-}
-
 static bool write_h1(struct mirror *m) {
   struct conn *c = m->up->conn;
-  return conn_write(c, request_head(m)) &&
+  return conn_write(c, buf_span(&m->request)) &&
          (!m->body.len || conn_write(c, buf_span(&m->body)));
 }
 
@@ -294,7 +290,7 @@ static bool parse(struct mirror *m, struct http_request *out) {
   struct h1_scan scan = {0};
   enum end why;
   enum http_result r =
-      h1_parse_request(&scan, request_head(m), &wide, &m->answer, out, &why);
+      h1_parse_request(&scan, buf_span(&m->request), &wide, &m->answer, out, &why);
   if (r != HTTP_DONE) return false;
   for (uint32_t i = 0; i < out->fields.count; i++)
     out->fields.rows[i].flags &= HTTP_FIELD_HOP | HTTP_FIELD_OWN;
@@ -305,9 +301,8 @@ static bool write_h2(struct mirror *m) {
   struct conn *c = m->up->conn;
   struct h2_stream *st = h2_stream_of(c);
   struct http_request req;
-  bool secure = m->secure || m->up->tls;
   const struct h2_request_head head = {
-      .request = &req, .scheme = secure ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
+      .request = &req, .scheme = m->secure || m->pool->tls ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
   bool sent = parse(m, &req) && h2_send_request(st, &head, &m->answer, !m->body.len);
   arena_reset(&m->answer);
   if (!sent || (m->body.len && !conn_write(c, buf_span(&m->body)))) return false;
@@ -329,12 +324,30 @@ static void write_request(struct mirror *m) {
   conn_read_start(c);
 }
 
-static void other_protocol(struct mirror *m);
+static struct upconn *connection(struct mirror *m);
+
+/* other_protocol: the endpoint speaks HTTP/1.1 (UPCONN_ASK): another connection to it. */
+static void other_protocol(struct mirror *m) {
+  upconn_close(m->up, false);
+  m->up = connection(m);
+  if (!m->up) {
+    endpoint_end(m->endpoint, m->w->config.index);
+    request_permits_give(&m->w->upstream, m->pool->state, m->endpoint, m->permits);
+    queue_freed(m->w, m->pool->state);
+    failed(m, END_LIMIT_CONNECTIONS); /* weir's own: no permit */
+  } else if (m->reused) {
+    m->reused = m->up->requests > 1;
+    write_request(m);
+  }
+}
 
 static void on_open(struct conn *c, int err) {
   struct mirror *m = ((struct upconn *)c->owner)->owner;
-  if (err == -EPROTOTYPE) other_protocol(m);
-  else if (err) failed(m, open_end(m->up, err, NULL));
+  if (err == -EPROTOTYPE) {
+    other_protocol(m);
+    return;
+  }
+  if (err) failed(m, open_end(m->up, err, NULL));
   else write_request(m);
 }
 
@@ -346,51 +359,33 @@ static const struct conn_events mirror_events = {.on_open = on_open,
                                                  .on_drained = on_nothing,
                                                  .on_timer = on_nothing};
 
-/* connect_to opens a connection; a PROXY header goes ahead on it. */
-static struct upconn *connect_to(struct mirror *m) {
-  int err;
-  struct upstream *u = &m->w->upstream;
-  struct upconn *up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
-  struct buf *ahead = up && m->ahead_len ? conn_ahead(up->conn, m->ahead_len) : NULL;
-  if (ahead) buf_put(ahead, span_sub(buf_span(&m->request), 0, m->ahead_len));
-  if (!up || ahead || !m->ahead_len) return up;
-  upconn_close(up, false);
-  return NULL;
+/* write_header: what waits in a connection is sent when it is open. */
+static bool write_header(const struct mirror *m, struct upconn *up) {
+  struct buf *out = proxied_room(m->pool, up->conn, m->header.len);
+  if (out) buf_put(out, buf_span(&m->header));
+  else upconn_close(up, false);
+  return out != NULL;
 }
 
 static struct upconn *connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   const struct attempt_to to = {.events = &mirror_events, .owner = m};
-  enum upconn_way way = upconn_way(u, m->pool, m->endpoint);
-  bool keeps = way != UPCONN_STREAM && !m->pool->connections.proxied;
-  struct upconn *up = keeps ? upconn_checkout(u, m->pool, m->endpoint, m) : NULL;
   int err;
-  m->reused = up != NULL;
-  if (!up && way != UPCONN_HTTP_1)
+  enum upconn_way way = upconn_way(u, m->pool, m->endpoint);
+  if (way == UPCONN_STREAM)
     return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
-  if (!up) return connect_to(m);
+  bool fresh = m->pool->connections.proxied;
+  struct upconn *up = fresh ? NULL : upconn_checkout(u, m->pool, m->endpoint, m);
+  m->reused = up != NULL;
+  if (!up && way == UPCONN_ASK)
+    return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
+  if (!up) {
+    up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
+    return !up || !fresh || write_header(m, up) ? up : NULL;
+  }
   conn_attach(up->conn, &mirror_events, up);
   conn_timer(up->conn, WHEEL_NEVER);
   return up;
-}
-
-/* other_protocol: the endpoint speaks HTTP/1.1 (UPCONN_ASK): see attempt_ask_anew. A copy for which
- * there is no permit is lost. */
-static void other_protocol(struct mirror *m) {
-  struct worker *w = m->w;
-  upconn_close(m->up, false);
-  m->up = connection(m);
-  if (!m->up) {
-    endpoint_end(m->endpoint, w->config.index);
-    request_permits_give(&w->upstream, m->pool->state, m->endpoint, m->permits);
-    queue_freed(w, m->pool->state);
-    failed(m, END_LIMIT_MEMORY);
-    return;
-  }
-  bool open = m->reused;
-  m->reused = open && m->up->requests > 1;
-  if (open) write_request(m);
-  else give_time(m, m->pool->timeouts.connect_ms);
 }
 
 /* get_connection gets one without waiting for one. */
@@ -499,10 +494,16 @@ static bool write_head(struct stream *s, struct mirror *m, size_t bytes) {
   char *to = memory(m, bytes);
   if (!to) return false;
   m->request = buf_of(to, bytes);
-  if (m->pool->connections.proxied && !proxied_write(s, m->pool, &m->request)) return false;
-  m->ahead_len = (uint16_t)m->request.len;
   request_write_copy(s, m->endpoint, m->body.len, &m->request);
   return !m->request.full;
+}
+
+static bool tell_client(struct stream *s, struct mirror *m) {
+  if (!m->pool->connections.proxied) return true;
+  char *to = memory(m, PROXIED_ROOM);
+  if (!to) return false;
+  m->header = buf_of(to, PROXIED_ROOM);
+  return proxied_write(s, m->pool, &m->header);
 }
 
 /* choose goes by what the request says, as the real pool's choice does; cookies are not for it. */
@@ -524,7 +525,8 @@ void mirror_send(struct stream *s) {
   m->endpoint = member->endpoint;
   object_pin(&m->endpoint->obj, w->config.index);
   size_t bytes = s->x->head_in.len + 1024; /* the filters add a few fields */
-  if (!write_head(s, m, bytes) && !write_head(s, m, 2 * bytes)) {
+  bool written = write_head(s, m, bytes) || write_head(s, m, 2 * bytes);
+  if (!written || !tell_client(s, m)) {
     mirror_drop(s);
     return;
   }

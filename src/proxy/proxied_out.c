@@ -9,8 +9,8 @@ enum { VERSION_TEXT_MAX = 16 };
 /* local_of is what the client connected to: its own proxy's address, or ours. */
 static struct addr local_of(const struct down *d) {
   struct addr to = {.len = 0};
-  if (d->proxied) peer_addr(&d->proxied->to, &to);
-  else if (!conn_local(d->conn, &to)) to = (struct addr){.len = 0};
+  if (!d->proxied) return conn_local(d->conn, &to) ? to : (struct addr){.len = 0};
+  peer_addr(&d->proxied->to, &to);
   return to;
 }
 
@@ -40,4 +40,8 @@ bool proxied_write(const struct stream *s, const struct pool *pool, struct buf *
                            .unique_id = filter_trace_id(&s->x->req)};
   fill_tls(&h, s->down, &version);
   return proxy_header_write(out, &h);
+}
+
+struct buf *proxied_room(const struct pool *pool, struct conn *c, size_t room) {
+  return pool->tls ? tls_clear(c, room) : conn_out(c, room);
 }

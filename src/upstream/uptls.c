@@ -12,9 +12,12 @@
 
 static struct tls_peer *peer_new(const struct upstream *u, const struct pool *pool,
                                  const struct endpoint *e) {
+  struct span host = SPAN_EMPTY;
+  uint16_t port = 0;
+  if (addr_split(e->text, &host, &port) != ADDR_NAME) host = SPAN_EMPTY;
   const struct tls_peer_conf conf = {.client = pool->tls,
                                      .worker = u->worker,
-                                     .host = endpoint_host(e),
+                                     .host = host,
                                      .addr = &e->addr,
                                      .counts = u->counters.tls};
   return tls_peer_new(&conf);
@@ -73,7 +76,7 @@ static enum tls_spoken spoken(const struct upstream *u, const struct pool *pool,
 
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e) {
-  if (pool->connections.proxied) return UPCONN_HTTP_1; /* no two clients share a connection */
+  if (pool->connections.proxied) return UPCONN_HTTP_1; /* each client has its own */
   switch ((enum pool_protocol)pool->connections.protocol) {
     case POOL_HTTP_1_1: return UPCONN_HTTP_1;
     case POOL_H2C:

@@ -117,9 +117,6 @@ static inline size_t conn_held(const struct conn *c) { return c->held_bytes; }
  * now; then conn_flush. NULL: no buffer left. Bytes written in one turn go out in one send. */
 MUST_USE struct buf *conn_out(struct conn *c, size_t room);
 void conn_flush(struct conn *c);
-/* conn_ahead gives the writer of what goes out before anything else, in the clear, also where TLS
- * is stacked (tls_connect): of a conn that was just conn_connect'ed. NULL: no buffer left. */
-MUST_USE struct buf *conn_ahead(struct conn *c, size_t room);
 /* conn_write queues bytes (copied, or encrypted straight into the wire buffer). False: no buffer;
  * nothing was queued. At most 256 KiB may be pending. */
 MUST_USE bool conn_write(struct conn *c, struct span bytes);

@@ -29,12 +29,12 @@ struct pool_health {
   uint8_t protocol; /* enum health_protocol */
   uint8_t jitter_percent;
   bool head;            /* the method is HEAD: no body follows */
-  bool h2;              /* by HTTP/2 with prior knowledge; with tls what the handshake chose */
+  bool h2;              /* by HTTP/2 with prior knowledge; with tls it is as they agree */
+  struct tls_client *tls; /* the pool's; NULL: in the clear */
   uint16_t port;        /* 0: that of the traffic */
   uint16_t expect_count;
   const struct health_statuses *expect;
   struct span expect_text; /* "200-299, 404", for people */
-  struct tls_client *tls; /* the pool's policy, which holds the ref; NULL: plaintext */
   struct span preamble; /* PROXY header that goes before anything else, TLS too; empty: none */
   struct span request; /* the whole head if host is set, else what goes before the Host's value */
   struct span rest;    /* what goes after the Host's value; empty if host is set */

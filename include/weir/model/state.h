@@ -146,7 +146,5 @@ struct listener_state *listener_state_get(struct registry *r, struct span name);
 MUST_USE bool listener_state_count(struct listener_state *state, uint32_t connections);
 struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span text,
                               const struct addr *resolved);
-/* endpoint_host is the name that e is written as; empty: it is an address. */
-struct span endpoint_host(const struct endpoint *e);
 
 #endif

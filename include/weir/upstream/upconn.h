@@ -49,8 +49,8 @@ enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
  * HTTP/1.1; upconn_bare_set says so, or that HTTP/1.1 was refused. */
 bool upconn_bare(const struct upstream *u, const struct endpoint *e);
 void upconn_bare_set(const struct upstream *u, struct endpoint *e, bool bare);
-/* upconn_checkout takes the most recently used idle connection that the pool's policy allows, or
- * NULL. requests is 1 when it has not carried any yet. */
+/* upconn_checkout takes the idle connection used last that the pool's policy allows, or NULL.
+ * requests is 1 when it has not carried any yet. */
 struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, struct endpoint *e,
                                void *owner);
 /* upconn_connect opens one (a permit first). NULL and *err: -EAGAIN no permit (wait), -ENOMEM no
