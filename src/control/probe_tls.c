@@ -156,8 +156,11 @@ struct probe_transport *probe_tls_new(struct probe_transport *below, const struc
   struct span host = SPAN_EMPTY;
   uint16_t port = 0;
   if (addr_split(e->text, &host, &port) != ADDR_NAME) host = SPAN_EMPTY;
-  p->base = (struct probe_transport){
-      .ops = &tls_ops, .fd = below->fd, .secure = true, .late = below->late, .doing = below->doing};
+  p->base = (struct probe_transport){.ops = &tls_ops,
+                                     .fd = below->fd,
+                                     .secure = true,
+                                     .late = below->late,
+                                     .doing = below->doing};
   p->below = below;
   p->line = tls_line_new(h->tls, host, &e->addr, offer_of(h));
   return &p->base;

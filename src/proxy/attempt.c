@@ -226,9 +226,9 @@ static void upgrade_by_h1(struct stream *s) {
   }
 }
 
-/* attempt_unopened: one that offered HTTP/1.1 alone for an upgrade's sake, and was refused that, is
- * no failure of the endpoint's. What is no tunnel goes on without: an Upgrade may be ignored (RFC
- * 9110 section 7.8). */
+/* attempt_unopened: one that offered HTTP/1.1 alone for an upgrade's sake, and was refused that,
+ * is no failure of the endpoint's. What is no tunnel goes on without: an Upgrade may be ignored
+ * (RFC 9110 section 7.8). */
 void attempt_unopened(struct stream *s, int err) {
   struct attempt *a = &s->try;
   enum end end = open_end(a->up, err, &s->x->tls_why);

@@ -1,7 +1,7 @@
 """A gRPC service without generated code (messages are bytes), and its client; both are grpcio's.
 
-Run as a program it serves on a free port, which it prints, until it is killed; over TLS where it is
-given the files of a certificate and its key.
+Run as a program it serves on a free port, which it prints, until it is killed; over TLS where it
+is given the files of a certificate and its key.
 """
 import json
 import pathlib

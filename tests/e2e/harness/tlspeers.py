@@ -1,7 +1,8 @@
 """TLS endpoints for weir: certificates of every kind, and a recording backend behind Python's ssl.
 
 Mint makes roots, intermediates and leaves; TlsBackend is Backend (backend.py) over TLS: it notes
-each handshake, and each that failed. TlsOrigin speaks what ALPN chose, PROXY headers before TLS too.
+each handshake, and each that failed. TlsOrigin speaks what ALPN chose, and reads PROXY headers
+before TLS.
 """
 import datetime
 import hashlib
