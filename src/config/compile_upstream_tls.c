@@ -51,7 +51,7 @@ static struct conf_upstream_tls policy_of(struct compile *c, const struct conf_p
                                   .key_pem = text_span(&t->key_pem),
                                   .cert_label = t->cert,
                                   .sni = t->sni,
-                                  .alpn = alpn_of(row->connections.protocol),
+                                  .alpn = row->tcp ? SPAN_EMPTY : alpn_of(row->connections.protocol),
                                   .pool = row->row.name};
   if (tls.verify) {
     tls.ca_pem = text_span(t->ca.len ? &t->ca_pem : &c->conf->system_pem);

@@ -121,7 +121,7 @@ static bool sticky_same(const struct pool *a, const struct pool *b) {
 }
 
 static bool pool_settings_same(const struct pool *a, const struct pool *b) {
-  return a->balance == b->balance && spread_same(&a->spread, &b->spread) && sticky_same(a, b) &&
+  return a->tcp == b->tcp && a->balance == b->balance && spread_same(&a->spread, &b->spread) && sticky_same(a, b) &&
          SAME(a->timeouts, b->timeouts) && SAME(a->connections, b->connections) &&
          SAME(a->outlier, b->outlier) && SAME(a->breaker, b->breaker) &&
          SAME(a->concurrency, b->concurrency) && a->health.content == b->health.content &&
@@ -175,12 +175,15 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
     if (!has_bind(a, b->binds[i])) part(&detail, "bind", b->binds[i], "added");
   for (uint32_t i = 0; i < a->bind_count; i++)
     if (!has_bind(b, a->binds[i])) part(&detail, "bind", a->binds[i], "removed");
+  if (!a->pool != !b->pool) part(&detail, "protocol", SPAN_EMPTY, "");
+  else if (b->pool && !span_eq(a->pool->obj.name, b->pool->obj.name))
+    part(&detail, "pool", b->pool->obj.name, "");
   if (!a->tls != !b->tls) part(&detail, b->tls ? "TLS added" : "TLS removed", SPAN_EMPTY, "");
   if (a->redirect_https != b->redirect_https || a->redirect_port != b->redirect_port)
     part(&detail, "redirect_https", SPAN_EMPTY, "");
   if (!SAME(a->timeouts, b->timeouts)) part(&detail, "timeouts", SPAN_EMPTY, "");
   if (!limits_same(&a->limits, &b->limits)) part(&detail, "limits", SPAN_EMPTY, "");
-  if (!a->tls == !b->tls && (a->protocols != b->protocols || !span_eq(a->alpn, b->alpn)))
+  if (!a->tls == !b->tls && !a->pool == !b->pool && (a->protocols != b->protocols || !span_eq(a->alpn, b->alpn)))
     part(&detail, "protocols", SPAN_EMPTY, "");
   if (!SAME(a->h2, b->h2)) part(&detail, "h2", SPAN_EMPTY, "");
   if (!SAME(a->paths, b->paths)) part(&detail, "paths", SPAN_EMPTY, "");

@@ -180,7 +180,8 @@ enum tls_spoken tls_peer_spoken(const struct tls_peer *peer, uint64_t now_ms) {
 #define ALPN_HTTP_1_1 SPAN_LIT("\x08http/1.1")
 
 static struct span offered(const struct tls_conn *tls) {
-  return tls->h1_only ? ALPN_HTTP_1_1 : tls->peer->client->alpn;
+  struct span alpn = tls->peer->client->alpn;
+  return tls->h1_only && alpn.len ? ALPN_HTTP_1_1 : alpn;
 }
 
 SSL *tls_client_ssl(struct tls_conn *tls) {

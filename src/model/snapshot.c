@@ -194,6 +194,7 @@ struct policy *policy_new(struct registry *r, struct span name) {
 static void listener_fini(struct object *o) {
   struct listener *listener = (struct listener *)o;
   unref_any(o, (struct object *)listener->state);
+  unref_any(o, (struct object *)listener->pool);
   if (listener->tls && listener->tls_unref) listener->tls_unref(listener->tls);
 }
 

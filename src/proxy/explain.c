@@ -51,6 +51,7 @@ static bool binds_port(const struct listener *l, uint16_t port) {
 
 /* fits tells how well a listener fits the URL: 0 not at all (TLS or not), 2 by its port too. */
 static unsigned fits(const struct explain *e, const struct listener *l) {
+  if (l->pool) return 0; /* TCP: only by its name */
   if (!e->authority.len) return 1;
   if ((l->tls != NULL) != e->tls) return 0;
   return binds_port(l, url_port(e)) ? 2 : 1;
@@ -207,6 +208,7 @@ static void run(struct explain *e) {
     e->end = END_DENIED_PEER;
     return;
   }
+  if (e->listener->listener->pool) return; /* TCP: nothing is read */
   parse(e);
   if (!e->parsed) return;
   bool star = span_eq(r->path, SPAN_LIT("*"));

@@ -46,6 +46,7 @@ struct pool {
   struct pool_breaker breaker;
   struct pool_concurrency concurrency;
   struct pool_limits limits;
+  bool tcp; /* of TCP listeners: a connection serves one session */
   struct tls_client *tls; /* NULL: plaintext; one ref, dropped with tls_unref by the fini */
   void (*tls_unref)(struct tls_client *client);
 };
@@ -112,12 +113,13 @@ struct listener {
   uint32_t bind_count;
   bool redirect_https;
   uint16_t redirect_port; /* 443 unless another TLS listener's */
+  struct pool *pool;      /* ref; protocol = "tcp": where connections go; NULL: HTTP */
   struct tls_server *tls; /* NULL: plaintext; one ref, dropped with tls_unref by the fini */
   void (*tls_unref)(struct tls_server *server);
   uint64_t tls_policy;    /* hash: equal policies may share hosts (421 rule) */
   struct listener_timeouts timeouts;
   struct listener_limits limits;
-  uint32_t protocols; /* bits of enum listener_protocol; not 0 */
+  uint32_t protocols; /* bits of enum listener_protocol; not 0 but with TCP */
   struct span alpn;   /* those by ALPN, in wire form, best first; empty: plaintext */
   struct listener_h2 h2;
   struct path_policy paths;
