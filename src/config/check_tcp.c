@@ -96,7 +96,9 @@ static void check_listener(struct conf *conf, const struct conf_listener *listen
                            const struct names *pools) {
   struct conf_faults *f = conf->faults;
   struct place at = row_place(&listener->row, OPTION_LISTENER_POOL);
-  bool tcp = listener->protocol == CONF_TCP, broken = faults_has_syntax(f);
+  bool tcp = listener->protocol == CONF_TCP;
+  bool broken = faults_has_syntax(f) || faults_has(f, FAULT_UNKNOWN_KEY) ||
+                faults_has(f, FAULT_BAD_WORD); /* what was meant is told already */
   bool given = is_set(&listener->row, OPTION_LISTENER_POOL);
   if (tcp) check_keys(conf, listener);
   if (tcp != given && !broken) {

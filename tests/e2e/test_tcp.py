@@ -342,7 +342,8 @@ def test_queue(tcp, endpoint):
 
 
 def test_queue_timeout_and_reset(tcp, endpoint):
-    proxy = tcp(endpoint(), pool={"connections": {"max_per_endpoint": 1, "queue_timeout": "200ms"}})
+    proxy = tcp(endpoint(), pool={"connections": {"max_per_endpoint": 1,
+                                                   "queue_timeout": "200ms"}})
     with connect(proxy.port) as first:
         first.sendall(b"1")
         assert exactly(first, 1) == b"1"
@@ -365,7 +366,8 @@ def test_connect_timeout(tcp):
             sock = stack.enter_context(socket.socket())
             sock.setblocking(False)
             sock.connect_ex(full.getsockname())
-        proxy = tcp("127.0.0.1:%d" % full.getsockname()[1], pool={"timeouts": {"connect": "200ms"}})
+        proxy = tcp("127.0.0.1:%d" % full.getsockname()[1],
+                    pool={"timeouts": {"connect": "200ms"}})
         with connect(proxy.port) as sock:
             assert tcpsite.ended(sock)[0] == "reset"
         proxy.ended("upstream.connect.timeout")
