@@ -58,6 +58,9 @@ struct h2_events {
   bool (*on_open)(struct h2 *h);
   /* on_timer: the conn's deadline (h2_timer) passed. */
   void (*on_timer)(struct h2 *h);
+  /* on_turn: the conn was flushed (conn_flush): all that came in this turn has been read. NULL: of
+   * no interest. */
+  void (*on_turn)(struct h2 *h);
 };
 
 /* h2_config begins a connection. */
@@ -88,7 +91,8 @@ bool h2_draining(const struct h2 *h);
 /* h2_last_call: the second step is done: no stream comes any more. */
 bool h2_last_call(const struct h2 *h);
 /* h2_end ends the connection: GOAWAY by end's code, streams fail, on_end. h is gone, at once or,
- * inside an event, as soon as that returns. */
+ * inside an event, as soon as that returns; a client's, when the responses that are whole were
+ * read. */
 void h2_end(struct h2 *h, enum end end);
 
 /* h2_room is how many streams we may open now. */
