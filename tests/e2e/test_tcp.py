@@ -1,7 +1,8 @@
 """protocol = "tcp" (packaging/docs/tcp.md): bytes, ends and resets both ways, endpoints and
-retries, limits, PROXY headers, TLS in front and behind, reload and drain."""
+retries, limits, PROXY headers, TLS in front and behind, reload and drain, what commands say."""
 import contextlib
 import hashlib
+import json
 import signal
 import socket
 import ssl
@@ -11,7 +12,7 @@ import pytest
 
 from harness import proc, proxyheader, tcpsite
 from harness.tcpsite import connect, exactly, reset, to_end
-from harness.weir import eventually
+from harness.weir import eventually, run
 
 MIB = 1 << 20
 
@@ -662,3 +663,32 @@ def test_drain_deadline(tcp, endpoint):
         assert tcpsite.ended(sock)[0] == "reset"
         proxy.stop()
     assert proxy.all_lines()[-1]["weir.end"] == "proxy.drain.tunnel"
+
+
+# ---- commands ----
+
+def test_commands(tcp, endpoint):
+    site, other = endpoint(), endpoint()
+    proxy = tcp(site)
+    running = ["--admin", proxy.admin]
+    text = run("explain", "GET", "/", "--listener", "db", "--text", *running).stdout
+    assert "TCP: each connection goes to pool db" in text and site.address in text
+    for where in (running, ["-c", proxy.path]):
+        told = json.loads(run("explain", "GET", "/", "--listener", "db", "--json", *where).stdout)
+        assert told["action"] == "tcp" and told["pool"]["name"] == "db" and told["end"] == "ok"
+        assert told["pool"]["endpoints"][0]["address"] == site.address
+    refused = run("explain", "GET", "http://127.0.0.1:%d/" % proxy.port, *running)
+    assert refused.returncode != 0  # nobody serves that URL
+    listeners = json.loads(run("status", "--json", *running).stdout)["listeners"]
+    assert listeners[0]["protocol"] == "tcp" and listeners[0]["pool"] == "db"
+    dumped = proxy.directory / "dumped.conf"
+    dumped.write_text(run("dump", "-c", proxy.path).stdout)
+    assert 'protocol = "tcp"' in dumped.read_text()
+    assert run("check", dumped).returncode == 0, run("check", dumped).stderr
+    proxy.change(pools={"two": {"endpoints": [other.address]}}, listeners={"db": {"pool": "two"}})
+    plan = run("plan", proxy.path, "--text", *running)
+    assert "~ listener db: pool two" in plan.stdout, plan
+    proxy.change(listeners={"db": {"protocol": None, "pool": None}},
+                 routes=[{"prefix": "/", "pool": "db"}])
+    plan = run("plan", proxy.path, "--text", *running)
+    assert "~ listener db: protocol" in plan.stdout, plan
