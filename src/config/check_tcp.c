@@ -7,14 +7,17 @@ static bool is_set(const struct conf_row *row, enum option_id id) {
   return row_origin(row, id)->node != NULL;
 }
 
-/* http_of_listener: keys that are about requests. timeouts.header is that of a PROXY header too. */
+/* http_of_listener: keys that are about requests. timeouts.header is of PROXY headers too. */
 static const enum option_id http_of_listener[] = {
-    OPTION_LISTENER_REDIRECT_HTTPS, OPTION_LISTENER_BODY,          OPTION_LISTENER_SEND,
-    OPTION_LISTENER_IDLE,           OPTION_LISTENER_HALF_CLOSE,    OPTION_LISTENER_HEADER_BYTES,
-    OPTION_LISTENER_HEADERS,        OPTION_LISTENER_URI_BYTES,     OPTION_LISTENER_BODY_BYTES,
-    OPTION_LISTENER_REQUESTS,       OPTION_LISTENER_H2_STREAMS,    OPTION_LISTENER_H2_STREAM_WINDOW,
-    OPTION_LISTENER_H2_WINDOW,      OPTION_LISTENER_H2_RESETS,     OPTION_LISTENER_H2_GLITCHES,
-    OPTION_LISTENER_H2_AGE,         OPTION_LISTENER_SLASHES,       OPTION_LISTENER_ENCODED_SLASH,
+    OPTION_LISTENER_REDIRECT_HTTPS, OPTION_LISTENER_BODY,
+    OPTION_LISTENER_SEND,           OPTION_LISTENER_IDLE,
+    OPTION_LISTENER_HALF_CLOSE,     OPTION_LISTENER_HEADER_BYTES,
+    OPTION_LISTENER_HEADERS,        OPTION_LISTENER_URI_BYTES,
+    OPTION_LISTENER_BODY_BYTES,     OPTION_LISTENER_REQUESTS,
+    OPTION_LISTENER_H2_STREAMS,     OPTION_LISTENER_H2_STREAM_WINDOW,
+    OPTION_LISTENER_H2_WINDOW,      OPTION_LISTENER_H2_RESETS,
+    OPTION_LISTENER_H2_GLITCHES,    OPTION_LISTENER_H2_AGE,
+    OPTION_LISTENER_SLASHES,        OPTION_LISTENER_ENCODED_SLASH,
     OPTION_LISTENER_DOT_SEGMENTS,   OPTION_LISTENER_UTF8,
 };
 /* http_of_pool: of requests and responses, and of connections that serve more than one. */
@@ -49,9 +52,11 @@ static void check_retry(struct conf *conf, const struct conf_pool *pool) {
 
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {
   for (size_t i = 0; i < array_count(http_of_pool); i++)
-    if (row_changed(&pool->row, http_of_pool[i])) unused(conf, &pool->row, http_of_pool[i], "pool");
+    if (row_changed(&pool->row, http_of_pool[i]))
+      unused(conf, &pool->row, http_of_pool[i], "pool");
   for (size_t i = 0; i < array_count(text_of_pool); i++)
-    if (is_set(&pool->row, text_of_pool[i])) unused(conf, &pool->row, text_of_pool[i], "pool");
+    if (is_set(&pool->row, text_of_pool[i]))
+      unused(conf, &pool->row, text_of_pool[i], "pool");
   check_retry(conf, pool);
   if (!pool->hash.len || span_eq(pool->hash, SPAN_LIT("client_ip"))) return;
   fault_add(conf->faults, FAULT_TCP_UNUSED, row_place(&pool->row, OPTION_POOL_HASH),

@@ -121,7 +121,8 @@ static bool sticky_same(const struct pool *a, const struct pool *b) {
 }
 
 static bool pool_settings_same(const struct pool *a, const struct pool *b) {
-  return a->tcp == b->tcp && a->balance == b->balance && spread_same(&a->spread, &b->spread) && sticky_same(a, b) &&
+  return a->tcp == b->tcp && a->balance == b->balance && spread_same(&a->spread, &b->spread) &&
+         sticky_same(a, b) &&
          SAME(a->timeouts, b->timeouts) && SAME(a->connections, b->connections) &&
          SAME(a->outlier, b->outlier) && SAME(a->breaker, b->breaker) &&
          SAME(a->concurrency, b->concurrency) && a->health.content == b->health.content &&
@@ -183,7 +184,8 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
     part(&detail, "redirect_https", SPAN_EMPTY, "");
   if (!SAME(a->timeouts, b->timeouts)) part(&detail, "timeouts", SPAN_EMPTY, "");
   if (!limits_same(&a->limits, &b->limits)) part(&detail, "limits", SPAN_EMPTY, "");
-  if (!a->tls == !b->tls && !a->pool == !b->pool && (a->protocols != b->protocols || !span_eq(a->alpn, b->alpn)))
+  bool alike = !a->tls == !b->tls && !a->pool == !b->pool;
+  if (alike && (a->protocols != b->protocols || !span_eq(a->alpn, b->alpn)))
     part(&detail, "protocols", SPAN_EMPTY, "");
   if (!SAME(a->h2, b->h2)) part(&detail, "h2", SPAN_EMPTY, "");
   if (!SAME(a->paths, b->paths)) part(&detail, "paths", SPAN_EMPTY, "");

@@ -82,6 +82,7 @@ static unsigned status_of(const struct explain *e) {
   if (https_redirect(e)) return 308;
   if (e->end != END_OK) return end_get(e->end)->status;
   if (e->responded) return e->responded;
+  if (!e->hit.route) return 0; /* TCP */
   return e->hit.route->status; /* 0 where an endpoint answers */
 }
 

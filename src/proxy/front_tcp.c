@@ -1,7 +1,7 @@
-/* front_tcp.c: clients of a listener with protocol = "tcp": a connection is one session, its stream
- * takes an endpoint at once (a server may speak first) and is a tunnel from there on (tunnel.c).
- * What the client sends before that is held. Looks at no byte. Called by serve.c, proxied.c (the
- * connection is there) and attempt.c (the endpoint's is). */
+/* front_tcp.c: clients of a listener with protocol = "tcp": a connection is one session, its
+ * stream takes an endpoint at once (a server may speak first) and is a tunnel from there on
+ * (tunnel.c). What the client sends before that is held. Looks at no byte. Called by serve.c and
+ * proxied.c (the client is there) and by attempt.c (the endpoint is). */
 #include "proxy_priv.h"
 
 enum { CLIENT_TEXT_MAX = 64 };

@@ -1,6 +1,7 @@
-/* tunnel.c: after a 101 that was asked for, and sessions of TCP: two relays, one each way, until both ends are done. A
- * tunnel keeps its endpoint, timeouts and names, and no settings: reloads pass it by. When its
- * route or listener is removed it ends after the drain time. RFC 9110 section 7.8, RFC 6455. */
+/* tunnel.c: after a 101 that was asked for, and sessions of TCP (front_tcp.c): two relays, one
+ * each way, until both ends are done. A tunnel keeps its endpoint, timeouts and names, and no
+ * settings: reloads pass it by. When its route or listener is removed it ends after the drain
+ * time. RFC 9110 section 7.8, RFC 6455. */
 #include "proxy_priv.h"
 
 static void on_end(struct relay *r, enum relay_end why, int err) {

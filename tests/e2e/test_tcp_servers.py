@@ -113,9 +113,9 @@ def postgres(place):
 
 
 def sql(port, text, *options):
-    done = subprocess.run(["psql", "-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-p", str(port), "-U",
-                           "weir", *options, "postgres"], input=text, text=True, timeout=120,
-                          capture_output=True, check=False)
+    psql = ["psql", "-XqAt", "-h", "127.0.0.1", "-p", str(port), "-U", "weir"]
+    done = subprocess.run([*psql, *options, "postgres"], input=text, text=True,
+                          timeout=120, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -82,8 +82,8 @@ def echo(sock):
 
 
 class Endpoint:
-    """A listener; each connection is served by handler(socket) in a thread and then closed. Sockets
-    stay in `sockets`; errors of a handler but for broken connections fail the test (stop)."""
+    """A listener; each connection is served by handler(socket) in a thread and then closed.
+    Sockets stay in `sockets`; errors of a handler but for broken connections fail the test."""
 
     def __init__(self, handler=echo, port=None, context=None):
         self.handler, self.context = handler, context
