@@ -1,6 +1,7 @@
-/* check_tcp.c: listeners with protocol = "tcp" and the pools that they name: which keys mean
- * nothing there, and that such a pool serves no routes. `weir dump` writes defaults too, so keys
- * are refused only where they are not the default. Called by check.c, after routes. */
+/* check_tcp.c: listeners with protocol = "tcp" or "tls_passthrough" and the pools that they name:
+ * which keys mean nothing there, and that such a pool serves no routes. `weir dump` writes
+ * defaults too, so keys are refused only where they are not the default. Called by check.c, after
+ * routes. */
 #include "load_priv.h"
 
 static bool is_set(const struct conf_row *row, enum option_id id) {
@@ -66,27 +67,48 @@ static void check_pool(struct conf *conf, const struct conf_pool *pool) {
 
 /* ---- listeners ---- */
 
-static void undefined(struct conf *conf, const struct conf_listener *listener) {
-  fault_add(conf->faults, FAULT_UNDEFINED, row_place(&listener->row, OPTION_LISTENER_POOL),
+/* use is a pool's name at a listener. */
+struct use {
+  const struct conf_listener *listener;
+  struct span pool;
+  struct place at;
+};
+
+static void undefined(struct conf *conf, const struct use *use) {
+  fault_add(conf->faults, FAULT_UNDEFINED, use->at,
             "listener \"" SPAN_FMT "\" uses pool \"" SPAN_FMT "\", which is not defined",
-            SPAN_ARG(listener->row.name), SPAN_ARG(listener->pool));
-  struct suggest s = suggest_for(listener->pool);
+            SPAN_ARG(use->listener->row.name), SPAN_ARG(use->pool));
+  struct suggest s = suggest_for(use->pool);
   rows_each(&conf->root.pools, struct conf_row_any, it)
     suggest_offer(&s, it->row.name, &it->row.at);
   suggest_note(&s, conf->faults);
 }
 
+static void tls_means_nothing(struct conf *conf, const struct conf_row *row, enum option_id id,
+                              const char *what) {
+  fault_add(conf->faults, FAULT_PASS_TLS, row_place(row, id),
+            "%s \"" SPAN_FMT "\": TLS is passed on unopened, tls means nothing", what,
+            SPAN_ARG(row->name));
+}
+
 /* use_pool: a pool is some listeners', or some routes'. */
-static void use_pool(struct conf *conf, const struct conf_listener *listener,
-                     struct conf_pool *pool) {
+static void use_pool(struct conf *conf, const struct use *use, struct conf_pool *pool) {
   if (pool->used && !pool->tcp)
-    fault_add(conf->faults, FAULT_TCP_SHARED, row_place(&listener->row, OPTION_LISTENER_POOL),
+    fault_add(conf->faults, FAULT_TCP_SHARED, use->at,
               "pool \"" SPAN_FMT "\" serves TCP for listener \"" SPAN_FMT
               "\", and a route uses it too",
-              SPAN_ARG(pool->row.name), SPAN_ARG(listener->row.name));
+              SPAN_ARG(pool->row.name), SPAN_ARG(use->listener->row.name));
   else if (!pool->tcp)
     check_pool(conf, pool);
+  if (use->listener->protocol == CONF_PASS && pool->tls.on)
+    tls_means_nothing(conf, &pool->row, OPTION_POOL_TLS_VERIFY, "pool");
   pool->used = pool->tcp = true;
+}
+
+static void check_use(struct conf *conf, const struct use *use, const struct names *pools) {
+  struct conf_pool *pool = use->pool.len ? names_find(pools, use->pool) : NULL;
+  if (pool) use_pool(conf, use, pool);
+  else if (use->pool.len && !faults_has_syntax(conf->faults)) undefined(conf, use);
 }
 
 static void check_keys(struct conf *conf, const struct conf_listener *listener) {
@@ -95,27 +117,66 @@ static void check_keys(struct conf *conf, const struct conf_listener *listener) 
     unused(conf, row, OPTION_LISTENER_PROTOCOLS, "listener");
   for (size_t i = 0; i < array_count(http_of_listener); i++)
     if (row_changed(row, http_of_listener[i])) unused(conf, row, http_of_listener[i], "listener");
+  if (listener->protocol == CONF_PASS && listener->has_tls)
+    tls_means_nothing(conf, row, OPTION_LISTENER_CERTS, "listener");
+}
+
+/* check_given: what says where connections go stands where they go somewhere, and only there. */
+static bool check_given(struct conf *conf, const struct conf_listener *listener) {
+  static const char *const whys[] = {[CONF_HTTP] = "has a pool or sni, and serves HTTP",
+                                     [CONF_TCP] = "serves TCP: it needs a pool, and no sni",
+                                     [CONF_PASS] = "passes TLS on: it needs sni or a pool"};
+  bool pool = is_set(&listener->row, OPTION_LISTENER_POOL);
+  bool sni = is_set(&listener->row, OPTION_LISTENER_SNI);
+  enum conf_protocol protocol = listener->protocol;
+  bool good = protocol == CONF_HTTP  ? !pool && !sni
+              : protocol == CONF_TCP ? pool && !sni
+                                     : pool || listener->snis.count;
+  if (good) return true;
+  enum option_id id = sni && protocol != CONF_PASS    ? OPTION_LISTENER_SNI
+                      : pool && protocol == CONF_HTTP ? OPTION_LISTENER_POOL
+                                                      : OPTION_LISTENER_PROTOCOL;
+  fault_add(conf->faults, FAULT_TCP_POOL, row_place(&listener->row, id),
+            "listener \"" SPAN_FMT "\" %s", SPAN_ARG(listener->row.name), whys[protocol]);
+  if (protocol == CONF_HTTP)
+    fault_note(conf->faults, "did you mean protocol = \"%s\"?", sni ? "tls_passthrough" : "tcp");
+  return false;
+}
+
+static void put_name(struct conf *conf, struct names *all, const struct conf_sni *row,
+                     struct span name) {
+  const struct conf_sni *first = row->alpn.count ? names_find(all, name)
+                                                 : names_put(all, name, (void *)row);
+  if (!first) return;
+  fault_add(conf->faults, FAULT_SNI_NEVER, row->row.at,
+            "this row of sni never counts for " SPAN_FMT,
+            SPAN_ARG(name.len ? name : SPAN_LIT("clients without a name")));
+  fault_other(conf->faults, "first", first->row.at);
+}
+
+static void check_sni(struct conf *conf, const struct conf_listener *listener,
+                      const struct names *pools) {
+  struct names all = {.arena = &conf->arena};
+  rows_each(&listener->snis, struct conf_sni, row) {
+    struct use use = {listener, row->pool, row_place(&row->row, OPTION_SNI_POOL)};
+    check_use(conf, &use, pools);
+    if (!row->names.count) put_name(conf, &all, row, SPAN_EMPTY);
+    for (uint32_t i = 0; i < row->names.count; i++)
+      put_name(conf, &all, row, row->names.items[i].text);
+  }
 }
 
 static void check_listener(struct conf *conf, const struct conf_listener *listener,
                            const struct names *pools) {
   struct conf_faults *f = conf->faults;
-  struct place at = row_place(&listener->row, OPTION_LISTENER_POOL);
-  bool tcp = listener->protocol == CONF_TCP;
   bool broken = faults_has_syntax(f) || faults_has(f, FAULT_UNKNOWN_KEY) ||
                 faults_has(f, FAULT_BAD_WORD); /* what was meant is told already */
-  bool given = is_set(&listener->row, OPTION_LISTENER_POOL);
-  if (tcp) check_keys(conf, listener);
-  if (tcp != given && !broken) {
-    fault_add(f, FAULT_TCP_POOL, tcp ? row_place(&listener->row, OPTION_LISTENER_PROTOCOL) : at,
-              "listener \"" SPAN_FMT "\" %s", SPAN_ARG(listener->row.name),
-              tcp ? "serves TCP, and has no pool" : "has a pool, and serves HTTP");
-    fault_note(f, tcp ? "like pool = \"postgres\";" : "did you mean protocol = \"tcp\"?");
-    return;
-  }
-  struct conf_pool *pool = listener->pool.len ? names_find(pools, listener->pool) : NULL;
-  if (tcp && pool) use_pool(conf, listener, pool);
-  else if (tcp && listener->pool.len && !broken) undefined(conf, listener);
+  if (listener->protocol != CONF_HTTP) check_keys(conf, listener);
+  if (!broken && !check_given(conf, listener)) return;
+  if (listener->protocol == CONF_HTTP) return;
+  struct use use = {listener, listener->pool, row_place(&listener->row, OPTION_LISTENER_POOL)};
+  check_use(conf, &use, pools);
+  check_sni(conf, listener, pools);
 }
 
 /* ---- routes ---- */
@@ -125,7 +186,7 @@ static void check_route(struct conf *conf, const struct conf_route *route) {
     const struct conf_item *item = &route->listeners.items[i];
     rows_each(&conf->root.listeners, struct conf_listener, listener) {
       bool named = span_eq(item->text, listener->row.name);
-      if (!named || listener->protocol != CONF_TCP) continue;
+      if (!named || listener->protocol == CONF_HTTP) continue;
       fault_add(conf->faults, FAULT_TCP_ROUTE, item->at,
                 "route \"" SPAN_FMT "\" names listener \"" SPAN_FMT "\", which serves TCP",
                 SPAN_ARG(route->label), SPAN_ARG(item->text));

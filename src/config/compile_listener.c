@@ -137,10 +137,11 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   struct conf_tls tls = has_tls ? tls_of(c, row) : (struct conf_tls){0};
   uint64_t content = hash_mix(row_hash(&row->row), tls.content);
   if (row->redirect_https) content = hash_mix(content, https_port(&c->conf->root));
-  struct pool *pool = row->protocol == CONF_TCP ? names_find(&c->pools, row->pool) : NULL;
+  content = hash_mix(content, sni_content(row));
+  struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
   check(pool || row->protocol != CONF_TCP); /* check_tcp.c saw to it */
   struct listener *old = names_find(&c->old_listeners, row->row.name);
-  if (old && old->obj.content == content && old->pool == pool) {
+  if (old && old->obj.content == content && old->pool == pool && sni_same(c, old, row)) {
     object_ref(c->registry, &old->obj);
     return old;
   }
@@ -149,7 +150,9 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   struct listener *listener = listener_new(c->registry, row->row.name);
   listener->obj.content = content;
   listener->tls = server;
+  listener->serves = row->protocol;
   listener->pool = pool;
+  sni_fill(c, listener, row);
   if (pool) object_ref(c->registry, &pool->obj);
   listener->tls_unref = has_tls ? c->hooks->tls_unref : NULL;
   /* What clients were asked for: versions now, client authentication and its CA later. */

@@ -165,6 +165,9 @@ static struct span binds_of(struct view *v, const struct listener *l) {
   return s;
 }
 
+/* served are the words of listeners.*.protocol. */
+static const char *const served[] = {"http", "tcp", "tls_passthrough"};
+
 static void fill_listener(struct view *v, const struct metrics_input *in,
                           const struct listener *l) {
   uint64_t open = 0, accepted = 0, refused = 0;
@@ -178,7 +181,7 @@ static void fill_listener(struct view *v, const struct metrics_input *in,
   if (cells) {
     cells[0] = copy(v, l->obj.name);
     cells[1] = binds_of(v, l);
-    cells[2] = l->pool ? SPAN_LIT("tcp") : SPAN_LIT("http");
+    cells[2] = span_str(served[l->serves]);
     cells[3] = l->pool ? copy(v, l->pool->obj.name) : SPAN_EMPTY;
     cells[4] = l->tls ? SPAN_LIT("yes") : SPAN_LIT("no");
     cells[5] = number(v, open);

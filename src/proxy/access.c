@@ -246,7 +246,7 @@ void access_peer(struct serving *sv, const struct addr *peer, enum end end) {
   struct span t[TEXT_COUNT] = {0};
   r.peer = *peer;
   const struct listener *l = sv->current->listener;
-  if (l->pool) r.flags |= RECORD_TCP;
+  if (l->serves != SERVES_HTTP) r.flags |= RECORD_TCP;
   else t[TEXT_SCHEME] = l->tls ? SPAN_LIT("https") : SPAN_LIT("http");
   t[TEXT_LISTENER] = sv->state->obj.name;
   record_put(sv->w, &r, t);

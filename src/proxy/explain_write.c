@@ -146,8 +146,9 @@ static void text_members(const struct explain *e, const struct pool *pool, const
 
 /* text_tcp: what a listener of TCP does with a connection. */
 static void text_tcp(const struct explain *e, const struct pool *pool) {
-  text_printf(e->out, "TCP: each connection goes to pool " SPAN_FMT ", one of these by " SPAN_FMT
-              ":\n", SPAN_ARG(pool->obj.name), SPAN_ARG(balance_text(pool->balance)));
+  text_printf(e->out, "%s: the connection goes to pool " SPAN_FMT ", one of these by " SPAN_FMT
+              ":\n", e->listener->listener->serves == SERVES_TLS ? "TLS, passed on" : "TCP",
+              SPAN_ARG(pool->obj.name), SPAN_ARG(balance_text(pool->balance)));
   text_members(e, pool, "  ");
 }
 
@@ -218,8 +219,8 @@ static void text_action(const struct explain *e) {
     if (row->status) text_printf(t, "answered %u: ", row->status);
     else text_lit(t, "closed: ");
     text_printf(t, SPAN_FMT " (" SPAN_FMT ")\n", SPAN_ARG(row->word), SPAN_ARG(row->detail));
-  } else if (e->listener->listener->pool) {
-    text_tcp(e, e->listener->listener->pool);
+  } else if (e->passed) {
+    text_tcp(e, e->passed);
   } else if (https_redirect(e)) {
     text_lit(t, "answered 308: redirect_https, before any route is asked\n");
   } else if (e->responded) {
@@ -372,7 +373,7 @@ void explain_json(const struct explain *e) {
     put_methods(t, e->hit.methods, e->hit.allow);
     text_lit(t, "\"");
   }
-  if (e->end == END_OK && e->listener->listener->pool) json_tcp(e, e->listener->listener->pool);
+  if (e->passed) json_tcp(e, e->passed);
   if (e->stories && e->verdict == ROUTE_FOUND) json_winner(e);
   if (e->stories) json_stories(e);
   text_lit(t, "}\n");

@@ -27,12 +27,13 @@ static void know_client(struct stream *s) {
   ctx->client = buf_span(&b);
 }
 
-static void begin(struct stream *s, struct pool *pool) {
+static void begin(struct stream *s, struct pool *pool, struct span host) {
   struct worker *w = s->w;
   s->flags |= STREAM_TCP | STREAM_PARSED | STREAM_CLOSE;
   stat_add(&w->stats.tcp_sessions, 1);
   stat_add(&w->stats.tcp_sessions_total, 1);
   know_client(s);
+  s->x->req.host = arena_copy(&s->arena, host, NULL);
   conn_watch(s->conn); /* it may reset while an endpoint is waited for */
   if (!overload_admit(s, TCP_PRIORITY)) return;
   affinity_init(s, pool);
@@ -40,23 +41,28 @@ static void begin(struct stream *s, struct pool *pool) {
   if (admit_early(s)) stream_go(s, STEP_PICK);
 }
 
+void front_tcp_session(struct down *d, struct pool *pool, struct span host) {
+  struct stream *s = d->flags & DOWN_OVER_LIMIT ? NULL : stream_new(d, NULL);
+  conn_attach(d->conn, &tcp_events, d);
+  if (s) begin(s, pool, host);
+  else refuse(d, d->flags & DOWN_OVER_LIMIT ? END_LIMIT_CONNECTIONS : END_LIMIT_MEMORY);
+}
+
 /* ready: nothing stands between the client and its session. */
 static void ready(struct down *d) {
   const struct snapshot_listener *current = d->serving->current;
-  struct pool *pool = current ? current->listener->pool : NULL;
-  struct stream *s = NULL;
-  if (!pool) { /* its listener was removed, or serves HTTP now */
-    down_close(d, true);
-    return;
-  }
-  if (!(d->flags & DOWN_OVER_LIMIT)) s = stream_new(d, NULL);
-  if (s) begin(s, pool);
-  else refuse(d, d->flags & DOWN_OVER_LIMIT ? END_LIMIT_CONNECTIONS : END_LIMIT_MEMORY);
+  bool serves = current && current->listener->serves == SERVES_TCP;
+  if (serves) front_tcp_session(d, current->listener->pool, SPAN_EMPTY);
+  else down_close(d, true); /* its listener was removed, or serves something else now */
 }
 
 bool front_tcp_start(struct down *d) {
   struct worker *w = d->serving->w;
   const struct listener *l = d->serving->current->listener;
+  if (l->serves == SERVES_TLS) {
+    front_pass_start(d);
+    return true;
+  }
   conn_attach(d->conn, &tcp_events, d);
   if (!l->tls) {
     ready(d);

@@ -117,7 +117,7 @@ static struct down *down_new(struct serving *sv, struct conn *c, const struct ad
   d->conn = c;
   d->serving = sv;
   peer_keep(&d->client, peer);
-  if (sv->current->listener->pool) d->flags |= DOWN_TCP;
+  if (sv->current->listener->serves != SERVES_HTTP) d->flags |= DOWN_TCP;
   list_push_tail(&sv->downs, &d->link);
   sv->down_count++;
   if (downs_open(w) >= w->conns_share) {
@@ -210,7 +210,7 @@ static struct serving *serving_find(struct worker *w, int fd) {
  * of theirs comes first, for the server may be the one to speak. */
 static void accept_at_once(struct serving *sv) {
   const struct listener *l = sv->current ? sv->current->listener : NULL;
-  bool at_once = l && l->pool && !l->tls && l->proxied != PROXIED_ALL;
+  bool at_once = l && l->serves == SERVES_TCP && !l->tls && l->proxied != PROXIED_ALL;
   if (sv->shared || at_once == sv->at_once) return;
   sv->at_once = at_once;
   conn_listen_defer(sv->conn, at_once ? 0 : DEFER_SECONDS);

@@ -141,7 +141,7 @@ static struct text uncomment(struct span file) {
 /* Every option stands in full.conf, those behind # too: with them taken in, the only faults are
  * that one route now has four actions, both a path and a prefix, a page two bodies, that the
  * pool's policy has no use for a hash, its check over HTTP none for a gRPC service, its discover
- * two names, its listener of HTTP a pool, and conditions that ask for all at once. */
+ * two names, its listener of HTTP a pool and sni, and conditions that ask for all at once. */
 static void test_full_is_full(void **state) {
   (void)state;
   struct text file = read_tree("conf/full.conf");
