@@ -181,8 +181,10 @@ enum tls_spoken tls_peer_spoken(const struct tls_peer *peer, uint64_t now_ms) {
 #define ALPN_H2 SPAN_LIT("\x02h2")
 
 static struct span offered(const struct tls_conn *tls) {
+  struct span alpn = tls->peer->client->alpn;
+  if (!alpn.len) return alpn;
   if (tls->h2_only) return ALPN_H2;
-  return tls->h1_only ? ALPN_HTTP_1_1 : tls->peer->client->alpn;
+  return tls->h1_only ? ALPN_HTTP_1_1 : alpn;
 }
 
 SSL *tls_client_ssl(struct tls_conn *tls) {

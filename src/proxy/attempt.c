@@ -95,7 +95,7 @@ static struct upconn *connection(struct stream *s, struct endpoint *e,
   enum upconn_way way = way_to(s, e);
   if (way == UPCONN_STREAM) return upconn_stream(u, s->pool, e, &to, reused, err);
   /* One that is idle was another client's, or of before a reload. */
-  bool fresh = s->flags & STREAM_REFILL || s->pool->connections.proxied;
+  bool fresh = s->flags & (STREAM_REFILL | STREAM_TCP) || s->pool->connections.proxied;
   struct upconn *up = fresh ? NULL : upconn_checkout(u, s->pool, e, o->owner);
   *reused = up != NULL;
   if (up) {
@@ -187,7 +187,8 @@ static int take_any(struct stream *s, const struct pool_member **which) {
 void attempt_opened(struct stream *s) {
   s->try.t_connected = now_ns(s->w);
   s->connect_ns += s->try.t_connected - s->try.t_connect;
-  stream_go(s, STEP_SEND);
+  if (s->flags & STREAM_TCP) front_tcp_opened(s);
+  else stream_go(s, STEP_SEND);
 }
 
 /* attempt_other_protocol: no permit may be left for another connection: then it waits for one. */
@@ -426,6 +427,11 @@ static bool is_clean(const struct stream *s, const struct attempt *a) {
   return !(a->flags & ATTEMPT_UP_DIRTY) && !held_unsent(s) && s->pool;
 }
 
+/* is_cut: the endpoint must not take what it has of a session for all of it. */
+static bool is_cut(const struct stream *s) {
+  return s->flags & STREAM_TCP && s->step == STEP_TUNNEL && s->end != END_OK;
+}
+
 void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   struct worker *w = s->w;
   if (a->flags & ATTEMPT_COUNTED) endpoint_end(a->endpoint, w->config.index);
@@ -437,7 +443,7 @@ void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   if (lacks) upconn_yield(up);
   a->up = NULL;
   if (keep) upconn_release(up, &s->pool->connections);
-  else upconn_close(up, false);
+  else upconn_close(up, is_cut(s));
   request_permits_give(&w->upstream, s->pool_state, a->endpoint, a->permits);
   a->permits = 0;
   queue_freed(w, s->pool_state); /* an idle connection serves too */

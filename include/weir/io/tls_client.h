@@ -27,7 +27,8 @@ struct tls_client_conf {
   const uint8_t (*pins)[TLS_PIN_BYTES]; /* SHA-256 of public keys (SPKI); none: any */
   uint32_t pin_count;
   uint16_t min_version; /* 0x0303, 0x0304 */
-  struct span alpn;     /* what is offered, in wire form */
+  struct span alpn;     /* what is offered, in wire form; empty: nothing, for it is no HTTP: the
+                           endpoint may speak first */
   bool h2_only;         /* an endpoint that does not choose h2 is refused */
   uint32_t workers;
 };
