@@ -159,8 +159,12 @@ void h2_end(struct h2 *h, enum end end) {
   bool open = h->conn && (h->conn->flags & (CONN_OPEN | CONN_FAILED)) == CONN_OPEN;
   if (open) write_goaway(h, h->served, end);
   timer_stop(&h->pool->loop->wheel, &h->timer);
-  if (h->count) h->marks |= H2_LEFT;
-  else h2_finish(h);
+  if (h->count == 0) {
+    h2_finish(h);
+    return;
+  }
+  h->marks |= H2_LEFT;
+  if (h->events->on_left) h->events->on_left(h);
 }
 
 void h2_finish(struct h2 *h) { h->events->on_end(h, h->over); }

@@ -146,7 +146,8 @@ void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error) {
 }
 
 void h2_stream_reset(struct h2_stream *st, enum h2_error error, enum end end) {
-  if (!stream_any(st, H2_RESET)) h2_write_reset(st->h2, st->id, error);
+  if (!st->id) st->marks |= H2_UNTOUCHED; /* the peer has not seen it */
+  else if (!stream_any(st, H2_RESET)) h2_write_reset(st->h2, st->id, error);
   st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
   st->end = end;
   list_remove(&st->ready);

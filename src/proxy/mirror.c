@@ -515,6 +515,15 @@ static const struct pool_member *choose(struct stream *s, const struct pool *poo
   return pool_pick(&s->w->upstream, pool, &want);
 }
 
+/* head_room is what the head takes as HTTP/1.1 has it; the filters have added their fields. */
+static size_t head_room(const struct stream *s) {
+  const struct http_request *r = &s->x->req;
+  size_t room = r->method_text.len + r->path.len + r->query.len + r->host.len + 512;
+  for (uint32_t i = 0; i < r->fields.count; i++)
+    room += r->fields.rows[i].name.len + r->fields.rows[i].value.len + 4;
+  return room + s->x->ctx.forward_path.len;
+}
+
 void mirror_send(struct stream *s) {
   struct mirror *m = s->x->mirror;
   struct worker *w = s->w;
@@ -525,7 +534,7 @@ void mirror_send(struct stream *s) {
   }
   m->endpoint = member->endpoint;
   object_pin(&m->endpoint->obj, w->config.index);
-  size_t bytes = s->x->head_in.len + 1024; /* the filters add a few fields */
+  size_t bytes = head_room(s);
   bool written = write_head(s, m, bytes) || write_head(s, m, 2 * bytes);
   if (!written || !tell_client(s, m)) {
     mirror_drop(s);

@@ -32,6 +32,7 @@ struct upmux {
   uint32_t requests, requests_max; /* sent on it; 0: no limit */
   uint32_t keepalive_ms;
   bool retired; /* takes no more streams */
+  bool left;    /* it ended, and gave its permit back */
   bool idle;    /* nobody uses it: it counts as such */
   bool capped;  /* others may want its permit */
 };
@@ -79,8 +80,15 @@ static void let_go(struct upmux *m) {
   upstream_count(u->counters.conns, -1);
   if (m->conn->flags & CONN_OPEN) conn_close_gently(m->conn, 1000);
   else uptls_close(m->conn);
-  conn_permits_give(u, m->endpoint);
+  if (!m->left) conn_permits_give(u, m->endpoint);
   object_unpin(&m->endpoint->obj, u->worker);
+}
+
+/* on_left: it is of use to nobody else, however slowly its last responses are read. */
+static void on_left(struct h2 *h) {
+  struct upmux *m = mux_of(h);
+  m->left = true;
+  conn_permits_give(m->up, m->endpoint);
 }
 
 static void on_end(struct h2 *h, enum end end) {
@@ -112,6 +120,7 @@ static const struct h2_events events = {
     .on_idle = on_idle,
     .on_open = on_open,
     .on_end = on_end,
+    .on_left = on_left,
     .on_timer = on_timer,
 };
 
