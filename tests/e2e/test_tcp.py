@@ -672,7 +672,7 @@ def test_commands(tcp, endpoint):
     proxy = tcp(site)
     running = ["--admin", proxy.admin]
     text = run("explain", "GET", "/", "--listener", "db", "--text", *running).stdout
-    assert "TCP: each connection goes to pool db" in text and site.address in text
+    assert "TCP: the connection goes to pool db" in text and site.address in text
     for where in (running, ["-c", proxy.path]):
         told = json.loads(run("explain", "GET", "/", "--listener", "db", "--json", *where).stdout)
         assert told["action"] == "tcp" and told["pool"]["name"] == "db" and told["end"] == "ok"
