@@ -205,6 +205,8 @@ enum end tls_client_chosen(struct tls_conn *tls, bool *h2) {
   unsigned len = 0;
   SSL_get0_alpn_selected(tls->ssl, &name, &len);
   *h2 = span_eq(span_of((const char *)name, len), SPAN_LIT("h2"));
+  /* It has ALPN, and does not choose what alone was offered: it does not speak it. */
+  if (tls->h1_only && !len && peer->spoken == TLS_SPOKEN_H2) return END_UPSTREAM_TLS_ALPN;
   bool needed = tls->h2_only || (!tls->h1_only && peer->client->h2_only);
   if (needed && !*h2) return END_UPSTREAM_TLS_ALPN;
   if (!tls->h1_only && tls->worker) {

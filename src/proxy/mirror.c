@@ -38,6 +38,7 @@ struct mirror {
   uint8_t method;
   bool reused; /* the connection */
   bool secure; /* the original came by TLS */
+  struct buf header;  /* PROXY; empty: the pool wants none */
   struct buf request; /* the head */
   struct buf body;
   struct h1_scan scan;
@@ -296,14 +297,15 @@ static bool parse(struct mirror *m, struct http_request *out) {
   return true;
 }
 
+/* write_h2: the head may have to wait for room, so what it points to stays. */
 static bool write_h2(struct mirror *m) {
   struct conn *c = m->up->conn;
   struct h2_stream *st = h2_stream_of(c);
-  struct http_request req;
+  struct http_request *req = arena_zalloc(&m->answer, sizeof *req);
+  bool secure = m->secure || m->pool->tls;
   const struct h2_request_head head = {
-      .request = &req, .scheme = m->secure || m->pool->tls ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
-  bool sent = parse(m, &req) && h2_send_request(st, &head, &m->answer, !m->body.len);
-  arena_reset(&m->answer);
+      .request = req, .scheme = secure ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
+  bool sent = req && parse(m, req) && h2_send_request(st, &head, &m->answer, !m->body.len);
   if (!sent || (m->body.len && !conn_write(c, buf_span(&m->body)))) return false;
   if (m->body.len) conn_finish(c);
   h2_stream_section(st, &m->section, &m->answer);
@@ -358,6 +360,14 @@ static const struct conn_events mirror_events = {.on_open = on_open,
                                                  .on_drained = on_nothing,
                                                  .on_timer = on_nothing};
 
+/* write_header: what waits in a connection is sent when it is open. */
+static bool write_header(const struct mirror *m, struct upconn *up) {
+  struct buf *out = proxied_room(m->pool, up->conn, m->header.len);
+  if (out) buf_put(out, buf_span(&m->header));
+  else upconn_close(up, false);
+  return out != NULL;
+}
+
 static struct upconn *connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   const struct attempt_to to = {.events = &mirror_events, .owner = m};
@@ -370,7 +380,10 @@ static struct upconn *connection(struct mirror *m) {
   m->reused = up != NULL;
   if (!up && way == UPCONN_ASK)
     return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
-  if (!up) return upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
+  if (!up) {
+    up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
+    return !up || !fresh || write_header(m, up) ? up : NULL;
+  }
   conn_attach(up->conn, &mirror_events, up);
   conn_timer(up->conn, WHEEL_NEVER);
   return up;
@@ -482,9 +495,16 @@ static bool write_head(struct stream *s, struct mirror *m, size_t bytes) {
   char *to = memory(m, bytes);
   if (!to) return false;
   m->request = buf_of(to, bytes);
-  if (m->pool->connections.proxied && !proxied_write(s, m->pool, &m->request)) return false;
   request_write_copy(s, m->endpoint, m->body.len, &m->request);
   return !m->request.full;
+}
+
+static bool tell_client(struct stream *s, struct mirror *m) {
+  if (!m->pool->connections.proxied) return true;
+  char *to = memory(m, PROXIED_ROOM);
+  if (!to) return false;
+  m->header = buf_of(to, PROXIED_ROOM);
+  return proxied_write(s, m->pool, &m->header);
 }
 
 /* choose goes by what the request says, as the real pool's choice does; cookies are not for it. */
@@ -506,7 +526,8 @@ void mirror_send(struct stream *s) {
   m->endpoint = member->endpoint;
   object_pin(&m->endpoint->obj, w->config.index);
   size_t bytes = s->x->head_in.len + 1024; /* the filters add a few fields */
-  if (!write_head(s, m, bytes) && !write_head(s, m, 2 * bytes)) {
+  bool written = write_head(s, m, bytes) || write_head(s, m, 2 * bytes);
+  if (!written || !tell_client(s, m)) {
     mirror_drop(s);
     return;
   }

@@ -162,6 +162,7 @@ static void act(struct stream *s) {
     case FILTER_ANSWER:
     case FILTER_WAIT: stream_fail(s, s->x->ctx.end); return;
   }
+  trailers_routed(s);
   if (pool) {
     stream_pin_pool(s, pool);
     if (!admit_early(s)) return;

@@ -39,6 +39,7 @@ enum stream_flag {
   STREAM_TCP = 4096,       /* a session of a TCP listener (front_tcp.c): no messages */
   STREAM_REFILL = 16384,   /* the next attempt, a replay, takes no idle connection */
   STREAM_H2 = 262144,      /* the client speaks HTTP/2 */
+  STREAM_IN_DATA = 524288, /* of HTTP/2: bytes that came are being taken: nobody holds them */
   STREAM_GRPC = 256,       /* a gRPC call (grpc.c) */
   STREAM_DEADLINE = 1024,  /* its caller gave one: deadline_ms spans all of it */
 };

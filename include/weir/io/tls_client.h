@@ -100,6 +100,8 @@ enum tls_line_step { TLS_LINE_OK, TLS_LINE_MORE, TLS_LINE_END, TLS_LINE_FAILED }
 enum tls_line_step tls_line_shake(struct tls_line *line);
 enum tls_line_step tls_line_read(struct tls_line *line, struct buf room, size_t *n);
 enum tls_line_step tls_line_write(struct tls_line *line, struct span bytes);
+/* tls_line_bye adds close_notify to what is to be sent, where the handshake was done. */
+void tls_line_bye(struct tls_line *line);
 /* tls_line_end is why it failed, *why in the library's words; tls_line_h2: h2 was chosen. */
 enum end tls_line_end(const struct tls_line *line, struct span *why);
 bool tls_line_h2(const struct tls_line *line);

@@ -135,9 +135,10 @@ void h2_stream_blame(struct h2_stream *st, enum end end);
  * conn's owner hears on_error. */
 void h2_stream_fail(struct h2_stream *st, enum end end);
 
-/* h2_send_request and h2_send_response write a head; end: no body follows. A response's is copied
- * and waits where there is no room for it now. False: no memory, or (a request's) no room. Bodies
- * are written to the stream's conn, conn_finish ends. */
+/* h2_send_request and h2_send_response write a head; end: no body follows. Where there is no room
+ * it waits: a response is copied, of a request only *head, and what that points to has to stay
+ * until the conn is closed. False: no memory. Bodies are written to the stream's conn, conn_finish
+ * ends. */
 MUST_USE bool h2_send_request(struct h2_stream *st, const struct h2_request_head *head,
                               struct arena *scratch, bool end);
 MUST_USE bool h2_send_response(struct h2_stream *st, const struct http_response *response,
