@@ -204,6 +204,8 @@ def test_bulk(tcp, endpoint, way):
     record = proxy.ended("ok")
     key = "weir.bytes.sent" if way == "down" else "weir.bytes.received"
     assert record[key] == 200 * MIB
+    spliced = sum(proxy.metric("weir_relay_spliced_bytes_total", worker=str(i)) for i in range(2))
+    assert spliced > 0  # it moves inside the kernel
 
 
 def test_slow_reader(tcp, endpoint):
