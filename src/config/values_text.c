@@ -336,7 +336,9 @@ static bool statuses(struct value_job *job) {
 
 static bool protocol(struct value_job *job) {
   if (is_word(job)) return true;
-  if (word_find("h3 tcp", job->text) >= 0) return later(job, arena_str(job->arena, job->text));
+  if (span_eq(job->text, SPAN_LIT("h3"))) return later(job, "h3");
+  if (span_eq(job->text, SPAN_LIT("tcp")))
+    return value_refuse(job, FAULT_BAD_WORD, "TCP is another key: protocol = \"tcp\"");
   if (word_find("http2 http/2 http/2.0 HTTP/2", job->text) >= 0)
     return value_refuse(job, FAULT_BAD_WORD, "HTTP/2 is \"h2\", or \"h2c\" without TLS");
   return value_bad_word(job);

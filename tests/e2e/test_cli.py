@@ -104,7 +104,7 @@ FAULTS = [
     ("two_actions", GOOD.replace('pool = "app";', 'pool = "app"; redirect = { to = "/x"; };'),
      "W0110"),
     ("path_and_prefix", GOOD.replace('prefix', 'path = "/x"; prefix'), "W0111"),
-    ("later", GOOD.replace("bind =", "<<sni>> = ( ); bind ="), "W0102"),
+    ("later", GOOD.replace("bind =", 'protocols = [ <<"h3">> ]; bind ='), "W0102"),
     ("regex", GOOD.replace('prefix = "/";', 'regex = "^(a+)<<+>>$";'), "W0242"),
     ("missing_bind", GOOD.replace('bind = "127.0.0.1:8080";', ''), "W0107"),
     ("duplicate_route", GOOD.replace(" );", ', { prefix = "/"; pool = "app"; } );'), "W0106"),

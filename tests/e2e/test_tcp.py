@@ -204,6 +204,8 @@ def test_bulk(tcp, endpoint, way):
     record = proxy.ended("ok")
     key = "weir.bytes.sent" if way == "down" else "weir.bytes.received"
     assert record[key] == 200 * MIB
+    spliced = sum(proxy.metric("weir_relay_spliced_bytes_total", worker=str(i)) for i in range(2))
+    assert spliced > 0  # it moves inside the kernel
 
 
 def test_slow_reader(tcp, endpoint):
@@ -672,7 +674,7 @@ def test_commands(tcp, endpoint):
     proxy = tcp(site)
     running = ["--admin", proxy.admin]
     text = run("explain", "GET", "/", "--listener", "db", "--text", *running).stdout
-    assert "TCP: each connection goes to pool db" in text and site.address in text
+    assert "TCP: the connection goes to pool db" in text and site.address in text
     for where in (running, ["-c", proxy.path]):
         told = json.loads(run("explain", "GET", "/", "--listener", "db", "--json", *where).stdout)
         assert told["action"] == "tcp" and told["pool"]["name"] == "db" and told["end"] == "ok"
