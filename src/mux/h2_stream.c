@@ -184,6 +184,7 @@ static struct h2_stream *above(const struct h2 *h, uint32_t last) {
 void h2_streams_above(struct h2 *h, uint32_t last) {
   for (struct h2_stream *st = above(h, last); st; st = above(h, last)) {
     st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | H2_UNTOUCHED;
+    if (h2_any(h, H2_BLAMED)) st->end = END_UPSTREAM_H2_GOAWAY;
     conn_carried_fail(st->what.conn, -ECONNRESET);
   }
 }
@@ -209,9 +210,10 @@ void h2_streams_opened(struct h2 *h, int err) {
 
 /* The owner of one may close others: who was told stands last. */
 void h2_streams_fail(struct h2 *h, int err, enum end end) {
+  uint32_t marks = H2_RESET | H2_REMOTE_END | H2_LOCAL_END | (h->count > 1 ? H2_TOGETHER : 0u);
   for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
     struct h2_stream *st = container_of(l, struct h2_stream, link);
-    st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | (st->id ? 0u : H2_UNTOUCHED);
+    st->marks |= (uint16_t)(marks | (st->id ? 0u : H2_UNTOUCHED));
     st->end = end;
   }
   while (!list_empty(&h->streams)) {
@@ -296,6 +298,11 @@ struct h2_stream *h2_stream_of(const struct conn *c) { return stream_of(c->carri
 void h2_stream_blame(struct h2_stream *st, enum end end) { st->end = end; }
 enum end h2_stream_end_word(const struct h2_stream *st) { return st->end; }
 bool h2_stream_refused(const struct h2_stream *st) { return stream_any(st, H2_UNTOUCHED); }
+
+bool h2_stream_together(const struct h2_stream *st) { return stream_any(st, H2_TOGETHER); }
+bool h2_stream_accused(const struct h2_stream *st) {
+  return h2_any(st->h2, H2_BLAMED) && st->id >= st->h2->their_last;
+}
 
 void h2_stream_section(struct h2_stream *st, struct h2_section *section, struct arena *arena) {
   st->section = section;

@@ -53,7 +53,7 @@ static void texts_request(const struct exchange *x, struct span *t) {
 /* kept_texts are the texts of a record that come from the request. */
 static const uint8_t kept_texts[KEPT_TEXTS] = {
     TEXT_METHOD, TEXT_PATH, TEXT_QUERY, TEXT_HOST, TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE,
-    TEXT_TRIES, TEXT_RATE};
+    TEXT_TRIES, TEXT_RATE, TEXT_UPGRADE};
 
 static void texts_kept(const struct kept *k, struct span *t) {
   const char *at = k->texts;
@@ -70,6 +70,8 @@ void access_keep(struct stream *s) {
   struct kept *k = slab_new(&w->kept); /* there are as many as streams */
   check(k != NULL);
   texts_request(s->x, t);
+  struct span upgrade = s->x->req.upgrade;
+  t[TEXT_UPGRADE] = websocket_is(upgrade) ? SPAN_LIT("websocket") : upgrade;
   k->method = (uint8_t)s->x->req.method;
   k->minor = version_of(&s->x->req);
   k->has_query = s->x->req.has_query;
@@ -94,6 +96,7 @@ void access_keep(struct stream *s) {
 
 static void from_request(const struct stream *s, struct record_access *r, struct span *t) {
   const struct kept *k = s->kept;
+  r->minor = s->flags & STREAM_H2 ? 2 : RECORD_NO_VERSION;
   if (!(s->flags & STREAM_PARSED)) return;
   r->minor = k ? k->minor : version_of(&s->x->req);
   if (k ? k->has_query : s->x->req.has_query) r->flags |= RECORD_HAS_QUERY;
@@ -166,6 +169,7 @@ static void write_record(struct stream *s, uint16_t status) {
   r.request_bytes = body_moved(&s->up_body);
   r.response_bytes = body_moved(&s->down_body);
   if (s->try.flags & ATTEMPT_REUSED) r.flags |= RECORD_REUSED;
+  if (s->try.flags & ATTEMPT_SENT) r.upstream = s->try.flags & ATTEMPT_H2 ? 2 : 1;
   char room[CLIENT_TEXT_MAX];
   down_socket(s->down, &r.peer);
   record_call(s, &r);
@@ -222,7 +226,8 @@ void access_write(struct stream *s) {
 
 /* bare_record is one of a connection that had no request. */
 static struct record_access bare_record(const struct worker *w, enum end end) {
-  struct record_access r = {.kind = RECORD_ACCESS, .end = (uint16_t)end};
+  struct record_access r = {
+      .kind = RECORD_ACCESS, .minor = RECORD_NO_VERSION, .end = (uint16_t)end};
   r.worker = (uint16_t)w->config.index;
   r.wall_ms = w->loop->wall_ms;
   r.total_ns = r.tls_ns = r.request_ns = r.queue_ns = NEVER_NS;
@@ -248,6 +253,8 @@ void access_connection(struct down *d, enum end end, uint16_t status) {
   struct span t[TEXT_COUNT] = {0};
   char room[CLIENT_TEXT_MAX];
   r.status = status;
+  if (d->h2) r.minor = 2;
+  if (d->h2) t[TEXT_REASON] = h2_reason(d->h2);
   down_socket(d, &r.peer);
   texts_tls(d, &r, t);
   text_client(d, room, t);

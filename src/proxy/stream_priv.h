@@ -39,6 +39,9 @@ enum stream_flag {
   STREAM_REFILL = 16384,   /* the next attempt, a replay, takes no idle connection */
   STREAM_H2 = 262144,      /* the client speaks HTTP/2 */
   STREAM_GRPC = 256,       /* a gRPC call (grpc.c) */
+  STREAM_SUSPECT = 1048576, /* it lost a connection that it may have ended for others (retry.c) */
+  STREAM_ALONE = 2097152,   /* its next attempt shares no connection */
+  STREAM_FURTHER = 524288, /* counted in worker.streams_further */
   STREAM_DEADLINE = 1024,  /* its caller gave one: deadline_ms spans all of it */
 };
 

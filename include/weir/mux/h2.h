@@ -12,9 +12,8 @@
 struct h2;
 struct h2_stream;
 
-/* h2_pool is what the connections of one loop share. */
+/* h2_pool is what the connections of one loop share: at most so many of them and their streams. */
 struct h2_pool;
-/* h2_pool_new: at most so many connections and streams live at once. */
 struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max);
 void h2_pool_free(struct h2_pool *pool);
 void h2_pool_trim(struct h2_pool *pool);
@@ -76,6 +75,8 @@ MUST_USE struct h2 *h2_new(const struct h2_config *config);
 void h2_free(struct h2 *h);
 void *h2_owner(const struct h2 *h);
 struct conn *h2_conn(const struct h2 *h);
+/* h2_reason is what was wrong with the frame that ended it, in words, static; may be empty. */
+struct span h2_reason(const struct h2 *h);
 /* h2_streams is the number of streams open. */
 uint32_t h2_streams(const struct h2 *h);
 /* h2_timer sets the owner's deadline (absolute ms; WHEEL_NEVER: none). */
@@ -125,6 +126,11 @@ void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
 enum end h2_stream_end_word(const struct h2_stream *st);
 /* h2_stream_refused: the peer has said that it did not act on it (REFUSED_STREAM, GOAWAY). */
 bool h2_stream_refused(const struct h2_stream *st);
+/* h2_stream_together: the peer ended the connection while this stream shared it with others. */
+bool h2_stream_together(const struct h2_stream *st);
+/* h2_stream_accused: GOAWAY told of an error that this one may have made: the peer saw none after
+ * it. */
+bool h2_stream_accused(const struct h2_stream *st);
 /* h2_stream_blame: when the conn is closed or reset before its end, RST_STREAM says end's code. */
 void h2_stream_blame(struct h2_stream *st, enum end end);
 /* h2_stream_fail ends it for a fault of the peer's in its message: RST_STREAM by end's code. The
