@@ -119,6 +119,22 @@ static struct tls_server *fake_tls(void *ctx, const struct conf_tls *tls, uint32
 
 static void fake_tls_unref(struct tls_server *server) { --*(int *)server; }
 
+/* and CAs that are. */
+static struct tls_client *fake_client(void *ctx, const struct conf_upstream_tls *tls,
+                                      enum conf_tls_bad *bad, struct buf *why) {
+  int *live = ctx;
+  check(!tls->verify || tls->ca_label.len);
+  if (span_ends(tls->ca_label, SPAN_LIT("bad.crt"))) {
+    *bad = CONF_TLS_BAD_CA;
+    buf_lit(why, "bad certificate");
+    return NULL;
+  }
+  ++*live;
+  return (struct tls_client *)live;
+}
+
+static void fake_client_unref(struct tls_client *client) { --*(int *)client; }
+
 static void fake_resolve(void *ctx, const struct name_query *q, struct arena *arena,
                          struct name_answers *out) {
   (void)ctx;
@@ -152,6 +168,8 @@ static void check_compile(const struct conf *conf, struct conf_faults *faults) {
   int live = 0;
   struct conf_hooks hooks = {.tls = fake_tls,
                              .tls_unref = fake_tls_unref,
+                             .upstream_tls = fake_client,
+                             .upstream_tls_unref = fake_client_unref,
                              .resolve = fake_resolve,
                              .descriptors = 1024,
                              .ctx = &live};

@@ -1,9 +1,9 @@
 /* fuzz_h2_translate.c: a message of HTTP/1.1 through HTTP/2 and back: h1_parse_* -> h2_each_* ->
  * HPACK -> h2_parse_* -> h1_write_* -> h1_parse_*. Byte 0: bits 0-1 a request (0, 1), a response
- * or trailers; bit 2 it answers HEAD; bits 3-5 how the block is cut. The rest is a head, or trailer
- * lines, as HTTP/1.1 brings them. What is accepted is the same message at each station, but for
- * what each version has of its own: hop-by-hop fields, the case of names, cookie crumbs. The other
- * way round, h2 -> h1 -> h2, is fuzz_h2_message.c. */
+ * or trailers; bit 2 it answers HEAD; bits 3-5 how the block is cut. The rest is a head, or
+ * trailer lines, as HTTP/1.1 brings them. What is accepted is the same message at each station,
+ * but for what each version has of its own: hop-by-hop fields, the case of names, cookie crumbs.
+ * The other way round, h2 -> h1 -> h2, is fuzz_h2_message.c. */
 #include "h1_invariants.h"
 #include "weir/http/h2_message.h"
 #include "weir/http/hpack.h"
@@ -38,11 +38,12 @@ static const struct http_field *next_row(const struct http_fields *f, uint32_t *
   return NULL;
 }
 
-/* cookies joins those that are written, as RFC 9113 section 8.2.3 says. */
+/* cookies joins those that are written, as RFC 9113 section 8.2.3 says; empty ones say nothing. */
 static struct span cookies(const struct http_fields *f, char *room) {
   struct buf b = buf_of(room, ROOM);
   for (uint32_t i = 0; i < f->count; i++) {
     if (!http_field_written(&f->rows[i]) || !is_cookie(&f->rows[i])) continue;
+    if (!f->rows[i].value.len) continue;
     if (b.len) buf_lit(&b, "; ");
     buf_put(&b, f->rows[i].value);
   }
@@ -158,6 +159,7 @@ static void try_request(struct wire *w, struct span text, struct arena *arena) {
   struct http_request req, via;
   enum end why = END_OK;
   if (h1_parse_request(&scan, text, &wide, arena, &req, &why) != HTTP_DONE) return;
+  if (span_find_char(req.path, '#', 0) != SIZE_MAX) return; /* path_canonical refuses it */
   req.upgrade = SPAN_EMPTY; /* HTTP/1.1's means nothing in HTTP/2: proxy/attempt.c */
   struct h2_request_head head = {.request = &req, .scheme = HTTP_SCHEME_HTTP};
   if (req.host.len == 0) head.host = SPAN_LIT("none");

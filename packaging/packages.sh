@@ -72,3 +72,6 @@ packages_test=(libcmocka-dev libnghttp2-dev clang llvm libclang-rt-14-dev python
     python3-grpcio python3-h2 python3-httpx python3-hypothesis python3-websockets
     python3-cryptography nginx haproxy wrk nghttp2-client curl iproute2 openssl libssl-dev procps)
 command -v node >/dev/null || packages_test+=(nodejs)
+# The browser of tests/e2e/test_h2_browser.py is 98 MB to fetch and 306 MB of disk: it is tested
+# with where it is there, or asked for by WEIR_BROWSER=1.
+[ -z "${WEIR_BROWSER:-}" ] || packages_test+=(chromium-headless-shell)

@@ -5,7 +5,8 @@
 #   packaging/test.sh                 everything (below 25 minutes on 2 cores)
 #   packaging/test.sh dev e2e         only these steps: dev bench asan fuzz tsan e2e
 #                                     conformance
-# Logs and JUnit files: build/test/. WEIR_FUZZ_SECONDS (default 5) is the fuzz smoke per target.
+# Logs and JUnit files: build/test/. WEIR_FUZZ_SECONDS (default 5) is the fuzz smoke per target;
+# WEIR_BROWSER=1 installs Chromium and tests with it (98 MB).
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 1

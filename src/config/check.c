@@ -186,11 +186,10 @@ static void check_backoff(struct conf *conf, const struct conf_pool *pool) {
 }
 
 static void check_pool_proxied(struct conf *conf, const struct conf_pool *pool) {
-  bool shared = pool->connections.protocol == POOL_H2C || pool->connections.protocol == POOL_H2;
-  if (!pool->connections.proxied || !(shared || pool->tls.on)) return;
+  uint8_t protocol = pool->connections.protocol;
+  if (!pool->connections.proxied || (protocol != POOL_H2C && protocol != POOL_H2)) return;
   fault_add(conf->faults, FAULT_PROXY_SHARED, row_place(&pool->row, OPTION_POOL_PROXY_PROTOCOL),
-            "pool \"" SPAN_FMT "\" has proxy_protocol, and %s", SPAN_ARG(pool->row.name),
-            pool->tls.on ? "tls" : "HTTP/2");
+            "pool \"" SPAN_FMT "\" has proxy_protocol, and HTTP/2", SPAN_ARG(pool->row.name));
 }
 
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {

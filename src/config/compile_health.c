@@ -191,7 +191,8 @@ static void fill_expect(struct pool *pool, const struct conf_list *list) {
 /* by_h2: with prior knowledge; gRPC is never anything else. */
 static bool by_h2(const struct conf_pool *row) {
   uint8_t protocol = row->health.protocol;
-  if (protocol == HEALTH_HTTP) return row->connections.protocol == POOL_H2C;
+  if (protocol == HEALTH_HTTP)
+    return row->connections.protocol == POOL_H2C || row->connections.protocol == POOL_H2;
   return protocol == HEALTH_GRPC;
 }
 
@@ -238,9 +239,10 @@ void compile_health(struct pool *pool, const struct conf_pool *row) {
       .unhealthy = h->unhealthy,
       .content = content(row)};
   fill_expect(pool, &h->expect);
+  bool talks = h->protocol != HEALTH_TCP || row->tls.on;
+  if (talks && proxied(h, &pool->connections)) fill_preamble(pool);
   if (h->protocol == HEALTH_TCP) return;
   fill_fields(pool, h);
-  if (proxied(h, &pool->connections)) fill_preamble(pool);
   if (h->protocol != HEALTH_GRPC) fill_request(pool, h);
 }
 

@@ -83,6 +83,8 @@ bool upstream_tls_fill(struct compile *c, struct pool *pool, const struct conf_p
   struct conf_upstream_tls tls = policy_of(c, row);
   pool->tls = c->hooks->upstream_tls(c->hooks->ctx, &tls, &bad, &why);
   pool->tls_unref = c->hooks->upstream_tls_unref;
+  pool->health.tls = pool->tls;
+  if (pool->health.on) pool->health.content = hash_mix(pool->health.content, tls.content);
   if (pool->tls) return true;
   fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, bad), "pool \"" SPAN_FMT "\": " SPAN_FMT,
             SPAN_ARG(row->row.name), SPAN_ARG(buf_span(&why)));

@@ -1,7 +1,7 @@
 /* probe.c: one check of one endpoint: opens a transport, then moves the bytes of a talk over it
  * until that has a result (probe_priv.h); closes. The connection is the check's own and is not
- * kept. Does not: know protocols (probe_h1.c, probe_h2.c), intervals or states (prober.c,
- * health.c). */
+ * kept. Does not: know protocols (probe_h1.c, probe_h2.c) and TLS (probe_tls.c), intervals or
+ * states (prober.c, health.c). */
 #include <sys/epoll.h>
 
 #include "control/probe_priv.h"
@@ -92,7 +92,8 @@ static struct span host_of(const struct endpoint *e) {
 /* talk_new chooses the protocol. */
 static struct probe_talk *talk_new(const struct probe_transport *t, const struct endpoint *e,
                                    const struct pool_health *h) {
-  return h->h2 ? probe_h2_new(h, host_of(e), t->secure) : probe_h1_new(h, host_of(e));
+  bool h2 = t->secure ? t->h2 : h->h2;
+  return h2 ? probe_h2_new(h, host_of(e), t->secure) : probe_h1_new(h, host_of(e));
 }
 
 bool probe_ready(struct probe *probe, const struct endpoint *e, const struct pool_health *h,
@@ -129,6 +130,7 @@ struct probe *probe_new(int epoll_fd, void *owner, const struct endpoint *e,
   if (!transport) {
     return NULL;
   }
+  if (h->tls) transport = probe_tls_new(transport, e, h);
   struct probe *probe = (struct probe *)mem_alloc(sizeof *probe);
   probe->epoll_fd = epoll_fd;
   probe->owner = owner;

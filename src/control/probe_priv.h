@@ -34,6 +34,7 @@ struct probe_transport {
   const struct probe_transport_ops *ops;
   int fd;            /* to be watched */
   bool secure;       /* what stands above it is https */
+  bool h2;           /* secure: HTTP/2 was chosen */
   uint32_t wants;    /* EPOLLIN, EPOLLOUT: of the last AGAIN */
   const char *doing; /* what open is at, for "connect timed out" */
 };
@@ -41,6 +42,9 @@ struct probe_transport {
 /* probe_socket_new is a stream socket to e (or its health.port). NULL: *out. */
 struct probe_transport *probe_socket_new(const struct endpoint *e, const struct pool_health *h,
                                          struct probe_outcome *out);
+/* probe_tls_new is TLS by the pool's policy (h->tls) on below, which it takes. */
+struct probe_transport *probe_tls_new(struct probe_transport *below, const struct endpoint *e,
+                                      const struct pool_health *h);
 /* probe_errno says what an errno of a socket means for a check. */
 void probe_errno(struct probe_outcome *out, int err);
 

@@ -73,7 +73,8 @@ struct tls_client *upstream_tls_get(void *ctx, const struct conf_upstream_tls *t
       return c->upstream_tls[i].client;
     }
   }
-  struct tls_client *client = upstream_tls_make(tls, c->config.workers->count, bad, why);
+  /* One more than workers: checks have their own part (tls_line). */
+  struct tls_client *client = upstream_tls_make(tls, c->config.workers->count + 1, bad, why);
   if (!client) {
     return fall_back(c, tls, why);
   }

@@ -265,7 +265,7 @@ static bool take_status(const struct h2_section *in, struct http_response *res, 
 
 bool h2_parse_response(struct h2_section *in, const struct h2_asked *asked,
                        struct http_response *out, enum end *why) {
-  struct http_response res = {.minor = 1, .h2 = true};
+  struct http_response res = {.minor = 1, .h2 = true, .ended = in->end_stream};
   bool tunnel = asked->upgrade.len > 0;
   enum http_method method = tunnel ? HTTP_METHOD_CONNECT : asked->method;
   if (!check_section(in, false, why)) return false;

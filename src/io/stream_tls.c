@@ -454,6 +454,12 @@ bool tls_connect(struct conn *c, struct tls_peer *peer, bool h1_only) {
   return true;
 }
 
+/* What the handshake writes follows in the same buffer. */
+struct buf *tls_clear(struct conn *c, size_t room) {
+  check(c->transport == &tls_transport && c->tls->is_client && !c->tls->clock_ns);
+  return conn_wire(c, room);
+}
+
 static const struct tls_conn *client_of(const struct conn *c) {
   return c->transport == &tls_transport && c->tls->is_client ? c->tls : NULL;
 }

@@ -14,7 +14,7 @@
 /* on_cert_asked: the server wants a certificate; what there is stands in the SSL_CTX. */
 static int on_cert_asked(SSL *ssl, void *arg) {
   (void)arg;
-  tls_of(ssl)->cert_asked = true;
+  tls_client_of(ssl)->cert_asked = true;
   return 1;
 }
 
@@ -178,8 +178,10 @@ enum tls_spoken tls_peer_spoken(const struct tls_peer *peer, uint64_t now_ms) {
 /* ---- one handshake ---- */
 
 #define ALPN_HTTP_1_1 SPAN_LIT("\x08http/1.1")
+#define ALPN_H2 SPAN_LIT("\x02h2")
 
 static struct span offered(const struct tls_conn *tls) {
+  if (tls->h2_only) return ALPN_H2;
   return tls->h1_only ? ALPN_HTTP_1_1 : tls->peer->client->alpn;
 }
 
@@ -187,7 +189,7 @@ SSL *tls_client_ssl(struct tls_conn *tls) {
   struct tls_peer *peer = tls->peer;
   struct span alpn = offered(tls);
   SSL *ssl = SSL_new(peer->client->ctx[peer->worker]);
-  check(ssl != NULL);
+  check(ssl != NULL && SSL_set_app_data(ssl, tls) == 1);
   SSL_set_connect_state(ssl);
   if (peer->sni) check(SSL_set_tlsext_host_name(ssl, peer->sni) == 1);
   check(SSL_set_alpn_protos(ssl, (const uint8_t *)alpn.ptr, (unsigned)alpn.len) == 0);
@@ -201,8 +203,9 @@ enum end tls_client_chosen(struct tls_conn *tls, bool *h2) {
   unsigned len = 0;
   SSL_get0_alpn_selected(tls->ssl, &name, &len);
   *h2 = span_eq(span_of((const char *)name, len), SPAN_LIT("h2"));
-  if (!tls->h1_only && peer->client->h2_only && !*h2) return END_UPSTREAM_TLS_ALPN;
-  if (!tls->h1_only) {
+  bool needed = tls->h2_only || (!tls->h1_only && peer->client->h2_only);
+  if (needed && !*h2) return END_UPSTREAM_TLS_ALPN;
+  if (!tls->h1_only && tls->worker) {
     peer->spoken = *h2 ? TLS_SPOKEN_H2 : TLS_SPOKEN_HTTP_1_1;
     peer->spoken_ms = tls->worker->loop->now_ms;
   }

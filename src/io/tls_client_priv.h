@@ -59,6 +59,10 @@ X509_STORE *tls_roots_store(const struct tls_roots *r, uint32_t worker);
 int tls_session_keep(SSL *ssl, SSL_SESSION *session);
 void tls_session_use(struct tls_peer *peer, SSL *ssl);
 void tls_sessions_drop(struct tls_peer *peer);
+/* tls_client_of finds the state whose library call a client's callback comes from. */
+static inline struct tls_conn *tls_client_of(const SSL *ssl) {
+  return (struct tls_conn *)SSL_get_app_data(ssl);
+}
 /* tls_client_ssl makes the library's state of a client's conn. */
 SSL *tls_client_ssl(struct tls_conn *tls);
 /* tls_client_chosen: the handshake is done: END_OK, or why it does not fit; *h2: what was chosen.

@@ -27,7 +27,7 @@ struct tls_conn {
     struct tls_server *server; /* ours is the server's side */
     struct tls_peer *peer;     /* is_client: it is the client's */
   };
-  struct tls_worker *worker;
+  struct tls_worker *worker; /* NULL: of a tls_line */
   struct list wait;      /* in worker->waiting */
   struct iobuf *early;   /* ciphertext that waits for the budget or, after that, for the owner */
   uint64_t clock_ns;     /* loop time of the first byte; after the handshake: how long it took */
@@ -41,6 +41,7 @@ struct tls_conn {
   uint32_t worker_index; /* which SSL_CTX of server */
   bool is_client : 1;    /* weir began the connection: peer, not server */
   bool h1_only : 1;      /* client: offers HTTP/1.1, whatever the policy has */
+  bool h2_only : 1;      /* client: HTTP/2 */
   bool cert_asked : 1;   /* client: the server asked for a certificate */
   bool sniffing : 1;     /* no byte so far was TLS */
   bool sni_known : 1;    /* a well-formed name was sent */

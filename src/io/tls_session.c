@@ -18,7 +18,7 @@ static void put(struct tls_peer *peer, SSL_SESSION *session) {
 }
 
 int tls_session_keep(SSL *ssl, SSL_SESSION *session) {
-  struct tls_peer *peer = tls_of(ssl)->peer;
+  struct tls_peer *peer = tls_client_of(ssl)->peer;
   if (!SSL_SESSION_should_be_single_use(session)) tls_sessions_drop(peer); /* one is enough */
   put(peer, session);
   return 1; /* it is ours now */

@@ -121,7 +121,7 @@ static struct verdict judge(const struct tls_peer *peer, const struct seen *seen
 }
 
 enum ssl_verify_result_t tls_verify(SSL *ssl, uint8_t *alert) {
-  struct tls_conn *tls = tls_of(ssl);
+  struct tls_conn *tls = tls_client_of(ssl);
   struct seen seen = {0};
   bool asked = tls->peer->client->verify || tls->peer->client->pin_count;
   if (!asked) return ssl_verify_ok;

@@ -154,10 +154,20 @@ void h2_end(struct h2 *h, enum end end) {
     return;
   }
   h->marks |= H2_ENDED;
+  h->over = end;
   h2_streams_fail(h, -ECONNRESET, end);
+  if (h->count == 0) {
+    h2_finish(h);
+    return;
+  }
+  h->marks |= H2_LEFT;
+  timer_stop(&h->pool->loop->wheel, &h->timer);
+}
+
+void h2_finish(struct h2 *h) {
   bool open = h->conn && (h->conn->flags & (CONN_OPEN | CONN_FAILED)) == CONN_OPEN;
-  if (open) write_goaway(h, h->served, end);
-  h->events->on_end(h, end);
+  if (open) write_goaway(h, h->served, h->over);
+  h->events->on_end(h, h->over);
 }
 
 bool h2_leave(struct h2 *h) {
@@ -180,7 +190,7 @@ static void last_call(struct h2 *h) {
  * given up when it goes on so. Whatever it says tells that it is there. */
 static void still_there(struct h2 *h, uint64_t now_ms) {
   bool asked = h2_any(h, H2_PINGED);
-  bool waits = h->count && h->conn->flags & CONN_OPEN;
+  bool waits = h->count && h->conn && h->conn->flags & CONN_OPEN;
   if (!waits) h->heard_ms = now_ms;
   uint64_t due = h->heard_ms + (asked ? h->limits.ping_wait_ms : h->limits.ping_ms);
   if (due <= now_ms && asked) {
@@ -278,6 +288,7 @@ static void on_retry(struct timer *timer, uint64_t now_ms) {
 static void on_flush(struct conn *c) {
   struct h2 *h = c->owner;
   h->marks |= H2_BUSY;
+  if (h->events->on_turn) h->events->on_turn(h);
   bool room = h2_flush(h);
   if (!h2_leave(h)) return;
   struct wheel *wheel = &h->pool->loop->wheel;

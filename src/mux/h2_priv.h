@@ -48,6 +48,7 @@ enum h2_mark {
   H2_OVER = 128,     /* it ends as soon as that is done, by `over` */
   H2_SETTLED = 256,  /* they acknowledged our SETTINGS */
   H2_DROPPING = 512, /* the DATA frame that comes is nobody's, and given back already */
+  H2_LEFT = 4096,    /* ended, but for streams whose response is whole, and is still read */
   H2_BLAMED = 2048,  /* GOAWAY of the peer said an error */
   H2_PINGED = 1024,  /* the peer was asked whether it is there, and has not said a word since */
 };
@@ -109,6 +110,8 @@ extern const struct conn_events h2_conn_events;
 struct buf *h2_out(struct h2 *h, size_t room);
 /* h2_out_small is the same for a frame that may not be lost: the connection is over without it. */
 struct buf *h2_out_small(struct h2 *h, size_t room);
+/* h2_finish is the end of an ended connection; h is gone. */
+void h2_finish(struct h2 *h);
 /* h2_leave ends a time of H2_BUSY; false: h is gone. */
 bool h2_leave(struct h2 *h);
 /* h2_pong is the answer to a PING of ours. False: there was none. */

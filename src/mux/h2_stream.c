@@ -105,7 +105,9 @@ static void forget(struct h2_stream *st) {
   h->grown -= st->recv_size - h->limits.stream_window;
   arena_reset(&st->kept);
   slab_free(&h->pool->streams, st);
-  if (h->count == 0 && !h2_any(h, H2_ENDED)) h->events->on_idle(h);
+  if (h->count) return;
+  if (h2_any(h, H2_LEFT)) h2_finish(h);
+  else if (!h2_any(h, H2_ENDED)) h->events->on_idle(h);
 }
 
 uint32_t h2_window_told(const struct h2 *h) {
@@ -208,17 +210,36 @@ void h2_streams_opened(struct h2 *h, int err) {
   for (struct conn *c = to_open(h, err); c; c = to_open(h, err)) conn_carried_open(c, err);
 }
 
-/* The owner of one may close others: who was told stands last. */
-void h2_streams_fail(struct h2 *h, int err, enum end end) {
-  uint32_t marks = H2_RESET | H2_REMOTE_END | H2_LOCAL_END | (h->count > 1 ? H2_TOGETHER : 0u);
+/* is_whole: all of its response is here, to be read: the connection's end is nothing to it. */
+static bool is_whole(const struct h2_stream *st) {
+  return !st->h2->server && stream_any(st, H2_REMOTE_END) && !stream_any(st, H2_RESET);
+}
+
+static void fail_mark(struct h2_stream *st, enum end end, bool together) {
+  if (is_whole(st)) {
+    st->marks |= H2_LOCAL_END | H2_TOLD;
+    list_remove(&st->ready);
+    return;
+  }
+  st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | (st->id ? 0u : H2_UNTOUCHED);
+  if (together) st->marks |= H2_TOGETHER;
+  st->end = end;
+}
+
+static struct h2_stream *untold(const struct h2 *h) {
   for (struct list *l = h->streams.next; l != &h->streams; l = l->next) {
     struct h2_stream *st = container_of(l, struct h2_stream, link);
-    st->marks |= (uint16_t)(marks | (st->id ? 0u : H2_UNTOUCHED));
-    st->end = end;
+    if (!stream_any(st, H2_TOLD)) return st;
   }
-  while (!list_empty(&h->streams)) {
-    struct h2_stream *st = container_of(h->streams.next, struct h2_stream, link);
-    if (stream_any(st, H2_TOLD)) return;
+  return NULL;
+}
+
+/* The owner of one may close others: each turn looks anew; who was told stands last. */
+void h2_streams_fail(struct h2 *h, int err, enum end end) {
+  bool together = h->count > 1;
+  for (struct list *l = h->streams.next; l != &h->streams; l = l->next)
+    fail_mark(container_of(l, struct h2_stream, link), end, together);
+  for (struct h2_stream *st = untold(h); st; st = untold(h)) {
     st->marks |= H2_TOLD;
     list_remove(&st->link);
     list_push_tail(&h->streams, &st->link);

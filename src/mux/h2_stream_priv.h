@@ -81,6 +81,8 @@ void h2_stream_reset(struct h2_stream *st, enum h2_error error, enum end end);
 void h2_stream_drop(struct h2_stream *st);
 /* h2_stream_peer_end is END_STREAM from the peer: st may be gone. */
 void h2_stream_peer_end(struct h2_stream *st);
+/* h2_streams_fail ends all but those of ours whose response is whole: these stay till it is read.
+ */
 void h2_streams_fail(struct h2 *h, int err, enum end end);
 /* h2_write_reset sends RST_STREAM for a number without a stream, too. */
 void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error);

@@ -63,27 +63,36 @@ static struct upconn *connect_to(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, int *err) {
   struct upconn *up = upconn_connect(&s->w->upstream, s->pool, e, o->events, o->owner, err);
   if (!up || !s->pool->connections.proxied) return up;
-  struct buf *out = conn_out(up->conn, PROXIED_ROOM);
+  struct conn *c = up->conn;
+  struct buf *out = s->pool->tls ? tls_clear(c, PROXIED_ROOM) : conn_out(c, PROXIED_ROOM);
   if (out && proxied_write(s, s->pool, out)) return up;
   upconn_close(up, false);
   *err = -ENOBUFS;
   return NULL;
 }
 
+/* way_of: where the protocol is the endpoint's choice an upgrade goes by HTTP/1.1, which always
+ * has them: few endpoints take one by HTTP/2 (RFC 8441). */
+static enum upconn_way way_of(const struct stream *s, const struct endpoint *e) {
+  bool choice = s->pool->connections.protocol == POOL_AUTO;
+  if (choice && s->x->req.upgrade.len) return UPCONN_HTTP_1;
+  return upconn_way(&s->w->upstream, s->pool, e);
+}
+
 /* connection gets one to e, idle (*reused) or new; NULL and *err (-EAGAIN: no permit). */
 static struct upconn *connection(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, bool *reused, int *err) {
   struct upstream *u = &s->w->upstream;
-  /* One that is idle was another client's, or of before a reload. */
-  bool fresh = s->flags & STREAM_REFILL || s->pool->connections.proxied;
   const struct attempt_to to = {.events = o->events,
                                 .owner = o->owner,
                                 .alone = s->flags & STREAM_ALONE,
                                 .settled = asks_tunnel(s)};
   const struct worker_config *c = &s->w->config;
   u->loop->fds_most = s->flags & STREAM_FURTHER ? c->fds_further : c->fds_most;
-  enum upconn_way way = upconn_way(u, s->pool, e);
+  enum upconn_way way = way_of(s, e);
   if (way == UPCONN_STREAM) return upconn_stream(u, s->pool, e, &to, reused, err);
+  /* One that is idle was another client's, or of before a reload. */
+  bool fresh = s->flags & STREAM_REFILL || s->pool->connections.proxied;
   struct upconn *up = fresh ? NULL : upconn_checkout(u, s->pool, e, o->owner);
   *reused = up != NULL;
   if (up) {
@@ -123,7 +132,7 @@ int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_o
   int err = 0;
   upconn_close(a->up, false);
   a->up = connection(s, a->endpoint, o, open, &err);
-  a->flags &= (uint16_t)~(ATTEMPT_H2 | ATTEMPT_REUSED);
+  a->flags &= (uint16_t)~(ATTEMPT_H2 | ATTEMPT_REUSED | ATTEMPT_RACES);
   if (!a->up) {
     endpoint_end(a->endpoint, s->w->config.index);
     a->flags &= (uint16_t)~ATTEMPT_COUNTED;
@@ -132,7 +141,7 @@ int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_o
     return err;
   }
   if (a->up->mux) a->flags |= ATTEMPT_H2;
-  if (a->up->requests > 1) a->flags |= ATTEMPT_REUSED;
+  if (a->up->requests > 1) a->flags |= ATTEMPT_REUSED | ATTEMPT_RACES;
   return 0;
 }
 

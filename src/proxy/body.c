@@ -47,7 +47,7 @@ static enum http_body response_framing(const struct stream *s) {
 void body_response_init(struct stream *s) {
   enum http_body said = s->x->resp.body;
   /* HTTP/2 says where a body ends; from there to there its trailers may follow any. */
-  bool follow = s->flags & STREAM_H2 && said == HTTP_BODY_LENGTH;
+  bool follow = s->flags & STREAM_H2 && said == HTTP_BODY_LENGTH && !s->x->resp.ended;
   bool bare = s->x->resp.h2 && (said == HTTP_BODY_CHUNKED || follow);
   enum http_body from = bare ? HTTP_BODY_CLOSE : said;
   pump_init(&s->down_body, from, response_framing(s), s->x->resp.content_length);

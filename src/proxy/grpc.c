@@ -68,6 +68,7 @@ bool grpc_send_deadline(struct stream *s) {
 
 /* bodiless: its head is all of it (Trailers-Only). */
 static bool bodiless(const struct http_response *r) {
+  if (r->h2) return r->ended;
   return r->body == HTTP_BODY_NONE || (r->body == HTTP_BODY_LENGTH && !r->content_length);
 }
 
@@ -102,8 +103,18 @@ uint16_t grpc_counts_as(const struct stream *s) {
   return grpc_status_bad(status) ? 503 : 200;
 }
 
+/* unbound: trailers follow a body whose length an endpoint of HTTP/2 told, too; who passes that on
+ * would be done before them. What it said is held against DATA in mux/. */
+static void unbound(struct http_response *r) {
+  if (!r->h2 || r->body != HTTP_BODY_LENGTH) return;
+  r->body = HTTP_BODY_CHUNKED;
+  r->has_length = false;
+}
+
 void grpc_head(struct stream *s) {
-  if (is_call(s)) s->x->call.status = (uint8_t)grpc_of(&s->x->resp);
+  if (!is_call(s)) return;
+  s->x->call.status = (uint8_t)grpc_of(&s->x->resp);
+  if (s->x->call.status == GRPC_STATUS_COUNT) unbound(&s->x->resp);
 }
 
 static void known(struct stream *s, enum grpc_status status) {

@@ -6,6 +6,8 @@
  * is kept, for the time of its head. Tunnels are not mirrored. The original knows nothing of what
  * happens here. To a pool of HTTP/2 a copy goes as a stream of upmux.c, parsed again from the head
  * that was kept: the original may be gone by then. */
+#include <errno.h>
+
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
 #include "weir/upstream/breaker.h"
@@ -299,7 +301,7 @@ static bool write_h2(struct mirror *m) {
   struct h2_stream *st = h2_stream_of(c);
   struct http_request req;
   const struct h2_request_head head = {
-      .request = &req, .scheme = m->secure ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
+      .request = &req, .scheme = m->secure || m->pool->tls ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
   bool sent = parse(m, &req) && h2_send_request(st, &head, &m->answer, !m->body.len);
   arena_reset(&m->answer);
   if (!sent || (m->body.len && !conn_write(c, buf_span(&m->body)))) return false;
@@ -321,8 +323,29 @@ static void write_request(struct mirror *m) {
   conn_read_start(c);
 }
 
+static struct upconn *connection(struct mirror *m);
+
+/* other_protocol: the endpoint speaks HTTP/1.1 (UPCONN_ASK): another connection to it. */
+static void other_protocol(struct mirror *m) {
+  upconn_close(m->up, false);
+  m->up = connection(m);
+  if (!m->up) {
+    endpoint_end(m->endpoint, m->w->config.index);
+    request_permits_give(&m->w->upstream, m->pool->state, m->endpoint, m->permits);
+    queue_freed(m->w, m->pool->state);
+    failed(m, END_LIMIT_CONNECTIONS); /* weir's own: no permit */
+  } else if (m->reused) {
+    m->reused = m->up->requests > 1;
+    write_request(m);
+  }
+}
+
 static void on_open(struct conn *c, int err) {
   struct mirror *m = ((struct upconn *)c->owner)->owner;
+  if (err == -EPROTOTYPE) {
+    other_protocol(m);
+    return;
+  }
   if (err) failed(m, open_end(m->up, err, NULL));
   else write_request(m);
 }
@@ -339,10 +362,14 @@ static struct upconn *connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   const struct attempt_to to = {.events = &mirror_events, .owner = m};
   int err;
-  if (upconn_way(u, m->pool, m->endpoint) == UPCONN_STREAM)
+  enum upconn_way way = upconn_way(u, m->pool, m->endpoint);
+  if (way == UPCONN_STREAM)
     return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
-  struct upconn *up = m->pool->connections.proxied ? NULL : upconn_checkout(u, m->pool, m->endpoint, m);
+  bool fresh = m->pool->connections.proxied;
+  struct upconn *up = fresh ? NULL : upconn_checkout(u, m->pool, m->endpoint, m);
   m->reused = up != NULL;
+  if (!up && way == UPCONN_ASK)
+    return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
   if (!up) return upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
   conn_attach(up->conn, &mirror_events, up);
   conn_timer(up->conn, WHEEL_NEVER);

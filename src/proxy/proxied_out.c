@@ -9,8 +9,8 @@ enum { VERSION_TEXT_MAX = 16 };
 /* local_of is what the client connected to: its own proxy's address, or ours. */
 static struct addr local_of(const struct down *d) {
   struct addr to = {.len = 0};
-  if (d->proxied) peer_addr(&d->proxied->to, &to);
-  else if (!conn_local(d->conn, &to)) to = (struct addr){.len = 0};
+  if (!d->proxied) return conn_local(d->conn, &to) ? to : (struct addr){.len = 0};
+  peer_addr(&d->proxied->to, &to);
   return to;
 }
 

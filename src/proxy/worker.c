@@ -85,6 +85,7 @@ struct worker *worker_new(const struct worker_config *config) {
   list_init(&w->servings);
   list_init(&w->tunnels);
   list_init(&w->waiting);
+  list_init(&w->fresh);
   list_init(&w->displaced);
   mirror_init(w);
   timer_init(&w->drain_timer, on_drain_deadline);

@@ -53,6 +53,7 @@ struct worker {
   struct list servings;
   struct list tunnels;
   struct list waiting;   /* pools with streams of this worker in their queue (pool_row) */
+  struct list fresh; /* streams whose head came this turn: front_h2.c */
   struct list displaced; /* streams that lost their place in a full queue, to be ended */
   uint64_t queue_order;
   const struct snapshot *snapshot;

@@ -203,8 +203,8 @@ static struct upmux *emptiest(const struct endpoint_row *row,
   struct upmux *best = NULL;
   for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
     struct upmux *m = container_of(l, struct upmux, link);
-    if (m->tls != policy) continue;
-    if (has_room(m, row) && (!best || h2_streams(m->h2) < h2_streams(best->h2))) best = m;
+    if (m->tls != policy || !has_room(m, row)) continue;
+    if (!best || h2_streams(m->h2) < h2_streams(best->h2)) best = m;
   }
   return best;
 }
@@ -231,8 +231,8 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
   list_init(&c->link);
   c->up = u;
   c->mux = m;
-  c->shared = !idle || !conn_quiet(m->conn);
   c->tls = m->tls;
+  c->shared = !idle || !conn_quiet(m->conn);
   c->conn = h2_stream_conn(st);
   c->endpoint = e;
   c->owner = to->owner;

@@ -76,6 +76,7 @@ static enum tls_spoken spoken(const struct upstream *u, const struct pool *pool,
 
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e) {
+  if (pool->connections.proxied) return UPCONN_HTTP_1; /* each client has its own */
   switch ((enum pool_protocol)pool->connections.protocol) {
     case POOL_HTTP_1_1: return UPCONN_HTTP_1;
     case POOL_H2C:

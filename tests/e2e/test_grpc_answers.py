@@ -27,6 +27,7 @@ SHARED_CONF = {
         "small": {"limits": {"body_bytes": "10B"}},
         "quick": {"timeouts": {"first_byte": "100ms"}},
         "still": {"timeouts": {"idle": "200ms"}},
+        "hold": {"buffer": "64KiB"},
         "page": {"errors": [{"status": ["5xx"], "body": "sorry", "upstream": True}]},
         "cors": {"cors": {"origins": ["https://page.example"]}}},
     "routes": [
@@ -37,6 +38,7 @@ SHARED_CONF = {
         {"name": "quick", "prefix": "/quick", "pool": "app", "policies": ["quick"]},
         {"name": "still", "prefix": "/still", "pool": "app", "policies": ["still"]},
         {"name": "short", "prefix": "/short", "pool": "app", "timeout": "300ms"},
+        {"name": "hold", "prefix": "/hold", "pool": "app", "policies": ["hold"]},
         {"name": "page", "prefix": "/page", "pool": "app", "policies": ["page"]},
         {"name": "get", "prefix": "/get", "pool": "app", "methods": ["GET"]},
         {"name": "gone", "prefix": "/gone", "respond": {"status": 503, "body": "maintenance"}},
@@ -68,7 +70,7 @@ def called(conn, path, *fields, body=EMPTY, end=True, **pseudo):
 def only_head(conn, stream):
     """The fields of a response that is one HEADERS frame."""
     conn.whole(stream)
-    assert stream.trailers is None and not stream.body, stream.__dict__
+    assert stream.bare and stream.trailers is None and not stream.body, stream.__dict__
     rows = {key.decode(): value.decode() for key, value in stream.headers}
     assert rows[":status"] == "200" and rows["content-type"] == "application/grpc", rows
     assert "content-length" not in rows
@@ -234,10 +236,11 @@ def test_a_deadline_before_the_head(pair, talk):
     assert rows["grpc-status"] == "4" and rows["grpc-message"].startswith("client.deadline")
 
 
-def test_a_deadline_while_the_body_comes(pair, talk):
+@pytest.mark.parametrize("path", ["/call", "/hold"])
+def test_a_deadline_while_the_body_comes(pair, talk, path):
     """It spans the request too, also one that is slow to come."""
     conn = talk()
-    stream = called(conn, "/call", ("grpc-timeout", "150m"), body=None)
+    stream = called(conn, path, ("grpc-timeout", "150m"), body=None)
     assert only_head(conn, stream)["grpc-status"] == "4"
     pair.ended("client.deadline")
 
@@ -320,16 +323,57 @@ def test_cut_behind_the_head(weir, origins, play):
     conn.close()
 
 
-def test_cut_behind_a_length(weir, origins):
-    """Trailers have no place there: the stream is reset."""
+@pytest.mark.parametrize("more", [[], [("content-length", "0")]])
+def test_a_head_alone_stays_alone(weir, origins, more):
+    """Trailers-Only of an endpoint is one HEADERS frame with END_STREAM for the caller too."""
     def play(talker, stream, _event):
-        talker.head(stream, [*GRPC, ("content-length", "100")])
-        talker.data(stream, EMPTY)
-        talker.reset(stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
+        talker.head(stream, [*GRPC, ("grpc-status", "5"), *more], end=True)
     proxy = over_h2(weir, origins(play))
     conn = Talk(proxy.port)
+    stream = conn.whole(called(conn, "/call"))
+    assert stream.bare and stream.get("grpc-status") == "5"
+    assert proxy.logged(end="ok")["rpc.grpc.status_code"] == 5
+    conn.close()
+
+
+def test_cut_behind_a_length(pair, talk):
+    """Of an HTTP/1.1 endpoint, whose length is passed on: trailers have no place there."""
+    head = wire.response_bytes(fields=["Content-Type: application/grpc", "Content-Length: 100"],
+                               body=EMPTY, length=False)
+    pair.backend.on("/call", raw(head, reset=True))
+    conn = talk()
     with pytest.raises(Reset):
         conn.whole(called(conn, "/call"))
+
+
+def test_trailers_behind_a_length_of_0(weir, origins):
+    def play(talker, stream, _event):
+        talker.head(stream, [*GRPC, ("content-length", "0")])
+        talker.trailers(stream, [("grpc-status", "5")])
+    proxy = over_h2(weir, origins(play))
+    conn = Talk(proxy.port)
+    stream = conn.whole(called(conn, "/call"))
+    assert dict(stream.trailers)[b"grpc-status"] == b"5"
+    proxy.logged(end="ok", rpc__grpc__status_code=5)
+    conn.close()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_trailers_behind_a_length(weir, origins, whole):
+    """An endpoint of HTTP/2 may say both: its status is passed on, or weir's own."""
+    def play(talker, stream, _event):
+        talker.head(stream, [*GRPC, ("content-length", str(len(EMPTY)))])
+        if whole:
+            talker.data(stream, EMPTY)
+            talker.trailers(stream, [("grpc-status", "7")])
+        else:
+            talker.data(stream, EMPTY[:3])
+            talker.reset(stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
+    proxy = over_h2(weir, origins(play))
+    conn = Talk(proxy.port)
+    stream = conn.whole(called(conn, "/call"))
+    assert bytes(stream.body) in (EMPTY, EMPTY[:3], b"")
+    assert dict(stream.trailers)[b"grpc-status"] == (b"7" if whole else b"14")
     conn.close()
 
 

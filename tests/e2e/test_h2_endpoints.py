@@ -324,6 +324,31 @@ def test_an_endpoint_that_thinks_is_not_given_up(weir, talk):
     assert talk(proxy).get("/").status == 200 and len(origin.conns) == 1
 
 
+def test_what_is_whole_outlives_its_connection(weir):
+    """An endpoint that closes right behind its responses; the client reads them later."""
+    def handler(conn, stream, head):
+        conn.head(stream, ("content-length", "60000"))
+        conn.send(h2.data(stream, b"x" * 15000) * 3, h2.data(stream, b"x" * 15000, end=True))
+        if len(conn.streams) == 4:
+            conn.cut()
+    origin = Origin(handler)
+    proxy = proxy_for(weir, origin)
+    socks = []
+    for _ in range(4):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", proxy.port))
+        socks.append(sock)
+    for number, sock in enumerate(socks):
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        origin.wait_asked(number + 1)
+    eventually(lambda: origin.conns[0].closed)
+    for sock in socks:
+        came = b"".join(iter(lambda s=sock: s.recv(65536), b""))
+        assert came.startswith(b"HTTP/1.1 200 ") and came.count(b"x" * 60000) == 1
+        sock.close()
+
+
 # ---- hedges ----
 
 @pytest.mark.parametrize("how", ["reset", "503"])

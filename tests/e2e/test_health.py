@@ -98,7 +98,7 @@ def test_metrics(weir, new_backend):
     assert metrics.get("weir_health_endpoints") == 2
     assert metrics.get("weir_health_checks_total", pool="app", result="pass") >= 2
     assert metrics.get("weir_endpoint_up", pool="app") == 2
-    assert len(metrics.series("weir_health_checks_total", pool="app")) == 12
+    assert len(metrics.series("weir_health_checks_total", pool="app")) == 13
     switch.status = 500
     becomes(proxy, one, "down")
     metrics = proxy.metrics()

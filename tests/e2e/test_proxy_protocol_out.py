@@ -198,9 +198,8 @@ def test_health_checks_of_another_port(weir, behind, new_backend):
 # ---- programs that read them ----
 
 
-NGINX_EXTRA = """location /pp { return 200
-  "$proxy_protocol_addr $proxy_protocol_port $proxy_protocol_server_addr $proxy_protocol_server_port";
-}"""
+NGINX_EXTRA = """location /pp { return 200 "%s"; }""" % " ".join(
+    "$proxy_protocol_" + each for each in ("addr", "port", "server_addr", "server_port"))
 
 
 @VERSIONS

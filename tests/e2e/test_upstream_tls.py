@@ -559,6 +559,23 @@ def test_websocket_tunnel(site):
     assert conn.sock.recv(10) == b""
 
 
+def test_an_upgrade_goes_by_http_1_1(weir, mint, new_backend):
+    """Where the endpoint has chosen HTTP/2 before; h2 alone is as without TLS (routing.md)."""
+    backend = new_backend(lambda conn, request: (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello"
+        if request.get("upgrade") else wire.response_bytes(body=b"plain")))
+    middle = middle_of(weir, mint, backend, BOTH)
+    front = front_of(weir, mint, middle.port)
+    assert front.get("/x").body == b"plain"
+    conn = front.client()
+    conn.send(wire.request_bytes(fields=["Connection: Upgrade", "Upgrade: echo"]))
+    assert conn.response().status == 101
+    said = wire.Body()
+    conn.reader.exactly(5, said)
+    conn.close()
+    middle.logged(status=101, network__protocol__version="1.1")
+
+
 def test_mirror_over_tls(weir, mint, backend):
     copy = TlsBackend(mint.leaf(LOCAL), alpn=BOTH)
     front = weir({"pools": {"app": {"endpoints": [backend.address]},
@@ -572,6 +589,102 @@ def test_mirror_over_tls(weir, mint, backend):
     eventually(lambda: front.metric("weir_mirror_responses_total", status="2xx") == 3)
     assert sorted(r.path for r in copy.requests) == ["/0", "/1", "/2"]
     copy.stop()
+
+
+@pytest.mark.parametrize("alpn", [None, ["http/1.1"]])
+def test_mirror_asks_what_is_spoken(weir, mint, backend, alpn):
+    """The first copy learns by its handshake that the endpoint speaks HTTP/1.1."""
+    copy = TlsBackend(mint.leaf(LOCAL), alpn=alpn)
+    front = weir({"process": {"workers": 1},
+                  "pools": {"app": {"endpoints": [backend.address]},
+                            "copy": {"endpoints": [copy.address],
+                                     "tls": {"ca": "file:%s" % mint.root.path}}},
+                  "routes": [{"prefix": "/", "pool": "app", "mirror": {"pool": "copy"}}]})
+    many(front, 5)
+    eventually(lambda: front.metric("weir_mirror_responses_total", status="2xx") == 5)
+    copy.stop()
+
+
+def test_mirror_by_h2(weir, mint, backend):
+    middle = middle_of(weir, mint, backend, BOTH)
+    front = weir({"process": {"workers": 1},
+                  "pools": {"app": {"endpoints": [backend.address]},
+                            "copy": {"endpoints": ["127.0.0.1:%d" % middle.port],
+                                     "tls": {"ca": "file:%s" % mint.root.path}}},
+                  "routes": [{"prefix": "/", "pool": "app", "mirror": {"pool": "copy"}}]})
+    many(front, 5)
+    eventually(lambda: front.metric("weir_mirror_responses_total", status="2xx") == 5)
+    middle.logged(5, end="ok")
+    assert {r["network.protocol.version"] for r in middle.all_lines()} == {"2"}
+
+
+# ---- health checks ----
+
+CHECK = {"path": "/healthz", "interval": "50ms", "fast_interval": "50ms", "timeout": "20s"}
+
+
+@pytest.mark.parametrize("protocol", ["http", "http/1.1", "tcp"])
+@pytest.mark.parametrize("version", [V12, V13])
+def test_checks_shake_hands(site, protocol, version):
+    """By the pool's policy; a TCP check is a connection with its handshake."""
+    health = {key: item for key, item in CHECK.items() if protocol != "tcp" or key != "path"}
+    front, backend = site(pool={"health": {**health, "protocol": protocol}},
+                          tls={"sni": "localhost"}, minimum=version, maximum=version)
+    eventually(lambda: front.metric("weir_health_checks_total", result="pass") >= 3)
+    assert front.metric("weir_endpoint_up") == 1
+    assert {each.sni for each in backend.handshakes} == {"localhost"}
+    assert bool(backend.seen("/healthz")) == (protocol != "tcp")
+    assert front.get("/x").status == 200
+
+
+@pytest.mark.parametrize("protocol", [None, "h2"])
+def test_checks_by_alpn(weir, mint, backend, protocol):
+    middle = middle_of(weir, mint, backend, BOTH)
+    front = front_of(weir, mint, middle.port, protocol, health=CHECK)
+    eventually(lambda: front.metric("weir_health_checks_total", result="pass") >= 3)
+    assert middle.logged(3, path="/healthz")["network.protocol.version"] == "2"
+    front.change(pools={"app": {"health": {"protocol": "http/1.1"}}})
+    front.reload()
+    middle.logged(3, path="/healthz", network__protocol__version="1.1")
+
+
+@pytest.mark.parametrize("make,word", [
+    (lambda mint: dict(cert=mint.leaf("x.example")), "name_mismatch"),
+    (lambda mint: dict(cert=mint.leaf(LOCAL, days=(-9, -1))), "expired"),
+    (lambda mint: dict(cert=mint.make("own", [LOCAL])), "untrusted"),
+    (lambda mint: dict(maximum=V12, tls={"min_version": "1.3"}), "version"),
+    (lambda mint: dict(client_ca=mint.root, maximum=V12), "client_cert_refused"),
+    (lambda mint: dict(before=lambda sock: sock.sendall(INJECTED)), "handshake"),
+])
+def test_a_check_fails_as_requests_would(site, mint, make, word):
+    front, backend = site(pool={"health": {**CHECK, "unhealthy": 2}}, **make(mint))
+    front.stderr_has("upstream.tls.%s" % word)
+    eventually(lambda: front.metric("weir_health_checks_total", result="tls") >= 2)
+    eventually(lambda: front.metric("weir_endpoint_up") == 0)
+    assert not backend.requests
+    fails(front, "upstream.none_healthy", status=503)
+
+
+def test_a_check_that_gets_no_handshake(site):
+    held = []
+    front, _ = site(before=lambda sock: held.append(sock) or True,
+                    pool={"health": {**CHECK, "timeout": "200ms", "unhealthy": 2}})
+    front.stderr_has("TLS handshake timed out after 200 ms")
+
+
+# ---- PROXY headers ----
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_proxy_header_goes_before_the_handshake(weir, mint, backend, version):
+    """In the clear, of requests and checks; such connections are nobody else's (no HTTP/2)."""
+    middle = middle_of(weir, mint, backend, BOTH, proxy_protocol=True,
+                       trusted_proxies=["127.0.0.0/8"])
+    front = front_of(weir, mint, middle.port, proxy_protocol=version, health=CHECK)
+    assert many(front, 5) == [b"GET /%d" % n for n in range(5)]
+    eventually(lambda: front.metric("weir_health_checks_total", result="pass") >= 2)
+    middle.logged(5, end="ok")
+    assert {r["network.protocol.version"] for r in middle.all_lines()
+            if r.get("url.path") == "/1"} == {"1.1"}
 
 
 # ---- reload and rotation ----
@@ -667,17 +780,31 @@ def test_rotation_of_the_bundle(site, mint):
     bundle.path.write_bytes(mint.root.pem)
     front, backend = site(handler=raw(CLOSING, close=True),
                           tls={"ca": "file:%s" % bundle.path})
+    served, over = [], []
+
+    def load():
+        while not over:
+            served.append(front.get("/load").status)
+
+    def some_more():
+        """what was under way has ended"""
+        count = len(served)
+        eventually(lambda: len(served) >= count + 2 or 502 in served)
+
+    def trust(*roots):
+        """`weir reload` comes back when all workers have it."""
+        bundle.path.write_bytes(b"".join(each.pem for each in roots))
+        assert run("reload", "-c", front.path).returncode == 0
+        some_more()
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
-        over = []
-        load = threads.submit(under_load, front, lambda: over)
-        bundle.path.write_bytes(mint.root.pem + other.pem)
-        front.reload()
+        threads.submit(load)
+        some_more()
+        trust(mint.root, other)
         backend.change(mint.leaf(LOCAL, issuer=other))
-        front.get("/x")
-        bundle.path.write_bytes(other.pem)
-        front.reload()
+        some_more()
+        trust(other)
         over.append(1)
-        assert load.result() > 0
+    assert set(served) == {200}
     assert front.get("/y").status == 200
     backend.change(mint.leaf(LOCAL))
     fails(front, "upstream.tls.untrusted")
@@ -776,7 +903,7 @@ def test_nginx(nginx, weir, mint, work):
     leaf, port = mint.leaf(LOCAL), proc.free_port()
     nginx(extra=NGINX_TLS.format(port=port, cert=leaf.path, key=leaf.key_path))
     front = front_of(weir, mint, port)
-    assert set(many(front, 64, "/v?%d")) == {b"HTTP/2.0 ."}
+    assert {body.split()[0] for body in many(front, 64, "/v?%d")} == {b"HTTP/2.0"}
     assert front.metric("weir_upstream_connections") <= 4
     old = front_of(weir, mint, port, "http/1.1")
     assert old.get("/v").body == b"HTTP/1.1 ."

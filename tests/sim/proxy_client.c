@@ -286,5 +286,6 @@ void client_start(struct client *c) {
   c->peer = sim_peer_connect(c->w->sim, &at);
   sim_peer_on_data(c->peer, on_data, on_close, c);
   if (c->window) sim_peer_window(c->peer, c->window);
+  if (c->header.len) sim_peer_write(c->peer, c->header);
   pump(c);
 }

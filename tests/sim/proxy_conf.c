@@ -144,6 +144,12 @@ static void build_routes(struct world *w, struct snapshot *s, const struct world
   }
 }
 
+static void trust_peers(struct listener *l) {
+  l->trusted = arena_zalloc(&l->obj.arena, sizeof *l->trusted);
+  check(l->trusted && addr_net_parse(SPAN_LIT("192.0.2.1"), l->trusted));
+  l->trusted_count = 1;
+}
+
 static void build_listeners(struct world *w, struct snapshot *s, const struct world_conf *conf) {
   s->listeners = arena_zalloc(&s->arena, SIM_ROWS * sizeof *s->listeners);
   check(s->listeners != NULL);
@@ -157,6 +163,8 @@ static void build_listeners(struct world *w, struct snapshot *s, const struct wo
     l->limits = conf->limits;
     l->protocols = conf->protocols;
     l->h2 = conf->h2;
+    l->proxied = conf->proxied;
+    if (conf->proxied) trust_peers(l);
     s->listeners[s->listener_count++] = (struct snapshot_listener){
         .listener = l, .table = table, .routes = s->routes, .route_count = s->route_count};
   }

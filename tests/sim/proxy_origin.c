@@ -128,8 +128,9 @@ static void head_check(struct served *c, const struct http_request *r) {
   if (!span_eq(r->method_text, span_str(p->method)) || !same)
     world_fault(w, "origin: plan %u came as another request", p->id);
   const struct http_field *xff = http_fields_find(&r->fields, HTTP_NAME_X_FORWARDED_FOR);
-  if (!xff || !span_eq(xff->value, SPAN_LIT("192.0.2.1")))
-    world_fault(w, "origin: plan %u: X-Forwarded-For is not the client's", p->id);
+  if (!xff || !span_eq(xff->value, span_str(p->forwarded_for ? p->forwarded_for : "192.0.2.1")))
+    world_fault(w, "origin: plan %u: X-Forwarded-For is %.*s, not the client", p->id,
+                xff ? (int)xff->value.len : 0, xff ? xff->value.ptr : "");
   if (!span_eq(r->host, SPAN_LIT("h.test")) || r->minor != 1)
     world_fault(w, "origin: plan %u: host or version", p->id);
   if (p->upgrade != (r->upgrade.len > 0)) world_fault(w, "origin: plan %u: upgrade", p->id);

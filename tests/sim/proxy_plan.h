@@ -64,6 +64,7 @@ struct plan {
   uint16_t got_status;
   bool ended; /* the access record came */
   enum end end;
+  const char *forwarded_for; /* what the origin is told; NULL: the address of all clients here */
   struct record_access record;
   uint32_t up_heads, up_bodies; /* seen by origins: request heads, complete requests */
   uint32_t up_origins;          /* set of origins that saw it */

@@ -44,6 +44,7 @@ struct client {
   uint32_t count, sent, got; /* plans queued, written, with their outcome */
   bool pipeline;   /* writes all at once, else one after another */
   bool keep;       /* stays open when all is done */
+  struct span header; /* comes before everything else, a PROXY header mostly */
   bool half_close; /* sends FIN as soon as all is written, and goes on reading */
   bool fin, closed, reset;
   uint32_t window; /* bytes read at a time; 0: without bound */
@@ -97,6 +98,7 @@ struct world_conf {
   struct listener_limits limits;
   uint32_t protocols; /* of every listener */
   struct listener_h2 h2;
+  uint8_t proxied; /* enum listener_proxied of every listener; whoever connects is trusted */
   uint32_t max_connections, drain_ms;
   struct overload_settings overload;
 };

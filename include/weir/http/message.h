@@ -126,6 +126,7 @@ struct http_response {
   uint16_t status; /* 100 to 599 */
   uint8_t minor;   /* 0 or 1; 1 also of HTTP/2 */
   bool h2;         /* it came by HTTP/2 */
+  bool ended;      /* by HTTP/2: the head is all of it, no trailers follow */
   enum http_body body;
   struct span reason;
   struct span upgrade;     /* of 101: the protocol switched to */

@@ -72,9 +72,35 @@ enum tls_spoken tls_peer_spoken(const struct tls_peer *peer, uint64_t now_ms);
  * is left, c is untouched. conn_tls_end tells why one failed, END_OK: it did not come to a
  * handshake, or weir had no memory for it. */
 MUST_USE bool tls_connect(struct conn *c, struct tls_peer *peer, bool h1_only);
+/* tls_clear gives room for what goes out in the clear before the handshake (a PROXY header), while
+ * c connects. NULL: no buffer. */
+MUST_USE struct buf *tls_clear(struct conn *c, size_t room);
 /* conn_tls_shaking: connected, and the handshake is under way. */
 bool conn_tls_shaking(const struct conn *c);
 /* conn_tls_h2: h2 was chosen. */
 bool conn_tls_h2(const struct conn *c);
+
+/* tls_line is TLS to an endpoint without a conn, bytes in and bytes out, for whoever has a socket
+ * of his own (health checks): the policy's last worker's part, which must be nobody else's. */
+struct tls_line;
+enum tls_offer { TLS_OFFER_POLICY, TLS_OFFER_HTTP_1_1, TLS_OFFER_H2 /* and nothing else */ };
+struct tls_line *tls_line_new(struct tls_client *client, struct span host,
+                              const struct addr *addr, enum tls_offer offer);
+void tls_line_free(struct tls_line *line);
+/* tls_line_out is what is to be sent now; tls_line_sent takes n bytes off it. tls_line_in takes
+ * what came. */
+struct span tls_line_out(const struct tls_line *line);
+void tls_line_sent(struct tls_line *line, size_t n);
+void tls_line_in(struct tls_line *line, struct span wire);
+/* TLS_LINE_MORE: more bytes have to come. END: close_notify did. FAILED: see tls_line_end. */
+enum tls_line_step { TLS_LINE_OK, TLS_LINE_MORE, TLS_LINE_END, TLS_LINE_FAILED };
+/* tls_line_shake goes on with the handshake; tls_line_read puts *n bytes into room;
+ * tls_line_write takes all of bytes. */
+enum tls_line_step tls_line_shake(struct tls_line *line);
+enum tls_line_step tls_line_read(struct tls_line *line, struct buf room, size_t *n);
+enum tls_line_step tls_line_write(struct tls_line *line, struct span bytes);
+/* tls_line_end is why it failed, *why in the library's words; tls_line_h2: h2 was chosen. */
+enum end tls_line_end(const struct tls_line *line, struct span *why);
+bool tls_line_h2(const struct tls_line *line);
 
 #endif

@@ -15,6 +15,7 @@
 enum health_protocol { HEALTH_HTTP, HEALTH_TCP, HEALTH_GRPC, HEALTH_HTTP_1_1 };
 
 struct http_field; /* http/message.h */
+struct tls_client; /* io/tls_client.h */
 
 /* health_statuses is a range of the statuses that pass, inclusive. */
 struct health_statuses {
@@ -28,7 +29,8 @@ struct pool_health {
   uint8_t protocol; /* enum health_protocol */
   uint8_t jitter_percent;
   bool head;            /* the method is HEAD: no body follows */
-  bool h2;              /* by HTTP/2 with prior knowledge */
+  bool h2;              /* by HTTP/2 with prior knowledge; with tls it is as they agree */
+  struct tls_client *tls; /* the pool's; NULL: in the clear */
   uint16_t port;        /* 0: that of the traffic */
   uint16_t expect_count;
   const struct health_statuses *expect;

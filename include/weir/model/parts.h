@@ -102,7 +102,7 @@ struct route {
   struct span origin;   /* "file:line", for explain and logs */
 };
 
-/* listener_proxied: does a PROXY header come first? In the order of the words of proxy_protocol. */
+/* listener_proxied: does a PROXY header come first? As the words of proxy_protocol. */
 enum listener_proxied { PROXIED_NO, PROXIED_ALL, PROXIED_SOME };
 
 struct listener {

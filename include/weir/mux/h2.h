@@ -57,6 +57,9 @@ struct h2_events {
   bool (*on_open)(struct h2 *h);
   /* on_timer: the conn's deadline (h2_timer) passed. */
   void (*on_timer)(struct h2 *h);
+  /* on_turn: the conn was flushed (conn_flush): all that came in this turn has been read. NULL: of
+   * no interest. */
+  void (*on_turn)(struct h2 *h);
 };
 
 /* h2_config begins a connection. */
@@ -89,7 +92,7 @@ bool h2_draining(const struct h2 *h);
 /* h2_last_call: the second step is done: no stream comes any more. */
 bool h2_last_call(const struct h2 *h);
 /* h2_end ends the connection: GOAWAY by end's code, streams fail, on_end. h is gone, at once or,
- * inside an event, as soon as that returns. */
+ * inside an event, when that returns; a client's, when the responses that are whole were read. */
 void h2_end(struct h2 *h, enum end end);
 
 /* h2_room is how many streams we may open now. */
@@ -102,13 +105,11 @@ uint32_t h2_streams_most(const struct h2 *h);
 void h2_give_up(struct h2 *h, int err);
 /* h2_leave_conn, inside on_open: nothing was sent on the conn, and it is the owner's again. */
 void h2_leave_conn(struct h2 *h);
-/* h2_ready_for: a stream opened now can be sent on at once. settled: by what the peer's SETTINGS
- * say, so they must have come. */
+/* h2_ready_for: a stream opened now can be sent on at once. settled: the peer's SETTINGS came. */
 bool h2_ready_for(const struct h2 *h, bool settled);
 /* h2_extends: the peer has said that it takes extended CONNECT (RFC 8441). */
 bool h2_extends(const struct h2 *h);
-/* h2_open opens one of ours; its conn is open when it is ready, else on_open tells. NULL: no room,
- * or no slot. */
+/* h2_open opens one of ours; its conn is open when ready, or on_open tells. NULL: no room. */
 MUST_USE struct h2_stream *h2_open(struct h2 *h, bool settled);
 
 /* ---- streams ---- */
@@ -128,13 +129,11 @@ enum end h2_stream_end_word(const struct h2_stream *st);
 bool h2_stream_refused(const struct h2_stream *st);
 /* h2_stream_together: the peer ended the connection while this stream shared it with others. */
 bool h2_stream_together(const struct h2_stream *st);
-/* h2_stream_accused: GOAWAY told of an error that this one may have made: the peer saw none after
- * it. */
+/* h2_stream_accused: GOAWAY told of an error, and the peer acted on no stream behind this one. */
 bool h2_stream_accused(const struct h2_stream *st);
 /* h2_stream_blame: when the conn is closed or reset before its end, RST_STREAM says end's code. */
 void h2_stream_blame(struct h2_stream *st, enum end end);
-/* h2_stream_fail ends it for a fault of the peer's in its message: RST_STREAM by end's code. The
- * conn's owner hears on_error. */
+/* h2_stream_fail ends it for a fault in the peer's message: RST_STREAM by end's code, on_error. */
 void h2_stream_fail(struct h2_stream *st, enum end end);
 
 /* h2_send_request and h2_send_response write a head; end: no body follows. A response's is copied

@@ -46,8 +46,8 @@ enum upconn_way {
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e);
 
-/* upconn_checkout takes the most recently used idle connection that the pool's policy allows, or
- * NULL. requests is 1 when it has not carried any yet. */
+/* upconn_checkout takes the idle connection used last that the pool's policy allows, or NULL.
+ * requests is 1 when it has not carried any yet. */
 struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, struct endpoint *e,
                                void *owner);
 /* upconn_connect opens one (a permit first). NULL and *err: -EAGAIN no permit (wait), -ENOMEM no

@@ -61,6 +61,7 @@ class Attack(typing.NamedTuple):
     codes: tuple = CALM  # of GOAWAY
     connections: int = 4  # at once
     sync: bool = False  # a PING's answer is waited for after each burst
+    answers: int = 0  # so many streams that weir ended are waited for after each burst
     reads: bool = True
     credit: int = 0  # window given back for each DATA frame that comes
     stubborn: bool = False  # goes on behind GOAWAY and FIN, until a TCP reset
@@ -167,8 +168,9 @@ ATTACKS = {
     "window-update-of-a-stream": on_held(h2.window_update(1, 1)),
     "unknown": Attack((FLOOD,), repeated(h2.frame(0xEE, payload=b"nothing"))),
     # row 6
-    "window-0": Attack(("client.timeout.send",), downloads, settings=((h2.INITIAL_WINDOW_SIZE, 0),),
-                       codes=(), rest=True, connections=10, grown_kib=96 * 1024),
+    "window-0": Attack(("client.timeout.send",), downloads,
+                       settings=((h2.INITIAL_WINDOW_SIZE, 0),), codes=(), rest=True,
+                       connections=10, grown_kib=96 * 1024),
     "window-bytewise": Attack((), downloads, settings=((h2.INITIAL_WINDOW_SIZE, 1),), credit=1,
                               rest=True, grown_kib=64 * 1024),
     "never-reads": Attack(("client.timeout.send",), downloads, reads=False, receive_buffer=4096,
@@ -176,7 +178,7 @@ ATTACKS = {
                           first=h2.window_update(0, 1 << 30), connections=10,
                           grown_kib=96 * 1024),
     # counts and stalls
-    "streams": Attack((RESETS,), on_streams(post, 300)),
+    "streams": Attack((RESETS, FLOOD), on_streams(post, 300)),
     "uploads": Attack(("client.timeout.body",), uploads, codes=(), rest=True, connections=5,
                       grown_kib=96 * 1024),
 }
@@ -185,20 +187,21 @@ WIDE = h2.window_update(0, h2.WINDOW_MAX - 65535)  # answers never wait for a wi
 
 # What stays just below each budget for ever: the attacks' prices, and an ordinary client's.
 BELOW = {
-    "ordinary": Attack((), on_streams(get), sync=True, first=WIDE),
+    "ordinary": Attack((), on_streams(get), answers=50, first=WIDE),
     "resets-of-half": Attack((), lambda n: [
         get(number) + (h2.rst_stream(number) if at % 2 else b"")
-        for at, number in enumerate(numbers(n, 50))], sync=True, first=WIDE),
+        for at, number in enumerate(numbers(n, 50))], answers=25, first=WIDE),
     "made-resets-of-half": Attack((), lambda n: [
         get(number) + (h2.window_update(number, 0) if at % 2 else b"")
-        for at, number in enumerate(numbers(n, 50))], sync=True, first=WIDE),
+        for at, number in enumerate(numbers(n, 50))], answers=50, first=WIDE),
     "two-pings-a-request": Attack((), on_streams(lambda n: get(n) + h2.ping() * 2),
-                                  sync=True, first=WIDE),
+                                  answers=50, first=WIDE),
     "two-settings-a-request": Attack((), on_streams(lambda n: get(n) + h2.settings() * 2),
-                                     sync=True, first=WIDE),
+                                     answers=50, first=WIDE),
     "pings-of-950-in-10s": Attack((), repeated(h2.ping(), 19), per_second=5, connections=50),
     "heads-of-64k": Attack((), on_streams(lambda n: h2.headers(n, h2.request(
-        path=PATH) + ENTRY + h2.indexed(62) * 14), 20), sync=True, first=WIDE),
+        path=PATH) + ENTRY + h2.indexed(62) * 14), 20), answers=20, first=WIDE,
+        grown_kib=128 * 1024),
 }
 
 

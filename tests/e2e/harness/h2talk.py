@@ -121,6 +121,7 @@ class Talk:
             self.goaway = event
         elif isinstance(event, h2.events.ResponseReceived):
             stream.headers = event.headers
+            stream.bare = event.stream_ended is not None  # END_STREAM in the head
         elif isinstance(event, h2.events.InformationalResponseReceived):
             stream.interim.append(event.headers)
         elif isinstance(event, h2.events.TrailersReceived):

@@ -10,7 +10,7 @@ import collections
 import json
 import os
 import pathlib
-import selectors
+import select
 import socket
 import ssl
 import sys
@@ -34,8 +34,8 @@ class One:
         first = h2.PREFACE + h2.settings(*self.attack.settings) + self.attack.first
         self.pending = memoryview(first)
         self.input = bytearray()
-        self.n, self.waiting, self.due, self.frames = 0, False, 0.0, 0
-        self.code, self.eof = None, False
+        self.n, self.waiting, self.due, self.frames, self.mask = 0, False, 0.0, 0, 0
+        self.code, self.eof, self.over = None, False, 0
 
     def connect(self):
         sock = socket.socket()
@@ -49,10 +49,16 @@ class One:
         sock.setblocking(False)
         return sock
 
+    def may(self, now):
+        """The next burst is due."""
+        if self.waiting or now < self.due or (self.attack.rest and self.n):
+            return False
+        return self.over >= self.attack.answers * self.n
+
     def refill(self, now):
         """The next burst, if it is due."""
         attack = self.attack
-        if self.waiting or now < self.due or (attack.rest and self.n):
+        if not self.may(now):
             return
         data, frames = h2attacks.burst(self.engine.kind, self.engine.name, self.n)
         if attack.sync:
@@ -111,16 +117,26 @@ class One:
             elif kind == h2.DATA and self.attack.credit and size > 9:
                 number = int.from_bytes(self.input[at + 5 : at + 9], "big")
                 given.append(h2.window_update(number, self.attack.credit))
+            ends = kind == h2.RST_STREAM or (kind <= h2.HEADERS and flags & h2.END_STREAM)
+            self.over += bool(ends)
             at += size
         del self.input[:at]
         if given:
             self.pending = memoryview(bytes(self.pending) + b"".join(given))
 
     def step(self, events, now):
-        reads = self.attack.reads or self.attack.rest
-        if events & selectors.EVENT_READ and reads and not self.eof and not self.read():
+        if events & select.EPOLLIN and self.attack.reads and not self.eof and not self.read():
+            return False
+        if events & (select.EPOLLERR | select.EPOLLHUP) and not self.attack.reads:
             return False
         return self.write(now)
+
+    def wants(self, now):
+        """The events that it waits for."""
+        attack = self.attack
+        writes = self.pending or self.may(now)
+        reads = attack.reads and not self.eof
+        return (select.EPOLLOUT if writes else 0) | (select.EPOLLIN if reads else 0)
 
 
 class Engine:
@@ -138,34 +154,30 @@ class Engine:
         """One attack; the counts of it."""
         self.sent, self.ended = 0, collections.Counter()
         self.opened = self.failed = self.frames = 0
-        self.sel = selectors.DefaultSelector()
-        conns, deadline = set(), time.monotonic() + seconds
+        self.epoll, self.conns = select.epoll(), {}
+        deadline = time.monotonic() + seconds
         cpu = time.process_time()
         while (now := time.monotonic()) < deadline:
-            while len(conns) < self.attack.connections and (one := self.open()):
-                conns.add(one)
+            while len(self.conns) < self.attack.connections and self.open():
+                pass
             for one, events in self.ready(now):
                 if not one.step(events, now):
-                    conns.discard(one)
                     self.close(one, self.how(one))
-        for one in conns:
+        for one in list(self.conns.values()):
             self.close(one, "left" if one.code is None else self.how(one))
-        self.sel.close()
+        self.epoll.close()
         return {"opened": self.opened, "failed": self.failed, "frames": self.frames,
                 "sent": self.sent, "ended": dict(self.ended),
                 "cpu_s": time.process_time() - cpu}
 
     def ready(self, now):
-        """Those that can go on. One without output waits for its input, or its time."""
-        for key in list(self.sel.get_map().values()):
-            one = key.data
-            wants = bool(one.pending) or not (one.waiting or one.attack.rest or now < one.due)
-            mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if wants else 0)
-            if one.eof or not (one.attack.reads or one.attack.rest):
-                mask = selectors.EVENT_WRITE
-            if mask != key.events:
-                self.sel.modify(one.sock, mask, one)
-        return [(key.data, events) for key, events in self.sel.select(0.02)]
+        """Those that can go on."""
+        for number, one in self.conns.items():
+            mask = one.wants(now)
+            if mask != one.mask:
+                self.epoll.modify(number, mask)
+                one.mask = mask
+        return [(self.conns[number], events) for number, events in self.epoll.poll(0.02)]
 
     def open(self):
         try:
@@ -174,13 +186,16 @@ class Engine:
             self.failed += 1
             return None
         self.opened += 1
-        self.sel.register(one.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, one)
+        one.mask = select.EPOLLIN | select.EPOLLOUT
+        self.conns[one.sock.fileno()] = one
+        self.epoll.register(one.sock.fileno(), one.mask)
         return one
 
     def close(self, one, how):
         self.ended[how] += 1
         self.frames += one.frames
-        self.sel.unregister(one.sock)
+        del self.conns[one.sock.fileno()]
+        self.epoll.unregister(one.sock.fileno())
         one.sock.close()
 
     @staticmethod

@@ -3,8 +3,8 @@
 request, its whole answer, a pause.
 
 h2_honest.py PORT PAUSE_MS   Prints "ready", and at the end of stdin a JSON list of requests:
-[version, CLOCK_MONOTONIC at its begin in s, ms until its whole answer]. An answer that is wrong, or
-a connection that ends, ends this with an error: an honest client is served, whatever others do.
+[version, CLOCK_MONOTONIC at its begin in s, ms until its whole answer]. An answer that is wrong,
+or a connection that ends, ends this with an error: an honest client is served, whatever others do.
 """
 import json
 import pathlib

@@ -12,7 +12,7 @@ static void hello_and_settings(void **state) {
   assert_int_equal(k->peer.theirs.initial_window_size, 1000);
   assert_int_equal(k->peer.theirs.max_header_list_size, limits.header_bytes);
   assert_int_equal(k->peer.theirs.enable_connect_protocol, 1);
-  assert_int_equal(k->peer.send_window, limits.window);
+  assert_int_equal(k->peer.send_window, 65535); /* four of 1000 are less */
   h2_peer_settings(&k->peer, NULL, 0);
   h2_peer_ping(&k->peer);
   kit_run(k);
@@ -111,7 +111,7 @@ static void answered_early(void **state) {
   kit_run(k);
   assert_int_equal(k->peer.resets, 1);
   assert_int_equal(k->ends, 0);
-  assert_int_equal((uint32_t)k->h->recv_window + k->h->recv_credit, kit_limits.window);
+  assert_int_equal((uint32_t)k->h->recv_window + k->h->recv_credit, k->h->recv_size);
   kit_end(k);
 }
 

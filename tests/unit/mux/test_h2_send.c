@@ -302,7 +302,7 @@ static void closed_inside_a_frame(void **state) {
     kit_run(k);
     text_fini(&rest);
     kit_whole(k);
-    assert_int_equal(k->h->recv_window + (int64_t)k->h->recv_credit, k->limits.window);
+    assert_int_equal(k->h->recv_window + (int64_t)k->h->recv_credit, k->h->recv_size);
     assert_int_equal(k->ends, 0);
     kit_end(k);
   }
@@ -398,7 +398,7 @@ static void output_is_bounded(void **state) {
   k->h->limits.glitches = UINT32_MAX;
   kit_run(k);
   assert_true(h2_any(k->h, H2_STUFFED));
-  assert_true(conn_pending(k->c) >= H2_IN_MOST && conn_pending(k->c) < H2_IN_MOST + 1000);
+  assert_true(conn_pending(k->c) > H2_IN_AGAIN && conn_pending(k->c) < H2_IN_MOST + 1000);
   assert_null(k->seen[last / 2]);
   assert_int_equal(at(k, id)->got, 5);
   sim_peer_window(k->wire, SIZE_MAX);
@@ -467,7 +467,8 @@ static void no_room_for_a_small_frame(void **state) {
     for (int i = 0; i < 3000; i++)
       if (value[i] == ' ' || value[i] > 'z') value[i] = 'q';
     assert_true(http_fields_add(&r.fields, &s->arena, SPAN_LIT("x"), span_of(value, 3000)));
-    if (!h2_send_response(s->st, &r, &s->arena, false)) break;
+    assert_true(h2_send_response(s->st, &r, &s->arena, false));
+    if (stream_any(s->st, H2_HEAD_WAITS)) break;
   }
   assert_true(sent > 40 && sent < 249);
   for (int i = 0; i < 250; i++) seen_close(kit_seen(k, id[i]));

@@ -118,7 +118,7 @@ static struct client *client_new(bool listens) {
 
 static struct call *client_call(struct client *t, int i) {
   struct call *call = &t->calls[i];
-  *call = (struct call){.t = t, .st = h2_open(t->h)};
+  *call = (struct call){.t = t, .st = h2_open(t->h, false)};
   assert_non_null(call->st);
   call->c = h2_stream_conn(call->st);
   arena_init(&call->arena, NULL, 0);

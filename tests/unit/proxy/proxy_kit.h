@@ -91,6 +91,7 @@ static inline void kit_init(struct kit *k) {
   l->state = listener_state_get(k->registry, SPAN_LIT("web"));
   l->timeouts = (struct listener_timeouts){.header_ms = 10000, .body_ms = 30000, .send_ms = 30000,
                                            .idle_ms = 60000};
+  l->protocols = LISTENER_HTTP_1_1;
   l->limits = (struct listener_limits){.header_bytes = 8192, .headers = 20, .uri_bytes = 4096};
 }
 
