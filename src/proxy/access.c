@@ -211,6 +211,38 @@ static void count_call(struct stream *s) {
   stat_add(&counts[grpc_final(s)], 1);
 }
 
+/* RESET_LINES of one connection in a second say that its client reset a request. What goes beyond
+ * that is a flood, which must not push all else out of the log: it is counted, and told once. */
+#define RESET_LINES 100u
+
+static bool resets_flood(struct stream *s) {
+  struct down *d = s->down;
+  if (!(s->flags & STREAM_H2) || s->end != END_CLIENT_RESET) return false;
+  uint32_t second = (uint32_t)(now_ms(s->w) / 1000);
+  if (d->reset_second != second) d->reset_lines = 0;
+  d->reset_second = second;
+  if (d->reset_lines < RESET_LINES) {
+    d->reset_lines++;
+    return false;
+  }
+  d->resets_untold++;
+  return true;
+}
+
+void access_resets(struct down *d) {
+  if (!d->resets_untold) return;
+  char ip[CLIENT_TEXT_MAX];
+  struct buf b = buf_of(ip, sizeof ip);
+  struct addr client;
+  down_peer(d, &client);
+  addr_write_ip(&client, &b);
+  worker_event(d->serving->w, END_LEVEL_INFO,
+               "client " SPAN_FMT ": %u requests of an HTTP/2 connection that it reset have no "
+               "line in the access log (client.reset, more than %u in a second)",
+               SPAN_ARG(buf_span(&b)), d->resets_untold, RESET_LINES);
+  d->resets_untold = 0;
+}
+
 void access_write(struct stream *s) {
   struct worker *w = s->w;
   uint16_t status = s->status;
@@ -221,7 +253,7 @@ void access_write(struct stream *s) {
   stat_add(&w->stats.bytes_down_out, body_moved(&s->down_body));
   observe(s, status);
   count_call(s);
-  if (sampled(w, s->end)) write_record(s, status);
+  if (sampled(w, s->end) && !resets_flood(s)) write_record(s, status);
 }
 
 /* bare_record is one of a connection that had no request. */

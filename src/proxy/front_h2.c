@@ -216,6 +216,7 @@ static void on_end(struct h2 *h, enum end end) {
   /* Streams that it cut have lines of their own. */
   if (end != END_OK && end != END_DRAIN && end_get(end)->h2_error != H2_CANCEL)
     access_connection(d, end, 0);
+  access_resets(d);
   d->h2 = NULL;
   stat_sub(&d->serving->w->stats.h2_conns, 1);
   h2_free(h);

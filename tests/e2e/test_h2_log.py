@@ -1,5 +1,6 @@
 """What an operator reads of HTTP/2: access lines of tunnels, of refused heads and of connections
 that were ended, and the protocol towards endpoints."""
+import re
 import signal
 
 import pytest
@@ -86,3 +87,18 @@ def test_refused_heads_and_connections(weir, backend, format):
     ended = proxy.logged(end="client.h2.frame_size")
     assert ended["network.protocol.version"] == "2" and ended["weir.reason"]
     assert "network.protocol.version" not in proxy.logged(status=400)
+
+
+def test_a_flood_of_resets_is_summed(weir, backend):
+    """Each is counted; some have a line, and one line tells of the others."""
+    proxy = weir({"process": {"workers": 1},
+                  "listeners": {"web": {**BOTH, "h2": {"resets": 100000}}}}, backend)
+    conn = Conn(proxy.port).handshake()
+    block = h2.block(h2.pseudo("GET", "/reset", "http", "x"))
+    conn.write(b"".join(h2.headers(2 * n + 1, block) + h2.rst_stream(2 * n + 1)
+                        for n in range(3000)))
+    eventually(lambda: proxy.metric("weir_request_end_total", end="client.reset") == 3000)
+    conn.close()
+    told = eventually(lambda: re.search(r"127.0.0.1: (\d+) requests of an HTTP/2", proxy.errors))
+    eventually(lambda: len(proxy.all_lines()) == 3000 - int(told[1]))
+    assert len(proxy.all_lines()) >= 100

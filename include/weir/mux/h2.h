@@ -85,8 +85,7 @@ uint32_t h2_streams(const struct h2 *h);
 /* h2_timer sets the owner's deadline (absolute ms; WHEEL_NEVER: none). */
 void h2_timer(struct h2 *h, uint64_t due_ms);
 /* h2_drain takes no more streams, in two steps: GOAWAY with the highest number, a second later (or
- * after the answer to a PING) with the last that came (RFC 9113 section 6.8). on_idle and then
- * h2_end by the owner follow. */
+ * after the answer to a PING) with the last that came (RFC 9113 section 6.8). on_idle follows. */
 void h2_drain(struct h2 *h);
 bool h2_draining(const struct h2 *h);
 /* h2_last_call: the second step is done: no stream comes any more. */
