@@ -312,9 +312,18 @@ void rx_fail(struct conn *c, int err) {
   conn_fail(c, conn_any(c, CONN_SENT_DEAD) ? c->send_err : err);
 }
 
+/* socket_quiet asks for a byte. One that carries others goes on when there is one: it is kept, and
+ * where a receive is armed, whose bytes may come before, it is not asked for. */
 static bool socket_quiet(struct conn *c) {
   char byte;
-  return conn_ops(c)->recv_now(c->loop, c, &byte, 1) == -EAGAIN;
+  bool carries = conn_any(c, CONN_CARRIES);
+  if (carries && conn_busy(c, OP_RECV)) return false;
+  ssize_t got = conn_ops(c)->recv_now(c->loop, c, &byte, 1);
+  if (carries && got == 1) {
+    hold(c, &c->rx, span_of(&byte, 1));
+    reread(c);
+  }
+  return got == -EAGAIN;
 }
 
 /* starve parks the receive, or finds it more buffers. On a conn that was taken for a new message

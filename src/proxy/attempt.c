@@ -63,8 +63,7 @@ static struct upconn *connect_to(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, int *err) {
   struct upconn *up = upconn_connect(&s->w->upstream, s->pool, e, o->events, o->owner, err);
   if (!up || !s->pool->connections.proxied) return up;
-  struct conn *c = up->conn;
-  struct buf *out = s->pool->tls ? tls_clear(c, PROXIED_ROOM) : conn_out(c, PROXIED_ROOM);
+  struct buf *out = proxied_room(s->pool, up->conn, PROXIED_ROOM);
   if (out && proxied_write(s, s->pool, out)) return up;
   upconn_close(up, false);
   *err = -ENOBUFS;

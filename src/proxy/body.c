@@ -231,9 +231,9 @@ static void on_relay_end(struct relay *r, enum relay_end why, int err) {
   body_failed(s, p, why, err);
 }
 
-/* ended: the source has said so, and nothing of it waits. */
-static bool ended(const struct conn *source) {
-  return source->flags & CONN_EOF && conn_held(source) == 0;
+/* ended: the client has said so, and nothing of the body waits. */
+static bool ended(const struct stream *s) {
+  return s->conn->flags & CONN_EOF && !conn_held(s->conn) && !(s->flags & STREAM_IN_DATA);
 }
 
 void body_start(struct stream *s, struct pump *p) {
@@ -246,7 +246,7 @@ void body_start(struct stream *s, struct pump *p) {
   if (looked_at || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
     conn_read_bulk(source, true);
     if (!p->blocked) conn_read_start(source);
-    if (ended(source) && is_request(s, p)) request_body_eof(s);
+    if (is_request(s, p) && ended(s)) request_body_eof(s);
     return;
   }
   p->relaying = true;

@@ -102,6 +102,8 @@ void proxied_start(struct down *d, const struct addr *peer);
 /* proxied_write appends the PROXY header that tells an endpoint of pool of the client of s. False:
  * out has no room; PROXIED_ROOM is enough. */
 #define PROXIED_ROOM 1024u
+/* proxied_room is where it goes on a new connection to pool, before TLS; NULL: no room. */
+struct buf *proxied_room(const struct pool *pool, struct conn *c, size_t room);
 MUST_USE bool proxied_write(const struct stream *s, const struct pool *pool, struct buf *out);
 extern const struct conn_events down_events;
 

@@ -132,6 +132,7 @@ static size_t stream_on_data(struct conn *c, struct span bytes) {
   struct worker *w = s->w;
   uint32_t slot = s->head.slot, generation = s->head.generation;
   size_t used = 0;
+  s->flags |= STREAM_IN_DATA;
   while (used < bytes.len) {
     bool holding = s->step == STEP_BUFFER;
     size_t took = front_take(s, span_from(bytes, used));
@@ -139,6 +140,7 @@ static size_t stream_on_data(struct conn *c, struct span bytes) {
     if (slab_find(&w->streams, slot, generation) != s) return bytes.len;
     if (!took && !(holding && s->step != STEP_BUFFER)) break;
   }
+  s->flags &= ~(uint32_t)STREAM_IN_DATA;
   if (c->flags & CONN_EOF && used == bytes.len && !conn_held(c)) body_over(s);
   return used;
 }

@@ -38,6 +38,7 @@ struct mirror {
   uint8_t method;
   bool reused; /* the connection */
   bool secure; /* the original came by TLS */
+  struct buf header;  /* PROXY; empty: the pool wants none */
   struct buf request; /* the head */
   struct buf body;
   struct h1_scan scan;
@@ -358,6 +359,14 @@ static const struct conn_events mirror_events = {.on_open = on_open,
                                                  .on_drained = on_nothing,
                                                  .on_timer = on_nothing};
 
+/* write_header: what waits in a connection is sent when it is open. */
+static bool write_header(const struct mirror *m, struct upconn *up) {
+  struct buf *out = proxied_room(m->pool, up->conn, m->header.len);
+  if (out) buf_put(out, buf_span(&m->header));
+  else upconn_close(up, false);
+  return out != NULL;
+}
+
 static struct upconn *connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   const struct attempt_to to = {.events = &mirror_events, .owner = m};
@@ -370,7 +379,10 @@ static struct upconn *connection(struct mirror *m) {
   m->reused = up != NULL;
   if (!up && way == UPCONN_ASK)
     return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
-  if (!up) return upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
+  if (!up) {
+    up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
+    return !up || !fresh || write_header(m, up) ? up : NULL;
+  }
   conn_attach(up->conn, &mirror_events, up);
   conn_timer(up->conn, WHEEL_NEVER);
   return up;
@@ -482,9 +494,16 @@ static bool write_head(struct stream *s, struct mirror *m, size_t bytes) {
   char *to = memory(m, bytes);
   if (!to) return false;
   m->request = buf_of(to, bytes);
-  if (m->pool->connections.proxied && !proxied_write(s, m->pool, &m->request)) return false;
   request_write_copy(s, m->endpoint, m->body.len, &m->request);
   return !m->request.full;
+}
+
+static bool tell_client(struct stream *s, struct mirror *m) {
+  if (!m->pool->connections.proxied) return true;
+  char *to = memory(m, PROXIED_ROOM);
+  if (!to) return false;
+  m->header = buf_of(to, PROXIED_ROOM);
+  return proxied_write(s, m->pool, &m->header);
 }
 
 /* choose goes by what the request says, as the real pool's choice does; cookies are not for it. */
@@ -506,7 +525,8 @@ void mirror_send(struct stream *s) {
   m->endpoint = member->endpoint;
   object_pin(&m->endpoint->obj, w->config.index);
   size_t bytes = s->x->head_in.len + 1024; /* the filters add a few fields */
-  if (!write_head(s, m, bytes) && !write_head(s, m, 2 * bytes)) {
+  bool written = write_head(s, m, bytes) || write_head(s, m, 2 * bytes);
+  if (!written || !tell_client(s, m)) {
     mirror_drop(s);
     return;
   }

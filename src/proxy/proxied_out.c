@@ -41,3 +41,7 @@ bool proxied_write(const struct stream *s, const struct pool *pool, struct buf *
   fill_tls(&h, s->down, &version);
   return proxy_header_write(out, &h);
 }
+
+struct buf *proxied_room(const struct pool *pool, struct conn *c, size_t room) {
+  return pool->tls ? tls_clear(c, room) : conn_out(c, room);
+}

@@ -56,7 +56,7 @@ size_t request_data(struct stream *s, struct span bytes) {
     stream_fail(s, why);
     return bytes.len;
   }
-  if (!(s->listener->protocols & LISTENER_HTTP_1_1)) {
+  if (!(s->down->flags & DOWN_TLS) && !(s->listener->protocols & LISTENER_HTTP_1_1)) {
     stream_fail(s, END_BAD_REQUEST_VERSION);
     return bytes.len;
   }

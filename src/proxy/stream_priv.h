@@ -38,6 +38,7 @@ enum stream_flag {
   STREAM_HEAD_DUE = 131072, /* counted as waiting for a response head (concurrency) */
   STREAM_REFILL = 16384,   /* the next attempt, a replay, takes no idle connection */
   STREAM_H2 = 262144,      /* the client speaks HTTP/2 */
+  STREAM_IN_DATA = 524288, /* of HTTP/2: bytes that came are being taken: nobody holds them */
   STREAM_GRPC = 256,       /* a gRPC call (grpc.c) */
   STREAM_SUSPECT = 1048576, /* it lost a connection that it may have ended for others (retry.c) */
   STREAM_ALONE = 2097152,   /* its next attempt shares no connection */

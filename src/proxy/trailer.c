@@ -20,7 +20,8 @@ bool trailers_wanted(const struct stream *s) {
 bool trailers_gather(struct stream *s, struct pump *p, struct span consumed, enum end *why) {
   const struct h1_chunked *c = is_request(s, p) ? &s->x->up_chunked : &s->x->down_chunked;
   struct span lines = h1_chunked_lines(c, consumed);
-  if (!lines.len || !(is_request(s, p) || trailers_wanted(s))) return true;
+  bool read = is_request(s, p) || trailers_wanted(s) || s->flags & STREAM_GRPC;
+  if (!lines.len || !read) return true;
   if (head_append(&s->arena, &of(s, p)->lines, lines, H1_TRAILER_LINES_MAX) == lines.len)
     return true;
   *why = END_LIMIT_STREAM_MEMORY;
@@ -28,10 +29,10 @@ bool trailers_gather(struct stream *s, struct pump *p, struct span consumed, enu
 }
 
 void trailers_take(struct stream *s, struct pump *p, const struct http_fields *rows) {
+  if (!is_request(s, p)) grpc_trailers(s, rows); /* weir reads them whoever else does */
   if (!is_request(s, p) && !trailers_wanted(s)) return;
   struct trailers *t = of(s, p);
   t->rows = *rows;
-  if (!is_request(s, p)) grpc_trailers(s, rows);
   filter_trailers(&s->x->ctx, &t->rows, is_request(s, p));
 }
 

@@ -85,6 +85,7 @@ bool endpoint_full(const struct pool *pool, const struct endpoint *e, uint32_t w
   if (requests && atomic_load(&e->requests) >= requests) return true;
   if (!conns || atomic_load(&e->permits) < conns) return false;
   bool muxed = pool->tls ? c->protocol != POOL_HTTP_1_1 : c->protocol == POOL_H2C;
+  if (c->proxied) return true; /* nor is an idle one used */
   if (muxed && upmux_has_room(e, worker, pool->tls)) return false;
   return !atomic_load_explicit(&e->rows[worker].idle_count, memory_order_relaxed);
 }

@@ -439,3 +439,18 @@ def test_a_proxy_before_it_is_a_socket(weir, origins):
     assert response.body == EMPTY
     assert (b"grpc-status", b"5") in [(k.lower(), v) for k, v in response.trailers]
     proxy.logged(end="ok", rpc__grpc__status_code=5)
+
+
+def test_a_caller_that_takes_no_trailers(weir, origins, new_backend):
+    """HTTP/1.1 without TE: they are left out, but weir reads them; of endpoints of either version.
+    """
+    def play(talker, stream, _event):
+        talker.head(stream)
+        talker.data(stream, EMPTY)
+        talker.trailers(stream, [("grpc-status", "5")])
+    backend = new_backend(raw(HANG + wire.chunked(end=b"0\r\ngrpc-status: 5\r\n\r\n")))
+    old = weir({}, backend)
+    for proxy in (over_h2(weir, origins(play)), old):
+        answer = proxy.request("POST", "/call", ["Content-Type: application/grpc"], EMPTY)
+        assert answer.status == 200 and answer.body == EMPTY and not answer.trailers
+        proxy.logged(end="ok", rpc__grpc__status_code=5)

@@ -1,6 +1,7 @@
 """PROXY headers to endpoints (pools.*.proxy_protocol): what they say of the client, and that no
 connection is shared by two (packaging/docs/proxy_protocol.md). Read by harness/proxyheader.py, by
 nginx, by haproxy and by another weir."""
+import ssl
 import subprocess
 
 import pytest
@@ -21,9 +22,13 @@ def to_pool(version, **keys):
 class Behind(Backend):
     """A backend that wants a header on each connection and keeps them, in order of arrival."""
 
-    def __init__(self, *args, **kwargs):
-        self.headers = []
+    def __init__(self, *args, tls=None, **kwargs):
+        self.headers, self.protocols, self.tls = [], [], tls
         super().__init__(*args, **kwargs)
+
+    def check_nothing_more(self, conn):
+        if not self.tls:  # which cannot be peeked
+            super().check_nothing_more(conn)
 
     def serve(self, conn):
         def exactly(count):
@@ -46,6 +51,14 @@ class Behind(Backend):
         with self.lock:
             self.headers.append(header)
             self.lock.notify_all()
+        if self.tls:
+            try:
+                conn.sock = self.tls.wrap_socket(conn.sock, server_side=True)
+            except (OSError, ValueError):
+                conn.close()
+                return
+            self.protocols.append(conn.sock.selected_alpn_protocol())
+            conn.reader = wire.Reader(conn.sock)
         super().serve(conn)
 
 
@@ -275,6 +288,44 @@ def test_weir_behind_weir(weir, backend):
         who = "192.0.2.%d" % (i + 1)
         assert outer.get("/", [("X-Forwarded-For", who)]).status == 200
         assert inner.ended("ok")["client.address"] == who
+
+
+def server_context(leaf):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(leaf["cert"].removeprefix("file:"), leaf["key"].removeprefix("file:"))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+@VERSIONS
+def test_under_tls(weir, behind, authority, version):
+    """The header stands before the handshake; h2 is not offered, though the endpoint would."""
+    leaf = authority.leaf(["localhost"], label="behind", stem="behind")
+    backend = behind(tls=server_context(leaf))
+    tls = {"ca": "file:%s" % authority.path, "sni": "localhost"}
+    proxy = weir(to_pool(version, tls=tls), backend)
+    with client.Client(proxy.port) as conn:
+        for i in range(3):
+            assert conn.get("/%d" % i).body == b"GET /%d" % i
+        mine = conn.sock.getsockname()
+    assert [h.src for h in backend.headers] == [mine] * 3
+    assert backend.protocols == ["http/1.1"] * 3
+
+
+def test_mirror_under_tls(weir, behind, backend, authority):
+    leaf = authority.leaf(["localhost"], label="behind", stem="behind")
+    shadow = behind(tls=server_context(leaf))
+    tls = {"ca": "file:%s" % authority.path, "sni": "localhost"}
+    conf = {"pools": {"app": {"endpoints": [backend.address]},
+                      "shadow": {"endpoints": [shadow.address], "proxy_protocol": "v2",
+                                 "tls": tls}},
+            "routes": [{"prefix": "/", "pool": "app", "mirror": {"pool": "shadow"}}]}
+    proxy = weir(conf)
+    with client.Client(proxy.port) as conn:
+        assert conn.get("/m").status == 200
+        mine = conn.sock.getsockname()
+    shadow.wait(1)
+    assert shadow.headers[0].src == mine
 
 
 def test_check(weir, backend):

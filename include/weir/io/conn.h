@@ -106,7 +106,7 @@ MUST_USE size_t conn_pull(struct conn *src, struct conn *dst, size_t want);
 void conn_watch(struct conn *c);
 /* conn_quiet: nothing waits to be read, in the socket neither; to be asked before an idle conn is
  * used again (promise 5). No system call when a receive armed in an earlier turn would have told.
- * When false a byte may have been lost: close. */
+ * When false a byte may have been lost: close; but not of a conn that carries others. */
 MUST_USE bool conn_quiet(struct conn *c);
 /* conn_unsent: it was quiet, and the kernel has had no output since: no answer can come. */
 bool conn_unsent(const struct conn *c);

@@ -46,7 +46,8 @@ async function main() {
   out.status = await unary('status', Buffer.from('5 none such'));
   out.late = await stream(client.late(Buffer.from('9 not now')));
   out.late.parts = out.late.parts.length;
-  out.spread = (await stream(client.spread(Buffer.from('300 1000')))).parts.length;
+  const spread = await stream(client.spread(Buffer.from('300 1000')));
+  out.spread = [spread.code, spread.details, spread.parts.length];
   out.collect = await new Promise((resolve) => {
     const call = client.collect((error, answer) => resolve(error ? error.code : `${answer}`));
     for (let i = 0; i < 300; i++) call.write(Buffer.alloc(1000, 'y'));

@@ -4,6 +4,7 @@
 #include "io_kit.h"
 
 #include "io/io_priv.h"
+#include "weir/io/carried.h"
 
 static char pattern_at(size_t at) { return (char)(at * 7 + (at >> 11)); }
 
@@ -545,6 +546,38 @@ static void quiet_sees_what_no_receive_told(void **state) {
   kit_net_free(net);
 }
 
+static size_t keep(struct conn *c, struct span bytes) {
+  struct side *s = c->owner;
+  assert_memory_equal(bytes.ptr, &"frame"[s->got], bytes.len);
+  s->got += bytes.len;
+  return bytes.len;
+}
+
+static void no_flush(struct conn *c) { (void)c; }
+
+/* One that carries others is not closed when it was not quiet: all bytes come, in order. */
+static void a_carrier_loses_no_byte_to_quiet(void **state) {
+  (void)state;
+  struct net *net = kit_net(0);
+  int peer;
+  struct side *s = kit_pair(net, &peer);
+  struct conn_events events = *s->c->events;
+  events.on_data = keep;
+  events.on_flush = no_flush;
+  conn_attach(s->c, &events, s);
+  conn_carries(s->c);
+  conn_read_bulk(s->c, true);
+  kit_send(peer, "frame", 5);
+  kit_settle(net->loop);
+  assert_false(conn_quiet(s->c));
+  assert_false(conn_quiet(s->c));
+  conn_read_start(s->c);
+  KIT_UNTIL(net->loop, s->got == 5);
+  assert_true(conn_quiet(s->c));
+  close(peer);
+  kit_net_free(net);
+}
+
 /* No buffer for a receive on a conn that was just taken for a request: what waits there came
  * before the request, and must not be read as its answer. */
 static void stale_bytes_behind_enobufs_are_an_error(void **state) {
@@ -587,6 +620,7 @@ int main(void) {
       cmocka_unit_test(buffers_grow_on_need_and_shrink_when_idle),
       cmocka_unit_test(quiet_asks_only_when_it_must),
       cmocka_unit_test(quiet_sees_what_no_receive_told),
+      cmocka_unit_test(a_carrier_loses_no_byte_to_quiet),
       cmocka_unit_test(pull_takes_what_waits),
       cmocka_unit_test(stale_bytes_behind_enobufs_are_an_error),
   };
