@@ -29,7 +29,8 @@ static uint32_t held_most(const struct stream *s) {
 bool held_wanted(const struct stream *s) {
   uint32_t most = held_most(s);
   if (!most || s->up_body.state != PUMP_READY || web_changes(s, &s->up_body)) return false;
-  return s->x->req.body == HTTP_BODY_CHUNKED || s->x->req.content_length <= most;
+  if (s->x->req.body == HTTP_BODY_CHUNKED) return true;
+  return s->x->req.content_length && s->x->req.content_length <= most;
 }
 
 /* say_continue: nobody else will ask for the body. */

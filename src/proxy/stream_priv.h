@@ -42,7 +42,7 @@ enum stream_flag {
   STREAM_GRPC = 256,       /* a gRPC call (grpc.c) */
   STREAM_SUSPECT = 1048576, /* it lost a connection that it may have ended for others (retry.c) */
   STREAM_ALONE = 2097152,   /* its next attempt shares no connection */
-  STREAM_FURTHER = 524288, /* counted in worker.streams_further */
+  STREAM_FURTHER = 4194304, /* counted in worker.streams_further */
   STREAM_DEADLINE = 1024,  /* its caller gave one: deadline_ms spans all of it */
 };
 

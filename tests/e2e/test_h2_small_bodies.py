@@ -91,3 +91,15 @@ def test_memory_goes_back_with_the_head(weir):
         over.set()
         assert conn.wait(number).status == 200
     assert proxy.metric("weir_requests_buffered_total") == 1
+
+
+@pytest.mark.parametrize("policy", [{}, {"policies": ["hold"]}])
+def test_a_length_of_nothing(weir, policy):
+    """The end of the stream comes behind the head: there is nothing to wait for."""
+    proxy = proxy_for(weir, Origin(lambda conn, stream, head: conn.head(stream, end=True)),
+                      policies={"hold": {"buffer": "64KiB"}},
+                      routes=[{"prefix": "/", "pool": "app", **policy}])
+    with Conn(proxy.port).handshake() as conn:
+        number = conn.open("POST", "/none", [("content-length", "0")], end=False)
+        conn.data(number, b"")
+        assert conn.wait(number).status == 200
