@@ -159,6 +159,7 @@ static void check_listener(struct conf *conf, const struct conf_listener *listen
 static void check_listener_use(struct conf *conf, const struct conf_listener *listener,
                                bool any_tls) {
   bool routed = false;
+  if (listener->protocol != CONF_HTTP) return;
   rows_each(&conf->root.routes, struct conf_route, route) {
     if (!route_on(route, listener)) continue;
     routed = true;
@@ -222,13 +223,14 @@ static void check_pool(struct conf *conf, const struct conf_pool *pool) {
 static void check_use(struct conf *conf) {
   const struct conf_root *root = &conf->root;
   bool any_tls = false;
-  rows_each(&root->listeners, struct conf_listener, l) any_tls = any_tls || l->certs.count;
+  rows_each(&root->listeners, struct conf_listener, l)
+    any_tls = any_tls || (l->certs.count && l->protocol == CONF_HTTP);
   rows_each(&root->listeners, struct conf_listener, listener)
     check_listener_use(conf, listener, any_tls);
   rows_each(&root->pools, struct conf_pool, pool)
     if (!pool->used)
       fault_add(conf->faults, FAULT_POOL_UNUSED, pool->row.at,
-                "no route uses pool \"" SPAN_FMT "\"", SPAN_ARG(pool->row.name));
+                "no route or listener uses pool \"" SPAN_FMT "\"", SPAN_ARG(pool->row.name));
   check_cookies(conf);
   check_policies_used(conf);
   if (!root->listeners.count)
@@ -254,5 +256,6 @@ void check_conf(struct conf *conf) {
   check_policies(conf);
   rows_each(&root->pools, struct conf_pool, pool) check_backoff(conf, pool);
   check_routes(conf);
+  check_tcp(conf);
   if (conf_faults_errors(conf->faults) == conf->errors_before) check_use(conf);
 }

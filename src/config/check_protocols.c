@@ -11,7 +11,9 @@ static bool has_protocol(const struct conf_listener *listener, struct span proto
 
 void protocols_default(struct conf_listener *listener) {
   struct conf_list *list = &listener->protocols;
-  if (listener->has_tls || row_origin(&listener->row, OPTION_LISTENER_PROTOCOLS)->node) return;
+  bool given = row_origin(&listener->row, OPTION_LISTENER_PROTOCOLS)->node;
+  if (listener->protocol != CONF_HTTP && !given) list->count = 0;
+  if (listener->has_tls || given) return;
   uint32_t kept = 0;
   for (uint32_t i = 0; i < list->count; i++)
     if (!span_eq(list->items[i].text, SPAN_LIT("h2"))) list->items[kept++] = list->items[i];
@@ -46,6 +48,7 @@ static void check_windows(struct conf *conf, const struct conf_listener *listene
 }
 
 void check_protocols(struct conf *conf, const struct conf_listener *listener) {
+  if (listener->protocol != CONF_HTTP) return; /* check_tcp.c */
   check_windows(conf, listener);
   /* Where keys are broken or misspelt, tls may be one of them. */
   if (faults_has_syntax(conf->faults) || faults_has(conf->faults, FAULT_UNKNOWN_KEY)) return;

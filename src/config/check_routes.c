@@ -21,6 +21,7 @@ static bool whole(const struct conf_route *route, enum option_id id,
 }
 
 bool route_on(const struct conf_route *route, const struct conf_listener *listener) {
+  if (listener->protocol != CONF_HTTP) return false;
   if (!route->listeners.count) return true;
   for (uint32_t i = 0; i < route->listeners.count; i++)
     if (span_eq(route->listeners.items[i].text, listener->row.name)) return true;

@@ -62,6 +62,7 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->member_count = m->count;
   pool->unresolved = m->unresolved;
   pool->discover = discover_content(row);
+  pool->tcp = row->tcp;
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
   compile_retry(&pool->retry, row);
@@ -80,7 +81,7 @@ static bool compile_pool(struct compile *c, const struct conf_pool *row) {
   bool good = true;
   members_find(c, &m, row);
   uint64_t content = hash_mix(hash_mix(m.hash, m.unresolved), balance_content(row));
-  content = hash_mix(content, upstream_tls_content(c, row));
+  content = hash_mix(hash_mix(content, row->tcp), upstream_tls_content(c, row));
   struct pool *pool = names_find(&c->old_pools, row->row.name);
   if (pool && pool->obj.content == content) {
     object_ref(c->registry, &pool->obj);

@@ -23,7 +23,7 @@ static void protocols_of(const struct conf_listener *row, struct arena *arena, u
     buf_put(&b, span_of(&len, 1));
     buf_put(&b, name);
   }
-  *alpn = row->certs.count ? arena_copy(arena, buf_span(&b), NULL) : SPAN_EMPTY;
+  *alpn = row->certs.count && b.len ? arena_copy(arena, buf_span(&b), NULL) : SPAN_EMPTY;
 }
 
 /* tls_of describes the policy for the hook; in the run's arena. */
@@ -96,7 +96,7 @@ static uint16_t https_port(const struct conf_root *root) {
   bool found = false;
   rows_each(&root->listeners, struct conf_listener, row) {
     uint16_t port = 0;
-    if (!row->certs.count || !first_port(row, &port)) continue;
+    if (!row->certs.count || row->protocol != CONF_HTTP || !first_port(row, &port)) continue;
     if (port == HTTPS_PORT) return port;
     if (!found) first = port;
     found = true;
@@ -137,8 +137,11 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   struct conf_tls tls = has_tls ? tls_of(c, row) : (struct conf_tls){0};
   uint64_t content = hash_mix(row_hash(&row->row), tls.content);
   if (row->redirect_https) content = hash_mix(content, https_port(&c->conf->root));
+  content = hash_mix(content, sni_content(row));
+  struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
+  check(pool || row->protocol != CONF_TCP); /* check_tcp.c saw to it */
   struct listener *old = names_find(&c->old_listeners, row->row.name);
-  if (old && old->obj.content == content) {
+  if (old && old->obj.content == content && old->pool == pool && sni_same(c, old, row)) {
     object_ref(c->registry, &old->obj);
     return old;
   }
@@ -147,6 +150,10 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   struct listener *listener = listener_new(c->registry, row->row.name);
   listener->obj.content = content;
   listener->tls = server;
+  listener->serves = row->protocol;
+  listener->pool = pool;
+  sni_fill(c, listener, row);
+  if (pool) object_ref(c->registry, &pool->obj);
   listener->tls_unref = has_tls ? c->hooks->tls_unref : NULL;
   /* What clients were asked for: versions now, client authentication and its CA later. */
   listener->tls_policy = has_tls ? hash_mix(tls.min_version, tls.max_version) : 0;

@@ -48,6 +48,12 @@ uint64_t rules_hash(const struct conf_route *row);
 struct regex *regex_get(struct span pattern);
 /* compile_rules fills the conditions of a new route, and its regex. */
 void compile_rules(struct route *route, const struct conf_route *row);
+/* sni_fill gives a listener that passes TLS on its rows; sni_same: it has the same pools;
+ * sni_content: what row_hash does not see. */
+void sni_fill(struct compile *c, struct listener *listener, const struct conf_listener *row);
+uint64_t sni_content(const struct conf_listener *row);
+bool sni_same(const struct compile *c, const struct listener *listener,
+              const struct conf_listener *row);
 /* compile_listener gives the listener with a ref, or NULL after a fault (a hook refused). */
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row);
 /* balance_fill gives a pool that has its members its policy, tables and cookie; balance_content is

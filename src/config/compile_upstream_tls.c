@@ -5,8 +5,10 @@
 #define ALPN_H2 "\x02h2"
 #define ALPN_HTTP_1_1 "\x08http/1.1"
 
-static struct span alpn_of(uint8_t protocol) {
-  switch ((enum pool_protocol)protocol) {
+/* alpn_of: what is spoken by TCP is not for weir to say. */
+static struct span alpn_of(const struct conf_pool *row) {
+  if (row->tcp) return SPAN_EMPTY;
+  switch ((enum pool_protocol)row->connections.protocol) {
     case POOL_H2: return SPAN_LIT(ALPN_H2);
     case POOL_HTTP_1_1: return SPAN_LIT(ALPN_HTTP_1_1);
     case POOL_AUTO:
@@ -51,7 +53,7 @@ static struct conf_upstream_tls policy_of(struct compile *c, const struct conf_p
                                   .key_pem = text_span(&t->key_pem),
                                   .cert_label = t->cert,
                                   .sni = t->sni,
-                                  .alpn = alpn_of(row->connections.protocol),
+                                  .alpn = alpn_of(row),
                                   .pool = row->row.name};
   if (tls.verify) {
     tls.ca_pem = text_span(t->ca.len ? &t->ca_pem : &c->conf->system_pem);

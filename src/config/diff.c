@@ -121,7 +121,8 @@ static bool sticky_same(const struct pool *a, const struct pool *b) {
 }
 
 static bool pool_settings_same(const struct pool *a, const struct pool *b) {
-  return a->balance == b->balance && spread_same(&a->spread, &b->spread) && sticky_same(a, b) &&
+  return a->tcp == b->tcp && a->balance == b->balance && spread_same(&a->spread, &b->spread) &&
+         sticky_same(a, b) &&
          SAME(a->timeouts, b->timeouts) && SAME(a->connections, b->connections) &&
          SAME(a->outlier, b->outlier) && SAME(a->breaker, b->breaker) &&
          SAME(a->concurrency, b->concurrency) && a->health.content == b->health.content &&
@@ -169,18 +170,38 @@ static bool trusted_same(const struct listener *a, const struct listener *b) {
           memcmp(a->trusted, b->trusted, a->trusted_count * sizeof *a->trusted) == 0);
 }
 
+static bool sni_rows_same(const struct listener_sni *a, const struct listener_sni *b) {
+  bool same = span_eq(a->name, b->name) && a->alpn_count == b->alpn_count;
+  for (uint32_t i = 0; same && i < a->alpn_count; i++) same = span_eq(a->alpn[i], b->alpn[i]);
+  return same && span_eq(a->pool->obj.name, b->pool->obj.name);
+}
+
+/* passed_parts are those of listeners that serve no HTTP. */
+static void passed_parts(const struct listener *a, const struct listener *b,
+                         struct text *detail) {
+  struct span was = a->pool ? a->pool->obj.name : SPAN_EMPTY;
+  struct span now = b->pool ? b->pool->obj.name : SPAN_EMPTY;
+  if (!span_eq(was, now)) part(detail, now.len ? "pool" : "pool removed", now, "");
+  bool same = a->sni_count == b->sni_count;
+  for (uint32_t i = 0; same && i < a->sni_count; i++) same = sni_rows_same(&a->sni[i], &b->sni[i]);
+  if (!same) part(detail, "sni", SPAN_EMPTY, "");
+}
+
 static void diff_listener(struct diff *d, const struct listener *a, const struct listener *b) {
   struct text detail = {0};
   for (uint32_t i = 0; i < b->bind_count; i++)
     if (!has_bind(a, b->binds[i])) part(&detail, "bind", b->binds[i], "added");
   for (uint32_t i = 0; i < a->bind_count; i++)
     if (!has_bind(b, a->binds[i])) part(&detail, "bind", a->binds[i], "removed");
+  if (a->serves != b->serves) part(&detail, "protocol", SPAN_EMPTY, "");
+  else passed_parts(a, b, &detail);
   if (!a->tls != !b->tls) part(&detail, b->tls ? "TLS added" : "TLS removed", SPAN_EMPTY, "");
   if (a->redirect_https != b->redirect_https || a->redirect_port != b->redirect_port)
     part(&detail, "redirect_https", SPAN_EMPTY, "");
   if (!SAME(a->timeouts, b->timeouts)) part(&detail, "timeouts", SPAN_EMPTY, "");
   if (!limits_same(&a->limits, &b->limits)) part(&detail, "limits", SPAN_EMPTY, "");
-  if (!a->tls == !b->tls && (a->protocols != b->protocols || !span_eq(a->alpn, b->alpn)))
+  bool alike = !a->tls == !b->tls && a->serves == b->serves;
+  if (alike && (a->protocols != b->protocols || !span_eq(a->alpn, b->alpn)))
     part(&detail, "protocols", SPAN_EMPTY, "");
   if (!SAME(a->h2, b->h2)) part(&detail, "h2", SPAN_EMPTY, "");
   if (!SAME(a->paths, b->paths)) part(&detail, "paths", SPAN_EMPTY, "");

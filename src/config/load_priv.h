@@ -43,6 +43,8 @@ void check_discover(struct conf *conf, struct conf_pool *pool);
  * concurrency. */
 void check_overload(struct conf *conf);
 void check_protection(struct conf *conf, const struct conf_pool *pool);
+/* check_tcp is its part for listeners of TCP and their pools; after check_routes. */
+void check_tcp(struct conf *conf);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
 /* check_balance is check_conf's part for a pool's balancing, check_split for a route's split,

@@ -64,6 +64,7 @@ struct conf_pool {
   struct pool_concurrency concurrency;
   struct pool_limits limits;
   bool used;
+  bool tcp; /* by a TCP listener (check_tcp.c) */
 };
 
 #endif

@@ -15,12 +15,24 @@ struct conf_cert_row {
   struct text cert_pem, key_pem; /* heap; key_pem is wiped */
 };
 
+/* conf_protocol numbers the words of listeners.*.protocol. */
+enum conf_protocol { CONF_HTTP, CONF_TCP, CONF_PASS };
+
+struct conf_sni {
+  struct conf_row row;
+  struct conf_list names, alpn;
+  struct span pool;
+};
+
 struct conf_listener {
   struct conf_row row;
   struct conf_list binds, protocols, trusted, allow, deny;
   uint32_t client_max;
   uint8_t client_prefix4, client_prefix6;
   bool redirect_https, has_tls;
+  uint8_t protocol;         /* enum conf_protocol */
+  struct span pool;         /* as written; not of CONF_HTTP */
+  struct conf_rows snis;    /* of CONF_PASS */
   uint8_t proxy_protocol;   /* enum listener_proxied */
   uint8_t tls_min, tls_max; /* word: 0 is 1.2 */
   struct conf_rows certs;   /* none: plaintext */

@@ -133,6 +133,10 @@ static struct span version_text(uint8_t version) {
 }
 
 static void write_protocol(struct buf *out, const struct access_view *v) {
+  if (v->rec->flags & RECORD_TCP) {
+    string(out, SPAN_LIT("network.protocol.name"), SPAN_LIT("tcp"));
+    return;
+  }
   string(out, SPAN_LIT("network.protocol.name"), SPAN_LIT("http"));
   if (v->rec->minor != RECORD_NO_VERSION) {
     string(out, SPAN_LIT("network.protocol.version"), version_text(v->rec->minor));
@@ -152,6 +156,15 @@ static void write_peer(struct buf *out, const struct access_view *v) {
     addr_write_ip(&v->rec->peer, &b);
     string(out, SPAN_LIT("network.peer.address"), buf_span(&b));
   }
+}
+
+/* Of TCP: what was passed on from the client, and to it. */
+static void write_bytes(struct buf *out, const struct access_view *v) {
+  bool tcp = v->rec->flags & RECORD_TCP;
+  number(out, tcp ? SPAN_LIT("weir.bytes.received") : SPAN_LIT("http.request.body.size"),
+         v->rec->request_bytes);
+  number(out, tcp ? SPAN_LIT("weir.bytes.sent") : SPAN_LIT("http.response.body.size"),
+         v->rec->response_bytes);
 }
 
 static void write_resumed(struct buf *out, const struct access_view *v) {
@@ -216,12 +229,10 @@ static void write_end(struct buf *out, const struct access_view *v) {
 void access_write_json(struct buf *out, const struct access_view *v) {
   buf_char(out, '{');
 #define ACCESS_TEXT(name, id) string(out, SPAN_LIT(name), v->text[id]);
-#define ACCESS_BYTES(name, member) number(out, SPAN_LIT(name), v->rec->member);
 #define ACCESS_MS(name, member) duration(out, SPAN_LIT(name), v->rec->member);
 #define ACCESS_CALL(name) write_##name(out, v);
 #include "control/access.def"
 #undef ACCESS_TEXT
-#undef ACCESS_BYTES
 #undef ACCESS_MS
 #undef ACCESS_CALL
   buf_lit(out, "}\n");
@@ -261,6 +272,10 @@ static void pair(struct buf *out, struct span name, struct span value) {
 }
 
 static void request_line(struct buf *out, const struct access_view *v) {
+  if (v->rec->flags & RECORD_TCP) {
+    buf_lit(out, "\"TCP\"");
+    return;
+  }
   buf_char(out, '"');
   or_dash(out, v->text[TEXT_METHOD]);
   buf_char(out, ' ');

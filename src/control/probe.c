@@ -119,8 +119,9 @@ void probe_timeout(const struct probe *probe, const struct pool_health *h,
     probe_end(out, PROBE_TIMEOUT, "%s after %u ms (health.timeout)", probe->talk->lacks,
               h->timeout_ms);
   } else {
-    probe_end(out, PROBE_CONNECT_TIMEOUT, "%s timed out after %u ms (health.timeout)",
-              probe->transport->doing, h->timeout_ms);
+    const struct probe_transport *t = probe->transport;
+    probe_end(out, (enum probe_result)t->late, "%s timed out after %u ms (health.timeout)",
+              t->doing, h->timeout_ms);
   }
 }
 

@@ -35,6 +35,7 @@ struct probe_transport {
   int fd;            /* to be watched */
   bool secure;       /* what stands above it is https */
   bool h2;           /* secure: HTTP/2 was chosen */
+  uint8_t late;      /* enum probe_result of a check that ends while open is at it */
   uint32_t wants;    /* EPOLLIN, EPOLLOUT: of the last AGAIN */
   const char *doing; /* what open is at, for "connect timed out" */
 };

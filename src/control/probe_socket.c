@@ -126,7 +126,8 @@ struct probe_transport *probe_socket_new(const struct endpoint *e, const struct 
     return NULL;
   }
   struct probe_socket *s = (struct probe_socket *)mem_alloc(sizeof *s);
-  s->base = (struct probe_transport){.ops = &socket_ops, .fd = fd, .doing = "connect"};
+  s->base = (struct probe_transport){
+      .ops = &socket_ops, .fd = fd, .late = PROBE_CONNECT_TIMEOUT, .doing = "connect"};
   s->to = to;
   check(h->preamble.len <= sizeof s->preamble);
   s->preamble_len = (uint8_t)h->preamble.len;

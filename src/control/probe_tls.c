@@ -8,6 +8,7 @@
 #include "weir/io/tls_client.h"
 
 #define WIRE_MAX 16384u
+#define ROUNDS_MAX 16u /* of bytes that bring nothing on: then other checks get their turn */
 
 /* probe_tls is a transport; base comes first. */
 struct probe_tls {
@@ -25,6 +26,15 @@ static enum probe_io failed(struct probe_tls *p, struct probe_outcome *out) {
   enum end end = tls_line_end(p->line, &why);
   probe_end(out, PROBE_TLS, SPAN_FMT "%s" SPAN_FMT "%s", SPAN_ARG(end_get(end)->word),
             why.len ? " (" : "", SPAN_ARG(why), why.len ? ")" : "");
+  return PROBE_IO_FAILED;
+}
+
+/* cut: the transport below ended inside the handshake; what is weir's own trouble stays so. */
+static enum probe_io cut(struct probe_outcome *out, enum probe_io io) {
+  bool reset = io == PROBE_IO_FAILED;
+  if (reset && out->result != PROBE_RESET) return io;
+  probe_end(out, PROBE_TLS, SPAN_FMT "%s", SPAN_ARG(end_get(END_UPSTREAM_TLS_CLOSED)->word),
+            reset ? " (connection reset)" : "");
   return PROBE_IO_FAILED;
 }
 
@@ -51,25 +61,23 @@ static enum probe_io fill(struct probe_tls *p, struct probe_outcome *out) {
   enum probe_io io =
       p->below->ops->read(p->below, buf_of(p->wire, sizeof p->wire), &moved, out);
   if (io == PROBE_IO_OK) tls_line_in(p->line, span_of(p->wire, moved));
-  if (io != PROBE_IO_EOF) return io;
-  probe_end(out, PROBE_TLS, "%s",
-            p->connected ? "the connection was closed without close_notify"
-                         : "the connection was closed in the TLS handshake");
-  return PROBE_IO_FAILED;
+  return io;
 }
 
 static enum probe_io shake(struct probe_tls *p, struct probe_outcome *out) {
-  for (;;) { /* ends with the handshake: each turn takes bytes that came */
+  for (uint32_t i = 0; i < ROUNDS_MAX; i++) { /* each turn takes bytes that came */
     enum tls_line_step is = tls_line_shake(p->line);
     enum probe_io io = flush(p, out); /* of a failure, its alert */
-    if (is == TLS_LINE_FAILED || is == TLS_LINE_END) return failed(p, out);
-    if (io == PROBE_IO_FAILED) return io;
+    if (is == TLS_LINE_FAILED) return failed(p, out);
+    if (is == TLS_LINE_END) return cut(out, PROBE_IO_EOF);
+    if (io == PROBE_IO_FAILED) return cut(out, io);
     uint32_t besides = io == PROBE_IO_AGAIN ? EPOLLOUT : 0;
     if (is == TLS_LINE_OK) return PROBE_IO_OK; /* what is left goes with the first write */
     io = fill(p, out);
     if (io == PROBE_IO_AGAIN) return again(p, besides);
-    if (io != PROBE_IO_OK) return io;
+    if (io != PROBE_IO_OK) return cut(out, io);
   }
+  return again(p, EPOLLIN | EPOLLOUT);
 }
 
 static enum probe_io tls_open(struct probe_transport *t, struct probe_outcome *out) {
@@ -79,7 +87,8 @@ static enum probe_io tls_open(struct probe_transport *t, struct probe_outcome *o
     if (io == PROBE_IO_AGAIN) return again(p, 0);
     if (io != PROBE_IO_OK) return io;
     p->connected = true;
-    t->doing = "TLS handshake";
+    t->late = PROBE_TLS;
+    t->doing = "upstream.tls.timeout: TLS handshake";
   }
   enum probe_io io = shake(p, out);
   if (io == PROBE_IO_OK) t->h2 = tls_line_h2(p->line);
@@ -98,12 +107,13 @@ static enum probe_io tls_write(struct probe_transport *t, struct span bytes, siz
   return flush(p, out) == PROBE_IO_FAILED ? PROBE_IO_FAILED : PROBE_IO_OK;
 }
 
+/* tls_read: whether the end came with close_notify is all the same: no end passes a check. */
 static enum probe_io tls_read(struct probe_transport *t, struct buf room, size_t *moved,
                               struct probe_outcome *out) {
   struct probe_tls *p = of(t);
   enum probe_io sent = flush(p, out);
   if (sent == PROBE_IO_FAILED) return sent;
-  for (;;) { /* each turn takes bytes that came */
+  for (uint32_t i = 0; i < ROUNDS_MAX; i++) { /* each turn takes bytes that came */
     switch (tls_line_read(p->line, room, moved)) {
       case TLS_LINE_OK: return PROBE_IO_OK;
       case TLS_LINE_END: return PROBE_IO_EOF;
@@ -114,10 +124,14 @@ static enum probe_io tls_read(struct probe_transport *t, struct buf room, size_t
     if (io == PROBE_IO_AGAIN) return again(p, sent == PROBE_IO_AGAIN ? EPOLLOUT : 0);
     if (io != PROBE_IO_OK) return io;
   }
+  return again(p, EPOLLIN | EPOLLOUT);
 }
 
 static void tls_free(struct probe_transport *t) {
   struct probe_tls *p = of(t);
+  struct probe_outcome ignored;
+  tls_line_bye(p->line);
+  if (p->connected) (void)flush(p, &ignored);
   tls_line_free(p->line);
   p->below->ops->free(p->below);
   mem_free(p);
@@ -142,8 +156,11 @@ struct probe_transport *probe_tls_new(struct probe_transport *below, const struc
   struct span host = SPAN_EMPTY;
   uint16_t port = 0;
   if (addr_split(e->text, &host, &port) != ADDR_NAME) host = SPAN_EMPTY;
-  p->base = (struct probe_transport){
-      .ops = &tls_ops, .fd = below->fd, .secure = true, .doing = below->doing};
+  p->base = (struct probe_transport){.ops = &tls_ops,
+                                     .fd = below->fd,
+                                     .secure = true,
+                                     .late = below->late,
+                                     .doing = below->doing};
   p->below = below;
   p->line = tls_line_new(h->tls, host, &e->addr, offer_of(h));
   return &p->base;

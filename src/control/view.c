@@ -12,6 +12,7 @@
 static const struct view_column process_columns[] = {{"name", "", false}, {"value", "", false}};
 static const struct view_column listener_columns[] = {
     {"name", "listener", false},        {"bind", "bind", false},
+    {"protocol", "protocol", false},    {"pool", "pool", false},
     {"tls", "TLS", false},              {"open", "open", true},
     {"accepted", "accepted", true},     {"refused", "refused", true}};
 static const struct view_column route_columns[] = {
@@ -145,6 +146,7 @@ static void fill_process(struct view *v, const struct metrics_input *in, const c
   fact(v, "in_flight", number(v, STAT_SUM(in, requests_inflight)));
   fact(v, "requests", number(v, STAT_SUM(in, proxied)));
   fact(v, "tunnels", number(v, STAT_SUM(in, tunnels)));
+  fact(v, "tcp_sessions", number(v, STAT_SUM(in, tcp_sessions)));
   fact(v, "overload", overload(v, in));
   fact(v, "memory_bytes", number(v, f->resident_bytes));
   fact(v, "log_dropped", number(v, STAT_SUM(in, log_dropped) + f->log_lost));
@@ -163,6 +165,9 @@ static struct span binds_of(struct view *v, const struct listener *l) {
   return s;
 }
 
+/* served are the words of listeners.*.protocol. */
+static const char *const served[] = {"http", "tcp", "tls_passthrough"};
+
 static void fill_listener(struct view *v, const struct metrics_input *in,
                           const struct listener *l) {
   uint64_t open = 0, accepted = 0, refused = 0;
@@ -176,10 +181,12 @@ static void fill_listener(struct view *v, const struct metrics_input *in,
   if (cells) {
     cells[0] = copy(v, l->obj.name);
     cells[1] = binds_of(v, l);
-    cells[2] = l->tls ? SPAN_LIT("yes") : SPAN_LIT("no");
-    cells[3] = number(v, open);
-    cells[4] = number(v, accepted);
-    cells[5] = number(v, refused);
+    cells[2] = span_str(served[l->serves]);
+    cells[3] = l->pool ? copy(v, l->pool->obj.name) : SPAN_EMPTY;
+    cells[4] = l->tls ? SPAN_LIT("yes") : SPAN_LIT("no");
+    cells[5] = number(v, open);
+    cells[6] = number(v, accepted);
+    cells[7] = number(v, refused);
   }
 }
 

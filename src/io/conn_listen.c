@@ -24,7 +24,7 @@ struct conn *conn_listen(struct loop *loop, int fd,
   listener->flags = CONN_LISTENER;
   listener->on_accept = on_accept;
   listener->owner = owner;
-  loop->ops->listen(loop, listener, 0);
+  loop->ops->listen(loop, listener, LISTEN_DEFER_KEEP);
   struct addr own;
   if (conn_local(listener, &own) && own.sa.sa_family == AF_UNIX) listener->flags |= CONN_UNIX;
   arm(listener);

@@ -101,7 +101,7 @@ static void ring_listen(struct loop *loop, struct conn *listener, uint32_t defer
   int seconds = (int)defer_s;
   set_blocking(listener->fd);
   (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* inherited */
-  if (defer_s)
+  if (defer_s != LISTEN_DEFER_KEEP)
     (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
 }
 

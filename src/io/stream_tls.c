@@ -192,10 +192,11 @@ static struct span client_opened(struct tls_conn *tls, struct span wire) {
     return SPAN_EMPTY;
   }
   handshake_ended(tls, TLS_OPEN);
-  if (!h2 && !nothing_early(tls, wire)) return SPAN_EMPTY;
+  bool first = h2 || !tls->peer->client->alpn.len; /* it may be the one to speak first */
+  if (!first && !nothing_early(tls, wire)) return SPAN_EMPTY;
   count(SSL_session_reused(tls->ssl) ? tls->peer->counts.resumed : tls->peer->counts.full);
   conn_opened(tls->conn, 0);
-  return h2 ? data_in(tls, wire) : SPAN_EMPTY;
+  return first ? data_in(tls, wire) : SPAN_EMPTY;
 }
 
 /* handshake_go runs the handshake as far as wire reaches and goes on with data; returns the

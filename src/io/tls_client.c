@@ -181,8 +181,10 @@ enum tls_spoken tls_peer_spoken(const struct tls_peer *peer, uint64_t now_ms) {
 #define ALPN_H2 SPAN_LIT("\x02h2")
 
 static struct span offered(const struct tls_conn *tls) {
+  struct span alpn = tls->peer->client->alpn;
+  if (!alpn.len) return alpn;
   if (tls->h2_only) return ALPN_H2;
-  return tls->h1_only ? ALPN_HTTP_1_1 : tls->peer->client->alpn;
+  return tls->h1_only ? ALPN_HTTP_1_1 : alpn;
 }
 
 SSL *tls_client_ssl(struct tls_conn *tls) {
@@ -203,6 +205,8 @@ enum end tls_client_chosen(struct tls_conn *tls, bool *h2) {
   unsigned len = 0;
   SSL_get0_alpn_selected(tls->ssl, &name, &len);
   *h2 = span_eq(span_of((const char *)name, len), SPAN_LIT("h2"));
+  /* It has ALPN, and does not choose what alone was offered: it does not speak it. */
+  if (tls->h1_only && !len && peer->spoken == TLS_SPOKEN_H2) return END_UPSTREAM_TLS_ALPN;
   bool needed = tls->h2_only || (!tls->h1_only && peer->client->h2_only);
   if (needed && !*h2) return END_UPSTREAM_TLS_ALPN;
   if (!tls->h1_only && tls->worker) {

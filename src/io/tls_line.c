@@ -73,19 +73,28 @@ static enum tls_line_step step(struct tls_line *line, int ret) {
 
 enum tls_line_step tls_line_shake(struct tls_line *line) {
   bool h2 = false;
+  ERR_clear_error(); /* what somebody else left is not this one's fault */
   enum tls_line_step is = step(line, SSL_do_handshake(line->tls.ssl));
   if (is == TLS_LINE_OK) line->tls.end = (uint16_t)tls_client_chosen(&line->tls, &h2);
   return line->tls.end == END_OK ? is : TLS_LINE_FAILED;
 }
 
 enum tls_line_step tls_line_read(struct tls_line *line, struct buf room, size_t *n) {
+  ERR_clear_error();
   int ret = SSL_read(line->tls.ssl, room.ptr, (int)room.cap);
   if (ret > 0) *n = (size_t)ret;
   return step(line, ret);
 }
 
 enum tls_line_step tls_line_write(struct tls_line *line, struct span bytes) {
+  ERR_clear_error();
   return step(line, SSL_write(line->tls.ssl, bytes.ptr, (int)bytes.len));
+}
+
+void tls_line_bye(struct tls_line *line) {
+  ERR_clear_error();
+  if (line->tls.end == END_OK && !SSL_in_init(line->tls.ssl)) (void)SSL_shutdown(line->tls.ssl);
+  ERR_clear_error();
 }
 
 enum end tls_line_end(const struct tls_line *line, struct span *why) {

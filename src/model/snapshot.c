@@ -194,6 +194,9 @@ struct policy *policy_new(struct registry *r, struct span name) {
 static void listener_fini(struct object *o) {
   struct listener *listener = (struct listener *)o;
   unref_any(o, (struct object *)listener->state);
+  unref_any(o, (struct object *)listener->pool);
+  for (uint32_t i = 0; i < listener->sni_count; i++)
+    unref_any(o, (struct object *)listener->sni[i].pool);
   if (listener->tls && listener->tls_unref) listener->tls_unref(listener->tls);
 }
 

@@ -156,22 +156,21 @@ void h2_end(struct h2 *h, enum end end) {
   h->marks |= H2_ENDED;
   h->over = end;
   h2_streams_fail(h, -ECONNRESET, end);
-  if (h->count == 0) {
-    h2_finish(h);
-    return;
-  }
-  h->marks |= H2_LEFT;
+  bool open = h->conn && (h->conn->flags & (CONN_OPEN | CONN_FAILED)) == CONN_OPEN;
+  if (open) write_goaway(h, h->served, end);
   timer_stop(&h->pool->loop->wheel, &h->timer);
+  if (h->count) h->marks |= H2_LEFT;
+  else h2_finish(h);
 }
 
-void h2_finish(struct h2 *h) {
-  bool open = h->conn && (h->conn->flags & (CONN_OPEN | CONN_FAILED)) == CONN_OPEN;
-  if (open) write_goaway(h, h->served, h->over);
-  h->events->on_end(h, h->over);
-}
+void h2_finish(struct h2 *h) { h->events->on_end(h, h->over); }
 
 bool h2_leave(struct h2 *h) {
   h->marks &= (uint16_t)~H2_BUSY;
+  if (h2_any(h, H2_LEFT)) {
+    if (h->count == 0) h2_finish(h);
+    return false;
+  }
   if (!h2_any(h, H2_OVER)) return true;
   h2_end(h, h->over);
   return false;
@@ -239,6 +238,7 @@ void h2_drain(struct h2 *h) {
 static size_t on_data(struct conn *c, struct span bytes) {
   struct h2 *h = c->owner;
   size_t used;
+  if (h2_any(h, H2_ENDED)) return bytes.len; /* nothing it says now is heard (H2_LEFT) */
   h->heard_ms = h->pool->loop->now_ms;
   if (!h2_input(h, bytes, &used)) return bytes.len;
   if (used < bytes.len) h->marks |= H2_STUFFED;

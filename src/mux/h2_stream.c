@@ -106,8 +106,8 @@ static void forget(struct h2_stream *st) {
   arena_reset(&st->kept);
   slab_free(&h->pool->streams, st);
   if (h->count) return;
-  if (h2_any(h, H2_LEFT)) h2_finish(h);
-  else if (!h2_any(h, H2_ENDED)) h->events->on_idle(h);
+  if (!h2_any(h, H2_ENDED)) h->events->on_idle(h);
+  else if (h2_any(h, H2_LEFT) && !h2_any(h, H2_BUSY)) h2_finish(h); /* else h2_leave does */
 }
 
 uint32_t h2_window_told(const struct h2 *h) {
@@ -216,8 +216,8 @@ static bool is_whole(const struct h2_stream *st) {
 }
 
 static void fail_mark(struct h2_stream *st, enum end end, bool together) {
-  if (is_whole(st)) {
-    st->marks |= H2_LOCAL_END | H2_TOLD;
+  if (is_whole(st)) { /* what is left of its request goes nowhere */
+    st->marks |= H2_RESET | H2_LOCAL_END | H2_TOLD;
     list_remove(&st->ready);
     return;
   }

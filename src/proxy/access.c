@@ -104,10 +104,19 @@ static void from_request(const struct stream *s, struct record_access *r, struct
   else texts_request(s->x, t);
 }
 
+/* scheme_of: TCP has none. */
+static struct span scheme_of(const struct down *d, struct record_access *r) {
+  if (d->flags & DOWN_TCP) {
+    r->flags |= RECORD_TCP;
+    return SPAN_EMPTY;
+  }
+  return d->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");
+}
+
 static void texts(const struct stream *s, struct record_access *r, struct span *t) {
   texts_tls(s->down, r, t);
   from_request(s, r, t);
-  t[TEXT_SCHEME] = s->down->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");
+  t[TEXT_SCHEME] = scheme_of(s->down, r);
   t[TEXT_LISTENER] = s->down->serving->state->obj.name;
   if (s->route_state) t[TEXT_ROUTE] = s->route_state->obj.name;
   if (s->pool_state) t[TEXT_POOL] = s->pool_state->obj.name;
@@ -245,13 +254,14 @@ void access_resets(struct down *d) {
 
 void access_write(struct stream *s) {
   struct worker *w = s->w;
+  bool tcp = s->flags & STREAM_TCP;
   uint16_t status = s->status;
-  if (!status && end_get(s->end)->status == 499) status = 499;
+  if (!status && !tcp && end_get(s->end)->status == 499) status = 499;
   stat_add(&w->stats.proxied, 1);
   stat_add(&w->stats.ends[s->end], 1);
-  stat_add(&w->stats.bytes_down_in, body_moved(&s->up_body));
-  stat_add(&w->stats.bytes_down_out, body_moved(&s->down_body));
-  observe(s, status);
+  stat_add(tcp ? &w->stats.tcp_bytes_in : &w->stats.bytes_down_in, body_moved(&s->up_body));
+  stat_add(tcp ? &w->stats.tcp_bytes_out : &w->stats.bytes_down_out, body_moved(&s->down_body));
+  if (!tcp) observe(s, status);
   count_call(s);
   if (sampled(w, s->end) && !resets_flood(s)) write_record(s, status);
 }
@@ -272,7 +282,9 @@ void access_peer(struct serving *sv, const struct addr *peer, enum end end) {
   struct record_access r = bare_record(sv->w, end);
   struct span t[TEXT_COUNT] = {0};
   r.peer = *peer;
-  t[TEXT_SCHEME] = sv->current->listener->tls ? SPAN_LIT("https") : SPAN_LIT("http");
+  const struct listener *l = sv->current->listener;
+  if (l->serves != SERVES_HTTP) r.flags |= RECORD_TCP;
+  else t[TEXT_SCHEME] = l->tls ? SPAN_LIT("https") : SPAN_LIT("http");
   t[TEXT_LISTENER] = sv->state->obj.name;
   record_put(sv->w, &r, t);
 }
@@ -290,7 +302,7 @@ void access_connection(struct down *d, enum end end, uint16_t status) {
   down_socket(d, &r.peer);
   texts_tls(d, &r, t);
   text_client(d, room, t);
-  t[TEXT_SCHEME] = d->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");
+  t[TEXT_SCHEME] = scheme_of(d, &r);
   t[TEXT_LISTENER] = d->serving->state->obj.name;
   record_put(w, &r, t);
 }

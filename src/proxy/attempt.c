@@ -70,12 +70,20 @@ static struct upconn *connect_to(struct stream *s, struct endpoint *e,
   return NULL;
 }
 
-/* way_of: where the protocol is the endpoint's choice an upgrade goes by HTTP/1.1, which always
- * has them: few endpoints take one by HTTP/2 (RFC 8441). */
-static enum upconn_way way_of(const struct stream *s, const struct endpoint *e) {
-  bool choice = s->pool->connections.protocol == POOL_AUTO;
-  if (choice && s->x->req.upgrade.len) return UPCONN_HTTP_1;
-  return upconn_way(&s->w->upstream, s->pool, e);
+/* by_either: a request for an upgrade, to endpoints that may be spoken to by HTTP/1.1 too: over
+ * that it can be had, where HTTP/2 takes none. */
+static bool by_either(const struct stream *s) {
+  return s->pool->tls && s->pool->connections.protocol == POOL_AUTO && s->x->req.upgrade.len;
+}
+
+/* by_h2: it can be brought on by HTTP/2, as far as is known. */
+static bool by_h2(const struct stream *s, const struct endpoint *e) {
+  return asks_tunnel(s) && !upconn_bare(&s->w->upstream, e);
+}
+
+static enum upconn_way way_to(const struct stream *s, const struct endpoint *e) {
+  enum upconn_way way = upconn_way(&s->w->upstream, s->pool, e);
+  return way == UPCONN_STREAM && by_either(s) && !by_h2(s, e) ? UPCONN_HTTP_1 : way;
 }
 
 /* connection gets one to e, idle (*reused) or new; NULL and *err (-EAGAIN: no permit). */
@@ -88,10 +96,10 @@ static struct upconn *connection(struct stream *s, struct endpoint *e,
                                 .settled = asks_tunnel(s)};
   const struct worker_config *c = &s->w->config;
   u->loop->fds_most = s->flags & STREAM_FURTHER ? c->fds_further : c->fds_most;
-  enum upconn_way way = way_of(s, e);
+  enum upconn_way way = way_to(s, e);
   if (way == UPCONN_STREAM) return upconn_stream(u, s->pool, e, &to, reused, err);
   /* One that is idle was another client's, or of before a reload. */
-  bool fresh = s->flags & STREAM_REFILL || s->pool->connections.proxied;
+  bool fresh = s->flags & (STREAM_REFILL | STREAM_TCP) || s->pool->connections.proxied;
   struct upconn *up = fresh ? NULL : upconn_checkout(u, s->pool, e, o->owner);
   *reused = up != NULL;
   if (up) {
@@ -183,7 +191,8 @@ static int take_any(struct stream *s, const struct pool_member **which) {
 void attempt_opened(struct stream *s) {
   s->try.t_connected = now_ns(s->w);
   s->connect_ns += s->try.t_connected - s->try.t_connect;
-  stream_go(s, STEP_SEND);
+  if (s->flags & STREAM_TCP) front_tcp_opened(s);
+  else stream_go(s, STEP_SEND);
 }
 
 /* attempt_other_protocol: no permit may be left for another connection: then it waits for one. */
@@ -202,6 +211,45 @@ void attempt_other_protocol(struct stream *s) {
   } else {
     attempt_failed(s, connect_end(err));
   }
+}
+
+/* upgrade_by_h1: the HTTP/2 connection that it has cannot bring it on. */
+static void upgrade_by_h1(struct stream *s) {
+  struct attempt *a = &s->try;
+  bool open = false;
+  if (asks_tunnel(s)) upconn_bare_set(&s->w->upstream, a->endpoint, true);
+  int err = attempt_ask_anew(s, a, &(struct attempt_owner){&up_events, s}, &open);
+  a->t_connect = err || open ? 0 : now_ns(s->w);
+  a->t_connected = 0;
+  if (!err) {
+    stream_go(s, open ? STEP_SEND : STEP_CONNECT);
+  } else if (err == -EAGAIN) {
+    s->attempts--;
+    stream_go(s, STEP_PICK);
+  } else {
+    attempt_failed(s, connect_end(err));
+  }
+}
+
+/* attempt_unopened: one that offered HTTP/1.1 alone for an upgrade's sake, and was refused that,
+ * is no failure of the endpoint's. What is no tunnel goes on without: an Upgrade may be ignored
+ * (RFC 9110 section 7.8). */
+void attempt_unopened(struct stream *s, int err) {
+  struct attempt *a = &s->try;
+  enum end end = open_end(a->up, err, &s->x->tls_why);
+  if (end != END_UPSTREAM_TLS_ALPN || !by_either(s) || a->flags & ATTEMPT_H2) {
+    attempt_failed(s, end);
+    return;
+  }
+  upconn_bare_set(&s->w->upstream, a->endpoint, false);
+  attempt_drop(s, false);
+  if (asks_tunnel(s)) {
+    stream_fail(s, END_UPSTREAM_NO_UPGRADE);
+    return;
+  }
+  s->x->req.upgrade = SPAN_EMPTY;
+  s->attempts--;
+  stream_go(s, STEP_PICK);
 }
 
 static void taken(struct stream *s) {
@@ -257,7 +305,7 @@ static enum end send_head_h2(struct stream *s, const struct attempt *a) {
   bool tunnel = asks_tunnel(s);
   bool nothing = held->whole && !held->bytes && !trailers_any(s, &s->up_body);
   bool last = s->up_body.state == PUMP_NONE || nothing;
-  if (tunnel && !h2_extends(h2_stream_h2(st))) return END_UPSTREAM_NO_UPGRADE;
+  if (tunnel ? !h2_extends(h2_stream_h2(st)) : by_either(s)) return END_UPSTREAM_NO_UPGRADE;
   if (tunnel && !shake_onward_h2(s)) return END_BAD_REQUEST_UPGRADE;
   /* Another Upgrade of HTTP/1.1 means nothing here: ignored (RFC 9110 section 7.8). */
   if (!tunnel) s->x->req.upgrade = SPAN_EMPTY;
@@ -299,6 +347,10 @@ static enum http_body body_framing(const struct stream *s) {
 void enter_send(struct stream *s) {
   s->up_body.to = (uint8_t)body_framing(s);
   enum end end = attempt_send(s, &s->try);
+  if (end == END_UPSTREAM_NO_UPGRADE && by_either(s)) {
+    upgrade_by_h1(s);
+    return;
+  }
   held_rewind(s);
   if (end == END_OK && !held_send(s)) end = END_LIMIT_MEMORY;
   if (end != END_OK) {
@@ -388,6 +440,11 @@ static bool is_clean(const struct stream *s, const struct attempt *a) {
   return !(a->flags & ATTEMPT_UP_DIRTY) && !held_unsent(s) && s->pool;
 }
 
+/* is_cut: the endpoint must not take what it has of a session for all of it. */
+static bool is_cut(const struct stream *s) {
+  return s->flags & STREAM_TCP && s->step == STEP_TUNNEL && s->end != END_OK;
+}
+
 void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   struct worker *w = s->w;
   if (a->flags & ATTEMPT_COUNTED) endpoint_end(a->endpoint, w->config.index);
@@ -399,7 +456,7 @@ void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   if (lacks) upconn_yield(up);
   a->up = NULL;
   if (keep) upconn_release(up, &s->pool->connections);
-  else upconn_close(up, false);
+  else upconn_close(up, is_cut(s));
   request_permits_give(&w->upstream, s->pool_state, a->endpoint, a->permits);
   a->permits = 0;
   queue_freed(w, s->pool_state); /* an idle connection serves too */

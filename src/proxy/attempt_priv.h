@@ -112,10 +112,11 @@ enum end attempt_cause(const struct attempt *a, int err, struct span *why);
  * become open (-ETIMEDOUT: in time), TLS included, *why in words (may be NULL). */
 enum end connect_end(int err);
 enum end open_end(const struct upconn *up, int err, struct span *why);
-/* attempt_opened: the connection is there. attempt_other_protocol: it is, but speaks HTTP/1.1
- * (UPCONN_ASK); attempt_ask_anew gets an attempt another one: 0 (open: at once), or -errno and it
- * holds nothing any more. */
+/* attempt_opened: the connection is there; attempt_unopened: it failed. attempt_other_protocol: it
+ * is there, but speaks HTTP/1.1 (UPCONN_ASK); attempt_ask_anew gets an attempt another one: 0
+ * (open: at once), or -errno and it holds nothing any more. */
 void attempt_opened(struct stream *s);
+void attempt_unopened(struct stream *s, int err);
 void attempt_other_protocol(struct stream *s);
 MUST_USE int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
                               bool *open);

@@ -18,6 +18,7 @@ struct serving {
   struct conn *conn;
   int fd;
   bool shared; /* others go on with the socket when weir has ended */
+  bool at_once; /* clients that send nothing are accepted: the server may speak first */
   struct listener_state *state;           /* pinned */
   const struct snapshot_listener *current; /* NULL: removed from the configuration */
   struct list downs;
@@ -35,6 +36,7 @@ enum down_flag {
   /* while a PROXY header is waited for: */
   DOWN_TRUSTED = 128, /* who connected may send one */
   DOWN_UNSURE = 256,  /* there need not be one */
+  DOWN_TCP = 512,     /* its listener serves TCP (front_tcp.c) */
 };
 
 /* peer is an IP address and port, kept small; AF_UNIX: a unix socket, whatever its name. */
@@ -95,6 +97,9 @@ void down_socket(const struct down *d, struct addr *out);
 /* down_start begins TLS, or reading: nothing of the connection was read, or its PROXY header
  * only. False: there is no room, close it. */
 MUST_USE bool down_start(struct down *d);
+/* down_count_handshake: the client's TLS handshake is done. */
+struct tls_info;
+void down_count_handshake(struct down *d, const struct tls_info *info);
 /* ---- proxied.c, proxied_out.c ---- */
 /* proxied_start waits for the PROXY header of a connection that peer made; then it goes on as any
  * other. */

@@ -51,6 +51,7 @@ static bool binds_port(const struct listener *l, uint16_t port) {
 
 /* fits tells how well a listener fits the URL: 0 not at all (TLS or not), 2 by its port too. */
 static unsigned fits(const struct explain *e, const struct listener *l) {
+  if (l->serves != SERVES_HTTP) return 0; /* TCP: only by its name */
   if (!e->authority.len) return 1;
   if ((l->tls != NULL) != e->tls) return 0;
   return binds_port(l, url_port(e)) ? 2 : 1;
@@ -200,11 +201,29 @@ static bool may_connect(const struct explain *e) {
   return !peers || netset_allows(peers, &e->ctx.peer);
 }
 
+/* connect_to is where a listener of TCP, or one that passes TLS on, sends a connection: of TLS one
+ * that asks for the URL's host, and offers no protocol. */
+static void connect_to(struct explain *e) {
+  const struct listener *l = e->listener->listener;
+  struct span host = e->authority;
+  while (host.len && host.ptr[host.len - 1] >= '0' && host.ptr[host.len - 1] <= '9') host.len--;
+  bool port = host.len < e->authority.len && host.len && host.ptr[host.len - 1] == ':';
+  struct client_hello hello = {.host = port ? span_sub(host, 0, host.len - 1) : e->authority};
+  enum sni_verdict v = l->serves == SERVES_TLS ? sni_find(l, &hello, &e->passed) : SNI_ROUTED;
+  if (l->serves == SERVES_TCP) e->passed = l->pool;
+  if (v == SNI_NO_NAME) e->end = END_CLIENT_TLS_NAME;
+  if (v == SNI_NO_PROTOCOL) e->end = END_CLIENT_TLS_ALPN;
+}
+
 /* run goes the way of proxy/route.c, in the same order. */
 static void run(struct explain *e) {
   struct http_request *r = &e->request;
   if (!may_connect(e)) {
     e->end = END_DENIED_PEER;
+    return;
+  }
+  if (e->listener->listener->serves != SERVES_HTTP) {
+    connect_to(e);
     return;
   }
   parse(e);

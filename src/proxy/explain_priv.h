@@ -25,6 +25,7 @@ struct explain {
   enum route_verdict verdict; /* when there are stories */
   struct route_hit hit;
   struct route_story *stories; /* NULL: no route was asked */
+  struct pool *passed; /* of a listener that serves no HTTP: where the connection goes */
   struct pool *drawn; /* of a split: the part that the key decides for; NULL: chance does */
   unsigned responded;          /* status that a filter answers with (CORS preflight); 0: none */
 };

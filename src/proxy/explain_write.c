@@ -82,6 +82,7 @@ static unsigned status_of(const struct explain *e) {
   if (https_redirect(e)) return 308;
   if (e->end != END_OK) return end_get(e->end)->status;
   if (e->responded) return e->responded;
+  if (!e->hit.route) return 0; /* TCP */
   return e->hit.route->status; /* 0 where an endpoint answers */
 }
 
@@ -141,6 +142,14 @@ static void text_members(const struct explain *e, const struct pool *pool, const
   text_printf(t, "%ssticky by cookie " SPAN_FMT ": ", indent, SPAN_ARG(pool->sticky->cookie));
   if (home) text_printf(t, "it names " SPAN_FMT "\n", SPAN_ARG(home->label));
   else text_lit(t, "the request has none\n");
+}
+
+/* text_tcp: what a listener of TCP does with a connection. */
+static void text_tcp(const struct explain *e, const struct pool *pool) {
+  text_printf(e->out, "%s: the connection goes to pool " SPAN_FMT ", one of these by " SPAN_FMT
+              ":\n", e->listener->listener->serves == SERVES_TLS ? "TLS, passed on" : "TCP",
+              SPAN_ARG(pool->obj.name), SPAN_ARG(balance_text(pool->balance)));
+  text_members(e, pool, "  ");
 }
 
 static void text_pool(const struct explain *e) {
@@ -210,6 +219,8 @@ static void text_action(const struct explain *e) {
     if (row->status) text_printf(t, "answered %u: ", row->status);
     else text_lit(t, "closed: ");
     text_printf(t, SPAN_FMT " (" SPAN_FMT ")\n", SPAN_ARG(row->word), SPAN_ARG(row->detail));
+  } else if (e->passed) {
+    text_tcp(e, e->passed);
   } else if (https_redirect(e)) {
     text_lit(t, "answered 308: redirect_https, before any route is asked\n");
   } else if (e->responded) {
@@ -327,6 +338,12 @@ static void json_action(const struct explain *e) {
   }
 }
 
+static void json_tcp(const struct explain *e, const struct pool *pool) {
+  text_lit(e->out, ",\"action\":\"tcp\",\"pool\":");
+  json_pool(e, pool);
+  text_lit(e->out, "}");
+}
+
 static void json_winner(const struct explain *e) {
   struct text *t = e->out;
   const struct route *r = e->hit.route;
@@ -356,6 +373,7 @@ void explain_json(const struct explain *e) {
     put_methods(t, e->hit.methods, e->hit.allow);
     text_lit(t, "\"");
   }
+  if (e->passed) json_tcp(e, e->passed);
   if (e->stories && e->verdict == ROUTE_FOUND) json_winner(e);
   if (e->stories) json_stories(e);
   text_lit(t, "}\n");

@@ -1,5 +1,6 @@
 /* front_priv.h: what differs between clients of HTTP/1 and of HTTP/2 (front_h2.c): how connections
- * begin and end, how heads are written. Bodies are written to the stream's conn in both. */
+ * begin and end, how heads are written. Bodies are written to the stream's conn in both. And
+ * clients of TCP (front_tcp.c), which have neither. */
 #ifndef WEIR_PROXY_FRONT_PRIV_H
 #define WEIR_PROXY_FRONT_PRIV_H
 
@@ -21,5 +22,18 @@ enum end front_h2_word(const struct stream *s, enum end otherwise);
 MUST_USE bool front_h2_head(struct stream *s, struct http_response *r, bool last);
 /* front_take gives the body bytes of a request on; how many were used. The stream may end. */
 size_t front_take(struct stream *s, struct span bytes);
+
+/* TCP_PRIORITY is that of sessions where requests have their route's: the same default. */
+#define TCP_PRIORITY 3u
+/* front_tcp_start begins TLS or the session of d, which may end in it; false: no room, close d. */
+MUST_USE bool front_tcp_start(struct down *d);
+/* front_tcp_session begins the session of d to pool, whose ClientHello asked for host (empty: it
+ * did not, or there was none); d may end in it. */
+struct pool;
+void front_tcp_session(struct down *d, struct pool *pool, struct span host);
+/* front_pass_start waits for the ClientHello of d. */
+void front_pass_start(struct down *d);
+/* front_tcp_opened: the endpoint's connection is there. */
+void front_tcp_opened(struct stream *s);
 
 #endif

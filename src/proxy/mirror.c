@@ -297,14 +297,15 @@ static bool parse(struct mirror *m, struct http_request *out) {
   return true;
 }
 
+/* write_h2: the head may have to wait for room, so what it points to stays. */
 static bool write_h2(struct mirror *m) {
   struct conn *c = m->up->conn;
   struct h2_stream *st = h2_stream_of(c);
-  struct http_request req;
+  struct http_request *req = arena_zalloc(&m->answer, sizeof *req);
+  bool secure = m->secure || m->pool->tls;
   const struct h2_request_head head = {
-      .request = &req, .scheme = m->secure || m->pool->tls ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
-  bool sent = parse(m, &req) && h2_send_request(st, &head, &m->answer, !m->body.len);
-  arena_reset(&m->answer);
+      .request = req, .scheme = secure ? HTTP_SCHEME_HTTPS : HTTP_SCHEME_HTTP};
+  bool sent = req && parse(m, req) && h2_send_request(st, &head, &m->answer, !m->body.len);
   if (!sent || (m->body.len && !conn_write(c, buf_span(&m->body)))) return false;
   if (m->body.len) conn_finish(c);
   h2_stream_section(st, &m->section, &m->answer);

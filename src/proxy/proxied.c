@@ -41,6 +41,7 @@ static size_t go_on(struct down *d, const struct proxy_header *h, struct span re
     down_close(d, false);
     return rest.len;
   }
+  if (c->flags & CONN_CLOSING) return rest.len; /* a session that found no endpoint */
   if (tls) return conn_pass(c, rest);
   return rest.len ? c->events->on_data(c, rest) : 0;
 }

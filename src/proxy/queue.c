@@ -69,7 +69,7 @@ static bool urgency(struct span value, uint8_t *out) {
 
 /* priority_of goes by the first row that the endpoint sees: not one that a policy took out. */
 static uint8_t priority_of(const struct stream *s) {
-  uint8_t priority = s->route->priority;
+  uint8_t priority = s->route ? s->route->priority : TCP_PRIORITY;
   const struct http_fields *fields = &s->x->req.fields;
   struct span name = s->pool->priority_header;
   for (uint32_t i = 0; name.len && i < fields->count; i++) {
@@ -140,13 +140,18 @@ void queue_leave(struct stream *s) {
   if (first) queue_freed(s->w, state); /* what was meant for s may serve the next */
 }
 
+/* turns_of is the id of whose turns s takes: its route, or its TCP listener. */
+static uint32_t turns_of(const struct stream *s) {
+  return s->route_state ? s->route_state->obj.id : s->down->serving->state->obj.id;
+}
+
 /* displace gives s the place of the worst of this worker's, if that comes after s. */
 static bool displace(struct stream *s, uint8_t priority, uint32_t most) {
   struct worker *w = s->w;
   const struct heap_node *last = row_of(s)->last.root;
   if (!last) return false;
   struct stream *worst = waiter_last(last)->stream;
-  claim mine = claim_peek(s->pool_state, s->route_state->obj.id, priority, most);
+  claim mine = claim_peek(s->pool_state, turns_of(s), priority, most);
   if (!claim_before(mine, worst->x->wait.claim)) return false;
   link_out(worst);
   list_push_tail(&w->displaced, &worst->link);
@@ -170,7 +175,7 @@ void queue_enter(struct stream *s) {
     stream_fail(s, END_QUEUE_FULL);
     return;
   }
-  s->x->wait.claim = claim_draw(s->pool_state, s->route_state->obj.id, priority, most);
+  s->x->wait.claim = claim_draw(s->pool_state, turns_of(s), priority, most);
   link_in(s);
   s->w->wake_pending = true; /* what was given back before the claim was seen is there still */
   stream_go(s, STEP_QUEUE);

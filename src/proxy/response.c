@@ -326,7 +326,7 @@ static struct stream *stream_of(struct conn *c) { return ((struct upconn *)c->ow
 static void up_on_open(struct conn *c, int err) {
   struct stream *s = stream_of(c);
   if (err == -EPROTOTYPE) attempt_other_protocol(s);
-  else if (err) attempt_failed(s, open_end(s->try.up, err, &s->x->tls_why));
+  else if (err) attempt_unopened(s, err);
   else attempt_opened(s);
 }
 

@@ -73,14 +73,14 @@ static void take_pool_settings(struct stream *s) {
   if (p->set & POLICY_IDLE) s->pool_timeouts.idle_ms = p->idle_ms;
 }
 
-static void pin_pool(struct stream *s, struct pool *pool) {
+void stream_pin_pool(struct stream *s, struct pool *pool) {
   uint32_t me = s->w->config.index;
   s->pool = pool;
   s->pool_state = pool->state;
   object_pin(&s->pool_state->obj, me);
   object_pin(&s->pool->obj, me);
   s->pool_timeouts = s->pool->timeouts;
-  take_pool_settings(s);
+  if (s->route) take_pool_settings(s);
   s->arena.limit += 4 * (size_t)s->pool->limits.header_bytes; /* the response's share */
   stat_add(&s->pool_state->rows[me].requests, 1);
 }
@@ -162,8 +162,9 @@ static void act(struct stream *s) {
     case FILTER_ANSWER:
     case FILTER_WAIT: stream_fail(s, s->x->ctx.end); return;
   }
+  trailers_routed(s);
   if (pool) {
-    pin_pool(s, pool);
+    stream_pin_pool(s, pool);
     if (!admit_early(s)) return;
     if (s->route->mirror.pool) mirror_begin(s);
     stream_go(s, held_wanted(s) ? STEP_BUFFER : STEP_PICK);

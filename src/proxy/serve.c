@@ -10,6 +10,8 @@
 
 /* OVER_RESERVE: connections beyond the limit that are still accepted, to be told so with a 503. */
 #define OVER_RESERVE 16u
+/* DEFER_SECONDS: as control/loader_bind.c, which makes the sockets. */
+#define DEFER_SECONDS 5u
 
 /* ---- the client's address, kept small ---- */
 
@@ -89,6 +91,7 @@ static uint64_t after_ms(const struct worker *w, uint32_t delay_ms) {
 }
 
 bool down_start(struct down *d) {
+  if (d->flags & DOWN_TCP) return front_tcp_start(d);
   struct worker *w = d->serving->w;
   const struct listener *l = d->serving->current->listener;
   conn_attach(d->conn, &down_events, d);
@@ -114,6 +117,7 @@ static struct down *down_new(struct serving *sv, struct conn *c, const struct ad
   d->conn = c;
   d->serving = sv;
   peer_keep(&d->client, peer);
+  if (sv->current->listener->serves != SERVES_HTTP) d->flags |= DOWN_TCP;
   list_push_tail(&sv->downs, &d->link);
   sv->down_count++;
   if (downs_open(w) >= w->conns_share) {
@@ -202,6 +206,16 @@ static struct serving *serving_find(struct worker *w, int fd) {
   return NULL;
 }
 
+/* accept_at_once sets whether clients are accepted before they sent a byte: of TCP, where nothing
+ * of theirs comes first, for the server may be the one to speak. */
+static void accept_at_once(struct serving *sv) {
+  const struct listener *l = sv->current ? sv->current->listener : NULL;
+  bool at_once = l && l->serves == SERVES_TCP && !l->tls && l->proxied != PROXIED_ALL;
+  if (sv->shared || at_once == sv->at_once) return;
+  sv->at_once = at_once;
+  conn_listen_defer(sv->conn, at_once ? 0 : DEFER_SECONDS);
+}
+
 void serve_start(struct worker *w, const struct worker_msg *msg) {
   struct serving *sv = mem_alloc(sizeof *sv);
   sv->w = w;
@@ -215,6 +229,7 @@ void serve_start(struct worker *w, const struct worker_msg *msg) {
   if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
   sv->conn = conn_listen(w->loop, sv->fd, on_accept, sv);
   check(sv->conn != NULL); /* the slab has room for listeners beside all connections */
+  accept_at_once(sv);
 }
 
 /* close_idle closes connections between requests of a removed listener, whose requests nobody
@@ -270,6 +285,7 @@ void serve_install(struct worker *w) {
     if (!sv->conn) continue;
     sv->current = w->snapshot ? snapshot_find_listener(w->snapshot, sv->state->obj.name) : NULL;
     if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
+    accept_at_once(sv);
   }
 }
 
@@ -354,12 +370,14 @@ void down_next(struct down *d) {
 
 /* ---- events ---- */
 
-static void count_handshake(struct worker *w, const struct tls_info *info) {
+void down_count_handshake(struct down *d, const struct tls_info *info) {
+  struct worker *w = d->serving->w;
   bool v13 = span_eq(info->version, SPAN_LIT("1.3"));
   _Atomic uint64_t *rows[2][2] = {
       {&w->stats.tls_handshakes_12_full, &w->stats.tls_handshakes_12_resumed},
       {&w->stats.tls_handshakes_13_full, &w->stats.tls_handshakes_13_resumed}};
   stat_add(rows[v13][info->resumed], 1);
+  d->tls_ns = info->handshake_ns;
 }
 
 #define PLAIN_ON_TLS \
@@ -391,8 +409,7 @@ static void down_on_open(struct conn *c, int err) {
     handshake_failed(d, info.end == END_OK ? END_CLIENT_TLS_HANDSHAKE : info.end);
     return;
   }
-  count_handshake(w, &info);
-  d->tls_ns = info.handshake_ns;
+  down_count_handshake(d, &info);
   if (!d->serving->current) {
     down_close(d, true);
     return;

@@ -284,7 +284,8 @@ void stream_fail(struct stream *s, enum end end) {
   hedge_cancel(s);
   attempt_drop(s, false);
   s->flags |= STREAM_CLOSE;
-  if (!(s->flags & STREAM_RESPONDED) && end_get(end)->status && s->down) answer_end(s);
+  bool answers = !(s->flags & (STREAM_RESPONDED | STREAM_TCP)) && end_get(end)->status;
+  if (answers && s->down) answer_end(s);
   else if (!grpc_cut(s) && !shows_truncation(s)) s->flags |= STREAM_ABORT;
   stream_go(s, STEP_FINISH);
 }
@@ -352,6 +353,7 @@ void stream_finish(struct stream *s) {
   access_write(s);
   list_remove(&s->link);
   if (s->flags & STREAM_TUNNEL) stat_sub(&w->stats.tunnels, 1);
+  if (s->flags & STREAM_TCP) stat_sub(&w->stats.tcp_sessions, 1);
   unpin_all(s);
   arena_reset(&s->arena);
   if (s->x) slab_free(&w->exchanges, s->x);

@@ -36,6 +36,7 @@ enum stream_flag {
   STREAM_TUNNEL = 32768,   /* counted in stats.tunnels */
   STREAM_CONTINUED = 65536, /* 100 (Continue) came */
   STREAM_HEAD_DUE = 131072, /* counted as waiting for a response head (concurrency) */
+  STREAM_TCP = 4096,       /* a session of a TCP listener (front_tcp.c): no messages */
   STREAM_REFILL = 16384,   /* the next attempt, a replay, takes no idle connection */
   STREAM_H2 = 262144,      /* the client speaks HTTP/2 */
   STREAM_IN_DATA = 524288, /* of HTTP/2: bytes that came are being taken: nobody holds them */
@@ -66,7 +67,7 @@ struct stream {
   struct timer timer;
   /* what it uses; pinned */
   struct listener *listener;
-  struct route *route;
+  struct route *route; /* NULL with TCP, as is its state: the listener names the pool */
   struct route_state *route_state;
   struct pool *pool;
   struct pool_state *pool_state; /* pinned to the end: its id labels series */
@@ -92,6 +93,8 @@ void stream_go(struct stream *s, enum stream_step step);
 void stream_fail(struct stream *s, enum end end);
 /* stream_timer arms the stream's timer for its step. */
 void stream_timer(struct stream *s);
+/* stream_pin_pool gives it its pool and that one's settings. */
+void stream_pin_pool(struct stream *s, struct pool *pool);
 /* stream_unpin_settings lets go of route, pool and listener: a tunnel reads none of them. */
 void stream_unpin_settings(struct stream *s);
 /* stream_finish logs, counts and frees; s is gone. */

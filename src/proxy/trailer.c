@@ -36,6 +36,10 @@ void trailers_take(struct stream *s, struct pump *p, const struct http_fields *r
   filter_trailers(&s->x->ctx, &t->rows, is_request(s, p));
 }
 
+void trailers_routed(struct stream *s) {
+  if (s->x->up_trailers.rows.count) filter_trailers(&s->x->ctx, &s->x->up_trailers.rows, true);
+}
+
 bool trailers_parse(struct stream *s, struct pump *p, enum end *why) {
   bool request = is_request(s, p);
   const struct h1_trailer_lines in = {

@@ -25,6 +25,8 @@ MUST_USE bool trailers_gather(struct stream *s, struct pump *p, struct span cons
 MUST_USE bool trailers_parse(struct stream *s, struct pump *p, enum end *why);
 /* trailers_take: p's body has these, which were judged by http/trailer.h. */
 void trailers_take(struct stream *s, struct pump *p, const struct http_fields *rows);
+/* trailers_routed: a route was found: its policies hold for trailers that came before. */
+void trailers_routed(struct stream *s);
 /* trailers_any: there are some to be passed on. */
 bool trailers_any(const struct stream *s, const struct pump *p);
 /* trailers_end ends p's body in the framing of its sink, with its trailers. False: no buffer. */

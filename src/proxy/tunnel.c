@@ -1,6 +1,7 @@
-/* tunnel.c: after a 101 that was asked for: two relays, one each way, until both ends are done. A
- * tunnel keeps its endpoint, timeouts and names, and no settings: reloads pass it by. When its
- * route or listener is removed it ends after the drain time. RFC 9110 section 7.8, RFC 6455. */
+/* tunnel.c: after a 101 that was asked for, and sessions of TCP (front_tcp.c): two relays, one
+ * each way, until both ends are done. A tunnel keeps its endpoint, timeouts and names, and no
+ * settings: reloads pass it by. When its route or listener is removed it ends after the drain
+ * time. RFC 9110 section 7.8, RFC 6455. */
 #include "proxy_priv.h"
 
 static void on_end(struct relay *r, enum relay_end why, int err) {
@@ -19,7 +20,8 @@ static void start(struct stream *s, struct pump *p, struct conn *from, struct co
 
 /* unwanted: its route or listener is gone from the configuration. */
 static bool unwanted(const struct stream *s) {
-  return atomic_load(&s->route_state->removed) || !s->down->serving->current;
+  bool routed = s->route_state && atomic_load(&s->route_state->removed);
+  return routed || !s->down->serving->current;
 }
 
 void tunnel_start(struct stream *s) {
@@ -28,9 +30,12 @@ void tunnel_start(struct stream *s) {
   stream_unpin_settings(s);
   s->deadline_ms = WHEEL_NEVER;
   s->try.flags |= ATTEMPT_UP_DIRTY;
-  s->flags |= STREAM_CLOSE | STREAM_TUNNEL;
+  s->flags |= STREAM_CLOSE;
   list_push_tail(&w->tunnels, &s->link);
-  stat_add(&w->stats.tunnels, 1);
+  if (!(s->flags & STREAM_TCP)) {
+    s->flags |= STREAM_TUNNEL;
+    stat_add(&w->stats.tunnels, 1);
+  }
   start(s, &s->up_body, s->conn, s->try.up->conn);
   start(s, &s->down_body, s->try.up->conn, s->conn);
   /* The reload that removed its route may have come while the request was on its way. */
@@ -56,7 +61,9 @@ void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err)
     return;
   }
   bool client = up == (why == RELAY_SRC_ERROR);
+  bool closed = s->flags & STREAM_TCP && err == -ECONNABORTED; /* without close_notify */
   if (own_trouble(err)) stream_fail(s, END_LIMIT_MEMORY);
+  else if (client && closed) stream_client_gone(s, END_CLIENT_CLOSED);
   else if (client) stream_client_gone(s, client_end(s));
   else stream_fail(s, attempt_cause(&s->try, err, NULL));
 }

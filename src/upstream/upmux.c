@@ -193,8 +193,18 @@ static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
 static void learn(struct endpoint_row *row) {
   for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
     const struct upmux *m = container_of(l, struct upmux, link);
-    if (h2_ready_for(m->h2, true)) row->streams_most = h2_streams_most(m->h2);
+    if (!h2_ready_for(m->h2, true)) continue;
+    row->streams_most = h2_streams_most(m->h2);
+    row->bare = !h2_extends(m->h2);
   }
+}
+
+bool upconn_bare(const struct upstream *u, const struct endpoint *e) {
+  return e->rows[u->worker].bare;
+}
+
+void upconn_bare_set(const struct upstream *u, struct endpoint *e, bool bare) {
+  e->rows[u->worker].bare = bare;
 }
 
 /* emptiest is the connection with room that has the fewest streams; NULL: none has room. */

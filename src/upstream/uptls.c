@@ -76,7 +76,8 @@ static enum tls_spoken spoken(const struct upstream *u, const struct pool *pool,
 
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e) {
-  if (pool->connections.proxied) return UPCONN_HTTP_1; /* each client has its own */
+  /* Each client has its own. */
+  if (pool->tcp || pool->connections.proxied) return UPCONN_HTTP_1;
   switch ((enum pool_protocol)pool->connections.protocol) {
     case POOL_HTTP_1_1: return UPCONN_HTTP_1;
     case POOL_H2C:

@@ -66,6 +66,8 @@ def completed(text):
     names = {"app", *re.findall(r'pool = "(\w+)"', text)}
     pools = " ".join('%s = { endpoints = "127.0.0.1:9001"; };' % name for name in sorted(names))
     for key, section in SECTIONS.items():
+        if key == "routes" and 'protocol = "tcp"' in text:
+            continue
         if not re.search(r"^%s\s*=" % key, text, re.MULTILINE):
             text += section % pools if key == "pools" else section
     return text

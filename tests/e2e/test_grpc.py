@@ -14,6 +14,7 @@ import pytest
 grpc = pytest.importorskip("grpc", reason="python3-grpcio (packaging/packages.sh)")
 
 from harness import grpcsite, npm, proc, servers  # noqa: E402
+from harness.tlspeers import Mint  # noqa: E402
 from harness.weir import GUARD, eventually  # noqa: E402
 
 CODE = grpc.StatusCode
@@ -266,9 +267,9 @@ def child():
     """A server in a process of its own, to be killed."""
     made = []
 
-    def make():
-        made.append(subprocess.Popen([sys.executable, grpcsite.__file__], stdin=subprocess.PIPE,
-                                     stdout=subprocess.PIPE,
+    def make(*args):
+        made.append(subprocess.Popen([sys.executable, grpcsite.__file__, *args],
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      cwd=pathlib.Path(__file__).parent))
         made[-1].address = "127.0.0.1:%d" % int(made[-1].stdout.readline())
         return made[-1]
@@ -295,6 +296,37 @@ def test_an_endpoint_that_dies_in_the_middle(weir, child, client):
         assert error.details().startswith("upstream."), error
     proxy.logged(2, rpc__grpc__status_code=14)
     assert refused(channel.echo, b"").code() == CODE.UNAVAILABLE  # nobody listens now
+    assert proxy.metric("weir_downstream_connections_total") == 1
+
+
+# ---- TLS to endpoints ----
+
+@pytest.mark.parametrize("protocol", ["auto", "h2"])
+def test_over_tls_to_endpoints(weir, child, client, work, protocol):
+    """grpcio's server behind TLS, chosen by ALPN: unary calls and streams, then it dies in the
+    middle of some; the connection of the caller goes on."""
+    mint = Mint(work)
+    leaf = mint.leaf("127.0.0.1")
+    origin = child(leaf.path, leaf.key_path)
+    proxy = weir(conf(origin, pool={"connections": {"protocol": protocol},
+                                    "tls": {"ca": "file:%s" % mint.root.path}}))
+    channel = client(proxy)
+    for size in SIZES[:-1]:
+        assert channel.echo(b"x" * size, timeout=LONG) == b"x" * size
+    sent = list(grpcsite.messages(200, 20000))
+    assert channel.collect(iter(sent), timeout=LONG) == grpcsite.digest(sent)
+    assert grpcsite.digest(channel.spread(b"200 20000", timeout=LONG)) == grpcsite.digest(sent)
+    assert list(channel.chat(iter(sent), timeout=LONG)) == sent
+    assert proxy.metric("weir_upstream_tls_handshakes_total", resumed="false") == 1
+    calls = [channel.hang(b"one", timeout=LONG) for _ in range(2)]
+    assert [next(call) for call in calls] == [b"one"] * 2
+    origin.kill()
+    origin.wait()
+    for call in calls:
+        error = refused(lambda timeout, call=call: call)
+        assert error.code() == CODE.UNAVAILABLE, error
+        assert error.details().startswith("upstream."), error
+    proxy.logged(2, rpc__grpc__status_code=14)
     assert proxy.metric("weir_downstream_connections_total") == 1
 
 

@@ -561,3 +561,66 @@ def test_a_connection_that_fell_silent_is_left(weir, talk):
     conn = talk(proxy)
     assert conn.get("/silent").status == 504
     assert {conn.get("/next").status for _ in range(5)} == {200}
+
+
+def test_trailers_of_a_request_that_comes_whole(weir):
+    """Head, body and trailers in one read, before there is a route: its policies hold for all."""
+    def handler(conn, stream, head):
+        eventually(lambda: stream in conn.trailers)
+        plain(conn, stream, head)
+    origin = Origin(handler)
+    proxy = proxy_for(weir, origin, policies={
+        "hide": {"request_headers": {"remove": ["X-Role"]}}},
+        routes=[{"prefix": "/", "pool": "app", "policies": ["hide"]}])
+    head = h2.block(h2.pseudo("POST", "/whole") + [("te", "trailers")])
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as sock:
+        sock.sendall(h2.PREFACE + h2.settings() + h2.headers(1, head, end=False) +
+                     h2.data(1, b"body") +
+                     h2.headers(1, h2.block([("x-role", "admin"), ("x-sum", "1")]), end=True))
+        proxy.logged(path="/whole", end="ok")
+    assert list(origin.conns[0].trailers.values()) == [{"x-sum": "1"}]
+
+
+# ---- connections that end while whole responses are still read ----
+
+def early_and_whole(weir, talk, tail):
+    """An upload whose whole response the client has no window for; then tail(conn, stream)."""
+    def handler(conn, stream, head):
+        if head[":path"] != "/early":
+            plain(conn, stream, head)
+            return
+        conn.send(h2.headers(stream, OK, end=False), h2.data(stream, b"x" * 3000, end=True))
+        told.set()
+        go.wait(20)
+        tail(conn, stream)
+        done.set()
+    told, go, done = threading.Event(), threading.Event(), threading.Event()
+    proxy = proxy_for(weir, Origin(handler))
+    client = talk(proxy, settings=[(h2.INITIAL_WINDOW_SIZE, 100)], credit=False)
+    number = client.open("POST", "/early", end=False)
+    stream = client.stream(number)
+    client.pump(lambda: stream.response.status, what="the head")
+    go.set()
+    assert done.wait(20)
+    return proxy, client, number
+
+
+LATE = {
+    "cut": lambda conn, stream: conn.cut(),
+    "window": lambda conn, stream: conn.send(h2.window_update(0, h2.WINDOW_MAX), h2.ping() * 50),
+    "frames": lambda conn, stream: conn.send(h2.data(0, b"x") * 5, h2.goaway(0, 0), h2.ping()),
+}
+
+
+@pytest.mark.parametrize("what", ["upload", "read", "reset"])
+@pytest.mark.parametrize("tail", LATE)
+def test_ends_beside_a_whole_response(weir, talk, tail, what):
+    proxy, client, number = early_and_whole(weir, talk, LATE[tail])
+    if what == "upload":
+        client.send(h2.data(number, b"abc", end=False))
+        client.send(h2.data(number, b"abc", end=True))
+    elif what == "read":
+        client.send(h2.window_update(number, 50000))
+    else:
+        client.send(h2.rst_stream(number))
+    assert talk(proxy).get("/next").status == 200

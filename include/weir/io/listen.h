@@ -17,7 +17,9 @@ MUST_USE struct conn *conn_listen(struct loop *loop, int fd,
 /* conn_listen_pause stops accepting (the queue stays); conn_listen_resume goes on. */
 void conn_listen_pause(struct conn *listener);
 void conn_listen_resume(struct conn *listener);
-/* conn_listen_defer sets TCP_DEFER_ACCEPT: for protocols where the client speaks first. */
+/* conn_listen_defer sets TCP_DEFER_ACCEPT: for protocols where the client speaks first; 0: accept
+ * at once. conn_listen leaves it as it is (LISTEN_DEFER_KEEP). */
+#define LISTEN_DEFER_KEEP UINT32_MAX
 void conn_listen_defer(struct conn *listener, uint32_t seconds);
 /* conn_listen_drain accepts what is queued (on_accept for each, at most 4096; how many): to be
  * called right before conn_close of a listener, which would reset them. */

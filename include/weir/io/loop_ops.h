@@ -44,7 +44,8 @@ struct loop_ops {
   void (*accept)(struct loop *loop, struct conn *listener);
   /* accept_now takes one connection that is queued: a descriptor, -EAGAIN or -errno. */
   int (*accept_now)(struct loop *loop, struct conn *listener);
-  /* listen prepares a listening descriptor (inherited options). defer_s > 0: TCP_DEFER_ACCEPT. */
+  /* listen prepares a listening descriptor (inherited options); defer_s is for TCP_DEFER_ACCEPT.
+   */
   void (*listen)(struct loop *loop, struct conn *listener, uint32_t defer_s);
   /* deafen makes a TCP listener ignore who is not in a handshake with it; unix: nothing. */
   void (*deafen)(struct loop *loop, struct conn *listener);

@@ -27,7 +27,8 @@ struct tls_client_conf {
   const uint8_t (*pins)[TLS_PIN_BYTES]; /* SHA-256 of public keys (SPKI); none: any */
   uint32_t pin_count;
   uint16_t min_version; /* 0x0303, 0x0304 */
-  struct span alpn;     /* what is offered, in wire form */
+  struct span alpn;     /* what is offered, in wire form; empty: nothing, for it is no HTTP: the
+                           endpoint may speak first */
   bool h2_only;         /* an endpoint that does not choose h2 is refused */
   uint32_t workers;
 };
@@ -99,6 +100,8 @@ enum tls_line_step { TLS_LINE_OK, TLS_LINE_MORE, TLS_LINE_END, TLS_LINE_FAILED }
 enum tls_line_step tls_line_shake(struct tls_line *line);
 enum tls_line_step tls_line_read(struct tls_line *line, struct buf room, size_t *n);
 enum tls_line_step tls_line_write(struct tls_line *line, struct span bytes);
+/* tls_line_bye adds close_notify to what is to be sent, where the handshake was done. */
+void tls_line_bye(struct tls_line *line);
 /* tls_line_end is why it failed, *why in the library's words; tls_line_h2: h2 was chosen. */
 enum end tls_line_end(const struct tls_line *line, struct span *why);
 bool tls_line_h2(const struct tls_line *line);

@@ -11,6 +11,7 @@
 #include "weir/model/policy.h"
 #include "weir/model/retry.h"
 #include "weir/model/settings.h"
+#include "weir/model/sni.h"
 #include "weir/model/state.h"
 
 struct tls_server; /* io/tls.h; opaque here */
@@ -46,6 +47,7 @@ struct pool {
   struct pool_breaker breaker;
   struct pool_concurrency concurrency;
   struct pool_limits limits;
+  bool tcp; /* of TCP listeners: a connection serves one session */
   struct tls_client *tls; /* NULL: plaintext; one ref, dropped with tls_unref by the fini */
   void (*tls_unref)(struct tls_client *client);
 };
@@ -112,12 +114,16 @@ struct listener {
   uint32_t bind_count;
   bool redirect_https;
   uint16_t redirect_port; /* 443 unless another TLS listener's */
+  uint8_t serves;         /* enum listener_serves */
+  struct pool *pool;      /* ref; where connections go, of TLS those that no row fits; or NULL */
+  struct listener_sni *sni; /* SERVES_TLS; in the order of the file */
+  uint32_t sni_count;
   struct tls_server *tls; /* NULL: plaintext; one ref, dropped with tls_unref by the fini */
   void (*tls_unref)(struct tls_server *server);
   uint64_t tls_policy;    /* hash: equal policies may share hosts (421 rule) */
   struct listener_timeouts timeouts;
   struct listener_limits limits;
-  uint32_t protocols; /* bits of enum listener_protocol; not 0 */
+  uint32_t protocols; /* bits of enum listener_protocol; not 0 but with TCP */
   struct span alpn;   /* those by ALPN, in wire form, best first; empty: plaintext */
   struct listener_h2 h2;
   struct path_policy paths;

@@ -13,8 +13,7 @@
 #include "weir/model/health.h"
 #include "weir/model/object.h"
 
-struct tls_client; /* io/tls_client.h */
-struct tls_peer;
+struct tls_peer; /* io/tls_client.h */
 
 /* endpoint_row is one worker's view of an endpoint. */
 struct endpoint_row {
@@ -34,6 +33,7 @@ struct endpoint_row {
   int64_t turn;   /* round_robin: what it is owed of others' turns; its worker's alone */
   uint64_t ready; /* round_robin: saved up for its next own turn, while it starts slowly */
   uint32_t streams_most; /* of one of muxes, as the endpoint said last; 0: it never did */
+  bool bare;             /* its muxes take no extended CONNECT, as it said last */
 };
 
 /* endpoint is one upstream address of one pool. Identity: pool, address as written, resolved. */

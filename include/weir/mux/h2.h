@@ -11,7 +11,6 @@
 
 struct h2;
 struct h2_stream;
-
 /* h2_pool is what the connections of one loop share: at most so many of them and their streams. */
 struct h2_pool;
 struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max);
@@ -135,9 +134,10 @@ void h2_stream_blame(struct h2_stream *st, enum end end);
 /* h2_stream_fail ends it for a fault in the peer's message: RST_STREAM by end's code, on_error. */
 void h2_stream_fail(struct h2_stream *st, enum end end);
 
-/* h2_send_request and h2_send_response write a head; end: no body follows. A response's is copied
- * and waits where there is no room for it now. False: no memory, or (a request's) no room. Bodies
- * are written to the stream's conn, conn_finish ends. */
+/* h2_send_request and h2_send_response write a head; end: no body follows. Where there is no room
+ * it waits: a response is copied, of a request only *head, and what that points to has to stay
+ * until the conn is closed. False: no memory. Bodies are written to the stream's conn, conn_finish
+ * ends. */
 MUST_USE bool h2_send_request(struct h2_stream *st, const struct h2_request_head *head,
                               struct arena *scratch, bool end);
 MUST_USE bool h2_send_response(struct h2_stream *st, const struct http_response *response,

@@ -34,7 +34,8 @@ enum record_flag {
   RECORD_TLS = 2,
   RECORD_HAS_QUERY = 4,
   RECORD_REUSED = 8,
-  RECORD_GRPC = 16 /* grpc_status is set */
+  RECORD_GRPC = 16, /* grpc_status is set */
+  RECORD_TCP = 32   /* a connection of a TCP listener: no HTTP */
 };
 
 /* Durations are ns; UINT64_MAX: that phase did not happen. */

@@ -46,6 +46,10 @@ enum upconn_way {
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e);
 
+/* upconn_bare: HTTP/2 of e is known to take no extended CONNECT (RFC 8441), so that an upgrade
+ * needs HTTP/1.1; upconn_bare_set says so, or that HTTP/1.1 was refused. */
+bool upconn_bare(const struct upstream *u, const struct endpoint *e);
+void upconn_bare_set(const struct upstream *u, struct endpoint *e, bool bare);
 /* upconn_checkout takes the idle connection used last that the pool's policy allows, or NULL.
  * requests is 1 when it has not carried any yet. */
 struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, struct endpoint *e,

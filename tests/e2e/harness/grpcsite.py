@@ -1,8 +1,10 @@
 """A gRPC service without generated code (messages are bytes), and its client; both are grpcio's.
 
-Run as a program it serves on a free port, which it prints, until it is killed.
+Run as a program it serves on a free port, which it prints, until it is killed; over TLS where it
+is given the files of a certificate and its key.
 """
 import json
+import pathlib
 import sys
 import threading
 import zlib
@@ -94,9 +96,10 @@ KINDS = {"echo": "unary_unary", "fields": "unary_unary", "status": "unary_unary"
 
 
 class Server:
-    """Serves at once; address is what stands in a config."""
+    """Serves at once; address is what stands in a config. cert: files of a certificate and its
+    key, for TLS."""
 
-    def __init__(self, service=None, threads=16):
+    def __init__(self, service=None, threads=16, cert=()):
         self.service = service or Service()
         self.server = grpc.server(futures.ThreadPoolExecutor(threads),
                                   options=(("grpc.so_reuseport", 0),))
@@ -104,9 +107,15 @@ class Server:
                 for name, kind in KINDS.items()}
         handler = grpc.method_handlers_generic_handler(SERVICE, rows)
         self.server.add_generic_rpc_handlers((handler,))
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.port = self.bind("127.0.0.1:0", cert)
         self.address = "127.0.0.1:%d" % self.port
         self.server.start()
+
+    def bind(self, address, cert):
+        if not cert:
+            return self.server.add_insecure_port(address)
+        chain, key = (pathlib.Path(path).read_bytes() for path in cert)
+        return self.server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))
 
     def stop(self):
         self.server.stop(0).wait()
@@ -135,7 +144,7 @@ class Client:
 
 
 def main():
-    server = Server()
+    server = Server(cert=sys.argv[1:])
     print(server.port, flush=True)
     sys.stdin.read()
 

@@ -185,9 +185,9 @@ SERVING, NOT_SERVING = 1, 2
 
 class Grpc:
     """A grpcio server. status: what Check answers, by service; a service not in it is not known.
-    Any other method answers this server's name."""
+    Any other method answers this server's name. cert (tlspeers.Cert): over TLS."""
 
-    def __init__(self, name="one", health=True):
+    def __init__(self, name="one", health=True, cert=None):
         import grpc  # pylint: disable=import-outside-toplevel
 
         self.name, self.calls, self.metadata = name.encode(), [], []
@@ -200,9 +200,15 @@ class Grpc:
             check = grpc.unary_unary_rpc_method_handler(self.check)
             handlers.insert(0, grpc.method_handlers_generic_handler(HEALTH, {"Check": check}))
         self.server.add_generic_rpc_handlers(handlers)
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.port = self.bind("127.0.0.1:0", cert)
         self.address = "127.0.0.1:%d" % self.port
         self.server.start()
+
+    def bind(self, address, cert):
+        if cert is None:
+            return self.server.add_insecure_port(address)
+        pair = (cert.key_path.read_bytes(), cert.path.read_bytes())
+        return self.server.add_secure_port(address, self.grpc.ssl_server_credentials([pair]))
 
     class Any:
         def __init__(self, owner):

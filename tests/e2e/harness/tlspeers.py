@@ -1,7 +1,8 @@
 """TLS endpoints for weir: certificates of every kind, and a recording backend behind Python's ssl.
 
 Mint makes roots, intermediates and leaves; TlsBackend is Backend (backend.py) over TLS: it notes
-each handshake, and each that failed.
+each handshake, and each that failed. TlsOrigin speaks what ALPN chose, and reads PROXY headers
+before TLS.
 """
 import datetime
 import hashlib
@@ -12,8 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from . import certs
+from . import certs, proxyheader
 from .backend import Backend
+from .h2endpoints import Answer, Origin, Request, Script
 
 DAY = datetime.timedelta(days=1)
 PURPOSES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
@@ -156,3 +158,79 @@ class TlsBackend(Backend):
     def full(self):
         """How many handshakes were no resumptions."""
         return sum(not each.resumed for each in self.handshakes)
+
+
+class TlsOrigin(Origin):
+    """Origin over TLS, for h2 and HTTP/1.1 as `alpn` allows; another choice is no choice, and it
+    hangs up. headers: a PROXY header comes first on each connection, and is kept there.
+    """
+
+    def __init__(self, cert, answer=None, alpn=("h2", "http/1.1"), proxied=False, maximum=None,
+                 client_ca=None):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(cert.path, cert.key_path)
+        if maximum:
+            self.context.maximum_version = maximum
+        if client_ca:
+            self.context.verify_mode = ssl.CERT_REQUIRED
+            self.context.load_verify_locations(client_ca.path)
+        if alpn:
+            self.context.set_alpn_protocols(list(alpn))
+        self.alpn, self.proxied = alpn, proxied
+        self.headers, self.handshakes, self.refused = [], [], []
+        super().__init__(answer)
+
+    def serve(self, sock):
+        if self.proxied:
+            try:
+                self.headers.append(proxyheader.read(lambda n: Script.exactly(sock, n)))
+            except ConnectionError:
+                return
+            except (AssertionError, ValueError) as error:
+                self.violations.append("not a PROXY header: %s" % error)
+                return
+        try:
+            tls = self.context.wrap_socket(sock, server_side=True)
+        except OSError as error:
+            self.refused.append(str(error))
+            return
+        with tls:
+            self.handshakes.append(Handshake(tls, None))
+            if self.handshakes[-1].alpn == "h2":
+                super().serve(tls)
+            elif "http/1.1" in (self.alpn or ["http/1.1"]):
+                self.serve_h1(tls)
+            else:
+                self.refused.append("ALPN")
+
+    @staticmethod
+    def head_of(tls):
+        data = b""
+        while not data.endswith(b"\r\n\r\n"):
+            byte = tls.recv(1)
+            if not byte:
+                return None
+            data += byte
+        return data.decode("latin-1").split("\r\n")
+
+    def serve_h1(self, tls):
+        while True:
+            lines = self.head_of(tls)
+            if lines is None:
+                return
+            method, path, version = lines[0].split(" ")
+            fields = [line.split(": ", 1) for line in lines[1:] if line]
+            request = Request([(name.lower().encode(), text.encode("latin-1")) for name, text in
+                               [(":method", method), (":path", path), *fields]])
+            assert version == "HTTP/1.1", lines
+            size = int(request.headers.get("content-length", "0"))
+            request.body = Script.exactly(tls, size) if size else b""
+            self.requests.append(request)
+            answer = self.answer(request) or Answer()
+            tls.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n"
+                        % (answer.status, len(answer.body))
+                        + (b"" if method == "HEAD" else answer.body))
+
+    @property
+    def spoken(self):
+        return [shake.alpn for shake in self.handshakes]

@@ -1,0 +1,204 @@
+/* check_tcp.c: listeners with protocol = "tcp" or "tls_passthrough" and the pools that they name:
+ * which keys mean nothing there, and that such a pool serves no routes. `weir dump` writes
+ * defaults too, so keys are refused only where they are not the default. Called by check.c, after
+ * routes. */
+#include "load_priv.h"
+
+static bool is_set(const struct conf_row *row, enum option_id id) {
+  return row_origin(row, id)->node != NULL;
+}
+
+/* http_of_listener: keys that are about requests. timeouts.header is of PROXY headers too. */
+static const enum option_id http_of_listener[] = {
+    OPTION_LISTENER_REDIRECT_HTTPS, OPTION_LISTENER_BODY,
+    OPTION_LISTENER_SEND,           OPTION_LISTENER_IDLE,
+    OPTION_LISTENER_HALF_CLOSE,     OPTION_LISTENER_HEADER_BYTES,
+    OPTION_LISTENER_HEADERS,        OPTION_LISTENER_URI_BYTES,
+    OPTION_LISTENER_BODY_BYTES,     OPTION_LISTENER_REQUESTS,
+    OPTION_LISTENER_H2_STREAMS,     OPTION_LISTENER_H2_STREAM_WINDOW,
+    OPTION_LISTENER_H2_WINDOW,      OPTION_LISTENER_H2_RESETS,
+    OPTION_LISTENER_H2_GLITCHES,    OPTION_LISTENER_H2_AGE,
+    OPTION_LISTENER_SLASHES,        OPTION_LISTENER_ENCODED_SLASH,
+    OPTION_LISTENER_DOT_SEGMENTS,   OPTION_LISTENER_UTF8,
+};
+/* http_of_pool: of requests and responses, and of connections that serve more than one. */
+static const enum option_id http_of_pool[] = {
+    OPTION_POOL_FIRST_BYTE,       OPTION_POOL_IDLE,         OPTION_POOL_KEEPALIVE,
+    OPTION_POOL_KEEPALIVE_MAX,    OPTION_POOL_PROTOCOL,     OPTION_POOL_PING,
+    OPTION_POOL_PING_TIMEOUT,     OPTION_POOL_REQUESTS,     OPTION_POOL_RETRY_UNSAFE,
+    OPTION_POOL_RETRY_HEDGE,      OPTION_POOL_5XX,          OPTION_POOL_CONCURRENCY_MODE,
+    OPTION_POOL_BREAKER_SLOW_RATE, OPTION_POOL_HEADER_BYTES, OPTION_POOL_HEADERS,
+};
+/* text_of_pool: the same, of keys without a default. */
+static const enum option_id text_of_pool[] = {OPTION_POOL_STICKY_COOKIE,
+                                              OPTION_POOL_PRIORITY_HEADER};
+
+static void unused(struct conf *conf, const struct conf_row *row, enum option_id id,
+                   const char *what) {
+  fault_add(conf->faults, FAULT_TCP_UNUSED, row_place(row, id),
+            "%s \"" SPAN_FMT "\" serves TCP: " SPAN_FMT " means nothing", what,
+            SPAN_ARG(row->name), SPAN_ARG(option_local(option_get(id))));
+}
+
+/* ---- pools ---- */
+
+static void check_retry(struct conf *conf, const struct conf_pool *pool) {
+  for (uint32_t i = 0; i < pool->retry_on.count; i++) {
+    if (span_eq(pool->retry_on.items[i].text, SPAN_LIT("connect"))) continue;
+    fault_add(conf->faults, FAULT_TCP_UNUSED, pool->retry_on.items[i].at,
+              "pool \"" SPAN_FMT "\" serves TCP: only \"connect\" can be tried again",
+              SPAN_ARG(pool->row.name));
+  }
+}
+
+static void check_pool(struct conf *conf, const struct conf_pool *pool) {
+  for (size_t i = 0; i < array_count(http_of_pool); i++)
+    if (row_changed(&pool->row, http_of_pool[i]))
+      unused(conf, &pool->row, http_of_pool[i], "pool");
+  for (size_t i = 0; i < array_count(text_of_pool); i++)
+    if (is_set(&pool->row, text_of_pool[i]))
+      unused(conf, &pool->row, text_of_pool[i], "pool");
+  check_retry(conf, pool);
+  if (!pool->hash.len || span_eq(pool->hash, SPAN_LIT("client_ip"))) return;
+  fault_add(conf->faults, FAULT_TCP_UNUSED, row_place(&pool->row, OPTION_POOL_HASH),
+            "pool \"" SPAN_FMT "\" serves TCP: only \"client_ip\" can be hashed",
+            SPAN_ARG(pool->row.name));
+}
+
+/* ---- listeners ---- */
+
+/* use is a pool's name at a listener. */
+struct use {
+  const struct conf_listener *listener;
+  struct span pool;
+  struct place at;
+};
+
+static void undefined(struct conf *conf, const struct use *use) {
+  fault_add(conf->faults, FAULT_UNDEFINED, use->at,
+            "listener \"" SPAN_FMT "\" uses pool \"" SPAN_FMT "\", which is not defined",
+            SPAN_ARG(use->listener->row.name), SPAN_ARG(use->pool));
+  struct suggest s = suggest_for(use->pool);
+  rows_each(&conf->root.pools, struct conf_row_any, it)
+    suggest_offer(&s, it->row.name, &it->row.at);
+  suggest_note(&s, conf->faults);
+}
+
+static void tls_means_nothing(struct conf *conf, const struct conf_row *row, enum option_id id,
+                              const char *what) {
+  fault_add(conf->faults, FAULT_PASS_TLS, row_place(row, id),
+            "%s \"" SPAN_FMT "\": TLS is passed on unopened, tls means nothing", what,
+            SPAN_ARG(row->name));
+}
+
+/* use_pool: a pool is some listeners', or some routes'. */
+static void use_pool(struct conf *conf, const struct use *use, struct conf_pool *pool) {
+  if (pool->used && !pool->tcp)
+    fault_add(conf->faults, FAULT_TCP_SHARED, use->at,
+              "pool \"" SPAN_FMT "\" serves TCP for listener \"" SPAN_FMT
+              "\", and a route uses it too",
+              SPAN_ARG(pool->row.name), SPAN_ARG(use->listener->row.name));
+  else if (!pool->tcp)
+    check_pool(conf, pool);
+  if (use->listener->protocol == CONF_PASS && pool->tls.on)
+    tls_means_nothing(conf, &pool->row, OPTION_POOL_TLS_VERIFY, "pool");
+  pool->used = pool->tcp = true;
+}
+
+static void check_use(struct conf *conf, const struct use *use, const struct names *pools) {
+  struct conf_pool *pool = use->pool.len ? names_find(pools, use->pool) : NULL;
+  if (pool) use_pool(conf, use, pool);
+  else if (use->pool.len && !faults_has_syntax(conf->faults)) undefined(conf, use);
+}
+
+static void check_keys(struct conf *conf, const struct conf_listener *listener) {
+  const struct conf_row *row = &listener->row;
+  if (is_set(row, OPTION_LISTENER_PROTOCOLS))
+    unused(conf, row, OPTION_LISTENER_PROTOCOLS, "listener");
+  for (size_t i = 0; i < array_count(http_of_listener); i++)
+    if (row_changed(row, http_of_listener[i])) unused(conf, row, http_of_listener[i], "listener");
+  if (listener->protocol == CONF_PASS && listener->has_tls)
+    tls_means_nothing(conf, row, OPTION_LISTENER_CERTS, "listener");
+}
+
+/* check_given: what says where connections go stands where they go somewhere, and only there. */
+static bool check_given(struct conf *conf, const struct conf_listener *listener) {
+  static const char *const whys[] = {[CONF_HTTP] = "has a pool or sni, and serves HTTP",
+                                     [CONF_TCP] = "serves TCP: it needs a pool, and no sni",
+                                     [CONF_PASS] = "passes TLS on: it needs sni or a pool"};
+  bool pool = is_set(&listener->row, OPTION_LISTENER_POOL);
+  bool sni = is_set(&listener->row, OPTION_LISTENER_SNI);
+  enum conf_protocol protocol = listener->protocol;
+  bool good = protocol == CONF_HTTP  ? !pool && !sni
+              : protocol == CONF_TCP ? pool && !sni
+                                     : pool || listener->snis.count;
+  if (good) return true;
+  enum option_id id = sni && protocol != CONF_PASS    ? OPTION_LISTENER_SNI
+                      : pool && protocol == CONF_HTTP ? OPTION_LISTENER_POOL
+                                                      : OPTION_LISTENER_PROTOCOL;
+  fault_add(conf->faults, FAULT_TCP_POOL, row_place(&listener->row, id),
+            "listener \"" SPAN_FMT "\" %s", SPAN_ARG(listener->row.name), whys[protocol]);
+  if (protocol == CONF_HTTP)
+    fault_note(conf->faults, "did you mean protocol = \"%s\"?", sni ? "tls_passthrough" : "tcp");
+  return false;
+}
+
+static void put_name(struct conf *conf, struct names *all, const struct conf_sni *row,
+                     struct span name) {
+  const struct conf_sni *first = row->alpn.count ? names_find(all, name)
+                                                 : names_put(all, name, (void *)row);
+  if (!first) return;
+  fault_add(conf->faults, FAULT_SNI_NEVER, row->row.at,
+            "this row of sni never counts for " SPAN_FMT,
+            SPAN_ARG(name.len ? name : SPAN_LIT("clients without a name")));
+  fault_other(conf->faults, "first", first->row.at);
+}
+
+static void check_sni(struct conf *conf, const struct conf_listener *listener,
+                      const struct names *pools) {
+  struct names all = {.arena = &conf->arena};
+  rows_each(&listener->snis, struct conf_sni, row) {
+    struct use use = {listener, row->pool, row_place(&row->row, OPTION_SNI_POOL)};
+    check_use(conf, &use, pools);
+    if (!row->names.count) put_name(conf, &all, row, SPAN_EMPTY);
+    for (uint32_t i = 0; i < row->names.count; i++)
+      put_name(conf, &all, row, row->names.items[i].text);
+  }
+}
+
+static void check_listener(struct conf *conf, const struct conf_listener *listener,
+                           const struct names *pools) {
+  struct conf_faults *f = conf->faults;
+  bool broken = faults_has_syntax(f) || faults_has(f, FAULT_UNKNOWN_KEY) ||
+                faults_has(f, FAULT_BAD_WORD); /* what was meant is told already */
+  if (listener->protocol != CONF_HTTP) check_keys(conf, listener);
+  if (!broken && !check_given(conf, listener)) return;
+  if (listener->protocol == CONF_HTTP) return;
+  struct use use = {listener, listener->pool, row_place(&listener->row, OPTION_LISTENER_POOL)};
+  check_use(conf, &use, pools);
+  check_sni(conf, listener, pools);
+}
+
+/* ---- routes ---- */
+
+static void check_route(struct conf *conf, const struct conf_route *route) {
+  for (uint32_t i = 0; i < route->listeners.count; i++) {
+    const struct conf_item *item = &route->listeners.items[i];
+    rows_each(&conf->root.listeners, struct conf_listener, listener) {
+      bool named = span_eq(item->text, listener->row.name);
+      if (!named || listener->protocol == CONF_HTTP) continue;
+      fault_add(conf->faults, FAULT_TCP_ROUTE, item->at,
+                "route \"" SPAN_FMT "\" names listener \"" SPAN_FMT "\", which serves TCP",
+                SPAN_ARG(route->label), SPAN_ARG(item->text));
+    }
+  }
+}
+
+void check_tcp(struct conf *conf) {
+  struct names pools = {.arena = &conf->arena};
+  rows_each(&conf->root.pools, struct conf_pool, pool)
+    (void)names_put(&pools, pool->row.name, pool);
+  rows_each(&conf->root.listeners, struct conf_listener, listener)
+    check_listener(conf, listener, &pools);
+  rows_each(&conf->root.routes, struct conf_route, route) check_route(conf, route);
+}

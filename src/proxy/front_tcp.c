@@ -1,0 +1,135 @@
+/* front_tcp.c: clients of a listener with protocol = "tcp": a connection is one session, its
+ * stream takes an endpoint at once (a server may speak first) and is a tunnel from there on
+ * (tunnel.c). What the client sends before that is held. Looks at no byte. Called by serve.c and
+ * proxied.c (the client is there) and by attempt.c (the endpoint is). */
+#include "proxy_priv.h"
+
+enum { CLIENT_TEXT_MAX = 64 };
+
+static const struct conn_events tcp_events;
+
+/* refuse ends a connection that gets no session: by a reset, so that it passes for no empty one.
+ */
+static void refuse(struct down *d, enum end end) {
+  access_connection(d, end, 0);
+  down_abort(d);
+}
+
+/* know_client tells the stream whose it is, by a PROXY header too: for logs, hashing and the
+ * header that endpoints get. */
+static void know_client(struct stream *s) {
+  struct filter_ctx *ctx = &s->x->ctx;
+  down_peer(s->down, &ctx->client_addr);
+  if (ctx->client_addr.sa.sa_family == AF_UNIX) return;
+  char *bytes = arena_bytes(&s->arena, CLIENT_TEXT_MAX);
+  struct buf b = buf_of(bytes, bytes ? CLIENT_TEXT_MAX : 0);
+  if (bytes) addr_write_ip(&ctx->client_addr, &b);
+  ctx->client = buf_span(&b);
+}
+
+static void begin(struct stream *s, struct pool *pool, struct span host) {
+  struct worker *w = s->w;
+  s->flags |= STREAM_TCP | STREAM_PARSED | STREAM_CLOSE;
+  stat_add(&w->stats.tcp_sessions, 1);
+  stat_add(&w->stats.tcp_sessions_total, 1);
+  know_client(s);
+  s->x->req.host = arena_copy(&s->arena, host, NULL);
+  conn_watch(s->conn); /* it may reset while an endpoint is waited for */
+  if (!overload_admit(s, TCP_PRIORITY)) return;
+  affinity_init(s, pool);
+  stream_pin_pool(s, pool);
+  if (admit_early(s)) stream_go(s, STEP_PICK);
+}
+
+void front_tcp_session(struct down *d, struct pool *pool, struct span host) {
+  struct stream *s = d->flags & DOWN_OVER_LIMIT ? NULL : stream_new(d, NULL);
+  conn_attach(d->conn, &tcp_events, d);
+  if (s) begin(s, pool, host);
+  else refuse(d, d->flags & DOWN_OVER_LIMIT ? END_LIMIT_CONNECTIONS : END_LIMIT_MEMORY);
+}
+
+/* ready: nothing stands between the client and its session. */
+static void ready(struct down *d) {
+  const struct snapshot_listener *current = d->serving->current;
+  bool serves = current && current->listener->serves == SERVES_TCP;
+  if (serves) front_tcp_session(d, current->listener->pool, SPAN_EMPTY);
+  else down_close(d, true); /* its listener was removed, or serves something else now */
+}
+
+bool front_tcp_start(struct down *d) {
+  struct worker *w = d->serving->w;
+  const struct listener *l = d->serving->current->listener;
+  if (l->serves == SERVES_TLS) {
+    front_pass_start(d);
+    return true;
+  }
+  conn_attach(d->conn, &tcp_events, d);
+  if (!l->tls) {
+    ready(d);
+    return true;
+  }
+  d->flags |= DOWN_TLS;
+  conn_timer(d->conn, now_ms(w) + l->timeouts.handshake_ms);
+  return tls_accept(d->conn, l->tls, w->config.index);
+}
+
+/* That a connection was taken is all that is known of an endpoint here: its outcome. */
+void front_tcp_opened(struct stream *s) {
+  attempt_outcome(s, &s->try, END_OK, 200);
+  admit_head(s);
+  tunnel_start(s);
+}
+
+/* ---- events, until the relays have them ---- */
+
+static void handshake_failed(struct down *d, enum end end) {
+  stat_add(&d->serving->w->stats.tls_handshake_failures, 1);
+  access_connection(d, end, 0);
+  down_close(d, end != END_CLIENT_TLS_TIMEOUT);
+}
+
+static void on_open(struct conn *c, int err) {
+  struct down *d = c->owner;
+  struct tls_info info;
+  conn_tls_info(c, &info);
+  if (err) {
+    handshake_failed(d, info.end == END_OK ? END_CLIENT_TLS_HANDSHAKE : info.end);
+    return;
+  }
+  down_count_handshake(d, &info);
+  conn_timer(c, WHEEL_NEVER);
+  ready(d);
+}
+
+/* on_data: what came behind a PROXY header waits for the relay. */
+static size_t on_data(struct conn *c, struct span bytes) {
+  (void)c, (void)bytes;
+  return 0;
+}
+
+/* on_eof: half of the connection; the relay passes it on. In a handshake it is an error. */
+static void on_eof(struct conn *c) { (void)c; }
+
+static void on_error(struct conn *c, int err) {
+  struct down *d = c->owner;
+  if (d->stream && own_trouble(err)) stream_fail(d->stream, END_LIMIT_MEMORY);
+  else if (d->stream && err == -ECONNABORTED) stream_client_gone(d->stream, END_CLIENT_CLOSED);
+  else if (d->stream) stream_client_gone(d->stream, END_CLIENT_RESET);
+  else down_close(d, false);
+}
+
+static void on_drained(struct conn *c) { (void)c; }
+
+static void on_timer(struct conn *c) {
+  struct down *d = c->owner;
+  if (!d->stream) handshake_failed(d, END_CLIENT_TLS_TIMEOUT);
+}
+
+static const struct conn_events tcp_events = {
+    .on_open = on_open,
+    .on_data = on_data,
+    .on_eof = on_eof,
+    .on_error = on_error,
+    .on_drained = on_drained,
+    .on_timer = on_timer,
+};

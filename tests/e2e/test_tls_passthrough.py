@@ -1,0 +1,287 @@
+"""protocol = "tls_passthrough" (packaging/docs/tcp.md): TLS goes on unopened, by SNI and ALPN of
+the ClientHello, however that comes; refusals are alerts."""
+import contextlib
+import json
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+from harness import client, proc, proxyheader, tcpsite
+from harness.tcpsite import connect, exactly
+from harness.weir import eventually, run
+
+ALERTS = {"unrecognized_name": 112, "no_application_protocol": 120, "decode_error": 50,
+          "protocol_version": 70}
+
+
+def alert(word):
+    return bytes([21, 3, 1, 0, 2, 2, ALERTS[word]])
+
+
+class Site:
+    """TLS endpoints, each with a certificate of its own name, that say who they are."""
+
+    def __init__(self, authority):
+        self.authority, self.made = authority, {}
+
+    def __call__(self, name, alpn=None):
+        leaf = self.authority.leaf([name, "*." + name])
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(leaf["cert"][5:], leaf["key"][5:])
+        if alpn:
+            context.set_alpn_protocols(alpn)
+
+        def serve(sock):
+            sock.sendall(name.encode().ljust(32))
+            tcpsite.echo(sock)
+        self.made[name] = tcpsite.Endpoint(serve, context=context)
+        return self.made[name].address
+
+    def stop(self):
+        for each in self.made.values():
+            each.stop()
+
+
+@pytest.fixture
+def site(authority):
+    made = Site(authority)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def passing(weir, site):
+    """A weir that passes TLS on to pools named after their endpoint's certificate."""
+    def make(sni, default=None, listener=None, **more):
+        port = proc.free_port()
+        names = {row["pool"] for row in sni} | ({default} if default else set())
+        over = {"bind": "127.0.0.1:%d" % port, "protocol": "tls_passthrough", "sni": sni or None,
+                "pool": default, **(listener or {})}
+        pools = {name: {"endpoints": [site("%s.example" % name)]} for name in names}
+        made = weir({"listeners": {"web": None, "pass": over}, "pools": pools, **more})
+        made.port = port
+        return made
+    return make
+
+
+def who(authority, port, host, alpn=None, chop=None):
+    """Which endpoint answers a client that asks for host; the handshake verifies nothing but the
+    chain, as names may be chosen by wildcards."""
+    context = authority.client_context(alpn=alpn)
+    context.check_hostname = False
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=host)
+    with connect(port) as sock:
+        while True:
+            try:
+                data = tls.read(32)
+                break
+            except ssl.SSLWantReadError:
+                out = outgoing.read()
+                for at in range(0, len(out), chop or max(len(out), 1)):
+                    sock.sendall(out[at:at + (chop or len(out))])
+                incoming.write(sock.recv(1 << 16))
+        tls.write(b"ping")
+        sock.sendall(outgoing.read())
+        echoed = b""
+        while len(echoed) < 4:
+            incoming.write(sock.recv(1 << 16))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                echoed += tls.read(4)
+        assert echoed == b"ping"
+        with contextlib.suppress(ssl.SSLError):
+            tls.unwrap()
+        sock.sendall(outgoing.read())
+    return data.decode().strip().split(".")[0]
+
+
+def hello(host=None, alpn=None):
+    """The bytes of a ClientHello."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    outgoing = ssl.MemoryBIO()
+    tls = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=host)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+def answer(port, data):
+    with connect(port) as sock:
+        sock.sendall(data)
+        return tcpsite.ended(sock)[1]
+
+
+ROWS = [{"names": ["a.example"], "pool": "a"}, {"names": ["*.example"], "pool": "w"},
+        {"names": ["*.deep.example"], "pool": "d"}]
+
+
+def test_names(passing, authority):
+    proxy = passing(ROWS, "z")
+    for host, pool in (("a.example", "a"), ("A.Example", "a"), ("b.example", "w"),
+                       ("x.y.example", "w"), ("x.deep.example", "d"), ("x.y.deep.example", "d"),
+                       ("deep.example", "w"), ("other.test", "z"), (None, "z")):
+        assert who(authority, proxy.port, host) == pool, host
+    eventually(lambda: len(proxy.all_lines()) == 9)
+    record = proxy.logged(weir__pool="d")
+    assert record["server.address"] == "x.y.deep.example"
+    assert record["network.protocol.name"] == "tcp" and "tls.cipher" not in record
+    assert {r["weir.end"] for r in proxy.all_lines()} == {"ok"}
+
+
+def test_protocols(passing, authority):
+    """Rows of one name go by ALPN, in their order; no other name helps out."""
+    proxy = passing([{"names": ["a.example"], "alpn": ["acme-tls/1"], "pool": "acme"},
+                     {"names": ["a.example"], "alpn": ["h2", "http/1.1"], "pool": "web"},
+                     {"names": ["*.example"], "pool": "w"},
+                     {"alpn": ["imap"], "pool": "mail"}])
+    for host, alpn, pool in (("a.example", ["h2", "acme-tls/1"], "acme"),
+                             ("a.example", ["http/1.1"], "web"), ("b.example", ["x"], "w"),
+                             ("c.test", ["imap"], "mail"), (None, ["imap"], "mail")):
+        assert who(authority, proxy.port, host, alpn) == pool, (host, alpn)
+    for data in (hello("a.example", ["imap"]), hello("a.example"), hello("c.test", ["h2"])):
+        assert answer(proxy.port, data) == alert("no_application_protocol")
+    eventually(lambda: len(proxy.all_lines()) == 8)
+    proxy.ended("client.tls.no_application_protocol")
+
+
+def test_unknown_name(passing):
+    """As a TLS server says it, and as clients understand it."""
+    proxy = passing(ROWS[:1])
+    for data in (hello("b.example"), hello()):
+        assert answer(proxy.port, data) == alert("unrecognized_name")
+    context = ssl.create_default_context()
+    with connect(proxy.port) as sock, pytest.raises(ssl.SSLError) as caught:
+        context.wrap_socket(sock, server_hostname="b.example")
+    assert "UNRECOGNIZED_NAME" in str(caught.value).upper().replace(" ", "_")
+    eventually(lambda: len(proxy.all_lines()) == 3)
+    proxy.ended("client.tls.unrecognized_name")
+
+
+@pytest.mark.parametrize("chop", [1, 7, 100])
+def test_hello_in_pieces(passing, authority, chop):
+    assert who(authority, passing(ROWS).port, "a.example", chop=chop) == "a"
+
+
+def records(data, size):
+    """The same message in records of size bytes."""
+    body = data[5:]
+    return b"".join(data[:3] + len(body[at:at + size]).to_bytes(2, "big") + body[at:at + size]
+                    for at in range(0, len(body), size))
+
+
+def test_hello_in_records(passing, site):
+    """Fragmented over records it is routed all the same, and passed on as it came."""
+    proxy = passing(ROWS[:1])
+    site.made["a.example"].context = None
+    got = []
+    site.made["a.example"].handler = lambda sock: got.append(tcpsite.to_end(sock))
+    data = records(hello("a.example"), 20)
+    with connect(proxy.port) as sock:
+        sock.sendall(data + b"and what is behind it")
+        sock.shutdown(socket.SHUT_WR)
+        eventually(lambda: got)
+    assert got == [data + b"and what is behind it"]
+
+
+@pytest.mark.parametrize("data,word", [
+    (b"GET / HTTP/1.1\r\n\r\n", None),
+    (b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00", "decode_error"),
+    (b"\x16\x05\x01\x00\x05\x01\x00\x00\x01\x00", "protocol_version"),
+    (b"\x80\x2e\x01\x00\x02", "protocol_version"),
+    (b"\x16\x03\x01\x40\x00\x01\x00\xff\xff" + b"x" * 20000, "decode_error")])
+def test_no_hello(passing, data, word):
+    proxy = passing(ROWS[:1], "z")
+    assert answer(proxy.port, data) == (alert(word) if word else b"")
+    proxy.ended("client.tls.hello")
+
+
+def test_silence_and_checks_of_ports(passing):
+    proxy = passing(ROWS[:1], listener={"timeouts": {"handshake": "200ms"}})
+    with connect(proxy.port):
+        pass  # told to nobody
+    with connect(proxy.port) as sock:
+        sock.sendall(b"\x16\x03")
+        sock.shutdown(socket.SHUT_WR)
+        tcpsite.ended(sock)
+    proxy.ended("client.tls.hello")
+    with connect(proxy.port) as sock:
+        sock.sendall(b"\x16\x03\x01")
+        tcpsite.ended(sock)
+    proxy.ended("client.tls.timeout")
+    assert len(proxy.all_lines()) == 2
+
+
+def test_proxy_header(passing, authority, site):
+    proxy = passing(ROWS[:1], listener={"proxy_protocol": True,
+                                        "trusted_proxies": ["127.0.0.0/8"]})
+    context = authority.client_context()
+    with connect(proxy.port) as sock:
+        sock.sendall(proxyheader.v2("203.0.113.9"))
+        with context.wrap_socket(sock, server_hostname="a.example") as tls:
+            assert exactly(tls, 32).strip() == b"a.example"
+    eventually(lambda: proxy.all_lines())
+    assert proxy.all_lines()[0]["client.address"] == "203.0.113.9"
+
+
+def test_mutual_and_resumed(passing, authority, site):
+    """TLS is between the two ends: sessions resume, and bulk goes through."""
+    proxy = passing(ROWS[:1])
+    context, session = authority.client_context(maximum=ssl.TLSVersion.TLSv1_2), None
+    for again in (False, True):
+        with context.wrap_socket(connect(proxy.port), server_hostname="a.example",
+                                 session=session) as tls:
+            assert tls.session_reused == again
+            session = tls.session
+            assert exactly(tls, 32).strip() == b"a.example"
+            block = b"b" * (4 << 20)
+            sender = threading.Thread(target=tls.sendall, args=(block,))
+            sender.start()
+            assert exactly(tls, len(block)) == block
+            sender.join()
+
+
+def test_openssl_and_curl(passing, authority):
+    """Programs see the endpoint's certificate, and its ALPN."""
+    proxy = passing(ROWS[:1])
+    done = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % proxy.port,
+                           "-servername", "a.example", "-CAfile", str(authority.path),
+                           "-verify_return_error"], input=b"", capture_output=True,
+                          timeout=client.scaled(client.GUARD), check=False)
+    assert b"Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr
+
+
+def test_reload(passing, authority):
+    """Rows change; a session stays."""
+    proxy = passing(ROWS[:2])
+    context = authority.client_context()
+    with context.wrap_socket(connect(proxy.port), server_hostname="a.example") as tls:
+        assert exactly(tls, 32).strip() == b"a.example"
+        proxy.change(listeners={"pass": {"sni": [{"names": ["a.example"], "pool": "w"},
+                                                 {"names": ["n.example"], "pool": "a"}]}})
+        plan = run("plan", proxy.path, "--text", "--admin", proxy.admin)
+        assert "~ listener pass: sni" in plan.stdout, plan
+        proxy.reload()
+        assert who(authority, proxy.port, "a.example") == "w"
+        assert who(authority, proxy.port, "n.example") == "a"
+        tls.sendall(b"still")
+        assert exactly(tls, 5) == b"still"
+
+
+def test_explain(passing):
+    proxy = passing(ROWS[:2])
+    for host, pool in (("a.example", "a"), ("b.example:8443", "w")):
+        told = json.loads(run("explain", "GET", "https://%s/" % host, "--listener", "pass",
+                              "--json", "--admin", proxy.admin).stdout)
+        assert told["pool"]["name"] == pool and told["end"] == "ok"
+    told = json.loads(run("explain", "GET", "https://c.test/", "--listener", "pass", "--json",
+                          "--admin", proxy.admin).stdout)
+    assert told["end"] == "client.tls.unrecognized_name" and "pool" not in told
+    dumped = proxy.directory / "dumped.conf"
+    dumped.write_text(run("dump", "-c", proxy.path).stdout)
+    assert run("check", dumped).returncode == 0, run("check", dumped).stderr
