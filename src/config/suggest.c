@@ -33,8 +33,14 @@ struct suggest suggest_for(struct span word) {
   return (struct suggest){.word = word, .distance = limit + 1};
 }
 
+/* begins: the word is the first part of a longer one ("hedge" of "hedge_after"). */
+static bool begins(struct span word, struct span candidate) {
+  return candidate.len > word.len && span_starts(candidate, word) &&
+         candidate.ptr[word.len] == '_';
+}
+
 void suggest_offer(struct suggest *s, struct span candidate, const struct place *at) {
-  uint32_t distance = edit_distance(s->word, candidate);
+  uint32_t distance = begins(s->word, candidate) ? 1 : edit_distance(s->word, candidate);
   if (distance >= s->distance) return;
   s->distance = distance;
   s->best = candidate;

@@ -138,7 +138,15 @@ static void write_protocol(struct buf *out, const struct access_view *v) {
     return;
   }
   string(out, SPAN_LIT("network.protocol.name"), SPAN_LIT("http"));
-  string(out, SPAN_LIT("network.protocol.version"), version_text(v->rec->minor));
+  if (v->rec->minor != RECORD_NO_VERSION) {
+    string(out, SPAN_LIT("network.protocol.version"), version_text(v->rec->minor));
+  }
+}
+
+static void write_upstream(struct buf *out, const struct access_view *v) {
+  if (v->rec->upstream) {
+    string(out, SPAN_LIT("weir.upstream.protocol"), version_text(v->rec->upstream));
+  }
 }
 
 static void write_peer(struct buf *out, const struct access_view *v) {
@@ -276,14 +284,27 @@ static void request_line(struct buf *out, const struct access_view *v) {
     buf_char(out, '?');
     quoted(out, v->text[TEXT_QUERY]);
   }
+  if (v->rec->minor == RECORD_NO_VERSION) {
+    buf_lit(out, " -\"");
+    return;
+  }
   buf_lit(out, " HTTP/");
   buf_put(out, version_text(v->rec->minor));
   buf_char(out, '"');
 }
 
+/* client: whose request it is; of a connection that had none, where that came from. */
+static void client(struct buf *out, const struct access_view *v) {
+  if (v->text[TEXT_CLIENT].len || !v->rec->peer.len) {
+    or_dash(out, v->text[TEXT_CLIENT]);
+  } else {
+    addr_write_ip(&v->rec->peer, out);
+  }
+}
+
 /* client - - [time] "request" status bytes "-" "user agent" host= route= endpoint= end= ms= */
 void access_write_text(struct buf *out, const struct access_view *v) {
-  or_dash(out, v->text[TEXT_CLIENT]);
+  client(out, v);
   buf_lit(out, " - - [");
   buf_put(out, span_str(stamp_get(v->rec->wall_ms)->text));
   buf_lit(out, "] ");
@@ -299,6 +320,11 @@ void access_write_text(struct buf *out, const struct access_view *v) {
   pair(out, SPAN_LIT("route"), v->text[TEXT_ROUTE]);
   pair(out, SPAN_LIT("endpoint"), v->text[TEXT_ENDPOINT]);
   pair(out, SPAN_LIT("end"), end_get((enum end)v->rec->end)->word);
+  if (v->text[TEXT_REASON].len) {
+    buf_lit(out, " reason=\"");
+    quoted(out, v->text[TEXT_REASON]);
+    buf_char(out, '"');
+  }
   buf_lit(out, " ms=");
   put_ms(out, v->rec->total_ns == NEVER ? 0 : v->rec->total_ns);
   buf_char(out, '\n');

@@ -269,6 +269,7 @@ static int start_workers(struct control *c, const struct conf_process *p) {
       .pin = p->workers_auto,
       .max_connections = clamp ? c->connections_max : wanted,
       .connections_max = c->connections_max,
+      .descriptors = c->descriptors,
       .log = c->log,
       .access_log = strcmp(p->access_to, "off") != 0,
       .sample_ppm = p->access_sample_ppm,

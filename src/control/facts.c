@@ -110,6 +110,17 @@ static void facts_parts(struct control *c, struct control_look *look) {
   f->tls_cache_bytes = tls.cache_bytes;
 }
 
+/* streams_permille is of the worker that has the most; the first of each connection, which always
+ * has a place, counts too. */
+static uint64_t streams_permille(const struct control *c, const struct control_look *look) {
+  uint64_t most = 0;
+  for (uint32_t i = 0; i < c->workers.count; i++) {
+    uint64_t open = atomic_load_explicit(&look->stats[i]->h2_streams, memory_order_relaxed);
+    most = open > most ? open : most;
+  }
+  return permille(most, STREAMS_FURTHER);
+}
+
 static void facts_saturation(struct control *c, struct control_look *look) {
   struct metrics_facts *f = &look->in.facts;
   uint64_t down = STAT_SUM(&look->in, downstream_conns);
@@ -117,6 +128,7 @@ static void facts_saturation(struct control *c, struct control_look *look) {
   f->saturation_connections = permille(down, f->max_connections);
   f->saturation_descriptors = permille(down + up, c->descriptors);
   f->saturation_log = (uint64_t)log_fill_percent(c->log) * 10;
+  f->saturation_streams = streams_permille(c, look);
   f->saturation_loop = busy_permille(c, look);
 }
 

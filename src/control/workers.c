@@ -49,12 +49,24 @@ static size_t iobuf_bytes(uint32_t connections) {
   return bytes < IOBUF_LEAST ? IOBUF_LEAST : bytes;
 }
 
+/* One for each client connection, those beyond the limit (serve.c) included, and the further ones.
+ */
+static uint32_t streams_max(const struct workers_config *config) {
+  return config->connections_max + 64 + STREAMS_FURTHER;
+}
+
+/* below is the descriptor from which on so many are left. */
+static uint32_t below(uint64_t descriptors, uint64_t left) {
+  uint64_t at = descriptors > left ? descriptors - left : 1;
+  return at < UINT32_MAX ? (uint32_t)at : 0;
+}
+
 static struct loop *loop_make(struct worker_thread *t) {
   const struct workers_config *config = &t->set->config;
   uint64_t seed;
   tls_random(&seed, sizeof seed);
   struct loop_config loop = {
-      .conns_max = 4 * config->connections_max + 1024, /* half of them streams of HTTP/2 */
+      .conns_max = 4 * streams_max(config) + 1024, /* half of them streams of HTTP/2 */
       .ring_entries = RING_ENTRIES,
       .buffers_first = BUFFERS_FIRST,
       .buffers_max = BUFFERS_MAX,
@@ -80,7 +92,10 @@ static bool worker_make(struct worker_thread *t) {
       .log = config->log ? log_ring(config->log, t->index) : NULL,
       .access_log = config->access_log,
       .sample_ppm = config->sample_ppm,
-      .streams_max = config->connections_max,
+      .streams_max = streams_max(config),
+      .streams_further = STREAMS_FURTHER,
+      .fds_most = below(config->descriptors, config->connections_max / 4),
+      .fds_further = below(config->descriptors, config->connections_max),
       .wake_log = on_wake_log,
       .notify = on_notify,
       .ctx = t,

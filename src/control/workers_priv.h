@@ -23,11 +23,17 @@ struct worker_thread {
   char why[512];          /* WORKER_FAILED: a sentence */
 };
 
+/* STREAMS_FURTHER of a worker's clients may be open beyond the first of each connection. It is
+ * memory that bounds them (some 80 MiB), not descriptors: HTTP/2 needs none for a stream, and who
+ * does need one for an endpoint is held by worker_config.fds_further. */
+#define STREAMS_FURTHER 16384u
+
 struct workers_config {
   uint32_t count;
   bool pin; /* one per CPU */
   uint32_t max_connections; /* wanted now */
   uint32_t connections_max; /* to be had at all */
+  uint64_t descriptors;     /* allowed */
   struct log *log; /* NULL: none */
   bool access_log;
   uint32_t sample_ppm;

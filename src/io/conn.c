@@ -74,6 +74,11 @@ struct conn *conn_connect(struct loop *loop, const struct addr *to,
     *err = fd;
     return NULL;
   }
+  if (loop->fds_most && (uint32_t)fd >= loop->fds_most) { /* it is the lowest free one */
+    loop->ops->close_fd(loop, fd);
+    *err = -EMFILE;
+    return NULL;
+  }
   struct conn *c = conn_new(loop, fd);
   if (c == NULL) {
     loop->ops->close_fd(loop, fd);

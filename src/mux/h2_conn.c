@@ -339,6 +339,7 @@ const struct conn_events h2_conn_events = {
 
 void *h2_owner(const struct h2 *h) { return h->owner; }
 struct conn *h2_conn(const struct h2 *h) { return h->conn; }
+struct span h2_reason(const struct h2 *h) { return h->reason; }
 uint32_t h2_streams(const struct h2 *h) { return h->count; }
 void h2_timer(struct h2 *h, uint64_t due_ms) { conn_timer(h->conn, due_ms); }
 bool h2_extends(const struct h2 *h) { return h->theirs.enable_connect_protocol; }

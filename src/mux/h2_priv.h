@@ -76,6 +76,7 @@ struct h2 {
   uint32_t count, opened, last; /* streams open; opened by the peer; their highest number */
   uint32_t served;              /* the highest that was not ignored: what GOAWAY says */
   uint32_t next_id;             /* of ours */
+  uint32_t their_last;          /* what their GOAWAY of an error says (H2_BLAMED) */
   uint32_t window_in_force;     /* theirs.initial_window_size that streams go by */
   uint16_t marks;               /* set of enum h2_mark */
   bool server;

@@ -253,6 +253,7 @@ static enum end on_ping(struct h2 *h, const struct h2_item *item) {
 static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
   bool first = !h2_any(h, H2_PEER_DONE);
   h->marks |= (uint16_t)(H2_PEER_DONE | (item->value ? H2_BLAMED : 0u));
+  if (item->value) h->their_last = item->id;
   if (!h->server) h2_streams_above(h, item->id);
   if (first && h->count == 0) h->events->on_idle(h);
   return glitch(h);

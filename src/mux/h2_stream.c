@@ -187,6 +187,7 @@ static struct h2_stream *above(const struct h2 *h, uint32_t last) {
 void h2_streams_above(struct h2 *h, uint32_t last) {
   for (struct h2_stream *st = above(h, last); st; st = above(h, last)) {
     st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | H2_UNTOUCHED;
+    if (h2_any(h, H2_BLAMED)) st->end = END_UPSTREAM_H2_GOAWAY;
     conn_carried_fail(st->what.conn, -ECONNRESET);
   }
 }
@@ -215,13 +216,14 @@ static bool is_whole(const struct h2_stream *st) {
   return !st->h2->server && stream_any(st, H2_REMOTE_END) && !stream_any(st, H2_RESET);
 }
 
-static void fail_mark(struct h2_stream *st, enum end end) {
+static void fail_mark(struct h2_stream *st, enum end end, bool together) {
   if (is_whole(st)) { /* what is left of its request goes nowhere */
     st->marks |= H2_RESET | H2_LOCAL_END | H2_TOLD;
     list_remove(&st->ready);
     return;
   }
   st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | (st->id ? 0u : H2_UNTOUCHED);
+  if (together) st->marks |= H2_TOGETHER;
   st->end = end;
 }
 
@@ -235,8 +237,9 @@ static struct h2_stream *untold(const struct h2 *h) {
 
 /* The owner of one may close others: each turn looks anew; who was told stands last. */
 void h2_streams_fail(struct h2 *h, int err, enum end end) {
+  bool together = h->count > 1;
   for (struct list *l = h->streams.next; l != &h->streams; l = l->next)
-    fail_mark(container_of(l, struct h2_stream, link), end);
+    fail_mark(container_of(l, struct h2_stream, link), end, together);
   for (struct h2_stream *st = untold(h); st; st = untold(h)) {
     st->marks |= H2_TOLD;
     list_remove(&st->link);
@@ -317,6 +320,11 @@ struct h2_stream *h2_stream_of(const struct conn *c) { return stream_of(c->carri
 void h2_stream_blame(struct h2_stream *st, enum end end) { st->end = end; }
 enum end h2_stream_end_word(const struct h2_stream *st) { return st->end; }
 bool h2_stream_refused(const struct h2_stream *st) { return stream_any(st, H2_UNTOUCHED); }
+
+bool h2_stream_together(const struct h2_stream *st) { return stream_any(st, H2_TOGETHER); }
+bool h2_stream_accused(const struct h2_stream *st) {
+  return h2_any(st->h2, H2_BLAMED) && st->id >= st->h2->their_last;
+}
 
 void h2_stream_section(struct h2_stream *st, struct h2_section *section, struct arena *arena) {
   st->section = section;

@@ -20,6 +20,7 @@ enum h2_stream_mark {
   H2_UNTOUCHED = 256, /* the peer says that it did not act on it */
   H2_HEAD_WAITS = 512, /* `late` is to be sent, before all else */
   H2_HEAD_ENDS = 1024, /* and nothing follows it */
+  H2_TOGETHER = 2048,  /* its connection ended while it was not alone there */
 };
 
 struct h2_stream {

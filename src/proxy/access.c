@@ -53,7 +53,7 @@ static void texts_request(const struct exchange *x, struct span *t) {
 /* kept_texts are the texts of a record that come from the request. */
 static const uint8_t kept_texts[KEPT_TEXTS] = {
     TEXT_METHOD, TEXT_PATH, TEXT_QUERY, TEXT_HOST, TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE,
-    TEXT_TRIES, TEXT_RATE};
+    TEXT_TRIES, TEXT_RATE, TEXT_UPGRADE};
 
 static void texts_kept(const struct kept *k, struct span *t) {
   const char *at = k->texts;
@@ -70,6 +70,8 @@ void access_keep(struct stream *s) {
   struct kept *k = slab_new(&w->kept); /* there are as many as streams */
   check(k != NULL);
   texts_request(s->x, t);
+  struct span upgrade = s->x->req.upgrade;
+  t[TEXT_UPGRADE] = websocket_is(upgrade) ? SPAN_LIT("websocket") : upgrade;
   k->method = (uint8_t)s->x->req.method;
   k->minor = version_of(&s->x->req);
   k->has_query = s->x->req.has_query;
@@ -94,6 +96,7 @@ void access_keep(struct stream *s) {
 
 static void from_request(const struct stream *s, struct record_access *r, struct span *t) {
   const struct kept *k = s->kept;
+  r->minor = s->flags & STREAM_H2 ? 2 : RECORD_NO_VERSION;
   if (!(s->flags & STREAM_PARSED)) return;
   r->minor = k ? k->minor : version_of(&s->x->req);
   if (k ? k->has_query : s->x->req.has_query) r->flags |= RECORD_HAS_QUERY;
@@ -175,6 +178,7 @@ static void write_record(struct stream *s, uint16_t status) {
   r.request_bytes = body_moved(&s->up_body);
   r.response_bytes = body_moved(&s->down_body);
   if (s->try.flags & ATTEMPT_REUSED) r.flags |= RECORD_REUSED;
+  if (s->try.flags & ATTEMPT_SENT) r.upstream = s->try.flags & ATTEMPT_H2 ? 2 : 1;
   char room[CLIENT_TEXT_MAX];
   down_socket(s->down, &r.peer);
   record_call(s, &r);
@@ -216,6 +220,38 @@ static void count_call(struct stream *s) {
   stat_add(&counts[grpc_final(s)], 1);
 }
 
+/* RESET_LINES of one connection in a second say that its client reset a request. What goes beyond
+ * that is a flood, which must not push all else out of the log: it is counted, and told once. */
+#define RESET_LINES 100u
+
+static bool resets_flood(struct stream *s) {
+  struct down *d = s->down;
+  if (!(s->flags & STREAM_H2) || s->end != END_CLIENT_RESET) return false;
+  uint32_t second = (uint32_t)(now_ms(s->w) / 1000);
+  if (d->reset_second != second) d->reset_lines = 0;
+  d->reset_second = second;
+  if (d->reset_lines < RESET_LINES) {
+    d->reset_lines++;
+    return false;
+  }
+  d->resets_untold++;
+  return true;
+}
+
+void access_resets(struct down *d) {
+  if (!d->resets_untold) return;
+  char ip[CLIENT_TEXT_MAX];
+  struct buf b = buf_of(ip, sizeof ip);
+  struct addr client;
+  down_peer(d, &client);
+  addr_write_ip(&client, &b);
+  worker_event(d->serving->w, END_LEVEL_INFO,
+               "client " SPAN_FMT ": %u requests of an HTTP/2 connection that it reset have no "
+               "line in the access log (client.reset, more than %u in a second)",
+               SPAN_ARG(buf_span(&b)), d->resets_untold, RESET_LINES);
+  d->resets_untold = 0;
+}
+
 void access_write(struct stream *s) {
   struct worker *w = s->w;
   bool tcp = s->flags & STREAM_TCP;
@@ -227,12 +263,13 @@ void access_write(struct stream *s) {
   stat_add(tcp ? &w->stats.tcp_bytes_out : &w->stats.bytes_down_out, body_moved(&s->down_body));
   if (!tcp) observe(s, status);
   count_call(s);
-  if (sampled(w, s->end)) write_record(s, status);
+  if (sampled(w, s->end) && !resets_flood(s)) write_record(s, status);
 }
 
 /* bare_record is one of a connection that had no request. */
 static struct record_access bare_record(const struct worker *w, enum end end) {
-  struct record_access r = {.kind = RECORD_ACCESS, .end = (uint16_t)end};
+  struct record_access r = {
+      .kind = RECORD_ACCESS, .minor = RECORD_NO_VERSION, .end = (uint16_t)end};
   r.worker = (uint16_t)w->config.index;
   r.wall_ms = w->loop->wall_ms;
   r.total_ns = r.tls_ns = r.request_ns = r.queue_ns = NEVER_NS;
@@ -260,6 +297,8 @@ void access_connection(struct down *d, enum end end, uint16_t status) {
   struct span t[TEXT_COUNT] = {0};
   char room[CLIENT_TEXT_MAX];
   r.status = status;
+  if (d->h2) r.minor = 2;
+  if (d->h2) t[TEXT_REASON] = h2_reason(d->h2);
   down_socket(d, &r.peer);
   texts_tls(d, &r, t);
   text_client(d, room, t);

@@ -36,7 +36,7 @@ static void use_endpoint(struct stream *s, struct attempt *a, struct endpoint *e
   if (a->endpoint) object_unpin(&a->endpoint->obj, me);
   *a = (struct attempt){.endpoint = e, .pass = a->pass, .t_try = now_ns(s->w)};
   object_pin(&e->obj, me);
-  s->flags &= ~(uint32_t)STREAM_REFILL; /* the replay has its connection */
+  s->flags &= ~(uint32_t)(STREAM_REFILL | STREAM_ALONE); /* it has its connection */
   /* The budget is a share of requests, not of attempts. */
   if (s->attempts++ == 0 && s->pool->retry.attempts > 1)
     budget_request(&s->pool->state->rows[me], now_ms(s->w));
@@ -90,8 +90,12 @@ static enum upconn_way way_to(const struct stream *s, const struct endpoint *e) 
 static struct upconn *connection(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, bool *reused, int *err) {
   struct upstream *u = &s->w->upstream;
-  const struct attempt_to to = {
-      .events = o->events, .owner = o->owner, .settled = asks_tunnel(s)};
+  const struct attempt_to to = {.events = o->events,
+                                .owner = o->owner,
+                                .alone = s->flags & STREAM_ALONE,
+                                .settled = asks_tunnel(s)};
+  const struct worker_config *c = &s->w->config;
+  u->loop->fds_most = s->flags & STREAM_FURTHER ? c->fds_further : c->fds_most;
   enum upconn_way way = way_to(s, e);
   if (way == UPCONN_STREAM) return upconn_stream(u, s->pool, e, &to, reused, err);
   /* One that is idle was another client's, or of before a reload. */
@@ -401,11 +405,20 @@ static void judge(struct stream *s, const struct attempt *a, enum end end, uint1
     attempt_ejected(w, s->pool, a->endpoint, end);
 }
 
+/* no_evidence: an HTTP/2 connection with several requests on it went, for what one of them said
+ * perhaps. Who sends such requests must not take endpoints away from all others. */
+static bool no_evidence(const struct attempt *a, enum end end) {
+  if (end == END_UPSTREAM_H2_GOAWAY) return true;
+  if (!a->up || !(a->flags & ATTEMPT_H2)) return false;
+  if (!attempt_lost_all(end) && end != END_UPSTREAM_TRUNCATED) return false;
+  return h2_stream_together(h2_stream_of(a->up->conn));
+}
+
 void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status) {
   if (!s->pool || !a->endpoint) return;
   if (end != END_OK) stat_add(&a->endpoint->rows[s->w->config.index].failures, 1);
   quick(s, a, end, status);
-  judge(s, a, end, status);
+  if (!no_evidence(a, end)) judge(s, a, end, status);
 }
 
 void attempt_answered(struct stream *s) {
@@ -447,6 +460,10 @@ void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   request_permits_give(&w->upstream, s->pool_state, a->endpoint, a->permits);
   a->permits = 0;
   queue_freed(w, s->pool_state); /* an idle connection serves too */
+}
+
+bool attempt_lost_all(enum end end) {
+  return end == END_UPSTREAM_RESET || end == END_UPSTREAM_CLOSED;
 }
 
 bool attempt_unsent(const struct stream *s) {

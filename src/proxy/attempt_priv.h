@@ -92,6 +92,8 @@ MUST_USE enum end attempt_send(struct stream *s, struct attempt *a);
 void attempt_end(struct stream *s, struct attempt *a, bool clean);
 /* attempt_serve gives a queued stream what it waits for; false: there is none. */
 bool attempt_serve(struct stream *s);
+/* attempt_lost_all: a word for the end of a whole HTTP/2 connection. */
+bool attempt_lost_all(enum end end);
 /* attempt_end_word is what ended an attempt by HTTP/2; else `otherwise`. */
 enum end attempt_end_word(const struct attempt *a, enum end otherwise);
 /* shake.c: shake_of_h2 begins the handshake of an HTTP/2 client's WebSocket. shake_onward_h2 is

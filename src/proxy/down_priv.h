@@ -70,6 +70,10 @@ struct down {
   uint16_t flags;
   uint8_t still;      /* DOWN_BLOCKED: looks in a row at which nothing had moved */
   struct peer client; /* whose connection it is, by its PROXY header too */
+  /* Requests that the client reset: lines of them in the access log in that second, and how many
+   * had none (access.c). */
+  uint32_t reset_second, resets_untold;
+  uint16_t reset_lines;
 };
 
 void serve_start(struct worker *w, const struct worker_msg *msg);

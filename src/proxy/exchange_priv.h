@@ -66,7 +66,7 @@ struct exchange {
 
 /* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
  * cache, longer texts stand in the arena. */
-#define KEPT_TEXTS 9
+#define KEPT_TEXTS 10
 #define KEPT_NEAR 208
 struct kept {
   struct slab_head head;

@@ -89,13 +89,26 @@ static void busy(struct down *d, bool now) {
   else stat_add(&w->stats.downstream_idle, 1);
 }
 
+static void count_stream(struct stream *s, uint32_t beside) {
+  stat_add(&s->w->stats.h2_streams, 1);
+  if (!beside) return;
+  s->flags |= STREAM_FURTHER;
+  s->w->streams_further++;
+}
+
 static bool on_stream(struct h2_stream *st) {
   struct h2 *h = h2_stream_h2(st);
   struct down *d = down_of(h);
   const struct snapshot_listener *current = d->serving->current;
   if (!current) return false;
-  struct stream *s = stream_new(d, h2_stream_conn(st));
-  if (!s) return false;
+  uint32_t beside = h2_streams(h) - 1;
+  bool may = slots_take(d->serving->w, beside);
+  struct stream *s = may ? stream_new(d, h2_stream_conn(st)) : NULL;
+  if (!s) {
+    slots_refused(d->serving->w);
+    return false;
+  }
+  count_stream(s, beside);
   conn_attach(s->conn, &stream_events, s);
   h2_stream_section(st, &s->x->section, &s->arena);
   stream_timer(s);
@@ -205,7 +218,9 @@ static void on_end(struct h2 *h, enum end end) {
   /* Streams that it cut have lines of their own. */
   if (end != END_OK && end != END_DRAIN && end_get(end)->h2_error != H2_CANCEL)
     access_connection(d, end, 0);
+  access_resets(d);
   d->h2 = NULL;
+  stat_sub(&d->serving->w->stats.h2_conns, 1);
   h2_free(h);
   down_close(d, !(d->conn->flags & CONN_FAILED));
 }
@@ -246,6 +261,7 @@ bool front_h2_start(struct down *d) {
       .server = true};
   d->h2 = h2_new(&config);
   if (!d->h2) return false;
+  stat_add(&w->stats.h2_conns, 1);
   h2_timer(d->h2, l->timeouts.header_ms ? now_ms(w) + l->timeouts.header_ms : WHEEL_NEVER);
   return true;
 }

@@ -1,16 +1,36 @@
 /* held.c: a request body that is kept in memory before an endpoint is chosen (policies.*.buffer):
  * a slow client then holds no endpoint, and the request may be sent again. At most as much as the
  * policy says and as long as half of the worker's buffers are free; what does not fit is streamed
- * behind it. Framing is decoded here and made anew when it is sent. */
+ * behind it. Framing is decoded here and made anew when it is sent. Small bodies that go to HTTP/2
+ * are kept so without a policy: an endpoint may refuse a stream at any time (RFC 9113 section
+ * 8.7), and says so for another one to be tried. */
 #include "proxy_priv.h"
 
 #define PIECE_MAX 65536u
 #define SLICE 4096u /* what is taken at once */
 
+/* SMALL_MOST bytes are kept without a policy, while three quarters of the buffers are free. */
+#define SMALL_MOST 16384u
+
+/* is_small: all of it is on its way, and short. */
+static bool is_small(const struct stream *s) {
+  const struct http_request *r = &s->x->req;
+  const struct pool_connections *c = &s->pool->connections;
+  bool streams = (c->protocol == POOL_H2C || c->protocol == POOL_H2) && !c->proxied;
+  if (!streams || r->expect_continue || s->flags & STREAM_GRPC) return false;
+  return r->body == HTTP_BODY_LENGTH && r->content_length <= SMALL_MOST;
+}
+
+static uint32_t held_most(const struct stream *s) {
+  uint32_t policy = s->route->settings.buffer_bytes;
+  return policy < SMALL_MOST && is_small(s) ? SMALL_MOST : policy;
+}
+
 bool held_wanted(const struct stream *s) {
-  uint32_t most = s->route->settings.buffer_bytes;
+  uint32_t most = held_most(s);
   if (!most || s->up_body.state != PUMP_READY || web_changes(s, &s->up_body)) return false;
-  return s->x->req.body == HTTP_BODY_CHUNKED || s->x->req.content_length <= most;
+  if (s->x->req.body == HTTP_BODY_CHUNKED) return true;
+  return s->x->req.content_length && s->x->req.content_length <= most;
 }
 
 /* say_continue: nobody else will ask for the body. */
@@ -24,7 +44,7 @@ static bool say_continue(struct stream *s) {
 }
 
 void enter_buffer(struct stream *s) {
-  s->x->held.limit = s->route->settings.buffer_bytes;
+  s->x->held.limit = held_most(s);
   s->up_body.progress_ms = now_ms(s->w);
   stat_add(&s->w->stats.buffered, 1);
   if (!say_continue(s)) {
@@ -63,7 +83,7 @@ static bool fits(struct stream *s, size_t count) {
   struct iobufs *pool = &s->w->loop->iobufs;
   if (h->limit - h->bytes < count) return false;
   if (h->last && buf_room(&h->last->data) >= count) return true;
-  if (pool->bytes_out > pool->limit / 2) return false;
+  if (pool->bytes_out > pool->limit / (s->route->settings.buffer_bytes ? 2 : 4)) return false;
   size_t size = h->bytes < PIECE_MAX ? (size_t)h->bytes : PIECE_MAX;
   struct iobuf *piece = iobuf_take(pool, size > count ? size : count);
   if (!piece) return false;
@@ -213,6 +233,10 @@ void held_drained(struct stream *s) {
   }
   if (!held_unsent(s) && s->up_body.state == PUMP_READY) body_start(s, &s->up_body);
   stream_timer(s);
+}
+
+void held_answered(struct stream *s) {
+  if (!held_unsent(s)) held_drop(s);
 }
 
 void held_drop(struct stream *s) {

@@ -27,6 +27,10 @@ MUST_USE enum end gate_accept(struct serving *sv, const struct addr *peer,
 bool gate_trusts(const struct listener *l, const struct addr *peer);
 /* gate_refuse counts, logs and closes a connection that may not be. */
 void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end);
+/* slots_take: may a client's connection with so many streams open have one more? slots_refused
+ * counts and tells that one was refused. */
+bool slots_take(const struct worker *w, uint32_t beside);
+void slots_refused(struct worker *w);
 /* gate_drop is gate_refuse for a connection that was let in already. */
 void gate_drop(struct down *d, enum end end);
 /* ---- admit.c ---- */

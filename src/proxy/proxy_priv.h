@@ -89,6 +89,9 @@ void access_write(struct stream *s);
 void access_keep(struct stream *s);
 /* access_connection logs a connection that had no request: a failed handshake, silence. */
 void access_connection(struct down *d, enum end end, uint16_t status);
+/* access_resets tells at the end of a connection how many requests that its client reset were not
+ * logged. */
+void access_resets(struct down *d);
 /* access_peer logs a connection that was refused at accept. */
 void access_peer(struct serving *sv, const struct addr *peer, enum end end);
 

@@ -84,7 +84,8 @@ void held_rewind(struct stream *s);
 MUST_USE bool held_send(struct stream *s);
 /* held_unsent tells whether some of it has yet to be queued: what follows waits. */
 bool held_unsent(const struct stream *s);
-/* held_drop gives the memory back. */
+/* held_answered: there is a response, no attempt follows. held_drop gives the memory back. */
+void held_answered(struct stream *s);
 void held_drop(struct stream *s);
 /* body_failed maps a relay's end to the stream's. */
 void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err);

@@ -146,6 +146,7 @@ static enum end final(struct stream *s) {
   if (!give_head(s, write_final)) return END_LIMIT_MEMORY;
   s->status = tunnel_h2(s) ? 200 : s->x->resp.status;
   s->flags |= STREAM_RESPONDED;
+  held_answered(s);
   return own_body(s) ? END_OK : END_LIMIT_MEMORY;
 }
 

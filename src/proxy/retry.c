@@ -163,19 +163,33 @@ static void again(struct stream *s, bool clean) {
   stream_go(s, wait_ms ? STEP_BACKOFF : STEP_PICK);
 }
 
-/* lost_all: the whole HTTP/2 connection went, not one stream of it. */
-static bool lost_all(enum end end) {
-  return end == END_UPSTREAM_RESET || end == END_UPSTREAM_CLOSED;
-}
-
 /* mended_race: the request met the end of a kept connection, and costs the client nothing: it is
  * replayed, or a hedge is under way. Then it is nobody's failure. What cannot be mended counts: an
  * endpoint that resets whatever is sent to it would look well by its POSTs. */
 static bool mended_race(const struct stream *s, uint32_t cause) {
-  bool lost = !(s->try.flags & ATTEMPT_H2) || lost_all(attempt_end_word(&s->try, END_OK));
+  bool lost = !(s->try.flags & ATTEMPT_H2) || attempt_lost_all(attempt_end_word(&s->try, END_OK));
   bool raced = lost && s->try.flags & ATTEMPT_RACES;
   if (cause != RETRY_RESET || !(raced || attempt_unsent(s))) return false;
   return !(s->flags & STREAM_REPLAYED) && (s->x->hedge || may_send_again(s));
+}
+
+/* suspected: an HTTP/2 connection ended, perhaps for what this request says: then each further
+ * attempt takes a connection away from others. */
+static bool suspected(const struct attempt *a, enum end end) {
+  if (!a->up || !(a->flags & ATTEMPT_H2)) return false;
+  const struct h2_stream *st = h2_stream_of(a->up->conn);
+  if (end == END_UPSTREAM_H2_GOAWAY) return h2_stream_accused(st);
+  return attempt_lost_all(end) && h2_stream_together(st);
+}
+
+/* suspected_again: one more attempt may be made, and none after that ends in the same way. Who is
+ * accused alone goes alone. */
+static bool suspected_again(struct stream *s, enum end end) {
+  if (!suspected(&s->try, end)) return false;
+  if (s->flags & STREAM_SUSPECT) return true;
+  s->flags |= STREAM_SUSPECT;
+  if (end == END_UPSTREAM_H2_GOAWAY && !attempt_unsent(s)) s->flags |= STREAM_ALONE;
+  return false;
 }
 
 static void replay(struct stream *s) {
@@ -187,13 +201,15 @@ static void replay(struct stream *s) {
 bool retry_after_failure(struct stream *s, enum end end) {
   uint32_t cause = cause_of(end, s->try.flags & ATTEMPT_SENT);
   bool race = mended_race(s, cause);
-  if (!race && !own_end(end)) attempt_outcome(s, &s->try, end, 0);
+  bool enough = suspected_again(s, end);
+  if ((!race || enough) && !own_end(end)) attempt_outcome(s, &s->try, end, 0);
   if (s->x->hedge) {
     retry_note(s, &s->try, end, 0);
     retry_remember(s, &s->try, end);
     hedge_takes_over(s);
     return true;
   }
+  if (enough) return false;
   if (race) replay(s);
   else if (!(s->pool->retry.on & cause && granted(s, end))) return false;
   retry_note(s, &s->try, end, 0);

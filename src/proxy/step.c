@@ -359,6 +359,8 @@ void stream_finish(struct stream *s) {
   if (s->x) slab_free(&w->exchanges, s->x);
   if (s->kept) slab_free(&w->kept, s->kept);
   slab_free(&w->streams, s);
+  if (flags & STREAM_H2) stat_sub(&w->stats.h2_streams, 1);
+  if (flags & STREAM_FURTHER) w->streams_further--;
   stat_sub(&w->stats.requests_inflight, 1);
   atomic_fetch_sub_explicit(&w->stream_count, 1, memory_order_relaxed);
   let_go(d, c, flags, end);

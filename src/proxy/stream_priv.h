@@ -41,6 +41,9 @@ enum stream_flag {
   STREAM_H2 = 262144,      /* the client speaks HTTP/2 */
   STREAM_IN_DATA = 524288, /* of HTTP/2: bytes that came are being taken: nobody holds them */
   STREAM_GRPC = 256,       /* a gRPC call (grpc.c) */
+  STREAM_SUSPECT = 1048576, /* it lost a connection that it may have ended for others (retry.c) */
+  STREAM_ALONE = 2097152,   /* its next attempt shares no connection */
+  STREAM_FURTHER = 4194304, /* counted in worker.streams_further */
   STREAM_DEADLINE = 1024,  /* its caller gave one: deadline_ms spans all of it */
 };
 

@@ -44,6 +44,13 @@ void tunnel_start(struct stream *s) {
   stream_go(s, STEP_TUNNEL);
 }
 
+/* client_end: an HTTP/2 connection says why it took its tunnels along. */
+static enum end client_end(const struct stream *s) {
+  if (!(s->flags & STREAM_H2)) return END_CLIENT_RESET;
+  enum end end = front_h2_word(s, END_CLIENT_RESET);
+  return end == END_DRAIN ? END_DRAIN_TUNNEL : end;
+}
+
 void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err) {
   p->state = PUMP_DONE;
   bool up = p == &s->up_body;
@@ -57,7 +64,7 @@ void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err)
   bool closed = s->flags & STREAM_TCP && err == -ECONNABORTED; /* without close_notify */
   if (own_trouble(err)) stream_fail(s, END_LIMIT_MEMORY);
   else if (client && closed) stream_client_gone(s, END_CLIENT_CLOSED);
-  else if (client) stream_client_gone(s, END_CLIENT_RESET);
+  else if (client) stream_client_gone(s, client_end(s));
   else stream_fail(s, attempt_cause(&s->try, err, NULL));
 }
 

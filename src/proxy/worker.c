@@ -47,6 +47,7 @@ static void on_drain_deadline(struct timer *timer, uint64_t now);
 static void init_counters(struct worker *w) {
   w->upstream.counters = (struct upstream_counters){
       .conns = &w->stats.upstream_conns,
+      .h2 = &w->stats.upstream_h2,
       .idle = &w->stats.upstream_idle,
       .connects = &w->stats.upstream_connects,
       .reused = &w->stats.upstream_reused,

@@ -72,6 +72,8 @@ struct worker {
   uint32_t trim_quiet; /* ticks without a finished request */
   uint64_t refused_second; /* of the last connection refused at accept */
   uint32_t refused_lines;  /* of them, logged in that second */
+  uint32_t streams_further;  /* open beside others of their connection (slots.c) */
+  uint64_t slots_told_ms;    /* when it was last said that there are too many */
   _Atomic(struct worker_msg *) inbox;
   _Atomic uint32_t signals; /* enum signal, of other workers */
   _Atomic uint64_t seq;

@@ -94,6 +94,7 @@ static void on_left(struct h2 *h) {
 static void on_end(struct h2 *h, enum end end) {
   struct upmux *m = mux_of(h);
   (void)end; /* its streams have said so */
+  upstream_count(m->up->counters.h2, -1);
   list_remove(&m->link);
   h2_free(h);
   if (m->conn) let_go(m);
@@ -172,6 +173,7 @@ static struct upmux *make(struct upstream *u, const struct pool *pool, struct en
   upstream_count(&row_of(m)->connects, 1);
   upstream_count(u->counters.connects, 1);
   upstream_count(u->counters.conns, 1);
+  upstream_count(u->counters.h2, 1);
   return m;
 }
 
@@ -235,7 +237,7 @@ const struct conn *upmux_conn(const struct upmux *m) { return m->conn; }
 struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct endpoint *e,
                              const struct attempt_to *to, bool *reused, int *err) {
   learn(&e->rows[u->worker]);
-  struct upmux *m = emptiest(&e->rows[u->worker], pool->tls);
+  struct upmux *m = to->alone ? NULL : emptiest(&e->rows[u->worker], pool->tls);
   bool idle = m && !h2_streams(m->h2);
   *reused = m && h2_ready_for(m->h2, to->settled);
   if (!m) m = connect_one(u, pool, e, err);
@@ -255,6 +257,7 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
   c->owner = to->owner;
   c->requests = ++m->requests;
   c->begun_ms = u->loop->now_ms;
+  if (to->alone) m->retired = true;
   set_idle(m, false);
   conn_attach(c->conn, to->events, c);
   object_pin(&e->obj, u->worker);

@@ -33,7 +33,7 @@ def test_every_metric_of_the_table_is_there(weir, backend):
     """Counters exist from the start, with 0: a scraper sees the first increase."""
     proxy = weir({}, backend)
     metrics = proxy.metrics()
-    names = re.findall(r'^STAT\(\w+, "([a-z_]+)', STATS_DEF.read_text(), re.M)
+    names = re.findall(r'^STAT\(\w+, "([a-z_0-9]+)', STATS_DEF.read_text(), re.M)
     assert len(names) > 10
     assert [name for name in names if name not in metrics.samples] == []
 

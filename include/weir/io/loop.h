@@ -77,6 +77,8 @@ struct loop {
   bool (*budget_run)(struct loop *loop);
   bool budget_left;
   void *owner;   /* the worker */
+  uint32_t fds_most; /* conn_connect takes no descriptor from this number on, which are left for
+                        accepting: -EMFILE. 0: any */
   uint64_t rng;
   struct loop_stats stats;
 };

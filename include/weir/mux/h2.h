@@ -11,10 +11,8 @@
 
 struct h2;
 struct h2_stream;
-
-/* h2_pool is what the connections of one loop share. */
+/* h2_pool is what the connections of one loop share: at most so many of them and their streams. */
 struct h2_pool;
-/* h2_pool_new: at most so many connections and streams live at once. */
 struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max);
 void h2_pool_free(struct h2_pool *pool);
 void h2_pool_trim(struct h2_pool *pool);
@@ -82,20 +80,20 @@ MUST_USE struct h2 *h2_new(const struct h2_config *config);
 void h2_free(struct h2 *h);
 void *h2_owner(const struct h2 *h);
 struct conn *h2_conn(const struct h2 *h);
+/* h2_reason is what was wrong with the frame that ended it, in words, static; may be empty. */
+struct span h2_reason(const struct h2 *h);
 /* h2_streams is the number of streams open. */
 uint32_t h2_streams(const struct h2 *h);
 /* h2_timer sets the owner's deadline (absolute ms; WHEEL_NEVER: none). */
 void h2_timer(struct h2 *h, uint64_t due_ms);
 /* h2_drain takes no more streams, in two steps: GOAWAY with the highest number, a second later (or
- * after the answer to a PING) with the last that came (RFC 9113 section 6.8). on_idle and then
- * h2_end by the owner follow. */
+ * after the answer to a PING) with the last that came (RFC 9113 section 6.8). on_idle follows. */
 void h2_drain(struct h2 *h);
 bool h2_draining(const struct h2 *h);
 /* h2_last_call: the second step is done: no stream comes any more. */
 bool h2_last_call(const struct h2 *h);
 /* h2_end ends the connection: GOAWAY by end's code, streams fail, on_end. h is gone, at once or,
- * inside an event, as soon as that returns; a client's, when the responses that are whole were
- * read. */
+ * inside an event, when that returns; a client's, when the responses that are whole were read. */
 void h2_end(struct h2 *h, enum end end);
 
 /* h2_room is how many streams we may open now. */
@@ -108,13 +106,11 @@ uint32_t h2_streams_most(const struct h2 *h);
 void h2_give_up(struct h2 *h, int err);
 /* h2_leave_conn, inside on_open: nothing was sent on the conn, and it is the owner's again. */
 void h2_leave_conn(struct h2 *h);
-/* h2_ready_for: a stream opened now can be sent on at once. settled: by what the peer's SETTINGS
- * say, so they must have come. */
+/* h2_ready_for: a stream opened now can be sent on at once. settled: the peer's SETTINGS came. */
 bool h2_ready_for(const struct h2 *h, bool settled);
 /* h2_extends: the peer has said that it takes extended CONNECT (RFC 8441). */
 bool h2_extends(const struct h2 *h);
-/* h2_open opens one of ours; its conn is open when it is ready, else on_open tells. NULL: no room,
- * or no slot. */
+/* h2_open opens one of ours; its conn is open when ready, or on_open tells. NULL: no room. */
 MUST_USE struct h2_stream *h2_open(struct h2 *h, bool settled);
 
 /* ---- streams ---- */
@@ -132,10 +128,13 @@ void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
 enum end h2_stream_end_word(const struct h2_stream *st);
 /* h2_stream_refused: the peer has said that it did not act on it (REFUSED_STREAM, GOAWAY). */
 bool h2_stream_refused(const struct h2_stream *st);
+/* h2_stream_together: the peer ended the connection while this stream shared it with others. */
+bool h2_stream_together(const struct h2_stream *st);
+/* h2_stream_accused: GOAWAY told of an error, and the peer acted on no stream behind this one. */
+bool h2_stream_accused(const struct h2_stream *st);
 /* h2_stream_blame: when the conn is closed or reset before its end, RST_STREAM says end's code. */
 void h2_stream_blame(struct h2_stream *st, enum end end);
-/* h2_stream_fail ends it for a fault of the peer's in its message: RST_STREAM by end's code. The
- * conn's owner hears on_error. */
+/* h2_stream_fail ends it for a fault in the peer's message: RST_STREAM by end's code, on_error. */
 void h2_stream_fail(struct h2_stream *st, enum end end);
 
 /* h2_send_request and h2_send_response write a head; end: no body follows. Where there is no room

@@ -20,10 +20,14 @@ enum record_text {
   TEXT_UPSTREAM_TLS, /* what TLS to the endpoint failed by */
   TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TRACE,
   TEXT_RATE, /* the policy whose rate refused, or would have but for dry_run */
+  TEXT_UPGRADE, /* of a tunnel: what both sides speak ("websocket") */
+  TEXT_REASON, /* of a fault of an HTTP/2 connection, in words */
   TEXT_COUNT
 };
 /* Longer strings are cut to this many bytes (and marked by "..." in the log). */
 #define RECORD_TEXT_MAX 2048u
+
+#define RECORD_NO_VERSION 3u /* the client has not said one */
 
 enum record_flag {
   RECORD_TLS_RESUMED = 1,
@@ -36,11 +40,12 @@ enum record_flag {
 
 /* Durations are ns; UINT64_MAX: that phase did not happen. */
 struct record_access {
-  uint8_t kind, minor /* of HTTP/1; 2: HTTP/2 */, flags, attempts;
+  uint8_t kind, minor /* of HTTP/1; 2: HTTP/2; RECORD_NO_VERSION */, flags, attempts;
   uint16_t status; /* as sent, 499 when the client left, 0: none */
   uint16_t end;    /* enum end */
   uint16_t worker;
-  uint8_t grpc_status, unused; /* enum grpc_status */
+  uint8_t grpc_status; /* enum grpc_status */
+  uint8_t upstream; /* HTTP towards the endpoint: 1, or 2: HTTP/2. 0: it was not sent to one */
   uint64_t done_ns; /* the loop's clock when it was written: orders the rings of all workers */
   uint64_t wall_ms; /* when the request began */
   uint64_t request_bytes, response_bytes; /* body bytes */

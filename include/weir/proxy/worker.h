@@ -23,7 +23,13 @@ struct worker_config {
   struct spsc *log;       /* this worker's ring to the log thread, or NULL: no access log */
   bool access_log;        /* access records are wanted (events always are, when log is set) */
   uint32_t sample_ppm;    /* of access records with end=ok; others are always written */
-  uint32_t streams_max;
+  /* Requests in flight, all in all, and those beyond the first of each client connection (HTTP/2
+   * has many on one): a bound of memory, about 5 KiB each while they wait. further 0: no bound of
+   * their own. */
+  uint32_t streams_max, streams_further;
+  /* Numbers of descriptors from which on none is used for endpoints, and none for the further
+   * streams of a client: the rest is left for accepting (loop.fds_most). 0: any is. */
+  uint32_t fds_most, fds_further;
   void (*wake_log)(void *ctx);     /* cheap; called when a record was written and the log sleeps */
   void (*notify)(void *ctx, struct worker *w); /* an ack changed, or it stopped; any cheap wake */
   void *ctx;

@@ -31,6 +31,7 @@ struct upconn {
 struct attempt_to {
   const struct conn_events *events;
   void *owner;
+  bool alone;   /* nobody else is to lose a connection with it: a new one, for it only */
   bool settled; /* it has to know what the endpoint's HTTP/2 can do */
 };
 

@@ -15,7 +15,7 @@
 
 /* upstream_counters are the worker's rows of stats.def that this layer writes. */
 struct upstream_counters {
-  _Atomic uint64_t *conns, *idle, *connects, *reused, *ejections;
+  _Atomic uint64_t *conns, *h2, *idle, *connects, *reused, *ejections;
   struct tls_counts tls;
 };
 

@@ -181,6 +181,19 @@ static void test_misplaced(void **state) {
   text_fini(&out);
 }
 
+/* The first word of a longer key is nearer to it than any spelling. */
+static void test_first_word(void **state) {
+  (void)state;
+  const struct span longer = SPAN_LIT("hedge_after"), other = SPAN_LIT("edge");
+  struct suggest s = suggest_for(SPAN_LIT("hedge"));
+  suggest_offer(&s, longer, NULL);
+  suggest_offer(&s, other, NULL);
+  assert_true(span_eq(s.best, longer));
+  s = suggest_for(SPAN_LIT("hedge"));
+  suggest_offer(&s, SPAN_LIT("hedgehog"), NULL);
+  assert_int_equal(s.best.len, 0);
+}
+
 /* A message cannot drive a terminal either: values of the file stand in it. */
 static void test_message_is_clean(void **state) {
   (void)state;
@@ -267,7 +280,9 @@ int main(void) {
       cmocka_unit_test(test_design_example), cmocka_unit_test(test_excerpts),
       cmocka_unit_test(test_long_line),      cmocka_unit_test(test_color),
       cmocka_unit_test(test_json),           cmocka_unit_test(test_edit_distance),
-      cmocka_unit_test(test_misplaced),      cmocka_unit_test(test_secret_not_shown),
+      cmocka_unit_test(test_misplaced),
+      cmocka_unit_test(test_first_word),
+      cmocka_unit_test(test_secret_not_shown),
       cmocka_unit_test(test_secret_forms),     cmocka_unit_test(test_no_secret_stays),
       cmocka_unit_test(test_codes),          cmocka_unit_test(test_message_is_clean),
   };

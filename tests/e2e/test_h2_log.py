@@ -1,0 +1,104 @@
+"""What an operator reads of HTTP/2: access lines of tunnels, of refused heads and of connections
+that were ended, and the protocol towards endpoints."""
+import re
+import signal
+
+import pytest
+
+from harness import h2wire as h2
+from harness.h2raw import Conn
+from harness.h2rough import Origin, proxy_for
+from harness.weir import eventually
+
+CONNECT = (h2.ENABLE_CONNECT_PROTOCOL, 1)
+BOTH = {"protocols": ["h2c", "http/1.1"]}
+
+
+def answer(conn, stream, head):
+    conn.head(stream, end=head[":method"] != "CONNECT")
+
+
+def tunnel(conn):
+    number = conn.new_stream("CONNECT")
+    conn.send(h2.headers(number, h2.block([
+        (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"),
+        (":authority", "test.example"), (":path", "/ws"), ("sec-websocket-version", "13")]),
+        end=False))
+    assert conn.wait_head(number).status == 200
+    return number
+
+
+def test_tunnels_can_be_told(weir):
+    proxy = proxy_for(weir, Origin(answer, CONNECT))
+    conn = Conn(proxy.port).handshake()
+    number = tunnel(conn)
+    conn.send(h2.rst_stream(number, h2.CANCEL))
+    record = proxy.logged(path="/ws", weir__upgrade="websocket")
+    assert record["network.protocol.version"] == record["weir.upstream.protocol"] == "2"
+    conn.get("/plain")
+    record = proxy.logged(path="/plain", status=200)
+    assert "weir.upgrade" not in record and record["weir.upstream.protocol"] == "2"
+    conn.close()
+
+
+def test_tunnels_that_a_drain_ends(weir):
+    proxy = proxy_for(weir, Origin(answer, CONNECT), process={"drain": "200ms"})
+    conn = Conn(proxy.port).handshake()
+    tunnel(conn)
+    proxy.signal(signal.SIGTERM)
+    proxy.logged(path="/ws", end="proxy.drain.tunnel")
+    conn.close()
+
+
+def test_endpoints_of_http_1(weir, backend):
+    proxy = weir({"listeners": {"web": BOTH}}, backend)
+    assert proxy.get("/one").status == 200
+    assert proxy.logged(path="/one")["weir.upstream.protocol"] == "1.1"
+    conn = Conn(proxy.port).handshake()
+    assert conn.get("/two").status == 200
+    record = proxy.logged(path="/two")
+    assert (record["network.protocol.version"], record["weir.upstream.protocol"]) == ("2", "1.1")
+    conn.close()
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_refused_heads_and_connections(weir, backend, format):
+    """The version is the client's, where it has said one; faults have their reason, and a place
+    that they came from."""
+    proxy = weir({"listeners": {"web": {**BOTH, "limits": {"uri_bytes": "1KiB"}}},
+                  "log": {"access": {"format": format}}}, backend)
+    conn = Conn(proxy.port).handshake()
+    assert conn.get("/" + "x" * 2000).status == 414
+    conn.send(h2.frame(h2.PING, 0, 0, b"short"))
+    conn.expect_connection_error(h2.FRAME_SIZE_ERROR)
+    conn.close()
+    old = proxy.client()
+    old.send(b"\x16\x03\x01 / HTTP/1.1\r\n\r\n")
+    assert old.response().status == 400
+    if format == "text":
+        eventually(lambda: proxy.access.read_text().count("\n") == 3)
+        refused, ended, unread = proxy.access.read_text().splitlines()
+        assert refused.startswith("127.0.0.1 - - [") and 'HTTP/2" 414' in refused
+        assert ended.startswith("127.0.0.1 - - [") and '"- - HTTP/2" 0' in ended
+        assert 'end=client.h2.frame_size reason="' in ended
+        assert unread.startswith("127.0.0.1 - - [") and '"- - -" 400' in unread
+        return
+    assert proxy.logged(status=414)["network.protocol.version"] == "2"
+    ended = proxy.logged(end="client.h2.frame_size")
+    assert ended["network.protocol.version"] == "2" and ended["weir.reason"]
+    assert "network.protocol.version" not in proxy.logged(status=400)
+
+
+def test_a_flood_of_resets_is_summed(weir, backend):
+    """Each is counted; some have a line, and one line tells of the others."""
+    proxy = weir({"process": {"workers": 1},
+                  "listeners": {"web": {**BOTH, "h2": {"resets": 100000}}}}, backend)
+    conn = Conn(proxy.port).handshake()
+    block = h2.block(h2.pseudo("GET", "/reset", "http", "x"))
+    conn.write(b"".join(h2.headers(2 * n + 1, block) + h2.rst_stream(2 * n + 1)
+                        for n in range(3000)))
+    eventually(lambda: proxy.metric("weir_request_end_total", end="client.reset") == 3000)
+    conn.close()
+    told = eventually(lambda: re.search(r"127.0.0.1: (\d+) requests of an HTTP/2", proxy.errors))
+    eventually(lambda: len(proxy.all_lines()) == 3000 - int(told[1]))
+    assert len(proxy.all_lines()) >= 100

@@ -1,0 +1,86 @@
+"""Places for streams: what clients with many of them leave to others, by memory and descriptors,
+and what an operator sees of it."""
+import resource
+import socket
+
+import pytest
+
+from harness import client, h2wire as h2
+from harness.h2raw import Conn
+from harness.weir import eventually
+
+FURTHER = 16384  # src/control/workers_priv.h
+STALLED = h2.block([(":method", "POST"), (":scheme", "http"), (":authority", "x"),
+                    (":path", "/held"), ("content-length", "5")])
+METRIC = "weir_downstream_http2_streams"
+
+
+def few_descriptors():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+
+
+def small_weir(weir, backend, pools=None, **route):
+    return weir({"pools": pools or {}, "process": {"workers": 1},
+                 "listeners": {"web": {"protocols": ["h2c", "http/1.1"]}},
+                 "policies": {"hold": {"buffer": "64KiB"}},
+                 "routes": [{"prefix": "/held", "pool": "app", **route},
+                            {"prefix": "/", "pool": "app"}]}, backend, preexec=few_descriptors)
+
+
+@pytest.fixture
+def stall():
+    """stall(proxy, conns, each): connections with POSTs whose bodies never come."""
+    socks = []
+
+    def begin(proxy, conns, each):
+        for _ in range(conns):
+            sock = client.connect(proxy.port)
+            sock.sendall(h2.PREFACE + h2.settings() + b"".join(
+                h2.headers(1 + 2 * n, STALLED, end=False) for n in range(each)))
+            socks.append(sock)
+    yield begin
+    for sock in socks:
+        sock.close()
+
+
+def test_stalled_requests_leave_places(weir, backend, stall):
+    """Further streams are bounded by memory alone, and what is left is for who has few."""
+    proxy = small_weir(weir, backend, policies=["hold"])
+    stall(proxy, 125, 125)
+    eventually(lambda: proxy.metric("weir_downstream_http2_streams_refused_total") > 0)
+    held = proxy.metric(METRIC)
+    assert FURTHER * 7 // 8 <= held <= FURTHER * 7 // 8 + 8 * 125
+    assert proxy.metric("weir_saturation", resource="streams") > 0.8
+    assert proxy.get("/h1").status == 200
+    conn = Conn(proxy.port).handshake()
+    numbers = [conn.open("GET", "/h2") for _ in range(5)]
+    assert {conn.wait(number).status for number in numbers} == {200}
+    conn.close()
+    eventually(lambda: "streams of HTTP/2 clients are refused" in proxy.errors)
+    assert proxy.errors.count("streams of HTTP/2 clients are refused") == 1
+
+
+def test_stalled_requests_leave_descriptors(weir, backend, stall):
+    """Each has a connection to its endpoint: none of them takes the last descriptors."""
+    deaf = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    proxy = small_weir(weir, backend, pool="deaf", pools={"deaf": {
+        "endpoints": ["127.0.0.1:%d" % deaf.getsockname()[1]]}})
+    stall(proxy, 10, 120)
+    proxy.logged(end="proxy.limit.descriptors")
+    for _ in range(10):
+        assert proxy.get("/h1").status == 200
+        conn = Conn(proxy.port).handshake()
+        assert conn.get("/h2").status == 200
+        conn.close()
+    assert proxy.metric("weir_requests_inflight") > 500
+    deaf.close()
+
+
+def test_protocols_are_counted(weir, backend):
+    proxy = small_weir(weir, backend)
+    conn = Conn(proxy.port).handshake()
+    assert conn.get("/").status == 200
+    assert proxy.metric("weir_downstream_http2_connections") == 1
+    conn.close()
+    eventually(lambda: proxy.metric("weir_downstream_http2_connections") == 0)
+    assert proxy.metric(METRIC) == 0

@@ -1,0 +1,105 @@
+"""Small request bodies to HTTP/2 endpoints are kept until there is a response: what an endpoint
+says it did not act on is sent again, whatever its method (RFC 9113 section 8.7)."""
+import threading
+
+import pytest
+
+from harness import client, h2wire as h2
+from harness.h2raw import Conn
+from harness.h2rough import Origin, proxy_for
+from harness.weir import eventually
+
+SMALL = 16384  # src/proxy/held.c
+
+
+def refuse_first(conn, stream, head):
+    first = stream == 1 and conn is conn.origin.conns[0]
+    if first and head[":path"] == "/refused":
+        conn.send(h2.rst_stream(stream, h2.REFUSED_STREAM))
+    elif first:
+        conn.send(h2.goaway(0, h2.NO_ERROR))
+    else:
+        conn.head(stream, end=True)
+
+
+@pytest.fixture
+def refusing(weir):
+    origin = Origin(refuse_first)
+    return proxy_for(weir, origin), origin
+
+
+@pytest.mark.parametrize("path", ["/refused", "/goaway"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_posts_are_sent_again(refusing, path, version):
+    proxy, origin = refusing
+    body = b"p" * SMALL
+    if version == 1:
+        assert proxy.client().request("POST", path, body=body).status == 200
+    else:
+        with Conn(proxy.port).handshake() as conn:
+            assert conn.request("POST", path, [("content-length", str(len(body)))],
+                                body).status == 200
+    last = origin.conns[-1]
+    eventually(lambda: len(last.body) >= SMALL)
+    assert last.heads[last.streams[-1]]["content-length"] == str(SMALL)
+    assert proxy.logged(path=path, status=200)["weir.attempts"] == 2
+    eventually(lambda: proxy.metric("weir_buffered_bytes") == 0)
+
+
+@pytest.mark.parametrize("body, fields", [(b"p" * (SMALL + 1), [("content-length", "16385")]),
+                                          (b"p", [])])
+def test_other_posts_are_not(refusing, body, fields):
+    """Longer ones, and those whose length nobody said, go on their way at once."""
+    proxy, origin = refusing
+    with Conn(proxy.port).handshake() as conn:
+        number = conn.open("POST", "/refused", fields, end=False)
+        origin.wait_asked(1)
+        conn.data(number, body)
+        conn.pump(lambda: conn.stream(number).over, what="its end")
+    assert len(origin.asked()) == 1
+
+
+def test_who_waits_for_100_is_answered_by_the_endpoint(weir):
+    def handler(conn, stream, head):
+        conn.head(stream, status=100)
+        eventually(lambda: len(conn.body) == 5)
+        conn.head(stream, end=True)
+    origin = Origin(handler)
+    proxy = proxy_for(weir, origin)
+    with client.connect(proxy.port) as sock:
+        sock.sendall(b"POST /e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+                     b"Content-Length: 5\r\n\r\n")
+        assert sock.recv(4096).startswith(b"HTTP/1.1 100 ")
+        sock.sendall(b"hello")
+        assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_memory_goes_back_with_the_head(weir):
+    """The body is not kept while its response is read."""
+    over = threading.Event()
+
+    def handler(conn, stream, head):
+        conn.head(stream)
+        over.wait(30)
+        conn.send(h2.data(stream, b"", end=True))
+    proxy = proxy_for(weir, Origin(handler))
+    with Conn(proxy.port).handshake() as conn:
+        number = conn.open("POST", "/slow", [("content-length", "5")], end=False)
+        conn.data(number, b"hello")
+        assert conn.wait_head(number).status == 200
+        eventually(lambda: proxy.metric("weir_buffered_bytes") == 0)
+        over.set()
+        assert conn.wait(number).status == 200
+    assert proxy.metric("weir_requests_buffered_total") == 1
+
+
+@pytest.mark.parametrize("policy", [{}, {"policies": ["hold"]}])
+def test_a_length_of_nothing(weir, policy):
+    """The end of the stream comes behind the head: there is nothing to wait for."""
+    proxy = proxy_for(weir, Origin(lambda conn, stream, head: conn.head(stream, end=True)),
+                      policies={"hold": {"buffer": "64KiB"}},
+                      routes=[{"prefix": "/", "pool": "app", **policy}])
+    with Conn(proxy.port).handshake() as conn:
+        number = conn.open("POST", "/none", [("content-length", "0")], end=False)
+        conn.data(number, b"")
+        assert conn.wait(number).status == 200
