@@ -210,6 +210,17 @@ static void still_there(struct h2 *h, uint64_t now_ms) {
   timer_set(&h->pool->loop->wheel, &h->timer, due);
 }
 
+void h2_ask(struct h2 *h) {
+  if (h2_any(h, H2_SUSPECT | H2_ENDED)) return;
+  h->marks |= H2_SUSPECT;
+  struct buf *out = h2_any(h, H2_PINGED) ? NULL : h2_out(h, H2_HEAD_LEN + 8);
+  if (!out) return;
+  h2_write_ping(out, false, PING_AGAIN);
+  h->marks |= H2_PINGED;
+}
+
+bool h2_suspected(const struct h2 *h) { return h2_any(h, H2_SUSPECT); }
+
 /* on_due: the connection is old, or its drain goes on, or its peer has to be asked. */
 static void on_due(struct timer *timer, uint64_t now_ms) {
   struct h2 *h = container_of(timer, struct h2, timer);
@@ -244,6 +255,7 @@ static size_t on_data(struct conn *c, struct span bytes) {
   size_t used;
   if (h2_any(h, H2_ENDED)) return bytes.len; /* nothing it says now is heard (H2_LEFT) */
   h->heard_ms = h->pool->loop->now_ms;
+  h->marks &= (uint16_t)~H2_SUSPECT;
   if (!h2_input(h, bytes, &used)) return bytes.len;
   if (used < bytes.len) h->marks |= H2_STUFFED;
   return used;

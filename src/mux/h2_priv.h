@@ -48,6 +48,7 @@ enum h2_mark {
   H2_OVER = 128,     /* it ends as soon as that is done, by `over` */
   H2_SETTLED = 256,  /* they acknowledged our SETTINGS */
   H2_DROPPING = 512, /* the DATA frame that comes is nobody's, and given back already */
+  H2_SUSPECT = 8192, /* h2_ask was called, and not a word has come since */
   H2_LEFT = 4096,    /* ended, but for streams whose response is whole, and is still read */
   H2_BLAMED = 2048,  /* GOAWAY of the peer said an error */
   H2_PINGED = 1024,  /* the peer was asked whether it is there, and has not said a word since */

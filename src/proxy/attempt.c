@@ -306,7 +306,8 @@ static enum end send_head_h2(struct stream *s, const struct attempt *a) {
   bool nothing = held->whole && !held->bytes && !trailers_any(s, &s->up_body);
   bool last = s->up_body.state == PUMP_NONE || nothing;
   if (tunnel ? !h2_extends(h2_stream_h2(st)) : by_either(s)) return END_UPSTREAM_NO_UPGRADE;
-  if (tunnel && !shake_onward_h2(s)) return END_BAD_REQUEST_UPGRADE;
+  bool websocket = tunnel && websocket_is(s->x->req.upgrade);
+  if (websocket && !shake_onward_h2(s)) return END_BAD_REQUEST_UPGRADE;
   /* Another Upgrade of HTTP/1.1 means nothing here: ignored (RFC 9110 section 7.8). */
   if (!tunnel) s->x->req.upgrade = SPAN_EMPTY;
   h2_stream_section(st, &s->x->up_section, &s->arena);

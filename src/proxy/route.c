@@ -145,9 +145,10 @@ static bool to_pool(const struct route *r) {
 }
 
 static void act(struct stream *s) {
+  bool large = too_large(s); /* as it came: gRPC-Web makes another body of it */
   enum end end = web_begin(s);
   if (end == END_OK) end = limit_request(s);
-  if (end == END_OK && too_large(s)) end = END_LIMIT_BODY;
+  if (end == END_OK && large) end = END_LIMIT_BODY;
   if (end == END_OK && grpc_overdue(s)) end = END_CLIENT_DEADLINE;
   if (end != END_OK) {
     stream_fail(s, end);

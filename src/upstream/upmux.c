@@ -61,7 +61,7 @@ static void on_idle(struct h2 *h) {
   if (!m->conn) return;
   if (!(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
   set_idle(m, true);
-  bool over = is_spent(m) || !h2_room(h) || !m->keepalive_ms;
+  bool over = is_spent(m) || h2_suspected(h) || !h2_room(h) || !m->keepalive_ms;
   uint64_t now_ms = m->up->loop->now_ms;
   h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
 }
@@ -195,7 +195,7 @@ static uint32_t streams_most(const struct upmux *m, const struct endpoint_row *r
 }
 
 static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
-  return !is_spent(m) && h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
+  return !is_spent(m) && !h2_suspected(m->h2) && h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
 }
 
 /* learn remembers what the endpoint has said since. */
@@ -267,14 +267,14 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
 }
 
 /* SILENCE_MS: a stream that is given up after so long, and nothing came on its connection for as
- * long, may have met a dead one: the next goes elsewhere. */
+ * long, may have met a dead one: it is asked, and until it says a word others go elsewhere. */
 #define SILENCE_MS 500u
 
 static void suspect(struct upconn *c) {
   struct upmux *m = c->mux;
   uint64_t since_ms = c->up->loop->now_ms - SILENCE_MS;
   bool open = m->conn && m->conn->flags & CONN_OPEN;
-  if (open && c->begun_ms <= since_ms && h2_silent(m->h2, since_ms)) m->retired = true;
+  if (open && c->begun_ms <= since_ms && h2_silent(m->h2, since_ms)) h2_ask(m->h2);
 }
 
 void upmux_stream_close(struct upconn *c, bool reset) {

@@ -624,3 +624,35 @@ def test_ends_beside_a_whole_response(weir, talk, tail, what):
     else:
         client.send(h2.rst_stream(number))
     assert talk(proxy).get("/next").status == 200
+
+
+def test_another_protocol_of_an_http_2_client(weir, talk):
+    """An extended CONNECT that is no WebSocket goes on as it came."""
+    origin = Origin(echo, CONNECT)
+    conn = talk(proxy_for(weir, origin))
+    number = conn.new_stream("CONNECT")
+    conn.send(h2.headers(number, h2.block([
+        (":method", "CONNECT"), (":protocol", "foo"), (":scheme", "http"),
+        (":authority", "test.example"), (":path", "/ws")]), end=False))
+    stream = conn.stream(number)
+    conn.pump(lambda: stream.over or stream.response.status, what="the tunnel")
+    assert stream.response.status == 200 and origin.asked()[0][":protocol"] == "foo"
+
+
+def test_cancelling_takes_no_connection_from_others(weir, talk):
+    """Who gives up a request on a connection that was silent makes weir ask, no more."""
+    def handler(conn, stream, head):
+        if head[":path"] != "/hang":
+            plain(conn, stream, head)
+    origin = Origin(handler)
+    proxy = proxy_for(weir, origin, connections={"max_per_endpoint": 1})
+    holds, leaves = talk(proxy), talk(proxy)
+    holds.open("GET", "/hang")
+    number = leaves.open("GET", "/hang")
+    origin.wait_asked(2)
+    time.sleep(0.8)  # beyond what makes it suspicious
+    leaves.send(h2.rst_stream(number))
+    eventually(lambda: origin.conns[0].resets)
+    eventually(lambda: origin.conns[0].pings)
+    assert {talk(proxy).get("/next").status for _ in range(3)} == {200}
+    assert len(origin.conns) == 1

@@ -8,6 +8,7 @@
 #include "weir/http/h2_message.h"
 #include "weir/http/priority.h"
 #include "weir/io/conn.h"
+#include "weir/mux/h2_config.h"
 
 struct h2;
 struct h2_stream;
@@ -16,63 +17,6 @@ struct h2_pool;
 struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max);
 void h2_pool_free(struct h2_pool *pool);
 void h2_pool_trim(struct h2_pool *pool);
-
-/* h2_limits are what a peer may do. */
-struct h2_limits {
-  uint32_t streams;       /* of the peer's that are open at once */
-  uint32_t stream_window; /* bytes of a body that may come unread, at first */
-  uint32_t stream_window_most; /* the same, of one that is read quickly */
-  uint32_t windows_grown; /* what all such windows may have beyond stream_window, together */
-  uint32_t window;        /* bytes that may come unread of all streams together */
-  uint32_t header_bytes;  /* of a field section as its receiver counts them (RFC 9113 6.5.2) */
-  uint32_t headers;       /* fields of one */
-  uint32_t resets;        /* streams ended early, beyond half of those that were opened */
-  uint32_t glitches;      /* frames in 10 s that bring nothing on, beyond two for each that does */
-  uint32_t age_ms;        /* h2_drain after so long; 0: never */
-  uint32_t ping_ms;       /* a peer that is silent for so long while streams are open is asked */
-  uint32_t ping_wait_ms;  /* and may take so long to say anything; both of a client. 0: never */
-};
-
-/* h2_events is what an owner hears. Each may close streams' conns, and h2_end; only on_end may
- * call h2_free. */
-struct h2_events {
-  /* on_stream: the peer opened st. The owner attaches h2_conn_of(st), and gives the place for the
-   * head (h2_stream_section). False: refused (REFUSED_STREAM); it is gone. NULL: no peer may. */
-  bool (*on_stream)(struct h2_stream *st);
-  /* A field section that is whole is told by the stream's conn_events.on_message: it stands in
-   * the place that was given for it. end != END_OK: it could not be read (too large, no memory);
-   * the connection goes on. */
-  /* on_trailers: a section after the head, or DATA, begins: its place (NULL: it is read and
-   * dropped). NULL: all are. */
-  struct h2_section *(*on_trailers)(struct h2_stream *st, struct arena **arena);
-  /* on_idle: the last stream is gone, or the last call was given and there is none: the owner may
-   * set the timer, no more. */
-  void (*on_idle)(struct h2 *h);
-  /* on_end: the connection ended and all its streams were told: OK by agreement. GOAWAY is
-   * written: close the conn gently and call h2_free. */
-  void (*on_end)(struct h2 *h, enum end end);
-  /* on_open: a client's conn is open: does the peer speak HTTP/2? False: the owner has taken the
-   * conn (h2_leave_conn); all streams hear of -EPROTOTYPE, on_end follows. NULL: it does. */
-  bool (*on_open)(struct h2 *h);
-  /* on_left: it ended, but for streams whose response is whole: on_end follows when these were
-   * read. NULL: of no interest. */
-  void (*on_left)(struct h2 *h);
-  /* on_timer: the conn's deadline (h2_timer) passed. */
-  void (*on_timer)(struct h2 *h);
-  /* on_turn: the conn was flushed (conn_flush): all that came in this turn has been read. NULL: of
-   * no interest. */
-  void (*on_turn)(struct h2 *h);
-};
-
-/* h2_config begins a connection. */
-struct h2_config {
-  struct h2_pool *pool;
-  struct conn *conn; /* the h2 attaches itself to it; a client's need not be open yet */
-  const struct h2_events *events;
-  struct h2_limits limits;
-  void *owner;
-  bool server; /* the peer is a client */
-};
 
 /* h2_new writes our SETTINGS and begins to read. NULL: no memory. */
 MUST_USE struct h2 *h2_new(const struct h2_config *config);
@@ -100,6 +44,9 @@ void h2_end(struct h2 *h, enum end end);
 uint32_t h2_room(const struct h2 *h);
 /* h2_silent: nothing has come from the peer since then. */
 bool h2_silent(const struct h2 *h, uint64_t since_ms);
+/* h2_ask asks a client's peer for a sign (PING); until then it is suspected to be dead. */
+void h2_ask(struct h2 *h);
+bool h2_suspected(const struct h2 *h);
 /* h2_streams_most is how many the peer allows; 0: it has not said so yet. */
 uint32_t h2_streams_most(const struct h2 *h);
 /* h2_give_up ends a connection that is not open yet: -errno is why, for its streams. h is gone. */
