@@ -492,10 +492,9 @@ def test_tls_in_front(tcp, endpoint, authority, alpn):
     context = authority.client_context(alpn=alpn)
     with context.wrap_socket(connect(proxy.port), server_hostname="db.example") as sock:
         assert sock.selected_alpn_protocol() is None
-        sender = threading.Thread(target=sock.sendall, args=(b"t" * 500000,))
-        sender.start()
-        assert exactly(sock, 500000) == b"t" * 500000
-        sender.join()
+        for _ in range(10):  # in turn: Python's TLS sockets are for one thread
+            sock.sendall(b"t" * 50000)
+            assert exactly(sock, 50000) == b"t" * 50000
         sock.unwrap()
     record = proxy.ended("ok")
     assert record["tls.protocol.version"] == "1.3" and record["weir.bytes.sent"] == 500000
