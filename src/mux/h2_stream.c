@@ -339,7 +339,7 @@ void h2_stream_expect(struct h2_stream *st, enum http_body body, uint64_t conten
 void h2_stream_priority(struct h2_stream *st, struct http_priority priority) {
   st->urgency = priority.urgency;
   st->incremental = priority.incremental;
-  if (list_empty(&st->ready)) return;
+  if (list_empty(&st->ready) || stream_any(st, H2_HEAD_WAITS)) return;
   list_remove(&st->ready);
   h2_ready(st);
 }

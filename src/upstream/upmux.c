@@ -195,7 +195,8 @@ static uint32_t streams_most(const struct upmux *m, const struct endpoint_row *r
 }
 
 static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
-  return !is_spent(m) && !h2_suspected(m->h2) && h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
+  if (is_spent(m) || h2_suspected(m->h2)) return false;
+  return h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
 }
 
 /* learn remembers what the endpoint has said since. */

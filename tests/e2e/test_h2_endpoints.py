@@ -8,7 +8,7 @@ import pytest
 
 from harness import h2wire as h2
 from harness.h2rough import OK, Origin, proxy_for
-from harness.h2raw import Conn
+from harness.h2raw import Conn, take_frame
 from harness.weir import eventually
 
 CONNECT = (h2.ENABLE_CONNECT_PROTOCOL, 1)
@@ -656,3 +656,34 @@ def test_cancelling_takes_no_connection_from_others(weir, talk):
     eventually(lambda: origin.conns[0].pings)
     assert {talk(proxy).get("/next").status for _ in range(3)} == {200}
     assert len(origin.conns) == 1
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_priority_of_heads_that_wait(weir, talk, update):
+    """PRIORITY_UPDATE for responses whose heads found no room yet: all of them come."""
+    fields = [("set-cookie", "~" * 3000)] * 13
+    block = h2.block([(":status", "200"), *fields])
+
+    def handler(conn, stream, head):
+        conn.send(h2.split_headers(stream, block, [16000, 16000], end=False),
+                  h2.data(stream, b"x" * 100, end=True))
+    origin = Origin(handler)
+    proxy = proxy_for(weir, origin)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+        sock.connect(("127.0.0.1", proxy.port))
+        sock.settimeout(30)
+        numbers = range(1, 221, 2)
+        get = h2.block(h2.pseudo("GET", "/large"))
+        sock.sendall(h2.PREFACE + h2.settings() + h2.SETTINGS_ACK +
+                     b"".join(h2.headers(number, get) for number in numbers))
+        origin.wait_asked(110)
+        time.sleep(0.5)  # the heads wait
+        if update:
+            sock.sendall(b"".join(h2.priority_update(number, b"u=1") for number in numbers))
+        came, ended = bytearray(), set()
+        while len(ended) < 110:
+            came += sock.recv(65536)
+            while (frame := take_frame(came)) is not None:
+                if frame.type == h2.DATA and frame.flags & h2.END_STREAM:
+                    ended.add(frame.stream)

@@ -1,5 +1,5 @@
-/* h2_config.h: what begins an HTTP/2 connection (h2.h): what its peer may do, what its owner hears.
- * Included by h2.h. */
+/* h2_config.h: what begins an HTTP/2 connection (h2.h): what its peer may do, what its owner
+ * hears. Included by h2.h. */
 #ifndef WEIR_MUX_H2_CONFIG_H
 #define WEIR_MUX_H2_CONFIG_H
 
