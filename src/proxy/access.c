@@ -235,6 +235,7 @@ static bool resets_flood(struct stream *s) {
     return false;
   }
   d->resets_untold++;
+  stat_add(&s->w->stats.log_left_out, 1);
   return true;
 }
 

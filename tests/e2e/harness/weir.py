@@ -249,8 +249,8 @@ class Weir:
         def quiet():
             """no request in flight, all of them logged"""
             now = self.metrics()
-            ends = now.get("weir_request_end_total")
-            return now.get("weir_requests_inflight") == 0 and ends == len(self.all_lines())
+            told = now.get("weir_request_end_total") - now.get("weir_log_left_out_total")
+            return now.get("weir_requests_inflight") == 0 and told == len(self.all_lines())
         eventually(quiet)
 
     def metrics(self):
