@@ -5,7 +5,8 @@
 #   packaging/test.sh                 everything (below 25 minutes on 2 cores)
 #   packaging/test.sh dev e2e         only these steps: dev bench asan fuzz tsan e2e
 #                                     conformance
-# Logs and JUnit files: build/test/. WEIR_FUZZ_SECONDS (default 5) is the fuzz smoke per target;
+# Logs and JUnit files: build/test/. WEIR_FUZZ_SECONDS (default 5) is the fuzz smoke per target,
+# WEIR_FUZZ_SEED (default 1) where it starts: what broke one run breaks the next; 0 is random.
 # WEIR_BROWSER=1 installs Chromium and tests with it (98 MB).
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -125,8 +126,8 @@ step_fuzz() {
         [ -d "fuzz/corpus/$name" ] && extra+=("fuzz/corpus/$name")
         [ -d "fuzz/regress/$name" ] && extra+=("fuzz/regress/$name")
         log=$out/fuzz/$name.log
-        if "build/fuzz/fuzz_$name" "-max_total_time=$seconds" -timeout=20 -rss_limit_mb=2048 \
-            -print_final_stats=1 "-artifact_prefix=$out/fuzz/$name-" "${extra[@]}" \
+        if "build/fuzz/fuzz_$name" "-seed=${WEIR_FUZZ_SEED:-1}" "-max_total_time=$seconds" \
+            -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 "-artifact_prefix=$out/fuzz/$name-" "${extra[@]}" \
             >"$log" 2>&1; then
             passed=$((passed + 1))
             printf 'fuzz %s: %s runs\n' "$name" "$(awk '/number_of_exec/ { print $2 }' "$log")"
