@@ -127,8 +127,8 @@ step_fuzz() {
         [ -d "fuzz/regress/$name" ] && extra+=("fuzz/regress/$name")
         log=$out/fuzz/$name.log
         if "build/fuzz/fuzz_$name" "-seed=${WEIR_FUZZ_SEED:-1}" "-max_total_time=$seconds" \
-            -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 "-artifact_prefix=$out/fuzz/$name-" "${extra[@]}" \
-            >"$log" 2>&1; then
+            -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+            "-artifact_prefix=$out/fuzz/$name-" "${extra[@]}" >"$log" 2>&1; then
             passed=$((passed + 1))
             printf 'fuzz %s: %s runs\n' "$name" "$(awk '/number_of_exec/ { print $2 }' "$log")"
         else
