@@ -132,6 +132,7 @@ struct listener_state {
   struct object obj;
   struct listener_row *rows;
   _Atomic bool removed;
+  _Atomic uint32_t sessions;     /* of UDP, over all workers */
   struct tally *_Atomic clients; /* open connections per client; NULL: never counted */
 };
 
