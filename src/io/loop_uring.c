@@ -75,6 +75,10 @@ static struct io_uring_sqe *next_sqe(struct uring *u) {
 }
 
 struct io_uring_sqe *ring_sqe(struct loop *loop) { return next_sqe(of(loop)); }
+void ring_submit(struct loop *loop) {
+  (void)io_uring_submit(&of(loop)->ring);
+  of(loop)->connects = 0;
+}
 struct io_uring *ring_of(struct loop *loop) { return &of(loop)->ring; }
 struct ring_udp **ring_udp_of(struct loop *loop) { return &of(loop)->udp; }
 

@@ -58,6 +58,7 @@ void ring_udp_free(struct loop *loop);
 
 /* loop_uring.c */
 struct io_uring_sqe *ring_sqe(struct loop *loop);
+void ring_submit(struct loop *loop);
 struct io_uring *ring_of(struct loop *loop);
 struct ring_udp **ring_udp_of(struct loop *loop);
 

@@ -262,5 +262,6 @@ const struct udp_ops ring_udp_ops = {
     .send = ring_udp_send,
     .cancel = ring_udp_cancel,
     .close = ring_udp_close,
+    .settle = ring_submit,
     .address = ring_udp_address,
 };

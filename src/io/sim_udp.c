@@ -211,6 +211,8 @@ static void send_to(struct loop *loop, struct udp *u, const struct udp_datagram 
   l->udp_out++;
 }
 
+static void settle(struct loop *loop) { (void)loop; }
+
 static bool address(const struct loop *loop, const struct udp *u, struct addr *out) {
   const struct sim_loop *l = (const struct sim_loop *)(const void *)loop;
   *out = dport_of(l->sim, u->fd)->at;
@@ -224,6 +226,7 @@ const struct udp_ops sim_udp_ops = {
     .send = send_to,
     .cancel = cancel,
     .close = close_it,
+    .settle = settle,
     .address = address,
 };
 

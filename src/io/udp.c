@@ -156,6 +156,8 @@ bool udp_received(struct loop *loop, uint32_t slot, uint32_t generation,
   return passed;
 }
 
+void udp_settle(struct loop *loop) { loop->ops->udp->settle(loop); }
+
 /* ---- the loop ---- */
 
 void udp_init(struct loop *loop, uint32_t limit) {

@@ -24,6 +24,7 @@ struct udp_ops {
                const struct addr *to, const struct udp_local *from);
   void (*cancel)(struct loop *loop, struct udp *u); /* the receive */
   void (*close)(struct loop *loop, struct udp *u);
+  void (*settle)(struct loop *loop); /* closes are not only asked for, but done */
   bool (*address)(const struct loop *loop, const struct udp *u, struct addr *out);
 };
 

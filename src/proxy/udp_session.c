@@ -80,7 +80,10 @@ static struct udp_leg *leg_new(struct udp_session *s, struct endpoint *e, enum e
   if (leg) {
     leg->session = s;
     leg->udp = dial(leg, e, &err);
-    if (!leg->udp && ours(err) && udp_make_room(s->port, s)) leg->udp = dial(leg, e, &err);
+    if (!leg->udp && ours(err) && udp_make_room(s->port, s)) {
+      udp_settle(w->loop);
+      leg->udp = dial(leg, e, &err);
+    }
     if (!leg->udp) slab_free(&w->udp->legs, leg);
   }
   if (!leg || !leg->udp) {

@@ -68,5 +68,7 @@ void udp_pass(struct udp *u, struct udp_datagram *d, const struct addr *to,
 bool udp_local_addr(const struct udp *u, struct addr *out);
 /* udp_close ends it; what was passed before is still sent. No event follows. */
 void udp_close(struct udp *u);
+/* udp_settle gives the descriptors of what was closed back at once: for who needs one now. */
+void udp_settle(struct loop *loop);
 
 #endif
