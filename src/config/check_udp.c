@@ -1,6 +1,6 @@
-/* check_udp.c: listeners with protocol = "udp" and their pools: which keys mean nothing there, what
- * can be bound, and keys of UDP on other listeners. Called by check_tcp.c, which sees to the pool
- * itself. Numbers are refused only where they are not the default (`weir dump` writes those). */
+/* check_udp.c: listeners with protocol = "udp" and their pools: which keys mean nothing there,
+ * what can be bound, and keys of UDP on other listeners. Called by check_tcp.c, which sees to the
+ * pool itself. Numbers are refused only where they are not the default (`weir dump` writes those). */
 #include "load_priv.h"
 
 /* on_listener: of connections, TLS and requests. */
@@ -103,7 +103,7 @@ static void check_pool(struct conf *conf, const struct conf_pool *pool) {
   check_endpoints(conf, pool);
   if (pool->tls.on) {
     fault_add(conf->faults, FAULT_UDP_TLS, row_place(row, OPTION_POOL_TLS_VERIFY),
-              "pool \"" SPAN_FMT "\" serves UDP: weir begins no DTLS and no QUIC, tls means nothing",
+              "pool \"" SPAN_FMT "\" serves UDP: weir begins no DTLS, no QUIC: tls means nothing",
               SPAN_ARG(row->name));
     fault_note(conf->faults, "leave tls out, or give TCP a pool of its own");
   }

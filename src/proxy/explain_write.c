@@ -150,7 +150,8 @@ static void text_tcp(const struct explain *e, const struct pool *pool) {
                                       [SERVES_TLS] = "TLS, passed on: the connection goes",
                                       [SERVES_UDP] = "UDP: datagrams of a client go"};
   text_printf(e->out, "%s to pool " SPAN_FMT ", one of these by " SPAN_FMT ":\n",
-              whats[e->listener->listener->serves], SPAN_ARG(pool->obj.name), SPAN_ARG(balance_text(pool->balance)));
+              whats[e->listener->listener->serves], SPAN_ARG(pool->obj.name),
+              SPAN_ARG(balance_text(pool->balance)));
   text_members(e, pool, "  ");
 }
 

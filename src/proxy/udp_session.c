@@ -1,6 +1,6 @@
-/* udp_session.c: the life of a session of UDP: an endpoint is chosen for its first datagram (or for
- * each), a connected socket of its own hears the answers, and it ends when nothing came for its
- * idle time, when each datagram has had its answers, by an error that ICMP told of, or to make
+/* udp_session.c: the life of a session of UDP: an endpoint is chosen for its first datagram (or
+ * for each), a connected socket of its own hears the answers, and it ends when nothing came for
+ * its idle time, when each datagram has had its answers, by an error that ICMP told of, or to make
  * room. Keeps no settings but its port's, and no datagram: what cannot be passed on is lost, as on
  * any network. Called by front_udp.c and by the loop. */
 #include <errno.h>

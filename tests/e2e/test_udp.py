@@ -1,6 +1,7 @@
-"""protocol = "udp" (packaging/docs/udp.md): datagrams both ways, sessions and their ends, balancing
-by session and by datagram, passive and active health, the cap and who makes room, hostile input,
-reload and drain, what commands say. DNS and a QUIC-like echo stand in test_udp_servers.py."""
+"""protocol = "udp" (packaging/docs/udp.md): datagrams both ways, sessions and their ends,
+balancing by session and by datagram, passive and active health, the cap and who makes room,
+hostile input, reload and drain, what commands say. DNS and flows like QUIC's stand in
+test_udp_servers.py."""
 import contextlib
 import re
 import signal
@@ -261,7 +262,8 @@ def test_refused(udp, endpoint):
 def test_no_answer(udp, endpoint):
     """Where answers are owed, silence is a failure."""
     site = endpoint(lambda data, _: None)
-    proxy = udp(site, endpoint(), listener={"udp": {"responses": 1}, "timeouts": {"idle": "200ms"}},
+    proxy = udp(site, endpoint(),
+                listener={"udp": {"responses": 1}, "timeouts": {"idle": "200ms"}},
                 pool={"balance": "round_robin", "outlier": {"consecutive_failures": 1}})
 
     def out():

@@ -37,8 +37,8 @@ def echo(data, _peer):
 
 
 class Endpoint:
-    """Answers datagrams by handler(data, peer): bytes, a list of them, or None for silence. `peers`
-    has the address of every datagram's sender, `got` what it said."""
+    """Answers datagrams by handler(data, peer): bytes, a list of them, or None for silence.
+    `peers` has the address of every datagram's sender, `got` what it said."""
 
     def __init__(self, handler=echo, port=0, host="127.0.0.1"):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
