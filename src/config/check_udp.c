@@ -1,6 +1,7 @@
 /* check_udp.c: listeners with protocol = "udp" and their pools: which keys mean nothing there,
  * what can be bound, and keys of UDP on other listeners. Called by check_tcp.c, which sees to the
- * pool itself. Numbers are refused only where they are not the default (`weir dump` writes those). */
+ * pool itself. Numbers are refused only where they are not the default (`weir dump` writes
+ * those). */
 #include "load_priv.h"
 
 /* on_listener: of connections, TLS and requests. */

@@ -199,7 +199,7 @@ static void forge(struct scene *s, uint32_t count) {
   }
 }
 
-/* Everything at once: nothing goes to the wrong one, nothing passes its bounds, nothing is left. */
+/* Everything at once: nothing goes to the wrong one or passes its bounds, nothing is left. */
 static void storms(void **state) {
   (void)state;
   for (uint64_t seed = 0; world_seed(&seed, 300);) {

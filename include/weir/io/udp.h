@@ -1,8 +1,8 @@
 /* udp.h: datagram sockets on a loop: a listener's (bound, from anybody) and one towards an
- * endpoint (connected). A datagram comes in a buffer of the loop's and goes on from there without a copy
- * (udp_pass): the buffer is back when it was sent. There are UDP_BUFFERS of them for each loop,
- * and none of a socket: what comes faster than it goes waits in the socket's receive buffer, where
- * the kernel drops what is too much. Nothing is ever queued here. */
+ * endpoint (connected). A datagram comes in a buffer of the loop's and goes on from there without
+ * a copy (udp_pass): the buffer is back when it was sent. There are UDP_BUFFERS of them for each
+ * loop, and none of a socket: what comes faster than it goes waits in the socket's receive buffer,
+ * where the kernel drops what is too much. Nothing is ever queued here. */
 #ifndef WEIR_IO_UDP_H
 #define WEIR_IO_UDP_H
 
