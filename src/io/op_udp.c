@@ -18,13 +18,14 @@
 #include "weir/base/mem.h"
 
 #define UDP_GROUP 1
-#define NAME_ROOM sizeof(struct sockaddr_in6)
+#define NAME_ROOM 32u /* a sockaddr_in6, so that what stands behind is aligned */
 #define CONTROL_ROOM CMSG_SPACE(sizeof(struct in6_pktinfo))
 #define PAYLOAD_ROOM 65536u
 #define HEAD_ROOM (sizeof(struct io_uring_recvmsg_out) + NAME_ROOM + CONTROL_ROOM)
 /* Starts of buffers fall into different sets of the first cache. */
 #define BUFFER_BYTES ((HEAD_ROOM + PAYLOAD_ROOM + 63) / 64 * 64)
 #define BUFFER_STRIDE (BUFFER_BYTES + 64)
+_Static_assert(NAME_ROOM >= sizeof(struct sockaddr_in6) && NAME_ROOM % 8 == 0, "room");
 
 /* ring_send is what the kernel reads until a send is over. */
 struct ring_send {

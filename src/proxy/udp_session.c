@@ -72,21 +72,29 @@ static struct udp *dial(struct udp_leg *leg, const struct endpoint *e, int *err)
   return udp_connect(w->loop, &e->addr, &leg_events, leg, err);
 }
 
-/* leg_new opens a socket to e; where this machine has none left, another session makes room. */
-static struct udp_leg *leg_new(struct udp_session *s, struct endpoint *e, enum end *why) {
+/* leg_open gives one with a socket to e, or NULL and *err. Where this machine has no socket left,
+ * another session makes room. */
+static struct udp_leg *leg_open(struct udp_session *s, const struct endpoint *e, int *err) {
   struct worker *w = udp_worker(s->port);
   struct udp_leg *leg = slab_new(&w->udp->legs);
-  int err = -ENOMEM;
-  if (leg) {
-    leg->session = s;
-    leg->udp = dial(leg, e, &err);
-    if (!leg->udp && ours(err) && udp_make_room(s->port, s)) {
-      udp_settle(w->loop);
-      leg->udp = dial(leg, e, &err);
-    }
-    if (!leg->udp) slab_free(&w->udp->legs, leg);
+  *err = -ENOMEM;
+  if (!leg) return NULL;
+  leg->session = s;
+  leg->udp = dial(leg, e, err);
+  if (!leg->udp && ours(*err) && udp_make_room(s->port, s)) {
+    udp_settle(w->loop);
+    leg->udp = dial(leg, e, err);
   }
-  if (!leg || !leg->udp) {
+  if (leg->udp) return leg;
+  slab_free(&w->udp->legs, leg);
+  return NULL;
+}
+
+/* leg_new: NULL and *why: there is none. */
+static struct udp_leg *leg_new(struct udp_session *s, struct endpoint *e, enum end *why) {
+  int err;
+  struct udp_leg *leg = leg_open(s, e, &err);
+  if (!leg) {
     *why = connect_error(err);
     if (!ours(err)) outcome(s, e, *why);
     return NULL;
