@@ -56,11 +56,19 @@ def silent(sock, seconds=0.3):
         sock.recv(1)
 
 
+def ended_by_idling(proxy, sock, last=b"last"):
+    """Makes the idle time short, for the datagram that is sent now; the session's record."""
+    proxy.change(listeners={"dns": {"timeouts": {"idle": "1s"}}})
+    proxy.reload()
+    sock.send(last)
+    return proxy.ended("ok")
+
+
 # ---- datagrams ----
 
 def test_echo(udp, endpoint):
     site = endpoint()
-    proxy = udp(site, listener={"timeouts": {"idle": "1s"}})
+    proxy = udp(site)
     sizes = (0, 1, 12, 512, 1200, 1472, 4096, 9000, LONGEST, 0, 3)
     with connect(proxy.port) as sock:
         for size in sizes:
@@ -69,7 +77,8 @@ def test_echo(udp, endpoint):
         assert proxy.metric("weir_udp_sessions") == 1
         assert proxy.metric("weir_listener_connections", listener="dns") == 1
         mine = sock.getsockname()
-        record = proxy.ended("ok")  # by itself: it was idle
+        record = ended_by_idling(proxy, sock, b"")
+        sizes += (0,)
     assert len(set(site.peers)) == 1 and len(site.got) == len(sizes)
     assert record["network.protocol.name"] == "udp" and record["weir.listener"] == "dns"
     assert record["weir.pool"] == "dns" and record["weir.endpoint"] == site.address
@@ -91,7 +100,7 @@ def test_echo(udp, endpoint):
 
 
 def test_text_log(udp, endpoint):
-    proxy = udp(endpoint(), listener={"timeouts": {"idle": "50ms"}},
+    proxy = udp(endpoint(), listener={"timeouts": {"idle": "2s"}},
                 log={"access": {"format": "text"}})
     with connect(proxy.port) as sock:
         assert ask(sock, b"ping") == b"ping"
@@ -111,14 +120,14 @@ def test_answers_of_any_number(udp, endpoint):
 def test_one_way(udp, endpoint):
     """A log's datagrams get no answer; their session ends well."""
     site = endpoint(lambda data, _: None)
-    proxy = udp(site, listener={"timeouts": {"idle": "300ms"}})
+    proxy = udp(site)
     with connect(proxy.port) as sock:
         for i in range(50):
             sock.send(b"line %d" % i)
         eventually(lambda: len(site.got) == 50)
-        record = proxy.ended("ok")
-    assert site.got == [b"line %d" % i for i in range(50)]
-    assert record["weir.datagrams.received"] == 50 and record["weir.datagrams.sent"] == 0
+        record = ended_by_idling(proxy, sock)
+    assert site.got == [b"line %d" % i for i in range(50)] + [b"last"]
+    assert record["weir.datagrams.received"] == 51 and record["weir.datagrams.sent"] == 0
 
 
 def test_answers_come_from_the_address_that_was_asked(weir, endpoint):
@@ -150,7 +159,7 @@ def test_ipv6_and_what_the_other_side_cannot_carry(weir, endpoint):
 def test_idle_and_again(udp, endpoint):
     """After its idle time a session is over; the client's next datagram begins another one."""
     site = endpoint()
-    proxy = udp(site, listener={"timeouts": {"idle": "200ms"}})
+    proxy = udp(site, listener={"timeouts": {"idle": "2s"}})
     with connect(proxy.port) as sock:
         for count in (1, 2):
             assert ask(sock, b"x") == b"x"
@@ -187,13 +196,13 @@ def test_round_robin_by_datagram(udp, endpoint):
     """One client; its datagrams go in turn, and all answers come back to it."""
     sites = [endpoint(lambda data, _, n=n: b"%d %s" % (n, data)) for n in range(3)]
     proxy = udp(*sites, pool={"balance": "round_robin"},
-                listener={"udp": {"balance": "datagram"}, "timeouts": {"idle": "300ms"}})
+                listener={"udp": {"balance": "datagram"}})
     with connect(proxy.port) as sock:
         said = sorted(ask(sock, b"x") for _ in range(9))
-        record = proxy.ended("ok")
+        record = ended_by_idling(proxy, sock)
     assert said == sorted([b"0 x", b"1 x", b"2 x"] * 3)
     assert [len(set(site.peers)) for site in sites] == [1, 1, 1]
-    assert record["weir.datagrams.received"] == 9
+    assert record["weir.datagrams.received"] == 10
 
 
 def test_datagrams_pass_by_an_endpoint_that_is_gone(udp, endpoint):
@@ -263,7 +272,7 @@ def test_no_answer(udp, endpoint):
     """Where answers are owed, silence is a failure."""
     site = endpoint(lambda data, _: None)
     proxy = udp(site, endpoint(),
-                listener={"udp": {"responses": 1}, "timeouts": {"idle": "200ms"}},
+                listener={"udp": {"responses": 1}, "timeouts": {"idle": "2s"}},
                 pool={"balance": "round_robin", "outlier": {"consecutive_failures": 1}})
 
     def out():
@@ -329,12 +338,9 @@ def test_sessions_leave_an_ejected_endpoint(udp, endpoint):
             sock.send(b"lost or not")
         eventually(lambda: proxy.metric("weir_upstream_ejections_total") == 1)
         for sock in socks:
-            sock.settimeout(0.3)
-            with contextlib.suppress(socket.timeout):
-                while True:
-                    sock.recv(99)
-            sock.settimeout(30)
-            assert ask(sock, b"y") == b"y"
+            sock.send(b"y")
+            while sock.recv(99) != b"y":
+                pass  # what was on its way
     assert site.got.count(b"y") == 4
 
 
@@ -390,12 +396,14 @@ def test_flood_of_sources_is_bounded(udp, endpoint):
     with connect(proxy.port) as sock:
         sock.send(b"warm")
     before = proc.memory_kib(proxy.pid)
-    for round_ in range(10):
+
+    def flooded():
+        """3,000 sessions were begun"""
         with contextlib.ExitStack() as stack:
-            for _ in range(300):
+            for _ in range(100):
                 stack.enter_context(connect(proxy.port)).send(b"x" * 1200)
-            eventually(lambda n=round_: proxy.metric("weir_udp_received_datagrams_total") >
-                       (n + 1) * 200)
+        return proxy.metric("weir_udp_sessions_total") > 3000
+    eventually(flooded)
     assert proxy.metric("weir_udp_sessions") <= 64
     assert proc.memory_kib(proxy.pid) - before < 16 * 1024
     assert proxy.metric("process_open_fds") < 64 + 100
@@ -448,7 +456,7 @@ def test_reload_keeps_sessions(udp, endpoint):
         socks = [stack.enter_context(connect(proxy.port)) for _ in range(8)]
         for sock in socks:
             assert ask(sock, b"x") == b"x"
-        for idle in ("50s", "300ms"):
+        for idle in ("50s", "3s"):
             proxy.change(listeners={"dns": {"timeouts": {"idle": idle}}})
             proxy.reload()
             for sock in socks:
@@ -474,7 +482,7 @@ def test_reload_of_the_pool(udp, endpoint):
 def test_listener_removed(udp, endpoint):
     """Its sessions go on for the drain time and end then; nobody new is served."""
     site, other = endpoint(), udpsite.free_port()
-    proxy = udp(site, process={"drain": "2s"})
+    proxy = udp(site, process={"drain": "5s"})
     with connect(proxy.port) as sock, connect(proxy.port) as late:
         assert ask(sock, b"x") == b"x"
         listeners = {"dns": None, "more": {"bind": "127.0.0.1:%d" % other, "protocol": "udp",
@@ -539,7 +547,7 @@ def test_tcp_becomes_udp(weir, endpoint):
 def test_drain(udp, endpoint):
     """After SIGTERM sessions still get their answers, until drain is over."""
     site = endpoint()
-    proxy = udp(site, process={"drain": "3s"})
+    proxy = udp(site, process={"drain": "5s"})
     with connect(proxy.port) as sock:
         assert ask(sock, b"x") == b"x"
         proxy.signal(signal.SIGTERM)

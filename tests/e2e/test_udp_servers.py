@@ -30,7 +30,7 @@ def resolver(weir):
         "process": {"drain": "100ms"},
         "listeners": {"web": None, "tcp": {"protocol": "tcp", **bind},
                       "udp": {"protocol": "udp", "udp": {"responses": 1},
-                              "timeouts": {"idle": "2s"}, **bind}},
+                              "timeouts": {"idle": "4s"}, **bind}},
         "pools": {"dns": {"endpoints": [server.address for server in servers],
                           "outlier": {"consecutive_failures": 1, "eject": "1h"},
                           "balance": "round_robin"}}})
@@ -106,24 +106,43 @@ def test_dig(resolver):
 
 # ---- as QUIC does ----
 
-SIZES = [1200, 1252, 1452, 4096, 16384, 40000, 65507]
+SMALL = [1200, 1252, 1452]
+SIZES = [1200, 4096, 16384, 40000, 65507]
 
 
 class Flow(threading.Thread):
-    """A client with a connection id: `count` datagrams in a window of `window`, by number; each
-    answer is checked to its last byte, and that they come in order."""
+    """A client with a connection id: `count` datagrams by number, `window` of them on their way;
+    each answer is checked to its last byte, and that they come in order. Where the kernel's
+    buffers were too small for all at once (on a machine with other work) what is missing is sent
+    again, by flows with a window of one; `again` counts that."""
 
-    def __init__(self, port, seed, count=300, window=2):
+    def __init__(self, port, seed, sizes, count=300, window=1):
         super().__init__(daemon=True)
-        self.rng, self.count, self.window = random.Random(seed), count, window
+        self.sizes, self.count, self.window, self.again = sizes, count, window, 0
         self.cid = struct.pack("!Q", seed)
         self.sock, self.faults, self.done = connect(port), [], 0
+        if window == 1:
+            self.sock.settimeout(2)
         self.start()
 
     def made(self, number):
-        size = SIZES[number % len(SIZES)]
+        size = self.sizes[number % len(self.sizes)]
         body = random.Random(number).randbytes(997)
         return (self.cid + struct.pack("!I", number) + body * (size // 997 + 1))[:size]
+
+    def answer(self):
+        """The next one, not one to what was sent again."""
+        while True:
+            try:
+                got = self.sock.recv(1 << 17)
+            except socket.timeout:
+                if self.window > 1 or self.again > 30:
+                    raise
+                self.again += 1
+                self.sock.send(self.made(self.done))
+                continue
+            if not self.again or struct.unpack("!I", got[8:12])[0] >= self.done:
+                return got
 
     def run(self):
         try:
@@ -132,8 +151,7 @@ class Flow(threading.Thread):
                 while sent < self.count and sent < self.done + self.window:
                     self.sock.send(self.made(sent))
                     sent += 1
-                got = self.sock.recv(1 << 17)
-                if got != self.made(self.done):
+                if self.answer() != self.made(self.done):
                     self.faults.append("answer %d is another" % self.done)
                     return
                 self.done += 1
@@ -141,6 +159,13 @@ class Flow(threading.Thread):
             self.faults.append("after %d answers: %r" % (self.done, error))
         finally:
             self.sock.close()
+
+
+def finished(flows):
+    for flow in flows:
+        flow.join()
+    assert [fault for flow in flows for fault in flow.faults] == []
+    return sum(flow.again for flow in flows)
 
 
 def test_flows_like_quic(weir):
@@ -153,19 +178,18 @@ def test_flows_like_quic(weir):
                       "bind": "127.0.0.1:%d" % port, "protocol": "udp", "pool": "quic"}},
                   "pools": {"quic": {"endpoints": [site.address for site in sites],
                                      "balance": "round_robin"}}})
-    flows = [Flow(port, seed) for seed in range(1, 9)]
-    for flow in flows:
-        flow.join()
-    assert [fault for flow in flows for fault in flow.faults] == []
+    flows = [Flow(port, seed, SIZES) for seed in range(1, 5)]
+    flows += [Flow(port, seed, SMALL, window=6) for seed in range(5, 9)]
+    again = finished(flows)
     for flow in flows:
         homes = [site for site in sites if any(got[:8] == flow.cid for got in site.got)]
         assert len(homes) == 1
         numbers = [struct.unpack("!I", got[8:12])[0] for got in homes[0].got
                    if got[:8] == flow.cid]
-        assert numbers == list(range(flow.count))
+        assert numbers == sorted(numbers) and set(numbers) == set(range(flow.count))
     metrics = proxy.metrics()
     assert metrics.get("weir_udp_sessions") == 8
-    assert metrics.get("weir_udp_received_datagrams_total") == 8 * 300
+    assert 0 <= metrics.get("weir_udp_received_datagrams_total") - 8 * 300 <= again
     assert metrics.get("weir_udp_dropped_datagrams_total", cause="unsent") == 0
     for site in sites:
         site.stop()
@@ -178,13 +202,11 @@ def test_sessions_live_through_reloads_under_load(weir):
                   "listeners": {"web": None, "quic": {
                       "bind": "127.0.0.1:%d" % port, "protocol": "udp", "pool": "quic"}},
                   "pools": {"quic": {"endpoints": [site.address for site in sites]}}})
-    flows = [Flow(port, seed, count=1000, window=1) for seed in range(1, 5)]
+    flows = [Flow(port, seed, SIZES, count=1000) for seed in range(1, 5)]
     for seconds in range(50, 54):
         proxy.change(listeners={"quic": {"timeouts": {"idle": "%ds" % seconds}}})
         proxy.reload()
-    for flow in flows:
-        flow.join()
-    assert [fault for flow in flows for fault in flow.faults] == []
+    finished(flows)
     assert proxy.metric("weir_udp_sessions_total") == 4
     assert sum(len(set(site.peers)) for site in sites) == 4
     for site in sites:
