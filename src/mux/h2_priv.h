@@ -29,8 +29,7 @@
 #define H2_IN_MOST 131072u
 /* H2_IN_AGAIN: so much may wait when input is read again: more than DATA alone makes it. */
 #define H2_IN_AGAIN 98304u
-/* H2_HEADS_MOST: heads leave the rest of what may be pending to the small frames. */
-#define H2_HEADS_MOST 229376u
+#define H2_HEADS_MOST 229376u /* heads leave the rest of what may be pending to small frames */
 
 enum h2_mark {
   H2_PREFACED = 1,   /* their first SETTINGS came */

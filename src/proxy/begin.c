@@ -1,12 +1,12 @@
 /* begin.c: when the requests of HTTP/2 clients begin: when all that came in a turn of the loop was
  * read, so that what the client has reset by then, or made us reset, costs no endpoint anything
- * (THREATS.md rows 1 and 2). One that is alone on its connection begins at once. Those beside others
- * wait for their round, one of each connection in it, and only so many begin in a turn: a turn is
- * what everybody else waits for. */
+ * (THREATS.md rows 1 and 2). One that is alone on its connection begins at once. Those beside
+ * others wait for their round, one of each connection in it, and only so many begin in a turn: a
+ * turn is what everybody else waits for. */
 #include "proxy_priv.h"
 
-/* FURTHER_MOST begin in a turn, but FURTHER_FEW while there are clients with one request at a time:
- * large turns are cheap, small ones are what those want. */
+/* FURTHER_MOST begin in a turn, but FURTHER_FEW while there are clients with one request at a
+ * time: large turns are cheap, small ones are what those want. */
 #define FURTHER_MOST 128u
 #define FURTHER_FEW 4u
 #define ALONE_MS 20u

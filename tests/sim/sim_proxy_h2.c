@@ -348,7 +348,7 @@ static void drain(void **state) {
 
 /* ---- turns ---- */
 
-enum { CROWD = 5, MANY = 60, FEW = 4, ALL = CROWD * MANY }; /* plans of those who ask for many come first */
+enum { CROWD = 5, MANY = 60, FEW = 4, ALL = CROWD * MANY }; /* plans of the many come first */
 
 struct waiting {
   uint32_t many, few;

@@ -470,7 +470,7 @@ static uint32_t most_in_a_turn(struct kit *k, uint32_t streams) {
   return most;
 }
 
-/* Of a burst a turn takes so many heads; the rest comes, in order, with nothing else to wake it. */
+/* Of a burst a turn takes so many heads; the rest comes with nothing else to wake it. */
 static void paced(void **state) {
   (void)state;
   struct kit *k = kit_start(&kit_limits);
