@@ -16,6 +16,7 @@ static void start(struct stream *s, struct pump *p, struct conn *from, struct co
   p->relay.owner = s;
   p->relay.pipe_rd = p->relay.pipe_wr = -1;
   relay_start(&p->relay, from, to, UINT64_MAX, on_end);
+  relay_watch(&p->relay);
 }
 
 /* unwanted: its route or listener is gone from the configuration. */

@@ -32,6 +32,8 @@ struct relay {
   uint8_t mode;               /* relay.c: how bytes move now; 0: it ended or was stopped */
   uint8_t streak;             /* large (messages) or small (bulk, splice) reads in a row */
   bool eof;                   /* src ended */
+  bool watch;                 /* relay_watch */
+  uint8_t still;              /* src is broken: looks at which dst took nothing, and one; 0: not */
 };
 
 /* relay_start sets every field but owner. It takes over src's reading and dst's writing: until the
@@ -40,6 +42,11 @@ struct relay {
  * not from inside this call. */
 void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t len,
                  void (*on_end)(struct relay *r, enum relay_end why, int err));
+/* relay_watch, of one that was just started: that src is broken is to be heard also while it is not
+ * read. When dst has taken nothing for some seconds then, what is unread is given up and the relay
+ * ends (RELAY_SRC_ERROR). After the end of src (RELAY_SRC_EOF) it is heard as long as another
+ * watched relay writes to it (RELAY_DST_ERROR of that one). Timer and mark of src are the relay's. */
+void relay_watch(struct relay *r);
 /* relay_stop ends it without on_end: both conns are the owner's again (or are about to be closed).
  * Bytes in a pipe are lost: close dst after it. */
 void relay_stop(struct relay *r);
