@@ -107,7 +107,7 @@ void relay_on_timer(struct conn *c);
 void relay_run(struct relay *r);
 /* relay_end tells the owner; r is its own again. */
 void relay_end(struct relay *r, enum relay_end why, int err);
-/* relay_wait_src and relay_wait_dst note whom it waits for since now. */
+/* relay_wait_src and relay_wait_dst note whom it waits for. */
 void relay_wait_src(struct relay *r);
 void relay_wait_dst(struct relay *r);
 void relay_note_moved(struct relay *r, size_t n);

@@ -38,18 +38,15 @@ enum relay_mode {
 
 void relay_note_moved(struct relay *r, size_t n) {
   r->moved += n;
+  if (r->count) loop_stat_add(r->count, n);
   if (r->left != UINT64_MAX) r->left -= n;
   r->progress_ms = r->src->loop->now_ms;
 }
 
-void relay_wait_src(struct relay *r) {
-  r->dst_wait_ms = 0;
-  r->src_wait_ms = r->src->loop->now_ms;
-}
+void relay_wait_src(struct relay *r) { r->waits = RELAY_WAITS_SRC; }
 
 void relay_wait_dst(struct relay *r) {
-  r->src_wait_ms = 0;
-  r->dst_wait_ms = r->src->loop->now_ms;
+  r->waits = RELAY_WAITS_DST;
   if (r->watch) rx_hup_arm(r->src);
 }
 
@@ -134,7 +131,7 @@ void relay_on_broken(struct conn *c) {
 static void look(struct relay *r) {
   struct conn *src = r->src;
   uint32_t taken = (uint32_t)conn_taken(r->dst);
-  bool moves = !r->dst_wait_ms || src->mark != taken;
+  bool moves = r->waits != RELAY_WAITS_DST || src->mark != taken;
   r->still = moves ? 1 : (uint8_t)(r->still + 1);
   src->mark = taken;
   if (r->still > BROKEN_LOOKS) rx_fail(src, -ECONNRESET);

@@ -1,5 +1,5 @@
 """How sessions of TCP end (packaging/docs/tcp.md) when an end comes late, in the middle of bulk, or
-while the other side does not read: a reset stays a reset, and is told without waiting for anybody."""
+while the other side does not read: a reset stays a reset, and waits for nobody."""
 import contextlib
 import socket
 import ssl
@@ -41,7 +41,7 @@ TCP_CLOSE = 7  # of tcp_info.state: what a reset leaves; a FIN alone leaves anot
 
 def broken(sock):
     """Waits for the socket's connection to be reset, without reading."""
-    eventually(lambda: sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE)
+    eventually(lambda: after(sock) == "reset")
     return "reset"
 
 
