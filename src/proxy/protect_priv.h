@@ -31,7 +31,7 @@ void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, en
  * counts and tells that one was refused. */
 bool slots_take(const struct worker *w, uint32_t beside);
 void slots_refused(struct worker *w);
-/* gate_drop is gate_refuse for a connection that was let in already; reason: in words, or empty. */
+/* gate_drop is gate_refuse for one that was let in already; reason: in words, or empty. */
 void gate_drop(struct down *d, enum end end, struct span reason);
 /* ---- admit.c ---- */
 /* admit_early refuses what an open breaker would, before anything is done for it; admit when an

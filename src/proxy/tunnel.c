@@ -13,9 +13,9 @@ static void on_end(struct relay *r, enum relay_end why, int err) {
 
 /* count_of: long sessions are seen while they last. */
 static _Atomic uint64_t *count_of(const struct stream *s, bool up) {
-  struct stats *stats = &s->w->stats;
-  if (s->flags & STREAM_TCP) return up ? &stats->tcp_bytes_in : &stats->tcp_bytes_out;
-  return up ? &stats->bytes_down_in : &stats->bytes_down_out;
+  struct worker *w = s->w;
+  if (s->flags & STREAM_TCP) return up ? &w->stats.tcp_bytes_in : &w->stats.tcp_bytes_out;
+  return up ? &w->stats.bytes_down_in : &w->stats.bytes_down_out;
 }
 
 static void start(struct stream *s, struct pump *p, struct conn *from, struct conn *to) {

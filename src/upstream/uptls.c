@@ -62,7 +62,8 @@ void uptls_mark(struct upstream *u, const struct pool *pool, struct endpoint *e)
 }
 
 void uptls_close(struct conn *conn) {
-  if (conn_tls_end(conn) != END_OK || conn_finishing(conn)) conn_close_gently(conn, LAST_LINGER_MS);
+  bool last_words = conn_tls_end(conn) != END_OK || conn_finishing(conn);
+  if (last_words) conn_close_gently(conn, LAST_LINGER_MS);
   else conn_close(conn);
 }
 

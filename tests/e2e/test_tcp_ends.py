@@ -1,5 +1,5 @@
-"""How sessions of TCP end (packaging/docs/tcp.md) when an end comes late, in the middle of bulk, or
-while the other side does not read: a reset stays a reset, and waits for nobody."""
+"""How sessions of TCP end (packaging/docs/tcp.md) when an end comes late, in the middle of bulk,
+or while the other side does not read: a reset stays a reset, and waits for nobody."""
 import contextlib
 import socket
 import ssl
@@ -46,7 +46,7 @@ def broken(sock):
 
 
 def after(sock):
-    """How the connection ended that gave an error or an end: TLS sockets of Python's do not say."""
+    """How the connection ended that gave an error or an end: Python's TLS does not say."""
     state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
     return "reset" if state == TCP_CLOSE else "fin"
 

@@ -39,17 +39,17 @@ struct relay {
   uint8_t still;              /* src is broken: looks at which dst took nothing, and one; 0: not */
 };
 
-/* relay_start sets every field but owner; count may be set behind it. It takes over src's reading and dst's writing: until the
- * end the owner's on_data of src and on_drained of dst are not called; on_eof and on_error of src
- * and dst become the relay's end. dst's queued output goes first. on_end comes from a completion,
- * not from inside this call. */
+/* relay_start sets every field but owner; count may be set behind it. It takes over src's
+ * reading and dst's writing: until the end the owner's on_data of src and on_drained of dst
+ * are not called; on_eof and on_error of src and dst become the relay's end. dst's queued
+ * output goes first. on_end comes from a completion, not from inside this call. */
 void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t len,
                  void (*on_end)(struct relay *r, enum relay_end why, int err));
-/* relay_watch, of one that was just started: that src is broken is to be heard also while it is not
- * read. When dst has taken nothing for some seconds then, what is unread is given up and the relay
- * ends (RELAY_SRC_ERROR). After the end of src (RELAY_SRC_EOF) it is heard as long as another
- * watched relay writes to it (RELAY_DST_ERROR of that one). Timer and mark of src are the
- * relay's. */
+/* relay_watch, of one that was just started: that src is broken is to be heard also while it
+ * is not read. When dst has taken nothing for some seconds then, what is unread is given up
+ * and the relay ends (RELAY_SRC_ERROR). After the end of src (RELAY_SRC_EOF) it is heard as
+ * long as another watched relay writes to it (RELAY_DST_ERROR of that one). Timer and mark of
+ * src are the relay's. */
 void relay_watch(struct relay *r);
 /* relay_stop ends it without on_end: both conns are the owner's again (or are about to be closed).
  * Bytes in a pipe are lost: close dst after it. */
