@@ -1,6 +1,6 @@
 /* tls_roots.c: bundles of trusted certificates, parsed once however many policies have them: the
  * system's has some hundred, half a megabyte of objects. Found by their bytes, one store for each
- * worker. Made off the data path; a worker may let the last one go. Called by tls_client.c. */
+ * worker. Made and freed off the data path. Called by tls_client.c. */
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>

@@ -87,6 +87,11 @@ void serve_pause(struct worker *w, uint8_t why, bool pause);
  * close_ms, unless one comes. */
 void down_hurry_idle(struct worker *w, uint32_t most, uint64_t close_ms);
 void down_close(struct down *d, bool gently);
+/* first_on_* are events of those who read what comes before TLS or HTTP (proxied.c, front_pass.c):
+ * the connection was open, and nobody is told when it breaks. */
+void first_on_open(struct conn *c, int err);
+void first_on_error(struct conn *c, int err);
+void first_on_drained(struct conn *c);
 /* down_abort ends it as truncation: what was sent must not look complete. */
 void down_abort(struct down *d);
 /* down_next gets ready for the next request, or closes. */

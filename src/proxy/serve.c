@@ -334,6 +334,13 @@ void down_close(struct down *d, bool gently) {
   down_forget(d);
 }
 
+void first_on_open(struct conn *c, int err) { (void)c, (void)err; }
+void first_on_drained(struct conn *c) { (void)c; }
+void first_on_error(struct conn *c, int err) {
+  (void)err;
+  down_close(c->owner, false);
+}
+
 void down_abort(struct down *d) {
   check(!d->stream);
   conn_reset(d->conn);
