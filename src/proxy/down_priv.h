@@ -8,6 +8,7 @@
 
 struct h2;
 struct stream;
+struct udp_port;
 struct worker;
 struct worker_msg;
 
@@ -16,6 +17,7 @@ struct serving {
   struct list link; /* worker.servings */
   struct worker *w;
   struct conn *conn;
+  struct udp_port *udp; /* in place of conn: a port of UDP */
   int fd;
   bool shared; /* others go on with the socket when weir has ended */
   bool at_once; /* clients that send nothing are accepted: the server may speak first */
@@ -80,6 +82,8 @@ struct down {
 void serve_start(struct worker *w, const struct worker_msg *msg);
 void serve_stop(struct worker *w, struct listener_state *state, int fd);
 void serve_install(struct worker *w);
+/* serving_free_if_done: neither socket nor connections are left. */
+void serving_free_if_done(struct serving *sv);
 void serve_resume(struct worker *w);
 /* serve_pause sets or clears a reason (enum pause_cause) to accept nothing. */
 void serve_pause(struct worker *w, uint8_t why, bool pause);
