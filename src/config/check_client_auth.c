@@ -74,7 +74,9 @@ static bool asked(const struct conf *conf, const struct conf_route *route) {
 void check_cert_asked(struct conf *conf, const struct conf_route *route) {
   bool none = given(route, OPTION_ROUTE_CERT_PRESENT) && !route->cert_present;
   struct conf_faults *f = conf->faults;
-  if (!route_asks_cert(route) || faults_has_syntax(f) || faults_has(f, FAULT_UNKNOWN_KEY)) return;
+  bool broken = faults_has_syntax(f) || faults_has(f, FAULT_UNKNOWN_KEY) ||
+                faults_has(f, FAULT_BAD_SAN) || faults_has(f, FAULT_BAD_PIN);
+  if (!route_asks_cert(route) || broken) return;
   struct place at = row_place(&route->row, first_given(route));
   if (none && asks_which(route)) {
     fault_add(f, FAULT_CERT_UNASKED, at,

@@ -19,8 +19,8 @@ enum route_verdict {
   ROUTE_FOUND,
   ROUTE_NONE,
   ROUTE_BAD_METHOD, /* only the method was wrong */
-  ROUTE_BAD_CERT,   /* only the client's certificate was, or that it has none */
   ROUTE_LIMIT,      /* a regex met its limit: the request is refused */
+  ROUTE_BAD_CERT,   /* only the client's certificate was wrong, or that it has none */
 };
 
 struct route_hit {
