@@ -37,8 +37,10 @@ void check_client_auth(struct conf *conf, const struct conf_listener *listener) 
     check_forward(conf, listener, row);
     check_names(conf, row, &all);
     if (named) continue;
-    if (rest) twice(conf, row, rest, SPAN_LIT("all other names"));
-    else rest = row;
+    if (rest)
+      twice(conf, row, rest, SPAN_LIT("all other names"));
+    else
+      rest = row;
   }
 }
 
@@ -66,8 +68,8 @@ static enum option_id first_given(const struct conf_route *route) {
 
 /* asked tells whether a listener of the route asks clients for a certificate. */
 static bool asked(const struct conf *conf, const struct conf_route *route) {
-  rows_each(&conf->root.listeners, struct conf_listener, listener)
-    if (listener->clients.count && route_on(route, listener)) return true;
+  rows_each(&conf->root.listeners, struct conf_listener,
+            listener) if (listener->clients.count && route_on(route, listener)) return true;
   return false;
 }
 
@@ -80,7 +82,8 @@ void check_cert_asked(struct conf *conf, const struct conf_route *route) {
   struct place at = row_place(&route->row, first_given(route));
   if (none && asks_which(route)) {
     fault_add(f, FAULT_CERT_UNASKED, at,
-              "route \"" SPAN_FMT "\" asks for clients without a certificate, and for what stands "
+              "route \"" SPAN_FMT
+              "\" asks for clients without a certificate, and for what stands "
               "in theirs",
               SPAN_ARG(route->label));
   } else if (!none && !asked(conf, route)) {

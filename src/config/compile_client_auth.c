@@ -60,8 +60,7 @@ uint64_t clients_hash(const struct conf_client_policy *clients, uint32_t count) 
 }
 
 struct place client_place(const struct conf_listener *row, uint32_t index) {
-  rows_each(&row->clients, struct conf_client_auth, it)
-    if (index-- == 0) return it->row.at;
+  rows_each(&row->clients, struct conf_client_auth, it) if (index-- == 0) return it->row.at;
   return row_place(&row->row, OPTION_LISTENER_CLIENTS);
 }
 

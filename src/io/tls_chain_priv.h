@@ -11,11 +11,11 @@
 /* tls_shown is what a peer showed. */
 struct tls_shown {
   X509 *leaf;
-  STACK_OF(X509) *others;
+  STACK_OF(X509) * others;
 };
 /* tls_shown_read: false for none, more than TLS_CHAIN_MAX, or one that cannot be read; needs
  * tls_shown_free either way. */
-MUST_USE bool tls_shown_read(struct tls_shown *shown, const STACK_OF(CRYPTO_BUFFER) *chain);
+MUST_USE bool tls_shown_read(struct tls_shown *shown, const STACK_OF(CRYPTO_BUFFER) * chain);
 void tls_shown_free(struct tls_shown *shown);
 
 /* tls_key_digest is the SHA-256 of a certificate's public key (SPKI). */

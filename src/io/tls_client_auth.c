@@ -31,8 +31,10 @@ static const struct auth_name *name_find(const struct tls_auths *auths, bool wil
     uint32_t mid = low + (high - low) / 2;
     int order = name_cmp(&auths->names[mid], wildcard, name);
     if (order == 0) return &auths->names[mid];
-    if (order < 0) low = mid + 1;
-    else high = mid;
+    if (order < 0)
+      low = mid + 1;
+    else
+      high = mid;
   }
   return NULL;
 }
@@ -108,8 +110,7 @@ static void ca_name_add(struct tls_auth *auth, X509 *ca, CRYPTO_BUFFER_POOL *poo
 }
 
 static void ca_names_fill(struct tls_auth *auth, CRYPTO_BUFFER_POOL *pool) {
-  const STACK_OF(X509_OBJECT) *all =
-      X509_STORE_get0_objects(tls_roots_store(auth->roots, 0));
+  const STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(tls_roots_store(auth->roots, 0));
   for (size_t i = 0; i < sk_X509_OBJECT_num(all); i++) {
     X509 *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i)); /* NULL: a CRL */
     if (ca) ca_name_add(auth, ca, pool);
@@ -118,8 +119,7 @@ static void ca_names_fill(struct tls_auth *auth, CRYPTO_BUFFER_POOL *pool) {
 
 static bool row_fill(struct tls_auth *auth, const struct tls_server *server,
                      const struct tls_auth_conf *conf, struct buf *why) {
-  const struct tls_bundle bundle = {conf->ca_pem, conf->ca_label, conf->crl_pem,
-                                    conf->crl_label};
+  const struct tls_bundle bundle = {conf->ca_pem, conf->ca_label, conf->crl_pem, conf->crl_label};
   auth->required = conf->required;
   auth->crls = conf->crl_pem.len > 0;
   auth->forward = conf->forward;
@@ -146,6 +146,11 @@ static struct tls_auths *alloc(const struct tls_server_conf *conf) {
 
 struct tls_auths *tls_auths_new(struct tls_server *server, const struct tls_server_conf *conf,
                                 uint32_t *bad, struct buf *why) {
+  if (conf->auth_count >= UINT16_MAX) { /* tls_conn.auth */
+    *bad = 0;
+    buf_lit(why, "client: at most 65534 rows");
+    return NULL;
+  }
   struct tls_auths *auths = alloc(conf);
   bool ok = true;
   for (uint32_t i = 0; ok && i < conf->auth_count; i++) {
@@ -186,7 +191,7 @@ const struct tls_auth *tls_auth_of(const struct tls_conn *tls) {
 }
 
 /* names_copy: the library takes what it is given, one list for each handshake. */
-static STACK_OF(CRYPTO_BUFFER) *names_copy(const struct tls_auth *auth) {
+static STACK_OF(CRYPTO_BUFFER) * names_copy(const struct tls_auth *auth) {
   STACK_OF(CRYPTO_BUFFER) *copy = sk_CRYPTO_BUFFER_new_null();
   for (size_t i = 0; copy && i < sk_CRYPTO_BUFFER_num(auth->ca_names); i++) {
     CRYPTO_BUFFER *name = sk_CRYPTO_BUFFER_value(auth->ca_names, i);
@@ -203,9 +208,9 @@ bool tls_auth_ask(struct tls_conn *tls, SSL *ssl, struct span name) {
   STACK_OF(CRYPTO_BUFFER) *names = names_copy(auth);
   if (!names) return false;
   SSL_set0_client_CAs(ssl, names);
-  SSL_set_custom_verify(
-      ssl, SSL_VERIFY_PEER | (auth->required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
-      tls_client_cert_verify);
+  SSL_set_custom_verify(ssl,
+                        SSL_VERIFY_PEER | (auth->required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+                        tls_client_cert_verify);
   return true;
 }
 

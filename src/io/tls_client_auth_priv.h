@@ -13,8 +13,8 @@ struct tls_auth {
   uint8_t forward;
   uint32_t depth;
   struct tls_roots *roots;
-  STACK_OF(CRYPTO_BUFFER) *ca_names; /* what clients are told that is trusted */
-  int64_t crl_ends;                  /* seconds since the epoch; INT64_MAX: never */
+  STACK_OF(CRYPTO_BUFFER) * ca_names; /* what clients are told that is trusted */
+  int64_t crl_ends;                   /* seconds since the epoch; INT64_MAX: never */
   struct span crl_label;
   uint8_t digest[SHA256_DIGEST_LENGTH]; /* of all that is asked: equal ones are one policy */
 };

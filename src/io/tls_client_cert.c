@@ -1,8 +1,9 @@
 /* tls_client_cert.c: the certificate that a client showed: who it says that the client is, and
  * whether it is good: issued, by way of what the client sent, by one that is trusted, for this
- * time and for clients, by few enough in between, and revoked by no CRL (RFC 5280). Whatever cannot
- * be read or decided is refused. A session lasts no longer than what it was granted for. Inside the
- * handshake, on the worker's thread; called by the library. What names mean is the routes'. */
+ * time and for clients, by few enough in between, and revoked by no CRL (RFC 5280). Whatever
+ * cannot be read or decided is refused. A session lasts no longer than what it was granted for.
+ * Inside the handshake, on the worker's thread; called by the library. What names mean is the
+ * routes' affair. */
 #include <openssl/err.h>
 #include <openssl/mem.h>
 #include <openssl/pool.h>
@@ -32,7 +33,8 @@ static void put_name(struct buf *out, const X509_NAME *name) {
   size_t len = 0;
   BIO *bio = BIO_new(BIO_s_mem());
   check(bio != NULL);
-  if (X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0 && BIO_mem_contents(bio, &bytes, &len))
+  if (X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0 &&
+      BIO_mem_contents(bio, &bytes, &len))
     buf_put(out, span_sub(span_of((const char *)bytes, len), 0, NAME_TEXT_MAX));
   BIO_free(bio);
 }
@@ -41,8 +43,7 @@ static void put_common_name(struct buf *out, X509_NAME *name) {
   int at = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
   uint8_t *utf8 = NULL;
   if (at < 0) return;
-  int len = ASN1_STRING_to_UTF8(
-      &utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
+  int len = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
   if (len > 0 && (size_t)len <= NAME_TEXT_MAX)
     buf_put(out, span_of((const char *)utf8, (size_t)len));
   OPENSSL_free(utf8);
@@ -138,7 +139,8 @@ static struct tls_identity *identity_make(X509 *leaf, const CRYPTO_BUFFER *der) 
   if (!tls_key_digest(leaf, who.key)) return NULL;
   texts_fill(&d, leaf, who.fingerprint);
   size_t spans = d.san_count * sizeof(struct span);
-  struct tls_identity *made = (struct tls_identity *)OPENSSL_malloc(sizeof who + spans + d.text.len);
+  struct tls_identity *made =
+      (struct tls_identity *)OPENSSL_malloc(sizeof who + spans + d.text.len);
   if (!made) return NULL;
   struct span *sans = (struct span *)(void *)(made + 1);
   char *bytes = (char *)(sans + d.san_count);
@@ -177,8 +179,7 @@ static const struct {
   int alert;
 } verdicts[] = {
     {X509_V_ERR_CERT_HAS_EXPIRED, END_CLIENT_TLS_CERT_EXPIRED, SSL_AD_CERTIFICATE_EXPIRED},
-    {X509_V_ERR_CERT_NOT_YET_VALID, END_CLIENT_TLS_CERT_NOT_YET_VALID,
-     SSL_AD_CERTIFICATE_EXPIRED},
+    {X509_V_ERR_CERT_NOT_YET_VALID, END_CLIENT_TLS_CERT_NOT_YET_VALID, SSL_AD_CERTIFICATE_EXPIRED},
     {X509_V_ERR_CERT_REVOKED, END_CLIENT_TLS_CERT_REVOKED, SSL_AD_CERTIFICATE_REVOKED},
     {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, END_CLIENT_TLS_CERT_UNKNOWN_CA, SSL_AD_UNKNOWN_CA},
     {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, END_CLIENT_TLS_CERT_UNKNOWN_CA,
@@ -191,11 +192,15 @@ static const struct {
     {X509_V_ERR_CERT_CHAIN_TOO_LONG, END_CLIENT_TLS_CERT_DEPTH, SSL_AD_UNKNOWN_CA},
     {X509_V_ERR_INVALID_PURPOSE, END_CLIENT_TLS_CERT_PURPOSE, SSL_AD_UNSUPPORTED_CERTIFICATE},
     {X509_V_ERR_UNABLE_TO_GET_CRL, END_CLIENT_TLS_CRL_MISSING, SSL_AD_CERTIFICATE_UNKNOWN},
-    {X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER, END_CLIENT_TLS_CRL_MISSING,
-     SSL_AD_CERTIFICATE_UNKNOWN},
+    {X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER, END_CLIENT_TLS_CRL_MISSING, SSL_AD_CERTIFICATE_UNKNOWN},
     {X509_V_ERR_CRL_HAS_EXPIRED, END_CLIENT_TLS_CRL_BAD, SSL_AD_CERTIFICATE_UNKNOWN},
     {X509_V_ERR_CRL_NOT_YET_VALID, END_CLIENT_TLS_CRL_BAD, SSL_AD_CERTIFICATE_UNKNOWN},
     {X509_V_ERR_CRL_SIGNATURE_FAILURE, END_CLIENT_TLS_CRL_BAD, SSL_AD_CERTIFICATE_UNKNOWN},
+    {X509_V_ERR_DIFFERENT_CRL_SCOPE, END_CLIENT_TLS_CRL_BAD, SSL_AD_CERTIFICATE_UNKNOWN},
+    {X509_V_ERR_UNHANDLED_CRITICAL_CRL_EXTENSION, END_CLIENT_TLS_CRL_BAD,
+     SSL_AD_CERTIFICATE_UNKNOWN},
+    {X509_V_ERR_KEYUSAGE_NO_CRL_SIGN, END_CLIENT_TLS_CRL_BAD, SSL_AD_CERTIFICATE_UNKNOWN},
+    {X509_V_ERR_CRL_PATH_VALIDATION_ERROR, END_CLIENT_TLS_CRL_BAD, SSL_AD_CERTIFICATE_UNKNOWN},
 };
 
 static struct verdict verdict_of(int error) {
@@ -235,8 +240,7 @@ static struct verdict judge(const struct tls_conn *tls, SSL *ssl, const struct t
 static bool read_shown(struct tls_conn *tls, const SSL *ssl, struct tls_shown *shown) {
   const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(ssl);
   if (!tls_shown_read(shown, chain)) return false;
-  if (!tls->identity)
-    tls->identity = identity_make(shown->leaf, sk_CRYPTO_BUFFER_value(chain, 0));
+  if (!tls->identity) tls->identity = identity_make(shown->leaf, sk_CRYPTO_BUFFER_value(chain, 0));
   return tls->identity != NULL;
 }
 

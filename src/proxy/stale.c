@@ -28,10 +28,14 @@ static void arm(struct worker *w) {
 }
 
 static void end_now(struct down *d) {
-  if (d->h2) front_h2_end(d, END_DRAIN);
-  else if (!d->stream) down_close(d, true);
-  else if (d->stream->step == STEP_TUNNEL) stream_fail(d->stream, END_DRAIN_TUNNEL);
-  else stream_fail(d->stream, END_DRAIN);
+  if (d->h2)
+    front_h2_end(d, END_DRAIN);
+  else if (!d->stream)
+    down_close(d, true);
+  else if (d->stream->step == STEP_TUNNEL)
+    stream_fail(d->stream, END_DRAIN_TUNNEL);
+  else
+    stream_fail(d->stream, END_DRAIN);
 }
 
 static struct down *first_due(struct serving *sv) {
@@ -46,7 +50,7 @@ static struct down *first_due(struct serving *sv) {
 static void end_due(struct serving *sv) {
   sv->down_count++;
   for (struct down *d; (d = first_due(sv)) != NULL;) {
-    d->flags &= (uint16_t)~(DOWN_STALE_DUE | DOWN_STALE);
+    d->flags &= (uint16_t) ~(DOWN_STALE_DUE | DOWN_STALE);
     d->flags |= DOWN_CLOSE;
     end_now(d);
   }
@@ -80,8 +84,7 @@ static void mark(struct down *d) {
 static bool is_stale(const struct down *d) {
   const struct snapshot_listener *now = d->serving->current;
   bool shaken = d->flags & DOWN_TLS && d->conn->flags & CONN_OPEN;
-  return shaken && !(d->flags & DOWN_STALE) && now &&
-         conn_tls_stale(d->conn, now->listener->tls);
+  return shaken && !(d->flags & DOWN_STALE) && now && conn_tls_stale(d->conn, now->listener->tls);
 }
 
 void stale_check(struct down *d) {

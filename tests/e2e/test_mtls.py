@@ -341,7 +341,7 @@ def test_tcp(weir, authority, mint):
     endpoint = Endpoint()
     port = proc.free_port()
     conf = {"listeners": {"tls": {"bind": "127.0.0.1:%d" % port, "protocol": "tcp", "pool": "db",
-                                  "tls": tls_group(authority, [row(mint.root)])}},
+                                  "tls": tls_group(authority, client=[row(mint.root)])}},
             "pools": {"db": {"endpoints": ["127.0.0.1:%d" % endpoint.port]}},
             "routes": [{"prefix": "/", "respond": {"status": 200}}]}
     made = Site(weir(conf), authority, port)
@@ -365,8 +365,8 @@ def test_proxy_header(weir, authority, mint):
     app = {"endpoints": ["127.0.0.1:%d" % origin.port], "proxy_protocol": "v2",
            "tls": {"ca": "file:%s" % mint.root.path}}
     conf = {"listeners": {"tls": {"bind": "127.0.0.1:%d" % port,
-                                  "tls": tls_group(authority,
-                                                   [row(mint.root, verify="optional")])}},
+                                  "tls": tls_group(authority, client=[
+                                      row(mint.root, verify="optional")])}},
             "pools": {"app": app}, "routes": [{"prefix": "/", "pool": "app"}]}
     made = Site(weir(conf), authority, port)
     assert made.visit(mint.client(label="who")).status == 200
@@ -389,7 +389,7 @@ def test_a_bad_file_starts_nothing(weir, authority, backend, mint, which, text):
     rows = row(mint.root)
     rows[which] = ["file:%s" % bad]
     made = weir({"listeners": {"tls": {"bind": "127.0.0.1:1",
-                                       "tls": tls_group(authority, [rows])}}}, backend,
+                                       "tls": tls_group(authority, client=[rows])}}}, backend,
                 start=False)
     done = run("check", made.path)
     assert done.returncode == 78 and "W0306" in done.stdout + done.stderr, done

@@ -1,6 +1,6 @@
 """Client certificates over sessions and reloads: a session is worth nothing where something else
-is asked than where it was made, nor longer than what it was made with; connections under another CA
-end after the drain time, and nobody else's. RFC 8446 section 4.2.11, DESIGN.md "Reload";
+is asked than where it was made, nor longer than what it was made with; connections under another
+CA end after the drain time, and nobody else's. RFC 8446 section 4.2.11, DESIGN.md "Reload";
 THREATS.md row 16."""
 import ssl
 import threading
@@ -26,7 +26,7 @@ def site(weir, authority, backend):
 
 def ask(made, *clients):
     """Changes what clients are asked for; the reload is the caller's."""
-    made.front.change(listeners={"tls": {"tls": tls_group(made.authority, list(clients))}})
+    made.front.change(listeners={"tls": {"tls": tls_group(made.authority, client=list(clients))}})
 
 
 # ---- sessions ----
@@ -205,7 +205,8 @@ def test_what_runs_on_ends_after_the_drain_time(site, mint, backend):
     good = mint.client()
     busy, tunnel = made.open(good), made.open()
     busy.send(wire.request_bytes("GET", "/slow", host="a.example"))
-    tunnel.send(b"GET /up HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    tunnel.send(b"GET /up HTTP/1.1\r\nHost: a.example\r\n"
+                b"Connection: Upgrade\r\nUpgrade: x\r\n\r\n")
     backend.wait(2)
     ask(made, row(other))
     made.front.reload()

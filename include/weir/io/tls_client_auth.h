@@ -16,11 +16,11 @@ enum tls_forward { TLS_FORWARD_OFF, TLS_FORWARD_CERT, TLS_FORWARD_CHAIN };
 struct tls_auth_conf {
   const struct span *names;
   uint32_t name_count;
-  bool required;                   /* else a client may have no certificate, but no bad one */
-  struct span ca_pem, ca_label;    /* certificates that are trusted */
-  struct span crl_pem, crl_label;  /* CRLs; empty: nothing is looked up */
-  uint32_t depth;                  /* certificates between a client's and the trusted one */
-  uint8_t forward;                 /* enum tls_forward */
+  bool required;                  /* else a client may have no certificate, but no bad one */
+  struct span ca_pem, ca_label;   /* certificates that are trusted */
+  struct span crl_pem, crl_label; /* CRLs; empty: nothing is looked up */
+  uint32_t depth;                 /* certificates between a client's and the trusted one */
+  uint8_t forward;                /* enum tls_forward */
 };
 /* TLS_BAD_AUTH + i in *bad_cert of tls_server_new: row i of the auths is at fault. */
 #define TLS_BAD_AUTH 0x80000000u
@@ -34,9 +34,9 @@ bool tls_server_crl(const struct tls_server *server, uint32_t i, struct span *la
 struct tls_identity {
   uint8_t fingerprint[TLS_DIGEST_BYTES]; /* SHA-256 of the certificate */
   uint8_t key[TLS_DIGEST_BYTES];         /* SHA-256 of its public key (SPKI) */
-  struct span hash;            /* fingerprint in upper case hex */
-  struct span subject, issuer; /* in the form of RFC 2253 */
-  struct span name;            /* common name; empty: none */
+  struct span hash;                      /* fingerprint in upper case hex */
+  struct span subject, issuer;           /* in the form of RFC 2253 */
+  struct span name;                      /* common name; empty: none */
   /* sans are its subject alternative names: "dns:a.example" (lower case), "uri:", "email:", "ip:";
    * at most TLS_SANS_MAX, in 4 KiB. */
   const struct span *sans;

@@ -1,7 +1,7 @@
 """Clients with certificates: a mint of them, their CRLs, and a weir that asks for them.
 
-Site is one weir with a TLS listener "tls" for the names a.example, b.example and c.example; visit()
-makes a connection with one request, refused() one that the handshake must end.
+Site is one weir with a TLS listener "tls" for the names a.example, b.example and c.example;
+visit() makes a connection with one request, refused() one that the handshake must end.
 """
 import datetime
 import ipaddress
@@ -78,12 +78,12 @@ def row(*ca, crl=None, **more):
     return keys
 
 
-def tls_group(authority, clients):
+def tls_group(authority, client):
     stem = authority.directory / "mtls.crt"
     leaf = {"cert": "file:%s" % stem, "key": "file:%s" % stem.with_suffix(".key")}
     if not stem.exists():
         authority.leaf(NAMES, stem="mtls")
-    return {"certificates": [dict(names=NAMES, **leaf)], "client": clients}
+    return {"certificates": [dict(names=NAMES, **leaf)], "client": client}
 
 
 class Site:
@@ -139,7 +139,8 @@ def make_site(weir, authority, backend, clients, routes=None, conf=None, listene
     whole = {"process": {"workers": 2},
              "listeners": {"tls": {"bind": "127.0.0.1:%d" % port,
                                    "protocols": ["h2", "http/1.1"],
-                                   "tls": tls_group(authority, clients), **(listener or {})}},
+                                   "tls": tls_group(authority, client=clients),
+                                   **(listener or {})}},
              **(conf or {})}
     if routes:
         whole["routes"] = routes

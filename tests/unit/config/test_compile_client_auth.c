@@ -42,10 +42,10 @@ static void drop_tls(struct tls_server *server) { (void)server; }
 static struct snapshot *compiled(struct registry *r, struct seen *seen, const char *clients,
                                  const char *route, uint32_t *line) {
   const struct conf_hooks hooks = {.tls = make_tls, .tls_unref = drop_tls, .ctx = seen};
-  char *text = mem_printf("listeners = { web = { bind = \"127.0.0.1:8443\"; tls = { " CERTS
-                          "client = (\n%s\n); }; }; };\n" KIT_APP
-                          "routes = ( { pool = \"app\"; %s } );\n",
-                          clients, route);
+  char *text =
+      mem_printf("listeners = { web = { bind = \"127.0.0.1:8443\"; tls = { " CERTS
+                 "client = (\n%s\n); }; }; };\n" KIT_APP "routes = ( { pool = \"app\"; %s } );\n",
+                 clients, route);
   struct conf *conf = kit_good(text);
   struct conf_faults *faults = conf_faults_new();
   struct snapshot *s = conf_compile(conf, &hooks, r, NULL, faults);
@@ -96,9 +96,9 @@ static void test_a_refusal_is_told_at_its_row(void **state) {
   struct registry *r = registry_new(1);
   struct seen seen = {.refuse = 1};
   uint32_t line = 0;
-  assert_null(compiled(r, &seen,
-                       "{ names = \"a.b\"; ca = \"file:tls/a.crt\"; },\n{ ca = \"file:tls/a.crt\"; }",
-                       "", &line));
+  assert_null(compiled(
+      r, &seen, "{ names = \"a.b\"; ca = \"file:tls/a.crt\"; },\n{ ca = \"file:tls/a.crt\"; }", "",
+      &line));
   assert_int_equal(line, 3);
   drop(r, NULL);
   registry_free(r);
@@ -165,8 +165,8 @@ static void test_route(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_rows), cmocka_unit_test(test_a_refusal_is_told_at_its_row),
-      cmocka_unit_test(test_content), cmocka_unit_test(test_route)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows),
+                                     cmocka_unit_test(test_a_refusal_is_told_at_its_row),
+                                     cmocka_unit_test(test_content), cmocka_unit_test(test_route)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
