@@ -35,6 +35,9 @@ static void texts_tls(const struct down *d, struct record_access *r, struct span
   if (info.resumed) r->flags |= RECORD_TLS_RESUMED;
   t[TEXT_TLS_VERSION] = info.version;
   t[TEXT_TLS_CIPHER] = info.cipher;
+  t[TEXT_TLS_SUBJECT] = info.subject;
+  t[TEXT_TLS_ISSUER] = info.issuer;
+  t[TEXT_TLS_HASH] = info.hash;
 }
 
 static void texts_request(const struct exchange *x, struct span *t) {
