@@ -250,7 +250,7 @@ static bool ready(const struct sim_loop *l, const struct sim_op *o) {
       return o->len == 0 || entry->end->dead || entry->end->fin_sent || entry->end->err ||
              sim_end_room(entry->end) > 0;
     case OP_POLL_OUT: return entry->end->dead || entry->end->err || sim_end_writable(entry->end);
-    case OP_POLL_HUP: return entry->end->dead || entry->end->fin;
+    case OP_POLL_HUP: return entry->end->dead || (entry->end->fin && entry->end->fin_sent);
     case OP_CANCEL:
     case OP_CLOSE:
     case OP_WAKE:

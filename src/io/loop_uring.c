@@ -197,6 +197,12 @@ static void ring_send(struct loop *loop, struct conn *c, const void *bytes, size
   sqe->user_data = name_of(c, OP_SEND);
 }
 
+static ssize_t ring_send_now(struct loop *loop, struct conn *c, const void *bytes, size_t len) {
+  (void)loop;
+  ssize_t n = send(c->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return n < 0 ? -errno : n;
+}
+
 /* What TCP has acknowledged never falls. The queue of a TCP socket (SIOCOUTQ) would not do: a send
  * that waits fills it again as the peer takes from it. A unix socket has nothing else, but there
  * the peer's reading empties the queue in steps that are seen. */
@@ -209,12 +215,15 @@ static uint64_t ring_taken(struct loop *loop, struct conn *c) {
   return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_bytes_acked : 0;
 }
 
+/* A poll of the ring always asks for POLLRDHUP too: one for what is broken has to go on behind a
+ * FIN, which it tells at once. Later wakeups that are not for it (data, room) do not reach it. */
 static void ring_poll(struct loop *loop, struct conn *c, enum op which) {
   static const unsigned events[OP_COUNT] = {[OP_POLL_IN] = POLLIN | POLLRDHUP,
                                             [OP_POLL_OUT] = POLLOUT,
                                             [OP_POLL_HUP] = POLLERR | POLLHUP};
   struct io_uring_sqe *sqe = begin(loop, c, which);
-  io_uring_prep_poll_add(sqe, c->fd, events[which]);
+  if (which == OP_POLL_HUP) io_uring_prep_poll_multishot(sqe, c->fd, events[which]);
+  else io_uring_prep_poll_add(sqe, c->fd, events[which]);
   sqe->user_data = name_of(c, which);
 }
 
@@ -459,6 +468,7 @@ static const struct loop_ops ring_ops = {
     .recv_now = ring_recv_now,
     .unread = ring_unread,
     .send = ring_send,
+    .send_now = ring_send_now,
     .taken = ring_taken,
     .poll = ring_poll,
     .cancel = ring_cancel,

@@ -35,6 +35,9 @@ static void texts_tls(const struct down *d, struct record_access *r, struct span
   if (info.resumed) r->flags |= RECORD_TLS_RESUMED;
   t[TEXT_TLS_VERSION] = info.version;
   t[TEXT_TLS_CIPHER] = info.cipher;
+  t[TEXT_TLS_SUBJECT] = info.subject;
+  t[TEXT_TLS_ISSUER] = info.issuer;
+  t[TEXT_TLS_HASH] = info.hash;
 }
 
 static void texts_request(const struct exchange *x, struct span *t) {
@@ -261,8 +264,10 @@ void access_write(struct stream *s) {
   if (!status && !tcp && end_get(s->end)->status == 499) status = 499;
   stat_add(&w->stats.proxied, 1);
   stat_add(&w->stats.ends[s->end], 1);
-  stat_add(tcp ? &w->stats.tcp_bytes_in : &w->stats.bytes_down_in, body_moved(&s->up_body));
-  stat_add(tcp ? &w->stats.tcp_bytes_out : &w->stats.bytes_down_out, body_moved(&s->down_body));
+  if (!(s->flags & (STREAM_TCP | STREAM_TUNNEL))) { /* those were counted as they moved */
+    stat_add(&w->stats.bytes_down_in, body_moved(&s->up_body));
+    stat_add(&w->stats.bytes_down_out, body_moved(&s->down_body));
+  }
   if (!tcp) observe(s, status);
   count_call(s);
   if (sampled(w, s->end) && !resets_flood(s)) write_record(s, status);
@@ -292,12 +297,13 @@ void access_peer(struct serving *sv, const struct addr *peer, enum end end) {
   record_put(sv->w, &r, t);
 }
 
-void access_connection(struct down *d, enum end end, uint16_t status) {
+static void connection(struct down *d, enum end end, uint16_t status,
+                       const struct access_words *words) {
   struct worker *w = d->serving->w;
   stat_add(&w->stats.ends[end], 1);
   if (!sampled(w, end)) return;
   struct record_access r = bare_record(w, end);
-  struct span t[TEXT_COUNT] = {0};
+  struct span t[TEXT_COUNT] = {[TEXT_HOST] = words->host, [TEXT_REASON] = words->reason};
   char room[CLIENT_TEXT_MAX];
   r.status = status;
   if (d->h2) r.minor = 2;
@@ -308,6 +314,14 @@ void access_connection(struct down *d, enum end end, uint16_t status) {
   t[TEXT_SCHEME] = scheme_of(d, &r);
   t[TEXT_LISTENER] = d->serving->state->obj.name;
   record_put(w, &r, t);
+}
+
+void access_connection(struct down *d, enum end end, uint16_t status) {
+  connection(d, end, status, &(struct access_words){0});
+}
+
+void access_refused(struct down *d, enum end end, const struct access_words *words) {
+  connection(d, end, 0, words);
 }
 
 /* told: of a flood of sessions that made room for each other only some have lines. */

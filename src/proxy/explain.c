@@ -165,6 +165,7 @@ static void match(struct explain *e) {
   static const enum end ends[] = {[ROUTE_FOUND] = END_OK,
                                   [ROUTE_NONE] = END_NO_ROUTE,
                                   [ROUTE_BAD_METHOD] = END_METHOD_NOT_ALLOWED,
+                                  [ROUTE_BAD_CERT] = END_DENIED_CERTIFICATE,
                                   [ROUTE_LIMIT] = END_LIMIT_REGEX};
   e->end = ends[e->verdict];
 }

@@ -9,6 +9,7 @@
 static const char *const fates[] = {
     [ROUTE_WON] = "won",           [ROUTE_LOST_LIMIT] = "limit",   [ROUTE_LOST_REGEX] = "regex",
     [ROUTE_LOST_SOURCE] = "source", [ROUTE_LOST_RULE] = "rule",     [ROUTE_LOST_METHOD] = "method",
+    [ROUTE_LOST_CERT] = "client_cert",
     [ROUTE_LOST_BEATEN] = "beaten", [ROUTE_LOST_PATH] = "path",     [ROUTE_LOST_HOST] = "host"};
 
 static bool is_candidate(const struct route_story *s) { return s->fate < ROUTE_LOST_PATH; }
@@ -54,6 +55,9 @@ static void put_why(struct text *t, const struct explain *e, const struct route_
     case ROUTE_LOST_METHOD:
       text_lit(t, "the method is not one of ");
       put_methods(t, s->route->methods, s->route);
+      return;
+    case ROUTE_LOST_CERT:
+      text_lit(t, "it asks for a client certificate (explain has none)");
       return;
     case ROUTE_LOST_BEATEN: text_lit(t, "not asked: a better one answers"); return;
     case ROUTE_LOST_PATH: text_lit(t, "the path does not fit"); return;

@@ -66,10 +66,10 @@ void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, en
   conn_close(c);
 }
 
-void gate_drop(struct down *d, enum end end) {
+void gate_drop(struct down *d, enum end end, struct span reason) {
   struct serving *sv = d->serving;
   stat_add(&sv->state->rows[sv->w->config.index].refused, 1);
-  if (gate_may_log(sv->w)) access_connection(d, end, 0);
+  if (gate_may_log(sv->w)) access_refused(d, end, &(struct access_words){.reason = reason});
   else stat_add(&sv->w->stats.ends[end], 1);
   down_close(d, false);
 }

@@ -47,8 +47,8 @@ void begin_alone(struct worker *w);
 bool begin_turn(struct worker *w);
 void begin_run(struct worker *w);
 uint64_t begin_late_ms(const struct worker *w);
-/* gate_drop is gate_refuse for a connection that was let in already. */
-void gate_drop(struct down *d, enum end end);
+/* gate_drop is gate_refuse for one that was let in already; reason: in words, or empty. */
+void gate_drop(struct down *d, enum end end, struct span reason);
 /* ---- admit.c ---- */
 /* admit_early refuses what an open breaker would, before anything is done for it; admit when an
  * attempt is about to be made. False: the stream ended. */

@@ -65,11 +65,6 @@ void serving_free_if_done(struct serving *sv) {
   mem_free(sv);
 }
 
-/* DRAIN_IDLE_MS: while draining, a connection between requests may still bring one for so long (it
- * is answered with Connection: close): closing at once would meet the request that is on its way.
- */
-#define DRAIN_IDLE_MS 500u
-
 static uint32_t downs_open(const struct worker *w) {
   return atomic_load_explicit(&w->down_count, memory_order_relaxed);
 }
@@ -302,6 +297,7 @@ void serve_install(struct worker *w) {
   for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
     struct serving *sv = container_of(l, struct serving, link);
     if (sv->fd < 0 || (!sv->conn && !sv->udp)) continue; /* it was stopped */
+    const struct listener *before = sv->current ? sv->current->listener : NULL;
     sv->current = current_of(sv, sv->udp != NULL);
     if (sv->udp) {
       front_udp_install(sv);
@@ -309,6 +305,7 @@ void serve_install(struct worker *w) {
     }
     if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
     accept_at_once(sv);
+    if (before && sv->current && sv->current->listener != before) stale_install(sv);
   }
 }
 
@@ -359,6 +356,13 @@ void down_close(struct down *d, bool gently) {
   down_forget(d);
 }
 
+void first_on_open(struct conn *c, int err) { (void)c, (void)err; }
+void first_on_drained(struct conn *c) { (void)c; }
+void first_on_error(struct conn *c, int err) {
+  (void)err;
+  down_close(c->owner, false);
+}
+
 void down_abort(struct down *d) {
   check(!d->stream);
   conn_reset(d->conn);
@@ -402,6 +406,7 @@ void down_count_handshake(struct down *d, const struct tls_info *info) {
       {&w->stats.tls_handshakes_12_full, &w->stats.tls_handshakes_12_resumed},
       {&w->stats.tls_handshakes_13_full, &w->stats.tls_handshakes_13_resumed}};
   stat_add(rows[v13][info->resumed], 1);
+  if (info->subject.len || info->hash.len) stat_add(&w->stats.tls_client_certs, 1);
   d->tls_ns = info->handshake_ns;
 }
 
@@ -439,6 +444,7 @@ static void down_on_open(struct conn *c, int err) {
     down_close(d, true);
     return;
   }
+  stale_check(d); /* a reload may have come while it lasted */
   if (span_eq(info.alpn, SPAN_LIT("h2"))) {
     start_h2(d);
     return;

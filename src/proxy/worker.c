@@ -91,6 +91,7 @@ struct worker *worker_new(const struct worker_config *config) {
   mirror_init(w);
   timer_init(&w->drain_timer, on_drain_deadline);
   timer_init(&w->trim_timer, on_trim);
+  timer_init(&w->stale_timer, stale_on_timer);
   overload_init(w);
   group_join(w);
   return w;
@@ -253,6 +254,7 @@ static void flush(struct worker *w) {
   w->snapshot = NULL;
   timer_stop(&w->loop->wheel, &w->drain_timer);
   timer_stop(&w->loop->wheel, &w->trim_timer);
+  timer_stop(&w->loop->wheel, &w->stale_timer);
   overload_stop(w);
   uint32_t most = w->stopped ? FLUSH_TURNS_STOPPED : FLUSH_TURNS;
   for (uint32_t i = 0; i < most && w->loop->conns.live > 0; i++)

@@ -18,7 +18,7 @@ enum op {
   OP_SEND,     /* MSG_WAITALL | MSG_NOSIGNAL; res: bytes or -errno */
   OP_POLL_IN,  /* readable once; res: events or -errno */
   OP_POLL_OUT, /* writable once */
-  OP_POLL_HUP, /* broken, once (an end by FIN may end it too); res: events or -errno */
+  OP_POLL_HUP, /* broken (an end by FIN may be told, or end it, too); res: events or -errno */
   OP_CANCEL,   /* the completion of a cancel itself */
   OP_CLOSE,    /* res: 0 or -errno */
   OP_WAKE,     /* the loop's mailbox was rung; belongs to no conn */
@@ -60,6 +60,8 @@ struct loop_ops {
   /* send: corked says that a shutdown follows the completion at once, so that the FIN may travel
    * with the last bytes. */
   void (*send)(struct loop *loop, struct conn *c, const void *bytes, size_t len, bool corked);
+  /* send_now sends what the socket takes at once: bytes or -errno. NULL: nothing is. */
+  ssize_t (*send_now)(struct loop *loop, struct conn *c, const void *bytes, size_t len);
   /* taken: see conn_taken. */
   uint64_t (*taken)(struct loop *loop, struct conn *c);
   void (*poll)(struct loop *loop, struct conn *c, enum op which);
