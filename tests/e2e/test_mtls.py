@@ -328,9 +328,10 @@ def test_trusted_proxies(site, mint, backend):
 
 
 def test_variables(site, mint, backend):
-    """What a policy sets takes the place of what the client wrote, with a certificate or without."""
+    """What a policy sets takes the place of what the client wrote, with a certificate or not."""
     policy = {"who": {"request_headers": {"set": [
-        "X-Who: ${tls.client.subject} of ${tls.client.issuer}", "X-Hash: ${tls.client.hash.sha256}",
+        "X-Who: ${tls.client.subject} of ${tls.client.issuer}",
+        "X-Hash: ${tls.client.hash.sha256}",
         "X-Subject: ${tls.client.subject}"]}}}
     made = site(row(mint.root, verify="optional"), conf={"policies": policy},
                 routes=[{"prefix": "/", "pool": "app", "policies": ["who"]}])
