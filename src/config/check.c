@@ -64,10 +64,12 @@ static void check_binds(struct conf *conf) {
     add_binding(conf, &names, root->admin_listen, &admin);
   if (word_find("off", root->admin_status) < 0)
     add_binding(conf, &names, root->admin_status, &status);
+  struct names datagrams = {.arena = &conf->arena}; /* ports of UDP are others than those of TCP */
   rows_each(&root->listeners, struct conf_listener, listener)
     for (uint32_t i = 0; i < listener->binds.count; i++) {
       struct binding b = {.at = listener->binds.items[i].at, .listener = listener->row.name};
-      add_binding(conf, &names, listener->binds.items[i].text, &b);
+      add_binding(conf, listener->protocol == CONF_UDP ? &datagrams : &names,
+                  listener->binds.items[i].text, &b);
     }
 }
 

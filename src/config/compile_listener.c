@@ -135,6 +135,7 @@ static void listener_fill(struct compile *c, struct listener *listener,
   listener->limits = row->limits;
   protocols_of(row, arena, &listener->protocols, &listener->alpn);
   listener->h2 = row->h2;
+  listener->udp = row->udp;
   listener->paths = row->paths;
 }
 
@@ -145,7 +146,8 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   if (row->redirect_https) content = hash_mix(content, https_port(&c->conf->root));
   content = hash_mix(content, sni_content(row));
   struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
-  check(pool || row->protocol != CONF_TCP); /* check_tcp.c saw to it */
+  bool needs = row->protocol == CONF_TCP || row->protocol == CONF_UDP;
+  check(pool || !needs); /* check_tcp.c saw to it */
   struct listener *old = names_find(&c->old_listeners, row->row.name);
   if (old && old->obj.content == content && old->pool == pool && sni_same(c, old, row)) {
     object_ref(c->registry, &old->obj);

@@ -28,7 +28,7 @@ struct conf_client_auth {
 };
 
 /* conf_protocol numbers the words of listeners.*.protocol. */
-enum conf_protocol { CONF_HTTP, CONF_TCP, CONF_PASS };
+enum conf_protocol { CONF_HTTP, CONF_TCP, CONF_PASS, CONF_UDP };
 
 struct conf_sni {
   struct conf_row row;
@@ -52,6 +52,7 @@ struct conf_listener {
   struct listener_timeouts timeouts;
   struct listener_limits limits;
   struct listener_h2 h2;
+  struct listener_udp udp;
   struct path_policy paths;
 };
 

@@ -26,6 +26,7 @@ struct tls_client {
   SSL_CTX **ctx;
   struct tls_roots *roots; /* where verify */
   struct arena arena;
+  struct tls_client *next_dead;
 };
 
 /* TLS_SESSIONS_MAX are kept for an endpoint by each worker: a TLS 1.3 ticket serves once. */

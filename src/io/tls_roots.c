@@ -1,7 +1,7 @@
 /* tls_roots.c: bundles of trusted certificates, with the CRLs that go with them, parsed once
  * however many policies have them: the system's has some hundred, half a megabyte of objects.
- * Found by their bytes, one store for each worker. Made off the data path; a worker may let the
- * last one go. Called by tls_client.c and tls_client_auth.c. */
+ * Found by their bytes, one store for each worker. Made and freed off the data path. Called by
+ * tls_client.c and tls_client_auth.c. */
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>

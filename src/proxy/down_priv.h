@@ -9,6 +9,7 @@
 struct h2;
 struct stream;
 struct timer;
+struct udp_port;
 struct worker;
 struct worker_msg;
 
@@ -17,6 +18,7 @@ struct serving {
   struct list link; /* worker.servings */
   struct worker *w;
   struct conn *conn;
+  struct udp_port *udp; /* in place of conn: a port of UDP */
   int fd;
   bool shared; /* others go on with the socket when weir has ended */
   bool at_once; /* clients that send nothing are accepted: the server may speak first */
@@ -90,6 +92,8 @@ void serving_free_if_done(struct serving *sv);
 void serve_start(struct worker *w, const struct worker_msg *msg);
 void serve_stop(struct worker *w, struct listener_state *state, int fd);
 void serve_install(struct worker *w);
+/* serving_free_if_done: neither socket nor connections are left. */
+void serving_free_if_done(struct serving *sv);
 void serve_resume(struct worker *w);
 /* serve_pause sets or clears a reason (enum pause_cause) to accept nothing. */
 void serve_pause(struct worker *w, uint8_t why, bool pause);
@@ -97,6 +101,11 @@ void serve_pause(struct worker *w, uint8_t why, bool pause);
  * close_ms, unless one comes. */
 void down_hurry_idle(struct worker *w, uint32_t most, uint64_t close_ms);
 void down_close(struct down *d, bool gently);
+/* first_on_* are events of those who read what comes before TLS or HTTP (proxied.c, front_pass.c):
+ * the connection was open, and nobody is told when it breaks. */
+void first_on_open(struct conn *c, int err);
+void first_on_error(struct conn *c, int err);
+void first_on_drained(struct conn *c);
 /* down_abort ends it as truncation: what was sent must not look complete. */
 void down_abort(struct down *d);
 /* down_next gets ready for the next request, or closes. */

@@ -150,9 +150,12 @@ static void text_members(const struct explain *e, const struct pool *pool, const
 
 /* text_tcp: what a listener of TCP does with a connection. */
 static void text_tcp(const struct explain *e, const struct pool *pool) {
-  text_printf(e->out, "%s: the connection goes to pool " SPAN_FMT ", one of these by " SPAN_FMT
-              ":\n", e->listener->listener->serves == SERVES_TLS ? "TLS, passed on" : "TCP",
-              SPAN_ARG(pool->obj.name), SPAN_ARG(balance_text(pool->balance)));
+  static const char *const whats[] = {[SERVES_TCP] = "TCP: the connection goes",
+                                      [SERVES_TLS] = "TLS, passed on: the connection goes",
+                                      [SERVES_UDP] = "UDP: datagrams of a client go"};
+  text_printf(e->out, "%s to pool " SPAN_FMT ", one of these by " SPAN_FMT ":\n",
+              whats[e->listener->listener->serves], SPAN_ARG(pool->obj.name),
+              SPAN_ARG(balance_text(pool->balance)));
   text_members(e, pool, "  ");
 }
 

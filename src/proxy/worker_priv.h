@@ -56,6 +56,7 @@ struct worker {
   struct stats stats;
   struct upstream upstream;
   struct slab downs, streams, exchanges, mirrors;
+  struct udp_front *udp; /* udp_priv.h; NULL before the first listener of UDP */
   struct h2_pool *h2; /* of clients */
   struct slab kept; /* of tunnels */
   struct slab proxied;

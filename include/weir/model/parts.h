@@ -127,6 +127,7 @@ struct listener {
   uint32_t protocols; /* bits of enum listener_protocol; not 0 but with TCP */
   struct span alpn;   /* those by ALPN, in wire form, best first; empty: plaintext */
   struct listener_h2 h2;
+  struct listener_udp udp;
   struct path_policy paths;
   struct addr_net *trusted; /* trusted_proxies */
   uint32_t trusted_count;

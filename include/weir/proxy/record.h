@@ -36,7 +36,8 @@ enum record_flag {
   RECORD_HAS_QUERY = 4,
   RECORD_REUSED = 8,
   RECORD_GRPC = 16, /* grpc_status is set */
-  RECORD_TCP = 32   /* a connection of a TCP listener: no HTTP */
+  RECORD_TCP = 32,  /* a connection of a TCP listener: no HTTP */
+  RECORD_UDP = 64   /* a session of a UDP listener */
 };
 
 /* Durations are ns; UINT64_MAX: that phase did not happen. */
@@ -50,6 +51,7 @@ struct record_access {
   uint64_t done_ns; /* the loop's clock when it was written: orders the rings of all workers */
   uint64_t wall_ms; /* when the request began */
   uint64_t request_bytes, response_bytes; /* body bytes */
+  uint64_t datagrams_in, datagrams_out;   /* RECORD_UDP: from the client, to it */
   uint64_t total_ns, tls_ns, request_ns, queue_ns, connect_ns, first_byte_ns, response_ns;
   struct addr peer; /* network.peer.address */
   uint16_t text_len[TEXT_COUNT];
