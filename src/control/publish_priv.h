@@ -100,8 +100,8 @@ struct tls_client *upstream_tls_get(void *ctx, const struct conf_upstream_tls *t
 void upstream_tls_prune(struct compiler *c);
 void upstream_tls_fini(struct compiler *c);
 
-/* secrets_refused notes that changed files of a listener or pool are no good, and that it keeps what
- * it has; told once for each content. */
+/* secrets_refused notes that changed files of a listener or pool are no good, and that it keeps
+ * what it has; told once for each content. */
 struct secrets_owner {
   const char *kind; /* "listener", "pool" */
   struct span name;

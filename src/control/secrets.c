@@ -35,7 +35,8 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
   return server;
 }
 
-void secrets_refused(struct compiler *c, const struct secrets_owner *owner, const struct buf *why) {
+void secrets_refused(struct compiler *c, const struct secrets_owner *owner,
+                     const struct buf *why) {
   c->tls_degraded = true;
   if (c->tls_failed_content == owner->content) {
     return;

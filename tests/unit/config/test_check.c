@@ -243,15 +243,15 @@ static void test_words_alike(void **state) {
   (void)state;
   struct text out = kit_printed(
       "listeners = { web = { bind = \"127.0.0.1:80\"; }; };\n"
-      "pools = { app = { endpoints = [ \"127.0.0.1:1\" ]; tls = { min_version = \"1.4\"; }; }; };\n"
-      "routes = ( { pool = \"app\"; prefix = \"/\"; } );\n");
+      "pools = { a = { endpoints = \"127.0.0.1:1\";\n"
+      "tls = { ca = \"file:tls/a.crt\"; min_version = \"1.4\"; }; }; };\n"
+      "routes = ( { pool = \"a\"; prefix = \"/\"; } );\n");
   kit_assert_text(
       text_span(&out),
       "error[W0205]: pools.*.tls.min_version does not know \"1.4\"\n"
-      "  --> /etc/weir/weir.conf:2:71\n"
-      "2 | pools = { app = { endpoints = [ \"127.0.0.1:1\" ]; tls = { min_version = \"1.4\"; }; }; };\n"
-      "  |                                                                       ^^^^^ known: 1.2 "
-      "1.3\n"
+      "  --> /etc/weir/weir.conf:3:46\n"
+      "3 | tls = { ca = \"file:tls/a.crt\"; min_version = \"1.4\"; }; }; };\n"
+      "  |                                              ^^^^^ known: 1.2 1.3\n"
       "1 error");
   text_fini(&out);
 }
