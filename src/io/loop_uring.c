@@ -38,6 +38,7 @@ struct uring {
   struct loop loop;
   struct io_uring ring;
   struct ring_buffers buffers;
+  struct ring_udp *udp;
   int wake_fd;
   atomic_bool woken;   /* a wake is under way: others need not ring again */
   uint64_t wake_count; /* what the read of wake_fd brought */
@@ -72,6 +73,14 @@ static struct io_uring_sqe *next_sqe(struct uring *u) {
   loop_stat_add(&u->loop.stats.submits, 1);
   return raw_sqe(u);
 }
+
+struct io_uring_sqe *ring_sqe(struct loop *loop) { return next_sqe(of(loop)); }
+void ring_submit(struct loop *loop) {
+  (void)io_uring_submit(&of(loop)->ring);
+  of(loop)->connects = 0;
+}
+struct io_uring *ring_of(struct loop *loop) { return &of(loop)->ring; }
+struct ring_udp **ring_udp_of(struct loop *loop) { return &of(loop)->udp; }
 
 /* begin gives an entry for an op of c, which is in flight from now on. The caller prepares it and
  * then names it (preparing clears the name). */
@@ -370,7 +379,8 @@ static void handle(struct uring *u, const struct io_uring_cqe *cqe) {
     return;
   }
   if (__builtin_expect(op >= OP_ALARM, 0)) {
-    alarm_rang(u, op, cqe->res);
+    if (op >= RING_UDP_OPS) ring_udp_handle(&u->loop, cqe);
+    else alarm_rang(u, op, cqe->res);
     return;
   }
   struct completion done = {.res = cqe->res, .more = (cqe->flags & IORING_CQE_F_MORE) != 0};
@@ -419,7 +429,10 @@ static int ring_turn(struct loop *loop, uint64_t until_ms) {
   }
 }
 
-static void ring_trim(struct loop *loop) { buffers_trim(&of(loop)->buffers); }
+static void ring_trim(struct loop *loop) {
+  buffers_trim(&of(loop)->buffers);
+  ring_udp_trim(loop);
+}
 
 /* drop_completions closes what was accepted and not handed over yet. */
 static void drop_completions(struct uring *u) {
@@ -435,6 +448,7 @@ static void ring_free(struct loop *loop) {
   (void)io_uring_submit_and_get_events(&u->ring); /* closes that wait there */
   drop_completions(u);
   loop_fini(loop);
+  ring_udp_free(loop);
   buffers_fini(&u->buffers);
   io_uring_queue_exit(&u->ring);
   (void)close(u->wake_fd);
@@ -443,6 +457,7 @@ static void ring_free(struct loop *loop) {
 
 static const struct loop_ops ring_ops = {
     .name = "io_uring",
+    .udp = &ring_udp_ops,
     .socket = ring_socket,
     .listen = ring_listen,
     .accept = ring_accept,

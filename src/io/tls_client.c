@@ -6,6 +6,7 @@
 #include <openssl/mem.h>
 #include <openssl/pool.h>
 
+#include "io/tls_chain_priv.h"
 #include "io/tls_client_priv.h"
 #include "weir/base/mem.h"
 
@@ -46,8 +47,8 @@ static bool cert_show(const struct tls_client *client, SSL_CTX *ctx, struct buf 
 
 static bool roots_fill(struct tls_client *client, const struct tls_client_conf *conf,
                        struct buf *why) {
-  if (conf->verify)
-    client->roots = tls_roots_get(conf->ca_pem, conf->ca_label, conf->workers, why);
+  const struct tls_bundle bundle = {.pem = conf->ca_pem, .label = conf->ca_label};
+  if (conf->verify) client->roots = tls_roots_get(&bundle, conf->workers, why);
   return client->roots || !conf->verify;
 }
 

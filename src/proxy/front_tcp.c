@@ -97,6 +97,7 @@ static void on_open(struct conn *c, int err) {
     return;
   }
   down_count_handshake(d, &info);
+  stale_check(d);
   conn_timer(c, WHEEL_NEVER);
   ready(d);
 }

@@ -30,6 +30,9 @@ void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t bod
 /* head_append copies head bytes into the arena, at most limit + 1 in all; bytes taken, 0: no room.
  */
 size_t head_append(struct arena *arena, struct buf *in, struct span bytes, uint32_t limit);
+/* ---- client_cert.c ---- */
+/* client_cert_know tells the exchange's filter_ctx who its client is. */
+void client_cert_know(struct stream *s);
 /* ---- route.c ---- */
 void enter_route(struct stream *s);
 /* ---- affinity.c ---- */

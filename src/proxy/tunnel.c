@@ -27,10 +27,11 @@ static void start(struct stream *s, struct pump *p, struct conn *from, struct co
   p->relay.count = count_of(s, p == &s->up_body);
 }
 
-/* unwanted: its route or listener is gone from the configuration. */
+/* unwanted: its route or listener is gone from the configuration, or its client would be asked for
+ * another certificate. */
 static bool unwanted(const struct stream *s) {
   bool routed = s->route_state && atomic_load(&s->route_state->removed);
-  return routed || !s->down->serving->current;
+  return routed || !s->down->serving->current || s->down->flags & DOWN_STALE;
 }
 
 void tunnel_start(struct stream *s) {

@@ -101,8 +101,9 @@ struct conf_cert {
 };
 struct conf_tls {
   const struct conf_cert *certs;
-  uint32_t cert_count;
   uint16_t min_version, max_version;
+  const struct conf_client_policy *clients;
+  uint32_t cert_count, client_count;
   struct span alpn;     /* what is offered, in wire form, best first */
   struct span listener; /* name */
   uint64_t content;    /* hash of all this */

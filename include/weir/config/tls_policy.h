@@ -27,6 +27,20 @@ struct conf_upstream_tls {
   uint64_t content;       /* hash of all else: equal policies may be one object */
 };
 
+/* conf_client_policy is what a listener asks of clients: a row of tls.client. The spans live as
+ * above. */
+struct conf_client_policy {
+  const struct span *names; /* none: all that no other row has */
+  uint32_t name_count;
+  bool required;
+  uint8_t forward; /* off, cert, chain */
+  uint32_t depth;
+  struct span ca_pem, ca_label;   /* of all files together */
+  struct span crl_pem, crl_label; /* empty: none */
+};
+/* CONF_BAD_CLIENT + i in *bad_cert of conf_hooks.tls: row i of tls.client is at fault. */
+#define CONF_BAD_CLIENT 0x80000000u
+
 /* conf_tls_bad is the key that a policy failed by. */
 enum conf_tls_bad { CONF_TLS_BAD_NONE, CONF_TLS_BAD_CA, CONF_TLS_BAD_CERT };
 

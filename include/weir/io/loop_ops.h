@@ -6,6 +6,7 @@
 #include "weir/io/loop.h"
 
 struct conn;
+struct udp_ops;
 
 /* op is what the kernel may be doing for a conn: at most one of each kind is in flight per conn
  * (cancels are counted). The triple slot, generation, op is the completion's name: a stale one
@@ -38,6 +39,7 @@ struct completion {
  * Sockets are in blocking mode (the ring needs it so) but while `nonblock` says otherwise. */
 struct loop_ops {
   const char *name; /* "io_uring", "sim" */
+  const struct udp_ops *udp; /* datagrams: src/io/udp_priv.h */
   /* socket gives a stream descriptor (or -errno) with the usual options set (TCP_NODELAY;
    * close-on-exec). */
   int (*socket)(struct loop *loop, int family);
