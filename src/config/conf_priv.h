@@ -73,6 +73,7 @@ struct suggest {
   struct span word, best;
   struct place best_at;
   uint32_t distance;
+  bool tied; /* another one is as near */
 };
 struct suggest suggest_for(struct span word);
 void suggest_offer(struct suggest *s, struct span candidate, const struct place *at);

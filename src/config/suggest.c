@@ -41,7 +41,9 @@ static bool begins(struct span word, struct span candidate) {
 
 void suggest_offer(struct suggest *s, struct span candidate, const struct place *at) {
   uint32_t distance = begins(s->word, candidate) ? 1 : edit_distance(s->word, candidate);
+  if (distance == s->distance && s->best.len) s->tied = true;
   if (distance >= s->distance) return;
+  s->tied = false;
   s->distance = distance;
   s->best = candidate;
   s->best_at = at ? *at : (struct place){0};

@@ -131,7 +131,7 @@ bool value_bad_word(struct value_job *job) {
   while (span_next_token(&rest, ' ', &word))
     if (word.len) suggest_offer(&s, word, NULL);
   fault_note(job->faults, "known: " SPAN_FMT, SPAN_ARG(span_trim(span_str(words))));
-  suggest_note(&s, job->faults);
+  if (!s.tied) suggest_note(&s, job->faults); /* in its place */
   return false;
 }
 

@@ -101,6 +101,14 @@ struct tls_client *upstream_tls_get(void *ctx, const struct conf_upstream_tls *t
 void upstream_tls_prune(struct compiler *c);
 void upstream_tls_fini(struct compiler *c);
 
+/* secrets_refused notes that changed files of a listener or pool are no good, and that it keeps
+ * what it has; told once for each content. */
+struct secrets_owner {
+  const char *kind; /* "listener", "pool" */
+  struct span name;
+  uint64_t content;
+};
+void secrets_refused(struct compiler *c, const struct secrets_owner *owner, const struct buf *why);
 /* secrets_prune drops compiled policies that the current snapshot does not use. */
 void secrets_prune(struct compiler *c);
 /* secrets_watch remembers the files of conf; secrets_look looks at them and publishes changes. */

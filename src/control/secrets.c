@@ -59,6 +59,22 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
   return server;
 }
 
+void secrets_refused(struct compiler *c, const struct secrets_owner *owner,
+                     const struct buf *why) {
+  c->tls_degraded = true;
+  if (c->tls_failed_content == owner->content) {
+    return;
+  }
+  c->tls_failed_content = owner->content;
+  pthread_mutex_lock(&c->published.lock);
+  c->published.secrets_failed++;
+  pthread_mutex_unlock(&c->published.lock);
+  log_line(c->config.log, END_LEVEL_ERROR,
+           "%s " SPAN_FMT ": changed certificate not taken: " SPAN_FMT
+           "; the old one stays in service",
+           owner->kind, SPAN_ARG(owner->name), SPAN_ARG(buf_span(why)));
+}
+
 /* The policy that the listener has now, when the new certificate is no good and nobody asked for
  * it just now. */
 static struct tls_server *fall_back(struct compiler *c, const struct conf_tls *tls,
@@ -68,17 +84,7 @@ static struct tls_server *fall_back(struct compiler *c, const struct conf_tls *t
   if (!c->tls_fallback || !l || !l->listener->tls) {
     return NULL;
   }
-  if (c->tls_failed_content != tls->content) {
-    c->tls_failed_content = tls->content;
-    pthread_mutex_lock(&c->published.lock);
-    c->published.secrets_failed++;
-    pthread_mutex_unlock(&c->published.lock);
-    log_line(c->config.log, END_LEVEL_ERROR,
-             "listener " SPAN_FMT ": changed certificate not taken: " SPAN_FMT
-             "; the old one stays in service",
-             SPAN_ARG(tls->listener), SPAN_ARG(buf_span(why)));
-  }
-  c->tls_degraded = true;
+  secrets_refused(c, &(struct secrets_owner){"listener", tls->listener, tls->content}, why);
   tls_server_ref(l->listener->tls);
   return l->listener->tls;
 }

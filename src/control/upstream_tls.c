@@ -3,7 +3,6 @@
  * certificate file that is no good leaves the pool what it has. Called by secrets.c, publish.c and
  * check.c. */
 #include "control/compiler_priv.h"
-#include "control/log_priv.h"
 #include "weir/base/mem.h"
 #include "weir/io/tls_client.h"
 
@@ -49,17 +48,7 @@ static struct tls_client *fall_back(struct compiler *c, const struct conf_upstre
   if (!c->tls_fallback || !pool || !pool->tls) {
     return NULL;
   }
-  if (c->tls_failed_content != tls->content) {
-    c->tls_failed_content = tls->content;
-    pthread_mutex_lock(&c->published.lock);
-    c->published.secrets_failed++;
-    pthread_mutex_unlock(&c->published.lock);
-    log_line(c->config.log, END_LEVEL_ERROR,
-             "pool " SPAN_FMT ": changed certificate not taken: " SPAN_FMT
-             "; the old one stays in service",
-             SPAN_ARG(tls->pool), SPAN_ARG(buf_span(why)));
-  }
-  c->tls_degraded = true;
+  secrets_refused(c, &(struct secrets_owner){"pool", tls->pool, tls->content}, why);
   tls_client_ref(pool->tls);
   return pool->tls;
 }

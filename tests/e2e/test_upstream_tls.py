@@ -174,6 +174,26 @@ def test_names(site, mint, names, address, tls, good):
         assert not backend.requests
 
 
+@pytest.mark.parametrize("names,constraints,good", [
+    (["app.internal"], {"permitted": ["internal"]}, True),
+    (["app.internal"], {"permitted": ["corp.internal"]}, False),
+    (["app.internal"], {"excluded": ["internal"]}, False),
+    (["app.internal", "b.test"], {"permitted": ["internal"]}, False),  # one bad name is enough
+    (["app.internal", "127.0.0.1"], {"excluded": ["127.0.0.0/8"]}, False),
+    # The library does not know constraints of addresses: what cannot be decided is refused.
+    (["app.internal", "127.0.0.1"], {"permitted": ["internal", "127.0.0.0/8"]}, False),
+])
+def test_name_constraints(site, mint, names, constraints, good):
+    """An issuer gives the names that its own certificate lets it give (RFC 5280 4.2.1.10)."""
+    between = mint.make("between", ca=True, issuer=mint.root, constraints=constraints)
+    front, _ = site(mint.leaf(*names, issuer=between).write(between),
+                    tls={"sni": "app.internal"})
+    if good:
+        assert front.get("/x").status == 200
+    else:
+        fails(front, "upstream.tls.untrusted")
+
+
 def test_verify_none(site, mint):
     """Anything is taken; `weir check` says so."""
     front, backend = site(mint.make("any", ["x.example"], days=(-10, -1)),
@@ -332,6 +352,29 @@ def test_a_session_is_no_way_around_verification(site, mint):
     front.reload()
     fails(front, "upstream.tls.name_mismatch")
     assert not backend.handshakes[3:] and len(backend.requests) == 3
+
+
+@pytest.mark.parametrize("differ", ["nothing", "sni", "pins", "cert"])
+def test_sessions_stay_with_their_pool(weir, mint, differ):
+    """Two pools at one endpoint: none resumes a session of the other, whatever they have alike."""
+    leaf = mint.leaf(LOCAL, "localhost", "two.internal")
+    backend = TlsBackend(leaf, raw(CLOSING, close=True))
+    shown = mint.make("shown", issuer=mint.root, purpose="client")
+    tls = {"ca": "file:%s" % mint.root.path, "sni": "localhost"}
+    other = {"nothing": {}, "sni": {"sni": "two.internal"}, "pins": {"pins": [leaf.pin]},
+             "cert": {"cert": "file:%s" % shown.path, "key": "file:%s" % shown.key_path}}[differ]
+    front = weir({"process": {"workers": 1},
+                  "pools": {"one": {"endpoints": [backend.address], "tls": tls},
+                            "two": {"endpoints": [backend.address], "tls": {**tls, **other}}},
+                  "routes": [{"prefix": "/one", "pool": "one"}, {"prefix": "/", "pool": "two"}]})
+    for _ in range(3):
+        assert front.get("/one").body == b"bye"
+    assert backend.full() == 1
+    assert front.get("/two").body == b"bye"
+    assert backend.full() == 2
+    assert front.get("/two").body == front.get("/one").body == b"bye"
+    assert backend.full() == 2
+    backend.stop()
 
 
 def test_no_tickets_no_sessions(site):

@@ -54,14 +54,21 @@ def general(name):
         return x509.DNSName(name)
 
 
+def subtree(name):
+    if "/" in name:
+        return x509.IPAddress(ipaddress.ip_network(name))
+    return x509.DNSName(name)
+
+
 class Mint:
     def __init__(self, directory):
         self.directory, self.count = directory, 0
         self.root = self.make("root", ca=True)
 
     def make(self, label, names=(), ca=False, issuer=None, days=(-10, 20), purpose="server",
-             kind="ec"):
-        """issuer None: signed by itself; days: validity from now on."""
+             kind="ec", constraints=None):
+        """issuer None: signed by itself; days: validity from now on; constraints: of a CA, the
+        names that it may give (permitted) and may not (excluded)."""
         key = certs.new_key(kind)
         self.count += 1
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)])
@@ -74,6 +81,10 @@ class Mint:
         if names:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([general(name) for name in names]), False)
+        if constraints:
+            parts = {key: [subtree(name) for name in names] for key, names in constraints.items()}
+            builder = builder.add_extension(x509.NameConstraints(
+                parts.get("permitted"), parts.get("excluded")), True)
         if not ca:
             builder = builder.add_extension(x509.ExtendedKeyUsage([PURPOSES[purpose]]), False)
         cert = builder.sign(issuer.key if issuer else key, hashes.SHA256())

@@ -239,11 +239,30 @@ static void test_all_at_once(void **state) {
   text_fini(&out);
 }
 
+/* Where two words are as near as each other, none of them is "meant". */
+static void test_words_alike(void **state) {
+  (void)state;
+  struct text out = kit_printed(
+      "listeners = { web = { bind = \"127.0.0.1:80\"; }; };\n"
+      "pools = { a = { endpoints = \"127.0.0.1:1\";\n"
+      "tls = { ca = \"file:tls/a.crt\"; min_version = \"1.4\"; }; }; };\n"
+      "routes = ( { pool = \"a\"; prefix = \"/\"; } );\n");
+  kit_assert_text(
+      text_span(&out),
+      "error[W0205]: pools.*.tls.min_version does not know \"1.4\"\n"
+      "  --> /etc/weir/weir.conf:3:46\n"
+      "3 | tls = { ca = \"file:tls/a.crt\"; min_version = \"1.4\"; }; }; };\n"
+      "  |                                              ^^^^^ known: 1.2 1.3\n"
+      "1 error");
+  text_fini(&out);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_cases),       cmocka_unit_test(test_codes_covered),
       cmocka_unit_test(test_depth),       cmocka_unit_test(test_many),
       cmocka_unit_test(test_no_listener), cmocka_unit_test(test_all_at_once),
+      cmocka_unit_test(test_words_alike),
       cmocka_unit_test(test_cookies_apart),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
