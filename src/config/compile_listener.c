@@ -48,13 +48,14 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
   uint32_t protocols;
   struct span alpn;
   protocols_of(row, &c->arena, &protocols, &alpn);
-  hash = hash_mix(hash, hash_bytes(alpn));
+  hash = hash_mix(hash_mix(hash, hash_bytes(alpn)), row->tls_early);
   return (struct conf_tls){.certs = certs,
                            .cert_count = count,
                            .min_version = versions[row->tls_min],
                            .max_version = versions[row->tls_max],
                            .alpn = alpn,
                            .listener = row->row.name,
+                           .early_data = row->tls_early,
                            .content = hash};
 }
 

@@ -35,6 +35,7 @@ struct conf_listener {
   struct conf_rows snis;    /* of CONF_PASS */
   uint8_t proxy_protocol;   /* enum listener_proxied */
   uint8_t tls_min, tls_max; /* word: 0 is 1.2 */
+  bool tls_early;
   struct conf_rows certs;   /* none: plaintext */
   struct listener_timeouts timeouts;
   struct listener_limits limits;

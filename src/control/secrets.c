@@ -29,7 +29,8 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .max_version = tls->max_version,
                                        .alpn = tls->alpn,
                                        .policy_id = tls->listener,
-                                       .workers = workers};
+                                       .workers = workers,
+                                       .early_data = tls->early_data};
   struct tls_server *server = tls_server_new(&conf, bad_cert, why);
   mem_free(certs);
   return server;

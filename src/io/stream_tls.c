@@ -134,11 +134,11 @@ static struct span data_in(struct tls_conn *tls, struct span wire) {
     library_use(tls, wire);
     int ret = SSL_read(tls->ssl, scratch, sizeof(tls->worker->scratch));
     wire = library_done(tls);
-    if (ret <= 0) {
-      data_end(tls, ret);
-      return SPAN_EMPTY;
-    }
-    conn_deliver(tls->conn, span_of(scratch, (size_t)ret));
+    bool secure = tls_early_read(tls, ret);
+    if (ret > 0) conn_deliver(tls->conn, span_of(scratch, (size_t)ret));
+    else data_end(tls, ret);
+    if (secure && alive(tls)) conn_secure(tls->conn);
+    if (ret <= 0) return SPAN_EMPTY;
   }
   return SPAN_EMPTY;
 }
@@ -206,6 +206,7 @@ static struct span handshake_go(struct tls_conn *tls, struct span wire) {
   if (ret == 1 && tls->is_client) return client_opened(tls, wire);
   if (ret == 1) {
     handshake_ended(tls, TLS_OPEN);
+    (void)tls_early_begun(tls);
     tickets_flush(tls);
     conn_opened(tls->conn, 0);
     return data_in(tls, wire);
@@ -496,6 +497,14 @@ enum end conn_tls_end(const struct conn *c) {
   return cut ? cut_end(tls) : (enum end)tls->end;
 }
 
+bool conn_early(const struct conn *c) {
+  return c->transport == &tls_transport && c->tls->zero_rtt_on;
+}
+
+uint32_t conn_early_bytes(const struct conn *c) {
+  return c->transport == &tls_transport ? c->tls->zero_rtt_bytes : 0;
+}
+
 static struct span info_sni(const struct tls_conn *tls) {
   if (!tls->sni_known) return SPAN_EMPTY;
   return span_str(tls->sni ? tls->sni : SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name));
@@ -519,4 +528,5 @@ void conn_tls_info(const struct conn *c, struct tls_info *out) {
   SSL_get0_alpn_selected(tls->ssl, &alpn, &alpn_len);
   out->alpn = span_of((const char *)alpn, alpn_len);
   out->resumed = SSL_session_reused(tls->ssl) == 1;
+  out->early = tls->zero_rtt;
 }

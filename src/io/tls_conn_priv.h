@@ -4,6 +4,7 @@
 #define WEIR_IO_TLS_CONN_PRIV_H
 
 #include "io/tls_priv.h"
+#include "weir/io/tls_early.h"
 
 struct tls_peer;
 
@@ -39,6 +40,8 @@ struct tls_conn {
   uint8_t state;         /* enum tls_state */
   uint8_t sniff_len;     /* letters that may be a plain HTTP method */
   uint32_t worker_index; /* which SSL_CTX of server */
+  uint32_t zero_rtt_bytes; /* early data that was delivered (tls_early.c) */
+  uint8_t zero_rtt;        /* enum tls_early */
   bool is_client : 1;    /* weir began the connection: peer, not server */
   bool h1_only : 1;      /* client: offers HTTP/1.1, whatever the policy has */
   bool h2_only : 1;      /* client: HTTP/2 */
@@ -50,6 +53,7 @@ struct tls_conn {
   bool fin : 1;          /* FIN came behind early */
   bool broken : 1;       /* a write failed: told in the next budget_run */
   bool starved : 1;      /* the library could not write: no buffer was left */
+  bool zero_rtt_on : 1;  /* open, but the handshake goes on: conn_early */
 };
 _Static_assert(sizeof(struct tls_conn) <= 128, "two cache lines");
 
@@ -73,6 +77,15 @@ uint64_t tls_clock_ns(void);
 struct tls_worker *tls_worker_get(struct loop *loop);
 /* tls_of finds the conn whose library call this callback comes from. */
 struct tls_conn *tls_of(const SSL *ssl);
+/* ---- tls_early.c ---- */
+/* tls_early_select says in the ClientHello's callback whether its early data may be taken. */
+void tls_early_select(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello);
+/* tls_early_begun: the library lets data pass; true: while the handshake goes on. */
+bool tls_early_begun(struct tls_conn *tls);
+/* tls_early_read counts what the library gave (len <= 0: nothing); true: it has just seen the end
+ * of the handshake. */
+bool tls_early_read(struct tls_conn *tls, int len);
+
 /* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */
 void tls_stream_run(struct tls_conn *tls);
 

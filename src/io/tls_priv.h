@@ -81,6 +81,7 @@ struct tls_server {
   struct span alpn;
   bool alpn_needed; /* http/1.1, which needs no ALPN, is not served */
   uint16_t max_version;
+  bool early_data; /* taken, as far as tls_early.c lets it */
   uint8_t policy_digest[32]; /* SHA-256 of policy_id */
   CRYPTO_BUFFER_POOL *pool;
   SSL_CTX **ctx;      /* one per worker: no reference count is written by two of them */
@@ -88,7 +89,8 @@ struct tls_server {
   struct arena arena;
 };
 
-/* tls_ctx_base sets what all policies have in common: suites, groups, no early data. */
+/* tls_ctx_base sets what all policies have in common: suites, groups, no early data (a server's
+ * conns may take it: tls_early.c). */
 void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version);
 /* tls_ctx_new makes an SSL_CTX with the policy of server (versions, ciphers, groups,
  * callbacks). */

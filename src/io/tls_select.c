@@ -191,6 +191,7 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   check(cert > 0);
   bool ok = SSL_set_SSL_CTX(hello->ssl, server->cert_ctx[cert - 1]) != NULL &&
             session_bind(hello->ssl, server, name);
+  if (ok) tls_early_select(tls, hello); /* the other context has switched it off */
   return ok ? ssl_select_cert_success : ssl_select_cert_error;
 }
 

@@ -12,6 +12,7 @@
 
 #include "io/tls_priv.h"
 #include "weir/base/mem.h"
+#include "weir/io/tls_early.h"
 
 /* Forward secrecy and AEAD only. Suites in brackets are equal: among them the client's order
  * decides, so that one without AES instructions gets ChaCha20. TLS 1.3 suites are the
@@ -147,6 +148,8 @@ static struct tls_server *server_alloc(const struct tls_server_conf *conf) {
   server->workers = conf->workers;
   server->cert_count = conf->cert_count;
   server->max_version = conf->max_version;
+  server->early_data = conf->early_data;
+  if (conf->early_data) tls_early_init();
   server->certs = (struct tls_cert *)mem_array(conf->cert_count, sizeof(server->certs[0]));
   server->ctx = (SSL_CTX **)mem_array(conf->workers, sizeof(server->ctx[0]));
   server->cert_ctx = (SSL_CTX **)mem_array(conf->cert_count, sizeof(server->cert_ctx[0]));

@@ -115,6 +115,7 @@ static struct span scheme_of(const struct down *d, struct record_access *r) {
 
 static void texts(const struct stream *s, struct record_access *r, struct span *t) {
   texts_tls(s->down, r, t);
+  if (s->flags & STREAM_EARLY) r->flags |= RECORD_EARLY;
   from_request(s, r, t);
   t[TEXT_SCHEME] = scheme_of(s->down, r);
   t[TEXT_LISTENER] = s->down->serving->state->obj.name;

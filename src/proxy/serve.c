@@ -378,6 +378,7 @@ void down_count_handshake(struct down *d, const struct tls_info *info) {
       {&w->stats.tls_handshakes_13_full, &w->stats.tls_handshakes_13_resumed}};
   stat_add(rows[v13][info->resumed], 1);
   d->tls_ns = info->handshake_ns;
+  early_count(w, info->early);
 }
 
 #define PLAIN_ON_TLS \
@@ -389,6 +390,9 @@ static void handshake_failed(struct down *d, enum end end) {
   struct worker *w = d->serving->w;
   if (end == END_CLIENT_PLAIN_ON_TLS && !tls_answer_plain(d->conn, SPAN_LIT(PLAIN_ON_TLS)))
     stat_add(&w->stats.ends[END_LIMIT_MEMORY], 1);
+  struct tls_info info;
+  conn_tls_info(d->conn, &info);
+  early_count(w, info.early);
   stat_add(&w->stats.tls_handshake_failures, 1);
   access_connection(d, end, end_get(end)->status);
   down_close(d, end != END_CLIENT_TLS_TIMEOUT);
@@ -594,6 +598,11 @@ static void down_on_timer(struct conn *c) {
   down_close(d, conn_pending(c) > 0);
 }
 
+static void down_on_secure(struct conn *c) {
+  struct down *d = c->owner;
+  if (d->stream) early_secure(d->stream);
+}
+
 const struct conn_events down_events = {
     .on_open = down_on_open,
     .on_data = down_on_data,
@@ -601,4 +610,5 @@ const struct conn_events down_events = {
     .on_error = down_on_error,
     .on_drained = down_on_drained,
     .on_timer = down_on_timer,
+    .on_secure = down_on_secure,
 };

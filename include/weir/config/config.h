@@ -105,6 +105,7 @@ struct conf_tls {
   uint16_t min_version, max_version;
   struct span alpn;     /* what is offered, in wire form, best first */
   struct span listener; /* name */
+  bool early_data;
   uint64_t content;    /* hash of all this */
 };
 

@@ -43,6 +43,8 @@ struct conn_events {
   /* on_message, of a carried conn only: its carrier has put a message's head where it was told to;
    * end != END_OK: it could not be read. */
   void (*on_message)(struct conn *c, enum end end);
+  /* on_secure, may be NULL: the handshake of a conn that opened before (conn_early) is done. */
+  void (*on_secure)(struct conn *c);
 };
 
 /* conn is at most 256 bytes (static assert); cold parts hang off tls. */

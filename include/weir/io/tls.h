@@ -29,6 +29,7 @@ struct tls_server_conf {
   struct span alpn;
   struct span policy_id; /* binds sessions: listener name and what clients are asked for */
   uint32_t workers;
+  bool early_data; /* taken (tls_early.h) */
 };
 
 /* tls_server_new compiles, with one reference; NULL with a sentence in why and the index of the
@@ -83,6 +84,7 @@ struct tls_info {
   struct span alpn;    /* what was chosen: "http/1.1", "h2"; empty: nothing, so HTTP/1.1 */
   struct span why;     /* the library's word for a failure: "NO_SHARED_CIPHER"; empty: none */
   bool resumed;
+  uint8_t early;         /* enum tls_early (tls_early.h) */
   uint64_t handshake_ns; /* from first byte to the end, in loop time; 0 while it lasts */
   enum end end;          /* END_OK, or why it failed */
 };
