@@ -57,6 +57,7 @@ void process_fill(struct conf *conf) {
   conf->process = (struct conf_process){
       .workers = root->workers ? root->workers : processors(),
       .workers_auto = root->workers == 0,
+      .signers = root->signers,
       .user = str_or_null(conf, root->user),
       .drain_ms = root->drain_ms,
       .drain_settle_ms = root->drain_settle_ms,

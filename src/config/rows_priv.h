@@ -88,6 +88,7 @@ struct conf_root {
   uint32_t version;
   struct conf_list include;
   uint32_t workers; /* 0: auto */
+  uint32_t signers;
   struct span user;
   uint32_t drain_ms, drain_settle_ms;
   uint32_t max_connections; /* 0: auto */

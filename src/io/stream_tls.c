@@ -12,6 +12,7 @@
 
 #include "io/io_priv.h"
 #include "io/tls_client_priv.h"
+#include "weir/io/tls_signer.h"
 
 /* Record sizes. Small records first, so that the client can decrypt what the first round trips
  * bring; full ones once the connection is warm. A pause makes it cold again. */
@@ -213,6 +214,7 @@ static struct span handshake_go(struct tls_conn *tls, struct span wire) {
   }
   int error = SSL_get_error(tls->ssl, ret);
   if (error == SSL_ERROR_WANT_READ) return SPAN_EMPTY;
+  if (error == SSL_ERROR_WANT_PRIVATE_KEY_OPERATION) return wire;
   handshake_failed(tls, fault_end(tls), library_error(tls));
   return SPAN_EMPTY;
 }
@@ -275,19 +277,25 @@ static bool sniff(struct tls_conn *tls, struct span wire) {
   return tls->sniffing;
 }
 
+/* early_keep keeps what cannot be looked at now. */
+static void early_keep(struct tls_conn *tls, struct span wire) {
+  if (wire.len && !early_put(tls, wire)) handshake_failed(tls, fault_end(tls), -ENOBUFS);
+}
+
 /* handshake_in: what comes during the handshake is all taken; beyond the budget it waits. */
 static struct span handshake_in(struct tls_conn *tls, struct span wire) {
   struct tls_worker *worker = tls->worker;
   if (tls->clock_ns == 0) tls->clock_ns = worker->loop->now_ns;
   if (tls->sniffing && sniff(tls, wire)) return SPAN_EMPTY;
-  if (list_empty(&worker->waiting) && worker->used_ns < TLS_BUDGET_NS) {
-    return handshake_go(tls, wire);
+  bool signing = tls_signer_waits(tls);
+  if (!signing && list_empty(&worker->waiting) && worker->used_ns < TLS_BUDGET_NS) {
+    struct span rest = handshake_go(tls, wire);
+    if (!alive(tls) || !tls_signer_waits(tls)) return rest;
+    early_keep(tls, rest);
+    return SPAN_EMPTY;
   }
-  if (early_put(tls, wire)) {
-    wait_put(tls);
-  } else {
-    handshake_failed(tls, fault_end(tls), -ENOBUFS);
-  }
+  early_keep(tls, wire);
+  if (!signing && tls->state == TLS_HANDSHAKE) wait_put(tls);
   return SPAN_EMPTY;
 }
 
@@ -334,10 +342,16 @@ static void on_resume(struct conn *c) {
 
 /* shake_on goes on with a handshake that has had to wait. */
 static void shake_on(struct tls_conn *tls) {
+  if (tls_signer_waits(tls)) return;
   if (tls->early) early_run(tls, handshake_go);
+  else if (tls->job) (void)handshake_go(tls, SPAN_EMPTY);
   else if (!tls->ssl && tls->is_client) (void)handshake_go(tls, SPAN_EMPTY);
   if (tls->fin && alive(tls) && tls->state == TLS_HANDSHAKE)
     handshake_failed(tls, cut_end(tls), -ECONNABORTED);
+}
+
+void tls_stream_signed(struct tls_conn *tls) {
+  if (alive(tls) && tls->state == TLS_HANDSHAKE) wait_put(tls);
 }
 
 void tls_stream_run(struct tls_conn *tls) {
@@ -401,6 +415,7 @@ static void on_free(struct conn *c) {
   check(worker->current == NULL);
   c->tls = NULL;
   list_remove(&tls->wait);
+  tls_signer_drop(tls);
   SSL_free(tls->ssl);
   OPENSSL_free(tls->sni);
   if (tls->early) iobuf_give(&worker->loop->iobufs, tls->early);
@@ -495,6 +510,10 @@ enum end conn_tls_end(const struct conn *c) {
   bool cut = tls->state == TLS_HANDSHAKE && (c->flags & CONN_FAILED);
   if (cut && tls->is_client && !tls->clock_ns) return END_OK;
   return cut ? cut_end(tls) : (enum end)tls->end;
+}
+
+bool conn_tls_signing(const struct conn *c) {
+  return c->transport == &tls_transport && tls_signer_waits(c->tls);
 }
 
 bool conn_early(const struct conn *c) {

@@ -7,6 +7,7 @@
 #include "weir/io/tls_early.h"
 
 struct tls_peer;
+struct sign_job;
 
 enum tls_state {
   TLS_HANDSHAKE,
@@ -32,6 +33,7 @@ struct tls_conn {
   struct list wait;      /* in worker->waiting */
   struct iobuf *early;   /* ciphertext that waits for the budget or, after that, for the owner */
   uint64_t clock_ns;     /* loop time of the first byte; after the handshake: how long it took */
+  struct sign_job *job;  /* a signature that is waited for, or has come (tls_signer.c) */
   const char *why;       /* static text of the library */
   char *sni;             /* own canonical copy; NULL: the library's is canonical */
   uint32_t burst;        /* bytes written since the last pause: small records first */
@@ -67,6 +69,10 @@ struct tls_worker {
   struct span in;           /* what the BIO reads from */
   struct list waiting;      /* tls_conn.wait: handshakes, first come first */
   uint64_t used_ns;         /* of this turn's budget */
+  /* tls_signer.c; under its lock but for signed_some: */
+  struct list signed_jobs;
+  uint32_t signing; /* jobs that are not back */
+  _Atomic bool signed_some;
   char scratch[16384];
 };
 
@@ -85,6 +91,20 @@ bool tls_early_begun(struct tls_conn *tls);
 /* tls_early_read counts what the library gave (len <= 0: nothing); true: it has just seen the end
  * of the handshake. */
 bool tls_early_read(struct tls_conn *tls, int len);
+
+/* ---- tls_signer.c ---- */
+/* tls_signer_method is what ctx signs with for cert; NULL: with the key itself. */
+const SSL_PRIVATE_KEY_METHOD *tls_signer_method(SSL_CTX *ctx, struct tls_cert *cert);
+/* tls_signer_waits: the handshake can go no further without its signature. */
+bool tls_signer_waits(const struct tls_conn *tls);
+/* tls_signer_drop: nobody waits for it any more. */
+void tls_signer_drop(struct tls_conn *tls);
+/* tls_signer_collect goes on with those whose signature has come; once a turn. */
+void tls_signer_collect(struct tls_worker *worker);
+/* tls_signer_leave waits until no signer knows worker any more. */
+void tls_signer_leave(struct tls_worker *worker);
+/* tls_stream_signed: the signature of tls has come (stream_tls.c). */
+void tls_stream_signed(struct tls_conn *tls);
 
 /* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */
 void tls_stream_run(struct tls_conn *tls);

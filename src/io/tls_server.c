@@ -10,7 +10,7 @@
 #include <openssl/rand.h>
 #include <openssl/sha.h>
 
-#include "io/tls_priv.h"
+#include "io/tls_conn_priv.h"
 #include "weir/base/mem.h"
 #include "weir/io/tls_early.h"
 
@@ -114,10 +114,11 @@ static bool certs_parse(struct tls_server *server, const struct tls_server_conf 
  * without digitalSignature, RFC 5280 section 4.2.1.3) is a fault of the file. */
 static bool cert_ctx_fill(struct tls_server *server, uint32_t i, uint16_t min_version,
                           struct buf *why) {
-  const struct tls_cert *cert = &server->certs[i];
+  struct tls_cert *cert = &server->certs[i];
   server->cert_ctx[i] = tls_ctx_new(server, min_version);
-  if (SSL_CTX_set_chain_and_key(server->cert_ctx[i], cert->chain, cert->chain_count, cert->pkey,
-                                NULL)) {
+  const SSL_PRIVATE_KEY_METHOD *method = tls_signer_method(server->cert_ctx[i], cert);
+  if (SSL_CTX_set_chain_and_key(server->cert_ctx[i], cert->chain, cert->chain_count,
+                                method ? NULL : cert->pkey, method)) {
     return true;
   }
   const char *reason = ERR_reason_error_string(ERR_peek_error());

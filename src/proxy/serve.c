@@ -7,6 +7,7 @@
 #include "weir/base/mem.h"
 #include "weir/http/h2_frame.h"
 #include "weir/io/pressure.h"
+#include "weir/io/tls_signer.h"
 
 /* OVER_RESERVE: connections beyond the limit that are still accepted, to be told so with a 503. */
 #define OVER_RESERVE 16u
@@ -395,7 +396,7 @@ static void handshake_failed(struct down *d, enum end end) {
   early_count(w, info.early);
   stat_add(&w->stats.tls_handshake_failures, 1);
   access_connection(d, end, end_get(end)->status);
-  down_close(d, end != END_CLIENT_TLS_TIMEOUT);
+  down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);
 }
 
 static void start_h2(struct down *d) {
@@ -587,7 +588,7 @@ static void down_on_timer(struct conn *c) {
   struct down *d = c->owner;
   if (d->stream) return;
   if (d->flags & DOWN_TLS && !(c->flags & CONN_OPEN)) {
-    handshake_failed(d, END_CLIENT_TLS_TIMEOUT);
+    handshake_failed(d, conn_tls_signing(c) ? END_CLIENT_TLS_SIGNER : END_CLIENT_TLS_TIMEOUT);
     return;
   }
   if (d->flags & DOWN_BLOCKED) {

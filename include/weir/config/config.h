@@ -60,7 +60,7 @@ void conf_reference(struct text *out);
 
 /* What the process needs before and beside the snapshot. */
 struct conf_process {
-  uint32_t workers; /* resolved from "auto" */
+  uint32_t workers /* resolved from "auto" */, signers;
   bool workers_auto;
   const char *user; /* NULL: stay */
   uint32_t drain_ms;

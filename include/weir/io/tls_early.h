@@ -1,5 +1,5 @@
 /* tls_early.h: early data (0-RTT) of clients: what came with their first flight and may be a
- * replay of it (RFC 8446 section 8, appendix E.5; RFC 8470). A conn whose client sent such data opens
+ * replay of it (RFC 8446 section 8, appendix E.5; RFC 8470). A conn whose client sent it opens
  * before its handshake is done: conn_events.on_secure tells when that is. */
 #ifndef WEIR_IO_TLS_EARLY_H
 #define WEIR_IO_TLS_EARLY_H
