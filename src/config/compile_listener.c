@@ -49,6 +49,7 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
   struct span alpn;
   protocols_of(row, &c->arena, &protocols, &alpn);
   hash = hash_mix(hash_mix(hash, hash_bytes(alpn)), row->tls_early);
+  hash = hash_mix(hash, hash_bytes(text_span(&row->ech_pem)));
   return (struct conf_tls){.certs = certs,
                            .cert_count = count,
                            .min_version = versions[row->tls_min],
@@ -56,10 +57,13 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
                            .alpn = alpn,
                            .listener = row->row.name,
                            .early_data = row->tls_early,
+                           .ech_pem = text_span(&row->ech_pem),
+                           .ech_label = row->tls_ech,
                            .content = hash};
 }
 
 static struct place cert_place(const struct conf_listener *row, uint32_t index) {
+  if (index == CONF_TLS_BAD_ECH) return row_place(&row->row, OPTION_LISTENER_TLS_ECH);
   rows_each(&row->certs, struct conf_cert_row, it)
     if (index-- == 0) return row_place(&it->row, OPTION_CERT_CERT);
   return row_place(&row->row, OPTION_LISTENER_CERTS);

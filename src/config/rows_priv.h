@@ -36,6 +36,8 @@ struct conf_listener {
   uint8_t proxy_protocol;   /* enum listener_proxied */
   uint8_t tls_min, tls_max; /* word: 0 is 1.2 */
   bool tls_early;
+  struct span tls_ech;      /* as certificates are named; empty: none */
+  struct text ech_pem;      /* heap; wiped */
   struct conf_rows certs;   /* none: plaintext */
   struct listener_timeouts timeouts;
   struct listener_limits limits;

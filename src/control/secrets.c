@@ -7,8 +7,11 @@
 #include "control/poller_priv.h"
 #include "weir/base/mem.h"
 #include "weir/io/tls.h"
+#include "weir/io/tls_ech.h"
 
 /* ---- compiled policies ---- */
+
+_Static_assert(TLS_BAD_ECH == CONF_TLS_BAD_ECH, "config/ does not see io/");
 
 struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, uint32_t *bad_cert,
                                 struct buf *why) {
@@ -30,7 +33,9 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .alpn = tls->alpn,
                                        .policy_id = tls->listener,
                                        .workers = workers,
-                                       .early_data = tls->early_data};
+                                       .early_data = tls->early_data,
+                                       .ech_pem = tls->ech_pem,
+                                       .ech_label = tls->ech_label};
   struct tls_server *server = tls_server_new(&conf, bad_cert, why);
   mem_free(certs);
   return server;

@@ -538,6 +538,8 @@ void conn_tls_info(const struct conn *c, struct tls_info *out) {
   out->handshake_ns = tls->state == TLS_HANDSHAKE ? 0 : tls->clock_ns;
   if (!tls->ssl) return;
   out->sni = info_sni(tls);
+  out->early = tls->zero_rtt;
+  out->ech = (uint8_t)tls_ech_of(tls);
   const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
   if (!cipher) return;
   out->cipher = span_str(SSL_CIPHER_standard_name(cipher));
@@ -547,5 +549,4 @@ void conn_tls_info(const struct conn *c, struct tls_info *out) {
   SSL_get0_alpn_selected(tls->ssl, &alpn, &alpn_len);
   out->alpn = span_of((const char *)alpn, alpn_len);
   out->resumed = SSL_session_reused(tls->ssl) == 1;
-  out->early = tls->zero_rtt;
 }

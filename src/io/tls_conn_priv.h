@@ -5,6 +5,7 @@
 
 #include "io/tls_priv.h"
 #include "weir/io/tls_early.h"
+#include "weir/io/tls_ech.h"
 
 struct tls_peer;
 struct sign_job;
@@ -42,8 +43,8 @@ struct tls_conn {
   uint8_t state;         /* enum tls_state */
   uint8_t sniff_len;     /* letters that may be a plain HTTP method */
   uint32_t worker_index; /* which SSL_CTX of server */
-  uint32_t zero_rtt_bytes; /* early data that was delivered (tls_early.c) */
-  uint8_t zero_rtt;        /* enum tls_early */
+  uint16_t zero_rtt_bytes; /* early data that was delivered (tls_early.c) */
+  uint8_t zero_rtt : 2;    /* enum tls_early */
   bool is_client : 1;    /* weir began the connection: peer, not server */
   bool h1_only : 1;      /* client: offers HTTP/1.1, whatever the policy has */
   bool h2_only : 1;      /* client: HTTP/2 */
@@ -55,6 +56,7 @@ struct tls_conn {
   bool fin : 1;          /* FIN came behind early */
   bool broken : 1;       /* a write failed: told in the next budget_run */
   bool starved : 1;      /* the library could not write: no buffer was left */
+  bool ech_offered : 1;  /* to a server that has keys for it */
   bool zero_rtt_on : 1;  /* open, but the handshake goes on: conn_early */
 };
 _Static_assert(sizeof(struct tls_conn) <= 128, "two cache lines");
@@ -91,6 +93,11 @@ bool tls_early_begun(struct tls_conn *tls);
 /* tls_early_read counts what the library gave (len <= 0: nothing); true: it has just seen the end
  * of the handshake. */
 bool tls_early_read(struct tls_conn *tls, int len);
+
+/* ---- tls_ech.c ---- */
+/* tls_ech_of is what became of the ClientHello that tls->ssl has read. */
+enum tls_ech tls_ech_of(const struct tls_conn *tls);
+bool tls_ech_offered(const SSL_CLIENT_HELLO *hello);
 
 /* ---- tls_signer.c ---- */
 /* tls_signer_method is what ctx signs with for cert; NULL: with the key itself. */

@@ -71,7 +71,7 @@ void tls_early_select(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello) {
   struct span ticket;
   if (!tls->server->early_data) return;
   if (tls->zero_rtt == TLS_EARLY_NONE && offers(hello) && ticket_of(hello, &ticket))
-    tls->zero_rtt = (uint8_t)tls_early_once(ticket, tls->worker->loop->now_ms);
+    tls->zero_rtt = (uint8_t)tls_early_once(ticket, tls->worker->loop->now_ms) & 3u;
   bool may = tls->zero_rtt == TLS_EARLY_NONE || tls->zero_rtt == TLS_EARLY_ACCEPTED;
   SSL_set_early_data_enabled(hello->ssl, may);
 }
@@ -85,6 +85,6 @@ bool tls_early_begun(struct tls_conn *tls) {
 bool tls_early_read(struct tls_conn *tls, int len) {
   if (!tls->zero_rtt_on) return false;
   tls->zero_rtt_on = SSL_in_early_data(tls->ssl) == 1;
-  if (tls->zero_rtt_on && len > 0) tls->zero_rtt_bytes += (uint32_t)len;
+  if (tls->zero_rtt_on && len > 0) tls->zero_rtt_bytes += (uint16_t)len;
   return !tls->zero_rtt_on;
 }

@@ -142,6 +142,14 @@ static bool ctx_fill(struct tls_server *server, uint16_t min_version, uint32_t *
   return true;
 }
 
+static bool ech_fill(struct tls_server *server, const struct tls_server_conf *conf,
+                     uint32_t *bad_cert, struct buf *why) {
+  server->ech = conf->ech_pem.len > 0;
+  if (!server->ech || tls_ech_fill(server, conf->ech_pem, conf->ech_label, why)) return true;
+  *bad_cert = TLS_BAD_ECH;
+  return false;
+}
+
 static struct tls_server *server_alloc(const struct tls_server_conf *conf) {
   struct tls_server *server = (struct tls_server *)mem_alloc(sizeof(*server));
   atomic_store_explicit(&server->refs, 1, memory_order_relaxed);
@@ -184,7 +192,8 @@ struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *
   if (!conf_ok(conf, why)) return NULL;
   struct tls_server *server = server_alloc(conf);
   bool ok = certs_parse(server, conf, bad_cert, why) &&
-            ctx_fill(server, conf->min_version, bad_cert, why);
+            ctx_fill(server, conf->min_version, bad_cert, why) &&
+            ech_fill(server, conf, bad_cert, why);
   if (ok) return server;
   server_free(server);
   return NULL;

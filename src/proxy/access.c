@@ -2,6 +2,7 @@
  * series and counters of the worker. Formats nothing. DESIGN.md section 8. */
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
+#include "weir/io/tls_ech.h"
 
 enum { CLIENT_TEXT_MAX = 64 };
 
@@ -32,6 +33,7 @@ static void texts_tls(const struct down *d, struct record_access *r, struct span
   conn_tls_info(d->conn, &info);
   r->flags |= RECORD_TLS;
   if (info.resumed) r->flags |= RECORD_TLS_RESUMED;
+  if (info.ech == TLS_ECH_ACCEPTED) r->flags |= RECORD_ECH;
   t[TEXT_TLS_VERSION] = info.version;
   t[TEXT_TLS_CIPHER] = info.cipher;
 }

@@ -7,6 +7,7 @@
 #include "weir/base/mem.h"
 #include "weir/http/h2_frame.h"
 #include "weir/io/pressure.h"
+#include "weir/io/tls_ech.h"
 #include "weir/io/tls_signer.h"
 
 /* OVER_RESERVE: connections beyond the limit that are still accepted, to be told so with a 503. */
@@ -371,6 +372,11 @@ void down_next(struct down *d) {
 
 /* ---- events ---- */
 
+static void ech_count(struct worker *w, uint8_t result) {
+  if (result == TLS_ECH_ACCEPTED) stat_add(&w->stats.ech_accepted, 1);
+  if (result == TLS_ECH_REFUSED) stat_add(&w->stats.ech_refused, 1);
+}
+
 void down_count_handshake(struct down *d, const struct tls_info *info) {
   struct worker *w = d->serving->w;
   bool v13 = span_eq(info->version, SPAN_LIT("1.3"));
@@ -380,6 +386,7 @@ void down_count_handshake(struct down *d, const struct tls_info *info) {
   stat_add(rows[v13][info->resumed], 1);
   d->tls_ns = info->handshake_ns;
   early_count(w, info->early);
+  ech_count(w, info->ech);
 }
 
 #define PLAIN_ON_TLS \
@@ -394,6 +401,7 @@ static void handshake_failed(struct down *d, enum end end) {
   struct tls_info info;
   conn_tls_info(d->conn, &info);
   early_count(w, info.early);
+  ech_count(w, info.ech);
   stat_add(&w->stats.tls_handshake_failures, 1);
   access_connection(d, end, end_get(end)->status);
   down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);

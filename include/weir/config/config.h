@@ -103,8 +103,8 @@ struct conf_tls {
   const struct conf_cert *certs;
   uint32_t cert_count;
   uint16_t min_version, max_version;
-  struct span alpn;     /* what is offered, in wire form, best first */
-  struct span listener; /* name */
+  struct span alpn, listener; /* what is offered, in wire form, best first; name */
+  struct span ech_pem, ech_label; /* keys of ECH and their file; empty: none */
   bool early_data;
   uint64_t content;    /* hash of all this */
 };

@@ -27,6 +27,9 @@ struct conf_upstream_tls {
   uint64_t content;       /* hash of all else: equal policies may be one object */
 };
 
+/* CONF_TLS_BAD_ECH is what the tls hook says of listeners.*.tls.ech in place of a certificate. */
+#define CONF_TLS_BAD_ECH (UINT32_MAX - 8u)
+
 /* conf_tls_bad is the key that a policy failed by. */
 enum conf_tls_bad { CONF_TLS_BAD_NONE, CONF_TLS_BAD_CA, CONF_TLS_BAD_CERT };
 

@@ -30,6 +30,7 @@ struct tls_server_conf {
   struct span policy_id; /* binds sessions: listener name and what clients are asked for */
   uint32_t workers;
   bool early_data; /* taken (tls_early.h) */
+  struct span ech_pem, ech_label; /* keys of ECH and their file (tls_ech.h); empty: none */
 };
 
 /* tls_server_new compiles, with one reference; NULL with a sentence in why and the index of the
@@ -85,6 +86,7 @@ struct tls_info {
   struct span why;     /* the library's word for a failure: "NO_SHARED_CIPHER"; empty: none */
   bool resumed;
   uint8_t early;         /* enum tls_early (tls_early.h) */
+  uint8_t ech;           /* enum tls_ech (tls_ech.h) */
   uint64_t handshake_ns; /* from first byte to the end, in loop time; 0 while it lasts */
   enum end end;          /* END_OK, or why it failed */
 };

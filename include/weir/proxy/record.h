@@ -36,7 +36,8 @@ enum record_flag {
   RECORD_REUSED = 8,
   RECORD_GRPC = 16, /* grpc_status is set */
   RECORD_TCP = 32,  /* a connection of a TCP listener: no HTTP */
-  RECORD_EARLY = 64 /* the request came as early data of TLS */
+  RECORD_EARLY = 64, /* the request came as early data of TLS */
+  RECORD_ECH = 128   /* its connection's ClientHello was encrypted */
 };
 
 /* Durations are ns; UINT64_MAX: that phase did not happen. */
