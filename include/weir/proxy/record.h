@@ -35,9 +35,12 @@ enum record_flag {
   RECORD_HAS_QUERY = 4,
   RECORD_REUSED = 8,
   RECORD_GRPC = 16, /* grpc_status is set */
-  RECORD_TCP = 32,  /* a connection of a TCP listener: no HTTP */
-  RECORD_EARLY = 64, /* the request came as early data of TLS */
-  RECORD_ECH = 128   /* its connection's ClientHello was encrypted */
+  RECORD_TCP = 32   /* a connection of a TCP listener: no HTTP */
+};
+
+enum record_tls {
+  RECORD_EARLY = 1, /* the request came as early data */
+  RECORD_ECH = 2    /* its connection's ClientHello was encrypted */
 };
 
 /* Durations are ns; UINT64_MAX: that phase did not happen. */
@@ -48,6 +51,7 @@ struct record_access {
   uint16_t worker;
   uint8_t grpc_status; /* enum grpc_status */
   uint8_t upstream; /* HTTP towards the endpoint: 1, or 2: HTTP/2. 0: it was not sent to one */
+  uint8_t tls; /* set of record_tls */
   uint64_t done_ns; /* the loop's clock when it was written: orders the rings of all workers */
   uint64_t wall_ms; /* when the request began */
   uint64_t request_bytes, response_bytes; /* body bytes */
