@@ -207,9 +207,10 @@ def do_pin(bench, words):
 
 
 def do_ech_keys(bench, words):
-    """Redirected to a file, which is in PEM."""
-    *words, mark, name = words
-    assert mark == ">" and name.endswith(".pem"), words
+    """Redirected to a file or not, it is PEM."""
+    if ">" in words:
+        *words, _, name = words
+        assert name.endswith(".pem"), words
     made = succeeded([binary(), *words[1:]], cwd=bench.work)
     assert "BEGIN PRIVATE KEY" in made and "BEGIN ECHCONFIG" in made, made
 
