@@ -50,8 +50,12 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
   protocols_of(row, &c->arena, &protocols, &alpn);
   hash = hash_mix(hash_mix(hash, hash_bytes(alpn)), row->tls_early);
   hash = hash_mix(hash, hash_bytes(text_span(&row->ech_pem)));
+  struct conf_client_policy *clients = clients_of(&c->arena, row);
+  hash = hash_mix(hash, clients_hash(clients, row->clients.count));
   return (struct conf_tls){.certs = certs,
                            .cert_count = count,
+                           .clients = clients,
+                           .client_count = row->clients.count,
                            .min_version = versions[row->tls_min],
                            .max_version = versions[row->tls_max],
                            .alpn = alpn,
@@ -64,6 +68,8 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
 
 static struct place cert_place(const struct conf_listener *row, uint32_t index) {
   if (index == CONF_TLS_BAD_ECH) return row_place(&row->row, OPTION_LISTENER_TLS_ECH);
+  if (index != UINT32_MAX && index >= CONF_BAD_CLIENT)
+    return client_place(row, index - CONF_BAD_CLIENT);
   rows_each(&row->certs, struct conf_cert_row, it)
     if (index-- == 0) return row_place(&it->row, OPTION_CERT_CERT);
   return row_place(&row->row, OPTION_LISTENER_CERTS);
@@ -134,6 +140,7 @@ static void listener_fill(struct compile *c, struct listener *listener,
   listener->limits = row->limits;
   protocols_of(row, arena, &listener->protocols, &listener->alpn);
   listener->h2 = row->h2;
+  listener->udp = row->udp;
   listener->paths = row->paths;
 }
 
@@ -144,7 +151,8 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   if (row->redirect_https) content = hash_mix(content, https_port(&c->conf->root));
   content = hash_mix(content, sni_content(row));
   struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
-  check(pool || row->protocol != CONF_TCP); /* check_tcp.c saw to it */
+  bool needs = row->protocol == CONF_TCP || row->protocol == CONF_UDP;
+  check(pool || !needs); /* check_tcp.c saw to it */
   struct listener *old = names_find(&c->old_listeners, row->row.name);
   if (old && old->obj.content == content && old->pool == pool && sni_same(c, old, row)) {
     object_ref(c->registry, &old->obj);
@@ -160,8 +168,8 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   sni_fill(c, listener, row);
   if (pool) object_ref(c->registry, &pool->obj);
   listener->tls_unref = has_tls ? c->hooks->tls_unref : NULL;
-  /* What clients were asked for: versions now, client authentication and its CA later. */
   listener->tls_policy = has_tls ? hash_mix(tls.min_version, tls.max_version) : 0;
+  listener->tls_clients = has_tls ? clients_hash(tls.clients, tls.client_count) : 0;
   listener_fill(c, listener, row);
   return listener;
 }

@@ -15,8 +15,20 @@ struct conf_cert_row {
   struct text cert_pem, key_pem; /* heap; key_pem is wiped */
 };
 
+/* conf_client_verify numbers the words of tls.client.*.verify. */
+enum conf_client_verify { CLIENT_VERIFY_REQUIRED, CLIENT_VERIFY_OPTIONAL };
+
+/* conf_client_auth is a row of tls.client. */
+struct conf_client_auth {
+  struct conf_row row;
+  struct conf_list names, ca, crl;
+  uint8_t verify, forward; /* enum conf_client_verify; word */
+  uint32_t depth;
+  struct text *ca_pem, *crl_pem; /* heap, one for each of ca and crl; NULL until they are read */
+};
+
 /* conf_protocol numbers the words of listeners.*.protocol. */
-enum conf_protocol { CONF_HTTP, CONF_TCP, CONF_PASS };
+enum conf_protocol { CONF_HTTP, CONF_TCP, CONF_PASS, CONF_UDP };
 
 struct conf_sni {
   struct conf_row row;
@@ -39,9 +51,11 @@ struct conf_listener {
   struct span tls_ech;      /* as certificates are named; empty: none */
   struct text ech_pem;      /* heap; wiped */
   struct conf_rows certs;   /* none: plaintext */
+  struct conf_rows clients; /* of conf_client_auth */
   struct listener_timeouts timeouts;
   struct listener_limits limits;
   struct listener_h2 h2;
+  struct listener_udp udp;
   struct path_policy paths;
 };
 
@@ -68,6 +82,8 @@ struct conf_route {
   struct span regex;
   struct conf_rows values[MATCH_PART_COUNT]; /* of struct conf_value */
   struct conf_list sources;
+  bool cert_present;
+  struct conf_list cert_sans, cert_fingerprints, cert_keys;
   bool strip_prefix;
   struct span rewrite_prefix, rewrite_path, rewrite_regex, rewrite_to, host;
   struct span pool, split_by, mirror_pool; /* as written */

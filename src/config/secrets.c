@@ -117,6 +117,32 @@ static void store_choose(struct conf *conf) {
 
 /* ---- all of them ---- */
 
+static uint32_t list_add(struct secret *out, uint32_t count, const struct conf_row *row,
+                         enum option_id id, const struct conf_list *list, struct text *bytes) {
+  for (uint32_t i = 0; bytes && i < list->count; i++, count++)
+    if (out) out[count] = (struct secret){row, id, list->items[i].text, &bytes[i]};
+  return count;
+}
+
+/* clients_list adds what a listener knows of clients from `count` on. */
+static uint32_t clients_list(const struct conf_listener *listener, struct secret *out,
+                             uint32_t count) {
+  rows_each(&listener->clients, struct conf_client_auth, it) {
+    count = list_add(out, count, &it->row, OPTION_CLIENT_CA, &it->ca, it->ca_pem);
+    count = list_add(out, count, &it->row, OPTION_CLIENT_CRL, &it->crl, it->crl_pem);
+  }
+  return count;
+}
+
+/* clients_room makes the places of their bytes. */
+static void clients_room(struct conf *conf) {
+  rows_each(&conf->root.listeners, struct conf_listener, listener)
+    rows_each(&listener->clients, struct conf_client_auth, it) {
+      it->ca_pem = arena_get(&conf->arena, (it->ca.count + 1) * sizeof *it->ca_pem);
+      it->crl_pem = arena_get(&conf->arena, (it->crl.count + 1) * sizeof *it->crl_pem);
+    }
+}
+
 /* secrets_list gives all of them, in the order of the file; out NULL only counts. */
 static uint32_t secrets_list(struct conf *conf, struct secret *out) {
   uint32_t count = 0;
@@ -135,6 +161,8 @@ static uint32_t secrets_list(struct conf *conf, struct secret *out) {
       count += 2;
     }
   }
+  rows_each(&conf->root.listeners, struct conf_listener, listener)
+    count = clients_list(listener, out, count);
   rows_each(&conf->root.pools, struct conf_pool, pool) {
     struct conf_pool_tls *tls = &pool->tls;
     struct secret three[] = {{&pool->row, OPTION_POOL_TLS_CA, tls->ca, &tls->ca_pem},
@@ -205,6 +233,7 @@ static void one_read(const struct conf_reader *reader, struct conf_faults *fault
 
 void secrets_load(struct conf *conf) {
   store_choose(conf);
+  clients_room(conf);
   uint32_t count = secrets_list(conf, NULL);
   struct secret *all = mem_array(count, sizeof *all);
   (void)secrets_list(conf, all);

@@ -75,6 +75,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_SECRET] = {"secret", SHAPE_STRING, false, "a string: \"file:tls/example.key\""},
     [TYPE_TLS_NAME] = {"name", SHAPE_STRING, false, "a string: \"app.internal\""},
     [TYPE_TLS_PIN] = {"pin", SHAPE_STRING, false, "a string: \"sha256:...\""},
+    [TYPE_CERT_SAN] = {"san", SHAPE_STRING, false, "a string: \"dns:app.internal\""},
     [TYPE_POOL_REF] = {"pool", SHAPE_STRING, false, "a string: the name of a pool"},
     [TYPE_LISTENER_REF] = {"listener", SHAPE_STRING, false, "a string: the name of a listener"},
     [TYPE_HASH_KEY] = {"hash key", SHAPE_STRING, false, "a string: \"cookie:user\""},

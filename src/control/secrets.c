@@ -6,12 +6,31 @@
 #include "control/log_priv.h"
 #include "control/poller_priv.h"
 #include "weir/base/mem.h"
-#include "weir/io/tls.h"
+#include "weir/io/tls_client_auth.h"
 #include "weir/io/tls_ech.h"
 
 /* ---- compiled policies ---- */
 
 _Static_assert(TLS_BAD_ECH == CONF_TLS_BAD_ECH, "config/ does not see io/");
+_Static_assert(CONF_BAD_CLIENT == TLS_BAD_AUTH, "one number for both");
+
+static struct tls_auth_conf *auths_of(const struct conf_tls *tls) {
+  struct tls_auth_conf *auths =
+      (struct tls_auth_conf *)mem_array(tls->client_count, sizeof *auths);
+  for (uint32_t i = 0; i < tls->client_count; i++) {
+    const struct conf_client_policy *from = &tls->clients[i];
+    auths[i] = (struct tls_auth_conf){.names = from->names,
+                                      .name_count = from->name_count,
+                                      .required = from->required,
+                                      .ca_pem = from->ca_pem,
+                                      .ca_label = from->ca_label,
+                                      .crl_pem = from->crl_pem,
+                                      .crl_label = from->crl_label,
+                                      .depth = from->depth,
+                                      .forward = from->forward};
+  }
+  return auths;
+}
 
 struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, uint32_t *bad_cert,
                                 struct buf *why) {
@@ -26,8 +45,11 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                       .label = from->label,
                                       .is_default = from->is_default};
   }
+  struct tls_auth_conf *auths = auths_of(tls);
   const struct tls_server_conf conf = {.certs = certs,
                                        .cert_count = tls->cert_count,
+                                       .auths = auths,
+                                       .auth_count = tls->client_count,
                                        .min_version = tls->min_version,
                                        .max_version = tls->max_version,
                                        .alpn = tls->alpn,
@@ -37,6 +59,7 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .ech_pem = tls->ech_pem,
                                        .ech_label = tls->ech_label};
   struct tls_server *server = tls_server_new(&conf, bad_cert, why);
+  mem_free(auths);
   mem_free(certs);
   return server;
 }

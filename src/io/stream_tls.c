@@ -11,6 +11,7 @@
 #include <openssl/mem.h>
 
 #include "io/io_priv.h"
+#include "io/tls_client_auth_priv.h"
 #include "io/tls_client_priv.h"
 #include "weir/io/tls_signer.h"
 
@@ -43,6 +44,7 @@ static struct span library_done(struct tls_conn *tls) {
 /* blame gives a client's side the cause that the library's error has; once it is open, only that
  * its certificate was refused: in TLS 1.3 that comes late (RFC 8446 section 4.4.2.4). */
 static void blame(struct tls_conn *tls, uint32_t code) {
+  if (!tls->is_client) tls_auth_blame(tls, code);
   if (!tls->is_client || tls->end != END_OK || tls->starved) return;
   enum end end = tls_client_fault(tls, code);
   bool open = conn_any(tls->conn, CONN_OPEN);
@@ -207,6 +209,7 @@ static struct span handshake_go(struct tls_conn *tls, struct span wire) {
   if (ret == 1 && tls->is_client) return client_opened(tls, wire);
   if (ret == 1) {
     handshake_ended(tls, TLS_OPEN);
+    if (SSL_session_reused(tls->ssl)) tls_client_cert_recall(tls);
     (void)tls_early_begun(tls);
     tickets_flush(tls);
     conn_opened(tls->conn, 0);
@@ -418,6 +421,7 @@ static void on_free(struct conn *c) {
   tls_signer_drop(tls);
   SSL_free(tls->ssl);
   OPENSSL_free(tls->sni);
+  OPENSSL_free(tls->identity);
   if (tls->early) iobuf_give(&worker->loop->iobufs, tls->early);
   if (tls->is_client) tls_peer_unref(tls->peer);
   else tls_server_unref(tls->server);
@@ -447,10 +451,10 @@ static struct tls_conn *tls_conn_new(struct conn *c) {
 }
 
 bool tls_accept(struct conn *c, struct tls_server *server, uint32_t worker) {
-  check(worker < server->workers);
+  check(worker < server->workers && worker <= UINT8_MAX);
   struct tls_conn *tls = tls_conn_new(c);
   if (!tls) return false;
-  tls->worker_index = worker;
+  tls->worker_index = (uint8_t)worker;
   tls->server = server;
   tls->sniffing = true;
   tls_server_ref(server);
@@ -524,20 +528,29 @@ uint32_t conn_early_bytes(const struct conn *c) {
   return c->transport == &tls_transport ? c->tls->zero_rtt_bytes : 0;
 }
 
-static struct span info_sni(const struct tls_conn *tls) {
+const struct tls_conn *tls_conn_of(const struct conn *c) {
+  return c->transport == &tls_transport ? c->tls : NULL;
+}
+
+struct span tls_conn_sni(const struct tls_conn *tls) {
   if (!tls->sni_known) return SPAN_EMPTY;
   return span_str(tls->sni ? tls->sni : SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name));
 }
 
 void conn_tls_info(const struct conn *c, struct tls_info *out) {
-  const struct tls_conn *tls = c->transport == &tls_transport ? c->tls : NULL;
+  const struct tls_conn *tls = tls_conn_of(c);
   *out = (struct tls_info){.end = END_OK};
   if (!tls) return;
   out->end = conn_tls_end(c);
   out->why = span_str(tls->why);
   out->handshake_ns = tls->state == TLS_HANDSHAKE ? 0 : tls->clock_ns;
+  if (tls->identity) {
+    out->subject = tls->identity->subject;
+    out->issuer = tls->identity->issuer;
+    out->hash = tls->identity->hash;
+  }
   if (!tls->ssl) return;
-  out->sni = info_sni(tls);
+  out->sni = tls_conn_sni(tls);
   out->early = tls->zero_rtt;
   out->ech = (uint8_t)tls_ech_of(tls);
   const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);

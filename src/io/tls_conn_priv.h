@@ -7,6 +7,7 @@
 #include "weir/io/tls_early.h"
 #include "weir/io/tls_ech.h"
 
+struct tls_identity;
 struct tls_peer;
 struct sign_job;
 
@@ -36,14 +37,16 @@ struct tls_conn {
   uint64_t clock_ns;     /* loop time of the first byte; after the handshake: how long it took */
   struct sign_job *job;  /* a signature that is waited for, or has come (tls_signer.c) */
   const char *why;       /* static text of the library */
+  struct tls_identity *identity; /* the client's certificate, good or not; NULL: none */
   char *sni;             /* own canonical copy; NULL: the library's is canonical */
   uint32_t burst;        /* bytes written since the last pause: small records first */
   uint32_t written_ms;   /* low bits of the loop time of the last write */
   uint16_t end;          /* enum end */
   uint8_t state;         /* enum tls_state */
   uint8_t sniff_len;     /* letters that may be a plain HTTP method */
-  uint32_t worker_index; /* which SSL_CTX of server */
+  uint16_t auth;         /* server: what the client is asked for: row + 1; 0: nothing */
   uint16_t zero_rtt_bytes; /* early data that was delivered (tls_early.c) */
+  uint8_t worker_index;    /* which SSL_CTX of server */
   uint8_t zero_rtt : 2;    /* enum tls_early */
   bool is_client : 1;    /* weir began the connection: peer, not server */
   bool h1_only : 1;      /* client: offers HTTP/1.1, whatever the policy has */
@@ -85,6 +88,11 @@ uint64_t tls_clock_ns(void);
 struct tls_worker *tls_worker_get(struct loop *loop);
 /* tls_of finds the conn whose library call this callback comes from. */
 struct tls_conn *tls_of(const SSL *ssl);
+/* tls_conn_of is the state of a conn; NULL: it has no TLS. */
+const struct tls_conn *tls_conn_of(const struct conn *c);
+/* tls_conn_sni is the canonical name that the client asked for; empty: none. */
+struct span tls_conn_sni(const struct tls_conn *tls);
+
 /* ---- tls_early.c ---- */
 /* tls_early_select says in the ClientHello's callback whether its early data may be taken. */
 void tls_early_select(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello);

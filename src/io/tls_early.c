@@ -66,10 +66,11 @@ static bool offers(const SSL_CLIENT_HELLO *hello) {
   return SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_early_data, &data, &len);
 }
 
-/* Where early data is not enabled the new tickets of the connection are not good for any. */
+/* Clients that are asked for a certificate send none: a replay would speak in their name.
+ * Where early data is not enabled the new tickets of the connection are not good for any. */
 void tls_early_select(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello) {
   struct span ticket;
-  if (!tls->server->early_data) return;
+  if (!tls->server->early_data || tls->auth) return;
   if (tls->zero_rtt == TLS_EARLY_NONE && offers(hello) && ticket_of(hello, &ticket))
     tls->zero_rtt = (uint8_t)tls_early_once(ticket, tls->worker->loop->now_ms) & 3u;
   bool may = tls->zero_rtt == TLS_EARLY_NONE || tls->zero_rtt == TLS_EARLY_ACCEPTED;

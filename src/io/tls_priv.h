@@ -84,6 +84,7 @@ struct tls_server {
   bool ech;        /* there are keys for it (tls_ech.c) */
   bool early_data; /* taken, as far as tls_early.c lets it */
   uint8_t policy_digest[32]; /* SHA-256 of policy_id */
+  struct tls_auths *auths;   /* NULL: clients are asked for nothing */
   CRYPTO_BUFFER_POOL *pool;
   SSL_CTX **ctx;      /* one per worker: no reference count is written by two of them */
   SSL_CTX **cert_ctx; /* one per certificate: swapped in for its chain and key */

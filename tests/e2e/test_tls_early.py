@@ -142,6 +142,14 @@ def test_off_by_default(site, backend):
     assert made.count("accepted") == 0
 
 
+def test_none_where_clients_are_asked_for_certificates(site, backend, authority):
+    """A replay would speak in the name of the certificate."""
+    made = site(backend, tls={"client": [{"ca": "file:%s" % authority.path, "mode": "optional"}]})
+    session = session_of(made)
+    assert b"Early data was not sent" in made.zero.early(session, GET).until(b"Early data was")
+    assert made.count("accepted") == 0
+
+
 def test_more_than_the_bound_is_no_early_data(site, backend):
     """s_client keeps to the bound of the ticket (14336 bytes); a client that does not is cut."""
     made = site(backend)

@@ -37,11 +37,9 @@ struct conn_events {
   void (*on_drained)(struct conn *c);
   /* on_timer: the deadline of conn_timer passed. */
   void (*on_timer)(struct conn *c);
-  /* on_flush, of a conn that carries others only: the end of a turn in which it or one of them had
-   * something to send; before the send. */
+  /* on_flush, of a carrier only: at the end of a turn, before something is sent. */
   void (*on_flush)(struct conn *c);
-  /* on_message, of a carried conn only: its carrier has put a message's head where it was told to;
-   * end != END_OK: it could not be read. */
+  /* on_message, of a carried conn only: a head stands where its carrier should put it, or end. */
   void (*on_message)(struct conn *c, enum end end);
   /* on_secure, may be NULL: the handshake of a conn that opened before (conn_early) is done. */
   void (*on_secure)(struct conn *c);
@@ -104,7 +102,8 @@ void conn_read_bulk(struct conn *c, bool on);
  * inside src's on_data that took all it was given: how many. 0 also when src is armed, holds
  * bytes, has a transport, ended or failed (told later as an end). */
 MUST_USE size_t conn_pull(struct conn *src, struct conn *dst, size_t want);
-/* conn_watch keeps a receive armed without reading: EOF and errors are told, bytes are held. */
+/* conn_watch keeps a receive armed without reading: EOF, errors and (asked again after the EOF) a
+ * reset behind it are told, bytes are held. */
 void conn_watch(struct conn *c);
 /* conn_quiet: nothing waits to be read, in the socket neither; to be asked before an idle conn is
  * used again (promise 5). No system call when a receive armed in an earlier turn would have told.
@@ -124,16 +123,17 @@ void conn_flush(struct conn *c);
 MUST_USE bool conn_write(struct conn *c, struct span bytes);
 /* conn_pending is the number of bytes queued and not yet taken by the kernel. */
 size_t conn_pending(const struct conn *c);
-/* conn_taken changes when the peer took some of what was sent, also of a send that is not over.
- * One system call: to be asked by those who are about to give up. */
+/* conn_taken, a system call, changes when the peer took some of what was sent or is to be. */
 uint64_t conn_taken(struct conn *c);
-/* conn_finish sends what is queued, then close_notify and FIN; reading goes on. */
+/* conn_finish sends what is queued, then close_notify and FIN; reading goes on. conn_finishing: it
+ * was called, and the kernel has yet to take some of that. */
 void conn_finish(struct conn *c);
+bool conn_finishing(const struct conn *c);
 
-/* conn_close ends it: cancels, drops output not yet sent, closes. conn_reset sends RST instead of
- * FIN (TCP). conn_close_gently sends what is queued (as long as it moves) and FIN, then reads and
- * drops at most 256 KiB for at most linger_ms so that no RST destroys the last response, then
- * closes; the owner is released at once in all three. */
+/* conn_close ends it: cancels, drops output not yet sent, closes. conn_reset sends what the socket
+ * takes at once, then RST instead of FIN (TCP). conn_close_gently sends what is queued (as long as
+ * it moves) and FIN, then reads and drops at most 256 KiB for at most linger_ms so that no RST
+ * destroys the last response, then closes; the owner is released at once in all three. */
 void conn_close(struct conn *c);
 void conn_reset(struct conn *c);
 void conn_close_gently(struct conn *c, uint32_t linger_ms);

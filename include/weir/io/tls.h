@@ -9,6 +9,7 @@
 #include "weir/base/end.h"
 #include "weir/io/conn.h"
 
+struct tls_auth_conf; /* tls_client_auth.h */
 struct tls_server;
 
 /* tls_cert_conf is one certificate chain and its key, as bytes that were read by the caller. */
@@ -27,7 +28,9 @@ struct tls_server_conf {
   /* alpn: wire form, length-prefixed names in our order; empty: ALPN is ignored. A client without
    * ALPN speaks "http/1.1" (RFC 9113 section 3.2): where that is not named, it is refused. */
   struct span alpn;
-  struct span policy_id; /* binds sessions: listener name and what clients are asked for */
+  struct span policy_id; /* binds sessions: listener name */
+  const struct tls_auth_conf *auths; /* what clients are asked for; sessions are bound to it too */
+  uint32_t auth_count;
   uint32_t workers;
   bool early_data; /* taken (tls_early.h) */
   struct span ech_pem, ech_label; /* keys of ECH and their file (tls_ech.h); empty: none */
@@ -84,6 +87,9 @@ struct tls_info {
   struct span sni;     /* canonical lower case, no trailing dot; empty: none */
   struct span alpn;    /* what was chosen: "http/1.1", "h2"; empty: nothing, so HTTP/1.1 */
   struct span why;     /* the library's word for a failure: "NO_SHARED_CIPHER"; empty: none */
+  /* Of the client's certificate, good or not (tls_client_auth.h says which is good); empty: none.
+   * The names have the form of RFC 2253, hash is its SHA-256 in upper case hex. */
+  struct span subject, issuer, hash;
   bool resumed;
   uint8_t early;         /* enum tls_early (tls_early.h) */
   uint8_t ech;           /* enum tls_ech (tls_ech.h) */
