@@ -108,6 +108,14 @@ static void check_tls(struct conf *conf, const struct conf_listener *listener) {
   if (listener->tls_min > listener->tls_max)
     fault_add(conf->faults, FAULT_TLS_VERSIONS, row_place(&listener->row, OPTION_LISTENER_TLS_MIN),
               "listener \"" SPAN_FMT "\": min_version is above max_version", SPAN_ARG(name));
+  if (listener->tls_early && listener->tls_max == 0)
+    fault_add(conf->faults, FAULT_TLS_EARLY, row_place(&listener->row, OPTION_LISTENER_TLS_EARLY),
+              "listener \"" SPAN_FMT "\": there is no early data with max_version = \"1.2\"",
+              SPAN_ARG(name));
+  if (listener->tls_ech.len && listener->tls_max == 0)
+    fault_add(conf->faults, FAULT_TLS_ECH, row_place(&listener->row, OPTION_LISTENER_TLS_ECH),
+              "listener \"" SPAN_FMT "\": there is no ECH with max_version = \"1.2\"",
+              SPAN_ARG(name));
   if (listener->redirect_https) {
     fault_add(conf->faults, FAULT_REDIRECT_ON_TLS,
               row_place(&listener->row, OPTION_LISTENER_REDIRECT_HTTPS),

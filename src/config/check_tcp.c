@@ -20,6 +20,7 @@ static const enum option_id http_of_listener[] = {
     OPTION_LISTENER_H2_GLITCHES,    OPTION_LISTENER_H2_AGE,
     OPTION_LISTENER_SLASHES,        OPTION_LISTENER_ENCODED_SLASH,
     OPTION_LISTENER_DOT_SEGMENTS,   OPTION_LISTENER_UTF8,
+    OPTION_LISTENER_TLS_EARLY,
 };
 /* http_of_pool: of requests and responses, and of connections that serve more than one. */
 static const enum option_id http_of_pool[] = {

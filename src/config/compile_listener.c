@@ -48,7 +48,8 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
   uint32_t protocols;
   struct span alpn;
   protocols_of(row, &c->arena, &protocols, &alpn);
-  hash = hash_mix(hash, hash_bytes(alpn));
+  hash = hash_mix(hash_mix(hash, hash_bytes(alpn)), row->tls_early);
+  hash = hash_mix(hash, hash_bytes(text_span(&row->ech_pem)));
   struct conf_client_policy *clients = clients_of(&c->arena, row);
   hash = hash_mix(hash, clients_hash(clients, row->clients.count));
   return (struct conf_tls){.certs = certs,
@@ -59,10 +60,14 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
                            .max_version = versions[row->tls_max],
                            .alpn = alpn,
                            .listener = row->row.name,
+                           .early_data = row->tls_early,
+                           .ech_pem = text_span(&row->ech_pem),
+                           .ech_label = row->tls_ech,
                            .content = hash};
 }
 
 static struct place cert_place(const struct conf_listener *row, uint32_t index) {
+  if (index == CONF_TLS_BAD_ECH) return row_place(&row->row, OPTION_LISTENER_TLS_ECH);
   if (index != UINT32_MAX && index >= CONF_BAD_CLIENT)
     return client_place(row, index - CONF_BAD_CLIENT);
   rows_each(&row->certs, struct conf_cert_row, it)

@@ -166,17 +166,19 @@ static void add_secrets(struct conf *conf, const struct conf_list *list) {
 
 static void list_files(struct conf *conf) {
   uint32_t most = source_count(conf);
-  rows_each(&conf->root.listeners, struct conf_listener, l) most += 2 * l->certs.count;
+  rows_each(&conf->root.listeners, struct conf_listener, l) most += 2 * l->certs.count + 1;
   rows_each(&conf->root.listeners, struct conf_listener, l)
     rows_each(&l->clients, struct conf_client_auth, it) most += it->ca.count + it->crl.count;
   most += 4 * conf->root.pools.count + 1;
   conf->files = arena_get(&conf->arena, most * sizeof *conf->files);
   for (const struct source *s = conf->sources; s; s = s->next) add_file(conf, s->path, false);
-  rows_each(&conf->root.listeners, struct conf_listener, listener)
+  rows_each(&conf->root.listeners, struct conf_listener, listener) {
+    add_secret(conf, listener->tls_ech);
     rows_each(&listener->certs, struct conf_cert_row, cert) {
       add_secret(conf, cert->cert);
       add_secret(conf, cert->key);
     }
+  }
   rows_each(&conf->root.listeners, struct conf_listener, listener)
     rows_each(&listener->clients, struct conf_client_auth, it) {
       add_secrets(conf, &it->ca);

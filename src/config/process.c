@@ -57,6 +57,7 @@ void process_fill(struct conf *conf) {
   conf->process = (struct conf_process){
       .workers = root->workers ? root->workers : processors(),
       .workers_auto = root->workers == 0,
+      .signers = root->signers,
       .user = str_or_null(conf, root->user),
       .drain_ms = root->drain_ms,
       .drain_settle_ms = root->drain_settle_ms,
@@ -121,6 +122,7 @@ static const char *copy_or_null(struct conf *conf, const char *s) {
 static void keep_process(struct conf *next, const struct conf_process *p) {
   next->process.workers = p->workers;
   next->process.workers_auto = p->workers_auto;
+  next->process.signers = p->signers;
   next->process.user = copy_or_null(next, p->user);
   next->process.admin_listen = copy_or_null(next, p->admin_listen);
   next->process.admin_auto = p->admin_auto;

@@ -47,6 +47,9 @@ struct conf_listener {
   struct conf_rows snis;    /* of CONF_PASS */
   uint8_t proxy_protocol;   /* enum listener_proxied */
   uint8_t tls_min, tls_max; /* word: 0 is 1.2 */
+  bool tls_early;
+  struct span tls_ech;      /* as certificates are named; empty: none */
+  struct text ech_pem;      /* heap; wiped */
   struct conf_rows certs;   /* none: plaintext */
   struct conf_rows clients; /* of conf_client_auth */
   struct listener_timeouts timeouts;
@@ -103,6 +106,7 @@ struct conf_root {
   uint32_t version;
   struct conf_list include;
   uint32_t workers; /* 0: auto */
+  uint32_t signers;
   struct span user;
   uint32_t drain_ms, drain_settle_ms;
   uint32_t max_connections; /* 0: auto */

@@ -147,13 +147,20 @@ static void clients_room(struct conf *conf) {
 static uint32_t secrets_list(struct conf *conf, struct secret *out) {
   uint32_t count = 0;
   bool store = conf->system_store.len > 0;
-  rows_each(&conf->root.listeners, struct conf_listener, listener)
+  rows_each(&conf->root.listeners, struct conf_listener, listener) {
+    if (listener->tls_ech.len) {
+      struct secret one = {&listener->row, OPTION_LISTENER_TLS_ECH, listener->tls_ech,
+                           &listener->ech_pem};
+      if (out) out[count] = one;
+      count++;
+    }
     rows_each(&listener->certs, struct conf_cert_row, cert) {
       struct secret both[] = {{&cert->row, OPTION_CERT_CERT, cert->cert, &cert->cert_pem},
                               {&cert->row, OPTION_CERT_KEY, cert->key, &cert->key_pem}};
       if (out) memcpy(out + count, both, sizeof both);
       count += 2;
     }
+  }
   rows_each(&conf->root.listeners, struct conf_listener, listener)
     count = clients_list(listener, out, count);
   rows_each(&conf->root.pools, struct conf_pool, pool) {
@@ -183,7 +190,8 @@ static uint32_t secrets_list(struct conf *conf, struct secret *out) {
 }
 
 static bool is_key(enum option_id id) {
-  return id == OPTION_CERT_KEY || id == OPTION_POOL_TLS_KEY || id == OPTION_POOL_STICKY_KEY;
+  return id == OPTION_CERT_KEY || id == OPTION_POOL_TLS_KEY || id == OPTION_POOL_STICKY_KEY ||
+         id == OPTION_LISTENER_TLS_ECH;
 }
 
 static void check_readable(const struct conf_reader *reader, struct conf_faults *faults,

@@ -183,6 +183,14 @@ static void write_resumed(struct buf *out, const struct access_view *v) {
     key(out, SPAN_LIT("tls.resumed"));
     buf_put(out, v->rec->flags & RECORD_TLS_RESUMED ? SPAN_LIT("true") : SPAN_LIT("false"));
   }
+  if (v->rec->tls & RECORD_ECH) {
+    key(out, SPAN_LIT("tls.ech"));
+    buf_lit(out, "true");
+  }
+  if (v->rec->tls & RECORD_EARLY) {
+    key(out, SPAN_LIT("tls.early_data"));
+    buf_lit(out, "true");
+  }
 }
 
 static bool hex_at(struct span s, size_t from, size_t len) {

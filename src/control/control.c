@@ -276,6 +276,9 @@ static int start_workers(struct control *c, const struct conf_process *p) {
       .access_log = strcmp(p->access_to, "off") != 0,
       .sample_ppm = p->access_sample_ppm,
   };
+  if (signers_start(&c->signers, p->signers) < 0) {
+    return say(WEIR_CANNOT_START, "cannot start the threads of process.signers");
+  }
   if (workers_start(&c->workers, &config, &b) < 0) {
     return say(WEIR_CANNOT_START, why);
   }
@@ -350,6 +353,7 @@ static void stop_compiler(struct control *c) {
 }
 
 static void stop_parts(struct control *c) {
+  signers_stop(&c->signers);
   resolver_free(c->resolver);
   prober_free(c->prober);
   if (objects_left(c->registry) == 0) {

@@ -10,6 +10,7 @@
 #include "control/poller_priv.h"
 #include "control/privilege_priv.h"
 #include "control/server_priv.h"
+#include "control/signers_priv.h"
 #include "control/workers_priv.h"
 #include "weir/control/control.h"
 
@@ -40,6 +41,7 @@ struct control {
   uint64_t probed_serial; /* of published: what prober looks after */
   struct registry *registry;
   struct workers workers;
+  struct signers signers;
   struct compiler compiler;
   struct poller poller;
   struct server admin, status;

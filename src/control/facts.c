@@ -10,6 +10,7 @@
 #include "control/prober_priv.h"
 #include "control/resolver_priv.h"
 #include "weir/io/tls.h"
+#include "weir/io/tls_signer.h"
 
 /* /proc is memory of the kernel: reading it waits for no disk. */
 static uint64_t resident_bytes(void) {
@@ -93,6 +94,8 @@ static void facts_parts(struct control *c, struct control_look *look) {
   resolver_counts_get(c->resolver, &names);
   prober_counts_get(c->prober, &health);
   tls_stats_get(&tls);
+  struct tls_signer_stats signer;
+  tls_signer_stats_get(&signer);
   f->health_targets = health.targets;
   f->health_under_way = health.under_way;
   f->ejected_percent = health.ejected_percent;
@@ -105,6 +108,9 @@ static void facts_parts(struct control *c, struct control_look *look) {
   struct resolver_view *views;
   look->in.name_count = resolver_views(c->resolver, &look->arena, METRICS_NAMES_MAX, &views);
   look->in.names = views;
+  f->signer_waiting = signer.waiting;
+  f->signer_signed = signer.signed_total;
+  f->signer_dropped = signer.dropped_total;
   f->tls_bytes = tls.alloc_bytes;
   f->tls_allocations = tls.alloc_count;
   f->tls_cache_bytes = tls.cache_bytes;

@@ -7,9 +7,11 @@
 #include "control/poller_priv.h"
 #include "weir/base/mem.h"
 #include "weir/io/tls_client_auth.h"
+#include "weir/io/tls_ech.h"
 
 /* ---- compiled policies ---- */
 
+_Static_assert(TLS_BAD_ECH == CONF_TLS_BAD_ECH, "config/ does not see io/");
 _Static_assert(CONF_BAD_CLIENT == TLS_BAD_AUTH, "one number for both");
 
 static struct tls_auth_conf *auths_of(const struct conf_tls *tls) {
@@ -52,7 +54,10 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .max_version = tls->max_version,
                                        .alpn = tls->alpn,
                                        .policy_id = tls->listener,
-                                       .workers = workers};
+                                       .workers = workers,
+                                       .early_data = tls->early_data,
+                                       .ech_pem = tls->ech_pem,
+                                       .ech_label = tls->ech_label};
   struct tls_server *server = tls_server_new(&conf, bad_cert, why);
   mem_free(auths);
   mem_free(certs);

@@ -101,6 +101,10 @@ void conn_opened(struct conn *c, int err) {
   if (c->out || c->wire) conn_mark(c);
 }
 
+void conn_secure(struct conn *c) {
+  if (c->events->on_secure) c->events->on_secure(c);
+}
+
 static void connect_done(struct conn *c, int32_t res) {
   if (res < 0 || c->transport == NULL) {
     conn_opened(c, res < 0 ? res : 0);

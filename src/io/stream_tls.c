@@ -13,6 +13,7 @@
 #include "io/io_priv.h"
 #include "io/tls_client_auth_priv.h"
 #include "io/tls_client_priv.h"
+#include "weir/io/tls_signer.h"
 
 /* Record sizes. Small records first, so that the client can decrypt what the first round trips
  * bring; full ones once the connection is warm. A pause makes it cold again. */
@@ -136,11 +137,11 @@ static struct span data_in(struct tls_conn *tls, struct span wire) {
     library_use(tls, wire);
     int ret = SSL_read(tls->ssl, scratch, sizeof(tls->worker->scratch));
     wire = library_done(tls);
-    if (ret <= 0) {
-      data_end(tls, ret);
-      return SPAN_EMPTY;
-    }
-    conn_deliver(tls->conn, span_of(scratch, (size_t)ret));
+    bool secure = tls_early_read(tls, ret);
+    if (ret > 0) conn_deliver(tls->conn, span_of(scratch, (size_t)ret));
+    else data_end(tls, ret);
+    if (secure && alive(tls)) conn_secure(tls->conn);
+    if (ret <= 0) return SPAN_EMPTY;
   }
   return SPAN_EMPTY;
 }
@@ -209,12 +210,14 @@ static struct span handshake_go(struct tls_conn *tls, struct span wire) {
   if (ret == 1) {
     handshake_ended(tls, TLS_OPEN);
     if (SSL_session_reused(tls->ssl)) tls_client_cert_recall(tls);
+    (void)tls_early_begun(tls);
     tickets_flush(tls);
     conn_opened(tls->conn, 0);
     return data_in(tls, wire);
   }
   int error = SSL_get_error(tls->ssl, ret);
   if (error == SSL_ERROR_WANT_READ) return SPAN_EMPTY;
+  if (error == SSL_ERROR_WANT_PRIVATE_KEY_OPERATION) return wire;
   handshake_failed(tls, fault_end(tls), library_error(tls));
   return SPAN_EMPTY;
 }
@@ -277,19 +280,25 @@ static bool sniff(struct tls_conn *tls, struct span wire) {
   return tls->sniffing;
 }
 
+/* early_keep keeps what cannot be looked at now. */
+static void early_keep(struct tls_conn *tls, struct span wire) {
+  if (wire.len && !early_put(tls, wire)) handshake_failed(tls, fault_end(tls), -ENOBUFS);
+}
+
 /* handshake_in: what comes during the handshake is all taken; beyond the budget it waits. */
 static struct span handshake_in(struct tls_conn *tls, struct span wire) {
   struct tls_worker *worker = tls->worker;
   if (tls->clock_ns == 0) tls->clock_ns = worker->loop->now_ns;
   if (tls->sniffing && sniff(tls, wire)) return SPAN_EMPTY;
-  if (list_empty(&worker->waiting) && worker->used_ns < TLS_BUDGET_NS) {
-    return handshake_go(tls, wire);
+  bool signing = tls_signer_waits(tls);
+  if (!signing && list_empty(&worker->waiting) && worker->used_ns < TLS_BUDGET_NS) {
+    struct span rest = handshake_go(tls, wire);
+    if (!alive(tls) || !tls_signer_waits(tls)) return rest;
+    early_keep(tls, rest);
+    return SPAN_EMPTY;
   }
-  if (early_put(tls, wire)) {
-    wait_put(tls);
-  } else {
-    handshake_failed(tls, fault_end(tls), -ENOBUFS);
-  }
+  early_keep(tls, wire);
+  if (!signing && tls->state == TLS_HANDSHAKE) wait_put(tls);
   return SPAN_EMPTY;
 }
 
@@ -336,10 +345,16 @@ static void on_resume(struct conn *c) {
 
 /* shake_on goes on with a handshake that has had to wait. */
 static void shake_on(struct tls_conn *tls) {
+  if (tls_signer_waits(tls)) return;
   if (tls->early) early_run(tls, handshake_go);
+  else if (tls->job) (void)handshake_go(tls, SPAN_EMPTY);
   else if (!tls->ssl && tls->is_client) (void)handshake_go(tls, SPAN_EMPTY);
   if (tls->fin && alive(tls) && tls->state == TLS_HANDSHAKE)
     handshake_failed(tls, cut_end(tls), -ECONNABORTED);
+}
+
+void tls_stream_signed(struct tls_conn *tls) {
+  if (alive(tls) && tls->state == TLS_HANDSHAKE) wait_put(tls);
 }
 
 void tls_stream_run(struct tls_conn *tls) {
@@ -403,6 +418,7 @@ static void on_free(struct conn *c) {
   check(worker->current == NULL);
   c->tls = NULL;
   list_remove(&tls->wait);
+  tls_signer_drop(tls);
   SSL_free(tls->ssl);
   OPENSSL_free(tls->sni);
   OPENSSL_free(tls->identity);
@@ -435,10 +451,10 @@ static struct tls_conn *tls_conn_new(struct conn *c) {
 }
 
 bool tls_accept(struct conn *c, struct tls_server *server, uint32_t worker) {
-  check(worker < server->workers);
+  check(worker < server->workers && worker <= UINT8_MAX);
   struct tls_conn *tls = tls_conn_new(c);
   if (!tls) return false;
-  tls->worker_index = worker;
+  tls->worker_index = (uint8_t)worker;
   tls->server = server;
   tls->sniffing = true;
   tls_server_ref(server);
@@ -500,6 +516,18 @@ enum end conn_tls_end(const struct conn *c) {
   return cut ? cut_end(tls) : (enum end)tls->end;
 }
 
+bool conn_tls_signing(const struct conn *c) {
+  return c->transport == &tls_transport && tls_signer_waits(c->tls);
+}
+
+bool conn_early(const struct conn *c) {
+  return c->transport == &tls_transport && c->tls->zero_rtt_on;
+}
+
+uint32_t conn_early_bytes(const struct conn *c) {
+  return c->transport == &tls_transport ? c->tls->zero_rtt_bytes : 0;
+}
+
 const struct tls_conn *tls_conn_of(const struct conn *c) {
   return c->transport == &tls_transport ? c->tls : NULL;
 }
@@ -523,6 +551,8 @@ void conn_tls_info(const struct conn *c, struct tls_info *out) {
   }
   if (!tls->ssl) return;
   out->sni = tls_conn_sni(tls);
+  out->early = tls->zero_rtt;
+  out->ech = (uint8_t)tls_ech_of(tls);
   const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
   if (!cipher) return;
   out->cipher = span_str(SSL_CIPHER_standard_name(cipher));

@@ -4,9 +4,12 @@
 #define WEIR_IO_TLS_CONN_PRIV_H
 
 #include "io/tls_priv.h"
+#include "weir/io/tls_early.h"
+#include "weir/io/tls_ech.h"
 
 struct tls_identity;
 struct tls_peer;
+struct sign_job;
 
 enum tls_state {
   TLS_HANDSHAKE,
@@ -32,14 +35,19 @@ struct tls_conn {
   struct list wait;      /* in worker->waiting */
   struct iobuf *early;   /* ciphertext that waits for the budget or, after that, for the owner */
   uint64_t clock_ns;     /* loop time of the first byte; after the handshake: how long it took */
+  struct sign_job *job;  /* a signature that is waited for, or has come (tls_signer.c) */
   const char *why;       /* static text of the library */
+  struct tls_identity *identity; /* the client's certificate, good or not; NULL: none */
   char *sni;             /* own canonical copy; NULL: the library's is canonical */
   uint32_t burst;        /* bytes written since the last pause: small records first */
   uint32_t written_ms;   /* low bits of the loop time of the last write */
   uint16_t end;          /* enum end */
   uint8_t state;         /* enum tls_state */
   uint8_t sniff_len;     /* letters that may be a plain HTTP method */
-  uint32_t worker_index; /* which SSL_CTX of server */
+  uint16_t auth;         /* server: what the client is asked for: row + 1; 0: nothing */
+  uint16_t zero_rtt_bytes; /* early data that was delivered (tls_early.c) */
+  uint8_t worker_index;    /* which SSL_CTX of server */
+  uint8_t zero_rtt : 2;    /* enum tls_early */
   bool is_client : 1;    /* weir began the connection: peer, not server */
   bool h1_only : 1;      /* client: offers HTTP/1.1, whatever the policy has */
   bool h2_only : 1;      /* client: HTTP/2 */
@@ -51,8 +59,8 @@ struct tls_conn {
   bool fin : 1;          /* FIN came behind early */
   bool broken : 1;       /* a write failed: told in the next budget_run */
   bool starved : 1;      /* the library could not write: no buffer was left */
-  uint16_t auth;         /* server: what the client is asked for: row + 1; 0: nothing */
-  struct tls_identity *identity; /* the client's certificate, good or not; NULL: none */
+  bool ech_offered : 1;  /* to a server that has keys for it */
+  bool zero_rtt_on : 1;  /* open, but the handshake goes on: conn_early */
 };
 _Static_assert(sizeof(struct tls_conn) <= 128, "two cache lines");
 
@@ -66,6 +74,10 @@ struct tls_worker {
   struct span in;           /* what the BIO reads from */
   struct list waiting;      /* tls_conn.wait: handshakes, first come first */
   uint64_t used_ns;         /* of this turn's budget */
+  /* tls_signer.c; under its lock but for signed_some: */
+  struct list signed_jobs;
+  uint32_t signing; /* jobs that are not back */
+  _Atomic bool signed_some;
   char scratch[16384];
 };
 
@@ -80,6 +92,35 @@ struct tls_conn *tls_of(const SSL *ssl);
 const struct tls_conn *tls_conn_of(const struct conn *c);
 /* tls_conn_sni is the canonical name that the client asked for; empty: none. */
 struct span tls_conn_sni(const struct tls_conn *tls);
+
+/* ---- tls_early.c ---- */
+/* tls_early_select says in the ClientHello's callback whether its early data may be taken. */
+void tls_early_select(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello);
+/* tls_early_begun: the library lets data pass; true: while the handshake goes on. */
+bool tls_early_begun(struct tls_conn *tls);
+/* tls_early_read counts what the library gave (len <= 0: nothing); true: it has just seen the end
+ * of the handshake. */
+bool tls_early_read(struct tls_conn *tls, int len);
+
+/* ---- tls_ech.c ---- */
+/* tls_ech_of is what became of the ClientHello that tls->ssl has read. */
+enum tls_ech tls_ech_of(const struct tls_conn *tls);
+bool tls_ech_offered(const SSL_CLIENT_HELLO *hello);
+
+/* ---- tls_signer.c ---- */
+/* tls_signer_method is what ctx signs with for cert; NULL: with the key itself. */
+const SSL_PRIVATE_KEY_METHOD *tls_signer_method(SSL_CTX *ctx, struct tls_cert *cert);
+/* tls_signer_waits: the handshake can go no further without its signature. */
+bool tls_signer_waits(const struct tls_conn *tls);
+/* tls_signer_drop: nobody waits for it any more. */
+void tls_signer_drop(struct tls_conn *tls);
+/* tls_signer_collect goes on with those whose signature has come; once a turn. */
+void tls_signer_collect(struct tls_worker *worker);
+/* tls_signer_leave waits until no signer knows worker any more. */
+void tls_signer_leave(struct tls_worker *worker);
+/* tls_stream_signed: the signature of tls has come (stream_tls.c). */
+void tls_stream_signed(struct tls_conn *tls);
+
 /* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */
 void tls_stream_run(struct tls_conn *tls);
 

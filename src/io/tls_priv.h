@@ -81,6 +81,8 @@ struct tls_server {
   struct span alpn;
   bool alpn_needed; /* http/1.1, which needs no ALPN, is not served */
   uint16_t max_version;
+  bool ech;        /* there are keys for it (tls_ech.c) */
+  bool early_data; /* taken, as far as tls_early.c lets it */
   uint8_t policy_digest[32]; /* SHA-256 of policy_id */
   struct tls_auths *auths;   /* NULL: clients are asked for nothing */
   CRYPTO_BUFFER_POOL *pool;
@@ -89,7 +91,8 @@ struct tls_server {
   struct arena arena;
 };
 
-/* tls_ctx_base sets what all policies have in common: suites, groups, no early data. */
+/* tls_ctx_base sets what all policies have in common: suites, groups, no early data (a server's
+ * conns may take it: tls_early.c). */
 void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version);
 /* tls_ctx_new makes an SSL_CTX with the policy of server (versions, ciphers, groups,
  * callbacks). */
@@ -105,6 +108,10 @@ int tls_select_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const uint8
 /* tls_tickets_key is SSL_CTX_set_tlsext_ticket_key_cb's callback. */
 int tls_tickets_key(SSL *ssl, uint8_t *name, uint8_t *iv, EVP_CIPHER_CTX *cipher, HMAC_CTX *hmac,
                     int encrypt);
+/* tls_ech_fill reads the keys of ECH in a file for server, whose names are made; false with a
+ * sentence in why. */
+MUST_USE bool tls_ech_fill(const struct tls_server *server, struct span pem, struct span label,
+                           struct buf *why);
 /* tls_mem_use links tls_mem.c in: the library finds its functions only by weak symbols. */
 void tls_mem_use(void);
 

@@ -184,6 +184,7 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   tls->sni_known = sni == SNI_NAME;
   if (tls->sni_known) sni_keep(tls, hello, name);
   tls->alpn_refused = alpn_lacks(server, hello);
+  tls->ech_offered = server->ech && tls_ech_offered(hello);
   const struct tls_choice *choice = sni == SNI_BAD ? NULL : tls_names_find(&server->names, name);
   if (!choice) {
     tls->sni_refused = true; /* tls_select_name answers: only it can choose the alert */
@@ -193,6 +194,7 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   check(cert > 0);
   bool ok = SSL_set_SSL_CTX(hello->ssl, server->cert_ctx[cert - 1]) != NULL &&
             tls_auth_ask(tls, hello->ssl, name) && session_bind(hello->ssl, tls, name);
+  if (ok) tls_early_select(tls, hello); /* the other context has switched it off */
   return ok ? ssl_select_cert_success : ssl_select_cert_error;
 }
 

@@ -12,6 +12,7 @@
 
 #include "io/tls_client_auth_priv.h"
 #include "weir/base/mem.h"
+#include "weir/io/tls_early.h"
 
 /* Forward secrecy and AEAD only. Suites in brackets are equal: among them the client's order
  * decides, so that one without AES instructions gets ChaCha20. TLS 1.3 suites are the
@@ -113,10 +114,11 @@ static bool certs_parse(struct tls_server *server, const struct tls_server_conf 
  * without digitalSignature, RFC 5280 section 4.2.1.3) is a fault of the file. */
 static bool cert_ctx_fill(struct tls_server *server, uint32_t i, uint16_t min_version,
                           struct buf *why) {
-  const struct tls_cert *cert = &server->certs[i];
+  struct tls_cert *cert = &server->certs[i];
   server->cert_ctx[i] = tls_ctx_new(server, min_version);
-  if (SSL_CTX_set_chain_and_key(server->cert_ctx[i], cert->chain, cert->chain_count, cert->pkey,
-                                NULL)) {
+  const SSL_PRIVATE_KEY_METHOD *method = tls_signer_method(server->cert_ctx[i], cert);
+  if (SSL_CTX_set_chain_and_key(server->cert_ctx[i], cert->chain, cert->chain_count,
+                                method ? NULL : cert->pkey, method)) {
     return true;
   }
   const char *reason = ERR_reason_error_string(ERR_peek_error());
@@ -140,6 +142,14 @@ static bool ctx_fill(struct tls_server *server, uint16_t min_version, uint32_t *
   return true;
 }
 
+static bool ech_fill(struct tls_server *server, const struct tls_server_conf *conf,
+                     uint32_t *bad_cert, struct buf *why) {
+  server->ech = conf->ech_pem.len > 0;
+  if (!server->ech || tls_ech_fill(server, conf->ech_pem, conf->ech_label, why)) return true;
+  *bad_cert = TLS_BAD_ECH;
+  return false;
+}
+
 static struct tls_server *server_alloc(const struct tls_server_conf *conf) {
   struct tls_server *server = (struct tls_server *)mem_alloc(sizeof(*server));
   atomic_store_explicit(&server->refs, 1, memory_order_relaxed);
@@ -147,6 +157,8 @@ static struct tls_server *server_alloc(const struct tls_server_conf *conf) {
   server->workers = conf->workers;
   server->cert_count = conf->cert_count;
   server->max_version = conf->max_version;
+  server->early_data = conf->early_data;
+  if (conf->early_data) tls_early_init();
   server->certs = (struct tls_cert *)mem_array(conf->cert_count, sizeof(server->certs[0]));
   server->ctx = (SSL_CTX **)mem_array(conf->workers, sizeof(server->ctx[0]));
   server->cert_ctx = (SSL_CTX **)mem_array(conf->cert_count, sizeof(server->cert_ctx[0]));
@@ -191,6 +203,7 @@ struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *
   struct tls_server *server = server_alloc(conf);
   bool ok = certs_parse(server, conf, bad_cert, why) &&
             ctx_fill(server, conf->min_version, bad_cert, why) &&
+            ech_fill(server, conf, bad_cert, why) &&
             auths_fill(server, conf, bad_cert, why);
   if (ok) return server;
   server_free(server);

@@ -73,6 +73,7 @@ uint64_t tls_clock_ns(void) {
  * with new bytes. */
 static bool budget_run(struct loop *loop) {
   struct tls_worker *worker = loop->tls;
+  tls_signer_collect(worker);
   while (worker->used_ns < TLS_BUDGET_NS && !list_empty(&worker->waiting)) {
     struct list *link = list_pop_head(&worker->waiting);
     tls_stream_run(container_of(link, struct tls_conn, wait));
@@ -89,6 +90,7 @@ static void worker_trim(struct loop *loop) {
 static void worker_free(struct loop *loop) {
   struct tls_worker *worker = loop->tls;
   check(worker->conns.live == 0);
+  tls_signer_leave(worker);
   BIO_free(worker->bio);
   BIO_meth_free(worker->method);
   slab_fini(&worker->conns);
@@ -105,6 +107,7 @@ struct tls_worker *tls_worker_get(struct loop *loop) {
   memset(worker->scratch, 0, sizeof(worker->scratch)); /* its pages come now, not with a record */
   worker->loop = loop;
   list_init(&worker->waiting);
+  list_init(&worker->signed_jobs);
   slab_init(&worker->conns, sizeof(struct tls_conn), 64, loop->conns.limit);
   bio_init(worker);
   check(loop->budget_run == NULL);

@@ -11,6 +11,7 @@ void policy_settings_merge(struct policy_settings *into, const struct policy_set
   if (over->set & POLICY_SEND) into->send_ms = over->send_ms;
   if (over->set & POLICY_BUFFER) into->buffer_bytes = over->buffer_bytes;
   if (over->set & POLICY_GRPC_WEB) into->grpc_web = over->grpc_web;
+  if (over->set & POLICY_EARLY) into->early = over->early;
   if (over->set & POLICY_BODY_BYTES) into->body_bytes = over->body_bytes;
 }
 

@@ -359,6 +359,13 @@ static void on_open(struct conn *c, int err) {
   h2_streams_opened(h, 0);
 }
 
+static void on_secure(struct conn *c) {
+  struct h2 *h = c->owner;
+  h->marks |= H2_BUSY;
+  h2_streams_secure(h);
+  (void)h2_leave(h);
+}
+
 const struct conn_events h2_conn_events = {
     .on_open = on_open,
     .on_data = on_data,
@@ -367,6 +374,7 @@ const struct conn_events h2_conn_events = {
     .on_drained = on_drained,
     .on_timer = on_timer,
     .on_flush = on_flush,
+    .on_secure = on_secure,
 };
 
 /* ---- for the owner ---- */

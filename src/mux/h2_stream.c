@@ -211,6 +211,16 @@ void h2_streams_opened(struct h2 *h, int err) {
   for (struct conn *c = to_open(h, err); c; c = to_open(h, err)) conn_carried_open(c, err);
 }
 
+/* Each goes to the end of the list before it hears of it: it may end then. */
+void h2_streams_secure(struct h2 *h) {
+  for (uint32_t i = h->count; i > 0 && !list_empty(&h->streams); i--) {
+    struct list *link = list_pop_head(&h->streams);
+    list_push_tail(&h->streams, link);
+    struct conn *c = container_of(link, struct h2_stream, link)->what.conn;
+    if (!(c->flags & (CONN_CLOSING | CONN_FAILED))) conn_secure(c);
+  }
+}
+
 /* is_whole: all of its response is here, to be read: the connection's end is nothing to it. */
 static bool is_whole(const struct h2_stream *st) {
   return !st->h2->server && stream_any(st, H2_REMOTE_END) && !stream_any(st, H2_RESET);

@@ -75,6 +75,8 @@ void h2_streams_above(struct h2 *h, uint32_t last);
 void h2_streams_untouched(struct h2 *h);
 /* h2_streams_opened tells those that wait for it that the connection came to be, or did not. */
 void h2_streams_opened(struct h2 *h, int err);
+/* h2_streams_secure tells all that the handshake of the connection is done. */
+void h2_streams_secure(struct h2 *h);
 /* h2_stream_reset sends RST_STREAM and fails the conn: st may be gone. */
 void h2_stream_reset(struct h2_stream *st, enum h2_error error, enum end end);
 /* h2_stream_drop ends one that nobody wants, without a word to the peer. */

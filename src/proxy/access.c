@@ -3,6 +3,7 @@
 #include "proxy_priv.h"
 #include "udp_priv.h"
 #include "weir/base/hash.h"
+#include "weir/io/tls_ech.h"
 
 enum { CLIENT_TEXT_MAX = 64 };
 
@@ -33,6 +34,7 @@ static void texts_tls(const struct down *d, struct record_access *r, struct span
   conn_tls_info(d->conn, &info);
   r->flags |= RECORD_TLS;
   if (info.resumed) r->flags |= RECORD_TLS_RESUMED;
+  if (info.ech == TLS_ECH_ACCEPTED) r->tls |= RECORD_ECH;
   t[TEXT_TLS_VERSION] = info.version;
   t[TEXT_TLS_CIPHER] = info.cipher;
   t[TEXT_TLS_SUBJECT] = info.subject;
@@ -119,6 +121,7 @@ static struct span scheme_of(const struct down *d, struct record_access *r) {
 
 static void texts(const struct stream *s, struct record_access *r, struct span *t) {
   texts_tls(s->down, r, t);
+  if (s->flags & STREAM_EARLY) r->tls |= RECORD_EARLY;
   from_request(s, r, t);
   t[TEXT_SCHEME] = scheme_of(s->down, r);
   t[TEXT_LISTENER] = s->down->serving->state->obj.name;

@@ -267,9 +267,9 @@ static unsigned end_status(const struct stream *s) {
 static bool reusable(enum end end) {
   struct span word = end_get(end)->word;
   if (end == END_NO_ROUTE || end == END_METHOD_NOT_ALLOWED || end == END_CLIENT_MISDIRECTED ||
-      end == END_CORS_ORIGIN || end == END_DENIED_CLIENT || end == END_LIMIT_RATE ||
-      end == END_DENIED_CERTIFICATE ||
-      end == END_OVERLOAD_MEMORY || end == END_OVERLOAD_LAG)
+      end == END_CORS_ORIGIN || end == END_DENIED_CLIENT || end == END_DENIED_CERTIFICATE ||
+      end == END_TOO_EARLY || end == END_LIMIT_RATE || end == END_OVERLOAD_MEMORY ||
+      end == END_OVERLOAD_LAG)
     return true;
   return span_starts(word, SPAN_LIT("upstream."));
 }

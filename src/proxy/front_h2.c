@@ -158,6 +158,8 @@ static void stream_on_drained(struct conn *c) {
 static void stream_on_open(struct conn *c, int err) { (void)c, (void)err; } /* it was open */
 static void stream_on_timer(struct conn *c) { (void)c; } /* the stream's timer speaks for it */
 
+static void stream_on_secure(struct conn *c) { early_secure(stream_of(c)); }
+
 static const struct conn_events stream_events = {
     .on_open = stream_on_open,
     .on_data = stream_on_data,
@@ -166,6 +168,7 @@ static const struct conn_events stream_events = {
     .on_drained = stream_on_drained,
     .on_timer = stream_on_timer,
     .on_message = stream_on_message,
+    .on_secure = stream_on_secure,
 };
 
 /* ---- the response ---- */

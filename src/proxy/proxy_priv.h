@@ -35,6 +35,20 @@ size_t head_append(struct arena *arena, struct buf *in, struct span bytes, uint3
 void client_cert_know(struct stream *s);
 /* ---- route.c ---- */
 void enter_route(struct stream *s);
+/* route_act goes on with a request that has its route. */
+void route_act(struct stream *s);
+/* ---- early.c ---- */
+/* early_begun: the next byte of d came as early data of TLS, or may have. */
+bool early_begun(const struct down *d);
+/* early_gate says whether a request that has its route may go on, and marks it for the endpoint.
+ * early_waits: it has to wait for the end of the handshake. */
+MUST_USE enum end early_gate(struct stream *s);
+bool early_waits(const struct stream *s);
+void enter_early(struct stream *s);
+/* early_secure: the handshake of the stream's connection is done. */
+void early_secure(struct stream *s);
+/* early_count counts what became of a connection's early data (enum tls_early). */
+void early_count(struct worker *w, uint8_t result);
 /* ---- affinity.c ---- */
 /* affinity_pool is the pool of a request: the route's, or a part of its split. */
 struct pool *affinity_pool(struct stream *s, const struct route *route);

@@ -237,6 +237,8 @@ static bool stays_away(struct stream *s) {
 /* The outcome is told before it is asked whether another attempt may be made: this one may have
  * opened the breaker, and then its response is the last. */
 bool retry_wanted(struct stream *s) {
+  bool too_early = s->x->resp.status == 425 && s->flags & STREAM_EARLY;
+  if (too_early) return false; /* its client may ask again (RFC 8470 section 5.2) */
   if (!retry_on_status(&s->pool->retry, s->x->resp.status) && !grpc_retry(s)) return false;
   attempt_answered(s);
   return s->x->hedge || (!stays_away(s) && granted(s, END_OK));

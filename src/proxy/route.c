@@ -149,9 +149,10 @@ static bool to_pool(const struct route *r) {
   return r->action == ROUTE_POOL || r->action == ROUTE_SPLIT;
 }
 
-static void act(struct stream *s) {
+void route_act(struct stream *s) {
   bool large = too_large(s); /* as it came: gRPC-Web makes another body of it */
   enum end end = web_begin(s);
+  if (end == END_OK) end = early_gate(s);
   if (end == END_OK) end = limit_request(s);
   if (end == END_OK && large) end = END_LIMIT_BODY;
   if (end == END_OK && grpc_overdue(s)) end = END_CLIENT_DEADLINE;
@@ -201,7 +202,8 @@ void enter_route(struct stream *s) {
       s->x->ctx.route = hit.route;
       take_settings(s);
       if (to_pool(hit.route) && !overload_admit(s, hit.route->priority)) return;
-      act(s);
+      if (early_waits(s)) stream_go(s, STEP_EARLY);
+      else route_act(s);
       return;
     case ROUTE_BAD_METHOD:
       allow_text(s, &hit);

@@ -7,6 +7,8 @@
 #include "weir/base/mem.h"
 #include "weir/http/h2_frame.h"
 #include "weir/io/pressure.h"
+#include "weir/io/tls_ech.h"
+#include "weir/io/tls_signer.h"
 
 /* OVER_RESERVE: connections beyond the limit that are still accepted, to be told so with a 503. */
 #define OVER_RESERVE 16u
@@ -399,6 +401,11 @@ void down_next(struct down *d) {
 
 /* ---- events ---- */
 
+static void ech_count(struct worker *w, uint8_t result) {
+  if (result == TLS_ECH_ACCEPTED) stat_add(&w->stats.ech_accepted, 1);
+  if (result == TLS_ECH_REFUSED) stat_add(&w->stats.ech_refused, 1);
+}
+
 void down_count_handshake(struct down *d, const struct tls_info *info) {
   struct worker *w = d->serving->w;
   bool v13 = span_eq(info->version, SPAN_LIT("1.3"));
@@ -408,6 +415,8 @@ void down_count_handshake(struct down *d, const struct tls_info *info) {
   stat_add(rows[v13][info->resumed], 1);
   if (info->subject.len || info->hash.len) stat_add(&w->stats.tls_client_certs, 1);
   d->tls_ns = info->handshake_ns;
+  early_count(w, info->early);
+  ech_count(w, info->ech);
 }
 
 #define PLAIN_ON_TLS \
@@ -419,9 +428,13 @@ static void handshake_failed(struct down *d, enum end end) {
   struct worker *w = d->serving->w;
   if (end == END_CLIENT_PLAIN_ON_TLS && !tls_answer_plain(d->conn, SPAN_LIT(PLAIN_ON_TLS)))
     stat_add(&w->stats.ends[END_LIMIT_MEMORY], 1);
+  struct tls_info info;
+  conn_tls_info(d->conn, &info);
+  early_count(w, info.early);
+  ech_count(w, info.ech);
   stat_add(&w->stats.tls_handshake_failures, 1);
   access_connection(d, end, end_get(end)->status);
-  down_close(d, end != END_CLIENT_TLS_TIMEOUT);
+  down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);
 }
 
 static void start_h2(struct down *d) {
@@ -614,7 +627,7 @@ static void down_on_timer(struct conn *c) {
   struct down *d = c->owner;
   if (d->stream) return;
   if (d->flags & DOWN_TLS && !(c->flags & CONN_OPEN)) {
-    handshake_failed(d, END_CLIENT_TLS_TIMEOUT);
+    handshake_failed(d, conn_tls_signing(c) ? END_CLIENT_TLS_SIGNER : END_CLIENT_TLS_TIMEOUT);
     return;
   }
   if (d->flags & DOWN_BLOCKED) {
@@ -625,6 +638,11 @@ static void down_on_timer(struct conn *c) {
   down_close(d, conn_pending(c) > 0);
 }
 
+static void down_on_secure(struct conn *c) {
+  struct down *d = c->owner;
+  if (d->stream) early_secure(d->stream);
+}
+
 const struct conn_events down_events = {
     .on_open = down_on_open,
     .on_data = down_on_data,
@@ -632,4 +650,5 @@ const struct conn_events down_events = {
     .on_error = down_on_error,
     .on_drained = down_on_drained,
     .on_timer = down_on_timer,
+    .on_secure = down_on_secure,
 };

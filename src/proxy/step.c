@@ -36,6 +36,7 @@ struct stream *stream_new(struct down *d, struct conn *carried) {
   arena_init(&s->arena, &w->blocks,
              STREAM_ARENA_LIMIT + 4 * (size_t)s->listener->limits.header_bytes);
   s->timeouts = s->listener->timeouts;
+  if (early_begun(d)) s->flags |= STREAM_EARLY;
   s->deadline_ms = s->x->half_close_ms = s->x->call.deadline_ms = WHEEL_NEVER;
   s->x->call.status = GRPC_STATUS_COUNT;
   s->t_start = now_ns(w);
@@ -120,6 +121,7 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
   *end = rows[s->step].timer_end;
   switch ((enum stream_step)s->step) {
     case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
+    case STEP_EARLY: return after(s->t_start, s->timeouts.handshake_ms);
     case STEP_BACKOFF: return s->x->again_ms;
     case STEP_BUFFER: return s->up_body.progress_ms + s->timeouts.body_ms;
     case STEP_QUEUE: return due_queue(s, end);

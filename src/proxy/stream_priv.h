@@ -44,6 +44,8 @@ enum stream_flag {
   STREAM_SUSPECT = 1048576, /* it lost a connection that it may have ended for others (retry.c) */
   STREAM_ALONE = 2097152,   /* its next attempt shares no connection */
   STREAM_FURTHER = 4194304, /* counted in worker.streams_further */
+  STREAM_EARLY = 8388608,   /* it came as early data of TLS, in part at least (early.c) */
+  STREAM_EARLY_WAITED = 16777216, /* it waited for the end of the handshake */
   STREAM_DEADLINE = 1024,  /* its caller gave one: deadline_ms spans all of it */
 };
 

@@ -64,6 +64,13 @@ def secrets(text, work, authority):
         (work / name).write_bytes(ClientMint(work).crl().read_bytes())
 
 
+def ech_keys(text, work):
+    """The file of keys for Encrypted Client Hello that a configuration names."""
+    for name in re.findall(r'ech = "file:([\w/.-]+)"', text):
+        (work / name).touch(mode=0o600)
+        (work / name).write_text(run("ech-keys", "example.com").stdout)
+
+
 def completed(text):
     """A fragment with the sections that it leaves out."""
     names = {"app", *re.findall(r'pool = "(\w+)"', text)}
@@ -85,6 +92,7 @@ def check_conf(path):
 
 def try_conf(text, work, authority, **_):
     secrets(text, work, authority)
+    ech_keys(text, work)
     path = work / "weir.conf"
     path.write_text(completed(text))
     check_conf(path)
@@ -201,6 +209,15 @@ def do_pin(bench, words):
     check_conf(made)
 
 
+def do_ech_keys(bench, words):
+    """Redirected to a file or not, it is PEM."""
+    if ">" in words:
+        *words, _, name = words
+        assert name.endswith(".pem"), words
+    made = succeeded([binary(), *words[1:]], cwd=bench.work)
+    assert "BEGIN PRIVATE KEY" in made and "BEGIN ECHCONFIG" in made, made
+
+
 def do_sysctl(_bench, words):
     key, number = words[-1].split("=")
     assert words[1] == "-w" and number.isdigit()
@@ -212,6 +229,7 @@ COMMANDS = [
     (r"cmake ", do_cmake),
     (r"(build/release/)?weir run -c ", do_run),
     (r"weir (check|reload|plan|dump|explain|status|metrics|drain|health|version)\b", do_weir),
+    (r"weir ech-keys ", do_ech_keys),
     (r"curl ", do_curl),
     (r"openssl req ", do_openssl),
     (r"openssl x509 .* sha256sum", do_pin),

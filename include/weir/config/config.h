@@ -60,7 +60,7 @@ void conf_reference(struct text *out);
 
 /* What the process needs before and beside the snapshot. */
 struct conf_process {
-  uint32_t workers; /* resolved from "auto" */
+  uint32_t workers /* resolved from "auto" */, signers;
   bool workers_auto;
   const char *user; /* NULL: stay */
   uint32_t drain_ms;
@@ -91,23 +91,6 @@ uint32_t conf_files(const struct conf *conf, const struct conf_file **out);
  * number of faults (conf unchanged). *changed tells whether any bytes differ. */
 MUST_USE uint32_t conf_reload_secrets(struct conf *conf, const struct conf_reader *reader,
                                       struct conf_faults *faults, bool *changed);
-
-/* conf_cert is one certificate of a listener, for the TLS seam (control/ makes tls_servers). */
-struct conf_cert {
-  const struct span *names;
-  uint32_t name_count;
-  struct span cert_pem, key_pem, label;
-  bool is_default;
-};
-struct conf_tls {
-  const struct conf_cert *certs;
-  uint16_t min_version, max_version;
-  const struct conf_client_policy *clients;
-  uint32_t cert_count, client_count;
-  struct span alpn;     /* what is offered, in wire form, best first */
-  struct span listener; /* name */
-  uint64_t content;    /* hash of all this */
-};
 
 /* conf_hooks are what compiling needs from above. */
 struct conf_hooks {

@@ -27,6 +27,9 @@ struct conf_upstream_tls {
   uint64_t content;       /* hash of all else: equal policies may be one object */
 };
 
+/* CONF_TLS_BAD_ECH is what the tls hook says of listeners.*.tls.ech in place of a certificate. */
+#define CONF_TLS_BAD_ECH (UINT32_MAX - 8u)
+
 /* conf_client_policy is what a listener asks of clients: a row of tls.client. The spans live as
  * above. */
 struct conf_client_policy {
@@ -40,6 +43,25 @@ struct conf_client_policy {
 };
 /* CONF_BAD_CLIENT + i in *bad_cert of conf_hooks.tls: row i of tls.client is at fault. */
 #define CONF_BAD_CLIENT 0x80000000u
+
+/* conf_cert is one certificate of a listener, for the TLS seam (control/ makes tls_servers). */
+struct conf_cert {
+  const struct span *names;
+  uint32_t name_count;
+  struct span cert_pem, key_pem, label;
+  bool is_default;
+};
+/* conf_tls is the policy of a listener. */
+struct conf_tls {
+  const struct conf_cert *certs;
+  uint16_t min_version, max_version;
+  const struct conf_client_policy *clients;
+  uint32_t cert_count, client_count;
+  struct span alpn, listener; /* what is offered, in wire form, best first; name */
+  struct span ech_pem, ech_label; /* keys of ECH and their file; empty: none */
+  bool early_data;
+  uint64_t content;    /* hash of all this */
+};
 
 /* conf_tls_bad is the key that a policy failed by. */
 enum conf_tls_bad { CONF_TLS_BAD_NONE, CONF_TLS_BAD_CA, CONF_TLS_BAD_CERT };

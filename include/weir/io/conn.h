@@ -37,12 +37,12 @@ struct conn_events {
   void (*on_drained)(struct conn *c);
   /* on_timer: the deadline of conn_timer passed. */
   void (*on_timer)(struct conn *c);
-  /* on_flush, of a conn that carries others only: the end of a turn in which it or one of them had
-   * something to send; before the send. */
+  /* on_flush, of a carrier only: at the end of a turn, before something is sent. */
   void (*on_flush)(struct conn *c);
-  /* on_message, of a carried conn only: its carrier has put a message's head where it was told to;
-   * end != END_OK: it could not be read. */
+  /* on_message, of a carried conn only: a head stands where its carrier should put it, or end. */
   void (*on_message)(struct conn *c, enum end end);
+  /* on_secure, may be NULL: the handshake of a conn that opened before (conn_early) is done. */
+  void (*on_secure)(struct conn *c);
 };
 
 /* conn is at most 256 bytes (static assert); cold parts hang off tls. */

@@ -32,6 +32,8 @@ struct tls_server_conf {
   const struct tls_auth_conf *auths; /* what clients are asked for; sessions are bound to it too */
   uint32_t auth_count;
   uint32_t workers;
+  bool early_data; /* taken (tls_early.h) */
+  struct span ech_pem, ech_label; /* keys of ECH and their file (tls_ech.h); empty: none */
 };
 
 /* tls_server_new compiles, with one reference; NULL with a sentence in why and the index of the
@@ -89,6 +91,8 @@ struct tls_info {
    * The names have the form of RFC 2253, hash is its SHA-256 in upper case hex. */
   struct span subject, issuer, hash;
   bool resumed;
+  uint8_t early;         /* enum tls_early (tls_early.h) */
+  uint8_t ech;           /* enum tls_ech (tls_ech.h) */
   uint64_t handshake_ns; /* from first byte to the end, in loop time; 0 while it lasts */
   enum end end;          /* END_OK, or why it failed */
 };

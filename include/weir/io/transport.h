@@ -48,6 +48,8 @@ MUST_USE struct buf *conn_wire(struct conn *c, size_t room);
  * conn_fail an error. Each reports once. */
 void conn_opened(struct conn *c, int err);
 void conn_peer_done(struct conn *c);
+/* conn_secure tells the owner that the handshake of an open conn is done. */
+void conn_secure(struct conn *c);
 void conn_fail(struct conn *c, int err);
 
 #endif

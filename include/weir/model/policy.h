@@ -26,7 +26,11 @@ enum policy_settings_bit {
   POLICY_BODY_BYTES = 32,
   POLICY_BUFFER = 64,
   POLICY_GRPC_WEB = 128,
+  POLICY_EARLY = 256,
 };
+
+/* policy_early numbers the words of policies.*.early_data. */
+enum policy_early { EARLY_FORWARD, EARLY_WAIT, EARLY_REFUSE };
 
 /* policy_settings are single values, which stand in place of the listener's or the pool's. */
 struct policy_settings {
@@ -35,6 +39,7 @@ struct policy_settings {
   uint64_t body_bytes;   /* 0: no limit */
   uint32_t buffer_bytes; /* of a request body held before an endpoint is chosen; 0: none */
   uint32_t grpc_web;     /* bool: requests of gRPC-Web become gRPC */
+  uint32_t early;        /* enum policy_early: requests that came as early data of TLS */
 };
 
 /* error_page is the body of responses with some statuses: of those that weir makes to refuse or

@@ -40,6 +40,11 @@ enum record_flag {
   RECORD_UDP = 64   /* a session of a UDP listener */
 };
 
+enum record_tls {
+  RECORD_EARLY = 1, /* the request came as early data */
+  RECORD_ECH = 2    /* its connection's ClientHello was encrypted */
+};
+
 /* Durations are ns; UINT64_MAX: that phase did not happen. */
 struct record_access {
   uint8_t kind, minor /* of HTTP/1; 2: HTTP/2; RECORD_NO_VERSION */, flags, attempts;
@@ -48,6 +53,7 @@ struct record_access {
   uint16_t worker;
   uint8_t grpc_status; /* enum grpc_status */
   uint8_t upstream; /* HTTP towards the endpoint: 1, or 2: HTTP/2. 0: it was not sent to one */
+  uint8_t tls; /* set of record_tls */
   uint64_t done_ns; /* the loop's clock when it was written: orders the rings of all workers */
   uint64_t wall_ms; /* when the request began */
   uint64_t request_bytes, response_bytes; /* body bytes */

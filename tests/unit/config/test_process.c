@@ -150,6 +150,7 @@ static void test_restart_is_remembered(void **state) {
 /* Every option that needs a restart is kept: one that is not would change half way. */
 static const char *const restart_texts[][2] = {
     {"process.workers", "process = { workers = 7; };"},
+    {"process.signers", "process = { signers = 3; };"},
     {"process.user", "process = { user = \"nobody\"; };"},
     {"admin.listen", "admin = { listen = \"unix:/elsewhere\"; };"},
     {"admin.status", "admin = { status = \"127.0.0.1:77\"; };"},
@@ -180,6 +181,7 @@ static void test_restart_options_are_kept(void **state) {
     text_fini(&out);
     const struct conf_process *a = conf_process(now), *b = conf_process(next);
     assert_int_equal(a->workers, b->workers);
+    assert_int_equal(a->signers, b->signers);
     same_text(a->user, b->user);
     same_text(a->admin_listen, b->admin_listen);
     assert_int_equal(a->admin_auto, b->admin_auto);
