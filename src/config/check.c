@@ -113,6 +113,7 @@ static void check_tls(struct conf *conf, const struct conf_listener *listener) {
     fault_note(conf->faults, "it belongs on the listener for port 80");
   }
   check_defaults(conf, listener);
+  check_tls_estate(conf, listener);
 }
 
 /* name_covers: "*.example.com" stands for one label before the rest (RFC 6125 section 6.4.3). */

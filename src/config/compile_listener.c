@@ -49,16 +49,21 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
   struct span alpn;
   protocols_of(row, &c->arena, &protocols, &alpn);
   hash = hash_mix(hash, hash_bytes(alpn));
-  return (struct conf_tls){.certs = certs,
-                           .cert_count = count,
-                           .min_version = versions[row->tls_min],
-                           .max_version = versions[row->tls_max],
-                           .alpn = alpn,
-                           .listener = row->row.name,
-                           .content = hash};
+  struct conf_tls tls = {.certs = certs,
+                         .cert_count = count,
+                         .min_version = versions[row->tls_min],
+                         .max_version = versions[row->tls_max],
+                         .alpn = alpn,
+                         .listener = row->row.name,
+                         .content = hash};
+  tls_estate_fill(c, row, &tls);
+  return tls;
 }
 
-static struct place cert_place(const struct conf_listener *row, uint32_t index) {
+static struct place bad_place(const struct conf_listener *row, uint32_t index) {
+  if (index == CONF_TLS_BAD_GROUPS) return row_place(&row->row, OPTION_LISTENER_TLS_GROUPS);
+  if (index == CONF_TLS_BAD_CIPHERS) return row_place(&row->row, OPTION_LISTENER_TLS_CIPHERS);
+  if (index == CONF_TLS_BAD_TICKETS) return row_place(&row->row, OPTION_LISTENER_TICKET_KEYS);
   rows_each(&row->certs, struct conf_cert_row, it)
     if (index-- == 0) return row_place(&it->row, OPTION_CERT_CERT);
   return row_place(&row->row, OPTION_LISTENER_CERTS);
@@ -72,7 +77,7 @@ static struct tls_server *tls_make(struct compile *c, const struct conf_listener
   check(c->hooks->tls && c->hooks->tls_unref); /* never plaintext in place of TLS */
   struct tls_server *server = c->hooks->tls(c->hooks->ctx, tls, &bad, &why);
   if (!server)
-    fault_add(c->faults, FAULT_TLS_REFUSED, cert_place(row, bad),
+    fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, bad),
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
               SPAN_ARG(buf_span(&why)));
   return server;
@@ -155,8 +160,7 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   sni_fill(c, listener, row);
   if (pool) object_ref(c->registry, &pool->obj);
   listener->tls_unref = has_tls ? c->hooks->tls_unref : NULL;
-  /* What clients were asked for: versions now, client authentication and its CA later. */
-  listener->tls_policy = has_tls ? hash_mix(tls.min_version, tls.max_version) : 0;
+  listener->tls_policy = has_tls ? hash_bytes(tls.policy) : 0;
   listener_fill(c, listener, row);
   return listener;
 }

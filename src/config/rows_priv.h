@@ -15,6 +15,8 @@ struct conf_cert_row {
   struct text cert_pem, key_pem; /* heap; key_pem is wiped */
 };
 
+/* CONF_TICKET_KEYS_MAX are those of a listener: one that encrypts, and some that came before. */
+#define CONF_TICKET_KEYS_MAX 8u
 /* conf_protocol numbers the words of listeners.*.protocol. */
 enum conf_protocol { CONF_HTTP, CONF_TCP, CONF_PASS };
 
@@ -36,6 +38,9 @@ struct conf_listener {
   uint8_t proxy_protocol;   /* enum listener_proxied */
   uint8_t tls_min, tls_max; /* word: 0 is 1.2 */
   struct conf_rows certs;   /* none: plaintext */
+  struct conf_list tls_groups, tls_ciphers, ticket_keys;
+  struct text ticket_bytes[CONF_TICKET_KEYS_MAX]; /* of ticket_keys; heap; wiped */
+  bool tls_tickets;
   struct listener_timeouts timeouts;
   struct listener_limits limits;
   struct listener_h2 h2;

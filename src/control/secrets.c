@@ -10,6 +10,10 @@
 
 /* ---- compiled policies ---- */
 
+_Static_assert(TLS_BAD_GROUPS == CONF_TLS_BAD_GROUPS && TLS_BAD_CIPHERS == CONF_TLS_BAD_CIPHERS &&
+                   TLS_BAD_TICKETS == CONF_TLS_BAD_TICKETS,
+               "one numbering: config/ does not see io/");
+
 struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, uint32_t *bad_cert,
                                 struct buf *why) {
   struct tls_cert_conf *certs =
@@ -28,7 +32,12 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .min_version = tls->min_version,
                                        .max_version = tls->max_version,
                                        .alpn = tls->alpn,
-                                       .policy_id = tls->listener,
+                                       .groups = tls->groups,
+                                       .ciphers = tls->ciphers,
+                                       .tickets_off = !tls->tickets,
+                                       .ticket_keys = tls->ticket_keys,
+                                       .ticket_key_count = tls->ticket_key_count,
+                                       .policy_id = tls->policy,
                                        .workers = workers};
   struct tls_server *server = tls_server_new(&conf, bad_cert, why);
   mem_free(certs);

@@ -81,6 +81,10 @@ struct tls_server {
   struct span alpn;
   bool alpn_needed; /* http/1.1, which needs no ALPN, is not served */
   uint16_t max_version;
+  char *groups, *ciphers; /* NULL: as built */
+  uint32_t suites;        /* tls_select_suites */
+  bool tickets_off;
+  struct tls_ticket_keys *tickets; /* NULL: the table of the process */
   uint8_t policy_digest[32]; /* SHA-256 of policy_id */
   CRYPTO_BUFFER_POOL *pool;
   SSL_CTX **ctx;      /* one per worker: no reference count is written by two of them */
@@ -93,6 +97,19 @@ void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version);
 /* tls_ctx_new makes an SSL_CTX with the policy of server (versions, ciphers, groups,
  * callbacks). */
 MUST_USE SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version);
+/* tls_params_set puts groups and suites of TLS 1.2 (NULL: as they are) into ctx; false with a
+ * sentence, and a TLS_BAD in *bad, where the library knows one not. */
+MUST_USE bool tls_params_set(SSL_CTX *ctx, const char *groups, const char *ciphers, uint32_t *bad,
+                             struct buf *why);
+/* tls_select_suites is the set of our suites of TLS 1.2 that ctx allows, for tls_select. */
+uint32_t tls_select_suites(const SSL_CTX *ctx);
+/* tls_ticket_keys_new reads keys (the first encrypts); NULL with a sentence. _free wipes them. */
+MUST_USE struct tls_ticket_keys *tls_ticket_keys_new(const struct span *keys, uint32_t count,
+                                                     struct buf *why);
+void tls_ticket_keys_free(struct tls_ticket_keys *keys);
+/* tls_ticket_keys_key is tls_tickets_key for a server that has its own. */
+int tls_ticket_keys_key(SSL *ssl, uint8_t *name, uint8_t *iv, EVP_CIPHER_CTX *cipher,
+                        HMAC_CTX *hmac, int encrypt);
 /* tls_select is the library's early callback: reads the ClientHello, sets certificate and session
  * context. */
 enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello);

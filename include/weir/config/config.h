@@ -92,22 +92,6 @@ uint32_t conf_files(const struct conf *conf, const struct conf_file **out);
 MUST_USE uint32_t conf_reload_secrets(struct conf *conf, const struct conf_reader *reader,
                                       struct conf_faults *faults, bool *changed);
 
-/* conf_cert is one certificate of a listener, for the TLS seam (control/ makes tls_servers). */
-struct conf_cert {
-  const struct span *names;
-  uint32_t name_count;
-  struct span cert_pem, key_pem, label;
-  bool is_default;
-};
-struct conf_tls {
-  const struct conf_cert *certs;
-  uint32_t cert_count;
-  uint16_t min_version, max_version;
-  struct span alpn;     /* what is offered, in wire form, best first */
-  struct span listener; /* name */
-  uint64_t content;    /* hash of all this */
-};
-
 /* conf_hooks are what compiling needs from above. */
 struct conf_hooks {
   /* tls gives the tls_server for a policy (with a ref for the listener object), or NULL after it

@@ -27,12 +27,24 @@ struct tls_server_conf {
   /* alpn: wire form, length-prefixed names in our order; empty: ALPN is ignored. A client without
    * ALPN speaks "http/1.1" (RFC 9113 section 3.2): where that is not named, it is refused. */
   struct span alpn;
-  struct span policy_id; /* binds sessions: listener name and what clients are asked for */
+  struct span groups;  /* names, best first, with ':' between; empty: as built (TLS_GROUPS) */
+  struct span ciphers; /* suites of TLS 1.2 alike; empty: all that weir has */
+  bool tickets_off;    /* every handshake is a full one */
+  /* ticket_keys: bytes of shared keys (tls_ticket_keys.c), the first encrypts; none: the table of
+   * the process. */
+  const struct span *ticket_keys;
+  uint32_t ticket_key_count;
+  struct span policy_id; /* binds sessions: all that clients are asked for and promised */
   uint32_t workers;
 };
 
+/* What *bad_cert says beside the index of a certificate. */
+#define TLS_BAD_GROUPS (UINT32_MAX - 1u)
+#define TLS_BAD_CIPHERS (UINT32_MAX - 2u)
+#define TLS_BAD_TICKETS (UINT32_MAX - 3u)
+
 /* tls_server_new compiles, with one reference; NULL with a sentence in why and the index of the
- * faulty certificate in *bad_cert (UINT32_MAX: none). Checks: parse, key matches, chain order;
+ * faulty certificate in *bad_cert, or another TLS_BAD. Checks: parse, key matches, chain order;
  * expiry is only noted (tls_server_cert). Not on the data path. */
 MUST_USE struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *bad_cert,
                                            struct buf *why);
@@ -46,10 +58,11 @@ bool tls_server_cert(const struct tls_server *server, uint32_t i, struct span *l
  * default one) or, for an unknown or malformed name, the unrecognized_name alert. */
 bool tls_server_serves(const struct tls_server *server, struct span host);
 
-/* Ticket keys are one table for the process: drawn at start, rotated by tls_tickets_rotate (the
- * new one encrypts, the two before still decrypt and their sessions get a new ticket), shared by
- * all workers and servers; sessions are bound to policy_id and SNI, not to a certificate. Any
- * thread; tls_tickets_init may be called again and then does nothing. */
+/* Without ticket_keys they are one table for the process: drawn at start, rotated by
+ * tls_tickets_rotate (the new one encrypts, the two before still decrypt and their sessions get a
+ * new ticket), shared by all workers and servers. Either way sessions are bound to policy_id and
+ * SNI, not to a certificate. Any thread; tls_tickets_init may be called again and then does
+ * nothing. */
 void tls_tickets_init(void);
 void tls_tickets_rotate(void);
 

@@ -57,7 +57,10 @@ static int read_shipped(void *ctx, const char *path, struct text *out) {
   (void)ctx;
   if (!strstr(path, "/tls/") && !strstr(path, "/pages/") && !strstr(path, ".key"))
     return conf_reader_direct.read(NULL, path, out);
-  text_lit(out, "PEM, or a key of 16 bytes or more");
+  if (strstr(path, "ticket"))
+    text_lit(out, "a key of tickets is so many bytes long: forty-8.");
+  else
+    text_lit(out, "PEM, or a key of 16 bytes or more");
   return 0;
 }
 
