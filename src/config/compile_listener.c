@@ -40,10 +40,13 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
                                         .cert_pem = text_span(&it->cert_pem),
                                         .key_pem = text_span(&it->key_pem),
                                         .label = it->cert,
+                                        .ocsp_der = text_span(&it->ocsp_der),
+                                        .ocsp_label = it->ocsp,
                                         .is_default = it->is_default};
     hash = hash_mix(hash, row_hash(&it->row));
     hash = hash_mix(hash, hash_bytes(text_span(&it->cert_pem)));
     hash = hash_mix(hash, hash_bytes(text_span(&it->key_pem)));
+    hash = text_hash(hash, text_span(&it->ocsp_der));
   }
   uint32_t protocols;
   struct span alpn;
@@ -64,8 +67,10 @@ static struct place bad_place(const struct conf_listener *row, uint32_t index) {
   if (index == CONF_TLS_BAD_GROUPS) return row_place(&row->row, OPTION_LISTENER_TLS_GROUPS);
   if (index == CONF_TLS_BAD_CIPHERS) return row_place(&row->row, OPTION_LISTENER_TLS_CIPHERS);
   if (index == CONF_TLS_BAD_TICKETS) return row_place(&row->row, OPTION_LISTENER_TICKET_KEYS);
+  bool ocsp = index != UINT32_MAX && index & CONF_TLS_BAD_OCSP;
+  if (ocsp) index &= ~CONF_TLS_BAD_OCSP;
   rows_each(&row->certs, struct conf_cert_row, it)
-    if (index-- == 0) return row_place(&it->row, OPTION_CERT_CERT);
+    if (index-- == 0) return row_place(&it->row, ocsp ? OPTION_CERT_OCSP : OPTION_CERT_CERT);
   return row_place(&row->row, OPTION_LISTENER_CERTS);
 }
 
@@ -76,6 +81,10 @@ static struct tls_server *tls_make(struct compile *c, const struct conf_listener
   uint32_t bad = UINT32_MAX;
   check(c->hooks->tls && c->hooks->tls_unref); /* never plaintext in place of TLS */
   struct tls_server *server = c->hooks->tls(c->hooks->ctx, tls, &bad, &why);
+  if (server && why.len)
+    fault_add(c->faults, FAULT_OCSP_STALE, bad_place(row, bad),
+              "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
+              SPAN_ARG(buf_span(&why)));
   if (!server)
     fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, bad),
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),

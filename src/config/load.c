@@ -163,7 +163,7 @@ static void add_secret(struct conf *conf, struct span secret) {
 static void list_files(struct conf *conf) {
   uint32_t most = source_count(conf);
   rows_each(&conf->root.listeners, struct conf_listener, l)
-    most += 2 * l->certs.count + l->ticket_keys.count;
+    most += 3 * l->certs.count + l->ticket_keys.count;
   most += 4 * conf->root.pools.count + 1;
   conf->files = arena_get(&conf->arena, most * sizeof *conf->files);
   for (const struct source *s = conf->sources; s; s = s->next) add_file(conf, s->path, false);
@@ -171,6 +171,7 @@ static void list_files(struct conf *conf) {
     rows_each(&listener->certs, struct conf_cert_row, cert) {
       add_secret(conf, cert->cert);
       add_secret(conf, cert->key);
+      add_secret(conf, cert->ocsp);
     }
     for (uint32_t i = 0; i < listener->ticket_keys.count; i++)
       add_secret(conf, listener->ticket_keys.items[i].text);

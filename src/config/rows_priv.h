@@ -13,6 +13,8 @@ struct conf_cert_row {
   struct span cert, key; /* "file:/path", "env:NAME", "cred:name" */
   bool is_default;
   struct text cert_pem, key_pem; /* heap; key_pem is wiped */
+  struct span ocsp;              /* as written; empty: none */
+  struct text ocsp_der;          /* heap */
 };
 
 /* CONF_TICKET_KEYS_MAX are those of a listener: one that encrypts, and some that came before. */

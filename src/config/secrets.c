@@ -141,6 +141,11 @@ static uint32_t secrets_list(struct conf *conf, struct secret *out) {
           {&cert->row, OPTION_CERT_KEY, cert->key, &cert->key_pem, NULL}};
       if (out) memcpy(out + count, both, sizeof both);
       count += 2;
+      if (!cert->ocsp.len) continue;
+      if (out)
+        out[count] =
+            (struct secret){&cert->row, OPTION_CERT_OCSP, cert->ocsp, &cert->ocsp_der, NULL};
+      count++;
     }
     count += ticket_list(listener, out ? out + count : NULL);
   }

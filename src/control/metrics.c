@@ -296,6 +296,24 @@ static void write_certificates(struct text *out, const struct metrics_input *in)
   }
 }
 
+static void write_stapling(struct text *out, const struct metrics_input *in) {
+  metrics_head(out, SPAN_LIT("weir_tls_ocsp_expiry_seconds"), "gauge",
+               "When the certificate's OCSP response ends, since the epoch");
+  for (uint32_t i = 0; in->snapshot && i < in->snapshot->listener_count; i++) {
+    const struct listener *l = in->snapshot->listeners[i].listener;
+    struct span label, staple;
+    int64_t not_after, next;
+    for (uint32_t k = 0; l->tls && tls_server_cert(l->tls, k, &label, &not_after); k++) {
+      if (!tls_server_ocsp(l->tls, k, &staple, &next)) continue;
+      text_lit(out, "weir_tls_ocsp_expiry_seconds{");
+      metrics_label(out, "listener", l->obj.name);
+      metrics_label(out, "certificate", label);
+      out->len--;
+      text_printf(out, "} %lld\n", (long long)next);
+    }
+  }
+}
+
 static const struct metric_row pool_rows[] = {
     {"weir_pool_requests_total", "counter", "Requests that were given to the pool", UNIT_COUNT,
      offsetof(struct pool_row, requests)},
@@ -427,6 +445,7 @@ void metrics_write(struct text *out, const struct metrics_input *in) {
   metrics_limits_write(out, in);
   protect_write(out, in);
   write_certificates(out, in);
+  write_stapling(out, in);
   write_facts(out, in);
   metrics_names(out, in);
   write_loops(out, in);

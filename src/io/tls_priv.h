@@ -15,6 +15,12 @@ enum tls_key { TLS_KEY_P256, TLS_KEY_P384, TLS_KEY_RSA, TLS_KEY_COUNT };
 /* TLS_CHAIN_MAX is the most certificates in one chain. */
 #define TLS_CHAIN_MAX 10
 
+/* tls_ocsp is what is stapled to a certificate: spans are in the server's arena. */
+struct tls_ocsp {
+  struct span der, label;            /* empty: nothing */
+  int64_t this_update, next_update; /* seconds since the epoch: valid from, and before */
+};
+
 /* tls_cert is one chain with its key. tls_cert_parse fills it, tls_cert_fini drops the references;
  * spans are in the server's arena. */
 struct tls_cert {
@@ -25,6 +31,7 @@ struct tls_cert {
   bool names_given;   /* names are the configuration's, not the certificate's */
   struct span *names; /* canonical, wildcards as "*.x" */
   uint32_t name_count;
+  struct tls_ocsp ocsp;
   CRYPTO_BUFFER *chain[TLS_CHAIN_MAX]; /* leaf first */
   uint32_t chain_count;
   EVP_PKEY *pkey;
@@ -36,6 +43,12 @@ struct tls_cert {
 MUST_USE bool tls_cert_parse(struct tls_cert *cert, const struct tls_cert_conf *conf,
                              CRYPTO_BUFFER_POOL *pool, struct arena *arena, struct buf *why);
 void tls_cert_fini(struct tls_cert *cert);
+
+/* tls_ocsp_load checks an OCSP response (RFC 6960) and that it is about cert, which was parsed;
+ * false with a sentence. That it is valid now is tls_ocsp_valid's to say, its signature the client's. */
+MUST_USE bool tls_ocsp_load(struct tls_cert *cert, struct span der, struct span label,
+                            struct arena *arena, struct buf *why);
+bool tls_ocsp_valid(const struct tls_ocsp *ocsp, int64_t now_s);
 
 /* tls_choice is the certificates of one name by kind of key: index + 1, 0: none. */
 struct tls_choice {

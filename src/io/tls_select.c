@@ -192,6 +192,21 @@ static bool alpn_lacks(const struct tls_server *server, const SSL_CLIENT_HELLO *
              hello, TLSEXT_TYPE_application_layer_protocol_negotiation, &data, &len);
 }
 
+/* staple: the response is set anew for each client that asks, as one that ended since the server
+ * was made must not go out. */
+static bool staple(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello,
+                   const struct tls_ocsp *ocsp) {
+  const uint8_t *data = NULL;
+  size_t len = 0;
+  if (!ocsp->der.len || !SSL_early_callback_ctx_extension_get(
+                            hello, TLSEXT_TYPE_status_request, &data, &len))
+    return true;
+  tls->stapled = tls_ocsp_valid(ocsp, tls_wall_s());
+  tls->staple_stale = !tls->stapled;
+  return !tls->stapled ||
+         SSL_set_ocsp_response(hello->ssl, (const uint8_t *)ocsp->der.ptr, ocsp->der.len) == 1;
+}
+
 enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   struct tls_conn *tls = tls_of(hello->ssl);
   const struct tls_server *server = tls->server;
@@ -210,7 +225,8 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   uint32_t cert = choose(choice, keys_usable(hello, server));
   check(cert > 0);
   bool ok = SSL_set_SSL_CTX(hello->ssl, server->cert_ctx[cert - 1]) != NULL &&
-            session_bind(hello->ssl, server, name);
+            session_bind(hello->ssl, server, name) &&
+            staple(tls, hello, &server->certs[cert - 1].ocsp);
   return ok ? ssl_select_cert_success : ssl_select_cert_error;
 }
 

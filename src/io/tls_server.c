@@ -120,8 +120,14 @@ static bool params_fill(struct tls_server *server, const struct tls_server_conf 
 static bool certs_parse(struct tls_server *server, const struct tls_server_conf *conf,
                         uint32_t *bad_cert, struct buf *why) {
   for (uint32_t i = 0; i < conf->cert_count; i++) {
-    if (!tls_cert_parse(&server->certs[i], &conf->certs[i], server->pool, &server->arena, why)) {
+    const struct tls_cert_conf *from = &conf->certs[i];
+    struct tls_cert *cert = &server->certs[i];
+    if (!tls_cert_parse(cert, from, server->pool, &server->arena, why)) {
       *bad_cert = i;
+      return false;
+    }
+    if (!tls_ocsp_load(cert, from->ocsp_der, from->ocsp_label, &server->arena, why)) {
+      *bad_cert = i | TLS_BAD_OCSP;
       return false;
     }
   }

@@ -61,8 +61,11 @@ def secrets(text, work, authority):
             path.write_bytes(pathlib.Path(made[name][5:]).read_bytes())
 
 
-def shared_keys(text, work):
-    """The ticket keys that a configuration names."""
+def shared_keys(text, work, authority):
+    """The ticket keys and OCSP responses that a configuration names."""
+    for stem in re.findall(r'ocsp = "file:([\w/.-]+)\.ocsp"', text):
+        made = authority.staple((work / ("%s.crt" % stem)).read_bytes())
+        (work / ("%s.ocsp" % stem)).write_bytes(made)
     for names in re.findall(r"ticket_keys\s*= \[([^\]]*)\]", text):
         for name in re.findall(r'"file:([\w/.-]+)"', names):
             path = work / name
@@ -92,7 +95,7 @@ def check_conf(path):
 
 def try_conf(text, work, authority, **_):
     secrets(text, work, authority)
-    shared_keys(text, work)
+    shared_keys(text, work, authority)
     path = work / "weir.conf"
     path.write_text(completed(text))
     check_conf(path)

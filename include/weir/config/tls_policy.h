@@ -17,6 +17,7 @@ struct conf_cert {
   const struct span *names;
   uint32_t name_count;
   struct span cert_pem, key_pem, label;
+  struct span ocsp_der, ocsp_label; /* empty: none */
   bool is_default;
 };
 struct conf_tls {
@@ -34,6 +35,7 @@ struct conf_tls {
 };
 
 /* What the tls hook may say is bad, beside the index of a certificate. */
+#define CONF_TLS_BAD_OCSP 0x40000000u /* a bit: of the certificate, its OCSP response */
 #define CONF_TLS_BAD_GROUPS (UINT32_MAX - 1u)
 #define CONF_TLS_BAD_CIPHERS (UINT32_MAX - 2u)
 #define CONF_TLS_BAD_TICKETS (UINT32_MAX - 3u)

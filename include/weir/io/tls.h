@@ -18,6 +18,7 @@ struct tls_cert_conf {
   struct span cert_pem, key_pem;
   struct span label; /* for messages: the file that cert came from */
   bool is_default;   /* serves unknown and absent SNI */
+  struct span ocsp_der, ocsp_label; /* what is stapled; empty: nothing */
 };
 
 struct tls_server_conf {
@@ -39,6 +40,7 @@ struct tls_server_conf {
 };
 
 /* What *bad_cert says beside the index of a certificate. */
+#define TLS_BAD_OCSP 0x40000000u /* a bit: of the certificate, its OCSP response */
 #define TLS_BAD_GROUPS (UINT32_MAX - 1u)
 #define TLS_BAD_CIPHERS (UINT32_MAX - 2u)
 #define TLS_BAD_TICKETS (UINT32_MAX - 3u)
@@ -54,6 +56,13 @@ void tls_server_unref(struct tls_server *server); /* any thread */
  * end. For metrics. The span lives as long as server. */
 bool tls_server_cert(const struct tls_server *server, uint32_t i, struct span *label,
                      int64_t *not_after);
+/* tls_server_ocsp gives the label of the OCSP response of certificate i and when it ends; false:
+ * it has none, or there is no such certificate. tls_server_stale writes a sentence about the first
+ * response that is not valid at now_s, and its TLS_BAD_OCSP to *bad; false: there is none. */
+bool tls_server_ocsp(const struct tls_server *server, uint32_t i, struct span *label,
+                     int64_t *next_update);
+bool tls_server_stale(const struct tls_server *server, int64_t now_s, uint32_t *bad,
+                      struct buf *why);
 /* tls_server_serves tells whether a client that asks for host gets a certificate (its own or the
  * default one) or, for an unknown or malformed name, the unrecognized_name alert. */
 bool tls_server_serves(const struct tls_server *server, struct span host);
@@ -96,6 +105,8 @@ struct tls_info {
   struct span alpn;    /* what was chosen: "http/1.1", "h2"; empty: nothing, so HTTP/1.1 */
   struct span why;     /* the library's word for a failure: "NO_SHARED_CIPHER"; empty: none */
   bool resumed;
+  bool stapled;      /* the certificate came with its OCSP response */
+  bool staple_stale; /* the client asked for it, but it is not valid now */
   uint64_t handshake_ns; /* from first byte to the end, in loop time; 0 while it lasts */
   enum end end;          /* END_OK, or why it failed */
 };
