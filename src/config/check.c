@@ -254,6 +254,7 @@ void check_conf(struct conf *conf) {
     check_protection(conf, pool);
   }
   check_overload(conf);
+  check_keys_logged(conf);
   check_policies(conf);
   rows_each(&root->pools, struct conf_pool, pool) check_backoff(conf, pool);
   check_routes(conf);

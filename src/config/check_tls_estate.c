@@ -17,6 +17,14 @@ void check_tls_estate(struct conf *conf, const struct conf_listener *listener) {
   fault_note(conf->faults, "the oldest may go: clients keep a ticket for two days at most");
 }
 
+void check_keys_logged(struct conf *conf) {
+  const struct conf_root *root = &conf->root;
+  if (!root->log_tls_keys.len) return;
+  fault_add(conf->faults, FAULT_KEYS_LOGGED, row_place(&root->row, OPTION_LOG_TLS_KEYS),
+            "secrets of TLS connections can be logged to " SPAN_FMT, SPAN_ARG(root->log_tls_keys));
+  fault_note(conf->faults, "for debugging only; in force with weir run --log-tls-keys");
+}
+
 /* ---- the bytes ---- */
 
 #define TICKET_KEY_SHORT 48u /* name, AES-128, HMAC: 16 bytes each */

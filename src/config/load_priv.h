@@ -37,6 +37,8 @@ bool row_changed(const struct conf_row *row, enum option_id id);
 void check_health(struct conf *conf, const struct conf_pool *pool);
 /* check_tls_estate is its part for tickets, groups and suites of a listener. */
 void check_tls_estate(struct conf *conf, const struct conf_listener *listener);
+/* check_keys_logged warns of log.tls_keys. */
+void check_keys_logged(struct conf *conf);
 /* check_upstream_tls is its part for TLS to the endpoints of a pool. */
 void check_upstream_tls(struct conf *conf, const struct conf_pool *pool);
 /* check_discover is its part for the names of a pool. */

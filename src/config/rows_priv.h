@@ -100,7 +100,7 @@ struct conf_root {
   struct overload_settings overload;
   struct span admin_listen, admin_status;
   uint8_t log_level, access_format;
-  struct span log_to, access_to;
+  struct span log_to, access_to, log_tls_keys;
   uint32_t access_sample_ppm;
   struct conf_rows listeners, pools, policies, routes;
 };

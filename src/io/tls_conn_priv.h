@@ -71,7 +71,7 @@ struct tls_worker {
 /* tls_clock_ns reads CLOCK_MONOTONIC: the budget is CPU time spent inside one turn, which loop
  * time does not show. */
 uint64_t tls_clock_ns(void);
-/* tls_wall_s reads CLOCK_REALTIME in seconds: what ends by the calendar (certificates, staples). */
+/* tls_wall_s reads CLOCK_REALTIME in seconds: for what ends by the calendar. */
 int64_t tls_wall_s(void);
 /* tls_worker_get gives the loop's, made at first use. */
 struct tls_worker *tls_worker_get(struct loop *loop);

@@ -45,7 +45,7 @@ MUST_USE bool tls_cert_parse(struct tls_cert *cert, const struct tls_cert_conf *
 void tls_cert_fini(struct tls_cert *cert);
 
 /* tls_ocsp_load checks an OCSP response (RFC 6960) and that it is about cert, which was parsed;
- * false with a sentence. That it is valid now is tls_ocsp_valid's to say, its signature the client's. */
+ * false with a sentence. That it is valid now is for tls_ocsp_valid, its signature for clients. */
 MUST_USE bool tls_ocsp_load(struct tls_cert *cert, struct span der, struct span label,
                             struct arena *arena, struct buf *why);
 bool tls_ocsp_valid(const struct tls_ocsp *ocsp, int64_t now_s);
@@ -110,6 +110,8 @@ void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version);
 /* tls_ctx_new makes an SSL_CTX with the policy of server (versions, ciphers, groups,
  * callbacks). */
 MUST_USE SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version);
+/* tls_keylog_set makes ctx write secrets where tls_keylog_use was called. */
+void tls_keylog_set(SSL_CTX *ctx);
 /* tls_params_set puts groups and suites of TLS 1.2 (NULL: as they are) into ctx; false with a
  * sentence, and a TLS_BAD in *bad, where the library knows one not. */
 MUST_USE bool tls_params_set(SSL_CTX *ctx, const char *groups, const char *ciphers, uint32_t *bad,

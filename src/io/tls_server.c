@@ -50,6 +50,7 @@ void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version) {
       SSL_CTX_set_strict_cipher_list(ctx, SUITES) && ctx_groups(ctx) &&
       SSL_CTX_set_signing_algorithm_prefs(ctx, sign_algorithms, array_count(sign_algorithms));
   check(ok); /* constants and checked versions: a library that refuses them does not fit */
+  tls_keylog_set(ctx);
   SSL_CTX_set_early_data_enabled(ctx, 0); /* RFC 8470; THREATS.md 29 */
 }
 

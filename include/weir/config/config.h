@@ -74,6 +74,7 @@ struct conf_process {
   const char *access_to;    /* "stdout", "stderr", a path, "off" */
   const char *access_format; /* "json", "text" */
   uint32_t access_sample_ppm;
+  const char *tls_keys; /* a path, NULL: none */
 };
 /* conf_admin_default is what admin.listen = "auto" means: $RUNTIME_DIRECTORY/admin.sock (systemd),
  * else /run/weir/admin.sock for root, else $XDG_RUNTIME_DIR/weir/admin.sock, else none (false).

@@ -132,6 +132,9 @@ void tls_mem_trim(void);
  * appended), valid for days. False when a buf is too small or names is empty. For `weir demo`. */
 MUST_USE bool tls_self_signed(const struct span *names, uint32_t name_count, uint32_t days,
                               struct buf *cert_pem, struct buf *key_pem);
+/* tls_keylog_use writes the secrets of all connections whose policy is made from now on to fd,
+ * which stays open. For debugging; before the first policy. */
+void tls_keylog_use(int fd);
 /* tls_library names library and version for `weir version`. */
 const char *tls_library(void);
 /* tls_random fills with the library's randomness (seeds, ids). */

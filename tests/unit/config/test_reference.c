@@ -158,7 +158,8 @@ static void test_full_is_full(void **state) {
     assert_true(view.id == FAULT_ACTION_MANY || view.id == FAULT_PATH_AND_PREFIX ||
                 view.id == FAULT_BODY_AND_FILE || view.id == FAULT_HASH_UNUSED ||
                 view.id == FAULT_DISCOVER_BOTH || view.id == FAULT_CONDITION ||
-                view.id == FAULT_HEALTH_UNUSED || view.id == FAULT_TCP_POOL);
+                view.id == FAULT_HEALTH_UNUSED || view.id == FAULT_TCP_POOL ||
+                view.id == FAULT_KEYS_LOGGED);
   assert_int_equal(conf_faults_errors(faults), 7 + MATCH_PART_COUNT);
   for (enum option_id id = 0; id < OPTION_COUNT; id++) {
     struct span local = option_local(option_get(id));
