@@ -6,6 +6,7 @@
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 
+#include "io/tls_estate_priv.h"
 #include "weir/base/arena.h"
 #include "weir/io/tls.h"
 
@@ -14,12 +15,6 @@ enum tls_key { TLS_KEY_P256, TLS_KEY_P384, TLS_KEY_RSA, TLS_KEY_COUNT };
 
 /* TLS_CHAIN_MAX is the most certificates in one chain. */
 #define TLS_CHAIN_MAX 10
-
-/* tls_ocsp is what is stapled to a certificate: spans are in the server's arena. */
-struct tls_ocsp {
-  struct span der, label;            /* empty: nothing */
-  int64_t this_update, next_update; /* seconds since the epoch: valid from, and before */
-};
 
 /* tls_cert is one chain with its key. tls_cert_parse fills it, tls_cert_fini drops the references;
  * spans are in the server's arena. */
@@ -32,6 +27,7 @@ struct tls_cert {
   struct span *names; /* canonical, wildcards as "*.x" */
   uint32_t name_count;
   struct tls_ocsp ocsp;
+  struct tls_packed packed[TLS_PACKED_COUNT];
   CRYPTO_BUFFER *chain[TLS_CHAIN_MAX]; /* leaf first */
   uint32_t chain_count;
   EVP_PKEY *pkey;
@@ -43,12 +39,6 @@ struct tls_cert {
 MUST_USE bool tls_cert_parse(struct tls_cert *cert, const struct tls_cert_conf *conf,
                              CRYPTO_BUFFER_POOL *pool, struct arena *arena, struct buf *why);
 void tls_cert_fini(struct tls_cert *cert);
-
-/* tls_ocsp_load checks an OCSP response (RFC 6960) and that it is about cert, which was parsed;
- * false with a sentence. That it is valid now is for tls_ocsp_valid, its signature for clients. */
-MUST_USE bool tls_ocsp_load(struct tls_cert *cert, struct span der, struct span label,
-                            struct arena *arena, struct buf *why);
-bool tls_ocsp_valid(const struct tls_ocsp *ocsp, int64_t now_s);
 
 /* tls_choice is the certificates of one name by kind of key: index + 1, 0: none. */
 struct tls_choice {
@@ -110,21 +100,8 @@ void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version);
 /* tls_ctx_new makes an SSL_CTX with the policy of server (versions, ciphers, groups,
  * callbacks). */
 MUST_USE SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version);
-/* tls_keylog_set makes ctx write secrets where tls_keylog_use was called. */
-void tls_keylog_set(SSL_CTX *ctx);
-/* tls_params_set puts groups and suites of TLS 1.2 (NULL: as they are) into ctx; false with a
- * sentence, and a TLS_BAD in *bad, where the library knows one not. */
-MUST_USE bool tls_params_set(SSL_CTX *ctx, const char *groups, const char *ciphers, uint32_t *bad,
-                             struct buf *why);
 /* tls_select_suites is the set of our suites of TLS 1.2 that ctx allows, for tls_select. */
 uint32_t tls_select_suites(const SSL_CTX *ctx);
-/* tls_ticket_keys_new reads keys (the first encrypts); NULL with a sentence. _free wipes them. */
-MUST_USE struct tls_ticket_keys *tls_ticket_keys_new(const struct span *keys, uint32_t count,
-                                                     struct buf *why);
-void tls_ticket_keys_free(struct tls_ticket_keys *keys);
-/* tls_ticket_keys_key is tls_tickets_key for a server that has its own. */
-int tls_ticket_keys_key(SSL *ssl, uint8_t *name, uint8_t *iv, EVP_CIPHER_CTX *cipher,
-                        HMAC_CTX *hmac, int encrypt);
 /* tls_select is the library's early callback: reads the ClientHello, sets certificate and session
  * context. */
 enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello);

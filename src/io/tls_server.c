@@ -144,6 +144,7 @@ static bool cert_ctx_fill(struct tls_server *server, uint32_t i, uint16_t min_ve
   server->cert_ctx[i] = tls_ctx_new(server, min_version);
   if (SSL_CTX_set_chain_and_key(server->cert_ctx[i], cert->chain, cert->chain_count, cert->pkey,
                                 NULL)) {
+    tls_compress_fill(&server->certs[i], server->cert_ctx[i], &server->arena);
     return true;
   }
   const char *reason = ERR_reason_error_string(ERR_peek_error());
