@@ -93,7 +93,7 @@ run_pytest() {
         return
     fi
     rm -f "$file"
-    WEIR_BIN=$binary timeout -k 30 1200 /usr/bin/python3 -m pytest -q -p no:cacheprovider -ra \
+    WEIR_BIN=$binary timeout -k 30 2400 /usr/bin/python3 -m pytest -q -p no:cacheprovider -ra \
         --tb=short --junitxml "$file" "tests/$suite" || status=$?
     add_report "pytest $suite" "$status" "$file"
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "io/io_priv.h"
+#include "weir/io/carried.h"
 
 /* WIRE_ROOM bounds what len bytes become on the wire: records of at least 1,300 bytes, each at
  * most 64 bytes longer than its text, and a close_notify (TLS_WIRE_BYTES in tls.h). */
@@ -47,6 +48,7 @@ struct buf *conn_wire(struct conn *c, size_t room) {
 }
 
 void conn_flush(struct conn *c) { conn_mark(c); }
+void conn_flush_later(struct conn *c) { conn_mark_later(c); }
 
 /* encrypt passes what the owner wrote through the transport. */
 static void encrypt(struct conn *c) {

@@ -21,6 +21,7 @@
 struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max) {
   struct h2_pool *pool = mem_alloc(sizeof(*pool));
   pool->loop = loop;
+  pool->pace = UINT32_MAX;
   slab_init(&pool->conns, sizeof(struct h2), POOL_CONNS, conns_max);
   slab_init(&pool->streams, sizeof(struct h2_stream), POOL_STREAMS, streams_max);
   arena_blocks_init(&pool->blocks, POOL_BLOCK, POOL_BLOCKS_KEEP);
@@ -39,6 +40,8 @@ void h2_pool_trim(struct h2_pool *pool) {
   slab_trim(&pool->streams);
   arena_blocks_trim(&pool->blocks, 0);
 }
+
+void h2_pool_pace(struct h2_pool *pool, uint32_t frames) { pool->pace = frames; }
 
 /* ---- begin ---- */
 
@@ -250,17 +253,6 @@ void h2_drain(struct h2 *h) {
 
 /* ---- what the conn says ---- */
 
-static size_t on_data(struct conn *c, struct span bytes) {
-  struct h2 *h = c->owner;
-  size_t used;
-  if (h2_any(h, H2_ENDED)) return bytes.len; /* nothing it says now is heard (H2_LEFT) */
-  h->heard_ms = h->pool->loop->now_ms;
-  h->marks &= (uint16_t)~H2_SUSPECT;
-  if (!h2_input(h, bytes, &used)) return bytes.len;
-  if (used < bytes.len) h->marks |= H2_STUFFED;
-  return used;
-}
-
 /* untouched: the end came before the kernel had anything of what was written since nothing was
  * under way: no request of it was seen (conn_quiet). */
 static void untouched(struct h2 *h) {
@@ -274,10 +266,28 @@ static enum end lost(const struct h2 *h, enum end client, enum end upstream) {
   return h2_any(h, H2_BLAMED) ? END_UPSTREAM_H2_GOAWAY : upstream;
 }
 
+/* on_eof: what waits for the next turn is heard first (on_data). */
 static void on_eof(struct conn *c) {
   struct h2 *h = c->owner;
+  if (h2_any(h, H2_PACED) && conn_held(c)) return;
   untouched(h);
   h2_end(h, lost(h, END_CLIENT_CLOSED, END_UPSTREAM_CLOSED));
+}
+
+static size_t on_data(struct conn *c, struct span bytes) {
+  struct h2 *h = c->owner;
+  size_t used;
+  if (h2_any(h, H2_ENDED)) return bytes.len; /* nothing it says now is heard (H2_LEFT) */
+  h->heard_ms = h->pool->loop->now_ms;
+  h->marks &= (uint16_t)~H2_SUSPECT;
+  if (!h2_input(h, bytes, &used)) return bytes.len;
+  if (used == bytes.len) {
+    if (c->flags & CONN_EOF && !conn_held(c)) on_eof(c);
+    return used;
+  }
+  h->marks |= h2_spent(h) ? H2_PACED : H2_STUFFED;
+  if (h2_spent(h)) conn_flush(c);
+  return used;
 }
 
 static void on_error(struct conn *c, int err) {
@@ -299,6 +309,20 @@ static void on_retry(struct timer *timer, uint64_t now_ms) {
   conn_flush(container_of(timer, struct h2, retry)->conn);
 }
 
+/* read_again goes on with input that waits: for the next turn (H2_PACED), for output to go. */
+static void read_again(struct h2 *h) {
+  struct conn *c = h->conn;
+  if (h2_any(h, H2_PACED) && !h2_any(h, H2_RESTED)) {
+    h->marks |= H2_RESTED;
+    conn_flush_later(c);
+    return;
+  }
+  if (h2_any(h, H2_RESTED)) h->spent = 0;
+  else if (!h2_any(h, H2_STUFFED) || conn_pending(c) > H2_IN_AGAIN) return;
+  h->marks &= (uint16_t)~(H2_STUFFED | H2_PACED | H2_RESTED);
+  conn_read_start(c);
+}
+
 /* on_flush: a peer that reads all the time never lets the output be empty, so it is not waited
  * for. */
 static void on_flush(struct conn *c) {
@@ -309,9 +333,7 @@ static void on_flush(struct conn *c) {
   if (!h2_leave(h)) return;
   struct wheel *wheel = &h->pool->loop->wheel;
   if (!room && conn_pending(c) == 0) timer_set(wheel, &h->retry, h->pool->loop->now_ms + RETRY_MS);
-  if (!h2_any(h, H2_STUFFED) || conn_pending(c) > H2_IN_AGAIN) return;
-  h->marks &= (uint16_t)~H2_STUFFED;
-  conn_read_start(c);
+  read_again(h);
 }
 
 void h2_give_up(struct h2 *h, int err) {

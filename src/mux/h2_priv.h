@@ -3,6 +3,7 @@
 #ifndef WEIR_MUX_H2_PRIV_H
 #define WEIR_MUX_H2_PRIV_H
 
+#include "mux/h2_pool_priv.h"
 #include "mux/h2_stream_priv.h"
 #include "weir/base/list.h"
 #include "weir/base/slab.h"
@@ -11,12 +12,6 @@
 #include "weir/http/hpack.h"
 #include "weir/io/carried.h"
 #include "weir/mux/h2.h"
-
-struct h2_pool {
-  struct loop *loop;
-  struct slab conns, streams;
-  struct arena_blocks blocks; /* of trailers and heads to be sent */
-};
 
 /* H2_WIDE_AT_FIRST windows of streams are the connection's of a client, until it was read from. */
 #define H2_WIDE_AT_FIRST 4u
@@ -34,8 +29,7 @@ struct h2_pool {
 #define H2_IN_MOST 131072u
 /* H2_IN_AGAIN: so much may wait when input is read again: more than DATA alone makes it. */
 #define H2_IN_AGAIN 98304u
-/* H2_HEADS_MOST: heads leave the rest of what may be pending to the small frames. */
-#define H2_HEADS_MOST 229376u
+#define H2_HEADS_MOST 229376u /* heads leave the rest of what may be pending to small frames */
 
 enum h2_mark {
   H2_PREFACED = 1,   /* their first SETTINGS came */
@@ -52,6 +46,8 @@ enum h2_mark {
   H2_LEFT = 4096,    /* ended, but for streams whose response is whole, and is still read */
   H2_BLAMED = 2048,  /* GOAWAY of the peer said an error */
   H2_PINGED = 1024,  /* the peer was asked whether it is there, and has not said a word since */
+  H2_PACED = 16384,  /* input waits for the next turn: this one has brought enough */
+  H2_RESTED = 32768, /* and that is the turn that begins */
 };
 
 struct h2 {
@@ -88,6 +84,8 @@ struct h2 {
   struct hpack_block block;
   struct hpack_limits section_limits;
   uint32_t block_frames;
+  uint32_t spent;   /* of pool.pace, in the turn that began */
+  uint64_t turn_ns; /* then */
   bool block_end_stream;
   /* budgets (h2_guard.c) */
   uint32_t resets, glitches, credit;
@@ -128,6 +126,8 @@ void h2_section_orphan(struct h2 *h);
 enum h2_error h2_code_of(enum end end);
 /* h2_read.c: reads; false: h is gone. *used: how much was taken. */
 bool h2_input(struct h2 *h, struct span in, size_t *used);
+/* h2_spent: it has brought enough for this turn. */
+bool h2_spent(const struct h2 *h);
 /* h2_read_back: n bytes more are read: windows are opened when it is worth a frame. */
 void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n);
 

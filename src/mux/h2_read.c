@@ -349,14 +349,30 @@ static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = 
     [H2_EVENT_CONNECTION_ERROR] = on_connection_error,
 };
 
+/* spend counts what a client brings (h2_pool_pace); SETTINGS may mean work for every stream. */
+static void spend(struct h2 *h, enum h2_event event) {
+  if (h->turn_ns != h->pool->loop->now_ns) h->spent = 0;
+  h->turn_ns = h->pool->loop->now_ns;
+  if (event == H2_EVENT_SETTINGS) h->spent += h->count / H2_PACE_HEAD;
+  if (event != H2_EVENT_FRAME) return;
+  h->spent += h->scanner.frame.type == H2_HEADERS ? H2_PACE_HEAD : 1;
+}
+
+bool h2_spent(const struct h2 *h) {
+  bool now = h->server && h->turn_ns == h->pool->loop->now_ns;
+  return now && h->spent >= h->pool->pace;
+}
+
 bool h2_input(struct h2 *h, struct span in, size_t *used) {
   h->marks |= H2_BUSY;
-  for (*used = 0; conn_pending(h->conn) < H2_IN_MOST && !h2_any(h, H2_OVER);) {
+  *used = 0;
+  while (conn_pending(h->conn) < H2_IN_MOST && !h2_any(h, H2_OVER) && !h2_spent(h)) {
     struct h2_item item = {0};
     size_t took = 0;
     enum h2_event event = h2_frame_scan(&h->scanner, span_from(in, *used), &took, &item);
     *used += took;
     if (event == H2_EVENT_MORE) break;
+    spend(h, event);
     enum end end = handlers[event](h, &item);
     if (end != END_OK) h2_end(h, end); /* below */
   }

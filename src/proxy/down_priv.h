@@ -67,6 +67,7 @@ struct down {
   _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
   struct proxied *proxied; /* NULL: client is who connected */
   uint32_t requests;
+  uint32_t round; /* in which its last further request begins (begin.c) */
   uint16_t flags;
   uint8_t still;      /* DOWN_BLOCKED: looks in a row at which nothing had moved */
   struct peer client; /* whose connection it is, by its PROXY header too */

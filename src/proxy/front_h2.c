@@ -23,9 +23,6 @@ static void take_priority(struct stream *s) {
   if (row && http_priority_parse(row->value, &p)) h2_stream_priority(h2_of(s), p);
 }
 
-/* head_done: its way begins when all that came in this turn was read (on_turn): what the client
- * has reset by then, or made us reset, costs no endpoint anything (THREATS.md rows 1 and 2), and a
- * turn begins no more than may be open at once. */
 static void head_done(struct stream *s) {
   const struct http_request *r = &s->x->req;
   s->flags |= STREAM_PARSED;
@@ -35,18 +32,11 @@ static void head_done(struct stream *s) {
   h2_stream_expect(h2_of(s), body, r->content_length);
   if (websocket_is(r->upgrade)) shake_of_h2(s);
   take_priority(s);
-  list_push_tail(&s->w->fresh, &s->link);
+  begin_put(s);
   conn_flush(s->down->conn);
 }
 
-static void on_turn(struct h2 *h) {
-  struct worker *w = down_of(h)->serving->w;
-  while (!list_empty(&w->fresh)) { /* each turn takes one out */
-    struct stream *s = container_of(w->fresh.next, struct stream, link);
-    list_remove(&s->link);
-    stream_go(s, STEP_ROUTE);
-  }
-}
+static void on_turn(struct h2 *h) { begin_run(down_of(h)->serving->w); }
 
 static void trailers_done(struct stream *s, enum end end) {
   struct h2_section *section = &s->x->section;

@@ -40,6 +40,8 @@ static uint64_t late_by(uint64_t now, uint64_t due) {
 static uint64_t lag(const struct worker *w) {
   const struct overload *o = &w->overload;
   uint64_t late = timer_armed(&o->tick) ? late_by(now_ms(w), o->due_ms) : 0;
+  uint64_t waits = begin_late_ms(w);
+  if (waits > late) late = waits;
   return late > o->lag_ms ? late : o->lag_ms;
 }
 

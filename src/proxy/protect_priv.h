@@ -31,6 +31,18 @@ void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, en
  * counts and tells that one was refused. */
 bool slots_take(const struct worker *w, uint32_t beside);
 void slots_refused(struct worker *w);
+/* ---- begin.c ---- */
+struct begin;
+void begin_init(struct begin *b);
+/* begin_put lets a request whose head is done wait to begin; stream_fail takes it out. begin_alone
+ * tells of one of HTTP/1: it does not wait, but it is not to wait for others. */
+void begin_put(struct stream *s);
+void begin_alone(struct worker *w);
+/* begin_turn is called before each turn of the loop: true: some wait, and it must not. begin_run
+ * begins what may begin in this turn. begin_late_ms is how long the next has waited. */
+bool begin_turn(struct worker *w);
+void begin_run(struct worker *w);
+uint64_t begin_late_ms(const struct worker *w);
 /* gate_drop is gate_refuse for a connection that was let in already. */
 void gate_drop(struct down *d, enum end end);
 /* ---- admit.c ---- */

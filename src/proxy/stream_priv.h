@@ -63,7 +63,7 @@ struct stream {
   uint16_t status; /* sent to the client; 0: none yet */
   uint32_t flags;
   enum end end;
-  struct list link; /* worker.fresh, worker.displaced, worker.tunnels */
+  struct list link; /* worker.begin, worker.displaced, worker.tunnels */
   struct timer timer;
   /* what it uses; pinned */
   struct listener *listener;

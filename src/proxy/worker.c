@@ -85,7 +85,7 @@ struct worker *worker_new(const struct worker_config *config) {
   list_init(&w->servings);
   list_init(&w->tunnels);
   list_init(&w->waiting);
-  list_init(&w->fresh);
+  begin_init(&w->begin);
   list_init(&w->displaced);
   mirror_init(w);
   timer_init(&w->drain_timer, on_drain_deadline);
@@ -227,8 +227,10 @@ bool worker_turn(struct worker *w) {
     mirror_end_all(w);
     return false;
   }
-  int err = loop_run_turn(w->loop, w->wake_pending ? 0 : WHEEL_NEVER);
+  bool more = begin_turn(w) || w->wake_pending;
+  int err = loop_run_turn(w->loop, more ? 0 : WHEEL_NEVER);
   check(err == 0); /* the ring itself failed: nothing can go on */
+  begin_run(w);
   return true;
 }
 

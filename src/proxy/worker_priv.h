@@ -38,6 +38,18 @@ struct overload {
   uint32_t accepts;  /* since the last tick */
 };
 
+/* BEGIN_ROUNDS: so many requests of one connection wait in order; those beyond share the last. */
+#define BEGIN_ROUNDS 128u
+
+/* begin is what waits to begin (begin.c). */
+struct begin {
+  struct list alone;                /* the only streams of their connections */
+  struct list rounds[BEGIN_ROUNDS]; /* further ones: one of each connection in a round */
+  uint32_t round, last; /* whose turn it is; the last that has some */
+  uint32_t left;        /* of the further ones, how many may begin in this turn of the loop */
+  uint64_t alone_ms;    /* when a request last came that was alone on its connection */
+};
+
 struct worker {
   struct worker_config config;
   struct loop *loop;
@@ -53,7 +65,7 @@ struct worker {
   struct list servings;
   struct list tunnels;
   struct list waiting;   /* pools with streams of this worker in their queue (pool_row) */
-  struct list fresh; /* streams whose head came this turn: front_h2.c */
+  struct begin begin; /* HTTP/2 requests whose head came */
   struct list displaced; /* streams that lost their place in a full queue, to be ended */
   uint64_t queue_order;
   const struct snapshot *snapshot;

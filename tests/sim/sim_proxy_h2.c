@@ -346,6 +346,79 @@ static void drain(void **state) {
     fail_msg("%u answered, %u refused", (unsigned)oks, (unsigned)refused);
 }
 
+/* ---- turns ---- */
+
+enum { CROWD = 5, MANY = 60, FEW = 4, ALL = CROWD * MANY }; /* plans of the many come first */
+
+struct waiting {
+  uint32_t many, few;
+};
+
+/* waiting_now counts the requests that wait to begin. */
+static struct waiting waiting_now(const struct world *w) {
+  const struct begin *b = &w->worker[0]->begin;
+  struct waiting found = {0, 0};
+  for (uint32_t i = 0; i < BEGIN_ROUNDS; i++) {
+    for (const struct list *l = b->rounds[i].next; l != &b->rounds[i]; l = l->next) {
+      const struct stream *s = container_of(l, const struct stream, link);
+      uint64_t plan = 0;
+      assert_true(span_u64(span_from(s->x->req.path, strlen("/r/")), &plan));
+      if (plan < ALL) found.many++;
+      else found.few++;
+    }
+  }
+  return found;
+}
+
+static void ask(struct h2_client *c, uint32_t count) {
+  for (uint32_t n = 0; n < count; n++) h2_client_add(c, plan_new(c->w), -1);
+}
+
+static uint32_t begun(const struct crowd *crowd) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < ALL; i++) n += crowd->w->plans[i].up_heads > 0;
+  return n;
+}
+
+/* overtaken is how many of the many began while the few waited; 0: nobody had to wait. */
+static uint32_t overtaken(struct crowd *crowd) {
+  uint32_t began = 0;
+  struct waiting before = {0, 0};
+  for (int i = 0; i < 400000 && !done(crowd); i++) {
+    step(crowd);
+    struct waiting now = waiting_now(crowd->w);
+    if (before.few && now.many < before.many) began += before.many - now.many;
+    before = now;
+  }
+  return began;
+}
+
+/* Who asks for four things at a time does not wait for all that others ask for: connections take
+ * turns. */
+static void in_turn(void **state) {
+  (void)state;
+  uint32_t waited = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 40);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    conf.h2.streams = 100;
+    struct crowd crowd = {.w = world_new(seed, 1, NULL, &conf)};
+    for (uint32_t i = 0; i < CROWD; i++) ask(join(&crowd), MANY);
+    struct h2_client *few = join(&crowd);
+    for (uint32_t i = 0; i < crowd.count; i++) start(&crowd, crowd.clients[i]);
+    while (waiting_now(crowd.w).many < CROWD * FEW * 2 && begun(&crowd) < ALL) step(&crowd);
+    ask(few, FEW);
+    uint32_t began = overtaken(&crowd);
+    waited += began > 0;
+    if (began > CROWD * FEW) /* each connection once in a round */
+      fail_msg("seed %llu: %u began before four", (unsigned long long)seed, began);
+    for (uint32_t i = 0; i < crowd.w->plan_count; i++)
+      if (crowd.w->plans[i].outcome != OUT_OK) wrong(crowd.w, &crowd.w->plans[i], "not answered");
+    finish(&crowd);
+  }
+  assert_true(waited > 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(all_is_answered),
@@ -353,6 +426,7 @@ int main(void) {
       cmocka_unit_test(short_memory),
       cmocka_unit_test(cut_by_a_fault),
       cmocka_unit_test(drain),
+      cmocka_unit_test(in_turn),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,6 +54,8 @@ void conn_carried_sent(struct conn *c, size_t n);
 /* conn_carried_open: what conn_carry made not open is now (0), or cannot be (-errno). */
 void conn_carried_open(struct conn *c, int err);
 
+/* conn_flush_later is conn_flush at the begin of the next turn, which then does not wait. */
+void conn_flush_later(struct conn *c);
 /* conn_carries makes c, which has a socket, one that carries others: its events have on_flush. */
 void conn_carries(struct conn *c);
 /* conn_carries_not takes that back before anything was sent: what was written is dropped. */

@@ -17,6 +17,10 @@ struct h2_pool;
 struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max);
 void h2_pool_free(struct h2_pool *pool);
 void h2_pool_trim(struct h2_pool *pool);
+/* h2_pool_pace bounds what a client's connection may bring in one turn of the loop: frames, heads
+ * counting for H2_PACE_HEAD of them. The rest waits for the next turn. Until then: no bound. */
+#define H2_PACE_HEAD 8u
+void h2_pool_pace(struct h2_pool *pool, uint32_t frames);
 
 /* h2_new writes our SETTINGS and begins to read. NULL: no memory. */
 MUST_USE struct h2 *h2_new(const struct h2_config *config);

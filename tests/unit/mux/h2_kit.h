@@ -280,7 +280,9 @@ KIT struct kit *kit_start(const struct h2_limits *limits) {
  * 9113 section 6.9.2 gives it at first. */
 KIT void kit_whole(struct kit *k) {
   const struct h2_scanner *scan = &k->h->scanner; /* what is still to come of a frame */
-  bool inside = scan->frame.type == H2_DATA && !h2_any(k->h, H2_DROPPING);
+  if (h2_any(k->h, H2_OVER | H2_ENDED)) return; /* it may have ended inside a frame */
+  bool told = !(scan->frame.flags & H2_FLAG_PADDED) || scan->frame.padding; /* its head is whole */
+  bool inside = scan->frame.type == H2_DATA && told && !h2_any(k->h, H2_DROPPING);
   int64_t held = inside ? scan->left : 0;
   int64_t unsettled = (int64_t)h2_window_told(k->h) - k->h->limits.stream_window;
   for (struct list *l = k->h->streams.next; l != &k->h->streams; l = l->next) {

@@ -453,6 +453,56 @@ static void ended_from_inside(void **state) {
   }
 }
 
+/* ---- the pace ---- */
+
+/* most_in_a_turn is how many heads of `streams` a turn took at most. */
+static uint32_t most_in_a_turn(struct kit *k, uint32_t streams) {
+  uint32_t turns = 0, most = 0;
+  while (k->seen_count < streams) {
+    uint32_t before = k->seen_count;
+    kit_flush(k);
+    (void)sim_net_step(k->sim);
+    assert_int_equal(loop_run_turn(k->loop, 0), 0);
+    uint32_t came = k->seen_count - before;
+    if (came > most) most = came;
+    check(++turns < 10000);
+  }
+  return most;
+}
+
+/* Of a burst a turn takes so many heads; the rest comes with nothing else to wake it. */
+static void paced(void **state) {
+  (void)state;
+  struct kit *k = kit_start(&kit_limits);
+  h2_pool_pace(k->pool, 5 * H2_PACE_HEAD);
+  for (int i = 0; i < 60; i++) {
+    struct h2_peer_stream *st = h2_peer_open(&k->peer);
+    h2_peer_headers(&k->peer, st->id, h2_peer_block(&k->peer, GET), true, 0);
+  }
+  assert_in_range(most_in_a_turn(k, 60), 1, 10); /* before a turn waits, and after it */
+  kit_run(k);
+  kit_whole(k);
+  for (uint32_t id = 1; id < 120; id += 2) assert_true(kit_answer(kit_seen(k, id), 204, 0, true));
+  kit_end(k);
+}
+
+/* What the client said before it left is heard, however long that takes. */
+static void paced_to_the_end(void **state) {
+  (void)state;
+  struct kit *k = kit_start(&kit_limits);
+  h2_pool_pace(k->pool, H2_PACE_HEAD);
+  for (int i = 0; i < 30; i++) {
+    struct h2_peer_stream *st = h2_peer_open(&k->peer);
+    h2_peer_headers(&k->peer, st->id, h2_peer_block(&k->peer, GET), true, 0);
+  }
+  kit_flush(k);
+  sim_peer_shutdown(k->wire);
+  kit_run(k);
+  assert_int_equal(k->seen_count, 30);
+  assert_int_equal(k->ends, 1);
+  kit_end(k);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(hello_and_settings),   cmocka_unit_test(request_and_response),
@@ -464,7 +514,8 @@ int main(void) {
       cmocka_unit_test(drains_in_two_steps),  cmocka_unit_test(drains_by_the_clock),
       cmocka_unit_test(grows_old),
       cmocka_unit_test(end_in_every_state),   cmocka_unit_test(client_hangs_up),
-      cmocka_unit_test(ended_from_inside),
+      cmocka_unit_test(ended_from_inside), cmocka_unit_test(paced),
+      cmocka_unit_test(paced_to_the_end),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,72 @@
+/* begin.c: when the requests of HTTP/2 clients begin: when all that came in a turn of the loop was
+ * read, so that what the client has reset by then, or made us reset, costs no endpoint anything
+ * (THREATS.md rows 1 and 2). One that is alone on its connection begins at once. Those beside
+ * others wait for their round, one of each connection in it, and only so many begin in a turn: a
+ * turn is what everybody else waits for. */
+#include "proxy_priv.h"
+
+/* FURTHER_MOST begin in a turn, but FURTHER_FEW while there are clients with one request at a
+ * time: large turns are cheap, small ones are what those want. */
+#define FURTHER_MOST 128u
+#define FURTHER_FEW 4u
+#define ALONE_MS 20u
+/* So much may a connection bring in a turn (h2_pool_pace). */
+#define PACE_MOST 4096u
+#define PACE_FEW (16u * H2_PACE_HEAD)
+
+void begin_init(struct begin *b) {
+  list_init(&b->alone);
+  for (uint32_t i = 0; i < BEGIN_ROUNDS; i++) list_init(&b->rounds[i]);
+}
+
+void begin_alone(struct worker *w) { w->begin.alone_ms = now_ms(w); }
+
+void begin_put(struct stream *s) {
+  struct begin *b = &s->w->begin;
+  timer_stop(&s->w->loop->wheel, &s->timer); /* the client has done its part */
+  if (!(s->flags & STREAM_FURTHER)) {
+    begin_alone(s->w);
+    list_push_tail(&b->alone, &s->link);
+    return;
+  }
+  uint32_t ahead = s->down->round + 1 - b->round; /* 0: the round that is on */
+  if (ahead > UINT32_MAX / 2) ahead = 0;
+  if (ahead >= BEGIN_ROUNDS) ahead = BEGIN_ROUNDS - 1;
+  uint32_t round = s->down->round = b->round + ahead;
+  if (ahead > b->last - b->round) b->last = round;
+  list_push_tail(&b->rounds[round % BEGIN_ROUNDS], &s->link);
+}
+
+/* first is the one that is next; NULL: none waits. */
+static struct stream *first(struct begin *b) {
+  while (list_empty(&b->rounds[b->round % BEGIN_ROUNDS])) {
+    if (b->round == b->last) return NULL;
+    b->round++;
+  }
+  return container_of(b->rounds[b->round % BEGIN_ROUNDS].next, struct stream, link);
+}
+
+static void go(struct stream *s) {
+  list_remove(&s->link);
+  stream_go(s, STEP_ROUTE);
+}
+
+void begin_run(struct worker *w) {
+  struct begin *b = &w->begin;
+  while (!list_empty(&b->alone)) go(container_of(b->alone.next, struct stream, link));
+  for (struct stream *s; b->left && (s = first(b)) != NULL; b->left--) go(s);
+}
+
+bool begin_turn(struct worker *w) {
+  struct begin *b = &w->begin;
+  bool alone = now_ms(w) - b->alone_ms < ALONE_MS;
+  b->left = alone ? FURTHER_FEW : FURTHER_MOST;
+  h2_pool_pace(w->h2, alone ? PACE_FEW : PACE_MOST);
+  return first(b) != NULL;
+}
+
+uint64_t begin_late_ms(const struct worker *w) {
+  const struct list *on = &w->begin.rounds[w->begin.round % BEGIN_ROUNDS];
+  if (list_empty(on)) return 0;
+  return (now_ns(w) - container_of(on->next, const struct stream, link)->t_head) / 1000000;
+}
