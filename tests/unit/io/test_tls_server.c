@@ -331,6 +331,7 @@ static void suites_of_h2(void **state) {
   for (size_t i = 0; i < sk_SSL_CIPHER_num(suites); i++) {
     const SSL_CIPHER *suite = sk_SSL_CIPHER_value(suites, i);
     if (SSL_CIPHER_get_auth_nid(suite) == NID_auth_psk) continue; /* this client has no such key */
+    if (SSL_CIPHER_get_min_version(suite) > TLS1_2_VERSION) continue; /* AWS-LC lists them too */
     struct th_client_conf conf = {.alpn = SPAN_LIT(H2),
                                   .max = TLS1_2_VERSION,
                                   .ciphers = SSL_CIPHER_get_name(suite),
