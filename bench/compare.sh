@@ -18,6 +18,9 @@ missing() {
     done
     command -v h2load >/dev/null || printf 'nghttp2-client '
     command -v h2o >/dev/null || ! apt-cache show h2o >/dev/null 2>&1 || printf 'h2o '
+    command -v redis-server >/dev/null || printf 'redis-server '
+    command -v redis-benchmark >/dev/null || printf 'redis-tools '
+    [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || printf 'libnginx-mod-stream '
     command -v cc >/dev/null || printf 'gcc libc6-dev '
     [ -x /usr/bin/python3 ] || printf 'python3 '
     [ -e /usr/include/openssl/ssl.h ] || printf 'libssl-dev '

@@ -67,7 +67,7 @@ def find_programs(args):
     programs = {"load": os.path.join(args.programs, "bench-load"),
                 "floor": os.path.join(args.programs, "bench-floor")}
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    for name in report.PEERS + ("h2load",):
+    for name in report.PEERS + ("h2load", "redis-server", "redis-benchmark"):
         programs[name] = shutil.which(name, path=path)
     if not programs["h2o"]:
         print("h2o: not installed, its column stays empty", flush=True)

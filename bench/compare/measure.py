@@ -6,6 +6,7 @@ import threading
 import time
 
 import h2
+import tcp
 from peers import BenchFault, die_with_parent, descendants
 
 GIB = 1 << 30
@@ -57,8 +58,12 @@ def cpu_run(bench, proxy, row, measure_ms):
     """One run of a CPU row: bench-load's own figures plus `value` in the row's unit."""
     if proxy.process.poll() is not None:
         return dead_run(proxy)
-    result = h2.run(bench, proxy, row.h2, measure_ms) if row.h2 else load_run(
-        bench, proxy, row, measure_ms)
+    if row.h2:
+        result = h2.run(bench, proxy, row.h2, measure_ms)
+    elif row.redis:
+        result = tcp.redis_run(bench, proxy, row.redis, measure_ms)
+    else:
+        result = load_run(bench, proxy, row, measure_ms)
     if result is None or proxy.process.poll() is not None:
         return dead_run(proxy)
     judge(row, proxy, result)

@@ -15,6 +15,7 @@ import time
 BIG = 1000000000
 CONNECTIONS_MAX = 9600
 START_SECONDS = 10
+NGINX_HOME = "/usr/share/nginx"  # where Debian has modules/
 
 NGINX = """
 {user}daemon off; worker_processes {workers}; pid {dir}/nginx.pid;
@@ -89,6 +90,50 @@ pools = {{ app = {{
   connections = {{ keepalive = "600s"; keepalive_max = {connections}; }};
 }}; }};
 routes = ( {{ prefix = "/"; pool = "app"; }} );
+"""
+
+# The rows of TCP: connections are passed on as they are.
+NGINX_TCP = """
+{user}daemon off; worker_processes {workers}; pid {dir}/nginx.pid;
+load_module modules/ngx_stream_module.so;
+error_log {dir}/nginx.err crit; worker_rlimit_nofile {files};
+events {{ worker_connections 19900; }}
+stream {{
+  server {{
+    listen 127.0.0.1:{plain} backlog=4096;
+    proxy_pass 127.0.0.1:{backend}; proxy_timeout 600s;
+    {nginx_bulk}
+  }}
+}}
+"""
+NGINX_TCP_BULK = "proxy_buffer_size {size};"
+
+HAPROXY_TCP = """
+global
+  nbthread {workers}
+  maxconn {haproxy_connections}
+  tune.pool-high-fd-ratio 95
+  tune.pool-low-fd-ratio 90
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 600s
+  timeout server 600s
+  {splice}
+listen web
+  bind 127.0.0.1:{plain}
+  server one 127.0.0.1:{backend}
+"""
+
+WEIR_TCP = """
+process = {{ workers = {workers}; drain = "1s"; }};
+admin = {{ listen = "off"; }};
+log = {{ level = "error"; access = {{ to = "off"; }}; }};
+listeners = {{
+  web = {{ bind = "127.0.0.1:{plain}"; protocol = "tcp"; pool = "app";
+          timeouts = {{ tunnel = "600s"; }}; }};
+}};
+pools = {{ app = {{ endpoints = [ "127.0.0.1:{backend}" ]; }}; }};
 """
 
 # Only in the rows of HTTP/2. Its plain port is there to be waited for.
@@ -255,13 +300,15 @@ class Bench:
                   "files": 20000, "user": "user root; " if os.geteuid() == 0 else ""}
         # HAProxy counts pipes among its descriptors: spliced and 9,000 connections do not fit.
         bulk = getattr(row, "unit", "") == "s/GiB"
-        values["nginx_bulk"] = NGINX_BULK.format(size=self.nginx_buffers) if bulk else ""
+        tcp = getattr(row, "tcp", False)
+        buffers = NGINX_TCP_BULK if tcp else NGINX_BULK
+        values["nginx_bulk"] = buffers.format(size=self.nginx_buffers) if bulk else ""
         h2 = bool(row.h2)
         values["alpn"] = "h2" if h2 else "http/1.1"
         values["h2o_user"] = "user: root\n" if os.geteuid() == 0 else ""
         values["nginx_h2"] = " http2" if h2 else ""
-        values["splice"] = "option splice-auto" if bulk and not row.tls else ""
-        values["haproxy_connections"] = 2000 if bulk else CONNECTIONS_MAX
+        values["splice"] = "option splice-auto" if bulk and not row.tls or tcp else ""
+        values["haproxy_connections"] = 2000 if bulk or tcp else CONNECTIONS_MAX
         cores = {self.proxy_core} if workers == 1 else {self.proxy_core, self.load_core}
         command = self.command(name, row, values)
         log = os.path.join(self.dir, f"{name}.log")
@@ -269,14 +316,18 @@ class Bench:
 
     def command(self, name, row, values):
         program = self.programs[name]
+        tcp = getattr(row, "tcp", False)
         if name == "nginx":
-            return [program, "-p", self.dir, "-c", self.write("nginx.conf", NGINX, **values)]
+            conf = self.write("nginx.conf", NGINX_TCP if tcp else NGINX, **values)
+            return [program, "-p", NGINX_HOME if tcp else self.dir, "-c", conf]
         if name == "haproxy":
-            return [program, "-db", "-f", self.write("haproxy.cfg", HAPROXY, **values)]
+            conf = self.write("haproxy.cfg", HAPROXY_TCP if tcp else HAPROXY, **values)
+            return [program, "-db", "-f", conf]
         if name == "h2o":
             return [program, "-m", "worker", "-c", self.write("h2o.conf", H2O, **values)]
         if name == "weir":
-            return [program, "run", "-c", self.write("weir.conf", WEIR, **values)]
+            conf = self.write("weir.conf", WEIR_TCP if tcp else WEIR, **values)
+            return [program, "run", "-c", conf]
         ports = ["--listen", str(values["plain"]), "--upstream", str(self.backend)]
         return [program] + ports + row.floor
 

@@ -38,8 +38,8 @@ def tail_ratios(runs):
     found = {}
     for key in ("p99_us", "p999_us"):
         values = medians(runs, key)
-        peers = [values[name] for name in PEERS if name in values]
-        if "weir" in values and any(peers):
+        peers = [values[name] for name in PEERS if values.get(name)]
+        if "weir" in values and peers:
             found[key] = values["weir"] / min(peers)
     return found
 

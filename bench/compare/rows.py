@@ -26,6 +26,13 @@ class H2:
 
 
 @dataclass(frozen=True)
+class Redis:
+    """What redis-benchmark asks of a real Redis in a row of TCP."""
+    connections: int
+    requests: int                     # of a run, for each of its --seconds
+
+
+@dataclass(frozen=True)
 class Row:
     name: str
     title: str
@@ -40,6 +47,8 @@ class Row:
     warmup_ms: int = 300
     resumed: float | None = None      # share of handshakes that must have been resumed
     h2: H2 | None = None              # HTTP/2 over TLS by h2load, and h2o is a peer
+    tcp: bool = False                 # connections passed on unread: nginx stream, mode tcp
+    redis: Redis | None = None        # redis-server and redis-benchmark instead of bench-load
 
 
 def keepalive(connections):
@@ -78,6 +87,13 @@ CPU_ROWS = [
         h2=H2(8, 10, 4000, get=64 * KIB), tls=True),
     Row("h2-post-64k", "h2 POST 64 KiB, 8 x 10 streams", unit="s/GiB",
         h2=H2(8, 10, 3000, get=16, post=64 * KIB), tls=True),
+    Row("tcp-echo", "TCP: 128 B back and forth, 64 conns", keepalive(64), must=0.98, tcp=True),
+    Row("tcp-redis", "TCP: redis-benchmark GET, 50 conns", redis=Redis(50, 60000), must=0.98,
+        tcp=True),
+    Row("tcp-bulk", "TCP: 4 MiB down, 8 conns", bulk(get=4 * MIB, connections=8), "s/GiB",
+        must=0.70, tcp=True),
+    Row("tcp-bulk-up", "TCP: 4 MiB up, 8 conns", bulk(post=4 * MIB, connections=8), "s/GiB",
+        must=0.70, tcp=True),
 ]
 
 

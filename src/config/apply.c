@@ -175,6 +175,7 @@ static const char *scope_what(enum scope_id id) {
     case SCOPE_ROOT: return "the configuration";
     case SCOPE_LISTENER: return "a listener";
     case SCOPE_CERT: return "a certificate";
+    case SCOPE_CLIENT: return "a row of client";
     case SCOPE_SNI: return "a row of sni";
     case SCOPE_POOL: return "a pool";
     case SCOPE_ENDPOINT: return "an endpoint";

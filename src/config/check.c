@@ -64,10 +64,12 @@ static void check_binds(struct conf *conf) {
     add_binding(conf, &names, root->admin_listen, &admin);
   if (word_find("off", root->admin_status) < 0)
     add_binding(conf, &names, root->admin_status, &status);
+  struct names datagrams = {.arena = &conf->arena}; /* ports of UDP are others than those of TCP */
   rows_each(&root->listeners, struct conf_listener, listener)
     for (uint32_t i = 0; i < listener->binds.count; i++) {
       struct binding b = {.at = listener->binds.items[i].at, .listener = listener->row.name};
-      add_binding(conf, &names, listener->binds.items[i].text, &b);
+      add_binding(conf, listener->protocol == CONF_UDP ? &datagrams : &names,
+                  listener->binds.items[i].text, &b);
     }
 }
 
@@ -114,6 +116,7 @@ static void check_tls(struct conf *conf, const struct conf_listener *listener) {
   }
   check_defaults(conf, listener);
   check_tls_estate(conf, listener);
+  check_client_auth(conf, listener);
 }
 
 /* name_covers: "*.example.com" stands for one label before the rest (RFC 6125 section 6.4.3). */

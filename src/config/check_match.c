@@ -110,10 +110,38 @@ static struct span value_text(const struct conf_value *value, enum match_part pa
   return s;
 }
 
+static bool says_present(const struct conf_route *route) {
+  return row_origin(&route->row, OPTION_ROUTE_CERT_PRESENT)->node != NULL;
+}
+
+/* cert_texts adds "x:present", "x:absent", "x:uri:...", "x:f:sha256:..." and "x:k:sha256:...". */
+static uint32_t cert_texts(const struct conf_route *route, struct arena *arena,
+                           struct span *texts, uint32_t at) {
+  const struct {
+    const struct conf_list *list;
+    const char *mark;
+  } lists[] = {{&route->cert_sans, ""},
+               {&route->cert_fingerprints, "f:"},
+               {&route->cert_keys, "k:"}};
+  if (says_present(route))
+    texts[at++] = route->cert_present ? SPAN_LIT("x:present") : SPAN_LIT("x:absent");
+  for (size_t l = 0; l < array_count(lists); l++)
+    for (uint32_t i = 0; i < lists[l].list->count; i++)
+      texts[at++] = arena_printf(arena, "x:%s" SPAN_FMT, lists[l].mark,
+                                 SPAN_ARG(lists[l].list->items[i].text));
+  return at;
+}
+
+static uint32_t texts_count(const struct conf_route *route) {
+  uint32_t count = route->sources.count + route->cert_sans.count +
+                   route->cert_fingerprints.count + route->cert_keys.count;
+  for (unsigned part = 0; part < MATCH_PART_COUNT; part++) count += route->values[part].count;
+  return count + says_present(route);
+}
+
 void conditions_write(const struct conf_route *route, struct arena *arena, bool key,
                       struct text *out) {
-  uint32_t count = route->sources.count, at = 0;
-  for (unsigned part = 0; part < MATCH_PART_COUNT; part++) count += route->values[part].count;
+  uint32_t count = texts_count(route), at = 0;
   if (!count) return;
   struct span *texts = arena_get(arena, count * sizeof *texts);
   for (unsigned part = 0; part < MATCH_PART_COUNT; part++) {
@@ -122,6 +150,7 @@ void conditions_write(const struct conf_route *route, struct arena *arena, bool 
   }
   for (uint32_t i = 0; i < route->sources.count; i++)
     texts[at++] = arena_printf(arena, "s:" SPAN_FMT, SPAN_ARG(route->sources.items[i].text));
+  at = cert_texts(route, arena, texts, at);
   check(at == count);
   qsort(texts, count, sizeof *texts, by_text);
   for (uint32_t i = 0; i < count; i++) {

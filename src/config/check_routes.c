@@ -265,6 +265,7 @@ void check_routes(struct conf *conf) {
     check_details(conf, route);
     check_split(conf, route);
     check_conditions(conf, route);
+    check_cert_asked(conf, route);
     check_references(conf, route, &maps);
     check_mirror(conf, route, &maps);
     check_unique(conf, route, &maps);

@@ -1,7 +1,7 @@
 /* check_tcp.c: listeners with protocol = "tcp" or "tls_passthrough" and the pools that they name:
- * which keys mean nothing there, and that such a pool serves no routes. `weir dump` writes
- * defaults too, so keys are refused only where they are not the default. Called by check.c, after
- * routes. */
+ * which keys mean nothing there, and that such a pool serves no routes; those of UDP name a pool
+ * as they do (their keys: check_udp.c). `weir dump` writes defaults too, so keys are refused only
+ * where they are not the default. Called by check.c, after routes. */
 #include "load_priv.h"
 
 static bool is_set(const struct conf_row *row, enum option_id id) {
@@ -36,7 +36,7 @@ static const enum option_id text_of_pool[] = {OPTION_POOL_STICKY_COOKIE,
 static void unused(struct conf *conf, const struct conf_row *row, enum option_id id,
                    const char *what) {
   fault_add(conf->faults, FAULT_TCP_UNUSED, row_place(row, id),
-            "%s \"" SPAN_FMT "\" serves TCP: " SPAN_FMT " means nothing", what,
+            "%s \"" SPAN_FMT "\" serves TCP or UDP: " SPAN_FMT " means nothing", what,
             SPAN_ARG(row->name), SPAN_ARG(option_local(option_get(id))));
 }
 
@@ -46,7 +46,7 @@ static void check_retry(struct conf *conf, const struct conf_pool *pool) {
   for (uint32_t i = 0; i < pool->retry_on.count; i++) {
     if (span_eq(pool->retry_on.items[i].text, SPAN_LIT("connect"))) continue;
     fault_add(conf->faults, FAULT_TCP_UNUSED, pool->retry_on.items[i].at,
-              "pool \"" SPAN_FMT "\" serves TCP: only \"connect\" can be tried again",
+              "pool \"" SPAN_FMT "\" serves TCP or UDP: only \"connect\" can be tried again",
               SPAN_ARG(pool->row.name));
   }
 }
@@ -61,7 +61,7 @@ static void check_pool(struct conf *conf, const struct conf_pool *pool) {
   check_retry(conf, pool);
   if (!pool->hash.len || span_eq(pool->hash, SPAN_LIT("client_ip"))) return;
   fault_add(conf->faults, FAULT_TCP_UNUSED, row_place(&pool->row, OPTION_POOL_HASH),
-            "pool \"" SPAN_FMT "\" serves TCP: only \"client_ip\" can be hashed",
+            "pool \"" SPAN_FMT "\" serves TCP or UDP: only \"client_ip\" can be hashed",
             SPAN_ARG(pool->row.name));
 }
 
@@ -95,14 +95,17 @@ static void tls_means_nothing(struct conf *conf, const struct conf_row *row, enu
 static void use_pool(struct conf *conf, const struct use *use, struct conf_pool *pool) {
   if (pool->used && !pool->tcp)
     fault_add(conf->faults, FAULT_TCP_SHARED, use->at,
-              "pool \"" SPAN_FMT "\" serves TCP for listener \"" SPAN_FMT
+              "pool \"" SPAN_FMT "\" serves %s for listener \"" SPAN_FMT
               "\", and a route uses it too",
-              SPAN_ARG(pool->row.name), SPAN_ARG(use->listener->row.name));
+              SPAN_ARG(pool->row.name), use->listener->protocol == CONF_UDP ? "UDP" : "TCP",
+              SPAN_ARG(use->listener->row.name));
   else if (!pool->tcp)
     check_pool(conf, pool);
   if (use->listener->protocol == CONF_PASS && pool->tls.on)
     tls_means_nothing(conf, &pool->row, OPTION_POOL_TLS_VERIFY, "pool");
   pool->used = pool->tcp = true;
+  if (use->listener->protocol == CONF_UDP) pool->udp = true;
+  else pool->streams = true;
 }
 
 static void check_use(struct conf *conf, const struct use *use, const struct names *pools) {
@@ -125,13 +128,14 @@ static void check_keys(struct conf *conf, const struct conf_listener *listener) 
 static bool check_given(struct conf *conf, const struct conf_listener *listener) {
   static const char *const whys[] = {[CONF_HTTP] = "has a pool or sni, and serves HTTP",
                                      [CONF_TCP] = "serves TCP: it needs a pool, and no sni",
-                                     [CONF_PASS] = "passes TLS on: it needs sni or a pool"};
+                                     [CONF_PASS] = "passes TLS on: it needs sni or a pool",
+                                     [CONF_UDP] = "serves UDP: it needs a pool, and no sni"};
   bool pool = is_set(&listener->row, OPTION_LISTENER_POOL);
   bool sni = is_set(&listener->row, OPTION_LISTENER_SNI);
   enum conf_protocol protocol = listener->protocol;
-  bool good = protocol == CONF_HTTP  ? !pool && !sni
-              : protocol == CONF_TCP ? pool && !sni
-                                     : pool || listener->snis.count;
+  bool good = protocol == CONF_HTTP   ? !pool && !sni
+              : protocol == CONF_PASS ? pool || listener->snis.count
+                                      : pool && !sni;
   if (good) return true;
   enum option_id id = sni && protocol != CONF_PASS    ? OPTION_LISTENER_SNI
                       : pool && protocol == CONF_HTTP ? OPTION_LISTENER_POOL
@@ -171,7 +175,10 @@ static void check_listener(struct conf *conf, const struct conf_listener *listen
   struct conf_faults *f = conf->faults;
   bool broken = faults_has_syntax(f) || faults_has(f, FAULT_UNKNOWN_KEY) ||
                 faults_has(f, FAULT_BAD_WORD); /* what was meant is told already */
-  if (listener->protocol != CONF_HTTP) check_keys(conf, listener);
+  if (listener->protocol == CONF_UDP) check_udp_listener(conf, listener);
+  else check_udp_elsewhere(conf, listener);
+  if (listener->protocol == CONF_TCP || listener->protocol == CONF_PASS)
+    check_keys(conf, listener);
   if (!broken && !check_given(conf, listener)) return;
   if (listener->protocol == CONF_HTTP) return;
   struct use use = {listener, listener->pool, row_place(&listener->row, OPTION_LISTENER_POOL)};
@@ -188,8 +195,9 @@ static void check_route(struct conf *conf, const struct conf_route *route) {
       bool named = span_eq(item->text, listener->row.name);
       if (!named || listener->protocol == CONF_HTTP) continue;
       fault_add(conf->faults, FAULT_TCP_ROUTE, item->at,
-                "route \"" SPAN_FMT "\" names listener \"" SPAN_FMT "\", which serves TCP",
-                SPAN_ARG(route->label), SPAN_ARG(item->text));
+                "route \"" SPAN_FMT "\" names listener \"" SPAN_FMT "\", which serves %s",
+                SPAN_ARG(route->label), SPAN_ARG(item->text),
+                listener->protocol == CONF_UDP ? "UDP" : "TCP");
     }
   }
 }
@@ -200,5 +208,6 @@ void check_tcp(struct conf *conf) {
     (void)names_put(&pools, pool->row.name, pool);
   rows_each(&conf->root.listeners, struct conf_listener, listener)
     check_listener(conf, listener, &pools);
+  check_udp_pools(conf);
   rows_each(&conf->root.routes, struct conf_route, route) check_route(conf, route);
 }

@@ -52,8 +52,12 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
   struct span alpn;
   protocols_of(row, &c->arena, &protocols, &alpn);
   hash = hash_mix(hash, hash_bytes(alpn));
+  struct conf_client_policy *clients = clients_of(&c->arena, row);
+  hash = hash_mix(hash, clients_hash(clients, row->clients.count));
   struct conf_tls tls = {.certs = certs,
                          .cert_count = count,
+                         .clients = clients,
+                         .client_count = row->clients.count,
                          .min_version = versions[row->tls_min],
                          .max_version = versions[row->tls_max],
                          .alpn = alpn,
@@ -67,6 +71,8 @@ static struct place bad_place(const struct conf_listener *row, uint32_t index) {
   if (index == CONF_TLS_BAD_GROUPS) return row_place(&row->row, OPTION_LISTENER_TLS_GROUPS);
   if (index == CONF_TLS_BAD_CIPHERS) return row_place(&row->row, OPTION_LISTENER_TLS_CIPHERS);
   if (index == CONF_TLS_BAD_TICKETS) return row_place(&row->row, OPTION_LISTENER_TICKET_KEYS);
+  if (index != UINT32_MAX && index >= CONF_BAD_CLIENT)
+    return client_place(row, index - CONF_BAD_CLIENT);
   bool ocsp = index != UINT32_MAX && index & CONF_TLS_BAD_OCSP;
   if (ocsp) index &= ~CONF_TLS_BAD_OCSP;
   rows_each(&row->certs, struct conf_cert_row, it)
@@ -143,6 +149,7 @@ static void listener_fill(struct compile *c, struct listener *listener,
   listener->limits = row->limits;
   protocols_of(row, arena, &listener->protocols, &listener->alpn);
   listener->h2 = row->h2;
+  listener->udp = row->udp;
   listener->paths = row->paths;
 }
 
@@ -153,7 +160,8 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   if (row->redirect_https) content = hash_mix(content, https_port(&c->conf->root));
   content = hash_mix(content, sni_content(row));
   struct pool *pool = row->pool.len ? names_find(&c->pools, row->pool) : NULL;
-  check(pool || row->protocol != CONF_TCP); /* check_tcp.c saw to it */
+  bool needs = row->protocol == CONF_TCP || row->protocol == CONF_UDP;
+  check(pool || !needs); /* check_tcp.c saw to it */
   struct listener *old = names_find(&c->old_listeners, row->row.name);
   if (old && old->obj.content == content && old->pool == pool && sni_same(c, old, row)) {
     object_ref(c->registry, &old->obj);
@@ -170,6 +178,7 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   if (pool) object_ref(c->registry, &pool->obj);
   listener->tls_unref = has_tls ? c->hooks->tls_unref : NULL;
   listener->tls_policy = has_tls ? hash_bytes(tls.policy) : 0;
+  listener->tls_clients = has_tls ? clients_hash(tls.clients, tls.client_count) : 0;
   listener_fill(c, listener, row);
   return listener;
 }

@@ -11,7 +11,7 @@ uint64_t rules_hash(const struct conf_route *row) {
       hash = hash_mix(hash, row_hash(&value->row));
     }
   }
-  return hash;
+  return hash_mix(hash, cert_rule_hash(row));
 }
 
 struct regex *regex_get(struct span pattern) {
@@ -47,4 +47,5 @@ void compile_rules(struct route *route, const struct conf_route *row) {
   for (uint32_t i = 0; i < row->sources.count; i++)
     check(addr_net_parse(row->sources.items[i].text, &sources[rules->source_count++]));
   rules->sources = sources;
+  cert_rule(route, row);
 }

@@ -59,6 +59,15 @@ void sni_fill(struct compile *c, struct listener *listener, const struct conf_li
 uint64_t sni_content(const struct conf_listener *row);
 bool sni_same(const struct compile *c, const struct listener *listener,
               const struct conf_listener *row);
+/* clients_of gives the rows of tls.client for the hook, in arena; clients_hash is their content;
+ * client_place is where row `index` stands. */
+struct conf_client_policy *clients_of(struct arena *arena, const struct conf_listener *row);
+uint64_t clients_hash(const struct conf_client_policy *clients, uint32_t count);
+struct place client_place(const struct conf_listener *row, uint32_t index);
+/* cert_rule gives a new route what it asks of client certificates; cert_rule_hash is what row_hash
+ * does not see of it. */
+void cert_rule(struct route *route, const struct conf_route *row);
+uint64_t cert_rule_hash(const struct conf_route *row);
 /* compile_listener gives the listener with a ref, or NULL after a fault (a hook refused). */
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row);
 /* balance_fill gives a pool that has its members its policy, tables and cookie; balance_content is

@@ -161,7 +161,7 @@ static bool has_bind(const struct listener *l, struct span bind) {
 static bool limits_same(const struct listener_limits *a, const struct listener_limits *b) {
   return a->header_bytes == b->header_bytes && a->headers == b->headers &&
          a->uri_bytes == b->uri_bytes && a->body_bytes == b->body_bytes &&
-         a->requests == b->requests;
+         a->requests == b->requests && a->sessions == b->sessions;
 }
 
 static bool trusted_same(const struct listener *a, const struct listener *b) {
@@ -204,6 +204,7 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
   if (alike && (a->protocols != b->protocols || !span_eq(a->alpn, b->alpn)))
     part(&detail, "protocols", SPAN_EMPTY, "");
   if (!SAME(a->h2, b->h2)) part(&detail, "h2", SPAN_EMPTY, "");
+  if (!SAME(a->udp, b->udp)) part(&detail, "udp", SPAN_EMPTY, "");
   if (!SAME(a->paths, b->paths)) part(&detail, "paths", SPAN_EMPTY, "");
   if (a->proxied != b->proxied) part(&detail, "proxy_protocol", SPAN_EMPTY, "");
   if (!trusted_same(a, b)) part(&detail, "trusted_proxies", SPAN_EMPTY, "");
@@ -214,6 +215,8 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
   /* The library's object tells nothing: with all else equal it must be the certificates. */
   if (a->tls && b->tls && a->tls_policy != b->tls_policy)
     part(&detail, "TLS policy", SPAN_EMPTY, "");
+  if (a->tls && b->tls && a->tls_clients != b->tls_clients)
+    part(&detail, "client certificates", SPAN_EMPTY, "");
   if (!detail.len && a->tls && b->tls) part(&detail, "certificates", SPAN_EMPTY, "");
   changed(d, "listener", b->obj.name, &detail);
   text_fini(&detail);

@@ -160,10 +160,16 @@ static void add_secret(struct conf *conf, struct span secret) {
   if (span_starts(secret, mark)) add_file(conf, span_from(secret, mark.len), true);
 }
 
+static void add_secrets(struct conf *conf, const struct conf_list *list) {
+  for (uint32_t i = 0; i < list->count; i++) add_secret(conf, list->items[i].text);
+}
+
 static void list_files(struct conf *conf) {
   uint32_t most = source_count(conf);
   rows_each(&conf->root.listeners, struct conf_listener, l)
     most += 3 * l->certs.count + l->ticket_keys.count;
+  rows_each(&conf->root.listeners, struct conf_listener, l)
+    rows_each(&l->clients, struct conf_client_auth, it) most += it->ca.count + it->crl.count;
   most += 4 * conf->root.pools.count + 1;
   conf->files = arena_get(&conf->arena, most * sizeof *conf->files);
   for (const struct source *s = conf->sources; s; s = s->next) add_file(conf, s->path, false);
@@ -176,6 +182,11 @@ static void list_files(struct conf *conf) {
     for (uint32_t i = 0; i < listener->ticket_keys.count; i++)
       add_secret(conf, listener->ticket_keys.items[i].text);
   }
+  rows_each(&conf->root.listeners, struct conf_listener, listener)
+    rows_each(&listener->clients, struct conf_client_auth, it) {
+      add_secrets(conf, &it->ca);
+      add_secrets(conf, &it->crl);
+    }
   rows_each(&conf->root.pools, struct conf_pool, pool) {
     add_secret(conf, pool->sticky_key);
     add_secret(conf, pool->tls.ca);

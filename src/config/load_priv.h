@@ -39,6 +39,11 @@ void check_health(struct conf *conf, const struct conf_pool *pool);
 void check_tls_estate(struct conf *conf, const struct conf_listener *listener);
 /* check_keys_logged warns of log.tls_keys. */
 void check_keys_logged(struct conf *conf);
+/* check_client_auth is its part for tls.client of a listener, check_cert_asked for client_cert of
+ * a route; route_asks_cert: it has any. */
+void check_client_auth(struct conf *conf, const struct conf_listener *listener);
+void check_cert_asked(struct conf *conf, const struct conf_route *route);
+bool route_asks_cert(const struct conf_route *route);
 /* check_upstream_tls is its part for TLS to the endpoints of a pool. */
 void check_upstream_tls(struct conf *conf, const struct conf_pool *pool);
 /* check_discover is its part for the names of a pool. */
@@ -49,6 +54,11 @@ void check_overload(struct conf *conf);
 void check_protection(struct conf *conf, const struct conf_pool *pool);
 /* check_tcp is its part for listeners of TCP and their pools; after check_routes. */
 void check_tcp(struct conf *conf);
+/* check_udp_listener is its part for a listener of UDP, check_udp_elsewhere for keys of UDP on
+ * another one, check_udp_pools for pools of UDP; after those of TCP. */
+void check_udp_listener(struct conf *conf, const struct conf_listener *listener);
+void check_udp_elsewhere(struct conf *conf, const struct conf_listener *listener);
+void check_udp_pools(struct conf *conf);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
 /* check_balance is check_conf's part for a pool's balancing, check_split for a route's split,

@@ -56,6 +56,7 @@ static const struct scope scopes[SCOPE_COUNT] = {
 static const char *const later_paths[] = {
 #define LATER(path) path,
 #include "weir/config/options.def"
+    NULL /* there may be none */
 };
 
 const struct option *option_get(enum option_id id) {
@@ -105,7 +106,7 @@ const struct option *option_find(enum scope_id scope, struct span local, bool *g
 }
 
 bool option_later(enum scope_id scope, struct span local) {
-  for (uint32_t i = 0; i < array_count(later_paths); i++)
+  for (uint32_t i = 0; later_paths[i]; i++)
     if (span_eq(local_in(scope, later_paths[i]), local)) return true;
   return false;
 }

@@ -69,6 +69,7 @@ enum option_type {
   TYPE_TLS_PIN,  /* "sha256:..." */
   TYPE_TLS_GROUP,  /* "X25519" */
   TYPE_TLS_CIPHER, /* "ECDHE-RSA-AES128-GCM-SHA256" */
+  TYPE_CERT_SAN, /* "dns:app.internal" */
   TYPE_POOL_REF,
   TYPE_LISTENER_REF,
   TYPE_HASH_KEY,

@@ -188,17 +188,22 @@ static void reference_option(const struct option *option, struct text *out) {
   text_fini(&def);
 }
 
+static void reference_later(struct text *out) {
+  const char *path;
+  if (later_get(0)) text_lit(out, "\nPlanned, refused as W0102 in this version:");
+  for (uint32_t i = 0; (path = later_get(i)) != NULL; i++)
+    text_printf(out, "%s `%s`", i ? "," : "", path);
+  if (later_get(0)) text_lit(out, ".\n");
+}
+
 void conf_reference(struct text *out) {
   text_lit(out,
            "# Options\n\nGenerated from include/weir/config/options.def and faults.def; "
            "`*` is a name or an element.\nEvery option with its default stands in full.conf.\n"
            "\n| option | value | default | meaning |\n|---|---|---|---|\n");
   for (enum option_id id = 0; id < OPTION_COUNT; id++) reference_option(option_get(id), out);
-  text_lit(out, "\nPlanned, refused as W0102 in this version:");
-  const char *path;
-  for (uint32_t i = 0; (path = later_get(i)) != NULL; i++)
-    text_printf(out, "%s `%s`", i ? "," : "", path);
-  text_lit(out, ".\n\n# Fault codes\n\n| code | level | meaning |\n|---|---|---|\n");
+  reference_later(out);
+  text_lit(out, "\n# Fault codes\n\n| code | level | meaning |\n|---|---|---|\n");
   for (enum fault_id id = 0; id < FAULT_COUNT; id++) {
     const struct fault_row *row = fault_get(id);
     text_printf(out, "| %s | %s | ", row->code,

@@ -64,7 +64,8 @@ struct conf_pool {
   struct pool_concurrency concurrency;
   struct pool_limits limits;
   bool used;
-  bool tcp; /* by a TCP listener (check_tcp.c) */
+  bool tcp; /* by a listener of TCP or UDP (check_tcp.c) */
+  bool streams, udp; /* of these: by one of TCP; of UDP */
 };
 
 #endif

@@ -17,10 +17,22 @@ struct conf_cert_row {
   struct text ocsp_der;          /* heap */
 };
 
+/* conf_client_verify numbers the words of tls.client.*.verify. */
+enum conf_client_verify { CLIENT_VERIFY_REQUIRED, CLIENT_VERIFY_OPTIONAL };
+
+/* conf_client_auth is a row of tls.client. */
+struct conf_client_auth {
+  struct conf_row row;
+  struct conf_list names, ca, crl;
+  uint8_t verify, forward; /* enum conf_client_verify; word */
+  uint32_t depth;
+  struct text *ca_pem, *crl_pem; /* heap, one for each of ca and crl; NULL until they are read */
+};
+
 /* CONF_TICKET_KEYS_MAX are those of a listener: one that encrypts, and some that came before. */
 #define CONF_TICKET_KEYS_MAX 8u
 /* conf_protocol numbers the words of listeners.*.protocol. */
-enum conf_protocol { CONF_HTTP, CONF_TCP, CONF_PASS };
+enum conf_protocol { CONF_HTTP, CONF_TCP, CONF_PASS, CONF_UDP };
 
 struct conf_sni {
   struct conf_row row;
@@ -43,9 +55,11 @@ struct conf_listener {
   struct conf_list tls_groups, tls_ciphers, ticket_keys;
   struct text ticket_bytes[CONF_TICKET_KEYS_MAX]; /* of ticket_keys; heap; wiped */
   bool tls_tickets;
+  struct conf_rows clients; /* of conf_client_auth */
   struct listener_timeouts timeouts;
   struct listener_limits limits;
   struct listener_h2 h2;
+  struct listener_udp udp;
   struct path_policy paths;
 };
 
@@ -72,6 +86,8 @@ struct conf_route {
   struct span regex;
   struct conf_rows values[MATCH_PART_COUNT]; /* of struct conf_value */
   struct conf_list sources;
+  bool cert_present;
+  struct conf_list cert_sans, cert_fingerprints, cert_keys;
   bool strip_prefix;
   struct span rewrite_prefix, rewrite_path, rewrite_regex, rewrite_to, host;
   struct span pool, split_by, mirror_pool; /* as written */

@@ -130,6 +130,32 @@ static uint32_t ticket_list(struct conf_listener *listener, struct secret *out) 
   return count;
 }
 
+static uint32_t list_add(struct secret *out, uint32_t count, const struct conf_row *row,
+                         enum option_id id, const struct conf_list *list, struct text *bytes) {
+  for (uint32_t i = 0; bytes && i < list->count; i++, count++)
+    if (out) out[count] = (struct secret){row, id, list->items[i].text, &bytes[i], NULL};
+  return count;
+}
+
+/* clients_list adds what a listener knows of clients from `count` on. */
+static uint32_t clients_list(const struct conf_listener *listener, struct secret *out,
+                             uint32_t count) {
+  rows_each(&listener->clients, struct conf_client_auth, it) {
+    count = list_add(out, count, &it->row, OPTION_CLIENT_CA, &it->ca, it->ca_pem);
+    count = list_add(out, count, &it->row, OPTION_CLIENT_CRL, &it->crl, it->crl_pem);
+  }
+  return count;
+}
+
+/* clients_room makes the places of their bytes. */
+static void clients_room(struct conf *conf) {
+  rows_each(&conf->root.listeners, struct conf_listener, listener)
+    rows_each(&listener->clients, struct conf_client_auth, it) {
+      it->ca_pem = arena_get(&conf->arena, (it->ca.count + 1) * sizeof *it->ca_pem);
+      it->crl_pem = arena_get(&conf->arena, (it->crl.count + 1) * sizeof *it->crl_pem);
+    }
+}
+
 /* secrets_list gives all of them, in the order of the file; out NULL only counts. */
 static uint32_t secrets_list(struct conf *conf, struct secret *out) {
   uint32_t count = 0;
@@ -148,6 +174,7 @@ static uint32_t secrets_list(struct conf *conf, struct secret *out) {
       count++;
     }
     count += ticket_list(listener, out ? out + count : NULL);
+    count = clients_list(listener, out, count);
   }
   rows_each(&conf->root.pools, struct conf_pool, pool) {
     struct conf_pool_tls *tls = &pool->tls;
@@ -228,7 +255,7 @@ static void lists_check(struct conf_faults *faults, const struct secret *all,
   struct span bytes[CONF_TICKET_KEYS_MAX];
   uint32_t n = 0;
   for (uint32_t i = 0; i < count; i++) {
-    if (!all[i].item) continue;
+    if (!all[i].item) continue; /* only ticket keys have one */
     check(n < CONF_TICKET_KEYS_MAX);
     items[n] = *all[i].item;
     bytes[n++] = text_span(texts[i]);
@@ -241,6 +268,7 @@ static void lists_check(struct conf_faults *faults, const struct secret *all,
 
 void secrets_load(struct conf *conf) {
   store_choose(conf);
+  clients_room(conf);
   uint32_t count = secrets_list(conf, NULL);
   struct secret *all = mem_array(count, sizeof *all);
   (void)secrets_list(conf, all);

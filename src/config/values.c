@@ -77,6 +77,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_TLS_PIN] = {"pin", SHAPE_STRING, false, "a string: \"sha256:...\""},
     [TYPE_TLS_GROUP] = {"group", SHAPE_STRING, false, "a string: \"X25519\""},
     [TYPE_TLS_CIPHER] = {"cipher suite", SHAPE_STRING, false, "a string: the name of a suite"},
+    [TYPE_CERT_SAN] = {"san", SHAPE_STRING, false, "a string: \"dns:app.internal\""},
     [TYPE_POOL_REF] = {"pool", SHAPE_STRING, false, "a string: the name of a pool"},
     [TYPE_LISTENER_REF] = {"listener", SHAPE_STRING, false, "a string: the name of a listener"},
     [TYPE_HASH_KEY] = {"hash key", SHAPE_STRING, false, "a string: \"cookie:user\""},

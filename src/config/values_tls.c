@@ -1,5 +1,6 @@
-/* values_tls.c: the texts of tls groups: names of certificates, pins of public keys, groups and
- * suites. Called by values_text.c and, for pins, by compile_upstream_tls.c. */
+/* values_tls.c: the texts of tls groups and of routes.*.client_cert: names of certificates, pins,
+ * groups and suites. Called by values_text.c and, for pins, by compile_upstream_tls.c and
+ * compile_client_auth.c. */
 #include "values_priv.h"
 
 #define PIN_MARK SPAN_LIT("sha256:")
@@ -43,6 +44,8 @@ static bool pin(struct value_job *job) {
                                                         : SPAN_EMPTY;
   bool good = digits.len == 2 * CONF_PIN_BYTES;
   for (size_t i = 0; good && i < digits.len; i++) good = hex(digits.ptr[i]) >= 0;
+  if (!good && job->option->id == OPTION_ROUTE_CERT_FINGERPRINT)
+    return value_refuse(job, FAULT_BAD_PIN, "openssl x509 -in CERT -outform der | sha256sum");
   return good || value_refuse(job, FAULT_BAD_PIN,
                               "openssl x509 -in CERT -noout -pubkey | openssl pkey -pubin "
                               "-outform der | sha256sum");
@@ -77,8 +80,61 @@ static bool word(struct value_job *job) {
   return value_bad_word(job);
 }
 
+/* ---- subject alternative names ---- */
+
+static bool bad_san(struct value_job *job) {
+  return value_refuse(job, FAULT_BAD_SAN,
+                      "known: \"dns:app.internal\" \"dns:*.internal\" \"uri:spiffe://prod/*\" "
+                      "\"email:a@b.example\" \"ip:10.0.0.1\"");
+}
+
+static bool visible(struct span text) {
+  for (size_t i = 0; i < text.len; i++)
+    if (text.ptr[i] <= ' ' || text.ptr[i] > '~') return false;
+  return text.len > 0;
+}
+
+/* stars_stand: none but the one that means something. */
+static bool stars_stand(struct span text, bool uri) {
+  size_t star = span_find_char(text, '*', 0);
+  if (star == SIZE_MAX) return true;
+  return uri && star == text.len - 1 && star > 0 && text.ptr[star - 1] == '/';
+}
+
+static bool san_dns(struct value_job *job, struct span value) {
+  struct span name = span_starts(value, SPAN_LIT("*.")) ? span_from(value, 2) : value;
+  if (!is_name(name)) return bad_san(job);
+  char *lower = arena_bytes(job->arena, job->text.len);
+  check(lower != NULL);
+  for (size_t i = 0; i < job->text.len; i++) lower[i] = ascii_lower(job->text.ptr[i]);
+  job->text = span_of(lower, job->text.len);
+  return true;
+}
+
+static bool san_ip(struct value_job *job, struct span value) {
+  struct addr addr;
+  char written[80];
+  struct buf b = buf_of(written, sizeof written);
+  if (!addr_from_ip(value, 1, &addr)) return bad_san(job);
+  buf_lit(&b, "ip:");
+  addr_write_ip(&addr, &b);
+  job->text = arena_copy(job->arena, buf_span(&b), NULL);
+  return true;
+}
+
+static bool san(struct value_job *job) {
+  size_t colon = span_find_char(job->text, ':', 0);
+  if (colon == SIZE_MAX) return bad_san(job);
+  struct span kind = span_sub(job->text, 0, colon), value = span_from(job->text, colon + 1);
+  if (span_eq(kind, SPAN_LIT("dns"))) return san_dns(job, value);
+  if (span_eq(kind, SPAN_LIT("ip"))) return san_ip(job, value);
+  bool uri = span_eq(kind, SPAN_LIT("uri")), email = span_eq(kind, SPAN_LIT("email"));
+  return ((uri || email) && visible(value) && stars_stand(value, uri)) || bad_san(job);
+}
+
 bool tls_text(struct value_job *job) {
   enum option_type type = job->option->type;
   if (type == TYPE_TLS_GROUP || type == TYPE_TLS_CIPHER) return word(job);
+  if (type == TYPE_CERT_SAN) return san(job);
   return type == TYPE_TLS_PIN ? pin(job) : name(job);
 }

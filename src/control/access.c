@@ -133,6 +133,10 @@ static struct span version_text(uint8_t version) {
 }
 
 static void write_protocol(struct buf *out, const struct access_view *v) {
+  if (v->rec->flags & RECORD_UDP) {
+    string(out, SPAN_LIT("network.protocol.name"), SPAN_LIT("udp"));
+    return;
+  }
   if (v->rec->flags & RECORD_TCP) {
     string(out, SPAN_LIT("network.protocol.name"), SPAN_LIT("tcp"));
     return;
@@ -158,9 +162,16 @@ static void write_peer(struct buf *out, const struct access_view *v) {
   }
 }
 
-/* Of TCP: what was passed on from the client, and to it. */
+static void write_datagrams(struct buf *out, const struct access_view *v) {
+  if (v->rec->flags & RECORD_UDP) {
+    number(out, SPAN_LIT("weir.datagrams.received"), v->rec->datagrams_in);
+    number(out, SPAN_LIT("weir.datagrams.sent"), v->rec->datagrams_out);
+  }
+}
+
+/* Of TCP and UDP: what was passed on from the client, and to it. */
 static void write_bytes(struct buf *out, const struct access_view *v) {
-  bool tcp = v->rec->flags & RECORD_TCP;
+  bool tcp = v->rec->flags & (RECORD_TCP | RECORD_UDP);
   number(out, tcp ? SPAN_LIT("weir.bytes.received") : SPAN_LIT("http.request.body.size"),
          v->rec->request_bytes);
   number(out, tcp ? SPAN_LIT("weir.bytes.sent") : SPAN_LIT("http.response.body.size"),
@@ -272,8 +283,8 @@ static void pair(struct buf *out, struct span name, struct span value) {
 }
 
 static void request_line(struct buf *out, const struct access_view *v) {
-  if (v->rec->flags & RECORD_TCP) {
-    buf_lit(out, "\"TCP\"");
+  if (v->rec->flags & (RECORD_TCP | RECORD_UDP)) {
+    buf_put(out, v->rec->flags & RECORD_UDP ? SPAN_LIT("\"UDP\"") : SPAN_LIT("\"TCP\""));
     return;
   }
   buf_char(out, '"');

@@ -1,6 +1,6 @@
 /* binds.c: the listening descriptors of the configured listeners. Identity: listener name and bind
  * text; what stays is not touched. TCP: one SO_REUSEPORT descriptor per worker. Unix sockets and
- * inherited ones ("fd:name"): one socket, a duplicate per worker.
+ * inherited ones ("fd:name"): one socket, a duplicate per worker. UDP as TCP, and apart from it.
  * Does not: accept (the workers own descriptors once posted). Called by publish.c. */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,10 +12,11 @@
 #include "weir/base/addr.h"
 #include "weir/base/mem.h"
 
-static struct bind *find(struct compiler *c, struct span listener, struct span text) {
+static struct bind *find(struct compiler *c, struct span listener, struct span text,
+                         bool datagrams) {
   for (uint32_t i = 0; i < c->binds.count; i++) {
     struct bind *b = &c->binds.rows[i];
-    if (!b->leave_seq && span_eq(span_str(b->listener), listener) &&
+    if (!b->leave_seq && b->datagrams == datagrams && span_eq(span_str(b->listener), listener) &&
         span_eq(span_str(b->text), text)) {
       return b;
     }
@@ -34,10 +35,11 @@ static void forget(struct compiler *c, uint32_t i) {
 
 /* The probe bind would meet our own socket where a port moves between listeners or addresses; then
  * nobody else can be there unnoticed, for we hold the port. */
-static bool port_is_ours(struct compiler *c, uint16_t port) {
+static bool port_is_ours(struct compiler *c, uint16_t port, bool datagrams) {
   for (uint32_t i = 0; i < c->binds.count; i++) {
     struct addr addr;
-    if (addr_parse(span_str(c->binds.rows[i].text), &addr) && addr.sa.sa_family != AF_UNIX &&
+    if (c->binds.rows[i].datagrams == datagrams &&
+        addr_parse(span_str(c->binds.rows[i].text), &addr) && addr.sa.sa_family != AF_UNIX &&
         addr_port(&addr) == port) {
       return true;
     }
@@ -87,9 +89,10 @@ static int open_bind(struct compiler *c, struct bind *b, struct buf *why) {
   if (b->shared) {
     return open_inherited(b, host, workers, why);
   }
-  struct loader_bind_conf conf = {.text = text, .flags = LOADER_DEFER, .count = 1};
+  struct loader_bind_conf conf = {.text = text, .count = 1};
+  conf.flags = b->datagrams ? LOADER_DATAGRAM : LOADER_DEFER;
   if (kind != ADDR_UNIX) {
-    conf.flags |= LOADER_REUSEPORT | (port_is_ours(c, port) ? 0 : LOADER_PROBE);
+    conf.flags |= LOADER_REUSEPORT | (port_is_ours(c, port, b->datagrams) ? 0 : LOADER_PROBE);
     conf.count = workers;
   }
   int fds[LOADER_FDS_MAX];
@@ -104,7 +107,8 @@ static int open_bind(struct compiler *c, struct bind *b, struct buf *why) {
 
 static bool stage_one(struct compiler *c, const struct listener *l, struct span text,
                       struct buf *why) {
-  struct bind *found = find(c, l->obj.name, text);
+  bool datagrams = l->serves == SERVES_UDP;
+  struct bind *found = find(c, l->obj.name, text, datagrams);
   if (found) {
     found->keep = true;
     return true;
@@ -113,6 +117,7 @@ static bool stage_one(struct compiler *c, const struct listener *l, struct span 
                    .text = mem_str(text),
                    .fds = (int *)mem_array(c->config.workers->count, sizeof(int)),
                    .state = l->state,
+                   .datagrams = datagrams,
                    .fresh = true,
                    .keep = true};
   int err = open_bind(c, &b, why);
@@ -171,6 +176,7 @@ void binds_listen(struct compiler *c) {
       const struct worker_msg msg = {.kind = WORKER_LISTEN,
                                      .fd = b->fds[w],
                                      .shared = b->shared,
+                                     .datagrams = b->datagrams,
                                      .state = b->state};
       workers_post(c->config.workers, w, &msg);
     }

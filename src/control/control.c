@@ -14,6 +14,7 @@
 #include "weir/base/hash.h"
 #include "weir/base/mem.h"
 #include "weir/io/tls.h"
+#include "weir/io/tls_client.h"
 
 #define TICKETS_ROTATE_MS (12u * 3600u * 1000u)
 #define MEMORY_TRIM_MS 10000u
@@ -132,10 +133,11 @@ static void on_stop_event(struct poll_watch *watch, short revents) {
   }
 }
 
-/* on_memory gives back what traffic has left free in the heap, also while other traffic goes on.
- */
+/* on_memory gives back what traffic has left free in the heap, also while other traffic goes on,
+ * and TLS policies that nothing uses any more. */
 static void on_memory(struct poll_timer *timer) {
   struct control *c = container_of(timer, struct control, memory);
+  tls_clients_reap();
   mem_trim_over(MEMORY_FREE_BYTES);
   poller_set(&c->poller, timer, clock_ms() + MEMORY_TRIM_MS);
 }
@@ -353,6 +355,7 @@ static void stop_compiler(struct control *c) {
   compiler_stop(&c->compiler);
   workers_join(&c->workers);
   compiler_fini(&c->compiler);
+  tls_clients_reap();
 }
 
 static void stop_parts(struct control *c) {

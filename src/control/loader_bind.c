@@ -17,6 +17,8 @@
 /* What a client has not been sent yet is bounded: a slow reader costs the kernel this much, and
  * each part of it that goes out is progress that timeouts.send sees. */
 #define NOTSENT_BYTES 131072
+/* Datagrams that come in a burst wait in so much; the kernel cuts it to net.core.rmem_max. */
+#define RECEIVE_BYTES (4 << 20)
 
 static void set(int fd, int level, int option, int value) {
   (void)setsockopt(fd, level, option, &value, sizeof value);
@@ -27,8 +29,8 @@ void listen_options(int fd) {
   set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES);
 }
 
-static int socket_new(const struct addr *addr) {
-  int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+static int socket_new(const struct addr *addr, int type) {
+  int fd = socket(addr->sa.sa_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) {
     return -errno;
   }
@@ -38,13 +40,17 @@ static int socket_new(const struct addr *addr) {
   return fd;
 }
 
-/* SO_REUSEADDR lets a restart pass connections in TIME_WAIT; a listener still conflicts. */
-static int bind_tcp(const struct addr *addr, uint32_t flags, bool probe) {
-  int fd = socket_new(addr);
+/* SO_REUSEADDR lets a restart pass connections in TIME_WAIT; a listener still conflicts. With UDP
+ * it would let two share a port, so it is not set there. */
+static int bind_ip(const struct addr *addr, uint32_t flags, bool probe) {
+  bool datagrams = flags & LOADER_DATAGRAM;
+  int fd = socket_new(addr, datagrams ? SOCK_DGRAM : SOCK_STREAM);
   if (fd < 0) {
     return fd;
   }
-  set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  if (!datagrams) {
+    set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  }
   if (!probe && (flags & LOADER_REUSEPORT)) {
     set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
   }
@@ -56,9 +62,13 @@ static int bind_tcp(const struct addr *addr, uint32_t flags, bool probe) {
   return fd;
 }
 
-static int listen_tcp(const struct addr *addr, uint32_t flags) {
-  int fd = bind_tcp(addr, flags, false);
+static int listen_ip(const struct addr *addr, uint32_t flags) {
+  int fd = bind_ip(addr, flags, false);
   if (fd < 0) {
+    return fd;
+  }
+  if (flags & LOADER_DATAGRAM) {
+    set(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BYTES);
     return fd;
   }
   listen_options(fd);
@@ -85,7 +95,9 @@ static int sentence(struct buf *why, const struct loader_request *request, int e
   if (err == -EADDRINUSE && is_unix) {
     advice = "; another process serves that socket, or the file is not a socket";
   } else if (err == -EADDRINUSE) {
-    advice = "; another process listens there (try: ss -ltnp)";
+    advice = request->flags & LOADER_DATAGRAM
+                 ? "; another process has that UDP port (try: ss -lunp)"
+                 : "; another process listens there (try: ss -ltnp)";
   } else if (err == -EACCES) {
     advice = "; ports below 1024 need root or CAP_NET_BIND_SERVICE, a socket file needs a "
              "writable directory";
@@ -99,7 +111,7 @@ static int sentence(struct buf *why, const struct loader_request *request, int e
 
 static int bind_many(const struct loader_request *request, const struct addr *addr, int *fds) {
   if (request->flags & LOADER_PROBE) {
-    int probe = bind_tcp(addr, request->flags, true);
+    int probe = bind_ip(addr, request->flags, true);
     if (probe < 0) {
       return probe;
     }
@@ -107,7 +119,7 @@ static int bind_many(const struct loader_request *request, const struct addr *ad
   }
   uint32_t count = request->flags & LOADER_REUSEPORT ? request->count : 1;
   for (uint32_t i = 0; i < count; i++) {
-    fds[i] = listen_tcp(addr, request->flags);
+    fds[i] = listen_ip(addr, request->flags);
     if (fds[i] < 0) {
       int err = fds[i];
       close_all(fds, i);
@@ -124,7 +136,7 @@ static bool stale(const struct addr *addr) {
   if (lstat(addr->un.sun_path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
     return false;
   }
-  int fd = socket_new(addr);
+  int fd = socket_new(addr, SOCK_STREAM);
   if (fd < 0) {
     return false;
   }
@@ -167,7 +179,7 @@ static void make_directory(const char *path) {
  * choice to the directory. The umask makes it right from the first moment. */
 static int bind_unix(const struct loader_request *request, const struct addr *addr,
                      struct loader_stat *out) {
-  int fd = socket_new(addr);
+  int fd = socket_new(addr, SOCK_STREAM);
   if (fd < 0) {
     return fd;
   }

@@ -32,7 +32,8 @@ enum loader_flag {
   LOADER_PROBE = 2,     /* refuse when anybody else listens there */
   LOADER_DEFER = 4,     /* TCP_DEFER_ACCEPT */
   LOADER_PRIVATE = 8,   /* unix socket 0600 for user a, group b; else 0666 */
-  LOADER_FLAGS = 15,
+  LOADER_DATAGRAM = 16, /* UDP */
+  LOADER_FLAGS = 31,
 };
 
 struct loader_request {

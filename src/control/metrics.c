@@ -7,7 +7,7 @@
 
 #include "control/health_priv.h"
 #include "weir/base/mem.h"
-#include "weir/io/tls.h"
+#include "weir/io/tls_client_auth.h"
 #include "weir/upstream/upstream.h"
 
 enum unit { UNIT_COUNT, UNIT_MS, UNIT_NS, UNIT_PERMILLE };
@@ -314,6 +314,24 @@ static void write_stapling(struct text *out, const struct metrics_input *in) {
   }
 }
 
+static void write_crls(struct text *out, const struct metrics_input *in) {
+  metrics_head(out, SPAN_LIT("weir_tls_client_crl_expiry_seconds"), "gauge",
+               "When the first CRL for client certificates runs out, since the epoch");
+  for (uint32_t i = 0; in->snapshot && i < in->snapshot->listener_count; i++) {
+    const struct listener *l = in->snapshot->listeners[i].listener;
+    struct span label;
+    int64_t next;
+    for (uint32_t k = 0; l->tls && tls_server_crl(l->tls, k, &label, &next); k++) {
+      if (next == INT64_MAX) continue;
+      text_lit(out, "weir_tls_client_crl_expiry_seconds{");
+      metrics_label(out, "listener", l->obj.name);
+      metrics_label(out, "crl", label);
+      out->len--;
+      text_printf(out, "} %lld\n", (long long)next);
+    }
+  }
+}
+
 static const struct metric_row pool_rows[] = {
     {"weir_pool_requests_total", "counter", "Requests that were given to the pool", UNIT_COUNT,
      offsetof(struct pool_row, requests)},
@@ -446,6 +464,7 @@ void metrics_write(struct text *out, const struct metrics_input *in) {
   protect_write(out, in);
   write_certificates(out, in);
   write_stapling(out, in);
+  write_crls(out, in);
   write_facts(out, in);
   metrics_names(out, in);
   write_loops(out, in);

@@ -15,6 +15,7 @@ struct bind {
   uint32_t fd_count;
   struct listener_state *state; /* ref */
   struct loader_stat file;      /* of a unix socket */
+  bool datagrams; /* of UDP */
   bool fresh; /* opened by this attempt */
   bool shared; /* inherited: who gave it goes on with it */
   bool keep;  /* in the snapshot that is being published */

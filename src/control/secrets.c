@@ -6,7 +6,7 @@
 #include "control/log_priv.h"
 #include "control/poller_priv.h"
 #include "weir/base/mem.h"
-#include "weir/io/tls.h"
+#include "weir/io/tls_client_auth.h"
 
 /* ---- compiled policies ---- */
 
@@ -14,6 +14,25 @@ _Static_assert(TLS_BAD_OCSP == CONF_TLS_BAD_OCSP, "one numbering");
 _Static_assert(TLS_BAD_GROUPS == CONF_TLS_BAD_GROUPS && TLS_BAD_CIPHERS == CONF_TLS_BAD_CIPHERS &&
                    TLS_BAD_TICKETS == CONF_TLS_BAD_TICKETS,
                "one numbering: config/ does not see io/");
+_Static_assert(CONF_BAD_CLIENT == TLS_BAD_AUTH, "one number for both");
+
+static struct tls_auth_conf *auths_of(const struct conf_tls *tls) {
+  struct tls_auth_conf *auths =
+      (struct tls_auth_conf *)mem_array(tls->client_count, sizeof *auths);
+  for (uint32_t i = 0; i < tls->client_count; i++) {
+    const struct conf_client_policy *from = &tls->clients[i];
+    auths[i] = (struct tls_auth_conf){.names = from->names,
+                                      .name_count = from->name_count,
+                                      .required = from->required,
+                                      .ca_pem = from->ca_pem,
+                                      .ca_label = from->ca_label,
+                                      .crl_pem = from->crl_pem,
+                                      .crl_label = from->crl_label,
+                                      .depth = from->depth,
+                                      .forward = from->forward};
+  }
+  return auths;
+}
 
 struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, uint32_t *bad_cert,
                                 struct buf *why) {
@@ -30,8 +49,11 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                       .ocsp_label = from->ocsp_label,
                                       .is_default = from->is_default};
   }
+  struct tls_auth_conf *auths = auths_of(tls);
   const struct tls_server_conf conf = {.certs = certs,
                                        .cert_count = tls->cert_count,
+                                       .auths = auths,
+                                       .auth_count = tls->client_count,
                                        .min_version = tls->min_version,
                                        .max_version = tls->max_version,
                                        .alpn = tls->alpn,
@@ -44,6 +66,7 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .workers = workers};
   struct tls_server *server = tls_server_new(&conf, bad_cert, why);
   if (server) (void)tls_server_stale(server, (int64_t)(clock_wall_ms() / 1000), bad_cert, why);
+  mem_free(auths);
   mem_free(certs);
   return server;
 }

@@ -166,7 +166,7 @@ static struct span binds_of(struct view *v, const struct listener *l) {
 }
 
 /* served are the words of listeners.*.protocol. */
-static const char *const served[] = {"http", "tcp", "tls_passthrough"};
+static const char *const served[] = {"http", "tcp", "tls_passthrough", "udp"};
 
 static void fill_listener(struct view *v, const struct metrics_input *in,
                           const struct listener *l) {

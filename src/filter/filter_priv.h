@@ -5,6 +5,7 @@
 #include "weir/filter/filter.h"
 
 enum filter_result forwarded_request(struct filter_ctx *ctx);
+enum filter_result client_cert_request(struct filter_ctx *ctx);
 enum filter_result cors_request(struct filter_ctx *ctx);
 enum filter_result cors_response(struct filter_ctx *ctx);
 enum filter_result via_request(struct filter_ctx *ctx);

@@ -89,10 +89,13 @@ struct span filter_addr(struct filter_ctx *ctx, const struct addr *a) {
   return buf_span(&b);
 }
 
-/* pass_on lets the fields of a trusted peer through. */
-static void pass_on(struct http_fields *fields) {
-  for (uint32_t i = 0; i < fields->count; i++)
-    fields->rows[i].flags &= (uint16_t)~HTTP_FIELD_FORWARDING;
+/* pass_on lets the fields of a trusted peer through, but for those that are weir's own here. */
+static void pass_on(const struct filter_ctx *ctx, struct http_fields *fields) {
+  for (uint32_t i = 0; i < fields->count; i++) {
+    uint16_t id = fields->rows[i].id;
+    bool cert = id == HTTP_NAME_CLIENT_CERT || id == HTTP_NAME_CLIENT_CERT_CHAIN;
+    if (!cert || !ctx->cert_forward) fields->rows[i].flags &= (uint16_t)~HTTP_FIELD_FORWARDING;
+  }
 }
 
 static struct span scheme_of(const struct filter_ctx *ctx) {
@@ -175,7 +178,7 @@ void filter_trust(struct filter_ctx *ctx) {
     bool xff = http_fields_has(f, HTTP_NAME_X_FORWARDED_FOR);
     enum http_name id = xff ? HTTP_NAME_X_FORWARDED_FOR : HTTP_NAME_FORWARDED;
     client_find(ctx, id, &ctx->client_addr);
-    pass_on(f);
+    pass_on(ctx, f);
   }
   ctx->client = filter_addr(ctx, &ctx->client_addr);
 }

@@ -45,7 +45,7 @@ static unsigned name_slot(struct span name) {
   unsigned first = (unsigned char)name.ptr[0] | 0x20u;
   unsigned middle = (unsigned char)name.ptr[name.len / 2] | 0x20u;
   unsigned last = (unsigned char)name.ptr[name.len - 2] | 0x20u;
-  return ((unsigned)name.len * 79 + first * 139 + middle * 103 + last * 87) & 255;
+  return ((unsigned)name.len * 45 + first * 199 + middle * 63 + last * 229) & 255;
 }
 
 static uint64_t load8(const char *p) {

@@ -38,6 +38,8 @@ static void fire(struct timer *timer, uint64_t now_ms) {
     listen_timer(c);
   } else if (conn_any(c, CONN_LINGER)) {
     linger_fire(c);
+  } else if (relay_watches(c)) {
+    relay_on_timer(c);
   } else {
     c->events->on_timer(c);
   }
@@ -191,6 +193,7 @@ void conn_close(struct conn *c) {
 }
 
 void conn_reset(struct conn *c) {
+  tx_last_words(c);
   conn_ops(c)->reset(c->loop, c);
   conn_close(c);
 }

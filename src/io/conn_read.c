@@ -367,6 +367,11 @@ void rx_recv_done(struct conn *c, const struct completion *done) {
   rx_arm(c);
 }
 
+void rx_hup_arm(struct conn *c) {
+  if (!conn_busy(c, OP_POLL_HUP) && !conn_any(c, CONN_FAILED | CONN_GONE))
+    conn_ops(c)->poll(c->loop, c, OP_POLL_HUP);
+}
+
 /* queue_up puts c last among those that wait for an iobuf; its bytes have come. */
 static void queue_up(struct conn *c) {
   struct loop *loop = c->loop;
@@ -375,7 +380,7 @@ static void queue_up(struct conn *c) {
   c->flags |= CONN_PARKED;
   list_push_tail(&loop->parked, &c->starved_link);
   loop_stat_add(&loop->stats.memory_waits, 1);
-  if (!conn_busy(c, OP_POLL_HUP)) conn_ops(c)->poll(loop, c, OP_POLL_HUP);
+  rx_hup_arm(c);
 }
 
 /* bulk_one reads once, at most cap bytes: false when the socket has no more, or nobody wants
@@ -463,7 +468,11 @@ void rx_poll_done(struct conn *c) {
  * bytes have their turn first, and an end is told behind them. */
 void rx_hup_done(struct conn *c, int32_t events) {
   struct loop *loop = c->loop;
-  if (!conn_any(c, CONN_PARKED) || events < 0 || (events & POLLERR) == 0) return;
+  if (events < 0 || (events & POLLERR) == 0) return;
+  if (!conn_any(c, CONN_PARKED)) {
+    relay_on_broken(c);
+    return;
+  }
   uint64_t came = conn_held(c) + conn_ops(c)->unread(loop, c);
   if (c->relay_in && !c->transport && c->relay_in->left > came)
     rx_fail(c, -ECONNRESET);
@@ -518,6 +527,7 @@ void conn_watch(struct conn *c) {
   c->armed_turn = turn_of(c);
   c->flags &= ~(uint32_t)(CONN_READING | CONN_AGAIN);
   c->flags |= CONN_WATCHED;
+  if (conn_any(c, CONN_WIRE_EOF)) rx_hup_arm(c);
   rx_arm(c);
 }
 

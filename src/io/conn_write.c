@@ -97,6 +97,8 @@ void conn_finish(struct conn *c) {
   conn_mark(c);
 }
 
+bool conn_finishing(const struct conn *c) { return conn_any(c, CONN_FIN) && conn_pending(c) > 0; }
+
 static void submit(struct conn *c) {
   struct iobuf *b = c->sending;
   bool last = is_empty(c->out) && is_empty(c->wire);
@@ -151,6 +153,20 @@ void tx_run(struct conn *c) {
     submit(c);
   else if (conn_any(c, CONN_FIN) && !conn_any(c, CONN_FIN_SENT))
     finished(c);
+}
+
+void tx_last_words(struct conn *c) {
+  const struct loop_ops *ops = conn_ops(c);
+  if (ops->send_now == NULL || !conn_any(c, CONN_OPEN)) return;
+  if (conn_any(c, CONN_SENT_DEAD | CONN_FAILED)) return;
+  if (c->inflight & (OP_BIT(OP_SEND) | OP_BIT(OP_POLL_OUT))) return; /* it takes no more */
+  if (c->transport && c->out) encrypt(c);
+  while (c->sending || next(c)) { /* each turn sends a buffer, or ends it */
+    struct iobuf *b = c->sending;
+    size_t rest = iobuf_rest(b);
+    if (ops->send_now(c->loop, c, b->data.ptr + b->off, rest) != (ssize_t)rest) return;
+    conn_give(c, &c->sending);
+  }
 }
 
 void tx_fail(struct conn *c, int err) {

@@ -63,6 +63,8 @@ void listen_timer(struct conn *listener);
 void rx_arm(struct conn *c);
 void rx_recv_done(struct conn *c, const struct completion *done);
 void rx_poll_done(struct conn *c);
+/* rx_hup_arm polls for a broken connection, where nothing else would tell of it. */
+void rx_hup_arm(struct conn *c);
 void rx_hup_done(struct conn *c, int32_t events);
 /* rx_park_held makes a conn wait whose bytes found no iobuf to be passed on in; they are (or
  * become) held. False: it would not help. */
@@ -85,6 +87,8 @@ void tx_run(struct conn *c);
 void tx_send_done(struct conn *c, int32_t res);
 void tx_poll_done(struct conn *c);
 void tx_fail(struct conn *c, int err);
+/* tx_last_words sends of what is queued as much as goes at once: c is about to be reset. */
+void tx_last_words(struct conn *c);
 /* tx_take_buffer queues a full buffer whole, without a copy: false when it does not fit in. */
 bool tx_take_buffer(struct conn *c, struct iobuf *b);
 
@@ -94,11 +98,16 @@ bool relay_on_buffer(struct relay *r, struct iobuf *b);
 void relay_on_eof(struct relay *r);
 void relay_on_error(struct relay *r, const struct conn *whose, int err);
 void relay_on_drained(struct relay *r);
+/* relay_on_broken: a poll told that c is broken. relay_watches: the timer of c is a relay's, and
+ * relay_on_timer takes it. */
+void relay_on_broken(struct conn *c);
+bool relay_watches(const struct conn *c);
+void relay_on_timer(struct conn *c);
 /* relay_run goes on after the end of a turn, a poll, or the end of src's receive. */
 void relay_run(struct relay *r);
 /* relay_end tells the owner; r is its own again. */
 void relay_end(struct relay *r, enum relay_end why, int err);
-/* relay_wait_src and relay_wait_dst note whom it waits for since now. */
+/* relay_wait_src and relay_wait_dst note whom it waits for. */
 void relay_wait_src(struct relay *r);
 void relay_wait_dst(struct relay *r);
 void relay_note_moved(struct relay *r, size_t n);

@@ -3,6 +3,7 @@
 #include "weir/io/loop.h"
 
 #include "io/io_priv.h"
+#include "io/udp_priv.h"
 #include "weir/base/hash.h"
 #include "weir/base/mem.h"
 
@@ -26,6 +27,7 @@ void loop_init(struct loop *loop, const struct loop_ops *ops, const struct loop_
   wheel_init(&loop->wheel, loop->now_ms);
   slab_init(&loop->conns, sizeof(struct conn), CHUNK_CONNS, config->conns_max);
   iobufs_init(&loop->iobufs, iobuf_limit(config));
+  udp_init(loop, config->conns_max);
   list_init(&loop->dirty);
   list_init(&loop->carriers);
   list_init(&loop->later);
@@ -81,6 +83,7 @@ void loop_fini(struct loop *loop) {
   pipe_pool_fini(loop);
   iobufs_fini(&loop->iobufs);
   slab_fini(&loop->conns);
+  udp_fini(loop);
 }
 
 /* take_all moves a list to one of its own, so that what is queued meanwhile waits for its turn. */
@@ -153,6 +156,7 @@ int loop_run_turn(struct loop *loop, uint64_t until_ms) {
   if (!list_empty(&loop->parked)) resume_parked(loop);
   flush(loop);
   if (!list_empty(&loop->starved)) retry_starved(loop);
+  if (!list_empty(&loop->udp_starved)) udp_rearm(loop);
   loop_stat_add(&loop->stats.turns, 1); /* what was armed before is with the kernel now */
   int rc = loop->ops->turn(loop, wait_until(loop, until_ms));
   if (rc < 0) return rc;
@@ -168,6 +172,7 @@ void loop_wake(struct loop *loop) { loop->ops->wake(loop); }
 void loop_trim(struct loop *loop) {
   iobufs_trim(&loop->iobufs);
   slab_trim(&loop->conns);
+  slab_trim(&loop->udps);
   pipe_pool_trim(loop);
   loop->ops->trim(loop);
   if (loop->tls_trim) loop->tls_trim(loop);

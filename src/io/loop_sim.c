@@ -250,7 +250,7 @@ static bool ready(const struct sim_loop *l, const struct sim_op *o) {
       return o->len == 0 || entry->end->dead || entry->end->fin_sent || entry->end->err ||
              sim_end_room(entry->end) > 0;
     case OP_POLL_OUT: return entry->end->dead || entry->end->err || sim_end_writable(entry->end);
-    case OP_POLL_HUP: return entry->end->dead || entry->end->fin;
+    case OP_POLL_HUP: return entry->end->dead || (entry->end->fin && entry->end->fin_sent);
     case OP_CANCEL:
     case OP_CLOSE:
     case OP_WAKE:
@@ -462,12 +462,13 @@ static int sim_turn(struct loop *loop, uint64_t until_ms) {
     if (loop->on_wake) loop->on_wake(loop);
   }
   end_ready(l);
+  sim_udp_turn(l);
   return 0;
 }
 
 bool sim_loop_due(struct sim_loop *l) {
   struct loop *loop = &l->loop;
-  if (l->woken || loop->budget_left) return true;
+  if (l->woken || loop->budget_left || sim_udp_due(l)) return true;
   if (!list_empty(&loop->dirty) || !list_empty(&loop->carriers) || !list_empty(&loop->later) ||
       !list_empty(&loop->starved))
     return true;
@@ -485,6 +486,7 @@ static void sim_loop_free(struct loop *loop) {
   struct sim_loop *l = of(loop);
   struct sim *sim = l->sim;
   loop_fini(loop);
+  sim_udp_loop_free(l);
   while (!list_empty(&l->ops)) {
     struct sim_op *o = container_of(l->ops.next, struct sim_op, link);
     if (o->op == OP_CLOSE) sim_fd_close(sim, o->fd);
@@ -498,6 +500,7 @@ static void sim_loop_free(struct loop *loop) {
 /* Two tables that differ in splicing. */
 #define SIM_OPS                                                                                  \
   .name = "sim",                                                                                \
+  .udp = &sim_udp_ops,                                                                          \
   .socket = sim_socket,                                                                         \
   .listen = sim_listen,                                                                         \
   .accept = sim_accept,                                                                         \
@@ -534,6 +537,7 @@ struct loop *sim_loop_new(struct sim *sim, const struct loop_config *config) {
   struct sim_loop *l = mem_alloc(sizeof(*l));
   l->sim = sim;
   list_init(&l->ops);
+  list_init(&l->udp_ops);
   set_clock(l);
   loop_init(&l->loop, sim_draw(sim, 2) ? &splicing_ops : &copying_ops, config);
   loop_stat_set(&l->loop.stats.buffers_total, BUFFERS);

@@ -38,6 +38,7 @@ struct uring {
   struct loop loop;
   struct io_uring ring;
   struct ring_buffers buffers;
+  struct ring_udp *udp;
   int wake_fd;
   atomic_bool woken;   /* a wake is under way: others need not ring again */
   uint64_t wake_count; /* what the read of wake_fd brought */
@@ -72,6 +73,14 @@ static struct io_uring_sqe *next_sqe(struct uring *u) {
   loop_stat_add(&u->loop.stats.submits, 1);
   return raw_sqe(u);
 }
+
+struct io_uring_sqe *ring_sqe(struct loop *loop) { return next_sqe(of(loop)); }
+void ring_submit(struct loop *loop) {
+  (void)io_uring_submit(&of(loop)->ring);
+  of(loop)->connects = 0;
+}
+struct io_uring *ring_of(struct loop *loop) { return &of(loop)->ring; }
+struct ring_udp **ring_udp_of(struct loop *loop) { return &of(loop)->udp; }
 
 /* begin gives an entry for an op of c, which is in flight from now on. The caller prepares it and
  * then names it (preparing clears the name). */
@@ -188,6 +197,12 @@ static void ring_send(struct loop *loop, struct conn *c, const void *bytes, size
   sqe->user_data = name_of(c, OP_SEND);
 }
 
+static ssize_t ring_send_now(struct loop *loop, struct conn *c, const void *bytes, size_t len) {
+  (void)loop;
+  ssize_t n = send(c->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return n < 0 ? -errno : n;
+}
+
 /* What TCP has acknowledged never falls. The queue of a TCP socket (SIOCOUTQ) would not do: a send
  * that waits fills it again as the peer takes from it. A unix socket has nothing else, but there
  * the peer's reading empties the queue in steps that are seen. */
@@ -200,12 +215,15 @@ static uint64_t ring_taken(struct loop *loop, struct conn *c) {
   return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_bytes_acked : 0;
 }
 
+/* A poll of the ring always asks for POLLRDHUP too: one for what is broken has to go on behind a
+ * FIN, which it tells at once. Later wakeups that are not for it (data, room) do not reach it. */
 static void ring_poll(struct loop *loop, struct conn *c, enum op which) {
   static const unsigned events[OP_COUNT] = {[OP_POLL_IN] = POLLIN | POLLRDHUP,
                                             [OP_POLL_OUT] = POLLOUT,
                                             [OP_POLL_HUP] = POLLERR | POLLHUP};
   struct io_uring_sqe *sqe = begin(loop, c, which);
-  io_uring_prep_poll_add(sqe, c->fd, events[which]);
+  if (which == OP_POLL_HUP) io_uring_prep_poll_multishot(sqe, c->fd, events[which]);
+  else io_uring_prep_poll_add(sqe, c->fd, events[which]);
   sqe->user_data = name_of(c, which);
 }
 
@@ -361,7 +379,8 @@ static void handle(struct uring *u, const struct io_uring_cqe *cqe) {
     return;
   }
   if (__builtin_expect(op >= OP_ALARM, 0)) {
-    alarm_rang(u, op, cqe->res);
+    if (op >= RING_UDP_OPS) ring_udp_handle(&u->loop, cqe);
+    else alarm_rang(u, op, cqe->res);
     return;
   }
   struct completion done = {.res = cqe->res, .more = (cqe->flags & IORING_CQE_F_MORE) != 0};
@@ -410,7 +429,10 @@ static int ring_turn(struct loop *loop, uint64_t until_ms) {
   }
 }
 
-static void ring_trim(struct loop *loop) { buffers_trim(&of(loop)->buffers); }
+static void ring_trim(struct loop *loop) {
+  buffers_trim(&of(loop)->buffers);
+  ring_udp_trim(loop);
+}
 
 /* drop_completions closes what was accepted and not handed over yet. */
 static void drop_completions(struct uring *u) {
@@ -426,6 +448,7 @@ static void ring_free(struct loop *loop) {
   (void)io_uring_submit_and_get_events(&u->ring); /* closes that wait there */
   drop_completions(u);
   loop_fini(loop);
+  ring_udp_free(loop);
   buffers_fini(&u->buffers);
   io_uring_queue_exit(&u->ring);
   (void)close(u->wake_fd);
@@ -434,6 +457,7 @@ static void ring_free(struct loop *loop) {
 
 static const struct loop_ops ring_ops = {
     .name = "io_uring",
+    .udp = &ring_udp_ops,
     .socket = ring_socket,
     .listen = ring_listen,
     .accept = ring_accept,
@@ -444,6 +468,7 @@ static const struct loop_ops ring_ops = {
     .recv_now = ring_recv_now,
     .unread = ring_unread,
     .send = ring_send,
+    .send_now = ring_send_now,
     .taken = ring_taken,
     .poll = ring_poll,
     .cancel = ring_cancel,

@@ -1,5 +1,5 @@
-/* op_priv.h: what the files that see liburing share: setting a ring up (op_setup.c) and its
- * provided buffers (op_buffers.c). */
+/* op_priv.h: what the files that see liburing share: setting a ring up (op_setup.c), its provided
+ * buffers (op_buffers.c), datagrams (op_udp.c). */
 #ifndef WEIR_IO_OP_PRIV_H
 #define WEIR_IO_OP_PRIV_H
 
@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "io/udp_priv.h"
 #include "weir/base/buf.h"
 
 /* ring_open sets up a ring of `entries` submissions for the calling thread: 0, or -errno with the
@@ -42,5 +43,23 @@ bool buffers_grow(struct ring_buffers *b);
 /* buffers_trim halves it when a quarter would have been enough since the last call, and starts
  * anew when none was used. Call between turns or from a timer: no buffer may be out. */
 void buffers_trim(struct ring_buffers *b);
+
+/* ---- datagrams ---- */
+
+/* Names of their completions, apart from enum op. */
+enum ring_udp_op { RING_UDP_RECV = 0x80, RING_UDP_SEND, RING_UDP_CANCEL, RING_UDP_CLOSE };
+#define RING_UDP_OPS 0x80u
+
+struct ring_udp; /* op_udp.c; NULL before the first socket */
+extern const struct udp_ops ring_udp_ops;
+void ring_udp_handle(struct loop *loop, const struct io_uring_cqe *cqe);
+void ring_udp_trim(struct loop *loop);
+void ring_udp_free(struct loop *loop);
+
+/* loop_uring.c */
+struct io_uring_sqe *ring_sqe(struct loop *loop);
+void ring_submit(struct loop *loop);
+struct io_uring *ring_of(struct loop *loop);
+struct ring_udp **ring_udp_of(struct loop *loop);
 
 #endif

@@ -30,21 +30,24 @@ enum relay_mode {
 #define STREAK 8u
 #define SMALL 8192u
 #define PROVIDED_BYTES 4096u
+/* BEHIND_END_MS after an end a reset behind it is listened for: most sessions are over by then. */
+#define BEHIND_END_MS 500u
+/* BROKEN_LOOKS at which dst took nothing, BROKEN_LOOK_MS apart, and a broken src is given up. */
+#define BROKEN_LOOKS 5u
+#define BROKEN_LOOK_MS 500u
 
 void relay_note_moved(struct relay *r, size_t n) {
   r->moved += n;
+  if (r->count) loop_stat_add(r->count, n);
   if (r->left != UINT64_MAX) r->left -= n;
   r->progress_ms = r->src->loop->now_ms;
 }
 
-void relay_wait_src(struct relay *r) {
-  r->dst_wait_ms = 0;
-  r->src_wait_ms = r->src->loop->now_ms;
-}
+void relay_wait_src(struct relay *r) { r->waits = RELAY_WAITS_SRC; }
 
 void relay_wait_dst(struct relay *r) {
-  r->src_wait_ms = 0;
-  r->dst_wait_ms = r->src->loop->now_ms;
+  r->waits = RELAY_WAITS_DST;
+  if (r->watch) rx_hup_arm(r->src);
 }
 
 /* detach gives both conns back to their owners. */
@@ -54,6 +57,7 @@ static void detach(struct relay *r, bool eof_told) {
   r->mode = RELAY_NONE;
   src->relay_in = NULL;
   r->dst->relay_out = NULL;
+  if (r->still) timer_stop(&src->loop->wheel, &src->timer);
   src->flags &=
       ~(uint32_t)(CONN_READING | CONN_BULK | CONN_SPLICING | CONN_KICK | CONN_AGAIN | CONN_REREAD);
   if (!conn_any(src, CONN_PEER_DONE) || conn_any(src, CONN_EOF)) return;
@@ -65,8 +69,13 @@ static void detach(struct relay *r, bool eof_told) {
   }
 }
 
+static void look_at(struct conn *c, uint32_t delay_ms) {
+  timer_set(&c->loop->wheel, &c->timer, c->loop->now_ms + delay_ms);
+}
+
 void relay_end(struct relay *r, enum relay_end why, int err) {
   detach(r, why == RELAY_SRC_EOF);
+  if (why == RELAY_SRC_EOF && r->watch && r->src->relay_out) look_at(r->src, BEHIND_END_MS);
   r->on_end(r, why, err);
 }
 
@@ -99,6 +108,44 @@ void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t l
   }
   src->flags |= CONN_KICK;
   conn_mark(src);
+}
+
+void relay_watch(struct relay *r) { r->watch = true; }
+
+/* ---- a broken src ---- */
+
+/* relay_on_broken: as long as dst takes what src left, the receive of src will tell, behind its
+ * last byte. */
+void relay_on_broken(struct conn *c) {
+  struct relay *in = c->relay_in;
+  if (in && in->watch && !in->still) {
+    in->still = 1;
+    c->mark = (uint32_t)conn_taken(in->dst);
+    look_at(c, BROKEN_LOOK_MS);
+  } else if (!in && (conn_any(c, CONN_WATCHED) || relay_watches(c))) {
+    rx_fail(c, -ECONNRESET); /* its end came before */
+  }
+}
+
+/* look: does dst still take what src left? */
+static void look(struct relay *r) {
+  struct conn *src = r->src;
+  uint32_t taken = (uint32_t)conn_taken(r->dst);
+  bool moves = r->waits != RELAY_WAITS_DST || src->mark != taken;
+  r->still = moves ? 1 : (uint8_t)(r->still + 1);
+  src->mark = taken;
+  if (r->still > BROKEN_LOOKS) rx_fail(src, -ECONNRESET);
+  else look_at(src, BROKEN_LOOK_MS);
+}
+
+bool relay_watches(const struct conn *c) {
+  const struct relay *r = c->relay_in ? c->relay_in : c->relay_out;
+  return r && r->watch;
+}
+
+void relay_on_timer(struct conn *c) {
+  if (!c->relay_in) rx_hup_arm(c);
+  else if (c->relay_in->still) look(c->relay_in);
 }
 
 static bool dst_dead(const struct relay *r) {

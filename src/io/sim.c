@@ -29,6 +29,7 @@ struct sim *sim_new(uint64_t seed, const struct sim_faults *faults) {
   list_init(&sim->links);
   list_init(&sim->peers);
   list_init(&sim->ports);
+  sim_udp_init(sim);
   return sim;
 }
 
@@ -41,6 +42,7 @@ void sim_free(struct sim *sim) {
     sim_link_free(container_of(sim->links.next, struct sim_link, link));
   for (struct list *l = list_pop_head(&sim->ports); l; l = list_pop_head(&sim->ports))
     mem_free(container_of(l, struct sim_port, link));
+  sim_udp_free(sim);
   mem_free(sim->fds);
   mem_free(sim);
 }

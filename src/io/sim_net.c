@@ -77,6 +77,7 @@ void sim_fd_close(struct sim *sim, int fd) {
   struct sim_fd *entry = sim_fd_get(sim, fd);
   if (entry->kind == SIM_FD_END) sim_end_close(entry->end, entry->linger0);
   if (entry->kind == SIM_FD_PORT) port_close(entry->port);
+  if (entry->kind == SIM_FD_UDP) sim_udp_fd_close(entry->dport);
   if (entry->kind == SIM_FD_PIPE)
     pipe_close(sim, entry->pipe);
   else
@@ -231,7 +232,9 @@ bool sim_net_step(struct sim *sim) {
   sweep(sim);
   if (sim_hit(sim, sim->faults.reset)) break_one(sim);
   uint64_t count = pick(sim, 0, false);
-  if (count == 0) return false;
-  (void)pick(sim, sim_draw(sim, count), true);
+  if (count + sim->dgram_count == 0) return false;
+  uint64_t which = sim_draw(sim, count + sim->dgram_count);
+  if (which < count) (void)pick(sim, which, true);
+  else sim_udp_step(sim, which - count);
   return true;
 }

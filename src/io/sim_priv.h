@@ -4,15 +4,20 @@
 #define WEIR_IO_SIM_PRIV_H
 
 #include "io/sim_net_priv.h"
+#include "io/udp_priv.h"
 #include "weir/io/loop_ops.h"
 
-enum sim_fd_kind { SIM_FD_FREE, SIM_FD_FRESH, SIM_FD_END, SIM_FD_PORT, SIM_FD_PIPE };
+enum sim_fd_kind { SIM_FD_FREE, SIM_FD_FRESH, SIM_FD_END, SIM_FD_PORT, SIM_FD_PIPE, SIM_FD_UDP };
+
+struct sim_dport;
+struct sim_dgram;
 
 struct sim_fd {
   enum sim_fd_kind kind;
   struct sim_end *end;
   struct sim_port *port;
   struct sim_pipe *pipe;
+  struct sim_dport *dport;
   bool linger0;
 };
 
@@ -40,6 +45,9 @@ struct sim_loop {
   struct loop loop;
   struct sim *sim;
   struct list ops;
+  struct list udp_ops;        /* sim_udp.c */
+  struct sim_dgram *udp_lent; /* the one that is being handed up */
+  uint32_t udp_out;           /* those that are lent to sends */
   uint64_t seq;
   uint32_t op_count;
   bool woken;
@@ -52,6 +60,8 @@ struct sim {
   struct sim_faults faults;
   uint64_t now_us;
   struct list links, peers, ports;
+  struct list dports, dgrams; /* sim_udp.c */
+  uint64_t dgram_count;
   struct sim_loop *loops[SIM_LOOPS_MAX];
   uint32_t loop_count;
   struct sim_fd *fds;
@@ -66,6 +76,16 @@ struct sim_fd *sim_fd_get(struct sim *sim, int fd);
 int sim_fd_new(struct sim *sim, enum sim_fd_kind kind);
 void sim_fd_close(struct sim *sim, int fd);
 void sim_pipe_new(struct sim *sim, int fds[2], size_t cap);
+
+/* sim_udp.c */
+extern const struct udp_ops sim_udp_ops;
+void sim_udp_init(struct sim *sim);
+void sim_udp_free(struct sim *sim);
+void sim_udp_step(struct sim *sim, uint64_t which); /* the datagram of that number arrives */
+void sim_udp_fd_close(struct sim_dport *p);
+void sim_udp_turn(struct sim_loop *l);
+bool sim_udp_due(struct sim_loop *l);
+void sim_udp_loop_free(struct sim_loop *l);
 
 /* loop_sim.c: has the loop something to do now? */
 bool sim_loop_due(struct sim_loop *l);

@@ -11,6 +11,7 @@
 #include <openssl/mem.h>
 
 #include "io/io_priv.h"
+#include "io/tls_client_auth_priv.h"
 #include "io/tls_client_priv.h"
 
 /* Record sizes. Small records first, so that the client can decrypt what the first round trips
@@ -42,6 +43,7 @@ static struct span library_done(struct tls_conn *tls) {
 /* blame gives a client's side the cause that the library's error has; once it is open, only that
  * its certificate was refused: in TLS 1.3 that comes late (RFC 8446 section 4.4.2.4). */
 static void blame(struct tls_conn *tls, uint32_t code) {
+  if (!tls->is_client) tls_auth_blame(tls, code);
   if (!tls->is_client || tls->end != END_OK || tls->starved) return;
   enum end end = tls_client_fault(tls, code);
   bool open = conn_any(tls->conn, CONN_OPEN);
@@ -206,6 +208,7 @@ static struct span handshake_go(struct tls_conn *tls, struct span wire) {
   if (ret == 1 && tls->is_client) return client_opened(tls, wire);
   if (ret == 1) {
     handshake_ended(tls, TLS_OPEN);
+    if (SSL_session_reused(tls->ssl)) tls_client_cert_recall(tls);
     tickets_flush(tls);
     conn_opened(tls->conn, 0);
     return data_in(tls, wire);
@@ -402,6 +405,7 @@ static void on_free(struct conn *c) {
   list_remove(&tls->wait);
   SSL_free(tls->ssl);
   OPENSSL_free(tls->sni);
+  OPENSSL_free(tls->identity);
   if (tls->early) iobuf_give(&worker->loop->iobufs, tls->early);
   if (tls->is_client) tls_peer_unref(tls->peer);
   else tls_server_unref(tls->server);
@@ -496,20 +500,29 @@ enum end conn_tls_end(const struct conn *c) {
   return cut ? cut_end(tls) : (enum end)tls->end;
 }
 
-static struct span info_sni(const struct tls_conn *tls) {
+const struct tls_conn *tls_conn_of(const struct conn *c) {
+  return c->transport == &tls_transport ? c->tls : NULL;
+}
+
+struct span tls_conn_sni(const struct tls_conn *tls) {
   if (!tls->sni_known) return SPAN_EMPTY;
   return span_str(tls->sni ? tls->sni : SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name));
 }
 
 void conn_tls_info(const struct conn *c, struct tls_info *out) {
-  const struct tls_conn *tls = c->transport == &tls_transport ? c->tls : NULL;
+  const struct tls_conn *tls = tls_conn_of(c);
   *out = (struct tls_info){.end = END_OK};
   if (!tls) return;
   out->end = conn_tls_end(c);
   out->why = span_str(tls->why);
   out->handshake_ns = tls->state == TLS_HANDSHAKE ? 0 : tls->clock_ns;
+  if (tls->identity) {
+    out->subject = tls->identity->subject;
+    out->issuer = tls->identity->issuer;
+    out->hash = tls->identity->hash;
+  }
   if (!tls->ssl) return;
-  out->sni = info_sni(tls);
+  out->sni = tls_conn_sni(tls);
   const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
   if (!cipher) return;
   out->cipher = span_str(SSL_CIPHER_standard_name(cipher));

@@ -6,6 +6,7 @@
 #include <openssl/mem.h>
 #include <openssl/pool.h>
 
+#include "io/tls_chain_priv.h"
 #include "io/tls_client_priv.h"
 #include "weir/base/mem.h"
 
@@ -46,8 +47,8 @@ static bool cert_show(const struct tls_client *client, SSL_CTX *ctx, struct buf 
 
 static bool roots_fill(struct tls_client *client, const struct tls_client_conf *conf,
                        struct buf *why) {
-  if (conf->verify)
-    client->roots = tls_roots_get(conf->ca_pem, conf->ca_label, conf->workers, why);
+  const struct tls_bundle bundle = {.pem = conf->ca_pem, .label = conf->ca_label};
+  if (conf->verify) client->roots = tls_roots_get(&bundle, conf->workers, why);
   return client->roots || !conf->verify;
 }
 
@@ -135,6 +136,29 @@ void tls_client_unref(struct tls_client *client) {
   if (had == 1) client_free(client);
 }
 
+/* dead: what is large (contexts, trusted bundles) is not freed by the worker that let go of it
+ * last. */
+static _Atomic(struct tls_client *) dead;
+
+static void client_leave(struct tls_client *client) {
+  uint32_t had = atomic_fetch_sub_explicit(&client->refs, 1, memory_order_acq_rel);
+  check(had > 0);
+  if (had > 1) return;
+  client->next_dead = atomic_load_explicit(&dead, memory_order_relaxed);
+  while (!atomic_compare_exchange_weak_explicit(&dead, &client->next_dead, client,
+                                                memory_order_release, memory_order_relaxed)) {
+  }
+}
+
+void tls_clients_reap(void) {
+  struct tls_client *client = atomic_exchange_explicit(&dead, NULL, memory_order_acquire);
+  while (client) { /* as many as were let go since */
+    struct tls_client *next = client->next_dead;
+    client_free(client);
+    client = next;
+  }
+}
+
 /* ---- a peer ---- */
 
 static void peer_address(struct tls_peer *peer, const struct addr *addr) {
@@ -167,7 +191,7 @@ void tls_peer_unref(struct tls_peer *peer) {
   check(peer->refs > 0);
   if (--peer->refs) return;
   tls_sessions_drop(peer);
-  tls_client_unref(peer->client);
+  client_leave(peer->client);
   mem_free(peer->host);
   mem_free(peer);
 }

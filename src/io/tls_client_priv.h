@@ -26,6 +26,7 @@ struct tls_client {
   SSL_CTX **ctx;
   struct tls_roots *roots; /* where verify */
   struct arena arena;
+  struct tls_client *next_dead;
 };
 
 /* TLS_SESSIONS_MAX are kept for an endpoint by each worker: a TLS 1.3 ticket serves once. */
@@ -48,12 +49,6 @@ struct tls_peer {
 
 /* tls_verify is the library's callback for the server's certificate. */
 enum ssl_verify_result_t tls_verify(SSL *ssl, uint8_t *alert);
-/* tls_roots_get gives a ref on the certificates of a PEM bundle, shared by all that have the same;
- * NULL with a sentence. tls_roots_put gives it back; tls_roots_store is one worker's. */
-struct tls_roots *tls_roots_get(struct span pem, struct span label, uint32_t workers,
-                                struct buf *why);
-void tls_roots_put(struct tls_roots *r);
-X509_STORE *tls_roots_store(const struct tls_roots *r, uint32_t worker);
 /* tls_session_keep is the library's callback for a new session; tls_session_use gives the newest
  * one that may be used to ssl. */
 int tls_session_keep(SSL *ssl, SSL_SESSION *session);

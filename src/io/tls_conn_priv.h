@@ -5,6 +5,7 @@
 
 #include "io/tls_priv.h"
 
+struct tls_identity;
 struct tls_peer;
 
 enum tls_state {
@@ -52,6 +53,8 @@ struct tls_conn {
   bool fin : 1;          /* FIN came behind early */
   bool broken : 1;       /* a write failed: told in the next budget_run */
   bool starved : 1;      /* the library could not write: no buffer was left */
+  uint16_t auth;         /* server: what the client is asked for: row + 1; 0: nothing */
+  struct tls_identity *identity; /* the client's certificate, good or not; NULL: none */
 };
 _Static_assert(sizeof(struct tls_conn) <= 128, "two cache lines");
 
@@ -77,6 +80,10 @@ int64_t tls_wall_s(void);
 struct tls_worker *tls_worker_get(struct loop *loop);
 /* tls_of finds the conn whose library call this callback comes from. */
 struct tls_conn *tls_of(const SSL *ssl);
+/* tls_conn_of is the state of a conn; NULL: it has no TLS. */
+const struct tls_conn *tls_conn_of(const struct conn *c);
+/* tls_conn_sni is the canonical name that the client asked for; empty: none. */
+struct span tls_conn_sni(const struct tls_conn *tls);
 /* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */
 void tls_stream_run(struct tls_conn *tls);
 

@@ -89,6 +89,7 @@ struct tls_server {
   bool tickets_off;
   struct tls_ticket_keys *tickets; /* NULL: the table of the process */
   uint8_t policy_digest[32]; /* SHA-256 of policy_id */
+  struct tls_auths *auths;   /* NULL: clients are asked for nothing */
   CRYPTO_BUFFER_POOL *pool;
   SSL_CTX **ctx;      /* one per worker: no reference count is written by two of them */
   SSL_CTX **cert_ctx; /* one per certificate: swapped in for its chain and key */

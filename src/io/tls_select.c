@@ -7,7 +7,7 @@
 #include <openssl/mem.h>
 #include <openssl/sha.h>
 
-#include "io/tls_conn_priv.h"
+#include "io/tls_client_auth_priv.h"
 
 #define KEY_BIT(key) (1u << (key))
 
@@ -172,11 +172,13 @@ static void sni_keep(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello, struct
 
 /* session_bind: a ticket is worth something only under the same policy and the same name
  * (THREATS.md 16); the certificate does not matter, so that it may be renewed. */
-static bool session_bind(SSL *ssl, const struct tls_server *server, struct span name) {
+static bool session_bind(SSL *ssl, const struct tls_conn *tls, struct span name) {
+  const struct tls_server *server = tls->server;
   SHA256_CTX sha;
   uint8_t id[SHA256_DIGEST_LENGTH];
   SHA256_Init(&sha);
   SHA256_Update(&sha, server->policy_digest, sizeof(server->policy_digest));
+  tls_auth_bind(tls, &sha);
   if (name.len) SHA256_Update(&sha, name.ptr, name.len);
   SHA256_Final(id, &sha);
   return SSL_set_session_id_context(ssl, id, sizeof(id)) == 1;
@@ -225,7 +227,7 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   uint32_t cert = choose(choice, keys_usable(hello, server));
   check(cert > 0);
   bool ok = SSL_set_SSL_CTX(hello->ssl, server->cert_ctx[cert - 1]) != NULL &&
-            session_bind(hello->ssl, server, name) &&
+            tls_auth_ask(tls, hello->ssl, name) && session_bind(hello->ssl, tls, name) &&
             staple(tls, hello, &server->certs[cert - 1].ocsp);
   return ok ? ssl_select_cert_success : ssl_select_cert_error;
 }

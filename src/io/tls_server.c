@@ -10,7 +10,7 @@
 #include <openssl/rand.h>
 #include <openssl/sha.h>
 
-#include "io/tls_priv.h"
+#include "io/tls_client_auth_priv.h"
 #include "weir/base/mem.h"
 
 /* Forward secrecy and AEAD only. Suites in brackets are equal: among them the client's order
@@ -195,6 +195,7 @@ static void server_free(struct tls_server *server) {
     SSL_CTX_free(server->cert_ctx[i]);
     tls_cert_fini(&server->certs[i]);
   }
+  tls_auths_free(server->auths);
   CRYPTO_BUFFER_POOL_free(server->pool);
   tls_ticket_keys_free(server->tickets);
   mem_free(server->groups);
@@ -206,6 +207,15 @@ static void server_free(struct tls_server *server) {
   mem_free(server);
 }
 
+static bool auths_fill(struct tls_server *server, const struct tls_server_conf *conf,
+                       uint32_t *bad_cert, struct buf *why) {
+  uint32_t bad = 0;
+  if (!conf->auth_count) return true;
+  server->auths = tls_auths_new(server, conf, &bad, why);
+  if (!server->auths) *bad_cert = TLS_BAD_AUTH + bad;
+  return server->auths != NULL;
+}
+
 struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *bad_cert,
                                   struct buf *why) {
   tls_mem_use();
@@ -213,8 +223,10 @@ struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *
   *bad_cert = UINT32_MAX;
   if (!conf_ok(conf, why)) return NULL;
   struct tls_server *server = server_alloc(conf);
-  bool ok = params_fill(server, conf, bad_cert, why) && certs_parse(server, conf, bad_cert, why) &&
-            ctx_fill(server, conf->min_version, bad_cert, why);
+  bool ok = params_fill(server, conf, bad_cert, why) &&
+            certs_parse(server, conf, bad_cert, why) &&
+            ctx_fill(server, conf->min_version, bad_cert, why) &&
+            auths_fill(server, conf, bad_cert, why);
   if (ok) return server;
   server_free(server);
   return NULL;

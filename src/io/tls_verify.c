@@ -8,32 +8,8 @@
 #include <openssl/pool.h>
 #include <openssl/x509v3.h>
 
+#include "io/tls_chain_priv.h"
 #include "io/tls_client_priv.h"
-
-/* seen is what the endpoint showed. */
-struct seen {
-  X509 *leaf;
-  STACK_OF(X509) *others;
-};
-
-static void seen_free(struct seen *seen) {
-  X509_free(seen->leaf);
-  sk_X509_pop_free(seen->others, X509_free);
-}
-
-static bool seen_read(struct seen *seen, const STACK_OF(CRYPTO_BUFFER) *chain) {
-  size_t count = chain ? sk_CRYPTO_BUFFER_num(chain) : 0;
-  seen->others = sk_X509_new_null();
-  check(seen->others != NULL);
-  if (count == 0 || count > TLS_CHAIN_MAX) return false;
-  for (size_t i = 0; i < count; i++) {
-    X509 *one = X509_parse_from_buffer(sk_CRYPTO_BUFFER_value(chain, i));
-    if (!one) return false;
-    if (i == 0) seen->leaf = one;
-    else check(sk_X509_push(seen->others, one) > 0);
-  }
-  return true;
-}
 
 /* verdict is why a certificate is refused. */
 struct verdict {
@@ -61,19 +37,9 @@ static struct verdict chain_verdict(int error) {
                           SSL_alert_from_verify_result(error)};
 }
 
-/* chain_check: what is in the store is trusted as it is, an intermediate one too. */
-static struct verdict chain_check(X509_STORE *store, const struct seen *seen) {
-  X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-  check(ctx != NULL);
-  int error = X509_V_ERR_UNSPECIFIED;
-  if (X509_STORE_CTX_init(ctx, store, seen->leaf, seen->others) &&
-      X509_STORE_CTX_set_default(ctx, "ssl_server")) {
-    X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
-    if (X509_verify_cert(ctx) == 1) error = X509_V_OK;
-    else if (X509_STORE_CTX_get_error(ctx) != X509_V_OK) error = X509_STORE_CTX_get_error(ctx);
-  }
-  X509_STORE_CTX_free(ctx);
-  ERR_clear_error();
+static struct verdict chain_check(X509_STORE *store, const struct tls_shown *shown) {
+  const struct tls_chain_rule rule = {.purpose = "ssl_server", .between_max = UINT32_MAX};
+  int error = tls_chain_check(store, shown, &rule, NULL);
   return error == X509_V_OK ? good : chain_verdict(error);
 }
 
@@ -101,33 +67,30 @@ static struct verdict name_check(const struct tls_peer *peer, X509 *leaf) {
 }
 
 static struct verdict pin_check(const struct tls_client *client, X509 *leaf) {
-  uint8_t digest[SHA256_DIGEST_LENGTH], *der = NULL;
-  int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(leaf), &der);
-  if (len <= 0) return unpinned;
-  SHA256(der, (size_t)len, digest);
-  OPENSSL_free(der);
+  uint8_t digest[SHA256_DIGEST_LENGTH];
+  if (!tls_key_digest(leaf, digest)) return unpinned;
   for (uint32_t i = 0; i < client->pin_count; i++)
     if (CRYPTO_memcmp(digest, client->pins[i], sizeof digest) == 0) return good;
   return unpinned;
 }
 
-static struct verdict judge(const struct tls_peer *peer, const struct seen *seen) {
+static struct verdict judge(const struct tls_peer *peer, const struct tls_shown *shown) {
   const struct tls_client *client = peer->client;
   struct verdict v = good;
-  if (client->verify) v = chain_check(tls_roots_store(client->roots, peer->worker), seen);
-  if (client->verify && v.end == END_OK) v = name_check(peer, seen->leaf);
-  if (client->pin_count && v.end == END_OK) v = pin_check(client, seen->leaf);
+  if (client->verify) v = chain_check(tls_roots_store(client->roots, peer->worker), shown);
+  if (client->verify && v.end == END_OK) v = name_check(peer, shown->leaf);
+  if (client->pin_count && v.end == END_OK) v = pin_check(client, shown->leaf);
   return v;
 }
 
 enum ssl_verify_result_t tls_verify(SSL *ssl, uint8_t *alert) {
   struct tls_conn *tls = tls_client_of(ssl);
-  struct seen seen = {0};
+  struct tls_shown shown = {0};
   bool asked = tls->peer->client->verify || tls->peer->client->pin_count;
   if (!asked) return ssl_verify_ok;
   struct verdict v = unreadable;
-  if (seen_read(&seen, SSL_get0_peer_certificates(ssl))) v = judge(tls->peer, &seen);
-  seen_free(&seen);
+  if (tls_shown_read(&shown, SSL_get0_peer_certificates(ssl))) v = judge(tls->peer, &shown);
+  tls_shown_free(&shown);
   ERR_clear_error();
   if (v.end == END_OK) return ssl_verify_ok;
   tls->end = (uint16_t)v.end;

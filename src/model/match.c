@@ -138,6 +138,40 @@ enum match_answer match_rules_hold(const struct match_rules *rules, const struct
   return MATCH_YES;
 }
 
+/* ---- the client's certificate ---- */
+
+static bool san_fits(struct span want, struct span has) {
+  if (span_starts(want, SPAN_LIT("dns:*."))) {
+    struct span below = span_from(want, sizeof "dns:*" - 1);
+    return span_starts(has, SPAN_LIT("dns:")) && span_ends(has, below) &&
+           has.len > below.len + sizeof "dns:" - 1;
+  }
+  if (want.ptr[want.len - 1] == '*') return span_starts(has, span_sub(want, 0, want.len - 1));
+  return span_eq(want, has);
+}
+
+static bool sans_hold(const struct match_cert_rule *rule, const struct match_cert *cert) {
+  for (uint32_t i = 0; i < rule->san_count; i++)
+    for (uint32_t k = 0; k < cert->san_count; k++)
+      if (san_fits(rule->sans[i], cert->sans[k])) return true;
+  return rule->san_count == 0;
+}
+
+static bool digests_hold(const uint8_t (*want)[MATCH_DIGEST_BYTES], uint32_t count,
+                         const uint8_t *has) {
+  for (uint32_t i = 0; i < count; i++)
+    if (memcmp(want[i], has, MATCH_DIGEST_BYTES) == 0) return true;
+  return count == 0;
+}
+
+bool match_cert_holds(const struct match_cert_rule *rule, const struct match_cert *cert) {
+  if (!rule) return true;
+  if (rule->absent || !cert) return rule->absent && !cert;
+  return sans_hold(rule, cert) &&
+         digests_hold(rule->fingerprints, rule->fingerprint_count, cert->fingerprint) &&
+         digests_hold(rule->keys, rule->key_count, cert->key);
+}
+
 uint32_t match_source_rank(const struct match_rules *rules, const struct addr *client) {
   if (!rules->source_count) return 0;
   uint32_t best = MATCH_SOURCE_NONE;

@@ -60,6 +60,7 @@ static int compare(const struct route *a, const struct route *b, const struct ad
   if (!r) r = by_number(route_has_methods(a), route_has_methods(b));
   for (unsigned part = 0; part < MATCH_PART_COUNT && !r; part++)
     r = by_number(a->rules.counts[part], b->rules.counts[part]);
+  if (!r) r = by_number(route_cert_rank(a), route_cert_rank(b));
   if (!r)
     r = by_number(match_source_rank(&a->rules, client), match_source_rank(&b->rules, client));
   return r ? r : by_number(b->order, a->order);
@@ -121,5 +122,5 @@ enum route_verdict route_find_linear(struct route *const *routes, uint32_t count
     hit->route = s->route;
     return s->fate == ROUTE_WON ? ROUTE_FOUND : ROUTE_LIMIT;
   }
-  return hit->allow ? ROUTE_BAD_METHOD : ROUTE_NONE;
+  return route_missed(hit);
 }

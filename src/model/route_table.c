@@ -136,7 +136,7 @@ static int compare_rank(const struct route *a, const struct route *b) {
   int r = (int)route_has_methods(b) - (int)route_has_methods(a);
   for (unsigned i = 0; i < MATCH_PART_COUNT && !r; i++)
     r = (a->rules.counts[i] < b->rules.counts[i]) - (a->rules.counts[i] > b->rules.counts[i]);
-  return r;
+  return r ? r : (int)route_cert_rank(b) - (int)route_cert_rank(a);
 }
 
 static int compare_order(const struct route *a, const struct route *b) {
@@ -157,7 +157,7 @@ static int by_order(const void *a, const void *b) {
 
 /* takes_all: no condition at all; sources are the entry's affair. */
 static bool takes_all(const struct route *r) {
-  bool asks = route_has_methods(r);
+  bool asks = route_has_methods(r) || r->rules.cert;
   for (unsigned i = 0; i < MATCH_PART_COUNT; i++) asks = asks || r->rules.counts[i] > 0;
   return !asks;
 }
@@ -478,7 +478,7 @@ static enum route_verdict find_path(const struct route_table *t, const struct ho
   const struct line *line = prefix_longest(t, &host->prefix, q->path);
   for (; line; line = line->is.candidates->shorter) /* a plain one always picks */
     if (line_pick(line, &p)) return p.verdict;
-  return hit->allow ? ROUTE_BAD_METHOD : ROUTE_NONE;
+  return route_missed(hit);
 }
 
 enum route_verdict route_find(const struct route_table *table, const struct route_query *q,

@@ -1,6 +1,7 @@
 /* access.c: what is told of a stream when it ends: the access record for the log thread, the
  * series and counters of the worker. Formats nothing. DESIGN.md section 8. */
 #include "proxy_priv.h"
+#include "udp_priv.h"
 #include "weir/base/hash.h"
 
 enum { CLIENT_TEXT_MAX = 64 };
@@ -34,6 +35,9 @@ static void texts_tls(const struct down *d, struct record_access *r, struct span
   if (info.resumed) r->flags |= RECORD_TLS_RESUMED;
   t[TEXT_TLS_VERSION] = info.version;
   t[TEXT_TLS_CIPHER] = info.cipher;
+  t[TEXT_TLS_SUBJECT] = info.subject;
+  t[TEXT_TLS_ISSUER] = info.issuer;
+  t[TEXT_TLS_HASH] = info.hash;
 }
 
 static void texts_request(const struct exchange *x, struct span *t) {
@@ -260,8 +264,10 @@ void access_write(struct stream *s) {
   if (!status && !tcp && end_get(s->end)->status == 499) status = 499;
   stat_add(&w->stats.proxied, 1);
   stat_add(&w->stats.ends[s->end], 1);
-  stat_add(tcp ? &w->stats.tcp_bytes_in : &w->stats.bytes_down_in, body_moved(&s->up_body));
-  stat_add(tcp ? &w->stats.tcp_bytes_out : &w->stats.bytes_down_out, body_moved(&s->down_body));
+  if (!(s->flags & (STREAM_TCP | STREAM_TUNNEL))) { /* those were counted as they moved */
+    stat_add(&w->stats.bytes_down_in, body_moved(&s->up_body));
+    stat_add(&w->stats.bytes_down_out, body_moved(&s->down_body));
+  }
   if (!tcp) observe(s, status);
   count_call(s);
   if (sampled(w, s->end) && !resets_flood(s)) write_record(s, status);
@@ -283,19 +289,21 @@ void access_peer(struct serving *sv, const struct addr *peer, enum end end) {
   struct record_access r = bare_record(sv->w, end);
   struct span t[TEXT_COUNT] = {0};
   r.peer = *peer;
-  const struct listener *l = sv->current->listener;
-  if (l->serves != SERVES_HTTP) r.flags |= RECORD_TCP;
+  const struct listener *l = sv->current ? sv->current->listener : NULL;
+  if (!l || l->serves == SERVES_UDP) r.flags |= RECORD_UDP; /* a port that was removed */
+  else if (l->serves != SERVES_HTTP) r.flags |= RECORD_TCP;
   else t[TEXT_SCHEME] = l->tls ? SPAN_LIT("https") : SPAN_LIT("http");
   t[TEXT_LISTENER] = sv->state->obj.name;
   record_put(sv->w, &r, t);
 }
 
-void access_connection(struct down *d, enum end end, uint16_t status) {
+static void connection(struct down *d, enum end end, uint16_t status,
+                       const struct access_words *words) {
   struct worker *w = d->serving->w;
   stat_add(&w->stats.ends[end], 1);
   if (!sampled(w, end)) return;
   struct record_access r = bare_record(w, end);
-  struct span t[TEXT_COUNT] = {0};
+  struct span t[TEXT_COUNT] = {[TEXT_HOST] = words->host, [TEXT_REASON] = words->reason};
   char room[CLIENT_TEXT_MAX];
   r.status = status;
   if (d->h2) r.minor = 2;
@@ -305,5 +313,47 @@ void access_connection(struct down *d, enum end end, uint16_t status) {
   text_client(d, room, t);
   t[TEXT_SCHEME] = scheme_of(d, &r);
   t[TEXT_LISTENER] = d->serving->state->obj.name;
+  record_put(w, &r, t);
+}
+
+void access_connection(struct down *d, enum end end, uint16_t status) {
+  connection(d, end, status, &(struct access_words){0});
+}
+
+void access_refused(struct down *d, enum end end, const struct access_words *words) {
+  connection(d, end, 0, words);
+}
+
+/* told: of a flood of sessions that made room for each other only some have lines. */
+static bool told(struct worker *w, enum end end) {
+  if (end != END_LIMIT_SESSION_EVICTED || gate_may_log(w)) return true;
+  stat_add(&w->stats.log_left_out, 1);
+  return false;
+}
+
+void access_session(const struct udp_session *s, enum end end) {
+  struct serving *sv = s->port->serving;
+  struct worker *w = sv->w;
+  stat_add(&w->stats.ends[end], 1);
+  stat_add(&w->stats.proxied, 1);
+  if (!sampled(w, end) || !told(w, end)) return;
+  struct record_access r = bare_record(w, end);
+  struct span t[TEXT_COUNT] = {0};
+  r.flags |= RECORD_UDP;
+  r.wall_ms -= (now_ns(w) - s->begun_ns) / 1000000u;
+  r.total_ns = now_ns(w) - s->begun_ns;
+  r.request_bytes = s->bytes_in;
+  r.response_bytes = s->bytes_out;
+  r.datagrams_in = s->in;
+  r.datagrams_out = s->out;
+  r.attempts = 1;
+  udp_client(s, &r.peer);
+  char room[CLIENT_TEXT_MAX];
+  struct buf b = buf_of(room, sizeof room);
+  addr_write_ip(&r.peer, &b);
+  t[TEXT_CLIENT] = buf_span(&b);
+  t[TEXT_LISTENER] = sv->state->obj.name;
+  t[TEXT_POOL] = s->endpoint->pool_state->obj.name;
+  t[TEXT_ENDPOINT] = s->endpoint->label;
   record_put(w, &r, t);
 }

@@ -268,6 +268,7 @@ static bool reusable(enum end end) {
   struct span word = end_get(end)->word;
   if (end == END_NO_ROUTE || end == END_METHOD_NOT_ALLOWED || end == END_CLIENT_MISDIRECTED ||
       end == END_CORS_ORIGIN || end == END_DENIED_CLIENT || end == END_LIMIT_RATE ||
+      end == END_DENIED_CERTIFICATE ||
       end == END_OVERLOAD_MEMORY || end == END_OVERLOAD_LAG)
     return true;
   return span_starts(word, SPAN_LIT("upstream."));

@@ -286,7 +286,7 @@ void request_body_eof(struct stream *s) {
 /* waits_for_sink: else it waits for its source, or for memory to read from it. */
 static bool waits_for_sink(const struct pump *p) {
   const struct relay *r = &p->relay;
-  return p->relaying ? r->dst_wait_ms && !r->src_wait_ms : p->blocked;
+  return p->relaying ? r->waits == RELAY_WAITS_DST : p->blocked;
 }
 
 static enum body_blame blame_of(const struct stream *s, const struct pump *p) {

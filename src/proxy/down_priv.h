@@ -8,6 +8,8 @@
 
 struct h2;
 struct stream;
+struct timer;
+struct udp_port;
 struct worker;
 struct worker_msg;
 
@@ -16,6 +18,7 @@ struct serving {
   struct list link; /* worker.servings */
   struct worker *w;
   struct conn *conn;
+  struct udp_port *udp; /* in place of conn: a port of UDP */
   int fd;
   bool shared; /* others go on with the socket when weir has ended */
   bool at_once; /* clients that send nothing are accepted: the server may speak first */
@@ -37,6 +40,8 @@ enum down_flag {
   DOWN_TRUSTED = 128, /* who connected may send one */
   DOWN_UNSURE = 256,  /* there need not be one */
   DOWN_TCP = 512,     /* its listener serves TCP (front_tcp.c) */
+  DOWN_STALE = 1024,  /* its listener asks for other client certificates now (stale.c) */
+  DOWN_STALE_DUE = 2048, /* the timer ends it */
 };
 
 /* peer is an IP address and port, kept small; AF_UNIX: a unix socket, whatever its name. */
@@ -77,9 +82,18 @@ struct down {
   uint16_t reset_lines;
 };
 
+/* DRAIN_IDLE_MS: while draining, a connection between requests may still bring one for so long (it
+ * is answered with Connection: close): closing at once would meet the request that is on its way.
+ */
+#define DRAIN_IDLE_MS 500u
+
+/* serving_free_if_done frees it when its socket is closed and no connection is left. */
+void serving_free_if_done(struct serving *sv);
 void serve_start(struct worker *w, const struct worker_msg *msg);
 void serve_stop(struct worker *w, struct listener_state *state, int fd);
 void serve_install(struct worker *w);
+/* serving_free_if_done: neither socket nor connections are left. */
+void serving_free_if_done(struct serving *sv);
 void serve_resume(struct worker *w);
 /* serve_pause sets or clears a reason (enum pause_cause) to accept nothing. */
 void serve_pause(struct worker *w, uint8_t why, bool pause);
@@ -87,6 +101,11 @@ void serve_pause(struct worker *w, uint8_t why, bool pause);
  * close_ms, unless one comes. */
 void down_hurry_idle(struct worker *w, uint32_t most, uint64_t close_ms);
 void down_close(struct down *d, bool gently);
+/* first_on_* are events of those who read what comes before TLS or HTTP (proxied.c, front_pass.c):
+ * the connection was open, and nobody is told when it breaks. */
+void first_on_open(struct conn *c, int err);
+void first_on_error(struct conn *c, int err);
+void first_on_drained(struct conn *c);
 /* down_abort ends it as truncation: what was sent must not look complete. */
 void down_abort(struct down *d);
 /* down_next gets ready for the next request, or closes. */
@@ -101,6 +120,12 @@ MUST_USE bool down_start(struct down *d);
 /* down_count_handshake: the client's TLS handshake is done. */
 struct tls_info;
 void down_count_handshake(struct down *d, const struct tls_info *info);
+/* ---- stale.c ---- */
+/* stale_install looks at all connections of a listener that is another one now, stale_check at one
+ * whose handshake is done. */
+void stale_install(struct serving *sv);
+void stale_check(struct down *d);
+void stale_on_timer(struct timer *timer, uint64_t now);
 /* ---- proxied.c, proxied_out.c ---- */
 /* proxied_start waits for the PROXY header of a connection that peer made; then it goes on as any
  * other. */

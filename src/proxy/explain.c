@@ -165,6 +165,7 @@ static void match(struct explain *e) {
   static const enum end ends[] = {[ROUTE_FOUND] = END_OK,
                                   [ROUTE_NONE] = END_NO_ROUTE,
                                   [ROUTE_BAD_METHOD] = END_METHOD_NOT_ALLOWED,
+                                  [ROUTE_BAD_CERT] = END_DENIED_CERTIFICATE,
                                   [ROUTE_LIMIT] = END_LIMIT_REGEX};
   e->end = ends[e->verdict];
 }
@@ -210,7 +211,7 @@ static void connect_to(struct explain *e) {
   bool port = host.len < e->authority.len && host.len && host.ptr[host.len - 1] == ':';
   struct client_hello hello = {.host = port ? span_sub(host, 0, host.len - 1) : e->authority};
   enum sni_verdict v = l->serves == SERVES_TLS ? sni_find(l, &hello, &e->passed) : SNI_ROUTED;
-  if (l->serves == SERVES_TCP) e->passed = l->pool;
+  if (l->serves == SERVES_TCP || l->serves == SERVES_UDP) e->passed = l->pool;
   if (v == SNI_NO_NAME) e->end = END_CLIENT_TLS_NAME;
   if (v == SNI_NO_PROTOCOL) e->end = END_CLIENT_TLS_ALPN;
 }

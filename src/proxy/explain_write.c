@@ -9,6 +9,7 @@
 static const char *const fates[] = {
     [ROUTE_WON] = "won",           [ROUTE_LOST_LIMIT] = "limit",   [ROUTE_LOST_REGEX] = "regex",
     [ROUTE_LOST_SOURCE] = "source", [ROUTE_LOST_RULE] = "rule",     [ROUTE_LOST_METHOD] = "method",
+    [ROUTE_LOST_CERT] = "client_cert",
     [ROUTE_LOST_BEATEN] = "beaten", [ROUTE_LOST_PATH] = "path",     [ROUTE_LOST_HOST] = "host"};
 
 static bool is_candidate(const struct route_story *s) { return s->fate < ROUTE_LOST_PATH; }
@@ -54,6 +55,9 @@ static void put_why(struct text *t, const struct explain *e, const struct route_
     case ROUTE_LOST_METHOD:
       text_lit(t, "the method is not one of ");
       put_methods(t, s->route->methods, s->route);
+      return;
+    case ROUTE_LOST_CERT:
+      text_lit(t, "it asks for a client certificate (explain has none)");
       return;
     case ROUTE_LOST_BEATEN: text_lit(t, "not asked: a better one answers"); return;
     case ROUTE_LOST_PATH: text_lit(t, "the path does not fit"); return;
@@ -146,9 +150,12 @@ static void text_members(const struct explain *e, const struct pool *pool, const
 
 /* text_tcp: what a listener of TCP does with a connection. */
 static void text_tcp(const struct explain *e, const struct pool *pool) {
-  text_printf(e->out, "%s: the connection goes to pool " SPAN_FMT ", one of these by " SPAN_FMT
-              ":\n", e->listener->listener->serves == SERVES_TLS ? "TLS, passed on" : "TCP",
-              SPAN_ARG(pool->obj.name), SPAN_ARG(balance_text(pool->balance)));
+  static const char *const whats[] = {[SERVES_TCP] = "TCP: the connection goes",
+                                      [SERVES_TLS] = "TLS, passed on: the connection goes",
+                                      [SERVES_UDP] = "UDP: datagrams of a client go"};
+  text_printf(e->out, "%s to pool " SPAN_FMT ", one of these by " SPAN_FMT ":\n",
+              whats[e->listener->listener->serves], SPAN_ARG(pool->obj.name),
+              SPAN_ARG(balance_text(pool->balance)));
   text_members(e, pool, "  ");
 }
 

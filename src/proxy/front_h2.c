@@ -253,6 +253,7 @@ bool front_h2_start(struct down *d) {
   if (!d->h2) return false;
   stat_add(&w->stats.h2_conns, 1);
   h2_timer(d->h2, l->timeouts.header_ms ? now_ms(w) + l->timeouts.header_ms : WHEEL_NEVER);
+  if (d->flags & DOWN_STALE) h2_drain(d->h2);
   return true;
 }
 

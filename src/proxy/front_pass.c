@@ -18,31 +18,36 @@ enum alert {
 };
 
 /* refuse sends a fatal alert, in a record that all versions understand. */
-static void refuse(struct down *d, enum alert alert, enum end end) {
+static void refuse(struct down *d, enum alert alert, enum end end,
+                   const struct access_words *words) {
   const char record[] = {21, 3, 1, 0, 2, 2, (char)alert};
-  access_connection(d, end, 0);
+  access_refused(d, end, words);
   if (alert != ALERT_NONE && !conn_write(d->conn, span_of(record, sizeof record)))
     stat_add(&d->serving->w->stats.ends[END_LIMIT_MEMORY], 1);
   down_close(d, true);
 }
 
 static void refuse_hello(struct down *d, enum hello_fault why) {
+  const struct access_words words = {.reason = hello_fault_text(why)};
   if (why == HELLO_FAULT_MEMORY) {
-    refuse(d, ALERT_NONE, END_LIMIT_MEMORY);
+    refuse(d, ALERT_NONE, END_LIMIT_MEMORY, &words);
     return;
   }
   bool old = why == HELLO_FAULT_SSLV2 || why == HELLO_FAULT_VERSION ||
              why == HELLO_FAULT_RECORD_VERSION;
   enum alert alert = old ? ALERT_PROTOCOL_VERSION : ALERT_DECODE_ERROR;
-  refuse(d, why == HELLO_FAULT_NOT_TLS ? ALERT_NONE : alert, END_CLIENT_TLS_HELLO);
+  refuse(d, why == HELLO_FAULT_NOT_TLS ? ALERT_NONE : alert, END_CLIENT_TLS_HELLO, &words);
 }
 
 static void route(struct down *d, const struct client_hello *hello) {
+  const struct access_words words = {.host = hello->host};
   struct pool *pool = NULL;
   switch (sni_find(d->serving->current->listener, hello, &pool)) {
     case SNI_ROUTED: front_tcp_session(d, pool, hello->host); return;
-    case SNI_NO_NAME: refuse(d, ALERT_UNRECOGNIZED_NAME, END_CLIENT_TLS_NAME); return;
-    case SNI_NO_PROTOCOL: refuse(d, ALERT_NO_APPLICATION_PROTOCOL, END_CLIENT_TLS_ALPN); return;
+    case SNI_NO_NAME: refuse(d, ALERT_UNRECOGNIZED_NAME, END_CLIENT_TLS_NAME, &words); return;
+    case SNI_NO_PROTOCOL:
+      refuse(d, ALERT_NO_APPLICATION_PROTOCOL, END_CLIENT_TLS_ALPN, &words);
+      return;
   }
 }
 
@@ -76,26 +81,18 @@ static void on_eof(struct conn *c) {
   down_close(d, true);
 }
 
-static void on_error(struct conn *c, int err) {
-  (void)err;
-  down_close(c->owner, false);
-}
-
 static void on_timer(struct conn *c) {
   struct down *d = c->owner;
   access_connection(d, END_CLIENT_TLS_TIMEOUT, 0);
   down_close(d, false);
 }
 
-static void on_nothing(struct conn *c) { (void)c; }
-static void on_open(struct conn *c, int err) { (void)c, (void)err; } /* it was open */
-
 static const struct conn_events hello_events = {
-    .on_open = on_open,
+    .on_open = first_on_open,
     .on_data = on_data,
     .on_eof = on_eof,
-    .on_error = on_error,
-    .on_drained = on_nothing,
+    .on_error = first_on_error,
+    .on_drained = first_on_drained,
     .on_timer = on_timer,
 };
 

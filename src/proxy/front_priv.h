@@ -1,6 +1,6 @@
 /* front_priv.h: what differs between clients of HTTP/1 and of HTTP/2 (front_h2.c): how connections
  * begin and end, how heads are written. Bodies are written to the stream's conn in both. And
- * clients of TCP (front_tcp.c), which have neither. */
+ * clients of TCP (front_tcp.c), which have neither; and ports of UDP (front_udp.c). */
 #ifndef WEIR_PROXY_FRONT_PRIV_H
 #define WEIR_PROXY_FRONT_PRIV_H
 
@@ -8,7 +8,9 @@
 #include "weir/mux/h2.h"
 
 struct down;
+struct serving;
 struct stream;
+struct worker;
 
 /* front_h2_start makes d an HTTP/2 connection; false: no memory. */
 MUST_USE bool front_h2_start(struct down *d);
@@ -35,5 +37,16 @@ void front_tcp_session(struct down *d, struct pool *pool, struct span host);
 void front_pass_start(struct down *d);
 /* front_tcp_opened: the endpoint's connection is there. */
 void front_tcp_opened(struct stream *s);
+
+/* front_udp_start begins to receive at sv->fd. front_udp_install: the listener of sv is another
+ * one, or changed. */
+void front_udp_start(struct serving *sv);
+void front_udp_install(struct serving *sv);
+/* front_udp_leave: no new sessions; those that there are end at the latest at deadline_ms. sv may
+ * go. front_udp_end ends them now; sv stays. */
+void front_udp_leave(struct serving *sv, uint64_t deadline_ms);
+void front_udp_end(struct serving *sv);
+void front_udp_trim(struct worker *w);
+void front_udp_fini(struct worker *w);
 
 #endif

@@ -97,6 +97,7 @@ static void on_open(struct conn *c, int err) {
     return;
   }
   down_count_handshake(d, &info);
+  stale_check(d);
   conn_timer(c, WHEEL_NEVER);
   ready(d);
 }
@@ -108,7 +109,7 @@ static size_t on_data(struct conn *c, struct span bytes) {
 }
 
 /* on_eof: half of the connection; the relay passes it on. In a handshake it is an error. */
-static void on_eof(struct conn *c) { (void)c; }
+static void on_eof(struct conn *c) { conn_watch(c); }
 
 static void on_error(struct conn *c, int err) {
   struct down *d = c->owner;

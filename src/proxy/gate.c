@@ -46,26 +46,30 @@ enum end gate_accept(struct serving *sv, const struct addr *peer, _Atomic uint64
   return l->proxied == PROXIED_ALL ? END_PROXY_UNTRUSTED : gate(sv, peer, counted);
 }
 
-/* may_log: a flood of refused connections must not push all else out of the log. */
-static bool may_log(struct worker *w) {
+/* gate_may_log: a flood of refused connections must not push all else out of the log. */
+bool gate_may_log(struct worker *w) {
   uint64_t second = now_ms(w) / 1000;
   if (w->refused_second != second) w->refused_lines = 0;
   w->refused_second = second;
   return w->refused_lines++ < LINES_PER_SECOND;
 }
 
-void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end) {
+void gate_turn_away(struct serving *sv, const struct addr *peer, enum end end) {
   struct worker *w = sv->w;
   stat_add(&w->stats.ends[end], 1);
   stat_add(&sv->state->rows[w->config.index].refused, 1);
-  if (may_log(w)) access_peer(sv, peer, end);
+  if (gate_may_log(w)) access_peer(sv, peer, end);
+}
+
+void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end) {
+  gate_turn_away(sv, peer, end);
   conn_close(c);
 }
 
-void gate_drop(struct down *d, enum end end) {
+void gate_drop(struct down *d, enum end end, struct span reason) {
   struct serving *sv = d->serving;
   stat_add(&sv->state->rows[sv->w->config.index].refused, 1);
-  if (may_log(sv->w)) access_connection(d, end, 0);
+  if (gate_may_log(sv->w)) access_refused(d, end, &(struct access_words){.reason = reason});
   else stat_add(&sv->w->stats.ends[end], 1);
   down_close(d, false);
 }

@@ -25,8 +25,12 @@ MUST_USE enum end gate_accept(struct serving *sv, const struct addr *peer,
                               _Atomic uint64_t **counted);
 /* gate_trusts: is peer one of trusted_proxies? */
 bool gate_trusts(const struct listener *l, const struct addr *peer);
-/* gate_refuse counts, logs and closes a connection that may not be. */
+/* gate_turn_away counts and logs who may not connect, or gets no session of UDP; gate_refuse
+ * closes the connection too. */
+void gate_turn_away(struct serving *sv, const struct addr *peer, enum end end);
 void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end);
+/* gate_may_log: not more lines of refused clients than a few in a second. */
+bool gate_may_log(struct worker *w);
 /* slots_take: may a client's connection with so many streams open have one more? slots_refused
  * counts and tells that one was refused. */
 bool slots_take(const struct worker *w, uint32_t beside);
@@ -43,8 +47,8 @@ void begin_alone(struct worker *w);
 bool begin_turn(struct worker *w);
 void begin_run(struct worker *w);
 uint64_t begin_late_ms(const struct worker *w);
-/* gate_drop is gate_refuse for a connection that was let in already. */
-void gate_drop(struct down *d, enum end end);
+/* gate_drop is gate_refuse for one that was let in already; reason: in words, or empty. */
+void gate_drop(struct down *d, enum end end, struct span reason);
 /* ---- admit.c ---- */
 /* admit_early refuses what an open breaker would, before anything is done for it; admit when an
  * attempt is about to be made. False: the stream ended. */

@@ -21,7 +21,7 @@ static bool settle_client(struct down *d, const struct proxy_header *h) {
   down_peer(d, &peer);
   enum end end = gate(d->serving, &peer, &d->counted);
   if (end == END_OK) return true;
-  gate_drop(d, end);
+  gate_drop(d, end, SPAN_EMPTY);
   return false;
 }
 
@@ -46,9 +46,9 @@ static size_t go_on(struct down *d, const struct proxy_header *h, struct span re
   return rest.len ? c->events->on_data(c, rest) : 0;
 }
 
-static size_t refuse(struct down *d, enum end end, size_t taken) {
-  gate_drop(d, is_trusted(d) ? end : END_PROXY_UNTRUSTED);
-  return taken;
+static void refuse(struct down *d, enum proxy_fault why) {
+  if (is_trusted(d)) gate_drop(d, proxy_fault_end(why), proxy_fault_text(why));
+  else gate_drop(d, END_PROXY_UNTRUSTED, SPAN_EMPTY);
 }
 
 static size_t on_data(struct conn *c, struct span bytes) {
@@ -62,23 +62,22 @@ static size_t on_data(struct conn *c, struct span bytes) {
       return 0;
     case HTTP_BAD:
       if (why == PROXY_FAULT_SIGNATURE && d->flags & DOWN_UNSURE) return go_on(d, NULL, bytes);
-      return refuse(d, proxy_fault_end(why), bytes.len);
+      refuse(d, why);
+      return bytes.len;
     case HTTP_DONE: break;
   }
-  if (!is_trusted(d)) return refuse(d, END_PROXY_UNTRUSTED, bytes.len);
+  if (!is_trusted(d)) {
+    gate_drop(d, END_PROXY_UNTRUSTED, SPAN_EMPTY);
+    return bytes.len;
+  }
   return len + go_on(d, &h, span_from(bytes, len));
 }
 
 /* on_eof: who looks whether the port is open sends nothing, and is told nothing. */
 static void on_eof(struct conn *c) {
   struct down *d = c->owner;
-  if (conn_held(c)) gate_drop(d, END_PROXY_TRUNCATED);
+  if (conn_held(c)) gate_drop(d, END_PROXY_TRUNCATED, SPAN_EMPTY);
   else down_close(d, true);
-}
-
-static void on_error(struct conn *c, int err) {
-  (void)err;
-  down_close(c->owner, false);
 }
 
 static void on_timer(struct conn *c) {
@@ -88,15 +87,12 @@ static void on_timer(struct conn *c) {
   down_close(d, false);
 }
 
-static void on_nothing(struct conn *c) { (void)c; }
-static void on_open(struct conn *c, int err) { (void)c, (void)err; } /* it was open */
-
 static const struct conn_events header_events = {
-    .on_open = on_open,
+    .on_open = first_on_open,
     .on_data = on_data,
     .on_eof = on_eof,
-    .on_error = on_error,
-    .on_drained = on_nothing,
+    .on_error = first_on_error,
+    .on_drained = first_on_drained,
     .on_timer = on_timer,
 };
 

@@ -3,6 +3,7 @@
  * it negotiated. Called by attempt.c and mirror.c, once for each new connection. */
 #include "proxy_priv.h"
 #include "weir/http/proxy_header.h"
+#include "weir/io/tls_client_auth.h"
 
 enum { VERSION_TEXT_MAX = 16 };
 
@@ -25,8 +26,11 @@ static void fill_tls(struct proxy_header *h, const struct down *d, struct buf *v
   if (info.alpn.len) h->alpn = SPAN_LIT("http/1.1");
   h->authority = info.sni;
   h->has_ssl = true;
-  h->ssl = (struct proxy_ssl){.client = PROXY_SSL_TLS,
-                              .verify = 1, /* it showed no certificate */
+  const struct tls_identity *who = conn_tls_identity(d->conn);
+  unsigned shown = info.resumed ? PROXY_SSL_CERT_SESS : PROXY_SSL_CERT_CONN | PROXY_SSL_CERT_SESS;
+  h->ssl = (struct proxy_ssl){.client = (uint8_t)(PROXY_SSL_TLS | (who ? shown : 0)),
+                              .verify = who ? 0 : 1, /* 1: it showed no certificate */
+                              .cn = who ? who->name : SPAN_EMPTY,
                               .version = buf_span(version),
                               .cipher = info.cipher};
 }

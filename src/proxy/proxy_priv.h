@@ -30,6 +30,9 @@ void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t bod
 /* head_append copies head bytes into the arena, at most limit + 1 in all; bytes taken, 0: no room.
  */
 size_t head_append(struct arena *arena, struct buf *in, struct span bytes, uint32_t limit);
+/* ---- client_cert.c ---- */
+/* client_cert_know tells the exchange's filter_ctx who its client is. */
+void client_cert_know(struct stream *s);
 /* ---- route.c ---- */
 void enter_route(struct stream *s);
 /* ---- affinity.c ---- */
@@ -89,6 +92,12 @@ void access_write(struct stream *s);
 void access_keep(struct stream *s);
 /* access_connection logs a connection that had no request: a failed handshake, silence. */
 void access_connection(struct down *d, enum end end, uint16_t status);
+/* access_words are what else is known of one: the name it asked for, and the fault in words. */
+struct access_words {
+  struct span host, reason;
+};
+/* access_refused is access_connection with them, for one that never got an answer. */
+void access_refused(struct down *d, enum end end, const struct access_words *words);
 /* access_resets tells at the end of a connection how many requests that its client reset were not
  * logged. */
 void access_resets(struct down *d);

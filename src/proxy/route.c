@@ -5,13 +5,16 @@
 #include <stdio.h>
 
 #include "proxy_priv.h"
+#include "weir/io/tls_client_auth.h"
 
 enum { PEER_TEXT_MAX = 64 };
 
-/* misdirected: a TLS connection negotiated for one name asks for a host that no certificate of its
- * listener serves (RFC 9110 section 15.5.20). */
+/* misdirected: a TLS connection negotiated for one name asks for a host of whose clients something
+ * else is asked, or that no certificate of its listener serves (RFC 9110 section 15.5.20). */
 static bool misdirected(const struct stream *s) {
-  if (!(s->down->flags & DOWN_TLS) || !s->x->req.host.len) return false;
+  if (!(s->down->flags & DOWN_TLS)) return false;
+  if (!conn_tls_covers(s->down->conn, s->listener->tls, s->x->req.host)) return true;
+  if (!s->x->req.host.len) return false;
   struct tls_info info;
   conn_tls_info(s->down->conn, &info);
   if (!info.sni.len || span_eq(info.sni, s->x->req.host)) return false;
@@ -38,6 +41,7 @@ static void ctx_init(struct stream *s) {
   ctx->request = &s->x->req;
   down_peer(s->down, &ctx->peer);
   ctx->socket = socket_text(s);
+  client_cert_know(s);
 }
 
 /* allow_text lists what would have been allowed, for 405 (RFC 9110 section 15.5.6). */
@@ -109,6 +113,7 @@ static enum route_verdict find(struct stream *s, struct route_hit *hit) {
                                     .upgrade = r->upgrade,
                                     .query = r->query,
                                     .client = &s->x->ctx.client_addr,
+                                    .cert = s->x->ctx.cert,
                                     .scratch = s->w->regex}};
   const struct snapshot_listener *l = s->down->serving->current;
   if (!l) return ROUTE_NONE;
@@ -202,6 +207,7 @@ void enter_route(struct stream *s) {
       allow_text(s, &hit);
       stream_fail(s, END_METHOD_NOT_ALLOWED);
       return;
+    case ROUTE_BAD_CERT: stream_fail(s, END_DENIED_CERTIFICATE); return;
     case ROUTE_LIMIT: stream_fail(s, END_LIMIT_REGEX); return;
     case ROUTE_NONE: stream_fail(s, END_NO_ROUTE); return;
   }

@@ -58,17 +58,12 @@ void down_socket(const struct down *d, struct addr *out) {
 
 /* ---- accept ---- */
 
-static void serving_free_if_done(struct serving *sv) {
-  if (sv->conn || sv->down_count) return;
+void serving_free_if_done(struct serving *sv) {
+  if (sv->conn || sv->udp || sv->down_count) return;
   list_remove(&sv->link);
   object_unpin(&sv->state->obj, sv->w->config.index);
   mem_free(sv);
 }
-
-/* DRAIN_IDLE_MS: while draining, a connection between requests may still bring one for so long (it
- * is answered with Connection: close): closing at once would meet the request that is on its way.
- */
-#define DRAIN_IDLE_MS 500u
 
 static uint32_t downs_open(const struct worker *w) {
   return atomic_load_explicit(&w->down_count, memory_order_relaxed);
@@ -216,6 +211,15 @@ static void accept_at_once(struct serving *sv) {
   conn_listen_defer(sv->conn, at_once ? 0 : DEFER_SECONDS);
 }
 
+/* current_of is the listener of sv in the snapshot; NULL: there is none, or it serves by another
+ * kind of socket now. */
+static const struct snapshot_listener *current_of(const struct serving *sv, bool datagrams) {
+  const struct snapshot *snapshot = sv->w->snapshot;
+  const struct snapshot_listener *found =
+      snapshot ? snapshot_find_listener(snapshot, sv->state->obj.name) : NULL;
+  return found && (found->listener->serves == SERVES_UDP) == datagrams ? found : NULL;
+}
+
 void serve_start(struct worker *w, const struct worker_msg *msg) {
   struct serving *sv = mem_alloc(sizeof *sv);
   sv->w = w;
@@ -225,7 +229,11 @@ void serve_start(struct worker *w, const struct worker_msg *msg) {
   object_pin(&sv->state->obj, w->config.index);
   list_init(&sv->downs);
   list_push_tail(&w->servings, &sv->link);
-  if (w->snapshot) sv->current = snapshot_find_listener(w->snapshot, sv->state->obj.name);
+  sv->current = current_of(sv, msg->datagrams);
+  if (msg->datagrams) {
+    front_udp_start(sv);
+    return;
+  }
   if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
   sv->conn = conn_listen(w->loop, sv->fd, on_accept, sv);
   check(sv->conn != NULL); /* the slab has room for listeners beside all connections */
@@ -268,11 +276,15 @@ void serve_stop(struct worker *w, struct listener_state *state, int fd) {
   (void)state;
   struct serving *sv = serving_find(w, fd);
   if (!sv) return;
+  sv->fd = -1;
+  sv->current = NULL;
+  if (sv->udp) {
+    front_udp_leave(sv, now_ms(w) + (w->snapshot ? w->snapshot->drain_ms : 0));
+    return;
+  }
   conn_listen_drain(sv->conn);
   conn_close(sv->conn);
   sv->conn = NULL;
-  sv->fd = -1;
-  sv->current = NULL;
   sv->down_count++; /* held, so that close_idle may close the last one */
   close_idle(sv);
   sv->down_count--;
@@ -282,17 +294,23 @@ void serve_stop(struct worker *w, struct listener_state *state, int fd) {
 void serve_install(struct worker *w) {
   for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
     struct serving *sv = container_of(l, struct serving, link);
+    if (sv->fd < 0) continue; /* it was stopped */
+    const struct listener *before = sv->current ? sv->current->listener : NULL;
+    sv->current = current_of(sv, sv->udp != NULL);
+    if (sv->udp) front_udp_install(sv);
     if (!sv->conn) continue;
-    sv->current = w->snapshot ? snapshot_find_listener(w->snapshot, sv->state->obj.name) : NULL;
     if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
     accept_at_once(sv);
+    if (before && sv->current && sv->current->listener != before) stale_install(sv);
   }
 }
 
 void down_drain(struct worker *w) {
-  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
+  for (struct list *l = w->servings.next, *next; l != &w->servings; l = next) {
+    next = l->next;
     struct serving *sv = container_of(l, struct serving, link);
-    if (sv->conn) conn_listen_stop(sv->conn, !sv->shared);
+    if (sv->udp) front_udp_leave(sv, w->drain_deadline_ms);
+    else if (sv->conn) conn_listen_stop(sv->conn, !sv->shared);
     else hurry_idle(sv);
   }
 }
@@ -332,6 +350,13 @@ void down_close(struct down *d, bool gently) {
   if (gently) conn_close_gently(d->conn, may_linger(d) ? LINGER_MS : brief_ms);
   else conn_close(d->conn);
   down_forget(d);
+}
+
+void first_on_open(struct conn *c, int err) { (void)c, (void)err; }
+void first_on_drained(struct conn *c) { (void)c; }
+void first_on_error(struct conn *c, int err) {
+  (void)err;
+  down_close(c->owner, false);
 }
 
 void down_abort(struct down *d) {
@@ -379,6 +404,7 @@ void down_count_handshake(struct down *d, const struct tls_info *info) {
   stat_add(rows[v13][info->resumed], 1);
   if (info->stapled) stat_add(&w->stats.tls_stapled, 1);
   if (info->staple_stale) stat_add(&w->stats.tls_staple_stale, 1);
+  if (info->subject.len || info->hash.len) stat_add(&w->stats.tls_client_certs, 1);
   d->tls_ns = info->handshake_ns;
 }
 
@@ -416,6 +442,7 @@ static void down_on_open(struct conn *c, int err) {
     down_close(d, true);
     return;
   }
+  stale_check(d); /* a reload may have come while it lasted */
   if (span_eq(info.alpn, SPAN_LIT("h2"))) {
     start_h2(d);
     return;

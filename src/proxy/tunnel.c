@@ -11,17 +11,27 @@ static void on_end(struct relay *r, enum relay_end why, int err) {
   tunnel_ended(r->owner, p, why, err);
 }
 
+/* count_of: long sessions are seen while they last. */
+static _Atomic uint64_t *count_of(const struct stream *s, bool up) {
+  struct worker *w = s->w;
+  if (s->flags & STREAM_TCP) return up ? &w->stats.tcp_bytes_in : &w->stats.tcp_bytes_out;
+  return up ? &w->stats.bytes_down_in : &w->stats.bytes_down_out;
+}
+
 static void start(struct stream *s, struct pump *p, struct conn *from, struct conn *to) {
   *p = (struct pump){.state = PUMP_RUN, .relaying = true, .from = HTTP_BODY_TUNNEL};
   p->relay.owner = s;
   p->relay.pipe_rd = p->relay.pipe_wr = -1;
   relay_start(&p->relay, from, to, UINT64_MAX, on_end);
+  relay_watch(&p->relay);
+  p->relay.count = count_of(s, p == &s->up_body);
 }
 
-/* unwanted: its route or listener is gone from the configuration. */
+/* unwanted: its route or listener is gone from the configuration, or its client would be asked for
+ * another certificate. */
 static bool unwanted(const struct stream *s) {
   bool routed = s->route_state && atomic_load(&s->route_state->removed);
-  return routed || !s->down->serving->current;
+  return routed || !s->down->serving->current || s->down->flags & DOWN_STALE;
 }
 
 void tunnel_start(struct stream *s) {

@@ -36,6 +36,7 @@ static void on_trim(struct timer *timer, uint64_t now) {
   slab_trim(&w->kept);
   slab_trim(&w->proxied);
   slab_trim(&w->downs);
+  front_udp_trim(w);
   h2_pool_trim(w->h2);
   slab_trim(&w->upstream.upconns);
   if (w->trim_quiet < TRIM_QUIET) timer_set(&w->loop->wheel, timer, now + TRIM_MS);
@@ -90,6 +91,7 @@ struct worker *worker_new(const struct worker_config *config) {
   mirror_init(w);
   timer_init(&w->drain_timer, on_drain_deadline);
   timer_init(&w->trim_timer, on_trim);
+  timer_init(&w->stale_timer, stale_on_timer);
   overload_init(w);
   group_join(w);
   return w;
@@ -102,6 +104,7 @@ static void end_all(struct worker *w) {
   for (struct list *l = w->servings.next, *next; l != &w->servings; l = next) {
     next = l->next;
     struct serving *sv = container_of(l, struct serving, link);
+    if (sv->udp) front_udp_end(sv);
     if (sv->conn) conn_close(sv->conn);
     sv->conn = NULL;
     sv->down_count++;
@@ -251,6 +254,7 @@ static void flush(struct worker *w) {
   w->snapshot = NULL;
   timer_stop(&w->loop->wheel, &w->drain_timer);
   timer_stop(&w->loop->wheel, &w->trim_timer);
+  timer_stop(&w->loop->wheel, &w->stale_timer);
   overload_stop(w);
   uint32_t most = w->stopped ? FLUSH_TURNS_STOPPED : FLUSH_TURNS;
   for (uint32_t i = 0; i < most && w->loop->conns.live > 0; i++)
@@ -269,6 +273,7 @@ void worker_free(struct worker *w) {
   flush(w);
   inbox_run(w);
   upstream_fini(&w->upstream);
+  front_udp_fini(w);
   slab_fini(&w->downs);
   h2_pool_free(w->h2);
   slab_fini(&w->streams);

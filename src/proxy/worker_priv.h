@@ -56,6 +56,7 @@ struct worker {
   struct stats stats;
   struct upstream upstream;
   struct slab downs, streams, exchanges, mirrors;
+  struct udp_front *udp; /* udp_priv.h; NULL before the first listener of UDP */
   struct h2_pool *h2; /* of clients */
   struct slab kept; /* of tunnels */
   struct slab proxied;
@@ -80,6 +81,8 @@ struct worker {
   uint64_t date_sec;
   char date[32];
   struct timer drain_timer, trim_timer;
+  struct timer stale_timer; /* ends connections of DOWN_STALE_DUE */
+  uint64_t stale_ms;        /* when those that went stale last are to end */
   uint64_t trim_seen;  /* stats.proxied at the last tick */
   uint32_t trim_quiet; /* ticks without a finished request */
   uint64_t refused_second; /* of the last connection refused at accept */

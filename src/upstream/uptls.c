@@ -5,8 +5,9 @@
 #include "upstream_priv.h"
 #include "weir/io/tls.h"
 
-/* ALERT_LINGER_MS: the endpoint's log should say why weir refused it. */
-#define ALERT_LINGER_MS 1000u
+/* LAST_LINGER_MS: the endpoint's log should say why weir refused it; and a session that ended by
+ * close_notify must not look cut. */
+#define LAST_LINGER_MS 1000u
 
 /* ---- the peer ---- */
 
@@ -61,7 +62,8 @@ void uptls_mark(struct upstream *u, const struct pool *pool, struct endpoint *e)
 }
 
 void uptls_close(struct conn *conn) {
-  if (conn_tls_end(conn) != END_OK) conn_close_gently(conn, ALERT_LINGER_MS);
+  bool last_words = conn_tls_end(conn) != END_OK || conn_finishing(conn);
+  if (last_words) conn_close_gently(conn, LAST_LINGER_MS);
   else conn_close(conn);
 }
 

@@ -16,6 +16,7 @@ import pytest
 from harness import certs, client, confgen, proc, wire
 from harness.backend import Backend
 from harness.dns import Dns
+from harness.mtls import ClientMint
 from harness.weir import ROOT, binary, eventually, run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "packaging/docs").glob("*.md"))]
@@ -59,6 +60,8 @@ def secrets(text, work, authority):
             path.parent.mkdir(exist_ok=True)
             path.touch(mode=0o600)
             path.write_bytes(pathlib.Path(made[name][5:]).read_bytes())
+    for name in re.findall(r'"file:([\w/.-]+\.crl)"', text):
+        (work / name).write_bytes(ClientMint(work).crl().read_bytes())
 
 
 def shared_keys(text, work, authority):

@@ -84,6 +84,23 @@ def test_echo(tcp, endpoint):
         proxy.status_get("/metrics").body.decode()
 
 
+def test_bytes_count_as_they_move(tcp, endpoint):
+    """A session that lasts for days is seen while it does; in the end nothing counts twice."""
+    proxy = tcp(endpoint())
+    with connect(proxy.port) as sock:
+        for count in (1000, 200000):
+            before = proxy.metric("weir_tcp_received_bytes_total")
+            sender = threading.Thread(target=sock.sendall, args=(bytes(count),))
+            sender.start()
+            assert exactly(sock, count) == bytes(count)
+            sender.join()
+            assert proxy.metric("weir_tcp_received_bytes_total") == before + count
+            assert proxy.metric("weir_tcp_sent_bytes_total") == before + count
+    proxy.ended("ok")
+    assert proxy.metric("weir_tcp_received_bytes_total") == 201000
+    assert proxy.metric("weir_tcp_sent_bytes_total") == 201000
+
+
 def test_text_log(tcp, endpoint):
     proxy = tcp(endpoint(), log={"access": {"format": "text"}})
     with connect(proxy.port) as sock:
@@ -464,7 +481,7 @@ def test_proxy_header_missing(tcp, endpoint):
     with connect(proxy.port) as sock:
         sock.sendall(b"hello, who is there\r\n")
         tcpsite.ended(sock)
-    proxy.ended("client.proxy_protocol.missing")
+    assert proxy.ended("client.proxy_protocol.missing")["weir.reason"] == "no PROXY header"
 
 
 def test_proxy_header_and_no_endpoint(tcp):

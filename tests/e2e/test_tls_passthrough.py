@@ -147,6 +147,7 @@ def test_protocols(passing, authority):
         assert answer(proxy.port, data) == alert("no_application_protocol")
     eventually(lambda: len(proxy.all_lines()) == 8)
     proxy.ended("client.tls.no_application_protocol")
+    assert {r.get("server.address") for r in proxy.all_lines()[5:]} == {"a.example", "c.test"}
 
 
 def test_unknown_name(passing):
@@ -160,6 +161,8 @@ def test_unknown_name(passing):
     assert "UNRECOGNIZED_NAME" in str(caught.value).upper().replace(" ", "_")
     eventually(lambda: len(proxy.all_lines()) == 3)
     proxy.ended("client.tls.unrecognized_name")
+    assert sorted(r.get("server.address", "") for r in proxy.all_lines()) == [
+        "", "b.example", "b.example"]
 
 
 @pytest.mark.parametrize("chop", [1, 7, 100])
@@ -188,16 +191,19 @@ def test_hello_in_records(passing, site):
     assert got == [data + b"and what is behind it"]
 
 
-@pytest.mark.parametrize("data,word", [
-    (b"GET / HTTP/1.1\r\n\r\n", None),
-    (b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00", "decode_error"),
-    (b"\x16\x05\x01\x00\x05\x01\x00\x00\x01\x00", "protocol_version"),
-    (b"\x80\x2e\x01\x00\x02", "protocol_version"),
-    (b"\x16\x03\x01\x40\x00\x01\x00\xff\xff" + b"x" * 20000, "decode_error")])
-def test_no_hello(passing, data, word):
+@pytest.mark.parametrize("data,word,reason", [
+    (b"GET / HTTP/1.1\r\n\r\n", None, "the first byte is not one of a TLS handshake"),
+    (b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00", "decode_error",
+     "the first message is not a ClientHello"),
+    (b"\x16\x05\x01\x00\x05\x01\x00\x00\x01\x00", "protocol_version",
+     "a record's version is not 3.x"),
+    (b"\x80\x2e\x01\x00\x02", "protocol_version", "an SSL 2 hello"),
+    (b"\x16\x03\x01\x40\x00\x01\x00\xff\xff" + b"x" * 20000, "decode_error",
+     "the hello, records included, is longer than 16384 bytes")])
+def test_no_hello(passing, data, word, reason):
     proxy = passing(ROWS[:1], "z")
     assert answer(proxy.port, data) == (alert(word) if word else b"")
-    proxy.ended("client.tls.hello")
+    assert proxy.ended("client.tls.hello")["weir.reason"] == reason
 
 
 def test_silence_and_checks_of_ports(passing):

@@ -150,6 +150,19 @@ static void trust_peers(struct listener *l) {
   l->trusted_count = 1;
 }
 
+static void build_udp(struct world *w, struct snapshot *s, const struct world_conf *conf) {
+  struct listener *l = listener_new(w->registry, SPAN_LIT("dns"));
+  l->state = listener_state_get(w->registry, SPAN_LIT("dns"));
+  l->serves = SERVES_UDP;
+  l->timeouts = conf->timeouts;
+  l->limits = conf->limits;
+  l->udp = conf->udp_settings;
+  l->pool = snapshot_find_pool(s, span_str(conf->udp));
+  check(l->pool != NULL);
+  object_ref(w->registry, &l->pool->obj);
+  s->listeners[s->listener_count++] = (struct snapshot_listener){.listener = l};
+}
+
 static void build_listeners(struct world *w, struct snapshot *s, const struct world_conf *conf) {
   s->listeners = arena_zalloc(&s->arena, SIM_ROWS * sizeof *s->listeners);
   check(s->listeners != NULL);
@@ -168,6 +181,7 @@ static void build_listeners(struct world *w, struct snapshot *s, const struct wo
     s->listeners[s->listener_count++] = (struct snapshot_listener){
         .listener = l, .table = table, .routes = s->routes, .route_count = s->route_count};
   }
+  if (conf->udp) build_udp(w, s, conf);
 }
 
 void world_retire(struct world *w, bool all) {

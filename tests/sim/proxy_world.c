@@ -246,6 +246,8 @@ static void settled(const struct worker *w) {
   check(s->downstream_idle == 0);
   check(s->queued == 0);
   check(s->tunnels == 0);
+  check(s->udp_sessions == 0);
+  check(w->loop->udps.live == 0);
   check(s->buffered_bytes == 0);
   check(s->upstream_conns == s->upstream_idle);
   check(w->downs.live == 0 && w->streams.live == 0);

@@ -24,6 +24,8 @@ struct conf_tls {
   const struct conf_cert *certs;
   uint32_t cert_count;
   uint16_t min_version, max_version;
+  const struct conf_client_policy *clients;
+  uint32_t client_count;
   struct span alpn;     /* what is offered, in wire form, best first */
   struct span groups, ciphers; /* names, best first, with ':' between; empty: as built */
   bool tickets;
@@ -59,6 +61,20 @@ struct conf_upstream_tls {
   struct span pool;       /* name, for messages; not a part of the policy */
   uint64_t content;       /* hash of all else: equal policies may be one object */
 };
+
+/* conf_client_policy is what a listener asks of clients: a row of tls.client. The spans live as
+ * above. */
+struct conf_client_policy {
+  const struct span *names; /* none: all that no other row has */
+  uint32_t name_count;
+  bool required;
+  uint8_t forward; /* off, cert, chain */
+  uint32_t depth;
+  struct span ca_pem, ca_label;   /* of all files together */
+  struct span crl_pem, crl_label; /* empty: none */
+};
+/* CONF_BAD_CLIENT + i in *bad_cert of conf_hooks.tls: row i of tls.client is at fault. */
+#define CONF_BAD_CLIENT 0x80000000u
 
 /* conf_tls_bad is the key that a policy failed by. */
 enum conf_tls_bad {

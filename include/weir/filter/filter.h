@@ -24,6 +24,11 @@ struct filter_ctx {
   struct addr peer;          /* of the connection; family AF_UNIX: a unix socket */
   struct span socket;        /* who connected, if peer is from a PROXY header; empty: peer did */
   bool tls;
+  const struct match_cert *cert; /* of the client, found good; NULL: none */
+  bool cert_forward;             /* Client-Cert and Client-Cert-Chain are weir's own here */
+  struct span cert_der;          /* what goes into the one; empty: nothing */
+  const struct span *cert_chain; /* and into the other */
+  uint32_t cert_chain_count;
   struct regex_scratch *scratch; /* of the thread, for regular expressions */
   struct http_request *request;
   struct http_response *response; /* response filters */

@@ -102,7 +102,8 @@ void conn_read_bulk(struct conn *c, bool on);
  * inside src's on_data that took all it was given: how many. 0 also when src is armed, holds
  * bytes, has a transport, ended or failed (told later as an end). */
 MUST_USE size_t conn_pull(struct conn *src, struct conn *dst, size_t want);
-/* conn_watch keeps a receive armed without reading: EOF and errors are told, bytes are held. */
+/* conn_watch keeps a receive armed without reading: EOF, errors and (asked again after the EOF) a
+ * reset behind it are told, bytes are held. */
 void conn_watch(struct conn *c);
 /* conn_quiet: nothing waits to be read, in the socket neither; to be asked before an idle conn is
  * used again (promise 5). No system call when a receive armed in an earlier turn would have told.
@@ -122,16 +123,17 @@ void conn_flush(struct conn *c);
 MUST_USE bool conn_write(struct conn *c, struct span bytes);
 /* conn_pending is the number of bytes queued and not yet taken by the kernel. */
 size_t conn_pending(const struct conn *c);
-/* conn_taken changes when the peer took some of what was sent, also of a send that is not over.
- * One system call: to be asked by those who are about to give up. */
+/* conn_taken, a system call, changes when the peer took some of what was sent or is to be. */
 uint64_t conn_taken(struct conn *c);
-/* conn_finish sends what is queued, then close_notify and FIN; reading goes on. */
+/* conn_finish sends what is queued, then close_notify and FIN; reading goes on. conn_finishing: it
+ * was called, and the kernel has yet to take some of that. */
 void conn_finish(struct conn *c);
+bool conn_finishing(const struct conn *c);
 
-/* conn_close ends it: cancels, drops output not yet sent, closes. conn_reset sends RST instead of
- * FIN (TCP). conn_close_gently sends what is queued (as long as it moves) and FIN, then reads and
- * drops at most 256 KiB for at most linger_ms so that no RST destroys the last response, then
- * closes; the owner is released at once in all three. */
+/* conn_close ends it: cancels, drops output not yet sent, closes. conn_reset sends what the socket
+ * takes at once, then RST instead of FIN (TCP). conn_close_gently sends what is queued (as long as
+ * it moves) and FIN, then reads and drops at most 256 KiB for at most linger_ms so that no RST
+ * destroys the last response, then closes; the owner is released at once in all three. */
 void conn_close(struct conn *c);
 void conn_reset(struct conn *c);
 void conn_close_gently(struct conn *c, uint32_t linger_ms);

@@ -60,6 +60,8 @@ struct loop {
   uint64_t wall_ms; /* CLOCK_REALTIME, ms since the epoch */
   struct wheel wheel;
   struct slab conns; /* struct conn */
+  struct slab udps;  /* struct udp */
+  struct list udp_starved; /* of them, those whose receive found no buffer */
   struct iobufs iobufs;
   struct list dirty;       /* conns with work for the end of the turn (conn.dirty_link) */
   struct list carriers;    /* the same, of conns that carry others: after those */

@@ -6,6 +6,7 @@
 #include "weir/io/loop.h"
 
 struct conn;
+struct udp_ops;
 
 /* op is what the kernel may be doing for a conn: at most one of each kind is in flight per conn
  * (cancels are counted). The triple slot, generation, op is the completion's name: a stale one
@@ -17,7 +18,7 @@ enum op {
   OP_SEND,     /* MSG_WAITALL | MSG_NOSIGNAL; res: bytes or -errno */
   OP_POLL_IN,  /* readable once; res: events or -errno */
   OP_POLL_OUT, /* writable once */
-  OP_POLL_HUP, /* broken, once (an end by FIN may end it too); res: events or -errno */
+  OP_POLL_HUP, /* broken (an end by FIN may be told, or end it, too); res: events or -errno */
   OP_CANCEL,   /* the completion of a cancel itself */
   OP_CLOSE,    /* res: 0 or -errno */
   OP_WAKE,     /* the loop's mailbox was rung; belongs to no conn */
@@ -38,6 +39,7 @@ struct completion {
  * Sockets are in blocking mode (the ring needs it so) but while `nonblock` says otherwise. */
 struct loop_ops {
   const char *name; /* "io_uring", "sim" */
+  const struct udp_ops *udp; /* datagrams: src/io/udp_priv.h */
   /* socket gives a stream descriptor (or -errno) with the usual options set (TCP_NODELAY;
    * close-on-exec). */
   int (*socket)(struct loop *loop, int family);
@@ -58,6 +60,8 @@ struct loop_ops {
   /* send: corked says that a shutdown follows the completion at once, so that the FIN may travel
    * with the last bytes. */
   void (*send)(struct loop *loop, struct conn *c, const void *bytes, size_t len, bool corked);
+  /* send_now sends what the socket takes at once: bytes or -errno. NULL: nothing is. */
+  ssize_t (*send_now)(struct loop *loop, struct conn *c, const void *bytes, size_t len);
   /* taken: see conn_taken. */
   uint64_t (*taken)(struct loop *loop, struct conn *c);
   void (*poll)(struct loop *loop, struct conn *c, enum op which);

@@ -17,29 +17,40 @@ enum relay_end {
 /* RELAY_SPLICE_MIN: bytes left from which splice pays (FLOOR.md). */
 #define RELAY_SPLICE_MIN 32768u
 
+/* relay_waits: for whom. */
+enum relay_waits { RELAY_WAITS_NOT, RELAY_WAITS_SRC, RELAY_WAITS_DST };
+
 /* relay lives in its owner (a stream) until on_end was called or relay_stop. */
 struct relay {
   struct conn *src, *dst;
   uint64_t left;        /* bytes still to move; UINT64_MAX: until EOF */
   uint64_t moved;       /* bytes passed to dst */
   uint64_t progress_ms; /* loop time of the last byte that moved on either side */
-  uint64_t src_wait_ms; /* since when it waits for src; 0: it does not */
-  uint64_t dst_wait_ms; /* since when it waits for dst; 0: it does not */
+  _Atomic uint64_t *count; /* counts bytes as they move; NULL: nothing does */
   void (*on_end)(struct relay *r, enum relay_end why, int err);
   void *owner;
   int pipe_rd, pipe_wr;       /* -1: none */
   uint32_t pipe_cap, in_pipe; /* bytes */
   uint8_t mode;               /* relay.c: how bytes move now; 0: it ended or was stopped */
+  uint8_t waits;              /* enum relay_waits */
   uint8_t streak;             /* large (messages) or small (bulk, splice) reads in a row */
   bool eof;                   /* src ended */
+  bool watch;                 /* relay_watch */
+  uint8_t still;              /* src is broken: looks at which dst took nothing, and one; 0: not */
 };
 
-/* relay_start sets every field but owner. It takes over src's reading and dst's writing: until the
- * end the owner's on_data of src and on_drained of dst are not called; on_eof and on_error of src
- * and dst become the relay's end. dst's queued output goes first. on_end comes from a completion,
- * not from inside this call. */
+/* relay_start sets every field but owner; count may be set behind it. It takes over src's
+ * reading and dst's writing: until the end the owner's on_data of src and on_drained of dst
+ * are not called; on_eof and on_error of src and dst become the relay's end. dst's queued
+ * output goes first. on_end comes from a completion, not from inside this call. */
 void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t len,
                  void (*on_end)(struct relay *r, enum relay_end why, int err));
+/* relay_watch, of one that was just started: that src is broken is to be heard also while it
+ * is not read. When dst has taken nothing for some seconds then, what is unread is given up
+ * and the relay ends (RELAY_SRC_ERROR). After the end of src (RELAY_SRC_EOF) it is heard as
+ * long as another watched relay writes to it (RELAY_DST_ERROR of that one). Timer and mark of
+ * src are the relay's. */
+void relay_watch(struct relay *r);
 /* relay_stop ends it without on_end: both conns are the owner's again (or are about to be closed).
  * Bytes in a pipe are lost: close dst after it. */
 void relay_stop(struct relay *r);

@@ -49,6 +49,18 @@ void sim_peer_reset(struct sim_peer *p);
 void sim_peer_window(struct sim_peer *p, size_t bytes);
 void sim_peer_free(struct sim_peer *p); /* closes: what comes later is answered by a reset */
 
+/* Datagrams: sim_udp_fd makes a socket of weir's (for udp_listen), sim_udp_peer somebody else's,
+ * until sim_udp_leave; sim_udp_send sends from any address, a forged one too. Datagrams arrive in
+ * any order; faults.reset loses some, faults.refuse answers some with ICMP. */
+int sim_udp_fd(struct sim *sim, const struct addr *at);
+void sim_udp_peer(struct sim *sim, const struct addr *at,
+                  void (*on_datagram)(struct sim *sim, const struct addr *from,
+                                      struct span bytes, void *ctx),
+                  void *ctx);
+void sim_udp_leave(struct sim *sim, const struct addr *at);
+void sim_udp_send(struct sim *sim, const struct addr *from, const struct addr *to,
+                  struct span bytes);
+
 /* sim_step runs one event of the world or one turn of a loop with something to do, or moves the
  * clock to the next timer; false when nothing can happen any more (deadlock is visible). sim_run
  * steps until then or max steps: how many it ran. */

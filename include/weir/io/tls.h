@@ -9,6 +9,7 @@
 #include "weir/base/end.h"
 #include "weir/io/conn.h"
 
+struct tls_auth_conf; /* tls_client_auth.h */
 struct tls_server;
 
 /* tls_cert_conf is one certificate chain and its key, as bytes that were read by the caller. */
@@ -36,6 +37,8 @@ struct tls_server_conf {
   const struct span *ticket_keys;
   uint32_t ticket_key_count;
   struct span policy_id; /* binds sessions: all that clients are asked for and promised */
+  const struct tls_auth_conf *auths; /* what clients are asked for; sessions are bound to it too */
+  uint32_t auth_count;
   uint32_t workers;
 };
 
@@ -104,6 +107,9 @@ struct tls_info {
   struct span sni;     /* canonical lower case, no trailing dot; empty: none */
   struct span alpn;    /* what was chosen: "http/1.1", "h2"; empty: nothing, so HTTP/1.1 */
   struct span why;     /* the library's word for a failure: "NO_SHARED_CIPHER"; empty: none */
+  /* Of the client's certificate, good or not (tls_client_auth.h says which is good); empty: none.
+   * The names have the form of RFC 2253, hash is its SHA-256 in upper case hex. */
+  struct span subject, issuer, hash;
   bool resumed;
   bool stapled;      /* the certificate came with its OCSP response */
   bool staple_stale; /* the client asked for it, but it is not valid now */

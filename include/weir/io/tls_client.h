@@ -42,7 +42,9 @@ enum tls_client_bad { TLS_BAD_NONE, TLS_BAD_CA, TLS_BAD_CERT, TLS_BAD_POOL_GROUP
 MUST_USE struct tls_client *tls_client_new(const struct tls_client_conf *conf,
                                            enum tls_client_bad *bad, struct buf *why);
 void tls_client_ref(struct tls_client *client);   /* any thread, atomic */
-void tls_client_unref(struct tls_client *client); /* any thread */
+void tls_client_unref(struct tls_client *client); /* not on the data path: it may free */
+/* tls_clients_reap frees those whose last ref was a peer's. Not on the data path. */
+void tls_clients_reap(void);
 
 /* tls_counts are what a peer counts; NULL: nobody does. */
 struct tls_counts {

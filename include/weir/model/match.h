@@ -31,12 +31,33 @@ struct match_value {
 /* match_part says what a condition is about. */
 enum match_part { MATCH_HEADER, MATCH_QUERY, MATCH_COOKIE, MATCH_PART_COUNT };
 
+/* match_cert is a client's certificate as routes see it. */
+#define MATCH_DIGEST_BYTES 32u
+struct match_cert {
+  const uint8_t *fingerprint, *key; /* SHA-256 of the certificate, of its public key */
+  const struct span *sans;          /* "dns:a.example", "uri:...", "email:...", "ip:..." */
+  uint32_t san_count;
+};
+
+/* match_cert_rule is what a route asks of it: of each list that has any, one must fit. A name that
+ * ends in "*" fits what begins with the rest, "dns:*.x" each name below x. */
+struct match_cert_rule {
+  bool absent; /* there is none, and nothing else is asked */
+  const struct span *sans;
+  uint32_t san_count;
+  const uint8_t (*fingerprints)[MATCH_DIGEST_BYTES];
+  uint32_t fingerprint_count;
+  const uint8_t (*keys)[MATCH_DIGEST_BYTES];
+  uint32_t key_count;
+};
+
 /* match_rules are all conditions of a route; each must hold, and one of the sources. */
 struct match_rules {
   const struct match_value *values[MATCH_PART_COUNT];
   uint32_t counts[MATCH_PART_COUNT];
   const struct addr_net *sources;
   uint32_t source_count;
+  const struct match_cert_rule *cert; /* NULL: any client */
 };
 
 /* match_input is what the conditions are asked of; {0} has nothing. */
@@ -45,6 +66,7 @@ struct match_input {
   struct span upgrade;              /* protocol that is asked for; empty: none */
   struct span query;
   const struct addr *client;     /* after trust; NULL: not known */
+  const struct match_cert *cert; /* NULL: the client showed none that is good */
   struct regex_scratch *scratch; /* needed only where there is a regex */
 };
 
@@ -57,9 +79,12 @@ struct match_lost {
 };
 
 /* match_rules_hold asks headers, then query, then cookies, in their order; stops at the first that
- * does not hold. sources are not asked. lost may be NULL. No allocation. */
+ * does not hold. sources and cert are not asked. lost may be NULL. No allocation. */
 MUST_USE enum match_answer match_rules_hold(const struct match_rules *rules,
                                             const struct match_input *in, struct match_lost *lost);
+
+/* match_cert_holds asks the client's certificate (NULL: none); rule NULL: anything holds. */
+bool match_cert_holds(const struct match_cert_rule *rule, const struct match_cert *cert);
 
 /* match_source_rank: 0 without sources; else 1 + bits of the longest network that holds the
  * client, or MATCH_SOURCE_NONE. */

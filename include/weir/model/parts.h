@@ -120,12 +120,14 @@ struct listener {
   uint32_t sni_count;
   struct tls_server *tls; /* NULL: plaintext; one ref, dropped with tls_unref by the fini */
   void (*tls_unref)(struct tls_server *server);
-  uint64_t tls_policy;    /* hash: equal policies may share hosts (421 rule) */
+  uint64_t tls_policy;    /* hash of the versions; tls_clients of what clients are asked for */
+  uint64_t tls_clients;
   struct listener_timeouts timeouts;
   struct listener_limits limits;
   uint32_t protocols; /* bits of enum listener_protocol; not 0 but with TCP */
   struct span alpn;   /* those by ALPN, in wire form, best first; empty: plaintext */
   struct listener_h2 h2;
+  struct listener_udp udp;
   struct path_policy paths;
   struct addr_net *trusted; /* trusted_proxies */
   uint32_t trusted_count;

@@ -20,12 +20,14 @@ enum route_verdict {
   ROUTE_NONE,
   ROUTE_BAD_METHOD, /* only the method was wrong */
   ROUTE_LIMIT,      /* a regex met its limit: the request is refused */
+  ROUTE_BAD_CERT,   /* only the client's certificate was wrong, or that it has none */
 };
 
 struct route_hit {
   const struct route *route; /* ROUTE_FOUND; ROUTE_LIMIT: the one whose regex it was */
   uint32_t methods;          /* ROUTE_BAD_METHOD: union of what is allowed */
   const struct route *allow; /* one of the routes that were near, for extra_methods */
+  bool cert;                 /* a route asks for another client certificate */
 };
 
 /* route_table_new compiles routes (any order) in arena; routes outlive it. */
@@ -47,6 +49,7 @@ enum route_fate {
   ROUTE_LOST_SOURCE,
   ROUTE_LOST_RULE,   /* header, query or cookie: value says which */
   ROUTE_LOST_METHOD,
+  ROUTE_LOST_CERT,   /* of the client */
   ROUTE_LOST_BEATEN, /* not asked: a better one had won */
   ROUTE_LOST_PATH,
   ROUTE_LOST_HOST,   /* another host's routes decide, or its own does not fit */

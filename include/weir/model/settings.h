@@ -14,7 +14,7 @@ struct listener_timeouts {
   uint32_t header_ms;     /* first byte (or accept) to the end of the head */
   uint32_t body_ms;       /* request body progress */
   uint32_t send_ms;       /* response progress towards the client */
-  uint32_t idle_ms;       /* keepalive between requests */
+  uint32_t idle_ms;       /* keepalive between requests; a session of UDP without a datagram */
   uint32_t tunnel_ms;     /* tunnel without a byte either way */
   uint32_t half_close_ms; /* a client that sent FIN may still get its response for so long */
 };
@@ -25,6 +25,7 @@ struct listener_limits {
   uint32_t uri_bytes;
   uint64_t body_bytes;   /* 0: none */
   uint32_t requests;     /* per connection; 0: none */
+  uint32_t sessions;     /* of UDP, over all workers */
 };
 
 /* listener_protocol are the bits of listener.protocols, in the order of the option's words. */
@@ -42,6 +43,15 @@ struct listener_h2 {
   uint32_t resets;        /* streams that may end early, beyond half of those opened */
   uint32_t glitches;      /* frames in 10 s that bring nothing on, beyond two for each that does */
   uint32_t age_ms;        /* GOAWAY after so long; 0: never */
+};
+
+/* udp_balance: in the order of the option's words. */
+enum udp_balance { UDP_BY_SESSION, UDP_BY_DATAGRAM };
+
+/* listener_udp is what sessions of UDP are. */
+struct listener_udp {
+  uint32_t responses; /* to each datagram of the client; 0: nobody knows */
+  uint32_t balance;   /* enum udp_balance */
 };
 
 struct pool_timeouts {

@@ -9,7 +9,12 @@ struct listener;
 struct pool;
 
 /* listener_serves: in the order of the words of listeners.*.protocol. */
-enum listener_serves { SERVES_HTTP, SERVES_TCP, SERVES_TLS /* passed on unopened */ };
+enum listener_serves {
+  SERVES_HTTP,
+  SERVES_TCP,
+  SERVES_TLS, /* passed on unopened */
+  SERVES_UDP,
+};
 
 /* listener_sni is one name of a row of sni. */
 struct listener_sni {

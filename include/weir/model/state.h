@@ -132,6 +132,7 @@ struct listener_state {
   struct object obj;
   struct listener_row *rows;
   _Atomic bool removed;
+  _Atomic uint32_t sessions; /* of UDP, over all workers */
   struct tally *_Atomic clients; /* open connections per client; NULL: never counted */
 };
 
@@ -140,8 +141,7 @@ struct route_state *route_state_get(struct registry *r, struct span name);
 struct pool_state *pool_state_get(struct registry *r, struct span name);
 struct listener_state *listener_state_get(struct registry *r, struct span name);
 /* listener_state_count gives a state its table of connections per client, if it has none yet, with
- * room for as many clients as there may be connections; it stays as long as the state. False:
- * there is no memory for it. Compile thread. */
+ * room for as many as there may be connections. False: no memory for it. Compile thread. */
 MUST_USE bool listener_state_count(struct listener_state *state, uint32_t connections);
 struct endpoint *endpoint_get(struct registry *r, struct span pool, struct span text,
                               const struct addr *resolved);

@@ -19,6 +19,7 @@ enum record_text {
   TEXT_TRIES, /* attempts that others followed: "10.0.0.1:80 upstream.reset, 10.0.0.2:80 503" */
   TEXT_UPSTREAM_TLS, /* what TLS to the endpoint failed by */
   TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TRACE,
+  TEXT_TLS_SUBJECT, TEXT_TLS_ISSUER, TEXT_TLS_HASH, /* of the client's certificate, good or not */
   TEXT_RATE, /* the policy whose rate refused, or would have but for dry_run */
   TEXT_UPGRADE, /* of a tunnel: what both sides speak ("websocket") */
   TEXT_REASON, /* of a fault of an HTTP/2 connection, in words */
@@ -35,7 +36,8 @@ enum record_flag {
   RECORD_HAS_QUERY = 4,
   RECORD_REUSED = 8,
   RECORD_GRPC = 16, /* grpc_status is set */
-  RECORD_TCP = 32   /* a connection of a TCP listener: no HTTP */
+  RECORD_TCP = 32,  /* a connection of a TCP listener: no HTTP */
+  RECORD_UDP = 64   /* a session of a UDP listener */
 };
 
 /* Durations are ns; UINT64_MAX: that phase did not happen. */
@@ -49,6 +51,7 @@ struct record_access {
   uint64_t done_ns; /* the loop's clock when it was written: orders the rings of all workers */
   uint64_t wall_ms; /* when the request began */
   uint64_t request_bytes, response_bytes; /* body bytes */
+  uint64_t datagrams_in, datagrams_out;   /* RECORD_UDP: from the client, to it */
   uint64_t total_ns, tls_ns, request_ns, queue_ns, connect_ns, first_byte_ns, response_ns;
   struct addr peer; /* network.peer.address */
   uint16_t text_len[TEXT_COUNT];

@@ -55,6 +55,7 @@ struct worker_msg {
   struct snapshot *snapshot;
   struct listener_state *state; /* LISTEN, UNLISTEN */
   int fd;
+  bool datagrams; /* LISTEN: of UDP */
   bool shared; /* LISTEN: others go on with this socket when weir has ended */
   uint64_t deadline_ms; /* CLOCK_MONOTONIC */
   uint32_t id, sample_ppm;

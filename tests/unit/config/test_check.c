@@ -16,6 +16,7 @@
 #define TLS(x) \
   "listeners = { web = { bind = \"127.0.0.1:8443\"; tls = { certificates = (\n  " x \
   "\n ); }; }; };\n" KIT_APP KIT_ALL
+#define HEX64 "0000000000000000000000000000000000000000000000000000000000000000"
 #define SECURE(x) \
   "listeners = { web = { bind = \"127.0.0.1:8443\";\n  " x \
   "\n  tls = { certificates = ( { cert = " \

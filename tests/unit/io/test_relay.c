@@ -344,7 +344,7 @@ static void slow_reader_pushes_back(void **state) {
     kit_turns(loop, 1);
   }
   assert_true(rig.written < ((uint64_t)64 << 20));
-  assert_true(rig.relay.dst_wait_ms != 0);
+  assert_int_equal(rig.relay.waits, RELAY_WAITS_DST);
   uint64_t turns = loop->stats.turns;
   uint64_t until = loop->now_ms + 100;
   while (loop->now_ms < until) assert_int_equal(loop_run_turn(loop, until), 0);

@@ -116,11 +116,56 @@ static void source_ranks(void **state) {
   arena_reset(&arena);
 }
 
+static const uint8_t one[MATCH_DIGEST_BYTES] = {1}, two[MATCH_DIGEST_BYTES] = {2};
+static const uint8_t wanted[2][MATCH_DIGEST_BYTES] = {{3}, {1}};
+
+/* san_holds: does a certificate with these names, separated by spaces, fit what is wanted? */
+static bool san_holds(const char *want, const char *names) {
+  struct span spans[8], text = span_str(names), want_span = span_str(want);
+  struct match_cert cert = {.fingerprint = one, .key = two, .sans = spans};
+  struct match_cert_rule rule = {.sans = &want_span, .san_count = 1};
+  while (span_next_token(&text, ' ', &spans[cert.san_count])) cert.san_count++;
+  return match_cert_holds(&rule, &cert);
+}
+
+static void certificate_names(void **state) {
+  (void)state;
+  assert_true(san_holds("dns:a.b", "uri:x dns:a.b"));
+  assert_false(san_holds("dns:a.b", "uri:a.b dns:a.b.c dns:xa.b"));
+  assert_false(san_holds("dns:a.b", ""));
+  assert_true(san_holds("dns:*.b", "dns:a.b"));
+  assert_true(san_holds("dns:*.b", "dns:x.a.b"));
+  assert_false(san_holds("dns:*.b", "dns:b dns:.b dns:ab dns:*.c uri:a.b email:a@x.b"));
+  assert_true(san_holds("uri:spiffe://p/*", "uri:spiffe://p/web"));
+  assert_true(san_holds("uri:spiffe://p/*", "uri:spiffe://p/"));
+  assert_false(san_holds("uri:spiffe://p/*", "uri:spiffe://p uri:spiffe://prod/web dns:p"));
+  assert_false(san_holds("uri:spiffe://p/*", "uri:SPIFFE://p/web"));
+}
+
+static void certificate_rules(void **state) {
+  (void)state;
+  const struct match_cert cert = {.fingerprint = one, .key = two};
+  const struct match_cert_rule any = {.absent = false}, none = {.absent = true},
+                               print = {.fingerprints = wanted, .fingerprint_count = 2},
+                               key = {.keys = wanted, .key_count = 2};
+  struct match_cert_rule both = print;
+  struct span name = SPAN_LIT("dns:a");
+  both.sans = &name;
+  both.san_count = 1;
+  assert_true(match_cert_holds(NULL, NULL) && match_cert_holds(NULL, &cert));
+  assert_true(match_cert_holds(&any, &cert) && !match_cert_holds(&any, NULL));
+  assert_true(match_cert_holds(&none, NULL) && !match_cert_holds(&none, &cert));
+  assert_true(match_cert_holds(&print, &cert) && !match_cert_holds(&print, NULL));
+  assert_false(match_cert_holds(&key, &cert));
+  assert_false(match_cert_holds(&both, &cert)); /* each list has to fit */
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(nothing_asked),  cmocka_unit_test(nothing_known),
       cmocka_unit_test(first_that_failed), cmocka_unit_test(decoded_value_needs_room),
       cmocka_unit_test(broken_escapes), cmocka_unit_test(source_ranks),
+      cmocka_unit_test(certificate_names), cmocka_unit_test(certificate_rules),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

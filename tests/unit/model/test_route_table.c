@@ -78,7 +78,7 @@ static struct route_query query_of(struct span host, struct span path, struct sp
 static void check_stories(const struct bench *b, const struct route_story *stories,
                           enum route_verdict v, const struct route_hit *hit) {
   uint64_t seen = 0;
-  uint32_t won = 0, limited = 0, methods = 0;
+  uint32_t won = 0, limited = 0, methods = 0, certs = 0;
   for (uint32_t i = 0; i < b->count; i++) {
     assert_non_null(stories[i].route);
     assert_false(seen >> stories[i].route->order & 1);
@@ -86,13 +86,16 @@ static void check_stories(const struct bench *b, const struct route_story *stori
     won += stories[i].fate == ROUTE_WON;
     limited += stories[i].fate == ROUTE_LOST_LIMIT;
     methods += stories[i].fate == ROUTE_LOST_METHOD;
+    certs += stories[i].fate == ROUTE_LOST_CERT;
     if (stories[i].fate == ROUTE_WON) assert_ptr_equal(stories[i].route, hit->route);
     if (stories[i].fate == ROUTE_LOST_RULE) assert_non_null(stories[i].lost.value);
   }
   assert_int_equal(won, v == ROUTE_FOUND);
   assert_int_equal(limited, v == ROUTE_LIMIT);
   if (v == ROUTE_BAD_METHOD) assert_true(methods > 0);
-  if (v == ROUTE_NONE) assert_int_equal(methods, 0);
+  if (v == ROUTE_NONE) assert_int_equal(methods + certs, 0);
+  if (v == ROUTE_BAD_CERT) assert_true(certs > 0);
+  if (v == ROUTE_BAD_METHOD) assert_int_equal(certs, 0);
 }
 
 /* same_answer runs both matchers and compares all that they promise to agree on. */
@@ -335,6 +338,19 @@ static void random_rules(struct bench *b, struct route *r) {
     kit_rules(&b->arena, &r->rules, rules[draw(array_count(rules))]);
 }
 
+static const struct span uri_sans[] = {{"uri:a/*", 7}}, dns_sans[] = {{"dns:a.b", 7}};
+static const uint8_t digest_one[MATCH_DIGEST_BYTES] = {1}, digest_two[MATCH_DIGEST_BYTES] = {2};
+static const uint8_t digests[1][MATCH_DIGEST_BYTES] = {{1}};
+static const struct match_cert_rule cert_rules[] = {{.absent = true},
+                                                    {.absent = false},
+                                                    {.sans = uri_sans, .san_count = 1},
+                                                    {.sans = dns_sans, .san_count = 1},
+                                                    {.keys = digests, .key_count = 1}};
+static const struct span shown_sans[] = {{"uri:a/b", 7}, {"dns:a.b", 7}};
+static const struct match_cert cert_shown[] = {
+    {.fingerprint = digest_one, .key = digest_one, .sans = shown_sans, .san_count = 1},
+    {.fingerprint = digest_two, .key = digest_two, .sans = shown_sans, .san_count = 2}};
+
 static void random_route_with_rules(struct bench *b) {
   static const char *const regexes[] = {"^/a", "b$", "^/[a-z]+$", "^/api/.*/.*x$", "v1"};
   if (draw(4)) {
@@ -347,6 +363,11 @@ static void random_route_with_rules(struct bench *b) {
     if (!draw(4)) add_host(b, r, random_host(&b->arena));
   }
   random_rules(b, b->list[b->count - 1]);
+  if (!draw(3)) b->list[b->count - 1]->rules.cert = &cert_rules[draw(array_count(cert_rules))];
+}
+
+static const struct match_cert *random_cert(void) {
+  return draw(2) ? NULL : &cert_shown[draw(array_count(cert_shown))];
 }
 
 /* random_line is "GET host/path?query"; now and then a path or value that meets a limit. */
@@ -376,7 +397,7 @@ static void random_tables_with_rules(void **state) {
   char *long_field = mem_alloc(3100); /* meets the limit of one of the rules */
   strcpy(long_field, "X-A: ");
   for (size_t i = 5; i < 3000; i++) long_field[i] = '1';
-  uint32_t seen[4] = {0}, total = 0;
+  uint32_t seen[5] = {0}, total = 0;
   static struct bench b;
   for (uint64_t seed = 1; seed <= 1000; seed++) {
     rng = seed;
@@ -389,6 +410,7 @@ static void random_tables_with_rules(void **state) {
       const char *line = random_line(&b);
       kit_query(&b.arena, &r, line, draw(60) ? fields[draw(array_count(fields))] : long_field,
                 clients[draw(array_count(clients))], scratch);
+      r.q.input.cert = random_cert();
       seen[same_answer(&b, t, &r.q, &hit)]++;
       mem_free((void *)(uintptr_t)line);
     }
@@ -397,8 +419,8 @@ static void random_tables_with_rules(void **state) {
   mem_free(long_field);
   regex_scratch_free(scratch);
   assert_true(total >= 100000);
-  print_message("%u requests: %u found, %u none, %u bad method, %u limit\n", total, seen[0],
-                seen[1], seen[2], seen[3]);
+  print_message("%u requests: %u found, %u none, %u bad method, %u limit, %u bad certificate\n",
+                total, seen[0], seen[1], seen[2], seen[3], seen[4]);
   for (size_t i = 0; i < array_count(seen); i++) assert_true(seen[i] > 300);
 }
 

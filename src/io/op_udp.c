@@ -1,0 +1,268 @@
+/* op_udp.c: datagrams over the ring: multishot recvmsg into provided buffers of their own group
+ * (those of conns are too short), and sends from the same buffers, without a copy. All that a send
+ * needs stands beside its buffer, so there are never more sends in flight than buffers. Sends do
+ * not wait (MSG_DONTWAIT): a socket whose send buffer is full loses the datagram, as a router's
+ * queue would, and order is kept. A buffer's pages are touched as far as datagrams reach: 64
+ * buffers cost 256 KiB for DNS and 4 MiB for datagrams of the longest.
+ *
+ * No GSO and GRO: coalesced datagrams of one sender (UDP_GRO) would have to be taken apart again
+ * for all that this proxy does with each (counting, balancing by datagram, the path's own limit of
+ * a segment), and neither DNS nor small bursts are ever coalesced; what one system call costs is
+ * gone already, as receives are multishot and sends go out together, once a turn. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "io/op_priv.h"
+#include "weir/base/mem.h"
+
+#define UDP_GROUP 1
+#define NAME_ROOM 32u /* a sockaddr_in6, so that what stands behind is aligned */
+#define CONTROL_ROOM CMSG_SPACE(sizeof(struct in6_pktinfo))
+#define PAYLOAD_ROOM 65536u
+#define HEAD_ROOM (sizeof(struct io_uring_recvmsg_out) + NAME_ROOM + CONTROL_ROOM)
+/* Starts of buffers fall into different sets of the first cache. */
+#define BUFFER_BYTES ((HEAD_ROOM + PAYLOAD_ROOM + 63) / 64 * 64)
+#define BUFFER_STRIDE (BUFFER_BYTES + 64)
+_Static_assert(NAME_ROOM >= sizeof(struct sockaddr_in6) && NAME_ROOM % 8 == 0, "room");
+
+/* ring_send is what the kernel reads until a send is over. */
+struct ring_send {
+  struct msghdr message;
+  struct iovec bytes;
+  struct sockaddr_in6 to; /* or an IPv4 one */
+  _Alignas(struct cmsghdr) char control[CONTROL_ROOM];
+  uint32_t slot, generation; /* of the socket */
+};
+
+struct ring_udp {
+  struct io_uring_buf_ring *shared;
+  char *base;
+  bool used; /* since the last trim */
+  struct ring_send sends[UDP_BUFFERS];
+};
+
+/* What the kernel leaves room for in a buffer. */
+static struct msghdr room_listening = {.msg_namelen = NAME_ROOM, .msg_controllen = CONTROL_ROOM};
+static struct msghdr room_connected;
+
+static struct msghdr *room_of(const struct udp *u) {
+  return u->flags & UDP_LISTENS ? &room_listening : &room_connected;
+}
+
+static char *buffer_at(const struct ring_udp *r, uint32_t id) {
+  return r->base + (size_t)id * BUFFER_STRIDE;
+}
+
+static void put(struct ring_udp *r, uint32_t id) {
+  io_uring_buf_ring_add(r->shared, buffer_at(r, id), BUFFER_BYTES, (uint16_t)id,
+                        io_uring_buf_ring_mask(UDP_BUFFERS), 0);
+  io_uring_buf_ring_advance(r->shared, 1);
+}
+
+/* made gives what a loop needs for datagrams, at its first socket. */
+static struct ring_udp *made(struct loop *loop) {
+  struct ring_udp **at = ring_udp_of(loop);
+  int rc;
+  if (*at) return *at;
+  struct ring_udp *r = *at = mem_alloc(sizeof *r);
+  r->shared = io_uring_setup_buf_ring(ring_of(loop), UDP_BUFFERS, UDP_GROUP, 0, &rc);
+  check(r->shared != NULL);
+  r->base = mem_pages((size_t)UDP_BUFFERS * BUFFER_STRIDE);
+  for (uint32_t id = 0; id < UDP_BUFFERS; id++) put(r, id);
+  return r;
+}
+
+void ring_udp_free(struct loop *loop) {
+  struct ring_udp *r = *ring_udp_of(loop);
+  if (r == NULL) return;
+  (void)io_uring_free_buf_ring(ring_of(loop), r->shared, UDP_BUFFERS, UDP_GROUP);
+  mem_pages_free(r->base, (size_t)UDP_BUFFERS * BUFFER_STRIDE);
+  mem_free(r);
+  *ring_udp_of(loop) = NULL;
+}
+
+/* The kernel writes into buffers in io_uring_enter only, and none is out when nothing came. */
+void ring_udp_trim(struct loop *loop) {
+  struct ring_udp *r = *ring_udp_of(loop);
+  if (r == NULL) return;
+  if (!r->used && io_uring_cq_ready(ring_of(loop)) == 0)
+    mem_pages_drop(r->base, (size_t)UDP_BUFFERS * BUFFER_STRIDE);
+  r->used = false;
+}
+
+/* ---- sockets ---- */
+
+static int ring_udp_connect(struct loop *loop, const struct addr *to) {
+  (void)made(loop);
+  int fd = socket(to->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  if (connect(fd, &to->sa, to->len) == 0) return fd;
+  int err = -errno;
+  (void)close(fd);
+  return err;
+}
+
+static void ring_udp_listen(struct loop *loop, int fd, bool any) {
+  int on = 1, flags = fcntl(fd, F_GETFL);
+  (void)made(loop);
+  if (flags >= 0) (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+  if (!any) return;
+  (void)setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
+  (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
+}
+
+static bool ring_udp_address(const struct loop *loop, const struct udp *u, struct addr *out) {
+  (void)loop;
+  struct sockaddr_in6 at;
+  socklen_t len = sizeof at;
+  if (getsockname(u->fd, (struct sockaddr *)&at, &len) != 0) return false;
+  addr_from_sockaddr((struct sockaddr *)&at, len, out);
+  return true;
+}
+
+/* ---- submissions ---- */
+
+static uint64_t name_of(const struct udp *u, enum ring_udp_op op) {
+  return ((uint64_t)u->head.slot << 40) | ((uint64_t)u->head.generation << 8) | (uint64_t)op;
+}
+
+static void ring_udp_recv(struct loop *loop, struct udp *u) {
+  struct io_uring_sqe *sqe = ring_sqe(loop);
+  io_uring_prep_recvmsg_multishot(sqe, u->fd, room_of(u), 0);
+  sqe->flags |= IOSQE_BUFFER_SELECT;
+  sqe->buf_group = UDP_GROUP;
+  sqe->user_data = name_of(u, RING_UDP_RECV);
+}
+
+static void ring_udp_cancel(struct loop *loop, struct udp *u) {
+  struct io_uring_sqe *sqe = ring_sqe(loop);
+  io_uring_prep_cancel64(sqe, name_of(u, RING_UDP_RECV), 0);
+  sqe->user_data = name_of(u, RING_UDP_CANCEL);
+}
+
+static void ring_udp_close(struct loop *loop, struct udp *u) {
+  struct io_uring_sqe *sqe = ring_sqe(loop);
+  io_uring_prep_close(sqe, u->fd);
+  sqe->user_data = name_of(u, RING_UDP_CLOSE);
+  u->fd = -1;
+}
+
+/* put_local says from which of the own addresses it goes (ip(7), RFC 3542 section 6.2); a
+ * link-local one is nothing without its interface. */
+static void put_local(struct ring_send *s, const struct udp_local *from) {
+  struct cmsghdr *c = (struct cmsghdr *)(void *)s->control;
+  bool v4 = from->family == AF_INET;
+  size_t size = v4 ? sizeof(struct in_pktinfo) : sizeof(struct in6_pktinfo);
+  struct in_pktinfo info4 = {0};
+  struct in6_pktinfo info6 = {0};
+  memcpy(&info4.ipi_spec_dst, from->ip, sizeof info4.ipi_spec_dst);
+  memcpy(&info6.ipi6_addr, from->ip, sizeof info6.ipi6_addr);
+  if (IN6_IS_ADDR_LINKLOCAL(&info6.ipi6_addr)) info6.ipi6_ifindex = from->interface;
+  *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(size),
+                        .cmsg_level = v4 ? IPPROTO_IP : IPPROTO_IPV6,
+                        .cmsg_type = v4 ? IP_PKTINFO : IPV6_PKTINFO};
+  memcpy(CMSG_DATA(c), v4 ? (void *)&info4 : (void *)&info6, size);
+  s->message.msg_control = s->control;
+  s->message.msg_controllen = CMSG_SPACE(size);
+}
+
+static void put_to(struct ring_send *s, const struct addr *to, const struct udp_local *from) {
+  memcpy(&s->to, &to->sa, to->len);
+  if (to->sa.sa_family == AF_INET6 && from && IN6_IS_ADDR_LINKLOCAL(&s->to.sin6_addr))
+    s->to.sin6_scope_id = from->interface;
+  s->message.msg_name = &s->to;
+  s->message.msg_namelen = to->len;
+}
+
+static void ring_udp_send(struct loop *loop, struct udp *u, const struct udp_datagram *d,
+                          const struct addr *to, const struct udp_local *from) {
+  struct ring_send *s = &(*ring_udp_of(loop))->sends[d->buffer];
+  s->slot = u->head.slot;
+  s->generation = u->head.generation;
+  s->bytes = (struct iovec){.iov_base = (void *)(uintptr_t)d->bytes.ptr, .iov_len = d->bytes.len};
+  s->message = (struct msghdr){.msg_iov = &s->bytes, .msg_iovlen = 1};
+  if (to) put_to(s, to, from);
+  if (from && from->family) put_local(s, from);
+  struct io_uring_sqe *sqe = ring_sqe(loop);
+  io_uring_prep_sendmsg(sqe, u->fd, &s->message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  sqe->user_data = ((uint64_t)d->buffer << 8) | RING_UDP_SEND;
+}
+
+/* ---- completions ---- */
+
+static void get_local(struct io_uring_recvmsg_out *out, struct msghdr *room,
+                      struct udp_local *to) {
+  for (struct cmsghdr *c = io_uring_recvmsg_cmsg_firsthdr(out, room); c;
+       c = io_uring_recvmsg_cmsg_nexthdr(out, room, c)) {
+    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+      const struct in_pktinfo *info = (const void *)CMSG_DATA(c);
+      to->family = AF_INET;
+      to->interface = (uint32_t)info->ipi_ifindex;
+      memcpy(to->ip, &info->ipi_spec_dst, sizeof info->ipi_spec_dst);
+    } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+      const struct in6_pktinfo *info = (const void *)CMSG_DATA(c);
+      to->family = AF_INET6;
+      to->interface = info->ipi6_ifindex;
+      memcpy(to->ip, &info->ipi6_addr, sizeof info->ipi6_addr);
+    }
+  }
+}
+
+/* fill reads what the kernel put into a buffer; false: it is no whole datagram. */
+static bool fill(const struct udp *u, char *buffer, int32_t len, struct udp_datagram *d) {
+  struct msghdr *room = room_of(u);
+  struct io_uring_recvmsg_out *out = io_uring_recvmsg_validate(buffer, len, room);
+  if (out == NULL || out->flags & MSG_TRUNC) return false;
+  d->bytes = span_of(io_uring_recvmsg_payload(out, room),
+                     io_uring_recvmsg_payload_length(out, len, room));
+  if (!(u->flags & UDP_LISTENS)) return true;
+  addr_from_sockaddr(io_uring_recvmsg_name(out), out->namelen, &d->from);
+  if (u->flags & UDP_ANY) get_local(out, room, &d->to);
+  return true;
+}
+
+static void received(struct loop *loop, const struct io_uring_cqe *cqe) {
+  struct ring_udp *r = *ring_udp_of(loop);
+  uint32_t slot = (uint32_t)(cqe->user_data >> 40);
+  uint32_t generation = (uint32_t)(cqe->user_data >> 8);
+  bool provided = cqe->flags & IORING_CQE_F_BUFFER;
+  struct udp_datagram d = {.buffer = cqe->flags >> IORING_CQE_BUFFER_SHIFT};
+  struct udp_done done = {.res = cqe->res, .more = cqe->flags & IORING_CQE_F_MORE};
+  const struct udp *u = slab_find(&loop->udps, slot, generation);
+  check(u != NULL);
+  if (provided && cqe->res >= 0 && fill(u, buffer_at(r, d.buffer), cqe->res, &d))
+    done.datagram = &d;
+  if (done.res >= 0 && !done.datagram) done.res = -EAGAIN; /* nothing that could be passed on */
+  r->used = true;
+  if (!udp_received(loop, slot, generation, &done) && provided) put(r, d.buffer);
+}
+
+static void sent(struct loop *loop, uint32_t id, int32_t res) {
+  struct ring_udp *r = *ring_udp_of(loop);
+  const struct ring_send *s = &r->sends[id];
+  if (res < 0) udp_send_failed(loop, s->slot, s->generation, res);
+  put(r, id);
+}
+
+void ring_udp_handle(struct loop *loop, const struct io_uring_cqe *cqe) {
+  uint64_t name = cqe->user_data;
+  switch ((enum ring_udp_op)(name & 0xff)) {
+    case RING_UDP_RECV: received(loop, cqe); return;
+    case RING_UDP_SEND: sent(loop, (uint32_t)(name >> 8), cqe->res); return;
+    case RING_UDP_CANCEL:
+    case RING_UDP_CLOSE: udp_ended(loop, (uint32_t)(name >> 40), (uint32_t)(name >> 8)); return;
+  }
+}
+
+const struct udp_ops ring_udp_ops = {
+    .connect = ring_udp_connect,
+    .listen = ring_udp_listen,
+    .recv = ring_udp_recv,
+    .send = ring_udp_send,
+    .cancel = ring_udp_cancel,
+    .close = ring_udp_close,
+    .settle = ring_submit,
+    .address = ring_udp_address,
+};

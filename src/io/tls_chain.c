@@ -1,0 +1,96 @@
+/* tls_chain.c: certificates that a peer showed, and whether one that is trusted has issued them
+ * (RFC 5280): the same for endpoints (tls_verify.c) and for clients (tls_client_cert.c). What is
+ * in the store is trusted as it is, an intermediate one too. Inside the handshake, on the worker's
+ * thread. Asks nobody: what is revoked stands in the store's CRLs. */
+#include <openssl/err.h>
+#include <openssl/mem.h>
+#include <openssl/pool.h>
+
+#include "io/tls_chain_priv.h"
+
+bool tls_shown_read(struct tls_shown *shown, const STACK_OF(CRYPTO_BUFFER) * chain) {
+  size_t count = chain ? sk_CRYPTO_BUFFER_num(chain) : 0;
+  shown->others = sk_X509_new_null();
+  check(shown->others != NULL);
+  if (count == 0 || count > TLS_CHAIN_MAX) return false;
+  for (size_t i = 0; i < count; i++) {
+    X509 *one = X509_parse_from_buffer(sk_CRYPTO_BUFFER_value(chain, i));
+    if (!one) return false;
+    if (i == 0)
+      shown->leaf = one;
+    else
+      check(sk_X509_push(shown->others, one) > 0);
+  }
+  return true;
+}
+
+void tls_shown_free(struct tls_shown *shown) {
+  X509_free(shown->leaf);
+  sk_X509_pop_free(shown->others, X509_free);
+}
+
+bool tls_key_digest(X509 *cert, uint8_t out[SHA256_DIGEST_LENGTH]) {
+  uint8_t *der = NULL;
+  int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
+  if (len <= 0) return false;
+  SHA256(der, (size_t)len, out);
+  OPENSSL_free(der);
+  return true;
+}
+
+/* on_fault lets the certificate that ends the chain go without a CRL of its issuer: that it is
+ * trusted is the configuration's word, not its issuer's. */
+static int on_fault(int ok, X509_STORE_CTX *ctx) {
+  int error = X509_STORE_CTX_get_error(ctx), depth = X509_STORE_CTX_get_error_depth(ctx);
+  bool no_crl =
+      error == X509_V_ERR_UNABLE_TO_GET_CRL || error == X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER;
+  size_t count = sk_X509_num(X509_STORE_CTX_get0_chain(ctx));
+  if (!ok && no_crl && depth > 0 && (size_t)depth + 1 == count) return 1;
+  return ok;
+}
+
+static int64_t earlier(int64_t a, const ASN1_TIME *b) {
+  int64_t time;
+  return b && ASN1_TIME_to_posix(b, &time) && time < a ? time : a;
+}
+
+/* chain_ends is when the first certificate of the chain expires. */
+static int64_t chain_ends(const STACK_OF(X509) * chain) {
+  int64_t ends = INT64_MAX;
+  for (size_t i = 0; i < sk_X509_num(chain); i++)
+    ends = earlier(ends, X509_get0_notAfter(sk_X509_value(chain, i)));
+  return ends;
+}
+
+/* between is how many stand between the leaf and the one that is trusted. */
+static uint32_t between(const STACK_OF(X509) * chain) {
+  size_t count = sk_X509_num(chain);
+  return count > 2 ? (uint32_t)count - 2 : 0;
+}
+
+static int built(X509_STORE_CTX *ctx, const struct tls_chain_rule *rule, int64_t *ends) {
+  STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+  if (between(chain) > rule->between_max) return X509_V_ERR_CERT_CHAIN_TOO_LONG;
+  if (ends) *ends = chain_ends(chain);
+  return X509_V_OK;
+}
+
+int tls_chain_check(X509_STORE *store, const struct tls_shown *shown,
+                    const struct tls_chain_rule *rule, int64_t *ends) {
+  X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+  check(ctx != NULL);
+  int error = X509_V_ERR_UNSPECIFIED;
+  unsigned long crls = rule->crls ? X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL : 0;
+  if (X509_STORE_CTX_init(ctx, store, shown->leaf, shown->others) &&
+      X509_STORE_CTX_set_default(ctx, rule->purpose)) {
+    X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST | crls);
+    if (crls) X509_STORE_CTX_set_verify_cb(ctx, on_fault);
+    if (X509_verify_cert(ctx) == 1)
+      error = built(ctx, rule, ends);
+    else if (X509_STORE_CTX_get_error(ctx) != X509_V_OK)
+      error = X509_STORE_CTX_get_error(ctx);
+  }
+  X509_STORE_CTX_free(ctx);
+  ERR_clear_error();
+  return error;
+}

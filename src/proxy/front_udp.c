@@ -1,0 +1,246 @@
+/* front_udp.c: ports of listeners with protocol = "udp": whose datagrams are taken, the sessions
+ * that they belong to, and what becomes of a port when its listener leaves or weir drains: it
+ * stays for the answers to its sessions, takes no new ones, and goes with the last. The kernel
+ * gives each 4-tuple to one worker (SO_REUSEPORT). Called by serve.c and the loop. */
+#include "proxy/udp_priv.h"
+#include "weir/base/mem.h"
+
+#define SESSION_CHUNK 16u
+
+static const struct udp_events port_events;
+
+/* ---- what a worker has for it ---- */
+
+static void front_make(struct worker *w) {
+  uint32_t most = w->loop->udps.limit;
+  if (w->udp) return;
+  w->udp = mem_alloc(sizeof *w->udp);
+  udp_table_init(&w->udp->table, most);
+  slab_init(&w->udp->sessions, sizeof(struct udp_session), SESSION_CHUNK, most);
+  slab_init(&w->udp->legs, sizeof(struct udp_leg), SESSION_CHUNK, most);
+}
+
+void front_udp_trim(struct worker *w) {
+  if (!w->udp) return;
+  slab_trim(&w->udp->sessions);
+  slab_trim(&w->udp->legs);
+}
+
+void front_udp_fini(struct worker *w) {
+  if (!w->udp) return;
+  udp_table_fini(&w->udp->table);
+  slab_fini(&w->udp->sessions);
+  slab_fini(&w->udp->legs);
+  mem_free(w->udp);
+  w->udp = NULL;
+}
+
+/* ---- room ---- */
+
+bool udp_make_room(struct udp_port *p, const struct udp_session *whose) {
+  struct list *l = p->fresh.next;
+  if (l != &p->fresh && container_of(l, struct udp_session, link) == whose) l = l->next;
+  if (l == &p->fresh) return false;
+  stat_add(&udp_worker(p)->stats.udp_evicted, 1);
+  udp_session_end(container_of(l, struct udp_session, link), END_LIMIT_SESSION_EVICTED);
+  return true;
+}
+
+static bool take_below(_Atomic uint32_t *count, uint32_t most) {
+  uint32_t now = atomic_load_explicit(count, memory_order_relaxed);
+  do {
+    if (now >= most) return false;
+  } while (!atomic_compare_exchange_weak_explicit(count, &now, now + 1, memory_order_relaxed,
+                                                  memory_order_relaxed));
+  return true;
+}
+
+static bool take_room(struct udp_port *p) {
+  const struct listener *l = p->serving->current->listener;
+  _Atomic uint32_t *count = &p->serving->state->sessions;
+  if (take_below(count, l->limits.sessions)) return true;
+  return udp_make_room(p, NULL) && take_below(count, l->limits.sessions);
+}
+
+/* ---- a client's datagram ---- */
+
+static void key_of(const struct udp_port *p, const struct udp_datagram *d, struct udp_key *key) {
+  struct peer client;
+  peer_keep(&client, &d->from);
+  *key = (struct udp_key){.port = p->number,
+                          .client_port = client.port,
+                          .client_family = client.family,
+                          .local_family = d->to.family};
+  memcpy(key->client_ip, client.ip, sizeof key->client_ip);
+  memcpy(key->local_ip, d->to.ip, sizeof key->local_ip);
+  bool link_local = d->to.family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&d->from.in6.sin6_addr);
+  if (link_local) key->interface = d->to.interface;
+}
+
+/* forged: nobody can be answered at port 0, and what comes from the port itself would go round
+ * and round with an endpoint that answers everything. */
+static bool forged(const struct udp_port *p, const struct udp_datagram *d) {
+  struct peer from, own;
+  peer_keep(&from, &d->from);
+  peer_keep(&own, &p->own);
+  if (!from.port) return true;
+  if (from.port != own.port) return false;
+  return memcmp(from.ip, d->to.family ? d->to.ip : own.ip, sizeof from.ip) == 0;
+}
+
+static void refuse(struct udp_port *p, const struct udp_datagram *d, enum end end) {
+  stat_add(&udp_worker(p)->stats.udp_refused, 1);
+  gate_turn_away(p->serving, &d->from, end);
+}
+
+static void count_begun(struct udp_port *p) {
+  struct worker *w = udp_worker(p);
+  struct listener_row *row = &p->serving->state->rows[w->config.index];
+  p->session_count++;
+  stat_add(&w->stats.udp_sessions, 1);
+  stat_add(&w->stats.udp_sessions_total, 1);
+  stat_add(&row->accepted, 1);
+  atomic_fetch_add_explicit(&row->conns, 1, memory_order_relaxed);
+  if (!timer_armed(&w->trim_timer))
+    timer_set(&w->loop->wheel, &w->trim_timer, now_ms(w) + TRIM_MS);
+}
+
+/* begin: NULL and *why: the client gets no session. */
+static struct udp_session *begin(struct udp_port *p, const struct udp_datagram *d,
+                                 const struct udp_key *key, enum end *why) {
+  _Atomic uint64_t *counted = NULL;
+  *why = gate(p->serving, &d->from, &counted);
+  if (*why != END_OK) return NULL;
+  struct udp_session *s = NULL;
+  *why = END_LIMIT_SESSIONS;
+  if (take_room(p)) {
+    s = udp_session_begin(p, key, counted, why);
+    if (!s) atomic_fetch_sub_explicit(&p->serving->state->sessions, 1, memory_order_relaxed);
+  }
+  if (s) count_begun(p);
+  else if (counted) tally_leave(counted);
+  return s;
+}
+
+/* successor is the port of another listener of this worker that has p's address now: as long as p
+ * is there the kernel gives it a share of the new clients. */
+static struct udp_port *successor(const struct udp_port *p) {
+  const struct worker *w = udp_worker(p);
+  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
+    const struct serving *sv = container_of(l, struct serving, link);
+    struct udp_port *other = sv->udp;
+    if (other && !other->leaving && sv->current && addr_eq(&other->own, &p->own)) return other;
+  }
+  return NULL;
+}
+
+/* session_of is the one of a datagram, begun with it or not; p is not leaving. */
+static struct udp_session *session_of(struct udp_port *p, const struct udp_datagram *d,
+                                      enum end *why) {
+  struct udp_key key;
+  key_of(p, d, &key);
+  struct udp_session *s = udp_table_find(&udp_worker(p)->udp->table, &key);
+  if (s && udp_session_stays(s)) return s;
+  if (s) udp_session_end(s, END_UPSTREAM_LEFT);
+  return begin(p, d, &key, why);
+}
+
+static void on_client(struct udp *u, struct udp_datagram *d) {
+  struct udp_port *p = u->owner;
+  struct udp_key key;
+  enum end why = END_DRAIN;
+  if (forged(p, d)) {
+    stat_add(&udp_worker(p)->stats.udp_refused, 1);
+    return;
+  }
+  struct udp_session *s = NULL;
+  if (p->leaving) {
+    key_of(p, d, &key);
+    s = udp_table_find(&udp_worker(p)->udp->table, &key);
+    struct udp_port *other = s ? NULL : successor(p);
+    if (other) s = session_of(other, d, &why);
+  } else if (p->serving->current) {
+    s = session_of(p, d, &why);
+  }
+  if (s) udp_session_up(s, d);
+  else refuse(p, d, why);
+}
+
+/* Of a port's own socket nothing is told but what became of one datagram. */
+static void on_port_error(struct udp *u, int err) {
+  const struct udp_port *p = u->owner;
+  (void)err;
+  stat_add(&udp_worker(p)->stats.udp_unsent, 1);
+}
+
+static const struct udp_events port_events = {.on_datagram = on_client,
+                                              .on_error = on_port_error};
+
+/* ---- ports ---- */
+
+static void end_sessions(struct list *sessions) {
+  while (!list_empty(sessions))
+    udp_session_end(container_of(sessions->next, struct udp_session, link), END_DRAIN_TUNNEL);
+}
+
+/* close_port: its sessions end, if there are any. */
+static void close_port(struct udp_port *p) {
+  struct serving *sv = p->serving;
+  p->session_count++; /* it goes here */
+  end_sessions(&p->fresh);
+  end_sessions(&p->steady);
+  check(p->session_count == 1);
+  timer_stop(&sv->w->loop->wheel, &p->timer);
+  udp_close(p->udp);
+  sv->udp = NULL;
+  mem_free(p);
+}
+
+static void on_deadline(struct timer *timer, uint64_t now) {
+  (void)now;
+  struct udp_port *p = container_of(timer, struct udp_port, timer);
+  struct serving *sv = p->serving;
+  close_port(p);
+  serving_free_if_done(sv);
+}
+
+void udp_port_session_gone(struct udp_port *p) {
+  struct serving *sv = p->serving;
+  check(p->session_count > 0);
+  if (--p->session_count || !p->leaving) return;
+  close_port(p);
+  serving_free_if_done(sv);
+}
+
+void front_udp_start(struct serving *sv) {
+  struct worker *w = sv->w;
+  front_make(w);
+  struct udp_port *p = mem_alloc(sizeof *p);
+  p->serving = sv;
+  p->number = ++w->udp->ports;
+  list_init(&p->fresh);
+  list_init(&p->steady);
+  timer_init(&p->timer, on_deadline);
+  p->udp = udp_listen(w->loop, sv->fd, &port_events, p);
+  check(p->udp != NULL && udp_local_addr(p->udp, &p->own)); /* as with conn_listen */
+  sv->udp = p;
+  front_udp_install(sv);
+}
+
+void front_udp_install(struct serving *sv) {
+  struct udp_port *p = sv->udp;
+  if (!sv->current) return;
+  p->idle_ms = sv->current->listener->timeouts.idle_ms;
+  p->settings = sv->current->listener->udp;
+}
+
+void front_udp_leave(struct serving *sv, uint64_t deadline_ms) {
+  struct udp_port *p = sv->udp;
+  uint64_t before_ms = p->timer.due_ms; /* WHEEL_NEVER, or of its removal */
+  p->leaving = true;
+  if (deadline_ms < before_ms) timer_set(&sv->w->loop->wheel, &p->timer, deadline_ms);
+  p->session_count++;
+  udp_port_session_gone(p);
+}
+
+void front_udp_end(struct serving *sv) { close_port(sv->udp); }

@@ -1,0 +1,102 @@
+/* udp_priv.h: sessions of UDP: a client's address and port, the own ones that it sent to, and the
+ * sockets to endpoints that its datagrams go by. Ports and whom they let in are front_udp.c, the
+ * life of a session udp_session.c, the table that finds it udp_table.c. */
+#ifndef WEIR_PROXY_UDP_PRIV_H
+#define WEIR_PROXY_UDP_PRIV_H
+
+#include "proxy/proxy_priv.h"
+#include "weir/io/udp.h"
+
+/* udp_key is the 4-tuple, without gaps: it is hashed and compared as bytes. */
+struct udp_key {
+  uint64_t port; /* the number of the udp_port */
+  uint8_t client_ip[16], local_ip[16];
+  uint32_t interface; /* of link-local addresses; else 0 */
+  uint16_t client_port;
+  uint8_t client_family, local_family; /* local: 0 where the port has but one address */
+};
+_Static_assert(sizeof(struct udp_key) == 48, "no gaps");
+
+/* udp_leg is one socket of a session; where each datagram is balanced there may be several. */
+struct udp_leg {
+  struct slab_head head;
+  struct list link; /* session.legs */
+  struct udp_session *session;
+  struct udp *udp;
+  struct endpoint *endpoint; /* pinned */
+  bool answered;             /* told to passive health */
+};
+
+struct udp_session {
+  struct slab_head head;
+  struct udp_session *chain; /* in the table */
+  struct list link;          /* port.fresh or port.steady */
+  struct list legs;
+  struct udp_leg *chosen; /* for the datagram that it began with */
+  struct udp_port *port;
+  struct udp_key key;
+  struct timer timer;
+  _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
+  struct endpoint *endpoint; /* of the first leg; pinned, for the log */
+  uint64_t begun_ns, in, out, bytes_in, bytes_out;
+  enum end trouble; /* of a leg that was given up */
+  bool steady;      /* the client went on after an answer: no forged address does that */
+};
+
+/* udp_port is the datagram side of a serving. */
+struct udp_port {
+  struct serving *serving;
+  struct udp *udp;
+  uint64_t number;
+  struct addr own;
+  struct list fresh, steady; /* sessions, the oldest first */
+  uint32_t session_count;
+  bool leaving; /* no new sessions; it goes with the last one, at the latest when timer rings */
+  struct timer timer;
+  /* Of the listener, also when that has left: */
+  uint32_t idle_ms;
+  struct listener_udp settings;
+};
+
+/* udp_table finds sessions by key. Its buckets are made once, as many as there can be sessions. */
+struct udp_table {
+  struct udp_session **buckets;
+  uint32_t mask, count;
+};
+void udp_table_init(struct udp_table *t, uint32_t sessions_max);
+void udp_table_fini(struct udp_table *t);
+struct udp_session *udp_table_find(const struct udp_table *t, const struct udp_key *key);
+void udp_table_add(struct udp_table *t, struct udp_session *s); /* by s->key, which is not there */
+void udp_table_remove(struct udp_table *t, struct udp_session *s);
+
+/* udp_front is what a worker has for UDP, from its first listener on. */
+struct udp_front {
+  struct udp_table table;
+  struct slab sessions, legs;
+  uint64_t ports; /* made so far */
+};
+
+/* ---- udp_session.c ---- */
+/* udp_session_begin begins one for a client that was let in and counted, on a port with a current
+ * listener, and takes `counted`; NULL and *why: it could not be, and there is nothing to end. */
+struct udp_session *udp_session_begin(struct udp_port *p, const struct udp_key *key,
+                                      _Atomic uint64_t *counted, enum end *why);
+/* udp_session_up passes a datagram of the client on; the session may end. */
+void udp_session_up(struct udp_session *s, struct udp_datagram *d);
+/* udp_session_stays is false when its endpoint left, and there is another one. */
+bool udp_session_stays(const struct udp_session *s);
+/* udp_session_end ends it; its port may go with it. */
+void udp_session_end(struct udp_session *s, enum end end);
+
+/* ---- front_udp.c ---- */
+void udp_port_session_gone(struct udp_port *p);
+/* udp_make_room ends the session of p that has the least to lose, but for `whose`; false: none may
+ * be. */
+bool udp_make_room(struct udp_port *p, const struct udp_session *whose);
+void udp_client(const struct udp_session *s, struct addr *out);
+static inline struct worker *udp_worker(const struct udp_port *p) { return p->serving->w; }
+
+/* ---- access.c ---- */
+void access_session(const struct udp_session *s, enum end end);
+
+#endif

@@ -1,0 +1,320 @@
+"""Client certificates over sessions and reloads: a session is worth nothing where something else
+is asked than where it was made, nor longer than what it was made with; connections under another
+CA end after the drain time, and nobody else's. RFC 8446 section 4.2.11, DESIGN.md "Reload";
+THREATS.md row 16."""
+import ssl
+import threading
+
+import pytest
+
+from harness import client, h2talk, wire
+from harness.mtls import V12, V13, ClientMint, make_site, put, row, tls_group
+from harness.weir import eventually
+
+BOTH = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
+
+
+@pytest.fixture
+def mint(work):
+    return ClientMint(work)
+
+
+@pytest.fixture
+def site(weir, authority, backend):
+    return lambda *clients, **kwargs: make_site(weir, authority, backend, list(clients), **kwargs)
+
+
+def ask(made, *clients):
+    """Changes what clients are asked for; the reload is the caller's."""
+    made.front.change(listeners={"tls": {"tls": tls_group(made.authority, client=list(clients))}})
+
+
+# ---- sessions ----
+
+@BOTH
+def test_a_resumed_client_is_who_it_was(site, mint, backend, version):
+    routes = [{"path": "/x", "pool": "app", "client_cert": {"san": "uri:spiffe://prod/web"}}]
+    made = site(row(mint.root, verify="optional", forward="cert"), routes=routes)
+    context = made.context(mint.client("uri:spiffe://prod/web"), version=version)
+    first, session, reused = made.session(context)
+    assert first.status == 200 and not reused
+    again, _, reused = made.session(context, session=session)
+    assert again.status == 200 and reused
+    fields = [dict(each.fields)[b"Client-Cert"] for each in backend.requests]
+    assert len(fields) == 2 and fields[0] == fields[1]
+    record = made.front.logged(2, path="/x")
+    assert record["tls.resumed"] and record["tls.client.subject"] == "CN=client"
+    assert made.front.metric("weir_tls_client_certificates_total") == 2
+
+
+@BOTH
+@pytest.mark.parametrize("other", ["b.example", "c.example"])
+def test_not_at_a_name_with_another_policy(site, mint, version, other):
+    """Neither without a certificate, nor with one that another row let in."""
+    two = mint.make("two", ca=True)
+    made = site(row(mint.root, names=["a.example"]), row(two, names=["b.example"]))
+    theirs = mint.client(issuer=two) if other == "b.example" else None
+    context = made.context(theirs, version=version)
+    response, session, _ = made.session(context, sni=other)
+    assert response.status == 200 and session.has_ticket
+    with pytest.raises(ssl.SSLError):
+        made.session(context, sni="a.example", session=session)
+    word = "unknown_ca" if theirs else "certificate_required"
+    assert made.front.logged(end="client.tls.%s" % word)["tls.resumed"] is False
+    _, _, reused = made.session(context, sni=other, session=session)
+    assert reused  # where it was made it is good
+
+
+@BOTH
+def test_optional_then_required(site, mint, version):
+    """A session of a client that showed none does not spare it when one is required."""
+    made = site(row(mint.root, verify="optional"))
+    context = made.context(version=version)
+    _, session, _ = made.session(context)
+    assert made.session(context, session=session)[2]
+    ask(made, row(mint.root))
+    made.front.reload()
+    with pytest.raises(ssl.SSLError):
+        made.session(context, session=session)
+    made.front.ended("client.tls.certificate_required")
+
+
+@BOTH
+def test_not_across_another_ca(site, mint, version):
+    other = mint.make("other", ca=True)
+    made = site(row(mint.root))
+    context = made.context(mint.client(), version=version)
+    _, session, _ = made.session(context)
+    made.front.change(routes=[{"prefix": "/", "pool": "app"},
+                              {"path": "/more", "respond": {"status": 200}}])
+    made.front.reload()  # nothing of it: resumed
+    _, session, reused = made.session(context, session=session)
+    assert reused
+    ask(made, row(other))
+    made.front.reload()
+    with pytest.raises(ssl.SSLError):
+        made.session(context, session=session)
+    assert made.front.ended("client.tls.unknown_ca")["tls.resumed"] is False
+
+
+@BOTH
+def test_not_when_a_crl_changed(site, mint, version):
+    """A new CRL is taken from its file, without a reload; a session made before it is void."""
+    cert = mint.client()
+    crl = mint.crl()
+    made = site(row(mint.root, crl=[crl]))
+    context = made.context(cert, version=version)
+    _, session, _ = made.session(context)
+    _, session, reused = made.session(context, session=session)
+    assert reused
+    put(crl, mint.crl(cert).read_bytes())
+    made.front.stderr_has("changed certificates or keys are in service")
+    with pytest.raises(ssl.SSLError):
+        made.session(context, session=session)
+    made.front.ended("client.tls.certificate_revoked")
+
+
+@BOTH
+@pytest.mark.parametrize("which", ["certificate", "crl"])
+def test_no_longer_than_what_it_was_made_with(site, mint, version, which):
+    hour = 1 / 24
+    cert = mint.client(days=(-1, hour) if which == "certificate" else (-1, 9))
+    crl = mint.crl(days=(-1, hour) if which == "crl" else (-1, 9))
+    made = site(row(mint.root, crl=[crl], names=["a.example"]))
+    context = made.context(cert, version=version)
+    response, session, _ = made.session(context)
+    assert response.status == 200 and 3000 < session.ticket_lifetime_hint <= 3600
+    _, session, _ = made.session(made.context(version=version), sni="b.example")
+    assert session.ticket_lifetime_hint > 3600
+
+
+# ---- reloads ----
+
+def test_a_bad_ca_file_changes_nothing(site, mint):
+    ca = mint.directory / "watched.crt"
+    ca.write_bytes(mint.root.pem)
+    made = site({"ca": "file:%s" % ca})
+    good = mint.client()
+    put(ca, b"nothing\n")
+    made.front.stderr_has("not taken")
+    assert made.visit(good).status == 200
+    made.refused("client.tls.certificate_required", "CERTIFICATE_REQUIRED")
+
+
+def test_a_changed_ca_file_is_taken(site, mint):
+    other = mint.make("other", ca=True)
+    ca = mint.directory / "watched.crt"
+    ca.write_bytes(mint.root.pem)
+    made = site({"ca": "file:%s" % ca})
+    assert made.visit(mint.client()).status == 200
+    put(ca, other.pem)
+    made.front.stderr_has("changed certificates or keys are in service")
+    assert made.visit(mint.client(issuer=other)).status == 200
+    made.refused("client.tls.unknown_ca", "UNKNOWN_CA", mint.client())
+
+
+class Slow:
+    """A response that begins, and goes on when it is let."""
+
+    def __init__(self, backend, path="/slow"):
+        self.go = threading.Event()
+        backend.on(path, self.serve)
+
+    def serve(self, conn, _request):
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+        self.go.wait(client.GUARD)
+        conn.send(b"cd")
+
+
+def test_connections_end_with_their_ca(site, mint, backend):
+    """Idle ones at once, one with a response after it; of a name whose row is the same, none."""
+    other = mint.make("other", ca=True)
+    slow = Slow(backend)
+    rows = row(mint.root, names=["b.example"])
+    made = site(row(mint.root, names=["a.example"]), rows, conf={"process": {"drain": "30s"}})
+    good = mint.client()
+    idle, busy, kept, plain = (made.open(good), made.open(good),
+                               made.open(good, sni="b.example"), made.open(sni="c.example"))
+    for conn, host in [(idle, "a.example"), (kept, "b.example"), (plain, "c.example")]:
+        assert conn.get("/x", host=host).status == 200
+    busy.send(wire.request_bytes("GET", "/slow", host="a.example"))
+    backend.wait(4)
+    ask(made, row(other, names=["a.example"]), rows)
+    made.front.reload()
+    idle.expect_close()
+    slow.go.set()
+    assert busy.response().body == b"abcd"
+    busy.expect_close()
+    for conn, host in [(kept, "b.example"), (plain, "c.example")]:
+        assert conn.get("/x", host=host).status == 200
+    for conn in (idle, busy, kept, plain):
+        conn.close()
+
+
+def test_what_runs_on_ends_after_the_drain_time(site, mint, backend):
+    """A response that does not end, and a tunnel."""
+    other = mint.make("other", ca=True)
+    slow = Slow(backend)
+
+    def upgrade(conn, _request):
+        conn.send(b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+        conn.sock.recv(1)
+    backend.on("/up", upgrade)
+    made = site(row(mint.root, verify="optional"), conf={"process": {"drain": "1s"}},
+                listener={"protocols": ["http/1.1"]})
+    good = mint.client()
+    busy, tunnel = made.open(good), made.open()
+    busy.send(wire.request_bytes("GET", "/slow", host="a.example"))
+    tunnel.send(b"GET /up HTTP/1.1\r\nHost: a.example\r\n"
+                b"Connection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    backend.wait(2)
+    ask(made, row(other))
+    made.front.reload()
+    assert made.front.logged(end="proxy.drain", path="/slow")
+    assert made.front.logged(end="proxy.drain.tunnel", path="/up")
+    slow.go.set()
+    busy.close()
+    tunnel.close()
+
+
+def test_http2_ends_with_its_ca(site, mint, backend, monkeypatch):
+    """GOAWAY; the stream that runs is finished."""
+    other = mint.make("other", ca=True)
+    slow = Slow(backend)
+    made = site(row(mint.root), conf={"process": {"drain": "30s"}})
+    context, plain = made.context(mint.client(), alpn=["h2"]), client.connect
+
+    def wrapped(address, **kwargs):
+        return context.wrap_socket(plain(address, **kwargs), server_hostname="a.example")
+    monkeypatch.setattr(h2talk.client, "connect", wrapped)
+    talk = h2talk.Talk(made.port)
+    monkeypatch.setattr(h2talk.client, "connect", plain)
+    stream = talk.open(path="/slow", authority="a.example", scheme="https")
+    backend.wait(1)
+    ask(made, row(other))
+    made.front.reload()
+    talk.until(lambda: talk.goaway is not None)
+    slow.go.set()
+    talk.whole(stream)
+    assert stream.status == 200 and bytes(stream.body) == b"abcd"
+    while talk.step():
+        pass
+    talk.close()
+
+
+def test_a_handshake_that_began_before(site, mint):
+    """It ends under the old rules, and its connection after one request."""
+    other = mint.make("other", ca=True)
+    made = site(row(mint.root), listener={"protocols": ["http/1.1"]})
+    context = made.context(mint.client())
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="a.example")
+    sock = client.connect(made.port)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    sock.sendall(outgoing.read())
+    while True:  # all that the server says before the client's certificate
+        incoming.write(sock.recv(65536))
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            pass
+    ask(made, row(other))
+    made.front.reload()
+    tls.write(wire.request_bytes("GET", "/x", host="a.example"))
+    sock.sendall(outgoing.read())
+    answer = b""
+    while True:
+        part = sock.recv(65536)
+        if not part:
+            break
+        incoming.write(part)
+        try:
+            while more := tls.read(65536):
+                answer += more
+        except ssl.SSLError:
+            pass
+    assert answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer.lower()
+    sock.close()
+
+
+def test_reloads_under_load(site, mint):
+    """While CAs and CRLs come and go, no request of a client that is good all the time fails, but
+    for connections that ended before it was sent."""
+    other, crl = mint.make("other", ca=True), mint.crl()
+    made = site(row(mint.root), conf={"process": {"drain": "1s"}})
+    context = made.context(mint.client())
+    stop, done, bad = threading.Event(), [], []
+
+    def run():
+        conn, fresh = None, True
+        while not stop.is_set():
+            fresh = conn is None
+            try:
+                conn = conn or made.open(context=context)
+                response = conn.get("/x", host="a.example")
+                if response.status != 200:
+                    bad.append(response)
+                done.append(1)
+                if (response.get("connection") or "").lower() == "close":
+                    conn.close()
+                    conn = None
+            except Exception as error:  # pylint: disable=broad-except
+                if fresh:
+                    bad.append(error)
+                conn = None
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for number in range(6):
+        ask(made, row(mint.root, *([other] if number % 2 else []),
+                      crl=[crl] if number % 3 else None))
+        before = len(done)
+        made.front.reload()
+        eventually(lambda: len(done) > before + 20)
+    stop.set()
+    for each in threads:
+        each.join()
+    assert not bad, bad[:3]
+    made.front.settle()

@@ -1,0 +1,666 @@
+"""protocol = "udp" (packaging/docs/udp.md): datagrams both ways, sessions and their ends,
+balancing by session and by datagram, passive and active health, the cap and who makes room,
+hostile input, reload and drain, what commands say. DNS and flows like QUIC's stand in
+test_udp_servers.py."""
+import contextlib
+import re
+import signal
+import socket
+
+import pytest
+
+from harness import confgen, proc, tcpsite, udpsite
+from harness.udpsite import ask, connect
+from harness.weir import eventually, run
+
+LONGEST = 65507
+
+
+@pytest.fixture
+def endpoint():
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(udpsite.Endpoint(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+def udp_conf(port, endpoints, listener=None, pool=None, **more):
+    return confgen.merge({
+        "process": {"drain": "100ms"},
+        "listeners": {"web": None, "dns": {"bind": "127.0.0.1:%d" % port, "protocol": "udp",
+                                           "pool": "dns", **(listener or {})}},
+        "pools": {"dns": {"endpoints": [each if isinstance(each, (str, dict)) else each.address
+                                        for each in endpoints], **(pool or {})}}}, more)
+
+
+@pytest.fixture
+def udp(weir):
+    """A weir with one UDP listener, `dns`, and its pool; .port is the listener's."""
+    def make(*endpoints, listener=None, pool=None, **more):
+        port = udpsite.free_port()
+        made = weir(udp_conf(port, endpoints, listener, pool, **more))
+        made.port = port
+        return made
+    return make
+
+
+def silent(sock, seconds=0.3):
+    """Nothing comes: asked after something else has shown that weir saw what was sent."""
+    sock.settimeout(seconds)
+    with pytest.raises(socket.timeout):
+        sock.recv(1)
+
+
+def ended_by_idling(proxy, sock, last=b"last"):
+    """Makes the idle time short, for the datagram that is sent now; the session's record."""
+    proxy.change(listeners={"dns": {"timeouts": {"idle": "1s"}}})
+    proxy.reload()
+    sock.send(last)
+    return proxy.ended("ok")
+
+
+# ---- datagrams ----
+
+def test_echo(udp, endpoint):
+    site = endpoint()
+    proxy = udp(site)
+    sizes = (0, 1, 12, 512, 1200, 1472, 4096, 9000, LONGEST, 0, 3)
+    with connect(proxy.port) as sock:
+        for size in sizes:
+            block = bytes([size % 251]) * size
+            assert ask(sock, block) == block
+        assert proxy.metric("weir_udp_sessions") == 1
+        assert proxy.metric("weir_listener_connections", listener="dns") == 1
+        mine = sock.getsockname()
+        record = ended_by_idling(proxy, sock, b"")
+        sizes += (0,)
+    assert len(set(site.peers)) == 1 and len(site.got) == len(sizes)
+    assert record["network.protocol.name"] == "udp" and record["weir.listener"] == "dns"
+    assert record["weir.pool"] == "dns" and record["weir.endpoint"] == site.address
+    assert record["client.address"] == record["network.peer.address"] == mine[0]
+    assert record["weir.bytes.received"] == record["weir.bytes.sent"] == sum(sizes)
+    assert record["weir.datagrams.received"] == record["weir.datagrams.sent"] == len(sizes)
+    assert record["weir.duration_ms.total"] >= 1000
+    for key in record:
+        assert not key.startswith(("http.", "url.")), key
+    metrics = proxy.metrics()
+    assert metrics.get("weir_udp_sessions") == 0 and metrics.get("weir_udp_sessions_total") == 1
+    assert metrics.get("weir_udp_received_datagrams_total") == len(sizes)
+    assert metrics.get("weir_udp_sent_datagrams_total") == len(sizes)
+    assert metrics.get("weir_udp_received_bytes_total") == sum(sizes)
+    assert metrics.get("weir_udp_sent_bytes_total") == sum(sizes)
+    assert metrics.get("weir_listener_connections_total", listener="dns") == 1
+    assert metrics.get("weir_listener_connections", listener="dns") == 0
+    assert metrics.get("weir_endpoint_requests_inflight", pool="dns", endpoint=site.address) == 0
+
+
+def test_text_log(udp, endpoint):
+    proxy = udp(endpoint(), listener={"timeouts": {"idle": "2s"}},
+                log={"access": {"format": "text"}})
+    with connect(proxy.port) as sock:
+        assert ask(sock, b"ping") == b"ping"
+        eventually(lambda: proxy.access.exists() and b"\n" in proxy.access.read_bytes())
+    line = proxy.access.read_text()
+    assert line.startswith("127.0.0.1 - - [") and '] "UDP" 0 4 "-"' in line and "end=ok" in line
+
+
+def test_answers_of_any_number(udp, endpoint):
+    """An endpoint may answer one datagram with many, and speak without being asked again."""
+    proxy = udp(endpoint(lambda data, _: [b"%s %d" % (data, i) for i in range(20)]))
+    with connect(proxy.port) as sock:
+        sock.send(b"tell")
+        assert [sock.recv(100) for _ in range(20)] == [b"tell %d" % i for i in range(20)]
+
+
+def test_one_way(udp, endpoint):
+    """A log's datagrams get no answer; their session ends well."""
+    site = endpoint(lambda data, _: None)
+    proxy = udp(site)
+    with connect(proxy.port) as sock:
+        for i in range(50):
+            sock.send(b"line %d" % i)
+        eventually(lambda: len(site.got) == 50)
+        record = ended_by_idling(proxy, sock)
+    assert site.got == [b"line %d" % i for i in range(50)] + [b"last"]
+    assert record["weir.datagrams.received"] == 51 and record["weir.datagrams.sent"] == 0
+
+
+def test_answers_come_from_the_address_that_was_asked(weir, endpoint):
+    """On a socket that is bound to all addresses; two of them are two sessions."""
+    port = udpsite.free_port()
+    proxy = weir(udp_conf(port, [endpoint()], {"bind": "0.0.0.0:%d" % port}))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(30)
+        for host in ("127.0.0.5", "127.0.0.1", "127.0.0.5"):
+            sock.sendto(host.encode(), (host, port))
+            assert sock.recvfrom(100) == (host.encode(), (host, port))
+        assert proxy.metric("weir_udp_sessions") == 2
+
+
+def test_ipv6_and_what_the_other_side_cannot_carry(weir, endpoint):
+    """Over IPv6 a datagram may be 20 bytes longer than IPv4 has room for: it is dropped."""
+    port, site = udpsite.free_port(), endpoint()
+    proxy = weir(udp_conf(port, [site], {"bind": "[::1]:%d" % port}))
+    with connect(port, "::1") as sock:
+        assert ask(sock, b"six") == b"six"
+        sock.send(b"x" * (LONGEST + 20))
+        eventually(lambda: proxy.metric("weir_udp_dropped_datagrams_total", cause="unsent") == 1)
+        assert ask(sock, b"y" * LONGEST) == b"y" * LONGEST
+    assert len(site.got) == 2 and proxy.metric("weir_udp_sessions") == 1
+
+
+# ---- sessions ----
+
+def test_idle_and_again(udp, endpoint):
+    """After its idle time a session is over; the client's next datagram begins another one."""
+    site = endpoint()
+    proxy = udp(site, listener={"timeouts": {"idle": "2s"}})
+    with connect(proxy.port) as sock:
+        for count in (1, 2):
+            assert ask(sock, b"x") == b"x"
+            eventually(lambda count=count: len(proxy.all_lines()) == count)
+    assert len(set(site.peers)) == 2
+    assert [r["weir.end"] for r in proxy.all_lines()] == ["ok", "ok"]
+
+
+def test_responses(udp, endpoint):
+    """The session ends with its last answer; two questions at once want two."""
+    proxy = udp(endpoint(lambda data, _: [data, data]), listener={"udp": {"responses": 2}})
+    with connect(proxy.port) as sock:
+        sock.send(b"a")
+        sock.send(b"b")
+        assert sorted(sock.recv(9) for _ in range(4)) == [b"a", b"a", b"b", b"b"]
+        eventually(lambda: proxy.metric("weir_udp_sessions") == 0)
+    eventually(lambda: sum(r["weir.datagrams.sent"] for r in proxy.all_lines()) == 4)
+    proxy.ended("ok")
+
+
+def test_round_robin_by_session(udp, endpoint):
+    sites = [endpoint() for _ in range(3)]
+    proxy = udp(*sites, pool={"balance": "round_robin"}, process={"workers": 1})
+    with contextlib.ExitStack() as stack:
+        for _ in range(6):
+            sock = stack.enter_context(connect(proxy.port))
+            for i in range(3):
+                assert ask(sock, b"%d" % i) == b"%d" % i
+    assert [len(site.got) for site in sites] == [6, 6, 6]
+    assert [len(set(site.peers)) for site in sites] == [2, 2, 2]
+
+
+def test_round_robin_by_datagram(udp, endpoint):
+    """One client; its datagrams go in turn, and all answers come back to it."""
+    sites = [endpoint(lambda data, _, n=n: b"%d %s" % (n, data)) for n in range(3)]
+    proxy = udp(*sites, pool={"balance": "round_robin"},
+                listener={"udp": {"balance": "datagram"}})
+    with connect(proxy.port) as sock:
+        said = sorted(ask(sock, b"x") for _ in range(9))
+        record = ended_by_idling(proxy, sock)
+    assert said == sorted([b"0 x", b"1 x", b"2 x"] * 3)
+    assert [len(set(site.peers)) for site in sites] == [1, 1, 1]
+    assert record["weir.datagrams.received"] == 10
+
+
+def test_datagrams_pass_by_an_endpoint_that_is_gone(udp, endpoint):
+    """Each of them is chosen for anew, so one dead endpoint costs only what was sent to it."""
+    sites = [endpoint(), endpoint()]
+    proxy = udp(*sites, pool={"balance": "round_robin",
+                              "outlier": {"consecutive_failures": 1, "eject": "1h",
+                                          "max_eject": "1h"}},
+                listener={"udp": {"balance": "datagram"}})
+    sites[1].stop()
+    with connect(proxy.port) as sock:
+        sock.settimeout(0.05)
+
+        def answered():
+            """the dead endpoint is out"""
+            sock.send(b"x")
+            with contextlib.suppress(socket.timeout):
+                sock.recv(9)
+            return proxy.metric("weir_upstream_ejections_total") == 1
+        eventually(answered)
+        sock.settimeout(30)
+        before = len(sites[0].got)
+        for i in range(5):
+            sock.send(b"after %d" % i)
+        eventually(lambda: len(sites[0].got) == before + 5)
+
+
+def test_hash_by_client(udp, endpoint):
+    sites = [endpoint() for _ in range(4)]
+    proxy = udp(*sites, pool={"balance": "maglev", "hash": "client_ip", "bounded_load": "0%"})
+    with contextlib.ExitStack() as stack:
+        for last in range(1, 21):
+            for _ in range(2):
+                sock = stack.enter_context(connect(proxy.port, source="127.0.0.%d" % last))
+                assert ask(sock, b"%d" % last) == b"%d" % last
+    seen = [set(site.got) for site in sites]
+    assert sum(map(len, seen)) == 20 and len(set.union(*seen)) == 20  # each client at one
+    assert sum(1 for each in seen if each) > 1
+
+
+# ---- health ----
+
+def test_refused(udp, endpoint):
+    """ICMP says that nobody is there: the session ends, and counts against the endpoint."""
+    gone, site = endpoint(), endpoint()
+    proxy = udp(gone, site, pool={"balance": "round_robin",
+                                  "outlier": {"consecutive_failures": 2, "eject": "1h",
+                                              "max_eject": "1h"}})
+    gone.stop()
+
+    def out():
+        """the endpoint is ejected"""
+        with connect(proxy.port) as sock:
+            sock.send(b"x")
+            eventually(lambda: proxy.metric("weir_udp_received_datagrams_total") > 0)
+        return proxy.metric("weir_upstream_ejections_total") == 1
+    eventually(out)
+    record = proxy.ended("upstream.connect.refused")
+    assert record["weir.endpoint"] == gone.address
+    proxy.stderr_has("pool dns: endpoint %s" % gone.address)
+    for _ in range(5):
+        with connect(proxy.port) as sock:
+            assert ask(sock, b"y") == b"y"
+
+
+def test_no_answer(udp, endpoint):
+    """Where answers are owed, silence is a failure."""
+    site = endpoint(lambda data, _: None)
+    proxy = udp(site, endpoint(),
+                listener={"udp": {"responses": 1}, "timeouts": {"idle": "2s"}},
+                pool={"balance": "round_robin", "outlier": {"consecutive_failures": 1}})
+
+    def out():
+        with connect(proxy.port) as sock:
+            sock.send(b"x")
+        return proxy.metric("weir_upstream_ejections_total") == 1
+    eventually(out)
+    assert proxy.ended("upstream.no_answer")["weir.endpoint"] == site.address
+
+
+def test_none_healthy(udp):
+    proxy = udp(pool={"endpoints": [], "discover": {"dns": "nowhere.invalid:53",
+                                                    "servers": "127.0.0.1:1",
+                                                    "timeout": "10ms", "attempts": 1}})
+    with connect(proxy.port) as sock:
+        sock.send(b"x")
+        record = proxy.ended("upstream.resolve.failed")
+    assert record["network.protocol.name"] == "udp"
+    assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 1
+
+
+def listening(host, port=0):
+    sock = socket.create_server((host, port))
+    return sock, sock.getsockname()[1]
+
+
+def test_sessions_leave_an_endpoint_that_fails_its_checks(udp, endpoint):
+    """Active checks are as with TCP, here of another port. A session whose endpoint is out goes to
+    another one, unless none is better."""
+    hosts = ["127.0.0.2", "127.0.0.3"]
+    sites = [endpoint(host=host) for host in hosts]
+    first, port = listening(hosts[0])
+    second, _ = listening(hosts[1], port)
+    proxy = udp({"address": sites[0].address}, {"address": sites[1].address, "backup": True},
+                pool={"health": {"protocol": "tcp", "port": port, "interval": "20ms",
+                                 "fast_interval": "20ms", "healthy": 1, "unhealthy": 1}})
+    with connect(proxy.port) as sock:
+        eventually(lambda: proxy.metric("weir_endpoint_up", pool="dns") == 2)
+        assert ask(sock, b"x") == b"x" and sites[0].got == [b"x"]
+        first.close()
+        eventually(lambda: proxy.metric("weir_endpoint_up", pool="dns") == 1)
+        assert ask(sock, b"y") == b"y" and sites[1].got == [b"y"]
+        assert proxy.ended("upstream.out_of_service")["weir.endpoint"] == sites[0].address
+        second.close()
+        eventually(lambda: proxy.metric("weir_endpoint_up", pool="dns") == 0)
+        assert ask(sock, b"z") == b"z" and sites[1].got == [b"y", b"z"]
+    assert proxy.metric("weir_udp_sessions_total") == 2
+
+
+def test_sessions_leave_an_ejected_endpoint(udp, endpoint):
+    """Others found out that it is gone; the next datagram of a session goes elsewhere."""
+    mute, site = endpoint(), endpoint()
+    proxy = udp(mute, site, process={"workers": 1}, pool={
+        "balance": "round_robin", "outlier": {"consecutive_failures": 1, "eject": "1h",
+                                              "max_eject": "1h"}})
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(proxy.port)) for _ in range(4)]
+        for sock in socks:
+            assert ask(sock, b"x") == b"x"
+        assert len(set(mute.peers)) == 2
+        mute.stop()
+        for sock in socks:
+            sock.send(b"lost or not")
+        eventually(lambda: proxy.metric("weir_upstream_ejections_total") == 1)
+        for sock in socks:
+            sock.send(b"y")
+            while sock.recv(99) != b"y":
+                pass  # what was on its way
+    assert site.got.count(b"y") == 4
+
+
+# ---- limits, hostile input ----
+
+def test_cap_and_who_makes_room(udp, endpoint):
+    """A flood of sources only pushes itself out; a client that went on after an answer stays."""
+    site = endpoint()
+    proxy = udp(site, listener={"limits": {"sessions": 4}}, process={"workers": 1})
+    with contextlib.ExitStack() as stack:
+        steady = stack.enter_context(connect(proxy.port))
+        for _ in range(2):
+            assert ask(steady, b"s") == b"s"
+        for i in range(50):
+            sock = stack.enter_context(connect(proxy.port))
+            assert ask(sock, b"f") == b"f"
+            assert proxy.metric("weir_udp_sessions") <= 4
+        assert proxy.metric("weir_udp_evicted_sessions_total") == 47
+        assert ask(steady, b"t") == b"t"
+        assert len({peer for peer, got in zip(site.peers, site.got) if got in b"st"}) == 1
+        record = proxy.logged(end="proxy.limit.session_evicted")
+        assert record["weir.endpoint"] == site.address
+
+        def told():
+            """each of them has a line, or is counted as left out"""
+            lines = sum(r["weir.end"] == "proxy.limit.session_evicted" for r in proxy.all_lines())
+            return lines + proxy.metric("weir_log_left_out_total") == 47
+        eventually(told)
+        assert proxy.metric("weir_request_end_total", end="proxy.limit.session_evicted") == 47
+
+
+def test_cap_of_steady_sessions(udp, endpoint):
+    """Nobody makes room who is at work; the new one is told of in the log only."""
+    proxy = udp(endpoint(), listener={"limits": {"sessions": 2}}, process={"workers": 1})
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            sock = stack.enter_context(connect(proxy.port))
+            for _ in range(2):
+                assert ask(sock, b"s") == b"s"
+        late = stack.enter_context(connect(proxy.port))
+        late.send(b"x")
+        proxy.ended("proxy.limit.sessions")
+        silent(late)
+        assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 1
+        assert proxy.metric("weir_udp_sessions") == 2
+        assert ask(sock, b"s") == b"s"
+
+
+def test_flood_of_sources_is_bounded(udp, endpoint):
+    """3,000 sources that never come back: sessions, descriptors and memory stay within the cap."""
+    site = endpoint(lambda data, _: None)
+    proxy = udp(site, listener={"limits": {"sessions": 64}}, process={"workers": 1})
+
+    def flood(count):
+        def begun():
+            """so many sessions were begun"""
+            with contextlib.ExitStack() as stack:
+                for _ in range(100):
+                    stack.enter_context(connect(proxy.port)).send(b"x" * 1200)
+            return proxy.metric("weir_udp_sessions_total") > count
+        eventually(begun)
+    flood(500)
+    before = proc.memory_kib(proxy.pid)
+    flood(3500)
+    assert proxy.metric("weir_udp_sessions") <= 64
+    assert proc.memory_kib(proxy.pid) - before < 16 * 1024
+    assert proxy.metric("process_open_fds") < 64 + 100
+
+
+def test_descriptors_run_out(weir, endpoint):
+    """Far fewer descriptors than limits.sessions: the oldest fresh session gives up its own."""
+    import resource
+    port, site = udpsite.free_port(), endpoint()
+    proxy = weir(udp_conf(port, [site], process={"workers": 1, "max_connections": 20}),
+                 preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)))
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            sock = stack.enter_context(connect(port))
+            assert ask(sock, b"x") == b"x"
+        assert proxy.metric("weir_udp_evicted_sessions_total") > 50
+        assert proxy.get("/", port=proxy.status).status == 200  # the rest of weir works
+
+
+def test_networks(udp, endpoint):
+    site = endpoint()
+    proxy = udp(site, listener={"deny": ["127.0.0.2/32"]})
+    with connect(proxy.port, source="127.0.0.2") as no, connect(proxy.port) as yes:
+        no.send(b"x")
+        record = proxy.ended("proxy.denied.peer")
+        assert ask(yes, b"y") == b"y"
+    assert record["network.protocol.name"] == "udp" and site.got == [b"y"]
+    assert record["network.peer.address"] == "127.0.0.2"
+
+
+def test_sessions_per_client(udp, endpoint):
+    proxy = udp(endpoint(), listener={"connections_per_client": 2})
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            assert ask(stack.enter_context(connect(proxy.port)), b"x") == b"x"
+        third = stack.enter_context(connect(proxy.port))
+        third.send(b"x")
+        proxy.ended("proxy.limit.client_connections")
+        other = stack.enter_context(connect(proxy.port, source="127.0.0.9"))
+        assert ask(other, b"o") == b"o"
+
+
+# ---- reload, drain ----
+
+def test_reload_keeps_sessions(udp, endpoint):
+    """Sockets and sessions stay; a changed idle time counts from the next datagram on."""
+    site = endpoint()
+    proxy = udp(site)
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(proxy.port)) for _ in range(8)]
+        for sock in socks:
+            assert ask(sock, b"x") == b"x"
+        for idle in ("50s", "3s"):
+            proxy.change(listeners={"dns": {"timeouts": {"idle": idle}}})
+            proxy.reload()
+            for sock in socks:
+                assert ask(sock, b"y") == b"y"
+        assert len(set(site.peers)) == 8
+        eventually(lambda: proxy.metric("weir_udp_sessions") == 0)
+    assert proxy.metric("weir_udp_sessions_total") == 8
+
+
+def test_reload_of_the_pool(udp, endpoint):
+    """An endpoint that leaves the pool loses its sessions with their next datagram."""
+    old, new = endpoint(), endpoint()
+    proxy = udp(old)
+    with connect(proxy.port) as sock:
+        assert ask(sock, b"x") == b"x"
+        proxy.change(pools={"dns": {"endpoints": [new.address]}})
+        proxy.reload()
+        assert ask(sock, b"y") == b"y"
+        assert proxy.ended("upstream.out_of_service")["weir.endpoint"] == old.address
+    assert old.got == [b"x"] and new.got == [b"y"]
+
+
+def test_listener_removed(udp, endpoint):
+    """Its sessions go on for the drain time and end then; nobody new is served."""
+    site, other = endpoint(), udpsite.free_port()
+    proxy = udp(site, process={"drain": "5s"})
+    with connect(proxy.port) as sock, connect(proxy.port) as late:
+        assert ask(sock, b"x") == b"x"
+        listeners = {"dns": None, "more": {"bind": "127.0.0.1:%d" % other, "protocol": "udp",
+                                           "pool": "dns"}}
+        proxy.change(listeners=listeners)
+        proxy.reload()
+        assert ask(sock, b"y") == b"y"
+        late.send(b"z")
+        proxy.ended("proxy.drain")
+        proxy.ended("proxy.drain.tunnel")
+        assert len(set(site.peers)) == 1
+
+        def closed():
+            """the port is free"""
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+                return again.connect_ex(("127.0.0.1", proxy.port)) == 0 and \
+                    bindable(proxy.port)
+        eventually(closed)
+
+
+def bindable(port):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+            return True
+        except OSError:
+            return False
+
+
+def test_listener_renamed(udp, endpoint):
+    """Its address goes to another listener: new clients are served while old sessions drain."""
+    site = endpoint()
+    proxy = udp(site, process={"drain": "1h"})
+    with contextlib.ExitStack() as stack:
+        assert ask(stack.enter_context(connect(proxy.port)), b"x") == b"x"
+        proxy.change(listeners={"dns": None, "names": {
+            "bind": "127.0.0.1:%d" % proxy.port, "protocol": "udp", "pool": "dns"}})
+        proxy.reload()
+        for i in range(20):
+            sock = stack.enter_context(connect(proxy.port))
+            assert ask(sock, b"%d" % i) == b"%d" % i
+        assert proxy.metric("weir_listener_connections_total", listener="names") == 20
+        proxy.change(process={"drain": "100ms"})
+        proxy.reload()
+
+
+def test_tcp_becomes_udp(weir, endpoint):
+    """A listener that changes its protocol under its name gets another socket."""
+    port = udpsite.free_port()
+    conf = udp_conf(port, [endpoint()])
+    conf["listeners"]["dns"]["protocol"] = "tcp"
+    proxy = weir(conf)
+    proxy.change(listeners={"dns": {"protocol": "udp"}})
+    proxy.reload()
+    with connect(port) as sock:
+        assert ask(sock, b"x") == b"x"
+    proxy.change(listeners={"dns": {"protocol": "tcp"}})
+    proxy.reload()
+    eventually(lambda: bindable(port))
+
+
+def test_drain(udp, endpoint):
+    """After SIGTERM sessions still get their answers, until drain is over."""
+    site = endpoint()
+    proxy = udp(site, process={"drain": "5s"})
+    with connect(proxy.port) as sock:
+        assert ask(sock, b"x") == b"x"
+        proxy.signal(signal.SIGTERM)
+        proxy.stderr_has("draining")
+        assert ask(sock, b"y") == b"y"
+        assert proxy.process.wait(30) == 0
+        assert proxy.logged(end="proxy.drain.tunnel")["weir.datagrams.received"] == 2
+    assert len(set(site.peers)) == 1
+
+
+def test_drain_without_sessions_is_quick(udp, endpoint):
+    proxy = udp(endpoint(), process={"drain": "1h"}, listener={"udp": {"responses": 1}})
+    with connect(proxy.port) as sock:
+        assert ask(sock, b"x") == b"x"
+        proxy.ended("ok")
+    proxy.stop()
+
+
+def test_port_is_taken(weir, endpoint):
+    """A second weir of the same user does not share the port silently."""
+    first = endpoint()
+    taken = weir(udp_conf(udpsite.free_port(), [first], {"bind": first.address}), start=False)
+    taken.start(wait=False)
+    assert taken.process.wait(30) == 75
+    taken.stderr_has("cannot bind %s" % first.address)
+    taken.stderr_has("ss -lunp")
+    taken.stop(code=75)
+
+
+# ---- what is said ----
+
+def told_by_check(weir, conf):
+    proxy = weir(conf, start=False)
+    return run("check", "--text", proxy.path)
+
+
+REFUSED = [
+    ("W0180", {"pool": None}, {}, "serves UDP: it needs a pool"),
+    ("W0186", {"limits": {"body_bytes": "1KiB"}}, {}, "limits.body_bytes means nothing"),
+    ("W0186", {"timeouts": {"tunnel": "5m"}}, {}, "timeouts.tunnel means nothing"),
+    ("W0186", {}, {"connections": {"max_per_endpoint": 5}}, "connections.max_per_endpoint means"),
+    ("W0186", {}, {"retry": {"attempts": 2}}, "retry.attempts means nothing"),
+    ("W0181", {}, {"balance": "ring", "hash": "path"}, 'only "client_ip" can be hashed'),
+    ("W0187", {"bind": "unix:/tmp/x.sock"}, {}, "it binds ip:port"),
+    ("W0187", {}, {"endpoints": "unix:/tmp/x.sock"}, "takes no datagrams"),
+    ("W0188", {}, {"tls": {"verify": "none"}}, "leave tls out, or give TCP a pool of its own"),
+    ("W0189", {"proxy_protocol": True, "trusted_proxies": "127.0.0.1"}, {},
+     "leave proxy_protocol out; the proxy in front"),
+    ("W0189", {}, {"proxy_protocol": "v2"}, "leave proxy_protocol out, or give TCP"),
+]
+
+
+@pytest.mark.parametrize("code, listener, pool, words", REFUSED)
+def test_refused_by_check(weir, code, listener, pool, words):
+    result = told_by_check(weir, udp_conf(5300, ["127.0.0.1:5301"], listener, pool))
+    assert result.returncode == 78 and code in result.stdout + result.stderr
+    assert words in result.stdout + result.stderr, result.stdout + result.stderr
+
+
+def test_tls_is_refused(weir, authority):
+    tls = {"certificates": [authority.leaf(["dns.example"])]}
+    result = told_by_check(weir, udp_conf(5300, ["127.0.0.1:5301"], {"tls": tls}))
+    assert result.returncode == 78 and "W0188" in result.stdout + result.stderr
+    assert "the datagrams go on as they are" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("protocol", ["http", "tcp"])
+def test_keys_of_udp_elsewhere(weir, protocol):
+    conf = udp_conf(5300, ["127.0.0.1:5301"], {"protocol": protocol, "udp": {"responses": 1}})
+    result = told_by_check(weir, conf)
+    assert result.returncode == 78 and "W0186" in result.stdout + result.stderr
+    assert 'it is for protocol = "udp"' in result.stdout + result.stderr
+
+
+def test_check_passes_what_dump_writes(udp, endpoint, work):
+    proxy = udp(endpoint())
+    dumped = run("dump", "--admin", "unix:%s" % proxy.admin)
+    assert dumped.returncode == 0 and 'protocol = "udp"' in dumped.stdout
+    (work / "again.conf").write_text(dumped.stdout)
+    result = run("check", work / "again.conf")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_tcp_and_udp_share_port_and_pool(weir, endpoint):
+    port, site = udpsite.free_port(), endpoint(port=udpsite.free_port())
+    stream = tcpsite.Endpoint(port=site.port)
+    conf = udp_conf(port, [site])
+    conf["listeners"]["dnstcp"] = {"bind": "127.0.0.1:%d" % port, "protocol": "tcp",
+                                   "pool": "dns"}
+    conf["pools"]["dns"]["connections"] = {"max_per_endpoint": 9}
+    proxy = weir(conf)
+    with connect(port) as sock:
+        assert ask(sock, b"x") == b"x"
+    with tcpsite.connect(port) as sock:
+        sock.sendall(b"as a stream")
+        assert tcpsite.exactly(sock, 11) == b"as a stream"
+    assert proxy.ended("ok")["weir.listener"] == "dnstcp"
+    stream.stop()
+
+
+def test_explain_status_and_plan(udp, endpoint):
+    site = endpoint()
+    proxy = udp(site)
+    told = run("explain", "--text", "GET", "http://any/", "--listener", "dns", "--admin",
+               "unix:%s" % proxy.admin)
+    if told.returncode:  # explain reads a file
+        told = run("explain", "--text", "-c", proxy.path, "GET", "http://any/", "--listener",
+                   "dns")
+    assert "UDP: datagrams of a client go to pool dns" in told.stdout, told.stdout + told.stderr
+    assert site.address in told.stdout
+    status = run("status", "--text", "--admin", "unix:%s" % proxy.admin)
+    assert re.search(r"dns +127\.0\.0\.1:%d +udp +dns" % proxy.port, status.stdout), status.stdout
+    proxy.change(listeners={"dns": {"udp": {"responses": 1}}})
+    plan = run("plan", "--text", proxy.path, "--admin", "unix:%s" % proxy.admin)
+    assert "listener dns" in plan.stdout and "udp" in plan.stdout, plan.stdout + plan.stderr
