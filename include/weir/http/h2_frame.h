@@ -28,7 +28,7 @@ struct span h2_type_name(unsigned type);
 
 enum h2_flag {
   H2_FLAG_ACK = 0x1, /* SETTINGS, PING */
-  H2_FLAG_END_STREAM = 0x1,
+  H2_FLAG_END_STREAM = 0x1, /* lint: allow flags: each type has its own */
   H2_FLAG_END_HEADERS = 0x4,
   H2_FLAG_PADDED = 0x8,
   H2_FLAG_PRIORITY = 0x20,
