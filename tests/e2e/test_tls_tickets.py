@@ -129,6 +129,7 @@ def test_bad_change_keeps_the_old_key(weir, backend, authority, work):
 POLICIES = {
     "equal": ({}, True),
     "other certificate": ({"stem": "other"}, True),
+    "client certificates": ({"client": [{"verify": "optional"}]}, False),
     "min_version": ({"min_version": "1.3"}, False),
     "groups": ({"groups": ["X25519"]}, False),
     "ciphers": ({"ciphers": ["ECDHE-ECDSA-AES128-GCM-SHA256"]}, False),
@@ -142,6 +143,8 @@ def test_sessions_of_another_policy(weir, backend, authority, work, name, shared
     other only where all that clients are asked for is equal, whichever of them was there first."""
     over, resumes = POLICIES[name]
     over = dict(over)
+    if "client" in over:
+        over["client"] = [dict(row, ca="file:%s" % authority.path) for row in over["client"]]
     leaf = authority.leaf(["a.example"], stem="leaf")
     other = authority.leaf(["a.example"], stem=over.pop("stem")) if "stem" in over else leaf
     keys = {"ticket_keys": [key_file(work / "a.key")]} if shared else {}
