@@ -1,6 +1,7 @@
 /* expand.c: values of ${variables} (model/variable.def) for one request, and templates filled in.
  * No value can hold CR, LF or NUL: the method is a token, host, path and query were checked by
- * http/uri.h, addresses are written here, names were checked by config/; and what fills a field
+ * http/uri.h, addresses are written here, names were checked by config/, those of certificates are
+ * visible ASCII (io/tls_client_cert.c); and what fills a field
  * goes through http_fields_add, which refuses them once more. Called by filters and proxy/. */
 #include "filter_priv.h"
 
@@ -36,6 +37,9 @@ static struct span value_of(struct filter_ctx *ctx, enum variable variable) {
     case VARIABLE_ROUTE_NAME: return ctx->route->obj.name;
     case VARIABLE_LISTENER_NAME: return ctx->listener->obj.name;
     case VARIABLE_POOL_NAME: return ctx->pool ? ctx->pool->obj.name : SPAN_EMPTY;
+    case VARIABLE_TLS_CLIENT_SUBJECT: return ctx->cert ? ctx->cert->subject : SPAN_EMPTY;
+    case VARIABLE_TLS_CLIENT_ISSUER: return ctx->cert ? ctx->cert->issuer : SPAN_EMPTY;
+    case VARIABLE_TLS_CLIENT_HASH: return ctx->cert ? ctx->cert->hash : SPAN_EMPTY;
     case VARIABLE_TRACE_ID: return filter_trace_id(r);
     case VARIABLE_NONE:
     case VARIABLE_COUNT: break;

@@ -32,7 +32,10 @@ void client_cert_know(struct stream *s) {
   *cert = (struct match_cert){.fingerprint = who->fingerprint,
                               .key = who->key,
                               .sans = who->sans,
-                              .san_count = who->san_count};
+                              .san_count = who->san_count,
+                              .subject = who->subject,
+                              .issuer = who->issuer,
+                              .hash = who->hash};
   ctx->cert = cert;
   if (forward != TLS_FORWARD_OFF && !conn_tls_shown(c, 0, &ctx->cert_der))
     ctx->cert_der = SPAN_EMPTY;

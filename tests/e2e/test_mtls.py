@@ -327,6 +327,24 @@ def test_trusted_proxies(site, mint, backend):
     assert fields_seen(backend) == {"client-cert": der(leaf)}
 
 
+def test_variables(site, mint, backend):
+    """What a policy sets takes the place of what the client wrote, with a certificate or not."""
+    policy = {"who": {"request_headers": {"set": [
+        "X-Who: ${tls.client.subject} of ${tls.client.issuer}",
+        "X-Hash: ${tls.client.hash.sha256}",
+        "X-Subject: ${tls.client.subject}"]}}}
+    made = site(row(mint.root, verify="optional"), conf={"policies": policy},
+                routes=[{"prefix": "/", "pool": "app", "policies": ["who"]}])
+    leaf = mint.client(label="a,b=\"c\"")
+    forged = [("X-Who", "admin"), ("X-Hash", "00"), ("X-Subject", "CN=admin")]
+    made.visit(leaf, fields=forged)
+    assert backend.last.all("x-who") == ['CN=a\\,b=\\"c\\" of CN=root']
+    assert backend.last.all("x-hash") == [fingerprint(leaf)[7:].upper()]
+    made.visit(fields=forged)
+    assert backend.last.all("x-who") == ["of"] and not backend.last.all("x-hash")
+    assert not backend.last.all("x-subject")
+
+
 def test_no_policy_writes_the_field(weir):
     text = 'policies = { p = { request_headers = { set = [ "Client-Cert: x" ]; }; }; };\n'
     made = weir(start=False)

@@ -14,6 +14,8 @@ SHARED_CONF = {
             "request_headers": {
                 "set": ["X-Auth-User: nobody", "X-Forwarded-Prefix: /front",
                         "X-Real-IP: ${client.address}", "X-Trace: ${trace_id}",
+                        "X-Who: ${tls.client.subject}${tls.client.issuer}"
+                        "${tls.client.hash.sha256}",
                         "X-Literal: $${route.name}"],
                 "add": ["X-Hop: front"],
                 "remove": ["X-Internal"],

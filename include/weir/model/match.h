@@ -37,6 +37,7 @@ struct match_cert {
   const uint8_t *fingerprint, *key; /* SHA-256 of the certificate, of its public key */
   const struct span *sans;          /* "dns:a.example", "uri:...", "email:...", "ip:..." */
   uint32_t san_count;
+  struct span subject, issuer, hash; /* not asked by routes: for variables */
 };
 
 /* match_cert_rule is what a route asks of it: of each list that has any, one must fit. A name that

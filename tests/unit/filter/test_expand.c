@@ -20,11 +20,17 @@ static const struct {
     {"${route.name}", "the-route"},
     {"${listener.name}", "the-listener"},
     {"${pool.name}", "the-pool"},
+    {"${tls.client.subject}", "CN=web"},
+    {"${tls.client.issuer}", "CN=root"},
+    {"${tls.client.hash.sha256}", "00FF"},
     {"${trace_id}", "0af7651916cd43dd8448eb211c80319c"},
     {"${request.scheme}://${request.host}${request.path}?${request.query}",
      "https://example.com/a%20b;c?q=1&r"},
     {"<$${request.host}>", "<${request.host}>"},
 };
+
+static const struct match_cert cert = {
+    .subject = {"CN=web", 6}, .issuer = {"CN=root", 7}, .hash = {"00FF", 4}};
 
 struct world {
   struct kit k;
@@ -42,6 +48,7 @@ static void world_init(struct world *w, const char *head, size_t limit) {
   w->k.ctx.pool = &w->pool;
   w->k.ctx.tls = true;
   w->k.ctx.client = SPAN_LIT("2001:db8::1");
+  w->k.ctx.cert = &cert;
 }
 
 static void values_table(void **state) {
