@@ -40,6 +40,18 @@ static int socket_new(const struct addr *addr, int type) {
   return fd;
 }
 
+/* What a datagram was sent to is kept with it from the first one on (IP_PKTINFO, RFC 3542 section
+ * 4), or its answer could come from another of the addresses that `any` stands for. */
+static void keep_local(int fd, const struct addr *addr) {
+  static const struct in6_addr any6 = IN6ADDR_ANY_INIT;
+  if (addr->sa.sa_family == AF_INET && addr->in4.sin_addr.s_addr == INADDR_ANY) {
+    set(fd, IPPROTO_IP, IP_PKTINFO, 1);
+  } else if (addr->sa.sa_family == AF_INET6 &&
+             memcmp(&addr->in6.sin6_addr, &any6, sizeof any6) == 0) {
+    set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+  }
+}
+
 /* SO_REUSEADDR lets a restart pass connections in TIME_WAIT; a listener still conflicts. With UDP
  * it would let two share a port, so it is not set there. */
 static int bind_ip(const struct addr *addr, uint32_t flags, bool probe) {
@@ -48,7 +60,9 @@ static int bind_ip(const struct addr *addr, uint32_t flags, bool probe) {
   if (fd < 0) {
     return fd;
   }
-  if (!datagrams) {
+  if (datagrams) {
+    keep_local(fd, addr);
+  } else {
     set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
   }
   if (!probe && (flags & LOADER_REUSEPORT)) {

@@ -5,12 +5,14 @@
  * queue would, and order is kept. A buffer's pages are touched as far as datagrams reach: 64
  * buffers cost 256 KiB for DNS and 4 MiB for datagrams of the longest.
  *
- * No GSO and GRO: coalesced datagrams of one sender (UDP_GRO) would have to be taken apart again
- * for all that this proxy does with each (counting, balancing by datagram, the path's own limit of
- * a segment), and neither DNS nor small bursts are ever coalesced; what one system call costs is
- * gone already, as receives are multishot and sends go out together, once a turn. */
+ * GRO and GSO: where a sender or a card brings datagrams of one flow together, as QUIC's servers
+ * do, the train goes through as one. A loop of recvmsg and sendmsg took 7 us of CPU for each
+ * datagram of 1,200 bytes, 0.45 us in trains of 40 and 3.2 us in trains of 4; alone they cost the
+ * same with it (6.5 to 6.9 us). Where a path takes no train (its segments are longer than the MTU)
+ * that socket sends singly from then on. */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/udp.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -19,7 +21,8 @@
 
 #define UDP_GROUP 1
 #define NAME_ROOM 32u /* a sockaddr_in6, so that what stands behind is aligned */
-#define CONTROL_ROOM CMSG_SPACE(sizeof(struct in6_pktinfo))
+#define TRAIN_ROOM CMSG_SPACE(sizeof(int)) /* UDP_GRO; UDP_SEGMENT is shorter */
+#define CONTROL_ROOM (CMSG_SPACE(sizeof(struct in6_pktinfo)) + TRAIN_ROOM)
 #define PAYLOAD_ROOM 65536u
 #define HEAD_ROOM (sizeof(struct io_uring_recvmsg_out) + NAME_ROOM + CONTROL_ROOM)
 /* Starts of buffers fall into different sets of the first cache. */
@@ -33,7 +36,9 @@ struct ring_send {
   struct iovec bytes;
   struct sockaddr_in6 to; /* or an IPv4 one */
   _Alignas(struct cmsghdr) char control[CONTROL_ROOM];
+  size_t local_len;          /* of control: what stands before UDP_SEGMENT */
   uint32_t slot, generation; /* of the socket */
+  uint16_t segment;          /* 0: no train */
 };
 
 struct ring_udp {
@@ -45,7 +50,7 @@ struct ring_udp {
 
 /* What the kernel leaves room for in a buffer. */
 static struct msghdr room_listening = {.msg_namelen = NAME_ROOM, .msg_controllen = CONTROL_ROOM};
-static struct msghdr room_connected;
+static struct msghdr room_connected = {.msg_controllen = TRAIN_ROOM};
 
 static struct msghdr *room_of(const struct udp *u) {
   return u->flags & UDP_LISTENS ? &room_listening : &room_connected;
@@ -113,6 +118,12 @@ static void ring_udp_listen(struct loop *loop, int fd, bool any) {
   (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
 }
 
+static void ring_udp_coalesce(struct loop *loop, struct udp *u, bool on) {
+  (void)loop;
+  int value = on;
+  (void)setsockopt(u->fd, IPPROTO_UDP, UDP_GRO, &value, sizeof value);
+}
+
 static bool ring_udp_address(const struct loop *loop, const struct udp *u, struct addr *out) {
   (void)loop;
   struct sockaddr_in6 at;
@@ -164,8 +175,31 @@ static void put_local(struct ring_send *s, const struct udp_local *from) {
                         .cmsg_level = v4 ? IPPROTO_IP : IPPROTO_IPV6,
                         .cmsg_type = v4 ? IP_PKTINFO : IPV6_PKTINFO};
   memcpy(CMSG_DATA(c), v4 ? (void *)&info4 : (void *)&info6, size);
-  s->message.msg_control = s->control;
   s->message.msg_controllen = CMSG_SPACE(size);
+}
+
+/* put_train says how long each of the datagrams is that are sent as one. */
+static void put_train(struct ring_send *s, uint16_t segment) {
+  struct cmsghdr *c = (struct cmsghdr *)(void *)(s->control + s->local_len);
+  *c = (struct cmsghdr){
+      .cmsg_len = CMSG_LEN(sizeof segment), .cmsg_level = IPPROTO_UDP, .cmsg_type = UDP_SEGMENT};
+  memcpy(CMSG_DATA(c), &segment, sizeof segment);
+  s->message.msg_controllen = s->local_len + CMSG_SPACE(sizeof segment);
+}
+
+/* send_singly sends a train that was refused as a whole, or would be. */
+static void send_singly(struct loop *loop, struct ring_send *s) {
+  struct span left = span_of(s->bytes.iov_base, s->bytes.iov_len);
+  s->message.msg_controllen = s->local_len;
+  while (left.len) {
+    const struct udp *u = slab_find(&loop->udps, s->slot, s->generation);
+    if (!u || u->fd < 0) return; /* closed meanwhile, maybe by the error of the last one */
+    s->bytes.iov_base = (void *)(uintptr_t)left.ptr;
+    s->bytes.iov_len = left.len < s->segment ? left.len : s->segment;
+    left = span_from(left, s->bytes.iov_len);
+    if (sendmsg(u->fd, &s->message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+      udp_send_failed(loop, s->slot, s->generation, -errno);
+  }
 }
 
 static void put_to(struct ring_send *s, const struct addr *to, const struct udp_local *from) {
@@ -182,9 +216,18 @@ static void ring_udp_send(struct loop *loop, struct udp *u, const struct udp_dat
   s->slot = u->head.slot;
   s->generation = u->head.generation;
   s->bytes = (struct iovec){.iov_base = (void *)(uintptr_t)d->bytes.ptr, .iov_len = d->bytes.len};
-  s->message = (struct msghdr){.msg_iov = &s->bytes, .msg_iovlen = 1};
+  s->segment = (uint16_t)d->segment;
+  s->message =
+      (struct msghdr){.msg_iov = &s->bytes, .msg_iovlen = 1, .msg_control = s->control};
   if (to) put_to(s, to, from);
   if (from && from->family) put_local(s, from);
+  s->local_len = s->message.msg_controllen;
+  if (s->segment && u->flags & UDP_SINGLY) {
+    send_singly(loop, s);
+    put(*ring_udp_of(loop), d->buffer);
+    return;
+  }
+  if (s->segment) put_train(s, s->segment);
   struct io_uring_sqe *sqe = ring_sqe(loop);
   io_uring_prep_sendmsg(sqe, u->fd, &s->message, MSG_DONTWAIT | MSG_NOSIGNAL);
   sqe->user_data = ((uint64_t)d->buffer << 8) | RING_UDP_SEND;
@@ -192,8 +235,10 @@ static void ring_udp_send(struct loop *loop, struct udp *u, const struct udp_dat
 
 /* ---- completions ---- */
 
-static void get_local(struct io_uring_recvmsg_out *out, struct msghdr *room,
-                      struct udp_local *to) {
+/* get_control reads how a datagram came: to which address, and whether it is a train. */
+static void get_control(struct io_uring_recvmsg_out *out, struct msghdr *room,
+                        struct udp_datagram *d) {
+  struct udp_local *to = &d->to;
   for (struct cmsghdr *c = io_uring_recvmsg_cmsg_firsthdr(out, room); c;
        c = io_uring_recvmsg_cmsg_nexthdr(out, room, c)) {
     if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
@@ -206,6 +251,10 @@ static void get_local(struct io_uring_recvmsg_out *out, struct msghdr *room,
       to->family = AF_INET6;
       to->interface = info->ipi6_ifindex;
       memcpy(to->ip, &info->ipi6_addr, sizeof info->ipi6_addr);
+    } else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+      int segment;
+      memcpy(&segment, CMSG_DATA(c), sizeof segment);
+      if (segment > 0 && (size_t)segment < d->bytes.len) d->segment = (uint32_t)segment;
     }
   }
 }
@@ -217,9 +266,9 @@ static bool fill(const struct udp *u, char *buffer, int32_t len, struct udp_data
   if (out == NULL || out->flags & MSG_TRUNC) return false;
   d->bytes = span_of(io_uring_recvmsg_payload(out, room),
                      io_uring_recvmsg_payload_length(out, len, room));
-  if (!(u->flags & UDP_LISTENS)) return true;
-  addr_from_sockaddr(io_uring_recvmsg_name(out), out->namelen, &d->from);
-  if (u->flags & UDP_ANY) get_local(out, room, &d->to);
+  if (out->controllen) get_control(out, room, d);
+  if (u->flags & UDP_LISTENS)
+    addr_from_sockaddr(io_uring_recvmsg_name(out), out->namelen, &d->from);
   return true;
 }
 
@@ -239,10 +288,21 @@ static void received(struct loop *loop, const struct io_uring_cqe *cqe) {
   if (!udp_received(loop, slot, generation, &done) && provided) put(r, d.buffer);
 }
 
+/* no_train: the train was refused for being one: longer segments than the MTU, no checksums. */
+static bool no_train(const struct ring_send *s, int32_t res) {
+  return s->segment && (res == -EINVAL || res == -EMSGSIZE || res == -EIO);
+}
+
 static void sent(struct loop *loop, uint32_t id, int32_t res) {
   struct ring_udp *r = *ring_udp_of(loop);
-  const struct ring_send *s = &r->sends[id];
-  if (res < 0) udp_send_failed(loop, s->slot, s->generation, res);
+  struct ring_send *s = &r->sends[id];
+  struct udp *u = slab_find(&loop->udps, s->slot, s->generation);
+  if (u && no_train(s, res)) {
+    u->flags |= UDP_SINGLY;
+    send_singly(loop, s);
+  } else if (res < 0) {
+    udp_send_failed(loop, s->slot, s->generation, res);
+  }
   put(r, id);
 }
 
@@ -259,6 +319,7 @@ void ring_udp_handle(struct loop *loop, const struct io_uring_cqe *cqe) {
 const struct udp_ops ring_udp_ops = {
     .connect = ring_udp_connect,
     .listen = ring_udp_listen,
+    .coalesce = ring_udp_coalesce,
     .recv = ring_udp_recv,
     .send = ring_udp_send,
     .cancel = ring_udp_cancel,

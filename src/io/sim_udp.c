@@ -212,6 +212,7 @@ static void send_to(struct loop *loop, struct udp *u, const struct udp_datagram 
 }
 
 static void settle(struct loop *loop) { (void)loop; }
+static void coalesce(struct loop *loop, struct udp *u, bool on) { (void)loop, (void)u, (void)on; }
 
 static bool address(const struct loop *loop, const struct udp *u, struct addr *out) {
   const struct sim_loop *l = (const struct sim_loop *)(const void *)loop;
@@ -222,6 +223,7 @@ static bool address(const struct loop *loop, const struct udp *u, struct addr *o
 const struct udp_ops sim_udp_ops = {
     .connect = connect_to,
     .listen = listen_on,
+    .coalesce = coalesce,
     .recv = recv_from,
     .send = send_to,
     .cancel = cancel,

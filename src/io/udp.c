@@ -79,6 +79,8 @@ void udp_pass(struct udp *u, struct udp_datagram *d, const struct addr *to,
   u->loop->ops->udp->send(u->loop, u, d, to, from);
 }
 
+void udp_coalesce(struct udp *u, bool on) { u->loop->ops->udp->coalesce(u->loop, u, on); }
+
 bool udp_local_addr(const struct udp *u, struct addr *out) {
   return u->loop->ops->udp->address(u->loop, u, out);
 }

@@ -10,6 +10,7 @@ enum udp_flag {
   UDP_ANY = 2,     /* bound to all addresses: which one a datagram came to has to be known */
   UDP_ARMED = 4,   /* a receive is with the kernel */
   UDP_GONE = 8,
+  UDP_SINGLY = 16, /* the path from here takes no trains (its segments are too long for it) */
 };
 
 /* udp_ops: none blocks. Each of recv, cancel and close ends by udp_received or udp_ended. */
@@ -18,6 +19,7 @@ struct udp_ops {
   int (*connect)(struct loop *loop, const struct addr *to);
   /* listen prepares a bound descriptor; any: what was bound stands for all addresses. */
   void (*listen)(struct loop *loop, int fd, bool any);
+  void (*coalesce)(struct loop *loop, struct udp *u, bool on);
   void (*recv)(struct loop *loop, struct udp *u); /* multishot */
   /* send takes the datagram's buffer, and gives it back when it was sent. */
   void (*send)(struct loop *loop, struct udp *u, const struct udp_datagram *d,

@@ -232,6 +232,7 @@ void front_udp_install(struct serving *sv) {
   if (!sv->current) return;
   p->idle_ms = sv->current->listener->timeouts.idle_ms;
   p->settings = sv->current->listener->udp;
+  udp_coalesce(p->udp, p->settings.balance == UDP_BY_SESSION); /* else each goes its own way */
 }
 
 void front_udp_leave(struct serving *sv, uint64_t deadline_ms) {

@@ -276,15 +276,17 @@ void serve_stop(struct worker *w, struct listener_state *state, int fd) {
   (void)state;
   struct serving *sv = serving_find(w, fd);
   if (!sv) return;
+  if (!sv->udp) {
+    conn_listen_drain(sv->conn);
+    conn_close(sv->conn);
+  }
+  sv->conn = NULL;
   sv->fd = -1;
   sv->current = NULL;
   if (sv->udp) {
     front_udp_leave(sv, now_ms(w) + (w->snapshot ? w->snapshot->drain_ms : 0));
     return;
   }
-  conn_listen_drain(sv->conn);
-  conn_close(sv->conn);
-  sv->conn = NULL;
   sv->down_count++; /* held, so that close_idle may close the last one */
   close_idle(sv);
   sv->down_count--;
@@ -294,11 +296,13 @@ void serve_stop(struct worker *w, struct listener_state *state, int fd) {
 void serve_install(struct worker *w) {
   for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
     struct serving *sv = container_of(l, struct serving, link);
-    if (sv->fd < 0) continue; /* it was stopped */
+    if (sv->fd < 0 || (!sv->conn && !sv->udp)) continue; /* it was stopped */
     const struct listener *before = sv->current ? sv->current->listener : NULL;
     sv->current = current_of(sv, sv->udp != NULL);
-    if (sv->udp) front_udp_install(sv);
-    if (!sv->conn) continue;
+    if (sv->udp) {
+      front_udp_install(sv);
+      continue;
+    }
     if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
     accept_at_once(sv);
     if (before && sv->current && sv->current->listener != before) stale_install(sv);

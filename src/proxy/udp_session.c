@@ -104,6 +104,7 @@ static struct udp_leg *leg_new(struct udp_session *s, struct endpoint *e, enum e
   endpoint_begin(e, me(s));
   stat_add(&e->pool_state->rows[me(s)].requests, 1);
   list_push_tail(&s->legs, &leg->link);
+  if (!s->port->settings.responses) udp_coalesce(leg->udp, true); /* DNS comes one by one */
   return leg;
 }
 
@@ -241,9 +242,9 @@ void udp_session_up(struct udp_session *s, struct udp_datagram *d) {
     list_remove(&s->link);
     list_push_tail(&s->port->steady, &s->link);
   }
-  s->in++;
+  s->in += udp_count(d);
   s->bytes_in += d->bytes.len;
-  stat_add(&w->stats.udp_in, 1);
+  stat_add(&w->stats.udp_in, udp_count(d));
   stat_add(&w->stats.udp_bytes_in, d->bytes.len);
   udp_pass(leg->udp, d, NULL, NULL);
 }
@@ -256,9 +257,9 @@ static void on_answer(struct udp *u, struct udp_datagram *d) {
   struct udp_local local = {.family = s->key.local_family, .interface = s->key.interface};
   memcpy(local.ip, s->key.local_ip, sizeof local.ip);
   udp_client(s, &client);
-  s->out++;
+  s->out += udp_count(d);
   s->bytes_out += d->bytes.len;
-  stat_add(&w->stats.udp_out, 1);
+  stat_add(&w->stats.udp_out, udp_count(d));
   stat_add(&w->stats.udp_bytes_out, d->bytes.len);
   udp_pass(s->port->udp, d, &client, &local);
   touch(s);

@@ -371,7 +371,8 @@ def test_secrets_from_the_environment(conf, authority):
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["minimal.conf", "full.conf", "sidecar.conf", "tcp.conf"])
+@pytest.mark.parametrize("name", ["minimal.conf", "full.conf", "sidecar.conf", "tcp.conf",
+                                  "udp.conf"])
 def test_shipped_files_are_good(name, tmp_path):
     path = ROOT / "conf" / name
     if name != "minimal.conf" and not path.exists():

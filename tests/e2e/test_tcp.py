@@ -437,10 +437,10 @@ def test_max_connections(tcp, endpoint):
 
     def served():
         with connect(proxy.port) as third:
-            third.sendall(b"3")
             try:
+                third.sendall(b"3")
                 return third.recv(1) == b"3"
-            except ConnectionResetError:
+            except (ConnectionResetError, BrokenPipeError):
                 return False
     eventually(served)
 

@@ -213,6 +213,43 @@ def test_sessions_live_through_reloads_under_load(weir):
         site.stop()
 
 
+UDP_SEGMENT = 103  # of linux/udp.h
+
+
+@pytest.mark.parametrize("balance", ["session", "datagram"])
+def test_trains(weir, balance):
+    """Datagrams that the kernel carries together (UDP_SEGMENT, as QUIC's senders use it), both
+    ways, stay what they are and in order; balanced by datagram each goes its own way."""
+    sites = [udpsite.Endpoint() for _ in range(2)]
+    for site in sites:  # an answer is a train too: ten for one
+        site.handler = lambda data, _: data * 10
+        site.sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1200)
+    port = udpsite.free_port()
+    proxy = weir({"process": {"drain": "100ms"},
+                  "listeners": {"web": None, "quic": {
+                      "bind": "127.0.0.1:%d" % port, "protocol": "udp", "pool": "quic",
+                      "udp": {"balance": balance}}},
+                  "pools": {"quic": {"endpoints": [site.address for site in sites],
+                                     "balance": "round_robin"}}})
+    parts = [bytes([i]) * 1200 for i in range(10)]
+    with connect(port) as sock:
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1200)
+        sock.send(b"".join(parts))
+        answers = [sock.recv(1 << 17) for _ in range(100)]
+    assert all(len(answer) == 1200 for answer in answers)
+    if balance == "session":
+        assert answers == [part for part in parts for _ in range(10)]
+        assert sorted(len(site.got) for site in sites) == [0, 10]
+    else:
+        assert sorted(answers) == sorted(parts * 10)
+        assert [len(site.got) for site in sites] == [5, 5]
+    assert proxy.metric("weir_udp_received_datagrams_total") == 10
+    assert proxy.metric("weir_udp_sent_datagrams_total") == 100
+    assert proxy.metric("weir_udp_sent_bytes_total") == 120000
+    for site in sites:
+        site.stop()
+
+
 def test_an_unrelated_socket_gets_no_answers(weir):
     """Only the endpoint itself is heard on a session's socket, and only its client gets it."""
     site, port = udpsite.Endpoint(), udpsite.free_port()

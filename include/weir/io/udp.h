@@ -22,21 +22,28 @@ struct udp_local {
   uint32_t interface;
 };
 
-/* udp_datagram is valid during on_datagram, its bytes too. */
+/* udp_datagram is valid during on_datagram, its bytes too. With udp_coalesce it may be a train of
+ * datagrams of one sender: each of `segment` bytes, the last one of what is left. */
 struct udp_datagram {
   struct addr from; /* of a listener's: who sent it; else empty */
   struct udp_local to;
   struct span bytes; /* may be empty */
+  uint32_t segment;  /* 0: it is one */
   uint32_t buffer;   /* the loop's */
   bool passed;
 };
+
+/* udp_count is how many there are in one. */
+static inline uint64_t udp_count(const struct udp_datagram *d) {
+  return d->segment ? (d->bytes.len + d->segment - 1) / d->segment : 1;
+}
 
 struct udp_events {
   /* on_datagram may pass the datagram on, and close any socket, u too. */
   void (*on_datagram)(struct udp *u, struct udp_datagram *d);
   /* on_error: a receive or send of u failed: -ECONNREFUSED and its like are ICMP's answers to what
    * a connected socket sent; -EAGAIN, -EMSGSIZE, -EPERM, -ENOBUFS are of one datagram, which is
-   * lost. u goes on unless it is closed. */
+   * lost. u goes on unless it is closed. It may come from inside udp_pass. */
   void (*on_error)(struct udp *u, int err);
 };
 
@@ -60,6 +67,9 @@ MUST_USE struct udp *udp_listen(struct loop *loop, int fd, const struct udp_even
  * slot (-ENOMEM), no descriptor (-EMFILE), no port (-EAGAIN), or no way there. */
 MUST_USE struct udp *udp_connect(struct loop *loop, const struct addr *to,
                                  const struct udp_events *events, void *owner, int *err);
+/* udp_coalesce: u may give trains (UDP_GRO), where the network has brought some together. They are
+ * passed on as they are (UDP_SEGMENT), and arrive as the datagrams that they were. */
+void udp_coalesce(struct udp *u, bool on);
 /* udp_pass sends what came, once: over a connected socket, or from a listener's to `to` and from
  * the address `from` (NULL: the only one). Whether that was possible on_error tells. */
 void udp_pass(struct udp *u, struct udp_datagram *d, const struct addr *to,

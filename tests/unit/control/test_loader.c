@@ -257,6 +257,37 @@ static void test_bind_tcp(void **state) {
   assert_int_equal(bind_text("not-an-address", flags, 1, fds, &got, why), -EINVAL);
 }
 
+/* UDP is apart from TCP; what a datagram was sent to is known also of one that came before anybody
+ * asked for it. */
+static void test_bind_udp(void **state) {
+  (void)state;
+  int taken[LOADER_FDS_MAX], fds[LOADER_FDS_MAX];
+  uint32_t got;
+  char why[512], text[64], control[64] = {0}, byte;
+  free_port(text, sizeof text);
+  memcpy(text, "0.0.0.0:", 8);
+  memmove(text + 8, strrchr(text, ':') + 1, strlen(strrchr(text, ':')));
+  uint32_t flags = LOADER_REUSEPORT | LOADER_PROBE | LOADER_DATAGRAM;
+  assert_int_equal(bind_text(text, flags, 1, taken, &got, why), 0);
+  assert_int_equal(bind_text(text, flags, 1, fds, &got, why), -EADDRINUSE);
+  assert_non_null(strstr(why, "UDP port"));
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port_of(taken[0]))};
+  to.sin_addr.s_addr = htonl(0x7f000009);
+  int client = socket(AF_INET, SOCK_DGRAM, 0);
+  assert_int_equal(sendto(client, "x", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
+  struct iovec io = {&byte, 1};
+  struct msghdr m = {
+      .msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  assert_int_equal(recvmsg(taken[0], &m, 0), 1);
+  const struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+  assert_non_null(c);
+  assert_int_equal(c->cmsg_type, IP_PKTINFO);
+  const struct in_pktinfo *info = (const struct in_pktinfo *)(const void *)CMSG_DATA(c);
+  assert_int_equal(info->ipi_spec_dst.s_addr, to.sin_addr.s_addr);
+  close(client);
+  close(taken[0]);
+}
+
 static int tcp_option(int fd, int option) {
   int value = 0;
   socklen_t len = sizeof value;
@@ -326,7 +357,8 @@ int main(void) {
       cmocka_unit_test(test_check_request),      cmocka_unit_test(test_garbage_is_refused),
       cmocka_unit_test(test_read),               cmocka_unit_test(test_read_large),
       cmocka_unit_test(test_glob_in_byte_order), cmocka_unit_test(test_stat_and_append),
-      cmocka_unit_test(test_bind_tcp),           cmocka_unit_test(test_bind_unix),
+      cmocka_unit_test(test_bind_tcp),           cmocka_unit_test(test_bind_udp),
+      cmocka_unit_test(test_bind_unix),
       cmocka_unit_test(test_accepted_sockets_inherit),
       cmocka_unit_test(test_gone_loader_is_an_error),
   };

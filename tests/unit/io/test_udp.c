@@ -3,6 +3,8 @@
 #include "io_kit.h"
 #include "weir/io/udp.h"
 
+#include <netinet/udp.h>
+
 struct ear {
   struct udp *u;
   int count, errors, err;
@@ -173,6 +175,43 @@ static void refused(void **state) {
   mem_free(front);
 }
 
+/* A train of datagrams, as QUIC sends them: it arrives as what it was, also where the way on takes
+ * no trains (a socket without checksums). */
+static void trains(void **state) {
+  (void)state;
+  struct loop *loop = kit_loop();
+  struct addr at, far, own;
+  static char train[1200 * 20 + 333], got[UDP_BYTES_MAX];
+  struct ear *front = listening(loop, "127.0.0.1:1", &at), back = {0};
+  int server = raw("127.0.0.1:1", &far), client = raw("127.0.0.1:1", &own), err = 0;
+  int segment = 1200, off = 1;
+  back.u = udp_connect(loop, &far, &events, &back, &err);
+  assert_non_null(back.u);
+  front->other = &back;
+  udp_coalesce(front->u, true);
+  assert_int_equal(setsockopt(client, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment), 0);
+  for (size_t i = 0; i < sizeof train; i++) train[i] = (char)(i * 7 / 1200 + i);
+  for (int round = 0; round < 4; round++) {
+    front->count = 0;
+    if (round == 2) (void)setsockopt(back.u->fd, SOL_SOCKET, SO_NO_CHECK, &off, sizeof off);
+    assert_int_equal(sendto(client, train, sizeof train, 0, &at.sa, at.len), sizeof train);
+    for (size_t i = 0; i < sizeof train; i += 1200) {
+      size_t len = sizeof train - i < 1200 ? sizeof train - i : 1200;
+      assert_int_equal(come(loop, server, got, sizeof got), len);
+      assert_memory_equal(got, train + i, len);
+    }
+    assert_int_equal(front->count, 1); /* it went through as one */
+  }
+  assert_int_equal(back.errors, 0);
+  udp_close(front->u);
+  udp_close(back.u);
+  kit_settle(loop);
+  loop_free(loop);
+  close(server);
+  close(client);
+  mem_free(front);
+}
+
 static void no_descriptor(void **state) {
   (void)state;
   struct loop *loop = kit_loop();
@@ -188,7 +227,7 @@ static void no_descriptor(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(each_length), cmocka_unit_test(many_pass), cmocka_unit_test(any_address),
-      cmocka_unit_test(refused),     cmocka_unit_test(no_descriptor),
+      cmocka_unit_test(refused),     cmocka_unit_test(trains),    cmocka_unit_test(no_descriptor),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
