@@ -66,7 +66,8 @@ packages_need() {
 
 # What the build itself needs. BoringSSL is C++; its result needs no C++ library.
 packages_build=(gcc g++ libc6-dev make cmake ninja-build pkg-config xz-utils util-linux
-    debian-archive-keyring libconfig-dev libc-ares-dev libpcre2-dev libxxhash-dev)
+    debian-archive-keyring libconfig-dev libc-ares-dev libpcre2-dev libxxhash-dev
+    zlib1g-dev libbrotli-dev)
 
 packages_test=(libcmocka-dev libnghttp2-dev clang llvm libclang-rt-14-dev python3 python3-pytest
     python3-grpcio python3-h2 python3-httpx python3-hypothesis python3-websockets

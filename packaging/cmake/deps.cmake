@@ -2,6 +2,7 @@
 #   weir_tls       BoringSSL or AWS-LC, static (-DWEIR_BORINGSSL_DIR, else built by packaging/deps)
 #   weir_uring     liburing >= 2.9, static when built by packaging/deps
 #   weir_libconfig, weir_cares, weir_xxhash   from the system
+#   weir_compress  zlib and brotli, static, each where it is there: certificates are compressed
 #   weir_pcre2     PCRE2 with its JIT, from the system, static
 # Built dependencies are cached outside the tree; a second configure takes milliseconds.
 
@@ -125,3 +126,23 @@ if(NOT weir_pcre2_include OR NOT weir_pcre2_library)
   message(FATAL_ERROR "pcre2.h or libpcre2-8 is missing: apt-get install libpcre2-dev")
 endif()
 target_link_libraries(weir_pcre2 INTERFACE "${weir_pcre2_library}")
+
+# Compression of certificates (RFC 8879): without the one or the other weir does not offer it.
+add_library(weir_compress INTERFACE)
+set(weir_compress_names)
+find_path(weir_zlib_include zlib.h)
+find_library(weir_zlib_library NAMES libz.a)
+if(weir_zlib_include AND weir_zlib_library)
+  target_link_libraries(weir_compress INTERFACE "${weir_zlib_library}")
+  target_compile_definitions(weir_compress INTERFACE WEIR_ZLIB)
+  list(APPEND weir_compress_names zlib)
+endif()
+find_path(weir_brotli_include brotli/encode.h)
+find_library(weir_brotli_library NAMES libbrotlienc.a libbrotlienc-static.a)
+find_library(weir_brotli_common NAMES libbrotlicommon.a libbrotlicommon-static.a)
+if(weir_brotli_include AND weir_brotli_library AND weir_brotli_common)
+  target_link_libraries(weir_compress INTERFACE "${weir_brotli_library}" "${weir_brotli_common}" m)
+  target_compile_definitions(weir_compress INTERFACE WEIR_BROTLI)
+  list(APPEND weir_compress_names brotli)
+endif()
+message(STATUS "compression of certificates: ${weir_compress_names}")

@@ -48,6 +48,7 @@ weir_external(base weir_xxhash)
 weir_external(base weir_pcre2)
 weir_external(io weir_tls)
 weir_external(io weir_uring)
+weir_external(io weir_compress)
 weir_external(config weir_libconfig)
 weir_external(control weir_cares)
 # base/crypto.c alone sees the TLS library's headers; all of base links it.

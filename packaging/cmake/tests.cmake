@@ -57,6 +57,8 @@ if(NOT WEIR_PROFILE STREQUAL "fuzz")
     endforeach()
   endforeach()
   target_link_libraries(unit_http_hpack PRIVATE weir_nghttp2)
+  # Its client decompresses.
+  target_link_libraries(unit_io_tls_compress PRIVATE weir_compress brotlidec)
   # It says when the heap is empty.
   target_link_options(unit_http_hpack_decode PRIVATE -Wl,--wrap=mem_try)
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/sim/sim_*.c")

@@ -123,6 +123,7 @@ static void check_tls(struct conf *conf, const struct conf_listener *listener) {
     fault_note(conf->faults, "it belongs on the listener for port 80");
   }
   check_defaults(conf, listener);
+  check_tls_estate(conf, listener);
   check_client_auth(conf, listener);
 }
 
@@ -264,6 +265,7 @@ void check_conf(struct conf *conf) {
     check_protection(conf, pool);
   }
   check_overload(conf);
+  check_keys_logged(conf);
   check_policies(conf);
   rows_each(&root->pools, struct conf_pool, pool) check_backoff(conf, pool);
   check_routes(conf);

@@ -40,10 +40,13 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
                                         .cert_pem = text_span(&it->cert_pem),
                                         .key_pem = text_span(&it->key_pem),
                                         .label = it->cert,
+                                        .ocsp_der = text_span(&it->ocsp_der),
+                                        .ocsp_label = it->ocsp,
                                         .is_default = it->is_default};
     hash = hash_mix(hash, row_hash(&it->row));
     hash = hash_mix(hash, hash_bytes(text_span(&it->cert_pem)));
     hash = hash_mix(hash, hash_bytes(text_span(&it->key_pem)));
+    hash = text_hash(hash, text_span(&it->ocsp_der));
   }
   uint32_t protocols;
   struct span alpn;
@@ -52,26 +55,33 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
   hash = hash_mix(hash, hash_bytes(text_span(&row->ech_pem)));
   struct conf_client_policy *clients = clients_of(&c->arena, row);
   hash = hash_mix(hash, clients_hash(clients, row->clients.count));
-  return (struct conf_tls){.certs = certs,
-                           .cert_count = count,
-                           .clients = clients,
-                           .client_count = row->clients.count,
-                           .min_version = versions[row->tls_min],
-                           .max_version = versions[row->tls_max],
-                           .alpn = alpn,
-                           .listener = row->row.name,
-                           .early_data = row->tls_early,
-                           .ech_pem = text_span(&row->ech_pem),
-                           .ech_label = row->tls_ech,
-                           .content = hash};
+  struct conf_tls tls = {.certs = certs,
+                         .cert_count = count,
+                         .clients = clients,
+                         .client_count = row->clients.count,
+                         .min_version = versions[row->tls_min],
+                         .max_version = versions[row->tls_max],
+                         .alpn = alpn,
+                         .listener = row->row.name,
+                         .early_data = row->tls_early,
+                         .ech_pem = text_span(&row->ech_pem),
+                         .ech_label = row->tls_ech,
+                         .content = hash};
+  tls_estate_fill(c, row, &tls);
+  return tls;
 }
 
-static struct place cert_place(const struct conf_listener *row, uint32_t index) {
+static struct place bad_place(const struct conf_listener *row, uint32_t index) {
   if (index == CONF_TLS_BAD_ECH) return row_place(&row->row, OPTION_LISTENER_TLS_ECH);
+  if (index == CONF_TLS_BAD_GROUPS) return row_place(&row->row, OPTION_LISTENER_TLS_GROUPS);
+  if (index == CONF_TLS_BAD_CIPHERS) return row_place(&row->row, OPTION_LISTENER_TLS_CIPHERS);
+  if (index == CONF_TLS_BAD_TICKETS) return row_place(&row->row, OPTION_LISTENER_TICKET_KEYS);
   if (index != UINT32_MAX && index >= CONF_BAD_CLIENT)
     return client_place(row, index - CONF_BAD_CLIENT);
+  bool ocsp = index != UINT32_MAX && index & CONF_TLS_BAD_OCSP;
+  if (ocsp) index &= ~CONF_TLS_BAD_OCSP;
   rows_each(&row->certs, struct conf_cert_row, it)
-    if (index-- == 0) return row_place(&it->row, OPTION_CERT_CERT);
+    if (index-- == 0) return row_place(&it->row, ocsp ? OPTION_CERT_OCSP : OPTION_CERT_CERT);
   return row_place(&row->row, OPTION_LISTENER_CERTS);
 }
 
@@ -82,8 +92,12 @@ static struct tls_server *tls_make(struct compile *c, const struct conf_listener
   uint32_t bad = UINT32_MAX;
   check(c->hooks->tls && c->hooks->tls_unref); /* never plaintext in place of TLS */
   struct tls_server *server = c->hooks->tls(c->hooks->ctx, tls, &bad, &why);
+  if (server && why.len)
+    fault_add(c->faults, FAULT_OCSP_STALE, bad_place(row, bad),
+              "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
+              SPAN_ARG(buf_span(&why)));
   if (!server)
-    fault_add(c->faults, FAULT_TLS_REFUSED, cert_place(row, bad),
+    fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, bad),
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
               SPAN_ARG(buf_span(&why)));
   return server;
@@ -168,7 +182,7 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   sni_fill(c, listener, row);
   if (pool) object_ref(c->registry, &pool->obj);
   listener->tls_unref = has_tls ? c->hooks->tls_unref : NULL;
-  listener->tls_policy = has_tls ? hash_mix(tls.min_version, tls.max_version) : 0;
+  listener->tls_policy = has_tls ? hash_bytes(tls.policy) : 0;
   listener->tls_clients = has_tls ? clients_hash(tls.clients, tls.client_count) : 0;
   listener_fill(c, listener, row);
   return listener;

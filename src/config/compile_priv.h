@@ -48,6 +48,11 @@ uint64_t rules_hash(const struct conf_route *row);
 struct regex *regex_get(struct span pattern);
 /* compile_rules fills the conditions of a new route, and its regex. */
 void compile_rules(struct route *route, const struct conf_route *row);
+/* names_joined puts the texts of a list in a row, with ':' between, in the run's arena. */
+struct span names_joined(struct compile *c, const struct conf_list *list);
+/* tls_estate_fill adds groups, suites, tickets and the policy's text to a listener's TLS, and all
+ * of it to its content (compile_tls_estate.c). */
+void tls_estate_fill(struct compile *c, const struct conf_listener *row, struct conf_tls *tls);
 /* sni_fill gives a listener that passes TLS on its rows; sni_same: it has the same pools;
  * sni_content: what row_hash does not see. */
 void sni_fill(struct compile *c, struct listener *listener, const struct conf_listener *row);

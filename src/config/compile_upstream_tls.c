@@ -19,7 +19,8 @@ static struct span alpn_of(const struct conf_pool *row) {
 
 static uint64_t policy_hash(const struct conf_upstream_tls *tls) {
   uint64_t hash = hash_mix(tls->verify, (uint64_t)tls->min_version << 1 | tls->h2_only);
-  const struct span texts[] = {tls->ca_pem, tls->cert_pem, tls->key_pem, tls->sni, tls->alpn};
+  const struct span texts[] = {tls->ca_pem, tls->cert_pem, tls->key_pem, tls->sni, tls->alpn,
+                               tls->groups};
   for (size_t i = 0; i < array_count(texts); i++) hash = text_hash(hash, texts[i]);
   hash = hash_mix(hash, tls->name_count);
   for (uint32_t i = 0; i < tls->name_count; i++) hash = text_hash(hash, tls->names[i]);
@@ -53,6 +54,7 @@ static struct conf_upstream_tls policy_of(struct compile *c, const struct conf_p
                                   .key_pem = text_span(&t->key_pem),
                                   .cert_label = t->cert,
                                   .sni = t->sni,
+                                  .groups = names_joined(c, &t->groups),
                                   .alpn = alpn_of(row),
                                   .pool = row->row.name};
   if (tls.verify) {
@@ -66,6 +68,7 @@ static struct conf_upstream_tls policy_of(struct compile *c, const struct conf_p
 }
 
 static struct place bad_place(const struct conf_pool *row, enum conf_tls_bad bad) {
+  if (bad == CONF_TLS_BAD_POOL_GROUPS) return row_place(&row->row, OPTION_POOL_TLS_GROUPS);
   bool own = bad == CONF_TLS_BAD_CA && row->tls.ca.len;
   return row_place(&row->row, bad == CONF_TLS_BAD_CERT ? OPTION_POOL_TLS_CERT
                               : own                    ? OPTION_POOL_TLS_CA

@@ -214,7 +214,7 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
     part(&detail, "connections per client", SPAN_EMPTY, "");
   /* The library's object tells nothing: with all else equal it must be the certificates. */
   if (a->tls && b->tls && a->tls_policy != b->tls_policy)
-    part(&detail, "TLS versions", SPAN_EMPTY, "");
+    part(&detail, "TLS policy", SPAN_EMPTY, "");
   if (a->tls && b->tls && a->tls_clients != b->tls_clients)
     part(&detail, "client certificates", SPAN_EMPTY, "");
   if (!detail.len && a->tls && b->tls) part(&detail, "certificates", SPAN_EMPTY, "");

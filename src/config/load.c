@@ -166,7 +166,8 @@ static void add_secrets(struct conf *conf, const struct conf_list *list) {
 
 static void list_files(struct conf *conf) {
   uint32_t most = source_count(conf);
-  rows_each(&conf->root.listeners, struct conf_listener, l) most += 2 * l->certs.count + 1;
+  rows_each(&conf->root.listeners, struct conf_listener, l)
+    most += 3 * l->certs.count + l->ticket_keys.count + 1;
   rows_each(&conf->root.listeners, struct conf_listener, l)
     rows_each(&l->clients, struct conf_client_auth, it) most += it->ca.count + it->crl.count;
   most += 4 * conf->root.pools.count + 1;
@@ -177,7 +178,10 @@ static void list_files(struct conf *conf) {
     rows_each(&listener->certs, struct conf_cert_row, cert) {
       add_secret(conf, cert->cert);
       add_secret(conf, cert->key);
+      add_secret(conf, cert->ocsp);
     }
+    for (uint32_t i = 0; i < listener->ticket_keys.count; i++)
+      add_secret(conf, listener->ticket_keys.items[i].text);
   }
   rows_each(&conf->root.listeners, struct conf_listener, listener)
     rows_each(&listener->clients, struct conf_client_auth, it) {

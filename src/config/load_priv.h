@@ -35,6 +35,10 @@ void check_h2_used(struct conf *conf, const struct conf_listener *listener);
 bool row_changed(const struct conf_row *row, enum option_id id);
 /* check_health is its part for the active check of a pool. */
 void check_health(struct conf *conf, const struct conf_pool *pool);
+/* check_tls_estate is its part for tickets, groups and suites of a listener. */
+void check_tls_estate(struct conf *conf, const struct conf_listener *listener);
+/* check_keys_logged warns of log.tls_keys. */
+void check_keys_logged(struct conf *conf);
 /* check_client_auth is its part for tls.client of a listener, check_cert_asked for client_cert of
  * a route; route_asks_cert: it has any. */
 void check_client_auth(struct conf *conf, const struct conf_listener *listener);
@@ -99,6 +103,12 @@ bool route_on(const struct conf_route *route, const struct conf_listener *listen
  * with *what naming the thing that failed (in arena). */
 MUST_USE int secret_read(const struct conf_reader *reader, struct span secret, struct arena *arena,
                          struct text *out, struct span *what);
+/* ticket_key_check: is it one? at and what are for the fault. ticket_keys_check reports those of
+ * one list that are the same. */
+bool ticket_key_check(struct conf_faults *faults, struct place at, struct span what,
+                      struct span bytes);
+void ticket_keys_check(struct conf_faults *faults, const struct conf_item *items, uint32_t count,
+                       const struct span *bytes);
 /* secrets_load reads certificates and keys into the rows. */
 void secrets_load(struct conf *conf);
 void secrets_free(struct conf *conf);

@@ -67,6 +67,8 @@ enum option_type {
   TYPE_SECRET,
   TYPE_TLS_NAME, /* "app.internal", in lists also "10.0.0.1" */
   TYPE_TLS_PIN,  /* "sha256:..." */
+  TYPE_TLS_GROUP,  /* "X25519" */
+  TYPE_TLS_CIPHER, /* "ECDHE-RSA-AES128-GCM-SHA256" */
   TYPE_CERT_SAN, /* "dns:app.internal" */
   TYPE_POOL_REF,
   TYPE_LISTENER_REF,

@@ -69,7 +69,8 @@ void process_fill(struct conf *conf) {
       .log_to = str_or_null(conf, root->log_to),
       .access_to = str_or_null(conf, root->access_to),
       .access_format = word_str(conf, OPTION_ACCESS_FORMAT, root->access_format),
-      .access_sample_ppm = root->access_sample_ppm};
+      .access_sample_ppm = root->access_sample_ppm,
+      .tls_keys = str_or_null(conf, root->log_tls_keys)};
 }
 
 /* ---- what runs, where only a restart can change it ---- */
@@ -129,6 +130,7 @@ static void keep_process(struct conf *next, const struct conf_process *p) {
   next->process.status_listen = copy_or_null(next, p->status_listen);
   next->process.log_to = copy_or_null(next, p->log_to);
   next->process.access_to = copy_or_null(next, p->access_to);
+  next->process.tls_keys = copy_or_null(next, p->tls_keys);
 }
 
 uint32_t conf_keep_restart(const struct conf *now, struct conf *next, struct conf_faults *faults) {

@@ -38,7 +38,7 @@ struct conf_pool_tls {
   uint8_t verify; /* enum conf_verify, the order of the words */
   uint8_t min;    /* word: 0 is 1.2 */
   struct span ca, sni, cert, key; /* ca, cert, key: as written */
-  struct conf_list names, pins;
+  struct conf_list names, pins, groups;
   struct text ca_pem, cert_pem, key_pem; /* heap; wiped */
 };
 enum conf_verify { VERIFY_SYSTEM, VERIFY_NONE };

@@ -13,6 +13,8 @@ struct conf_cert_row {
   struct span cert, key; /* "file:/path", "env:NAME", "cred:name" */
   bool is_default;
   struct text cert_pem, key_pem; /* heap; key_pem is wiped */
+  struct span ocsp;              /* as written; empty: none */
+  struct text ocsp_der;          /* heap */
 };
 
 /* conf_client_verify numbers the words of tls.client.*.verify. */
@@ -27,6 +29,8 @@ struct conf_client_auth {
   struct text *ca_pem, *crl_pem; /* heap, one for each of ca and crl; NULL until they are read */
 };
 
+/* CONF_TICKET_KEYS_MAX are those of a listener: one that encrypts, and some that came before. */
+#define CONF_TICKET_KEYS_MAX 8u
 /* conf_protocol numbers the words of listeners.*.protocol. */
 enum conf_protocol { CONF_HTTP, CONF_TCP, CONF_PASS, CONF_UDP };
 
@@ -51,6 +55,9 @@ struct conf_listener {
   struct span tls_ech;      /* as certificates are named; empty: none */
   struct text ech_pem;      /* heap; wiped */
   struct conf_rows certs;   /* none: plaintext */
+  struct conf_list tls_groups, tls_ciphers, ticket_keys;
+  struct text ticket_bytes[CONF_TICKET_KEYS_MAX]; /* of ticket_keys; heap; wiped */
+  bool tls_tickets;
   struct conf_rows clients; /* of conf_client_auth */
   struct listener_timeouts timeouts;
   struct listener_limits limits;
@@ -113,7 +120,7 @@ struct conf_root {
   struct overload_settings overload;
   struct span admin_listen, admin_status;
   uint8_t log_level, access_format;
-  struct span log_to, access_to;
+  struct span log_to, access_to, log_tls_keys;
   uint32_t access_sample_ppm;
   struct conf_rows listeners, pools, policies, routes;
 };

@@ -44,9 +44,7 @@ static void wipe(struct text *t) {
   text_fini(t);
 }
 
-static void read_failed(struct conf_faults *faults, const struct conf_row *row, enum option_id id,
-                        struct span what, int res) {
-  struct place at = row_place(row, id);
+static void read_failed(struct conf_faults *faults, struct place at, struct span what, int res) {
   if (res == -ENOTDIR && !span_starts(what, SPAN_LIT("/"))) {
     fault_add(faults, FAULT_SECRET_READ, at,
               "credential " SPAN_FMT ": CREDENTIALS_DIRECTORY is not set", SPAN_ARG(what));
@@ -63,7 +61,12 @@ struct secret {
   enum option_id id;
   struct span name; /* "file:/path", "env:NAME", "cred:name"; empty: none, or refused before */
   struct text *bytes;
+  const struct conf_item *item; /* of a list; NULL: the option has one */
 };
+
+static struct place secret_place(const struct secret *s) {
+  return s->item ? s->item->at : row_place(s->row, s->id);
+}
 
 /* ---- the system's store ---- */
 
@@ -117,10 +120,20 @@ static void store_choose(struct conf *conf) {
 
 /* ---- all of them ---- */
 
+/* ticket_list gives the ticket keys of a listener; out NULL only counts. */
+static uint32_t ticket_list(struct conf_listener *listener, struct secret *out) {
+  const struct conf_list *keys = &listener->ticket_keys;
+  uint32_t count = keys->count < CONF_TICKET_KEYS_MAX ? keys->count : CONF_TICKET_KEYS_MAX;
+  for (uint32_t i = 0; out && i < count; i++)
+    out[i] = (struct secret){&listener->row, OPTION_LISTENER_TICKET_KEYS, keys->items[i].text,
+                             &listener->ticket_bytes[i], &keys->items[i]};
+  return count;
+}
+
 static uint32_t list_add(struct secret *out, uint32_t count, const struct conf_row *row,
                          enum option_id id, const struct conf_list *list, struct text *bytes) {
   for (uint32_t i = 0; bytes && i < list->count; i++, count++)
-    if (out) out[count] = (struct secret){row, id, list->items[i].text, &bytes[i]};
+    if (out) out[count] = (struct secret){row, id, list->items[i].text, &bytes[i], NULL};
   return count;
 }
 
@@ -150,24 +163,30 @@ static uint32_t secrets_list(struct conf *conf, struct secret *out) {
   rows_each(&conf->root.listeners, struct conf_listener, listener) {
     if (listener->tls_ech.len) {
       struct secret one = {&listener->row, OPTION_LISTENER_TLS_ECH, listener->tls_ech,
-                           &listener->ech_pem};
+                           &listener->ech_pem, NULL};
       if (out) out[count] = one;
       count++;
     }
     rows_each(&listener->certs, struct conf_cert_row, cert) {
-      struct secret both[] = {{&cert->row, OPTION_CERT_CERT, cert->cert, &cert->cert_pem},
-                              {&cert->row, OPTION_CERT_KEY, cert->key, &cert->key_pem}};
+      struct secret both[] = {
+          {&cert->row, OPTION_CERT_CERT, cert->cert, &cert->cert_pem, NULL},
+          {&cert->row, OPTION_CERT_KEY, cert->key, &cert->key_pem, NULL}};
       if (out) memcpy(out + count, both, sizeof both);
       count += 2;
+      if (!cert->ocsp.len) continue;
+      if (out)
+        out[count] =
+            (struct secret){&cert->row, OPTION_CERT_OCSP, cert->ocsp, &cert->ocsp_der, NULL};
+      count++;
     }
-  }
-  rows_each(&conf->root.listeners, struct conf_listener, listener)
+    count += ticket_list(listener, out ? out + count : NULL);
     count = clients_list(listener, out, count);
+  }
   rows_each(&conf->root.pools, struct conf_pool, pool) {
     struct conf_pool_tls *tls = &pool->tls;
-    struct secret three[] = {{&pool->row, OPTION_POOL_TLS_CA, tls->ca, &tls->ca_pem},
-                             {&pool->row, OPTION_POOL_TLS_CERT, tls->cert, &tls->cert_pem},
-                             {&pool->row, OPTION_POOL_TLS_KEY, tls->key, &tls->key_pem}};
+    struct secret three[] = {{&pool->row, OPTION_POOL_TLS_CA, tls->ca, &tls->ca_pem, NULL},
+                             {&pool->row, OPTION_POOL_TLS_CERT, tls->cert, &tls->cert_pem, NULL},
+                             {&pool->row, OPTION_POOL_TLS_KEY, tls->key, &tls->key_pem, NULL}};
     for (size_t i = 0; i < array_count(three); i++) {
       if (!three[i].name.len) continue;
       if (out) out[count] = three[i];
@@ -175,7 +194,7 @@ static uint32_t secrets_list(struct conf *conf, struct secret *out) {
     }
     if (store && store_needed(pool)) {
       struct secret one = {&pool->row, OPTION_POOL_TLS_VERIFY, conf->system_store,
-                           &conf->system_pem};
+                           &conf->system_pem, NULL};
       if (out) out[count] = one;
       store = false;
       count++;
@@ -183,7 +202,7 @@ static uint32_t secrets_list(struct conf *conf, struct secret *out) {
     if (!pool->sticky_key.len) continue;
     if (out)
       out[count] = (struct secret){&pool->row, OPTION_POOL_STICKY_KEY, pool->sticky_key,
-                                   &pool->sticky_key_bytes};
+                                   &pool->sticky_key_bytes, NULL};
     count++;
   }
   return count;
@@ -191,16 +210,18 @@ static uint32_t secrets_list(struct conf *conf, struct secret *out) {
 
 static bool is_key(enum option_id id) {
   return id == OPTION_CERT_KEY || id == OPTION_POOL_TLS_KEY || id == OPTION_POOL_STICKY_KEY ||
-         id == OPTION_LISTENER_TLS_ECH;
+         id == OPTION_LISTENER_TLS_ECH || id == OPTION_LISTENER_TICKET_KEYS;
 }
 
 static void check_readable(const struct conf_reader *reader, struct conf_faults *faults,
                            struct arena *arena, const struct secret *s, struct span path) {
   int mode = reader->mode ? reader->mode(reader->ctx, arena_str(arena, path)) : -ENOSYS;
   if (mode < 0 || !(mode & 04)) return;
-  fault_add(faults, FAULT_KEY_READABLE, row_place(s->row, s->id),
-            "every user can read the %skey " SPAN_FMT,
-            s->id == OPTION_POOL_STICKY_KEY ? "" : "private ", SPAN_ARG(path));
+  fault_add(faults, FAULT_KEY_READABLE, secret_place(s), "every user can read the %skey " SPAN_FMT,
+            s->id == OPTION_POOL_STICKY_KEY        ? ""
+            : s->id == OPTION_LISTENER_TICKET_KEYS ? "ticket "
+                                                   : "private ",
+            SPAN_ARG(path));
   fault_note(faults, "mode %04o; chmod 0600 it", (unsigned)mode & 07777u);
 }
 
@@ -223,12 +244,32 @@ static void one_read(const struct conf_reader *reader, struct conf_faults *fault
   if (!s->name.len) return;
   int res = secret_read(reader, s->name, arena, out, &what);
   if (res < 0) {
-    read_failed(faults, s->row, s->id, what, res);
+    read_failed(faults, secret_place(s), what, res);
     return;
   }
   bool file = span_starts(s->name, SPAN_LIT("file:")) || span_starts(what, SPAN_LIT("/"));
   if (file && is_key(s->id)) check_readable(reader, faults, arena, s, what);
   if (s->id == OPTION_POOL_STICKY_KEY) sticky_key_done(faults, s, out);
+  if (s->id == OPTION_LISTENER_TICKET_KEYS)
+    (void)ticket_key_check(faults, secret_place(s), what, text_span(out));
+}
+
+/* lists_check looks at what was read for one list: texts[i] is that of all[i]. */
+static void lists_check(struct conf_faults *faults, const struct secret *all,
+                        const struct text *const *texts, uint32_t count) {
+  struct conf_item items[CONF_TICKET_KEYS_MAX];
+  struct span bytes[CONF_TICKET_KEYS_MAX];
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    if (!all[i].item) continue; /* only ticket keys have one */
+    check(n < CONF_TICKET_KEYS_MAX);
+    items[n] = *all[i].item;
+    bytes[n++] = text_span(texts[i]);
+    bool last = i + 1 == count || !all[i + 1].item || all[i + 1].row != all[i].row;
+    if (!last) continue;
+    ticket_keys_check(faults, items, n, bytes);
+    n = 0;
+  }
 }
 
 void secrets_load(struct conf *conf) {
@@ -237,8 +278,13 @@ void secrets_load(struct conf *conf) {
   uint32_t count = secrets_list(conf, NULL);
   struct secret *all = mem_array(count, sizeof *all);
   (void)secrets_list(conf, all);
-  for (uint32_t i = 0; i < count; i++)
+  const struct text **texts = mem_array(count, sizeof *texts);
+  for (uint32_t i = 0; i < count; i++) {
     one_read(conf->reader, conf->faults, &conf->arena, &all[i], all[i].bytes);
+    texts[i] = all[i].bytes;
+  }
+  lists_check(conf->faults, all, texts, count);
+  mem_free(texts);
   mem_free(all);
 }
 
@@ -269,7 +315,13 @@ uint32_t conf_reload_secrets(struct conf *conf, const struct conf_reader *reader
   struct secret *all = mem_array(count, sizeof *all);
   struct text *fresh = mem_array(count, sizeof *fresh);
   (void)secrets_list(conf, all);
-  for (uint32_t i = 0; i < count; i++) one_read(reader, faults, &arena, &all[i], &fresh[i]);
+  const struct text **texts = mem_array(count, sizeof *texts);
+  for (uint32_t i = 0; i < count; i++) {
+    one_read(reader, faults, &arena, &all[i], &fresh[i]);
+    texts[i] = &fresh[i];
+  }
+  lists_check(faults, all, texts, count);
+  mem_free(texts);
   uint32_t failed = conf_faults_errors(faults) - before;
   bool differs = false;
   for (uint32_t i = 0; i < count; i++) {

@@ -418,6 +418,8 @@ static bool text_check(struct value_job *job) {
     case TYPE_SECRET: return secret(job);
     case TYPE_TLS_NAME:
     case TYPE_TLS_PIN:
+    case TYPE_TLS_GROUP:
+    case TYPE_TLS_CIPHER:
     case TYPE_CERT_SAN: return tls_text(job);
     case TYPE_EDIT: return edit_value(job);
     case TYPE_EDIT_NAME: return edit_name(job);

@@ -1,5 +1,6 @@
-/* values_tls.c: the texts of pools.*.tls and routes.*.client_cert: names of certificates, pins.
- * Called by values_text.c and, for pins, by compile_upstream_tls.c and compile_client_auth.c. */
+/* values_tls.c: the texts of tls groups and of routes.*.client_cert: names of certificates, pins,
+ * groups and suites. Called by values_text.c and, for pins, by compile_upstream_tls.c and
+ * compile_client_auth.c. */
 #include "values_priv.h"
 
 #define PIN_MARK SPAN_LIT("sha256:")
@@ -57,6 +58,28 @@ void pin_parse(struct span text, uint8_t out[CONF_PIN_BYTES]) {
     out[i] = (uint8_t)(hex(digits.ptr[2 * i]) << 4 | hex(digits.ptr[2 * i + 1]));
 }
 
+/* aliases: names that others have for a group or a suite, and ours. */
+static const struct {
+  const char *other, *note;
+} aliases[] = {
+    {"prime256v1", "it is \"P-256\" here"},
+    {"secp256r1", "it is \"P-256\" here"},
+    {"secp384r1", "it is \"P-384\" here"},
+    {"secp521r1", "it is \"P-521\" here"},
+    {"x25519", "it is \"X25519\" here"},
+    {"TLS_AES_128_GCM_SHA256", "suites of TLS 1.3 are the library's"},
+    {"TLS_AES_256_GCM_SHA384", "suites of TLS 1.3 are the library's"},
+    {"TLS_CHACHA20_POLY1305_SHA256", "suites of TLS 1.3 are the library's"},
+};
+
+static bool word(struct value_job *job) {
+  if (word_find(job->option->words, job->text) >= 0) return true;
+  for (size_t i = 0; i < array_count(aliases); i++)
+    if (span_eq(job->text, span_str(aliases[i].other)))
+      return value_refuse(job, FAULT_BAD_WORD, aliases[i].note);
+  return value_bad_word(job);
+}
+
 /* ---- subject alternative names ---- */
 
 static bool bad_san(struct value_job *job) {
@@ -110,6 +133,8 @@ static bool san(struct value_job *job) {
 }
 
 bool tls_text(struct value_job *job) {
-  if (job->option->type == TYPE_CERT_SAN) return san(job);
-  return job->option->type == TYPE_TLS_PIN ? pin(job) : name(job);
+  enum option_type type = job->option->type;
+  if (type == TYPE_TLS_GROUP || type == TYPE_TLS_CIPHER) return word(job);
+  if (type == TYPE_CERT_SAN) return san(job);
+  return type == TYPE_TLS_PIN ? pin(job) : name(job);
 }

@@ -179,6 +179,14 @@ static int open_log(struct control *c, const struct conf_process *p) {
   return c->log ? 0 : say(WEIR_CANNOT_START, why);
 }
 
+static int open_keys(struct control *c, const struct conf_process *p) {
+  char why[512] = "";
+  struct buf b = buf_of(why, sizeof why - 1);
+  return key_log_open(p->tls_keys, c->options->log_tls_keys, c->log, &b)
+             ? 0
+             : say(WEIR_CANNOT_START, why);
+}
+
 /* listen_control binds the admin socket or the status port; the descriptor or -errno. */
 static int listen_control(struct control *c, struct span text, uint32_t flags,
                           const struct privilege *who, struct loader_stat *file,
@@ -246,6 +254,7 @@ static int start_privileged(struct control *c, const struct conf_process *p) {
     return say(WEIR_CANNOT_START, why);
   }
   int code = open_log(c, p);
+  code = code ? code : open_keys(c, p);
   code = code ? code : open_admin(c, p, &who);
   code = code ? code : open_status(c, p, &who);
   if (code) {

@@ -106,6 +106,12 @@ enum end_level log_level_find(const char *name);
  * something. For tests without the thread. */
 bool log_drain_once(struct log *log);
 
+/* ---- key_log.c ---- */
+
+/* key_log_open opens the file of log.tls_keys (NULL: none) where the switch is given, and says so
+ * in the log; false and a sentence when it cannot. */
+MUST_USE bool key_log_open(const char *path, bool given, struct log *log, struct buf *why);
+
 /* ---- log_sink.c ---- */
 
 /* sink_open opens "stdout", "stderr" or a path; 0 or -errno. sink_reopen opens the path again. */

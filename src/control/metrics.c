@@ -296,6 +296,24 @@ static void write_certificates(struct text *out, const struct metrics_input *in)
   }
 }
 
+static void write_stapling(struct text *out, const struct metrics_input *in) {
+  metrics_head(out, SPAN_LIT("weir_tls_ocsp_expiry_seconds"), "gauge",
+               "When the certificate's OCSP response ends, since the epoch");
+  for (uint32_t i = 0; in->snapshot && i < in->snapshot->listener_count; i++) {
+    const struct listener *l = in->snapshot->listeners[i].listener;
+    struct span label, staple;
+    int64_t not_after, next;
+    for (uint32_t k = 0; l->tls && tls_server_cert(l->tls, k, &label, &not_after); k++) {
+      if (!tls_server_ocsp(l->tls, k, &staple, &next)) continue;
+      text_lit(out, "weir_tls_ocsp_expiry_seconds{");
+      metrics_label(out, "listener", l->obj.name);
+      metrics_label(out, "certificate", label);
+      out->len--;
+      text_printf(out, "} %lld\n", (long long)next);
+    }
+  }
+}
+
 static void write_crls(struct text *out, const struct metrics_input *in) {
   metrics_head(out, SPAN_LIT("weir_tls_client_crl_expiry_seconds"), "gauge",
                "When the first CRL for client certificates runs out, since the epoch");
@@ -445,6 +463,7 @@ void metrics_write(struct text *out, const struct metrics_input *in) {
   metrics_limits_write(out, in);
   protect_write(out, in);
   write_certificates(out, in);
+  write_stapling(out, in);
   write_crls(out, in);
   write_facts(out, in);
   metrics_names(out, in);

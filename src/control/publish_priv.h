@@ -36,6 +36,7 @@ struct retired {
 struct tls_slot {
   uint64_t content;
   struct tls_server *server; /* ref */
+  int64_t stapling_looked_s; /* OCSP responses that had ended by then are logged */
 };
 
 /* watch_file is a certificate or key file as it was when its bytes were taken. */

@@ -11,7 +11,11 @@
 
 /* ---- compiled policies ---- */
 
-_Static_assert(TLS_BAD_ECH == CONF_TLS_BAD_ECH, "config/ does not see io/");
+_Static_assert(TLS_BAD_OCSP == CONF_TLS_BAD_OCSP && TLS_BAD_ECH == CONF_TLS_BAD_ECH,
+               "one numbering");
+_Static_assert(TLS_BAD_GROUPS == CONF_TLS_BAD_GROUPS && TLS_BAD_CIPHERS == CONF_TLS_BAD_CIPHERS &&
+                   TLS_BAD_TICKETS == CONF_TLS_BAD_TICKETS,
+               "one numbering: config/ does not see io/");
 _Static_assert(CONF_BAD_CLIENT == TLS_BAD_AUTH, "one number for both");
 
 static struct tls_auth_conf *auths_of(const struct conf_tls *tls) {
@@ -43,6 +47,8 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                       .cert_pem = from->cert_pem,
                                       .key_pem = from->key_pem,
                                       .label = from->label,
+                                      .ocsp_der = from->ocsp_der,
+                                      .ocsp_label = from->ocsp_label,
                                       .is_default = from->is_default};
   }
   struct tls_auth_conf *auths = auths_of(tls);
@@ -53,12 +59,18 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .min_version = tls->min_version,
                                        .max_version = tls->max_version,
                                        .alpn = tls->alpn,
-                                       .policy_id = tls->listener,
+                                       .groups = tls->groups,
+                                       .ciphers = tls->ciphers,
+                                       .tickets_off = !tls->tickets,
+                                       .ticket_keys = tls->ticket_keys,
+                                       .ticket_key_count = tls->ticket_key_count,
+                                       .policy_id = tls->policy,
                                        .workers = workers,
-                                       .early_data = tls->early_data,
-                                       .ech_pem = tls->ech_pem,
-                                       .ech_label = tls->ech_label};
+                                        .early_data = tls->early_data,
+                                        .ech_pem = tls->ech_pem,
+                                        .ech_label = tls->ech_label};
   struct tls_server *server = tls_server_new(&conf, bad_cert, why);
+  if (server) (void)tls_server_stale(server, (int64_t)(clock_wall_ms() / 1000), bad_cert, why);
   mem_free(auths);
   mem_free(certs);
   return server;
@@ -105,11 +117,13 @@ struct tls_server *secrets_tls(void *ctx, const struct conf_tls *tls, uint32_t *
   }
   struct tls_server *server = secrets_make(tls, c->config.workers->count, bad_cert, why);
   if (!server) {
-    return fall_back(c, tls, why);
+    server = fall_back(c, tls, why);
+    if (server) why->len = 0; /* it was said */
+    return server;
   }
   c->tls_slots = (struct tls_slot *)mem_grow(c->tls_slots, c->tls_slot_count + 1,
                                              sizeof *c->tls_slots);
-  c->tls_slots[c->tls_slot_count++] = (struct tls_slot){tls->content, server};
+  c->tls_slots[c->tls_slot_count++] = (struct tls_slot){.content = tls->content, .server = server};
   tls_server_ref(server);
   return server;
 }
@@ -227,6 +241,25 @@ static void take(struct compiler *c) {
   conf_faults_free(faults);
 }
 
+/* stapling_look logs each OCSP response that ended since the last look, once. */
+static void stapling_look(struct compiler *c) {
+  int64_t now = (int64_t)(clock_wall_ms() / 1000), next;
+  for (uint32_t s = 0; s < c->tls_slot_count; s++) {
+    struct tls_slot *slot = &c->tls_slots[s];
+    struct span label, of;
+    int64_t not_after;
+    for (uint32_t i = 0; tls_server_cert(slot->server, i, &of, &not_after); i++) {
+      if (!tls_server_ocsp(slot->server, i, &label, &next)) continue;
+      if (next > now || next <= slot->stapling_looked_s) continue;
+      log_line(c->config.log, END_LEVEL_WARN,
+               "certificate " SPAN_FMT ": its OCSP response " SPAN_FMT
+               " has ended and is not stapled; put a new one there",
+               SPAN_ARG(of), SPAN_ARG(label));
+    }
+    slot->stapling_looked_s = now;
+  }
+}
+
 /* Certificate and key are two files: what was seen to change is read only when nothing has changed
  * for a moment, so that a pair is not read half way through. */
 void secrets_look(struct compiler *c, uint64_t now_ms) {
@@ -240,4 +273,5 @@ void secrets_look(struct compiler *c, uint64_t now_ms) {
     c->watch_changed = false;
     take(c);
   }
+  stapling_look(c);
 }

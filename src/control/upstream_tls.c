@@ -17,7 +17,8 @@ struct tls_client *upstream_tls_make(const struct conf_upstream_tls *tls, uint32
                                      enum conf_tls_bad *bad, struct buf *why) {
   static const enum conf_tls_bad kinds[] = {[TLS_BAD_NONE] = CONF_TLS_BAD_NONE,
                                             [TLS_BAD_CA] = CONF_TLS_BAD_CA,
-                                            [TLS_BAD_CERT] = CONF_TLS_BAD_CERT};
+                                            [TLS_BAD_CERT] = CONF_TLS_BAD_CERT,
+                                            [TLS_BAD_POOL_GROUPS] = CONF_TLS_BAD_POOL_GROUPS};
   const struct tls_client_conf conf = {.verify = tls->verify,
                                        .ca_pem = tls->ca_pem,
                                        .ca_label = tls->ca_label,
@@ -25,6 +26,7 @@ struct tls_client *upstream_tls_make(const struct conf_upstream_tls *tls, uint32
                                        .key_pem = tls->key_pem,
                                        .cert_label = tls->cert_label,
                                        .sni = tls->sni,
+                                       .groups = tls->groups,
                                        .names = tls->names,
                                        .name_count = tls->name_count,
                                        .pins = tls->pins,

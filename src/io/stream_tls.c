@@ -562,4 +562,6 @@ void conn_tls_info(const struct conn *c, struct tls_info *out) {
   SSL_get0_alpn_selected(tls->ssl, &alpn, &alpn_len);
   out->alpn = span_of((const char *)alpn, alpn_len);
   out->resumed = SSL_session_reused(tls->ssl) == 1;
+  out->stapled = tls->stapled && !out->resumed; /* who resumes is shown no certificate */
+  out->staple_stale = tls->staple_stale && !out->resumed;
 }

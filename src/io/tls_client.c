@@ -61,12 +61,17 @@ static bool cert_fill(struct tls_client *client, const struct tls_client_conf *c
          tls_cert_parse(&client->cert, &cert, client->pool, &client->arena, why);
 }
 
-static bool ctx_fill(struct tls_client *client, uint16_t min_version, struct buf *why) {
-  for (uint32_t w = 0; w < client->workers; w++) {
-    client->ctx[w] = ctx_make(min_version);
-    if (!cert_show(client, client->ctx[w], why)) return false;
+static bool ctx_fill(struct tls_client *client, const struct tls_client_conf *conf,
+                     enum tls_client_bad *bad, struct buf *why) {
+  char *groups = conf->groups.len ? mem_str(conf->groups) : NULL;
+  uint32_t which;
+  for (uint32_t w = 0; w < client->workers && *bad == TLS_BAD_NONE; w++) {
+    client->ctx[w] = ctx_make(conf->min_version);
+    if (!tls_params_set(client->ctx[w], groups, NULL, &which, why)) *bad = TLS_BAD_POOL_GROUPS;
+    else if (!cert_show(client, client->ctx[w], why)) *bad = TLS_BAD_CERT;
   }
-  return true;
+  mem_free(groups);
+  return *bad == TLS_BAD_NONE;
 }
 
 static void names_fill(struct tls_client *client, const struct tls_client_conf *conf) {
@@ -115,9 +120,8 @@ struct tls_client *tls_client_new(const struct tls_client_conf *conf, enum tls_c
   names_fill(client, conf);
   *bad = TLS_BAD_NONE;
   if (!roots_fill(client, conf, why)) *bad = TLS_BAD_CA;
-  else if (!cert_fill(client, conf, why) || !ctx_fill(client, conf->min_version, why))
-    *bad = TLS_BAD_CERT;
-  if (*bad == TLS_BAD_NONE) return client;
+  else if (!cert_fill(client, conf, why)) *bad = TLS_BAD_CERT;
+  if (*bad == TLS_BAD_NONE && ctx_fill(client, conf, bad, why)) return client;
   client_free(client);
   return NULL;
 }

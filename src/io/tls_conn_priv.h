@@ -56,6 +56,8 @@ struct tls_conn {
   bool sni_known : 1;    /* a well-formed name was sent */
   bool sni_refused : 1;  /* answered by unrecognized_name */
   bool alpn_refused : 1; /* answered by no_application_protocol */
+  bool stapled : 1;      /* an OCSP response goes with the certificate */
+  bool staple_stale : 1; /* one would, but it is not valid now */
   bool fin : 1;          /* FIN came behind early */
   bool broken : 1;       /* a write failed: told in the next budget_run */
   bool starved : 1;      /* the library could not write: no buffer was left */
@@ -84,6 +86,8 @@ struct tls_worker {
 /* tls_clock_ns reads CLOCK_MONOTONIC: the budget is CPU time spent inside one turn, which loop
  * time does not show. */
 uint64_t tls_clock_ns(void);
+/* tls_wall_s reads CLOCK_REALTIME in seconds: for what ends by the calendar. */
+int64_t tls_wall_s(void);
 /* tls_worker_get gives the loop's, made at first use. */
 struct tls_worker *tls_worker_get(struct loop *loop);
 /* tls_of finds the conn whose library call this callback comes from. */

@@ -6,6 +6,7 @@
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 
+#include "io/tls_estate_priv.h"
 #include "weir/base/arena.h"
 #include "weir/io/tls.h"
 
@@ -25,6 +26,8 @@ struct tls_cert {
   bool names_given;   /* names are the configuration's, not the certificate's */
   struct span *names; /* canonical, wildcards as "*.x" */
   uint32_t name_count;
+  struct tls_ocsp ocsp;
+  struct tls_packed packed[TLS_PACKED_COUNT];
   CRYPTO_BUFFER *chain[TLS_CHAIN_MAX]; /* leaf first */
   uint32_t chain_count;
   EVP_PKEY *pkey;
@@ -83,6 +86,10 @@ struct tls_server {
   uint16_t max_version;
   bool ech;        /* there are keys for it (tls_ech.c) */
   bool early_data; /* taken, as far as tls_early.c lets it */
+  char *groups, *ciphers; /* NULL: as built */
+  uint32_t suites;        /* tls_select_suites */
+  bool tickets_off;
+  struct tls_ticket_keys *tickets; /* NULL: the table of the process */
   uint8_t policy_digest[32]; /* SHA-256 of policy_id */
   struct tls_auths *auths;   /* NULL: clients are asked for nothing */
   CRYPTO_BUFFER_POOL *pool;
@@ -97,6 +104,8 @@ void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version);
 /* tls_ctx_new makes an SSL_CTX with the policy of server (versions, ciphers, groups,
  * callbacks). */
 MUST_USE SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version);
+/* tls_select_suites is the set of our suites of TLS 1.2 that ctx allows, for tls_select. */
+uint32_t tls_select_suites(const SSL_CTX *ctx);
 /* tls_select is the library's early callback: reads the ClientHello, sets certificate and session
  * context. */
 enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello);

@@ -92,15 +92,35 @@ static bool offers_tls13(const SSL_CLIENT_HELLO *hello, uint16_t max_version) {
   return keys_of(list, versions, array_count(versions)) != 0;
 }
 
+uint32_t tls_select_suites(const SSL_CTX *ctx) {
+  const STACK_OF(SSL_CIPHER) *list = SSL_CTX_get_ciphers(ctx);
+  uint32_t set = 0;
+  for (size_t i = 0; i < sk_SSL_CIPHER_num(list); i++) {
+    uint16_t value = SSL_CIPHER_get_protocol_id(sk_SSL_CIPHER_value(list, i));
+    for (uint32_t row = 0; row < array_count(suites_12); row++)
+      if (suites_12[row].value == value) set |= 1u << row;
+  }
+  return set;
+}
+
+/* keys_by_suites: a suite that the listener does not allow makes no key usable. */
+static uint32_t keys_by_suites(const SSL_CLIENT_HELLO *hello, uint32_t allowed) {
+  CBS suites;
+  uint32_t keys = 0;
+  CBS_init(&suites, hello->cipher_suites, hello->cipher_suites_len);
+  for (uint32_t row = 0; row < array_count(suites_12); row++)
+    if (allowed & 1u << row) keys |= keys_of(suites, &suites_12[row], 1);
+  return keys;
+}
+
 /* keys_usable is the set of keys that this client can verify. */
-static uint32_t keys_usable(const SSL_CLIENT_HELLO *hello, uint16_t max_version) {
-  CBS list, suites;
+static uint32_t keys_usable(const SSL_CLIENT_HELLO *hello, const struct tls_server *server) {
+  CBS list;
   bool have_sigalgs = ext_list(hello, TLSEXT_TYPE_signature_algorithms, &list);
-  if (offers_tls13(hello, max_version)) {
+  if (offers_tls13(hello, server->max_version)) {
     return have_sigalgs ? keys_of(list, sigalgs_13, array_count(sigalgs_13)) : 0;
   }
-  CBS_init(&suites, hello->cipher_suites, hello->cipher_suites_len);
-  uint32_t keys = keys_of(suites, suites_12, array_count(suites_12));
+  uint32_t keys = keys_by_suites(hello, server->suites);
   if (have_sigalgs) keys &= keys_of(list, sigalgs_12, array_count(sigalgs_12));
   if (ext_list(hello, TLSEXT_TYPE_supported_groups, &list)) {
     keys &= keys_of(list, groups_12, array_count(groups_12)) | KEY_BIT(TLS_KEY_RSA);
@@ -174,6 +194,21 @@ static bool alpn_lacks(const struct tls_server *server, const SSL_CLIENT_HELLO *
              hello, TLSEXT_TYPE_application_layer_protocol_negotiation, &data, &len);
 }
 
+/* staple: the response is set anew for each client that asks, as one that ended since the server
+ * was made must not go out. */
+static bool staple(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello,
+                   const struct tls_ocsp *ocsp) {
+  const uint8_t *data = NULL;
+  size_t len = 0;
+  if (!ocsp->der.len || !SSL_early_callback_ctx_extension_get(
+                            hello, TLSEXT_TYPE_status_request, &data, &len))
+    return true;
+  tls->stapled = tls_ocsp_valid(ocsp, tls_wall_s());
+  tls->staple_stale = !tls->stapled;
+  return !tls->stapled ||
+         SSL_set_ocsp_response(hello->ssl, (const uint8_t *)ocsp->der.ptr, ocsp->der.len) == 1;
+}
+
 enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   struct tls_conn *tls = tls_of(hello->ssl);
   const struct tls_server *server = tls->server;
@@ -190,10 +225,11 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
     tls->sni_refused = true; /* tls_select_name answers: only it can choose the alert */
     return ssl_select_cert_success;
   }
-  uint32_t cert = choose(choice, keys_usable(hello, server->max_version));
+  uint32_t cert = choose(choice, keys_usable(hello, server));
   check(cert > 0);
   bool ok = SSL_set_SSL_CTX(hello->ssl, server->cert_ctx[cert - 1]) != NULL &&
-            tls_auth_ask(tls, hello->ssl, name) && session_bind(hello->ssl, tls, name);
+            tls_auth_ask(tls, hello->ssl, name) && session_bind(hello->ssl, tls, name) &&
+            staple(tls, hello, &server->certs[cert - 1].ocsp);
   if (ok) tls_early_select(tls, hello); /* the other context has switched it off */
   return ok ? ssl_select_cert_success : ssl_select_cert_error;
 }

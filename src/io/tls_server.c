@@ -37,11 +37,11 @@ static bool ctx_groups(SSL_CTX *ctx) {
   return SSL_CTX_set1_curves_list(ctx, GROUPS) == 1;
 }
 
-static void ctx_callbacks(SSL_CTX *ctx, bool alpn) {
+static void ctx_callbacks(SSL_CTX *ctx, const struct tls_server *server) {
   SSL_CTX_set_select_certificate_cb(ctx, tls_select);
   SSL_CTX_set_tlsext_servername_callback(ctx, tls_select_name);
-  SSL_CTX_set_tlsext_ticket_key_cb(ctx, tls_tickets_key);
-  if (alpn) SSL_CTX_set_alpn_select_cb(ctx, tls_select_alpn, NULL);
+  SSL_CTX_set_tlsext_ticket_key_cb(ctx, server->tickets ? tls_ticket_keys_key : tls_tickets_key);
+  if (server->alpn.len > 0) SSL_CTX_set_alpn_select_cb(ctx, tls_select_alpn, NULL);
 }
 
 void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version) {
@@ -51,16 +51,22 @@ void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version) {
       SSL_CTX_set_strict_cipher_list(ctx, SUITES) && ctx_groups(ctx) &&
       SSL_CTX_set_signing_algorithm_prefs(ctx, sign_algorithms, array_count(sign_algorithms));
   check(ok); /* constants and checked versions: a library that refuses them does not fit */
+  tls_keylog_set(ctx);
   SSL_CTX_set_early_data_enabled(ctx, 0); /* RFC 8470; THREATS.md 29 */
 }
 
 SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version) {
   SSL_CTX *ctx = SSL_CTX_new(TLS_with_buffers_method());
   check(ctx != NULL);
+  uint32_t bad;
+  char text[256];
+  struct buf why = buf_of(text, sizeof(text));
   tls_ctx_base(ctx, min_version, server->max_version);
+  check(tls_params_set(ctx, server->groups, server->ciphers, &bad, &why)); /* params_fill tried */
   SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
+  if (server->tickets_off) SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets only: no shared state */
-  ctx_callbacks(ctx, server->alpn.len > 0);
+  ctx_callbacks(ctx, server);
   return ctx;
 }
 
@@ -98,11 +104,32 @@ static bool conf_ok(const struct tls_server_conf *conf, struct buf *why) {
   return true;
 }
 
+/* params_fill: what the library makes of groups, suites and ticket keys. */
+static bool params_fill(struct tls_server *server, const struct tls_server_conf *conf,
+                        uint32_t *bad, struct buf *why) {
+  SSL_CTX *trial = SSL_CTX_new(TLS_with_buffers_method());
+  check(trial != NULL);
+  tls_ctx_base(trial, conf->min_version, conf->max_version);
+  bool ok = tls_params_set(trial, server->groups, server->ciphers, bad, why);
+  if (ok) server->suites = tls_select_suites(trial);
+  SSL_CTX_free(trial);
+  if (!ok || !conf->ticket_key_count) return ok;
+  server->tickets = tls_ticket_keys_new(conf->ticket_keys, conf->ticket_key_count, why);
+  if (!server->tickets) *bad = TLS_BAD_TICKETS;
+  return server->tickets != NULL;
+}
+
 static bool certs_parse(struct tls_server *server, const struct tls_server_conf *conf,
                         uint32_t *bad_cert, struct buf *why) {
   for (uint32_t i = 0; i < conf->cert_count; i++) {
-    if (!tls_cert_parse(&server->certs[i], &conf->certs[i], server->pool, &server->arena, why)) {
+    const struct tls_cert_conf *from = &conf->certs[i];
+    struct tls_cert *cert = &server->certs[i];
+    if (!tls_cert_parse(cert, from, server->pool, &server->arena, why)) {
       *bad_cert = i;
+      return false;
+    }
+    if (!tls_ocsp_load(cert, from->ocsp_der, from->ocsp_label, &server->arena, why)) {
+      *bad_cert = i | TLS_BAD_OCSP;
       return false;
     }
   }
@@ -119,6 +146,7 @@ static bool cert_ctx_fill(struct tls_server *server, uint32_t i, uint16_t min_ve
   const SSL_PRIVATE_KEY_METHOD *method = tls_signer_method(server->cert_ctx[i], cert);
   if (SSL_CTX_set_chain_and_key(server->cert_ctx[i], cert->chain, cert->chain_count,
                                 method ? NULL : cert->pkey, method)) {
+    tls_compress_fill(&server->certs[i], server->cert_ctx[i], &server->arena);
     return true;
   }
   const char *reason = ERR_reason_error_string(ERR_peek_error());
@@ -164,6 +192,9 @@ static struct tls_server *server_alloc(const struct tls_server_conf *conf) {
   server->cert_ctx = (SSL_CTX **)mem_array(conf->cert_count, sizeof(server->cert_ctx[0]));
   server->alpn = arena_copy(&server->arena, conf->alpn, NULL);
   server->alpn_needed = conf->alpn.len && !alpn_has(conf->alpn, SPAN_LIT("http/1.1"));
+  if (conf->groups.len) server->groups = mem_str(conf->groups);
+  if (conf->ciphers.len) server->ciphers = mem_str(conf->ciphers);
+  server->tickets_off = conf->tickets_off;
   server->pool = CRYPTO_BUFFER_POOL_new();
   check(server->pool != NULL);
   SHA256((const uint8_t *)conf->policy_id.ptr, conf->policy_id.len, server->policy_digest);
@@ -178,6 +209,9 @@ static void server_free(struct tls_server *server) {
   }
   tls_auths_free(server->auths);
   CRYPTO_BUFFER_POOL_free(server->pool);
+  tls_ticket_keys_free(server->tickets);
+  mem_free(server->groups);
+  mem_free(server->ciphers);
   mem_free(server->certs);
   mem_free(server->ctx);
   mem_free(server->cert_ctx);
@@ -201,7 +235,8 @@ struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *
   *bad_cert = UINT32_MAX;
   if (!conf_ok(conf, why)) return NULL;
   struct tls_server *server = server_alloc(conf);
-  bool ok = certs_parse(server, conf, bad_cert, why) &&
+  bool ok = params_fill(server, conf, bad_cert, why) &&
+            certs_parse(server, conf, bad_cert, why) &&
             ctx_fill(server, conf->min_version, bad_cert, why) &&
             ech_fill(server, conf, bad_cert, why) &&
             auths_fill(server, conf, bad_cert, why);

@@ -67,6 +67,12 @@ uint64_t tls_clock_ns(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+int64_t tls_wall_s(void) {
+  struct timespec now;
+  check(clock_gettime(CLOCK_REALTIME, &now) == 0);
+  return (int64_t)now.tv_sec;
+}
+
 /* budget_run spends what this turn's completions left of the budget on those that wait, and opens
  * the budget of the next turn (loop->budget_run). While some wait, new bytes of handshakes queue
  * behind them, so the queue gets the whole budget then. A handshake comes back into the queue only

@@ -13,7 +13,8 @@ int cmd_run(const struct cli *cli) {
   if (cli->test) {
     return cmd_check(cli);
   }
-  const struct control_options options = {.path = cli_config(cli)};
+  const struct control_options options = {.path = cli_config(cli),
+                                          .log_tls_keys = cli->log_tls_keys != NULL};
   return control_run(&options);
 }
 

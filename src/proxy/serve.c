@@ -413,6 +413,8 @@ void down_count_handshake(struct down *d, const struct tls_info *info) {
       {&w->stats.tls_handshakes_12_full, &w->stats.tls_handshakes_12_resumed},
       {&w->stats.tls_handshakes_13_full, &w->stats.tls_handshakes_13_resumed}};
   stat_add(rows[v13][info->resumed], 1);
+  if (info->stapled) stat_add(&w->stats.tls_stapled, 1);
+  if (info->staple_stale) stat_add(&w->stats.tls_staple_stale, 1);
   if (info->subject.len || info->hash.len) stat_add(&w->stats.tls_client_certs, 1);
   d->tls_ns = info->handshake_ns;
   early_count(w, info->early);

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from harness import client, confgen, proc, wire
+from harness import certs, client, confgen, proc, wire
 from harness.backend import Backend
 from harness.dns import Dns
 from harness.mtls import ClientMint
@@ -71,6 +71,19 @@ def ech_keys(text, work):
         (work / name).write_text(run("ech-keys", "example.com").stdout)
 
 
+def shared_keys(text, work, authority):
+    """The ticket keys and OCSP responses that a configuration names."""
+    for stem in re.findall(r'ocsp = "file:([\w/.-]+)\.ocsp"', text):
+        made = authority.staple((work / ("%s.crt" % stem)).read_bytes())
+        (work / ("%s.ocsp" % stem)).write_bytes(made)
+    for names in re.findall(r"ticket_keys\s*= \[([^\]]*)\]", text):
+        for name in re.findall(r'"file:([\w/.-]+)"', names):
+            path = work / name
+            path.parent.mkdir(exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_bytes(os.urandom(80))
+
+
 def completed(text):
     """A fragment with the sections that it leaves out."""
     names = {"app", *re.findall(r'pool = "(\w+)"', text)}
@@ -93,6 +106,7 @@ def check_conf(path):
 def try_conf(text, work, authority, **_):
     secrets(text, work, authority)
     ech_keys(text, work)
+    shared_keys(text, work, authority)
     path = work / "weir.conf"
     path.write_text(completed(text))
     check_conf(path)
@@ -195,6 +209,19 @@ def do_openssl(bench, words):
     check_conf(path)
 
 
+def do_rand(bench, words):
+    """What it makes is a ticket key."""
+    succeeded(words, cwd=bench.work)
+    path = bench.work / "made.conf"
+    (bench.work / words[words.index("-out") + 1]).chmod(0o600)
+    text = """listeners = { web = { bind = "127.0.0.1:8443"; tls = { ticket_keys = "file:%s";
+        certificates = ( { cert = "file:a.crt"; key = "file:a.key"; } ); }; }; };"""
+    authority = certs.Authority(bench.work)
+    authority.leaf(["example.com"], stem="a")
+    path.write_text(completed(text % words[words.index("-out") + 1]))
+    check_conf(path)
+
+
 def do_pin(bench, words):
     """The pipe gives what pins take."""
     path = bench.work / words[words.index("-in") + 1]
@@ -232,6 +259,7 @@ COMMANDS = [
     (r"weir ech-keys ", do_ech_keys),
     (r"curl ", do_curl),
     (r"openssl req ", do_openssl),
+    (r"openssl rand ", do_rand),
     (r"openssl x509 .* sha256sum", do_pin),
     (r"sysctl ", do_sysctl),
 ]

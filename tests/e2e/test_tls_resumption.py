@@ -18,6 +18,7 @@ def tls_weir(weir, backend, authority):
     listeners = {"tls%d" % i: {"bind": "127.0.0.1:%d" % port, "tls": {"certificates": [
         dict(names=["a.example"], **authority.leaf(["a.example"], stem="a%d" % i))]}}
                  for i, port in enumerate(ports)}
+    listeners["tls1"]["tls"]["groups"] = ["X25519", "P-256", "P-384"]
     proxy = weir({"process": {"workers": 2}, "listeners": listeners}, backend)
     proxy.ports, proxy.authority = ports, authority
     return proxy

@@ -74,6 +74,7 @@ struct conf_process {
   const char *access_to;    /* "stdout", "stderr", a path, "off" */
   const char *access_format; /* "json", "text" */
   uint32_t access_sample_ppm;
+  const char *tls_keys; /* a path, NULL: none */
 };
 /* conf_admin_default is what admin.listen = "auto" means: $RUNTIME_DIRECTORY/admin.sock (systemd),
  * else /run/weir/admin.sock for root, else $XDG_RUNTIME_DIR/weir/admin.sock, else none (false).
@@ -95,7 +96,8 @@ MUST_USE uint32_t conf_reload_secrets(struct conf *conf, const struct conf_reade
 /* conf_hooks are what compiling needs from above. */
 struct conf_hooks {
   /* tls gives the tls_server for a policy (with a ref for the listener object), or NULL after it
-   * wrote a sentence to why and the faulty certificate's index to *bad_cert. */
+   * wrote a sentence to why and the faulty certificate's index (or a CONF_TLS_BAD) to *bad_cert.
+   * A sentence beside a server is about an OCSP response that is not valid now. */
   struct tls_server *(*tls)(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
                             struct buf *why);
   void (*tls_unref)(struct tls_server *server);

@@ -19,6 +19,7 @@ struct control_options {
   const char *path; /* configuration file; NULL: text */
   const char *name; /* of text, in messages */
   struct span text;
+  bool log_tls_keys; /* the switch that log.tls_keys needs */
   /* env answers before the environment does (the demo's own certificate); may be NULL. */
   const char *(*env)(void *ctx, const char *name);
   /* ready is called once, when everything listens; may be NULL. */

@@ -8,6 +8,7 @@
 
 #include "weir/base/end.h"
 #include "weir/io/conn.h"
+#include "weir/io/tls_stats.h"
 
 struct tls_auth_conf; /* tls_client_auth.h */
 struct tls_server;
@@ -19,6 +20,7 @@ struct tls_cert_conf {
   struct span cert_pem, key_pem;
   struct span label; /* for messages: the file that cert came from */
   bool is_default;   /* serves unknown and absent SNI */
+  struct span ocsp_der, ocsp_label; /* what is stapled; empty: nothing */
 };
 
 struct tls_server_conf {
@@ -28,7 +30,14 @@ struct tls_server_conf {
   /* alpn: wire form, length-prefixed names in our order; empty: ALPN is ignored. A client without
    * ALPN speaks "http/1.1" (RFC 9113 section 3.2): where that is not named, it is refused. */
   struct span alpn;
-  struct span policy_id; /* binds sessions: listener name */
+  struct span groups;  /* names, best first, with ':' between; empty: as built (TLS_GROUPS) */
+  struct span ciphers; /* suites of TLS 1.2 alike; empty: all that weir has */
+  bool tickets_off;    /* every handshake is a full one */
+  /* ticket_keys: bytes of shared keys (tls_ticket_keys.c), the first encrypts; none: the table of
+   * the process. */
+  const struct span *ticket_keys;
+  uint32_t ticket_key_count;
+  struct span policy_id; /* binds sessions: all that clients are asked for and promised */
   const struct tls_auth_conf *auths; /* what clients are asked for; sessions are bound to it too */
   uint32_t auth_count;
   uint32_t workers;
@@ -36,8 +45,14 @@ struct tls_server_conf {
   struct span ech_pem, ech_label; /* keys of ECH and their file (tls_ech.h); empty: none */
 };
 
+/* What *bad_cert says beside the index of a certificate. */
+#define TLS_BAD_OCSP 0x40000000u /* a bit: of the certificate, its OCSP response */
+#define TLS_BAD_GROUPS (UINT32_MAX - 1u)
+#define TLS_BAD_CIPHERS (UINT32_MAX - 2u)
+#define TLS_BAD_TICKETS (UINT32_MAX - 3u)
+
 /* tls_server_new compiles, with one reference; NULL with a sentence in why and the index of the
- * faulty certificate in *bad_cert (UINT32_MAX: none). Checks: parse, key matches, chain order;
+ * faulty certificate in *bad_cert, or another TLS_BAD. Checks: parse, key matches, chain order;
  * expiry is only noted (tls_server_cert). Not on the data path. */
 MUST_USE struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *bad_cert,
                                            struct buf *why);
@@ -47,14 +62,22 @@ void tls_server_unref(struct tls_server *server); /* any thread */
  * end. For metrics. The span lives as long as server. */
 bool tls_server_cert(const struct tls_server *server, uint32_t i, struct span *label,
                      int64_t *not_after);
+/* tls_server_ocsp gives the label of the OCSP response of certificate i and when it ends; false:
+ * it has none, or there is no such certificate. tls_server_stale writes a sentence about the first
+ * response that is not valid at now_s, and its TLS_BAD_OCSP to *bad; false: there is none. */
+bool tls_server_ocsp(const struct tls_server *server, uint32_t i, struct span *label,
+                     int64_t *next_update);
+bool tls_server_stale(const struct tls_server *server, int64_t now_s, uint32_t *bad,
+                      struct buf *why);
 /* tls_server_serves tells whether a client that asks for host gets a certificate (its own or the
  * default one) or, for an unknown or malformed name, the unrecognized_name alert. */
 bool tls_server_serves(const struct tls_server *server, struct span host);
 
-/* Ticket keys are one table for the process: drawn at start, rotated by tls_tickets_rotate (the
- * new one encrypts, the two before still decrypt and their sessions get a new ticket), shared by
- * all workers and servers; sessions are bound to policy_id and SNI, not to a certificate. Any
- * thread; tls_tickets_init may be called again and then does nothing. */
+/* Without ticket_keys they are one table for the process: drawn at start, rotated by
+ * tls_tickets_rotate (the new one encrypts, the two before still decrypt and their sessions get a
+ * new ticket), shared by all workers and servers. Either way sessions are bound to policy_id and
+ * SNI, not to a certificate. Any thread; tls_tickets_init may be called again and then does
+ * nothing. */
 void tls_tickets_init(void);
 void tls_tickets_rotate(void);
 
@@ -93,6 +116,8 @@ struct tls_info {
   bool resumed;
   uint8_t early;         /* enum tls_early (tls_early.h) */
   uint8_t ech;           /* enum tls_ech (tls_ech.h) */
+  bool stapled;      /* the certificate came with its OCSP response */
+  bool staple_stale; /* the client asked for it, but it is not valid now */
   uint64_t handshake_ns; /* from first byte to the end, in loop time; 0 while it lasts */
   enum end end;          /* END_OK, or why it failed */
 };
@@ -101,23 +126,13 @@ void conn_tls_info(const struct conn *c, struct tls_info *out);
 /* conn_tls_end is conn_tls_info's end alone. */
 enum end conn_tls_end(const struct conn *c);
 
-/* tls_stats are the library's allocations in this process (OPENSSL_memory_alloc). */
-struct tls_stats {
-  uint64_t alloc_bytes, alloc_count; /* live now */
-  uint64_t alloc_total;              /* since start */
-  uint64_t heap_total;               /* of those, the ones that no thread's cache could serve */
-  uint64_t cache_bytes;              /* free, kept by threads: at most TLS_CACHE_BYTES each */
-};
-#define TLS_CACHE_BYTES (1u << 20)
-void tls_stats_get(struct tls_stats *out); /* any thread */
-/* tls_mem_trim gives the calling thread's cached blocks that were not needed since the last call
- * back to the heap. loop_trim does it for workers with TLS. */
-void tls_mem_trim(void);
-
 /* tls_self_signed makes an ECDSA P-256 certificate for names (DNS names or addresses; PEM,
  * appended), valid for days. False when a buf is too small or names is empty. For `weir demo`. */
 MUST_USE bool tls_self_signed(const struct span *names, uint32_t name_count, uint32_t days,
                               struct buf *cert_pem, struct buf *key_pem);
+/* tls_keylog_use writes the secrets of all connections whose policy is made from now on to fd,
+ * which stays open. For debugging; before the first policy. */
+void tls_keylog_use(int fd);
 /* tls_library names library and version for `weir version`. */
 const char *tls_library(void);
 /* tls_random fills with the library's randomness (seeds, ids). */

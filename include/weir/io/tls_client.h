@@ -27,6 +27,7 @@ struct tls_client_conf {
   const uint8_t (*pins)[TLS_PIN_BYTES]; /* SHA-256 of public keys (SPKI); none: any */
   uint32_t pin_count;
   uint16_t min_version; /* 0x0303, 0x0304 */
+  struct span groups;   /* as in tls_server_conf */
   struct span alpn;     /* what is offered, in wire form; empty: nothing, for it is no HTTP: the
                            endpoint may speak first */
   bool h2_only;         /* an endpoint that does not choose h2 is refused */
@@ -34,7 +35,7 @@ struct tls_client_conf {
 };
 
 /* tls_client_bad is which part of a conf tls_client_new refused. */
-enum tls_client_bad { TLS_BAD_NONE, TLS_BAD_CA, TLS_BAD_CERT };
+enum tls_client_bad { TLS_BAD_NONE, TLS_BAD_CA, TLS_BAD_CERT, TLS_BAD_POOL_GROUPS };
 
 /* tls_client_new compiles, with one reference; NULL with a sentence in why and what it is about in
  * *bad. Not on the data path. */

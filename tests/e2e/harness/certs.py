@@ -5,6 +5,7 @@ import ssl
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
 
 PEM = serialization.Encoding.PEM
@@ -60,6 +61,20 @@ class Authority:
         key_path.write_bytes(key)
         cert_path.write_bytes(cert)
         return {"cert": "file:%s" % cert_path, "key": "file:%s" % key_path}
+
+    def staple(self, cert_pem, ends=86400, begins=-3600, status=ocsp.OCSPCertStatus.GOOD,
+               algorithm=None, issuer=None):
+        """An OCSP response in DER; ends and begins count in seconds from now, ends None: none."""
+        now = datetime.datetime.utcnow()
+        revoked = status == ocsp.OCSPCertStatus.REVOKED
+        return ocsp.OCSPResponseBuilder().add_response(
+            cert=x509.load_pem_x509_certificate(cert_pem), issuer=issuer or self.cert,
+            algorithm=algorithm or hashes.SHA1(), cert_status=status,
+            this_update=now + datetime.timedelta(seconds=begins),
+            next_update=now + datetime.timedelta(seconds=ends) if ends is not None else None,
+            revocation_time=now if revoked else None, revocation_reason=None,
+        ).responder_id(ocsp.OCSPResponderEncoding.HASH, self.cert).sign(
+            self.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
     def client_context(self, minimum=None, maximum=None, alpn=None, ciphers=None):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

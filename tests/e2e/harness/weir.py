@@ -112,7 +112,8 @@ class Weir:
                 preexec()
 
         self.process = subprocess.Popen(
-            [*self.options.get("launch", ()), binary(), "run", "-c", str(self.path)], env=env,
+            [*self.options.get("launch", ()), binary(), "run", *self.options.get("flags", ()),
+             "-c", str(self.path)], env=env,
             preexec_fn=prepare, pass_fds=self.options.get("pass_fds", ()),
             stdin=subprocess.DEVNULL, stdout=self.options.get("stdout", subprocess.DEVNULL),
             stderr=subprocess.PIPE, cwd=self.directory)

@@ -69,6 +69,7 @@ static inline struct conf_reader kit_reader(const struct kit *kit) {
                               .ctx = (void *)(uintptr_t)kit};
 }
 
+#define KIT_TICKET "0123456789abcdef0123456789abcdef0123456789abcde"
 /* The files and variables that most tests see. */
 static const struct kit_file kit_files[] = {{"/etc/weir/tls/a.crt", "CERT A", 0644},
                                             {"/etc/weir/tls/a.key", "KEY A", 0600},
@@ -77,6 +78,9 @@ static const struct kit_file kit_files[] = {{"/etc/weir/tls/a.crt", "CERT A", 06
                                             {"/etc/weir/tls/b.key", "KEY B", 0600},
                                             {"/etc/weir/tls/denied.key", NULL, 0600},
                                             {"/etc/weir/tls/empty.key", "", 0600},
+                                            {"/etc/weir/t1.key", KIT_TICKET "1", 0600},
+                                            {"/etc/weir/t2.key", "x" KIT_TICKET, 0600},
+                                            {"/etc/weir/t3.key", KIT_TICKET "3", 0600},
                                             {"/etc/weir/sticky.key", "STICKY KEY 12345\n", 0600},
                                             {"/run/cred/web.key", "KEY CRED", 0600},
                                             {"/etc/weir/pages/a.html", "<a>", 0644},

@@ -221,7 +221,7 @@ static const struct change changes[] = {
      "~ listener s: protocols\n"},
     {"tls = {", "h2 = { resets = 101; }; tls = {", "s", "~ listener s: h2\n"},
     {CERT("a"), CERT("b"), "s", "~ listener s: certificates\n"},
-    {"tls = {", "tls = { min_version = \"1.3\";", "s", "~ listener s: TLS versions\n"},
+    {"tls = {", "tls = { min_version = \"1.3\";", "s", "~ listener s: TLS policy\n"},
     {"tls = { certificates = ( " CERT("a") " ); };", "", "s", "~ listener s: TLS removed\n"},
     /* A line more before everything: routes know their lines, but that is no change to anybody. */
     {"listeners =", "\nlisteners =", "ab", ""},

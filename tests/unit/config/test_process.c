@@ -151,6 +151,7 @@ static void test_restart_is_remembered(void **state) {
 static const char *const restart_texts[][2] = {
     {"process.workers", "process = { workers = 7; };"},
     {"process.signers", "process = { signers = 3; };"},
+    {"log.tls_keys", "log = { tls_keys = \"/elsewhere\"; };"},
     {"process.user", "process = { user = \"nobody\"; };"},
     {"admin.listen", "admin = { listen = \"unix:/elsewhere\"; };"},
     {"admin.status", "admin = { status = \"127.0.0.1:77\"; };"},
@@ -188,6 +189,7 @@ static void test_restart_options_are_kept(void **state) {
     same_text(a->status_listen, b->status_listen);
     same_text(a->log_to, b->log_to);
     same_text(a->access_to, b->access_to);
+    same_text(a->tls_keys, b->tls_keys);
     conf_faults_free(faults);
     conf_free(now);
     conf_free(next);

@@ -57,7 +57,10 @@ static int read_shipped(void *ctx, const char *path, struct text *out) {
   (void)ctx;
   if (!strstr(path, "/tls/") && !strstr(path, "/pages/") && !strstr(path, ".key"))
     return conf_reader_direct.read(NULL, path, out);
-  text_lit(out, "PEM, or a key of 16 bytes or more");
+  if (strstr(path, "ticket"))
+    text_lit(out, "a key of tickets is so many bytes long: forty-8.");
+  else
+    text_lit(out, "PEM, or a key of 16 bytes or more");
   return 0;
 }
 
@@ -155,7 +158,8 @@ static void test_full_is_full(void **state) {
     assert_true(view.id == FAULT_ACTION_MANY || view.id == FAULT_PATH_AND_PREFIX ||
                 view.id == FAULT_BODY_AND_FILE || view.id == FAULT_HASH_UNUSED ||
                 view.id == FAULT_DISCOVER_BOTH || view.id == FAULT_CONDITION ||
-                view.id == FAULT_HEALTH_UNUSED || view.id == FAULT_TCP_POOL);
+                view.id == FAULT_HEALTH_UNUSED || view.id == FAULT_TCP_POOL ||
+                view.id == FAULT_KEYS_LOGGED);
   assert_int_equal(conf_faults_errors(faults), 7 + MATCH_PART_COUNT);
   for (enum option_id id = 0; id < OPTION_COUNT; id++) {
     struct span local = option_local(option_get(id));

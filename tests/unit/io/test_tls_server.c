@@ -331,12 +331,14 @@ static void suites_of_h2(void **state) {
   for (size_t i = 0; i < sk_SSL_CIPHER_num(suites); i++) {
     const SSL_CIPHER *suite = sk_SSL_CIPHER_value(suites, i);
     if (SSL_CIPHER_get_auth_nid(suite) == NID_auth_psk) continue; /* this client has no such key */
+    if (SSL_CIPHER_get_min_version(suite) > TLS1_2_VERSION) continue; /* AWS-LC lists them too */
     struct th_client_conf conf = {.alpn = SPAN_LIT(H2),
                                   .max = TLS1_2_VERSION,
                                   .ciphers = SSL_CIPHER_get_name(suite),
                                   .sni = "one.example"};
     struct th_pair *p = connect_with(&w, &conf);
-    bool fit = SSL_CIPHER_is_aead(suite) && SSL_CIPHER_get_kx_nid(suite) == NID_kx_ecdhe;
+    bool aead = SSL_CIPHER_is_aead(suite) && SSL_CIPHER_get_digest_nid(suite) == NID_undef;
+    bool fit = aead && SSL_CIPHER_get_kx_nid(suite) == NID_kx_ecdhe;
     assert_int_equal(p->info.end, fit ? END_OK : END_CLIENT_TLS_HANDSHAKE);
     assert_true(span_eq(p->info.alpn, fit ? SPAN_LIT("h2") : SPAN_EMPTY));
     taken += fit;

@@ -120,7 +120,7 @@ static void test_usage_and_completion_name_all(void **state) {
     assert_non_null(strstr(usage.ptr, all[i].name));
     assert_non_null(strstr(script.ptr, all[i].name));
   }
-  assert_non_null(strstr(script.ptr, "run) words=\" --config --test --help\""));
+  assert_non_null(strstr(script.ptr, "run) words=\" --config --test --log-tls-keys --help\""));
   text_fini(&usage);
   text_fini(&script);
 }
