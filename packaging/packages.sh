@@ -77,3 +77,5 @@ command -v node >/dev/null || packages_test+=(nodejs)
 # The browser of tests/e2e/test_h2_browser.py is 98 MB to fetch and 306 MB of disk: it is tested
 # with where it is there, or asked for by WEIR_BROWSER=1.
 [ -z "${WEIR_BROWSER:-}" ] || packages_test+=(chromium-headless-shell)
+# The scanners of tests/e2e/test_tls_scanners.py: asked for by WEIR_SCANNERS=1.
+[ -z "${WEIR_SCANNERS:-}" ] || packages_test+=(testssl.sh sslscan)

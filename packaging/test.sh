@@ -7,7 +7,7 @@
 #                                     conformance
 # Logs and JUnit files: build/test/. WEIR_FUZZ_SECONDS (default 5) is the fuzz smoke per target,
 # WEIR_FUZZ_SEED (default 1) where it starts: what broke one run breaks the next; 0 is random.
-# WEIR_BROWSER=1 installs Chromium and tests with it (98 MB).
+# WEIR_BROWSER=1 installs Chromium (98 MB), WEIR_SCANNERS=1 scanners of TLS: for pytest -m slow.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 1

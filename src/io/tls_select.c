@@ -209,6 +209,17 @@ static bool staple(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello,
          SSL_set_ocsp_response(hello->ssl, (const uint8_t *)ocsp->der.ptr, ocsp->der.len) == 1;
 }
 
+static bool is_grease(uint16_t value) { return (value & 0x0f0f) == 0x0a0a; }
+
+/* begins_with_chacha: so does a client without instructions for AES, whose order then decides. */
+static bool begins_with_chacha(const SSL_CLIENT_HELLO *hello) {
+  CBS list;
+  uint16_t suite = 0x0a0a; /* RFC 8701: reserved ones are no choice */
+  CBS_init(&list, hello->cipher_suites, hello->cipher_suites_len);
+  while (is_grease(suite) && CBS_get_u16(&list, &suite)) continue;
+  return suite == 0x1303 || suite == 0xcca8 || suite == 0xcca9;
+}
+
 enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   struct tls_conn *tls = tls_of(hello->ssl);
   const struct tls_server *server = tls->server;
@@ -230,6 +241,8 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   bool ok = SSL_set_SSL_CTX(hello->ssl, server->cert_ctx[cert - 1]) != NULL &&
             tls_auth_ask(tls, hello->ssl, name) && session_bind(hello->ssl, tls, name) &&
             staple(tls, hello, &server->certs[cert - 1].ocsp);
+  if (!server->ciphers && begins_with_chacha(hello))
+    SSL_clear_options(hello->ssl, SSL_OP_CIPHER_SERVER_PREFERENCE);
   if (ok) tls_early_select(tls, hello); /* the other context has switched it off */
   return ok ? ssl_select_cert_success : ssl_select_cert_error;
 }

@@ -14,12 +14,11 @@
 #include "weir/base/mem.h"
 #include "weir/io/tls_early.h"
 
-/* Forward secrecy and AEAD only. Suites in brackets are equal: among them the client's order
- * decides, so that one without AES instructions gets ChaCha20. TLS 1.3 suites are the
- * library's. */
+/* Forward secrecy and AEAD only, in our order but for clients that begin with ChaCha20
+ * (tls_select.c). TLS 1.3 suites are the library's. */
 #define SUITES \
-  "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-AES256-GCM-SHA384|ECDHE-ECDSA-CHACHA20-POLY1305]:" \
-  "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-AES256-GCM-SHA384|ECDHE-RSA-CHACHA20-POLY1305]"
+  "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:" \
+  "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305"
 
 /* Groups in our order. Libraries without ML-KEM refuse the first list. */
 #define GROUPS_ML_KEM "X25519MLKEM768:X25519:P-256:P-384"

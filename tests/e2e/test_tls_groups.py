@@ -82,6 +82,29 @@ def test_suites(weir, backend, authority):
     assert "Cipher is TLS_" in only_rsa.s_client("-tls1_3"), "TLS 1.3 has suites of its own"
 
 
+GCM_128, GCM_256, CHACHA = ("ECDHE-ECDSA-" + end for end in (
+    "AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"))
+
+
+@pytest.mark.parametrize("offered,chosen", [
+    ((GCM_128, GCM_256, CHACHA), GCM_128),
+    ((GCM_256, CHACHA, GCM_128), GCM_128),
+    ((GCM_256, CHACHA), GCM_256),
+    ((CHACHA, GCM_256, GCM_128), CHACHA),
+])
+def test_order_of_suites(weir, backend, authority, offered, chosen):
+    """weir's, but a client that begins with ChaCha20 has no instructions for AES, and gets it."""
+    text = Front(weir, backend, authority).s_client("-tls1_2", "-cipher", ":".join(offered))
+    assert "Cipher is %s" % chosen in text, text
+
+
+def test_order_that_was_set(weir, backend, authority):
+    """A list of the listener holds for all clients."""
+    front = Front(weir, backend, authority, ciphers=[GCM_256, CHACHA])
+    text = front.s_client("-tls1_2", "-cipher", ":".join((CHACHA, GCM_128, GCM_256)))
+    assert "Cipher is %s" % GCM_256 in text, text
+
+
 def test_groups_to_endpoints(weir, work):
     """What the ClientHello of weir offers, and begins with, is what the pool has."""
     seen = []
