@@ -77,9 +77,8 @@ def test_testssl(site, work, authority):
 
 def test_sslscan(site):
     text = scan("sslscan", "--no-colour", "--sni-name=localhost", site).stdout.decode()
-    versions = {name: how for name, how in
-                (line.split()[:2] for line in text.splitlines() if line.startswith(("SSLv", "TLSv"))
-                 and line.split()[1:2] in (["enabled"], ["disabled"]))}
+    words = [line.split() for line in text.splitlines() if line.startswith(("SSLv", "TLSv"))]
+    versions = {row[0]: row[1] for row in words if row[1:] in (["enabled"], ["disabled"])}
     assert versions == {"SSLv2": "disabled", "SSLv3": "disabled", "TLSv1.0": "disabled",
                         "TLSv1.1": "disabled", "TLSv1.2": "enabled", "TLSv1.3": "enabled"}
     suites = [line.split()[4] for line in text.splitlines()
