@@ -10,6 +10,8 @@
 #define FURTHER_MOST 128u
 #define FURTHER_FEW 4u
 #define ALONE_MS 20u
+/* LATE_MS: when one has waited so long turns are large again: nobody waits for ever. */
+#define LATE_MS 50u
 /* So much may a connection bring in a turn (h2_pool_pace). */
 #define PACE_MOST 4096u
 #define PACE_FEW (16u * H2_PACE_HEAD)
@@ -59,10 +61,11 @@ void begin_run(struct worker *w) {
 
 bool begin_turn(struct worker *w) {
   struct begin *b = &w->begin;
-  bool alone = now_ms(w) - b->alone_ms < ALONE_MS;
-  b->left = alone ? FURTHER_FEW : FURTHER_MOST;
-  h2_pool_pace(w->h2, alone ? PACE_FEW : PACE_MOST);
-  return first(b) != NULL;
+  bool some = first(b) != NULL;
+  bool small = now_ms(w) - b->alone_ms < ALONE_MS && begin_late_ms(w) < LATE_MS;
+  b->left = small ? FURTHER_FEW : FURTHER_MOST;
+  h2_pool_pace(w->h2, small ? PACE_FEW : PACE_MOST);
+  return some;
 }
 
 uint64_t begin_late_ms(const struct worker *w) {

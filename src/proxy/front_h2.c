@@ -81,7 +81,10 @@ static void busy(struct down *d, bool now) {
 
 static void count_stream(struct stream *s, uint32_t beside) {
   stat_add(&s->w->stats.h2_streams, 1);
-  if (!beside) return;
+  if (!beside) {
+    s->down->round = s->w->begin.round; /* what it was when others waited is over */
+    return;
+  }
   s->flags |= STREAM_FURTHER;
   s->w->streams_further++;
 }

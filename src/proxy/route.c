@@ -132,6 +132,7 @@ static enum route_verdict find(struct stream *s, struct route_hit *hit) {
 /* refused tells causes that are known before routing. */
 static enum end refused(const struct stream *s) {
   if (s->down->flags & DOWN_OVER_LIMIT) return END_LIMIT_CONNECTIONS;
+  if (!s->down->serving->current) return END_DRAIN; /* it waited while its listener was removed */
   return misdirected(s) ? END_CLIENT_MISDIRECTED : END_OK;
 }
 

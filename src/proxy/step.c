@@ -27,7 +27,8 @@ struct stream *stream_new(struct down *d, struct conn *carried) {
   s->down = d;
   s->conn = carried ? carried : d->conn;
   if (carried) s->flags = STREAM_H2;
-  else d->stream = s, begin_alone(w);
+  else d->stream = s;
+  if (!carried && !(d->flags & DOWN_TCP)) begin_alone(w);
   d->requests++;
   list_init(&s->link);
   timer_init(&s->timer, on_timer);
