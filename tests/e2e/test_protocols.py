@@ -38,7 +38,7 @@ def faults_of(result):
     ('protocols = [ "h2c", "h2c" ];', "W0117", '"h2c" ]', '"h2c" stands twice'),
     ('@ protocols = [ "h2", "h2c" ];', "W0170", '"h2c"', 'use "h2"'),
     ('protocols = "h2";', "W0171", '"h2"', 'use "h2c", for clients that know before; or add tls'),
-    ('protocols = "h2d";', "W0205", '"h2d"', 'did you mean "h2'),
+    ('protocols = "h2d";', "W0205", '"h2d"', "known: h2 http/1.1 h2c"),
     ('protocols = "http/2";', "W0205", '"http/2"', 'HTTP/2 is "h2", or "h2c" without TLS'),
     ('@ protocols = "http/1.2";', "W0205", '"http/1.2"', 'did you mean "http/1.1"?'),
     ('@ protocols = "h3";', "W0102", '"h3"', "h3 is not in this version"),
