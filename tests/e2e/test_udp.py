@@ -530,6 +530,28 @@ def test_listener_renamed(udp, endpoint):
         proxy.reload()
 
 
+def test_listener_removed_and_added_again(udp, endpoint):
+    """Sessions that drain hold its port, which is weir's own: it can be bound beside them."""
+    site = endpoint()
+    proxy = udp(site, process={"drain": "1h"})
+    listener = {"bind": "127.0.0.1:%d" % proxy.port, "protocol": "udp", "pool": "dns"}
+    other = {"bind": "127.0.0.1:%d" % udpsite.free_port(), "protocol": "udp", "pool": "dns"}
+    with contextlib.ExitStack() as stack:
+        old = stack.enter_context(connect(proxy.port))
+        assert ask(old, b"x") == b"x"
+        for turn in range(2):
+            proxy.change(listeners={"dns": None, "more": other})
+            proxy.reload()
+            assert turn or ask(old, b"y") == b"y"
+            proxy.change(listeners={"dns": listener})
+            proxy.reload()
+            for i in range(10):
+                sock = stack.enter_context(connect(proxy.port))
+                assert ask(sock, b"%d" % i) == b"%d" % i
+        proxy.change(process={"drain": "100ms"})
+        proxy.reload()
+
+
 def test_tcp_becomes_udp(weir, endpoint):
     """A listener that changes its protocol under its name gets another socket."""
     port = udpsite.free_port()
