@@ -66,9 +66,11 @@ static enum end connect_error(int err) {
   return err == -EAGAIN || err == -EADDRNOTAVAIL ? END_LIMIT_DESCRIPTORS : connect_end(err);
 }
 
+/* dial leaves the descriptors alone that clients of HTTP and TCP may come to need: anybody can make
+ * sessions. */
 static struct udp *dial(struct udp_leg *leg, const struct endpoint *e, int *err) {
   struct worker *w = udp_worker(leg->session->port);
-  w->loop->fds_most = w->config.fds_most;
+  w->loop->fds_most = w->config.fds_further;
   return udp_connect(w->loop, &e->addr, &leg_events, leg, err);
 }
 

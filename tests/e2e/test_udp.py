@@ -422,6 +422,7 @@ def test_descriptors_run_out(weir, endpoint):
             assert ask(sock, b"x") == b"x"
         assert proxy.metric("weir_udp_evicted_sessions_total") > 50
         assert proxy.get("/", port=proxy.status).status == 200  # the rest of weir works
+        assert proxy.metric("weir_udp_sessions") < 128 - 20 - 5  # theirs are left to clients
 
 
 def test_networks(udp, endpoint):
