@@ -6,6 +6,8 @@
 #include "weir/base/mem.h"
 
 #define SESSION_CHUNK 16u
+/* SILENT_MS without a word of its client, and a steady session may have to make room. */
+#define SILENT_MS 5000u
 
 static const struct udp_events port_events;
 
@@ -37,12 +39,22 @@ void front_udp_fini(struct worker *w) {
 
 /* ---- room ---- */
 
+static struct udp_session *first_but(struct list *sessions, const struct udp_session *whose) {
+  struct list *l = sessions->next;
+  if (l != sessions && container_of(l, struct udp_session, link) == whose) l = l->next;
+  return l == sessions ? NULL : container_of(l, struct udp_session, link);
+}
+
+/* Steady is no proof: who forges a source can send a second datagram blindly. */
 bool udp_make_room(struct udp_port *p, const struct udp_session *whose) {
-  struct list *l = p->fresh.next;
-  if (l != &p->fresh && container_of(l, struct udp_session, link) == whose) l = l->next;
-  if (l == &p->fresh) return false;
-  stat_add(&udp_worker(p)->stats.udp_evicted, 1);
-  udp_session_end(container_of(l, struct udp_session, link), END_LIMIT_SESSION_EVICTED);
+  struct worker *w = udp_worker(p);
+  struct udp_session *s = first_but(&p->fresh, whose);
+  if (!s) {
+    s = first_but(&p->steady, whose);
+    if (!s || now_ms(w) - s->heard_ms < SILENT_MS) return false;
+  }
+  stat_add(&w->stats.udp_evicted, 1);
+  udp_session_end(s, END_LIMIT_SESSION_EVICTED);
   return true;
 }
 

@@ -229,6 +229,15 @@ static void drop(struct udp_session *s, enum end why) {
   s->trouble = why;
 }
 
+/* hear moves who goes on after an answer behind all others. */
+static void hear(struct udp_session *s) {
+  if (!s->out) return;
+  s->steady = true;
+  s->heard_ms = now_ms(udp_worker(s->port));
+  list_remove(&s->link);
+  list_push_tail(&s->port->steady, &s->link);
+}
+
 void udp_session_up(struct udp_session *s, struct udp_datagram *d) {
   struct worker *w = udp_worker(s->port);
   enum end why = END_OK;
@@ -239,11 +248,7 @@ void udp_session_up(struct udp_session *s, struct udp_datagram *d) {
     drop(s, why);
     return;
   }
-  if (s->out && !s->steady) {
-    s->steady = true;
-    list_remove(&s->link);
-    list_push_tail(&s->port->steady, &s->link);
-  }
+  hear(s);
   s->in += udp_count(d);
   s->bytes_in += d->bytes.len;
   stat_add(&w->stats.udp_in, udp_count(d));

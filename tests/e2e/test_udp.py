@@ -389,6 +389,29 @@ def test_cap_of_steady_sessions(udp, endpoint):
         assert ask(sock, b"s") == b"s"
 
 
+def test_silent_session_makes_room(udp, endpoint):
+    """Where all have gone on after an answer, who was silent for 5 s goes first: a second datagram
+    can be forged blindly."""
+    proxy = udp(endpoint(), listener={"limits": {"sessions": 2}}, process={"workers": 1})
+    with connect(proxy.port) as mute, connect(proxy.port) as busy, connect(proxy.port) as late:
+        for _ in range(3):
+            assert ask(mute, b"m") == b"m"
+            assert ask(busy, b"b") == b"b"
+        late.settimeout(0.1)
+
+        def served():
+            """the late one has a session"""
+            assert ask(busy, b"b") == b"b"
+            late.send(b"l")
+            with contextlib.suppress(socket.timeout):
+                return late.recv(9) == b"l"
+        eventually(served)
+        assert proxy.metric("weir_udp_evicted_sessions_total") == 1
+        record = proxy.logged(end="proxy.limit.session_evicted")
+        assert record["weir.datagrams.received"] == 3
+        assert record["weir.duration_ms.total"] >= 5000
+
+
 def test_flood_of_sources_is_bounded(udp, endpoint):
     """3,000 sources that never come back: sessions, descriptors and memory stay within the cap."""
     site = endpoint(lambda data, _: None)
