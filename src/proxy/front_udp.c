@@ -100,6 +100,20 @@ static bool forged(const struct udp_port *p, const struct udp_datagram *d) {
   return memcmp(from.ip, d->to.family ? d->to.ip : own.ip, sizeof from.ip) == 0;
 }
 
+/* answers: d seems to come from who answers datagrams himself, an endpoint or another port of weir:
+ * the answer to the answer would go round and round between them (CVE-2024-2169). */
+static bool answers(const struct udp_port *p, const struct udp_datagram *d) {
+  const struct worker *w = udp_worker(p);
+  const struct pool *pool = p->serving->current->listener->pool;
+  for (uint32_t i = 0; i < pool->member_count; i++)
+    if (addr_eq(&pool->members[i].endpoint->addr, &d->from)) return true;
+  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
+    const struct udp_port *other = container_of(l, struct serving, link)->udp;
+    if (other && addr_eq(&other->own, &d->from)) return true;
+  }
+  return false;
+}
+
 static void refuse(struct udp_port *p, const struct udp_datagram *d, enum end end) {
   stat_add(&udp_worker(p)->stats.udp_refused, 1);
   gate_turn_away(p->serving, &d->from, end);
@@ -121,6 +135,8 @@ static void count_begun(struct udp_port *p) {
 static struct udp_session *begin(struct udp_port *p, const struct udp_datagram *d,
                                  const struct udp_key *key, enum end *why) {
   _Atomic uint64_t *counted = NULL;
+  *why = END_DENIED_PEER;
+  if (answers(p, d)) return NULL;
   *why = gate(p->serving, &d->from, &counted);
   if (*why != END_OK) return NULL;
   struct udp_session *s = NULL;

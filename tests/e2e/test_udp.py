@@ -459,6 +459,24 @@ def test_networks(udp, endpoint):
     assert record["network.peer.address"] == "127.0.0.2"
 
 
+def test_who_answers_is_no_client(weir, endpoint):
+    """A forged source that is an endpoint, or another listener, would answer each answer."""
+    port, second, site = udpsite.free_port(), udpsite.free_port(), endpoint()
+    sink = endpoint(lambda data, _: None)
+    conf = udp_conf(port, [site], pools={"sink": {"endpoints": [sink.address]}})
+    conf["listeners"]["more"] = {"bind": "127.0.0.1:%d" % second, "protocol": "udp",
+                                 "pool": "sink"}
+    proxy = weir(conf)
+    site.sock.sendto(b"from an endpoint", ("127.0.0.1", port))
+    proxy.ended("proxy.denied.peer")
+    site.sock.sendto(b"one of another pool", ("127.0.0.1", second))
+    eventually(lambda: sink.got)
+    with connect(port) as sock:
+        assert ask(sock, b"x") == b"x"
+    assert site.got == [b"x"] and sink.got == [b"one of another pool"]
+    assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 1
+
+
 def test_sessions_per_client(udp, endpoint):
     proxy = udp(endpoint(), listener={"connections_per_client": 2})
     with contextlib.ExitStack() as stack:
