@@ -150,16 +150,41 @@ static struct udp_session *begin(struct udp_port *p, const struct udp_datagram *
   return s;
 }
 
+static bool is_any(const struct peer *a) {
+  static const uint8_t zero[sizeof a->ip];
+  return memcmp(a->ip, zero, sizeof zero) == 0;
+}
+
+/* covers: what goes to p's address goes to other's, too. */
+static bool covers(const struct udp_port *other, const struct udp_port *p) {
+  struct peer theirs, own;
+  if (addr_eq(&other->own, &p->own)) return true;
+  peer_keep(&theirs, &other->own);
+  peer_keep(&own, &p->own);
+  return is_any(&theirs) && theirs.family == own.family && theirs.port == own.port;
+}
+
 /* successor is the port of another listener of this worker that has p's address now: as long as p
- * is there the kernel gives it a share of the new clients. */
+ * is there the kernel gives it a share of the new clients, or all where the other one is bound to
+ * all addresses. */
 static struct udp_port *successor(const struct udp_port *p) {
   const struct worker *w = udp_worker(p);
   for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
     const struct serving *sv = container_of(l, struct serving, link);
     struct udp_port *other = sv->udp;
-    if (other && !other->leaving && sv->current && addr_eq(&other->own, &p->own)) return other;
+    if (other && !other->leaving && sv->current && covers(other, p)) return other;
   }
   return NULL;
+}
+
+/* as_asked gives d, which came to p, the own address that it was sent to. */
+static void as_asked(const struct udp_port *p, struct udp_datagram *d) {
+  struct peer own;
+  if (d->to.family) return;
+  peer_keep(&own, &p->own);
+  d->to.family = own.family;
+  if (own.family == AF_INET6) d->to.interface = p->own.in6.sin6_scope_id;
+  memcpy(d->to.ip, own.ip, sizeof own.ip);
 }
 
 /* session_of is the one of a datagram, begun with it or not; p is not leaving. */
@@ -171,6 +196,14 @@ static struct udp_session *session_of(struct udp_port *p, const struct udp_datag
   if (s && udp_session_stays(s)) return s;
   if (s) udp_session_end(s, END_UPSTREAM_LEFT);
   return begin(p, d, &key, why);
+}
+
+/* handed_on is the session of a datagram that came to p, but is another port's now. */
+static struct udp_session *handed_on(struct udp_port *p, struct udp_datagram *d, enum end *why) {
+  struct udp_port *other = successor(p);
+  if (!other) return NULL;
+  if (!addr_eq(&other->own, &p->own)) as_asked(p, d);
+  return session_of(other, d, why);
 }
 
 static void on_client(struct udp *u, struct udp_datagram *d) {
@@ -185,8 +218,7 @@ static void on_client(struct udp *u, struct udp_datagram *d) {
   if (p->leaving) {
     key_of(p, d, &key);
     s = udp_table_find(&udp_worker(p)->udp->table, &key);
-    struct udp_port *other = s ? NULL : successor(p);
-    if (other) s = session_of(other, d, &why);
+    if (!s) s = handed_on(p, d, &why);
   } else if (p->serving->current) {
     s = session_of(p, d, &why);
   }

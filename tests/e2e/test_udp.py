@@ -572,6 +572,24 @@ def test_listener_renamed(udp, endpoint):
         proxy.reload()
 
 
+def test_listener_moves_to_all_addresses(udp, endpoint):
+    """The kernel still prefers the old socket, of the one address, while its sessions drain."""
+    site = endpoint()
+    proxy = udp(site, process={"drain": "1h"})
+    with contextlib.ExitStack() as stack:
+        old = stack.enter_context(connect(proxy.port))
+        assert ask(old, b"x") == b"x"
+        proxy.change(listeners={"dns": {"bind": "0.0.0.0:%d" % proxy.port}})
+        proxy.reload()
+        for i in range(20):
+            sock = stack.enter_context(connect(proxy.port))
+            for _ in range(2):
+                assert ask(sock, b"%d" % i) == b"%d" % i
+        assert proxy.metric("weir_udp_sessions_total") == 21
+        proxy.change(process={"drain": "100ms"})
+        proxy.reload()
+
+
 def test_listener_removed_and_added_again(udp, endpoint):
     """Sessions that drain hold its port, which is weir's own: it can be bound beside them."""
     site = endpoint()
