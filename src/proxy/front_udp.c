@@ -100,8 +100,8 @@ static bool forged(const struct udp_port *p, const struct udp_datagram *d) {
   return memcmp(from.ip, d->to.family ? d->to.ip : own.ip, sizeof from.ip) == 0;
 }
 
-/* answers: d seems to come from who answers datagrams himself, an endpoint or another port of weir:
- * the answer to the answer would go round and round between them (CVE-2024-2169). */
+/* answers: d seems to come from who answers datagrams himself, an endpoint or another port of
+ * weir: the answer to the answer would go round and round between them (CVE-2024-2169). */
 static bool answers(const struct udp_port *p, const struct udp_datagram *d) {
   const struct worker *w = udp_worker(p);
   const struct pool *pool = p->serving->current->listener->pool;
@@ -215,11 +215,11 @@ static void on_client(struct udp *u, struct udp_datagram *d) {
     return;
   }
   struct udp_session *s = NULL;
-  if (p->leaving) {
+  if (p->leaving || !p->serving->current) {
     key_of(p, d, &key);
     s = udp_table_find(&udp_worker(p)->udp->table, &key);
     if (!s) s = handed_on(p, d, &why);
-  } else if (p->serving->current) {
+  } else {
     s = session_of(p, d, &why);
   }
   if (s) udp_session_up(s, d);

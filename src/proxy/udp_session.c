@@ -66,8 +66,8 @@ static enum end connect_error(int err) {
   return err == -EAGAIN || err == -EADDRNOTAVAIL ? END_LIMIT_DESCRIPTORS : connect_end(err);
 }
 
-/* dial leaves the descriptors alone that clients of HTTP and TCP may come to need: anybody can make
- * sessions. */
+/* dial leaves the descriptors alone that clients of HTTP and TCP may come to need: anybody can
+ * make sessions. */
 static struct udp *dial(struct udp_leg *leg, const struct endpoint *e, int *err) {
   struct worker *w = udp_worker(leg->session->port);
   w->loop->fds_most = w->config.fds_further;
@@ -264,6 +264,7 @@ static void on_answer(struct udp *u, struct udp_datagram *d) {
   struct udp_local local = {.family = s->key.local_family, .interface = s->key.interface};
   memcpy(local.ip, s->key.local_ip, sizeof local.ip);
   udp_client(s, &client);
+  s->trouble = END_OK; /* it is over */
   s->out += udp_count(d);
   s->bytes_out += d->bytes.len;
   stat_add(&w->stats.udp_out, udp_count(d));

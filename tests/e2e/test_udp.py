@@ -575,7 +575,7 @@ def test_listener_renamed(udp, endpoint):
 def test_listener_moves_to_all_addresses(udp, endpoint):
     """The kernel still prefers the old socket, of the one address, while its sessions drain."""
     site = endpoint()
-    proxy = udp(site, process={"drain": "1h"})
+    proxy = udp(site, process={"drain": "1h", "workers": 1})
     with contextlib.ExitStack() as stack:
         old = stack.enter_context(connect(proxy.port))
         assert ask(old, b"x") == b"x"
@@ -593,7 +593,7 @@ def test_listener_moves_to_all_addresses(udp, endpoint):
 def test_listener_removed_and_added_again(udp, endpoint):
     """Sessions that drain hold its port, which is weir's own: it can be bound beside them."""
     site = endpoint()
-    proxy = udp(site, process={"drain": "1h"})
+    proxy = udp(site, process={"drain": "1h", "workers": 1})
     listener = {"bind": "127.0.0.1:%d" % proxy.port, "protocol": "udp", "pool": "dns"}
     other = {"bind": "127.0.0.1:%d" % udpsite.free_port(), "protocol": "udp", "pool": "dns"}
     with contextlib.ExitStack() as stack:
