@@ -211,8 +211,8 @@ void binds_unlisten(struct compiler *c) {
   }
 }
 
-/* drains: sessions of a UDP listener that was removed still hold its sockets, which port_is_ours is
- * to know of; but where the listener has the address again, the row of that tells it. */
+/* drains: sessions of a UDP listener that was removed still hold its sockets, which port_is_ours
+ * is to know of; but where the listener has the address again, the row of that tells it. */
 static bool drains(struct compiler *c, const struct bind *b) {
   return b->datagrams && atomic_load(&b->state->sessions) > 0 &&
          !find(c, span_str(b->listener), span_str(b->text), true);
