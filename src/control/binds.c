@@ -211,6 +211,13 @@ void binds_unlisten(struct compiler *c) {
   }
 }
 
+/* drains: sessions of a UDP listener that was removed still hold its sockets, which port_is_ours
+ * is to know of; but where the listener has the address again, the row of that tells it. */
+static bool drains(struct compiler *c, const struct bind *b) {
+  return b->datagrams && atomic_load(&b->state->sessions) > 0 &&
+         !find(c, span_str(b->listener), span_str(b->text), true);
+}
+
 bool binds_collect(struct compiler *c) {
   bool all = true;
   for (uint32_t i = c->binds.count; i-- > 0;) {
@@ -218,7 +225,7 @@ bool binds_collect(struct compiler *c) {
     if (!b->leave_seq) {
       continue;
     }
-    if (workers_acked(c->config.workers, b->leave_seq)) {
+    if (workers_acked(c->config.workers, b->leave_seq) && !drains(c, b)) {
       unlink_file(c, b);
       forget(c, i);
     } else {

@@ -79,7 +79,8 @@ void binds_unstage(struct compiler *c);
 /* binds_listen posts fresh ones, binds_unlisten takes away those that are not kept. */
 void binds_listen(struct compiler *c);
 void binds_unlisten(struct compiler *c);
-/* binds_collect forgets those that the workers have let go of; false while some wait. */
+/* binds_collect forgets those that the workers have let go of and whose sessions of UDP are over;
+ * false while some wait. */
 bool binds_collect(struct compiler *c);
 void binds_fini(struct compiler *c);
 

@@ -75,8 +75,11 @@ static struct io_uring_sqe *next_sqe(struct uring *u) {
 }
 
 struct io_uring_sqe *ring_sqe(struct loop *loop) { return next_sqe(of(loop)); }
+
+/* The receive that was cancelled holds its socket until its completion is made: work of the task,
+ * which a submit alone would put off to the next wait (IORING_SETUP_DEFER_TASKRUN). */
 void ring_submit(struct loop *loop) {
-  (void)io_uring_submit(&of(loop)->ring);
+  (void)io_uring_submit_and_get_events(&of(loop)->ring);
   of(loop)->connects = 0;
 }
 struct io_uring *ring_of(struct loop *loop) { return &of(loop)->ring; }

@@ -9,7 +9,7 @@
  * do, the train goes through as one. A loop of recvmsg and sendmsg took 7 us of CPU for each
  * datagram of 1,200 bytes, 0.45 us in trains of 40 and 3.2 us in trains of 4; alone they cost the
  * same with it (6.5 to 6.9 us). Where a path takes no train (its segments are longer than the MTU)
- * that socket sends singly from then on. */
+ * that socket sends singly from then on, unless it is a listener's, whose clients are many. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/udp.h>
@@ -298,7 +298,7 @@ static void sent(struct loop *loop, uint32_t id, int32_t res) {
   struct ring_send *s = &r->sends[id];
   struct udp *u = slab_find(&loop->udps, s->slot, s->generation);
   if (u && no_train(s, res)) {
-    u->flags |= UDP_SINGLY;
+    if (!(u->flags & UDP_LISTENS)) u->flags |= UDP_SINGLY; /* of many paths one tells nothing */
     send_singly(loop, s);
   } else if (res < 0) {
     udp_send_failed(loop, s->slot, s->generation, res);

@@ -114,15 +114,19 @@ void relay_watch(struct relay *r) { r->watch = true; }
 
 /* ---- a broken src ---- */
 
+static bool watched_past_end(const struct conn *c) {
+  return conn_any(c, CONN_WATCHED) && conn_any(c, CONN_WIRE_EOF);
+}
+
 /* relay_on_broken: as long as dst takes what src left, the receive of src will tell, behind its
- * last byte. */
+ * last byte; so does that of one that is watched. */
 void relay_on_broken(struct conn *c) {
   struct relay *in = c->relay_in;
   if (in && in->watch && !in->still) {
     in->still = 1;
     c->mark = (uint32_t)conn_taken(in->dst);
     look_at(c, BROKEN_LOOK_MS);
-  } else if (!in && (conn_any(c, CONN_WATCHED) || relay_watches(c))) {
+  } else if (!in && (relay_watches(c) || watched_past_end(c))) {
     rx_fail(c, -ECONNRESET); /* its end came before */
   }
 }

@@ -6,6 +6,8 @@
 #include "weir/base/mem.h"
 
 #define SESSION_CHUNK 16u
+/* SILENT_MS without a word of its client, and a steady session may have to make room. */
+#define SILENT_MS 5000u
 
 static const struct udp_events port_events;
 
@@ -37,12 +39,22 @@ void front_udp_fini(struct worker *w) {
 
 /* ---- room ---- */
 
+static struct udp_session *first_but(struct list *sessions, const struct udp_session *whose) {
+  struct list *l = sessions->next;
+  if (l != sessions && container_of(l, struct udp_session, link) == whose) l = l->next;
+  return l == sessions ? NULL : container_of(l, struct udp_session, link);
+}
+
+/* Steady is no proof: who forges a source can send a second datagram blindly. */
 bool udp_make_room(struct udp_port *p, const struct udp_session *whose) {
-  struct list *l = p->fresh.next;
-  if (l != &p->fresh && container_of(l, struct udp_session, link) == whose) l = l->next;
-  if (l == &p->fresh) return false;
-  stat_add(&udp_worker(p)->stats.udp_evicted, 1);
-  udp_session_end(container_of(l, struct udp_session, link), END_LIMIT_SESSION_EVICTED);
+  struct worker *w = udp_worker(p);
+  struct udp_session *s = first_but(&p->fresh, whose);
+  if (!s) {
+    s = first_but(&p->steady, whose);
+    if (!s || now_ms(w) - s->heard_ms < SILENT_MS) return false;
+  }
+  stat_add(&w->stats.udp_evicted, 1);
+  udp_session_end(s, END_LIMIT_SESSION_EVICTED);
   return true;
 }
 
@@ -88,6 +100,20 @@ static bool forged(const struct udp_port *p, const struct udp_datagram *d) {
   return memcmp(from.ip, d->to.family ? d->to.ip : own.ip, sizeof from.ip) == 0;
 }
 
+/* answers: d seems to come from who answers datagrams himself, an endpoint or another port of
+ * weir: the answer to the answer would go round and round between them (CVE-2024-2169). */
+static bool answers(const struct udp_port *p, const struct udp_datagram *d) {
+  const struct worker *w = udp_worker(p);
+  const struct pool *pool = p->serving->current->listener->pool;
+  for (uint32_t i = 0; i < pool->member_count; i++)
+    if (addr_eq(&pool->members[i].endpoint->addr, &d->from)) return true;
+  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
+    const struct udp_port *other = container_of(l, struct serving, link)->udp;
+    if (other && addr_eq(&other->own, &d->from)) return true;
+  }
+  return false;
+}
+
 static void refuse(struct udp_port *p, const struct udp_datagram *d, enum end end) {
   stat_add(&udp_worker(p)->stats.udp_refused, 1);
   gate_turn_away(p->serving, &d->from, end);
@@ -109,6 +135,8 @@ static void count_begun(struct udp_port *p) {
 static struct udp_session *begin(struct udp_port *p, const struct udp_datagram *d,
                                  const struct udp_key *key, enum end *why) {
   _Atomic uint64_t *counted = NULL;
+  *why = END_DENIED_PEER;
+  if (answers(p, d)) return NULL;
   *why = gate(p->serving, &d->from, &counted);
   if (*why != END_OK) return NULL;
   struct udp_session *s = NULL;
@@ -122,16 +150,41 @@ static struct udp_session *begin(struct udp_port *p, const struct udp_datagram *
   return s;
 }
 
+static bool is_any(const struct peer *a) {
+  static const uint8_t zero[sizeof a->ip];
+  return memcmp(a->ip, zero, sizeof zero) == 0;
+}
+
+/* covers: what goes to p's address goes to other's, too. */
+static bool covers(const struct udp_port *other, const struct udp_port *p) {
+  struct peer theirs, own;
+  if (addr_eq(&other->own, &p->own)) return true;
+  peer_keep(&theirs, &other->own);
+  peer_keep(&own, &p->own);
+  return is_any(&theirs) && theirs.family == own.family && theirs.port == own.port;
+}
+
 /* successor is the port of another listener of this worker that has p's address now: as long as p
- * is there the kernel gives it a share of the new clients. */
+ * is there the kernel gives it a share of the new clients, or all where the other one is bound to
+ * all addresses. */
 static struct udp_port *successor(const struct udp_port *p) {
   const struct worker *w = udp_worker(p);
   for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
     const struct serving *sv = container_of(l, struct serving, link);
     struct udp_port *other = sv->udp;
-    if (other && !other->leaving && sv->current && addr_eq(&other->own, &p->own)) return other;
+    if (other && !other->leaving && sv->current && covers(other, p)) return other;
   }
   return NULL;
+}
+
+/* as_asked gives d, which came to p, the own address that it was sent to. */
+static void as_asked(const struct udp_port *p, struct udp_datagram *d) {
+  struct peer own;
+  if (d->to.family) return;
+  peer_keep(&own, &p->own);
+  d->to.family = own.family;
+  if (own.family == AF_INET6) d->to.interface = p->own.in6.sin6_scope_id;
+  memcpy(d->to.ip, own.ip, sizeof own.ip);
 }
 
 /* session_of is the one of a datagram, begun with it or not; p is not leaving. */
@@ -145,6 +198,14 @@ static struct udp_session *session_of(struct udp_port *p, const struct udp_datag
   return begin(p, d, &key, why);
 }
 
+/* handed_on is the session of a datagram that came to p, but is another port's now. */
+static struct udp_session *handed_on(struct udp_port *p, struct udp_datagram *d, enum end *why) {
+  struct udp_port *other = successor(p);
+  if (!other) return NULL;
+  if (!addr_eq(&other->own, &p->own)) as_asked(p, d);
+  return session_of(other, d, why);
+}
+
 static void on_client(struct udp *u, struct udp_datagram *d) {
   struct udp_port *p = u->owner;
   struct udp_key key;
@@ -154,12 +215,11 @@ static void on_client(struct udp *u, struct udp_datagram *d) {
     return;
   }
   struct udp_session *s = NULL;
-  if (p->leaving) {
+  if (p->leaving || !p->serving->current) {
     key_of(p, d, &key);
     s = udp_table_find(&udp_worker(p)->udp->table, &key);
-    struct udp_port *other = s ? NULL : successor(p);
-    if (other) s = session_of(other, d, &why);
-  } else if (p->serving->current) {
+    if (!s) s = handed_on(p, d, &why);
+  } else {
     s = session_of(p, d, &why);
   }
   if (s) udp_session_up(s, d);

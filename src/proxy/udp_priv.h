@@ -40,7 +40,8 @@ struct udp_session {
   struct endpoint *endpoint; /* of the first leg; pinned, for the log */
   uint64_t begun_ns, in, out, bytes_in, bytes_out;
   enum end trouble; /* of a leg that was given up */
-  bool steady;      /* the client went on after an answer: no forged address does that */
+  uint64_t heard_ms; /* when the client's last datagram came; of a steady one */
+  bool steady;       /* a datagram came after an answer: a source that is forged once has none */
 };
 
 /* udp_port is the datagram side of a serving. */
@@ -49,7 +50,8 @@ struct udp_port {
   struct udp *udp;
   uint64_t number;
   struct addr own;
-  struct list fresh, steady; /* sessions, the oldest first */
+  /* Sessions: the oldest first; those whose clients have been silent for longest first. */
+  struct list fresh, steady;
   uint32_t session_count;
   bool leaving; /* no new sessions; it goes with the last one, at the latest when timer rings */
   struct timer timer;

@@ -66,9 +66,11 @@ static enum end connect_error(int err) {
   return err == -EAGAIN || err == -EADDRNOTAVAIL ? END_LIMIT_DESCRIPTORS : connect_end(err);
 }
 
+/* dial leaves the descriptors alone that clients of HTTP and TCP may come to need: anybody can
+ * make sessions. */
 static struct udp *dial(struct udp_leg *leg, const struct endpoint *e, int *err) {
   struct worker *w = udp_worker(leg->session->port);
-  w->loop->fds_most = w->config.fds_most;
+  w->loop->fds_most = w->config.fds_further;
   return udp_connect(w->loop, &e->addr, &leg_events, leg, err);
 }
 
@@ -227,6 +229,15 @@ static void drop(struct udp_session *s, enum end why) {
   s->trouble = why;
 }
 
+/* hear moves who goes on after an answer behind all others. */
+static void hear(struct udp_session *s) {
+  if (!s->out) return;
+  s->steady = true;
+  s->heard_ms = now_ms(udp_worker(s->port));
+  list_remove(&s->link);
+  list_push_tail(&s->port->steady, &s->link);
+}
+
 void udp_session_up(struct udp_session *s, struct udp_datagram *d) {
   struct worker *w = udp_worker(s->port);
   enum end why = END_OK;
@@ -237,11 +248,7 @@ void udp_session_up(struct udp_session *s, struct udp_datagram *d) {
     drop(s, why);
     return;
   }
-  if (s->out && !s->steady) {
-    s->steady = true;
-    list_remove(&s->link);
-    list_push_tail(&s->port->steady, &s->link);
-  }
+  hear(s);
   s->in += udp_count(d);
   s->bytes_in += d->bytes.len;
   stat_add(&w->stats.udp_in, udp_count(d));
@@ -257,6 +264,7 @@ static void on_answer(struct udp *u, struct udp_datagram *d) {
   struct udp_local local = {.family = s->key.local_family, .interface = s->key.interface};
   memcpy(local.ip, s->key.local_ip, sizeof local.ip);
   udp_client(s, &client);
+  s->trouble = END_OK; /* it is over */
   s->out += udp_count(d);
   s->bytes_out += d->bytes.len;
   stat_add(&w->stats.udp_out, udp_count(d));

@@ -389,6 +389,29 @@ def test_cap_of_steady_sessions(udp, endpoint):
         assert ask(sock, b"s") == b"s"
 
 
+def test_silent_session_makes_room(udp, endpoint):
+    """Where all have gone on after an answer, who was silent for 5 s goes first: a second datagram
+    can be forged blindly."""
+    proxy = udp(endpoint(), listener={"limits": {"sessions": 2}}, process={"workers": 1})
+    with connect(proxy.port) as mute, connect(proxy.port) as busy, connect(proxy.port) as late:
+        for _ in range(3):
+            assert ask(mute, b"m") == b"m"
+            assert ask(busy, b"b") == b"b"
+        late.settimeout(0.1)
+
+        def served():
+            """the late one has a session"""
+            assert ask(busy, b"b") == b"b"
+            late.send(b"l")
+            with contextlib.suppress(socket.timeout):
+                return late.recv(9) == b"l"
+        eventually(served)
+        assert proxy.metric("weir_udp_evicted_sessions_total") == 1
+        record = proxy.logged(end="proxy.limit.session_evicted")
+        assert record["weir.datagrams.received"] == 3
+        assert record["weir.duration_ms.total"] >= 5000
+
+
 def test_flood_of_sources_is_bounded(udp, endpoint):
     """3,000 sources that never come back: sessions, descriptors and memory stay within the cap."""
     site = endpoint(lambda data, _: None)
@@ -422,6 +445,7 @@ def test_descriptors_run_out(weir, endpoint):
             assert ask(sock, b"x") == b"x"
         assert proxy.metric("weir_udp_evicted_sessions_total") > 50
         assert proxy.get("/", port=proxy.status).status == 200  # the rest of weir works
+        assert proxy.metric("weir_udp_sessions") < 128 - 20 - 5  # theirs are left to clients
 
 
 def test_networks(udp, endpoint):
@@ -433,6 +457,24 @@ def test_networks(udp, endpoint):
         assert ask(yes, b"y") == b"y"
     assert record["network.protocol.name"] == "udp" and site.got == [b"y"]
     assert record["network.peer.address"] == "127.0.0.2"
+
+
+def test_who_answers_is_no_client(weir, endpoint):
+    """A forged source that is an endpoint, or another listener, would answer each answer."""
+    port, second, site = udpsite.free_port(), udpsite.free_port(), endpoint()
+    sink = endpoint(lambda data, _: None)
+    conf = udp_conf(port, [site], pools={"sink": {"endpoints": [sink.address]}})
+    conf["listeners"]["more"] = {"bind": "127.0.0.1:%d" % second, "protocol": "udp",
+                                 "pool": "sink"}
+    proxy = weir(conf)
+    site.sock.sendto(b"from an endpoint", ("127.0.0.1", port))
+    proxy.ended("proxy.denied.peer")
+    site.sock.sendto(b"one of another pool", ("127.0.0.1", second))
+    eventually(lambda: sink.got)
+    with connect(port) as sock:
+        assert ask(sock, b"x") == b"x"
+    assert site.got == [b"x"] and sink.got == [b"one of another pool"]
+    assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 1
 
 
 def test_sessions_per_client(udp, endpoint):
@@ -526,6 +568,46 @@ def test_listener_renamed(udp, endpoint):
             sock = stack.enter_context(connect(proxy.port))
             assert ask(sock, b"%d" % i) == b"%d" % i
         assert proxy.metric("weir_listener_connections_total", listener="names") == 20
+        proxy.change(process={"drain": "100ms"})
+        proxy.reload()
+
+
+def test_listener_moves_to_all_addresses(udp, endpoint):
+    """The kernel still prefers the old socket, of the one address, while its sessions drain."""
+    site = endpoint()
+    proxy = udp(site, process={"drain": "1h", "workers": 1})
+    with contextlib.ExitStack() as stack:
+        old = stack.enter_context(connect(proxy.port))
+        assert ask(old, b"x") == b"x"
+        proxy.change(listeners={"dns": {"bind": "0.0.0.0:%d" % proxy.port}})
+        proxy.reload()
+        for i in range(20):
+            sock = stack.enter_context(connect(proxy.port))
+            for _ in range(2):
+                assert ask(sock, b"%d" % i) == b"%d" % i
+        assert proxy.metric("weir_udp_sessions_total") == 21
+        proxy.change(process={"drain": "100ms"})
+        proxy.reload()
+
+
+def test_listener_removed_and_added_again(udp, endpoint):
+    """Sessions that drain hold its port, which is weir's own: it can be bound beside them."""
+    site = endpoint()
+    proxy = udp(site, process={"drain": "1h", "workers": 1})
+    listener = {"bind": "127.0.0.1:%d" % proxy.port, "protocol": "udp", "pool": "dns"}
+    other = {"bind": "127.0.0.1:%d" % udpsite.free_port(), "protocol": "udp", "pool": "dns"}
+    with contextlib.ExitStack() as stack:
+        old = stack.enter_context(connect(proxy.port))
+        assert ask(old, b"x") == b"x"
+        for turn in range(2):
+            proxy.change(listeners={"dns": None, "more": other})
+            proxy.reload()
+            assert turn or ask(old, b"y") == b"y"
+            proxy.change(listeners={"dns": listener})
+            proxy.reload()
+            for i in range(10):
+                sock = stack.enter_context(connect(proxy.port))
+                assert ask(sock, b"%d" % i) == b"%d" % i
         proxy.change(process={"drain": "100ms"})
         proxy.reload()
 

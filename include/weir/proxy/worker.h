@@ -28,7 +28,8 @@ struct worker_config {
    * their own. */
   uint32_t streams_max, streams_further;
   /* Numbers of descriptors from which on none is used for endpoints, and none for the further
-   * streams of a client: the rest is left for accepting (loop.fds_most). 0: any is. */
+   * streams of a client or for sessions of UDP: the rest is left for accepting (loop.fds_most). 0:
+   * any is. */
   uint32_t fds_most, fds_further;
   void (*wake_log)(void *ctx);     /* cheap; called when a record was written and the log sleeps */
   void (*notify)(void *ctx, struct worker *w); /* an ack changed, or it stopped; any cheap wake */

@@ -253,6 +253,32 @@ static void src_reset(void **state) {
   }
 }
 
+/* What is watched, and was polled for a relay before, is broken behind bytes that nobody has read
+ * yet: they come first. */
+static void src_reset_behind_bytes(void **state) {
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 2);
+  struct loop *loop = rig.net->loop;
+  relay_start(&rig.relay, rig.src->c, rig.dst->c, UINT64_MAX, on_end);
+  relay_watch(&rig.relay);
+  for (int i = 0; i < 200; i++) {
+    pump_in(&rig, (uint64_t)64 << 20);
+    kit_turns(loop, 1);
+  }
+  relay_stop(&rig.relay);
+  conn_watch(rig.src->c);
+  kit_rst(rig.a);
+  rig.a = -1;
+  kit_settle(loop);
+  assert_int_equal(rig.src->errors, 0);
+  conn_read_start(rig.src->c);
+  KIT_UNTIL(loop, rig.src->errors == 1);
+  assert_int_equal(rig.src->err, -ECONNRESET);
+  assert_true(rig.src->at_error > 0);
+  rig_fini(&rig);
+}
+
 static void dst_reset(int kind) {
   struct rig rig;
   rig_init(&rig, 2);
@@ -432,6 +458,7 @@ int main(void) {
       cmocka_unit_test(tunnel_falls_back_when_quiet),
       cmocka_unit_test(eof_before_the_length),
       cmocka_unit_test(src_reset),
+      cmocka_unit_test(src_reset_behind_bytes),
       cmocka_unit_test(dst_reset_while_splicing),
       cmocka_unit_test(dst_reset_in_a_tunnel),
       cmocka_unit_test(dst_reset_while_it_blocks),

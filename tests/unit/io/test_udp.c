@@ -212,6 +212,26 @@ static void trains(void **state) {
   mem_free(front);
 }
 
+/* Whoever settles has the port back that was closed, and the descriptor, within the same turn. */
+static void settled_at_once(void **state) {
+  (void)state;
+  struct loop *loop = kit_loop();
+  struct addr far, own;
+  int err = 0, fd = raw("127.0.0.1:1", &far);
+  struct udp *u = udp_connect(loop, &far, &events, NULL, &err);
+  assert_non_null(u);
+  kit_settle(loop); /* its receive is armed */
+  assert_true(udp_local_addr(u, &own));
+  udp_close(u);
+  udp_settle(loop);
+  int again = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(bind(again, &own.sa, own.len), 0);
+  kit_settle(loop);
+  loop_free(loop);
+  close(again);
+  close(fd);
+}
+
 static void no_descriptor(void **state) {
   (void)state;
   struct loop *loop = kit_loop();
@@ -228,6 +248,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(each_length), cmocka_unit_test(many_pass), cmocka_unit_test(any_address),
       cmocka_unit_test(refused),     cmocka_unit_test(trains),    cmocka_unit_test(no_descriptor),
+      cmocka_unit_test(settled_at_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
