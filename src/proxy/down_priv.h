@@ -42,6 +42,7 @@ enum down_flag {
   DOWN_TCP = 512,     /* its listener serves TCP (front_tcp.c) */
   DOWN_STALE = 1024,  /* its listener asks for other client certificates now (stale.c) */
   DOWN_STALE_DUE = 2048, /* the timer ends it */
+  DOWN_PLAIN = 4096,     /* begun without TLS */
 };
 
 /* peer is an IP address and port, kept small; AF_UNIX: a unix socket, whatever its name. */

@@ -65,6 +65,7 @@ bool front_tcp_start(struct down *d) {
   }
   conn_attach(d->conn, &tcp_events, d);
   if (!l->tls) {
+    d->flags |= DOWN_PLAIN;
     ready(d);
     return true;
   }

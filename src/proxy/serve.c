@@ -93,6 +93,7 @@ bool down_start(struct down *d) {
   const struct listener *l = d->serving->current->listener;
   conn_attach(d->conn, &down_events, d);
   if (!l->tls) {
+    d->flags |= DOWN_PLAIN;
     conn_timer(d->conn, after_ms(w, l->timeouts.header_ms));
     conn_read_start(d->conn);
     return true;
