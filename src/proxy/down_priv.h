@@ -119,6 +119,8 @@ void down_socket(const struct down *d, struct addr *out);
  * only. False: there is no room, close it. */
 MUST_USE bool down_start(struct down *d);
 /* down_count_handshake: the client's TLS handshake is done. */
+/* down_late is the end of a handshake whose time is over. */
+enum end down_late(const struct down *d);
 struct tls_info;
 void down_count_handshake(struct down *d, const struct tls_info *info);
 /* ---- stale.c ---- */
