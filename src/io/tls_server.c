@@ -267,6 +267,28 @@ void tls_server_unref(struct tls_server *server) {
   if (had == 1) server_free(server);
 }
 
+/* dead: as in tls_client.c, a worker frees nothing that large. */
+static _Atomic(struct tls_server *) dead;
+
+void tls_server_leave(struct tls_server *server) {
+  uint32_t had = atomic_fetch_sub_explicit(&server->refs, 1, memory_order_acq_rel);
+  check(had > 0);
+  if (had > 1) return;
+  server->next_dead = atomic_load_explicit(&dead, memory_order_relaxed);
+  while (!atomic_compare_exchange_weak_explicit(&dead, &server->next_dead, server,
+                                                memory_order_release, memory_order_relaxed)) {
+  }
+}
+
+void tls_servers_reap(void) {
+  struct tls_server *server = atomic_exchange_explicit(&dead, NULL, memory_order_acquire);
+  while (server) { /* as many as were let go since */
+    struct tls_server *next = server->next_dead;
+    server_free(server);
+    server = next;
+  }
+}
+
 bool tls_server_cert(const struct tls_server *server, uint32_t i, struct span *label,
                      int64_t *not_after) {
   if (i >= server->cert_count) return false;
