@@ -15,7 +15,7 @@ struct scan {
   uint32_t depth;
 };
 
-static const struct span secret_names[] = {{"key", 3}, {"keys", 4}, {"cert", 4}};
+static const struct span secret_names[] = {{"key", 3}, {"keys", 4}, {"cert", 4}, {"ech", 3}};
 
 /* holds_secret: the name is one of a secret, ends like one, or is one letter off. */
 static bool holds_secret(struct span name) {

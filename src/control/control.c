@@ -138,6 +138,7 @@ static void on_stop_event(struct poll_watch *watch, short revents) {
 static void on_memory(struct poll_timer *timer) {
   struct control *c = container_of(timer, struct control, memory);
   tls_clients_reap();
+  tls_servers_reap();
   mem_trim_over(MEMORY_FREE_BYTES);
   poller_set(&c->poller, timer, clock_ms() + MEMORY_TRIM_MS);
 }
@@ -359,6 +360,7 @@ static void stop_compiler(struct control *c) {
   workers_join(&c->workers);
   compiler_fini(&c->compiler);
   tls_clients_reap();
+  tls_servers_reap();
 }
 
 static void stop_parts(struct control *c) {

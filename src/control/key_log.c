@@ -10,6 +10,13 @@
 #include "control/log_priv.h"
 #include "weir/io/tls.h"
 
+#define NOT_OURS "it is no regular file of the user who starts weir, or has a second name"
+
+/* is_ours: nobody else has put it there, by a link that is as good as the file either. */
+static bool is_ours(const struct stat *st) {
+  return S_ISREG(st->st_mode) && st->st_uid == geteuid() && st->st_nlink == 1;
+}
+
 /* private makes it a file for its owner alone; a descriptor or -errno. */
 static int open_private(const char *path) {
   int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
@@ -17,10 +24,10 @@ static int open_private(const char *path) {
   if (fd < 0) {
     return -errno;
   }
-  if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && fchmod(fd, 0600) == 0) {
+  if (fstat(fd, &st) == 0 && is_ours(&st) && fchmod(fd, 0600) == 0) {
     return fd;
   }
-  int err = S_ISREG(st.st_mode) ? errno : EINVAL;
+  int err = is_ours(&st) ? errno : EINVAL;
   close(fd);
   return -err;
 }
@@ -38,7 +45,7 @@ bool key_log_open(const char *path, bool given, struct log *log, struct buf *why
   int fd = open_private(path);
   if (fd < 0) {
     buf_printf(why, "log.tls_keys: %s: %s", path,
-               fd == -EINVAL ? "it is no regular file" : strerrordesc_np(-fd));
+               fd == -EINVAL ? NOT_OURS : strerrordesc_np(-fd));
     return false;
   }
   tls_keylog_use(fd);

@@ -424,7 +424,7 @@ static void on_free(struct conn *c) {
   OPENSSL_free(tls->identity);
   if (tls->early) iobuf_give(&worker->loop->iobufs, tls->early);
   if (tls->is_client) tls_peer_unref(tls->peer);
-  else tls_server_unref(tls->server);
+  else tls_server_leave(tls->server);
   slab_free(&worker->conns, tls);
 }
 

@@ -12,6 +12,9 @@
 #include "io/tls_client_auth_priv.h"
 #include "weir/base/mem.h"
 
+/* CA_NAMES_MAX bytes of names go with a request for a certificate: the list has 65535 at most. */
+#define CA_NAMES_MAX 60000u
+
 /* ---- names ---- */
 
 static int name_cmp(const struct auth_name *a, bool wildcard, struct span name) {
@@ -109,12 +112,25 @@ static void ca_name_add(struct tls_auth *auth, X509 *ca, CRYPTO_BUFFER_POOL *poo
   OPENSSL_free(der);
 }
 
+/* names_bound leaves the list empty, which asks for any, when it is too long for its message
+ * (RFC 8446 section 4.2.4). */
+static void names_bound(struct tls_auth *auth) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < sk_CRYPTO_BUFFER_num(auth->ca_names); i++)
+    bytes += CRYPTO_BUFFER_len(sk_CRYPTO_BUFFER_value(auth->ca_names, i)) + 2;
+  if (bytes <= CA_NAMES_MAX) return;
+  sk_CRYPTO_BUFFER_pop_free(auth->ca_names, CRYPTO_BUFFER_free);
+  auth->ca_names = sk_CRYPTO_BUFFER_new_null();
+  check(auth->ca_names != NULL);
+}
+
 static void ca_names_fill(struct tls_auth *auth, CRYPTO_BUFFER_POOL *pool) {
   const STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(tls_roots_store(auth->roots, 0));
   for (size_t i = 0; i < sk_X509_OBJECT_num(all); i++) {
     X509 *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i)); /* NULL: a CRL */
     if (ca) ca_name_add(auth, ca, pool);
   }
+  names_bound(auth);
 }
 
 static bool row_fill(struct tls_auth *auth, const struct tls_server *server,

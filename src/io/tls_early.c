@@ -18,9 +18,13 @@
 
 static struct tally seen;
 static bool seen_ready;
+static uint64_t seen_since_ms;
 static pthread_once_t seen_once = PTHREAD_ONCE_INIT;
 
-static void seen_init(void) { seen_ready = tally_init(&seen, SEEN_MAX); }
+static void seen_init(void) {
+  seen_since_ms = tls_clock_ns() / 1000000u;
+  seen_ready = tally_init(&seen, SEEN_MAX);
+}
 
 void tls_early_init(void) { check(pthread_once(&seen_once, seen_init) == 0); }
 
@@ -66,13 +70,22 @@ static bool offers(const SSL_CLIENT_HELLO *hello) {
   return SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_early_data, &data, &len);
 }
 
+/* judge: tickets under keys from files may be older than this process, which does not know what
+ * the one before it has seen: those wait until that is too old (RFC 8446 section 8.2). */
+static enum tls_early judge(const struct tls_conn *tls, struct span ticket) {
+  uint64_t now_ms = tls->worker->loop->now_ms;
+  bool shared = tls->server->tickets != NULL;
+  if (shared && now_ms < seen_since_ms + TLS_EARLY_WINDOW_MS) return TLS_EARLY_REFUSED;
+  return tls_early_once(ticket, now_ms);
+}
+
 /* Clients that are asked for a certificate send none: a replay would speak in their name.
  * Where early data is not enabled the new tickets of the connection are not good for any. */
 void tls_early_select(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello) {
   struct span ticket;
   if (!tls->server->early_data || tls->auth) return;
   if (tls->zero_rtt == TLS_EARLY_NONE && offers(hello) && ticket_of(hello, &ticket))
-    tls->zero_rtt = (uint8_t)tls_early_once(ticket, tls->worker->loop->now_ms) & 3u;
+    tls->zero_rtt = (uint8_t)judge(tls, ticket) & 3u;
   bool may = tls->zero_rtt == TLS_EARLY_NONE || tls->zero_rtt == TLS_EARLY_ACCEPTED;
   SSL_set_early_data_enabled(hello->ssl, may);
 }

@@ -106,7 +106,7 @@ static bool block_read(struct reading *r, const char *type, const uint8_t *der, 
 }
 
 static bool blocks_read(struct reading *r, struct span pem) {
-  check(pem.len <= ECH_PEM_MAX);
+  if (pem.len > ECH_PEM_MAX) return fault(r, "it is larger than 1 MiB");
   BIO *bio = BIO_new_mem_buf(pem.len ? pem.ptr : "", (int)pem.len);
   char *type, *header;
   uint8_t *der;

@@ -96,8 +96,11 @@ struct tls_server {
   SSL_CTX **ctx;      /* one per worker: no reference count is written by two of them */
   SSL_CTX **cert_ctx; /* one per certificate: swapped in for its chain and key */
   struct arena arena;
+  struct tls_server *next_dead;
 };
 
+/* tls_server_leave drops a conn's reference: the last one is for tls_servers_reap to free. */
+void tls_server_leave(struct tls_server *server);
 /* tls_ctx_base sets what all policies have in common: suites, groups, no early data (a server's
  * conns may take it: tls_early.c). */
 void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version);

@@ -11,6 +11,11 @@
 
 #define KEY_BIT(key) (1u << (key))
 
+/* SUITES_CHACHA is tls_server.c's list for clients that begin with ChaCha20. */
+#define SUITES_CHACHA \
+  "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256:" \
+  "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384"
+
 /* offer_row: a value in a ClientHello list and the keys that it makes usable. */
 struct offer_row {
   uint16_t value;
@@ -211,13 +216,21 @@ static bool staple(struct tls_conn *tls, const SSL_CLIENT_HELLO *hello,
 
 static bool is_grease(uint16_t value) { return (value & 0x0f0f) == 0x0a0a; }
 
-/* begins_with_chacha: so does a client without instructions for AES, whose order then decides. */
+/* begins_with_chacha: so does a client without instructions for AES. */
 static bool begins_with_chacha(const SSL_CLIENT_HELLO *hello) {
   CBS list;
   uint16_t suite = 0x0a0a; /* RFC 8701: reserved ones are no choice */
   CBS_init(&list, hello->cipher_suites, hello->cipher_suites_len);
   while (is_grease(suite) && CBS_get_u16(&list, &suite)) continue;
   return suite == 0x1303 || suite == 0xcca8 || suite == 0xcca9;
+}
+
+/* suites_for: what such a client of TLS 1.2 gets. That the server's order decides stays set: the
+ * order of groups goes by the same option. */
+static bool suites_for(const struct tls_server *server, const SSL_CLIENT_HELLO *hello) {
+  if (server->ciphers || !begins_with_chacha(hello) || offers_tls13(hello, server->max_version))
+    return true;
+  return SSL_set_strict_cipher_list(hello->ssl, SUITES_CHACHA) == 1;
 }
 
 enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
@@ -240,9 +253,7 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   check(cert > 0);
   bool ok = SSL_set_SSL_CTX(hello->ssl, server->cert_ctx[cert - 1]) != NULL &&
             tls_auth_ask(tls, hello->ssl, name) && session_bind(hello->ssl, tls, name) &&
-            staple(tls, hello, &server->certs[cert - 1].ocsp);
-  if (!server->ciphers && begins_with_chacha(hello))
-    SSL_clear_options(hello->ssl, SSL_OP_CIPHER_SERVER_PREFERENCE);
+            staple(tls, hello, &server->certs[cert - 1].ocsp) && suites_for(server, hello);
   if (ok) tls_early_select(tls, hello); /* the other context has switched it off */
   return ok ? ssl_select_cert_success : ssl_select_cert_error;
 }

@@ -30,6 +30,17 @@ static const uint16_t sign_algorithms[] = {
     SSL_SIGN_RSA_PSS_RSAE_SHA512,    SSL_SIGN_RSA_PKCS1_SHA512,
 };
 
+/* verify_algorithms are what clients with certificates may sign with: the library's own list has
+ * SHA-1 too. */
+static const uint16_t verify_algorithms[] = {
+    SSL_SIGN_ECDSA_SECP256R1_SHA256, SSL_SIGN_RSA_PSS_RSAE_SHA256, SSL_SIGN_RSA_PKCS1_SHA256,
+    SSL_SIGN_ECDSA_SECP384R1_SHA384, SSL_SIGN_RSA_PSS_RSAE_SHA384, SSL_SIGN_RSA_PKCS1_SHA384,
+#if defined(OPENSSL_IS_AWSLC)
+    SSL_SIGN_ECDSA_SECP521R1_SHA512, /* in its list, and not in BoringSSL's */
+#endif
+    SSL_SIGN_RSA_PSS_RSAE_SHA512,    SSL_SIGN_RSA_PKCS1_SHA512,
+};
+
 static bool ctx_groups(SSL_CTX *ctx) {
   if (SSL_CTX_set1_curves_list(ctx, GROUPS_ML_KEM)) return true;
   ERR_clear_error();
@@ -62,6 +73,8 @@ SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version) {
   struct buf why = buf_of(text, sizeof(text));
   tls_ctx_base(ctx, min_version, server->max_version);
   check(tls_params_set(ctx, server->groups, server->ciphers, &bad, &why)); /* params_fill tried */
+  check(SSL_CTX_set_verify_algorithm_prefs(ctx, verify_algorithms,
+                                           array_count(verify_algorithms)) == 1);
   SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
   if (server->tickets_off) SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets only: no shared state */
@@ -252,6 +265,28 @@ void tls_server_unref(struct tls_server *server) {
   uint32_t had = atomic_fetch_sub_explicit(&server->refs, 1, memory_order_acq_rel);
   check(had > 0);
   if (had == 1) server_free(server);
+}
+
+/* dead: as in tls_client.c, a worker frees nothing that large. */
+static _Atomic(struct tls_server *) dead;
+
+void tls_server_leave(struct tls_server *server) {
+  uint32_t had = atomic_fetch_sub_explicit(&server->refs, 1, memory_order_acq_rel);
+  check(had > 0);
+  if (had > 1) return;
+  server->next_dead = atomic_load_explicit(&dead, memory_order_relaxed);
+  while (!atomic_compare_exchange_weak_explicit(&dead, &server->next_dead, server,
+                                                memory_order_release, memory_order_relaxed)) {
+  }
+}
+
+void tls_servers_reap(void) {
+  struct tls_server *server = atomic_exchange_explicit(&dead, NULL, memory_order_acquire);
+  while (server) { /* as many as were let go since */
+    struct tls_server *next = server->next_dead;
+    server_free(server);
+    server = next;
+  }
 }
 
 bool tls_server_cert(const struct tls_server *server, uint32_t i, struct span *label,

@@ -42,6 +42,7 @@ enum down_flag {
   DOWN_TCP = 512,     /* its listener serves TCP (front_tcp.c) */
   DOWN_STALE = 1024,  /* its listener asks for other client certificates now (stale.c) */
   DOWN_STALE_DUE = 2048, /* the timer ends it */
+  DOWN_PLAIN = 4096,     /* begun without TLS */
 };
 
 /* peer is an IP address and port, kept small; AF_UNIX: a unix socket, whatever its name. */
@@ -118,6 +119,8 @@ void down_socket(const struct down *d, struct addr *out);
  * only. False: there is no room, close it. */
 MUST_USE bool down_start(struct down *d);
 /* down_count_handshake: the client's TLS handshake is done. */
+/* down_late is the end of a handshake whose time is over. */
+enum end down_late(const struct down *d);
 struct tls_info;
 void down_count_handshake(struct down *d, const struct tls_info *info);
 /* ---- stale.c ---- */

@@ -65,6 +65,7 @@ bool front_tcp_start(struct down *d) {
   }
   conn_attach(d->conn, &tcp_events, d);
   if (!l->tls) {
+    d->flags |= DOWN_PLAIN;
     ready(d);
     return true;
   }
@@ -85,7 +86,7 @@ void front_tcp_opened(struct stream *s) {
 static void handshake_failed(struct down *d, enum end end) {
   stat_add(&d->serving->w->stats.tls_handshake_failures, 1);
   access_connection(d, end, 0);
-  down_close(d, end != END_CLIENT_TLS_TIMEOUT);
+  down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);
 }
 
 static void on_open(struct conn *c, int err) {
@@ -123,7 +124,7 @@ static void on_drained(struct conn *c) { (void)c; }
 
 static void on_timer(struct conn *c) {
   struct down *d = c->owner;
-  if (!d->stream) handshake_failed(d, END_CLIENT_TLS_TIMEOUT);
+  if (!d->stream) handshake_failed(d, down_late(d));
 }
 
 static const struct conn_events tcp_events = {

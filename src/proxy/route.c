@@ -18,7 +18,8 @@ static bool misdirected(const struct stream *s) {
   struct tls_info info;
   conn_tls_info(s->down->conn, &info);
   if (!info.sni.len || span_eq(info.sni, s->x->req.host)) return false;
-  return !tls_server_serves(s->listener->tls, s->x->req.host);
+  const struct tls_server *now = s->listener->tls; /* NULL: a reload took TLS away */
+  return !now || !tls_server_serves(now, s->x->req.host);
 }
 
 /* socket_text is who connected, for a connection with a PROXY header. */

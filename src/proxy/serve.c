@@ -93,6 +93,7 @@ bool down_start(struct down *d) {
   const struct listener *l = d->serving->current->listener;
   conn_attach(d->conn, &down_events, d);
   if (!l->tls) {
+    d->flags |= DOWN_PLAIN;
     conn_timer(d->conn, after_ms(w, l->timeouts.header_ms));
     conn_read_start(d->conn);
     return true;
@@ -426,6 +427,10 @@ void down_count_handshake(struct down *d, const struct tls_info *info) {
   "Proxy-Status: weir;error=http_request_error;details=\"client.tls.plain_http\"\r\n" \
   "Content-Length: 51\r\n\r\n400 Bad Request\nplain HTTP was sent to a TLS port\n\n"
 
+enum end down_late(const struct down *d) {
+  return conn_tls_signing(d->conn) ? END_CLIENT_TLS_SIGNER : END_CLIENT_TLS_TIMEOUT;
+}
+
 static void handshake_failed(struct down *d, enum end end) {
   struct worker *w = d->serving->w;
   if (end == END_CLIENT_PLAIN_ON_TLS && !tls_answer_plain(d->conn, SPAN_LIT(PLAIN_ON_TLS)))
@@ -629,7 +634,7 @@ static void down_on_timer(struct conn *c) {
   struct down *d = c->owner;
   if (d->stream) return;
   if (d->flags & DOWN_TLS && !(c->flags & CONN_OPEN)) {
-    handshake_failed(d, conn_tls_signing(c) ? END_CLIENT_TLS_SIGNER : END_CLIENT_TLS_TIMEOUT);
+    handshake_failed(d, down_late(d));
     return;
   }
   if (d->flags & DOWN_BLOCKED) {

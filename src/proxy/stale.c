@@ -1,7 +1,7 @@
 /* stale.c: client connections whose listener now asks clients for something else than was asked of
- * them (another CA, other CRLs, now a certificate at all): they take no further request, and what
- * still runs on them ends after the drain time. DESIGN.md "Reload". A connection that is still
- * shaking hands is looked at when it is done. Called by serve.c and front_tcp.c. */
+ * them (another CA, other CRLs, now a certificate at all, now TLS): they take no further request,
+ * and what still runs on them ends after the drain time. DESIGN.md "Reload". A connection that is
+ * still shaking hands is looked at when it is done. Called by serve.c and front_tcp.c. */
 #include "proxy_priv.h"
 #include "weir/io/tls_client_auth.h"
 
@@ -81,10 +81,14 @@ static void mark(struct down *d) {
   if (!d->stream && d->conn->timer.due_ms > soon_ms) conn_timer(d->conn, soon_ms);
 }
 
+/* is_stale: one that has not begun (a PROXY header is waited for) begins as its listener is then.
+ */
 static bool is_stale(const struct down *d) {
   const struct snapshot_listener *now = d->serving->current;
   bool shaken = d->flags & DOWN_TLS && d->conn->flags & CONN_OPEN;
-  return shaken && !(d->flags & DOWN_STALE) && now && conn_tls_stale(d->conn, now->listener->tls);
+  if (!now || d->flags & DOWN_STALE) return false;
+  if (d->flags & DOWN_PLAIN) return now->listener->tls != NULL;
+  return shaken && conn_tls_stale(d->conn, now->listener->tls);
 }
 
 void stale_check(struct down *d) {

@@ -3,16 +3,20 @@ refused by which alert and word, routes by name and fingerprint, the fields of R
 client can forge. RFC 8446, RFC 5280, RFC 9440; THREATS.md rows 16, 17, 19. Sessions and reloads:
 test_mtls_sessions.py."""
 import base64
+import datetime
 import ssl
 import subprocess
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
-from harness import proc
+from harness import certs, proc
 from harness.mtls import V12, V13, ClientMint, Site, fingerprint, make_site, row, tls_group
 from harness.tcpsite import Endpoint
-from harness.tlspeers import TlsOrigin
+from harness.tlspeers import DAY, TlsOrigin
 from harness.weir import eventually, run
 
 BOTH = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
@@ -163,6 +167,42 @@ def test_a_forged_crl_refuses(site, mint):
     """One in the CA's name, by another key."""
     made = site(row(mint.root, crl=[mint.crl(issuer=mint.make("root", ca=True))]))
     made.refused("client.tls.crl_bad", "CERTIFICATE_UNKNOWN", mint.client())
+
+
+def test_forged_by_the_revoked(site, mint):
+    """CRLs are looked into only for chains that are good without them."""
+    forger = mint.make("root", ca=True)
+    bad = mint.client(issuer=forger)
+    made = site(row(mint.root, crl=[mint.crl(bad)]))
+    made.refused("client.tls.bad_certificate", "", bad)
+
+
+def test_no_sha1_is_asked_for(site, mint):
+    made, cert = site(row(mint.root)), mint.client()
+    for version in ("-tls1_2", "-tls1_3"):
+        text = subprocess.run(
+            ["openssl", "s_client", version, "-connect", "127.0.0.1:%d" % made.port, "-servername",
+             "a.example", "-cert", cert.path, "-key", cert.key_path], input=b"",
+            capture_output=True, timeout=60, check=False).stdout.decode("utf-8", "replace")
+        asked, = [each for each in text.splitlines() if each.startswith("Requested Signature")]
+        assert "ECDSA+SHA256" in asked and "SHA1" not in asked, text
+
+
+def test_more_cas_than_a_list_has_room_for(site, mint):
+    """Then clients are told of none."""
+    key, now = mint.root.key, datetime.datetime.utcnow()
+    pems = []
+    for i in range(900):
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "%064d" % i)])
+        pems.append(x509.CertificateBuilder().subject_name(name).issuer_name(name)
+                    .public_key(key.public_key()).serial_number(i + 1)
+                    .not_valid_before(now - DAY).not_valid_after(now + DAY)
+                    .sign(key, hashes.SHA256()).public_bytes(certs.PEM))
+    path = mint.directory / "many.crt"
+    path.write_bytes(mint.root.pem + b"".join(pems))
+    made = site({"ca": ["file:%s" % path]})
+    for version in (V12, V13):
+        assert made.visit(mint.client(), version=version).status == 200
 
 
 # ---- by name ----

@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from harness import client, h2talk, wire
+from harness import client, h2talk, proc, wire
 from harness.mtls import V12, V13, ClientMint, make_site, put, row, tls_group
+from harness.tcpsite import Endpoint
 from harness.weir import eventually
 
 BOTH = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
@@ -240,6 +241,49 @@ def test_http2_ends_with_its_ca(site, mint, backend, monkeypatch):
     while talk.step():
         pass
     talk.close()
+
+
+def test_plaintext_ends_when_tls_comes(site, mint, backend):
+    """Whoever was let in without a handshake; a connection whose PROXY header is waited for has
+    not begun, and begins with TLS."""
+    slow = Slow(backend)
+    header = {"proxy_protocol": "optional", "trusted_proxies": ["127.0.0.1"]}
+    made = site(conf={"process": {"drain": "1s"}},
+                listener={"tls": None, "protocols": ["http/1.1"], **header})
+    idle, ends, runs = (client.Client(made.port) for _ in range(3))
+    waits = client.connect(made.port)
+    waits.sendall(b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2")
+    for conn in (idle, ends, runs):
+        assert conn.get("/x", host="a.example").status == 200
+    for conn in (ends, runs):
+        conn.send(wire.request_bytes("GET", "/slow", host="a.example"))
+    backend.wait(5)
+    made.front.change(listeners={"tls": {"tls": tls_group(made.authority, [row(mint.root)])}})
+    made.front.reload()
+    idle.expect_close()
+    assert made.front.logged(2, end="proxy.drain", path="/slow")
+    slow.go.set()
+    waits.sendall(b"\r\n")
+    with made.context(mint.client()).wrap_socket(waits, server_hostname="a.example") as late:
+        late.sendall(wire.request_bytes("GET", "/x", host="a.example"))
+        assert late.recv(12) == b"HTTP/1.1 200"
+    for conn in (idle, ends, runs):
+        conn.close()
+
+
+def test_plaintext_sessions_of_tcp_end_when_tls_comes(weir, authority):
+    endpoint, port = Endpoint(), proc.free_port()
+    listener = {"bind": "127.0.0.1:%d" % port, "protocol": "tcp", "pool": "db"}
+    front = weir({"process": {"drain": "1s"}, "listeners": {"tls": listener},
+                  "pools": {"db": {"endpoints": ["127.0.0.1:%d" % endpoint.port]}},
+                  "routes": [{"prefix": "/", "respond": {"status": 200}}]})
+    with client.Client(port) as conn:
+        conn.send(b"ping")
+        assert conn.sock.recv(4) == b"ping"
+        front.change(listeners={"tls": {"tls": tls_group(authority, None)}})
+        front.reload()
+        front.ended("proxy.drain.tunnel", weir__pool="db")
+    endpoint.stop()
 
 
 def test_a_handshake_that_began_before(site, mint):

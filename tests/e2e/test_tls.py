@@ -219,6 +219,17 @@ def test_alpn_after_a_reload(weir, backend, authority):
     assert before.get("/still", host="a.example").status == 200
 
 
+def test_tls_taken_away_by_a_reload(secure):
+    """Who is connected stays, but for hosts that were not negotiated: nothing serves them now."""
+    before = secure.connect()
+    assert before.get("/first", host="a.example").status == 200
+    secure.weir.change(listeners={"tls": {"tls": None}})
+    secure.weir.reload()
+    assert before.get("/same", host="a.example").status == 200
+    assert before.get("/other", host="x.wild.example").status == 421
+    assert secure.weir.client(secure.port).get("/plain", host="a.example").status == 200
+
+
 def test_plain_http_on_the_tls_port(secure):
     conn, response = secure.weir.exchange(wire.request_bytes(target="/plain"), secure.port)
     assert response.status == 400

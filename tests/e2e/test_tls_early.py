@@ -135,6 +135,18 @@ def test_ticket_is_good_for_early_data_once(site, backend):
     assert [r.get("early-data") for r in backend.requests] == [None, "1", None]
 
 
+def test_shared_keys_wait_after_a_start(site, backend, work):
+    """A ticket may be older than the process, which does not know what the one before has seen."""
+    path = work / "ticket.key"
+    path.touch(mode=0o600)
+    path.write_bytes(bytes(range(80)))
+    made = site(backend, tls={"ticket_keys": ["file:%s" % path]})
+    visit = made.zero.early(session_of(made), GET)
+    assert b"Early data was rejected" in visit.until(b"Early data was")
+    eventually(lambda: made.count("refused") == 1)
+    assert made.count("accepted") == 0
+
+
 def test_off_by_default(site, backend):
     made = site(backend, tls={"early_data": None})
     session = session_of(made)

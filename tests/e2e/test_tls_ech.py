@@ -131,10 +131,12 @@ def broken(pem, kind):
     other = ech.Keys(PUBLIC).pem.split("-----BEGIN ECHCONFIG-----")[0]
     return {"empty": "nothing\n", "no key": config, "no config": key,
             "another key": other + config, "cut": pem[:-20],
+            "large": pem + "\n" * (1 << 20),
             "damaged": key + config.replace("AE", "AQ", 1)}[kind]
 
 
-@pytest.mark.parametrize("kind", ["empty", "no key", "no config", "another key", "cut", "damaged"])
+@pytest.mark.parametrize("kind", ["empty", "no key", "no config", "another key", "cut", "damaged",
+                                  "large"])
 def test_bad_file(site, kind):
     code, text = site(broken(ech.Keys(PUBLIC).pem, kind)).check()
     assert code and "ECH keys" in text and "ech.pem" in text, text

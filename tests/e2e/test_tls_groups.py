@@ -98,6 +98,17 @@ def test_order_of_suites(weir, backend, authority, offered, chosen):
     assert "Cipher is %s" % chosen in text, text
 
 
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize("set_groups,chosen", [(None, "X25519"), (["P-256", "X25519"], "P-256")])
+def test_groups_of_who_begins_with_chacha(weir, backend, authority, version, set_groups, chosen):
+    """That its order of suites decides does not make its order of groups decide."""
+    text = Front(weir, backend, authority, groups=set_groups).s_client(
+        version, "-cipher", "%s:%s" % (CHACHA, GCM_128), "-ciphersuites",
+        "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256", "-groups", "P-384:P-256:X25519")
+    assert "Server Temp Key: %s" % TEMP_KEY[chosen] in text, text
+    assert "CHACHA20" in text or version == "-tls1_3"
+
+
 def test_order_that_was_set(weir, backend, authority):
     """A list of the listener holds for all clients."""
     front = Front(weir, backend, authority, ciphers=[GCM_256, CHACHA])

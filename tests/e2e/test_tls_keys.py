@@ -1,5 +1,6 @@
 """The key log: secrets of connections in a file, for debugging, only when configuration and
 command line both ask for it. The lines are those that the other side has."""
+import os
 import stat
 import subprocess
 
@@ -96,14 +97,24 @@ def test_not_by_reload(weir, backend, authority, work):
     assert not keys.exists()
 
 
-@pytest.mark.parametrize("kind", ["link", "directory", "fifo"])
+@pytest.mark.parametrize("kind", ["link", "directory", "fifo", "second name",
+                                  "another's"])
 def test_no_other_file(weir, backend, authority, work, kind):
-    """weir does not start with a key log that is a link, or no regular file."""
+    """weir does not start with a key log that is a link, or no regular file, or may be
+    another's."""
     keys = work / "weir.keys"
     if kind == "link":
         keys.symlink_to(work / "elsewhere")
     elif kind == "directory":
         keys.mkdir()
+    elif kind == "second name":
+        (work / "own").touch(mode=0o644)
+        os.link(work / "own", keys)
+    elif kind == "another's":
+        if os.geteuid():
+            pytest.skip("only root can give a file away")
+        keys.touch()
+        os.chown(keys, 65534, 65534)
     else:
         subprocess.run(["mkfifo", str(keys)], check=True, timeout=60)
     path = work / "refused.conf"
@@ -115,4 +126,6 @@ def test_no_other_file(weir, backend, authority, work, kind):
     result = run("run", "--log-tls-keys", "-c", path)
     assert result.returncode == 75 and "log.tls_keys: %s" % keys in result.stderr
     assert not (work / "elsewhere").exists()
+    if kind == "second name":
+        assert stat.S_IMODE((work / "own").stat().st_mode) == 0o644
     assert "W0481" in run("check", path).stdout

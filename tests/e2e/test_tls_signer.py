@@ -25,11 +25,12 @@ def leaf(authority, monkeypatch, kind):
 
 @pytest.fixture
 def site(weir, backend, authority, monkeypatch):
-    def make(kind, signers=2, workers=2, **listener):
+    def make(kind, signers=2, workers=2, conf=None, **listener):
         port = proc.free_port()
         row = dict(names=["a.example"], **leaf(authority, monkeypatch, kind))
         made = weir({"process": {"workers": workers, "signers": signers}, "listeners": {
-            "tls": dict(bind="127.0.0.1:%d" % port, tls={"certificates": [row]}, **listener)}},
+            "tls": dict(bind="127.0.0.1:%d" % port, tls={"certificates": [row]}, **listener)},
+            **(conf or {})},
             backend)
         made.tls_port, made.authority = port, authority
         return made
@@ -121,6 +122,15 @@ def test_clients_that_leave_are_not_signed_for(site):
 
 def test_who_waits_too_long_has_a_word(site):
     made = site("rsa4096", signers=1, timeouts={"handshake": "50ms"})
+    socks = storm(made, 200)
+    assert made.ended("client.tls.signer")["weir.listener"] == "tls"
+    for sock in socks:
+        sock.close()
+
+
+def test_who_waits_too_long_for_tcp_has_the_same_word(site):
+    made = site("rsa4096", signers=1, conf={"pools": {"db": {"endpoints": ["127.0.0.1:1"]}}},
+                timeouts={"handshake": "50ms"}, protocol="tcp", pool="db")
     socks = storm(made, 200)
     assert made.ended("client.tls.signer")["weir.listener"] == "tls"
     for sock in socks:

@@ -186,6 +186,7 @@ struct th_loop *th_loop_new(void) {
 
 void th_loop_free(struct th_loop *t) {
   loop_fini(&t->loop);
+  tls_servers_reap();
   for (uint32_t i = 0; i < t->wire_count; i++) {
     text_fini(&t->wires[i].in);
     text_fini(&t->wires[i].out);

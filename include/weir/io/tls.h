@@ -57,7 +57,9 @@ struct tls_server_conf {
 MUST_USE struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *bad_cert,
                                            struct buf *why);
 void tls_server_ref(struct tls_server *server);   /* any thread, atomic */
-void tls_server_unref(struct tls_server *server); /* any thread */
+void tls_server_unref(struct tls_server *server); /* not on the data path: it may free */
+/* tls_servers_reap frees those whose last reference was a connection's. Not on the data path. */
+void tls_servers_reap(void);
 /* tls_server_cert gives label and expiry (seconds since the epoch) of certificate i; false at the
  * end. For metrics. The span lives as long as server. */
 bool tls_server_cert(const struct tls_server *server, uint32_t i, struct span *label,

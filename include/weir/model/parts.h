@@ -120,7 +120,8 @@ struct listener {
   uint32_t sni_count;
   struct tls_server *tls; /* NULL: plaintext; one ref, dropped with tls_unref by the fini */
   void (*tls_unref)(struct tls_server *server);
-  uint64_t tls_policy;    /* hash of the versions; tls_clients of what clients are asked for */
+  uint64_t tls_policy;    /* hash of the text that sessions are bound to: versions, groups, suites;
+                           * tls_clients: of what clients are asked for */
   uint64_t tls_clients;
   struct listener_timeouts timeouts;
   struct listener_limits limits;

@@ -232,7 +232,7 @@ static void test_secret_forms(void **state) {
       "key = \"SEC\" \"SECRET\"; zz = 1;", "key = \"x\"\n\"SECRET\"; zz = 1;",
       "key /* x */ = \"SECRET\"; zz = 2;", "key = /* \" */ \"SECRET\"; zz = 2;",
       "key = # y\n \"SECRET\"; zz = 2;", "kye = \"SECRET\";", "keys = \"SECRET\";",
-      "secret_key = \"SECRET\";",
+      "secret_key = \"SECRET\";", "ech = \"SECRET\";",
       "key = \"SECRET", "key = \"SECRET\\\"SECRET\"; zz = 1;"};
   for (size_t i = 0; i < array_count(rows); i++) {
     struct conf_faults *faults = conf_faults_new();
