@@ -350,10 +350,11 @@ static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = 
 };
 
 /* spend counts what a client brings (h2_pool_pace); SETTINGS may mean work for every stream. */
-static void spend(struct h2 *h, enum h2_event event) {
+static void spend(struct h2 *h, enum h2_event event, const struct h2_item *item) {
   if (h->turn_ns != h->pool->loop->now_ns) h->spent = 0;
   h->turn_ns = h->pool->loop->now_ns;
   if (event == H2_EVENT_SETTINGS) h->spent += h->count / H2_PACE_HEAD;
+  if (event == H2_EVENT_FRAGMENT) h->spent += (uint32_t)item->bytes.len / H2_PACE_BYTES;
   if (event != H2_EVENT_FRAME) return;
   h->spent += h->scanner.frame.type == H2_HEADERS ? H2_PACE_HEAD : 1;
 }
@@ -372,7 +373,7 @@ bool h2_input(struct h2 *h, struct span in, size_t *used) {
     enum h2_event event = h2_frame_scan(&h->scanner, span_from(in, *used), &took, &item);
     *used += took;
     if (event == H2_EVENT_MORE) break;
-    spend(h, event);
+    spend(h, event, &item);
     enum end end = handlers[event](h, &item);
     if (end != END_OK) h2_end(h, end); /* below */
   }

@@ -18,8 +18,10 @@ struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t stre
 void h2_pool_free(struct h2_pool *pool);
 void h2_pool_trim(struct h2_pool *pool);
 /* h2_pool_pace bounds what a client's connection may bring in one turn of the loop: frames, heads
- * counting for H2_PACE_HEAD of them. The rest waits for the next turn. Until then: no bound. */
+ * counting for H2_PACE_HEAD of them and one more for each H2_PACE_BYTES. The rest waits for the
+ * next turn. Until then: no bound. */
 #define H2_PACE_HEAD 8u
+#define H2_PACE_BYTES 128u
 void h2_pool_pace(struct h2_pool *pool, uint32_t frames);
 
 /* h2_new writes our SETTINGS and begins to read. NULL: no memory. */

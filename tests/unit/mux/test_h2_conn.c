@@ -486,6 +486,23 @@ static void paced(void **state) {
   kit_end(k);
 }
 
+/* Long heads count for more: their fields are work. */
+static void paced_by_bytes(void **state) {
+  (void)state;
+  static char head[4200];
+  struct kit *k = kit_start(&kit_limits);
+  int len = snprintf(head, sizeof head, "%sx-long: ", GET);
+  memset(head + len, 'v', 4096);
+  memcpy(head + len + 4096, "\n", 2);
+  h2_pool_pace(k->pool, 5 * H2_PACE_HEAD);
+  for (int i = 0; i < 20; i++) {
+    struct h2_peer_stream *st = h2_peer_open(&k->peer);
+    h2_peer_headers(&k->peer, st->id, h2_peer_block(&k->peer, head), true, 0);
+  }
+  assert_in_range(most_in_a_turn(k, 20), 1, 2);
+  kit_end(k);
+}
+
 /* What the client said before it left is heard, however long that takes. */
 static void paced_to_the_end(void **state) {
   (void)state;
@@ -515,6 +532,7 @@ int main(void) {
       cmocka_unit_test(grows_old),
       cmocka_unit_test(end_in_every_state),   cmocka_unit_test(client_hangs_up),
       cmocka_unit_test(ended_from_inside), cmocka_unit_test(paced),
+      cmocka_unit_test(paced_by_bytes),
       cmocka_unit_test(paced_to_the_end),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
