@@ -349,14 +349,18 @@ static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = 
     [H2_EVENT_CONNECTION_ERROR] = on_connection_error,
 };
 
-/* spend counts what a client brings (h2_pool_pace); SETTINGS may mean work for every stream. */
+/* spend counts what a client brings (h2_pool_pace). SETTINGS may mean a little work for every
+ * stream. */
+#define H2_PACE_STREAMS 64u
 static void spend(struct h2 *h, enum h2_event event, const struct h2_item *item) {
   if (h->turn_ns != h->pool->loop->now_ns) h->spent = 0;
   h->turn_ns = h->pool->loop->now_ns;
-  if (event == H2_EVENT_SETTINGS) h->spent += h->count / H2_PACE_HEAD;
+  if (event == H2_EVENT_SETTINGS) h->spent += h->count / H2_PACE_STREAMS;
   if (event == H2_EVENT_FRAGMENT) h->spent += (uint32_t)item->bytes.len / H2_PACE_BYTES;
   if (event != H2_EVENT_FRAME) return;
-  h->spent += h->scanner.frame.type == H2_HEADERS ? H2_PACE_HEAD : 1;
+  const struct h2_frame *f = &h->scanner.frame;
+  h->spent += f->type == H2_HEADERS ? H2_PACE_HEAD : 1;
+  if (f->type == H2_SETTINGS) h->spent += f->length / H2_PACE_BYTES;
 }
 
 bool h2_spent(const struct h2 *h) {
