@@ -34,11 +34,20 @@ static const enum option_id http_of_pool[] = {
 static const enum option_id text_of_pool[] = {OPTION_POOL_STICKY_COOKIE,
                                               OPTION_POOL_PRIORITY_HEADER};
 
+/* instead is the key that is meant, where there is one. */
+static const char *instead(enum option_id id) {
+  if (id == OPTION_LISTENER_IDLE) return "timeouts.tunnel ends TCP connections without traffic";
+  if (id == OPTION_POOL_IDLE)
+    return "timeouts.tunnel of the listener ends TCP connections without traffic";
+  return "it is of HTTP: leave it out";
+}
+
 static void unused(struct conf *conf, const struct conf_row *row, enum option_id id,
                    const char *what) {
   fault_add(conf->faults, FAULT_TCP_UNUSED, row_place(row, id),
             "%s \"" SPAN_FMT "\" serves TCP or UDP: " SPAN_FMT " means nothing", what,
             SPAN_ARG(row->name), SPAN_ARG(option_local(option_get(id))));
+  fault_note(conf->faults, "%s", instead(id));
 }
 
 /* ---- pools ---- */
@@ -49,6 +58,7 @@ static void check_retry(struct conf *conf, const struct conf_pool *pool) {
     fault_add(conf->faults, FAULT_TCP_UNUSED, pool->retry_on.items[i].at,
               "pool \"" SPAN_FMT "\" serves TCP or UDP: only \"connect\" can be tried again",
               SPAN_ARG(pool->row.name));
+    fault_note(conf->faults, "like on = [ \"connect\" ];");
   }
 }
 
@@ -64,6 +74,7 @@ static void check_pool(struct conf *conf, const struct conf_pool *pool) {
   fault_add(conf->faults, FAULT_TCP_UNUSED, row_place(&pool->row, OPTION_POOL_HASH),
             "pool \"" SPAN_FMT "\" serves TCP or UDP: only \"client_ip\" can be hashed",
             SPAN_ARG(pool->row.name));
+  fault_note(conf->faults, "like hash = \"client_ip\";");
 }
 
 /* ---- listeners ---- */
@@ -90,18 +101,21 @@ static void tls_means_nothing(struct conf *conf, const struct conf_row *row, enu
   fault_add(conf->faults, FAULT_PASS_TLS, row_place(row, id),
             "%s \"" SPAN_FMT "\": TLS is passed on unopened, tls means nothing", what,
             SPAN_ARG(row->name));
+  fault_note(conf->faults, "leave tls out, or end TLS here: protocol = \"tcp\"");
 }
 
 /* use_pool: a pool is some listeners', or some routes'. */
 static void use_pool(struct conf *conf, const struct use *use, struct conf_pool *pool) {
-  if (pool->used && !pool->tcp)
+  if (pool->used && !pool->tcp) {
     fault_add(conf->faults, FAULT_TCP_SHARED, use->at,
               "pool \"" SPAN_FMT "\" serves %s for listener \"" SPAN_FMT
               "\", and a route uses it too",
               SPAN_ARG(pool->row.name), use->listener->protocol == CONF_UDP ? "UDP" : "TCP",
               SPAN_ARG(use->listener->row.name));
-  else if (!pool->tcp)
+    fault_note(conf->faults, "give the listener a pool of its own; it may have the same endpoints");
+  } else if (!pool->tcp) {
     check_pool(conf, pool);
+  }
   if (use->listener->protocol == CONF_PASS && pool->tls.on)
     tls_means_nothing(conf, &pool->row, OPTION_POOL_TLS_VERIFY, "pool");
   pool->used = pool->tcp = true;

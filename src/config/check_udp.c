@@ -37,6 +37,9 @@ static void unused(struct conf *conf, const struct conf_row *row, enum option_id
   fault_add(conf->faults, FAULT_UDP_UNUSED, row_place(row, id),
             "%s \"" SPAN_FMT "\" serves UDP: " SPAN_FMT " means nothing", what,
             SPAN_ARG(row->name), SPAN_ARG(option_local(option_get(id))));
+  fault_note(conf->faults, "%s",
+             id == OPTION_LISTENER_TUNNEL ? "timeouts.idle ends sessions without datagrams"
+                                          : "it is of connections or requests: leave it out");
 }
 
 /* ---- listeners ---- */
@@ -49,6 +52,7 @@ static void check_binds(struct conf *conf, const struct conf_listener *listener)
     fault_add(conf->faults, FAULT_UDP_ADDRESS, bind->at,
               "listener \"" SPAN_FMT "\" serves UDP: it binds ip:port, not " SPAN_FMT,
               SPAN_ARG(listener->row.name), SPAN_ARG(bind->text));
+    fault_note(conf->faults, "like bind = \"0.0.0.0:53\";");
   }
 }
 
@@ -94,6 +98,7 @@ static void check_endpoints(struct conf *conf, const struct conf_pool *pool) {
     fault_add(conf->faults, FAULT_UDP_ADDRESS, row_place(&e->row, OPTION_ENDPOINT_ADDRESS),
               "pool \"" SPAN_FMT "\" serves UDP: " SPAN_FMT " takes no datagrams",
               SPAN_ARG(pool->row.name), SPAN_ARG(e->address));
+    fault_note(conf->faults, "like \"10.0.0.7:53\"");
   }
 }
 
