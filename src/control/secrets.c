@@ -76,6 +76,11 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
   return server;
 }
 
+bool secrets_warning(const struct tls_server *server, uint32_t *from, uint32_t *bad,
+                     struct buf *why) {
+  return tls_server_warning(server, (int64_t)(clock_wall_ms() / 1000), from, bad, why);
+}
+
 void secrets_refused(struct compiler *c, const struct secrets_owner *owner,
                      const struct buf *why) {
   c->tls_degraded = true;

@@ -225,13 +225,18 @@ static void session_limit(const struct tls_conn *tls, SSL *ssl, int64_t ends) {
     (void)SSL_SESSION_set_timeout(session, (uint32_t)left);
 }
 
-static struct verdict judge(const struct tls_conn *tls, SSL *ssl, const struct tls_shown *shown) {
-  const struct tls_auth *auth = tls_auth_of(tls);
+/* chain_check gives an X509_V_ERR_; *ends is when the chain does. */
+static int chain_check(const struct tls_conn *tls, const struct tls_auth *auth,
+                       const struct tls_shown *shown, int64_t *ends) {
   const struct tls_chain_rule rule = {
       .purpose = "ssl_client", .crls = auth->crls, .between_max = auth->depth};
+  return tls_chain_check(tls_roots_store(auth->roots, tls->worker_index), shown, &rule, ends);
+}
+
+static struct verdict judge(const struct tls_conn *tls, SSL *ssl, const struct tls_shown *shown) {
+  const struct tls_auth *auth = tls_auth_of(tls);
   int64_t ends = INT64_MAX;
-  X509_STORE *store = tls_roots_store(auth->roots, tls->worker_index);
-  struct verdict v = verdict_of(tls_chain_check(store, shown, &rule, &ends));
+  struct verdict v = verdict_of(chain_check(tls, auth, shown, &ends));
   if (v.end == END_OK) session_limit(tls, ssl, ends < auth->crl_ends ? ends : auth->crl_ends);
   return v;
 }
@@ -256,6 +261,16 @@ enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert) {
   tls->why = v.why;
   *alert = (uint8_t)v.alert;
   return ssl_verify_invalid;
+}
+
+bool tls_client_cert_good(const struct tls_conn *tls, const struct tls_auth *auth) {
+  struct tls_shown shown = {0};
+  const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(tls->ssl);
+  if (!chain || sk_CRYPTO_BUFFER_num(chain) == 0) return !auth->required;
+  bool ok = tls_shown_read(&shown, chain) && chain_check(tls, auth, &shown, NULL) == X509_V_OK;
+  tls_shown_free(&shown);
+  ERR_clear_error();
+  return ok;
 }
 
 void tls_client_cert_recall(struct tls_conn *tls) {
