@@ -90,6 +90,7 @@ static struct snapshot *compile(struct compiler *c, const struct conf *conf, boo
                                 struct conf_faults *faults) {
   const struct conf_hooks hooks = {.tls = secrets_tls,
                                    .tls_unref = tls_server_unref,
+                                   .tls_warning = secrets_warning,
                                    .upstream_tls = upstream_tls_get,
                                    .upstream_tls_unref = tls_client_unref,
                                    .resolve = resolve,

@@ -129,17 +129,17 @@ static bool has_issuer(const struct parsed *p, const X509_CRL *crl) {
 
 /* crls_of: a CRL that does not say when its next one comes counts for ever. */
 static struct tls_crls crls_of(const struct parsed *p) {
-  struct tls_crls all = {.begins = INT64_MIN, .ends = INT64_MAX};
+  struct tls_crls found = {.begins = INT64_MIN, .ends = INT64_MAX};
   int64_t time;
-  for (; all.count < sk_X509_CRL_num(p->crls); all.count++) {
-    const X509_CRL *crl = sk_X509_CRL_value(p->crls, all.count);
+  for (; found.count < sk_X509_CRL_num(p->crls); found.count++) {
+    const X509_CRL *crl = sk_X509_CRL_value(p->crls, found.count);
     const ASN1_TIME *next = X509_CRL_get0_nextUpdate(crl);
     const ASN1_TIME *last = X509_CRL_get0_lastUpdate(crl);
-    if (next && ASN1_TIME_to_posix(next, &time) && time < all.ends) all.ends = time;
-    if (last && ASN1_TIME_to_posix(last, &time) && time > all.begins) all.begins = time;
-    all.own += has_issuer(p, crl);
+    if (next && ASN1_TIME_to_posix(next, &time) && time < found.ends) found.ends = time;
+    if (last && ASN1_TIME_to_posix(last, &time) && time > found.begins) found.begins = time;
+    found.own += has_issuer(p, crl);
   }
-  return all;
+  return found;
 }
 
 static struct tls_roots *make(const uint8_t *digest, uint32_t workers, const struct parsed *p) {

@@ -156,7 +156,7 @@ def test_off_by_default(site, backend):
 
 def test_none_where_clients_are_asked_for_certificates(site, backend, authority):
     """A replay would speak in the name of the certificate."""
-    row = {"ca": "file:%s" % authority.path, "verify": "optional"}
+    row = {"names": "a.example", "ca": "file:%s" % authority.path, "verify": "optional"}
     made = site(backend, tls={"client": [row]})
     session = session_of(made)
     assert b"Early data was not sent" in made.zero.early(session, GET).until(b"Early data was")
