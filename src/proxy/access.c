@@ -300,6 +300,13 @@ void access_peer(struct serving *sv, const struct addr *peer, enum end end) {
   record_put(sv->w, &r, t);
 }
 
+/* tls_reason is the library's word for what failed; empty: nothing, or no TLS. */
+static struct span tls_reason(const struct down *d) {
+  struct tls_info info;
+  conn_tls_info(d->conn, &info);
+  return info.why;
+}
+
 static void connection(struct down *d, enum end end, uint16_t status,
                        const struct access_words *words) {
   struct worker *w = d->serving->w;
@@ -314,6 +321,7 @@ static void connection(struct down *d, enum end end, uint16_t status,
   down_socket(d, &r.peer);
   texts_tls(d, &r, t);
   text_client(d, room, t);
+  if (!t[TEXT_REASON].len) t[TEXT_REASON] = tls_reason(d);
   t[TEXT_SCHEME] = scheme_of(d, &r);
   t[TEXT_LISTENER] = d->serving->state->obj.name;
   record_put(w, &r, t);

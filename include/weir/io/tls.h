@@ -125,6 +125,7 @@ struct tls_info {
   uint8_t ech;           /* enum tls_ech (tls_ech.h) */
   bool stapled;      /* the certificate came with its OCSP response */
   bool staple_stale; /* the client asked for it, but it is not valid now */
+  bool silent;       /* no byte has come */
   uint64_t handshake_ns; /* from first byte to the end, in loop time; 0 while it lasts */
   enum end end;          /* END_OK, or why it failed */
 };
