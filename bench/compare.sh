@@ -20,6 +20,7 @@ missing() {
     command -v h2o >/dev/null || ! apt-cache show h2o >/dev/null 2>&1 || printf 'h2o '
     command -v redis-server >/dev/null || printf 'redis-server '
     command -v redis-benchmark >/dev/null || printf 'redis-tools '
+    [ -n "$(find /usr/lib/postgresql -name pgbench 2>/dev/null)" ] || printf 'postgresql '
     [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || printf 'libnginx-mod-stream '
     command -v cc >/dev/null || printf 'gcc libc6-dev '
     [ -x /usr/bin/python3 ] || printf 'python3 '

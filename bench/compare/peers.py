@@ -129,7 +129,8 @@ listeners = {{
 pools = {{ app = {{ endpoints = [ "127.0.0.1:{backend}" ]; }}; }};
 """
 
-# Only in the rows of HTTP/2. Its plain port is there to be waited for.
+# Its plain port is there to be waited for. The key is in the worker, as it is everybody's: at its
+# default (neverbleed) a second process would sign, and every full handshake pay for the way.
 H2O = """
 num-threads: {workers}
 max-connections: {connections}
@@ -141,6 +142,7 @@ listen:
     certificate-file: {dir}/cert.pem
     key-file: {dir}/key.pem
     ocsp-update-interval: 0
+    neverbleed: OFF
 http1-request-timeout: 600
 http2-idle-timeout: 600
 proxy.timeout.keepalive: 600000
