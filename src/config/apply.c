@@ -321,7 +321,8 @@ static void apply_group(struct apply *a, struct conf_row *row, const struct node
       ((struct conf_pool *)row)->health.on = node->kind == NODE_GROUP;
     if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("tls")) && node->parent == top)
       ((struct conf_pool *)row)->tls.on = node->kind == NODE_GROUP;
-    if (row->scope == SCOPE_ROUTE && span_eq(node->key, SPAN_LIT("client_cert"))) cert_asked(a, node);
+    if (row->scope == SCOPE_ROUTE && span_eq(node->key, SPAN_LIT("client_cert")))
+      cert_asked(a, node);
     if (apply_key(a, row, top, node) && node->first) {
       node = node->first;
       continue;

@@ -97,15 +97,13 @@ static bool takes_all(const struct conf_route *stop, const struct conf_route *ro
 static bool leads_to(const struct conf_route *route, struct span pool) {
   if (!pool.len) return false;
   if (span_eq(route->pool, pool)) return true;
-  rows_each(&route->splits, struct conf_split, split)
-    if (span_eq(split->pool, pool)) return true;
+  rows_each(&route->splits, struct conf_split, split) if (span_eq(split->pool, pool)) return true;
   return false;
 }
 
 static bool same_pool(const struct conf_route *a, const struct conf_route *b) {
   if (leads_to(b, a->pool)) return true;
-  rows_each(&a->splits, struct conf_split, split)
-    if (leads_to(b, split->pool)) return true;
+  rows_each(&a->splits, struct conf_split, split) if (leads_to(b, split->pool)) return true;
   return false;
 }
 
@@ -162,7 +160,8 @@ static void look(struct falls *f, struct conf_route *route) {
   if (!hit) return;
   route->falls = true;
   fault_add(f->conf->faults, FAULT_CERT_FALLS, route->row.at,
-            "requests for route \"" SPAN_FMT "\" without its certificate go to the same pool by "
+            "requests for route \"" SPAN_FMT
+            "\" without its certificate go to the same pool by "
             "route \"" SPAN_FMT "\"",
             SPAN_ARG(route->label), SPAN_ARG(hit->label));
   fault_note(f->conf->faults,
@@ -174,11 +173,11 @@ void check_cert_falls(struct conf *conf, const struct conf_listener *listener) {
   struct falls f = {.conf = conf, .listener = listener};
   bool any = false;
   f.stops.arena = &conf->arena;
-  rows_each(&conf->root.routes, struct conf_route, route)
-    any = any || (route_on(route, listener) && wants_one(route));
+  rows_each(&conf->root.routes, struct conf_route, route) any =
+      any || (route_on(route, listener) && wants_one(route));
   if (!any) return;
-  rows_each(&conf->root.routes, struct conf_route, route)
-    if (route_on(route, listener) && open_to_all(route)) each_host(&f, route, add);
-  rows_each(&conf->root.routes, struct conf_route, route)
-    if (route_on(route, listener) && wants_one(route)) each_host(&f, route, look);
+  rows_each(&conf->root.routes, struct conf_route,
+            route) if (route_on(route, listener) && open_to_all(route)) each_host(&f, route, add);
+  rows_each(&conf->root.routes, struct conf_route,
+            route) if (route_on(route, listener) && wants_one(route)) each_host(&f, route, look);
 }

@@ -118,9 +118,9 @@ void check_loops(struct conf *conf) {
   uint32_t id = 0;
   l.tail = &l.first;
   l.pools.arena = l.streams.arena = l.datagrams.arena = &conf->arena;
-  rows_each(&conf->root.pools, struct conf_pool, pool)
-    (void)names_put(&l.pools, pool->row.name, pool);
-  rows_each(&conf->root.listeners, struct conf_listener, listener)
-    if (listener->protocol != CONF_HTTP) add(&l, listener);
+  rows_each(&conf->root.pools, struct conf_pool, pool)(void)
+      names_put(&l.pools, pool->row.name, pool);
+  rows_each(&conf->root.listeners, struct conf_listener,
+            listener) if (listener->protocol != CONF_HTTP) add(&l, listener);
   for (struct node_of *node = l.first; node; node = node->next) search(&l, node, ++id);
 }

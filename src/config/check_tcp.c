@@ -112,7 +112,7 @@ static void use_pool(struct conf *conf, const struct use *use, struct conf_pool 
               "\", and a route uses it too",
               SPAN_ARG(pool->row.name), use->listener->protocol == CONF_UDP ? "UDP" : "TCP",
               SPAN_ARG(use->listener->row.name));
-    fault_note(conf->faults, "give the listener a pool of its own; it may have the same endpoints");
+    fault_note(conf->faults, "give the listener a pool of its own, with the same endpoints");
   } else if (!pool->tcp) {
     check_pool(conf, pool);
   }

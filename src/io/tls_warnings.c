@@ -25,7 +25,8 @@ static bool cert_warning(const struct tls_cert *cert, int64_t now_s, struct buf 
     X509_free(one);
     if (what)
       buf_printf(why, "%s " SPAN_FMT " %s: clients refuse it",
-                 i ? "an intermediate certificate in" : "certificate", SPAN_ARG(cert->label), what);
+                 i ? "an intermediate certificate in" : "certificate", SPAN_ARG(cert->label),
+                 what);
   }
   return what != NULL;
 }

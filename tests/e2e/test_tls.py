@@ -507,7 +507,8 @@ def test_proxied_fields_name_the_listener_scheme(secure):
 # ---- what the log says of handshakes that fail ----
 
 @pytest.mark.parametrize("sent,reason", [
-    (b"\x16\x03\x01\x02\x00\x01\x00", "CONNECTION_CLOSED"), (b"SSH-2.0-x\r\n", "WRONG_VERSION_NUMBER"),
+    (b"\x16\x03\x01\x02\x00\x01\x00", "CONNECTION_CLOSED"),
+    (b"SSH-2.0-x\r\n", "WRONG_VERSION_NUMBER"),
     (b"\x00\x01\x02\x03\x04\x05\x06\x07", "WRONG_VERSION_NUMBER")])
 def test_a_failed_handshake_has_a_reason(secure, sent, reason):
     with client.Client(secure.port) as conn:

@@ -102,8 +102,8 @@ struct conf_hooks {
                             struct buf *why);
   void (*tls_unref)(struct tls_server *server);
   /* tls_warning gives a sentence about the next thing of a server's that is not valid now, or of
-   * no use, from *from (0 at first) on, and whose it is (as above, or CONF_BAD_CLIENT + row); false:
-   * there is no more. NULL: nothing is looked at. */
+   * no use, from *from (0 at first) on, and whose it is (as above, or CONF_BAD_CLIENT + row);
+   * false: there is no more. NULL: nothing is looked at. */
   bool (*tls_warning)(const struct tls_server *server, uint32_t *from, uint32_t *bad,
                       struct buf *why);
   /* upstream_tls gives the tls_client of a pool's policy, with a ref for the pool; NULL after a

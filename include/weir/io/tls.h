@@ -71,9 +71,9 @@ bool tls_server_ocsp(const struct tls_server *server, uint32_t i, struct span *l
                      int64_t *next_update);
 bool tls_server_stale(const struct tls_server *server, int64_t now_s, uint32_t *bad,
                       struct buf *why);
-/* tls_server_warning writes a sentence about the next thing from *from (0 at first) on that is not
- * valid at now_s or of no use, and whose it is to *bad: the index of a certificate, or TLS_BAD_AUTH
- * and that of a row whose CRLs it is; false: there is no more. */
+/* tls_server_warning writes a sentence about the next thing from *from (0 at first) on that is
+ * not valid at now_s or of no use, and whose it is to *bad: the index of a certificate, or
+ * TLS_BAD_AUTH and that of a row whose CRLs it is; false: there is no more. */
 bool tls_server_warning(const struct tls_server *server, int64_t now_s, uint32_t *from,
                         uint32_t *bad, struct buf *why);
 /* tls_server_serves tells whether a client that asks for host gets a certificate (its own or the

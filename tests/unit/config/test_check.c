@@ -108,7 +108,8 @@ static void test_quiet(void **state) {
                      "}; respond = { status = 403; }; }, " REST),
       MTLS(ANYONE, O "{ present = true; }; }, { prefix = \"/oo\"; pool = \"app\"; }, "
                      "{ path = \"/\"; pool = \"app\"; }"),
-      MTLS(ANYONE, "{ path = \"/o/x\"; pool = \"app\"; client_cert = { present = true; }; }, " NO REST),
+      MTLS(ANYONE,
+           "{ path = \"/o/x\"; pool = \"app\"; client_cert = { present = true; }; }, " NO REST),
       MTLS(ANYONE, O "{ present = true; }; }, { prefix = \"/o\"; pool = \"b\"; }, " REST),
       MTLS(ANYONE, O "{ present = true; }; }, { prefix = \"/o\"; sources = \"10.0.0.0/8\"; pool = "
                      "\"app\"; }"),
@@ -118,14 +119,15 @@ static void test_quiet(void **state) {
       MTLS(ANYONE, O "{ present = true; }; methods = \"GET\"; }, { prefix = \"/o\"; methods = [ "
                      "\"GET\", \"PUT\" ]; respond = { status = 403; }; }, " REST),
       MTLS("{ names = \"*.x.y\"; ca = \"file:tls/a.crt\"; }",
-           "{ hosts = [ \"c.d\", \"a.x.y\" ]; pool = \"app\"; client_cert = { present = true; }; }, "
-           REST),
+           "{ hosts = [ \"c.d\", \"a.x.y\" ]; pool = \"app\"; client_cert = { present = true; }; "
+           "}, " REST),
       LOOP("\"127.0.0.1:53\"", "udp", "\"127.0.0.2:53\""),
       LOOP("\"127.0.0.1:53\"", "udp", "\"127.0.0.1:54\""),
       LOOP("\"0.0.0.0:53\"", "udp", "\"[::1]:53\""),
       LOOP("\"0.0.0.0:53\"", "udp", "\"10.0.0.1:53\""),
       TWO("127.0.0.1:7", "127.0.0.1:8", "\"127.0.0.1:8\"", "\"127.0.0.1:9\""),
-      "listeners = { u = { bind = \"127.0.0.1:53\"; protocol = \"udp\"; pool = \"u\"; }; t = { bind "
+      "listeners = { u = { bind = \"127.0.0.1:53\"; protocol = \"udp\"; pool = \"u\"; }; t = { "
+      "bind "
       "= \"127.0.0.1:53\"; protocol = \"tcp\"; pool = \"t\"; }; };\npools = { u = { endpoints = "
       "\"127.0.0.1:54\"; }; t = { endpoints = \"127.0.0.1:55\"; }; };",
   };
@@ -135,7 +137,8 @@ static void test_quiet(void **state) {
     struct text out = {0};
     struct fault_view view;
     conf_faults_print(faults, &out, false);
-    if (faults_view(faults, 0, &view)) print_error("%s\n" SPAN_FMT, good[i], SPAN_ARG(text_span(&out)));
+    if (faults_view(faults, 0, &view))
+      print_error("%s\n" SPAN_FMT, good[i], SPAN_ARG(text_span(&out)));
     assert_false(faults_view(faults, 0, &view));
     text_fini(&out);
     conf_free(conf);
@@ -152,19 +155,26 @@ static void test_notes(void **state) {
       {TCP_KEY("timeouts = { idle = \"5s\"; };"), "timeouts.tunnel"},
       {UDP_KEY("timeouts = { tunnel = \"5s\"; };"), "timeouts.idle"},
       {TCP("protocol = \"tcp\"; pool = \"app\";", "", ""), "a pool of its own"},
-      {PASS("protocol = \"tls_passthrough\"; pool = \"db\";", "tls = { ca = \"file:tls/a.crt\"; };"),
+      {PASS("protocol = \"tls_passthrough\"; pool = \"db\";",
+            "tls = { ca = \"file:tls/a.crt\"; };"),
        "leave tls out"},
-      {LISTENER("tls = { ech = \"file:tls/a.key\"; max_version = \"1.2\"; certificates = ( { cert = "
-                "\"file:tls/a.crt\"; key = \"file:tls/a.key\"; } ); };"), "leave max_version out"},
+      {LISTENER(
+           "tls = { ech = \"file:tls/a.key\"; max_version = \"1.2\"; certificates = ( { cert = "
+           "\"file:tls/a.crt\"; key = \"file:tls/a.key\"; } ); };"),
+       "leave max_version out"},
       {LISTENER("tls = { early_data = true; tickets = false; certificates = ( { cert = "
-                "\"file:tls/a.crt\"; key = \"file:tls/a.key\"; } ); };"), "leave early_data out"},
+                "\"file:tls/a.crt\"; key = \"file:tls/a.key\"; } ); };"),
+       "leave early_data out"},
       {TICKETS("tickets = false; ticket_keys = [ \"file:t1.key\" ];"), "leave ticket_keys out"},
       {POOL("proxy_protocol = true;"), "off v1 v2"},
+      {TOP("log = { tls_keys = \"/tmp/k.log\"; };"), "tls_keys = \"/tmp/k.log\""},
       {LISTENER2("bind = \"0.0.0.0:99999\";"), "1 to 65535"},
       {POOL2("endpoints = \"[::1]:0\";"), "1 to 65535"},
       {LISTENER2("bind = \"::1:99999\";"), "[ipv6]:port"},
-      {"listeners = { db = { bind = \"unix:/x\"; protocol = \"udp\"; pool = \"db\"; }; };\npools = { "
-       "db = { endpoints = \"127.0.0.1:53\"; }; };", "like bind"},
+      {"listeners = { db = { bind = \"unix:/x\"; protocol = \"udp\"; pool = \"db\"; }; };\npools "
+       "= { "
+       "db = { endpoints = \"127.0.0.1:53\"; }; };",
+       "like bind"},
   };
   for (size_t i = 0; i < array_count(rows); i++) {
     struct conf_faults *faults = conf_faults_new();
@@ -188,7 +198,8 @@ static void test_codes_covered(void **state) {
       "W0014", /* fuzz_config: no text is known that the two readers see differently */
       "W0019", /* test_many */
       "W0108", "W0118", "W0307", /* test_apply.c */
-      "W0306", "W0480", "W0482", "W0483", "W0350", "W0406", "W0408", /* test_compile.c, test_process.c, e2e */
+      "W0306", "W0480", "W0482", "W0483",
+      "W0350", "W0406", "W0408", /* test_compile.c, test_process.c, e2e */
       "W0126"};                  /* test_no_listener */
   for (enum fault_id id = 0; id < FAULT_COUNT; id++) {
     const char *code = fault_get(id)->code;
