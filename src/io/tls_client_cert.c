@@ -249,6 +249,19 @@ static bool read_shown(struct tls_conn *tls, const SSL *ssl, struct tls_shown *s
   return tls->identity != NULL;
 }
 
+/* TICKET_CERTS_MAX: a ticket holds the certificates that were shown, and the library's buffer, of
+ * 64 KiB, two tickets of TLS 1.3: where they do not fit, the connection would fail. */
+#define TICKET_CERTS_MAX 24576u
+
+/* ticket_bound: without a ticket the client's next handshake is a full one, that is all. */
+static void ticket_bound(SSL *ssl) {
+  const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(ssl);
+  size_t bytes = 0;
+  for (size_t i = 0; i < sk_CRYPTO_BUFFER_num(chain); i++)
+    bytes += CRYPTO_BUFFER_len(sk_CRYPTO_BUFFER_value(chain, i));
+  if (bytes > TICKET_CERTS_MAX) SSL_set_options(ssl, SSL_OP_NO_TICKET);
+}
+
 enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert) {
   struct tls_conn *tls = tls_of(ssl);
   struct tls_shown shown = {0};
@@ -256,6 +269,7 @@ enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert) {
   if (read_shown(tls, ssl, &shown)) v = judge(tls, ssl, &shown);
   tls_shown_free(&shown);
   ERR_clear_error();
+  ticket_bound(ssl);
   if (v.end == END_OK) return ssl_verify_ok;
   tls->end = (uint16_t)v.end;
   tls->why = v.why;

@@ -469,6 +469,16 @@ def test_dump_and_check(site, mint):
     assert run("check", again).returncode == 0
 
 
+def test_a_client_with_a_large_certificate(site, mint):
+    """A ticket holds what the client has shown. One that would be too long is not sent."""
+    made = site(row(mint.root))
+    for count in (200, 700, 1400):
+        cert = mint.client(*("dns:a-name-that-is-long-%d.example" % i for i in range(count)))
+        for version in (V12, V13):
+            assert made.visit(cert, version=version).status == 200, (count, version)
+    assert all(record["weir.end"] == "ok" for record in made.front.lines())
+
+
 # ---- what is past ----
 
 def checked(work, leaf, client):
