@@ -83,9 +83,10 @@ void h2_stream_reset(struct h2_stream *st, enum h2_error error, enum end end);
 void h2_stream_drop(struct h2_stream *st);
 /* h2_stream_peer_end is END_STREAM from the peer: st may be gone. */
 void h2_stream_peer_end(struct h2_stream *st);
-/* h2_streams_fail ends all but those of ours whose response is whole: these stay till it is read.
- */
-void h2_streams_fail(struct h2 *h, int err, enum end end);
+/* h2_streams_doom marks all as lost but those of ours whose response is whole: these stay till it
+ * is read. h2_streams_tell fails the conns of so many; true: of all. */
+void h2_streams_doom(struct h2 *h, enum end end);
+bool h2_streams_tell(struct h2 *h, uint32_t most);
 /* h2_write_reset sends RST_STREAM for a number without a stream, too. */
 void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error);
 /* h2_is_forgotten: we have reset it not long ago. h2_is_ignored: it came after the last call. */

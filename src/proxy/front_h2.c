@@ -263,4 +263,4 @@ bool front_h2_start(struct down *d) {
   return true;
 }
 
-void front_h2_end(struct down *d, enum end end) { h2_end(d->h2, end); }
+void front_h2_end(struct down *d, enum end end) { h2_end_now(d->h2, end); }
