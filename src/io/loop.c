@@ -40,7 +40,8 @@ void loop_init(struct loop *loop, const struct loop_ops *ops, const struct loop_
 }
 
 void loop_share_open(struct loop *loop, uint64_t from_ns) {
-  loop->share_to_ns = loop->share_ns < UINT64_MAX - from_ns ? from_ns + loop->share_ns : UINT64_MAX;
+  bool bound = loop->share_ns < UINT64_MAX - from_ns;
+  loop->share_to_ns = bound ? from_ns + loop->share_ns : UINT64_MAX;
 }
 
 bool loop_share_over(const struct loop *loop) {

@@ -118,7 +118,6 @@ bool h2_pong(struct h2 *h);
 
 /* h2_over ends the connection as soon as nobody is being told anything. */
 void h2_over(struct h2 *h, enum end end);
-
 /* h2_section_orphan: the section that is being read belongs to nobody any more. */
 void h2_section_orphan(struct h2 *h);
 

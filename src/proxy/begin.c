@@ -52,8 +52,8 @@ static struct stream *first(struct begin *b) {
 
 static void go(struct stream *s) {
   list_remove(&s->link);
-  bool lost = h2_stream_lost(h2_stream_of(s->conn)); /* and is to hear of it */
-  if (lost) stream_client_gone(s, front_h2_word(s, END_CLIENT_RESET));
+  enum end lost = front_h2_outcome(s); /* it is to hear of that */
+  if (lost != END_OK) stream_client_gone(s, lost);
   else stream_go(s, STEP_ROUTE);
 }
 

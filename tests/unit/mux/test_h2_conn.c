@@ -526,7 +526,7 @@ static int told(const struct kit *k) {
   return n;
 }
 
-/* Of an end only so many hear in a turn, each of them once, and the connection ends behind them. */
+/* Of an end only so many hear in a turn, each of them once; the connection ends behind them. */
 static void told_in_parts(void **state) {
   (void)state;
   struct kit *k = kit_start(&kit_limits);
