@@ -237,7 +237,7 @@ static bool join_cookies(struct http_fields *fields, struct arena *arena, enum e
 
 bool h2_parse_request(struct h2_section *in, const struct h2_rules *rules, struct arena *arena,
                       struct http_request *out, enum end *why) {
-  struct http_request req = {.minor = 1, .h2 = true};
+  struct http_request req = {.minor = 1, .h2 = true, .ended = in->end_stream};
   if (!check_section(in, true, why)) return false;
   if (!take_pseudo(&in->pseudo, rules, &req, why)) return false;
   if (!join_cookies(&in->fields, arena, why)) return false;

@@ -339,14 +339,8 @@ enum end attempt_send(struct stream *s, struct attempt *a) {
   return END_OK;
 }
 
-/* body_framing: HTTP/2 needs none of its own for a body whose length nobody knows. */
-static enum http_body body_framing(const struct stream *s) {
-  bool bare = s->try.flags & ATTEMPT_H2 && s->x->req.body == HTTP_BODY_CHUNKED;
-  return bare ? HTTP_BODY_CLOSE : s->x->req.body;
-}
-
 void enter_send(struct stream *s) {
-  s->up_body.to = (uint8_t)body_framing(s);
+  body_request_to(s, s->try.flags & ATTEMPT_H2);
   enum end end = attempt_send(s, &s->try);
   if (end == END_UPSTREAM_NO_UPGRADE && by_either(s)) {
     upgrade_by_h1(s);
