@@ -248,6 +248,17 @@ bool h2_parse_request(struct h2_section *in, const struct h2_rules *rules, struc
   return true;
 }
 
+void h2_request_seen(const struct h2_section *in, struct arena *arena, struct http_request *out) {
+  const struct h2_pseudo *p = &in->pseudo;
+  struct http_request req = {.minor = 1, .h2 = true, .fields = in->fields};
+  enum end why;
+  req.method_text = p->value[H2_PSEUDO_METHOD];
+  if (!take_path(p->value[H2_PSEUDO_PATH], UINT32_MAX, &req, &why))
+    req.path = p->value[H2_PSEUDO_PATH];
+  if (!take_host(p, &req, arena, &why)) req.host = SPAN_EMPTY;
+  *out = req;
+}
+
 /* ---- responses ---- */
 
 /* take_status: three digits (RFC 9110 section 15); 101 is not of HTTP/2 (section 8.6). */

@@ -446,6 +446,7 @@ void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   a->flags &= (uint16_t)~ATTEMPT_COUNTED;
   struct upconn *up = a->up;
   if (!up) return;
+  if (a->flags & ATTEMPT_H2) a->told = h2_stream_told(h2_stream_of(up->conn));
   bool lacks = s->pool && queue_lacks(w, s->pool, a->endpoint);
   bool keep = clean && is_clean(s, a) && !lacks;
   if (lacks) upconn_yield(up);
@@ -484,6 +485,12 @@ enum end attempt_end_word(const struct attempt *a, enum end otherwise) {
   bool h2 = a->up && a->flags & ATTEMPT_H2;
   enum end end = h2 ? h2_stream_end_word(h2_stream_of(a->up->conn)) : END_OK;
   return end == END_OK ? otherwise : end;
+}
+
+struct h2_told attempt_told(const struct attempt *a, enum end end) {
+  if (end != END_UPSTREAM_H2_RST && end != END_UPSTREAM_H2_GOAWAY) return (struct h2_told){0};
+  bool live = a->up && a->flags & ATTEMPT_H2;
+  return live ? h2_stream_told(h2_stream_of(a->up->conn)) : a->told;
 }
 
 /* time_connecting is how long the attempt has waited for a connection that it did not get. */
