@@ -94,8 +94,7 @@ struct h2 {
   uint32_t forgotten_to; /* of those up to this one nobody knows which were ours to reset */
   struct timer timer; /* its age, then the second step of a drain; a client's: pings */
   uint64_t heads_bytes; /* of the peer's streams that are open, as HPACK counts them */
-  uint64_t heard_ms;  /* when the peer last said anything; of a client that pings */
-  uint64_t asked_ms;  /* when it was asked last (H2_PINGED) */
+  uint64_t heard_ms, asked_ms; /* of a client: the peer said anything last; was asked by PING */
   struct timer retry; /* memory was short */
 };
 
