@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from harness import h2wire as h2
+from harness.h2byhand import ByHand, proxy_for
 from harness.h2raw import Conn
-from harness.h2rough import Origin, proxy_for
 from harness.weir import eventually
 
 CONNECT = (h2.ENABLE_CONNECT_PROTOCOL, 1)
@@ -29,7 +29,7 @@ def tunnel(conn):
 
 
 def test_tunnels_can_be_told(weir):
-    proxy = proxy_for(weir, Origin(answer, CONNECT))
+    proxy = proxy_for(weir, ByHand(answer, CONNECT))
     conn = Conn(proxy.port).handshake()
     number = tunnel(conn)
     conn.send(h2.rst_stream(number, h2.CANCEL))
@@ -45,7 +45,7 @@ def test_tunnels_can_be_told(weir):
 def test_extended_connect_is_told_as_such(weir):
     """Whether it opens a tunnel or not, in the log and in metrics; routes match it as the GET that
     HTTP/1.1 brings."""
-    proxy = proxy_for(weir, Origin(answer, CONNECT), routes=[
+    proxy = proxy_for(weir, ByHand(answer, CONNECT), routes=[
         {"name": "ws", "path": "/ws", "methods": ["GET"], "pool": "app"},
         {"name": "no", "prefix": "/", "respond": {"status": 403}}])
     conn = Conn(proxy.port).handshake()
@@ -67,7 +67,7 @@ def test_extended_connect_is_told_as_such(weir):
 
 
 def test_tunnels_that_a_drain_ends(weir):
-    proxy = proxy_for(weir, Origin(answer, CONNECT), process={"drain": "200ms"})
+    proxy = proxy_for(weir, ByHand(answer, CONNECT), process={"drain": "200ms"})
     conn = Conn(proxy.port).handshake()
     tunnel(conn)
     proxy.signal(signal.SIGTERM)
@@ -142,7 +142,7 @@ def test_endpoints_that_reset(weir, begun, code, name):
         if begun:
             conn.head(stream)
         conn.send(h2.rst_stream(stream, code))
-    proxy = proxy_for(weir, Origin(play), pool={"retry": {"attempts": 1}})
+    proxy = proxy_for(weir, ByHand(play), pool={"retry": {"attempts": 1}})
     with Conn(proxy.port).handshake() as conn:
         stream = conn.open("GET", "/r")
         conn.pump(lambda: conn.stream(stream).over, what="end")
@@ -154,7 +154,7 @@ def test_endpoints_that_end_the_connection(weir):
     def play(conn, _stream, _head):
         conn.send(h2.goaway(0, h2.ENHANCE_YOUR_CALM, b"too_many_pings"))
         conn.cut()
-    proxy = proxy_for(weir, Origin(play), pool={"retry": {"attempts": 1}})
+    proxy = proxy_for(weir, ByHand(play), pool={"retry": {"attempts": 1}})
     with Conn(proxy.port).handshake() as conn:
         assert conn.request("POST", "/r").status == 502
     record = proxy.logged(end="upstream.h2.goaway")
@@ -167,7 +167,7 @@ def test_earlier_tries_have_the_code(weir):
             conn.send(h2.rst_stream(stream, h2.REFUSED_STREAM))
         else:
             conn.head(stream, end=True)
-    origin = Origin(play)
+    origin = ByHand(play)
     proxy = proxy_for(weir, origin)
     with Conn(proxy.port).handshake() as conn:
         assert conn.get("/r").status == 200
@@ -179,7 +179,7 @@ def test_earlier_tries_have_the_code(weir):
 @pytest.mark.parametrize("format", ["json", "text"])
 def test_clients_that_leave(weir, format):
     """By RST_STREAM, and by GOAWAY and the end: a client that finds fault says so in its code."""
-    origin = Origin(lambda conn, stream, head: None)
+    origin = ByHand(lambda conn, stream, head: None)
     proxy = proxy_for(weir, origin, log={"access": {"format": format}})
     conn = Conn(proxy.port).handshake()
     conn.open("GET", "/reset")
