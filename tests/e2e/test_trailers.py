@@ -529,8 +529,8 @@ def test_responses_all_ways(crossing, talk, brought, onward, reach, size):
 def test_towards_http_1_a_length_is_the_end(crossing, talk):
     """Who says END_STREAM late, or never, costs no connection to the endpoint."""
     proxy, backend, _origin = crossing
+    conn = talk(port=proxy.port)  # one: connections to endpoints are a worker's
     for _ in range(2):
-        conn = talk(port=proxy.port)
         stream = conn.open("POST", "/h1/late", [("content-length", "4")], end=False)
         conn.send(stream, b"body")
         assert conn.whole(stream).status == 200
