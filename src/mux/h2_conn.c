@@ -216,34 +216,44 @@ static void last_call(struct h2 *h) {
   if (h->count == 0) h->events->on_idle(h);
 }
 
+static bool ask(struct h2 *h) {
+  struct buf *out = h2_out(h, H2_HEAD_LEN + 8);
+  if (!out) return false;
+  h2_write_ping(out, false, PING_AGAIN);
+  h->marks |= H2_PINGED;
+  h->asked_ms = h->pool->loop->now_ms;
+  return true;
+}
+
+/* is_asked: and not a word has come since. An answer that is owed from before it spoke again, or
+ * was idle, says nothing against it. */
+static bool is_asked(const struct h2 *h) {
+  return h2_any(h, H2_PINGED) && h->heard_ms <= h->asked_ms;
+}
+
 /* still_there: a peer that is silent though requests wait is asked (RFC 9113 section 6.7), and
  * given up when it goes on so. Whatever it says tells that it is there. */
 static void still_there(struct h2 *h, uint64_t now_ms) {
-  bool asked = h2_any(h, H2_PINGED);
   bool waits = h->count && h->conn && h->conn->flags & CONN_OPEN;
   if (!waits) h->heard_ms = now_ms;
-  uint64_t due = h->heard_ms + (asked ? h->limits.ping_wait_ms : h->limits.ping_ms);
+  bool asked = is_asked(h);
+  uint64_t due = asked ? h->asked_ms + h->limits.ping_wait_ms : h->heard_ms + h->limits.ping_ms;
   if (due <= now_ms && asked) {
     h2_end(h, END_UPSTREAM_PING);
     return;
   }
-  struct buf *out = due <= now_ms ? h2_out(h, H2_HEAD_LEN + 8) : NULL;
-  if (out) {
-    h2_write_ping(out, false, PING_AGAIN);
-    h->marks |= H2_PINGED;
-    h->heard_ms = now_ms;
+  if (due <= now_ms) {
+    (void)ask(h); /* without room it is asked next time */
+    due = now_ms + h->limits.ping_wait_ms;
   }
-  if (due <= now_ms) due = now_ms + h->limits.ping_wait_ms;
   timer_set(&h->pool->loop->wheel, &h->timer, due);
 }
 
 void h2_ask(struct h2 *h) {
   if (h2_any(h, H2_SUSPECT | H2_ENDED)) return;
   h->marks |= H2_SUSPECT;
-  struct buf *out = h2_any(h, H2_PINGED) ? NULL : h2_out(h, H2_HEAD_LEN + 8);
-  if (!out) return;
-  h2_write_ping(out, false, PING_AGAIN);
-  h->marks |= H2_PINGED;
+  if (is_asked(h) || !ask(h) || !h->limits.ping_ms) return;
+  timer_set(&h->pool->loop->wheel, &h->timer, h->asked_ms + h->limits.ping_wait_ms);
 }
 
 bool h2_suspected(const struct h2 *h) { return h2_any(h, H2_SUSPECT); }

@@ -45,7 +45,7 @@ enum h2_mark {
   H2_SUSPECT = 8192, /* h2_ask was called, and not a word has come since */
   H2_LEFT = 4096,    /* ended, but for streams: a response that is whole, or not told yet */
   H2_BLAMED = 2048,  /* GOAWAY of the peer said an error */
-  H2_PINGED = 1024,  /* the peer was asked whether it is there, and has not said a word since */
+  H2_PINGED = 1024,  /* the peer was asked whether it is there, and owes the answer */
   H2_PACED = 16384,  /* input waits for the next turn: this one has brought enough */
   H2_RESTED = 32768, /* and that is the turn that begins */
 };
@@ -73,7 +73,7 @@ struct h2 {
   uint32_t count, opened, last; /* streams open; opened by the peer; their highest number */
   uint32_t served;              /* the highest that was not ignored: what GOAWAY says */
   uint32_t next_id;             /* of ours */
-  uint32_t their_last;          /* what their GOAWAY of an error says (H2_BLAMED) */
+  uint32_t their_last, their_code; /* what their GOAWAY of an error says (H2_BLAMED) */
   uint32_t window_in_force;     /* theirs.initial_window_size that streams go by */
   uint16_t marks;               /* set of enum h2_mark */
   bool server;
@@ -94,7 +94,7 @@ struct h2 {
   uint32_t forgotten_to; /* of those up to this one nobody knows which were ours to reset */
   struct timer timer; /* its age, then the second step of a drain; a client's: pings */
   uint64_t heads_bytes; /* of the peer's streams that are open, as HPACK counts them */
-  uint64_t heard_ms;  /* when the peer last said anything; of a client that pings */
+  uint64_t heard_ms, asked_ms; /* of a client: the peer said anything last; was asked by PING */
   struct timer retry; /* memory was short */
 };
 

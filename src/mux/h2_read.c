@@ -254,6 +254,7 @@ static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
   bool first = !h2_any(h, H2_PEER_DONE);
   h->marks |= (uint16_t)(H2_PEER_DONE | (item->value ? H2_BLAMED : 0u));
   if (item->value) h->their_last = item->id;
+  if (item->value) h->their_code = item->value;
   if (!h->server) h2_streams_above(h, item->id);
   if (first && h->count == 0) h->events->on_idle(h);
   return glitch(h);
@@ -266,7 +267,8 @@ static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
   /* A server may reset what it has answered: it does not read the rest of the request. */
   bool whole = !h->server && stream_any(st, H2_REMOTE_END);
   if (!h->server && item->value == H2_REFUSED_STREAM) st->marks |= H2_UNTOUCHED;
-  st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
+  st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | H2_TOLD_WHY;
+  st->told = item->value;
   if (!h->server) st->end = END_UPSTREAM_H2_RST;
   list_remove(&st->ready);
   if (!whole) conn_carried_fail(st->what.conn, -ECONNRESET);

@@ -335,6 +335,12 @@ struct h2_stream *h2_stream_of(const struct conn *c) { return stream_of(c->carri
 void h2_stream_blame(struct h2_stream *st, enum end end) { st->end = end; }
 enum end h2_stream_end_word(const struct h2_stream *st) { return st->end; }
 bool h2_stream_lost(const struct h2_stream *st) { return stream_any(st, H2_RESET); }
+struct h2_told h2_stream_told(const struct h2_stream *st) {
+  if (stream_any(st, H2_TOLD_WHY)) return (struct h2_told){H2_RST_STREAM, st->told};
+  if (!h2_any(st->h2, H2_BLAMED)) return (struct h2_told){0};
+  return (struct h2_told){H2_GOAWAY, st->h2->their_code};
+}
+
 bool h2_stream_refused(const struct h2_stream *st) { return stream_any(st, H2_UNTOUCHED); }
 
 bool h2_stream_together(const struct h2_stream *st) { return stream_any(st, H2_TOGETHER); }

@@ -21,6 +21,7 @@ enum h2_stream_mark {
   H2_HEAD_WAITS = 512, /* `late` is to be sent, before all else */
   H2_HEAD_ENDS = 1024, /* and nothing follows it */
   H2_TOGETHER = 2048,  /* its connection ended while it was not alone there */
+  H2_TOLD_WHY = 4096,  /* the peer reset it: told */
 };
 
 struct h2_stream {
@@ -45,6 +46,7 @@ struct h2_stream {
   struct arena *arena;
   struct h2_length length;
   enum end end;
+  uint32_t told;  /* the code of the peer's RST_STREAM (H2_TOLD_WHY) */
   uint16_t marks; /* set of enum h2_stream_mark */
   uint8_t urgency;
   bool incremental, offered_fin;

@@ -81,6 +81,13 @@ void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
 enum end h2_stream_end_word(const struct h2_stream *st);
 /* h2_stream_lost: it was reset, or its connection ended; its conn may still be to hear of that. */
 bool h2_stream_lost(const struct h2_stream *st);
+/* h2_told is the error by which the peer ended a stream (H2_RST_STREAM) or its connection
+ * (H2_GOAWAY); frame 0: it told of none. The code need not be a registered one. */
+struct h2_told {
+  uint8_t frame;
+  uint32_t code;
+};
+struct h2_told h2_stream_told(const struct h2_stream *st);
 /* h2_stream_refused: the peer has said that it did not act on it (REFUSED_STREAM, GOAWAY). */
 bool h2_stream_refused(const struct h2_stream *st);
 /* h2_stream_together: the peer ended the connection while this stream shared it with others. */
