@@ -63,15 +63,11 @@ static bool is_flat(struct span bytes) {
   return true;
 }
 
-/* key_note: what has bytes is perhaps another thing, which a command must not write over. */
-static void key_note(struct conf_faults *faults, struct span what, struct span bytes) {
-  if (!bytes.len)
-    fault_note(faults, "openssl rand -out " SPAN_FMT " 80", SPAN_ARG(what));
-  else if (span_starts(bytes, SPAN_LIT("-----")))
-    fault_note(faults, "it is no ticket key but PEM; make one in a file of its own: openssl rand "
-                       "-out ticket.key 80");
-  else
-    fault_note(faults, "make one in a new file: openssl rand -out ticket.key 80");
+/* key_note: what is there is perhaps another thing, which no command must write over. */
+static void key_note(struct conf_faults *faults, struct span bytes) {
+  bool pem = span_starts(bytes, SPAN_LIT("-----"));
+  fault_note(faults, "%smake one in a new file: openssl rand -out new-ticket.key 80",
+             pem ? "it is no ticket key but PEM; " : "");
 }
 
 bool ticket_key_check(struct conf_faults *faults, struct place at, struct span what,
@@ -85,7 +81,7 @@ bool ticket_key_check(struct conf_faults *faults, struct place at, struct span w
     fault_add(faults, FAULT_TICKET_KEY, at,
               "ticket key " SPAN_FMT ": it has %zu bytes, not 48 or 80", SPAN_ARG(what),
               bytes.len);
-  key_note(faults, what, bytes);
+  key_note(faults, bytes);
   return false;
 }
 
