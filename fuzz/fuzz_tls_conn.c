@@ -177,14 +177,18 @@ static void another(struct tw_line *l, struct program *p) {
 }
 
 static void (*const ops[])(struct tw_line *l, struct program *p) = {
-    say,  say_much, new_keys, part,    most,   bytewise, flip, put,  lose,    twice, fin,
-    reset, window,  tell,     tell,    reading, reading, let_go, wait, sign,  rest,  rest,
-    run,  another,  say,      another, flip,   part,
+    say,  say_much, new_keys, part,    most, bytewise, flip,    put,    lose, twice,
+    fin,  reset,    window,   tell,    tell, reading,  reading, let_go, wait, sign,
+    rest, rest,     run,      another, say,  another,  flip,    part,
 };
 
 static struct sim_faults faults_of(uint8_t how) {
-  static const struct sim_faults some = {.short_read = 300, .short_write = 300, .delay = 200,
-                                         .reorder = 500, .enobufs = 150, .cancel_race = 500};
+  static const struct sim_faults some = {.short_read = 300,
+                                         .short_write = 300,
+                                         .delay = 200,
+                                         .reorder = 500,
+                                         .enobufs = 150,
+                                         .cancel_race = 500};
   struct sim_faults faults = {0};
   if (how & 1) faults = some;
   if (how & 2) faults.reset = 8;
@@ -222,8 +226,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
                          .clock = world & 16 ? 400000 : 0};
   struct tls_world *w = tw_new(&conf);
   tw_begin(w, false, false);
-  if (conf.raw) raw(w, &p);
-  else program_run(w, &p);
+  if (conf.raw)
+    raw(w, &p);
+  else
+    program_run(w, &p);
   tw_end(w);
   tw_free(w);
   return 0;

@@ -32,7 +32,7 @@ uint64_t __wrap_tls_clock_ns(void) { return clock_ns += clock_step; }
 /* ---- what is made once ---- */
 
 static struct tls_server *servers[TW_CLIENT];
-static struct tls_client *client; /* weir's policy */
+static struct tls_client *client;    /* weir's policy */
 static SSL_CTX *clients[2], *origin; /* the library's: [1] has a certificate */
 static uint64_t worlds;
 
@@ -136,8 +136,7 @@ static bool tame(const struct tw_line *l) {
 #endif
 }
 
-static void check_prefix(const struct tw_line *l, const struct text *got,
-                         const struct text *of) {
+static void check_prefix(const struct tw_line *l, const struct text *got, const struct text *of) {
   if (!tame(l)) return;
   check(got->len <= of->len);
   check(span_eq(text_span(got), span_sub(text_span(of), 0, got->len)));
@@ -235,8 +234,10 @@ void tw_go(struct tw_line *l) {
   for (uint32_t i = 0; i < WORDS_MAX; i++) {
     int n = SSL_in_init(l->ssl) ? SSL_do_handshake(l->ssl) : 1;
     if (n == 1) n = SSL_read(l->ssl, bytes, sizeof bytes);
-    if (n > 0) text_put(&l->heard, span_of(bytes, (size_t)n));
-    else if (!early_refused(l, n)) break;
+    if (n > 0)
+      text_put(&l->heard, span_of(bytes, (size_t)n));
+    else if (!early_refused(l, n))
+      break;
   }
   ERR_clear_error();
   check_prefix(l, &l->heard, &l->told);
@@ -282,8 +283,10 @@ void tw_say(struct tw_line *l, size_t n) {
   if (n > sizeof bytes) n = sizeof bytes;
   for (size_t i = 0; i < n; i++) bytes[i] = (char)((l->said.len + i) * 7 + (l->said.len >> 8));
   int said = SSL_write(l->ssl, bytes, (int)n);
-  if (said > 0) text_put(&l->said, span_of(bytes, (size_t)said));
-  else (void)early_refused(l, said);
+  if (said > 0)
+    text_put(&l->said, span_of(bytes, (size_t)said));
+  else
+    (void)early_refused(l, said);
   ERR_clear_error();
   out_collect(l);
 }
@@ -307,8 +310,10 @@ static SSL *library_end(const struct tls_world *w, bool resume, bool early) {
   BIO_set_mem_eof_return(SSL_get_rbio(ssl), -1);
   SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   if (w->conf.old) check(SSL_set_max_proto_version(ssl, TLS1_2_VERSION));
-  if (is_client) SSL_set_connect_state(ssl);
-  else SSL_set_accept_state(ssl);
+  if (is_client)
+    SSL_set_connect_state(ssl);
+  else
+    SSL_set_accept_state(ssl);
   if (!is_client) return ssl;
   check(SSL_set_tlsext_host_name(ssl, "a.example"));
   if (resume && w->session) check(SSL_set_session(ssl, w->session));
@@ -445,8 +450,10 @@ struct tls_world *tw_new(const struct tw_conf *conf) {
       .conns_max = 16, .seed = conf->seed, .iobuf_bytes_max = conf->iobufs};
   w->loop = sim_loop_new(w->sim, &config);
   check(addr_parse(SPAN_LIT("127.0.0.1:443"), &w->at));
-  if (conf->kind == TW_CLIENT) endpoint_make(w);
-  else listener_make(w);
+  if (conf->kind == TW_CLIENT)
+    endpoint_make(w);
+  else
+    listener_make(w);
   return w;
 }
 

@@ -34,9 +34,9 @@ struct tw_line {
   struct text out;       /* what the library sends; sent: so much of it went on the wire */
   size_t sent;
   struct text said, got, told, heard; /* plaintext: the library's and what came of it; weir's */
-  bool wild;   /* what went on the wire is not what the library sent */
-  bool closed; /* by weir's owner */
-  bool cut;    /* a FIN or reset that belongs to no TLS */
+  bool wild;                          /* what went on the wire is not what the library sent */
+  bool closed;                        /* by weir's owner */
+  bool cut;                           /* a FIN or reset that belongs to no TLS */
   int opened, err, eof, error, secured;
   bool early; /* opened by early data */
   size_t take_max;
