@@ -154,8 +154,10 @@ static void let_go(struct tw_line *l, struct program *p) {
     conn_finish(c);
     return;
   }
+  bool connected = l->opened || l->w->conf.kind != TW_CLIENT || conn_tls_shaking(c);
   l->closed = true;
   l->c = NULL;
+  if (!connected) how = 0;
   if (how % 3 == 0) conn_close(c);
   if (how % 3 == 1) conn_reset(c);
   if (how % 3 == 2) conn_close_gently(c, 1000);

@@ -21,6 +21,8 @@
 #define WORDS_MAX 200000u
 /* HELD_MAX: what an owner that takes nothing may be given again in one piece, a record behind. */
 #define HELD_MAX (256u * 1024u + 2u * 16384u)
+/* SIGNING_IN_MAX: what a client may have sent ahead of the server's answer (stream_tls.c). */
+#define SIGNING_IN_MAX 32768u
 
 /* ---- the clock that the budget is measured by ---- */
 
@@ -154,8 +156,12 @@ static void on_open(struct conn *c, int err) {
     return;
   }
   check(conn_tls_end(c) != END_OK || err == -ENOBUFS || l->w->conf.kind == TW_CLIENT);
+  bool connected = l->w->conf.kind != TW_CLIENT || conn_tls_end(c) != END_OK;
   l->c = NULL;
-  conn_close_gently(c, 1000);
+  if (connected)
+    conn_close_gently(c, 1000);
+  else
+    conn_close(c);
 }
 
 static size_t on_data(struct conn *c, struct span bytes) {
@@ -345,7 +351,8 @@ static void check_held(const struct tw_line *l) {
   if (!l->c) return;
   check(conn_held(l->c) <= HELD_MAX);
   const struct iobuf *early = l->c->tls->early;
-  if (early) check(early->data.len - early->off <= HELD_MAX);
+  size_t most = conn_tls_signing(l->c) ? SIGNING_IN_MAX : HELD_MAX;
+  if (early) check(early->data.len - early->off <= most);
 }
 
 void tw_run(struct tls_world *w) {
