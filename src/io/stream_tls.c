@@ -550,6 +550,13 @@ struct span tls_conn_sni(const struct tls_conn *tls) {
   return span_str(tls->sni ? tls->sni : SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name));
 }
 
+/* group_of: who resumes in TLS 1.2 exchanges no keys. */
+static struct span group_of(const SSL *ssl) {
+  bool none = SSL_session_reused(ssl) && SSL_version(ssl) < TLS1_3_VERSION;
+  uint16_t id = none ? 0 : SSL_get_curve_id(ssl);
+  return id ? span_str(SSL_get_curve_name(id)) : SPAN_EMPTY;
+}
+
 void conn_tls_info(const struct conn *c, struct tls_info *out) {
   const struct tls_conn *tls = tls_conn_of(c);
   *out = (struct tls_info){.end = END_OK};
@@ -575,6 +582,7 @@ void conn_tls_info(const struct conn *c, struct tls_info *out) {
   SSL_get0_alpn_selected(tls->ssl, &alpn, &alpn_len);
   out->alpn = span_of((const char *)alpn, alpn_len);
   out->resumed = SSL_session_reused(tls->ssl) == 1;
+  out->group = group_of(tls->ssl);
   out->stapled = tls->stapled && !out->resumed; /* who resumes is shown no certificate */
   out->staple_stale = tls->staple_stale && !out->resumed;
 }
