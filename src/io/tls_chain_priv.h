@@ -32,8 +32,8 @@ struct tls_chain_rule {
 MUST_USE int tls_chain_check(X509_STORE *store, const struct tls_shown *shown,
                              const struct tls_chain_rule *rule, int64_t *ends);
 
-/* tls_verdict is what was found of a peer's certificates: END_OK, or why they are refused, in words
- * and by which alert. */
+/* tls_verdict is what was found of a peer's certificates: END_OK, or why they are refused, in
+ * words and by which alert. */
 struct tls_verdict {
   enum end end;
   const char *why;

@@ -214,7 +214,8 @@ static void session_limit(const struct tls_conn *tls, SSL *ssl, int64_t ends) {
     (void)SSL_SESSION_set_timeout(session, (uint32_t)left);
 }
 
-static struct tls_verdict judge(const struct tls_conn *tls, SSL *ssl, const struct tls_shown *shown) {
+static struct tls_verdict judge(const struct tls_conn *tls, SSL *ssl,
+                                const struct tls_shown *shown) {
   const struct tls_auth *auth = tls_auth_of(tls);
   const struct tls_chain_rule rule = {
       .purpose = "ssl_client", .crls = auth->crls, .between_max = auth->depth};
