@@ -55,6 +55,8 @@ struct publish_result {
   struct text diff, diff_json;
 };
 void publish_result_fini(struct publish_result *r);
+/* publish_hooks are conf_compile's, of the compile thread. */
+struct conf_hooks publish_hooks(struct compiler *c, bool trial);
 /* publish compiles conf, binds what is new, hands it to the workers and retires the old one. */
 void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
              struct conf_faults *faults, struct publish_result *result);
@@ -103,14 +105,6 @@ struct tls_client *upstream_tls_get(void *ctx, const struct conf_upstream_tls *t
 void upstream_tls_prune(struct compiler *c);
 void upstream_tls_fini(struct compiler *c);
 
-/* secrets_refused notes that changed files of a listener or pool are no good, and that it keeps
- * what it has; told once for each content. */
-struct secrets_owner {
-  const char *kind; /* "listener", "pool" */
-  struct span name;
-  uint64_t content;
-};
-void secrets_refused(struct compiler *c, const struct secrets_owner *owner, const struct buf *why);
 /* secrets_prune drops compiled policies that the current snapshot does not use. */
 void secrets_prune(struct compiler *c);
 /* secrets_watch remembers the files of conf; secrets_look looks at them and publishes changes. */
