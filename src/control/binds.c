@@ -106,9 +106,10 @@ static int open_bind(struct compiler *c, struct bind *b, struct buf *why) {
   return kind == ADDR_UNIX ? share(b, workers) : 0;
 }
 
-/* abandoned is the row of a UDP listener that is no longer there, where another one has its address
- * now: it takes the sockets over, and no datagram and no session is lost. New ones beside them
- * would be given a part of the old clients by the kernel. (No two listeners have one address.) */
+/* abandoned is the row of a UDP listener that is no longer there, where another one has its
+ * address now: it takes the sockets over, and no datagram and no session is lost. New ones beside
+ * them would be given a part of the old clients by the kernel. (No two listeners have one
+ * address.) */
 static struct bind *abandoned(struct compiler *c, struct span text) {
   for (uint32_t i = 0; i < c->binds.count; i++) {
     struct bind *b = &c->binds.rows[i];

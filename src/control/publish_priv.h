@@ -77,7 +77,7 @@ bool publish_wait(struct compiler *c, uint64_t seq);
  * has changed. */
 MUST_USE bool binds_stage(struct compiler *c, const struct snapshot *s, struct buf *why);
 void binds_unstage(struct compiler *c);
-/* binds_rename, before the snapshot: sockets of UDP whose listener has another name now are its own
+/* binds_rename, before the snapshot: sockets of UDP whose listener has another name are its own
  * there. */
 void binds_rename(struct compiler *c);
 /* binds_listen posts fresh ones, binds_unlisten takes away those that are not kept. */

@@ -72,7 +72,7 @@ static bool take_below(_Atomic uint32_t *count, uint32_t most) {
 }
 
 /* full: sessions have what connections leave of process.max_connections. Connections do not ask
- * how many sessions there are: sources can be forged, and clients of TCP not be kept out by them. */
+ * how many sessions there are: sources can be forged, and must keep no client of TCP out. */
 static bool full(const struct worker *w) {
   return worker_conns(w) + loop_stat_get(&w->stats.udp_sessions) >= w->conns_share;
 }

@@ -1,8 +1,9 @@
 /* overload.c: a worker that has too much to do refuses work before it breaks: by the memory of its
  * buffers, by its client connections, by how late its loop runs. What comes first are requests of
- * low priority (new sessions of TCP and UDP have the default one); the more there is of a cause, the more priorities. Only requests that would go to
- * a pool are refused: what weir answers itself costs little, and is what health checks ask for.
- * All is one worker's own; nothing is shared. A threshold that is not set costs nothing. */
+ * low priority (new sessions of TCP and UDP have the default one); the more there is of a cause,
+ * the more priorities. Only requests that would go to a pool are refused: what weir answers itself
+ * costs little, and is what health checks ask for. All is one worker's own; nothing is shared. A
+ * threshold that is not set costs nothing. */
 #include "weir/model/overload.h"
 
 #include "proxy_priv.h"

@@ -727,7 +727,7 @@ def test_listeners_change_names(udp, endpoint):
 
 
 def test_renamed_with_counted_clients(udp, endpoint):
-    """Sessions count for connections_per_client of the listener that has them now, and leave it."""
+    """Sessions count for connections_per_client of the listener that has them now."""
     proxy = udp(endpoint(), listener={"connections_per_client": 3}, process={"workers": 1})
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(connect(proxy.port)) for _ in range(3)]
