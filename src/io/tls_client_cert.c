@@ -160,17 +160,6 @@ static struct tls_identity *identity_make(X509 *leaf, const CRYPTO_BUFFER *der) 
 
 /* ---- good or not ---- */
 
-struct verdict {
-  enum end end;
-  const char *why;
-  int alert;
-};
-
-static const struct verdict good = {.end = END_OK};
-static const struct verdict unreadable = {END_CLIENT_TLS_CERT_BAD,
-                                          "the certificates cannot be read, or are more than 10",
-                                          SSL_AD_BAD_CERTIFICATE};
-
 /* verdicts: the library's X509_V_ERR_ by cause and alert (RFC 8446 section 6.2). That a CRL is not
  * there is not the client's fault, and has no alert of its own. */
 static const struct {
@@ -203,15 +192,15 @@ static const struct {
     {X509_V_ERR_CRL_PATH_VALIDATION_ERROR, END_CLIENT_TLS_CRL_BAD, SSL_AD_CERTIFICATE_UNKNOWN},
 };
 
-static struct verdict verdict_of(int error) {
-  struct verdict v = {END_CLIENT_TLS_CERT_BAD, X509_verify_cert_error_string(error),
+static struct tls_verdict verdict_of(int error) {
+  struct tls_verdict v = {END_CLIENT_TLS_CERT_BAD, X509_verify_cert_error_string(error),
                       SSL_AD_BAD_CERTIFICATE};
   for (size_t i = 0; i < array_count(verdicts); i++) {
     if (verdicts[i].error != error) continue;
     v.end = verdicts[i].end;
     v.alert = verdicts[i].alert;
   }
-  return error == X509_V_OK ? good : v;
+  return error == X509_V_OK ? TLS_VERDICT_GOOD : v;
 }
 
 /* session_limit: all that the verdict came from is bound to the session but the time: so the
@@ -233,10 +222,11 @@ static int chain_check(const struct tls_conn *tls, const struct tls_auth *auth,
   return tls_chain_check(tls_roots_store(auth->roots, tls->worker_index), shown, &rule, ends);
 }
 
-static struct verdict judge(const struct tls_conn *tls, SSL *ssl, const struct tls_shown *shown) {
+static struct tls_verdict judge(const struct tls_conn *tls, SSL *ssl,
+                                const struct tls_shown *shown) {
   const struct tls_auth *auth = tls_auth_of(tls);
   int64_t ends = INT64_MAX;
-  struct verdict v = verdict_of(chain_check(tls, auth, shown, &ends));
+  struct tls_verdict v = verdict_of(chain_check(tls, auth, shown, &ends));
   if (v.end == END_OK) session_limit(tls, ssl, ends < auth->crl_ends ? ends : auth->crl_ends);
   return v;
 }
@@ -265,16 +255,11 @@ static void ticket_bound(SSL *ssl) {
 enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert) {
   struct tls_conn *tls = tls_of(ssl);
   struct tls_shown shown = {0};
-  struct verdict v = unreadable;
+  struct tls_verdict v = tls_verdict_unreadable(END_CLIENT_TLS_CERT_BAD);
   if (read_shown(tls, ssl, &shown)) v = judge(tls, ssl, &shown);
   tls_shown_free(&shown);
-  ERR_clear_error();
   ticket_bound(ssl);
-  if (v.end == END_OK) return ssl_verify_ok;
-  tls->end = (uint16_t)v.end;
-  tls->why = v.why;
-  *alert = (uint8_t)v.alert;
-  return ssl_verify_invalid;
+  return tls_verdict_give(tls, &v, alert);
 }
 
 bool tls_client_cert_good(const struct tls_conn *tls, const struct tls_auth *auth) {

@@ -71,9 +71,8 @@ bool tls_server_ocsp(const struct tls_server *server, uint32_t i, struct span *l
                      int64_t *next_update);
 bool tls_server_stale(const struct tls_server *server, int64_t now_s, uint32_t *bad,
                       struct buf *why);
-/* tls_server_warning writes a sentence about the next thing from *from (0 at first) on that is
- * not valid at now_s or of no use, and whose it is to *bad: the index of a certificate, or
- * TLS_BAD_AUTH and that of a row whose CRLs it is; false: there is no more. */
+/* tls_server_warning writes a sentence about the next thing from *from (0 at first) on that is not
+ * valid at now_s or of no use, and its index to *bad: of a certificate, or TLS_BAD_AUTH + row. */
 bool tls_server_warning(const struct tls_server *server, int64_t now_s, uint32_t *from,
                         uint32_t *bad, struct buf *why);
 /* tls_server_serves tells whether a client that asks for host gets a certificate (its own or the
@@ -114,6 +113,7 @@ MUST_USE bool tls_answer_plain(struct conn *c, struct span bytes);
 struct tls_info {
   struct span version; /* "1.3"; empty: none was negotiated */
   struct span cipher;  /* IANA name */
+  struct span group;   /* of the key exchange, as in tls_server_conf; empty: there was none */
   struct span sni;     /* canonical lower case, no trailing dot; empty: none */
   struct span alpn;    /* what was chosen: "http/1.1", "h2"; empty: nothing, so HTTP/1.1 */
   struct span why;     /* the library's word for a failure: "NO_SHARED_CIPHER"; empty: none */
