@@ -169,6 +169,7 @@ def test_truncated_and_silent(front):
             conn.expect_close()
     assert ask(front.weir, v1(CLIENT)).status == 200
     eventually(lambda: front.weir.metric("weir_downstream_connections") == 0)
+    front.weir.settle()
     assert len(front.weir.all_lines()) == 4
 
 
