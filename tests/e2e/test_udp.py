@@ -445,6 +445,7 @@ def test_descriptors_run_out(weir, endpoint):
                           {"balance": "round_robin"},
                           process={"workers": 1, "max_connections": 40}),
                  preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)))
+    idle = proxy.metric("weir_saturation", resource="descriptors")
     with contextlib.ExitStack() as stack:
         for _ in range(60):
             sock = stack.enter_context(connect(port))
@@ -454,6 +455,8 @@ def test_descriptors_run_out(weir, endpoint):
         assert proxy.metric("weir_udp_evicted_sessions_total") > 60 - 40
         assert proxy.get("/", port=proxy.status).status == 200  # the rest of weir works
         assert proxy.metric("weir_udp_sessions") * 4 < 128 - 40 + 4  # theirs are left to clients
+        assert proxy.metric("weir_saturation", resource="descriptors") > idle + 0.2
+        assert proxy.metric("process_open_fds") <= proxy.metric("process_max_fds") == 128
 
 
 def test_networks(udp, endpoint):
