@@ -14,7 +14,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 
-from . import h2wire
+from . import h2wire, proc
 
 GUARD = 60
 
@@ -23,7 +23,7 @@ class Listener:
     """Accepts on loopback; each connection has its thread, which ends with stop()."""
 
     def __init__(self):
-        self.sock = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.sock = proc.listener()
         self.port = self.sock.getsockname()[1]
         self.address = "127.0.0.1:%d" % self.port
         self.conns, self.violations, self.stopping = [], [], False
@@ -200,7 +200,7 @@ class Grpc:
             check = grpc.unary_unary_rpc_method_handler(self.check)
             handlers.insert(0, grpc.method_handlers_generic_handler(HEALTH, {"Check": check}))
         self.server.add_generic_rpc_handlers(handlers)
-        self.port = self.bind("127.0.0.1:0", cert)
+        self.port = self.bind("127.0.0.1:%d" % proc.free_port(), cert)
         self.address = "127.0.0.1:%d" % self.port
         self.server.start()
 

@@ -11,6 +11,7 @@ import threading
 import hpack
 
 from . import h2wire as h2
+from . import proc
 from .h2raw import take_frame
 
 FLOOD_MOST = 64 << 20  # bytes; who takes so much bears it
@@ -139,7 +140,7 @@ class Endpoint:
     def __init__(self, acts=None, start=h2.settings(), silent=False):
         self.acts, self.start, self.silent = acts or {}, start, silent
         self.conns, self.threads, self.asked = [], [], []
-        self.sock = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.sock = proc.listener(512)
         self.address = "127.0.0.1:%d" % self.sock.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
 

@@ -7,6 +7,8 @@ import h2.config
 import h2.connection
 import h2.events
 
+from . import proc
+
 GRPC = [(":status", "200"), ("content-type", "application/grpc")]
 
 
@@ -52,7 +54,7 @@ class Origin:
         self.play, self.requests, self.resets = play, [], []
         self.came = threading.Event()
         self.socks, self.threads = [], []
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = proc.listener()
         self.port = self.listener.getsockname()[1]
         self.address = "127.0.0.1:%d" % self.port
         threading.Thread(target=self.accept, daemon=True).start()

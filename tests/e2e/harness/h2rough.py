@@ -6,7 +6,7 @@ import threading
 
 import hpack
 
-from harness import h2wire as h2
+from harness import h2wire as h2, proc
 from harness.h2raw import take_frame
 from harness.weir import eventually
 
@@ -134,7 +134,7 @@ class Origin:
     def __init__(self, handler, *settings, pongs=True, reads=True, silent=False):
         self.handler, self.settings, self.conns = handler, None if silent else settings, []
         self.pongs, self.reads = pongs, reads
-        self.sock = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.sock = proc.listener(512)
         self.port = self.sock.getsockname()[1]
         threading.Thread(target=self.run, daemon=True).start()
 
