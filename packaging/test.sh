@@ -2,11 +2,13 @@
 # Installs the test needs, builds and runs every test. The last line is `N passed, N failed`; the
 # exit status is 0 only when something passed and nothing failed. A build or runner that breaks
 # counts as one failure.
-#   packaging/test.sh                 everything (below 25 minutes on 2 cores)
+#   packaging/test.sh                 everything (below 15 minutes on 2 cores)
 #   packaging/test.sh dev e2e         only these steps: dev bench asan fuzz tsan e2e
 #                                     conformance
 # Logs and JUnit files: build/test/. WEIR_FUZZ_SECONDS (default 5) is the fuzz smoke per target,
 # WEIR_FUZZ_SEED (default 1) where it starts: what broke one run breaks the next; 0 is random.
+# WEIR_TEST_JOBS (default twice the cores, at most 4): so many processes share the files of e2e and
+# conformance; 1, or no python3-pytest-xdist, runs one test after the other.
 # WEIR_BROWSER=1 installs Chromium (98 MB), WEIR_SCANNERS=1 scanners of TLS: for pytest -m slow.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -85,17 +87,46 @@ run_ctest() {
     add_report "ctest $preset" "$status" "$file"
 }
 
-# run_pytest SUITE BINARY: a suite without test files yet is nothing to run.
+# run_pytest SUITE BINARY: most tests wait most of the time, so several processes share the files;
+# what is marked serial runs alone after them. A suite without test files yet is nothing to run.
 run_pytest() {
-    local suite=$1 binary=$2 file=$out/pytest-$1.xml status=0
+    local suite=$1 binary=$2 jobs
     if ! find "tests/$suite" -name 'test_*.py' 2>/dev/null | grep -q .; then
         printf 'tests/%s: no tests\n' "$suite"
         return
     fi
+    jobs=$(test_jobs)
+    if [ "$jobs" -le 1 ]; then
+        pytest_pass "$suite" "$binary" "not slow"
+        return
+    fi
+    pytest_pass "$suite" "$binary" "not slow and not serial" -n "$jobs" --dist loadfile
+    ! grep -rqE 'mark\.serial' --include='test_*.py' "tests/$suite" ||
+        pytest_pass "$suite-serial" "$binary" "not slow and serial"
+}
+
+# test_jobs: how many processes run tests.
+test_jobs() {
+    local jobs=$(($(nproc) * 2))
+    [ "$jobs" -le 4 ] || jobs=4
+    jobs=${WEIR_TEST_JOBS:-$jobs}
+    if [ "$jobs" -gt 1 ] && ! /usr/bin/python3 -c 'import xdist' 2>/dev/null; then
+        printf 'no python3-pytest-xdist here: one test after the other\n' >&2
+        jobs=1
+    fi
+    printf '%s\n' "$jobs"
+}
+
+# pytest_pass NAME BINARY MARKS [pytest arguments]: a run of pytest that is counted as NAME, which
+# is SUITE or SUITE-serial.
+pytest_pass() {
+    local name=$1 binary=$2 marks=$3 file=$out/pytest-$1.xml status=0
+    shift 3
     rm -f "$file"
     WEIR_BIN=$binary timeout -k 30 2400 /usr/bin/python3 -m pytest -q -p no:cacheprovider -ra \
-        --tb=short --junitxml "$file" "tests/$suite" || status=$?
-    add_report "pytest $suite" "$status" "$file"
+        --tb=short --durations=10 --junitxml "$file" -m "$marks" "$@" "tests/${name%-serial}" ||
+        status=$?
+    add_report "pytest $name" "$status" "$file"
 }
 
 step_dev() { build dev && run_ctest dev; }
@@ -152,7 +183,9 @@ for step in "${steps[@]}"; do
     }
 done
 say "packages"
-packages_need "${packages_build[@]}" "${packages_test[@]}" || { add_failure "packages"; exit 1; }
+needed=("${packages_build[@]}" "${packages_test[@]}")
+packages_need "${needed[@]}" "${packages_test_faster[@]}" || packages_need "${needed[@]}" ||
+    { add_failure "packages"; exit 1; }
 for step in "${steps[@]}"; do
     say "$step"
     "step_$step"
