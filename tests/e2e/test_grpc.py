@@ -1,7 +1,6 @@
 """gRPC through weir with grpcio on both sides: every kind of call over h2c and TLS, deadlines,
 statuses for log, metrics, health and retries, cancelled calls, endpoints that die, streams that
 are longer than any buffer. What weir answers itself is in test_grpc_answers.py."""
-import itertools
 import json
 import os
 import pathlib
@@ -358,39 +357,66 @@ def test_node(weir, server, authority, how):
 
 # ---- long streams ----
 
-def long_stream(proxy, client, count, size, slow):
-    """count messages each way through a stream whose reader stops now and then; the most memory
-    that weir had."""
-    peak, turn = [], threading.Semaphore(0)
+AHEAD = 9000  # messages of 1000 bytes on their way: windows of three programs hold about 6000
 
-    def questions():
-        yield from grpcsite.messages(count, size)
-    crc = itertools.count()
-    answers = client.chat(questions(), timeout=LONG)
-    want = grpcsite.messages(count, size)
-    for number, answer, wanted in zip(crc, answers, want):
+
+class Counted:
+    """Questions for a call; sent says how many it has taken: backpressure is where it rests."""
+
+    def __init__(self, count, size):
+        self.messages, self.sent = grpcsite.messages(count, size), 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        message = next(self.messages)
+        self.sent += 1
+        return message
+
+    def rests(self):
+        """How many were taken when no more are, while nobody reads answers."""
+        seen = []
+
+        def still():
+            """the caller is held up: it takes no further question"""
+            seen.append(self.sent)
+            return len(seen) > 20 and len(set(seen[-20:])) == 1
+        eventually(still)
+        return self.sent
+
+
+def long_stream(proxy, client, count, size, slow):
+    """count messages each way through a stream whose reader stops now and then, until what stands
+    behind it is full: (memory that weir had, questions on their way) of each stop."""
+    stops, questions = [], Counted(count, size)
+    answers = client.chat(questions, timeout=LONG)
+    for number, (answer, wanted) in enumerate(zip(answers, grpcsite.messages(count, size))):
         assert answer == wanted, number
-        if number % slow == 0:
-            turn.acquire(timeout=0.05)  # a reader that is slow: everything behind it fills up
-            peak.append(proc.memory_kib(proxy.pid, "Rss"))
+        if number % slow == slow - 1:
+            ahead = questions.rests() - number
+            stops.append((proc.memory_kib(proxy.pid, "Rss"), ahead))
     assert number == count - 1 and next(answers, None) is None
-    assert answers.code() == CODE.OK
-    return peak
+    assert answers.code() == CODE.OK and questions.sent == count
+    return stops
 
 
 @pytest.mark.parametrize("count,size,slow", [
-    (5000, 1000, 500),
-    pytest.param(100_000, 1000, 2000, marks=pytest.mark.slow)])
+    (12_000, 1000, 1000),
+    pytest.param(100_000, 1000, 5000, marks=pytest.mark.slow)])
 def test_a_long_stream_needs_no_memory(weir, server, client, count, size, slow):
-    """Messages each way past a slow reader: weir holds what windows let it, and no more."""
+    """Messages each way past a slow reader: weir holds what windows let it, and no more; the
+    caller is held up, and what is on its way does not grow with what has passed."""
     proxy = weir(conf(server, process={"workers": 1}))
-    channel = client(proxy)
+    channel = client(proxy, options=(("grpc.http2.bdp_probe", 0),))  # a window that stays small
     channel.echo(b"x" * 100_000, timeout=LONG)
     before = proc.memory_kib(proxy.pid, "Rss")
-    peak = long_stream(proxy, channel, count, size, slow)
-    assert max(peak) - before < 8 * 1024, (before, peak)
-    half = len(peak) // 2
-    assert max(peak[half:]) <= max(peak[:half]) + 1024, peak
+    stops = long_stream(proxy, channel, count, size, slow)
+    memory, ahead = zip(*stops)
+    assert max(ahead) < AHEAD, stops
+    assert proc.peak_rss_kib(proxy.pid) - before < 8 * 1024, (before, stops)
+    half = len(memory) // 2
+    assert max(memory[half:]) <= max(memory[:half]) + 1024, stops
     record = proxy.logged(end="ok", path="/weir.Test/chat")
     assert record["http.request.body.size"] == record["http.response.body.size"]
     assert record["http.request.body.size"] > count * size
