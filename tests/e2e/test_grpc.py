@@ -401,14 +401,32 @@ def long_stream(proxy, client, count, size, slow):
     return stops
 
 
+@pytest.fixture(params=["h2c", "tls"])
+def far(request, weir, child, client, work, authority):
+    """(weir, a server in a process of its own, client): HTTP/2 without and with TLS on both
+    sides. The client's window stays small, so that it is soon full."""
+    mint, rest = Mint(work), {"process": {"workers": 1}}
+    if request.param == "h2c":
+        origin = child()
+        proxy = weir(conf(origin, **rest))
+    else:
+        leaf = mint.leaf("127.0.0.1")
+        origin = child(leaf.path, leaf.key_path)
+        made = conf(origin, pool={"connections": {"protocol": "h2"},
+                                  "tls": {"ca": "file:%s" % mint.root.path}}, **rest)
+        made["listeners"]["web"] = {"tls": {"certificates": [authority.leaf(["localhost"])]}}
+        proxy = weir(made)
+    ca = None if request.param == "h2c" else authority.path
+    return proxy, origin, client(proxy, ca=ca, options=(("grpc.http2.bdp_probe", 0),))
+
+
 @pytest.mark.parametrize("count,size,slow", [
     (12_000, 1000, 1000),
     pytest.param(100_000, 1000, 5000, marks=pytest.mark.slow)])
-def test_a_long_stream_needs_no_memory(weir, server, client, count, size, slow):
+def test_a_long_stream_needs_no_memory(far, count, size, slow):
     """Messages each way past a slow reader: weir holds what windows let it, and no more; the
     caller is held up, and what is on its way does not grow with what has passed."""
-    proxy = weir(conf(server, process={"workers": 1}))
-    channel = client(proxy, options=(("grpc.http2.bdp_probe", 0),))  # a window that stays small
+    proxy, _, channel = far
     channel.echo(b"x" * 100_000, timeout=LONG)
     before = proc.memory_kib(proxy.pid, "Rss")
     stops = long_stream(proxy, channel, count, size, slow)
@@ -420,3 +438,24 @@ def test_a_long_stream_needs_no_memory(weir, server, client, count, size, slow):
     record = proxy.logged(end="ok", path="/weir.Test/chat")
     assert record["http.request.body.size"] == record["http.response.body.size"]
     assert record["http.request.body.size"] > count * size
+
+
+def test_an_endpoint_that_dies_behind_a_full_stream(far):
+    """The caller is held up by its own pause when the endpoint dies: it gets what came before, in
+    order, and then UNAVAILABLE."""
+    proxy, origin, channel = far
+    questions = Counted(100_000, 1000)
+    answers = channel.chat(questions, timeout=LONG)
+    wanted = grpcsite.messages(100_000, 1000)
+    assert next(answers) == next(wanted)
+    assert questions.rests() < AHEAD
+    origin.kill()
+    origin.wait()
+    with pytest.raises(grpc.RpcError) as caught:
+        for answer in answers:
+            assert answer == next(wanted)
+    error = caught.value
+    assert error.code() == CODE.UNAVAILABLE and error.details().startswith("upstream."), error
+    record = proxy.logged(path="/weir.Test/chat")
+    assert record["weir.end"].startswith("upstream.") and record["rpc.grpc.status_code"] == 14
+
