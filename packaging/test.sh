@@ -2,7 +2,7 @@
 # Installs the test needs, builds and runs every test. The last line is `N passed, N failed`; the
 # exit status is 0 only when something passed and nothing failed. A build or runner that breaks
 # counts as one failure.
-#   packaging/test.sh                 everything (below 15 minutes on 2 cores)
+#   packaging/test.sh                 everything (25 to 30 minutes on 2 cores)
 #   packaging/test.sh dev e2e         only these steps: dev bench asan fuzz tsan e2e
 #                                     conformance slow
 # Logs and JUnit files: build/test/. WEIR_FUZZ_SECONDS (default 5) is the fuzz smoke per target,
