@@ -1,7 +1,8 @@
 #!/bin/sh
-# Measures weir beside nginx, HAProxy and h2o: one command that installs them from Debian when they
-# are missing (their services are not started), builds the bench programs and the release binary,
-# and runs bench/compare. --help lists the options; bench/README.md says how to read the result.
+# Measures weir beside nginx, HAProxy and h2o: one command that installs them, Redis and PostgreSQL
+# from Debian when they are missing (their services are not started), builds the bench programs and
+# the release binary, and runs bench/compare. --help lists the options; bench/README.md says how to
+# read the result.
 # WEIR_BIN: a binary to measure instead of building one. BENCH_BUILD: where to build the programs.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,10 +17,6 @@ missing() {
     for program in nginx haproxy openssl cmake; do
         command -v "$program" >/dev/null || printf '%s ' "$program"
     done
-    command -v h2load >/dev/null || printf 'nghttp2-client '
-    command -v h2o >/dev/null || ! apt-cache show h2o >/dev/null 2>&1 || printf 'h2o '
-    command -v redis-server >/dev/null || printf 'redis-server '
-    command -v redis-benchmark >/dev/null || printf 'redis-tools '
     [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || printf 'libnginx-mod-stream '
     command -v cc >/dev/null || printf 'gcc libc6-dev '
     [ -x /usr/bin/python3 ] || printf 'python3 '
@@ -27,11 +24,18 @@ missing() {
     command -v make >/dev/null || command -v ninja >/dev/null || printf 'ninja-build '
 }
 
+# What only some rows need; they are left out where it cannot be had.
+missing_for_rows() {
+    command -v h2load >/dev/null || printf 'nghttp2-client '
+    command -v h2o >/dev/null || ! apt-cache show h2o >/dev/null 2>&1 || printf 'h2o '
+    command -v redis-server >/dev/null || printf 'redis-server '
+    command -v redis-benchmark >/dev/null || printf 'redis-tools '
+    ls /usr/lib/postgresql/*/bin/pgbench >/dev/null 2>&1 || printf 'postgresql '
+}
+
 # Exit code 101 of policy-rc.d tells Debian's maintainer scripts to start no service.
-install_missing() {
-    packages=$(missing)
-    [ -n "$packages" ] || return 0
-    say "installing $packages"
+apt_install() {
+    say "installing $*"
     sudo=
     [ "$(id -u)" = 0 ] || sudo=sudo
     made=
@@ -42,15 +46,25 @@ install_missing() {
         trap '$sudo rm -f "$policy"' EXIT
     fi
     apt="$sudo apt-get -qq -o DPkg::Lock::Timeout=300"
-    # shellcheck disable=SC2086
-    $apt install -y --no-install-recommends $packages >&2 || {
+    status=0
+    $apt install -y --no-install-recommends "$@" >&2 || {
         $apt update >&2
-        $apt install -y --no-install-recommends $packages >&2
-    }
+        $apt install -y --no-install-recommends "$@" >&2
+    } || status=1
     if [ -n "$made" ]; then
         $sudo rm -f "$policy"
         trap - EXIT
     fi
+    return "$status"
+}
+
+install_missing() {
+    packages=$(missing)
+    # shellcheck disable=SC2086
+    [ -z "$packages" ] || apt_install $packages
+    for package in $(missing_for_rows); do
+        apt_install "$package" || say "no $package: its rows are left out"
+    done
 }
 
 build_weir() {

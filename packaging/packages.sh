@@ -1,7 +1,7 @@
 # Installs missing Debian packages. Sourced by run.sh and test.sh: packages_need NAME... does
 # nothing when all are there; else it uses apt as root or through sudo, or says what to run.
-# Services of new packages (nginx, haproxy, redis-server) are neither started nor enabled; no
-# running service is touched.
+# Services of new packages (nginx, haproxy, redis-server, postgresql) are neither started nor
+# enabled; no running service is touched.
 # shellcheck shell=bash disable=SC2034
 
 packages_missing() {
@@ -39,7 +39,7 @@ packages_install_quietly() {
         export DEBIAN_FRONTEND=noninteractive
         apt-get -q update || echo "weir: apt-get update had errors; trying with what is there" >&2
         apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@" || exit 1
-        for service in nginx haproxy redis-server; do # only those that came with this call
+        for service in nginx haproxy redis-server postgresql; do # only what came with this call
             case " $* " in *" $service "*) update-rc.d "$service" disable || true ;; esac
         done' packages "$@"
 }
@@ -71,8 +71,8 @@ packages_build=(gcc g++ libc6-dev make cmake ninja-build pkg-config xz-utils uti
 
 packages_test=(libcmocka-dev libnghttp2-dev clang llvm libclang-rt-14-dev python3 python3-pytest
     python3-grpcio python3-h2 python3-httpx python3-hypothesis python3-websockets
-    python3-cryptography bind9-dnsutils nginx haproxy redis-server wrk nghttp2-client curl iproute2
-    openssl libssl-dev procps)
+    python3-cryptography bind9-dnsutils nginx haproxy redis-server postgresql wrk nghttp2-client
+    curl iproute2 openssl libssl-dev procps)
 # With it the tests of tests/ run side by side; without it they take three times as long.
 packages_test_faster=(python3-pytest-xdist)
 command -v node >/dev/null || packages_test+=(nodejs)

@@ -13,6 +13,7 @@ GIB = 1 << 30
 RUN_SECONDS_MAX = 180
 SETTLE_SECONDS = 2.0
 ACTIVE_MS = 3000
+AGREED = "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519 EC"  # bench-load's words for what it offers
 
 
 def load_command(bench, proxy, row_args, tls, timing):
@@ -39,6 +40,8 @@ def judge(row, proxy, result):
         faults.append("no requests")
     if descendants(proxy.process.pid) != proxy.pids:
         faults.append("its processes changed during the run")
+    if row.tls and not row.h2 and result.get("tls") != AGREED:
+        faults.append(f"TLS is {result.get('tls')}, not {AGREED}")
     if row.resumed is not None and result["handshakes"]:
         share = result["resumed"] / result["handshakes"]
         if abs(share - row.resumed) > 0.01:
@@ -62,6 +65,8 @@ def cpu_run(bench, proxy, row, measure_ms):
         result = h2.run(bench, proxy, row.h2, measure_ms)
     elif row.redis:
         result = tcp.redis_run(bench, proxy, row.redis, measure_ms)
+    elif row.pgbench:
+        result = tcp.pgbench_run(bench, proxy, row.pgbench, measure_ms)
     else:
         result = load_run(bench, proxy, row, measure_ms)
     if result is None or proxy.process.poll() is not None:

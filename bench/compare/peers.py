@@ -17,10 +17,33 @@ CONNECTIONS_MAX = 9600
 START_SECONDS = 10
 NGINX_HOME = "/usr/share/nginx"  # where Debian has modules/
 
-NGINX = """
+# What a proxy's configurations for HTTP and for TCP have in common.
+NGINX_HEAD = """
 {user}daemon off; worker_processes {workers}; pid {dir}/nginx.pid;
 error_log {dir}/nginx.err crit; worker_rlimit_nofile {files};
 events {{ worker_connections 19900; }}
+"""
+
+HAPROXY_HEAD = """
+global
+  nbthread {workers}
+  maxconn {haproxy_connections}
+  tune.pool-high-fd-ratio 95
+  tune.pool-low-fd-ratio 90
+defaults
+  timeout connect 5s
+  timeout client 600s
+  timeout server 600s
+  {splice}
+"""
+
+WEIR_HEAD = """
+process = {{ workers = {workers}; drain = "1s"; }};
+admin = {{ listen = "off"; }};
+log = {{ level = "error"; access = {{ to = "off"; }}; }};
+"""
+
+NGINX = NGINX_HEAD + """
 http {{
   access_log off; keepalive_requests {big}; keepalive_timeout 600s; client_max_body_size 0;
   client_body_temp_path {dir}/nginx.body; proxy_temp_path {dir}/nginx.proxy;
@@ -49,19 +72,9 @@ http {{
 NGINX_BULK = """proxy_buffering off; proxy_buffer_size {size}; proxy_buffers 4 {size};
       proxy_busy_buffers_size {size}; client_body_buffer_size {size};"""
 
-HAPROXY = """
-global
-  nbthread {workers}
-  maxconn {haproxy_connections}
-  tune.pool-high-fd-ratio 95
-  tune.pool-low-fd-ratio 90
-defaults
+HAPROXY = HAPROXY_HEAD + """
   mode http
-  timeout connect 5s
-  timeout client 600s
-  timeout server 600s
   timeout http-keep-alive 600s
-  {splice}
 frontend web
   bind 127.0.0.1:{plain}
   bind 127.0.0.1:{tls} ssl crt {dir}/both.pem alpn {alpn}
@@ -71,10 +84,7 @@ backend app
   server one 127.0.0.1:{backend}
 """
 
-WEIR = """
-process = {{ workers = {workers}; drain = "1s"; }};
-admin = {{ listen = "off"; }};
-log = {{ level = "error"; access = {{ to = "off"; }}; }};
+WEIR = WEIR_HEAD + """
 listeners = {{
   web = {{ bind = "127.0.0.1:{plain}"; timeouts = {{ idle = "600s"; }}; }};
   secure = {{
@@ -93,11 +103,7 @@ routes = ( {{ prefix = "/"; pool = "app"; }} );
 """
 
 # The rows of TCP: connections are passed on as they are.
-NGINX_TCP = """
-{user}daemon off; worker_processes {workers}; pid {dir}/nginx.pid;
-load_module modules/ngx_stream_module.so;
-error_log {dir}/nginx.err crit; worker_rlimit_nofile {files};
-events {{ worker_connections 19900; }}
+NGINX_TCP = "load_module modules/ngx_stream_module.so;" + NGINX_HEAD + """
 stream {{
   server {{
     listen 127.0.0.1:{plain} backlog=4096;
@@ -108,27 +114,14 @@ stream {{
 """
 NGINX_TCP_BULK = "proxy_buffer_size {size};"
 
-HAPROXY_TCP = """
-global
-  nbthread {workers}
-  maxconn {haproxy_connections}
-  tune.pool-high-fd-ratio 95
-  tune.pool-low-fd-ratio 90
-defaults
+HAPROXY_TCP = HAPROXY_HEAD + """
   mode tcp
-  timeout connect 5s
-  timeout client 600s
-  timeout server 600s
-  {splice}
 listen web
   bind 127.0.0.1:{plain}
   server one 127.0.0.1:{backend}
 """
 
-WEIR_TCP = """
-process = {{ workers = {workers}; drain = "1s"; }};
-admin = {{ listen = "off"; }};
-log = {{ level = "error"; access = {{ to = "off"; }}; }};
+WEIR_TCP = WEIR_HEAD + """
 listeners = {{
   web = {{ bind = "127.0.0.1:{plain}"; protocol = "tcp"; pool = "app";
           timeouts = {{ tunnel = "600s"; }}; }};
@@ -136,7 +129,8 @@ listeners = {{
 pools = {{ app = {{ endpoints = [ "127.0.0.1:{backend}" ]; }}; }};
 """
 
-# Only in the rows of HTTP/2. Its plain port is there to be waited for.
+# Its plain port is there to be waited for. The key is in the worker, as it is everybody's: at its
+# default (neverbleed) a second process would sign, and every full handshake pay for the way.
 H2O = """
 num-threads: {workers}
 max-connections: {connections}
@@ -148,6 +142,7 @@ listen:
     certificate-file: {dir}/cert.pem
     key-file: {dir}/key.pem
     ocsp-update-interval: 0
+    neverbleed: OFF
 http1-request-timeout: 600
 http2-idle-timeout: 600
 proxy.timeout.keepalive: 600000

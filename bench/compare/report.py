@@ -56,6 +56,8 @@ def cpu_summary(row, runs):
     summary = {"row": row.name, "title": row.title, "unit": row.unit, "must": row.must,
                "median": medians(runs), "ref": ref,
                "weir_over_ref": pair_ratio(runs, "weir", ref) if ref else None,
+               "musts": [{"peer": peer, "must": must, "ratio": pair_ratio(runs, "weir", peer)}
+                         for peer, must in row.musts],
                "weir_over_floor": pair_ratio(runs, "weir", "floor"),
                "floor_over_ref": pair_ratio(runs, "floor", ref) if ref else None,
                "floor_must": row.floor_must, "tail_must": row.tail_must,
@@ -74,6 +76,8 @@ def misses(summary):
             found.append(f"{what} {value:.2f} is {value / limit - 1:.0%} above {limit:.2f}")
 
     compare(f"weir/{summary['ref']}", summary["weir_over_ref"], summary["must"])
+    for also in summary["musts"]:
+        compare(f"weir/{also['peer']}", also["ratio"], also["must"])
     compare("weir/floor", summary["weir_over_floor"], summary["floor_must"])
     for key, value in summary["tail"].items():
         compare(key, value, summary["tail_must"])
@@ -85,7 +89,7 @@ def memory_summary(row, runs):
     weir = values.get("weir")
     over = [] if None in (weir, row.must) or weir <= row.must else [
         f"{weir:.0f} is above {row.must:.0f} bytes"]
-    return {"row": row.name, "title": row.title, "unit": "bytes", "must": row.must,
+    return {"row": row.name, "title": row.title, "unit": "bytes", "must": row.must, "musts": [],
             "median": values, "misses": over, "faults": faults_of(runs)}
 
 
@@ -96,7 +100,11 @@ def verdict(summary, void):
         return "void"
     if "weir" not in summary["median"] or summary["must"] is None:
         return "-"
-    return "missed" if summary["misses"] else "reached"
+    if summary["misses"]:
+        return "missed"
+    ratios = [also["ratio"] for also in summary["musts"]]
+    ratios += [] if summary["unit"] == "bytes" else [summary["weir_over_ref"]]
+    return "-" if None in ratios else "reached"  # a peer is not there: nothing is known
 
 
 def number(value, unit):
@@ -115,6 +123,7 @@ def goal(summary):
     if summary["unit"] == "bytes":
         return number(summary["must"], "bytes")  # "-" where there is none
     extra = f", floor {summary['floor_must']:.2f}" if summary["floor_must"] else ""
+    extra += "".join(f", {also['peer']} {also['must']:.2f}" for also in summary["musts"])
     return f"{ratio(summary['must'])}{extra}"
 
 
@@ -135,6 +144,9 @@ def print_table(summaries, calibration):
     for summary in summaries:
         print(table_line(summary, void))
     for summary in summaries:
+        for also in summary["musts"]:
+            print(f"  {summary['row']}: weir/{also['peer']} is {ratio(also['ratio'])}, must "
+                  f"{also['must']:.2f}")
         for text in summary["faults"][:4] + summary["misses"]:
             print(f"  {summary['row']}: {text}")
         if summary.get("generator_share", 1) < SHARE_MIN:
@@ -153,7 +165,7 @@ def print_latencies(row, runs):
         if runs[name] and "mean_us" in runs[name][0]:
             rps, mean, highest = (medians(runs, key)[name] for key in ("rps", "mean_us", "max_us"))
             print(f"  {row.name:12} {name:8} {rps:9.0f} req/s   mean/max us "
-                  f"{mean:.0f}/{highest:.0f}")
+                  f"{mean:.0f}/{f'{highest:.0f}' if highest else '-'}")
         elif runs[name]:
             p50, p99, p999 = (medians(runs, key)[name] for key in ("p50_us", "p99_us", "p999_us"))
             rps = median(run["requests"] / max(run["seconds"], 1e-9) for run in runs[name])

@@ -1,7 +1,7 @@
 """The rows of the comparison: what is asked of each proxy and what weir must reach.
 
-`must` is weir's figure over the best peer's (or over `ref`), as issues 2 and 4 and FLOOR.md set
-it; None is a row without a goal. `floor` holds the arguments of bench-floor for the row, None
+`must` is weir's figure over the best peer's (or over `ref`), as issues 2, 4 and 5 and FLOOR.md
+set it; None is a row without a goal. `floor` holds the arguments of bench-floor for the row, None
 where a bare forwarder means nothing (TLS). Memory rows have their goal in bytes.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 KIB = 1024
 MIB = 1024 * KIB
 IDLE_CONNECTIONS = 9000
+POSTGRES = ("postgres", "initdb", "pg_isready", "pgbench")
 
 MESSAGE = ["--engine", "uring"]
 SPLICE = ["--engine", "splice"]
@@ -33,6 +34,14 @@ class Redis:
 
 
 @dataclass(frozen=True)
+class Pgbench:
+    """What pgbench asks of a real PostgreSQL in a row of TCP."""
+    connections: int
+    transactions: int                 # of a run, for each of its --seconds
+    mode: str                         # of the queries: simple, prepared
+
+
+@dataclass(frozen=True)
 class Row:
     name: str
     title: str
@@ -40,15 +49,25 @@ class Row:
     unit: str = "us"                  # us: CPU per request; s/GiB: CPU per GiB of body
     must: float | None = None
     ref: str = "best"                 # whose figure `must` is a share of: best, or a peer's name
+    musts: tuple = ()                 # further (peer, must), all to be reached
     floor: list | None = None
     floor_must: float | None = None   # weir over the floor
     tail_must: float | None = None    # weir's p99 and p99.9 over the peers' best
     tls: bool = False
     warmup_ms: int = 300
     resumed: float | None = None      # share of handshakes that must have been resumed
-    h2: H2 | None = None              # HTTP/2 over TLS by h2load, and h2o is a peer
+    h2: H2 | None = None              # HTTP/2 over TLS by h2load
+    h2o: bool = False                 # h2o is a peer; it is in every row of HTTP/2
     tcp: bool = False                 # connections passed on unread: nginx stream, mode tcp
     redis: Redis | None = None        # redis-server and redis-benchmark instead of bench-load
+    pgbench: Pgbench | None = None    # postgres and pgbench instead of bench-load
+
+    @property
+    def needs(self):
+        """Programs without which the row is left out."""
+        return ((("h2load",) if self.h2 else ())
+                + (("redis-server", "redis-benchmark") if self.redis else ())
+                + (POSTGRES if self.pgbench else ()))
 
 
 def keepalive(connections):
@@ -75,10 +94,10 @@ CPU_ROWS = [
         floor=SPLICE + ["--splice-up"]),
     Row("tls-64", "TLS 1.3 keepalive GET 128 B", keepalive(64) + ["--tls"], must=0.75, tls=True),
     Row("tls-full", "TLS full handshake + 1 request", ["--connections", "16", "--fresh", "--tls"],
-        must=0.75, ref="nginx", tls=True, resumed=0.0),
+        must=0.75, ref="nginx", musts=(("h2o", 1.0),), tls=True, h2o=True, resumed=0.0),
     Row("tls-resumed", "TLS resumed + 1 request",
         ["--connections", "16", "--fresh", "--tls", "--resume"],
-        must=0.75, ref="nginx", tls=True, resumed=1.0),
+        must=0.75, ref="nginx", musts=(("h2o", 0.90),), tls=True, h2o=True, resumed=1.0),
     Row("tls-1m", "TLS GET 1 MiB", bulk(get=MIB) + ["--tls"], "s/GiB",
         must=0.80, ref="nginx", tls=True),
     Row("h2-100", "h2 GET 128 B, 8 x 100 streams", h2=H2(8, 100, 40000), must=0.75, tls=True),
@@ -90,6 +109,10 @@ CPU_ROWS = [
     Row("tcp-echo", "TCP: 128 B back and forth, 64 conns", keepalive(64), must=0.98, tcp=True),
     Row("tcp-redis", "TCP: redis-benchmark GET, 50 conns", redis=Redis(50, 60000), must=0.98,
         tcp=True),
+    Row("tcp-pgbench", "TCP: pgbench -S simple, 50 conns",
+        pgbench=Pgbench(50, 8000, "simple"), must=0.98, tcp=True),
+    Row("tcp-pg-prep", "TCP: pgbench -S prepared, 50 conns",
+        pgbench=Pgbench(50, 12000, "prepared"), must=0.98, tcp=True),
     Row("tcp-bulk", "TCP: 4 MiB down, 8 conns", bulk(get=4 * MIB, connections=8), "s/GiB",
         must=0.70, tcp=True),
     Row("tcp-bulk-up", "TCP: 4 MiB up, 8 conns", bulk(post=4 * MIB, connections=8), "s/GiB",
@@ -106,12 +129,15 @@ class MemoryRow:
     tls: bool = False
     connections: int = IDLE_CONNECTIONS
     h2: bool = False
+    h2o: bool = False
+    needs: tuple = ()
 
 
 MEMORY_ROWS = [
     MemoryRow("mem-start", "at start, 2 workers, PSS bytes", 6 * MIB, "start"),
     MemoryRow("mem-idle", "idle plain connection of 9,000, bytes", 1024, "idle"),
-    MemoryRow("mem-idle-tls", "idle TLS connection of 9,000, bytes", 8 * KIB, "idle", tls=True),
+    MemoryRow("mem-idle-tls", "idle TLS connection of 9,000, bytes", 6 * KIB, "idle", tls=True,
+              h2o=True),
     MemoryRow("mem-idle-h2", "idle h2 connection of 9,000, bytes", None, "idle", tls=True,
               h2=True),
     MemoryRow("mem-active", "active plain connection of 9,000, bytes", 4 * KIB, "active"),

@@ -40,6 +40,16 @@ SSL_CTX *tls_context_new(void) {
     return ctx;
 }
 
+/* OpenSSL lets a session of TLS 1.3 be used once. A copy goes into each connection, because not
+ * every server (h2o) sends a new ticket on one that was resumed. */
+static void resume_from(SSL *ssl, const SSL_SESSION *session) {
+    SSL_SESSION *copy = SSL_SESSION_dup(session);
+    if (copy == NULL || SSL_set_session(ssl, copy) != 1) {
+        bench_die("SSL_set_session");
+    }
+    SSL_SESSION_free(copy);
+}
+
 SSL *tls_open(SSL_CTX *ctx, int fd, SSL_SESSION **session, bool resume) {
     SSL *ssl = SSL_new(ctx);
     if (ssl == NULL || SSL_set_fd(ssl, fd) != 1 ||
@@ -48,8 +58,8 @@ SSL *tls_open(SSL_CTX *ctx, int fd, SSL_SESSION **session, bool resume) {
     }
     if (resume) {
         SSL_set_app_data(ssl, session);
-        if (*session != NULL && SSL_set_session(ssl, *session) != 1) {
-            bench_die("SSL_set_session");
+        if (*session != NULL) {
+            resume_from(ssl, *session);
         }
     }
     SSL_set_connect_state(ssl);
@@ -97,6 +107,7 @@ void tls_describe(SSL *ssl, char *out, size_t size) {
     EVP_PKEY *key = SSL_get0_peer_certificate(ssl) == NULL
                         ? NULL
                         : X509_get0_pubkey(SSL_get0_peer_certificate(ssl));
-    snprintf(out, size, "%s %s %s", SSL_get_version(ssl), SSL_get_cipher(ssl),
-             key == NULL ? "?" : EVP_PKEY_get0_type_name(key));
+    const char *group = OBJ_nid2sn((int)SSL_get_negotiated_group(ssl));
+    snprintf(out, size, "%s %s %s %s", SSL_get_version(ssl), SSL_get_cipher(ssl),
+             group == NULL ? "?" : group, key == NULL ? "?" : EVP_PKEY_get0_type_name(key));
 }
