@@ -20,6 +20,9 @@ void front_h2_end(struct down *d, enum end end);
 void front_h2_done(struct conn *c, bool abort, enum end end);
 /* front_h2_word is why a client of HTTP/2 is gone; otherwise: it reset or ended by itself. */
 enum end front_h2_word(const struct stream *s, enum end otherwise);
+/* front_h2_outcome is how one without a fault ended: OK, or why the client can have no answer,
+ * which its conn may still have to hear. */
+enum end front_h2_outcome(const struct stream *s);
 /* front_h2_head writes a head to an HTTP/2 client; last: no body follows. False: no room. */
 MUST_USE bool front_h2_head(struct stream *s, struct http_response *r, bool last);
 /* front_take gives the body bytes of a request on; how many were used. The stream may end. */
