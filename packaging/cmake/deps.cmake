@@ -9,13 +9,18 @@
 # weir_build_dep(<script> <result variable>): runs packaging/deps/<script>.sh and returns the
 # prefix it prints.
 function(weir_build_dep script result)
-  set(environment)
+  set(environment CC=cc CXX=c++)
   if(WEIR_PROFILE STREQUAL "tsan")
     # TSan sees only instrumented atomics: an uninstrumented TLS library would look like a race.
-    set(environment WEIR_DEPS_SANITIZE=thread)
+    list(APPEND environment WEIR_DEPS_SANITIZE=thread)
+  elseif(WEIR_PROFILE STREQUAL "fuzz" AND script STREQUAL "boringssl")
+    # Its fuzzer mode: the same randomness each time, nothing encrypted, each MAC and signature
+    # good. For nothing but fuzzing.
+    set(environment CC=clang CXX=clang++ WEIR_DEPS_SANITIZE=address,fuzzer-no-link
+      "WEIR_DEPS_FLAGS=-O1 -DBORINGSSL_UNSAFE_FUZZER_MODE")
   endif()
   message(STATUS "dependency ${script}: looking in the cache, else fetching and building")
-  execute_process(COMMAND ${CMAKE_COMMAND} -E env ${environment} CC=cc CXX=c++
+  execute_process(COMMAND ${CMAKE_COMMAND} -E env ${environment}
       "${PROJECT_SOURCE_DIR}/packaging/deps/${script}.sh"
     OUTPUT_VARIABLE prefix OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE status)
   if(NOT status EQUAL 0)
@@ -77,6 +82,9 @@ if(NOT weir_tls_prefix)
 endif()
 weir_static_target(weir_tls "${weir_tls_prefix}" ssl crypto)
 weir_dep_version("${weir_tls_prefix}" weir_tls_version)
+if(WEIR_PROFILE STREQUAL "fuzz" AND WEIR_TLS STREQUAL "boringssl" AND NOT WEIR_BORINGSSL_DIR)
+  target_compile_definitions(weir_tls INTERFACE BORINGSSL_UNSAFE_FUZZER_MODE)
+endif()
 # An upstream BoringSSL of today uses libstdc++; then it goes in statically. The packaged ones need
 # none of it.
 get_target_property(weir_tls_archives weir_tls INTERFACE_LINK_LIBRARIES)

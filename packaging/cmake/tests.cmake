@@ -98,6 +98,11 @@ target_link_libraries(fuzz_hpack_peer PRIVATE weir_nghttp2)
 target_include_directories(fuzz_hpack_peer PRIVATE "${PROJECT_SOURCE_DIR}/tests/support")
 target_include_directories(fuzz_h2_conn PRIVATE "${PROJECT_SOURCE_DIR}/tests/support")
 target_sources(fuzz_h2_conn PRIVATE "${PROJECT_SOURCE_DIR}/tests/support/h2_peer.c")
+# The library itself is at the other end, and its budget is counted on a clock of the input's.
+target_link_libraries(fuzz_tls_conn PRIVATE weir_tls)
+target_include_directories(fuzz_tls_conn PRIVATE "${PROJECT_SOURCE_DIR}/tests/support")
+target_sources(fuzz_tls_conn PRIVATE "${PROJECT_SOURCE_DIR}/tests/support/tls_certs.c")
+target_link_options(fuzz_tls_conn PRIVATE -Wl,--wrap=tls_clock_ns)
 
 if(NOT WEIR_PROFILE STREQUAL "fuzz")
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/lint/lint_*.py")

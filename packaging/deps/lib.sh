@@ -30,13 +30,18 @@ dep_rows() {
         $1 == name { print $2 "|" $3 "|" $4 "|" $5 "|" $6 }' "$deps_dir/sources.table"
 }
 
+# compiler_version: clang knows no -dumpfullversion.
+compiler_version() {
+    "$CC" -dumpfullversion 2>/dev/null || "$CC" -dumpversion
+}
+
 # dep_key FLAGS FILE...: 12 hex digits that change when the flags, the compiler or the recipe do.
 # Comments are no part of it, nor is how a file is fetched: the pinned sha256 already says what was
 # built.
 dep_key() {
     local flags=$1
     shift
-    { printf '%s\n' "$flags"; "$CC" -dumpmachine; "$CC" -dumpfullversion; sed "/^ *#/d" "$@"; } |
+    { printf '%s\n' "$flags"; "$CC" -dumpmachine; compiler_version; sed "/^ *#/d" "$@"; } |
         sha256sum | cut -c1-12
 }
 
@@ -142,10 +147,11 @@ dep_try() (
 )
 
 # dep_main NAME FILE...: prints the prefix of NAME, building it first if needed. FILEs are the
-# recipe.
+# recipe. WEIR_DEPS_FLAGS, behind the recipe's own flags, makes another build of it.
 dep_main() {
     local name=$1 key row
     shift
+    dep_flags+=${WEIR_DEPS_FLAGS:+ $WEIR_DEPS_FLAGS}
     key=$(dep_key "$dep_flags" "$@")
     dep_find "$name" "$key" && return 0
     command -v flock >/dev/null || die "flock is missing: install util-linux"

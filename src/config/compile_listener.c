@@ -86,21 +86,28 @@ static struct place bad_place(const struct conf_listener *row, uint32_t index) {
 }
 
 static struct tls_server *tls_make(struct compile *c, const struct conf_listener *row,
-                                   const struct conf_tls *tls) {
+                                   const struct conf_tls *tls, uint32_t *bad) {
   char words[512];
   struct buf why = buf_of(words, sizeof words);
-  uint32_t bad = UINT32_MAX;
+  *bad = UINT32_MAX;
   check(c->hooks->tls && c->hooks->tls_unref); /* never plaintext in place of TLS */
-  struct tls_server *server = c->hooks->tls(c->hooks->ctx, tls, &bad, &why);
+  struct tls_server *server = c->hooks->tls(c->hooks->ctx, tls, bad, &why);
   if (server && why.len)
-    fault_add(c->faults, FAULT_OCSP_STALE, bad_place(row, bad),
+    fault_add(c->faults, FAULT_OCSP_STALE, bad_place(row, *bad),
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
               SPAN_ARG(buf_span(&why)));
   if (!server)
-    fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, bad),
+    fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, *bad),
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
               SPAN_ARG(buf_span(&why)));
   return server;
+}
+
+bool listener_tls_try(struct compile *c, const struct conf_listener *row, uint32_t *bad) {
+  struct conf_tls tls = tls_of(c, row);
+  struct tls_server *server = tls_make(c, row, &tls, bad);
+  if (server) c->hooks->tls_unref(server);
+  return server != NULL;
 }
 
 /* ---- redirect_https ---- */
@@ -172,7 +179,8 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
     object_ref(c->registry, &old->obj);
     return old;
   }
-  struct tls_server *server = has_tls ? tls_make(c, row, &tls) : NULL;
+  uint32_t bad;
+  struct tls_server *server = has_tls ? tls_make(c, row, &tls, &bad) : NULL;
   if (has_tls && !server) return NULL;
   struct listener *listener = listener_new(c->registry, row->row.name);
   listener->obj.content = content;

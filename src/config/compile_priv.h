@@ -68,6 +68,9 @@ struct place client_place(const struct conf_listener *row, uint32_t index);
  * does not see of it. */
 void cert_rule(struct route *route, const struct conf_route *row);
 uint64_t cert_rule_hash(const struct conf_route *row);
+/* listener_tls_try makes the policy of a listener and drops it; false: the hook refused it, and
+ * *bad says what. */
+MUST_USE bool listener_tls_try(struct compile *c, const struct conf_listener *row, uint32_t *bad);
 /* compile_listener gives the listener with a ref, or NULL after a fault (a hook refused). */
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row);
 /* balance_fill gives a pool that has its members its policy, tables and cookie; balance_content is
@@ -99,6 +102,9 @@ uint64_t discover_content(const struct conf_pool *pool);
  * pool its own; false after a fault (the hook refused): the pool must not be used. */
 uint64_t upstream_tls_content(struct compile *c, const struct conf_pool *row);
 MUST_USE bool upstream_tls_fill(struct compile *c, struct pool *pool, const struct conf_pool *row);
+/* upstream_tls_try is listener_tls_try for a pool with TLS. */
+MUST_USE bool upstream_tls_try(struct compile *c, const struct conf_pool *row,
+                               enum conf_tls_bad *bad);
 
 /* compile_health fills pool->health. */
 void compile_health(struct pool *pool, const struct conf_pool *row);

@@ -79,19 +79,34 @@ uint64_t upstream_tls_content(struct compile *c, const struct conf_pool *row) {
   return row->tls.on ? policy_of(c, row).content : 0;
 }
 
-bool upstream_tls_fill(struct compile *c, struct pool *pool, const struct conf_pool *row) {
+static struct tls_client *tls_make(struct compile *c, const struct conf_pool *row,
+                                   const struct conf_upstream_tls *tls, enum conf_tls_bad *bad) {
   char words[512];
   struct buf why = buf_of(words, sizeof words);
-  enum conf_tls_bad bad = CONF_TLS_BAD_NONE;
-  if (!row->tls.on) return true;
+  *bad = CONF_TLS_BAD_NONE;
   check(c->hooks->upstream_tls && c->hooks->upstream_tls_unref); /* never plaintext instead */
+  struct tls_client *client = c->hooks->upstream_tls(c->hooks->ctx, tls, bad, &why);
+  if (!client)
+    fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, *bad),
+              "pool \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
+              SPAN_ARG(buf_span(&why)));
+  return client;
+}
+
+bool upstream_tls_try(struct compile *c, const struct conf_pool *row, enum conf_tls_bad *bad) {
   struct conf_upstream_tls tls = policy_of(c, row);
-  pool->tls = c->hooks->upstream_tls(c->hooks->ctx, &tls, &bad, &why);
+  struct tls_client *client = tls_make(c, row, &tls, bad);
+  if (client) c->hooks->upstream_tls_unref(client);
+  return client != NULL;
+}
+
+bool upstream_tls_fill(struct compile *c, struct pool *pool, const struct conf_pool *row) {
+  enum conf_tls_bad bad;
+  if (!row->tls.on) return true;
+  struct conf_upstream_tls tls = policy_of(c, row);
+  pool->tls = tls_make(c, row, &tls, &bad);
   pool->tls_unref = c->hooks->upstream_tls_unref;
   pool->health.tls = pool->tls;
   if (pool->health.on) pool->health.content = hash_mix(pool->health.content, tls.content);
-  if (pool->tls) return true;
-  fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, bad), "pool \"" SPAN_FMT "\": " SPAN_FMT,
-            SPAN_ARG(row->row.name), SPAN_ARG(buf_span(&why)));
-  return false;
+  return pool->tls != NULL;
 }

@@ -136,6 +136,7 @@ struct conf {
   uint32_t file_count;
   struct span system_store; /* "file:/path", where a pool needs it */
   struct text system_pem;   /* heap */
+  uint64_t *refused; /* by unit of renew.c: content that was not taken; NULL: never read again */
   const struct conf_reader *reader; /* only while loading */
   struct conf_faults *faults;       /* only while loading */
   uint32_t errors_before;           /* in faults when loading began */

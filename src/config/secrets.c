@@ -1,10 +1,10 @@
 /* secrets.c: certificates, their keys and those of cookies: reads what "file:", "env:" and "cred:"
- * name, again when their files changed, and wipes keys when they go. It does not understand them
- * (the TLS seam does). Called by load.c and by control/'s certificate watch. */
+ * name, and wipes keys when they go. It does not understand them (the TLS seam does). Called by
+ * load.c, and by renew.c when files changed. */
 #include <errno.h>
 #include <stdio.h>
 
-#include "load_priv.h"
+#include "secrets_priv.h"
 
 static int read_file(const struct conf_reader *reader, struct span path, struct arena *arena,
                      struct text *out) {
@@ -39,7 +39,7 @@ int secret_read(const struct conf_reader *reader, struct span secret, struct are
   return read_file(reader, *what, arena, out);
 }
 
-static void wipe(struct text *t) {
+void secret_wipe(struct text *t) {
   if (t->ptr) mem_wipe(t->ptr, t->len);
   text_fini(t);
 }
@@ -54,15 +54,6 @@ static void read_failed(struct conf_faults *faults, struct place at, struct span
   fault_add(faults, FAULT_SECRET_READ, at, SPAN_FMT ": %s", SPAN_ARG(what),
             res == -ENODATA ? "it is empty" : errno_text(-res));
 }
-
-/* secret is one that the configuration names: where its bytes go. */
-struct secret {
-  const struct conf_row *row;
-  enum option_id id;
-  struct span name; /* "file:/path", "env:NAME", "cred:name"; empty: none, or refused before */
-  struct text *bytes;
-  const struct conf_item *item; /* of a list; NULL: the option has one */
-};
 
 static struct place secret_place(const struct secret *s) {
   return s->item ? s->item->at : row_place(s->row, s->id);
@@ -156,8 +147,7 @@ static void clients_room(struct conf *conf) {
     }
 }
 
-/* secrets_list gives all of them, in the order of the file; out NULL only counts. */
-static uint32_t secrets_list(struct conf *conf, struct secret *out) {
+uint32_t secrets_list(struct conf *conf, struct secret *out) {
   uint32_t count = 0;
   bool store = conf->system_store.len > 0;
   rows_each(&conf->root.listeners, struct conf_listener, listener) {
@@ -237,9 +227,8 @@ static void sticky_key_done(struct conf_faults *faults, const struct secret *s,
   fault_note(faults, "at least %u, like those of openssl rand -hex 32", STICKY_KEY_MIN);
 }
 
-/* one_read reads one of them into out. */
-static void one_read(const struct conf_reader *reader, struct conf_faults *faults,
-                     struct arena *arena, const struct secret *s, struct text *out) {
+void secret_take(const struct conf_reader *reader, struct conf_faults *faults, struct arena *arena,
+                 const struct secret *s, struct text *out) {
   struct span what = SPAN_EMPTY;
   if (!s->name.len) return;
   int res = secret_read(reader, s->name, arena, out, &what);
@@ -254,22 +243,23 @@ static void one_read(const struct conf_reader *reader, struct conf_faults *fault
     (void)ticket_key_check(faults, secret_place(s), what, text_span(out));
 }
 
-/* lists_check looks at what was read for one list: texts[i] is that of all[i]. */
-static void lists_check(struct conf_faults *faults, const struct secret *all,
+/* list_check looks at the ticket keys that begin with `first`, as they were read. */
+static void list_check(struct conf_faults *faults, const struct secret *first, uint32_t count) {
+  const struct text *texts[CONF_TICKET_KEYS_MAX];
+  for (uint32_t i = 0; i < count; i++) texts[i] = first[i].bytes;
+  secrets_keys_check(faults, first, texts, count);
+}
+
+void secrets_keys_check(struct conf_faults *faults, const struct secret *keys,
                         const struct text *const *texts, uint32_t count) {
   struct conf_item items[CONF_TICKET_KEYS_MAX];
   struct span bytes[CONF_TICKET_KEYS_MAX];
-  uint32_t n = 0;
+  check(count <= CONF_TICKET_KEYS_MAX);
   for (uint32_t i = 0; i < count; i++) {
-    if (!all[i].item) continue; /* only ticket keys have one */
-    check(n < CONF_TICKET_KEYS_MAX);
-    items[n] = *all[i].item;
-    bytes[n++] = text_span(texts[i]);
-    bool last = i + 1 == count || !all[i + 1].item || all[i + 1].row != all[i].row;
-    if (!last) continue;
-    ticket_keys_check(faults, items, n, bytes);
-    n = 0;
+    items[i] = *keys[i].item;
+    bytes[i] = text_span(texts[i]);
   }
+  ticket_keys_check(faults, items, count, bytes);
 }
 
 void secrets_load(struct conf *conf) {
@@ -278,13 +268,13 @@ void secrets_load(struct conf *conf) {
   uint32_t count = secrets_list(conf, NULL);
   struct secret *all = mem_array(count, sizeof *all);
   (void)secrets_list(conf, all);
-  const struct text **texts = mem_array(count, sizeof *texts);
-  for (uint32_t i = 0; i < count; i++) {
-    one_read(conf->reader, conf->faults, &conf->arena, &all[i], all[i].bytes);
-    texts[i] = all[i].bytes;
+  for (uint32_t i = 0, first = 0; i < count; i++) {
+    secret_take(conf->reader, conf->faults, &conf->arena, &all[i], all[i].bytes);
+    bool last = i + 1 == count || !all[i + 1].item || all[i + 1].row != all[i].row;
+    if (all[i].item && !last) continue; /* of a list: only ticket keys */
+    if (all[i].item) list_check(conf->faults, &all[first], i + 1 - first);
+    first = i + 1;
   }
-  lists_check(conf->faults, all, texts, count);
-  mem_free(texts);
   mem_free(all);
 }
 
@@ -292,46 +282,6 @@ void secrets_free(struct conf *conf) {
   uint32_t count = secrets_list(conf, NULL);
   struct secret *all = mem_array(count, sizeof *all);
   (void)secrets_list(conf, all);
-  for (uint32_t i = 0; i < count; i++) wipe(all[i].bytes);
+  for (uint32_t i = 0; i < count; i++) secret_wipe(all[i].bytes);
   mem_free(all);
-}
-
-static bool same(const struct text *a, const struct text *b) {
-  return span_eq(text_span(a), text_span(b));
-}
-
-static void swap(struct text *a, struct text *b) {
-  struct text t = *a;
-  *a = *b;
-  *b = t;
-}
-
-/* What was read again waits in fresh until all of it is known to be good. */
-uint32_t conf_reload_secrets(struct conf *conf, const struct conf_reader *reader,
-                             struct conf_faults *faults, bool *changed) {
-  struct arena arena;
-  arena_init(&arena, ARENA_PAGES, 0);
-  uint32_t before = conf_faults_errors(faults), count = secrets_list(conf, NULL);
-  struct secret *all = mem_array(count, sizeof *all);
-  struct text *fresh = mem_array(count, sizeof *fresh);
-  (void)secrets_list(conf, all);
-  const struct text **texts = mem_array(count, sizeof *texts);
-  for (uint32_t i = 0; i < count; i++) {
-    one_read(reader, faults, &arena, &all[i], &fresh[i]);
-    texts[i] = &fresh[i];
-  }
-  lists_check(faults, all, texts, count);
-  mem_free(texts);
-  uint32_t failed = conf_faults_errors(faults) - before;
-  bool differs = false;
-  for (uint32_t i = 0; i < count; i++) {
-    differs = differs || !same(&fresh[i], all[i].bytes);
-    if (!failed) swap(&fresh[i], all[i].bytes);
-    wipe(&fresh[i]);
-  }
-  if (!failed) *changed = differs;
-  mem_free(fresh);
-  mem_free(all);
-  arena_reset(&arena);
-  return failed;
 }

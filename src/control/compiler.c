@@ -165,9 +165,7 @@ static void reload(struct compiler *c, struct attempt *a) {
   if (!conf) {
     return;
   }
-  c->tls_fallback = false;
   publish(c, conf, c->generation + 1, 0, a->faults, &a->result);
-  c->tls_fallback = true;
   if (a->result.code) {
     keep_names(c, c->conf);
     conf_free(conf);
@@ -227,9 +225,7 @@ static void plan(struct compiler *c, const char *path, struct attempt *a) {
   if (!conf) {
     return;
   }
-  c->tls_fallback = false;
   publish_plan(c, conf, a->faults, &a->result);
-  c->tls_fallback = true;
   keep_names(c, c->conf);
   conf_free(conf);
 }
@@ -255,7 +251,6 @@ static void run_first(struct compiler *c) {
     text_put(&text, span_str(a.result.why));
   } else {
     c->generation = 1;
-    c->tls_fallback = true;
     pthread_mutex_lock(&c->published.lock);
     c->published.last_ok = true;
     c->published.last_reload_wall_ms = clock_wall_ms();

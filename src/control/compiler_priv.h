@@ -48,6 +48,7 @@ struct published {
   uint64_t reloads_ok, reloads_failed, last_reload_wall_ms;
   bool last_ok;
   uint64_t secrets_published, secrets_failed;
+  uint32_t secrets_refused; /* files that changed, and whose last good content is in service */
 };
 
 struct compiler_config {
@@ -85,9 +86,6 @@ struct compiler {
   uint32_t tls_slot_count;
   struct upstream_tls_slot *upstream_tls;
   uint32_t upstream_tls_count;
-  bool tls_fallback;   /* a bad certificate keeps the old one (not in a reload) */
-  bool tls_degraded;   /* the current snapshot holds such an old one */
-  uint64_t tls_failed_content; /* was logged */
   struct watch_file *watch;
   uint32_t watch_count;
   uint64_t watch_due_ms, collect_due_ms;

@@ -72,6 +72,7 @@ static void facts_config(struct control *c, struct metrics_facts *f) {
   f->reloads_failed = p->reloads_failed;
   f->secrets_published = p->secrets_published;
   f->secrets_failed = p->secrets_failed;
+  f->secrets_refused = p->secrets_refused;
   f->snapshots_live = p->live;
 }
 

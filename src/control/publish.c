@@ -85,22 +85,23 @@ bool publish_wait(struct compiler *c, uint64_t seq) {
   return true;
 }
 
+struct conf_hooks publish_hooks(struct compiler *c, bool trial) {
+  return (struct conf_hooks){.tls = secrets_tls,
+                             .tls_unref = tls_server_unref,
+                             .upstream_tls = upstream_tls_get,
+                             .upstream_tls_unref = tls_client_unref,
+                             .resolve = resolve,
+                             .connections_max = c->config.connections_max,
+                             .trial = trial,
+                             .ctx = c};
+}
+
 /* compile: of what failed, objects may be left that nobody has: they are collected. */
 static struct snapshot *compile(struct compiler *c, const struct conf *conf, bool trial,
                                 struct conf_faults *faults) {
-  const struct conf_hooks hooks = {.tls = secrets_tls,
-                                   .tls_unref = tls_server_unref,
-                                   .upstream_tls = upstream_tls_get,
-                                   .upstream_tls_unref = tls_client_unref,
-                                   .resolve = resolve,
-                                   .connections_max = c->config.connections_max,
-                                   .trial = trial,
-                                   .ctx = c};
-  /* A listener that kept an old certificate stands under the content of the bad one: it must not
-   * be taken over as if that were in order. */
-  const struct snapshot *before = c->tls_degraded ? NULL : c->published.current;
-  c->tls_degraded = false;
-  struct snapshot *s = conf_compile(conf, &hooks, c->config.registry, before, faults);
+  const struct conf_hooks hooks = publish_hooks(c, trial);
+  struct snapshot *s =
+      conf_compile(conf, &hooks, c->config.registry, c->published.current, faults);
   c->collect = c->collect || !s;
   return s;
 }
@@ -121,6 +122,7 @@ static bool post(struct compiler *c, struct snapshot *s, uint64_t *seq) {
     return false;
   }
   mark_removed(c->config.registry, s);
+  binds_rename(c);
   *seq = workers_post_all(w, &msg);
   binds_listen(c);
   binds_unlisten(c);
@@ -163,29 +165,27 @@ static void tell_changes(const struct compiler *c, const struct conf *conf,
 }
 
 /* give_up undoes what publish did before it failed. */
-static void give_up(struct compiler *c, struct snapshot *s, bool degraded,
-                    struct publish_result *result) {
+static void give_up(struct compiler *c, struct snapshot *s, struct publish_result *result) {
   result->code = WEIR_CANNOT_START;
   result->changes = 0;
   publish_result_fini(result);
-  c->tls_degraded = degraded;
   snapshot_free(s);
   c->collect = true;
 }
 
-/* take_over hands s to the workers; degraded is what tls_degraded was before s was compiled. */
+/* take_over hands s to the workers. */
 static void take_over(struct compiler *c, const struct conf *conf, struct snapshot *s,
-                      bool degraded, struct publish_result *result) {
+                      struct publish_result *result) {
   struct buf why = buf_of(result->why, sizeof result->why - 1); /* stays NUL-terminated */
   if (!binds_stage(c, s, &why)) {
-    give_up(c, s, degraded, result);
+    give_up(c, s, result);
     return;
   }
   tell_changes(c, conf, s, result);
   if (!install(c, s)) {
     buf_lit(&why, "weir drains");
     binds_unstage(c);
-    give_up(c, s, degraded, result);
+    give_up(c, s, result);
     return;
   }
   secrets_prune(c);
@@ -194,16 +194,14 @@ static void take_over(struct compiler *c, const struct conf *conf, struct snapsh
 
 void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
              struct conf_faults *faults, struct publish_result *result) {
-  bool degraded = c->tls_degraded;
   struct snapshot *s = compile(c, conf, false, faults);
   if (!s) {
-    c->tls_degraded = degraded;
-    result->code = WEIR_BAD_CONFIG;
+      result->code = WEIR_BAD_CONFIG;
     return;
   }
   s->generation = generation;
   s->revision = revision;
-  take_over(c, conf, s, degraded, result);
+  take_over(c, conf, s, result);
 }
 
 /* same_pools: objects are shared by content, so that what did not change is the same one. */
@@ -222,30 +220,25 @@ static bool same_pools(const struct snapshot *a, const struct snapshot *b) {
 void publish_resolved(struct compiler *c, struct conf_faults *faults,
                       struct publish_result *result) {
   const struct snapshot *now = c->published.current;
-  bool degraded = c->tls_degraded;
   struct snapshot *s = compile(c, c->conf, false, faults);
   if (!s) {
-    c->tls_degraded = degraded;
-    result->code = WEIR_BAD_CONFIG;
+      result->code = WEIR_BAD_CONFIG;
     return;
   }
   if (same_pools(now, s)) {
-    c->tls_degraded = degraded;
-    snapshot_free(s);
+      snapshot_free(s);
     c->collect = true;
     (void)publish_collect(c);
     return;
   }
   s->generation = now->generation;
   s->revision = now->revision + 1;
-  take_over(c, c->conf, s, degraded, result);
+  take_over(c, c->conf, s, result);
 }
 
 void publish_plan(struct compiler *c, const struct conf *conf, struct conf_faults *faults,
                   struct publish_result *result) {
-  bool degraded = c->tls_degraded;
   struct snapshot *s = compile(c, conf, true, faults);
-  c->tls_degraded = degraded;
   if (!s) {
     result->code = WEIR_BAD_CONFIG;
     return;

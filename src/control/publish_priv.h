@@ -19,6 +19,7 @@ struct bind {
   bool fresh; /* opened by this attempt */
   bool shared; /* inherited: who gave it goes on with it */
   bool keep;  /* in the snapshot that is being published */
+  struct listener_state *heir; /* of UDP: its listener there, if that is another one */
   uint64_t leave_seq; /* of the last WORKER_UNLISTEN; 0: in service */
 };
 
@@ -55,6 +56,8 @@ struct publish_result {
   struct text diff, diff_json;
 };
 void publish_result_fini(struct publish_result *r);
+/* publish_hooks are conf_compile's, of the compile thread. */
+struct conf_hooks publish_hooks(struct compiler *c, bool trial);
 /* publish compiles conf, binds what is new, hands it to the workers and retires the old one. */
 void publish(struct compiler *c, const struct conf *conf, uint64_t generation, uint32_t revision,
              struct conf_faults *faults, struct publish_result *result);
@@ -76,6 +79,9 @@ bool publish_wait(struct compiler *c, uint64_t seq);
  * has changed. */
 MUST_USE bool binds_stage(struct compiler *c, const struct snapshot *s, struct buf *why);
 void binds_unstage(struct compiler *c);
+/* binds_rename, before the snapshot: sockets of UDP whose listener has another name are its own
+ * there. */
+void binds_rename(struct compiler *c);
 /* binds_listen posts fresh ones, binds_unlisten takes away those that are not kept. */
 void binds_listen(struct compiler *c);
 void binds_unlisten(struct compiler *c);
@@ -103,14 +109,6 @@ struct tls_client *upstream_tls_get(void *ctx, const struct conf_upstream_tls *t
 void upstream_tls_prune(struct compiler *c);
 void upstream_tls_fini(struct compiler *c);
 
-/* secrets_refused notes that changed files of a listener or pool are no good, and that it keeps
- * what it has; told once for each content. */
-struct secrets_owner {
-  const char *kind; /* "listener", "pool" */
-  struct span name;
-  uint64_t content;
-};
-void secrets_refused(struct compiler *c, const struct secrets_owner *owner, const struct buf *why);
 /* secrets_prune drops compiled policies that the current snapshot does not use. */
 void secrets_prune(struct compiler *c);
 /* secrets_watch remembers the files of conf; secrets_look looks at them and publishes changes. */

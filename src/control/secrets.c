@@ -1,7 +1,8 @@
 /* secrets.c: TLS policies from certificate bytes, kept by content; and the watch on the files: a
- * change is read, verified and published under the same generation. A bad new certificate keeps
- * the old one and is logged once. Polling sees what inotify would miss (network file systems, the
- * symlink swaps of Kubernetes). Called by publish.c and compiler.c, in the compile thread. */
+ * change is read, verified and published under the same generation. What is no good keeps its last
+ * good content (config/renew.c) and is logged once. Polling sees what inotify would miss (network
+ * file systems, the symlink swaps of Kubernetes). Called by publish.c and compiler.c, in the
+ * compile thread. */
 #include "control/compiler_priv.h"
 #include "control/log_priv.h"
 #include "control/poller_priv.h"
@@ -66,44 +67,14 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .ticket_key_count = tls->ticket_key_count,
                                        .policy_id = tls->policy,
                                        .workers = workers,
-                                        .early_data = tls->early_data,
-                                        .ech_pem = tls->ech_pem,
-                                        .ech_label = tls->ech_label};
+                                       .early_data = tls->early_data,
+                                       .ech_pem = tls->ech_pem,
+                                       .ech_label = tls->ech_label};
   struct tls_server *server = tls_server_new(&conf, bad_cert, why);
   if (server) (void)tls_server_stale(server, (int64_t)(clock_wall_ms() / 1000), bad_cert, why);
   mem_free(auths);
   mem_free(certs);
   return server;
-}
-
-void secrets_refused(struct compiler *c, const struct secrets_owner *owner,
-                     const struct buf *why) {
-  c->tls_degraded = true;
-  if (c->tls_failed_content == owner->content) {
-    return;
-  }
-  c->tls_failed_content = owner->content;
-  pthread_mutex_lock(&c->published.lock);
-  c->published.secrets_failed++;
-  pthread_mutex_unlock(&c->published.lock);
-  log_line(c->config.log, END_LEVEL_ERROR,
-           "%s " SPAN_FMT ": changed certificate not taken: " SPAN_FMT
-           "; the old one stays in service",
-           owner->kind, SPAN_ARG(owner->name), SPAN_ARG(buf_span(why)));
-}
-
-/* The policy that the listener has now, when the new certificate is no good and nobody asked for
- * it just now. */
-static struct tls_server *fall_back(struct compiler *c, const struct conf_tls *tls,
-                                    const struct buf *why) {
-  const struct snapshot *now = c->published.current;
-  const struct snapshot_listener *l = now ? snapshot_find_listener(now, tls->listener) : NULL;
-  if (!c->tls_fallback || !l || !l->listener->tls) {
-    return NULL;
-  }
-  secrets_refused(c, &(struct secrets_owner){"listener", tls->listener, tls->content}, why);
-  tls_server_ref(l->listener->tls);
-  return l->listener->tls;
 }
 
 struct tls_server *secrets_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
@@ -116,11 +87,7 @@ struct tls_server *secrets_tls(void *ctx, const struct conf_tls *tls, uint32_t *
     }
   }
   struct tls_server *server = secrets_make(tls, c->config.workers->count, bad_cert, why);
-  if (!server) {
-    server = fall_back(c, tls, why);
-    if (server) why->len = 0; /* it was said */
-    return server;
-  }
+  if (!server) return NULL;
   c->tls_slots = (struct tls_slot *)mem_grow(c->tls_slots, c->tls_slot_count + 1,
                                              sizeof *c->tls_slots);
   c->tls_slots[c->tls_slot_count++] = (struct tls_slot){.content = tls->content, .server = server};
@@ -167,9 +134,19 @@ void secrets_fini(struct compiler *c) {
   mem_free(c->tls_slots);
 }
 
+/* outcome_count adds to what is shown of the files; refused: so many are not in service now. */
+static void outcome_count(struct compiler *c, bool taken, uint32_t told, uint32_t refused_now) {
+  pthread_mutex_lock(&c->published.lock);
+  c->published.secrets_published += taken;
+  c->published.secrets_failed += told;
+  c->published.secrets_refused = refused_now;
+  pthread_mutex_unlock(&c->published.lock);
+}
+
 void secrets_watch(struct compiler *c) {
   const struct conf_file *files;
   uint32_t count = conf_files(c->conf, &files);
+  outcome_count(c, false, 0, 0);
   watch_free(c);
   c->watch = (struct watch_file *)mem_array(count, sizeof *c->watch);
   for (uint32_t i = 0; i < count; i++) {
@@ -206,39 +183,44 @@ static bool look(struct compiler *c) {
   return changed;
 }
 
-static void failed(struct compiler *c, struct conf_faults *faults, const char *why) {
+/* refused says what was not taken, and why. */
+static void refused(struct compiler *c, struct conf_faults *faults, const char *why) {
   struct text text = {.ptr = NULL};
   text_lit(&text, "changed certificates or keys not taken, the old ones stay in service\n");
   conf_faults_print(faults, &text, false);
   text_put(&text, span_str(why));
   log_text(c->config.log, END_LEVEL_ERROR, text_span(&text));
   text_fini(&text);
-  pthread_mutex_lock(&c->published.lock);
-  c->published.secrets_failed++;
-  pthread_mutex_unlock(&c->published.lock);
+}
+
+/* put_in_service publishes what is new. The policies stand already: only something else than the
+ * files, memory say, can fail. */
+static bool put_in_service(struct compiler *c) {
+  struct conf_faults *faults = conf_faults_new();
+  struct publish_result result = {.code = 0};
+  const struct snapshot *now = c->published.current;
+  publish(c, c->conf, now->generation, now->revision + 1, faults, &result);
+  if (result.code) refused(c, faults, result.why);
+  else if (result.changes)
+    log_text(c->config.log, END_LEVEL_INFO,
+             SPAN_LIT("changed certificates or keys are in service"));
+  bool taken = !result.code && result.changes;
+  if (result.code) outcome_count(c, false, 1, c->published.secrets_refused);
+  publish_result_fini(&result);
+  conf_faults_free(faults);
+  return taken;
 }
 
 static void take(struct compiler *c) {
   struct conf_faults *faults = conf_faults_new();
-  bool changed = false;
-  if (conf_reload_secrets(c->conf, &c->config.reader, faults, &changed)) {
-    failed(c, faults, "");
-  } else if (changed) {
-    struct publish_result result = {.code = 0};
-    const struct snapshot *now = c->published.current;
-    publish(c, c->conf, now->generation, now->revision + 1, faults, &result);
-    if (result.code) {
-      failed(c, faults, result.why);
-    } else if (result.changes && !c->tls_degraded) {
-      log_text(c->config.log, END_LEVEL_INFO,
-               SPAN_LIT("changed certificates or keys are in service"));
-      pthread_mutex_lock(&c->published.lock);
-      c->published.secrets_published++;
-      pthread_mutex_unlock(&c->published.lock);
-    }
-    publish_result_fini(&result);
-  }
+  struct conf_hooks hooks = publish_hooks(c, false);
+  struct conf_renewed renewed;
+  conf_renew(c->conf, &c->config.reader, &hooks, faults, &renewed);
+  if (renewed.told) refused(c, faults, "");
   conf_faults_free(faults);
+  bool taken = renewed.changed && put_in_service(c);
+  outcome_count(c, taken, renewed.told, renewed.refused);
+  secrets_prune(c); /* policies that were tried */
 }
 
 /* stapling_look logs each OCSP response that ended since the last look, once. */

@@ -1,7 +1,6 @@
 /* upstream_tls.c: TLS policies of pools from the configuration's bytes, kept by content: one that
- * did not change keeps its sessions over reloads, and pools with the same one share it. A changed
- * certificate file that is no good leaves the pool what it has. Called by secrets.c, publish.c and
- * check.c. */
+ * did not change keeps its sessions over reloads, and pools with the same one share it. Called by
+ * secrets.c, publish.c and check.c. */
 #include "control/compiler_priv.h"
 #include "weir/base/mem.h"
 #include "weir/io/tls_client.h"
@@ -41,20 +40,6 @@ struct tls_client *upstream_tls_make(const struct conf_upstream_tls *tls, uint32
   return client;
 }
 
-/* fall_back is the policy that the pool has now, when a changed file is no good and nobody asked
- * for it just now. */
-static struct tls_client *fall_back(struct compiler *c, const struct conf_upstream_tls *tls,
-                                    const struct buf *why) {
-  const struct snapshot *now = c->published.current;
-  const struct pool *pool = now ? snapshot_find_pool(now, tls->pool) : NULL;
-  if (!c->tls_fallback || !pool || !pool->tls) {
-    return NULL;
-  }
-  secrets_refused(c, &(struct secrets_owner){"pool", tls->pool, tls->content}, why);
-  tls_client_ref(pool->tls);
-  return pool->tls;
-}
-
 struct tls_client *upstream_tls_get(void *ctx, const struct conf_upstream_tls *tls,
                                     enum conf_tls_bad *bad, struct buf *why) {
   struct compiler *c = (struct compiler *)ctx;
@@ -67,7 +52,7 @@ struct tls_client *upstream_tls_get(void *ctx, const struct conf_upstream_tls *t
   /* One more than workers: checks have their own part (tls_line). */
   struct tls_client *client = upstream_tls_make(tls, c->config.workers->count + 1, bad, why);
   if (!client) {
-    return fall_back(c, tls, why);
+    return NULL;
   }
   c->upstream_tls = (struct upstream_tls_slot *)mem_grow(
       c->upstream_tls, c->upstream_tls_count + 1, sizeof *c->upstream_tls);

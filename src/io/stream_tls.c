@@ -22,6 +22,9 @@
 #define RECORD_WARM_BYTES 65536u
 #define RECORD_MAX 16384u
 #define RECORD_PAUSE_MS 1000u
+/* SIGNING_IN_MAX is kept of a client that waits for a signature. All that it may send before the
+ * server's answer is early data, of which the library skips 16 KiB where it refuses it. */
+#define SIGNING_IN_MAX 32768u
 
 static bool alive(const struct tls_conn *tls) {
   return (tls->conn->flags & (CONN_CLOSING | CONN_FAILED)) == 0;
@@ -280,9 +283,19 @@ static bool sniff(struct tls_conn *tls, struct span wire) {
   return tls->sniffing;
 }
 
-/* early_keep keeps what cannot be looked at now. */
+static size_t early_len(const struct tls_conn *tls) {
+  return tls->early ? tls->early->data.len - tls->early->off : 0;
+}
+
+/* early_keep keeps what cannot be looked at now. Who waits for the budget has its turn soon; a
+ * signature may take long, and there may be many that wait for one. */
 static void early_keep(struct tls_conn *tls, struct span wire) {
-  if (wire.len && !early_put(tls, wire)) handshake_failed(tls, fault_end(tls), -ENOBUFS);
+  if (tls_signer_waits(tls) && early_len(tls) + wire.len > SIGNING_IN_MAX) {
+    tls->why = "more than 32 KiB before the server's answer";
+    handshake_failed(tls, fault_end(tls), -EPROTO);
+  } else if (wire.len && !early_put(tls, wire)) {
+    handshake_failed(tls, fault_end(tls), -ENOBUFS);
+  }
 }
 
 /* handshake_in: what comes during the handshake is all taken; beyond the budget it waits. */
@@ -537,6 +550,13 @@ struct span tls_conn_sni(const struct tls_conn *tls) {
   return span_str(tls->sni ? tls->sni : SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name));
 }
 
+/* group_of: who resumes in TLS 1.2 exchanges no keys. */
+static struct span group_of(const SSL *ssl) {
+  bool none = SSL_session_reused(ssl) && SSL_version(ssl) < TLS1_3_VERSION;
+  uint16_t id = none ? 0 : SSL_get_curve_id(ssl);
+  return id ? span_str(SSL_get_curve_name(id)) : SPAN_EMPTY;
+}
+
 void conn_tls_info(const struct conn *c, struct tls_info *out) {
   const struct tls_conn *tls = tls_conn_of(c);
   *out = (struct tls_info){.end = END_OK};
@@ -562,6 +582,7 @@ void conn_tls_info(const struct conn *c, struct tls_info *out) {
   SSL_get0_alpn_selected(tls->ssl, &alpn, &alpn_len);
   out->alpn = span_of((const char *)alpn, alpn_len);
   out->resumed = SSL_session_reused(tls->ssl) == 1;
+  out->group = group_of(tls->ssl);
   out->stapled = tls->stapled && !out->resumed; /* who resumes is shown no certificate */
   out->staple_stale = tls->staple_stale && !out->resumed;
 }

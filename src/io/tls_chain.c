@@ -29,6 +29,21 @@ void tls_shown_free(struct tls_shown *shown) {
   sk_X509_pop_free(shown->others, X509_free);
 }
 
+struct tls_verdict tls_verdict_unreadable(enum end end) {
+  return (struct tls_verdict){end, "the certificates cannot be read, or are more than 10",
+                              SSL_AD_BAD_CERTIFICATE};
+}
+
+enum ssl_verify_result_t tls_verdict_give(struct tls_conn *tls, const struct tls_verdict *v,
+                                          uint8_t *alert) {
+  ERR_clear_error();
+  if (v->end == END_OK) return ssl_verify_ok;
+  tls->end = (uint16_t)v->end;
+  tls->why = v->why;
+  *alert = (uint8_t)v->alert;
+  return ssl_verify_invalid;
+}
+
 bool tls_key_digest(X509 *cert, uint8_t out[SHA256_DIGEST_LENGTH]) {
   uint8_t *der = NULL;
   int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);

@@ -6,7 +6,7 @@
 #include <openssl/sha.h>
 #include <openssl/x509.h>
 
-#include "io/tls_priv.h"
+#include "io/tls_conn_priv.h"
 
 /* tls_shown is what a peer showed. */
 struct tls_shown {
@@ -31,6 +31,20 @@ struct tls_chain_rule {
  * is when its first certificate expires, in seconds since the epoch. */
 MUST_USE int tls_chain_check(X509_STORE *store, const struct tls_shown *shown,
                              const struct tls_chain_rule *rule, int64_t *ends);
+
+/* tls_verdict is what was found of a peer's certificates: END_OK, or why they are refused, in
+ * words and by which alert. */
+struct tls_verdict {
+  enum end end;
+  const char *why;
+  int alert;
+};
+#define TLS_VERDICT_GOOD ((struct tls_verdict){.end = END_OK})
+/* tls_verdict_unreadable is that of a tls_shown_read that failed. */
+struct tls_verdict tls_verdict_unreadable(enum end end);
+/* tls_verdict_give notes it in tls and says it to the library. */
+enum ssl_verify_result_t tls_verdict_give(struct tls_conn *tls, const struct tls_verdict *v,
+                                          uint8_t *alert);
 
 /* tls_bundle is certificates that are trusted, and CRLs (empty: none), in PEM. */
 struct tls_bundle {

@@ -160,17 +160,6 @@ static struct tls_identity *identity_make(X509 *leaf, const CRYPTO_BUFFER *der) 
 
 /* ---- good or not ---- */
 
-struct verdict {
-  enum end end;
-  const char *why;
-  int alert;
-};
-
-static const struct verdict good = {.end = END_OK};
-static const struct verdict unreadable = {END_CLIENT_TLS_CERT_BAD,
-                                          "the certificates cannot be read, or are more than 10",
-                                          SSL_AD_BAD_CERTIFICATE};
-
 /* verdicts: the library's X509_V_ERR_ by cause and alert (RFC 8446 section 6.2). That a CRL is not
  * there is not the client's fault, and has no alert of its own. */
 static const struct {
@@ -203,15 +192,15 @@ static const struct {
     {X509_V_ERR_CRL_PATH_VALIDATION_ERROR, END_CLIENT_TLS_CRL_BAD, SSL_AD_CERTIFICATE_UNKNOWN},
 };
 
-static struct verdict verdict_of(int error) {
-  struct verdict v = {END_CLIENT_TLS_CERT_BAD, X509_verify_cert_error_string(error),
+static struct tls_verdict verdict_of(int error) {
+  struct tls_verdict v = {END_CLIENT_TLS_CERT_BAD, X509_verify_cert_error_string(error),
                       SSL_AD_BAD_CERTIFICATE};
   for (size_t i = 0; i < array_count(verdicts); i++) {
     if (verdicts[i].error != error) continue;
     v.end = verdicts[i].end;
     v.alert = verdicts[i].alert;
   }
-  return error == X509_V_OK ? good : v;
+  return error == X509_V_OK ? TLS_VERDICT_GOOD : v;
 }
 
 /* session_limit: all that the verdict came from is bound to the session but the time: so the
@@ -225,13 +214,14 @@ static void session_limit(const struct tls_conn *tls, SSL *ssl, int64_t ends) {
     (void)SSL_SESSION_set_timeout(session, (uint32_t)left);
 }
 
-static struct verdict judge(const struct tls_conn *tls, SSL *ssl, const struct tls_shown *shown) {
+static struct tls_verdict judge(const struct tls_conn *tls, SSL *ssl,
+                                const struct tls_shown *shown) {
   const struct tls_auth *auth = tls_auth_of(tls);
   const struct tls_chain_rule rule = {
       .purpose = "ssl_client", .crls = auth->crls, .between_max = auth->depth};
   int64_t ends = INT64_MAX;
   X509_STORE *store = tls_roots_store(auth->roots, tls->worker_index);
-  struct verdict v = verdict_of(tls_chain_check(store, shown, &rule, &ends));
+  struct tls_verdict v = verdict_of(tls_chain_check(store, shown, &rule, &ends));
   if (v.end == END_OK) session_limit(tls, ssl, ends < auth->crl_ends ? ends : auth->crl_ends);
   return v;
 }
@@ -247,15 +237,10 @@ static bool read_shown(struct tls_conn *tls, const SSL *ssl, struct tls_shown *s
 enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert) {
   struct tls_conn *tls = tls_of(ssl);
   struct tls_shown shown = {0};
-  struct verdict v = unreadable;
+  struct tls_verdict v = tls_verdict_unreadable(END_CLIENT_TLS_CERT_BAD);
   if (read_shown(tls, ssl, &shown)) v = judge(tls, ssl, &shown);
   tls_shown_free(&shown);
-  ERR_clear_error();
-  if (v.end == END_OK) return ssl_verify_ok;
-  tls->end = (uint16_t)v.end;
-  tls->why = v.why;
-  *alert = (uint8_t)v.alert;
-  return ssl_verify_invalid;
+  return tls_verdict_give(tls, &v, alert);
 }
 
 void tls_client_cert_recall(struct tls_conn *tls) {

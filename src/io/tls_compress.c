@@ -105,8 +105,7 @@ static bool pack_now(CBB *out, const uint8_t *in, size_t in_len, way_fn way) {
 }
 
 static int give(SSL *ssl, CBB *out, struct span in, uint32_t first, way_fn way) {
-  const struct tls_cert *cert =
-      (const struct tls_cert *)SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+  const struct tls_cert *cert = tls_cert_of(ssl);
   for (uint32_t i = first; i < first + 2; i++) {
     const struct tls_packed *row = &cert->packed[i];
     if (row->packed.len && row->plain_len == in.len && row->plain_hash == hash_bytes(in))
@@ -164,7 +163,6 @@ static const struct way *best(const struct tls_cert *cert, uint32_t done) {
 }
 
 void tls_compress_fill(struct tls_cert *cert, SSL_CTX *ctx, struct arena *arena) {
-  check(SSL_CTX_set_app_data(ctx, cert) == 1);
   for (size_t i = 0; i < WAY_COUNT; i++) cert_pack(cert, &ways[i], arena);
   uint32_t done = 0;
   for (const struct way *way; (way = best(cert, done)); done |= 1u << (way - ways))

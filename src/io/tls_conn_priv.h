@@ -112,8 +112,8 @@ enum tls_ech tls_ech_of(const struct tls_conn *tls);
 bool tls_ech_offered(const SSL_CLIENT_HELLO *hello);
 
 /* ---- tls_signer.c ---- */
-/* tls_signer_method is what ctx signs with for cert; NULL: with the key itself. */
-const SSL_PRIVATE_KEY_METHOD *tls_signer_method(SSL_CTX *ctx, struct tls_cert *cert);
+/* tls_signer_method is what cert is signed with; NULL: the key itself. */
+const SSL_PRIVATE_KEY_METHOD *tls_signer_method(const struct tls_cert *cert);
 /* tls_signer_waits: the handshake can go no further without its signature. */
 bool tls_signer_waits(const struct tls_conn *tls);
 /* tls_signer_drop: nobody waits for it any more. */

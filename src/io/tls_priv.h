@@ -94,11 +94,15 @@ struct tls_server {
   struct tls_auths *auths;   /* NULL: clients are asked for nothing */
   CRYPTO_BUFFER_POOL *pool;
   SSL_CTX **ctx;      /* one per worker: no reference count is written by two of them */
-  SSL_CTX **cert_ctx; /* one per certificate: swapped in for its chain and key */
+  SSL_CTX **cert_ctx; /* one per certificate, its app data: swapped in for its chain and key */
   struct arena arena;
   struct tls_server *next_dead;
 };
 
+/* tls_cert_of is the certificate that was chosen for ssl. */
+static inline const struct tls_cert *tls_cert_of(const SSL *ssl) {
+  return (const struct tls_cert *)SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+}
 /* tls_server_leave drops a conn's reference: the last one is for tls_servers_reap to free. */
 void tls_server_leave(struct tls_server *server);
 /* tls_ctx_base sets what all policies have in common: suites, groups, no early data (a server's

@@ -155,7 +155,8 @@ static bool cert_ctx_fill(struct tls_server *server, uint32_t i, uint16_t min_ve
                           struct buf *why) {
   struct tls_cert *cert = &server->certs[i];
   server->cert_ctx[i] = tls_ctx_new(server, min_version);
-  const SSL_PRIVATE_KEY_METHOD *method = tls_signer_method(server->cert_ctx[i], cert);
+  check(SSL_CTX_set_app_data(server->cert_ctx[i], cert) == 1);
+  const SSL_PRIVATE_KEY_METHOD *method = tls_signer_method(cert);
   if (SSL_CTX_set_chain_and_key(server->cert_ctx[i], cert->chain, cert->chain_count,
                                 method ? NULL : cert->pkey, method)) {
     tls_compress_fill(&server->certs[i], server->cert_ctx[i], &server->arena);

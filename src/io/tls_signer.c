@@ -133,7 +133,7 @@ static enum ssl_private_key_result_t on_sign(SSL *ssl, uint8_t *out, size_t *out
                                              size_t in_len) {
   (void)out, (void)out_len, (void)max_out; /* they are on_complete's */
   struct tls_conn *tls = tls_of(ssl);
-  const struct tls_cert *cert = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+  const struct tls_cert *cert = tls_cert_of(ssl);
   check(cert && !tls->job);
   if (in_len > SIGN_IN_MAX) return ssl_private_key_failure;
   struct sign_job *job = mem_alloc(sizeof *job);
@@ -176,10 +176,8 @@ static enum ssl_private_key_result_t on_complete(SSL *ssl, uint8_t *out, size_t 
 static const SSL_PRIVATE_KEY_METHOD method = {
     .sign = on_sign, .decrypt = on_decrypt, .complete = on_complete};
 
-const SSL_PRIVATE_KEY_METHOD *tls_signer_method(SSL_CTX *ctx, struct tls_cert *cert) {
-  if (!pool.open || cert->key == TLS_KEY_P256) return NULL;
-  check(SSL_CTX_set_app_data(ctx, cert) == 1);
-  return &method;
+const SSL_PRIVATE_KEY_METHOD *tls_signer_method(const struct tls_cert *cert) {
+  return pool.open && cert->key != TLS_KEY_P256 ? &method : NULL;
 }
 
 bool tls_signer_waits(const struct tls_conn *tls) { return tls->job && !tls->job->done; }

@@ -11,36 +11,25 @@
 #include "io/tls_chain_priv.h"
 #include "io/tls_client_priv.h"
 
-/* verdict is why a certificate is refused. */
-struct verdict {
-  enum end end;
-  const char *why;
-  int alert;
-};
-
-static const struct verdict good = {.end = END_OK};
-static const struct verdict unreadable = {END_UPSTREAM_TLS_UNTRUSTED,
-                                          "the certificates cannot be read, or are more than 10",
-                                          SSL_AD_BAD_CERTIFICATE};
-static const struct verdict misnamed = {END_UPSTREAM_TLS_NAME,
+static const struct tls_verdict misnamed = {END_UPSTREAM_TLS_NAME,
                                         "the certificate has none of the names that are wanted",
                                         SSL_AD_BAD_CERTIFICATE};
-static const struct verdict unpinned = {END_UPSTREAM_TLS_PIN,
+static const struct tls_verdict unpinned = {END_UPSTREAM_TLS_PIN,
                                         "the certificate's public key is none of the pins",
                                         SSL_AD_BAD_CERTIFICATE};
 
-static struct verdict chain_verdict(int error) {
+static struct tls_verdict chain_verdict(int error) {
   enum end end = error == X509_V_ERR_CERT_HAS_EXPIRED     ? END_UPSTREAM_TLS_EXPIRED
                  : error == X509_V_ERR_CERT_NOT_YET_VALID ? END_UPSTREAM_TLS_NOT_YET_VALID
                                                           : END_UPSTREAM_TLS_UNTRUSTED;
-  return (struct verdict){end, X509_verify_cert_error_string(error),
+  return (struct tls_verdict){end, X509_verify_cert_error_string(error),
                           SSL_alert_from_verify_result(error)};
 }
 
-static struct verdict chain_check(X509_STORE *store, const struct tls_shown *shown) {
+static struct tls_verdict chain_check(X509_STORE *store, const struct tls_shown *shown) {
   const struct tls_chain_rule rule = {.purpose = "ssl_server", .between_max = UINT32_MAX};
   int error = tls_chain_check(store, shown, &rule, NULL);
-  return error == X509_V_OK ? good : chain_verdict(error);
+  return error == X509_V_OK ? TLS_VERDICT_GOOD : chain_verdict(error);
 }
 
 static bool has_ip(X509 *leaf, const uint8_t *ip, size_t len) {
@@ -57,26 +46,26 @@ static bool has_name(X509 *leaf, const char *name) {
   return X509_check_host(leaf, name, strlen(name), X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, NULL) == 1;
 }
 
-static struct verdict name_check(const struct tls_peer *peer, X509 *leaf) {
+static struct tls_verdict name_check(const struct tls_peer *peer, X509 *leaf) {
   const struct tls_client *client = peer->client;
   for (uint32_t i = 0; i < client->name_count; i++)
-    if (has_name(leaf, client->names[i])) return good;
+    if (has_name(leaf, client->names[i])) return TLS_VERDICT_GOOD;
   if (client->name_count) return misnamed;
-  if (peer->sni) return has_name(leaf, peer->sni) ? good : misnamed;
-  return peer->ip_len && has_ip(leaf, peer->ip, peer->ip_len) ? good : misnamed;
+  if (peer->sni) return has_name(leaf, peer->sni) ? TLS_VERDICT_GOOD : misnamed;
+  return peer->ip_len && has_ip(leaf, peer->ip, peer->ip_len) ? TLS_VERDICT_GOOD : misnamed;
 }
 
-static struct verdict pin_check(const struct tls_client *client, X509 *leaf) {
+static struct tls_verdict pin_check(const struct tls_client *client, X509 *leaf) {
   uint8_t digest[SHA256_DIGEST_LENGTH];
   if (!tls_key_digest(leaf, digest)) return unpinned;
   for (uint32_t i = 0; i < client->pin_count; i++)
-    if (CRYPTO_memcmp(digest, client->pins[i], sizeof digest) == 0) return good;
+    if (CRYPTO_memcmp(digest, client->pins[i], sizeof digest) == 0) return TLS_VERDICT_GOOD;
   return unpinned;
 }
 
-static struct verdict judge(const struct tls_peer *peer, const struct tls_shown *shown) {
+static struct tls_verdict judge(const struct tls_peer *peer, const struct tls_shown *shown) {
   const struct tls_client *client = peer->client;
-  struct verdict v = good;
+  struct tls_verdict v = TLS_VERDICT_GOOD;
   if (client->verify) v = chain_check(tls_roots_store(client->roots, peer->worker), shown);
   if (client->verify && v.end == END_OK) v = name_check(peer, shown->leaf);
   if (client->pin_count && v.end == END_OK) v = pin_check(client, shown->leaf);
@@ -88,13 +77,8 @@ enum ssl_verify_result_t tls_verify(SSL *ssl, uint8_t *alert) {
   struct tls_shown shown = {0};
   bool asked = tls->peer->client->verify || tls->peer->client->pin_count;
   if (!asked) return ssl_verify_ok;
-  struct verdict v = unreadable;
+  struct tls_verdict v = tls_verdict_unreadable(END_UPSTREAM_TLS_UNTRUSTED);
   if (tls_shown_read(&shown, SSL_get0_peer_certificates(ssl))) v = judge(tls->peer, &shown);
   tls_shown_free(&shown);
-  ERR_clear_error();
-  if (v.end == END_OK) return ssl_verify_ok;
-  tls->end = (uint16_t)v.end;
-  tls->why = v.why;
-  *alert = (uint8_t)v.alert;
-  return ssl_verify_invalid;
+  return tls_verdict_give(tls, &v, alert);
 }

@@ -38,6 +38,7 @@ static void texts_tls(const struct down *d, struct record_access *r, struct span
   if (info.ech == TLS_ECH_ACCEPTED) r->tls |= RECORD_ECH;
   t[TEXT_TLS_VERSION] = info.version;
   t[TEXT_TLS_CIPHER] = info.cipher;
+  t[TEXT_TLS_GROUP] = info.group;
   t[TEXT_TLS_SUBJECT] = info.subject;
   t[TEXT_TLS_ISSUER] = info.issuer;
   t[TEXT_TLS_HASH] = info.hash;

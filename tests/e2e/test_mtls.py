@@ -14,23 +14,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from harness import certs, proc
-from harness.mtls import V12, V13, ClientMint, Site, fingerprint, make_site, row, tls_group
+from harness.mtls import (  # noqa: F401
+    V12, V13, Site, client_mint, fingerprint, mtls_site, row, tls_group)
 from harness.tcpsite import Endpoint
 from harness.tlspeers import DAY, TlsOrigin
 from harness.weir import eventually, run
 
 BOTH = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
 CA = "UNKNOWN_CA"
-
-
-@pytest.fixture
-def mint(work):
-    return ClientMint(work)
-
-
-@pytest.fixture
-def site(weir, authority, backend):
-    return lambda *clients, **kwargs: make_site(weir, authority, backend, list(clients), **kwargs)
 
 
 # ---- who is let in ----

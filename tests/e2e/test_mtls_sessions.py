@@ -8,21 +8,11 @@ import threading
 import pytest
 
 from harness import client, h2talk, proc, wire
-from harness.mtls import V12, V13, ClientMint, make_site, put, row, tls_group
+from harness.mtls import V12, V13, client_mint, mtls_site, put, row, tls_group  # noqa: F401
 from harness.tcpsite import Endpoint
 from harness.weir import eventually
 
 BOTH = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
-
-
-@pytest.fixture
-def mint(work):
-    return ClientMint(work)
-
-
-@pytest.fixture
-def site(weir, authority, backend):
-    return lambda *clients, **kwargs: make_site(weir, authority, backend, list(clients), **kwargs)
 
 
 def ask(made, *clients):

@@ -29,11 +29,11 @@ class Front:
             "bind": "127.0.0.1:%d" % self.port,
             "tls": {"certificates": rows(authority), **tls}}}}, backend)
 
-    def s_client(self, *args):
+    def s_client(self, *args, sends=b""):
         result = subprocess.run(
             ["openssl", "s_client", "-connect", "127.0.0.1:%d" % self.port, "-servername",
              "a.example", "-CAfile", str(self.authority.path), *args],
-            input=b"", capture_output=True, timeout=60, check=False)
+            input=sends, capture_output=True, timeout=60, check=False)
         return (result.stdout + result.stderr).decode("utf-8", "replace")
 
 
@@ -49,8 +49,10 @@ class Front:
 def test_negotiated_group(weir, backend, authority, version, set_groups, offered, chosen):
     """weir's order decides; unset, X25519 comes before the curves of NIST."""
     front = Front(weir, backend, authority, groups=set_groups)
-    text = front.s_client(version, "-groups", offered)
+    request = b"GET /g HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
+    text = front.s_client(version, "-groups", offered, "-ign_eof", sends=request)
     assert "Server Temp Key: %s" % TEMP_KEY[chosen] in text, text
+    assert front.weir.ended("ok", path="/g")["tls.curve"] == chosen
 
 
 def test_no_group_in_common(weir, backend, authority):

@@ -180,11 +180,14 @@ def test_names(site, mint, names, address, tls, good):
     (["app.internal"], {"excluded": ["internal"]}, False),
     (["app.internal", "b.test"], {"permitted": ["internal"]}, False),  # one bad name is enough
     (["app.internal", "127.0.0.1"], {"excluded": ["127.0.0.0/8"]}, False),
-    # The library does not know constraints of addresses: what cannot be decided is refused.
-    (["app.internal", "127.0.0.1"], {"permitted": ["internal", "127.0.0.0/8"]}, False),
+    (["app.internal", "127.0.0.1"], {"permitted": ["internal", "10.0.0.0/8"]}, False),
+    (["app.internal", "127.0.0.1"], {"permitted": ["internal", "127.0.0.0/8"]}, None),
 ])
 def test_name_constraints(site, mint, names, constraints, good):
-    """An issuer gives the names that its own certificate lets it give (RFC 5280 4.2.1.10)."""
+    """An issuer gives the names that its own certificate lets it give (RFC 5280 4.2.1.10).
+    BoringSSL does not know constraints of addresses: what cannot be decided is refused."""
+    if good is None:
+        good = "AWS-LC" in run("version").stdout
     between = mint.make("between", ca=True, issuer=mint.root, constraints=constraints)
     front, _ = site(mint.leaf(*names, issuer=between).write(between),
                     tls={"sni": "app.internal"})

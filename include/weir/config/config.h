@@ -88,10 +88,6 @@ struct conf_file {
   bool secret; /* certificate or key: watched, and re-read without a reload */
 };
 uint32_t conf_files(const struct conf *conf, const struct conf_file **out);
-/* conf_reload_secrets reads the certificates and keys again; the same conf otherwise. 0, or the
- * number of faults (conf unchanged). *changed tells whether any bytes differ. */
-MUST_USE uint32_t conf_reload_secrets(struct conf *conf, const struct conf_reader *reader,
-                                      struct conf_faults *faults, bool *changed);
 
 /* conf_hooks are what compiling needs from above. */
 struct conf_hooks {
@@ -114,6 +110,19 @@ struct conf_hooks {
   bool trial; /* nobody will run the snapshot: its rates and listeners get no tables */
   void *ctx;
 };
+
+/* conf_renewed is what became of files that were read again. */
+struct conf_renewed {
+  bool changed;     /* conf has new bytes */
+  uint32_t refused; /* files whose last good bytes stay in it, now */
+  uint32_t told;    /* things of which faults say that they were refused; not twice for the same */
+};
+/* conf_renew reads certificates, keys and what belongs to them again and takes what is good: the
+ * rest keeps its last good bytes. With hooks (tls, upstream_tls and their unref; NULL: none) each
+ * policy that has something new is made, and what the hook refuses is not good. */
+void conf_renew(struct conf *conf, const struct conf_reader *reader,
+                const struct conf_hooks *hooks, struct conf_faults *faults,
+                struct conf_renewed *out);
 
 /* conf_names calls fn for every name that pools use. */
 void conf_names(const struct conf *conf, void (*fn)(const struct name_query *q, void *ctx),

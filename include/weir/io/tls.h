@@ -109,6 +109,7 @@ MUST_USE bool tls_answer_plain(struct conn *c, struct span bytes);
 struct tls_info {
   struct span version; /* "1.3"; empty: none was negotiated */
   struct span cipher;  /* IANA name */
+  struct span group;   /* of the key exchange, as in tls_server_conf; empty: there was none */
   struct span sni;     /* canonical lower case, no trailing dot; empty: none */
   struct span alpn;    /* what was chosen: "http/1.1", "h2"; empty: nothing, so HTTP/1.1 */
   struct span why;     /* the library's word for a failure: "NO_SHARED_CIPHER"; empty: none */

@@ -18,7 +18,7 @@ enum record_text {
   TEXT_USER_AGENT, TEXT_POOL, TEXT_ENDPOINT,
   TEXT_TRIES, /* attempts that others followed: "10.0.0.1:80 upstream.reset, 10.0.0.2:80 503" */
   TEXT_UPSTREAM_TLS, /* what TLS to the endpoint failed by */
-  TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TRACE,
+  TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TLS_GROUP, TEXT_TRACE,
   TEXT_TLS_SUBJECT, TEXT_TLS_ISSUER, TEXT_TLS_HASH, /* of the client's certificate, good or not */
   TEXT_RATE, /* the policy whose rate refused, or would have but for dry_run */
   TEXT_UPGRADE, /* of a tunnel: what both sides speak ("websocket") */

@@ -134,6 +134,17 @@ class Site:
                               timeout=90, check=False)
 
 
+@pytest.fixture(name="mint")
+def client_mint(work):
+    return ClientMint(work)
+
+
+@pytest.fixture(name="site")
+def mtls_site(weir, authority, backend):
+    """A function of rows of tls.client that makes a Site."""
+    return lambda *clients, **kwargs: make_site(weir, authority, backend, list(clients), **kwargs)
+
+
 def make_site(weir, authority, backend, clients, routes=None, conf=None, listener=None):
     port = proc.free_port()
     whole = {"process": {"workers": 2},

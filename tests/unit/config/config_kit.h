@@ -135,6 +135,22 @@ static inline struct conf *kit_good(const char *text) {
   return conf;
 }
 
+/* kit_compiled is the snapshot of a text that loads; NULL: a TLS hook refused it, at *line. */
+static inline struct snapshot *kit_compiled(const struct conf_hooks *hooks, struct registry *r,
+                                            const char *text, const struct snapshot *before,
+                                            uint32_t *line) {
+  struct conf *conf = kit_good(text);
+  struct conf_faults *faults = conf_faults_new();
+  struct snapshot *s = conf_compile(conf, hooks, r, before, faults);
+  struct fault_view view;
+  assert_int_equal(faults_view(faults, 0, &view), s == NULL);
+  if (!s) assert_int_equal(view.id, FAULT_TLS_REFUSED);
+  if (!s) *line = view.line;
+  conf_faults_free(faults);
+  conf_free(conf);
+  return s;
+}
+
 /* kit_printed gives what a person would see; the caller frees with text_fini. */
 static inline struct text kit_printed(const char *text) {
   struct conf_faults *faults = conf_faults_new();

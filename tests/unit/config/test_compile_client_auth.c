@@ -46,15 +46,7 @@ static struct snapshot *compiled(struct registry *r, struct seen *seen, const ch
       mem_printf("listeners = { web = { bind = \"127.0.0.1:8443\"; tls = { " CERTS
                  "client = (\n%s\n); }; }; };\n" KIT_APP "routes = ( { pool = \"app\"; %s } );\n",
                  clients, route);
-  struct conf *conf = kit_good(text);
-  struct conf_faults *faults = conf_faults_new();
-  struct snapshot *s = conf_compile(conf, &hooks, r, NULL, faults);
-  struct fault_view view;
-  assert_int_equal(faults_view(faults, 0, &view), s == NULL);
-  if (!s) assert_int_equal(view.id, FAULT_TLS_REFUSED);
-  if (!s) *line = view.line;
-  conf_faults_free(faults);
-  conf_free(conf);
+  struct snapshot *s = kit_compiled(&hooks, r, text, NULL, line);
   mem_free(text);
   return s;
 }

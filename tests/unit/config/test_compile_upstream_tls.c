@@ -45,15 +45,7 @@ static struct snapshot *compiled(struct registry *r, struct seen *seen, const ch
   const struct conf_hooks hooks = {
       .upstream_tls = make_tls, .upstream_tls_unref = drop_tls, .ctx = seen};
   char *text = mem_printf(KIT_WEB "pools = {\n%s};\n" KIT_ALL, pools);
-  struct conf *conf = kit_good(text);
-  struct conf_faults *faults = conf_faults_new();
-  struct snapshot *s = conf_compile(conf, &hooks, r, before, faults);
-  struct fault_view view;
-  assert_int_equal(faults_view(faults, 0, &view), s == NULL);
-  if (!s) assert_int_equal(view.id, FAULT_TLS_REFUSED);
-  if (!s) *line = view.line;
-  conf_faults_free(faults);
-  conf_free(conf);
+  struct snapshot *s = kit_compiled(&hooks, r, text, before, line);
   mem_free(text);
   return s;
 }

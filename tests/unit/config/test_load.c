@@ -154,7 +154,7 @@ static void test_secrets(void **state) {
   conf_free(conf);
 }
 
-/* Certificates are read again; a failure leaves the old ones, all of them. */
+/* Certificates are read again; one that cannot be read stays as it was, with its key. */
 static void test_reload_secrets(void **state) {
   (void)state;
   struct conf *conf = kit_good(
@@ -164,32 +164,37 @@ static void test_reload_secrets(void **state) {
   const struct conf_cert_row *cert = (struct conf_cert_row *)listener(conf, "web")->certs.first;
   struct conf_faults *faults = conf_faults_new();
   struct conf_reader reader = kit_reader(&kit_usual);
-  bool changed = true;
-  assert_int_equal(conf_reload_secrets(conf, &reader, faults, &changed), 0);
-  assert_false(changed);
+  struct conf_renewed out;
+  conf_renew(conf, &reader, NULL, faults, &out);
+  assert_true(!out.changed && !out.refused && !out.told);
   static const struct kit_file half[] = {{"/etc/weir/tls/a.crt", "NEW A", 0644},
                                          {"/etc/weir/tls/a.key", "NEW KEY", 0600},
-                                         {"/etc/weir/tls/b.crt", "CERT B", 0644},
+                                         {"/etc/weir/tls/b.crt", "NEW B", 0644},
                                          {NULL, NULL, 0}};
   const struct kit kit_half = {half, NULL};
   reader = kit_reader(&kit_half);
-  assert_int_equal(conf_reload_secrets(conf, &reader, faults, &changed), 1);
-  assert_false(changed);
-  kit_assert_text(text_span(&cert->cert_pem), "CERT A");
+  conf_renew(conf, &reader, NULL, faults, &out);
+  assert_true(out.changed && out.refused == 2 && out.told == 1);
+  kit_assert_text(text_span(&cert->cert_pem), "NEW A");
+  const struct conf_cert_row *second = (const struct conf_cert_row *)cert->row.next;
+  kit_assert_text(text_span(&second->cert_pem), "CERT B");
   struct fault_view view;
   assert_true(faults_view(faults, 0, &view));
   assert_int_equal(view.id, FAULT_SECRET_READ);
+  conf_renew(conf, &reader, NULL, faults, &out); /* the same again: not told again */
+  assert_true(!out.changed && out.refused == 2 && out.told == 0);
+  assert_int_equal(conf_faults_errors(faults), 1);
   static const struct kit_file all[] = {{"/etc/weir/tls/a.crt", "NEW A", 0644},
                                         {"/etc/weir/tls/a.key", "NEW KEY", 0600},
-                                        {"/etc/weir/tls/b.crt", "CERT B", 0644},
+                                        {"/etc/weir/tls/b.crt", "NEW B", 0644},
                                         {"/etc/weir/tls/b.key", "KEY B", 0600},
                                         {NULL, NULL, 0}};
   const struct kit kit_all = {all, NULL};
   reader = kit_reader(&kit_all);
-  assert_int_equal(conf_reload_secrets(conf, &reader, faults, &changed), 0);
-  assert_true(changed);
-  kit_assert_text(text_span(&cert->cert_pem), "NEW A");
+  conf_renew(conf, &reader, NULL, faults, &out);
+  assert_true(out.changed && !out.refused && !out.told);
   kit_assert_text(text_span(&cert->key_pem), "NEW KEY");
+  kit_assert_text(text_span(&second->cert_pem), "NEW B");
   conf_faults_free(faults);
   conf_free(conf);
 }

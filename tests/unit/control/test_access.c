@@ -47,6 +47,7 @@ static struct sample full(void) {
                [TEXT_ENDPOINT] = "10.0.0.1:80",
                [TEXT_TLS_VERSION] = "1.3",
                [TEXT_TLS_CIPHER] = "TLS_AES_128_GCM_SHA256",
+               [TEXT_TLS_GROUP] = "X25519",
                [TEXT_TRACE] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}};
   assert_true(addr_parse(SPAN_LIT("10.1.2.3:4567"), &s.rec.peer));
   return s;
@@ -92,6 +93,7 @@ static void test_json(void **state) {
          "\"network.peer.address\":\"10.1.2.3\",\"user_agent.original\":\"x\\u0001\\\\\\ufffd\","
          "\"http.request.body.size\":5,\"http.response.body.size\":1234567,"
          "\"tls.protocol.version\":\"1.3\",\"tls.cipher\":\"TLS_AES_128_GCM_SHA256\","
+         "\"tls.curve\":\"X25519\","
          "\"tls.resumed\":true,\"trace_id\":\"0af7651916cd43dd8448eb211c80319c\","
          "\"span_id\":\"b7ad6b7169203331\",\"weir.listener\":\"web\",\"weir.pool\":\"app\","
          "\"weir.endpoint\":\"10.0.0.1:80\",\"weir.attempts\":2,\"weir.end\":\"ok\","

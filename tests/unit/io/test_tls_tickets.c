@@ -55,7 +55,8 @@ static bool visit(struct tls_server *server, uint32_t worker, const struct th_cl
   th_run(p);
   char byte = 0;
   assert_int_equal(SSL_read(p->client, &byte, 1), 1);
-  bool resumed = p->info.resumed;
+  bool resumed = p->info.resumed, exchanged = p->info.group.len > 0;
+  assert_int_equal(exchanged, !resumed || span_eq(p->info.version, SPAN_LIT("1.3")));
   snprintf(chosen, sizeof(chosen), SPAN_FMT, SPAN_ARG(p->info.alpn));
   assert_int_equal(resumed, SSL_session_reused(p->client));
   th_pair_free(p);

@@ -1,0 +1,310 @@
+/* renew.c: certificates, keys and what belongs to them, read again while weir runs. What is good
+ * is taken; what is not keeps its last good bytes and holds back nothing but what belongs to it:
+ * a certificate and its key, the ticket keys of a listener, a pool's own certificate and key, the
+ * CA files or the CRLs of one row. Whether they can be used is for the hooks to say: a policy that
+ * they refuse is tried again without what they blamed. Called by control/'s watch of the files. */
+#include "compile_priv.h"
+#include "secrets_priv.h"
+
+/* tag is what a unit is. Its halves are taken or not each by itself, but tried together first: a
+ * new certificate may need its new OCSP response, a new CA its CRL. */
+enum tag { UNIT_CERT, UNIT_CLIENT, UNIT_TICKETS, UNIT_ECH, UNIT_POOL, UNIT_STORE, UNIT_STICKY };
+enum half { HALF_FIRST = 1, HALF_SECOND = 2 };
+
+/* part is one file: fresh are its new bytes, or, in use, the ones before. */
+struct part {
+  struct secret secret;
+  struct text fresh;
+  bool differs, lost; /* lost: it could not be read, or is none */
+  bool in_use;
+};
+
+/* unit is what belongs together: parts from first on. */
+struct unit {
+  const struct conf_row *row;
+  enum tag tag;
+  uint32_t first, count;
+  uint8_t may, has; /* halves that are new and can be read; those of them that are in use */
+  bool known;       /* the same was refused before: nothing more is said of it */
+  uint64_t content;
+};
+
+struct renewal {
+  struct conf *conf;
+  const struct conf_reader *reader;
+  struct conf_faults *faults;
+  struct part *parts;
+  struct unit *units;
+  uint32_t part_count, unit_count;
+  struct compile compile; /* for the policies that are tried */
+};
+
+static enum tag tag_of(enum option_id id) {
+  switch ((uint32_t)id) {
+    case OPTION_CLIENT_CA:
+    case OPTION_CLIENT_CRL: return UNIT_CLIENT;
+    case OPTION_LISTENER_TICKET_KEYS: return UNIT_TICKETS;
+    case OPTION_LISTENER_TLS_ECH: return UNIT_ECH;
+    case OPTION_POOL_TLS_CA:
+    case OPTION_POOL_TLS_CERT:
+    case OPTION_POOL_TLS_KEY: return UNIT_POOL;
+    case OPTION_POOL_TLS_VERIFY: return UNIT_STORE;
+    case OPTION_POOL_STICKY_KEY: return UNIT_STICKY;
+    default: return UNIT_CERT;
+  }
+}
+
+static enum half half_of(enum option_id id) {
+  bool second = id == OPTION_CERT_OCSP || id == OPTION_CLIENT_CRL || id == OPTION_POOL_TLS_CERT ||
+                id == OPTION_POOL_TLS_KEY;
+  return second ? HALF_SECOND : HALF_FIRST;
+}
+
+/* in_one: a file that cannot be read keeps the others of its half from being taken, for they are
+ * one thing. CA files and CRLs are a list of things. */
+static bool in_one(const struct unit *u) { return u->tag != UNIT_CLIENT; }
+
+/* ---- reading ---- */
+
+static void parts_list(struct renewal *r) {
+  r->part_count = secrets_list(r->conf, NULL);
+  struct secret *all = mem_array(r->part_count, sizeof *all);
+  (void)secrets_list(r->conf, all);
+  r->parts = mem_array(r->part_count, sizeof *r->parts);
+  r->units = mem_array(r->part_count, sizeof *r->units);
+  for (uint32_t i = 0; i < r->part_count; i++) {
+    struct unit *u = r->unit_count ? &r->units[r->unit_count - 1] : NULL;
+    enum tag tag = tag_of(all[i].id);
+    r->parts[i].secret = all[i];
+    if (!u || u->row != all[i].row || u->tag != tag) {
+      u = &r->units[r->unit_count++];
+      *u = (struct unit){.row = all[i].row, .tag = tag, .first = i};
+    }
+    u->count++;
+  }
+  mem_free(all);
+}
+
+static bool same(const struct text *a, const struct text *b) {
+  return span_eq(text_span(a), text_span(b));
+}
+
+static void part_read(struct renewal *r, struct part *part, struct unit *u) {
+  uint32_t before = conf_faults_errors(r->faults);
+  secret_take(r->reader, r->faults, &r->compile.arena, &part->secret, &part->fresh);
+  part->lost = conf_faults_errors(r->faults) > before;
+  part->differs = part->lost || !same(&part->fresh, part->secret.bytes);
+  u->content = text_hash(hash_mix(u->content, part->lost), text_span(&part->fresh));
+}
+
+static void keys_read(struct renewal *r, struct unit *u) {
+  const struct text *texts[CONF_TICKET_KEYS_MAX];
+  struct secret keys[CONF_TICKET_KEYS_MAX];
+  uint32_t before = conf_faults_errors(r->faults);
+  for (uint32_t i = 0; i < u->count; i++) {
+    keys[i] = r->parts[u->first + i].secret;
+    texts[i] = &r->parts[u->first + i].fresh;
+  }
+  secrets_keys_check(r->faults, keys, texts, u->count);
+  if (conf_faults_errors(r->faults) == before) return;
+  for (uint32_t i = 0; i < u->count; i++) r->parts[u->first + i].lost = true;
+}
+
+/* halves_read: which of them can be taken. */
+static uint8_t halves_read(const struct renewal *r, const struct unit *u) {
+  uint8_t new = 0, lost = 0;
+  for (uint32_t i = u->first; i < u->first + u->count; i++) {
+    const struct part *part = &r->parts[i];
+    uint8_t half = (uint8_t)half_of(part->secret.id);
+    if (part->lost && in_one(u)) lost |= half;
+    if (part->differs && !part->lost) new |= half;
+  }
+  return new &(uint8_t)~lost;
+}
+
+/* unit_read reads what belongs together; faults of what was refused before are not told again. */
+static void unit_read(struct renewal *r, struct unit *u) {
+  struct faults_mark mark;
+  faults_mark(r->faults, &mark);
+  u->content = 1;
+  for (uint32_t i = 0; i < u->count; i++) part_read(r, &r->parts[u->first + i], u);
+  if (u->tag == UNIT_TICKETS) keys_read(r, u);
+  u->may = halves_read(r, u);
+  u->known = r->conf->refused[u - r->units] == u->content;
+  bool lost = conf_faults_errors(r->faults) > mark.errors;
+  if (u->known || !lost) faults_rewind(r->faults, &mark); /* of warnings too */
+}
+
+/* ---- what is in use ---- */
+
+static void swap(struct text *a, struct text *b) {
+  struct text t = *a;
+  *a = *b;
+  *b = t;
+}
+
+/* unit_use makes exactly these halves the new ones. */
+static void unit_use(struct renewal *r, struct unit *u, uint8_t halves) {
+  for (uint32_t i = u->first; i < u->first + u->count; i++) {
+    struct part *part = &r->parts[i];
+    bool use = halves & half_of(part->secret.id) && part->differs && !part->lost;
+    if (use != part->in_use) swap(&part->fresh, part->secret.bytes);
+    part->in_use = use;
+  }
+  u->has = halves;
+}
+
+/* unit_back takes the next less of what is new: both halves, the first, the second, none. */
+static void unit_back(struct renewal *r, struct unit *u) {
+  uint8_t both = HALF_FIRST | HALF_SECOND;
+  uint8_t next = u->has == both                           ? HALF_FIRST
+                 : u->has == HALF_FIRST && u->may == both ? HALF_SECOND
+                                                          : 0;
+  unit_use(r, u, next);
+}
+
+/* ---- policies ---- */
+
+static struct unit *unit_find(struct renewal *r, const struct conf_row *row, enum tag tag) {
+  for (uint32_t i = 0; i < r->unit_count; i++)
+    if (r->units[i].tag == tag && (r->units[i].row == row || tag == UNIT_STORE))
+      return &r->units[i];
+  return NULL;
+}
+
+static const struct conf_row *row_at(const struct conf_rows *rows, uint32_t index) {
+  const struct conf_row *row = rows->first;
+  while (row && index--) row = row->next;
+  return row;
+}
+
+/* listener_blamed is what the hook says is bad, if it is new. */
+static struct unit *listener_blamed(struct renewal *r, const struct conf_listener *l,
+                                    uint32_t bad) {
+  struct unit *u = NULL;
+  if (bad == CONF_TLS_BAD_TICKETS)
+    u = unit_find(r, &l->row, UNIT_TICKETS);
+  else if (bad == CONF_TLS_BAD_ECH)
+    u = unit_find(r, &l->row, UNIT_ECH);
+  else if (bad < CONF_TLS_BAD_ECH && bad >= CONF_BAD_CLIENT)
+    u = unit_find(r, row_at(&l->clients, bad - CONF_BAD_CLIENT), UNIT_CLIENT);
+  else if (bad < CONF_BAD_CLIENT)
+    u = unit_find(r, row_at(&l->certs, bad & ~CONF_TLS_BAD_OCSP), UNIT_CERT);
+  return u && u->has ? u : NULL;
+}
+
+/* of_listener: the policy of l is made of it. */
+static bool of_listener(const struct unit *u, const struct conf_listener *l) {
+  if (u->row == &l->row) return true;
+  rows_each(&l->certs, struct conf_cert_row, cert) if (u->row == &cert->row) return true;
+  rows_each(&l->clients, struct conf_client_auth, client) if (u->row == &client->row) return true;
+  return false;
+}
+
+static bool of_pool(const struct unit *u, const struct conf_pool *pool) {
+  if (u->tag == UNIT_STORE) return pool->tls.verify == VERIFY_SYSTEM && !pool->tls.ca.len;
+  return u->tag == UNIT_POOL && u->row == &pool->row;
+}
+
+/* any_of is something new that the policy has, where the hook blamed what is not: two certificates
+ * for one name, say. */
+static struct unit *any_of(struct renewal *r, const struct conf_listener *l,
+                           const struct conf_pool *pool) {
+  for (uint32_t i = 0; i < r->unit_count; i++) {
+    struct unit *u = &r->units[i];
+    if (u->has && (l ? of_listener(u, l) : of_pool(u, pool))) return u;
+  }
+  return NULL;
+}
+
+/* step_back: a policy with u was refused, as told since mark. That the half of u that was blamed
+ * before is still bad is not told again. */
+static void step_back(struct renewal *r, struct unit *u, const struct faults_mark *mark) {
+  bool again = u->has == HALF_FIRST && u->may == (HALF_FIRST | HALF_SECOND);
+  if (again || u->known) faults_rewind(r->faults, mark);
+  unit_back(r, u);
+}
+
+/* The loops end: each step takes something back, and what was in use before is good. */
+static void listener_try(struct renewal *r, const struct conf_listener *l) {
+  struct unit *u = any_of(r, l, NULL);
+  while (u) {
+    struct faults_mark mark;
+    uint32_t bad = UINT32_MAX;
+    faults_mark(r->faults, &mark);
+    if (listener_tls_try(&r->compile, l, &bad)) {
+      faults_rewind(r->faults, &mark); /* of warnings */
+      return;
+    }
+    u = listener_blamed(r, l, bad);
+    if (!u) u = any_of(r, l, NULL);
+    if (u) step_back(r, u, &mark);
+  }
+}
+
+static void pool_try(struct renewal *r, const struct conf_pool *pool) {
+  struct unit *u = pool->tls.on ? any_of(r, NULL, pool) : NULL;
+  while (u) {
+    struct faults_mark mark;
+    enum conf_tls_bad bad = CONF_TLS_BAD_NONE;
+    faults_mark(r->faults, &mark);
+    if (upstream_tls_try(&r->compile, pool, &bad)) return;
+    bool store = bad == CONF_TLS_BAD_CA && !pool->tls.ca.len;
+    u = unit_find(r, &pool->row, store ? UNIT_STORE : UNIT_POOL);
+    if (!u || !u->has) u = any_of(r, NULL, pool);
+    if (u) step_back(r, u, &mark);
+  }
+}
+
+static void policies_try(struct renewal *r) {
+  rows_each(&r->conf->root.listeners, struct conf_listener, l) if (l->certs.count)
+      listener_try(r, l);
+  rows_each(&r->conf->root.pools, struct conf_pool, pool) pool_try(r, pool);
+}
+
+/* ---- the outcome ---- */
+
+static bool refused(const struct renewal *r, const struct unit *u, struct conf_renewed *out) {
+  uint32_t before = out->refused;
+  for (uint32_t i = u->first; i < u->first + u->count; i++) {
+    const struct part *part = &r->parts[i];
+    out->changed = out->changed || part->in_use;
+    out->refused += part->differs && !part->in_use;
+  }
+  return out->refused > before;
+}
+
+static void outcome(struct renewal *r, struct conf_renewed *out) {
+  *out = (struct conf_renewed){.refused = 0};
+  for (uint32_t i = 0; i < r->unit_count; i++) {
+    const struct unit *u = &r->units[i];
+    bool bad = refused(r, u, out);
+    out->told += bad && !u->known;
+    r->conf->refused[i] = bad ? u->content : 0;
+  }
+}
+
+static void renewal_fini(struct renewal *r) {
+  for (uint32_t i = 0; i < r->part_count; i++) secret_wipe(&r->parts[i].fresh);
+  mem_free(r->parts);
+  mem_free(r->units);
+  arena_reset(&r->compile.arena);
+}
+
+void conf_renew(struct conf *conf, const struct conf_reader *reader,
+                const struct conf_hooks *hooks, struct conf_faults *faults,
+                struct conf_renewed *out) {
+  struct renewal r = {.conf = conf, .reader = reader, .faults = faults};
+  r.compile = (struct compile){.conf = conf, .hooks = hooks, .faults = faults};
+  arena_init(&r.compile.arena, ARENA_PAGES, 0);
+  parts_list(&r);
+  if (!conf->refused)
+    conf->refused = arena_get(&conf->arena, (r.part_count + 1) * sizeof *conf->refused);
+  for (uint32_t i = 0; i < r.unit_count; i++) {
+    unit_read(&r, &r.units[i]);
+    unit_use(&r, &r.units[i], r.units[i].may);
+  }
+  if (hooks) policies_try(&r);
+  outcome(&r, out);
+  renewal_fini(&r);
+}

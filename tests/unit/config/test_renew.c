@@ -1,0 +1,233 @@
+/* test_renew.c: files that are read again while weir runs: which bytes are in use afterwards,
+ * whatever the hooks say is bad; how many files are refused, and that the same is told once. What
+ * certificates have to be is tried from outside (tests/e2e/test_tls_files.py). */
+#include <stdio.h>
+
+#include "config_kit.h"
+
+/* Of these files the last letter says what fits to what, and a '!' that it is no good. */
+enum file {
+  CERT,
+  KEY,
+  OCSP,
+  SECOND,
+  SECOND_KEY,
+  CA,
+  CRL,
+  ECH,
+  POOL_CA,
+  POOL_CERT,
+  POOL_KEY,
+  FILES
+};
+static struct kit_file files[FILES + 1] = {
+    {"/a.crt", "A", 0644}, {"/a.key", "A", 0600}, {"/a.ocsp", "A", 0644}, {"/b.crt", "B", 0644},
+    {"/b.key", "B", 0600}, {"/ca", "A", 0644},    {"/crl", "A", 0644},    {"/ech", "A", 0600},
+    {"/p.ca", "A", 0644},  {"/p.crt", "A", 0644}, {"/p.key", "A", 0600},  {NULL, NULL, 0}};
+static const struct kit kit = {files, NULL};
+static const char *const first[FILES] = {"A", "A", "A", "B", "B", "A", "A", "A", "A", "A", "A"};
+
+static const char text[] =
+    "listeners = { s = { bind = \"127.0.0.1:1\"; tls = { ech = \"file:/ech\"; certificates = (\n"
+    "{ cert = \"file:/a.crt\"; key = \"file:/a.key\"; ocsp = \"file:/a.ocsp\"; },\n"
+    "{ cert = \"file:/b.crt\"; key = \"file:/b.key\"; } );\n"
+    "client = ( { ca = \"file:/ca\"; crl = \"file:/crl\"; } ); }; }; };\n"
+    "pools = { app = { endpoints = \"127.0.0.1:2\"; tls = { ca = \"file:/p.ca\";\n"
+    "cert = \"file:/p.crt\"; key = \"file:/p.key\"; }; }; };\n" KIT_ALL;
+
+/* world is what the hooks were given last and said yes to. */
+struct world {
+  struct conf_hooks hooks;
+  uint32_t tried, live;
+};
+
+static bool good(struct span s) { return span_find_char(s, '!', 0) == SIZE_MAX; }
+
+static bool fits(struct span a, struct span b) {
+  return a.len && b.len && a.ptr[a.len - 1] == b.ptr[b.len - 1];
+}
+
+static uint32_t bad_of(const struct conf_tls *tls) {
+  for (uint32_t i = 0; i < tls->cert_count; i++) {
+    const struct conf_cert *c = &tls->certs[i];
+    if (!good(c->cert_pem) || !fits(c->cert_pem, c->key_pem)) return i;
+    if (c->ocsp_der.len && !fits(c->cert_pem, c->ocsp_der)) return i | CONF_TLS_BAD_OCSP;
+  }
+  if (fits(tls->certs[0].cert_pem, tls->certs[1].cert_pem)) return 1; /* the same name */
+  if (!good(tls->clients[0].ca_pem) || !good(tls->clients[0].crl_pem)) return CONF_BAD_CLIENT;
+  return good(tls->ech_pem) ? UINT32_MAX : CONF_TLS_BAD_ECH;
+}
+
+static struct tls_server *on_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad,
+                                 struct buf *why) {
+  struct world *w = ctx;
+  w->tried++;
+  uint32_t found = bad_of(tls);
+  if (found == UINT32_MAX) {
+    w->live++;
+    return (struct tls_server *)w;
+  }
+  *bad = found;
+  buf_lit(why, "it is no good");
+  return NULL;
+}
+static void on_tls_unref(struct tls_server *server) { ((struct world *)server)->live--; }
+
+static struct tls_client *on_pool(void *ctx, const struct conf_upstream_tls *tls,
+                                  enum conf_tls_bad *bad, struct buf *why) {
+  struct world *w = ctx;
+  w->tried++;
+  bool ca = good(tls->ca_pem), cert = good(tls->cert_pem) && fits(tls->cert_pem, tls->key_pem);
+  if (ca && cert) {
+    w->live++;
+    return (struct tls_client *)w;
+  }
+  *bad = ca ? CONF_TLS_BAD_CERT : CONF_TLS_BAD_CA;
+  buf_lit(why, "it is no good");
+  return NULL;
+}
+static void on_pool_unref(struct tls_client *client) { ((struct world *)client)->live--; }
+
+static void in_use(struct conf *conf, const char *out[FILES], char bytes[FILES][8]) {
+  const struct conf_listener *l = (struct conf_listener *)conf->root.listeners.first;
+  const struct conf_cert_row *a = (struct conf_cert_row *)l->certs.first;
+  const struct conf_cert_row *b = (struct conf_cert_row *)a->row.next;
+  const struct conf_client_auth *c = (struct conf_client_auth *)l->clients.first;
+  const struct conf_pool_tls *p = &((struct conf_pool *)conf->root.pools.first)->tls;
+  const struct text *all[FILES] = {&a->cert_pem, &a->key_pem,  &a->ocsp_der, &b->cert_pem,
+                                   &b->key_pem,  c->ca_pem,    c->crl_pem,   &l->ech_pem,
+                                   &p->ca_pem,   &p->cert_pem, &p->key_pem};
+  for (int i = 0; i < FILES; i++) {
+    snprintf(bytes[i], sizeof bytes[i], SPAN_FMT, SPAN_ARG(text_span(all[i])));
+    out[i] = bytes[i];
+  }
+}
+
+/* change is the new content of a file (NULL: it cannot be read), and whether it is taken. */
+struct change {
+  enum file file;
+  const char *text;
+  bool taken;
+};
+struct row {
+  struct change changes[8];
+  uint32_t count, told;
+};
+#define ROW(told, ...) \
+  { {__VA_ARGS__}, sizeof((struct change[]){__VA_ARGS__}) / sizeof(struct change), told }
+
+static const struct row rows[] = {
+    ROW(0, {CERT, "A", true}), /* as it is */
+    ROW(0, {CERT, "xA", true}, {KEY, "yA", true}),
+    ROW(0, {CERT, "C", true}, {KEY, "C", true}, {OCSP, "C", true}),
+    /* a certificate and what belongs to it */
+    ROW(1, {CERT, "C", false}),
+    ROW(1, {CERT, "C", false}, {KEY, "C", false}), /* the response is about the old one */
+    ROW(1, {CERT, "!", false}, {KEY, "C", false}, {OCSP, "2A", true}),
+    ROW(1, {OCSP, "X", false}, {CERT, "2A", true}),
+    ROW(1, {CERT, "C", false}, {KEY, NULL, false}, {OCSP, "2A", true}),
+    ROW(1, {CERT, NULL, false}, {KEY, "2A", false}),
+    /* others of the same listener */
+    ROW(1, {SECOND, "!", false}, {CERT, "2A", true}, {CRL, "2", true}, {ECH, "2", true}),
+    ROW(1, {SECOND, "2B", true}, {ECH, "!", false}, {CRL, "2", true}),
+    ROW(1, {CRL, "!", false}, {CA, "2", true}, {SECOND, "2B", true}),
+    ROW(1, {CA, "!", false}, {CRL, "2", true}),
+    ROW(2, {CA, "!", false}, {CRL, "!", false}, {ECH, "2", true}),
+    ROW(1, {CA, NULL, false}, {CRL, "2", true}),
+    ROW(4, {CERT, "!", false}, {SECOND, "!", false}, {CA, "!", false}, {ECH, "!", false},
+        {CRL, "2", true}, {POOL_CA, "2", true}),
+    /* blamed is the one that was there before; then the new response alone fits nothing */
+    ROW(2, {CERT, "B", false}, {KEY, "B", false}, {OCSP, "B", false}, {CRL, "2", true}),
+    /* a pool */
+    ROW(1, {POOL_CA, "!", false}, {POOL_CERT, "C", true}, {POOL_KEY, "C", true}),
+    ROW(1, {POOL_CA, "2", true}, {POOL_CERT, "C", false}),
+    ROW(2, {POOL_CA, "!", false}, {POOL_CERT, "C", false}, {CRL, "2", true}),
+    ROW(1, {POOL_KEY, NULL, false}, {POOL_CERT, "C", false}, {POOL_CA, "2", true}),
+};
+
+static uint32_t refused_by(const struct row *row) {
+  uint32_t refused = 0;
+  for (uint32_t i = 0; i < row->count; i++) refused += !row->changes[i].taken;
+  return refused;
+}
+
+static void check_in_use(struct conf *conf, const char *const want[FILES], size_t row) {
+  const char *now[FILES];
+  char bytes[FILES][8];
+  in_use(conf, now, bytes);
+  for (int i = 0; i < FILES; i++)
+    if (strcmp(now[i], want[i]) != 0)
+      fail_msg("row %zu: %s has %s, not %s", row, files[i].path, now[i], want[i]);
+}
+
+static void one_row(size_t at) {
+  const struct row *row = &rows[at];
+  struct world w = {.hooks = {.tls = on_tls,
+                              .tls_unref = on_tls_unref,
+                              .upstream_tls = on_pool,
+                              .upstream_tls_unref = on_pool_unref,
+                              .ctx = &w}};
+  struct conf_faults *faults = conf_faults_new();
+  struct conf_reader reader = kit_reader(&kit);
+  struct conf_renewed out;
+  const char *want[FILES];
+  for (int i = 0; i < FILES; i++) want[i] = files[i].text = first[i];
+  struct conf *conf = kit_load(&kit, text, faults);
+  assert_non_null(conf);
+  uint32_t before = conf_faults_errors(faults);
+  for (uint32_t i = 0; i < row->count; i++) {
+    const struct change *c = &row->changes[i];
+    files[c->file].text = c->text;
+    if (c->taken) want[c->file] = c->text;
+  }
+  for (int again = 0; again < 2; again++) {
+    conf_renew(conf, &reader, &w.hooks, faults, &out);
+    check_in_use(conf, want, at);
+    if (out.refused != refused_by(row)) fail_msg("row %zu: %u refused", at, out.refused);
+    if ((out.told > 0) != (row->told > 0 && !again)) fail_msg("row %zu: %u told", at, out.told);
+    if (conf_faults_errors(faults) - before != row->told)
+      fail_msg("row %zu: %u faults", at, conf_faults_errors(faults) - before);
+    assert_int_equal(w.live, 0);
+  }
+  for (int i = 0; i < FILES; i++) files[i].text = first[i];
+  conf_renew(conf, &reader, &w.hooks, faults, &out);
+  check_in_use(conf, first, at);
+  assert_true(out.refused == 0 && out.told == 0);
+  conf_faults_free(faults);
+  conf_free(conf);
+}
+
+static void what_is_good_is_taken(void **state) {
+  (void)state;
+  for (size_t i = 0; i < array_count(rows); i++) one_row(i);
+}
+
+/* With nothing new no policy is made. */
+static void nothing_new(void **state) {
+  (void)state;
+  struct world w = {.hooks = {.tls = on_tls,
+                              .tls_unref = on_tls_unref,
+                              .upstream_tls = on_pool,
+                              .upstream_tls_unref = on_pool_unref,
+                              .ctx = &w}};
+  struct conf_faults *faults = conf_faults_new();
+  struct conf_reader reader = kit_reader(&kit);
+  struct conf_renewed out;
+  for (int i = 0; i < FILES; i++) files[i].text = first[i];
+  struct conf *conf = kit_load(&kit, text, faults);
+  conf_renew(conf, &reader, &w.hooks, faults, &out);
+  assert_true(!out.changed && w.tried == 0);
+  files[CRL].text = "2";
+  conf_renew(conf, &reader, &w.hooks, faults, &out);
+  assert_true(out.changed && w.tried == 1); /* the listener's, not the pool's */
+  conf_faults_free(faults);
+  conf_free(conf);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(what_is_good_is_taken),
+      cmocka_unit_test(nothing_new),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
