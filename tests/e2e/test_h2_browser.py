@@ -22,9 +22,10 @@ FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
          "--disable-extensions --disable-background-networking --disable-component-update "
          "--disable-sync --ignore-certificate-errors --dump-dom").split()
 FETCHES, UPLOAD = 100, 1 << 20
-# By ALPN: what the log calls it, the status and the end of a WebSocket. Without HTTP/2 Chromium
-# lets the socket go behind its close frame, with weir's close_notify unread: that is a reset.
-HTTP = {"h2": ("2", 200, ("ok",)), "http/1.1": ("1.1", 101, ("ok", "client.reset"))}
+# By ALPN: what the log calls it, and method, status and end of a WebSocket. Without HTTP/2
+# Chromium lets the socket go behind its close frame, with weir's close_notify unread: a reset.
+HTTP = {"h2": ("2", "CONNECT", 200, ("ok",)),
+        "http/1.1": ("1.1", "GET", 101, ("ok", "client.reset"))}
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 
 # The page is loaded when /hold is answered, and that waits for /result: so the DOM is dumped last.
@@ -128,12 +129,12 @@ def page_in_a_browser(made, tls, http):
     weir.settle()
     records = weir.lines()
     assert len([r for r in records if r["url.path"].startswith("/n/")]) == FETCHES
-    version, switched, ends = HTTP[http]
+    version, method, switched, ends = HTTP[http]
     assert {r["network.protocol.version"] for r in records} == {version}, records
     assert {r["tls.protocol.version"] for r in records} == {tls}, records
     tunnel = weir.logged(path="/ws")
     assert {r["weir.end"] for r in records if r is not tunnel} == {"ok"}
-    assert tunnel["http.request.method"] == "GET" and tunnel["weir.end"] in ends
+    assert tunnel["http.request.method"] == method and tunnel["weir.end"] in ends
     assert tunnel["http.response.status_code"] == switched
     if http == "h2":
         assert weir.metric("weir_downstream_connections_total") <= 4
