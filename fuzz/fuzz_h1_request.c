@@ -17,6 +17,22 @@ struct parsed {
   struct arena arena;
 };
 
+/* check_seen: what is told of it, refused or not, lies in what was shown. */
+static void check_seen(const struct h1_scan *scan, struct span head) {
+  struct http_request seen;
+  struct arena arena;
+  arena_init(&arena, NULL, 0);
+  bool version = h1_request_seen(scan, head, &arena, &seen);
+  check(!seen.method_text.len || inside(seen.method_text, head));
+  bool made = span_eq(seen.path, SPAN_LIT("/")) || span_eq(seen.path, SPAN_LIT("*"));
+  check(!seen.path.len || made || inside(seen.path, head));
+  check(!seen.query.len || inside(seen.query, head));
+  check(seen.method_text.len || !(seen.path.len || version));
+  for (uint32_t i = 0; i < seen.fields.count; i++)
+    check(inside(seen.fields.rows[i].name, head) && clean(seen.fields.rows[i].value));
+  arena_reset(&arena);
+}
+
 /* parse shows the input in pieces of `piece` bytes (0: all at once), in memory that moves. */
 static char *parse(struct span input, size_t piece, struct parsed *out) {
   struct h1_scan scan = {0};
@@ -33,6 +49,7 @@ static char *parse(struct span input, size_t piece, struct parsed *out) {
     block = moved;
     out->result =
         h1_parse_request(&scan, span_of(block, shown), &limits, &out->arena, &out->req, &out->why);
+    check_seen(&scan, span_of(block, shown));
   } while (out->result == HTTP_MORE && shown < input.len);
   return block;
 }

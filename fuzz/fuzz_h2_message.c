@@ -104,7 +104,9 @@ static void try_request(struct h2_section *s, bool extended, struct arena *arena
   struct http_request req;
   enum end why = END_OK;
   if (!h2_parse_request(s, &rules, arena, &req, &why)) {
-    check(why != END_OK);
+    struct http_request seen;
+    h2_request_seen(s, arena, &seen);
+    check(why != END_OK && clean(seen.host));
     return;
   }
   check_rows(&req.fields);

@@ -34,11 +34,13 @@ static const enum option_id http_of_pool[] = {
 static const enum option_id text_of_pool[] = {OPTION_POOL_STICKY_COOKIE,
                                               OPTION_POOL_PRIORITY_HEADER};
 
-static void unused(struct conf *conf, const struct conf_row *row, enum option_id id,
-                   const char *what) {
-  fault_add(conf->faults, FAULT_TCP_UNUSED, row_place(row, id),
-            "%s \"" SPAN_FMT "\" serves TCP or UDP: " SPAN_FMT " means nothing", what,
-            SPAN_ARG(row->name), SPAN_ARG(option_local(option_get(id))));
+void check_unserved(struct conf *conf, const struct conf_row *row, enum option_id id,
+                    enum fault_id fault) {
+  const struct option *option = option_get(id);
+  fault_add(conf->faults, fault, row_place(row, id),
+            "%s \"" SPAN_FMT "\" serves %s: " SPAN_FMT " means nothing",
+            option->scope == SCOPE_POOL ? "pool" : "listener", SPAN_ARG(row->name),
+            fault == FAULT_UDP_UNUSED ? "UDP" : "TCP or UDP", SPAN_ARG(option_local(option)));
 }
 
 /* ---- pools ---- */
@@ -55,10 +57,10 @@ static void check_retry(struct conf *conf, const struct conf_pool *pool) {
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {
   for (size_t i = 0; i < array_count(http_of_pool); i++)
     if (row_changed(&pool->row, http_of_pool[i]))
-      unused(conf, &pool->row, http_of_pool[i], "pool");
+      check_unserved(conf, &pool->row, http_of_pool[i], FAULT_TCP_UNUSED);
   for (size_t i = 0; i < array_count(text_of_pool); i++)
     if (is_set(&pool->row, text_of_pool[i]))
-      unused(conf, &pool->row, text_of_pool[i], "pool");
+      check_unserved(conf, &pool->row, text_of_pool[i], FAULT_TCP_UNUSED);
   check_retry(conf, pool);
   if (!pool->hash.len || span_eq(pool->hash, SPAN_LIT("client_ip"))) return;
   fault_add(conf->faults, FAULT_TCP_UNUSED, row_place(&pool->row, OPTION_POOL_HASH),
@@ -118,9 +120,10 @@ static void check_use(struct conf *conf, const struct use *use, const struct nam
 static void check_keys(struct conf *conf, const struct conf_listener *listener) {
   const struct conf_row *row = &listener->row;
   if (is_set(row, OPTION_LISTENER_PROTOCOLS))
-    unused(conf, row, OPTION_LISTENER_PROTOCOLS, "listener");
+    check_unserved(conf, row, OPTION_LISTENER_PROTOCOLS, FAULT_TCP_UNUSED);
   for (size_t i = 0; i < array_count(http_of_listener); i++)
-    if (row_changed(row, http_of_listener[i])) unused(conf, row, http_of_listener[i], "listener");
+    if (row_changed(row, http_of_listener[i]))
+      check_unserved(conf, row, http_of_listener[i], FAULT_TCP_UNUSED);
   if (listener->protocol == CONF_PASS && listener->has_tls)
     tls_means_nothing(conf, row, OPTION_LISTENER_CERTS, "listener");
 }

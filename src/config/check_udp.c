@@ -32,13 +32,6 @@ static const enum option_id on_pool[] = {
     OPTION_POOL_RETRY_BUDGET_MIN,  OPTION_POOL_BREAKER_FAILURES,
 };
 
-static void unused(struct conf *conf, const struct conf_row *row, enum option_id id,
-                   const char *what) {
-  fault_add(conf->faults, FAULT_UDP_UNUSED, row_place(row, id),
-            "%s \"" SPAN_FMT "\" serves UDP: " SPAN_FMT " means nothing", what,
-            SPAN_ARG(row->name), SPAN_ARG(option_local(option_get(id))));
-}
-
 /* ---- listeners ---- */
 
 static void check_binds(struct conf *conf, const struct conf_listener *listener) {
@@ -55,9 +48,10 @@ static void check_binds(struct conf *conf, const struct conf_listener *listener)
 void check_udp_listener(struct conf *conf, const struct conf_listener *listener) {
   const struct conf_row *row = &listener->row;
   for (size_t i = 0; i < array_count(on_listener); i++)
-    if (row_changed(row, on_listener[i])) unused(conf, row, on_listener[i], "listener");
+    if (row_changed(row, on_listener[i]))
+      check_unserved(conf, row, on_listener[i], FAULT_UDP_UNUSED);
   if (row_origin(row, OPTION_LISTENER_PROTOCOLS)->node)
-    unused(conf, row, OPTION_LISTENER_PROTOCOLS, "listener");
+    check_unserved(conf, row, OPTION_LISTENER_PROTOCOLS, FAULT_UDP_UNUSED);
   check_binds(conf, listener);
   if (listener->has_tls) {
     fault_add(conf->faults, FAULT_UDP_TLS, row_place(row, OPTION_LISTENER_CERTS),
@@ -100,7 +94,8 @@ static void check_endpoints(struct conf *conf, const struct conf_pool *pool) {
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {
   const struct conf_row *row = &pool->row;
   for (size_t i = 0; i < array_count(on_pool); i++)
-    if (!pool->streams && row_changed(row, on_pool[i])) unused(conf, row, on_pool[i], "pool");
+    if (!pool->streams && row_changed(row, on_pool[i]))
+      check_unserved(conf, row, on_pool[i], FAULT_UDP_UNUSED);
   check_endpoints(conf, pool);
   if (pool->tls.on) {
     fault_add(conf->faults, FAULT_UDP_TLS, row_place(row, OPTION_POOL_TLS_VERIFY),

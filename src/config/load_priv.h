@@ -59,6 +59,10 @@ void check_tcp(struct conf *conf);
 void check_udp_listener(struct conf *conf, const struct conf_listener *listener);
 void check_udp_elsewhere(struct conf *conf, const struct conf_listener *listener);
 void check_udp_pools(struct conf *conf);
+/* check_unserved: an option of a listener or pool is set that means nothing to what it serves (by
+ * FAULT_UDP_UNUSED or FAULT_TCP_UNUSED). */
+void check_unserved(struct conf *conf, const struct conf_row *row, enum option_id id,
+                    enum fault_id fault);
 /* check_routes is its part for routes: actions, references, identical match keys. */
 void check_routes(struct conf *conf);
 /* check_balance is check_conf's part for a pool's balancing, check_split for a route's split,

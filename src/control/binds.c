@@ -1,6 +1,7 @@
 /* binds.c: the listening descriptors of the configured listeners. Identity: listener name and bind
- * text; what stays is not touched. TCP: one SO_REUSEPORT descriptor per worker. Unix sockets and
- * inherited ones ("fd:name"): one socket, a duplicate per worker. UDP as TCP, and apart from it.
+ * text (of UDP the text alone: sessions go on under another name); what stays is not touched. TCP:
+ * one SO_REUSEPORT descriptor per worker. Unix sockets and inherited ones ("fd:name"): one socket,
+ * a duplicate per worker. UDP as TCP, and apart from it.
  * Does not: accept (the workers own descriptors once posted). Called by publish.c. */
 #include <errno.h>
 #include <fcntl.h>
@@ -105,10 +106,26 @@ static int open_bind(struct compiler *c, struct bind *b, struct buf *why) {
   return kind == ADDR_UNIX ? share(b, workers) : 0;
 }
 
+/* abandoned is the row of a UDP listener that is no longer there, where another one has its
+ * address now: it takes the sockets over, and no datagram and no session is lost. New ones beside
+ * them would be given a part of the old clients by the kernel. (No two listeners have one
+ * address.) */
+static struct bind *abandoned(struct compiler *c, struct span text) {
+  for (uint32_t i = 0; i < c->binds.count; i++) {
+    struct bind *b = &c->binds.rows[i];
+    if (b->datagrams && !b->leave_seq && !b->keep && span_eq(span_str(b->text), text)) return b;
+  }
+  return NULL;
+}
+
 static bool stage_one(struct compiler *c, const struct listener *l, struct span text,
                       struct buf *why) {
   bool datagrams = l->serves == SERVES_UDP;
   struct bind *found = find(c, l->obj.name, text, datagrams);
+  if (!found && datagrams) {
+    found = abandoned(c, text);
+    if (found) found->heir = l->state;
+  }
   if (found) {
     found->keep = true;
     return true;
@@ -134,6 +151,7 @@ bool binds_stage(struct compiler *c, const struct snapshot *s, struct buf *why) 
   for (uint32_t i = 0; i < c->binds.count; i++) {
     c->binds.rows[i].keep = c->binds.rows[i].leave_seq != 0;
     c->binds.rows[i].fresh = false;
+    c->binds.rows[i].heir = NULL;
   }
   for (uint32_t i = 0; i < s->listener_count; i++) {
     const struct listener *l = s->listeners[i].listener;
@@ -166,6 +184,23 @@ void binds_unstage(struct compiler *c) {
       unlink_file(c, b);
       forget(c, i);
     }
+  }
+}
+
+void binds_rename(struct compiler *c) {
+  for (uint32_t i = 0; i < c->binds.count; i++) {
+    struct bind *b = &c->binds.rows[i];
+    if (!b->heir) continue;
+    for (uint32_t w = 0; w < b->fd_count; w++) {
+      const struct worker_msg msg = {.kind = WORKER_RENAME, .fd = b->fds[w], .state = b->heir};
+      workers_post(c->config.workers, w, &msg);
+    }
+    object_ref(c->config.registry, &b->heir->obj);
+    object_unref(c->config.registry, &b->state->obj);
+    b->state = b->heir;
+    b->heir = NULL;
+    mem_free(b->listener);
+    b->listener = mem_str(b->state->obj.name);
   }
 }
 

@@ -122,6 +122,7 @@ static bool post(struct compiler *c, struct snapshot *s, uint64_t *seq) {
     return false;
   }
   mark_removed(c->config.registry, s);
+  binds_rename(c);
   *seq = workers_post_all(w, &msg);
   binds_listen(c);
   binds_unlisten(c);

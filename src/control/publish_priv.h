@@ -19,6 +19,7 @@ struct bind {
   bool fresh; /* opened by this attempt */
   bool shared; /* inherited: who gave it goes on with it */
   bool keep;  /* in the snapshot that is being published */
+  struct listener_state *heir; /* of UDP: its listener there, if that is another one */
   uint64_t leave_seq; /* of the last WORKER_UNLISTEN; 0: in service */
 };
 
@@ -78,6 +79,9 @@ bool publish_wait(struct compiler *c, uint64_t seq);
  * has changed. */
 MUST_USE bool binds_stage(struct compiler *c, const struct snapshot *s, struct buf *why);
 void binds_unstage(struct compiler *c);
+/* binds_rename, before the snapshot: sockets of UDP whose listener has another name are its own
+ * there. */
+void binds_rename(struct compiler *c);
 /* binds_listen posts fresh ones, binds_unlisten takes away those that are not kept. */
 void binds_listen(struct compiler *c);
 void binds_unlisten(struct compiler *c);

@@ -70,10 +70,10 @@ void framing_nominated(const struct http_fields *head, struct http_fields *trail
 }
 
 /* announce: the Trailer field goes on where a trailer section can: behind a body that says itself
- * where it ends. */
-static void announce(struct http_fields *fields, enum http_body body) {
+ * where it ends, and (open) behind any of HTTP/2. */
+static void announce(struct http_fields *fields, enum http_body body, bool open) {
   struct http_field *row = NULL;
-  if (body == HTTP_BODY_CHUNKED) return;
+  if (body == HTTP_BODY_CHUNKED || (body == HTTP_BODY_LENGTH && open)) return;
   while ((row = http_fields_next(fields, HTTP_NAME_TRAILER, row))) row->flags |= HTTP_FIELD_HOP;
 }
 
@@ -195,7 +195,7 @@ bool framing_of_request(struct http_request *req, enum end *why) {
     return fail(why, END_BAD_REQUEST_METHOD_NOT_SERVED);
   if (!read_connection(&req->fields, &set)) return fail(why, END_BAD_REQUEST_CONNECTION);
   req->keepalive = keeps_alive(&set, req->minor);
-  announce(&req->fields, req->body);
+  announce(&req->fields, req->body, http_request_open(req));
   return request_upgrade(req, &set, why) && request_expect(req, why);
 }
 
@@ -209,7 +209,7 @@ bool framing_of_h2_request(struct http_request *req, bool end_stream, enum end *
     req->body = HTTP_BODY_NONE;
   }
   req->keepalive = true;
-  announce(&req->fields, req->body);
+  announce(&req->fields, req->body, http_request_open(req));
   return request_expect(req, why);
 }
 
@@ -279,7 +279,7 @@ bool framing_of_response(struct http_response *res, enum http_method request_met
   if (!read_connection(&res->fields, &set)) return fail(why, END_BAD_RESPONSE_CONNECTION);
   res->keepalive = keeps_alive(&set, res->minor);
   response_body(res, request_method);
-  announce(&res->fields, res->body);
+  announce(&res->fields, res->body, http_response_open(res));
   return res->status != 101 || response_switch(res, &set, why);
 }
 
@@ -291,6 +291,6 @@ bool framing_of_h2_response(struct http_response *res, enum http_method request_
   if (res->body == HTTP_BODY_CLOSE) res->body = end_stream ? HTTP_BODY_LENGTH : HTTP_BODY_CHUNKED;
   if (res->body == HTTP_BODY_LENGTH && end_stream && res->content_length > 0)
     return fail(why, END_BAD_RESPONSE_LENGTH_MISMATCH);
-  announce(&res->fields, res->body);
+  announce(&res->fields, res->body, http_response_open(res));
   return true;
 }

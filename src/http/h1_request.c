@@ -143,6 +143,31 @@ static enum http_result finish(struct h1_reader *r, struct http_request *req,
   return ok ? HTTP_DONE : HTTP_BAD;
 }
 
+/* begun_target is a target whose end was not read. */
+static struct span begun_target(const struct h1_scan *scan, struct span input) {
+  if (scan->step != H1_STEP_SECOND) return SPAN_EMPTY;
+  size_t end = bytes_target_end(input.ptr, scan->start, input.len);
+  return span_sub(input, scan->start, end - scan->start);
+}
+
+bool h1_request_seen(const struct h1_scan *scan, struct span input, struct arena *arena,
+                     struct http_request *out) {
+  struct h1_scan copy = *scan;
+  struct h1_reader r = {.scan = &copy};
+  struct http_request req = {.minor = 1, .path = begun_target(scan, input)};
+  struct http_target target = {0};
+  enum end why;
+  if (scan->step >= H1_STEP_SECOND) req.method_text = scan->first;
+  bool line = scan->step >= H1_STEP_VERSION;
+  if (line && take_line(&r, &req, &target) != HTTP_DONE && !req.path.len) req.path = req.target;
+  req.fields = scan->fields;
+  const struct span *named = req.form == HTTP_FORM_ABSOLUTE ? &target.authority : NULL;
+  bool host = named || http_fields_has(&req.fields, HTTP_NAME_HOST);
+  if (host && !http_request_host(&req, named, arena, &why)) req.host = SPAN_EMPTY;
+  *out = req;
+  return scan->step >= H1_STEP_NAME;
+}
+
 enum http_result h1_parse_request(struct h1_scan *scan, struct span input,
                                   const struct h1_limits *limits, struct arena *arena,
                                   struct http_request *out, enum end *why) {

@@ -384,6 +384,12 @@ struct span h2_error_name(uint32_t code) {
   return code < array_count(names) ? names[code] : SPAN_EMPTY;
 }
 
+void h2_error_write(struct buf *b, uint32_t code) {
+  struct span name = h2_error_name(code);
+  buf_put(b, name.len ? name : SPAN_LIT("0x"));
+  if (!name.len) buf_hex(b, code);
+}
+
 bool h2_window_shift(int32_t *window, uint32_t from, uint32_t to) {
   int64_t sum = (int64_t)*window - from + to;
   if (sum > INT32_MAX || sum < INT32_MIN) return false;

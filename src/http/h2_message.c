@@ -237,7 +237,7 @@ static bool join_cookies(struct http_fields *fields, struct arena *arena, enum e
 
 bool h2_parse_request(struct h2_section *in, const struct h2_rules *rules, struct arena *arena,
                       struct http_request *out, enum end *why) {
-  struct http_request req = {.minor = 1, .h2 = true};
+  struct http_request req = {.minor = 1, .h2 = true, .ended = in->end_stream};
   if (!check_section(in, true, why)) return false;
   if (!take_pseudo(&in->pseudo, rules, &req, why)) return false;
   if (!join_cookies(&in->fields, arena, why)) return false;
@@ -246,6 +246,17 @@ bool h2_parse_request(struct h2_section *in, const struct h2_rules *rules, struc
   if (!framing_of_h2_request(&req, in->end_stream, why)) return false;
   *out = req;
   return true;
+}
+
+void h2_request_seen(const struct h2_section *in, struct arena *arena, struct http_request *out) {
+  const struct h2_pseudo *p = &in->pseudo;
+  struct http_request req = {.minor = 1, .h2 = true, .fields = in->fields};
+  enum end why;
+  req.method_text = p->value[H2_PSEUDO_METHOD];
+  if (!take_path(p->value[H2_PSEUDO_PATH], UINT32_MAX, &req, &why))
+    req.path = p->value[H2_PSEUDO_PATH];
+  if (!take_host(p, &req, arena, &why)) req.host = SPAN_EMPTY;
+  *out = req;
 }
 
 /* ---- responses ---- */

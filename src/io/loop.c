@@ -22,6 +22,8 @@ static size_t iobuf_limit(const struct loop_config *config) {
 
 void loop_init(struct loop *loop, const struct loop_ops *ops, const struct loop_config *config) {
   loop->ops = ops;
+  loop->share_ns = UINT64_MAX;
+  loop_share_open(loop, loop->now_ns);
   loop->rng = config->seed;
   (void)rng_next(&loop->rng);
   wheel_init(&loop->wheel, loop->now_ms);
@@ -35,6 +37,15 @@ void loop_init(struct loop *loop, const struct loop_ops *ops, const struct loop_
   list_init(&loop->parked);
   list_init(&loop->dead);
   pipe_pool_init(loop);
+}
+
+void loop_share_open(struct loop *loop, uint64_t from_ns) {
+  bool bound = loop->share_ns < UINT64_MAX - from_ns;
+  loop->share_to_ns = bound ? from_ns + loop->share_ns : UINT64_MAX;
+}
+
+bool loop_share_over(const struct loop *loop) {
+  return loop->share_to_ns < UINT64_MAX && loop->ops->clock(loop) >= loop->share_to_ns;
 }
 
 uint64_t loop_lag_max_ns(const struct loop_stats *stats, uint64_t now_ms) {
@@ -97,14 +108,17 @@ static void take_all(struct list *from, struct list *to) {
   list_init(from);
 }
 
+static void run_one(struct list *link) {
+  struct conn *c = container_of(link, struct conn, dirty_link);
+  c->flags &= ~(uint32_t)CONN_DIRTY;
+  conn_run(c);
+}
+
 static void flush_pass(struct list *from) {
   struct list batch;
   take_all(from, &batch);
-  for (struct list *link = list_pop_head(&batch); link; link = list_pop_head(&batch)) {
-    struct conn *c = container_of(link, struct conn, dirty_link);
-    c->flags &= ~(uint32_t)CONN_DIRTY;
-    conn_run(c);
-  }
+  for (struct list *link = list_pop_head(&batch); link; link = list_pop_head(&batch))
+    run_one(link);
 }
 
 static void flush(struct loop *loop) {
@@ -113,6 +127,29 @@ static void flush(struct loop *loop) {
     else if (!list_empty(&loop->carriers)) flush_pass(&loop->carriers);
     else return;
   }
+}
+
+/* put_first moves all of *from before what is in *to. */
+static void put_first(struct list *from, struct list *to) {
+  while (!list_empty(from)) {
+    struct list *link = from->prev;
+    list_remove(link);
+    list_push_head(to, link);
+  }
+}
+
+/* run_later lets conns that used up their share go on, one after the other and each to its end, as
+ * long as this turn's share lasts: one at least. The others are the first in the next turn. */
+static void run_later(struct loop *loop) {
+  struct list batch;
+  take_all(&loop->later, &batch);
+  if (loop->share_ns < UINT64_MAX) loop_share_open(loop, loop->ops->clock(loop));
+  for (struct list *link = list_pop_head(&batch); link; link = list_pop_head(&batch)) {
+    run_one(link);
+    flush(loop);
+    if (loop_share_over(loop)) break;
+  }
+  put_first(&batch, &loop->later);
 }
 
 /* retry_starved arms as many parked receives as there are buffers: the others would only fail
@@ -152,7 +189,7 @@ static uint64_t wait_until(struct loop *loop, uint64_t until_ms) {
 }
 
 int loop_run_turn(struct loop *loop, uint64_t until_ms) {
-  flush_pass(&loop->later);
+  if (!list_empty(&loop->later)) run_later(loop);
   if (!list_empty(&loop->parked)) resume_parked(loop);
   flush(loop);
   if (!list_empty(&loop->starved)) retry_starved(loop);

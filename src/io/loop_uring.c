@@ -420,6 +420,7 @@ static int ring_turn(struct loop *loop, uint64_t until_ms) {
   int rc = submit_and_wait(u, until_ms, before_ns);
   u->connects = 0;
   read_clocks(u);
+  loop_share_open(loop, loop->now_ns);
   handle_all(u);
   buffers_commit(&u->buffers);
   loop_stat_set(&loop->stats.buffers_total, u->buffers.total);
@@ -430,6 +431,11 @@ static int ring_turn(struct loop *loop, uint64_t until_ms) {
     case -EBUSY: return 0;
     default: return rc < 0 ? rc : 0;
   }
+}
+
+static uint64_t ring_clock(const struct loop *loop) {
+  (void)loop;
+  return clock_ns(CLOCK_MONOTONIC);
 }
 
 static void ring_trim(struct loop *loop) {
@@ -485,6 +491,7 @@ static const struct loop_ops ring_ops = {
     .splice = ring_splice,
     .pipe = ring_pipe,
     .turn = ring_turn,
+    .clock = ring_clock,
     .wake = ring_wake,
     .trim = ring_trim,
     .free = ring_free,

@@ -133,6 +133,44 @@ static bool ring_udp_address(const struct loop *loop, const struct udp *u, struc
   return true;
 }
 
+/* A socket that is connected hears its peer alone, and leaves the kernel's choice among those that
+ * share a port; this one is its own peer. What was queued stays (udp(7)). */
+static bool ring_udp_retire(struct loop *loop, struct udp *u) {
+  struct addr own;
+  if (!ring_udp_address(loop, u, &own)) return false;
+  if (u->flags & UDP_ANY && own.sa.sa_family == AF_INET)
+    own.in4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  else if (u->flags & UDP_ANY)
+    own.in6.sin6_addr = (struct in6_addr)IN6ADDR_LOOPBACK_INIT;
+  return connect(u->fd, &own.sa, own.len) == 0;
+}
+
+static bool ring_udp_empty(const struct loop *loop, const struct udp *u) {
+  char byte;
+  (void)loop;
+  return recv(u->fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+static bool is_loopback(const struct addr *a) {
+  if (a->sa.sa_family == AF_INET6) return IN6_IS_ADDR_LOOPBACK(&a->in6.sin6_addr);
+  return ntohl(a->in4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
+/* Nothing is sent. To an own address one comes from that address itself; but in 127.0.0.0/8 from
+ * 127.0.0.1. */
+static bool ring_udp_is_here(const struct loop *loop, const struct addr *a) {
+  struct addr own;
+  struct udp u = {.fd = -1};
+  if (is_loopback(a)) return true;
+  u.fd = socket(a->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (u.fd < 0) return false;
+  bool known = connect(u.fd, &a->sa, a->len) == 0 && ring_udp_address(loop, &u, &own);
+  (void)close(u.fd);
+  if (!known) return false;
+  if (a->sa.sa_family == AF_INET) return own.in4.sin_addr.s_addr == a->in4.sin_addr.s_addr;
+  return memcmp(&own.in6.sin6_addr, &a->in6.sin6_addr, sizeof own.in6.sin6_addr) == 0;
+}
+
 /* ---- submissions ---- */
 
 static uint64_t name_of(const struct udp *u, enum ring_udp_op op) {
@@ -326,4 +364,7 @@ const struct udp_ops ring_udp_ops = {
     .close = ring_udp_close,
     .settle = ring_submit,
     .address = ring_udp_address,
+    .retire = ring_udp_retire,
+    .empty = ring_udp_empty,
+    .is_here = ring_udp_is_here,
 };

@@ -51,6 +51,7 @@ struct sim_loop {
   uint64_t seq;
   uint32_t op_count;
   bool woken;
+  uint32_t asked; /* questions for the clock in this turn */
   int (*turn)(void *ctx);
   void *turn_ctx;
 };

@@ -27,7 +27,7 @@ struct sim_dgram {
 struct sim_dport {
   struct list link; /* sim->dports */
   struct addr at, peer; /* peer.len 0: from anybody */
-  bool weirs;
+  bool weirs, retired;
   void (*on_datagram)(struct sim *sim, const struct addr *from, struct span bytes, void *ctx);
   void *ctx;
   struct list queue;
@@ -48,7 +48,7 @@ struct sim_udp_op {
 /* ---- the network ---- */
 
 static bool hears(const struct sim_dport *p, const struct sim_dgram *d) {
-  return addr_eq(&p->at, &d->to) && (!p->peer.len || addr_eq(&p->peer, &d->from));
+  return !p->retired && addr_eq(&p->at, &d->to) && (!p->peer.len || addr_eq(&p->peer, &d->from));
 }
 
 static struct sim_dport *find(struct sim *sim, const struct sim_dgram *d) {
@@ -220,6 +220,22 @@ static bool address(const struct loop *loop, const struct udp *u, struct addr *o
   return true;
 }
 
+static bool retire(struct loop *loop, struct udp *u) {
+  dport_of(of(loop)->sim, u->fd)->retired = true;
+  return true;
+}
+
+static bool empty(const struct loop *loop, const struct udp *u) {
+  const struct sim_loop *l = (const struct sim_loop *)(const void *)loop;
+  return dport_of(l->sim, u->fd)->queued == 0;
+}
+
+/* Only who is bound to all addresses has to ask, and nobody is. */
+static bool is_here(const struct loop *loop, const struct addr *a) {
+  (void)loop, (void)a;
+  return false;
+}
+
 const struct udp_ops sim_udp_ops = {
     .connect = connect_to,
     .listen = listen_on,
@@ -230,6 +246,9 @@ const struct udp_ops sim_udp_ops = {
     .close = close_it,
     .settle = settle,
     .address = address,
+    .retire = retire,
+    .empty = empty,
+    .is_here = is_here,
 };
 
 /* ---- ending ops ---- */

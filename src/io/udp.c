@@ -85,6 +85,17 @@ bool udp_local_addr(const struct udp *u, struct addr *out) {
   return u->loop->ops->udp->address(u->loop, u, out);
 }
 
+bool udp_retire(struct udp *u) {
+  check(u->flags & UDP_LISTENS);
+  return u->loop->ops->udp->retire(u->loop, u);
+}
+
+bool udp_empty(const struct udp *u) { return u->loop->ops->udp->empty(u->loop, u); }
+
+bool udp_is_here(struct loop *loop, const struct addr *a) {
+  return loop->ops->udp->is_here(loop, a);
+}
+
 void udp_close(struct udp *u) {
   struct loop *loop = u->loop;
   check(!(u->flags & UDP_GONE));

@@ -28,6 +28,9 @@ struct udp_ops {
   void (*close)(struct loop *loop, struct udp *u);
   void (*settle)(struct loop *loop); /* closes are not only asked for, but done */
   bool (*address)(const struct loop *loop, const struct udp *u, struct addr *out);
+  bool (*retire)(struct loop *loop, struct udp *u);
+  bool (*empty)(const struct loop *loop, const struct udp *u);
+  bool (*is_here)(const struct loop *loop, const struct addr *a);
 };
 
 /* udp_done is what a receive brought. */

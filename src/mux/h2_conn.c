@@ -21,7 +21,7 @@
 struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max) {
   struct h2_pool *pool = mem_alloc(sizeof(*pool));
   pool->loop = loop;
-  pool->pace = UINT32_MAX;
+  pool->ends = UINT32_MAX;
   slab_init(&pool->conns, sizeof(struct h2), POOL_CONNS, conns_max);
   slab_init(&pool->streams, sizeof(struct h2_stream), POOL_STREAMS, streams_max);
   arena_blocks_init(&pool->blocks, POOL_BLOCK, POOL_BLOCKS_KEEP);
@@ -41,7 +41,7 @@ void h2_pool_trim(struct h2_pool *pool) {
   arena_blocks_trim(&pool->blocks, 0);
 }
 
-void h2_pool_pace(struct h2_pool *pool, uint32_t frames) { pool->pace = frames; }
+void h2_pool_pace(struct h2_pool *pool, uint32_t ends) { pool->ends = ends; }
 
 /* ---- begin ---- */
 
@@ -150,7 +150,23 @@ static void write_goaway(struct h2 *h, uint32_t last, enum end end) {
   if (out) h2_write_goaway(out, last, code, span_sub(why, 0, why.len < 128 ? why.len : 128));
 }
 
-void h2_end(struct h2 *h, enum end end) {
+/* most_at_once: of clients' streams so many hear of the end in a turn: each has something to give
+ * up, which others would wait for. */
+static uint32_t most_at_once(const struct h2 *h) {
+  return h->server ? h->pool->ends : UINT32_MAX;
+}
+
+static void tell(struct h2 *h, uint32_t most) {
+  if (!h2_streams_tell(h, most)) conn_flush_later(h->conn);
+}
+
+static void tell_more(struct h2 *h, uint32_t most) {
+  h->marks |= H2_BUSY;
+  tell(h, most);
+  (void)h2_leave(h);
+}
+
+static void end_by(struct h2 *h, enum end end, uint32_t most) {
   if (h2_any(h, H2_ENDED)) return;
   if (h2_any(h, H2_BUSY)) {
     h2_over(h, end);
@@ -158,16 +174,24 @@ void h2_end(struct h2 *h, enum end end) {
   }
   h->marks |= H2_ENDED;
   h->over = end;
-  h2_streams_fail(h, -ECONNRESET, end);
+  h2_streams_doom(h, end);
   bool open = h->conn && (h->conn->flags & (CONN_OPEN | CONN_FAILED)) == CONN_OPEN;
   if (open) write_goaway(h, h->served, end);
   timer_stop(&h->pool->loop->wheel, &h->timer);
+  tell(h, most);
   if (h->count == 0) {
     h2_finish(h);
     return;
   }
   h->marks |= H2_LEFT;
   if (h->events->on_left) h->events->on_left(h);
+}
+
+void h2_end(struct h2 *h, enum end end) { end_by(h, end, most_at_once(h)); }
+
+void h2_end_now(struct h2 *h, enum end end) {
+  if (h2_any(h, H2_LEFT)) tell_more(h, UINT32_MAX);
+  else end_by(h, end, UINT32_MAX);
 }
 
 void h2_finish(struct h2 *h) { h->events->on_end(h, h->over); }
@@ -192,34 +216,44 @@ static void last_call(struct h2 *h) {
   if (h->count == 0) h->events->on_idle(h);
 }
 
+static bool ask(struct h2 *h) {
+  struct buf *out = h2_out(h, H2_HEAD_LEN + 8);
+  if (!out) return false;
+  h2_write_ping(out, false, PING_AGAIN);
+  h->marks |= H2_PINGED;
+  h->asked_ms = h->pool->loop->now_ms;
+  return true;
+}
+
+/* is_asked: and not a word has come since. An answer that is owed from before it spoke again, or
+ * was idle, says nothing against it. */
+static bool is_asked(const struct h2 *h) {
+  return h2_any(h, H2_PINGED) && h->heard_ms <= h->asked_ms;
+}
+
 /* still_there: a peer that is silent though requests wait is asked (RFC 9113 section 6.7), and
  * given up when it goes on so. Whatever it says tells that it is there. */
 static void still_there(struct h2 *h, uint64_t now_ms) {
-  bool asked = h2_any(h, H2_PINGED);
   bool waits = h->count && h->conn && h->conn->flags & CONN_OPEN;
   if (!waits) h->heard_ms = now_ms;
-  uint64_t due = h->heard_ms + (asked ? h->limits.ping_wait_ms : h->limits.ping_ms);
+  bool asked = is_asked(h);
+  uint64_t due = asked ? h->asked_ms + h->limits.ping_wait_ms : h->heard_ms + h->limits.ping_ms;
   if (due <= now_ms && asked) {
     h2_end(h, END_UPSTREAM_PING);
     return;
   }
-  struct buf *out = due <= now_ms ? h2_out(h, H2_HEAD_LEN + 8) : NULL;
-  if (out) {
-    h2_write_ping(out, false, PING_AGAIN);
-    h->marks |= H2_PINGED;
-    h->heard_ms = now_ms;
+  if (due <= now_ms) {
+    (void)ask(h); /* without room it is asked next time */
+    due = now_ms + h->limits.ping_wait_ms;
   }
-  if (due <= now_ms) due = now_ms + h->limits.ping_wait_ms;
   timer_set(&h->pool->loop->wheel, &h->timer, due);
 }
 
 void h2_ask(struct h2 *h) {
   if (h2_any(h, H2_SUSPECT | H2_ENDED)) return;
   h->marks |= H2_SUSPECT;
-  struct buf *out = h2_any(h, H2_PINGED) ? NULL : h2_out(h, H2_HEAD_LEN + 8);
-  if (!out) return;
-  h2_write_ping(out, false, PING_AGAIN);
-  h->marks |= H2_PINGED;
+  if (is_asked(h) || !ask(h) || !h->limits.ping_ms) return;
+  timer_set(&h->pool->loop->wheel, &h->timer, h->asked_ms + h->limits.ping_wait_ms);
 }
 
 bool h2_suspected(const struct h2 *h) { return h2_any(h, H2_SUSPECT); }
@@ -317,7 +351,7 @@ static void read_again(struct h2 *h) {
     conn_flush_later(c);
     return;
   }
-  if (h2_any(h, H2_RESTED)) h->spent = 0;
+  if (h2_any(h, H2_RESTED)) h2_spend_anew(h);
   else if (!h2_any(h, H2_STUFFED) || conn_pending(c) > H2_IN_AGAIN) return;
   h->marks &= (uint16_t)~(H2_STUFFED | H2_PACED | H2_RESTED);
   conn_read_start(c);
@@ -327,6 +361,10 @@ static void read_again(struct h2 *h) {
  * for. */
 static void on_flush(struct conn *c) {
   struct h2 *h = c->owner;
+  if (h2_any(h, H2_ENDED)) {
+    tell_more(h, most_at_once(h));
+    return;
+  }
   h->marks |= H2_BUSY;
   if (h->events->on_turn) h->events->on_turn(h);
   bool room = h2_flush(h);

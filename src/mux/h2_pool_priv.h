@@ -10,7 +10,7 @@ struct h2_pool {
   struct loop *loop;
   struct slab conns, streams;
   struct arena_blocks blocks; /* of trailers and heads to be sent */
-  uint32_t pace; /* what a client's connection may bring in one turn of the loop (h2_read.c) */
+  uint32_t ends; /* h2_pool_pace */
 };
 
 #endif

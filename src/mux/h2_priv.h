@@ -43,9 +43,9 @@ enum h2_mark {
   H2_SETTLED = 256,  /* they acknowledged our SETTINGS */
   H2_DROPPING = 512, /* the DATA frame that comes is nobody's, and given back already */
   H2_SUSPECT = 8192, /* h2_ask was called, and not a word has come since */
-  H2_LEFT = 4096,    /* ended, but for streams whose response is whole, and is still read */
+  H2_LEFT = 4096,    /* ended, but for streams: a response that is whole, or not told yet */
   H2_BLAMED = 2048,  /* GOAWAY of the peer said an error */
-  H2_PINGED = 1024,  /* the peer was asked whether it is there, and has not said a word since */
+  H2_PINGED = 1024,  /* the peer was asked whether it is there, and owes the answer */
   H2_PACED = 16384,  /* input waits for the next turn: this one has brought enough */
   H2_RESTED = 32768, /* and that is the turn that begins */
 };
@@ -73,7 +73,7 @@ struct h2 {
   uint32_t count, opened, last; /* streams open; opened by the peer; their highest number */
   uint32_t served;              /* the highest that was not ignored: what GOAWAY says */
   uint32_t next_id;             /* of ours */
-  uint32_t their_last;          /* what their GOAWAY of an error says (H2_BLAMED) */
+  uint32_t their_last, their_code; /* what their GOAWAY of an error says (H2_BLAMED) */
   uint32_t window_in_force;     /* theirs.initial_window_size that streams go by */
   uint16_t marks;               /* set of enum h2_mark */
   bool server;
@@ -84,7 +84,7 @@ struct h2 {
   struct hpack_block block;
   struct hpack_limits section_limits;
   uint32_t block_frames;
-  uint32_t spent;   /* of pool.pace, in the turn that began */
+  uint32_t spent, spend_to; /* work of the turn that began, where the clock is asked (h2_read.c) */
   uint64_t turn_ns; /* then */
   bool block_end_stream;
   /* budgets (h2_guard.c) */
@@ -94,7 +94,7 @@ struct h2 {
   uint32_t forgotten_to; /* of those up to this one nobody knows which were ours to reset */
   struct timer timer; /* its age, then the second step of a drain; a client's: pings */
   uint64_t heads_bytes; /* of the peer's streams that are open, as HPACK counts them */
-  uint64_t heard_ms;  /* when the peer last said anything; of a client that pings */
+  uint64_t heard_ms, asked_ms; /* of a client: the peer said anything last; was asked by PING */
   struct timer retry; /* memory was short */
 };
 
@@ -118,7 +118,6 @@ bool h2_pong(struct h2 *h);
 
 /* h2_over ends the connection as soon as nobody is being told anything. */
 void h2_over(struct h2 *h, enum end end);
-
 /* h2_section_orphan: the section that is being read belongs to nobody any more. */
 void h2_section_orphan(struct h2 *h);
 
@@ -126,8 +125,9 @@ void h2_section_orphan(struct h2 *h);
 enum h2_error h2_code_of(enum end end);
 /* h2_read.c: reads; false: h is gone. *used: how much was taken. */
 bool h2_input(struct h2 *h, struct span in, size_t *used);
-/* h2_spent: it has brought enough for this turn. */
-bool h2_spent(const struct h2 *h);
+/* h2_spent: it has brought enough for this turn. h2_spend_anew: it waited for this one. */
+bool h2_spent(struct h2 *h);
+void h2_spend_anew(struct h2 *h);
 /* h2_read_back: n bytes more are read: windows are opened when it is worth a frame. */
 void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n);
 

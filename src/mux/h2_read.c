@@ -254,6 +254,7 @@ static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
   bool first = !h2_any(h, H2_PEER_DONE);
   h->marks |= (uint16_t)(H2_PEER_DONE | (item->value ? H2_BLAMED : 0u));
   if (item->value) h->their_last = item->id;
+  if (item->value) h->their_code = item->value;
   if (!h->server) h2_streams_above(h, item->id);
   if (first && h->count == 0) h->events->on_idle(h);
   return glitch(h);
@@ -266,7 +267,8 @@ static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
   /* A server may reset what it has answered: it does not read the rest of the request. */
   bool whole = !h->server && stream_any(st, H2_REMOTE_END);
   if (!h->server && item->value == H2_REFUSED_STREAM) st->marks |= H2_UNTOUCHED;
-  st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END;
+  st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | H2_TOLD_WHY;
+  st->told = item->value;
   if (!h->server) st->end = END_UPSTREAM_H2_RST;
   list_remove(&st->ready);
   if (!whole) conn_carried_fail(st->what.conn, -ECONNRESET);
@@ -349,35 +351,61 @@ static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = 
     [H2_EVENT_CONNECTION_ERROR] = on_connection_error,
 };
 
-/* spend counts what a client brings (h2_pool_pace). SETTINGS may mean a little work for every
- * stream. */
-#define H2_PACE_STREAMS 64u
-static void spend(struct h2 *h, enum h2_event event, const struct h2_item *item) {
-  if (h->turn_ns != h->pool->loop->now_ns) h->spent = 0;
+/* ---- whose turn it is ---- */
+
+/* What a client's connection brings is counted by what it costs about: a head SPEND_HEAD and one
+ * more for each SPEND_BYTES of it, SETTINGS for the streams whose windows they may move, any frame
+ * one. SPEND_STEP is free in each turn; after each further one the clock is asked, and what comes
+ * after the turn's share waits for the next one (loop_share_over). */
+#define SPEND_HEAD 8u
+#define SPEND_BYTES 128u
+#define SPEND_STREAMS 64u
+#define SPEND_STEP 16u
+/* So much of a block is decoded between two looks at the clock. */
+#define FRAGMENT_MOST (SPEND_STEP * SPEND_BYTES)
+
+void h2_spend_anew(struct h2 *h) {
   h->turn_ns = h->pool->loop->now_ns;
-  if (event == H2_EVENT_SETTINGS) h->spent += h->count / H2_PACE_STREAMS;
-  if (event == H2_EVENT_FRAGMENT) h->spent += (uint32_t)item->bytes.len / H2_PACE_BYTES;
-  if (event != H2_EVENT_FRAME) return;
-  const struct h2_frame *f = &h->scanner.frame;
-  h->spent += f->type == H2_HEADERS ? H2_PACE_HEAD : 1;
-  if (f->type == H2_SETTINGS) h->spent += f->length / H2_PACE_BYTES;
+  h->spent = 0;
+  h->spend_to = SPEND_STEP;
 }
 
-bool h2_spent(const struct h2 *h) {
-  bool now = h->server && h->turn_ns == h->pool->loop->now_ns;
-  return now && h->spent >= h->pool->pace;
+static uint32_t cost(const struct h2 *h, enum h2_event event, const struct h2_item *item) {
+  const struct h2_frame *f = &h->scanner.frame;
+  if (event == H2_EVENT_SETTINGS) return h->count / SPEND_STREAMS;
+  if (event == H2_EVENT_FRAGMENT) return (uint32_t)item->bytes.len / SPEND_BYTES;
+  if (event != H2_EVENT_FRAME) return 0;
+  if (f->type == H2_SETTINGS) return 1 + f->length / SPEND_BYTES;
+  return f->type == H2_HEADERS ? SPEND_HEAD : 1;
+}
+
+bool h2_spent(struct h2 *h) {
+  if (!h->server || h->spent < h->spend_to) return false;
+  if (h->turn_ns != h->pool->loop->now_ns) h2_spend_anew(h);
+  else if (loop_share_over(h->pool->loop)) return true;
+  else h->spend_to = h->spent + SPEND_STEP;
+  return false;
+}
+
+/* next is what is scanned at once. */
+static struct span next(const struct h2 *h, struct span in, size_t used) {
+  uint8_t type = h->scanner.frame.type;
+  bool block = type == H2_HEADERS || type == H2_CONTINUATION;
+  return span_sub(in, used, block && h->server ? FRAGMENT_MOST : in.len);
 }
 
 bool h2_input(struct h2 *h, struct span in, size_t *used) {
   h->marks |= H2_BUSY;
   *used = 0;
+  if (h->turn_ns != h->pool->loop->now_ns) h2_spend_anew(h);
   while (conn_pending(h->conn) < H2_IN_MOST && !h2_any(h, H2_OVER) && !h2_spent(h)) {
     struct h2_item item = {0};
     size_t took = 0;
-    enum h2_event event = h2_frame_scan(&h->scanner, span_from(in, *used), &took, &item);
+    enum h2_event event = h2_frame_scan(&h->scanner, next(h, in, *used), &took, &item);
     *used += took;
-    if (event == H2_EVENT_MORE) break;
-    spend(h, event, &item);
+    if (event == H2_EVENT_MORE && *used == in.len) break;
+    if (event == H2_EVENT_MORE) continue;
+    h->spent += cost(h, event, &item);
     enum end end = handlers[event](h, &item);
     if (end != END_OK) h2_end(h, end); /* below */
   }

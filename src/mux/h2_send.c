@@ -191,7 +191,8 @@ static bool send_request(struct h2_stream *st, const struct h2_request_head *hea
                          struct arena *scratch, bool end, size_t most) {
   const struct message m = {.request = head, .scratch = scratch};
   const struct http_request *r = head->request;
-  if (r->body == HTTP_BODY_LENGTH) st->promise = r->content_length;
+  /* Behind what came by HTTP/2 trailers may follow. */
+  if (r->body == HTTP_BODY_LENGTH && !http_request_open(r)) st->promise = r->content_length;
   h2_stream_number(st);
   if (send_block(st, &m, end, most)) return true;
   h2_stream_unnumber(st);
@@ -260,7 +261,6 @@ bool h2_send_response(struct h2_stream *st, const struct http_response *response
                       struct arena *scratch, bool end) {
   if (stream_any(st, H2_RESET)) return true; /* the conn's owner hears of it */
   const struct message m = {.response = response, .scratch = scratch};
-  /* Behind what came by HTTP/2 trailers may follow. */
   if (response->body == HTTP_BODY_LENGTH && !response->h2) st->promise = response->content_length;
   if (send_block(st, &m, end, H2_HEADS_MOST)) return true;
   if (conn_pending(st->h2->conn) < H2_OUT_MOST) return false; /* it is not that */

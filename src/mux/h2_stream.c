@@ -245,17 +245,22 @@ static struct h2_stream *untold(const struct h2 *h) {
   return NULL;
 }
 
-/* The owner of one may close others: each turn looks anew; who was told stands last. */
-void h2_streams_fail(struct h2 *h, int err, enum end end) {
+void h2_streams_doom(struct h2 *h, enum end end) {
   bool together = h->count > 1;
   for (struct list *l = h->streams.next; l != &h->streams; l = l->next)
     fail_mark(container_of(l, struct h2_stream, link), end, together);
-  for (struct h2_stream *st = untold(h); st; st = untold(h)) {
+}
+
+/* The owner of one may close others: each turn looks anew; who was told stands last. */
+bool h2_streams_tell(struct h2 *h, uint32_t most) {
+  struct h2_stream *st = untold(h);
+  for (; st && most > 0; st = untold(h), most--) {
     st->marks |= H2_TOLD;
     list_remove(&st->link);
     list_push_tail(&h->streams, &st->link);
-    conn_carried_fail(st->what.conn, err);
+    conn_carried_fail(st->what.conn, -ECONNRESET);
   }
+  return !st;
 }
 
 /* ---- what the conn does ---- */
@@ -329,6 +334,13 @@ struct h2 *h2_stream_h2(const struct h2_stream *st) { return st->h2; }
 struct h2_stream *h2_stream_of(const struct conn *c) { return stream_of(c->carried); }
 void h2_stream_blame(struct h2_stream *st, enum end end) { st->end = end; }
 enum end h2_stream_end_word(const struct h2_stream *st) { return st->end; }
+bool h2_stream_lost(const struct h2_stream *st) { return stream_any(st, H2_RESET); }
+struct h2_told h2_stream_told(const struct h2_stream *st) {
+  if (stream_any(st, H2_TOLD_WHY)) return (struct h2_told){H2_RST_STREAM, st->told};
+  if (!h2_any(st->h2, H2_BLAMED)) return (struct h2_told){0};
+  return (struct h2_told){H2_GOAWAY, st->h2->their_code};
+}
+
 bool h2_stream_refused(const struct h2_stream *st) { return stream_any(st, H2_UNTOUCHED); }
 
 bool h2_stream_together(const struct h2_stream *st) { return stream_any(st, H2_TOGETHER); }

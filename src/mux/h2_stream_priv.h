@@ -21,6 +21,7 @@ enum h2_stream_mark {
   H2_HEAD_WAITS = 512, /* `late` is to be sent, before all else */
   H2_HEAD_ENDS = 1024, /* and nothing follows it */
   H2_TOGETHER = 2048,  /* its connection ended while it was not alone there */
+  H2_TOLD_WHY = 4096,  /* the peer reset it: told */
 };
 
 struct h2_stream {
@@ -45,6 +46,7 @@ struct h2_stream {
   struct arena *arena;
   struct h2_length length;
   enum end end;
+  uint32_t told;  /* the code of the peer's RST_STREAM (H2_TOLD_WHY) */
   uint16_t marks; /* set of enum h2_stream_mark */
   uint8_t urgency;
   bool incremental, offered_fin;
@@ -83,9 +85,10 @@ void h2_stream_reset(struct h2_stream *st, enum h2_error error, enum end end);
 void h2_stream_drop(struct h2_stream *st);
 /* h2_stream_peer_end is END_STREAM from the peer: st may be gone. */
 void h2_stream_peer_end(struct h2_stream *st);
-/* h2_streams_fail ends all but those of ours whose response is whole: these stay till it is read.
- */
-void h2_streams_fail(struct h2 *h, int err, enum end end);
+/* h2_streams_doom marks all as lost but those of ours whose response is whole: these stay till it
+ * is read. h2_streams_tell fails the conns of so many; true: of all. */
+void h2_streams_doom(struct h2 *h, enum end end);
+bool h2_streams_tell(struct h2 *h, uint32_t most);
 /* h2_write_reset sends RST_STREAM for a number without a stream, too. */
 void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error);
 /* h2_is_forgotten: we have reset it not long ago. h2_is_ignored: it came after the last call. */

@@ -3,9 +3,10 @@
 #include "proxy_priv.h"
 #include "udp_priv.h"
 #include "weir/base/hash.h"
+#include "weir/http/h2_frame.h"
 #include "weir/io/tls_ech.h"
 
-enum { CLIENT_TEXT_MAX = 64 };
+enum { CLIENT_TEXT_MAX = 64, TOLD_TEXT_MAX = 48 };
 
 static uint64_t phase(uint64_t from, uint64_t to) {
   return from && to >= from ? to - from : NEVER_NS;
@@ -43,14 +44,27 @@ static void texts_tls(const struct down *d, struct record_access *r, struct span
   t[TEXT_TLS_HASH] = info.hash;
 }
 
-static void texts_request(const struct exchange *x, struct span *t) {
-  const struct http_request *q = &x->req;
+/* is_connect: it came as an extended CONNECT of HTTP/2 (RFC 8441), whose protocol is upgrade. */
+static bool is_connect(const struct http_request *r) { return r->h2 && r->upgrade.len; }
+
+/* texts_tunnel: an extended CONNECT is a GET to all but who reads the log. */
+static void texts_tunnel(const struct http_request *q, struct span *t) {
+  t[TEXT_METHOD] = http_method_text(HTTP_METHOD_CONNECT);
+  t[TEXT_UPGRADE] = websocket_is(q->upgrade) ? SPAN_LIT("websocket") : q->upgrade;
+}
+
+static void texts_head(const struct http_request *q, struct span *t) {
   t[TEXT_METHOD] = q->method_text;
+  if (is_connect(q)) texts_tunnel(q, t);
   t[TEXT_PATH] = q->path;
   t[TEXT_QUERY] = q->query;
   t[TEXT_HOST] = q->host;
   t[TEXT_USER_AGENT] = field_value(&q->fields, HTTP_NAME_USER_AGENT);
   t[TEXT_TRACE] = field_value(&q->fields, HTTP_NAME_TRACEPARENT);
+}
+
+static void texts_request(const struct exchange *x, struct span *t) {
+  texts_head(&x->req, t);
   t[TEXT_CLIENT] = x->ctx.client;
   t[TEXT_TRIES] = x->tries;
   t[TEXT_UPSTREAM_TLS] = x->tls_why;
@@ -71,6 +85,13 @@ static void texts_kept(const struct kept *k, struct span *t) {
 /* version_of is 0 and 1 of HTTP/1, 2 of HTTP/2. */
 static uint8_t version_of(const struct http_request *r) { return r->h2 ? 2 : r->minor; }
 
+static uint8_t method_of(const struct stream *s) {
+  if (!(s->flags & STREAM_PARSED)) return HTTP_METHOD_OTHER;
+  if (s->kept) return s->kept->method;
+  if (is_connect(&s->x->req)) return HTTP_METHOD_CONNECT;
+  return (uint8_t)s->x->req.method;
+}
+
 void access_keep(struct stream *s) {
   struct worker *w = s->w;
   struct span t[TEXT_COUNT] = {0};
@@ -79,7 +100,7 @@ void access_keep(struct stream *s) {
   texts_request(s->x, t);
   struct span upgrade = s->x->req.upgrade;
   t[TEXT_UPGRADE] = websocket_is(upgrade) ? SPAN_LIT("websocket") : upgrade;
-  k->method = (uint8_t)s->x->req.method;
+  k->method = method_of(s);
   k->minor = version_of(&s->x->req);
   k->has_query = s->x->req.has_query;
   size_t total = 0;
@@ -101,10 +122,27 @@ void access_keep(struct stream *s) {
   s->arena = small;
 }
 
-static void from_request(const struct stream *s, struct record_access *r, struct span *t) {
+/* from_head says what was read of a request that was refused, or did not come whole. */
+static void from_head(struct stream *s, struct record_access *r, struct span *t) {
+  bool h2 = s->flags & STREAM_H2, version = h2;
+  struct http_request seen;
+  if (s->flags & STREAM_TCP || !s->x) return;
+  if (h2)
+    h2_request_seen(&s->x->section, &s->arena, &seen);
+  else
+    version = h1_request_seen(&s->x->scan, buf_span(&s->x->head_in), &s->arena, &seen);
+  if (version) r->minor = version_of(&seen);
+  if (seen.has_query) r->flags |= RECORD_HAS_QUERY;
+  texts_head(&seen, t);
+}
+
+static void from_request(struct stream *s, struct record_access *r, struct span *t) {
   const struct kept *k = s->kept;
-  r->minor = s->flags & STREAM_H2 ? 2 : RECORD_NO_VERSION;
-  if (!(s->flags & STREAM_PARSED)) return;
+  r->minor = RECORD_NO_VERSION;
+  if (!(s->flags & STREAM_PARSED)) {
+    from_head(s, r, t);
+    return;
+  }
   r->minor = k ? k->minor : version_of(&s->x->req);
   if (k ? k->has_query : s->x->req.has_query) r->flags |= RECORD_HAS_QUERY;
   if (k) texts_kept(k, t);
@@ -120,7 +158,21 @@ static struct span scheme_of(const struct down *d, struct record_access *r) {
   return d->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");
 }
 
-static void texts(const struct stream *s, struct record_access *r, struct span *t) {
+/* text_told names the error by which the other side ended it by HTTP/2: the endpoint, or the
+ * client that left. */
+static void text_told(const struct stream *s, char room[TOLD_TEXT_MAX], struct span *t) {
+  bool left = s->flags & STREAM_H2 && end_get(s->end)->status == 499;
+  struct h2_told told =
+      left ? h2_stream_told(h2_stream_of(s->conn)) : attempt_told(&s->try, s->end);
+  struct buf b = buf_of(room, TOLD_TEXT_MAX);
+  if (!told.frame) return;
+  buf_put(&b, h2_type_name(told.frame));
+  buf_char(&b, ' ');
+  h2_error_write(&b, told.code);
+  t[TEXT_REASON] = buf_span(&b);
+}
+
+static void texts(struct stream *s, struct record_access *r, struct span *t) {
   texts_tls(s->down, r, t);
   if (s->flags & STREAM_EARLY) r->tls |= RECORD_EARLY;
   from_request(s, r, t);
@@ -187,18 +239,14 @@ static void write_record(struct stream *s, uint16_t status) {
   r.response_bytes = body_moved(&s->down_body);
   if (s->try.flags & ATTEMPT_REUSED) r.flags |= RECORD_REUSED;
   if (s->try.flags & ATTEMPT_SENT) r.upstream = s->try.flags & ATTEMPT_H2 ? 2 : 1;
-  char room[CLIENT_TEXT_MAX];
+  char room[CLIENT_TEXT_MAX], told[TOLD_TEXT_MAX];
   down_socket(s->down, &r.peer);
   record_call(s, &r);
   record_times(s, &r);
   texts(s, &r, t);
+  text_told(s, told, t);
   text_client(s->down, room, t);
   record_put(s->w, &r, t);
-}
-
-static uint8_t method_of(const struct stream *s) {
-  if (!(s->flags & STREAM_PARSED)) return HTTP_METHOD_OTHER;
-  return s->kept ? s->kept->method : (uint8_t)s->x->req.method;
 }
 
 static void observe(struct stream *s, uint16_t status) {

@@ -339,14 +339,8 @@ enum end attempt_send(struct stream *s, struct attempt *a) {
   return END_OK;
 }
 
-/* body_framing: HTTP/2 needs none of its own for a body whose length nobody knows. */
-static enum http_body body_framing(const struct stream *s) {
-  bool bare = s->try.flags & ATTEMPT_H2 && s->x->req.body == HTTP_BODY_CHUNKED;
-  return bare ? HTTP_BODY_CLOSE : s->x->req.body;
-}
-
 void enter_send(struct stream *s) {
-  s->up_body.to = (uint8_t)body_framing(s);
+  body_request_to(s, s->try.flags & ATTEMPT_H2);
   enum end end = attempt_send(s, &s->try);
   if (end == END_UPSTREAM_NO_UPGRADE && by_either(s)) {
     upgrade_by_h1(s);
@@ -452,6 +446,7 @@ void attempt_end(struct stream *s, struct attempt *a, bool clean) {
   a->flags &= (uint16_t)~ATTEMPT_COUNTED;
   struct upconn *up = a->up;
   if (!up) return;
+  if (a->flags & ATTEMPT_H2) a->told = h2_stream_told(h2_stream_of(up->conn));
   bool lacks = s->pool && queue_lacks(w, s->pool, a->endpoint);
   bool keep = clean && is_clean(s, a) && !lacks;
   if (lacks) upconn_yield(up);
@@ -490,6 +485,12 @@ enum end attempt_end_word(const struct attempt *a, enum end otherwise) {
   bool h2 = a->up && a->flags & ATTEMPT_H2;
   enum end end = h2 ? h2_stream_end_word(h2_stream_of(a->up->conn)) : END_OK;
   return end == END_OK ? otherwise : end;
+}
+
+struct h2_told attempt_told(const struct attempt *a, enum end end) {
+  if (end != END_UPSTREAM_H2_RST && end != END_UPSTREAM_H2_GOAWAY) return (struct h2_told){0};
+  bool live = a->up && a->flags & ATTEMPT_H2;
+  return live ? h2_stream_told(h2_stream_of(a->up->conn)) : a->told;
 }
 
 /* time_connecting is how long the attempt has waited for a connection that it did not get. */

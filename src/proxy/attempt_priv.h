@@ -5,6 +5,7 @@
 
 #include "weir/http/h1.h"
 #include "weir/http/h2_message.h"
+#include "weir/mux/h2.h"
 #include "weir/upstream/breaker.h"
 #include "weir/upstream/upstream.h"
 
@@ -40,6 +41,7 @@ struct attempt {
   uint16_t flags;            /* enum attempt_flag */
   uint8_t permits;           /* enum request_permit: those that it holds */
   struct breaker_pass pass;  /* of the pool's breaker */
+  struct h2_told told;       /* by HTTP/2: the endpoint's error, when it has ended */
   uint64_t t_try, t_connect, t_connected, t_sent, t_first;
 };
 
@@ -94,6 +96,8 @@ void attempt_end(struct stream *s, struct attempt *a, bool clean);
 bool attempt_serve(struct stream *s);
 /* attempt_lost_all: a word for the end of a whole HTTP/2 connection. */
 bool attempt_lost_all(enum end end);
+/* attempt_told: the error that its endpoint told of by HTTP/2, where that is its end. */
+struct h2_told attempt_told(const struct attempt *a, enum end end);
 /* attempt_end_word is what ended an attempt by HTTP/2; else `otherwise`. */
 enum end attempt_end_word(const struct attempt *a, enum end otherwise);
 /* shake.c: shake_of_h2 begins the handshake of an HTTP/2 client's WebSocket. shake_onward_h2 is

@@ -12,9 +12,11 @@
 #define ALONE_MS 20u
 /* LATE_MS: when one has waited so long turns are large again: nobody waits for ever. */
 #define LATE_MS 50u
-/* So much may a connection bring in a turn (h2_pool_pace). */
-#define PACE_MOST 4096u
-#define PACE_FEW (16u * H2_PACE_HEAD)
+/* How long a turn reads on of those that bring much (loop.share_ns), and how many streams of a
+ * connection that ended are told of it in a turn. */
+#define SHARE_MOST_NS 2000000u
+#define SHARE_FEW_NS 50000u
+#define ENDS_FEW 8u
 
 void begin_init(struct begin *b) {
   list_init(&b->alone);
@@ -50,7 +52,9 @@ static struct stream *first(struct begin *b) {
 
 static void go(struct stream *s) {
   list_remove(&s->link);
-  stream_go(s, STEP_ROUTE);
+  enum end lost = front_h2_outcome(s); /* it is to hear of that */
+  if (lost != END_OK) stream_client_gone(s, lost);
+  else stream_go(s, STEP_ROUTE);
 }
 
 void begin_run(struct worker *w) {
@@ -64,7 +68,8 @@ bool begin_turn(struct worker *w) {
   bool some = first(b) != NULL;
   bool small = now_ms(w) - b->alone_ms < ALONE_MS && begin_late_ms(w) < LATE_MS;
   b->left = small ? FURTHER_FEW : FURTHER_MOST;
-  h2_pool_pace(w->h2, small ? PACE_FEW : PACE_MOST);
+  w->loop->share_ns = small ? SHARE_FEW_NS : SHARE_MOST_NS;
+  h2_pool_pace(w->h2, small ? ENDS_FEW : UINT32_MAX);
   return some;
 }
 

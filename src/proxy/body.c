@@ -26,13 +26,35 @@ static void pump_init(struct pump *p, enum http_body from, enum http_body to, ui
   p->relay.pipe_rd = p->relay.pipe_wr = -1;
 }
 
+/* follow: HTTP/2 says where a body ends; from there to there its trailers may follow any. */
+static bool request_follow(const struct stream *s) {
+  return s->x->req.body == HTTP_BODY_LENGTH && http_request_open(&s->x->req);
+}
+
 void body_request_init(struct stream *s) {
   const struct http_request *r = &s->x->req;
   /* HTTP/2 brings the bytes as they are, and their end. */
-  bool bare = r->h2 && r->body == HTTP_BODY_CHUNKED;
+  bool bare = r->h2 && (r->body == HTTP_BODY_CHUNKED || request_follow(s));
   pump_init(&s->up_body, bare ? HTTP_BODY_CLOSE : r->body, r->body, r->content_length);
   s->up_body.limit = s->listener->limits.body_bytes;
   h1_chunked_init(&s->x->up_chunked, H1_REQUEST);
+}
+
+/* drop_announced: no trailers go on. */
+static void drop_announced(struct http_fields *fields) {
+  if (http_fields_has(fields, HTTP_NAME_TRAILER))
+    http_fields_drop(fields, http_name_text(HTTP_NAME_TRAILER));
+}
+
+/* body_request_to: HTTP/2 needs no framing of its own for a body whose length nobody knows. For
+ * HTTP/1.1 a length that was stated is the end, whatever follows it. */
+void body_request_to(struct stream *s, bool h2) {
+  struct http_request *r = &s->x->req;
+  struct pump *p = &s->up_body;
+  p->to = (uint8_t)(h2 && r->body == HTTP_BODY_CHUNKED ? HTTP_BODY_CLOSE : r->body);
+  if (!request_follow(s)) return;
+  if (p->state == PUMP_READY) p->from = h2 || !p->left ? HTTP_BODY_CLOSE : HTTP_BODY_LENGTH;
+  if (!h2) drop_announced(&r->fields);
 }
 
 /* response_framing: how a response's body goes to this client. */
@@ -46,15 +68,13 @@ static enum http_body response_framing(const struct stream *s) {
 
 void body_response_init(struct stream *s) {
   enum http_body said = s->x->resp.body;
-  /* HTTP/2 says where a body ends; from there to there its trailers may follow any. */
-  bool follow = s->flags & STREAM_H2 && said == HTTP_BODY_LENGTH && !s->x->resp.ended;
-  bool bare = s->x->resp.h2 && (said == HTTP_BODY_CHUNKED || follow);
+  bool follow = s->flags & STREAM_H2 && http_response_open(&s->x->resp);
+  bool bare = s->x->resp.h2 && (said == HTTP_BODY_CHUNKED || (said == HTTP_BODY_LENGTH && follow));
   enum http_body from = bare ? HTTP_BODY_CLOSE : said;
   pump_init(&s->down_body, from, response_framing(s), s->x->resp.content_length);
   h1_chunked_init(&s->x->down_chunked, H1_RESPONSE);
-  struct http_fields *fields = &s->x->resp.fields;
-  if (http_fields_has(fields, HTTP_NAME_TRAILER) && !trailers_wanted(s))
-    http_fields_drop(fields, http_name_text(HTTP_NAME_TRAILER));
+  bool placed = s->flags & STREAM_H2 || s->down_body.to != HTTP_BODY_LENGTH;
+  if (!trailers_wanted(s) || !placed) drop_announced(&s->x->resp.fields);
   bool own = s->x->call.web.frame.len; /* nothing comes from the endpoint */
   if (own || s->down_body.state == PUMP_NONE) s->down_body.state = PUMP_DONE;
 }
@@ -241,7 +261,9 @@ void body_start(struct stream *s, struct pump *p) {
   p->progress_ms = now_ms(s->w);
   struct conn *source = body_source(s, p), *sink = body_sink(s, p);
   if (is_request(s, p)) s->flags |= STREAM_BODY_TOUCHED;
-  bool counted = is_request(s, p) && p->limit && p->from == HTTP_BODY_CLOSE;
+  /* A length that was stated was held against the limit before. */
+  bool counted = is_request(s, p) && p->limit && p->from == HTTP_BODY_CLOSE &&
+                 s->x->req.body != HTTP_BODY_LENGTH;
   bool looked_at = copied(s, p) || counted || reframed(p) || web_changes(s, p);
   if (looked_at || p->from == HTTP_BODY_CHUNKED || p->to == HTTP_BODY_CHUNKED) {
     conn_read_bulk(source, true);

@@ -23,6 +23,7 @@ struct serving {
   bool shared; /* others go on with the socket when weir has ended */
   bool at_once; /* clients that send nothing are accepted: the server may speak first */
   struct listener_state *state;           /* pinned */
+  struct listener_state *heir; /* of UDP: the listener's that has it from the next snapshot on */
   const struct snapshot_listener *current; /* NULL: removed from the configuration */
   struct list downs;
   uint32_t down_count;
@@ -91,6 +92,8 @@ struct down {
 /* serving_free_if_done frees it when its socket is closed and no connection is left. */
 void serving_free_if_done(struct serving *sv);
 void serve_start(struct worker *w, const struct worker_msg *msg);
+/* serve_rename: the socket of UDP is msg->state's with the next snapshot. */
+void serve_rename(struct worker *w, const struct worker_msg *msg);
 void serve_stop(struct worker *w, struct listener_state *state, int fd);
 void serve_install(struct worker *w);
 /* serving_free_if_done: neither socket nor connections are left. */

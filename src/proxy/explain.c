@@ -85,15 +85,37 @@ static bool has_break(struct span s) {
   return false;
 }
 
+/* protocol_of is what an extended CONNECT of HTTP/2 asks for; empty: it is no field for that. */
+static struct span protocol_of(const struct explain *e, struct span field) {
+  static const struct span name = {":protocol:", 10};
+  bool extended = span_eq(e->ask->method, SPAN_LIT("CONNECT")) && span_starts(field, name);
+  return extended ? span_trim(span_from(field, name.len)) : SPAN_EMPTY;
+}
+
+/* method_of: an extended CONNECT is the GET that HTTP/1.1 brings in its place. */
+static struct span method_of(const struct explain *e) {
+  for (uint32_t i = 0; i < e->ask->field_count; i++)
+    if (protocol_of(e, e->ask->fields[i]).len) return SPAN_LIT("GET");
+  return e->ask->method;
+}
+
+static void put_upgrade(struct explain *e, struct span protocol) {
+  text_printf(&e->head, "Connection: upgrade\r\nUpgrade: " SPAN_FMT "\r\n", SPAN_ARG(protocol));
+}
+
 /* head_make writes the request as a client would send it. */
 static bool head_make(struct explain *e, struct span rest) {
   bool host = false;
-  text_printf(&e->head, SPAN_FMT " %s" SPAN_FMT " HTTP/1.1\r\n", SPAN_ARG(e->ask->method),
+  text_printf(&e->head, SPAN_FMT " %s" SPAN_FMT " HTTP/1.1\r\n", SPAN_ARG(method_of(e)),
               span_starts(rest, SPAN_LIT("/")) ? "" : "/", SPAN_ARG(rest));
   for (uint32_t i = 0; i < e->ask->field_count; i++) {
-    struct span field = e->ask->fields[i];
+    struct span field = e->ask->fields[i], protocol = protocol_of(e, field);
     if (has_break(field) || span_find_char(field, ':', 0) == SIZE_MAX)
       return refuse(e, "not a field \"Name: value\"", field);
+    if (protocol.len) {
+      put_upgrade(e, protocol);
+      continue;
+    }
     host |= span_eq_nocase(span_sub(field, 0, 5), SPAN_LIT("Host:"));
     text_printf(&e->head, SPAN_FMT "\r\n", SPAN_ARG(field));
   }

@@ -147,6 +147,10 @@ enum end front_h2_word(const struct stream *s, enum end otherwise) {
   return end == END_OK ? otherwise : end;
 }
 
+enum end front_h2_outcome(const struct stream *s) {
+  return h2_stream_lost(h2_of(s)) ? front_h2_word(s, END_CLIENT_RESET) : END_OK;
+}
+
 static void stream_on_error(struct conn *c, int err) {
   struct stream *s = stream_of(c);
   if (own_trouble(err)) stream_fail(s, END_LIMIT_MEMORY);
@@ -263,4 +267,4 @@ bool front_h2_start(struct down *d) {
   return true;
 }
 
-void front_h2_end(struct down *d, enum end end) { h2_end(d->h2, end); }
+void front_h2_end(struct down *d, enum end end) { h2_end_now(d->h2, end); }

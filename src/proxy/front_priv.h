@@ -20,12 +20,16 @@ void front_h2_end(struct down *d, enum end end);
 void front_h2_done(struct conn *c, bool abort, enum end end);
 /* front_h2_word is why a client of HTTP/2 is gone; otherwise: it reset or ended by itself. */
 enum end front_h2_word(const struct stream *s, enum end otherwise);
+/* front_h2_outcome is how one without a fault ended: OK, or why the client can have no answer,
+ * which its conn may still have to hear. */
+enum end front_h2_outcome(const struct stream *s);
 /* front_h2_head writes a head to an HTTP/2 client; last: no body follows. False: no room. */
 MUST_USE bool front_h2_head(struct stream *s, struct http_response *r, bool last);
 /* front_take gives the body bytes of a request on; how many were used. The stream may end. */
 size_t front_take(struct stream *s, struct span bytes);
 
-/* TCP_PRIORITY is that of sessions where requests have their route's: the same default. */
+/* TCP_PRIORITY is that of sessions (of UDP, too) where requests have their route's: the same
+ * default. */
 #define TCP_PRIORITY 3u
 /* front_tcp_start begins TLS or the session of d, which may end in it; false: no room, close d. */
 MUST_USE bool front_tcp_start(struct down *d);
@@ -42,6 +46,8 @@ void front_tcp_opened(struct stream *s);
  * one, or changed. */
 void front_udp_start(struct serving *sv);
 void front_udp_install(struct serving *sv);
+/* front_udp_renamed: sv and the sessions there were another listener's before. */
+void front_udp_renamed(struct serving *sv, struct listener_state *before);
 /* front_udp_leave: no new sessions; those that there are end at the latest at deadline_ms. sv may
  * go. front_udp_end ends them now; sv stays. */
 void front_udp_leave(struct serving *sv, uint64_t deadline_ms);

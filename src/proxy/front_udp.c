@@ -8,6 +8,10 @@
 #define SESSION_CHUNK 16u
 /* SILENT_MS without a word of its client, and a steady session may have to make room. */
 #define SILENT_MS 5000u
+/* LOOK_MS between looks whether a port that hears no more is empty. */
+#define LOOK_MS 20u
+#define QUIET_LOOKS 2u
+#define LOOKS_MAX 250u
 
 static const struct udp_events port_events;
 
@@ -67,11 +71,20 @@ static bool take_below(_Atomic uint32_t *count, uint32_t most) {
   return true;
 }
 
-static bool take_room(struct udp_port *p) {
+/* full: sessions have what connections leave of process.max_connections. Connections do not ask
+ * how many sessions there are: sources can be forged, and must keep no client of TCP out. */
+static bool full(const struct worker *w) {
+  return worker_conns(w) + loop_stat_get(&w->stats.udp_sessions) >= w->conns_share;
+}
+
+/* take_room: END_OK, or why there is none. */
+static enum end take_room(struct udp_port *p) {
   const struct listener *l = p->serving->current->listener;
   _Atomic uint32_t *count = &p->serving->state->sessions;
-  if (take_below(count, l->limits.sessions)) return true;
-  return udp_make_room(p, NULL) && take_below(count, l->limits.sessions);
+  if (full(udp_worker(p)) && !udp_make_room(p, NULL)) return END_LIMIT_CONNECTIONS;
+  if (take_below(count, l->limits.sessions)) return END_OK;
+  if (udp_make_room(p, NULL) && take_below(count, l->limits.sessions)) return END_OK;
+  return END_LIMIT_SESSIONS;
 }
 
 /* ---- a client's datagram ---- */
@@ -89,19 +102,23 @@ static void key_of(const struct udp_port *p, const struct udp_datagram *d, struc
   if (link_local) key->interface = d->to.interface;
 }
 
-/* forged: nobody can be answered at port 0, and what comes from the port itself would go round
- * and round with an endpoint that answers everything. */
-static bool forged(const struct udp_port *p, const struct udp_datagram *d) {
-  struct peer from, own;
-  peer_keep(&from, &d->from);
-  peer_keep(&own, &p->own);
-  if (!from.port) return true;
-  if (from.port != own.port) return false;
-  return memcmp(from.ip, d->to.family ? d->to.ip : own.ip, sizeof from.ip) == 0;
+static bool is_any(const struct peer *a) {
+  static const uint8_t zero[sizeof a->ip];
+  return memcmp(a->ip, zero, sizeof zero) == 0;
 }
 
-/* answers: d seems to come from who answers datagrams himself, an endpoint or another port of
- * weir: the answer to the answer would go round and round between them (CVE-2024-2169). */
+/* is_port: p hears what goes to a, which is an own address of this machine if p has them all. */
+static bool is_port(const struct udp_port *p, const struct addr *a) {
+  struct peer own, other;
+  if (addr_eq(&p->own, a)) return true;
+  peer_keep(&own, &p->own);
+  peer_keep(&other, a);
+  return is_any(&own) && own.family == other.family && own.port == other.port &&
+         udp_is_here(udp_worker(p)->loop, a);
+}
+
+/* answers: d seems to come from who answers datagrams himself, an endpoint or a port of weir: the
+ * answer to the answer would go round and round between them (CVE-2024-2169). */
 static bool answers(const struct udp_port *p, const struct udp_datagram *d) {
   const struct worker *w = udp_worker(p);
   const struct pool *pool = p->serving->current->listener->pool;
@@ -109,7 +126,7 @@ static bool answers(const struct udp_port *p, const struct udp_datagram *d) {
     if (addr_eq(&pool->members[i].endpoint->addr, &d->from)) return true;
   for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
     const struct udp_port *other = container_of(l, struct serving, link)->udp;
-    if (other && addr_eq(&other->own, &d->from)) return true;
+    if (other && is_port(other, &d->from)) return true;
   }
   return false;
 }
@@ -140,41 +157,15 @@ static struct udp_session *begin(struct udp_port *p, const struct udp_datagram *
   *why = gate(p->serving, &d->from, &counted);
   if (*why != END_OK) return NULL;
   struct udp_session *s = NULL;
-  *why = END_LIMIT_SESSIONS;
-  if (take_room(p)) {
+  *why = overload_session(udp_worker(p), TCP_PRIORITY);
+  if (*why == END_OK) *why = take_room(p);
+  if (*why == END_OK) {
     s = udp_session_begin(p, key, counted, why);
     if (!s) atomic_fetch_sub_explicit(&p->serving->state->sessions, 1, memory_order_relaxed);
   }
   if (s) count_begun(p);
   else if (counted) tally_leave(counted);
   return s;
-}
-
-static bool is_any(const struct peer *a) {
-  static const uint8_t zero[sizeof a->ip];
-  return memcmp(a->ip, zero, sizeof zero) == 0;
-}
-
-/* covers: what goes to p's address goes to other's, too. */
-static bool covers(const struct udp_port *other, const struct udp_port *p) {
-  struct peer theirs, own;
-  if (addr_eq(&other->own, &p->own)) return true;
-  peer_keep(&theirs, &other->own);
-  peer_keep(&own, &p->own);
-  return is_any(&theirs) && theirs.family == own.family && theirs.port == own.port;
-}
-
-/* successor is the port of another listener of this worker that has p's address now: as long as p
- * is there the kernel gives it a share of the new clients, or all where the other one is bound to
- * all addresses. */
-static struct udp_port *successor(const struct udp_port *p) {
-  const struct worker *w = udp_worker(p);
-  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
-    const struct serving *sv = container_of(l, struct serving, link);
-    struct udp_port *other = sv->udp;
-    if (other && !other->leaving && sv->current && covers(other, p)) return other;
-  }
-  return NULL;
 }
 
 /* as_asked gives d, which came to p, the own address that it was sent to. */
@@ -185,6 +176,32 @@ static void as_asked(const struct udp_port *p, struct udp_datagram *d) {
   d->to.family = own.family;
   if (own.family == AF_INET6) d->to.interface = p->own.in6.sin6_scope_id;
   memcpy(d->to.ip, own.ip, sizeof own.ip);
+}
+
+/* covers: what is sent to p's address, or to the one of p's that d was sent to, other gets too;
+ * d NULL: to any of them. */
+static bool covers(const struct udp_port *other, const struct udp_port *p,
+                   const struct udp_datagram *d) {
+  struct peer theirs, own;
+  peer_keep(&theirs, &other->own);
+  peer_keep(&own, &p->own);
+  if (theirs.family != own.family || theirs.port != own.port) return false;
+  if (is_any(&theirs)) return true;
+  if (!is_any(&own)) return addr_eq(&other->own, &p->own);
+  return !d || memcmp(theirs.ip, d->to.ip, sizeof theirs.ip) == 0;
+}
+
+/* successor is the port of another listener of this worker that has p's address now (that d was
+ * sent to): as long as p is there the kernel gives it a share of the new clients, or all where the
+ * other one is bound to all addresses. */
+static struct udp_port *successor(const struct udp_port *p, const struct udp_datagram *d) {
+  const struct worker *w = udp_worker(p);
+  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
+    const struct serving *sv = container_of(l, struct serving, link);
+    struct udp_port *other = sv->udp;
+    if (other && !other->leaving && sv->current && covers(other, p, d)) return other;
+  }
+  return NULL;
 }
 
 /* session_of is the one of a datagram, begun with it or not; p is not leaving. */
@@ -200,9 +217,12 @@ static struct udp_session *session_of(struct udp_port *p, const struct udp_datag
 
 /* handed_on is the session of a datagram that came to p, but is another port's now. */
 static struct udp_session *handed_on(struct udp_port *p, struct udp_datagram *d, enum end *why) {
-  struct udp_port *other = successor(p);
+  struct udp_port *other = successor(p, d);
+  struct peer own;
   if (!other) return NULL;
-  if (!addr_eq(&other->own, &p->own)) as_asked(p, d);
+  peer_keep(&own, &other->own);
+  if (is_any(&own)) as_asked(p, d);
+  else d->to = (struct udp_local){0}; /* it has but one */
   return session_of(other, d, why);
 }
 
@@ -210,7 +230,7 @@ static void on_client(struct udp *u, struct udp_datagram *d) {
   struct udp_port *p = u->owner;
   struct udp_key key;
   enum end why = END_DRAIN;
-  if (forged(p, d)) {
+  if (addr_port(&d->from) == 0) { /* nobody can be answered there */
     stat_add(&udp_worker(p)->stats.udp_refused, 1);
     return;
   }
@@ -238,17 +258,21 @@ static const struct udp_events port_events = {.on_datagram = on_client,
 
 /* ---- ports ---- */
 
-static void end_sessions(struct list *sessions) {
+static void end_all(struct list *sessions) {
   while (!list_empty(sessions))
     udp_session_end(container_of(sessions->next, struct udp_session, link), END_DRAIN_TUNNEL);
+}
+
+static void end_sessions(struct udp_port *p) {
+  end_all(&p->fresh);
+  end_all(&p->steady);
 }
 
 /* close_port: its sessions end, if there are any. */
 static void close_port(struct udp_port *p) {
   struct serving *sv = p->serving;
   p->session_count++; /* it goes here */
-  end_sessions(&p->fresh);
-  end_sessions(&p->steady);
+  end_sessions(p);
   check(p->session_count == 1);
   timer_stop(&sv->w->loop->wheel, &p->timer);
   udp_close(p->udp);
@@ -256,20 +280,50 @@ static void close_port(struct udp_port *p) {
   mem_free(p);
 }
 
-static void on_deadline(struct timer *timer, uint64_t now) {
-  (void)now;
-  struct udp_port *p = container_of(timer, struct udp_port, timer);
+static void close_and_free(struct udp_port *p) {
   struct serving *sv = p->serving;
   close_port(p);
   serving_free_if_done(sv);
 }
 
+static void look_again(struct udp_port *p) {
+  struct worker *w = udp_worker(p);
+  timer_set(&w->loop->wheel, &p->timer, now_ms(w) + LOOK_MS);
+}
+
+/* depart closes a port that takes no new clients and has no sessions left. Where another one has
+ * its address nothing may be lost that came here: it hears no more, and is closed when all of that
+ * was handed on. */
+static void depart(struct udp_port *p) {
+  p->retired = successor(p, NULL) && udp_retire(p->udp);
+  if (p->retired) look_again(p);
+  else close_and_free(p);
+}
+
+/* Twice nothing: a datagram may be between the kernel's choice of a socket and its queue. */
+static void look(struct udp_port *p) {
+  p->quiet_looks = udp_empty(p->udp) ? p->quiet_looks + 1 : 0;
+  bool done = p->quiet_looks == QUIET_LOOKS || ++p->looks == LOOKS_MAX;
+  if (!done && successor(p, NULL)) look_again(p);
+  else close_and_free(p);
+}
+
+static void on_timer(struct timer *timer, uint64_t now) {
+  (void)now;
+  struct udp_port *p = container_of(timer, struct udp_port, timer);
+  if (p->retired) {
+    look(p);
+    return;
+  }
+  p->session_count++; /* it goes here */
+  end_sessions(p);
+  p->session_count--;
+  depart(p);
+}
+
 void udp_port_session_gone(struct udp_port *p) {
-  struct serving *sv = p->serving;
   check(p->session_count > 0);
-  if (--p->session_count || !p->leaving) return;
-  close_port(p);
-  serving_free_if_done(sv);
+  if (--p->session_count == 0 && p->leaving) depart(p);
 }
 
 void front_udp_start(struct serving *sv) {
@@ -280,7 +334,7 @@ void front_udp_start(struct serving *sv) {
   p->number = ++w->udp->ports;
   list_init(&p->fresh);
   list_init(&p->steady);
-  timer_init(&p->timer, on_deadline);
+  timer_init(&p->timer, on_timer);
   p->udp = udp_listen(w->loop, sv->fd, &port_events, p);
   check(p->udp != NULL && udp_local_addr(p->udp, &p->own)); /* as with conn_listen */
   sv->udp = p;
@@ -295,9 +349,34 @@ void front_udp_install(struct serving *sv) {
   udp_coalesce(p->udp, p->settings.balance == UDP_BY_SESSION); /* else each goes its own way */
 }
 
+/* recount counts the clients of sessions in the table of their new listener. Who would not be let
+ * in there stays all the same. */
+static void recount(struct serving *sv, struct list *sessions) {
+  for (struct list *l = sessions->next; l != sessions; l = l->next) {
+    struct udp_session *s = container_of(l, struct udp_session, link);
+    struct addr client;
+    if (s->counted) tally_leave(s->counted);
+    s->counted = NULL;
+    udp_client(s, &client);
+    if (sv->current && gate(sv, &client, &s->counted) != END_OK) s->counted = NULL;
+  }
+}
+
+void front_udp_renamed(struct serving *sv, struct listener_state *before) {
+  struct udp_port *p = sv->udp;
+  uint32_t me = sv->w->config.index, count = p->session_count;
+  atomic_fetch_sub_explicit(&before->sessions, count, memory_order_relaxed);
+  atomic_fetch_sub_explicit(&before->rows[me].conns, count, memory_order_relaxed);
+  atomic_fetch_add_explicit(&sv->state->sessions, count, memory_order_relaxed);
+  atomic_fetch_add_explicit(&sv->state->rows[me].conns, count, memory_order_relaxed);
+  recount(sv, &p->fresh);
+  recount(sv, &p->steady);
+}
+
 void front_udp_leave(struct serving *sv, uint64_t deadline_ms) {
   struct udp_port *p = sv->udp;
   uint64_t before_ms = p->timer.due_ms; /* WHEEL_NEVER, or of its removal */
+  if (p->retired) return;
   p->leaving = true;
   if (deadline_ms < before_ms) timer_set(&sv->w->loop->wheel, &p->timer, deadline_ms);
   p->session_count++;

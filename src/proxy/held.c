@@ -155,6 +155,7 @@ static size_t take_bare(struct stream *s, struct span bytes, enum end *why) {
     if (p->limit && p->moved + data.len > p->limit) *why = END_LIMIT_BODY;
     if (*why != END_OK || !fits(s, data.len)) break;
     keep(s, data);
+    p->left -= p->left < data.len ? p->left : data.len; /* 0: nobody said how many */
     used += data.len;
   }
   return used;
@@ -202,11 +203,6 @@ static bool send_piece(struct stream *s, struct span data) {
   return !out->full;
 }
 
-/* has_end: a body that is held whole keeps its chunks where it has trailers. */
-static bool has_end(const struct stream *s) {
-  return s->x->held.whole && s->x->req.body == HTTP_BODY_CHUNKED;
-}
-
 bool held_send(struct stream *s) {
   struct held *h = &s->x->held;
   while (h->next && conn_pending(s->try.up->conn) <= OUT_HIGH) {
@@ -220,8 +216,9 @@ bool held_send(struct stream *s) {
     return true;
   }
   s->try.t_sent = now_ns(s->w);
-  if (has_end(s) && !trailers_end(s, &s->up_body, s->try.up->conn)) return false;
-  if (h->whole) request_body_end(s);
+  if (!h->whole) return true;
+  if (!trailers_end(s, &s->up_body, s->try.up->conn)) return false;
+  request_body_end(s);
   return true;
 }
 

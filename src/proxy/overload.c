@@ -1,8 +1,9 @@
 /* overload.c: a worker that has too much to do refuses work before it breaks: by the memory of its
  * buffers, by its client connections, by how late its loop runs. What comes first are requests of
- * low priority; the more there is of a cause, the more priorities. Only requests that would go to
- * a pool are refused: what weir answers itself costs little, and is what health checks ask for.
- * All is one worker's own; nothing is shared. A threshold that is not set costs nothing. */
+ * low priority (new sessions of TCP and UDP have the default one); the more there is of a cause,
+ * the more priorities. Only requests that would go to a pool are refused: what weir answers itself
+ * costs little, and is what health checks ask for. All is one worker's own; nothing is shared. A
+ * threshold that is not set costs nothing. */
 #include "weir/model/overload.h"
 
 #include "proxy_priv.h"
@@ -121,17 +122,36 @@ static bool is_on(const struct worker *w) {
   return s->memory_percent || s->connections_percent || s->lag_ms;
 }
 
-bool overload_admit(struct stream *s, uint8_t priority) {
-  struct worker *w = s->w;
-  if (!is_on(w)) return true;
+/* level_with is a cause's where `sessions` of UDP count as connections, too. */
+static uint8_t level_with(const struct worker *w, enum overload_cause cause, uint64_t sessions) {
+  uint8_t level = w->overload.causes[cause].level;
+  if (!sessions || cause != OVERLOAD_CONNECTIONS || !w->conns_share) return level;
+  struct figure f = figure_of(w, cause);
+  uint8_t with = level_at(&f, f.value + sessions * 1000 / w->conns_share);
+  return with > level ? with : level;
+}
+
+static enum end refused_for(struct worker *w, uint8_t priority, uint64_t sessions) {
+  if (!is_on(w)) return END_OK;
   for (enum overload_cause cause = 0; cause < OVERLOAD_CAUSES; cause++) {
     update(w, cause);
-    if (priority + w->overload.causes[cause].level < (int)POOL_PRIORITIES) continue;
-    s->x->retry_after_s = (w->overload.settings.retry_after_ms + 999) / 1000;
-    stream_fail(s, rows[cause].end);
-    return false;
+    if (priority + level_with(w, cause, sessions) >= (int)POOL_PRIORITIES) return rows[cause].end;
   }
-  return true;
+  return END_OK;
+}
+
+bool overload_admit(struct stream *s, uint8_t priority) {
+  enum end end = refused_for(s->w, priority, 0);
+  if (end == END_OK) return true;
+  s->x->retry_after_s = (s->w->overload.settings.retry_after_ms + 999) / 1000;
+  stream_fail(s, end);
+  return false;
+}
+
+enum end overload_session(struct worker *w, uint8_t priority) {
+  uint64_t sessions = atomic_load_explicit(&w->stats.udp_sessions, memory_order_relaxed);
+  overload_wake(w);
+  return refused_for(w, priority, sessions);
 }
 
 /* ---- connections ---- */
@@ -174,7 +194,8 @@ static void arm(struct worker *w) {
 /* busy: something happens, or happened in this tick. */
 static bool busy(struct worker *w) {
   struct overload *o = &w->overload;
-  uint64_t finished = atomic_load_explicit(&w->stats.proxied, memory_order_relaxed);
+  uint64_t finished = atomic_load_explicit(&w->stats.proxied, memory_order_relaxed) +
+                      atomic_load_explicit(&w->stats.udp_in, memory_order_relaxed);
   bool some = finished != o->finished || worker_streams(w) || o->lag_ms || w->paused & PAUSE_SLOW;
   for (enum overload_cause cause = 0; cause < OVERLOAD_CAUSES; cause++)
     some = some || o->causes[cause].level;

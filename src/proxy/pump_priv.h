@@ -34,6 +34,8 @@ struct pump {
 
 void body_request_init(struct stream *s);
 void body_response_init(struct stream *s);
+/* body_request_to: an attempt begins, to an endpoint that is spoken to by HTTP/2 or not. */
+void body_request_to(struct stream *s, bool h2);
 /* body_data takes body bytes from a message; returns how many were used. On a fault s->end is set
  * and false returned. */
 MUST_USE bool body_data(struct stream *s, struct pump *p, struct span bytes, size_t *used);

@@ -5,6 +5,7 @@
  * so that costs neither an attempt nor budget. */
 #include "proxy_priv.h"
 #include "weir/base/hash.h"
+#include "weir/http/h2_frame.h"
 
 /* cause_of is the row of retry.def that an end belongs to; 0: never again. */
 static uint32_t cause_of(enum end end, bool sent) {
@@ -97,17 +98,27 @@ static uint32_t backoff_ms(struct stream *s) {
 
 /* ---- the decision ---- */
 
+/* code_of is the endpoint's error of HTTP/2 behind the word for it. */
+static struct span code_of(const struct attempt *a, enum end end, struct buf *b) {
+  struct h2_told told = attempt_told(a, end);
+  if (!told.frame) return SPAN_EMPTY;
+  buf_char(b, ' ');
+  h2_error_write(b, told.code);
+  return buf_span(b);
+}
+
 void retry_note(struct stream *s, const struct attempt *a, enum end end, uint32_t status) {
-  char text[8] = "";
-  struct buf b = buf_of(text, sizeof text);
+  char text[8] = "", room[32];
+  struct buf b = buf_of(text, sizeof text), told = buf_of(room, sizeof room);
   buf_u64(&b, status);
   struct span how = end == END_OK ? SPAN_LIT("cancelled") : end_get(end)->word;
   if (status) how = buf_span(&b);
   if (status == 200) how = grpc_status_word(grpc_of(&s->x->resp)); /* who else tries that again */
+  struct span code = code_of(a, end, &told);
   struct span comma = s->x->tries.len ? SPAN_LIT(", ") : SPAN_EMPTY;
-  s->x->tries =
-      arena_printf(&s->arena, SPAN_FMT SPAN_FMT SPAN_FMT " " SPAN_FMT, SPAN_ARG(s->x->tries),
-                   SPAN_ARG(comma), SPAN_ARG(a->endpoint->label), SPAN_ARG(how));
+  s->x->tries = arena_printf(&s->arena, SPAN_FMT SPAN_FMT SPAN_FMT " " SPAN_FMT SPAN_FMT,
+                             SPAN_ARG(s->x->tries), SPAN_ARG(comma), SPAN_ARG(a->endpoint->label),
+                             SPAN_ARG(how), SPAN_ARG(code));
 }
 
 static struct pool_row *own_row(const struct stream *s) {

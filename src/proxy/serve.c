@@ -296,16 +296,35 @@ void serve_stop(struct worker *w, struct listener_state *state, int fd) {
   serving_free_if_done(sv);
 }
 
+void serve_rename(struct worker *w, const struct worker_msg *msg) {
+  struct serving *sv = serving_find(w, msg->fd);
+  if (sv) sv->heir = msg->state;
+}
+
+static void install_udp(struct serving *sv) {
+  struct listener_state *before = sv->state;
+  uint32_t me = sv->w->config.index;
+  if (sv->heir) sv->state = sv->heir;
+  sv->heir = NULL;
+  sv->current = current_of(sv, true);
+  if (sv->state != before) {
+    object_pin(&sv->state->obj, me);
+    front_udp_renamed(sv, before);
+    object_unpin(&before->obj, me);
+  }
+  front_udp_install(sv);
+}
+
 void serve_install(struct worker *w) {
   for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
     struct serving *sv = container_of(l, struct serving, link);
     if (sv->fd < 0 || (!sv->conn && !sv->udp)) continue; /* it was stopped */
     const struct listener *before = sv->current ? sv->current->listener : NULL;
-    sv->current = current_of(sv, sv->udp != NULL);
     if (sv->udp) {
-      front_udp_install(sv);
+      install_udp(sv);
       continue;
     }
+    sv->current = current_of(sv, false);
     if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
     accept_at_once(sv);
     if (before && sv->current && sv->current->listener != before) stale_install(sv);

@@ -343,6 +343,7 @@ void stream_finish(struct stream *s) {
   struct down *d = s->down;
   struct conn *c = s->conn;
   uint32_t flags = s->flags;
+  if (flags & STREAM_H2 && s->end == END_OK) s->end = front_h2_outcome(s);
   enum end end = s->end;
   timer_stop(&w->loop->wheel, &s->timer);
   queue_leave(s);

@@ -54,6 +54,8 @@ struct udp_port {
   struct list fresh, steady;
   uint32_t session_count;
   bool leaving; /* no new sessions; it goes with the last one, at the latest when timer rings */
+  bool retired; /* hears no more: what came before is handed on, then it closes */
+  uint8_t looks, quiet_looks; /* for that; the last ones, that found nothing */
   struct timer timer;
   /* Of the listener, also when that has left: */
   uint32_t idle_ms;

@@ -168,6 +168,7 @@ static void forget(struct worker *w, uint32_t id) {
 static void carry_out(struct worker *w, const struct worker_msg *msg) {
   switch (msg->kind) {
     case WORKER_INSTALL: install(w, msg); break;
+    case WORKER_RENAME: serve_rename(w, msg); break;
     case WORKER_LISTEN: serve_start(w, msg); break;
     case WORKER_UNLISTEN: serve_stop(w, msg->state, msg->fd); break;
     case WORKER_DRAIN: drain(w, msg->deadline_ms); break;

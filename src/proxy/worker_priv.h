@@ -34,7 +34,7 @@ struct overload {
   struct timer tick; /* runs only while there is work */
   uint64_t due_ms;   /* of the tick */
   uint64_t lag_ms;   /* by how much ticks were late; halves from one to the next */
-  uint64_t finished; /* stats.proxied at the last tick */
+  uint64_t finished; /* stats.proxied and udp_in at the last tick */
   uint32_t accepts;  /* since the last tick */
 };
 

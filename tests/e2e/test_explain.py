@@ -205,6 +205,24 @@ def test_it_tells_what_happens(weir, backend):
         assert got.status == told.get("status", 200)
 
 
+def test_extended_connect(weir, backend):
+    """CONNECT with :protocol is told as what becomes of it: a GET that asks for an upgrade."""
+    proxy = weir({"listeners": {"web": {"protocols": ["h2c", "http/1.1"]}},
+                  "routes": [{"name": "ws", "path": "/ws", "methods": ["GET"], "pool": "app",
+                              "headers": [{"name": "Upgrade", "exact": "websocket"}]},
+                             {"name": "rest", "respond": {"status": 404}}]}, backend)
+    url, field = "http://a.example:%d/ws" % proxy.port, ":protocol: websocket"
+    answer = ask(proxy.path, "CONNECT", url, [field])
+    assert (answer["method"], answer["route"]) == ("CONNECT", "ws")
+    answer = ask(proxy.path, "CONNECT", url, [":protocol: other"])
+    assert answer["route"] == "rest"
+    told = ask(proxy.path, "CONNECT", url)
+    assert (told["status"], told["end"]) == (501, "client.bad_request.method_not_served")
+    live = run("explain", "--json", "--admin", "unix:%s" % proxy.admin, "CONNECT", url,
+               "-H", field)
+    assert json.loads(live.stdout)["route"] == "ws", live
+
+
 def test_listeners(tmp_path):
     conf = tmp_path / "weir.conf"
     conf.write_text(confgen.body({

@@ -8,7 +8,7 @@ import pytest
 
 from harness import wire
 from harness.backend import raw
-from harness.h2origin import GRPC, Origin
+from harness.h2endpoints import GRPC, Plays
 from harness.h2talk import Reset, Talk
 from harness.proc import free_port
 from harness.weir import GUARD
@@ -277,7 +277,7 @@ def origins():
     made = []
 
     def make(play):
-        made.append(Origin(play))
+        made.append(Plays(play))
         return made[-1]
     yield make
     for each in made:
@@ -292,14 +292,14 @@ def over_h2(weir, origin, **rest):
 
 
 def reset(code):
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream)
         talker.data(stream, EMPTY)
         talker.reset(stream, code)
     return play
 
 
-def goes_away(talker, stream, _event):
+def goes_away(talker, stream, _request):
     talker.head(stream)
     talker.data(stream, EMPTY)
     talker.close()
@@ -326,7 +326,7 @@ def test_cut_behind_the_head(weir, origins, play):
 @pytest.mark.parametrize("more", [[], [("content-length", "0")]])
 def test_a_head_alone_stays_alone(weir, origins, more):
     """Trailers-Only of an endpoint is one HEADERS frame with END_STREAM for the caller too."""
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream, [*GRPC, ("grpc-status", "5"), *more], end=True)
     proxy = over_h2(weir, origins(play))
     conn = Talk(proxy.port)
@@ -347,7 +347,7 @@ def test_cut_behind_a_length(pair, talk):
 
 
 def test_trailers_behind_a_length_of_0(weir, origins):
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream, [*GRPC, ("content-length", "0")])
         talker.trailers(stream, [("grpc-status", "5")])
     proxy = over_h2(weir, origins(play))
@@ -361,7 +361,7 @@ def test_trailers_behind_a_length_of_0(weir, origins):
 @pytest.mark.parametrize("whole", [True, False])
 def test_trailers_behind_a_length(weir, origins, whole):
     """An endpoint of HTTP/2 may say both: its status is passed on, or weir's own."""
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream, [*GRPC, ("content-length", str(len(EMPTY)))])
         if whole:
             talker.data(stream, EMPTY)
@@ -378,8 +378,8 @@ def test_trailers_behind_a_length(weir, origins, whole):
 
 
 def test_a_deadline_cancels_upstream(weir, origins):
-    def play(talker, stream, event):
-        if dict(event.headers)[":path"] == "/begun":
+    def play(talker, stream, request):
+        if request.path == "/begun":
             talker.head(stream)
             talker.data(stream, EMPTY)
     origin = origins(play)
@@ -396,7 +396,7 @@ def test_a_deadline_cancels_upstream(weir, origins):
 
 def test_no_status_at_all(weir, origins):
     """A response that ends without one passes; to callers it is UNKNOWN, and to the log."""
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream)
         talker.data(stream, EMPTY, end=True)
     proxy = over_h2(weir, origins(play))
@@ -410,7 +410,7 @@ def test_no_status_at_all(weir, origins):
 def test_a_slow_reader_gets_no_trailers_in_between(weir, origins):
     """What waits for the caller's window goes out before the status does, or the stream is
     reset."""
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream)
         talker.data(stream, b"y" * 16384)
         talker.data(stream, b"z" * 16384)
@@ -425,7 +425,7 @@ def test_a_slow_reader_gets_no_trailers_in_between(weir, origins):
 
 def test_a_proxy_before_it_is_a_socket(weir, origins):
     """A call over HTTP/1.1 to an endpoint of HTTP/2: trailers come in the last chunk."""
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream)
         talker.data(stream, EMPTY)
         talker.trailers(stream, [("grpc-status", "5"), ("grpc-message", "no such thing")])
@@ -444,7 +444,7 @@ def test_a_proxy_before_it_is_a_socket(weir, origins):
 def test_a_caller_that_takes_no_trailers(weir, origins, new_backend):
     """HTTP/1.1 without TE: they are left out, but weir reads them; of endpoints of either version.
     """
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream)
         talker.data(stream, EMPTY)
         talker.trailers(stream, [("grpc-status", "5")])

@@ -16,7 +16,7 @@ pytest.importorskip("grpc", reason="python3-grpcio (packaging/packages.sh)")
 from harness import grpcsite, proc, servers, wire  # noqa: E402
 from harness.backend import raw  # noqa: E402
 from harness.client import Client  # noqa: E402
-from harness.h2origin import GRPC, Origin  # noqa: E402
+from harness.h2endpoints import GRPC, Plays  # noqa: E402
 from harness.h2talk import Reset, Talk  # noqa: E402
 from harness.weir import GUARD, eventually  # noqa: E402
 
@@ -152,7 +152,7 @@ def origins():
     made = []
 
     def make(play):
-        made.append(Origin(play))
+        made.append(Plays(play))
         return made[-1]
     yield make
     for each in made:
@@ -205,7 +205,7 @@ def test_statuses(site):
 
 
 def test_what_the_endpoint_sees(weir, origins, version, form):
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream, [*GRPC[:1], ("content-type", "application/grpc+proto"),
                              ("grpc-status", "0"), ("x-more", "a")], end=True)
     origin = origins(play)
@@ -214,7 +214,7 @@ def test_what_the_endpoint_sees(weir, origins, version, form):
                                                               ("x-mine", "v")])
     assert answer.type == form and answer.trailers == {"grpc-status": "0"}
     assert answer.fields["x-more"] == "a" and answer.fields["content-length"]
-    seen = origin.requests[-1]
+    seen = origin.requests[-1].headers
     assert seen["content-type"] == "application/grpc+proto" and seen["te"] == "trailers"
     assert seen["x-mine"] == "v" and seen[":path"] == "/s/m"
     assert "x-grpc-web" not in seen and "accept" not in seen
@@ -273,7 +273,7 @@ def test_http1_endpoints(weir, new_backend, version, form):
 # ---- what is not gRPC-Web ----
 
 def test_only_where_a_policy_says_so(weir, origins, version, form):
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream, [(":status", "200"), ("content-type", "text/plain")])
         talker.data(stream, b"plain", end=True)
     origin = origins(play)
@@ -284,13 +284,14 @@ def test_only_where_a_policy_says_so(weir, origins, version, form):
         status, fields, body = (call.h2 if version == "h2" else call.h1)(
             path, call.fields(()), b"as it is", 0)
         assert status == 200 and body == b"plain"
-        assert origin.requests[-1]["content-type"] == kind
-        assert origin.requests[-1]["x-grpc-web"] == "1" and "te" not in origin.requests[-1]
+        seen = origin.requests[-1].headers
+        assert seen["content-type"] == kind
+        assert seen["x-grpc-web"] == "1" and "te" not in seen
 
 
 def test_an_endpoint_that_speaks_no_grpc(weir, origins, version, form):
     """Its answer passes as it is: clients know what to make of an HTTP status."""
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream, [(":status", "503"), ("content-type", "text/plain")])
         talker.data(stream, b"overloaded", end=True)
     proxy = weir(conf(origins(play).address))
@@ -320,7 +321,7 @@ def test_own_answers(weir, version, form):
 @pytest.mark.parametrize("chunks", [0, 3])
 @pytest.mark.parametrize("bad", [b"AAAA!AAA", b"AAAAAAA", b"AAAAAA=A", b"A"])
 def test_what_is_no_base64(weir, origins, version, bad, chunks):
-    origin = origins(lambda talker, stream, event: None)
+    origin = origins(lambda talker, stream, request: None)
     proxy = weir(conf(origin.address))
     answer = Caller(proxy.port, version, TEXT)("/s/m", body=bad, chunks=chunks)
     assert answer.trailers["grpc-status"] == "13"
@@ -341,8 +342,8 @@ def test_deadlines(site):
 
 
 def test_deadlines_of_an_endpoint_that_hangs(weir, origins, version, form):
-    def play(talker, stream, event):
-        if dict(event.headers)[":path"] == "/begun":
+    def play(talker, stream, request):
+        if request.path == "/begun":
             talker.head(stream)
             talker.data(stream, frame(b"one"))
     origin = origins(play)
@@ -357,7 +358,7 @@ def test_deadlines_of_an_endpoint_that_hangs(weir, origins, version, form):
 
 
 def test_cut_between_messages(weir, origins, version, form):
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream)
         talker.data(stream, frame(b"whole"))
         talker.reset(stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
@@ -370,7 +371,7 @@ def test_cut_between_messages(weir, origins, version, form):
 
 def test_cut_inside_a_message(weir, origins, form):
     """A frame of weir's would be read as the rest of it: the response is cut."""
-    def play(talker, stream, _event):
+    def play(talker, stream, _request):
         talker.head(stream)
         talker.data(stream, frame(b"not whole")[:9])
         talker.reset(stream, h2.errors.ErrorCodes.INTERNAL_ERROR)

@@ -72,7 +72,7 @@ class Tool:
 
 @pytest.fixture
 def site(work, speaks_h2):  # noqa: F811
-    """(weir and nginx behind it, tools to be ended)."""
+    """(weir and nginx behind it, tools to be ended, nginx)."""
     backend = servers.Nginx(work, "nginx")
     backend.conf.write_text(backend.conf.read_text().replace(
         "location /put ", SITE % backend.address + "location /put "))
@@ -80,7 +80,7 @@ def site(work, speaks_h2):  # noqa: F811
     backend.start()
     weirs, pair = make_pair(work, backend, CONF, EXTRA)
     tools = []
-    yield pair, tools
+    yield pair, tools, backend
     for tool in tools:
         tool.kill()
     weirs.finish()
@@ -139,10 +139,11 @@ def latencies(honest, phases):
 
 def run_attack(site, kind, name, how):
     """(figures, latencies)."""
-    (pair, tools), weir = site, site[0].weir
+    pair, tools, backend = site
+    weir = pair.weir
     tls = (pair.tls_port, pair.authority.path) if how == "tls" else (weir.port,)
     tools.append(Tool("h2_attacker.py", kind, name, *tls))
-    tools.append(Tool("h2_honest.py", weir.port, PAUSE_MS))
+    tools.append(Tool("h2_honest.py", weir.port, PAUSE_MS, backend.port))
     attacker, honest = tools
     time.sleep(0.3)
     phases = Phases(weir, attacker)
@@ -164,7 +165,7 @@ def row_of(name, how, phases, times):
            "us_a_frame": round(1e6 * cpu / max(1, found["frames"]), 2),
            "grown_kib": phases.peak - phases.before,
            "attacker_cpu": round(found["cpu_s"] / phases.wall["attack"], 2)}
-    for version in (1, 2):
+    for version in (0, 1, 2):
         for q in (50, 99):
             row["h%d_p%d" % (version, q)] = [
                 round(quantile(times[version, what], q / 100), 2) for what in ("quiet", "attack")]
@@ -187,11 +188,12 @@ def line_of(row):
     def pair(key):
         return "%6.2f>%7.2f" % tuple(row[key])
     return ("%-32s %-3s %6d conns %8d frames %7.1f MiB, weir %.2f cores (attacker %.2f) %7.2f ms "
-            "a conn %6.2f us a frame, +%d KiB, h1 ms p50 %s p99 %s, h2 p50 %s p99 %s, %s" % (
+            "a conn %6.2f us a frame, +%d KiB, h1 ms p50 %s p99 %s, h2 p50 %s p99 %s, "
+            "without weir p50 %s, %s" % (
                 row["attack"], row["over"], row["connections"], row["frames"], row["mib"],
                 row["weir_cpu"], row["attacker_cpu"], row["ms_a_conn"], row["us_a_frame"],
                 row["grown_kib"], pair("h1_p50"), pair("h1_p99"), pair("h2_p50"), pair("h2_p99"),
-                row["ended"]))
+                pair("h0_p50"), row["ended"]))
 
 
 def check_honest(times):

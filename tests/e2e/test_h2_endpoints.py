@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness import h2wire as h2
-from harness.h2rough import OK, Origin, proxy_for
+from harness.h2byhand import OK, ByHand, proxy_for
 from harness.h2raw import Conn, take_frame
 from harness.weir import eventually
 
@@ -74,7 +74,7 @@ def echo(conn, stream, head):
 
 def test_websocket_of_an_http_1_client(weir):
     """RFC 8441 section 5: an extended CONNECT without a key; weir answers the client's."""
-    origin = Origin(echo, CONNECT)
+    origin = ByHand(echo, CONNECT)
     proxy = proxy_for(weir, origin)
     sock, head = upgrade(proxy, KEY, "Sec-WebSocket-Protocol: chat")
     assert head.startswith("HTTP/1.1 101 ") and "upgrade: websocket" in head.lower()
@@ -90,7 +90,7 @@ def test_websocket_of_an_http_1_client(weir):
 
 
 def test_websocket_of_an_http_2_client(weir, talk):
-    origin = Origin(echo, CONNECT)
+    origin = ByHand(echo, CONNECT)
     proxy = proxy_for(weir, origin)
     conn = talk(proxy)
     number, stream = tunnel(conn)
@@ -103,7 +103,7 @@ def test_websocket_of_an_http_2_client(weir, talk):
 
 @pytest.mark.parametrize("key", [(), ("Sec-WebSocket-Key: short",), (KEY, KEY)])
 def test_websocket_key_of_an_http_1_client(weir, key):
-    origin = Origin(echo, CONNECT)
+    origin = ByHand(echo, CONNECT)
     proxy = proxy_for(weir, origin)
     sock, head = upgrade(proxy, *key)
     assert head.startswith("HTTP/1.1 400 ")
@@ -114,7 +114,7 @@ def test_websocket_key_of_an_http_1_client(weir, key):
 
 def test_no_extended_connect(weir, talk):
     """It is never sent to an endpoint that has not said that it takes it (RFC 8441 section 3)."""
-    origin = Origin(plain)
+    origin = ByHand(plain)
     proxy = proxy_for(weir, origin)
     conn = talk(proxy)
     number, stream = tunnel(conn)
@@ -139,7 +139,7 @@ def test_trailers_of_a_tunnel(weir, talk):
         eventually(lambda: len(conn.body) >= 2)
         conn.send(h2.data(stream, b"hello"),
                   h2.headers(stream, h2.block([("x-a", "b" * 100)]), end=True))
-    proxy = proxy_for(weir, Origin(handler, CONNECT))
+    proxy = proxy_for(weir, ByHand(handler, CONNECT))
     conn = talk(proxy)
     number, stream = tunnel(conn)
     conn.pump(lambda: stream.over or stream.response.status, what="the tunnel")
@@ -161,7 +161,7 @@ def test_many_cancelled_at_once(weir, talk):
             eventually(lambda: len(conn.streams) == 91)
             time.sleep(0.2)  # behind the others' answers
         plain(conn, stream, head)
-    origin = Origin(handler)
+    origin = ByHand(handler)
     proxy = proxy_for(weir, origin)
     other, cancelled = talk(proxy), talk(proxy)
     last = other.open("POST", "/last", end=True)
@@ -181,7 +181,7 @@ def test_slow_readers_stall_nobody_else(weir, talk):
     def handler(conn, stream, head):
         conn.head(stream)
         conn.give(stream, int(head[":path"].split("/")[-1]))
-    origin = Origin(handler)
+    origin = ByHand(handler)
     proxy = proxy_for(weir, origin)
     for _ in range(8):
         talk(proxy, credit=False).open("GET", "/8000000")
@@ -206,7 +206,7 @@ def test_large_heads_wait_for_room(weir, talk):
                 h2.headers(s, h2.block([(":status", "200"), ("set-cookie", "a=" + "~" * 4000)]),
                            end=s % 4 == 1) + (b"" if s % 4 == 1 else h2.data(s, b"x", end=True))
                 for s in list(conn.streams)))
-    origin = Origin(handler)
+    origin = ByHand(handler)
     conn = talk(proxy_for(weir, origin))
     numbers = [conn.open("GET", "/large") for _ in range(100)]
     answers = [conn.wait(number) for number in numbers]
@@ -216,7 +216,7 @@ def test_large_heads_wait_for_room(weir, talk):
 
 def test_large_request_heads_wait_for_room(weir, talk):
     """The same towards an endpoint that does not read for a while."""
-    origin = Origin(plain)
+    origin = ByHand(plain)
     proxy = proxy_for(weir, origin)
     conns = [talk(proxy) for _ in range(8)]
     opened = [(conn, conn.open("GET", "/large", [("x-%d" % i, "~" * 3900) for i in range(3)]))
@@ -234,7 +234,7 @@ def test_loss_of_a_connection_opens_few(weir, talk):
             plain(conn, stream, head)
         elif len(conn.streams) == 80:
             conn.cut()
-    origin = Origin(handler)
+    origin = ByHand(handler)
     conn = talk(proxy_for(weir, origin, pool={"retry": ALL_RETRIES}))
     numbers = [conn.open("GET", "/")]
     origin.wait_asked(1)
@@ -247,7 +247,7 @@ def test_streams_that_are_reset_cost_attempts(weir, talk):
     """RST_STREAM is no race of a kept connection: nothing is replayed for free, nor elsewhere."""
     def handler(conn, stream, head):
         conn.send(h2.rst_stream(stream, h2.INTERNAL_ERROR))
-    origin = Origin(handler)
+    origin = ByHand(handler)
     proxy = proxy_for(weir, origin, pool={"retry": {"attempts": 1}})
     conn = talk(proxy)
     assert {conn.get("/bad").status for _ in range(20)} == {502}
@@ -271,7 +271,7 @@ def test_refused_before_settings_came(weir, talk):
         with lock:
             live[conn] -= 1
         plain(conn, stream, head)
-    origin = Origin(handler, (h2.MAX_CONCURRENT_STREAMS, 10))
+    origin = ByHand(handler, (h2.MAX_CONCURRENT_STREAMS, 10))
     conn = talk(proxy_for(weir, origin))
     numbers = [conn.open("GET", "/") for _ in range(80)]
     assert {conn.wait(number).status for number in numbers} == {200}
@@ -285,21 +285,21 @@ def test_refused_with_one_connection(weir, talk):
             conn.send(h2.rst_stream(stream, h2.REFUSED_STREAM))
         else:
             plain(conn, stream, head)
-    origin = Origin(handler)
+    origin = ByHand(handler)
     conn = talk(proxy_for(weir, origin, connections={"max_per_endpoint": 1}))
     assert conn.get("/").status == 200 and len(origin.conns) == 1
 
 
 def test_connections_that_are_spent_make_room(weir, talk):
     """connections.requests with one permit: the next connection follows the last answer."""
-    origin = Origin(plain)
+    origin = ByHand(plain)
     conn = talk(proxy_for(weir, origin, connections={"max_per_endpoint": 1, "requests": 3}))
     assert {conn.get("/").status for _ in range(10)} == {200}
     assert len(origin.conns) == 4
 
 
 def test_idle_connections_are_given_up_for_other_workers(weir):
-    origin = Origin(plain)
+    origin = ByHand(plain)
     proxy = proxy_for(weir, origin, connections={"max_per_endpoint": 1}, process={"workers": 2})
     for _ in range(20):  # one after the other, by chance at either worker
         conn = Conn(proxy.port).handshake()
@@ -309,7 +309,7 @@ def test_idle_connections_are_given_up_for_other_workers(weir):
 
 def test_an_endpoint_that_falls_silent(weir, talk):
     """connections.ping: it is asked, and given up; what it did not act on is tried elsewhere."""
-    silent = Origin(lambda *_: None, pongs=False)
+    silent = ByHand(lambda *_: None, pongs=False)
     proxy = proxy_for(weir, silent, connections={"ping": "200ms", "ping_timeout": "300ms"},
                       pool={"retry": {"attempts": 1}})
     answer = talk(proxy).get("/silent")
@@ -322,7 +322,7 @@ def test_an_endpoint_that_thinks_is_not_given_up(weir, talk):
     def handler(conn, stream, head):
         eventually(lambda: len(conn.pings) >= 3)
         plain(conn, stream, head)
-    origin = Origin(handler)
+    origin = ByHand(handler)
     proxy = proxy_for(weir, origin, connections={"ping": "100ms", "ping_timeout": "10s"})
     assert talk(proxy).get("/").status == 200 and len(origin.conns) == 1
 
@@ -334,7 +334,7 @@ def test_what_is_whole_outlives_its_connection(weir):
         conn.send(h2.data(stream, b"x" * 15000) * 3, h2.data(stream, b"x" * 15000, end=True))
         if len(conn.streams) == 4:
             conn.cut()
-    origin = Origin(handler)
+    origin = ByHand(handler)
     proxy = proxy_for(weir, origin)
     socks = []
     for _ in range(4):
@@ -371,7 +371,7 @@ def test_the_other_attempt_takes_over(weir, talk, how):
             conn.send(h2.rst_stream(stream, h2.INTERNAL_ERROR))
         else:
             conn.head(stream, ("x-from", "failed"), status=503, end=True)
-    proxy = proxy_for(weir, Origin(handler), Origin(handler),
+    proxy = proxy_for(weir, ByHand(handler), ByHand(handler),
                       pool={"retry": {**ALL_RETRIES, "hedge_after": "100ms"}})
     answer = talk(proxy).get("/")
     assert answer.status == 200 and (b"x-from", b"good") in answer.fields
@@ -386,7 +386,7 @@ def test_trailers_of_the_attempt_that_won(weir, talk):
             return
         conn.send(h2.headers(stream, OK, end=False), h2.data(stream, b"abc"),
                   h2.headers(stream, h2.block([("grpc-status", "0")]), end=True))
-    proxy = proxy_for(weir, Origin(handler), Origin(handler),
+    proxy = proxy_for(weir, ByHand(handler), ByHand(handler),
                       pool={"retry": {**ALL_RETRIES, "hedge_after": "100ms"}})
     conn = talk(proxy)
     number = conn.open("GET", "/", [("te", "trailers")])
@@ -401,7 +401,7 @@ def test_trailers_behind_a_length(weir, talk):
         conn.head(stream, ("content-length", "4"))
         conn.send(h2.data(stream, b"fine"))
         conn.send(h2.headers(stream, h2.block([("x-sum", "1")]), end=True))
-    conn = talk(proxy_for(weir, Origin(handler)))
+    conn = talk(proxy_for(weir, ByHand(handler)))
     answer = conn.wait(conn.open("GET", "/", [("te", "trailers")]))
     assert answer.payload.length == 4 and (b"x-sum", b"1") in answer.trailers
 
@@ -411,7 +411,7 @@ def test_trailers_for_who_did_not_ask(weir):
     def handler(conn, stream, head):
         conn.head(stream)
         conn.send(h2.data(stream, b"fine"), h2.headers(stream, h2.block([("x-sum", "1")])))
-    proxy = proxy_for(weir, Origin(handler))
+    proxy = proxy_for(weir, ByHand(handler))
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         came = b"".join(iter(lambda: sock.recv(4096), b""))
@@ -463,7 +463,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults_have_words(weir, talk, name):
     handler, word = FAULTS[name]
-    proxy = proxy_for(weir, Origin(handler), pool={"retry": {"attempts": 1}})
+    proxy = proxy_for(weir, ByHand(handler), pool={"retry": {"attempts": 1}})
     conn = talk(proxy)
     stream = conn.stream(conn.open("POST", "/fault", end=True))
     conn.pump(lambda: stream.over, what="its end")
@@ -475,7 +475,7 @@ def test_goaway_with_an_error(weir, talk):
     def handler(conn, stream, head):
         conn.send(h2.goaway(stream, h2.ENHANCE_YOUR_CALM))
         conn.cut()
-    proxy = proxy_for(weir, Origin(handler), pool={"retry": {"attempts": 1}})
+    proxy = proxy_for(weir, ByHand(handler), pool={"retry": {"attempts": 1}})
     assert talk(proxy).get("/fault").status == 502
     proxy.logged(path="/fault", end="upstream.h2.goaway")
 
@@ -502,7 +502,7 @@ def test_an_endpoint_of_http_1(weir, talk):
 
 def test_windows_hold_from_their_acknowledgement_on(weir, talk):
     """RFC 9113 6.9.3: 64 KiB may come before a client has seen that it may send less."""
-    origin = Origin(plain)
+    origin = ByHand(plain)
     web = {"protocols": ["h2c", "http/1.1"], "h2": {"stream_window": "16KiB"}}
     proxy = proxy_for(weir, origin, listeners={"web": web})
     sock = socket.create_connection(("127.0.0.1", proxy.port), 20)
@@ -514,7 +514,7 @@ def test_windows_hold_from_their_acknowledgement_on(weir, talk):
 
 
 def test_a_listener_of_h2c_alone(weir):
-    proxy = proxy_for(weir, Origin(plain), listeners={"web": {"protocols": ["h2c"]}})
+    proxy = proxy_for(weir, ByHand(plain), listeners={"web": {"protocols": ["h2c"]}})
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as sock:
         sock.sendall(b"GET /old HTTP/1.1\r\nHost: a\r\n\r\n")
         assert sock.recv(4096).startswith(b"HTTP/1.1 505 ")
@@ -527,7 +527,7 @@ def test_a_byte_now_and_then_is_no_reading(weir, talk):
         conn.head(stream)
         conn.give(stream, 100000)
     web = {"protocols": ["h2c", "http/1.1"], "timeouts": {"send": "1s"}}
-    proxy = proxy_for(weir, Origin(handler), listeners={"web": web})
+    proxy = proxy_for(weir, ByHand(handler), listeners={"web": web})
     conn = talk(proxy, settings=[(h2.INITIAL_WINDOW_SIZE, 100)], credit=False)
     number = conn.open("GET", "/dribble")
     stream = conn.stream(number)
@@ -543,7 +543,7 @@ def test_a_byte_now_and_then_is_no_reading(weir, talk):
 def test_a_burst_before_settings_were_read(weir, talk):
     """More requests than there may be, from a client that could not know: most are refused, the
     others answered, and the connection goes on."""
-    proxy = proxy_for(weir, Origin(plain))
+    proxy = proxy_for(weir, ByHand(plain))
     sock = socket.create_connection(("127.0.0.1", proxy.port), 20)
     block = h2.block(h2.pseudo("GET", "/burst"))
     sock.sendall(h2.PREFACE + h2.settings() +
@@ -558,7 +558,7 @@ def test_a_connection_that_fell_silent_is_left(weir, talk):
     def handler(conn, stream, head):
         if conn is not origin.conns[0]:
             plain(conn, stream, head)
-    origin = Origin(handler, pongs=False)
+    origin = ByHand(handler, pongs=False)
     proxy = proxy_for(weir, origin, pool={"timeouts": {"first_byte": "700ms"},
                                           "retry": {"attempts": 1}})
     conn = talk(proxy)
@@ -571,7 +571,7 @@ def test_trailers_of_a_request_that_comes_whole(weir):
     def handler(conn, stream, head):
         eventually(lambda: stream in conn.trailers)
         plain(conn, stream, head)
-    origin = Origin(handler)
+    origin = ByHand(handler)
     proxy = proxy_for(weir, origin, policies={
         "hide": {"request_headers": {"remove": ["X-Role"]}}},
         routes=[{"prefix": "/", "pool": "app", "policies": ["hide"]}])
@@ -598,7 +598,7 @@ def early_and_whole(weir, talk, tail):
         tail(conn, stream)
         done.set()
     told, go, done = threading.Event(), threading.Event(), threading.Event()
-    proxy = proxy_for(weir, Origin(handler))
+    proxy = proxy_for(weir, ByHand(handler))
     client = talk(proxy, settings=[(h2.INITIAL_WINDOW_SIZE, 100)], credit=False)
     number = client.open("POST", "/early", end=False)
     stream = client.stream(number)
@@ -631,7 +631,7 @@ def test_ends_beside_a_whole_response(weir, talk, tail, what):
 
 def test_another_protocol_of_an_http_2_client(weir, talk):
     """An extended CONNECT that is no WebSocket goes on as it came."""
-    origin = Origin(echo, CONNECT)
+    origin = ByHand(echo, CONNECT)
     conn = talk(proxy_for(weir, origin))
     number = conn.new_stream("CONNECT")
     conn.send(h2.headers(number, h2.block([
@@ -650,7 +650,7 @@ def test_cancelling_takes_no_connection_from_others(weir, talk):
     def handler(conn, stream, head):
         if head[":path"] != "/hang":
             plain(conn, stream, head)
-    origin = Origin(handler)
+    origin = ByHand(handler)
     proxy = proxy_for(weir, origin, connections={"max_per_endpoint": 1})
     holds, leaves = talk(proxy), talk(proxy)
     holds.open("GET", "/hang")
@@ -673,7 +673,7 @@ def test_priority_of_heads_that_wait(weir, talk, update):
     def handler(conn, stream, head):
         conn.send(h2.split_headers(stream, block, [16000, 16000], end=False),
                   h2.data(stream, b"x" * 100, end=True))
-    origin = Origin(handler)
+    origin = ByHand(handler)
     proxy = proxy_for(weir, origin)
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)

@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from harness import h2wire as h2
+from harness.h2byhand import ByHand, proxy_for
 from harness.h2raw import Conn
-from harness.h2rough import Origin, proxy_for
 from harness.weir import eventually
 
 CONNECT = (h2.ENABLE_CONNECT_PROTOCOL, 1)
@@ -29,11 +29,12 @@ def tunnel(conn):
 
 
 def test_tunnels_can_be_told(weir):
-    proxy = proxy_for(weir, Origin(answer, CONNECT))
+    proxy = proxy_for(weir, ByHand(answer, CONNECT))
     conn = Conn(proxy.port).handshake()
     number = tunnel(conn)
     conn.send(h2.rst_stream(number, h2.CANCEL))
-    record = proxy.logged(path="/ws", weir__upgrade="websocket")
+    record = proxy.logged(path="/ws", method="CONNECT", weir__upgrade="websocket")
+    assert record["weir.reason"] == "RST_STREAM CANCEL"
     assert record["network.protocol.version"] == record["weir.upstream.protocol"] == "2"
     conn.get("/plain")
     record = proxy.logged(path="/plain", status=200)
@@ -41,8 +42,32 @@ def test_tunnels_can_be_told(weir):
     conn.close()
 
 
+def test_extended_connect_is_told_as_such(weir):
+    """Whether it opens a tunnel or not, in the log and in metrics; routes match it as the GET that
+    HTTP/1.1 brings."""
+    proxy = proxy_for(weir, ByHand(answer, CONNECT), routes=[
+        {"name": "ws", "path": "/ws", "methods": ["GET"], "pool": "app"},
+        {"name": "no", "prefix": "/", "respond": {"status": 403}}])
+    conn = Conn(proxy.port).handshake()
+    number = tunnel(conn)
+    conn.send(h2.rst_stream(number))
+    proxy.logged(path="/ws", method="CONNECT", route="ws", weir__upgrade="websocket")
+    refused = conn.new_stream("CONNECT")
+    conn.send(h2.headers(refused, h2.block([
+        (":method", "CONNECT"), (":protocol", "connect-udp"), (":scheme", "http"),
+        (":authority", "test.example"), (":path", "/other")]), end=False))
+    assert conn.wait_head(refused).status == 403
+    proxy.logged(path="/other", method="CONNECT", weir__upgrade="connect-udp", status=403)
+    assert conn.get("/ws").status == 200
+    assert "weir.upgrade" not in proxy.logged(path="/ws", method="GET")
+    count = "http_server_request_duration_seconds_count"
+    assert proxy.metric(count, method="CONNECT", route="ws", status="2xx") == 1
+    assert proxy.metric(count, method="CONNECT", route="no") == 1
+    conn.close()
+
+
 def test_tunnels_that_a_drain_ends(weir):
-    proxy = proxy_for(weir, Origin(answer, CONNECT), process={"drain": "200ms"})
+    proxy = proxy_for(weir, ByHand(answer, CONNECT), process={"drain": "200ms"})
     conn = Conn(proxy.port).handshake()
     tunnel(conn)
     proxy.signal(signal.SIGTERM)
@@ -102,3 +127,90 @@ def test_a_flood_of_resets_is_summed(weir, backend):
     told = eventually(lambda: re.search(r"127.0.0.1: (\d+) requests of an HTTP/2", proxy.errors))
     eventually(lambda: len(proxy.all_lines()) == 3000 - int(told[1]))
     assert len(proxy.all_lines()) >= 100
+
+
+# ---- the other side's error ----
+
+TOLD = [(h2.INTERNAL_ERROR, "INTERNAL_ERROR"), (h2.ENHANCE_YOUR_CALM, "ENHANCE_YOUR_CALM"),
+        (h2.NO_ERROR, "NO_ERROR"), (0x1234, "0x1234")]
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the head", "in the body"])
+@pytest.mark.parametrize("code,name", TOLD, ids=[row[1] for row in TOLD])
+def test_endpoints_that_reset(weir, begun, code, name):
+    def play(conn, stream, _head):
+        if begun:
+            conn.head(stream)
+        conn.send(h2.rst_stream(stream, code))
+    proxy = proxy_for(weir, ByHand(play), pool={"retry": {"attempts": 1}})
+    with Conn(proxy.port).handshake() as conn:
+        stream = conn.open("GET", "/r")
+        conn.pump(lambda: conn.stream(stream).over, what="end")
+    record = proxy.logged(end="upstream.h2.rst_stream")
+    assert record["weir.reason"] == "RST_STREAM " + name
+
+
+def test_endpoints_that_end_the_connection(weir):
+    def play(conn, _stream, _head):
+        conn.send(h2.goaway(0, h2.ENHANCE_YOUR_CALM, b"too_many_pings"))
+        conn.cut()
+    proxy = proxy_for(weir, ByHand(play), pool={"retry": {"attempts": 1}})
+    with Conn(proxy.port).handshake() as conn:
+        assert conn.request("POST", "/r").status == 502
+    record = proxy.logged(end="upstream.h2.goaway")
+    assert record["weir.reason"] == "GOAWAY ENHANCE_YOUR_CALM"
+
+
+def test_earlier_tries_have_the_code(weir):
+    def play(conn, stream, _head):
+        if len(origin.asked()) == 1:
+            conn.send(h2.rst_stream(stream, h2.REFUSED_STREAM))
+        else:
+            conn.head(stream, end=True)
+    origin = ByHand(play)
+    proxy = proxy_for(weir, origin)
+    with Conn(proxy.port).handshake() as conn:
+        assert conn.get("/r").status == 200
+    record = proxy.logged(path="/r")
+    assert record["weir.tries"].endswith(" upstream.h2.rst_stream REFUSED_STREAM")
+    assert "weir.reason" not in record
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_clients_that_leave(weir, format):
+    """By RST_STREAM, and by GOAWAY and the end: a client that finds fault says so in its code."""
+    origin = ByHand(lambda conn, stream, head: None)
+    proxy = proxy_for(weir, origin, log={"access": {"format": format}})
+    conn = Conn(proxy.port).handshake()
+    conn.open("GET", "/reset")
+    origin.wait_asked(1)
+    conn.send(h2.rst_stream(1, h2.CANCEL))
+    eventually(lambda: proxy.metric("weir_requests_inflight") == 0)
+    conn.open("GET", "/goaway")
+    origin.wait_asked(2)
+    conn.send(h2.goaway(0, h2.PROTOCOL_ERROR))
+    conn.close()
+    if format == "text":
+        eventually(lambda: proxy.access.read_text().count("\n") == 2)
+        first, second = proxy.access.read_text().splitlines()
+        assert 'end=client.reset reason="RST_STREAM CANCEL" ms=' in first
+        assert ' reason="GOAWAY PROTOCOL_ERROR" ms=' in second
+        return
+    assert proxy.logged(path="/reset", status=499)["weir.reason"] == "RST_STREAM CANCEL"
+    assert proxy.logged(path="/goaway", status=499)["weir.reason"] == "GOAWAY PROTOCOL_ERROR"
+
+
+# ---- heads that were refused ----
+
+def test_refused_heads_of_http_2(weir, backend):
+    proxy = weir({"listeners": {"web": {**BOTH, "limits": {"uri_bytes": "1KiB"}}}}, backend)
+    with Conn(proxy.port).handshake() as conn:
+        assert conn.get("/long?" + "x" * 2000).status == 414
+        number = conn.new_stream("GET")
+        conn.send(h2.headers(number, h2.block(h2.pseudo("GET", "/bad?q") + [
+            ("user-agent", "me"), ("connection", "close")])))
+        conn.expect_stream_error(number, h2.PROTOCOL_ERROR)
+    record = proxy.logged(status=414, method="GET", path="/long")
+    assert record["url.query"] == "x" * 2000 and record["server.address"] == "test.example"
+    record = proxy.logged(end="client.bad_request.connection_field", method="GET", path="/bad")
+    assert (record["url.query"], record["user_agent.original"]) == ("q", "me")

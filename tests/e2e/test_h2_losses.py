@@ -3,8 +3,8 @@ they cost those, and what they do not cost the endpoint."""
 import pytest
 
 from harness import h2wire as h2
+from harness.h2byhand import ByHand, proxy_for
 from harness.h2raw import Conn
-from harness.h2rough import Origin, proxy_for
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def asked(origin, path):
 
 
 def test_endpoints_are_not_ejected(weir, talk):
-    origins = [Origin(poisoned), Origin(poisoned)]
+    origins = [ByHand(poisoned), ByHand(poisoned)]
     proxy = proxy_for(weir, *origins, pool={"outlier": {"max_ejected": "100%"},
                                             "retry": {"budget": "100%"}})
     conn = talk(proxy)
@@ -46,7 +46,7 @@ def test_endpoints_are_not_ejected(weir, talk):
 
 
 def test_who_shares_a_connection_loses_it_once(weir, talk):
-    origin = Origin(poisoned)
+    origin = ByHand(poisoned)
     conn = talk(proxy_for(weir, origin))
     honest = [conn.open("GET", "/wait") for _ in range(20)]
     origin.wait_asked(20)
@@ -64,7 +64,7 @@ def test_connections_that_are_shut(weir, talk):
     def fifth(conn, stream, head):
         if len(conn.streams) == 5:
             conn.cut()
-    origin = Origin(fifth)
+    origin = ByHand(fifth)
     proxy = proxy_for(weir, origin, pool={"outlier": {"max_ejected": "100%"},
                                           "retry": {"budget": "100%"}})
     conn = talk(proxy)

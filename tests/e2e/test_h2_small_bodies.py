@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from harness import client, h2wire as h2
+from harness.h2byhand import ByHand, proxy_for
 from harness.h2raw import Conn
-from harness.h2rough import Origin, proxy_for
 from harness.weir import eventually
 
 SMALL = 16384  # src/proxy/held.c
@@ -24,7 +24,7 @@ def refuse_first(conn, stream, head):
 
 @pytest.fixture
 def refusing(weir):
-    origin = Origin(refuse_first)
+    origin = ByHand(refuse_first)
     return proxy_for(weir, origin), origin
 
 
@@ -64,7 +64,7 @@ def test_who_waits_for_100_is_answered_by_the_endpoint(weir):
         conn.head(stream, status=100)
         eventually(lambda: len(conn.body) == 5)
         conn.head(stream, end=True)
-    origin = Origin(handler)
+    origin = ByHand(handler)
     proxy = proxy_for(weir, origin)
     with client.connect(proxy.port) as sock:
         sock.sendall(b"POST /e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
@@ -82,7 +82,7 @@ def test_memory_goes_back_with_the_head(weir):
         conn.head(stream)
         over.wait(30)
         conn.send(h2.data(stream, b"", end=True))
-    proxy = proxy_for(weir, Origin(handler))
+    proxy = proxy_for(weir, ByHand(handler))
     with Conn(proxy.port).handshake() as conn:
         number = conn.open("POST", "/slow", [("content-length", "5")], end=False)
         conn.data(number, b"hello")
@@ -96,7 +96,7 @@ def test_memory_goes_back_with_the_head(weir):
 @pytest.mark.parametrize("policy", [{}, {"policies": ["hold"]}])
 def test_a_length_of_nothing(weir, policy):
     """The end of the stream comes behind the head: there is nothing to wait for."""
-    proxy = proxy_for(weir, Origin(lambda conn, stream, head: conn.head(stream, end=True)),
+    proxy = proxy_for(weir, ByHand(lambda conn, stream, head: conn.head(stream, end=True)),
                       policies={"hold": {"buffer": "64KiB"}},
                       routes=[{"prefix": "/", "pool": "app", **policy}])
     with Conn(proxy.port).handshake() as conn:

@@ -8,7 +8,7 @@ import pytest
 
 from harness import wire
 from harness.backend import raw
-from harness.h2endpoints import NOT_SERVING, Answer, Grpc, Listener, ask
+from harness.h2endpoints import NOT_SERVING, Answer, Endpoint, Grpc, ask
 from harness.tlspeers import Mint, TlsBackend, TlsOrigin
 from harness.weir import eventually
 
@@ -216,7 +216,7 @@ def test_own_certificate(site, serve, mint, maximum):
 @pytest.mark.parametrize("health", [QUICK, TCP, GRPC], ids=["http", "tcp", "grpc"])
 def test_an_endpoint_without_tls(site, serve, health):
     """It is sent a ClientHello and nothing else, however often; checks do not fall back."""
-    class Plain(Listener):
+    class Plain(Endpoint):
         def __init__(self):
             self.first = []
             super().__init__()
@@ -233,7 +233,7 @@ def test_an_endpoint_without_tls(site, serve, health):
     assert all(each[:2] == b"\x16\x03" for each in plain.first if each)
 
 
-class Rude(Listener):
+class Rude(Endpoint):
     """manner(sock) is what it does once a ClientHello has come."""
 
     def __init__(self, manner):

@@ -152,6 +152,53 @@ def test_refused(pair, data, status, words):
     assert not pair.backend.requests
 
 
+# What the log says of a refused request, as far as it was read: bytes, then method, path, query,
+# host, agent, version.
+SEEN = [
+    ("field", "GET /a%20b?c=d HTTP/1.1\r\nHost: A.Example\r\nUser-Agent: me\r\nX : y\r\n\r\n",
+     ("GET", "/a%20b", "c=d", "a.example", "me", "1.1")),
+    ("framing", post("User-Agent: me\r\nContent-Length: 1\r\nTransfer-Encoding: chunked"),
+     ("POST", "/x", None, "a.example", "me", "1.1")),
+    ("host", "GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+     ("GET", "/x", None, None, None, "1.1")),
+    ("no host", "GET /x HTTP/1.1\r\n\r\n", ("GET", "/x", None, None, None, "1.1")),
+    ("version", "GET /x?y HTTP/3.0\r\n\r\n", ("GET", "/x", "y", None, None, None)),
+    ("path", "GET /x\x01y HTTP/1.1\r\n\r\n", ("GET", "/x", None, None, None, None)),
+    ("no version", "GET /x\r\n\r\n", ("GET", "/x", None, None, None, None)),
+    ("target", get("x y"), ("GET", "x", None, None, None, None)),
+    ("not served", "CONNECT a.example:80 HTTP/1.1\r\nHost: a.example\r\n\r\n",
+     ("CONNECT", "a.example:80", None, None, None, "1.1")),
+    ("any byte", "GET /x HTTP/1.1\r\nUser-Agent: \xff\"\\\r\nX\n",
+     ("GET", "/x", None, None, "\ufffd\"\\", "1.1")),
+    ("method", "GE(T /x HTTP/1.1\r\n\r\n", (None,) * 6),
+    ("no request", "\x16\x03\x01 / HTTP/1.1\r\n\r\n", (None,) * 6),
+]
+SEEN_KEYS = ("http.request.method", "url.path", "url.query", "server.address",
+             "user_agent.original", "network.protocol.version")
+
+
+@pytest.mark.parametrize("data,want", [row[1:] for row in SEEN], ids=[row[0] for row in SEEN])
+def test_what_was_read_is_logged(pair, data, want):
+    _, response = pair.exchange(data.encode("latin-1"))
+    record = pair.logged(status=response.status)
+    assert tuple(record.get(key) for key in SEEN_KEYS) == want
+
+
+def test_what_is_too_long_is_logged_in_part(pair):
+    _, response = pair.exchange(b"GET /" + b"x" * 20000)
+    assert response.status == 414
+    assert pair.logged(status=414)["url.path"] == "/" + "x" * 2047 + "..."
+
+
+def test_what_came_of_a_cut_head_is_logged(pair):
+    """A client that leaves inside its head, and one that is too slow with it."""
+    conn = pair.client()
+    conn.send(b"GET /cut HTTP/1.1\r\nHost: a.ex")
+    conn.half_close()
+    record = pair.ended(BAD + "truncated")
+    assert (record["http.request.method"], record["url.path"]) == ("GET", "/cut")
+
+
 # name, bytes after the head of a chunked POST, words
 BAD_CHUNKS = [
     ("not_hex", "zz\r\nhello\r\n0\r\n\r\n", ["chunk_size", "chunk"]),

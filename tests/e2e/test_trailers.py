@@ -1,12 +1,16 @@
 """Trailer sections pass, in both directions and between versions; what deceives a reader that
 merges them into the head does not (RFC 9110 6.5, RFC 9112 7.1.2, RFC 9113 8.1)."""
+import pathlib
+import tempfile
 import threading
 
 import pytest
 from hyperframe.frame import ContinuationFrame, HeadersFrame
 
-from harness import wire
-from harness.backend import raw
+from harness import client, wire
+from harness.backend import Backend, raw
+from harness.fixtures import Weirs
+from harness.h2endpoints import Answer, Origin
 from harness.h2talk import Talk
 from harness.weir import GUARD, eventually
 
@@ -46,8 +50,8 @@ def answer(rows, *fields):
 def talk(pair):
     made = []
 
-    def make(**kwargs):
-        made.append(Talk(pair.weir.port, **kwargs))
+    def make(port=None, **kwargs):
+        made.append(Talk(port or pair.weir.port, **kwargs))
         return made[-1]
     yield make
     for each in made:
@@ -406,3 +410,129 @@ def test_retry_sends_held_trailers_again(weir, new_backend):
     assert bad.requests and len(good.requests) == 2
     for request in bad.requests + good.requests:
         assert request.body.data == b"body" and lower(request.trailers) == GOOD
+
+
+# ---- all ways, from each version to each ----
+
+SUM = [(b"x-sum", b"7"), (b"x-more", b"a")]
+# Where trailers have a place: not behind a length of HTTP/1.1, on either side.
+WAYS = [(brought, onward, brought != "h1-length" and (onward == "h2" or "length" not in brought))
+        for brought in ("h1-chunked", "h1-length", "h2-length", "h2-unknown")
+        for onward in ("h1", "h2")]
+WAY_IDS = ["%s-to-%s" % row[:2] for row in WAYS]
+
+
+@pytest.fixture(scope="module")
+def crossing(session_dir):
+    """A weir with an HTTP/1.1 pool at /h1 and an HTTP/2 one at /h2, each also held; the two."""
+    backend, origin = Backend(), Origin()
+    weirs = Weirs(pathlib.Path(tempfile.mkdtemp(prefix="x", dir=session_dir)))
+    calm = {"consecutive_failures": 0, "consecutive_5xx": 0}
+    made = weirs({
+        "listeners": {"web": {"protocols": ["http/1.1", "h2c"]}},
+        "policies": {"hold": {"buffer": "64KiB"}},
+        "pools": {"one": {"endpoints": [backend.address], "outlier": calm},
+                  "two": {"endpoints": [origin.address], "outlier": calm,
+                          "connections": {"protocol": "h2c"}}},
+        "routes": [{"prefix": "/h1", "pool": "one"}, {"prefix": "/h2", "pool": "two"},
+                   {"prefix": "/held/h1", "pool": "one", "policies": ["hold"]},
+                   {"prefix": "/held/h2", "pool": "two", "policies": ["hold"]}]})
+    yield made, backend, origin
+    weirs.finish()
+    backend.stop()
+    origin.stop()
+    assert not backend.violations and not origin.violations
+
+
+def pieces(body):
+    """Of chunks: one that is empty is the last."""
+    return [body] if body else []
+
+
+def bring(port, talk, brought, path, body):
+    """A request with SUM behind it; what its endpoint is told of the length; its status."""
+    version, framing = brought.split("-")
+    announced = ("trailer", "x-sum")
+    if version == "h2":
+        conn = talk(port=port)
+        length = [("content-length", "%d" % len(body))] if framing == "length" else []
+        stream = conn.open("POST", path, [announced, *length], end=False)
+        conn.send(stream, body)
+        conn.trailers(stream, SUM)
+        return conn.whole(stream).status
+    with client.Client(port) as conn:
+        if framing == "length":
+            conn.send(wire.request_bytes("POST", path, ["Trailer: x-sum"], body))
+        else:
+            conn.send(chunked_head(path, "Trailer: x-sum")
+                      + wire.chunked(*pieces(body), end=b"0\r\n" + lines(SUM) + b"\r\n"))
+        return conn.response("POST").status
+
+
+@pytest.mark.parametrize("size", [0, 4, 40000, 300000])
+@pytest.mark.parametrize("held", ["", "/held"])
+@pytest.mark.parametrize("brought,onward,reach", WAYS, ids=WAY_IDS)
+def test_requests_all_ways(crossing, talk, brought, onward, reach, held, size):
+    """Small bodies to HTTP/2 are held without a policy; 300000 are more than is."""
+    proxy, backend, origin = crossing
+    body, path = b"b" * size, "%s/%s/%s-%d" % (held, onward, brought, size)
+    assert bring(proxy.port, talk, brought, path, body) == 200
+    request = (backend if onward == "h1" else origin).seen(path)[-1]
+    if onward == "h1":
+        came, got, announced = lower(request.trailers), request.body.length, request.get("trailer")
+        length = request.get("content-length")
+    else:
+        came, got = list(request.trailers.items()), len(request.body)
+        announced, length = request.headers.get("trailer"), request.headers.get("content-length")
+    assert got == size and came == (SUM if reach else [])
+    assert announced == ("x-sum" if reach else None)
+    assert length == ("%d" % size if "length" in brought else None)
+
+
+def answers(brought, body):
+    """How an endpoint answers by `brought` with SUM behind it: of Backend, or of Origin."""
+    version, framing = brought.split("-")
+    if version == "h2":
+        length = [("content-length", "%d" % len(body))] if framing == "length" else []
+        return Answer(body=body, fields=[("trailer", "x-sum"), *length], trailers=SUM)
+    if framing == "length":
+        return raw(wire.response_bytes(body=body, fields=["Trailer: x-sum"]))
+    head = wire.response_bytes(fields=["Transfer-Encoding: chunked", "Trailer: x-sum"], body=b"",
+                               length=False)
+    return raw(head + wire.chunked(*pieces(body), end=b"0\r\n" + lines(SUM) + b"\r\n"))
+
+
+@pytest.mark.parametrize("size", [0, 4, 40000])
+@pytest.mark.parametrize("brought,onward,reach", WAYS, ids=WAY_IDS)
+def test_responses_all_ways(crossing, talk, brought, onward, reach, size):
+    proxy, backend, origin = crossing
+    body, path = b"b" * size, "/%s/%s-to-%s" % (brought[:2], brought, onward)
+    if brought.startswith("h1"):
+        backend.on(path, answers(brought, body))
+    else:
+        origin.answer = lambda request: answers(brought, body)
+    if onward == "h2":
+        conn = talk(port=proxy.port)
+        stream = conn.whole(conn.open("GET", path))
+        got, came = stream.body, stream.trailers or []
+        announced, length = stream.get("trailer"), stream.get("content-length")
+    else:
+        with client.Client(proxy.port) as conn:
+            response = conn.get(path, TE)
+        got, came = response.body, lower(response.trailers)
+        announced, length = response.get("trailer"), response.get("content-length")
+    assert got == body and came == (SUM if reach else [])
+    assert announced == ("x-sum" if reach else None)
+    assert length == ("%d" % size if "length" in brought else None)
+
+
+def test_towards_http_1_a_length_is_the_end(crossing, talk):
+    """Who says END_STREAM late, or never, costs no connection to the endpoint."""
+    proxy, backend, _origin = crossing
+    conn = talk(port=proxy.port)  # one: connections to endpoints are a worker's
+    for _ in range(2):
+        stream = conn.open("POST", "/h1/late", [("content-length", "4")], end=False)
+        conn.send(stream, b"body")
+        assert conn.whole(stream).status == 200
+    first, second = backend.seen("/h1/late")
+    assert first.connection == second.connection and second.body.data == b"body"

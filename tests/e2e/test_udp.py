@@ -3,9 +3,12 @@ balancing by session and by datagram, passive and active health, the cap and who
 hostile input, reload and drain, what commands say. DNS and flows like QUIC's stand in
 test_udp_servers.py."""
 import contextlib
+import os
 import re
 import signal
 import socket
+import threading
+import time
 
 import pytest
 
@@ -434,18 +437,23 @@ def test_flood_of_sources_is_bounded(udp, endpoint):
 
 
 def test_descriptors_run_out(weir, endpoint):
-    """Far fewer descriptors than limits.sessions: the oldest fresh session gives up its own."""
+    """Balanced by datagram a session has many sockets. Where there are far fewer descriptors than
+    that, the oldest fresh session gives up its own."""
     import resource
-    port, site = udpsite.free_port(), endpoint()
-    proxy = weir(udp_conf(port, [site], process={"workers": 1, "max_connections": 20}),
+    port, sites = udpsite.free_port(), [endpoint() for _ in range(4)]
+    proxy = weir(udp_conf(port, sites, {"udp": {"balance": "datagram"}},
+                          {"balance": "round_robin"},
+                          process={"workers": 1, "max_connections": 40}),
                  preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)))
     with contextlib.ExitStack() as stack:
-        for _ in range(200):
+        for _ in range(60):
             sock = stack.enter_context(connect(port))
-            assert ask(sock, b"x") == b"x"
-        assert proxy.metric("weir_udp_evicted_sessions_total") > 50
+            for n in range(4):
+                sock.send(b"%d" % n)
+            assert {sock.recv(9) for _ in range(4)} == {b"0", b"1", b"2", b"3"}
+        assert proxy.metric("weir_udp_evicted_sessions_total") > 60 - 40
         assert proxy.get("/", port=proxy.status).status == 200  # the rest of weir works
-        assert proxy.metric("weir_udp_sessions") < 128 - 20 - 5  # theirs are left to clients
+        assert proxy.metric("weir_udp_sessions") * 4 < 128 - 40 + 4  # theirs are left to clients
 
 
 def test_networks(udp, endpoint):
@@ -475,6 +483,124 @@ def test_who_answers_is_no_client(weir, endpoint):
         assert ask(sock, b"x") == b"x"
     assert site.got == [b"x"] and sink.got == [b"one of another pool"]
     assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 1
+
+
+def forged_by(host, port):
+    """A socket with an address that a listener of weir has, too."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind((host, port))
+    return sock
+
+
+def test_a_listener_of_all_addresses_is_no_client(weir, endpoint):
+    """A forged source that is any own address of this machine, at the port of a listener that is
+    bound to all: it would be answered, and answer, without an end."""
+    port, second, site = udpsite.free_port(), udpsite.free_port(), endpoint()
+    conf = udp_conf(port, [site])
+    conf["listeners"]["more"] = {"bind": "0.0.0.0:%d" % second, "protocol": "udp", "pool": "dns"}
+    proxy = weir(conf)
+    refused = 0
+    for to in (port, second):
+        for source in ("127.0.0.6", "127.0.0.7"):
+            with forged_by(source, second) as sock:
+                sock.sendto(b"forged", ("127.0.0.1", to))
+                refused += 1
+                eventually(lambda: proxy.metric("weir_udp_dropped_datagrams_total",
+                                                cause="refused") == refused)
+    proxy.ended("proxy.denied.peer")
+    assert proxy.metric("weir_request_end_total", end="proxy.denied.peer") == refused
+    with forged_by("127.0.0.7", port) as sock:  # where no listener is: it may be anybody
+        sock.settimeout(30)
+        sock.sendto(b"honest", ("127.0.0.1", second))
+        assert sock.recv(99) == b"honest"
+    assert site.got == [b"honest"]
+
+
+# ---- what connections and load leave ----
+
+def steady(stack, port, count):
+    """Clients that have gone on after an answer: nobody takes their place."""
+    socks = [stack.enter_context(connect(port)) for _ in range(count)]
+    for sock in socks * 2:
+        assert ask(sock, b"s") == b"s"
+    return socks
+
+
+def test_max_connections(weir, endpoint):
+    """Sessions have what connections leave of it; those there are go on, and connections find
+    room whatever sessions there are."""
+    port, stream = udpsite.free_port(), tcpsite.Endpoint()
+    conf = udp_conf(port, [endpoint()], process={"workers": 1, "max_connections": 4},
+                    pools={"tcp": {"endpoints": [stream.address]}})
+    conf["listeners"]["tcp"] = {"bind": "127.0.0.1:%d" % port, "protocol": "tcp", "pool": "tcp"}
+    proxy = weir(conf)
+    with contextlib.ExitStack() as stack:
+        tcp = stack.enter_context(tcpsite.connect(port))
+        tcp.sendall(b"one")
+        assert tcpsite.exactly(tcp, 3) == b"one"
+        socks = steady(stack, port, 2)
+        fresh = [stack.enter_context(connect(port)) for _ in range(3)]
+        for sock in fresh:  # each in the place of the one before
+            assert ask(sock, b"f") == b"f"
+        assert proxy.metric("weir_udp_sessions") == 3
+        assert proxy.metric("weir_udp_evicted_sessions_total") == 2
+        assert ask(fresh[2], b"f") == b"f"  # nobody makes room now
+        late = stack.enter_context(connect(port))
+        late.send(b"late")
+        record = proxy.ended("proxy.limit.connections")
+        assert record["network.protocol.name"] == "udp" and record["weir.listener"] == "dns"
+        assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 1
+        for _ in range(3):
+            more = stack.enter_context(tcpsite.connect(port))
+            more.sendall(b"more")
+            assert tcpsite.exactly(more, 4) == b"more"
+        for sock in socks:
+            assert ask(sock, b"s") == b"s"
+        assert proxy.metric("weir_udp_sessions") == 3
+        assert proxy.metric("weir_downstream_connections_refused_total") == 0
+    stream.stop()
+
+
+def test_overload_by_connections(udp, endpoint):
+    """New sessions are refused as requests of the default priority are: half-way between the
+    threshold and the limit; those there are go on. They are no load for requests."""
+    proxy = udp(endpoint(), process={"workers": 1, "max_connections": 40,
+                                     "overload": {"connections": "50%"}})
+    with contextlib.ExitStack() as stack:
+        socks = steady(stack, proxy.port, 30)
+        stack.enter_context(connect(proxy.port)).send(b"late")
+        record = proxy.ended("proxy.overload.connections")
+        assert record["network.protocol.name"] == "udp"
+        assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 1
+        for sock in socks:
+            assert ask(sock, b"s") == b"s"
+        assert proxy.metric("weir_udp_sessions") == 30
+        assert proxy.metric("weir_overload_workers", cause="connections") == 0
+        proxy.change(process={"overload": {"connections": "0%"}})
+        proxy.reload()
+        assert ask(stack.enter_context(connect(proxy.port)), b"x") == b"x"
+
+
+def test_overload_by_lag(udp, endpoint):
+    """A worker that is late refuses new sessions until it is up to date."""
+    proxy = udp(endpoint(), process={"workers": 1, "overload": {"lag": "200ms"}})
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(connect(proxy.port))
+
+        def late():
+            """a datagram of a new client came while weir was behind"""
+            assert ask(sock, b"s") == b"s"  # there is work, so the loop is watched
+            os.kill(proxy.pid, signal.SIGSTOP)
+            stack.enter_context(connect(proxy.port)).send(b"late")
+            time.sleep(1)
+            os.kill(proxy.pid, signal.SIGCONT)
+            assert ask(sock, b"s") == b"s"
+            return proxy.metric("weir_request_end_total", end="proxy.overload.lag") > 0
+        eventually(late)
+        assert proxy.ended("proxy.overload.lag")["network.protocol.name"] == "udp"
+        eventually(lambda: proxy.metric("weir_overload_workers", cause="lag") == 0)
+        assert ask(stack.enter_context(connect(proxy.port)), b"x") == b"x"
 
 
 def test_sessions_per_client(udp, endpoint):
@@ -555,21 +681,100 @@ def bindable(port):
             return False
 
 
+def renamed(proxy, **names):
+    """Reloads with the listeners `names`, each at the address that another one had."""
+    pool = {"protocol": "udp", "pool": "dns"}
+    proxy.change(listeners={name: bind and {"bind": "127.0.0.1:%d" % bind, **pool}
+                            for name, bind in names.items()})
+    proxy.reload()
+
+
 def test_listener_renamed(udp, endpoint):
-    """Its address goes to another listener: new clients are served while old sessions drain."""
+    """Its address goes to another listener, with sockets and sessions: all go on as they were."""
     site = endpoint()
-    proxy = udp(site, process={"drain": "1h"})
+    proxy = udp(site)
     with contextlib.ExitStack() as stack:
-        assert ask(stack.enter_context(connect(proxy.port)), b"x") == b"x"
+        socks = [stack.enter_context(connect(proxy.port)) for _ in range(12)]
+        for name, gone in ("names", "dns"), ("dns", "names"):
+            for sock in socks:
+                assert ask(sock, b"x") == b"x"
+            assert proxy.metric("weir_listener_connections", listener=gone) == 12
+            renamed(proxy, **{name: proxy.port, gone: None})
+            for sock in socks:
+                assert ask(sock, b"y") == b"y"
+            assert proxy.metric("weir_listener_connections", listener=name) == 12
+        assert proxy.metric("weir_udp_sessions_total") == 12 and len(set(site.peers)) == 12
+        renamed(proxy, names=proxy.port, dns=None)
+        proxy.change(listeners={"names": {"timeouts": {"idle": "1s"}}})
+        proxy.reload()
+        assert ask(socks[0], b"last") == b"last"
+    record = proxy.ended("ok")
+    assert record["weir.listener"] == "names" and record["weir.datagrams.received"] == 5
+
+
+def test_listeners_change_names(udp, endpoint):
+    """Each has the other's address now: sessions stay where their clients send to."""
+    site, other = endpoint(), udpsite.free_port()
+    proxy = udp(site)
+    renamed(proxy, dns=proxy.port, more=other)
+    with connect(proxy.port) as first, connect(other) as second:
+        assert ask(first, b"1") == b"1" and ask(second, b"2") == b"2"
+        renamed(proxy, dns=other, more=proxy.port)
+        assert ask(first, b"1") == b"1" and ask(second, b"2") == b"2"
+        assert len(set(site.peers)) == 2
+        renamed(proxy, dns=other, more=None)
+        assert ask(second, b"2") == b"2" and len(set(site.peers)) == 2
+
+
+def test_renamed_with_counted_clients(udp, endpoint):
+    """Sessions count for connections_per_client of the listener that has them now."""
+    proxy = udp(endpoint(), listener={"connections_per_client": 3}, process={"workers": 1})
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(proxy.port)) for _ in range(3)]
+        for sock in socks:
+            assert ask(sock, b"x") == b"x"
         proxy.change(listeners={"dns": None, "names": {
-            "bind": "127.0.0.1:%d" % proxy.port, "protocol": "udp", "pool": "dns"}})
+            "bind": "127.0.0.1:%d" % proxy.port, "protocol": "udp", "pool": "dns",
+            "connections_per_client": 2, "timeouts": {"idle": "2s"}}})
         proxy.reload()
-        for i in range(20):
-            sock = stack.enter_context(connect(proxy.port))
-            assert ask(sock, b"%d" % i) == b"%d" % i
-        assert proxy.metric("weir_listener_connections_total", listener="names") == 20
-        proxy.change(process={"drain": "100ms"})
+        for sock in socks:
+            assert ask(sock, b"y") == b"y"
+        stack.enter_context(connect(proxy.port)).send(b"late")
+        proxy.ended("proxy.limit.client_connections")
+        eventually(lambda: proxy.metric("weir_udp_sessions") == 0)
+        for _ in range(2):
+            assert ask(stack.enter_context(connect(proxy.port)), b"z") == b"z"
+
+
+def test_nothing_is_lost_when_a_listener_moves(udp, endpoint):
+    """From one address to all and back: whatever socket a question came to, it is answered."""
+    proxy = udp(endpoint(), listener={"udp": {"responses": 1}},
+                process={"workers": 2, "drain": "1h"})
+    over, faults, counts = threading.Event(), [], []
+
+    def askers():
+        count = 0
+        while not over.is_set():
+            with connect(proxy.port) as sock:
+                try:
+                    assert ask(sock, b"q%d" % count) == b"q%d" % count
+                except OSError as error:
+                    faults.append("question %d: %r" % (count, error))
+                    break
+            count += 1
+        counts.append(count)
+    threads = [threading.Thread(target=askers, daemon=True) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for turn in range(8):
+        host = "127.0.0.1" if turn % 2 else "0.0.0.0"
+        proxy.change(listeners={"dns": {"bind": "%s:%d" % (host, proxy.port)}})
         proxy.reload()
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert not faults and min(counts) > 0
+    assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 0
 
 
 def test_listener_moves_to_all_addresses(udp, endpoint):

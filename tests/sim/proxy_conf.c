@@ -151,8 +151,9 @@ static void trust_peers(struct listener *l) {
 }
 
 static void build_udp(struct world *w, struct snapshot *s, const struct world_conf *conf) {
-  struct listener *l = listener_new(w->registry, SPAN_LIT("dns"));
-  l->state = listener_state_get(w->registry, SPAN_LIT("dns"));
+  struct span name = span_str(conf->udp_name ? conf->udp_name : "dns");
+  struct listener *l = listener_new(w->registry, name);
+  l->state = listener_state_get(w->registry, name);
   l->serves = SERVES_UDP;
   l->timeouts = conf->timeouts;
   l->limits = conf->limits;

@@ -99,7 +99,8 @@ struct world_conf {
   uint32_t protocols; /* of every listener */
   struct listener_h2 h2;
   uint8_t proxied; /* enum listener_proxied of every listener; whoever connects is trusted */
-  const char *udp; /* the pool of a listener "dns" of UDP; NULL: there is none */
+  const char *udp; /* the pool of a listener of UDP; NULL: there is none */
+  const char *udp_name; /* of that listener; NULL: "dns" */
   struct listener_udp udp_settings;
   uint32_t max_connections, drain_ms;
   struct overload_settings overload;

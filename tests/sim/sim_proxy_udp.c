@@ -144,6 +144,15 @@ static void scene_end(struct scene *s) {
   world_end(w);
 }
 
+/* Descriptors run out at times (enobufs): somebody makes room, and his answers are lost. */
+static void all_answered(struct scene *s, uint64_t seed) {
+  uint64_t lost = SUM(s, udp_refused) + SUM(s, udp_unsent) + SUM(s, udp_evicted);
+  for (uint32_t i = 0; i < CLIENTS && !lost; i++)
+    if (s->askers[i].got != s->askers[i].sent)
+      fail_msg("seed %llu: client %u: %u of %u", (unsigned long long)seed, i, s->askers[i].got,
+               s->askers[i].sent);
+}
+
 /* Nothing is lost by the network: every datagram is answered, once, and sessions end by idling. */
 static void answers(void **state) {
   (void)state;
@@ -154,12 +163,7 @@ static void answers(void **state) {
     scene_begin(&s, seed, seed % 4 ? &soft : NULL, &conf);
     all_ask(&s, 200);
     world_for(s.w, 3000);
-    /* Descriptors run out at times (enobufs): somebody makes room, and his answers are lost. */
-    uint64_t lost = SUM(&s, udp_refused) + SUM(&s, udp_unsent) + SUM(&s, udp_evicted);
-    for (uint32_t i = 0; i < CLIENTS; i++)
-      if (s.askers[i].got != s.askers[i].sent && !lost)
-        fail_msg("seed %llu: client %u: %u of %u", (unsigned long long)seed, i, s.askers[i].got,
-                 s.askers[i].sent);
+    all_answered(&s, seed);
     world_for(s.w, 62000);
     assert_int_equal(SUM(&s, udp_sessions), 0);
     assert_int_equal(atomic_load(&s.state->sessions), 0);
@@ -284,12 +288,75 @@ static void leaves(void **state) {
   }
 }
 
+/* A listener whose address another one has now closes its port as soon as it has no sessions:
+ * what came to the old socket, even if weir has not seen it yet, is answered. */
+static void moves(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct scene s;
+    struct world_conf conf;
+    conf_init(&conf, seed);
+    conf.udp_settings = (struct listener_udp){.responses = 1, .balance = UDP_BY_SESSION};
+    scene_begin(&s, seed, &slow, &conf);
+    for (uint32_t turn = 0; turn < 3; turn++) {
+      int before[SIM_WORKERS];
+      all_ask(&s, 30);
+      memcpy(before, s.fds, sizeof before);
+      listen_all(&s);
+      all_ask(&s, 30);
+      for (uint32_t i = 0; i < s.w->workers; i++) {
+        struct worker_msg msg = {.kind = WORKER_UNLISTEN, .fd = before[i], .state = s.state};
+        world_post(s.w, i, &msg);
+      }
+      all_ask(&s, 30);
+    }
+    world_for(s.w, 3000);
+    all_answered(&s, seed);
+    assert_int_equal(SUM(&s, udp_refused), 0);
+    scene_end(&s);
+  }
+}
+
+/* A listener that has another name keeps its sockets and sessions, whose counts go along. */
+static void renamed(void **state) {
+  static const char *const names[] = {"names", "dns"};
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 30);) {
+    struct scene s;
+    struct world_conf conf;
+    conf_init(&conf, seed);
+    conf.pools[0].balance = BALANCE_RING;
+    conf.udp_settings.balance = UDP_BY_SESSION;
+    scene_begin(&s, seed, seed % 4 ? &slow : NULL, &conf);
+    all_ask(&s, 100);
+    for (uint32_t turn = 0; turn < 4; turn++) {
+      conf.udp_name = names[turn % 2];
+      struct listener_state *heir = listener_state_get(s.w->registry, span_str(conf.udp_name));
+      for (uint32_t i = 0; i < s.w->workers; i++) {
+        struct worker_msg msg = {.kind = WORKER_RENAME, .fd = s.fds[i], .state = heir};
+        world_post(s.w, i, &msg);
+      }
+      world_install(s.w, &conf);
+      object_unref(s.w->registry, &heir->obj);
+      s.state = heir;
+      all_ask(&s, 30);
+      check(SUM(&s, udp_sessions) == atomic_load(&heir->sessions));
+    }
+    world_for(s.w, 3000);
+    all_answered(&s, seed);
+    assert_int_equal(SUM(&s, udp_refused) + SUM(&s, udp_evicted), 0);
+    scene_end(&s);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(answers),
       cmocka_unit_test(storms),
       cmocka_unit_test(steady_stays),
       cmocka_unit_test(leaves),
+      cmocka_unit_test(moves),
+      cmocka_unit_test(renamed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

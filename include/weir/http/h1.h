@@ -43,6 +43,13 @@ MUST_USE enum http_result h1_parse_request(struct h1_scan *scan, struct span inp
                                            const struct h1_limits *limits, struct arena *arena,
                                            struct http_request *out, enum end *why);
 
+/* h1_request_seen is what was read of a head that is not whole, or was refused, for people:
+ * method, target, version (*out's minor; false: not so far), host and fields. A target that is
+ * none stands in path as it came, up to the byte that may not be in one. input is that of the last
+ * call. The arena gives a host in another case. */
+bool h1_request_seen(const struct h1_scan *scan, struct span input, struct arena *arena,
+                     struct http_request *out);
+
 /* h1_parse_response reads a response head to a request of the given method; a 1xx is DONE with its
  * own status and the final head follows it. limits->uri_bytes is not used. */
 MUST_USE enum http_result h1_parse_response(struct h1_scan *scan, struct span input,

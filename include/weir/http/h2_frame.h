@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "weir/base/buf.h"
 #include "weir/base/span.h"
 #include "weir/http/message.h"
 
@@ -17,6 +18,8 @@ enum h2_error {
 };
 /* h2_error_name is the name of a code; empty when it is not registered. */
 struct span h2_error_name(uint32_t code);
+/* h2_error_write appends it, or 0x and the code where it has none. */
+void h2_error_write(struct buf *b, uint32_t code);
 
 enum h2_type {
 #define FRAME(id, type, name, least, most, unit, stream, flags, body) H2_##id = (type),

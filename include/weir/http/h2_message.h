@@ -33,6 +33,10 @@ struct h2_rules {
 MUST_USE bool h2_parse_request(struct h2_section *in, const struct h2_rules *rules,
                                struct arena *arena, struct http_request *out, enum end *why);
 
+/* h2_request_seen is what stands in a section that was refused, or is not whole, for people:
+ * method, path and fields as they came. */
+void h2_request_seen(const struct h2_section *in, struct arena *arena, struct http_request *out);
+
 /* h2_asked is what a response answers. */
 struct h2_asked {
   enum http_method method;

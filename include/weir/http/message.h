@@ -115,6 +115,7 @@ struct http_request {
   uint16_t port;           /* of the authority as written; 0: none */
   uint8_t minor;           /* 0 or 1; 1 also of HTTP/2, which can all that 1.1 can */
   bool h2;                 /* it came by HTTP/2 */
+  bool ended;              /* by HTTP/2: the head is all of it, no trailers follow */
   bool has_query;
   bool keepalive;       /* the client wants the connection kept */
   bool expect_continue; /* 1.1 with a body: the client waits for 100 (Continue) */
@@ -136,6 +137,11 @@ struct http_response {
   uint32_t head_len;
   struct http_fields fields;
 };
+
+/* http_request_open, http_response_open: it came by HTTP/2 and goes on behind its head: whatever
+ * length it states, trailers may follow. */
+static inline bool http_request_open(const struct http_request *r) { return r->h2 && !r->ended; }
+static inline bool http_response_open(const struct http_response *r) { return r->h2 && !r->ended; }
 
 /* http_status_reason is the registered phrase of a status; empty when not registered. */
 struct span http_status_reason(unsigned status);

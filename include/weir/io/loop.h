@@ -78,6 +78,9 @@ struct loop {
    * left. Set by who has such work; NULL: nobody. */
   bool (*budget_run)(struct loop *loop);
   bool budget_left;
+  /* share_ns is how long a turn goes on with what can wait (`later`, loop_share_over), before its
+   * wait and after it; set by the owner. UINT64_MAX: as long as there is some. */
+  uint64_t share_ns, share_to_ns;
   void *owner;   /* the worker */
   uint32_t fds_most; /* conn_connect takes no descriptor from this number on, which are left for
                         accepting: -EMFILE. 0: any */
@@ -106,6 +109,8 @@ MUST_USE int loop_uring_probe(struct buf *why);
 /* loop_run_turn runs one turn: sends of the dirty list, wait, completions, timers, put-off work,
  * sends again, frees dead conns. until_ms caps the wait. 0 or -errno. */
 MUST_USE int loop_run_turn(struct loop *loop, uint64_t until_ms);
+/* loop_share_over: what can wait for the next turn is to wait from now on; reads the clock. */
+bool loop_share_over(const struct loop *loop);
 /* loop_wake ends the wait of the owner's turn and calls on_wake there. Any thread. */
 void loop_wake(struct loop *loop);
 /* loop_trim gives memory of idle pools back (buffers, iobufs, slabs): call about once a second. */

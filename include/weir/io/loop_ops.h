@@ -87,6 +87,7 @@ struct loop_ops {
    * past: do not wait), updates now_*, and calls conn_complete for each completion. 0 or -errno.
    */
   int (*turn)(struct loop *loop, uint64_t until_ms);
+  uint64_t (*clock)(const struct loop *loop); /* as now_ns, but read anew */
   void (*wake)(struct loop *loop); /* any thread; makes turn return after on_wake */
   void (*trim)(struct loop *loop); /* gives unused provided buffers back */
   void (*free)(struct loop *loop);
@@ -98,6 +99,9 @@ void conn_complete(struct loop *loop, uint32_t slot, uint32_t generation, enum o
 
 /* loop_note_turn counts a turn that began at now_ms and worked for busy_ns. */
 void loop_note_turn(struct loop *loop, uint64_t busy_ns);
+
+/* loop_share_open begins the turn's share: turn calls it when now_ns is new. */
+void loop_share_open(struct loop *loop, uint64_t from_ns);
 
 /* loop_init fills the common head; loop_fini ends it when nothing is in flight any more. */
 void loop_init(struct loop *loop, const struct loop_ops *ops, const struct loop_config *config);

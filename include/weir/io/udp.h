@@ -76,6 +76,13 @@ void udp_pass(struct udp *u, struct udp_datagram *d, const struct addr *to,
               const struct udp_local *from);
 /* udp_local_addr is the address that u is bound to. */
 bool udp_local_addr(const struct udp *u, struct addr *out);
+/* udp_retire: a listener's u gets no more of what is sent to its address, which other sockets have
+ * too; what came before is still received. False: the kernel does not let it go. */
+MUST_USE bool udp_retire(struct udp *u);
+/* udp_empty: nothing that came to u waits to be received. */
+bool udp_empty(const struct udp *u);
+/* udp_is_here: a is an address of this machine, of whatever port. */
+bool udp_is_here(struct loop *loop, const struct addr *a);
 /* udp_close ends it; what was passed before is still sent. No event follows. */
 void udp_close(struct udp *u);
 /* udp_settle gives the descriptors of what was closed back at once: for who needs one now. */

@@ -17,12 +17,9 @@ struct h2_pool;
 struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max);
 void h2_pool_free(struct h2_pool *pool);
 void h2_pool_trim(struct h2_pool *pool);
-/* h2_pool_pace bounds what a client's connection may bring in one turn of the loop: frames, heads
- * counting for H2_PACE_HEAD of them and one more for each H2_PACE_BYTES. The rest waits for the
- * next turn. Until then: no bound. */
-#define H2_PACE_HEAD 8u
-#define H2_PACE_BYTES 128u
-void h2_pool_pace(struct h2_pool *pool, uint32_t frames);
+/* h2_pool_pace: when clients' connections end, so many of their streams are told of it in one turn
+ * of the loop (h2_conn.c). Until then: all. */
+void h2_pool_pace(struct h2_pool *pool, uint32_t ends);
 
 /* h2_new writes our SETTINGS and begins to read. NULL: no memory. */
 MUST_USE struct h2 *h2_new(const struct h2_config *config);
@@ -45,6 +42,9 @@ bool h2_last_call(const struct h2 *h);
 /* h2_end ends the connection: GOAWAY by end's code, streams fail, on_end. h is gone, at once or,
  * inside an event, when that returns; a client's, when the responses that are whole were read. */
 void h2_end(struct h2 *h, enum end end);
+/* h2_end_now does not wait with the streams of a client's connection (h2_pool_pace): outside of
+ * events h is gone. */
+void h2_end_now(struct h2 *h, enum end end);
 
 /* h2_room is how many streams we may open now. */
 uint32_t h2_room(const struct h2 *h);
@@ -79,6 +79,15 @@ void h2_stream_expect(struct h2_stream *st, enum http_body body, uint64_t conten
 void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
 /* h2_stream_end_word: why the stream's conn failed, OK: an error of the connection (errno). */
 enum end h2_stream_end_word(const struct h2_stream *st);
+/* h2_stream_lost: it was reset, or its connection ended; its conn may still be to hear of that. */
+bool h2_stream_lost(const struct h2_stream *st);
+/* h2_told is the error by which the peer ended a stream (H2_RST_STREAM) or its connection
+ * (H2_GOAWAY); frame 0: it told of none. The code need not be a registered one. */
+struct h2_told {
+  uint8_t frame;
+  uint32_t code;
+};
+struct h2_told h2_stream_told(const struct h2_stream *st);
 /* h2_stream_refused: the peer has said that it did not act on it (REFUSED_STREAM, GOAWAY). */
 bool h2_stream_refused(const struct h2_stream *st);
 /* h2_stream_together: the peer ended the connection while this stream shared it with others. */

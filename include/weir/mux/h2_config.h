@@ -49,8 +49,8 @@ struct h2_events {
   /* on_open: a client's conn is open: does the peer speak HTTP/2? False: the owner has taken the
    * conn (h2_leave_conn); all streams hear of -EPROTOTYPE, on_end follows. NULL: it does. */
   bool (*on_open)(struct h2 *h);
-  /* on_left: it ended, but for streams whose response is whole: on_end follows when these were
-   * read. NULL: of no interest. */
+  /* on_left: it ended, but for streams whose response is whole, or that hear of it later: on_end
+   * follows when these are gone. NULL: of no interest. */
   void (*on_left)(struct h2 *h);
   /* on_timer: the conn's deadline (h2_timer) passed. */
   void (*on_timer)(struct h2 *h);

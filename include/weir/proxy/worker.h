@@ -39,6 +39,8 @@ struct worker_config {
 enum worker_msg_kind {
   WORKER_INSTALL,  /* snapshot: use it from now on; ack = seq */
   WORKER_LISTEN,   /* fd, state: serve this listening descriptor under the listener of that name */
+  WORKER_RENAME,   /* fd, of UDP: with the snapshot that is installed next it is state's, another
+                      listener's, with all sessions there are */
   WORKER_UNLISTEN, /* fd: accept until EAGAIN, then close; idle conns of it are closed, busy ones
                       drain */
   WORKER_DRAIN,    /* deadline_ms: idle keepalives close, "Connection: close", at the deadline all
@@ -54,7 +56,7 @@ struct worker_msg {
   enum worker_msg_kind kind;
   uint64_t seq;
   struct snapshot *snapshot;
-  struct listener_state *state; /* LISTEN, UNLISTEN */
+  struct listener_state *state; /* LISTEN, RENAME, UNLISTEN */
   int fd;
   bool datagrams; /* LISTEN: of UDP */
   bool shared; /* LISTEN: others go on with this socket when weir has ended */

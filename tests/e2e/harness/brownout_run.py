@@ -271,7 +271,7 @@ class Site:
     def record(self, row):
         tries = []
         for part in filter(None, row.get("weir.tries", "").split(", ")):
-            address, how = part.split(" ")
+            address, how, *_code = part.split(" ")
             tries.append((self.number_of(address), how))
         return Record(row["trace_id"], row["weir.end"], row["http.response.status_code"],
                       self.number_of(row.get("weir.endpoint")), row.get("weir.attempts", 0), tries,

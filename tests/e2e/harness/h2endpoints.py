@@ -1,7 +1,7 @@
-"""Endpoints that speak HTTP/2 without TLS: Origin by the h2 package, which is strict about what
-weir sends; Script by raw bytes, as wrong as a test wants; Grpc by grpcio with the health service.
-
-What they do: answer and record. What they do not: stand for a fast server.
+"""Endpoints that speak HTTP/2 without TLS. Origin goes by the h2 package, which is strict about
+what weir sends, and answers whole requests; Plays is one that says itself what it sends and when;
+Script talks in raw bytes; those of h2byhand.py in frames, right or wrong; Grpc is grpcio's, with
+the health service. What they do: answer and record. What they do not: stand for a fast server.
 """
 import concurrent.futures
 import os
@@ -17,18 +17,26 @@ import h2.exceptions
 from . import h2wire
 
 GUARD = 60
+GRPC = [(":status", "200"), ("content-type", "application/grpc")]
 
 
-class Listener:
-    """Accepts on loopback; each connection has its thread, which ends with stop()."""
+class Endpoint:
+    """What all endpoints are: it accepts on loopback, and each connection has its thread, which
+    ends with stop(). How one behaves is a subclass: connection(sock) is what stands in conns, and
+    serve() talks."""
 
     def __init__(self):
-        self.sock = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.sock = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.sock.getsockname()[1]
         self.address = "127.0.0.1:%d" % self.port
-        self.conns, self.violations, self.stopping = [], [], False
+        self.conns, self.socks, self.threads = [], [], []
+        self.violations, self.stopping = [], False
         self.lock = threading.Lock()
         threading.Thread(target=self.accept, daemon=True).start()
+
+    def connection(self, sock):
+        sock.settimeout(GUARD)
+        return sock
 
     def accept(self):
         while True:
@@ -36,25 +44,29 @@ class Listener:
                 sock, _ = self.sock.accept()
             except OSError:
                 return
-            sock.settimeout(GUARD)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            conn = self.connection(sock)
+            thread = threading.Thread(target=self.run, args=(conn, sock), daemon=True)
             with self.lock:
-                self.conns.append(sock)
-            threading.Thread(target=self.run, args=(sock,), daemon=True).start()
+                self.conns.append(conn)
+                self.socks.append(sock)
+                self.threads.append(thread)
+            thread.start()
 
-    def run(self, sock):
+    def run(self, conn, sock):
         try:
-            self.serve(sock)
+            self.serve(conn)
         except OSError:
             pass
         finally:
             sock.close()
 
-    def serve(self, sock):
+    def serve(self, conn):
         raise NotImplementedError
 
     def stop(self):
         self.stopping = True
-        for sock in [self.sock, *self.conns]:
+        for sock in [self.sock, *self.socks]:
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -80,49 +92,88 @@ class Answer:
         self.fields, self.trailers = list(fields), list(trailers)
 
 
-class Origin(Listener):
-    """answer(request) gives an Answer, or None: the request is never answered."""
+class Talker:
+    """A connection by the h2 package."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(
+            client_side=False, header_encoding=None))
+        self.h2.initiate_connection()
+        self.flush()
+
+    def flush(self):
+        data = self.h2.data_to_send()
+        if data:
+            self.sock.sendall(data)
+
+    def head(self, stream, headers=None, end=False):
+        self.h2.send_headers(stream, headers or GRPC, end_stream=end)
+        self.flush()
+
+    def data(self, stream, data, end=False):
+        self.h2.send_data(stream, data, end_stream=end)
+        self.flush()
+
+    def trailers(self, stream, rows):
+        self.h2.send_headers(stream, rows, end_stream=True)
+        self.flush()
+
+    def reset(self, stream, code):
+        self.h2.reset_stream(stream, code)
+        self.flush()
+
+    def close(self):
+        self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class Origin(Endpoint):
+    """answer(request) gives an Answer, or None: the request is never answered. resets: (stream,
+    code) that came, and then came is set."""
 
     def __init__(self, answer=None):
         self.answer = answer or (lambda request: Answer(body=request.path.encode()))
-        self.requests = []
+        self.requests, self.resets, self.came = [], [], threading.Event()
         super().__init__()
 
     def seen(self, path):
         return [r for r in self.requests if r.path == path]
 
     def serve(self, sock):
-        config = h2.config.H2Configuration(client_side=False, header_encoding=None)
-        conn = h2.connection.H2Connection(config)
-        conn.initiate_connection()
-        sock.sendall(conn.data_to_send())
-        streams = {}
-        while True:
-            data = sock.recv(65536)
-            if not data:
-                return
+        talker, streams = Talker(sock), {}
+        while data := sock.recv(65536):
             try:
-                for event in conn.receive_data(data):
-                    self.take(conn, streams, event)
+                for event in talker.h2.receive_data(data):
+                    self.take(talker, streams, event)
             except h2.exceptions.ProtocolError as error:
                 self.violations.append("%s: %r" % (type(error).__name__, error))
                 return
-            sock.sendall(conn.data_to_send())
+            talker.flush()
 
-    def take(self, conn, streams, event):
+    def take(self, talker, streams, event):
         if isinstance(event, h2.events.RequestReceived):
             streams[event.stream_id] = Request(event.headers)
+            self.begun(talker, event.stream_id, streams[event.stream_id])
         elif isinstance(event, h2.events.DataReceived):
             streams[event.stream_id].body += event.data
-            conn.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            talker.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.TrailersReceived):
             streams[event.stream_id].trailers = dict(event.headers)
+        elif isinstance(event, h2.events.StreamReset):
+            self.resets.append((event.stream_id, int(event.error_code)))
+            self.came.set()
         elif isinstance(event, h2.events.StreamEnded):
-            request = streams.pop(event.stream_id)
-            self.requests.append(request)
-            answer = self.answer(request)
-            if answer:
-                self.reply(conn, event.stream_id, request, answer)
+            self.ended(talker, event.stream_id, streams.pop(event.stream_id))
+
+    def begun(self, talker, stream, request):
+        """The head is there."""
+
+    def ended(self, talker, stream, request):
+        """All of it is."""
+        self.requests.append(request)
+        answer = self.answer(request)
+        if answer:
+            self.reply(talker.h2, stream, request, answer)
 
     @staticmethod
     def reply(conn, stream, request, answer):
@@ -142,7 +193,22 @@ class Origin(Listener):
             conn.send_headers(stream, answer.trailers, end_stream=True)
 
 
-class Script(Listener):
+class Plays(Origin):
+    """play(talker, stream, request) is called for each head; requests has it from then on."""
+
+    def __init__(self, play):
+        self.play = play
+        super().__init__()
+
+    def begun(self, talker, stream, request):
+        self.requests.append(request)
+        self.play(talker, stream, request)
+
+    def ended(self, talker, stream, request):
+        pass
+
+
+class Script(Endpoint):
     """script(sock) talks in raw bytes; weir's first ones have been read until its HEADERS."""
 
     def __init__(self, script):

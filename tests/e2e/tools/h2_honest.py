@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """Two honest clients, one of HTTP/2 and one of HTTP/1.1, each with one connection, take turns: a
-request, its whole answer, a pause.
+request, its whole answer, a pause. A third one (version 0) asks the endpoint itself: what it waits
+for is not the proxy's doing.
 
-h2_honest.py PORT PAUSE_MS   Prints "ready", and at the end of stdin a JSON list of requests:
-[version, CLOCK_MONOTONIC at its begin in s, ms until its whole answer]. An answer that is wrong,
-or a connection that ends, ends this with an error: an honest client is served, whatever others do.
+h2_honest.py PORT PAUSE_MS ENDPOINT   Prints "ready", and at the end of stdin a JSON list of
+requests: [version, CLOCK_MONOTONIC at its begin in s, ms until its whole answer]. An answer that
+is wrong, or a connection that ends, ends this with an error: an honest client is served, whatever
+others do.
 """
 import json
 import pathlib
@@ -43,7 +45,8 @@ def of_h2(port):
 
 def main():
     port, pause = int(sys.argv[1]), float(sys.argv[2]) / 1000
-    clients, found = ((1, of_h1(port)), (2, of_h2(port))), []
+    clients = (1, of_h1(port)), (2, of_h2(port)), (0, of_h1(int(sys.argv[3])))
+    found = []
     print("ready", flush=True)
     while not select.select([sys.stdin], [], [], pause)[0]:
         for version, ask in clients:

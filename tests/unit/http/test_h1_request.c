@@ -213,6 +213,60 @@ static void grows_byte_by_byte(void **state) {
   text_fini(&head);
 }
 
+/* seen_of is what is known of a head of which only `len` bytes came. */
+static struct http_request seen_of(const char *text, size_t len, bool *version) {
+  struct h1_scan scan = {0};
+  struct http_request req;
+  enum end why;
+  char *exact = malloc(len + 1); /* the sanitizer's: nothing behind it is looked at */
+  memcpy(exact, text, len);
+  struct span input = span_of(exact, len);
+  assert_true(h1_parse_request(&scan, input, &usual, &arena, &req, &why) != HTTP_DONE);
+  *version = h1_request_seen(&scan, input, &arena, &req);
+  static char kept[4][64];
+  struct span *parts[] = {&req.method_text, &req.path, &req.query, &req.host};
+  for (size_t i = 0; i < 4; i++) {
+    if (parts[i]->len) memcpy(kept[i], parts[i]->ptr, parts[i]->len);
+    *parts[i] = span_of(kept[i], parts[i]->len);
+  }
+  free(exact);
+  return req;
+}
+
+/* What was read is told wherever the head ends: each part once it is whole, a target as it comes.
+ */
+static void seen_so_far(void **state) {
+  (void)state;
+  const char *text = "GET /a?b HTTP/1.1\r\nHost: X.y\r\nBad Field: z\r\n\r\n";
+  for (size_t len = 0; len <= strlen(text); len++) {
+    bool version;
+    struct http_request req = seen_of(text, len, &version);
+    assert_true(span_eq(req.method_text, span_str(len > 3 ? "GET" : "")));
+    assert_true(version == (len >= 19));
+    if (len >= 9)
+      assert_true(span_eq(req.path, SPAN_LIT("/a")) && span_eq(req.query, SPAN_LIT("b")));
+    else
+      assert_true(req.path.len == (len > 4 ? len - 4 : 0) && !req.query.len);
+    assert_true(span_eq(req.host, span_str(len >= 30 ? "x.y" : "")));
+  }
+}
+
+/* A target that is none is told as it came. */
+static void seen_of_bad_targets(void **state) {
+  (void)state;
+  static const char *const rows[][2] = {
+      {"GET x HTTP/1.1\r\n", "x"},           {"GET /a\x01 HTTP/1.1\r\n", "/a"},
+      {"CONNECT a:1 HTTP/1.1\r\n", "a:1"},   {"GET ftp://u@h/ HTTP/1.1\r\n", "ftp://u@h/"},
+      {"GET http://h HTTP/1.1\r\nX y", "/"}, {"G(T / HTTP/1.1\r\n", ""},
+  };
+  for (size_t i = 0; i < array_count(rows); i++) {
+    bool version;
+    struct http_request req = seen_of(rows[i][0], strlen(rows[i][0]), &version);
+    if (!span_eq(req.path, span_str(rows[i][1])))
+      fail_msg("%s: " SPAN_FMT, rows[i][0], SPAN_ARG(req.path));
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(takes_apart, setup, teardown),
@@ -224,6 +278,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(refuses_early, setup, teardown),
       cmocka_unit_test_setup_teardown(arena_limit_is_a_cause, setup, teardown),
       cmocka_unit_test_setup_teardown(grows_byte_by_byte, setup, teardown),
+      cmocka_unit_test_setup_teardown(seen_so_far, setup, teardown),
+      cmocka_unit_test_setup_teardown(seen_of_bad_targets, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -126,6 +126,77 @@ static void many_pass(void **state) {
   mem_free(front);
 }
 
+/* raw_shared: more sockets at *at, as listeners of several workers have. */
+static int raw_shared(const struct addr *at) {
+  int on = 1, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  assert_true(fd >= 0);
+  assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on), 0);
+  assert_int_equal(bind(fd, &at->sa, at->len), 0);
+  return fd;
+}
+
+/* One of two sockets at an address hears no more: what it has it gives, all else comes to the
+ * other one. */
+static void retired(void **state) {
+  const char *texts[] = {"127.0.0.1:1", "0.0.0.0:1"};
+  (void)state;
+  for (size_t k = 0; k < array_count(texts); k++) {
+    struct loop *loop = kit_loop();
+    struct addr at, to;
+    struct ear *old = mem_alloc(sizeof *old);
+    int probe = raw(texts[k], &at), clients[32];
+    close(probe);
+    int fd = raw_shared(&at), next = raw_shared(&at);
+    to = at;
+    to.in4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    old->u = udp_listen(loop, fd, &events, old);
+    assert_non_null(old->u);
+    for (size_t i = 0; i < array_count(clients); i++) {
+      struct addr own;
+      clients[i] = raw("127.0.0.1:1", &own);
+      assert_int_equal(sendto(clients[i], "a", 1, 0, &to.sa, to.len), 1);
+    }
+    assert_false(udp_empty(old->u));
+    assert_true(udp_retire(old->u));
+    for (size_t i = 0; i < array_count(clients); i++)
+      assert_int_equal(sendto(clients[i], "b", 1, 0, &to.sa, to.len), 1);
+    while (!udp_empty(old->u)) assert_int_equal(loop_run_turn(loop, loop->now_ms + 2), 0);
+    assert_int_equal(loop_run_turn(loop, loop->now_ms + 2), 0);
+    int got = 0, late = 0;
+    for (char byte; recv(next, &byte, 1, MSG_DONTWAIT) == 1; got++) late += byte == 'b';
+    assert_int_equal(late, array_count(clients));
+    assert_int_equal(old->count + got, 2 * array_count(clients));
+    assert_true(old->count > 0 && old->errors == 0);
+    udp_close(old->u);
+    for (int n = 0; loop->udps.live && n < 100; n++)
+      assert_int_equal(loop_run_turn(loop, loop->now_ms + 2), 0);
+    loop_free(loop);
+    for (size_t i = 0; i < array_count(clients); i++) close(clients[i]);
+    close(next);
+    mem_free(old);
+  }
+}
+
+/* Which addresses are this machine's own (192.0.2.0/24 is nobody's, RFC 5737). */
+static void is_here(void **state) {
+  static const struct {
+    const char *text;
+    bool here;
+  } rows[] = {{"127.0.0.1:53", true},
+              {"127.8.9.10:53", true},
+              {"[::1]:53", true},
+              {"192.0.2.7:53", false},
+              {"[2001:db8::7]:53", false}};
+  (void)state;
+  struct loop *loop = kit_loop();
+  for (size_t i = 0; i < array_count(rows); i++) {
+    struct addr a;
+    assert_true(addr_parse(span_str(rows[i].text), &a));
+    assert_int_equal(udp_is_here(loop, &a), rows[i].here);
+  }
+  loop_free(loop);
+}
+
 /* Of a socket bound to all addresses the answer comes from the one that was asked. */
 static void any_address(void **state) {
   (void)state;
@@ -248,7 +319,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(each_length), cmocka_unit_test(many_pass), cmocka_unit_test(any_address),
       cmocka_unit_test(refused),     cmocka_unit_test(trains),    cmocka_unit_test(no_descriptor),
-      cmocka_unit_test(settled_at_once),
+      cmocka_unit_test(settled_at_once), cmocka_unit_test(retired), cmocka_unit_test(is_here),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
