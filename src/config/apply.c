@@ -304,6 +304,13 @@ static void tls_origin(struct conf_row *row, const struct node *top) {
   if (((struct conf_pool *)row)->tls.on && node && !origin->node) origin->node = node;
 }
 
+/* cert_asked: an empty group asks for nothing, and looks as if it did. */
+static void cert_asked(struct apply *a, const struct node *node) {
+  if (node->kind != NODE_GROUP || node->first || faults_has_syntax(a->conf->faults)) return;
+  fault_add(a->conf->faults, FAULT_EMPTY, node->at, "routes.*.client_cert asks for nothing");
+  fault_note(a->conf->faults, "present = true; asks for any certificate that is good");
+}
+
 /* apply_group walks the keys in pre-order, going down where a key is only a group of keys. */
 static void apply_group(struct apply *a, struct conf_row *row, const struct node *top) {
   const struct node *node = top->first;
@@ -314,6 +321,8 @@ static void apply_group(struct apply *a, struct conf_row *row, const struct node
       ((struct conf_pool *)row)->health.on = node->kind == NODE_GROUP;
     if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("tls")) && node->parent == top)
       ((struct conf_pool *)row)->tls.on = node->kind == NODE_GROUP;
+    if (row->scope == SCOPE_ROUTE && span_eq(node->key, SPAN_LIT("client_cert")))
+      cert_asked(a, node);
     if (apply_key(a, row, top, node) && node->first) {
       node = node->first;
       continue;

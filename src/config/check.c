@@ -108,14 +108,13 @@ static void check_tls(struct conf *conf, const struct conf_listener *listener) {
   if (listener->tls_min > listener->tls_max)
     fault_add(conf->faults, FAULT_TLS_VERSIONS, row_place(&listener->row, OPTION_LISTENER_TLS_MIN),
               "listener \"" SPAN_FMT "\": min_version is above max_version", SPAN_ARG(name));
-  if (listener->tls_early && listener->tls_max == 0)
-    fault_add(conf->faults, FAULT_TLS_EARLY, row_place(&listener->row, OPTION_LISTENER_TLS_EARLY),
-              "listener \"" SPAN_FMT "\": there is no early data with max_version = \"1.2\"",
-              SPAN_ARG(name));
-  if (listener->tls_ech.len && listener->tls_max == 0)
+  check_early(conf, listener);
+  if (listener->tls_ech.len && listener->tls_max == 0) {
     fault_add(conf->faults, FAULT_TLS_ECH, row_place(&listener->row, OPTION_LISTENER_TLS_ECH),
               "listener \"" SPAN_FMT "\": there is no ECH with max_version = \"1.2\"",
               SPAN_ARG(name));
+    fault_note(conf->faults, "leave max_version out, or ech");
+  }
   if (listener->redirect_https) {
     fault_add(conf->faults, FAULT_REDIRECT_ON_TLS,
               row_place(&listener->row, OPTION_LISTENER_REDIRECT_HTTPS),
@@ -183,6 +182,7 @@ static void check_listener_use(struct conf *conf, const struct conf_listener *li
               "listener \"" SPAN_FMT "\" has no route: it answers 404 to everything",
               SPAN_ARG(listener->row.name));
   check_h2_used(conf, listener);
+  check_cert_falls(conf, listener);
   if (listener->redirect_https && !any_tls)
     fault_add(conf->faults, FAULT_REDIRECT_NO_TLS,
               row_place(&listener->row, OPTION_LISTENER_REDIRECT_HTTPS),
@@ -244,6 +244,7 @@ static void check_use(struct conf *conf) {
       fault_add(conf->faults, FAULT_POOL_UNUSED, pool->row.at,
                 "no route or listener uses pool \"" SPAN_FMT "\"", SPAN_ARG(pool->row.name));
   check_cookies(conf);
+  check_loops(conf);
   check_policies_used(conf);
   if (!root->listeners.count)
     fault_add_file(conf->faults, FAULT_NO_LISTENERS, conf->sources->path,

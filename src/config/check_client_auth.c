@@ -66,10 +66,31 @@ static enum option_id first_given(const struct conf_route *route) {
   return id;
 }
 
-/* asked tells whether a listener of the route asks clients for a certificate. */
+/* below: is name a *.domain that holds other, which may be one too? */
+static bool below(struct span name, struct span other) {
+  if (!span_starts(name, SPAN_LIT("*."))) return false;
+  return other.len > name.len - 1 && span_ends(other, span_from(name, 1));
+}
+
+/* meets: is there a host that both are for? */
+static bool meets(const struct conf_client_auth *row, const struct conf_route *route) {
+  if (!row->names.count || !route->hosts.count) return true;
+  for (uint32_t i = 0; i < row->names.count; i++)
+    for (uint32_t k = 0; k < route->hosts.count; k++) {
+      struct span name = row->names.items[i].text, host = route->hosts.items[k].text;
+      if (span_eq(name, host) || below(name, host) || below(host, name)) return true;
+    }
+  return false;
+}
+
+/* asked tells whether a listener of the route asks clients for a certificate, under a name that
+ * the route is for: another one's requests are answered with 421. */
 static bool asked(const struct conf *conf, const struct conf_route *route) {
-  rows_each(&conf->root.listeners, struct conf_listener,
-            listener) if (listener->clients.count && route_on(route, listener)) return true;
+  rows_each(&conf->root.listeners, struct conf_listener, listener) {
+    if (!route_on(route, listener)) continue;
+    rows_each(&listener->clients, struct conf_client_auth, row)
+      if (meets(row, route)) return true;
+  }
   return false;
 }
 
@@ -88,7 +109,8 @@ void check_cert_asked(struct conf *conf, const struct conf_route *route) {
               SPAN_ARG(route->label));
   } else if (!none && !asked(conf, route)) {
     fault_add(f, FAULT_CERT_UNASKED, at,
-              "route \"" SPAN_FMT "\" asks for a client certificate, none of its listeners does",
+              "route \"" SPAN_FMT
+              "\" asks for a client certificate, none of its listeners does for its hosts",
               SPAN_ARG(route->label));
     fault_note(f, "tls = { client = ( { verify = \"optional\"; ca = \"file:ca.crt\"; } ); };");
   }

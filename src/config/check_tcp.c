@@ -34,6 +34,16 @@ static const enum option_id http_of_pool[] = {
 static const enum option_id text_of_pool[] = {OPTION_POOL_STICKY_COOKIE,
                                               OPTION_POOL_PRIORITY_HEADER};
 
+/* instead is what to do: the key that is meant, where there is one. */
+static const char *instead(enum option_id id, bool udp) {
+  if (udp && id == OPTION_LISTENER_TUNNEL) return "timeouts.idle ends sessions without datagrams";
+  if (udp) return "it is of connections or requests: leave it out";
+  if (id == OPTION_LISTENER_IDLE) return "timeouts.tunnel ends TCP connections without traffic";
+  if (id == OPTION_POOL_IDLE)
+    return "timeouts.tunnel of the listener ends TCP connections without traffic";
+  return "it is of HTTP: leave it out";
+}
+
 void check_unserved(struct conf *conf, const struct conf_row *row, enum option_id id,
                     enum fault_id fault) {
   const struct option *option = option_get(id);
@@ -41,6 +51,7 @@ void check_unserved(struct conf *conf, const struct conf_row *row, enum option_i
             "%s \"" SPAN_FMT "\" serves %s: " SPAN_FMT " means nothing",
             option->scope == SCOPE_POOL ? "pool" : "listener", SPAN_ARG(row->name),
             fault == FAULT_UDP_UNUSED ? "UDP" : "TCP or UDP", SPAN_ARG(option_local(option)));
+  fault_note(conf->faults, "%s", instead(id, fault == FAULT_UDP_UNUSED));
 }
 
 /* ---- pools ---- */
@@ -51,6 +62,7 @@ static void check_retry(struct conf *conf, const struct conf_pool *pool) {
     fault_add(conf->faults, FAULT_TCP_UNUSED, pool->retry_on.items[i].at,
               "pool \"" SPAN_FMT "\" serves TCP or UDP: only \"connect\" can be tried again",
               SPAN_ARG(pool->row.name));
+    fault_note(conf->faults, "like on = [ \"connect\" ];");
   }
 }
 
@@ -66,6 +78,7 @@ static void check_pool(struct conf *conf, const struct conf_pool *pool) {
   fault_add(conf->faults, FAULT_TCP_UNUSED, row_place(&pool->row, OPTION_POOL_HASH),
             "pool \"" SPAN_FMT "\" serves TCP or UDP: only \"client_ip\" can be hashed",
             SPAN_ARG(pool->row.name));
+  fault_note(conf->faults, "like hash = \"client_ip\";");
 }
 
 /* ---- listeners ---- */
@@ -92,18 +105,21 @@ static void tls_means_nothing(struct conf *conf, const struct conf_row *row, enu
   fault_add(conf->faults, FAULT_PASS_TLS, row_place(row, id),
             "%s \"" SPAN_FMT "\": TLS is passed on unopened, tls means nothing", what,
             SPAN_ARG(row->name));
+  fault_note(conf->faults, "leave tls out, or end TLS here: protocol = \"tcp\"");
 }
 
 /* use_pool: a pool is some listeners', or some routes'. */
 static void use_pool(struct conf *conf, const struct use *use, struct conf_pool *pool) {
-  if (pool->used && !pool->tcp)
+  if (pool->used && !pool->tcp) {
     fault_add(conf->faults, FAULT_TCP_SHARED, use->at,
               "pool \"" SPAN_FMT "\" serves %s for listener \"" SPAN_FMT
               "\", and a route uses it too",
               SPAN_ARG(pool->row.name), use->listener->protocol == CONF_UDP ? "UDP" : "TCP",
               SPAN_ARG(use->listener->row.name));
-  else if (!pool->tcp)
+    fault_note(conf->faults, "give the listener a pool of its own, with the same endpoints");
+  } else if (!pool->tcp) {
     check_pool(conf, pool);
+  }
   if (use->listener->protocol == CONF_PASS && pool->tls.on)
     tls_means_nothing(conf, &pool->row, OPTION_POOL_TLS_VERIFY, "pool");
   pool->used = pool->tcp = true;

@@ -6,15 +6,40 @@ void check_tls_estate(struct conf *conf, const struct conf_listener *listener) {
   struct span name = listener->row.name;
   if (!listener->ticket_keys.count) return;
   struct place at = row_place(&listener->row, OPTION_LISTENER_TICKET_KEYS);
-  if (!listener->tls_tickets)
+  if (!listener->tls_tickets) {
     fault_add(conf->faults, FAULT_TICKETS_UNUSED, at,
               "listener \"" SPAN_FMT "\": tickets is false: no ticket is encrypted",
               SPAN_ARG(name));
+    fault_note(conf->faults, "leave ticket_keys out, or tickets = false");
+  }
   if (listener->ticket_keys.count <= CONF_TICKET_KEYS_MAX) return;
   fault_add(
       conf->faults, FAULT_TICKETS_UNUSED, listener->ticket_keys.items[CONF_TICKET_KEYS_MAX].at,
       "listener \"" SPAN_FMT "\" has %u ticket keys", SPAN_ARG(name), listener->ticket_keys.count);
   fault_note(conf->faults, "the oldest may go: clients keep a ticket for two days at most");
+}
+
+/* all_asked: is a certificate asked of every client, whatever name it gives? Rows of names may be
+ * all that there is, but clients of other names are then asked for none. */
+static bool all_asked(const struct conf_listener *listener) {
+  rows_each(&listener->clients, struct conf_client_auth, row)
+    if (!row_origin(&row->row, OPTION_CLIENT_NAMES)->node) return true;
+  return false;
+}
+
+void check_early(struct conf *conf, const struct conf_listener *listener) {
+  if (!listener->tls_early) return;
+  const char *why = listener->tls_max == 0 ? "there is no early data with max_version = \"1.2\""
+                    : !listener->tls_tickets
+                        ? "there is no early data with tickets = false"
+                    : all_asked(listener) && !faults_has_syntax(conf->faults)
+                        ? "no early data is taken where client asks for certificates, and it asks "
+                          "all clients"
+                        : NULL;
+  if (!why) return;
+  fault_add(conf->faults, FAULT_TLS_EARLY, row_place(&listener->row, OPTION_LISTENER_TLS_EARLY),
+            "listener \"" SPAN_FMT "\": %s", SPAN_ARG(listener->row.name), why);
+  fault_note(conf->faults, "leave early_data out");
 }
 
 void check_keys_logged(struct conf *conf) {
@@ -38,6 +63,13 @@ static bool is_flat(struct span bytes) {
   return true;
 }
 
+/* key_note: what is there is perhaps another thing, which no command must write over. */
+static void key_note(struct conf_faults *faults, struct span bytes) {
+  bool pem = span_starts(bytes, SPAN_LIT("-----"));
+  fault_note(faults, "%smake one in a new file: openssl rand -out new-ticket.key 80",
+             pem ? "it is no ticket key but PEM; " : "");
+}
+
 bool ticket_key_check(struct conf_faults *faults, struct place at, struct span what,
                       struct span bytes) {
   bool sized = bytes.len == TICKET_KEY_SHORT || bytes.len == TICKET_KEY_LONG;
@@ -49,7 +81,7 @@ bool ticket_key_check(struct conf_faults *faults, struct place at, struct span w
     fault_add(faults, FAULT_TICKET_KEY, at,
               "ticket key " SPAN_FMT ": it has %zu bytes, not 48 or 80", SPAN_ARG(what),
               bytes.len);
-  fault_note(faults, "openssl rand -out " SPAN_FMT " 80", SPAN_ARG(what));
+  key_note(faults, bytes);
   return false;
 }
 

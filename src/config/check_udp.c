@@ -42,6 +42,7 @@ static void check_binds(struct conf *conf, const struct conf_listener *listener)
     fault_add(conf->faults, FAULT_UDP_ADDRESS, bind->at,
               "listener \"" SPAN_FMT "\" serves UDP: it binds ip:port, not " SPAN_FMT,
               SPAN_ARG(listener->row.name), SPAN_ARG(bind->text));
+    fault_note(conf->faults, "like bind = \"0.0.0.0:53\";");
   }
 }
 
@@ -88,6 +89,7 @@ static void check_endpoints(struct conf *conf, const struct conf_pool *pool) {
     fault_add(conf->faults, FAULT_UDP_ADDRESS, row_place(&e->row, OPTION_ENDPOINT_ADDRESS),
               "pool \"" SPAN_FMT "\" serves UDP: " SPAN_FMT " takes no datagrams",
               SPAN_ARG(pool->row.name), SPAN_ARG(e->address));
+    fault_note(conf->faults, "like \"10.0.0.7:53\"");
   }
 }
 

@@ -85,6 +85,20 @@ static struct place bad_place(const struct conf_listener *row, uint32_t index) {
   return row_place(&row->row, OPTION_LISTENER_CERTS);
 }
 
+static void tls_warn(struct compile *c, const struct conf_listener *row,
+                     const struct tls_server *server) {
+  uint32_t from = 0, bad = 0;
+  char words[512];
+  struct buf why = buf_of(words, sizeof words);
+  while (c->hooks->tls_warning && c->hooks->tls_warning(server, &from, &bad, &why)) {
+    bool client = bad >= CONF_BAD_CLIENT;
+    fault_add(c->faults, client ? FAULT_CRL_STALE : FAULT_CERT_STALE, bad_place(row, bad),
+              "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
+              SPAN_ARG(buf_span(&why)));
+    why = buf_of(words, sizeof words);
+  }
+}
+
 static struct tls_server *tls_make(struct compile *c, const struct conf_listener *row,
                                    const struct conf_tls *tls, uint32_t *bad) {
   char words[512];
@@ -96,6 +110,7 @@ static struct tls_server *tls_make(struct compile *c, const struct conf_listener
     fault_add(c->faults, FAULT_OCSP_STALE, bad_place(row, *bad),
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
               SPAN_ARG(buf_span(&why)));
+  if (server) tls_warn(c, row, server);
   if (!server)
     fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, *bad),
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),

@@ -37,6 +37,8 @@ bool row_changed(const struct conf_row *row, enum option_id id);
 void check_health(struct conf *conf, const struct conf_pool *pool);
 /* check_tls_estate is its part for tickets, groups and suites of a listener. */
 void check_tls_estate(struct conf *conf, const struct conf_listener *listener);
+/* check_early is its part for early data of a listener. */
+void check_early(struct conf *conf, const struct conf_listener *listener);
 /* check_keys_logged warns of log.tls_keys. */
 void check_keys_logged(struct conf *conf);
 /* check_client_auth is its part for tls.client of a listener, check_cert_asked for client_cert of
@@ -44,6 +46,9 @@ void check_keys_logged(struct conf *conf);
 void check_client_auth(struct conf *conf, const struct conf_listener *listener);
 void check_cert_asked(struct conf *conf, const struct conf_route *route);
 bool route_asks_cert(const struct conf_route *route);
+/* check_cert_falls warns of routes of a listener that a certificate is no key to: without it there
+ * is another way to their pool. */
+void check_cert_falls(struct conf *conf, const struct conf_listener *listener);
 /* check_upstream_tls is its part for TLS to the endpoints of a pool. */
 void check_upstream_tls(struct conf *conf, const struct conf_pool *pool);
 /* check_discover is its part for the names of a pool. */
@@ -59,6 +64,8 @@ void check_tcp(struct conf *conf);
 void check_udp_listener(struct conf *conf, const struct conf_listener *listener);
 void check_udp_elsewhere(struct conf *conf, const struct conf_listener *listener);
 void check_udp_pools(struct conf *conf);
+/* check_loops warns of listeners of TCP and UDP that lead back to themselves. */
+void check_loops(struct conf *conf);
 /* check_unserved: an option of a listener or pool is set that means nothing to what it serves (by
  * FAULT_UDP_UNUSED or FAULT_TCP_UNUSED). */
 void check_unserved(struct conf *conf, const struct conf_row *row, enum option_id id,

@@ -89,7 +89,7 @@ struct conf_route {
   struct span regex;
   struct conf_rows values[MATCH_PART_COUNT]; /* of struct conf_value */
   struct conf_list sources;
-  bool cert_present;
+  bool cert_present, falls;                  /* falls: check_cert_falls.c has told of it */
   struct conf_list cert_sans, cert_fingerprints, cert_keys;
   bool strip_prefix;
   struct span rewrite_prefix, rewrite_path, rewrite_regex, rewrite_to, host;

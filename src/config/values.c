@@ -104,6 +104,9 @@ static bool wrong_type(struct value_job *job) {
   if (job->node->kind == NODE_INT && job->option->type == TYPE_DURATION)
     fault_note(job->faults, "write \"%llds\" or \"%lldms\"", (long long)job->node->integer,
                (long long)job->node->integer);
+  if (job->option->type == TYPE_ENUM && job->option->words)
+    fault_note(job->faults, "known: " SPAN_FMT,
+               SPAN_ARG(span_trim(span_str(job->option->words))));
   return false;
 }
 

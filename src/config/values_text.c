@@ -77,6 +77,17 @@ static bool descriptor_name(struct value_job *job, struct span given) {
   return refuse(job, FAULT_BAD_ADDRESS, "the name has no colon and no control characters");
 }
 
+/* port_off: is what is wrong that the port is none? */
+static bool port_off(const struct value_job *job) {
+  size_t colon = span_last(job->text, ':');
+  uint64_t n = 0;
+  if (colon == SIZE_MAX || colon == 0) return false;
+  if (colon + 1 < job->text.len && span_find_char(job->text, ':', 0) < colon &&
+      job->text.ptr[0] != '[')
+    return false; /* an IPv6 address without brackets */
+  return span_u64(span_from(job->text, colon + 1), &n) && (n == 0 || n > UINT16_MAX);
+}
+
 static bool local_address(struct value_job *job) {
   struct span host;
   uint16_t port = 0;
@@ -90,6 +101,7 @@ static bool local_address(struct value_job *job) {
     case ADDR_FD: return descriptor_name(job, host);
     case ADDR_BAD: break;
   }
+  if (port_off(job)) return refuse(job, FAULT_BAD_ADDRESS, "a port is 1 to 65535");
   return refuse(job, FAULT_BAD_ADDRESS,
                 job->option->type == TYPE_BIND
                     ? "known: \"ip:port\" \"[ipv6]:port\" \"unix:/path\" \"fd:name\""
@@ -108,6 +120,7 @@ static bool upstream_address(struct value_job *job) {
   enum addr_kind kind = addr_split(job->text, &host, &port);
   if (kind == ADDR_IP || kind == ADDR_NAME) return true;
   if (kind == ADDR_UNIX) return local_address(job);
+  if (port_off(job)) return refuse(job, FAULT_BAD_ADDRESS, "a port is 1 to 65535");
   return refuse(job, FAULT_BAD_ADDRESS, "known: \"host:port\" \"[ipv6]:port\" \"unix:/path\"");
 }
 

@@ -22,6 +22,7 @@ static struct tls_client *check_upstream_tls(void *ctx, const struct conf_upstre
 static const struct conf_hooks hooks = {
     .tls = check_tls,
     .tls_unref = tls_server_unref,
+    .tls_warning = secrets_warning,
     .upstream_tls = check_upstream_tls,
     .upstream_tls_unref = tls_client_unref,
     .trial = true};

@@ -239,6 +239,14 @@ static void run_plan(struct compiler *c, const struct compiler_asker *asker) {
 
 /* ---- the other jobs ---- */
 
+/* warn says on stderr, as loading did, what only compiling finds: dates in certificates. */
+static void warn(const struct conf_faults *faults) {
+  struct text text = {.ptr = NULL};
+  conf_faults_print(faults, &text, isatty(STDERR_FILENO));
+  if (text.len) (void)fprintf(stderr, SPAN_FMT "\n", SPAN_ARG(text_span(&text)));
+  text_fini(&text);
+}
+
 static void run_first(struct compiler *c) {
   struct attempt a = {.faults = conf_faults_new(), .generation = 0};
   resolve_names(c, c->conf);
@@ -250,6 +258,7 @@ static void run_first(struct compiler *c) {
     }
     text_put(&text, span_str(a.result.why));
   } else {
+    warn(a.faults);
     c->generation = 1;
     pthread_mutex_lock(&c->published.lock);
     c->published.last_ok = true;

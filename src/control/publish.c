@@ -88,6 +88,7 @@ bool publish_wait(struct compiler *c, uint64_t seq) {
 struct conf_hooks publish_hooks(struct compiler *c, bool trial) {
   return (struct conf_hooks){.tls = secrets_tls,
                              .tls_unref = tls_server_unref,
+                             .tls_warning = secrets_warning,
                              .upstream_tls = upstream_tls_get,
                              .upstream_tls_unref = tls_client_unref,
                              .resolve = resolve,

@@ -92,6 +92,9 @@ void binds_fini(struct compiler *c);
 
 /* ---- secrets.c ---- */
 
+/* secrets_warning is conf_hooks.tls_warning, of now. */
+bool secrets_warning(const struct tls_server *server, uint32_t *from, uint32_t *bad,
+                     struct buf *why);
 /* secrets_make compiles a policy; NULL with a sentence. */
 struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, uint32_t *bad_cert,
                                 struct buf *why);

@@ -77,6 +77,11 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
   return server;
 }
 
+bool secrets_warning(const struct tls_server *server, uint32_t *from, uint32_t *bad,
+                     struct buf *why) {
+  return tls_server_warning(server, (int64_t)(clock_wall_ms() / 1000), from, bad, why);
+}
+
 struct tls_server *secrets_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
                                struct buf *why) {
   struct compiler *c = (struct compiler *)ctx;

@@ -99,6 +99,7 @@ static void count(_Atomic uint64_t *row) {
 static void handshake_failed(struct tls_conn *tls, enum end end, int err) {
   if (tls->end == END_OK && !(tls->is_client && err == -ENOBUFS)) tls->end = (uint16_t)end;
   if (tls->is_client) count(tls->peer->counts.failed);
+  else if (err == -ECONNABORTED && !tls->why) tls->why = "CONNECTION_CLOSED";
   handshake_ended(tls, TLS_FAILED);
   conn_opened(tls->conn, err);
 }
@@ -276,6 +277,7 @@ static bool sniff(struct tls_conn *tls, struct span wire) {
       tls->sniffing = false;
     } else {
       enum end end = c == ' ' ? END_CLIENT_PLAIN_ON_TLS : END_CLIENT_TLS_HANDSHAKE;
+      if (c != ' ') tls->why = "WRONG_VERSION_NUMBER"; /* as the library says it */
       handshake_failed(tls, end, -EPROTO);
       return true;
     }
@@ -563,6 +565,7 @@ void conn_tls_info(const struct conn *c, struct tls_info *out) {
   if (!tls) return;
   out->end = conn_tls_end(c);
   out->why = span_str(tls->why);
+  out->silent = tls->sniffing && tls->sniff_len == 0;
   out->handshake_ns = tls->state == TLS_HANDSHAKE ? 0 : tls->clock_ns;
   if (tls->identity) {
     out->subject = tls->identity->subject;

@@ -253,14 +253,19 @@ static const struct tls_conn *server_side(const struct conn *c) {
   return tls && !tls->is_client ? tls : NULL;
 }
 
-/* asked_for is what server asks of a host; one that is no name is asked what all others are. */
-static const uint8_t *asked_for(const struct tls_server *server, struct span host) {
+/* auth_for is what server asks of a host (NULL: nothing); one that is no name is asked what all
+ * others are. */
+static const struct tls_auth *auth_for(const struct tls_server *server, struct span host) {
   char canon[TLS_NAME_MAX];
   size_t len = 0;
-  if (!server || !server->auths) return nothing;
+  if (!server || !server->auths) return NULL;
   if (!tls_name_canon(host, false, canon, &len)) len = 0;
   uint32_t row = row_of(server->auths, span_of(canon, len));
-  return row ? server->auths->rows[row - 1].digest : nothing;
+  return row ? &server->auths->rows[row - 1] : NULL;
+}
+
+static const uint8_t *asked_for(const struct tls_server *server, struct span host) {
+  return digest_of(auth_for(server, host));
 }
 
 static bool same(const uint8_t *a, const uint8_t *b) {
@@ -273,12 +278,23 @@ bool conn_tls_stale(const struct conn *c, const struct tls_server *now) {
   return !same(digest_of(tls_auth_of(tls)), asked_for(now, tls_conn_sni(tls)));
 }
 
+/* let_in_again: what is asked has changed; whoever would be let in as before may go on. */
+static bool let_in_again(const struct tls_conn *tls, const struct tls_server *now,
+                         struct span host) {
+  const struct tls_auth *auth = auth_for(now, host);
+  if (!same(digest_of(auth), asked_for(now, tls_conn_sni(tls)))) return false;
+  return !auth || tls_client_cert_good(tls, auth);
+}
+
 bool conn_tls_covers(const struct conn *c, const struct tls_server *now, struct span host) {
   const struct tls_conn *tls = server_side(c);
-  if (!tls || (!tls->server->auths && !(now && now->auths))) return true;
+  const struct tls_auth *auth = tls ? NULL : auth_for(now, host);
+  if (!tls) return !auth || !auth->required;
+  if (!tls->server->auths && !(now && now->auths)) return true;
   const uint8_t *asked = digest_of(tls_auth_of(tls));
   if (!same(asked, asked_for(tls->server, host))) return false;
-  return conn_tls_stale(c, now) || same(asked, asked_for(now, host));
+  if (same(asked, asked_for(now, host))) return true;
+  return conn_tls_stale(c, now) && let_in_again(tls, now, host);
 }
 
 enum tls_forward conn_tls_forward(const struct conn *c) {

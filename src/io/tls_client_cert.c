@@ -214,14 +214,19 @@ static void session_limit(const struct tls_conn *tls, SSL *ssl, int64_t ends) {
     (void)SSL_SESSION_set_timeout(session, (uint32_t)left);
 }
 
+/* chain_check gives an X509_V_ERR_; *ends is when the chain does. */
+static int chain_check(const struct tls_conn *tls, const struct tls_auth *auth,
+                       const struct tls_shown *shown, int64_t *ends) {
+  const struct tls_chain_rule rule = {
+      .purpose = "ssl_client", .crls = auth->crls, .between_max = auth->depth};
+  return tls_chain_check(tls_roots_store(auth->roots, tls->worker_index), shown, &rule, ends);
+}
+
 static struct tls_verdict judge(const struct tls_conn *tls, SSL *ssl,
                                 const struct tls_shown *shown) {
   const struct tls_auth *auth = tls_auth_of(tls);
-  const struct tls_chain_rule rule = {
-      .purpose = "ssl_client", .crls = auth->crls, .between_max = auth->depth};
   int64_t ends = INT64_MAX;
-  X509_STORE *store = tls_roots_store(auth->roots, tls->worker_index);
-  struct tls_verdict v = verdict_of(tls_chain_check(store, shown, &rule, &ends));
+  struct tls_verdict v = verdict_of(chain_check(tls, auth, shown, &ends));
   if (v.end == END_OK) session_limit(tls, ssl, ends < auth->crl_ends ? ends : auth->crl_ends);
   return v;
 }
@@ -234,13 +239,37 @@ static bool read_shown(struct tls_conn *tls, const SSL *ssl, struct tls_shown *s
   return tls->identity != NULL;
 }
 
+/* TICKET_CERTS_MAX: a ticket holds the certificates that were shown, and the library's buffer, of
+ * 64 KiB, two tickets of TLS 1.3: where they do not fit, the connection would fail. */
+#define TICKET_CERTS_MAX 24576u
+
+/* ticket_bound: without a ticket the client's next handshake is a full one, that is all. */
+static void ticket_bound(SSL *ssl) {
+  const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(ssl);
+  size_t bytes = 0;
+  for (size_t i = 0; i < sk_CRYPTO_BUFFER_num(chain); i++)
+    bytes += CRYPTO_BUFFER_len(sk_CRYPTO_BUFFER_value(chain, i));
+  if (bytes > TICKET_CERTS_MAX) SSL_set_options(ssl, SSL_OP_NO_TICKET);
+}
+
 enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert) {
   struct tls_conn *tls = tls_of(ssl);
   struct tls_shown shown = {0};
   struct tls_verdict v = tls_verdict_unreadable(END_CLIENT_TLS_CERT_BAD);
   if (read_shown(tls, ssl, &shown)) v = judge(tls, ssl, &shown);
   tls_shown_free(&shown);
+  ticket_bound(ssl);
   return tls_verdict_give(tls, &v, alert);
+}
+
+bool tls_client_cert_good(const struct tls_conn *tls, const struct tls_auth *auth) {
+  struct tls_shown shown = {0};
+  const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(tls->ssl);
+  if (!chain || sk_CRYPTO_BUFFER_num(chain) == 0) return !auth->required;
+  bool ok = tls_shown_read(&shown, chain) && chain_check(tls, auth, &shown, NULL) == X509_V_OK;
+  tls_shown_free(&shown);
+  ERR_clear_error();
+  return ok;
 }
 
 void tls_client_cert_recall(struct tls_conn *tls) {

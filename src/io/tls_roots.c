@@ -65,7 +65,7 @@ struct tls_roots {
   struct tls_roots *next;
   uint32_t refs, workers;
   uint8_t digest[SHA256_DIGEST_LENGTH]; /* of the bundle */
-  int64_t crl_ends;
+  struct tls_crls crls;
   X509_STORE *stores[];
 };
 
@@ -119,14 +119,27 @@ static X509_STORE *store_make(const struct parsed *p) {
   return store;
 }
 
-/* crl_ends_of: a CRL that does not say when its next one comes counts for ever. */
-static int64_t crl_ends_of(const struct parsed *p) {
-  int64_t ends = INT64_MAX, time;
-  for (size_t i = 0; i < sk_X509_CRL_num(p->crls); i++) {
-    const ASN1_TIME *next = X509_CRL_get0_nextUpdate(sk_X509_CRL_value(p->crls, i));
-    if (next && ASN1_TIME_to_posix(next, &time) && time < ends) ends = time;
+static bool has_issuer(const struct parsed *p, const X509_CRL *crl) {
+  for (size_t i = 0; i < sk_X509_num(p->certs); i++) {
+    const X509_NAME *subject = X509_get_subject_name(sk_X509_value(p->certs, i));
+    if (X509_NAME_cmp(subject, X509_CRL_get_issuer(crl)) == 0) return true;
   }
-  return ends;
+  return false;
+}
+
+/* crls_of: a CRL that does not say when its next one comes counts for ever. */
+static struct tls_crls crls_of(const struct parsed *p) {
+  struct tls_crls found = {.begins = INT64_MIN, .ends = INT64_MAX};
+  int64_t time;
+  for (; found.count < sk_X509_CRL_num(p->crls); found.count++) {
+    const X509_CRL *crl = sk_X509_CRL_value(p->crls, found.count);
+    const ASN1_TIME *next = X509_CRL_get0_nextUpdate(crl);
+    const ASN1_TIME *last = X509_CRL_get0_lastUpdate(crl);
+    if (next && ASN1_TIME_to_posix(next, &time) && time < found.ends) found.ends = time;
+    if (last && ASN1_TIME_to_posix(last, &time) && time > found.begins) found.begins = time;
+    found.own += has_issuer(p, crl);
+  }
+  return found;
 }
 
 static struct tls_roots *make(const uint8_t *digest, uint32_t workers, const struct parsed *p) {
@@ -134,7 +147,7 @@ static struct tls_roots *make(const uint8_t *digest, uint32_t workers, const str
   r->refs = 1;
   r->workers = workers;
   memcpy(r->digest, digest, sizeof r->digest);
-  r->crl_ends = crl_ends_of(p);
+  r->crls = crls_of(p);
   for (uint32_t w = 0; w < workers; w++) r->stores[w] = store_make(p);
   return r;
 }
@@ -184,4 +197,6 @@ X509_STORE *tls_roots_store(const struct tls_roots *r, uint32_t worker) {
   return r->stores[worker];
 }
 
-int64_t tls_roots_crl_ends(const struct tls_roots *r) { return r->crl_ends; }
+int64_t tls_roots_crl_ends(const struct tls_roots *r) { return r->crls.ends; }
+
+void tls_roots_crls(const struct tls_roots *r, struct tls_crls *out) { *out = r->crls; }

@@ -14,8 +14,14 @@ static uint64_t phase(uint64_t from, uint64_t to) {
 
 static uint64_t or_zero(uint64_t ns) { return ns == NEVER_NS ? 0 : ns; }
 
+/* begun: a session of TCP begins with its handshake, a request after it. */
+static uint64_t begun(const struct stream *s) {
+  uint64_t tls = s->flags & STREAM_TCP ? s->down->tls_ns : 0;
+  return s->t_start > tls ? s->t_start - tls : s->t_start;
+}
+
 static void record_times(const struct stream *s, struct record_access *r) {
-  r->total_ns = phase(s->t_start, now_ns(s->w));
+  r->total_ns = phase(begun(s), now_ns(s->w));
   r->request_ns = phase(s->t_start, s->t_head);
   r->queue_ns = s->flags & STREAM_WAITED ? s->queue_ns : NEVER_NS;
   r->connect_ns = s->connect_ns ? s->connect_ns : NEVER_NS;
@@ -234,7 +240,7 @@ static void write_record(struct stream *s, uint16_t status) {
   r.status = status;
   r.end = (uint16_t)s->end;
   r.worker = (uint16_t)s->w->config.index;
-  r.wall_ms = s->w->loop->wall_ms - (now_ns(s->w) - s->t_start) / 1000000u;
+  r.wall_ms = s->w->loop->wall_ms - (now_ns(s->w) - begun(s)) / 1000000u;
   r.request_bytes = body_moved(&s->up_body);
   r.response_bytes = body_moved(&s->down_body);
   if (s->try.flags & ATTEMPT_REUSED) r.flags |= RECORD_REUSED;
@@ -349,6 +355,13 @@ void access_peer(struct serving *sv, const struct addr *peer, enum end end) {
   record_put(sv->w, &r, t);
 }
 
+/* tls_reason is the library's word for what failed; empty: nothing, or no TLS. */
+static struct span tls_reason(const struct down *d) {
+  struct tls_info info;
+  conn_tls_info(d->conn, &info);
+  return info.why;
+}
+
 static void connection(struct down *d, enum end end, uint16_t status,
                        const struct access_words *words) {
   struct worker *w = d->serving->w;
@@ -363,6 +376,7 @@ static void connection(struct down *d, enum end end, uint16_t status,
   down_socket(d, &r.peer);
   texts_tls(d, &r, t);
   text_client(d, room, t);
+  if (!t[TEXT_REASON].len) t[TEXT_REASON] = tls_reason(d);
   t[TEXT_SCHEME] = scheme_of(d, &r);
   t[TEXT_LISTENER] = d->serving->state->obj.name;
   record_put(w, &r, t);

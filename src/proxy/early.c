@@ -45,7 +45,8 @@ static bool says_early(const struct stream *s) {
  * nothing had to wait: a copy may have been forwarded before, here or by another instance. */
 static bool mark(struct stream *s) {
   struct http_request *r = &s->x->req;
-  if (s->route->settings.early != EARLY_FORWARD || !safe(r) || says_early(s)) return true;
+  if (s->route->settings.early != EARLY_FORWARD || !safe(r)) return true;
+  (void)http_fields_drop(&r->fields, SPAN_LIT("Early-Data")); /* whatever the client wrote in it */
   return http_fields_add(&r->fields, &s->arena, SPAN_LIT("Early-Data"), SPAN_LIT("1"));
 }
 

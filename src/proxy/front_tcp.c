@@ -93,6 +93,10 @@ static void on_open(struct conn *c, int err) {
   struct down *d = c->owner;
   struct tls_info info;
   conn_tls_info(c, &info);
+  if (err && info.silent) {
+    down_close(d, true);
+    return;
+  }
   if (err) {
     handshake_failed(d, info.end == END_OK ? END_CLIENT_TLS_HANDSHAKE : info.end);
     return;

@@ -9,11 +9,14 @@
 
 enum { PEER_TEXT_MAX = 64 };
 
-/* misdirected: a TLS connection negotiated for one name asks for a host of whose clients something
- * else is asked, or that no certificate of its listener serves (RFC 9110 section 15.5.20). */
+/* misdirected: a connection that was let in for one name asks for a host of whose clients
+ * something else is asked, or is asked by now and was not shown, or that no certificate of its
+ * listener serves (RFC 9110 section 15.5.20). s may be of an older listener than the one that is
+ * now. */
 static bool misdirected(const struct stream *s) {
-  if (!(s->down->flags & DOWN_TLS)) return false;
-  if (!conn_tls_covers(s->down->conn, s->listener->tls, s->x->req.host)) return true;
+  const struct snapshot_listener *current = s->down->serving->current;
+  if (!conn_tls_covers(s->down->conn, current->listener->tls, s->x->req.host)) return true;
+  if (!(s->down->flags & DOWN_TLS)) return false; /* TLS may have come with a reload */
   if (!s->x->req.host.len) return false;
   struct tls_info info;
   conn_tls_info(s->down->conn, &info);

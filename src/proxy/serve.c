@@ -474,6 +474,10 @@ static void down_on_open(struct conn *c, int err) {
   struct worker *w = d->serving->w;
   struct tls_info info;
   conn_tls_info(c, &info);
+  if (err && info.silent) { /* whoever only knocks is told of no more than without TLS */
+    down_close(d, true);
+    return;
+  }
   if (err) {
     handshake_failed(d, info.end == END_OK ? END_CLIENT_TLS_HANDSHAKE : info.end);
     return;

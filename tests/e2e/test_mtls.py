@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from harness import certs, proc
+from harness import certs, confgen, proc
 from harness.mtls import (  # noqa: F401
     V12, V13, Site, client_mint, fingerprint, mtls_site, row, tls_group)
 from harness.tcpsite import Endpoint
@@ -458,3 +458,60 @@ def test_dump_and_check(site, mint):
     again = mint.directory / "again.conf"
     again.write_text(dump.stdout)
     assert run("check", again).returncode == 0
+
+
+def test_a_client_with_a_large_certificate(site, mint):
+    """A ticket holds what the client has shown. One that would be too long is not sent."""
+    made = site(row(mint.root))
+    for count in (200, 700, 1400):
+        cert = mint.client(*("dns:a-name-that-is-long-%d.example" % i for i in range(count)))
+        for version in (V12, V13):
+            assert made.visit(cert, version=version).status == 200, (count, version)
+    assert all(record["weir.end"] == "ok" for record in made.front.lines())
+
+
+# ---- what is past ----
+
+def checked(work, leaf, client):
+    path = work / "check.conf"
+    path.write_text(confgen.body({
+        "listeners": {"tls": {"bind": "127.0.0.1:1", "tls": {
+            "certificates": [{"cert": "file:%s" % leaf.path, "key": "file:%s" % leaf.key_path}],
+            "client": [client]}}},
+        "pools": {"app": {"endpoints": ["127.0.0.1:9"]}},
+        "routes": [{"prefix": "/", "pool": "app"}]}))
+    result = run("check", path)
+    assert result.returncode == 0, result.stderr
+    return [line for line in (result.stdout + result.stderr).splitlines() if "W048" in line]
+
+
+def test_check_warns_of_what_is_past(work, mint):
+    """A certificate or CRL that is not valid now, and CRLs that none of the row's CAs has made."""
+    leaf = mint.make("web", ["a.example"], issuer=mint.root)
+    other = mint.make("other", ca=True)
+    good, foreign = mint.crl(), mint.crl(issuer=other)
+    assert checked(work, leaf, row(mint.root, crl=[good])) == []
+    assert checked(work, leaf, row(mint.root, crl=[good, foreign])) == []  # of an intermediate
+    for days, says in [((-9, -1), "has expired"), ((1, 9), "is not valid yet")]:
+        past = mint.make("past", ["a.example"], issuer=mint.root, days=days)
+        lines = checked(work, past, row(mint.root, crl=[good]))
+        assert len(lines) == 1 and "W0482" in lines[0] and says in lines[0], lines
+        lines = checked(work, leaf, row(mint.root, crl=[good, mint.crl(days=days)]))
+        assert len(lines) == 1 and "W0483" in lines[0] and says in lines[0], lines
+    for crls, depth, says in [([foreign], 1, "all clients are refused"),
+                              ([good, foreign], 0, "nothing needs it")]:
+        lines = checked(work, leaf, row(mint.root, crl=crls, depth=depth))
+        assert len(lines) == 1 and "W0483" in lines[0] and says in lines[0], lines
+    chain = mint.make("middle", ca=True, issuer=mint.root, days=(-9, -1))
+    below = mint.make("below", ["a.example"], issuer=chain)
+    below.path.write_bytes(below.path.read_bytes() + chain.path.read_bytes())
+    lines = checked(work, below, row(mint.root))
+    assert len(lines) == 1 and "an intermediate certificate in" in lines[0], lines
+
+
+def test_a_start_says_what_is_past(weir, backend, work, mint):
+    past = mint.make("web", ["a.example"], issuer=mint.root, days=(-9, -1))
+    front = weir({"listeners": {"tls": {"bind": "127.0.0.1:%d" % proc.free_port(), "tls": {
+        "certificates": [{"cert": "file:%s" % past.path, "key": "file:%s" % past.key_path}]}}}},
+        backend)
+    front.stderr_has("has expired: clients refuse it")

@@ -182,6 +182,85 @@ def test_connections_end_with_their_ca(site, mint, backend):
         conn.close()
 
 
+def half(conn, host="a.example"):
+    """Sends a request but for its end: it is there before the reload, and routed after it."""
+    conn.send(b"GET /late HTTP/1.1\r\nHost: %s\r\n" % host.encode())
+
+
+def test_a_request_that_comes_after_the_change(site, mint, backend):
+    """421 for whom the new rules would not let in; whoever they would is answered once more."""
+    other = mint.make("other", ca=True)
+    made = site(row(mint.root, verify="optional"))
+    theirs, none, sound = made.open(mint.client()), made.open(), made.open(mint.client())
+    for conn in (theirs, none, sound):
+        assert conn.get("/x", host="a.example").status == 200
+        half(conn)
+    ask(made, row(mint.root, other))
+    made.front.reload()
+    for conn, status in [(none, 421), (sound, 200)]:
+        conn.send(b"\r\n")
+        response = conn.response()
+        assert response.status == status and response.get("connection").lower() == "close"
+        conn.expect_close()
+    record = made.front.ended("client.misdirected", path="/late")
+    assert record["http.response.status_code"] == 421
+    ask(made, row(other))
+    made.front.reload()
+    theirs.send(b"\r\n")
+    assert theirs.response().status == 421
+    theirs.expect_close()
+    assert [each.path for each in backend.requests].count("/late") == 1
+    for conn in (theirs, none, sound):
+        conn.close()
+
+
+def test_a_revoked_client_gets_no_more(site, mint, backend):
+    """A CRL that comes is for connections that are there, too; others' clients go on."""
+    bad, good, crl = mint.client(), mint.client(), mint.crl()
+    made = site(row(mint.root, crl=[crl]))
+    pairs = [(made.open(bad), 421), (made.open(good), 200)]
+    for conn, _ in pairs:
+        half(conn)
+    put(crl, mint.crl(bad).read_bytes())
+    made.front.stderr_has("changed certificates or keys are in service")
+    for conn, status in pairs:
+        conn.send(b"\r\n")
+        assert conn.response().status == status
+        conn.close()
+    assert [each.path for each in backend.requests] == ["/late"]
+
+
+def h2_talk(made, mint, monkeypatch):
+    context, plain = made.context(mint.client(), alpn=["h2"]), client.connect
+
+    def wrapped(address, **kwargs):
+        return context.wrap_socket(plain(address, **kwargs), server_hostname="a.example")
+    monkeypatch.setattr(h2talk.client, "connect", wrapped)
+    talk = h2talk.Talk(made.port)
+    monkeypatch.setattr(h2talk.client, "connect", plain)
+    return talk
+
+
+def test_http2_serves_no_stream_that_comes_after(site, mint, backend, monkeypatch):
+    """Between the two GOAWAYs streams are still taken: they are answered with 421."""
+    other = mint.make("other", ca=True)
+    slow = Slow(backend)
+    made = site(row(mint.root), conf={"process": {"drain": "30s"}})
+    talk = h2_talk(made, mint, monkeypatch)
+    stream = talk.open(path="/slow", authority="a.example", scheme="https")
+    backend.wait(1)
+    ask(made, row(other))
+    made.front.reload()
+    late = talk.open(path="/late", authority="a.example", scheme="https")
+    slow.go.set()
+    talk.whole(stream)
+    while not late.ended and late.reset is None and talk.step():
+        pass
+    assert stream.status == 200 and (late.headers is None or late.status == 421)
+    assert [each.path for each in backend.requests] == ["/slow"]
+    talk.close()
+
+
 def test_what_runs_on_ends_after_the_drain_time(site, mint, backend):
     """A response that does not end, and a tunnel."""
     other = mint.make("other", ca=True)
@@ -213,13 +292,7 @@ def test_http2_ends_with_its_ca(site, mint, backend, monkeypatch):
     other = mint.make("other", ca=True)
     slow = Slow(backend)
     made = site(row(mint.root), conf={"process": {"drain": "30s"}})
-    context, plain = made.context(mint.client(), alpn=["h2"]), client.connect
-
-    def wrapped(address, **kwargs):
-        return context.wrap_socket(plain(address, **kwargs), server_hostname="a.example")
-    monkeypatch.setattr(h2talk.client, "connect", wrapped)
-    talk = h2talk.Talk(made.port)
-    monkeypatch.setattr(h2talk.client, "connect", plain)
+    talk = h2_talk(made, mint, monkeypatch)
     stream = talk.open(path="/slow", authority="a.example", scheme="https")
     backend.wait(1)
     ask(made, row(other))
@@ -277,7 +350,8 @@ def test_plaintext_sessions_of_tcp_end_when_tls_comes(weir, authority):
 
 
 def test_a_handshake_that_began_before(site, mint):
-    """It ends under the old rules, and its connection after one request."""
+    """It ends under the old rules, and its connection with the first request, to which the new
+    ones are put."""
     other = mint.make("other", ca=True)
     made = site(row(mint.root), listener={"protocols": ["http/1.1"]})
     context = made.context(mint.client())
@@ -309,7 +383,7 @@ def test_a_handshake_that_began_before(site, mint):
                 answer += more
         except ssl.SSLError:
             pass
-    assert answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer.lower()
+    assert answer.startswith(b"HTTP/1.1 421") and b"connection: close" in answer.lower()
     sock.close()
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 
@@ -516,6 +517,31 @@ def test_tls_in_front(tcp, endpoint, authority, alpn):
     record = proxy.ended("ok")
     assert record["tls.protocol.version"] == "1.3" and record["weir.bytes.sent"] == 500000
     assert "weir.duration_ms.tls" in record
+
+
+def test_the_total_holds_the_handshake(tcp, endpoint, authority):
+    """A slow one, of a session that is short."""
+    proxy = tcp(endpoint(), listener=tls_listener(authority))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = authority.client_context().wrap_bio(incoming, outgoing, server_hostname="db.example")
+    with connect(proxy.port) as sock:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                out = outgoing.read()
+            if out:
+                sock.sendall(out[:50])
+                time.sleep(0.3)
+                sock.sendall(out[50:])
+            incoming.write(sock.recv(65536))
+        sock.sendall(outgoing.read())
+        tls.write(b"ping")
+        sock.sendall(outgoing.read())
+        sock.recv(65536)
+    record = proxy.logged()
+    assert 300 <= record["weir.duration_ms.tls"] <= record["weir.duration_ms.total"]
 
 
 def test_tls_server_speaks_first(tcp, endpoint, authority):

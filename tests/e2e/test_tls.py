@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import ssl
+import struct
 import subprocess
 
 import pytest
@@ -513,3 +514,43 @@ def test_proxied_fields_name_the_listener_scheme(secure):
     assert response.status in (200, 400)
     if response.status == 200:
         assert secure.backend.last.get("x-forwarded-proto") == "https"
+
+
+# ---- what the log says of handshakes that fail ----
+
+@pytest.mark.parametrize("sent,reason", [
+    (b"\x16\x03\x01\x02\x00\x01\x00", "CONNECTION_CLOSED"),
+    (b"SSH-2.0-x\r\n", "WRONG_VERSION_NUMBER"),
+    (b"\x00\x01\x02\x03\x04\x05\x06\x07", "WRONG_VERSION_NUMBER")])
+def test_a_failed_handshake_has_a_reason(secure, sent, reason):
+    with client.Client(secure.port) as conn:
+        conn.send(sent)
+        conn.sock.shutdown(1)
+        conn.read_all()
+    assert secure.weir.ended("client.tls.handshake")["weir.reason"] == reason
+
+
+@pytest.mark.parametrize("version,reason", [(V12, "TLSV1_ALERT_UNKNOWN_CA"),
+                                            (V13, "BAD_PACKET_LENGTH")])
+def test_a_client_that_refuses_has_a_reason(secure, version, reason):
+    """Its own alert, in the library's words; OpenSSL sends it before it encrypts in TLS 1.3."""
+    context = ssl.create_default_context()  # trusts other CAs
+    context.minimum_version = context.maximum_version = version
+    with pytest.raises(ssl.SSLError):
+        secure.connect("a.example", context)
+    assert secure.weir.ended("client.tls.handshake")["weir.reason"] == reason
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_knock_has_no_line(secure, how):
+    """Connect and close, as a check by TCP does: as little as without TLS."""
+    for _ in range(3):
+        with client.Client(secure.port) as conn:
+            if how == "reset":
+                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with client.Client(secure.port) as conn:
+        conn.send(b"x")
+    secure.weir.ended("client.tls.handshake")
+    secure.weir.settle()
+    assert len([line for line in secure.weir.lines() if "weir.end" in line]) == 1
+    assert secure.weir.metric("weir_tls_handshake_failures_total") == 1

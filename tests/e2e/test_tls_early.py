@@ -157,7 +157,7 @@ def test_off_by_default(site, backend):
 
 def test_none_where_clients_are_asked_for_certificates(site, backend, authority):
     """A replay would speak in the name of the certificate."""
-    row = {"ca": "file:%s" % authority.path, "verify": "optional"}
+    row = {"names": "a.example", "ca": "file:%s" % authority.path, "verify": "optional"}
     made = site(backend, tls={"client": [row]})
     session = session_of(made)
     assert b"Early data was not sent" in made.zero.early(session, GET).until(b"Early data was")
@@ -218,6 +218,16 @@ def test_early_by_word_of_the_one_in_front(site, backend):
     session = session_of(made)
     own = b"GET /both HTTP/1.1\r\nHost: a.example\r\nEarly-Data: 1\r\n\r\n"
     made.zero.early(session, own).until(ANSWER + b"both")
+    assert backend.requests[-1].all("early-data") == ["1"]
+
+
+@pytest.mark.parametrize("fields", [b"Early-Data: 0", b"Early-Data: 0\r\nEarly-Data: 1",
+                                    b"early-data:"])
+def test_early_whatever_the_client_says(site, backend, fields):
+    """It cannot talk an endpoint out of its 425 (RFC 8470 section 5.1)."""
+    made = site(backend)
+    own = b"GET /own HTTP/1.1\r\nHost: a.example\r\n%s\r\n\r\n" % fields
+    made.zero.early(session_of(made), own).until(ANSWER + b"own")
     assert backend.requests[-1].all("early-data") == ["1"]
 
 

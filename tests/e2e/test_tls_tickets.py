@@ -192,7 +192,11 @@ def test_faults_of_key_files(authority, work):
     short = key_file(work / "short.key", 79)
     status, text = checked(authority, work, ticket_keys=[good, short])
     assert status == 78 and "W0330" in text and "short.key: it has 79 bytes" in text
-    assert "openssl rand -out %s 80" % short[5:] in text
+    assert "openssl rand -out new-ticket.key 80" in text and "-out %s" % short[5:] not in text
+    cert = authority.leaf(["a.example"], stem="c")["cert"]
+    status, text = checked(authority, work, ticket_keys=[cert])
+    assert status == 78 and "it is no ticket key but PEM" in text
+    assert "openssl rand -out %s" % cert[5:] not in text, "whoever does it loses the certificate"
     zeros = key_file(work / "zeros.key", data=bytes(80))
     status, text = checked(authority, work, ticket_keys=[zeros])
     assert status == 78 and "all of its bytes are one" in text

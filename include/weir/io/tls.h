@@ -71,6 +71,10 @@ bool tls_server_ocsp(const struct tls_server *server, uint32_t i, struct span *l
                      int64_t *next_update);
 bool tls_server_stale(const struct tls_server *server, int64_t now_s, uint32_t *bad,
                       struct buf *why);
+/* tls_server_warning writes a sentence about the next thing from *from (0 at first) on that is not
+ * valid at now_s or of no use, and its index to *bad: of a certificate, or TLS_BAD_AUTH + row. */
+bool tls_server_warning(const struct tls_server *server, int64_t now_s, uint32_t *from,
+                        uint32_t *bad, struct buf *why);
 /* tls_server_serves tells whether a client that asks for host gets a certificate (its own or the
  * default one) or, for an unknown or malformed name, the unrecognized_name alert. */
 bool tls_server_serves(const struct tls_server *server, struct span host);
@@ -121,6 +125,7 @@ struct tls_info {
   uint8_t ech;           /* enum tls_ech (tls_ech.h) */
   bool stapled;      /* the certificate came with its OCSP response */
   bool staple_stale; /* the client asked for it, but it is not valid now */
+  bool silent;       /* no byte has come */
   uint64_t handshake_ns; /* from first byte to the end, in loop time; 0 while it lasts */
   enum end end;          /* END_OK, or why it failed */
 };

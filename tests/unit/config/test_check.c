@@ -94,6 +94,102 @@ static void test_cases(void **state) {
   assert_true(array_count(cases) >= 120);
 }
 
+/* What looks like a case of W0443 or W0444 and is none. */
+static void test_quiet(void **state) {
+  (void)state;
+  static const char *const good[] = {
+#define O "{ prefix = \"/o\"; pool = \"app\"; client_cert = "
+#define NO "{ prefix = \"/o\"; respond = { status = 403; }; }, "
+#define REST "{ pool = \"app\"; }"
+      MTLS(ANYONE, O "{ san = \"dns:a.b\"; }; }, " NO REST),
+      MTLS(EVERYONE, O "{ present = true; }; }, " REST),
+      MTLS(ANYONE, O "{ present = false; }; }, " REST),
+      MTLS(ANYONE, O "{ present = true; }; }, { prefix = \"/o\"; client_cert = { present = false; "
+                     "}; respond = { status = 403; }; }, " REST),
+      MTLS(ANYONE, O "{ present = true; }; }, { prefix = \"/oo\"; pool = \"app\"; }, "
+                     "{ path = \"/\"; pool = \"app\"; }"),
+      MTLS(ANYONE,
+           "{ path = \"/o/x\"; pool = \"app\"; client_cert = { present = true; }; }, " NO REST),
+      MTLS(ANYONE, O "{ present = true; }; }, { prefix = \"/o\"; pool = \"b\"; }, " REST),
+      MTLS(ANYONE, O "{ present = true; }; }, { prefix = \"/o\"; sources = \"10.0.0.0/8\"; pool = "
+                     "\"app\"; }"),
+      MTLS(ANYONE, O "{ present = true; }; hosts = \"a.b\"; }, " REST),
+      MTLS(ANYONE, O "{ present = true; }; methods = \"GET\"; }, { methods = \"PUT\"; pool = "
+                     "\"app\"; }"),
+      MTLS(ANYONE, O "{ present = true; }; methods = \"GET\"; }, { prefix = \"/o\"; methods = [ "
+                     "\"GET\", \"PUT\" ]; respond = { status = 403; }; }, " REST),
+      MTLS("{ names = \"*.x.y\"; ca = \"file:tls/a.crt\"; }",
+           "{ hosts = [ \"c.d\", \"a.x.y\" ]; pool = \"app\"; client_cert = { present = true; }; "
+           "}, " REST),
+      LOOP("\"127.0.0.1:53\"", "udp", "\"127.0.0.2:53\""),
+      LOOP("\"127.0.0.1:53\"", "udp", "\"127.0.0.1:54\""),
+      LOOP("\"0.0.0.0:53\"", "udp", "\"[::1]:53\""),
+      LOOP("\"0.0.0.0:53\"", "udp", "\"10.0.0.1:53\""),
+      TWO("127.0.0.1:7", "127.0.0.1:8", "\"127.0.0.1:8\"", "\"127.0.0.1:9\""),
+      "listeners = { u = { bind = \"127.0.0.1:53\"; protocol = \"udp\"; pool = \"u\"; }; t = { "
+      "bind "
+      "= \"127.0.0.1:53\"; protocol = \"tcp\"; pool = \"t\"; }; };\npools = { u = { endpoints = "
+      "\"127.0.0.1:54\"; }; t = { endpoints = \"127.0.0.1:55\"; }; };",
+  };
+  for (size_t i = 0; i < array_count(good); i++) {
+    struct conf_faults *faults = conf_faults_new();
+    struct conf *conf = kit_load(&kit_usual, good[i], faults);
+    struct text out = {0};
+    struct fault_view view;
+    conf_faults_print(faults, &out, false);
+    if (faults_view(faults, 0, &view))
+      print_error("%s\n" SPAN_FMT, good[i], SPAN_ARG(text_span(&out)));
+    assert_false(faults_view(faults, 0, &view));
+    text_fini(&out);
+    conf_free(conf);
+    conf_faults_free(faults);
+  }
+}
+
+/* Faults whose next step was missing or wrong: what the note says. */
+static void test_notes(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *note;
+  } rows[] = {
+      {TCP_KEY("timeouts = { idle = \"5s\"; };"), "timeouts.tunnel"},
+      {UDP_KEY("timeouts = { tunnel = \"5s\"; };"), "timeouts.idle"},
+      {TCP("protocol = \"tcp\"; pool = \"app\";", "", ""), "a pool of its own"},
+      {PASS("protocol = \"tls_passthrough\"; pool = \"db\";",
+            "tls = { ca = \"file:tls/a.crt\"; };"),
+       "leave tls out"},
+      {LISTENER(
+           "tls = { ech = \"file:tls/a.key\"; max_version = \"1.2\"; certificates = ( { cert = "
+           "\"file:tls/a.crt\"; key = \"file:tls/a.key\"; } ); };"),
+       "leave max_version out"},
+      {LISTENER("tls = { early_data = true; tickets = false; certificates = ( { cert = "
+                "\"file:tls/a.crt\"; key = \"file:tls/a.key\"; } ); };"),
+       "leave early_data out"},
+      {TICKETS("tickets = false; ticket_keys = [ \"file:t1.key\" ];"), "leave ticket_keys out"},
+      {POOL("proxy_protocol = true;"), "off v1 v2"},
+      {TOP("log = { tls_keys = \"/tmp/k.log\"; };"), "tls_keys = \"/tmp/k.log\""},
+      {LISTENER2("bind = \"0.0.0.0:99999\";"), "1 to 65535"},
+      {POOL2("endpoints = \"[::1]:0\";"), "1 to 65535"},
+      {LISTENER2("bind = \"::1:99999\";"), "[ipv6]:port"},
+      {"listeners = { db = { bind = \"unix:/x\"; protocol = \"udp\"; pool = \"db\"; }; };\npools "
+       "= { "
+       "db = { endpoints = \"127.0.0.1:53\"; }; };",
+       "like bind"},
+  };
+  for (size_t i = 0; i < array_count(rows); i++) {
+    struct conf_faults *faults = conf_faults_new();
+    conf_free(kit_load(&kit_usual, rows[i].text, faults));
+    struct text out = {0};
+    conf_faults_print(faults, &out, false);
+    text_put(&out, span_of("", 1));
+    if (!strstr(text_span(&out).ptr, rows[i].note))
+      print_error("want %s in\n%s", rows[i].note, text_span(&out).ptr);
+    assert_non_null(strstr(text_span(&out).ptr, rows[i].note));
+    text_fini(&out);
+    conf_faults_free(faults);
+  }
+}
+
 /* Every fault that a text alone can have stands in the table; the others are tested by name. */
 static void test_codes_covered(void **state) {
   (void)state;
@@ -102,7 +198,8 @@ static void test_codes_covered(void **state) {
       "W0014", /* fuzz_config: no text is known that the two readers see differently */
       "W0019", /* test_many */
       "W0108", "W0118", "W0307", /* test_apply.c */
-      "W0306", "W0480", "W0350", "W0406", "W0408", /* test_compile.c, test_process.c, e2e */
+      "W0306", "W0480", "W0482", "W0483",
+      "W0350", "W0406", "W0408", /* test_compile.c, test_process.c, e2e */
       "W0126"};                  /* test_no_listener */
   for (enum fault_id id = 0; id < FAULT_COUNT; id++) {
     const char *code = fault_get(id)->code;
@@ -259,7 +356,9 @@ static void test_words_alike(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_cases),       cmocka_unit_test(test_codes_covered),
+      cmocka_unit_test(test_cases),       cmocka_unit_test(test_quiet),
+      cmocka_unit_test(test_notes),
+      cmocka_unit_test(test_codes_covered),
       cmocka_unit_test(test_depth),       cmocka_unit_test(test_many),
       cmocka_unit_test(test_no_listener), cmocka_unit_test(test_all_at_once),
       cmocka_unit_test(test_words_alike),

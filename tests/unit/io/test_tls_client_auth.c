@@ -154,11 +154,14 @@ static void covers_and_stale(void **state) {
   static const struct rule same[] = {{"c.example a.example", false, &one, 0},
                                      {"b.example d.example", false, &two, 0}};
   static const struct rule deeper[] = {{"a.example", false, &one, 1}};
+  static const struct rule theirs[] = {{"a.example", false, &two, 0}};
+  static const struct rule required[] = {{"a.example", true, &one, 0}};
   static const struct rule all[] = {{"", false, &one, 0}};
   uint32_t bad;
   struct th_loop *t = th_loop_new();
   struct tls_server *server = made(before, 3, &bad), *alike = made(same, 2, &bad),
                     *other = made(deeper, 1, &bad), *whole = made(all, 1, &bad),
+                    *foreign = made(theirs, 1, &bad), *needs = made(required, 1, &bad),
                     *none = made(NULL, 0, &bad);
   struct th_pair *p = shaken(t, server, "a.example", &one);
   struct th_pair *open = shaken(t, none, "a.example", NULL);
@@ -173,9 +176,12 @@ static void covers_and_stale(void **state) {
   assert_false(conn_tls_stale(p->conn, whole));
   assert_true(conn_tls_stale(p->conn, other) && conn_tls_stale(p->conn, none));
   assert_true(conn_tls_stale(p->conn, NULL));
-  /* What is stale serves what it did, and nothing else. */
+  /* What is stale serves what it did while what was shown is enough, and nothing else. */
   assert_true(conn_tls_covers(p->conn, other, SPAN_LIT("a.example")));
   assert_false(conn_tls_covers(p->conn, other, SPAN_LIT("b.example")));
+  assert_true(conn_tls_covers(p->conn, none, SPAN_LIT("a.example")));
+  assert_false(conn_tls_covers(p->conn, foreign, SPAN_LIT("a.example")));
+  assert_false(conn_tls_covers(open->conn, needs, SPAN_LIT("a.example")));
   /* A reload that begins to ask is seen by connections of which nothing was asked. */
   assert_true(conn_tls_covers(open->conn, none, SPAN_LIT("x")));
   assert_false(conn_tls_stale(open->conn, none));
@@ -188,7 +194,7 @@ static void covers_and_stale(void **state) {
   assert_true(conn_tls_covers(open->conn, server, SPAN_LIT("d.example")));
   assert_false(conn_tls_covers(open->conn, server, SPAN_LIT("a.example")));
   th_pair_free(open);
-  struct tls_server *servers[] = {server, alike, other, whole, none};
+  struct tls_server *servers[] = {server, alike, other, whole, foreign, needs, none};
   for (size_t i = 0; i < array_count(servers); i++) tls_server_unref(servers[i]);
   th_loop_free(t);
 }
