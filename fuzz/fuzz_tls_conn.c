@@ -113,7 +113,7 @@ static void twice(struct tw_line *l, struct program *p) {
 static void fin(struct tw_line *l, struct program *p) {
   bool politely = byte(p) & 1;
   if (!l->wire) return;
-  if (politely && l->ssl && !SSL_in_init(l->ssl)) (void)SSL_shutdown(l->ssl);
+  if (politely) tw_bye(l);
   tw_go(l);
   tw_send(l, byte(p) & 1 ? SIZE_MAX : 0);
   l->cut = true;
@@ -167,6 +167,7 @@ static void let_go(struct tw_line *l, struct program *p) {
 
 static void wait(struct tw_line *l, struct program *p) { sim_advance(l->w->sim, byte(p)); }
 static void sign(struct tw_line *l, struct program *p) { (void)l, (void)p, tw_sign(); }
+static void spend(struct tw_line *l, struct program *p) { tw_spend(l->w, byte(p)); }
 static void rest(struct tw_line *l, struct program *p) { (void)p, tw_rest(l->w); }
 static void run(struct tw_line *l, struct program *p) { (void)p, tw_run(l->w); }
 
@@ -181,7 +182,7 @@ static void another(struct tw_line *l, struct program *p) {
 static void (*const ops[])(struct tw_line *l, struct program *p) = {
     say,  say_much, new_keys, part,    most, bytewise, flip,    put,    lose, twice,
     fin,  reset,    window,   tell,    tell, reading,  reading, let_go, wait, sign,
-    rest, rest,     run,      another, say,  another,  flip,    part,
+    rest, rest,     run,      another, say,  another,  flip,    spend,
 };
 
 static struct sim_faults faults_of(uint8_t how) {
@@ -225,7 +226,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
                          .seed = world,
                          .faults = faults_of(world & 7),
                          .iobufs = world & 8 ? 300000 : 0,
-                         .clock = world & 16 ? 400000 : 0};
+                         .clock = world & 16 ? world & 32 ? 2000000 : 400000 : 0};
   struct tls_world *w = tw_new(&conf);
   tw_begin(w, false, false);
   if (conf.raw)

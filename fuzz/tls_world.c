@@ -121,6 +121,17 @@ static void make_once(void) {
   th_cert_free(&slow);
 }
 
+void tw_spend(struct tls_world *w, uint32_t turns) { w->spent = turns; }
+
+static int turn(void *ctx) {
+  struct tls_world *w = ctx;
+  if (w->spent && w->loop->tls) {
+    w->loop->tls->used_ns = TLS_BUDGET_NS;
+    w->spent--;
+  }
+  return loop_run_turn(w->loop, 0);
+}
+
 void tw_sign(void) {
   tls_signers_close(); /* tls_signer_run ends when there is no more */
   tls_signer_run();
@@ -179,6 +190,7 @@ static void on_eof(struct conn *c) {
   struct tw_line *l = c->owner;
   l->eof++;
   check(l->opened == 1 && !l->err && !l->error && l->eof == 1);
+  check(l->bye || !tame(l)); /* a FIN alone is a truncation */
 }
 
 static void on_error(struct conn *c, int err) {
@@ -392,12 +404,18 @@ static void let(struct tls_world *w) {
   }
 }
 
+void tw_bye(struct tw_line *l) {
+  if (!l->ssl || SSL_in_init(l->ssl)) return;
+  (void)SSL_shutdown(l->ssl);
+  l->bye = true;
+  ERR_clear_error();
+  out_collect(l);
+}
+
 /* bye is the library's close_notify and FIN. */
 static void bye(struct tls_world *w) {
   struct tw_line *l = &w->line;
-  if (l->ssl && !SSL_in_init(l->ssl)) (void)SSL_shutdown(l->ssl);
-  ERR_clear_error();
-  if (l->ssl) out_collect(l);
+  tw_bye(l);
   if (!l->wire) return;
   tw_send(l, SIZE_MAX);
   sim_peer_shutdown(l->wire);
@@ -456,6 +474,7 @@ struct tls_world *tw_new(const struct tw_conf *conf) {
   const struct loop_config config = {
       .conns_max = 16, .seed = conf->seed, .iobuf_bytes_max = conf->iobufs};
   w->loop = sim_loop_new(w->sim, &config);
+  sim_loop_drive(w->loop, turn, w);
   check(addr_parse(SPAN_LIT("127.0.0.1:443"), &w->at));
   if (conf->kind == TW_CLIENT)
     endpoint_make(w);

@@ -37,6 +37,7 @@ struct tw_line {
   bool wild;                          /* what went on the wire is not what the library sent */
   bool closed;                        /* by weir's owner */
   bool cut;                           /* a FIN or reset that belongs to no TLS */
+  bool bye;                           /* the library has written its close_notify */
   int opened, err, eof, error, secured;
   bool early; /* opened by early data */
   size_t take_max;
@@ -49,6 +50,7 @@ struct tls_world {
   struct conn *listener;
   struct addr at;
   struct tls_peer *peer;
+  uint32_t spent;       /* turns without a budget */
   SSL_SESSION *session; /* the newest that the library got as a client */
   struct tw_line line;
 };
@@ -66,9 +68,13 @@ void tw_send(struct tw_line *l, size_t n);
 /* tw_run lets the network and weir act; tw_rest all three, until nobody has anything to do. */
 void tw_run(struct tls_world *w);
 void tw_rest(struct tls_world *w);
+/* tw_bye has the library write its close_notify, where there was a handshake. */
+void tw_bye(struct tw_line *l);
 /* tw_say has the library write n bytes, tw_tell weir. */
 void tw_say(struct tw_line *l, size_t n);
 void tw_tell(struct tw_line *l, size_t n);
+/* tw_spend: so many turns have no budget for handshakes. */
+void tw_spend(struct tls_world *w, uint32_t turns);
 /* tw_sign has the signers do what waits for them. */
 void tw_sign(void);
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,6 +24,12 @@ static uint64_t resident_bytes(void) {
     fclose(f);
   }
   return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* open_fds is what the kernel counts (Linux 6.2 and later), 0: it does not. */
+static uint64_t open_fds(void) {
+  struct stat dir;
+  return stat("/proc/self/fd", &dir) == 0 && dir.st_size > 0 ? (uint64_t)dir.st_size : 0;
 }
 
 static uint64_t cpu_ms(void) {
@@ -133,7 +140,9 @@ static void facts_saturation(struct control *c, struct control_look *look) {
   uint64_t down = STAT_SUM(&look->in, downstream_conns);
   uint64_t up = STAT_SUM(&look->in, upstream_conns);
   f->saturation_connections = permille(down, f->max_connections);
-  f->saturation_descriptors = permille(down + up, c->descriptors);
+  uint64_t sockets = down + up + STAT_SUM(&look->in, udp_sessions);
+  f->open_fds = open_fds();
+  f->saturation_descriptors = permille(f->open_fds ? f->open_fds : sockets, c->descriptors);
   f->saturation_log = (uint64_t)log_fill_percent(c->log) * 10;
   f->saturation_streams = streams_permille(c, look);
   f->saturation_loop = busy_permille(c, look);

@@ -266,9 +266,17 @@ static void on_due(struct timer *timer, uint64_t now_ms) {
   else h2_drain(h);
 }
 
+/* heard_again: the next PING is due by ping_ms, which may be long before the timer, that was for
+ * the answer to this one. */
+static void heard_again(struct h2 *h) {
+  h->marks &= (uint16_t)~H2_PINGED;
+  uint32_t ping_ms = h->server ? 0 : h->limits.ping_ms;
+  if (ping_ms) timer_set(&h->pool->loop->wheel, &h->timer, h->pool->loop->now_ms + ping_ms);
+}
+
 bool h2_pong(struct h2 *h) {
   if (h2_any(h, H2_PINGED)) {
-    h->marks &= (uint16_t)~H2_PINGED;
+    heard_again(h);
     return true;
   }
   if (!h2_any(h, H2_DRAINING) || h2_any(h, H2_LAST_CALL)) return false;

@@ -1,7 +1,6 @@
 """gRPC through weir with grpcio on both sides: every kind of call over h2c and TLS, deadlines,
 statuses for log, metrics, health and retries, cancelled calls, endpoints that die, streams that
 are longer than any buffer. What weir answers itself is in test_grpc_answers.py."""
-import itertools
 import json
 import os
 import pathlib
@@ -241,12 +240,17 @@ def test_a_deadline_goes_on(site):
 
 
 def test_a_deadline_passes(plain):
-    """On both sides: the caller hears of it, the endpoint's call is cancelled."""
+    """On both sides: the caller hears of it, the endpoint's call is cancelled (where one was made
+    so soon: else with a longer deadline)."""
     proxy, server, client = plain
     for first in (b"", b"one"):
         server.service.gone.clear()
-        error = refused(client.hang, first, timeout=0.3)
-        assert error.code() == CODE.DEADLINE_EXCEEDED
+        server.service.hanging.clear()
+        for deadline in (0.3, 1, 5, 20):
+            error = refused(client.hang, first, timeout=deadline)
+            assert error.code() == CODE.DEADLINE_EXCEEDED
+            if server.service.hanging.wait(1):
+                break
         assert server.service.gone.wait(GUARD)
     assert proxy.metric("weir_endpoint_failures_total") == 0
 
@@ -358,39 +362,105 @@ def test_node(weir, server, authority, how):
 
 # ---- long streams ----
 
-def long_stream(proxy, client, count, size, slow):
-    """count messages each way through a stream whose reader stops now and then; the most memory
-    that weir had."""
-    peak, turn = [], threading.Semaphore(0)
+AHEAD = 9000  # messages of 1000 bytes on their way: windows of three programs hold about 6000
 
-    def questions():
-        yield from grpcsite.messages(count, size)
-    crc = itertools.count()
-    answers = client.chat(questions(), timeout=LONG)
-    want = grpcsite.messages(count, size)
-    for number, answer, wanted in zip(crc, answers, want):
+
+class Counted:
+    """Questions for a call; sent says how many it has taken: backpressure is where it rests."""
+
+    def __init__(self, count, size):
+        self.messages, self.sent = grpcsite.messages(count, size), 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        message = next(self.messages)
+        self.sent += 1
+        return message
+
+    def rests(self):
+        """How many were taken when no more are, while nobody reads answers."""
+        seen = []
+
+        def still():
+            """the caller is held up: it takes no further question"""
+            seen.append(self.sent)
+            return len(seen) > 20 and len(set(seen[-20:])) == 1
+        eventually(still)
+        return self.sent
+
+
+def long_stream(proxy, client, count, size, slow):
+    """count messages each way through a stream whose reader stops now and then, until what stands
+    behind it is full: (memory that weir had, questions on their way) of each stop."""
+    stops, questions = [], Counted(count, size)
+    answers = client.chat(questions, timeout=LONG)
+    for number, (answer, wanted) in enumerate(zip(answers, grpcsite.messages(count, size))):
         assert answer == wanted, number
-        if number % slow == 0:
-            turn.acquire(timeout=0.05)  # a reader that is slow: everything behind it fills up
-            peak.append(proc.memory_kib(proxy.pid, "Rss"))
+        if number % slow == slow - 1:
+            ahead = questions.rests() - number
+            stops.append((proc.memory_kib(proxy.pid, "Rss"), ahead))
     assert number == count - 1 and next(answers, None) is None
-    assert answers.code() == CODE.OK
-    return peak
+    assert answers.code() == CODE.OK and questions.sent == count
+    return stops
+
+
+@pytest.fixture(params=["h2c", "tls"])
+def far(request, weir, child, client, work, authority):
+    """(weir, a server in a process of its own, client): HTTP/2 without and with TLS on both
+    sides. The client's window stays small, so that it is soon full."""
+    mint, rest = Mint(work), {"process": {"workers": 1}}
+    if request.param == "h2c":
+        origin = child()
+        proxy = weir(conf(origin, **rest))
+    else:
+        leaf = mint.leaf("127.0.0.1")
+        origin = child(leaf.path, leaf.key_path)
+        made = conf(origin, pool={"connections": {"protocol": "h2"},
+                                  "tls": {"ca": "file:%s" % mint.root.path}}, **rest)
+        made["listeners"]["web"] = {"tls": {"certificates": [authority.leaf(["localhost"])]}}
+        proxy = weir(made)
+    ca = None if request.param == "h2c" else authority.path
+    return proxy, origin, client(proxy, ca=ca, options=(("grpc.http2.bdp_probe", 0),))
 
 
 @pytest.mark.parametrize("count,size,slow", [
-    (5000, 1000, 500),
-    pytest.param(100_000, 1000, 2000, marks=pytest.mark.slow)])
-def test_a_long_stream_needs_no_memory(weir, server, client, count, size, slow):
-    """Messages each way past a slow reader: weir holds what windows let it, and no more."""
-    proxy = weir(conf(server, process={"workers": 1}))
-    channel = client(proxy)
+    (12_000, 1000, 1000),
+    pytest.param(100_000, 1000, 5000, marks=pytest.mark.slow)])
+def test_a_long_stream_needs_no_memory(far, count, size, slow):
+    """Messages each way past a slow reader: weir holds what windows let it, and no more; the
+    caller is held up, and what is on its way does not grow with what has passed."""
+    proxy, _, channel = far
     channel.echo(b"x" * 100_000, timeout=LONG)
     before = proc.memory_kib(proxy.pid, "Rss")
-    peak = long_stream(proxy, channel, count, size, slow)
-    assert max(peak) - before < 8 * 1024, (before, peak)
-    half = len(peak) // 2
-    assert max(peak[half:]) <= max(peak[:half]) + 1024, peak
+    stops = long_stream(proxy, channel, count, size, slow)
+    memory, ahead = zip(*stops)
+    assert max(ahead) < AHEAD, stops
+    assert proc.peak_rss_kib(proxy.pid) - before < 8 * 1024, (before, stops)
+    half = len(memory) // 2
+    assert max(memory[half:]) <= max(memory[:half]) + 1024, stops
     record = proxy.logged(end="ok", path="/weir.Test/chat")
     assert record["http.request.body.size"] == record["http.response.body.size"]
     assert record["http.request.body.size"] > count * size
+
+
+def test_an_endpoint_that_dies_behind_a_full_stream(far):
+    """The caller is held up by its own pause when the endpoint dies: it gets what came before, in
+    order, and then UNAVAILABLE."""
+    proxy, origin, channel = far
+    questions = Counted(100_000, 1000)
+    answers = channel.chat(questions, timeout=LONG)
+    wanted = grpcsite.messages(100_000, 1000)
+    assert next(answers) == next(wanted)
+    assert questions.rests() < AHEAD
+    origin.kill()
+    origin.wait()
+    with pytest.raises(grpc.RpcError) as caught:
+        for answer in answers:
+            assert answer == next(wanted)
+    error = caught.value
+    assert error.code() == CODE.UNAVAILABLE and error.details().startswith("upstream."), error
+    record = proxy.logged(path="/weir.Test/chat")
+    assert record["weir.end"].startswith("upstream.") and record["rpc.grpc.status_code"] == 14
+

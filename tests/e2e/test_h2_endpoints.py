@@ -319,11 +319,12 @@ def test_an_endpoint_that_falls_silent(weir, talk):
 
 
 def test_an_endpoint_that_thinks_is_not_given_up(weir, talk):
+    """It answers each PING, and is asked again as soon as it is silent for so long again."""
     def handler(conn, stream, head):
         eventually(lambda: len(conn.pings) >= 3)
         plain(conn, stream, head)
     origin = ByHand(handler)
-    proxy = proxy_for(weir, origin, connections={"ping": "100ms", "ping_timeout": "10s"})
+    proxy = proxy_for(weir, origin, connections={"ping": "100ms", "ping_timeout": "1h"})
     assert talk(proxy).get("/").status == 200 and len(origin.conns) == 1
 
 

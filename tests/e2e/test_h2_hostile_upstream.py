@@ -263,6 +263,7 @@ def test_idempotent_requests_go_on_elsewhere(hostile, new_backend):
             if len(endpoint.asked("/evil")):
                 break
         assert len(endpoint.asked("/evil"))
+        proxy.settle()
         assert {r["weir.end"] for r in proxy.lines()} == {"ok"}
     finally:
         other.stop()

@@ -3,7 +3,10 @@
 A test that cannot fail is worth nothing: here each instrument is shown a fault it must report.
 """
 import json
+import pathlib
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -203,6 +206,20 @@ def test_listening_sees_inodes():
         inode = os.fstat(listener.fileno()).st_ino
         assert proc.listening(os.getpid())[port] == [inode]
     assert port not in proc.listening(os.getpid())
+
+
+def test_a_lent_port_is_nobody_elses():
+    """Tests run in several processes: what one was given, closed or not, no other is, until the
+    first has ended."""
+    def other(text):
+        return subprocess.run([sys.executable, "-B", "-c", "from harness import proc\n" + text],
+                              cwd=pathlib.Path(__file__).parent, capture_output=True, text=True,
+                              timeout=60, check=True).stdout.strip()
+    with proc.listener() as sock:
+        port = sock.getsockname()[1]
+    assert other("print(proc.LENT.take(%d))" % port) == "False"
+    assert not proc.LENT.take(port)
+    assert any(proc.LENT.take(int(other("print(proc.free_port())"))) for _ in range(3))
 
 
 def test_node_origin(node):

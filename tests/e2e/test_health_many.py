@@ -152,12 +152,15 @@ def test_out_of_descriptors_is_not_the_endpoints_fault(weir, new_backend):
     limit = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
     conn = proxy.client(proxy.status)  # open before there are no more
     conn.get("/-/live", host="x")
-    used = {int(fd) for fd in os.listdir("/proc/%d/fd" % proxy.pid)}
-    free = next(fd for fd in range(1000) if fd not in used)
+    lowest = limit[0]
     try:
-        resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (free, limit[1]))
-
         def skipped():
+            """a check found no descriptor: the limit sinks to the first that is free between two
+            checks, each of which has one for a moment"""
+            nonlocal lowest
+            used = {int(fd) for fd in os.listdir("/proc/%d/fd" % proxy.pid)}
+            lowest = min(lowest, next(fd for fd in range(1000) if fd not in used))
+            resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (lowest, limit[1]))
             text = conn.get("/metrics", host="x").body.decode()
             return [line for line in text.splitlines() if 'result="skipped"' in line
                     and not line.endswith(" 0")]

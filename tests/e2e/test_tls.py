@@ -362,18 +362,30 @@ def test_untrusted_by_a_strict_client(secure):
     assert secure.connect().get("/x", host="a.example").status == 200
 
 
-def test_curl(secure, tmp_path):
+@pytest.mark.parametrize("http", ["1.1", "2"])
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_curl(secure, tmp_path, version, http):
     out = tmp_path / "out"
-    for extra in ([], ["--tls-max", "1.2"], ["--http1.1"]):
-        result = subprocess.run(
-            ["curl", "-sS", "--cacert", str(secure.authority.path), "--resolve",
-             "a.example:%d:127.0.0.1" % secure.port, "-o", str(out), "-w",
-             "%{http_code} %{ssl_verify_result}",
-             *extra, "https://a.example:%d/curl" % secure.port], capture_output=True, text=True,
-            timeout=60,
-            check=False)
-        assert result.stdout == "200 0", result.stderr
-        assert out.read_text() == "GET /curl"
+    result = subprocess.run(
+        ["curl", "-sS", "-m", "60", "--cacert", str(secure.authority.path), "--resolve",
+         "a.example:%d:127.0.0.1" % secure.port, "-o", str(out), "-w",
+         "%{http_code} %{ssl_verify_result} %{http_version}", "--tlsv" + version, "--tls-max",
+         version, "--http" + http, "https://a.example:%d/curl" % secure.port],
+        capture_output=True, text=True, timeout=90, check=False)
+    assert result.stdout == "200 0 " + http, result.stderr
+    assert out.read_text() == "GET /curl"
+    record = secure.weir.ended("ok", path="/curl")
+    assert record["tls.protocol.version"] == version
+    assert record["network.protocol.version"] == http
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_openssl(secure, version):
+    status, out = secure.s_client(
+        "-tls" + version.replace(".", "_"), "-ign_eof", "-verify_return_error",
+        stdin="GET /openssl HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
+    assert status == 0 and "Verify return code: 0" in out and "GET /openssl" in out, out
+    assert secure.weir.ended("ok", path="/openssl")["tls.protocol.version"] == version
 
 
 def test_redirect_https(weir, backend, authority):

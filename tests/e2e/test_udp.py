@@ -440,20 +440,23 @@ def test_descriptors_run_out(weir, endpoint):
     """Balanced by datagram a session has many sockets. Where there are far fewer descriptors than
     that, the oldest fresh session gives up its own."""
     import resource
-    port, sites = udpsite.free_port(), [endpoint() for _ in range(4)]
+    port, sites = udpsite.free_port(), [endpoint(lambda data, _: None) for _ in range(4)]
     proxy = weir(udp_conf(port, sites, {"udp": {"balance": "datagram"}},
                           {"balance": "round_robin"},
                           process={"workers": 1, "max_connections": 40}),
                  preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)))
+    idle = proxy.metric("weir_saturation", resource="descriptors")
     with contextlib.ExitStack() as stack:
-        for _ in range(60):
+        for count in range(1, 61):
             sock = stack.enter_context(connect(port))
             for n in range(4):
                 sock.send(b"%d" % n)
-            assert {sock.recv(9) for _ in range(4)} == {b"0", b"1", b"2", b"3"}
+            eventually(lambda count=count: [len(site.got) for site in sites] == [count] * 4)
         assert proxy.metric("weir_udp_evicted_sessions_total") > 60 - 40
         assert proxy.get("/", port=proxy.status).status == 200  # the rest of weir works
         assert proxy.metric("weir_udp_sessions") * 4 < 128 - 40 + 4  # theirs are left to clients
+        assert proxy.metric("weir_saturation", resource="descriptors") > idle + 0.2
+        assert proxy.metric("process_open_fds") <= proxy.metric("process_max_fds") == 128
 
 
 def test_networks(udp, endpoint):

@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 
-from . import client, wire
+from . import client, proc, wire
 
 
 class BackendConn:
@@ -100,7 +100,7 @@ class Backend:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self.sock = socket.socket(family, socket.SOCK_STREAM)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.sock.bind((host, port))
+            self.sock.bind((host, port or proc.free_port(family, host)))
             self.port = self.sock.getsockname()[1]
             self.address = ("[%s]:%d" if ":" in host else "%s:%d") % (host, self.port)
         self.unix = unix

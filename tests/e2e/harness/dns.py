@@ -9,6 +9,8 @@ import struct
 import threading
 import time
 
+from . import proc
+
 A, CNAME, AAAA, SRV = 1, 5, 28, 33
 TYPES = {A: "A", AAAA: "AAAA", SRV: "SRV", CNAME: "CNAME"}
 RCODES = {"formerr": 1, "servfail": 2, "nxdomain": 3, "notimp": 4, "refused": 5}
@@ -45,7 +47,7 @@ class Dns:
         self.running = True
         for _ in range(50):
             self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self.udp.bind(("127.0.0.1", port))
+            self.udp.bind(("127.0.0.1", port or proc.free_port()))
             self.port = self.udp.getsockname()[1]
             self.tcp = socket.socket()
             self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -2,9 +2,10 @@
 server i does with a request: a status to answer it with, "hang" or "close". Not strict (backend.py
 is): it answers at the empty line and closes."""
 import select
-import socket
 import threading
 import time
+
+from . import proc
 
 
 class Farm:
@@ -16,10 +17,8 @@ class Farm:
         self.most_held, self.listeners = 0, {}
         self.addresses = []
         for place in range(count):
-            sock = socket.socket()
+            sock = proc.listener(64)
             sock.setblocking(False)
-            sock.bind(("127.0.0.1", 0))
-            sock.listen(64)
             self.listeners[sock.fileno()] = (sock, place)
             self.addresses.append("127.0.0.1:%d" % sock.getsockname()[1])
             self.epoll.register(sock.fileno(), select.EPOLLIN)

@@ -79,7 +79,8 @@ class Service:
         def ended():
             self.gone.set()
             stop.set()
-        context.add_callback(ended)
+        if not context.add_callback(ended):  # it is over already
+            ended()
         self.hanging.set()
         if request:
             yield request

@@ -14,7 +14,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 
-from . import h2wire
+from . import h2wire, proc
 
 GUARD = 60
 GRPC = [(":status", "200"), ("content-type", "application/grpc")]
@@ -26,7 +26,7 @@ class Endpoint:
     serve() talks."""
 
     def __init__(self):
-        self.sock = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.sock = proc.listener(512)
         self.port = self.sock.getsockname()[1]
         self.address = "127.0.0.1:%d" % self.port
         self.conns, self.socks, self.threads = [], [], []
@@ -266,7 +266,7 @@ class Grpc:
             check = grpc.unary_unary_rpc_method_handler(self.check)
             handlers.insert(0, grpc.method_handlers_generic_handler(HEALTH, {"Check": check}))
         self.server.add_generic_rpc_handlers(handlers)
-        self.port = self.bind("127.0.0.1:0", cert)
+        self.port = self.bind("127.0.0.1:%d" % proc.free_port(), cert)
         self.address = "127.0.0.1:%d" % self.port
         self.server.start()
 

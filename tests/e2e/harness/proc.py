@@ -2,32 +2,68 @@
 only."""
 import collections
 import ctypes
+import fcntl
 import os
 import pathlib
 import random
 import signal
 import socket
 import struct
+import tempfile
 
 LISTEN = "0A"
 
 
-LENT = collections.deque(maxlen=1000)  # ports that were given out lately: free, but somebody's
+class Lent:
+    """Ports that this process gave out lately: free, but somebody's. Each is a locked byte of one
+    file, which every process that runs tests has: of two side by side, none takes the port that
+    the other's test has not bound yet, or has closed on purpose. The locks end with the
+    process."""
+
+    MOST = 2000  # of 22,000; four processes leave enough
+
+    def __init__(self):
+        self.file, self.ports = None, collections.deque()
+
+    def take(self, port):
+        """False where it is lent already, by whomever."""
+        if self.file is None:
+            path = os.path.join(tempfile.gettempdir(), "weir-e2e-ports.%d" % os.getuid())
+            self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if port in self.ports:
+                return False
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+        self.ports.append(port)
+        if len(self.ports) > self.MOST:
+            self.give_back(self.ports.popleft())
+        return True
+
+    def give_back(self, port):
+        fcntl.lockf(self.file, fcntl.LOCK_UN, 1, port)
+
+
+LENT = Lent()
 
 
 def free_port(family=socket.AF_INET, host="127.0.0.1"):
     """A port outside of the ephemeral range, so that no client socket takes it meanwhile."""
     while True:
         port = random.randrange(10000, 32000)
-        if port in LENT:
-            continue
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             try:
                 probe.bind((host, port))
-                LENT.append(port)
-                return port
             except OSError:
                 continue
+        if LENT.take(port):
+            return port
+
+
+def listener(backlog=128):
+    """A TCP socket on loopback that listens, at a port that stays its own when it is closed."""
+    return socket.create_server(("127.0.0.1", free_port()), backlog=backlog)
 
 
 def tree(pid):

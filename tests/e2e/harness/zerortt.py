@@ -22,7 +22,7 @@ class Tap:
         self.released = threading.Event()
         if not hold:
             self.released.set()
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = proc.listener()
         self.at = self.listener.getsockname()[1]
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
