@@ -8,6 +8,7 @@ import pytest
 
 from harness import wire
 from harness.backend import raw
+from harness.h2raw import Conn
 from harness.weir import eventually
 
 
@@ -33,6 +34,37 @@ def test_copies(weir, new_backend):
     assert proxy.metric("weir_mirror_requests_total") == 3
     assert proxy.metric("weir_mirror_skipped_total") == 0
     assert len(shadow.conns) <= 3
+
+
+def test_copies_announce_no_trailers(weir, new_backend):
+    """They get none."""
+    backend, shadow = new_backend(), new_backend()
+    proxy = weir(conf(shadow), backend)
+    conn = proxy.client()
+    conn.send(wire.request_bytes("POST", "/t", ["Transfer-Encoding: chunked", "Trailer: X-Sum"])
+              + wire.chunked(b"body", end=b"0\r\nX-Sum: 7\r\n\r\n"))
+    assert conn.response("POST").status == 200
+    copy = shadow.wait()
+    eventually(lambda: proxy.metric("weir_mirror_responses_total", status="2xx") == 1)
+    assert copy.body.data == b"body" and not copy.all("trailer")
+    assert backend.last.get("trailer") == "X-Sum"
+
+
+def test_a_length_of_0_of_http_2_is_copied(weir, new_backend):
+    """Once, whenever its client says that nothing follows."""
+    backend, shadow = new_backend(), new_backend()
+    proxy = weir({"listeners": {"web": {"protocols": ["h2c"]}}, **conf(shadow)}, backend)
+    with Conn(proxy.port).handshake() as conn:
+        fields = [("content-length", "0")]
+        for number, body in enumerate([b"", None, b""], 1):
+            stream = conn.open("POST", "/%d" % number, fields, end=False)
+            if body is None:
+                backend.wait(number)
+            else:
+                conn.data(stream, body)
+            assert conn.wait(stream).status == 200
+            assert shadow.wait(number).get("content-length") == "0"
+    assert sorted(r.path for r in shadow.requests) == ["/1", "/2", "/3"]
 
 
 def test_percent(weir, new_backend):
