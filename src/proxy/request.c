@@ -89,8 +89,8 @@ static void write_line_and_host(struct stream *s, const struct endpoint *e, stru
   write_host(s, e, b);
 }
 
-/* write_fields: HTTP/1.1 has trailers behind chunks alone. Their announcement stays in the request:
- * the next attempt may be by HTTP/2. */
+/* write_fields: HTTP/1.1 has trailers behind chunks alone. Their announcement stays in the
+ * request: the next attempt may be by HTTP/2. */
 static void write_fields(const struct http_request *r, struct buf *b) {
   if (r->body == HTTP_BODY_CHUNKED || !http_fields_has(&r->fields, HTTP_NAME_TRAILER)) {
     h1_write_fields(b, &r->fields);

@@ -560,7 +560,8 @@ def test_a_length_of_0_meets_the_end_of_a_kept_connection(weir, backend, ends):
             return None
         return wire.response_bytes()
     backend.default = close
-    proxy = weir({"process": {"workers": 1}, "listeners": {"web": {"protocols": ["h2c"]}}}, backend)
+    web = {"protocols": ["h2c"]}
+    proxy = weir({"process": {"workers": 1}, "listeners": {"web": web}}, backend)
     conn = Conn(proxy.port).handshake()
     for _ in range(2):
         number = conn.new_stream("PUT")
