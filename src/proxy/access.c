@@ -167,7 +167,8 @@ static struct span scheme_of(const struct down *d, struct record_access *r) {
 /* text_told names the error by which the other side ended it by HTTP/2: the endpoint, or the
  * client that left. */
 static void text_told(const struct stream *s, char room[TOLD_TEXT_MAX], struct span *t) {
-  bool left = s->flags & STREAM_H2 && end_get(s->end)->status == 499;
+  bool gone = s->end == END_CLIENT_CLOSED || s->end == END_CLIENT_RESET;
+  bool left = s->flags & STREAM_H2 && gone;
   struct h2_told told =
       left ? h2_stream_told(h2_stream_of(s->conn)) : attempt_told(&s->try, s->end);
   struct buf b = buf_of(room, TOLD_TEXT_MAX);

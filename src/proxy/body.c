@@ -40,10 +40,29 @@ void body_request_init(struct stream *s) {
   h1_chunked_init(&s->x->up_chunked, H1_REQUEST);
 }
 
-/* drop_announced: no trailers go on. */
-static void drop_announced(struct http_fields *fields) {
-  if (http_fields_has(fields, HTTP_NAME_TRAILER))
-    http_fields_drop(fields, http_name_text(HTTP_NAME_TRAILER));
+/* ended: the client has said so, and nothing of the body waits. */
+static bool ended(const struct stream *s) {
+  return s->conn->flags & CONN_EOF && !conn_held(s->conn) && !(s->flags & STREAM_IN_DATA);
+}
+
+/* is_none: the client stated a length of 0 and ended the stream behind its head, without trailers.
+ */
+static bool is_none(const struct stream *s) {
+  bool follow = request_follow(s) && !s->x->req.content_length;
+  return follow && ended(s) && !trailers_any(s, &s->up_body);
+}
+
+void body_request_look(struct stream *s) {
+  if (s->up_body.state == PUMP_READY && is_none(s)) s->up_body.state = PUMP_NONE;
+}
+
+/* length_of_0 settles whether there is anything to be waited for behind the head: what is none can
+ * be sent again. */
+static void length_of_0(struct stream *s, bool h2) {
+  struct pump *p = &s->up_body;
+  if (p->state != PUMP_NONE && p->state != PUMP_READY) return;
+  p->state = h2 && !is_none(s) ? PUMP_READY : PUMP_NONE;
+  if (p->state == PUMP_NONE && s->x->mirror) mirror_send(s);
 }
 
 /* body_request_to: HTTP/2 needs no framing of its own for a body whose length nobody knows. For
@@ -53,8 +72,14 @@ void body_request_to(struct stream *s, bool h2) {
   struct pump *p = &s->up_body;
   p->to = (uint8_t)(h2 && r->body == HTTP_BODY_CHUNKED ? HTTP_BODY_CLOSE : r->body);
   if (!request_follow(s)) return;
-  if (p->state == PUMP_READY) p->from = h2 || !p->left ? HTTP_BODY_CLOSE : HTTP_BODY_LENGTH;
-  if (!h2) drop_announced(&r->fields);
+  if (!r->content_length) length_of_0(s, h2);
+  else if (p->state == PUMP_READY) p->from = h2 ? HTTP_BODY_CLOSE : HTTP_BODY_LENGTH;
+}
+
+/* drop_announced: no trailers go on. */
+static void drop_announced(struct http_fields *fields) {
+  if (http_fields_has(fields, HTTP_NAME_TRAILER))
+    http_fields_drop(fields, http_name_text(HTTP_NAME_TRAILER));
 }
 
 /* response_framing: how a response's body goes to this client. */
@@ -251,11 +276,6 @@ static void on_relay_end(struct relay *r, enum relay_end why, int err) {
   body_failed(s, p, why, err);
 }
 
-/* ended: the client has said so, and nothing of the body waits. */
-static bool ended(const struct stream *s) {
-  return s->conn->flags & CONN_EOF && !conn_held(s->conn) && !(s->flags & STREAM_IN_DATA);
-}
-
 void body_start(struct stream *s, struct pump *p) {
   p->state = PUMP_RUN;
   p->progress_ms = now_ms(s->w);
@@ -377,6 +397,7 @@ void request_body_end(struct stream *s) {
 }
 
 void request_body_done(struct stream *s) {
+  if (is_none(s)) s->up_body.state = PUMP_NONE; /* it can be sent again */
   if (s->step != STEP_BUFFER) request_body_end(s);
   conn_read_bulk(s->conn, false);
   if (s->x->mirror) mirror_send(s);

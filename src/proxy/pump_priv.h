@@ -34,6 +34,9 @@ struct pump {
 
 void body_request_init(struct stream *s);
 void body_response_init(struct stream *s);
+/* body_request_look: the request is on its way; what came behind its head may say that it has no
+ * body. */
+void body_request_look(struct stream *s);
 /* body_request_to: an attempt begins, to an endpoint that is spoken to by HTTP/2 or not. */
 void body_request_to(struct stream *s, bool h2);
 /* body_data takes body bytes from a message; returns how many were used. On a fault s->end is set

@@ -89,12 +89,27 @@ static void write_line_and_host(struct stream *s, const struct endpoint *e, stru
   write_host(s, e, b);
 }
 
+/* write_fields: HTTP/1.1 has trailers behind chunks alone. Their announcement stays in the
+ * request: the next attempt may be by HTTP/2. */
+static void write_fields(const struct http_request *r, struct buf *b) {
+  if (r->body == HTTP_BODY_CHUNKED || !http_fields_has(&r->fields, HTTP_NAME_TRAILER)) {
+    h1_write_fields(b, &r->fields);
+    return;
+  }
+  for (uint32_t i = 0; i < r->fields.count; i++) {
+    const struct http_field *row = &r->fields.rows[i];
+    if (row->id == HTTP_NAME_TRAILER) continue;
+    if (http_field_written(row)) h1_write_field(b, row->name, row->value);
+  }
+}
+
 void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t body_len,
                         struct buf *b) {
   write_line_and_host(s, e, b);
   for (uint32_t i = 0; i < s->x->req.fields.count; i++) {
     const struct http_field *row = &s->x->req.fields.rows[i];
-    if (row->flags == 0 && row->id != HTTP_NAME_EXPECT) h1_write_field(b, row->name, row->value);
+    if (row->id == HTTP_NAME_EXPECT || row->id == HTTP_NAME_TRAILER) continue;
+    if (http_field_written(row)) h1_write_field(b, row->name, row->value);
   }
   if (s->x->req.body != HTTP_BODY_NONE) h1_write_framing(b, HTTP_BODY_LENGTH, body_len);
   if (http_takes_trailers(&s->x->req.fields)) buf_lit(b, "Connection: TE\r\nTE: trailers\r\n");
@@ -128,7 +143,7 @@ static void write_upgrade(const struct stream *s, struct buf *b) {
 void request_write_head(struct stream *s, const struct endpoint *e, struct buf *b) {
   struct http_request *r = &s->x->req;
   write_line_and_host(s, e, b);
-  h1_write_fields(b, &r->fields);
+  write_fields(r, b);
   h1_write_framing(b, r->body, r->content_length);
   if (r->upgrade.len) write_upgrade(s, b);
   else if (http_takes_trailers(&r->fields)) buf_lit(b, "Connection: TE\r\nTE: trailers\r\n");

@@ -175,6 +175,7 @@ void route_act(struct stream *s) {
     case FILTER_WAIT: stream_fail(s, s->x->ctx.end); return;
   }
   trailers_routed(s);
+  body_request_look(s);
   if (pool) {
     stream_pin_pool(s, pool);
     if (!admit_early(s)) return;

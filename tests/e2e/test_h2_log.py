@@ -200,6 +200,22 @@ def test_clients_that_leave(weir, format):
     assert proxy.logged(path="/goaway", status=499)["weir.reason"] == "GOAWAY PROTOCOL_ERROR"
 
 
+def test_a_fault_that_cost_nothing_is_no_reason(weir):
+    """It is weir that gives up a client that reads nothing, whatever that one said before."""
+    def handler(conn, stream, head):
+        conn.head(stream)
+        conn.give(stream, 100000)
+    web = {**BOTH, "timeouts": {"send": "1s"}}
+    proxy = proxy_for(weir, ByHand(handler), listeners={"web": web})
+    with Conn(proxy.port, credit=False).handshake() as conn:
+        number = conn.open("GET", "/slow")
+        conn.wait_head(number)
+        conn.send(h2.goaway(0, h2.PROTOCOL_ERROR))
+        conn.pump(lambda: conn.stream(number).over, what="its end")
+    record = proxy.logged(path="/slow", end="client.timeout.send")
+    assert record["http.response.status_code"] == 200 and "weir.reason" not in record
+
+
 # ---- heads that were refused ----
 
 def test_refused_heads_of_http_2(weir, backend):

@@ -6,6 +6,7 @@ import pytest
 
 from harness import client, h2wire as h2
 from harness.h2byhand import ByHand, proxy_for
+from harness.h2endpoints import Answer, Origin
 from harness.h2raw import Conn
 from harness.weir import eventually
 
@@ -103,3 +104,69 @@ def test_a_length_of_nothing(weir, policy):
         number = conn.open("POST", "/none", [("content-length", "0")], end=False)
         conn.data(number, b"")
         assert conn.wait(number).status == 200
+
+
+def nothing(conn, path, method="POST", trailers=None, **fields):
+    """A length of 0 and the end of the stream behind the head, in one write; the stream."""
+    number = conn.new_stream(method)
+    rows = h2.pseudo(method, path) + [("content-length", "0"), *fields.items()]
+    end = h2.headers(number, h2.block(trailers)) if trailers else h2.data(number, b"", True)
+    conn.send(h2.headers(number, h2.block(rows), end=False) + end)
+    return number
+
+
+@pytest.mark.parametrize("path", ["/refused", "/goaway"])
+def test_a_length_of_nothing_is_sent_again(refusing, path):
+    """It has no body of which a byte could be gone: the head says to the endpoint that it ends."""
+    proxy, origin = refusing
+    with Conn(proxy.port).handshake() as conn:
+        assert conn.wait(nothing(conn, path)).status == 200
+    assert [head["content-length"] for head in origin.asked(path)] == ["0", "0"]
+    assert proxy.logged(path=path, status=200)["weir.attempts"] == 2
+
+
+class Refuses(Origin):
+    """Refuses the first request when all of it came."""
+
+    def ended(self, talker, stream, request):
+        super().ended(talker, stream, request)
+        if len(self.requests) == 1:
+            talker.h2.reset_stream(stream, h2.REFUSED_STREAM)
+
+
+def test_a_length_of_nothing_that_ends_late(weir):
+    """The endpoint had the head before the client said that nothing follows."""
+    heads = threading.Semaphore(0)
+    origin = Refuses(lambda request: Answer() if len(origin.requests) > 1 else None)
+    origin.begun = lambda *_: heads.release()
+    proxy = proxy_for(weir, origin)
+    with Conn(proxy.port).handshake() as conn:
+        number = conn.open("POST", "/late", [("content-length", "0")], end=False)
+        assert heads.acquire(timeout=30)
+        conn.data(number, b"")
+        assert conn.wait(number).status == 200
+    assert len(origin.seen("/late")) == 2 and not origin.violations
+    origin.stop()
+
+
+def test_a_length_of_nothing_and_trailers(weir):
+    """They go on, and are not sent a second time."""
+    origin = Refuses(lambda request: None)
+    proxy = proxy_for(weir, origin)
+    with Conn(proxy.port).handshake() as conn:
+        number = nothing(conn, "/t", trailers=[("x-sum", "7")], trailer="x-sum")
+        assert conn.wait(number).status == 502
+    assert [request.trailers for request in origin.seen("/t")] == [{b"x-sum": b"7"}]
+    origin.stop()
+
+
+def test_a_length_of_nothing_is_hedged(weir):
+    slow, over = ByHand(lambda conn, stream, head: over.wait(30)), threading.Event()
+    quick = ByHand(lambda conn, stream, head: conn.head(stream, end=True))
+    proxy = proxy_for(weir, slow, quick, pool={
+        "balance": "round_robin", "retry": {"hedge_after": "50ms", "budget_min": 100}})
+    with Conn(proxy.port).handshake() as conn:
+        for _ in range(2):
+            assert conn.wait(nothing(conn, "/x", "PUT")).status == 200
+    assert len(slow.asked("/x")) == 1 and len(quick.asked("/x")) == 2
+    over.set()

@@ -8,6 +8,7 @@ import pytest
 
 from harness import wire
 from harness.backend import raw
+from harness.h2raw import Conn
 from harness.weir import eventually
 
 
@@ -24,8 +25,9 @@ def test_copies(weir, new_backend):
     assert conn.request("POST", "/b", body=b"x" * 50000).status == 200
     assert conn.request("HEAD", "/c").status == 200
     eventually(lambda: proxy.metric("weir_mirror_responses_total", status="5xx") == 3)
-    assert [r.target for r in shadow.requests] == [r.target for r in backend.requests]
-    for copy, real in zip(shadow.requests, backend.requests):
+    copies = sorted(shadow.requests, key=lambda r: r.target)  # nothing orders them
+    assert [r.target for r in copies] == [r.target for r in backend.requests]
+    for copy, real in zip(copies, backend.requests):
         assert copy.method == real.method and copy.body.crc == real.body.crc
         drop = {"content-length", "transfer-encoding"}
         assert [f for f in copy.fields if f[0].lower() not in drop] == \
@@ -33,6 +35,37 @@ def test_copies(weir, new_backend):
     assert proxy.metric("weir_mirror_requests_total") == 3
     assert proxy.metric("weir_mirror_skipped_total") == 0
     assert len(shadow.conns) <= 3
+
+
+def test_copies_announce_no_trailers(weir, new_backend):
+    """They get none."""
+    backend, shadow = new_backend(), new_backend()
+    proxy = weir(conf(shadow), backend)
+    conn = proxy.client()
+    conn.send(wire.request_bytes("POST", "/t", ["Transfer-Encoding: chunked", "Trailer: X-Sum"])
+              + wire.chunked(b"body", end=b"0\r\nX-Sum: 7\r\n\r\n"))
+    assert conn.response("POST").status == 200
+    copy = shadow.wait()
+    eventually(lambda: proxy.metric("weir_mirror_responses_total", status="2xx") == 1)
+    assert copy.body.data == b"body" and not copy.all("trailer")
+    assert backend.last.get("trailer") == "X-Sum"
+
+
+def test_a_length_of_0_of_http_2_is_copied(weir, new_backend):
+    """Once, whenever its client says that nothing follows."""
+    backend, shadow = new_backend(), new_backend()
+    proxy = weir({"listeners": {"web": {"protocols": ["h2c"]}}, **conf(shadow)}, backend)
+    with Conn(proxy.port).handshake() as conn:
+        fields = [("content-length", "0")]
+        for number, body in enumerate([b"", None, b""], 1):
+            stream = conn.open("POST", "/%d" % number, fields, end=False)
+            if body is None:
+                backend.wait(number)
+            else:
+                conn.data(stream, body)
+            assert conn.wait(stream).status == 200
+            assert shadow.wait(number).get("content-length") == "0"
+    assert sorted(r.path for r in shadow.requests) == ["/1", "/2", "/3"]
 
 
 def test_percent(weir, new_backend):

@@ -7,11 +7,13 @@ import threading
 import pytest
 from hyperframe.frame import ContinuationFrame, HeadersFrame
 
-from harness import client, wire
+from harness import client, h2wire, wire
 from harness.backend import Backend, raw
 from harness.fixtures import Weirs
 from harness.h2endpoints import Answer, Origin
+from harness.h2raw import Conn
 from harness.h2talk import Talk
+from harness.tlspeers import Mint, TlsBackend, TlsOrigin
 from harness.weir import GUARD, eventually
 
 SHARED_CONF = {
@@ -536,3 +538,65 @@ def test_towards_http_1_a_length_is_the_end(crossing, talk):
         assert conn.whole(stream).status == 200
     first, second = backend.seen("/h1/late")
     assert first.connection == second.connection and second.body.data == b"body"
+
+
+def test_towards_http_1_a_length_of_0_is_the_end(crossing, talk):
+    """Neither waits for END_STREAM, nor is the connection lost without it."""
+    proxy, backend, _origin = crossing
+    conn = talk(port=proxy.port)
+    for _ in range(2):
+        stream = conn.open("POST", "/h1/none", [("content-length", "0")], end=False)
+        assert conn.whole(stream).status == 200
+    first, second = backend.seen("/h1/none")
+    assert first.connection == second.connection and second.get("content-length") == "0"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_length_of_0_meets_the_end_of_a_kept_connection(weir, backend, ends):
+    """The race costs the client nothing: it is sent again on a fresh connection."""
+    def close(conn, _request):
+        if conn.number == 0 and conn.requests == 2:
+            conn.close()
+            return None
+        return wire.response_bytes()
+    backend.default = close
+    web = {"protocols": ["h2c"]}
+    proxy = weir({"process": {"workers": 1}, "listeners": {"web": web}}, backend)
+    conn = Conn(proxy.port).handshake()
+    for _ in range(2):
+        number = conn.new_stream("PUT")
+        head = h2wire.block(h2wire.pseudo("PUT", "/race") + [("content-length", "0")])
+        end = h2wire.data(number, b"", True) if ends else b""
+        conn.send(h2wire.headers(number, head, end=False) + end)
+        assert conn.wait(number).status == 200
+    conn.close()
+    assert [r.connection for r in backend.seen("/race")] == [0, 0, 1]
+    assert proxy.metric("weir_upstream_replays_total") == 1
+
+
+def test_trailers_by_http_2_after_a_try_by_http_1(weir, work, talk):
+    """The first endpoint had no place for them; the second is told of them, and gets them."""
+    mint = Mint(work)
+    bad = TlsBackend(mint.leaf("127.0.0.1"), raw(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"))
+    good = TlsOrigin(mint.leaf("127.0.0.1"))
+    proxy = weir({"listeners": {"web": {"protocols": ["h2c"]}},
+                  "policies": {"hold": {"buffer": "64KiB"}},
+                  "process": {"workers": 1},
+                  "pools": {"app": {"endpoints": [bad.address, good.address],
+                                    "balance": "round_robin", "outlier": {"consecutive_5xx": 0},
+                                    "tls": {"ca": "file:%s" % mint.root.path},
+                                    "retry": {"attempts": 2, "on": ["503"], "budget_min": 100}}},
+                  "routes": [{"prefix": "/", "pool": "app", "policies": ["hold"]}]})
+    conn = talk(port=proxy.port)
+    for _ in range(2):
+        stream = conn.open("PUT", "/x", [("content-length", "4"), ("trailer", "x-sum")], end=False)
+        conn.send(stream, b"body")
+        conn.trailers(stream, SUM)
+        assert conn.whole(stream).status == 200
+    assert len(bad.requests) == 1 and not bad.requests[0].all("trailer")
+    for request in good.seen("/x"):
+        assert request.headers.get("trailer") == "x-sum" and list(request.trailers.items()) == SUM
+    assert len(good.seen("/x")) == 2
+    bad.stop()
+    good.stop()
+    assert not bad.violations and not good.violations
