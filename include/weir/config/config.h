@@ -102,6 +102,8 @@ struct conf_hooks {
    * false: there is no more. NULL: nothing is looked at. */
   bool (*tls_warning)(const struct tls_server *server, uint32_t *from, uint32_t *bad,
                       struct buf *why);
+  /* tls_pem: does one file of tls.client have CRLs (crl), or certificates? NULL: not looked at. */
+  bool (*tls_pem)(struct span pem, struct span label, bool crl, struct buf *why);
   /* upstream_tls gives the tls_client of a pool's policy, with a ref for the pool; NULL after a
    * sentence, and *bad. */
   struct tls_client *(*upstream_tls)(void *ctx, const struct conf_upstream_tls *tls,
