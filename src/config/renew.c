@@ -97,8 +97,8 @@ static void part_read(struct renewal *r, struct part *part, struct unit *u) {
   part->lost = conf_faults_errors(r->faults) > before;
   part->differs = part->lost || !same(&part->fresh, part->secret.bytes);
   if (u->tag == UNIT_CLIENT && part->differs && !part->lost)
-    part->lost = !client_pem_good(&r->compile, u->row, part->secret.id, part->secret.name,
-                                  &part->fresh);
+    part->lost =
+        !client_pem_good(&r->compile, u->row, part->secret.id, part->secret.name, &part->fresh);
   u->content = text_hash(hash_mix(u->content, part->lost), text_span(&part->fresh));
 }
 

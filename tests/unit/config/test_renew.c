@@ -25,11 +25,11 @@ enum file {
 static struct kit_file files[FILES + 1] = {
     {"/a.crt", "A", 0644}, {"/a.key", "A", 0600}, {"/a.ocsp", "A", 0644}, {"/b.crt", "B", 0644},
     {"/b.key", "B", 0600}, {"/ca", "A", 0644},    {"/crl", "A", 0644},    {"/crl2", "A", 0644},
-    {"/ech", "A", 0600},
-    {"/p.ca", "A", 0644},  {"/p.crt", "A", 0644}, {"/p.key", "A", 0600},  {NULL, NULL, 0}};
+    {"/ech", "A", 0600},   {"/p.ca", "A", 0644},  {"/p.crt", "A", 0644},  {"/p.key", "A", 0600},
+    {NULL, NULL, 0}};
 static const struct kit kit = {files, NULL};
 static const char *const first[FILES] = {"A", "A", "A", "B", "B", "A",
-                                        "A", "A", "A", "A", "A", "A"};
+                                         "A", "A", "A", "A", "A", "A"};
 
 static const char text[] =
     "listeners = { s = { bind = \"127.0.0.1:1\"; tls = { ech = \"file:/ech\"; certificates = (\n"
@@ -105,9 +105,9 @@ static void in_use(struct conf *conf, const char *out[FILES], char bytes[FILES][
   const struct conf_cert_row *b = (struct conf_cert_row *)a->row.next;
   const struct conf_client_auth *c = (struct conf_client_auth *)l->clients.first;
   const struct conf_pool_tls *p = &((struct conf_pool *)conf->root.pools.first)->tls;
-  const struct text *all[FILES] = {&a->cert_pem, &a->key_pem,  &a->ocsp_der, &b->cert_pem,
-                                   &b->key_pem,  c->ca_pem,    &c->crl_pem[0], &c->crl_pem[1],
-                                   &l->ech_pem,  &p->ca_pem,   &p->cert_pem, &p->key_pem};
+  const struct text *all[FILES] = {&a->cert_pem, &a->key_pem, &a->ocsp_der,   &b->cert_pem,
+                                   &b->key_pem,  c->ca_pem,   &c->crl_pem[0], &c->crl_pem[1],
+                                   &l->ech_pem,  &p->ca_pem,  &p->cert_pem,   &p->key_pem};
   for (int i = 0; i < FILES; i++) {
     snprintf(bytes[i], sizeof bytes[i], SPAN_FMT, SPAN_ARG(text_span(all[i])));
     out[i] = bytes[i];
