@@ -226,7 +226,7 @@ static struct unit *any_of(struct renewal *r, const struct conf_listener *l,
  * before is still bad is not told again. */
 static void step_back(struct renewal *r, struct unit *u, const struct faults_mark *mark) {
   bool again = u->has == HALF_FIRST && u->may == (HALF_FIRST | HALF_SECOND);
-  if (again || u->known) faults_rewind(r->faults, mark);
+  if (again) faults_rewind(r->faults, mark);
   unit_back(r, u);
 }
 
