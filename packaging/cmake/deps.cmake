@@ -9,7 +9,8 @@
 # weir_build_dep(<script> <result variable>): runs packaging/deps/<script>.sh and returns the
 # prefix it prints.
 function(weir_build_dep script result)
-  set(environment CC=cc CXX=c++)
+  # Flags of whoever runs cmake would end in a build that looks like any other: not here.
+  set(environment --unset=WEIR_DEPS_FLAGS --unset=WEIR_DEPS_SANITIZE CC=cc CXX=c++)
   if(WEIR_PROFILE STREQUAL "tsan")
     # TSan sees only instrumented atomics: an uninstrumented TLS library would look like a race.
     list(APPEND environment WEIR_DEPS_SANITIZE=thread)

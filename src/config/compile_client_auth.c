@@ -28,6 +28,19 @@ static struct span labels(struct arena *arena, const struct conf_list *list) {
   return all;
 }
 
+static bool lists_share(const struct conf_list *a, const struct conf_list *b) {
+  for (uint32_t i = 0; i < a->count; i++)
+    for (uint32_t k = 0; k < b->count; k++)
+      if (span_eq(a->items[i].text, b->items[k].text)) return true;
+  return false;
+}
+
+static bool crl_shared(const struct conf_listener *row, const struct conf_client_auth *client) {
+  rows_each(&row->clients, struct conf_client_auth, it)
+    if (it != client && lists_share(&it->crl, &client->crl)) return true;
+  return false;
+}
+
 struct conf_client_policy *clients_of(struct arena *arena, const struct conf_listener *row) {
   struct conf_client_policy *all = arena_get(arena, (row->clients.count + 1) * sizeof *all);
   struct conf_client_policy *to = all;
@@ -42,7 +55,8 @@ struct conf_client_policy *clients_of(struct arena *arena, const struct conf_lis
                                         .ca_pem = joined(arena, &it->ca, it->ca_pem),
                                         .ca_label = labels(arena, &it->ca),
                                         .crl_pem = joined(arena, &it->crl, it->crl_pem),
-                                        .crl_label = labels(arena, &it->crl)};
+                                        .crl_label = labels(arena, &it->crl),
+                                        .crl_shared = crl_shared(row, it)};
   }
   return all;
 }
@@ -62,6 +76,34 @@ uint64_t clients_hash(const struct conf_client_policy *clients, uint32_t count) 
 struct place client_place(const struct conf_listener *row, uint32_t index) {
   rows_each(&row->clients, struct conf_client_auth, it) if (index-- == 0) return it->row.at;
   return row_place(&row->row, OPTION_LISTENER_CLIENTS);
+}
+
+bool client_pem_good(struct compile *c, const struct conf_row *row, enum option_id id,
+                     struct span name, const struct text *bytes) {
+  char words[512];
+  struct buf why = buf_of(words, sizeof words);
+  if (!c->hooks || !c->hooks->tls_pem) return true;
+  if (c->hooks->tls_pem(text_span(bytes), name, id == OPTION_CLIENT_CRL, &why)) return true;
+  fault_add(c->faults, FAULT_TLS_REFUSED, row_place(row, id), "client: " SPAN_FMT,
+            SPAN_ARG(buf_span(&why)));
+  return false;
+}
+
+static bool list_pem_good(struct compile *c, const struct conf_row *row, enum option_id id,
+                          const struct conf_list *list, const struct text *bytes) {
+  bool good = true;
+  for (uint32_t i = 0; i < list->count; i++)
+    good = client_pem_good(c, row, id, list->items[i].text, &bytes[i]) && good;
+  return good;
+}
+
+bool clients_pem_good(struct compile *c, const struct conf_listener *row) {
+  bool good = true;
+  rows_each(&row->clients, struct conf_client_auth, it) {
+    good = list_pem_good(c, &it->row, OPTION_CLIENT_CA, &it->ca, it->ca_pem) && good;
+    good = list_pem_good(c, &it->row, OPTION_CLIENT_CRL, &it->crl, it->crl_pem) && good;
+  }
+  return good;
 }
 
 /* ---- routes ---- */

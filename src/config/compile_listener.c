@@ -195,6 +195,7 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
     return old;
   }
   uint32_t bad;
+  if (has_tls && !clients_pem_good(c, row)) return NULL;
   struct tls_server *server = has_tls ? tls_make(c, row, &tls, &bad) : NULL;
   if (has_tls && !server) return NULL;
   struct listener *listener = listener_new(c->registry, row->row.name);

@@ -64,6 +64,11 @@ bool sni_same(const struct compile *c, const struct listener *listener,
 struct conf_client_policy *clients_of(struct arena *arena, const struct conf_listener *row);
 uint64_t clients_hash(const struct conf_client_policy *clients, uint32_t count);
 struct place client_place(const struct conf_listener *row, uint32_t index);
+/* client_pem_good tells whether bytes, of the file `name` of a row's CAs or CRLs (id), are what
+ * they must be; else a fault says what they are not. clients_pem_good is about a listener's. */
+MUST_USE bool client_pem_good(struct compile *c, const struct conf_row *row, enum option_id id,
+                              struct span name, const struct text *bytes);
+MUST_USE bool clients_pem_good(struct compile *c, const struct conf_listener *row);
 /* cert_rule gives a new route what it asks of client certificates; cert_rule_hash is what row_hash
  * does not see of it. */
 void cert_rule(struct route *route, const struct conf_route *row);

@@ -1,8 +1,9 @@
 /* renew.c: certificates, keys and what belongs to them, read again while weir runs. What is good
  * is taken; what is not keeps its last good bytes and holds back nothing but what belongs to it:
- * a certificate and its key, the ticket keys of a listener, a pool's own certificate and key, the
- * CA files or the CRLs of one row. Whether they can be used is for the hooks to say: a policy that
- * they refuse is tried again without what they blamed. Called by control/'s watch of the files. */
+ * a certificate and its key, the ticket keys of a listener, a pool's own certificate and key, one
+ * file of CAs or CRLs (all of a row's, where only the hook finds fault). Whether they can be used
+ * is for the hooks to say: a policy that they refuse is tried again without what they blamed, and
+ * then with what was stepped back for another. Called by control/'s watch of the files. */
 #include "compile_priv.h"
 #include "secrets_priv.h"
 
@@ -15,7 +16,7 @@ enum half { HALF_FIRST = 1, HALF_SECOND = 2 };
 struct part {
   struct secret secret;
   struct text fresh;
-  bool differs, lost; /* lost: it could not be read, or is none */
+  bool differs, lost; /* lost: it could not be read, or is none of what it must be */
   bool in_use;
 };
 
@@ -26,6 +27,7 @@ struct unit {
   uint32_t first, count;
   uint8_t may, has; /* halves that are new and can be read; those of them that are in use */
   bool known;       /* the same was refused before: nothing more is said of it */
+  bool blamed;      /* a hook said that it is bad, now */
   uint64_t content;
 };
 
@@ -60,8 +62,8 @@ static enum half half_of(enum option_id id) {
   return second ? HALF_SECOND : HALF_FIRST;
 }
 
-/* in_one: a file that cannot be read keeps the others of its half from being taken, for they are
- * one thing. CA files and CRLs are a list of things. */
+/* in_one: a file that is lost keeps the others of its half from being taken, for they are one
+ * thing. CA files and CRLs are a list of things. */
 static bool in_one(const struct unit *u) { return u->tag != UNIT_CLIENT; }
 
 /* ---- reading ---- */
@@ -94,6 +96,9 @@ static void part_read(struct renewal *r, struct part *part, struct unit *u) {
   secret_take(r->reader, r->faults, &r->compile.arena, &part->secret, &part->fresh);
   part->lost = conf_faults_errors(r->faults) > before;
   part->differs = part->lost || !same(&part->fresh, part->secret.bytes);
+  if (u->tag == UNIT_CLIENT && part->differs && !part->lost)
+    part->lost =
+        !client_pem_good(&r->compile, u->row, part->secret.id, part->secret.name, &part->fresh);
   u->content = text_hash(hash_mix(u->content, part->lost), text_span(&part->fresh));
 }
 
@@ -221,22 +226,69 @@ static struct unit *any_of(struct renewal *r, const struct conf_listener *l,
  * before is still bad is not told again. */
 static void step_back(struct renewal *r, struct unit *u, const struct faults_mark *mark) {
   bool again = u->has == HALF_FIRST && u->may == (HALF_FIRST | HALF_SECOND);
-  if (again || u->known) faults_rewind(r->faults, mark);
+  if (again) faults_rewind(r->faults, mark);
   unit_back(r, u);
+}
+
+/* listener_good is one try; the bytes that it joined are not kept. */
+static bool listener_good(struct renewal *r, const struct conf_listener *l, uint32_t *bad) {
+  bool good = listener_tls_try(&r->compile, l, bad);
+  arena_reset(&r->compile.arena);
+  return good;
+}
+
+/* AGAIN_FAILS_MAX bounds the tries that may be for nothing when one file changes. */
+#define AGAIN_FAILS_MAX 8u
+
+/* stand: how likely what was stepped back is no good itself. */
+enum stand { STAND_INNOCENT, STAND_BLAMED, STAND_KNOWN, STANDS };
+
+static enum stand stand_of(const struct unit *u) {
+  return u->known ? STAND_KNOWN : u->blamed ? STAND_BLAMED : STAND_INNOCENT;
+}
+
+/* unit_again tries a policy that stands with all that is new of u; false: it cannot have it. */
+static bool unit_again(struct renewal *r, const struct conf_listener *l, struct unit *u) {
+  struct faults_mark mark;
+  uint32_t bad = UINT32_MAX;
+  uint8_t has = u->has;
+  faults_mark(r->faults, &mark);
+  unit_use(r, u, u->may);
+  bool good = listener_good(r, l, &bad);
+  if (!good) unit_use(r, u, has);
+  faults_rewind(r->faults, &mark); /* they were told when it was stepped back; and of warnings */
+  return good;
+}
+
+/* listener_again takes what was stepped back one by one, now that a policy stands: it may have
+ * been another's fault, now or when it was refused before. What was blamed is tried only when not
+ * all blame fell on what is new. */
+static void listener_again(struct renewal *r, const struct conf_listener *l, bool guessed) {
+  uint32_t fails = 0;
+  for (enum stand stand = STAND_INNOCENT; stand < STANDS; stand++)
+    for (uint32_t i = 0; i < r->unit_count && fails < AGAIN_FAILS_MAX; i++) {
+      struct unit *u = &r->units[i];
+      if (u->has == u->may || stand_of(u) != stand || !of_listener(u, l)) continue;
+      if (stand != STAND_BLAMED || guessed) fails += !unit_again(r, l, u);
+    }
 }
 
 /* The loops end: each step takes something back, and what was in use before is good. */
 static void listener_try(struct renewal *r, const struct conf_listener *l) {
   struct unit *u = any_of(r, l, NULL);
+  bool guessed = false;
   while (u) {
     struct faults_mark mark;
     uint32_t bad = UINT32_MAX;
     faults_mark(r->faults, &mark);
-    if (listener_tls_try(&r->compile, l, &bad)) {
+    if (listener_good(r, l, &bad)) {
       faults_rewind(r->faults, &mark); /* of warnings */
+      listener_again(r, l, guessed);
       return;
     }
     u = listener_blamed(r, l, bad);
+    if (u) u->blamed = true;
+    guessed = guessed || !u;
     if (!u) u = any_of(r, l, NULL);
     if (u) step_back(r, u, &mark);
   }
@@ -248,7 +300,9 @@ static void pool_try(struct renewal *r, const struct conf_pool *pool) {
     struct faults_mark mark;
     enum conf_tls_bad bad = CONF_TLS_BAD_NONE;
     faults_mark(r->faults, &mark);
-    if (upstream_tls_try(&r->compile, pool, &bad)) return;
+    bool good = upstream_tls_try(&r->compile, pool, &bad);
+    arena_reset(&r->compile.arena);
+    if (good) return;
     bool store = bad == CONF_TLS_BAD_CA && !pool->tls.ca.len;
     u = unit_find(r, &pool->row, store ? UNIT_STORE : UNIT_POOL);
     if (!u || !u->has) u = any_of(r, NULL, pool);
@@ -302,7 +356,7 @@ void conf_renew(struct conf *conf, const struct conf_reader *reader,
     conf->refused = arena_get(&conf->arena, (r.part_count + 1) * sizeof *conf->refused);
   for (uint32_t i = 0; i < r.unit_count; i++) {
     unit_read(&r, &r.units[i]);
-    unit_use(&r, &r.units[i], r.units[i].may);
+    unit_use(&r, &r.units[i], r.units[i].known ? 0 : r.units[i].may); /* known: later, or never */
   }
   if (hooks) policies_try(&r);
   outcome(&r, out);

@@ -4,6 +4,7 @@
 #include "control/compiler_priv.h"
 #include "weir/config/diff.h"
 #include "weir/io/tls.h"
+#include "weir/io/tls_client_auth.h"
 #include "weir/io/tls_client.h"
 
 static struct tls_server *check_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
@@ -23,6 +24,7 @@ static const struct conf_hooks hooks = {
     .tls = check_tls,
     .tls_unref = tls_server_unref,
     .tls_warning = secrets_warning,
+    .tls_pem = tls_pem_check,
     .upstream_tls = check_upstream_tls,
     .upstream_tls_unref = tls_client_unref,
     .trial = true};

@@ -91,6 +91,7 @@ struct compiler {
   uint64_t watch_due_ms, collect_due_ms;
   uint64_t resolved_due_ms; /* a publication of new addresses; UINT64_MAX: none */
   bool watch_changed; /* seen, waits to settle */
+  bool publish_owed;  /* files were taken, but not published: watch_changed too */
 };
 
 /* compiler_start takes conf, the first configuration, and publishes it; the outcome says

@@ -13,6 +13,7 @@
 #include "weir/base/mem.h"
 #include "weir/config/diff.h"
 #include "weir/io/tls.h"
+#include "weir/io/tls_client_auth.h"
 #include "weir/io/tls_client.h"
 
 void publish_result_fini(struct publish_result *r) {
@@ -89,6 +90,7 @@ struct conf_hooks publish_hooks(struct compiler *c, bool trial) {
   return (struct conf_hooks){.tls = secrets_tls,
                              .tls_unref = tls_server_unref,
                              .tls_warning = secrets_warning,
+                             .tls_pem = tls_pem_check,
                              .upstream_tls = upstream_tls_get,
                              .upstream_tls_unref = tls_client_unref,
                              .resolve = resolve,
@@ -197,7 +199,7 @@ void publish(struct compiler *c, const struct conf *conf, uint64_t generation, u
              struct conf_faults *faults, struct publish_result *result) {
   struct snapshot *s = compile(c, conf, false, faults);
   if (!s) {
-      result->code = WEIR_BAD_CONFIG;
+    result->code = WEIR_BAD_CONFIG;
     return;
   }
   s->generation = generation;
@@ -223,11 +225,11 @@ void publish_resolved(struct compiler *c, struct conf_faults *faults,
   const struct snapshot *now = c->published.current;
   struct snapshot *s = compile(c, c->conf, false, faults);
   if (!s) {
-      result->code = WEIR_BAD_CONFIG;
+    result->code = WEIR_BAD_CONFIG;
     return;
   }
   if (same_pools(now, s)) {
-      snapshot_free(s);
+    snapshot_free(s);
     c->collect = true;
     (void)publish_collect(c);
     return;

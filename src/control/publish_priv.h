@@ -44,6 +44,7 @@ struct tls_slot {
 struct watch_file {
   char *path;
   struct loader_stat stat;
+  bool missing; /* when it was looked at last */
 };
 
 /* ---- publish.c ---- */

@@ -31,6 +31,7 @@ static struct tls_auth_conf *auths_of(const struct conf_tls *tls) {
                                       .ca_label = from->ca_label,
                                       .crl_pem = from->crl_pem,
                                       .crl_label = from->crl_label,
+                                      .crl_shared = from->crl_shared,
                                       .depth = from->depth,
                                       .forward = from->forward};
   }
@@ -165,6 +166,7 @@ void secrets_watch(struct compiler *c) {
   }
   /* They may have changed between being read and being looked at: read them once more, soon. */
   c->watch_changed = c->watch_count > 0;
+  c->publish_owed = false;
   c->watch_due_ms = c->watch_count ? clock_ms() + COMPILER_SETTLE_MS : UINT64_MAX;
 }
 
@@ -173,23 +175,27 @@ static bool stat_eq(const struct loader_stat *a, const struct loader_stat *b) {
          a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
-/* look tells whether any file differs from what is remembered, and remembers it. A file that is
- * missing right now is about to come back, or is found missing by the next reload. */
+/* look_at tells whether a file differs from what is remembered, and remembers it. One that is
+ * missing right now may be about to come back: it is gone when the next look misses it too. */
+static bool look_at(struct compiler *c, struct watch_file *w) {
+  struct loader_stat now = {.dev = 0};
+  bool missing = loader_stat(c->config.loader, w->path, &now) < 0;
+  bool waits = missing && !w->missing;
+  w->missing = missing;
+  if (missing) now = (struct loader_stat){.dev = 0}; /* differs from any file */
+  if (waits || stat_eq(&now, &w->stat)) return false;
+  w->stat = now;
+  return true;
+}
+
 static bool look(struct compiler *c) {
   bool changed = false;
-  for (uint32_t i = 0; i < c->watch_count; i++) {
-    struct loader_stat now;
-    if (loader_stat(c->config.loader, c->watch[i].path, &now) == 0 &&
-        !stat_eq(&now, &c->watch[i].stat)) {
-      c->watch[i].stat = now;
-      changed = true;
-    }
-  }
+  for (uint32_t i = 0; i < c->watch_count; i++) changed = look_at(c, &c->watch[i]) || changed;
   return changed;
 }
 
 /* refused says what was not taken, and why. */
-static void refused(struct compiler *c, struct conf_faults *faults, const char *why) {
+static void refused(struct compiler *c, const struct conf_faults *faults, const char *why) {
   struct text text = {.ptr = NULL};
   text_lit(&text, "changed certificates or keys not taken, the old ones stay in service\n");
   conf_faults_print(faults, &text, false);
@@ -198,19 +204,45 @@ static void refused(struct compiler *c, struct conf_faults *faults, const char *
   text_fini(&text);
 }
 
-/* put_in_service publishes what is new. The policies stand already: only something else than the
- * files, memory say, can fail. */
+/* warn says what is in service now and is not valid, or of no use: a clock may be wrong. */
+static void warn(struct compiler *c, const struct conf_faults *faults) {
+  struct text text = {.ptr = NULL};
+  if (!conf_faults_warnings(faults)) return;
+  text_lit(&text, "changed certificates or keys are in service, but:\n");
+  conf_faults_print(faults, &text, false);
+  log_text(c->config.log, END_LEVEL_WARN, text_span(&text));
+  text_fini(&text);
+}
+
+/* owe: what was taken could not be published; the next look does it. It is told once. While weir
+ * drains there is nobody to publish it for. */
+static void owe(struct compiler *c, const struct conf_faults *faults, const char *why) {
+  bool open = workers_open(c->config.workers);
+  if (open) workers_release(c->config.workers);
+  if (!c->publish_owed) {
+    refused(c, faults, why);
+    outcome_count(c, false, 1, c->published.secrets_refused);
+  }
+  c->publish_owed = c->watch_changed = open;
+}
+
+/* put_in_service publishes what is new. Of changed listeners and pools the policies were tried
+ * before and were good: what can still fail is something else, like memory. */
 static bool put_in_service(struct compiler *c) {
   struct conf_faults *faults = conf_faults_new();
   struct publish_result result = {.code = 0};
   const struct snapshot *now = c->published.current;
   publish(c, c->conf, now->generation, now->revision + 1, faults, &result);
-  if (result.code) refused(c, faults, result.why);
-  else if (result.changes)
-    log_text(c->config.log, END_LEVEL_INFO,
-             SPAN_LIT("changed certificates or keys are in service"));
+  if (result.code) {
+    owe(c, faults, result.why);
+  } else {
+    c->publish_owed = false;
+    if (result.changes)
+      log_text(c->config.log, END_LEVEL_INFO,
+               SPAN_LIT("changed certificates or keys are in service"));
+    warn(c, faults);
+  }
   bool taken = !result.code && result.changes;
-  if (result.code) outcome_count(c, false, 1, c->published.secrets_refused);
   publish_result_fini(&result);
   conf_faults_free(faults);
   return taken;
@@ -223,7 +255,7 @@ static void take(struct compiler *c) {
   conf_renew(c->conf, &c->config.reader, &hooks, faults, &renewed);
   if (renewed.told) refused(c, faults, "");
   conf_faults_free(faults);
-  bool taken = renewed.changed && put_in_service(c);
+  bool taken = (renewed.changed || c->publish_owed) && put_in_service(c);
   outcome_count(c, taken, renewed.told, renewed.refused);
   secrets_prune(c); /* policies that were tried */
 }

@@ -56,15 +56,16 @@ struct tls_roots *tls_roots_get(const struct tls_bundle *bundle, uint32_t worker
                                 struct buf *why);
 void tls_roots_put(struct tls_roots *r);
 X509_STORE *tls_roots_store(const struct tls_roots *r, uint32_t worker);
-/* tls_crls is about all CRLs of a bundle: when the last of them begins and the first ends, in
- * seconds since the epoch; how many there are, and how many are of certificates in the bundle. */
+/* tls_crls is about all CRLs of a bundle: when there is one of each issuer, and when the first
+ * issuer has none any more, in seconds since the epoch; how many there are, and how many are of
+ * certificates in the bundle. */
 struct tls_crls {
   int64_t begins, ends;
   uint32_t count, own;
 };
 void tls_roots_crls(const struct tls_roots *r, struct tls_crls *out);
-/* tls_roots_crl_ends is when the first of the CRLs runs out (nextUpdate), in seconds since the
- * epoch; INT64_MAX: there are none. */
+/* tls_roots_crl_ends is when the last CRL of an issuer runs out (nextUpdate), of the issuer that
+ * comes first, in seconds since the epoch; INT64_MAX: there are none. */
 int64_t tls_roots_crl_ends(const struct tls_roots *r);
 
 #endif

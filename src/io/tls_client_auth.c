@@ -138,6 +138,7 @@ static bool row_fill(struct tls_auth *auth, const struct tls_server *server,
   const struct tls_bundle bundle = {conf->ca_pem, conf->ca_label, conf->crl_pem, conf->crl_label};
   auth->required = conf->required;
   auth->crls = conf->crl_pem.len > 0;
+  auth->crl_shared = conf->crl_shared;
   auth->forward = conf->forward;
   auth->depth = conf->depth;
   auth->ca_names = sk_CRYPTO_BUFFER_new_null();

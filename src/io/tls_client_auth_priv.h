@@ -9,7 +9,7 @@
 #include "weir/io/tls_client_auth.h"
 
 struct tls_auth {
-  bool required, crls;
+  bool required, crls, crl_shared;
   uint8_t forward;
   uint32_t depth;
   struct tls_roots *roots;

@@ -7,9 +7,11 @@
 #include <openssl/pem.h>
 #include <openssl/sha.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "io/tls_chain_priv.h"
 #include "weir/base/mem.h"
+#include "weir/io/tls_client_auth.h"
 
 /* ROOTS_MAX_BYTES bounds a bundle; those of systems have about 250 KiB. */
 #define ROOTS_MAX_BYTES (8u << 20)
@@ -61,6 +63,30 @@ static bool parse_crls(struct span pem, struct span label, STACK_OF(X509_CRL) *o
          bad(why, label, "no CRL in it; it must hold BEGIN X509 CRL blocks in PEM");
 }
 
+/* parsed is what a bundle holds. */
+struct parsed {
+  STACK_OF(X509) *certs;
+  STACK_OF(X509_CRL) *crls;
+};
+
+static struct parsed parsed_new(void) {
+  struct parsed p = {.certs = sk_X509_new_null(), .crls = sk_X509_CRL_new_null()};
+  check(p.certs != NULL && p.crls != NULL);
+  return p;
+}
+
+static void parsed_free(struct parsed *p) {
+  sk_X509_pop_free(p->certs, X509_free);
+  sk_X509_CRL_pop_free(p->crls, X509_CRL_free);
+}
+
+bool tls_pem_check(struct span pem, struct span label, bool crl, struct buf *why) {
+  struct parsed p = parsed_new();
+  bool ok = crl ? parse_crls(pem, label, p.crls, why) : parse(pem, label, p.certs, why);
+  parsed_free(&p);
+  return ok;
+}
+
 struct tls_roots {
   struct tls_roots *next;
   uint32_t refs, workers;
@@ -97,12 +123,6 @@ static void roots_free(struct tls_roots *r) {
   mem_free(r);
 }
 
-/* parsed is what a bundle holds. */
-struct parsed {
-  STACK_OF(X509) *certs;
-  STACK_OF(X509_CRL) *crls;
-};
-
 /* crl_sort: else the first lookup would, inside a handshake. */
 static X509_CRL *crl_sort(X509_CRL *crl) {
   sk_X509_REVOKED_sort(X509_CRL_get_REVOKED(crl));
@@ -127,18 +147,60 @@ static bool has_issuer(const struct parsed *p, const X509_CRL *crl) {
   return false;
 }
 
-/* crls_of: a CRL that does not say when its next one comes counts for ever. */
+/* crl_time is one CRL: whose it is, and its times. */
+struct crl_time {
+  const X509_NAME *issuer;
+  const ASN1_OCTET_STRING *key; /* its authority key identifier, as encoded; NULL: it has none */
+  int64_t begins, ends;
+};
+
+static struct crl_time crl_time_of(const X509_CRL *crl) {
+  struct crl_time t = {.issuer = X509_CRL_get_issuer(crl), .ends = INT64_MAX};
+  const ASN1_TIME *next = X509_CRL_get0_nextUpdate(crl);
+  const ASN1_TIME *last = X509_CRL_get0_lastUpdate(crl);
+  int at = X509_CRL_get_ext_by_NID(crl, NID_authority_key_identifier, -1);
+  if (at >= 0) t.key = X509_EXTENSION_get_data(X509_CRL_get_ext(crl, at));
+  if (!next || !ASN1_TIME_to_posix(next, &t.ends)) t.ends = INT64_MAX; /* it counts for ever */
+  if (!last || !ASN1_TIME_to_posix(last, &t.begins)) t.begins = INT64_MIN;
+  return t;
+}
+
+static int by_issuer(const void *left, const void *right) {
+  const struct crl_time *a = (const struct crl_time *)left;
+  const struct crl_time *b = (const struct crl_time *)right;
+  int order = X509_NAME_cmp(a->issuer, b->issuer);
+  if (order || (!a->key && !b->key)) return order;
+  if (!a->key || !b->key) return a->key ? 1 : -1;
+  return ASN1_OCTET_STRING_cmp(a->key, b->key);
+}
+
+/* issuer_add is for all CRLs of one issuer: one that is valid is enough, an old one beside it does
+ * no harm. They begin with the first of them and end with the last. */
+static void issuer_add(struct tls_crls *found, const struct crl_time *times, size_t count) {
+  int64_t begins = times[0].begins, ends = times[0].ends;
+  for (size_t i = 1; i < count; i++) {
+    if (times[i].begins < begins) begins = times[i].begins;
+    if (times[i].ends > ends) ends = times[i].ends;
+  }
+  if (begins > found->begins) found->begins = begins;
+  if (ends < found->ends) found->ends = ends;
+}
+
 static struct tls_crls crls_of(const struct parsed *p) {
   struct tls_crls found = {.begins = INT64_MIN, .ends = INT64_MAX};
-  int64_t time;
-  for (; found.count < sk_X509_CRL_num(p->crls); found.count++) {
+  size_t count = sk_X509_CRL_num(p->crls);
+  struct crl_time *times = (struct crl_time *)mem_array(count, sizeof *times);
+  for (; found.count < count; found.count++) {
     const X509_CRL *crl = sk_X509_CRL_value(p->crls, found.count);
-    const ASN1_TIME *next = X509_CRL_get0_nextUpdate(crl);
-    const ASN1_TIME *last = X509_CRL_get0_lastUpdate(crl);
-    if (next && ASN1_TIME_to_posix(next, &time) && time < found.ends) found.ends = time;
-    if (last && ASN1_TIME_to_posix(last, &time) && time > found.begins) found.begins = time;
+    times[found.count] = crl_time_of(crl);
     found.own += has_issuer(p, crl);
   }
+  if (count) qsort(times, count, sizeof *times, by_issuer);
+  for (size_t i = 0, next; i < count; i = next) {
+    for (next = i + 1; next < count && by_issuer(&times[i], &times[next]) == 0;) next++;
+    issuer_add(&found, &times[i], next - i);
+  }
+  mem_free(times);
   return found;
 }
 
@@ -171,11 +233,9 @@ struct tls_roots *tls_roots_get(const struct tls_bundle *bundle, uint32_t worker
   digest_of(bundle, digest);
   struct tls_roots *r = take(digest, workers, NULL);
   if (r) return r;
-  struct parsed p = {.certs = sk_X509_new_null(), .crls = sk_X509_CRL_new_null()};
-  check(p.certs != NULL && p.crls != NULL);
+  struct parsed p = parsed_new();
   struct tls_roots *fresh = read_all(bundle, &p, why) ? make(digest, workers, &p) : NULL;
-  sk_X509_pop_free(p.certs, X509_free);
-  sk_X509_CRL_pop_free(p.crls, X509_CRL_free);
+  parsed_free(&p);
   if (!fresh) return NULL;
   r = take(digest, workers, fresh); /* another thread may have been quicker */
   if (r != fresh) roots_free(fresh);

@@ -14,7 +14,8 @@ static const char *untimely(int64_t begins, int64_t ends, int64_t now_s) {
   return now_s < begins ? "is not valid yet" : now_s > ends ? "has expired" : NULL;
 }
 
-/* cert_warning is about the first of the chain that clients will not take. */
+/* cert_warning is about the first of the chain that clients will not take. Of an intermediate one
+ * (cross-signed, say) they may know another. */
 static bool cert_warning(const struct tls_cert *cert, int64_t now_s, struct buf *why) {
   const char *what = NULL;
   for (uint32_t i = 0; !what && i < cert->chain_count; i++) {
@@ -24,15 +25,15 @@ static bool cert_warning(const struct tls_cert *cert, int64_t now_s, struct buf 
                     seconds_of(X509_get0_notAfter(one), INT64_MAX), now_s);
     X509_free(one);
     if (what)
-      buf_printf(why, "%s " SPAN_FMT " %s: clients refuse it",
-                 i ? "an intermediate certificate in" : "certificate", SPAN_ARG(cert->label),
-                 what);
+      buf_printf(why, "%s " SPAN_FMT " %s: %s",
+                 i ? "an intermediate certificate in" : "certificate", SPAN_ARG(cert->label), what,
+                 i ? "some clients may refuse it" : "clients refuse it");
   }
   return what != NULL;
 }
 
 /* crl_warning: a chain needs a CRL of the CA that ends it (when it has another certificate), and
- * with depth 0 none else. */
+ * with depth 0 none else; but other rows may, of the same file. */
 static bool crl_warning(const struct tls_auth *auth, int64_t now_s, struct buf *why) {
   struct tls_crls crls;
   if (!auth->crls) return false;
@@ -44,7 +45,7 @@ static bool crl_warning(const struct tls_auth *auth, int64_t now_s, struct buf *
   else if (crls.own == 0)
     buf_printf(why, "no CRL in " SPAN_FMT " is of a CA of its row: all clients are refused",
                SPAN_ARG(auth->crl_label));
-  else if (crls.own < crls.count && auth->depth == 0)
+  else if (crls.own < crls.count && auth->depth == 0 && !auth->crl_shared)
     buf_printf(why, "a CRL in " SPAN_FMT " is of none of the CAs of its row: nothing needs it",
                SPAN_ARG(auth->crl_label));
   return why->len > 0;

@@ -472,15 +472,19 @@ def test_a_client_with_a_large_certificate(site, mint):
 
 # ---- what is past ----
 
-def checked(work, leaf, client):
+def check_of(work, leaf, *clients):
     path = work / "check.conf"
     path.write_text(confgen.body({
         "listeners": {"tls": {"bind": "127.0.0.1:1", "tls": {
             "certificates": [{"cert": "file:%s" % leaf.path, "key": "file:%s" % leaf.key_path}],
-            "client": [client]}}},
+            "client": list(clients)}}},
         "pools": {"app": {"endpoints": ["127.0.0.1:9"]}},
         "routes": [{"prefix": "/", "pool": "app"}]}))
-    result = run("check", path)
+    return run("check", path)
+
+
+def checked(work, leaf, *clients):
+    result = check_of(work, leaf, *clients)
     assert result.returncode == 0, result.stderr
     return [line for line in (result.stdout + result.stderr).splitlines() if "W048" in line]
 
@@ -496,17 +500,44 @@ def test_check_warns_of_what_is_past(work, mint):
         past = mint.make("past", ["a.example"], issuer=mint.root, days=days)
         lines = checked(work, past, row(mint.root, crl=[good]))
         assert len(lines) == 1 and "W0482" in lines[0] and says in lines[0], lines
-        lines = checked(work, leaf, row(mint.root, crl=[good, mint.crl(days=days)]))
+        lines = checked(work, leaf, row(mint.root, crl=[mint.crl(days=days)]))
         assert len(lines) == 1 and "W0483" in lines[0] and says in lines[0], lines
+        lines = checked(work, leaf, row(mint.root, crl=[good, mint.crl(days=days, issuer=other)]))
+        assert len(lines) == 1 and "W0483" in lines[0] and says in lines[0], lines
+        # One that is good is enough, of each issuer.
+        assert checked(work, leaf, row(mint.root, crl=[good, mint.crl(days=days)])) == []
+        assert checked(work, leaf, row(mint.root, crl=[mint.crl(days=days), good])) == []
     for crls, depth, says in [([foreign], 1, "all clients are refused"),
                               ([good, foreign], 0, "nothing needs it")]:
         lines = checked(work, leaf, row(mint.root, crl=crls, depth=depth))
         assert len(lines) == 1 and "W0483" in lines[0] and says in lines[0], lines
+    shared = [row(mint.root, names=["a.example"], crl=[good, foreign], depth=0),
+              row(other, names=["b.example"], crl=[good, foreign], depth=0)]
+    assert checked(work, leaf, *shared) == []
     chain = mint.make("middle", ca=True, issuer=mint.root, days=(-9, -1))
     below = mint.make("below", ["a.example"], issuer=chain)
     below.path.write_bytes(below.path.read_bytes() + chain.path.read_bytes())
     lines = checked(work, below, row(mint.root))
     assert len(lines) == 1 and "an intermediate certificate in" in lines[0], lines
+    assert "some clients may refuse it" in lines[0], lines
+
+
+def test_check_names_the_file_of_a_list_that_is_nothing(work, mint):
+    """In DER, say: what reads PEM would pass over it in silence."""
+    leaf, good = mint.make("web", ["a.example"], issuer=mint.root), mint.crl()
+    other = mint.make("other", ca=True)
+    bad = work / "der.crl"
+    bad.write_bytes(x509.load_pem_x509_crl(mint.crl(issuer=other).read_bytes())
+                    .public_bytes(Encoding.DER))
+    result = check_of(work, leaf, row(mint.root, crl=[good, bad]))
+    assert result.returncode != 0 and "der.crl: no CRL in it" in result.stdout + result.stderr
+    bad = work / "der.ca"
+    bad.write_bytes(other.cert.public_bytes(Encoding.DER))
+    client = row(mint.root)
+    client["ca"].append("file:%s" % bad)
+    result = check_of(work, leaf, client)
+    assert result.returncode != 0
+    assert "der.ca: no certificate in it" in result.stdout + result.stderr
 
 
 def test_a_start_says_what_is_past(weir, backend, work, mint):

@@ -1,5 +1,6 @@
 """The watch of certificate files: each file that is no good keeps its last good content and is
 named once; all others are taken, of the same listener too: above all a fresh CRL."""
+import base64
 import os
 import signal
 import ssl
@@ -19,12 +20,13 @@ class Files(Site):
     def __init__(self, weir, backend, authority, work):
         self.mint, self.work = ClientMint(work), work
         self.leaf, self.other = authority.pem(["a.example"]), authority.pem(["b.example"])
-        self.third = self.mint.make("third", ca=True)
+        self.third, self.beside = (self.mint.make(name, ca=True) for name in ("third", "beside"))
         self.content = {
             "a.crt": self.leaf[0], "a.key": self.leaf[1],
             "b.crt": self.other[0], "b.key": self.other[1],
             "b.ocsp": authority.staple(self.other[0]), "third.ca": self.third.pem,
             "root.crl": self.mint.crl().read_bytes(), "third.crl": self.crl(self.third),
+            "beside.ca": self.beside.pem, "beside.crl": self.crl(self.beside),
             "one.ticket": os.urandom(80), "ech.pem": ech.Keys("a.example").pem.encode()}
         self.broken = {
             "b.crt": b"nothing\n", "b.key": certs.key_pem(certs.new_key("ec")),
@@ -48,8 +50,9 @@ class Files(Site):
             {"names": ["b.example"], "cert": self.named("b.crt"), "key": self.named("b.key"),
              "ocsp": self.named("b.ocsp")}],
             "client": [row(self.mint.root, names=["a.example"], crl=[self.work / "root.crl"]),
-                       {"names": ["b.example"], "ca": self.named("third.ca"),
-                        "crl": self.named("third.crl")}],
+                       {"names": ["b.example"],
+                        "ca": [self.named("third.ca"), self.named("beside.ca")],
+                        "crl": [self.named("beside.crl"), self.named("third.crl")]}],
             "ticket_keys": [self.named("one.ticket")], "ech": self.named("ech.pem")}
 
     def put(self, name, data):
@@ -130,6 +133,58 @@ def test_a_file_that_is_gone(files):
     files.good("b.ocsp")
     eventually(lambda: files.refused_now() == 0)
     files.stands()
+
+
+def test_a_file_that_is_gone_alone(files):
+    """Nothing else changes: it is named and counted all the same."""
+    files.revoke(files.mint.client())  # all was read again after the start
+    (files.work / "third.crl").unlink()
+    eventually(lambda: files.refused_now() == 1)
+    files.front.stderr_has("third.crl: No such file")
+    assert files.updates("refused") == 1
+    files.stands()
+    files.good("third.crl")
+    eventually(lambda: files.refused_now() == 0)
+    files.stands()
+
+
+def der(pem):
+    return base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+
+
+@pytest.mark.parametrize("name,made", [
+    ("beside.crl", lambda pem: b"<html>502 Bad Gateway</html>\n"), ("beside.crl", der),
+    ("beside.crl", lambda pem: pem.replace(b"M", b"*", 3)), ("beside.ca", der)])
+def test_a_bad_file_of_a_list(files, name, made):
+    """It holds back no other of its own list: the CRL beside it, above all."""
+    gone = files.mint.client(issuer=files.third)
+    files.put(name, made(files.content[name]))
+    files.put("third.crl", files.crl(files.third, gone))
+    eventually(lambda: files.refused_now() == 1 and files.updates("ok") >= 1)
+    files.front.stderr_has("/%s: " % name)
+    with pytest.raises(ssl.SSLError):
+        files.visit(gone, sni="b.example")
+    files.front.ended("client.tls.certificate_revoked")
+    assert files.visit(files.mint.client(issuer=files.beside), sni="b.example").status == 200
+    files.stands()
+    files.good(name)
+    eventually(lambda: files.refused_now() == 0)
+
+
+def test_what_is_past_is_taken_with_a_warning(files):
+    """As at a start: the clock may be wrong. But not without a word."""
+    files.put("root.crl", files.mint.crl(days=(-9, -1)).read_bytes())
+    files.front.stderr_has("root.crl has expired")
+    past = files.mint.make("past", ["a.example"], days=(1, 9))
+    files.put("a.key", certs.key_pem(past.key))
+    files.put("a.crt", past.pem)
+    files.front.stderr_has("a.crt is not valid yet")
+    files.put("third.crl", files.crl(files.mint.root))
+    files.put("beside.crl", files.crl(files.mint.root))
+    files.front.stderr_has("all clients are refused")
+    assert files.refused_now() == 0
+    told = [line for line in files.front.errors.splitlines() if "W048" in line]
+    assert any("W0482" in line for line in told) and any("W0483" in line for line in told), told
 
 
 def test_a_certificate_waits_for_its_ocsp_response(files):

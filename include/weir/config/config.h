@@ -97,11 +97,12 @@ struct conf_hooks {
   struct tls_server *(*tls)(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
                             struct buf *why);
   void (*tls_unref)(struct tls_server *server);
-  /* tls_warning gives a sentence about the next thing of a server's that is not valid now, or of
-   * no use, from *from (0 at first) on, and whose it is (as above, or CONF_BAD_CLIENT + row);
-   * false: there is no more. NULL: nothing is looked at. */
+  /* tls_warning gives a sentence about the next thing from *from (0 at first) on that is not valid
+   * now, or of no use, and whose it is (as above, or CONF_BAD_CLIENT + row); NULL: not asked. */
   bool (*tls_warning)(const struct tls_server *server, uint32_t *from, uint32_t *bad,
                       struct buf *why);
+  /* tls_pem: does one file of tls.client have CRLs (crl), or certificates? NULL: not looked at. */
+  bool (*tls_pem)(struct span pem, struct span label, bool crl, struct buf *why);
   /* upstream_tls gives the tls_client of a pool's policy, with a ref for the pool; NULL after a
    * sentence, and *bad. */
   struct tls_client *(*upstream_tls)(void *ctx, const struct conf_upstream_tls *tls,

@@ -75,6 +75,7 @@ struct conf_client_policy {
   uint32_t depth;
   struct span ca_pem, ca_label;   /* of all files together */
   struct span crl_pem, crl_label; /* empty: none */
+  bool crl_shared;                /* another row of the listener has one of the files too */
 };
 /* CONF_BAD_CLIENT + i in *bad_cert of conf_hooks.tls: row i of tls.client is at fault. */
 #define CONF_BAD_CLIENT 0x80000000u

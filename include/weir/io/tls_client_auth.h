@@ -21,6 +21,7 @@ struct tls_auth_conf {
   struct span crl_pem, crl_label; /* CRLs; empty: nothing is looked up */
   uint32_t depth;                 /* certificates between a client's and the trusted one */
   uint8_t forward;                /* enum tls_forward */
+  bool crl_shared;                /* other rows have a file of CRLs of this one too */
 };
 /* TLS_BAD_AUTH + i in *bad_cert of tls_server_new: row i of the auths is at fault. */
 #define TLS_BAD_AUTH 0x80000000u
@@ -28,6 +29,11 @@ struct tls_auth_conf {
  * runs out first; false at the end. INT64_MAX: it has none. */
 bool tls_server_crl(const struct tls_server *server, uint32_t i, struct span *label,
                     int64_t *next_update);
+
+/* tls_pem_check tells whether one file has certificates, or CRLs (crl), in PEM; false: a sentence
+ * that begins with label. Files of one list are checked each by itself: what reads them together
+ * passes over whatever stands between PEM blocks, a whole file in DER too. */
+MUST_USE bool tls_pem_check(struct span pem, struct span label, bool crl, struct buf *why);
 
 #define TLS_DIGEST_BYTES 32u
 /* tls_identity is the certificate that a client showed, and that was found good. */

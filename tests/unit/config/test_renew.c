@@ -5,7 +5,8 @@
 
 #include "config_kit.h"
 
-/* Of these files the last letter says what fits to what, and a '!' that it is no good. */
+/* Of these files the last letter says what fits to what, a '!' that it is no good, and a '?' that
+ * it is nothing at all. */
 enum file {
   CERT,
   KEY,
@@ -14,6 +15,7 @@ enum file {
   SECOND_KEY,
   CA,
   CRL,
+  CRL_TWO,
   ECH,
   POOL_CA,
   POOL_CERT,
@@ -22,16 +24,18 @@ enum file {
 };
 static struct kit_file files[FILES + 1] = {
     {"/a.crt", "A", 0644}, {"/a.key", "A", 0600}, {"/a.ocsp", "A", 0644}, {"/b.crt", "B", 0644},
-    {"/b.key", "B", 0600}, {"/ca", "A", 0644},    {"/crl", "A", 0644},    {"/ech", "A", 0600},
-    {"/p.ca", "A", 0644},  {"/p.crt", "A", 0644}, {"/p.key", "A", 0600},  {NULL, NULL, 0}};
+    {"/b.key", "B", 0600}, {"/ca", "A", 0644},    {"/crl", "A", 0644},    {"/crl2", "A", 0644},
+    {"/ech", "A", 0600},   {"/p.ca", "A", 0644},  {"/p.crt", "A", 0644},  {"/p.key", "A", 0600},
+    {NULL, NULL, 0}};
 static const struct kit kit = {files, NULL};
-static const char *const first[FILES] = {"A", "A", "A", "B", "B", "A", "A", "A", "A", "A", "A"};
+static const char *const first[FILES] = {"A", "A", "A", "B", "B", "A",
+                                         "A", "A", "A", "A", "A", "A"};
 
 static const char text[] =
     "listeners = { s = { bind = \"127.0.0.1:1\"; tls = { ech = \"file:/ech\"; certificates = (\n"
     "{ cert = \"file:/a.crt\"; key = \"file:/a.key\"; ocsp = \"file:/a.ocsp\"; },\n"
     "{ cert = \"file:/b.crt\"; key = \"file:/b.key\"; } );\n"
-    "client = ( { ca = \"file:/ca\"; crl = \"file:/crl\"; } ); }; }; };\n"
+    "client = ( { ca = \"file:/ca\"; crl = [ \"file:/crl\", \"file:/crl2\" ]; } ); }; }; };\n"
     "pools = { app = { endpoints = \"127.0.0.1:2\"; tls = { ca = \"file:/p.ca\";\n"
     "cert = \"file:/p.crt\"; key = \"file:/p.key\"; }; }; };\n" KIT_ALL;
 
@@ -88,15 +92,22 @@ static struct tls_client *on_pool(void *ctx, const struct conf_upstream_tls *tls
 }
 static void on_pool_unref(struct tls_client *client) { ((struct world *)client)->live--; }
 
+static bool on_pem(struct span pem, struct span label, bool crl, struct buf *why) {
+  assert_true(crl == span_ends(label, SPAN_LIT("crl")) || span_ends(label, SPAN_LIT("crl2")));
+  if (span_find_char(pem, '?', 0) == SIZE_MAX) return true;
+  buf_lit(why, "there is nothing in it");
+  return false;
+}
+
 static void in_use(struct conf *conf, const char *out[FILES], char bytes[FILES][8]) {
   const struct conf_listener *l = (struct conf_listener *)conf->root.listeners.first;
   const struct conf_cert_row *a = (struct conf_cert_row *)l->certs.first;
   const struct conf_cert_row *b = (struct conf_cert_row *)a->row.next;
   const struct conf_client_auth *c = (struct conf_client_auth *)l->clients.first;
   const struct conf_pool_tls *p = &((struct conf_pool *)conf->root.pools.first)->tls;
-  const struct text *all[FILES] = {&a->cert_pem, &a->key_pem,  &a->ocsp_der, &b->cert_pem,
-                                   &b->key_pem,  c->ca_pem,    c->crl_pem,   &l->ech_pem,
-                                   &p->ca_pem,   &p->cert_pem, &p->key_pem};
+  const struct text *all[FILES] = {&a->cert_pem, &a->key_pem, &a->ocsp_der,   &b->cert_pem,
+                                   &b->key_pem,  c->ca_pem,   &c->crl_pem[0], &c->crl_pem[1],
+                                   &l->ech_pem,  &p->ca_pem,  &p->cert_pem,   &p->key_pem};
   for (int i = 0; i < FILES; i++) {
     snprintf(bytes[i], sizeof bytes[i], SPAN_FMT, SPAN_ARG(text_span(all[i])));
     out[i] = bytes[i];
@@ -134,10 +145,19 @@ static const struct row rows[] = {
     ROW(1, {CA, "!", false}, {CRL, "2", true}),
     ROW(2, {CA, "!", false}, {CRL, "!", false}, {ECH, "2", true}),
     ROW(1, {CA, NULL, false}, {CRL, "2", true}),
+    /* of one list */
+    ROW(1, {CRL, NULL, false}, {CRL_TWO, "2", true}),
+    ROW(1, {CRL, "?", false}, {CRL_TWO, "2", true}, {CA, "2", true}),
+    ROW(2, {CRL, "?", false}, {CA, "?", false}, {CRL_TWO, "2", true}),
+    ROW(1, {CRL, "!", false}, {CRL_TWO, "2", false}, {CA, "2", true}), /* refused together */
     ROW(4, {CERT, "!", false}, {SECOND, "!", false}, {CA, "!", false}, {ECH, "!", false},
         {CRL, "2", true}, {POOL_CA, "2", true}),
     /* blamed is the one that was there before; then the new response alone fits nothing */
     ROW(2, {CERT, "B", false}, {KEY, "B", false}, {OCSP, "B", false}, {CRL, "2", true}),
+    /* so that what is innocent may be stepped back first: it is taken in the end */
+    ROW(3, {CERT, "B", false}, {KEY, "B", false}, {OCSP, "B", false}, {ECH, "2", true}),
+    ROW(3, {CERT, "B", false}, {KEY, "B", false}, {OCSP, "B", false}, {SECOND, "2B", true},
+        {SECOND_KEY, "2B", true}),
     /* a pool */
     ROW(1, {POOL_CA, "!", false}, {POOL_CERT, "C", true}, {POOL_KEY, "C", true}),
     ROW(1, {POOL_CA, "2", true}, {POOL_CERT, "C", false}),
@@ -164,6 +184,7 @@ static void one_row(size_t at) {
   const struct row *row = &rows[at];
   struct world w = {.hooks = {.tls = on_tls,
                               .tls_unref = on_tls_unref,
+                              .tls_pem = on_pem,
                               .upstream_tls = on_pool,
                               .upstream_tls_unref = on_pool_unref,
                               .ctx = &w}};
@@ -202,11 +223,44 @@ static void what_is_good_is_taken(void **state) {
   for (size_t i = 0; i < array_count(rows); i++) one_row(i);
 }
 
+/* A bad file that was refused before costs no try when another changes, and what was refused for
+ * another's sake is taken when that one is gone. */
+static void what_is_known_is_tried_last(void **state) {
+  (void)state;
+  struct world w = {.hooks = {.tls = on_tls,
+                              .tls_unref = on_tls_unref,
+                              .tls_pem = on_pem,
+                              .upstream_tls = on_pool,
+                              .upstream_tls_unref = on_pool_unref,
+                              .ctx = &w}};
+  struct conf_faults *faults = conf_faults_new();
+  struct conf_reader reader = kit_reader(&kit);
+  struct conf_renewed out;
+  for (int i = 0; i < FILES; i++) files[i].text = first[i];
+  struct conf *conf = kit_load(&kit, text, faults);
+  files[CERT].text = files[KEY].text = files[OCSP].text = "B"; /* the name of the second one */
+  files[CA].text = "!";
+  conf_renew(conf, &reader, &w.hooks, faults, &out);
+  assert_int_equal(out.refused, 4);
+  w.tried = 0;
+  conf_renew(conf, &reader, &w.hooks, faults, &out);
+  assert_int_equal(w.tried, 0); /* nothing is new */
+  assert_true(out.refused == 4 && !out.changed && !out.told);
+  files[SECOND].text = files[SECOND_KEY].text = "C"; /* so that the first may have that name */
+  conf_renew(conf, &reader, &w.hooks, faults, &out);
+  assert_true(out.changed && out.refused == 1 && !out.told);
+  assert_int_equal(w.tried, 3); /* it alone, then with each of the two */
+  for (int i = 0; i < FILES; i++) files[i].text = first[i];
+  conf_faults_free(faults);
+  conf_free(conf);
+}
+
 /* With nothing new no policy is made. */
 static void nothing_new(void **state) {
   (void)state;
   struct world w = {.hooks = {.tls = on_tls,
                               .tls_unref = on_tls_unref,
+                              .tls_pem = on_pem,
                               .upstream_tls = on_pool,
                               .upstream_tls_unref = on_pool_unref,
                               .ctx = &w}};
@@ -227,6 +281,7 @@ static void nothing_new(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(what_is_good_is_taken),
+      cmocka_unit_test(what_is_known_is_tried_last),
       cmocka_unit_test(nothing_new),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
