@@ -164,8 +164,12 @@ static void look(struct falls *f, struct conf_route *route) {
             "\" without its certificate go to the same pool by "
             "route \"" SPAN_FMT "\"",
             SPAN_ARG(route->label), SPAN_ARG(hit->label));
-  fault_note(f->conf->faults,
-             "add a route of the same path without client_cert: respond = { status = 403; };");
+  fault_note(
+      f->conf->faults,
+      "add a route of the same path without client_cert: respond = { status = 403; }; or, if "
+      "the fall is meant, tell in route \"" SPAN_FMT
+      "\" whom it is for: client_cert = { present = %s; };",
+      SPAN_ARG(hit->label), all_have_one(f->listener) ? "true" : "false");
   fault_other(f->conf->faults, "falls to", hit->row.at);
 }
 

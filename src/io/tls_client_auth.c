@@ -279,12 +279,13 @@ bool conn_tls_stale(const struct conn *c, const struct tls_server *now) {
   return !same(digest_of(tls_auth_of(tls)), asked_for(now, tls_conn_sni(tls)));
 }
 
-/* let_in_again: what is asked has changed; whoever would be let in as before may go on. */
+/* let_in_again: what is asked has changed; whoever would be let in as before may go on. Where
+ * nothing is asked any more nobody can tell whether an identity is still to be believed. */
 static bool let_in_again(const struct tls_conn *tls, const struct tls_server *now,
                          struct span host) {
   const struct tls_auth *auth = auth_for(now, host);
   if (!same(digest_of(auth), asked_for(now, tls_conn_sni(tls)))) return false;
-  return !auth || tls_client_cert_good(tls, auth);
+  return auth ? tls_client_cert_good(tls, auth) : !tls->identity;
 }
 
 bool conn_tls_covers(const struct conn *c, const struct tls_server *now, struct span host) {

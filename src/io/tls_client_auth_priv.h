@@ -51,7 +51,8 @@ void tls_auth_blame(struct tls_conn *tls, uint32_t code);
 /* tls_client_cert_verify is the library's callback for the client's certificate. */
 enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert);
 /* tls_client_cert_good tells whether auth would let in a client that shows, or does not show, what
- * the one of this conn did. */
+ * the one of this conn did. The chain is looked at once; the verdict stands until auth asks for
+ * something else: such a connection lasts for a drain. */
 MUST_USE bool tls_client_cert_good(const struct tls_conn *tls, const struct tls_auth *auth);
 /* tls_client_cert_recall notes who the client of a resumed session is. */
 void tls_client_cert_recall(struct tls_conn *tls);

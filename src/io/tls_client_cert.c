@@ -130,7 +130,15 @@ static void texts_fill(struct draft *d, X509 *leaf, const uint8_t *fingerprint) 
   sans_fill(d, leaf);
 }
 
-/* identity_make puts it into one block; NULL: no memory. */
+/* judged is an identity and the last verdict on it under another policy than the one that let it
+ * in: many requests may ask for that (tls_client_cert_good). */
+struct judged {
+  struct tls_identity who;
+  uint8_t policy[SHA256_DIGEST_LENGTH];
+  bool known, good;
+};
+
+/* identity_make puts it into one block, a struct judged; NULL: no memory. */
 static struct tls_identity *identity_make(X509 *leaf, const CRYPTO_BUFFER *der) {
   struct draft d = {.san_count = 0};
   struct tls_identity who = {.san_count = 0};
@@ -139,10 +147,11 @@ static struct tls_identity *identity_make(X509 *leaf, const CRYPTO_BUFFER *der) 
   if (!tls_key_digest(leaf, who.key)) return NULL;
   texts_fill(&d, leaf, who.fingerprint);
   size_t spans = d.san_count * sizeof(struct span);
-  struct tls_identity *made =
-      (struct tls_identity *)OPENSSL_malloc(sizeof who + spans + d.text.len);
-  if (!made) return NULL;
-  struct span *sans = (struct span *)(void *)(made + 1);
+  struct judged *block = (struct judged *)OPENSSL_malloc(sizeof *block + spans + d.text.len);
+  if (!block) return NULL;
+  struct tls_identity *made = &block->who;
+  struct span *sans = (struct span *)(void *)(block + 1);
+  block->known = false;
   char *bytes = (char *)(sans + d.san_count);
   memcpy(bytes, d.room, d.text.len);
   struct span text = span_of(bytes, d.text.len);
@@ -262,7 +271,7 @@ enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert) {
   return tls_verdict_give(tls, &v, alert);
 }
 
-bool tls_client_cert_good(const struct tls_conn *tls, const struct tls_auth *auth) {
+static bool good_now(const struct tls_conn *tls, const struct tls_auth *auth) {
   struct tls_shown shown = {0};
   const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(tls->ssl);
   if (!chain || sk_CRYPTO_BUFFER_num(chain) == 0) return !auth->required;
@@ -270,6 +279,17 @@ bool tls_client_cert_good(const struct tls_conn *tls, const struct tls_auth *aut
   tls_shown_free(&shown);
   ERR_clear_error();
   return ok;
+}
+
+bool tls_client_cert_good(const struct tls_conn *tls, const struct tls_auth *auth) {
+  if (!tls->identity) return good_now(tls, auth);
+  struct judged *kept = container_of(tls->identity, struct judged, who);
+  if (kept->known && memcmp(kept->policy, auth->digest, sizeof kept->policy) == 0)
+    return kept->good;
+  kept->good = good_now(tls, auth);
+  memcpy(kept->policy, auth->digest, sizeof kept->policy);
+  kept->known = true;
+  return kept->good;
 }
 
 void tls_client_cert_recall(struct tls_conn *tls) {

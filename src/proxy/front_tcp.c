@@ -3,6 +3,7 @@
  * (tunnel.c). What the client sends before that is held. Looks at no byte. Called by serve.c and
  * proxied.c (the client is there) and by attempt.c (the endpoint is). */
 #include "proxy_priv.h"
+#include "weir/io/tls_client_auth.h"
 
 enum { CLIENT_TEXT_MAX = 64 };
 
@@ -89,6 +90,13 @@ static void handshake_failed(struct down *d, enum end end) {
   down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);
 }
 
+/* let_in: a reload may have come while the handshake lasted; what was shown is put to what is
+ * asked now, as with a request. */
+static bool let_in(const struct down *d, struct span name) {
+  const struct snapshot_listener *current = d->serving->current;
+  return !current || conn_tls_covers(d->conn, current->listener->tls, name);
+}
+
 static void on_open(struct conn *c, int err) {
   struct down *d = c->owner;
   struct tls_info info;
@@ -102,6 +110,10 @@ static void on_open(struct conn *c, int err) {
     return;
   }
   down_count_handshake(d, &info);
+  if (!let_in(d, info.sni)) {
+    refuse(d, END_CLIENT_MISDIRECTED);
+    return;
+  }
   stale_check(d);
   conn_timer(c, WHEEL_NEVER);
   ready(d);

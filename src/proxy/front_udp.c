@@ -49,17 +49,49 @@ static struct udp_session *first_but(struct list *sessions, const struct udp_ses
   return l == sessions ? NULL : container_of(l, struct udp_session, link);
 }
 
-/* Steady is no proof: who forges a source can send a second datagram blindly. */
-bool udp_make_room(struct udp_port *p, const struct udp_session *whose) {
-  struct worker *w = udp_worker(p);
-  struct udp_session *s = first_but(&p->fresh, whose);
-  if (!s) {
-    s = first_but(&p->steady, whose);
-    if (!s || now_ms(w) - s->heard_ms < SILENT_MS) return false;
+/* silent_but: steady is no proof: who forges a source can send a second datagram blindly. */
+static struct udp_session *silent_but(struct udp_port *p, const struct udp_session *whose) {
+  struct udp_session *s = first_but(&p->steady, whose);
+  return s && now_ms(udp_worker(p)) - s->heard_ms >= SILENT_MS ? s : NULL;
+}
+
+/* fresh_elsewhere is the oldest fresh one of all ports but p; the last one of a port that leaves
+ * stays, for the port would go with it. */
+static struct udp_session *fresh_elsewhere(const struct udp_port *p) {
+  const struct worker *w = udp_worker(p);
+  struct udp_session *oldest = NULL;
+  for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
+    struct udp_port *other = container_of(l, struct serving, link)->udp;
+    if (!other || other == p || (other->leaving && other->session_count == 1)) continue;
+    struct udp_session *s = first_but(&other->fresh, NULL);
+    if (s && (!oldest || s->begun_ns < oldest->begun_ns)) oldest = s;
   }
+  return oldest;
+}
+
+static bool evict(struct worker *w, struct udp_session *s) {
+  if (!s) return false;
   stat_add(&w->stats.udp_evicted, 1);
   udp_session_end(s, END_LIMIT_SESSION_EVICTED);
   return true;
+}
+
+/* may_begin: nobody makes room for a session that finds no endpoint. */
+static bool may_begin(const struct udp_port *p) {
+  const struct snapshot_listener *current = p->serving->current;
+  return current && pool_in_service(current->listener->pool, now_ms(udp_worker(p)));
+}
+
+/* make_own_room: of p's sessions alone, which limits.sessions bounds. */
+static bool make_own_room(struct udp_port *p) {
+  struct udp_session *s = first_but(&p->fresh, NULL);
+  return evict(udp_worker(p), s ? s : silent_but(p, NULL));
+}
+
+bool udp_make_room(struct udp_port *p, const struct udp_session *whose) {
+  struct udp_session *s = first_but(&p->fresh, whose);
+  if (!s && may_begin(p)) s = fresh_elsewhere(p);
+  return evict(udp_worker(p), s ? s : silent_but(p, whose));
 }
 
 static bool take_below(_Atomic uint32_t *count, uint32_t most) {
@@ -77,14 +109,34 @@ static bool full(const struct worker *w) {
   return worker_conns(w) + loop_stat_get(&w->stats.udp_sessions) >= w->conns_share;
 }
 
-/* take_room: END_OK, or why there is none. */
-static enum end take_room(struct udp_port *p) {
-  const struct listener *l = p->serving->current->listener;
+/* overloaded: END_OK, or what there is too much of. Where sessions are, one makes room. */
+static enum end overloaded(struct udp_port *p) {
+  struct worker *w = udp_worker(p);
+  enum end end = overload_session(w, TCP_PRIORITY, loop_stat_get(&w->stats.udp_sessions));
+  if (end != END_OVERLOAD_CONNECTIONS) return end;
+  enum end alone = overload_session(w, TCP_PRIORITY, 0);
+  if (alone != END_OK) return alone;
+  return udp_make_room(p, NULL) ? END_OK : end;
+}
+
+static bool take_place(struct udp_port *p) {
+  uint32_t most = p->serving->current->listener->limits.sessions;
   _Atomic uint32_t *count = &p->serving->state->sessions;
-  if (full(udp_worker(p)) && !udp_make_room(p, NULL)) return END_LIMIT_CONNECTIONS;
-  if (take_below(count, l->limits.sessions)) return END_OK;
-  if (udp_make_room(p, NULL) && take_below(count, l->limits.sessions)) return END_OK;
-  return END_LIMIT_SESSIONS;
+  return take_below(count, most) || (make_own_room(p) && take_below(count, most));
+}
+
+static void leave_place(struct udp_port *p) {
+  atomic_fetch_sub_explicit(&p->serving->state->sessions, 1, memory_order_relaxed);
+}
+
+/* take_room: END_OK, or why there is none. The listener's own place comes first: others make no
+ * room for what would not come in then. */
+static enum end take_room(struct udp_port *p) {
+  if (!take_place(p)) return END_LIMIT_SESSIONS;
+  enum end end = overloaded(p);
+  if (end == END_OK && full(udp_worker(p)) && !udp_make_room(p, NULL)) end = END_LIMIT_CONNECTIONS;
+  if (end != END_OK) leave_place(p);
+  return end;
 }
 
 /* ---- a client's datagram ---- */
@@ -131,6 +183,16 @@ static bool answers(const struct udp_port *p, const struct udp_datagram *d) {
   return false;
 }
 
+/* may_come: END_OK, and whether the client is counted, or why it gets no session. Who is denied
+ * costs no call of the kernel. */
+static enum end may_come(struct udp_port *p, const struct udp_datagram *d,
+                         _Atomic uint64_t **counted) {
+  enum end end = gate(p->serving, &d->from, counted);
+  if (end != END_OK || !answers(p, d)) return end;
+  if (*counted) tally_leave(*counted);
+  return END_DENIED_PEER;
+}
+
 static void refuse(struct udp_port *p, const struct udp_datagram *d, enum end end) {
   stat_add(&udp_worker(p)->stats.udp_refused, 1);
   gate_turn_away(p->serving, &d->from, end);
@@ -152,16 +214,13 @@ static void count_begun(struct udp_port *p) {
 static struct udp_session *begin(struct udp_port *p, const struct udp_datagram *d,
                                  const struct udp_key *key, enum end *why) {
   _Atomic uint64_t *counted = NULL;
-  *why = END_DENIED_PEER;
-  if (answers(p, d)) return NULL;
-  *why = gate(p->serving, &d->from, &counted);
+  *why = may_come(p, d, &counted);
   if (*why != END_OK) return NULL;
   struct udp_session *s = NULL;
-  *why = overload_session(udp_worker(p), TCP_PRIORITY);
-  if (*why == END_OK) *why = take_room(p);
+  *why = take_room(p);
   if (*why == END_OK) {
     s = udp_session_begin(p, key, counted, why);
-    if (!s) atomic_fetch_sub_explicit(&p->serving->state->sessions, 1, memory_order_relaxed);
+    if (!s) leave_place(p);
   }
   if (s) count_begun(p);
   else if (counted) tally_leave(counted);

@@ -148,8 +148,7 @@ bool overload_admit(struct stream *s, uint8_t priority) {
   return false;
 }
 
-enum end overload_session(struct worker *w, uint8_t priority) {
-  uint64_t sessions = atomic_load_explicit(&w->stats.udp_sessions, memory_order_relaxed);
+enum end overload_session(struct worker *w, uint8_t priority, uint64_t sessions) {
   overload_wake(w);
   return refused_for(w, priority, sessions);
 }

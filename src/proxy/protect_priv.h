@@ -73,9 +73,9 @@ void admit_turned(struct upstream *u, const struct pool *pool, const struct brea
 /* overload_admit refuses a request of that priority when this worker has too much to do; false:
  * the stream ended. */
 MUST_USE bool overload_admit(struct stream *s, uint8_t priority);
-/* overload_session is why a new session of UDP is refused, or END_OK. Those there are count for
- * overload.connections too, but towards other sessions alone: anybody can make some. */
-enum end overload_session(struct worker *w, uint8_t priority);
+/* overload_session is why a new session of UDP is refused, or END_OK. The sessions that there are
+ * count for overload.connections too, but towards other sessions alone: anybody can make some. */
+enum end overload_session(struct worker *w, uint8_t priority, uint64_t sessions);
 /* overload_closes: connections are short: a kept one ends with its response (and is counted). */
 bool overload_closes(struct stream *s);
 /* overload_idle_ms is how long a connection may be idle. */

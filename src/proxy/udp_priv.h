@@ -94,8 +94,8 @@ void udp_session_end(struct udp_session *s, enum end end);
 
 /* ---- front_udp.c ---- */
 void udp_port_session_gone(struct udp_port *p);
-/* udp_make_room ends the session of p that has the least to lose, but for `whose`; false: none may
- * be. */
+/* udp_make_room ends the session that has the least to lose, but for `whose`, for one of p's: of
+ * what all sessions of the worker share; false: none may be ended. */
 bool udp_make_room(struct udp_port *p, const struct udp_session *whose);
 void udp_client(const struct udp_session *s, struct addr *out);
 static inline struct worker *udp_worker(const struct udp_port *p) { return p->serving->w; }

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from harness import client, h2talk, proc, wire
-from harness.mtls import V12, V13, client_mint, mtls_site, put, row, tls_group  # noqa: F401
+from harness.mtls import V12, V13, Site, client_mint, mtls_site, put, row, tls_group  # noqa: F401
 from harness.tcpsite import Endpoint
 from harness.weir import eventually
 
@@ -214,6 +214,25 @@ def test_a_request_that_comes_after_the_change(site, mint, backend):
         conn.close()
 
 
+def test_nobody_is_who_he_was_when_nothing_is_asked(site, mint, backend):
+    """A name's row is removed, for its CA is not to be trusted: who had shown a certificate of it
+    is not told of to routes and endpoints any more; who had shown none goes on."""
+    routes = [{"path": "/late", "pool": "app", "client_cert": {"present": True}},
+              {"path": "/late", "respond": {"status": 204}}]
+    made = site(row(mint.root, verify="optional", forward="cert"), routes=routes)
+    theirs, none = made.open(mint.client()), made.open()
+    for conn in (theirs, none):
+        half(conn)
+    ask(made, row(mint.root, names=["b.example"]))
+    made.front.reload()
+    for conn, status in [(theirs, 421), (none, 204)]:
+        conn.send(b"\r\n")
+        assert conn.response().status == status
+        conn.expect_close()
+        conn.close()
+    assert not backend.requests
+
+
 def test_a_revoked_client_gets_no_more(site, mint, backend):
     """A CRL that comes is for connections that are there, too; others' clients go on."""
     bad, good, crl = mint.client(), mint.client(), mint.crl()
@@ -349,42 +368,84 @@ def test_plaintext_sessions_of_tcp_end_when_tls_comes(weir, authority):
     endpoint.stop()
 
 
+class HeldHandshake:
+    """A TLS client that has heard all that the server says before the client's certificate, and
+    says the rest when it is let."""
+
+    def __init__(self, made, cert):
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = made.context(cert).wrap_bio(self.incoming, self.outgoing,
+                                               server_hostname="a.example")
+        self.sock = client.connect(made.port)
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.sock.sendall(self.outgoing.read())
+                self.incoming.write(self.sock.recv(65536))
+
+    def go_on(self, data):
+        self.tls.write(data)
+        self.sock.sendall(self.outgoing.read())
+
+    def to_end(self, most=1 << 30):
+        """What the server says, up to its end or to so many bytes."""
+        answer = b""
+        while len(answer) < most:
+            try:
+                part = self.sock.recv(65536)
+            except ConnectionResetError:
+                break
+            if not part:
+                break
+            self.incoming.write(part)
+            try:
+                while more := self.tls.read(65536):
+                    answer += more
+            except ssl.SSLError:
+                pass
+        return answer
+
+
 def test_a_handshake_that_began_before(site, mint):
     """It ends under the old rules, and its connection with the first request, to which the new
     ones are put."""
     other = mint.make("other", ca=True)
     made = site(row(mint.root), listener={"protocols": ["http/1.1"]})
-    context = made.context(mint.client())
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context.wrap_bio(incoming, outgoing, server_hostname="a.example")
-    sock = client.connect(made.port)
-    with pytest.raises(ssl.SSLWantReadError):
-        tls.do_handshake()
-    sock.sendall(outgoing.read())
-    while True:  # all that the server says before the client's certificate
-        incoming.write(sock.recv(65536))
-        try:
-            tls.do_handshake()
-            break
-        except ssl.SSLWantReadError:
-            pass
+    held = HeldHandshake(made, mint.client())
     ask(made, row(other))
     made.front.reload()
-    tls.write(wire.request_bytes("GET", "/x", host="a.example"))
-    sock.sendall(outgoing.read())
-    answer = b""
-    while True:
-        part = sock.recv(65536)
-        if not part:
-            break
-        incoming.write(part)
-        try:
-            while more := tls.read(65536):
-                answer += more
-        except ssl.SSLError:
-            pass
+    held.go_on(wire.request_bytes("GET", "/x", host="a.example"))
+    answer = held.to_end()
     assert answer.startswith(b"HTTP/1.1 421") and b"connection: close" in answer.lower()
-    sock.close()
+    held.sock.close()
+
+
+def test_a_handshake_for_tcp_that_began_before(weir, authority, mint):
+    """No session for a client that the new rules would not let in; others have theirs."""
+    endpoint, port = Endpoint(), proc.free_port()
+    bad, good, crl = mint.client(), mint.client(), mint.crl()
+    clients = [row(mint.root, crl=[crl])]
+    listener = {"bind": "127.0.0.1:%d" % port, "protocol": "tcp", "pool": "db",
+                "tls": tls_group(authority, clients)}
+    made = Site(weir({"process": {"drain": "30s"}, "listeners": {"tls": listener},
+                      "pools": {"db": {"endpoints": ["127.0.0.1:%d" % endpoint.port]}},
+                      "routes": [{"prefix": "/", "respond": {"status": 200}}]}), authority, port)
+    revoked, sound = HeldHandshake(made, bad), HeldHandshake(made, good)
+    put(crl, mint.crl(bad).read_bytes())
+    made.front.stderr_has("changed certificates or keys are in service")
+    sound.go_on(b"sound")
+    assert sound.to_end(5) == b"sound"
+    revoked.go_on(b"revoked")
+    assert revoked.to_end() == b""
+    record = made.front.ended("client.misdirected")
+    assert record["tls.client.subject"] == "CN=client" and "weir.pool" not in record
+    for each in (revoked, sound):
+        each.sock.close()
+    made.front.ended("client.closed", weir__pool="db")
+    assert made.front.metric("weir_tcp_sessions_total") == 1
+    endpoint.stop()
 
 
 def test_reloads_under_load(site, mint):

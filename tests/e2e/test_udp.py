@@ -565,6 +565,52 @@ def test_max_connections(weir, endpoint):
     stream.stop()
 
 
+def test_a_flood_elsewhere_makes_room(weir, endpoint):
+    """What one listener's sources have filled is another's, too: of the same share."""
+    port, second, site = udpsite.free_port(), udpsite.free_port(), endpoint()
+    conf = udp_conf(port, [site], process={"workers": 1, "max_connections": 6})
+    conf["listeners"]["more"] = {"bind": "127.0.0.1:%d" % second, "protocol": "udp", "pool": "dns"}
+    proxy = weir(conf)
+    with contextlib.ExitStack() as stack:
+        socks = steady(stack, port, 2)
+        for _ in range(10):
+            assert ask(stack.enter_context(connect(port)), b"f") == b"f"
+        assert proxy.metric("weir_udp_evicted_sessions_total") == 6
+        for _ in range(2):
+            assert ask(stack.enter_context(connect(second)), b"o") == b"o"
+        assert proxy.metric("weir_udp_evicted_sessions_total") == 8
+        socks += steady(stack, second, 3)
+        for sock in socks:
+            assert ask(sock, b"s") == b"s"
+        assert proxy.metric("weir_udp_sessions") == 6
+        assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 0
+
+
+def test_nobody_elsewhere_makes_room_in_vain(weir, endpoint):
+    """Where the newcomer would find no place of its own listener, or no endpoint."""
+    ports = [udpsite.free_port() for _ in range(3)]
+    unknown = {"discover": {"dns": "nowhere.invalid:53", "servers": "127.0.0.1:1",
+                            "timeout": "10ms", "attempts": 1}}
+    conf = udp_conf(ports[0], [endpoint()], process={"workers": 1, "max_connections": 4},
+                    pools={"none": unknown})
+    for name, at, pool, most in [("capped", ports[1], "dns", 1), ("none", ports[2], "none", 9)]:
+        conf["listeners"][name] = {"bind": "127.0.0.1:%d" % at, "protocol": "udp", "pool": pool,
+                                   "limits": {"sessions": most}}
+    proxy = weir(conf)
+    with contextlib.ExitStack() as stack:
+        fresh = [stack.enter_context(connect(ports[0])) for _ in range(3)]
+        for sock in fresh:
+            assert ask(sock, b"f") == b"f"
+        own, = steady(stack, ports[1], 1)
+        stack.enter_context(connect(ports[1])).send(b"late")
+        proxy.ended("proxy.limit.sessions")
+        stack.enter_context(connect(ports[2])).send(b"late")
+        proxy.ended("proxy.limit.connections")
+        assert proxy.metric("weir_udp_evicted_sessions_total") == 0
+        assert proxy.metric("weir_udp_sessions") == 4
+        assert ask(own, b"s") == b"s"
+
+
 def test_overload_by_connections(udp, endpoint):
     """New sessions are refused as requests of the default priority are: half-way between the
     threshold and the limit; those there are go on. They are no load for requests."""
@@ -583,6 +629,24 @@ def test_overload_by_connections(udp, endpoint):
         proxy.change(process={"overload": {"connections": "0%"}})
         proxy.reload()
         assert ask(stack.enter_context(connect(proxy.port)), b"x") == b"x"
+
+
+def test_overload_keeps_no_client_out_for_forged_sources(udp, endpoint):
+    """Where sessions alone are what there is too much of, they make room as in a full table."""
+    proxy = udp(endpoint(), process={"workers": 1, "max_connections": 40,
+                                     "overload": {"connections": "50%"}})
+    with contextlib.ExitStack() as stack:
+        old, = steady(stack, proxy.port, 1)
+        for _ in range(50):
+            assert ask(stack.enter_context(connect(proxy.port)), b"f") == b"f"
+        new, = steady(stack, proxy.port, 1)
+        for _ in range(50):
+            assert ask(stack.enter_context(connect(proxy.port)), b"f") == b"f"
+        evicted = proxy.metric("weir_udp_evicted_sessions_total")
+        assert evicted == 102 - proxy.metric("weir_udp_sessions") and evicted >= 102 - 30
+        assert ask(old, b"s") == b"s" and ask(new, b"s") == b"s"
+        assert proxy.metric("weir_udp_sessions_total") == 102
+        assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 0
 
 
 def test_overload_by_lag(udp, endpoint):
@@ -616,6 +680,18 @@ def test_sessions_per_client(udp, endpoint):
         proxy.ended("proxy.limit.client_connections")
         other = stack.enter_context(connect(proxy.port, source="127.0.0.9"))
         assert ask(other, b"o") == b"o"
+
+
+def test_who_answers_is_not_counted_as_a_client(udp, endpoint):
+    """A forged source takes no place of the clients that have its address."""
+    site = endpoint()
+    proxy = udp(site, listener={"connections_per_client": 1})
+    for refused in range(1, 4):
+        site.sock.sendto(b"from an endpoint", ("127.0.0.1", proxy.port))
+        eventually(lambda: proxy.metric("weir_request_end_total",
+                                        end="proxy.denied.peer") == refused)
+    with connect(proxy.port) as sock:
+        assert ask(sock, b"x") == b"x"
 
 
 # ---- reload, drain ----

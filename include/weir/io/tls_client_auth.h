@@ -60,7 +60,8 @@ enum tls_forward conn_tls_forward(const struct conn *c);
 /* conn_tls_covers tells whether requests for host (canonical) may come by this connection: now
  * (the listener's server as it is; NULL: none) asks of that host what was asked here, or c is
  * stale and what was shown on it is enough for what is asked now: then the chain is looked at
- * anew. One without TLS may where no certificate is required. */
+ * anew, and where nothing is asked now nothing may have been shown. One without TLS may where no
+ * certificate is required. */
 bool conn_tls_covers(const struct conn *c, const struct tls_server *now, struct span host);
 /* conn_tls_stale tells whether now asks for something else than what was asked for on c. */
 bool conn_tls_stale(const struct conn *c, const struct tls_server *now);

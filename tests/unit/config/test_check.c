@@ -104,6 +104,11 @@ static void test_quiet(void **state) {
       MTLS(ANYONE, O "{ san = \"dns:a.b\"; }; }, " NO REST),
       MTLS(EVERYONE, O "{ present = true; }; }, " REST),
       MTLS(ANYONE, O "{ present = false; }; }, " REST),
+      MTLS(ANYONE,
+           O "{ present = true; }; }, { pool = \"app\"; client_cert = { present = false; }; "
+             "}"),
+      MTLS(EVERYONE, O "{ san = \"dns:a.b\"; }; }, { pool = \"app\"; client_cert = { present = "
+                       "true; }; }"),
       MTLS(ANYONE, O "{ present = true; }; }, { prefix = \"/o\"; client_cert = { present = false; "
                      "}; respond = { status = 403; }; }, " REST),
       MTLS(ANYONE, O "{ present = true; }; }, { prefix = \"/oo\"; pool = \"app\"; }, "
@@ -152,6 +157,8 @@ static void test_notes(void **state) {
   static const struct {
     const char *text, *note;
   } rows[] = {
+      {MTLS(ANYONE, O "{ present = true; }; }, " REST), "client_cert = { present = false; }"},
+      {MTLS(EVERYONE, O "{ san = \"dns:a.b\"; }; }, " REST), "client_cert = { present = true; }"},
       {TCP_KEY("timeouts = { idle = \"5s\"; };"), "timeouts.tunnel"},
       {UDP_KEY("timeouts = { tunnel = \"5s\"; };"), "timeouts.idle"},
       {TCP("protocol = \"tcp\"; pool = \"app\";", "", ""), "a pool of its own"},

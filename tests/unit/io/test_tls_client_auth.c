@@ -165,6 +165,7 @@ static void covers_and_stale(void **state) {
                     *none = made(NULL, 0, &bad);
   struct th_pair *p = shaken(t, server, "a.example", &one);
   struct th_pair *open = shaken(t, none, "a.example", NULL);
+  struct th_pair *bare = shaken(t, server, "a.example", NULL);
   assert_true(conn_tls_covers(p->conn, server, SPAN_LIT("a.example")));
   assert_true(conn_tls_covers(p->conn, server, SPAN_LIT("c.example")));
   assert_true(conn_tls_covers(p->conn, alike, SPAN_LIT("c.example")));
@@ -179,8 +180,15 @@ static void covers_and_stale(void **state) {
   /* What is stale serves what it did while what was shown is enough, and nothing else. */
   assert_true(conn_tls_covers(p->conn, other, SPAN_LIT("a.example")));
   assert_false(conn_tls_covers(p->conn, other, SPAN_LIT("b.example")));
-  assert_true(conn_tls_covers(p->conn, none, SPAN_LIT("a.example")));
   assert_false(conn_tls_covers(p->conn, foreign, SPAN_LIT("a.example")));
+  assert_true(conn_tls_covers(p->conn, other, SPAN_LIT("a.example")));
+  assert_false(conn_tls_covers(p->conn, foreign, SPAN_LIT("a.example")));
+  /* Where nothing is asked any more nobody is who he showed to be; who showed nothing goes on. */
+  assert_false(conn_tls_covers(p->conn, none, SPAN_LIT("a.example")));
+  assert_false(conn_tls_covers(p->conn, NULL, SPAN_LIT("a.example")));
+  assert_true(conn_tls_covers(bare->conn, none, SPAN_LIT("a.example")));
+  assert_true(conn_tls_covers(bare->conn, foreign, SPAN_LIT("a.example")));
+  assert_false(conn_tls_covers(bare->conn, needs, SPAN_LIT("a.example")));
   assert_false(conn_tls_covers(open->conn, needs, SPAN_LIT("a.example")));
   /* A reload that begins to ask is seen by connections of which nothing was asked. */
   assert_true(conn_tls_covers(open->conn, none, SPAN_LIT("x")));
@@ -188,6 +196,7 @@ static void covers_and_stale(void **state) {
   assert_true(conn_tls_stale(open->conn, server));
   assert_false(conn_tls_covers(p->conn, NULL, SPAN_LIT("b.example")));
   th_pair_free(p);
+  th_pair_free(bare);
   th_pair_free(open);
   open = shaken(t, none, "d.example", NULL); /* nothing new is asked of its own name */
   assert_false(conn_tls_stale(open->conn, server));
