@@ -17,9 +17,17 @@
 #define SHARE_MOST_NS 2000000u
 #define SHARE_FEW_NS 50000u
 #define ENDS_FEW 8u
+/* UNRULY_MS: of clients that have used up a good part of their budgets against floods one request
+ * begins in so many: what they began last they mostly give up. */
+#define UNRULY_MS 1u
+
+/* on_unruly: the turn that it wakes ends by begin_run. */
+static void on_unruly(struct timer *timer, uint64_t now_ms) { (void)timer, (void)now_ms; }
 
 void begin_init(struct begin *b) {
   list_init(&b->alone);
+  list_init(&b->unruly);
+  timer_init(&b->unruly_timer, on_unruly);
   for (uint32_t i = 0; i < BEGIN_ROUNDS; i++) list_init(&b->rounds[i]);
 }
 
@@ -57,10 +65,28 @@ static void go(struct stream *s) {
   else stream_go(s, STEP_ROUTE);
 }
 
+/* go_or_wait: true: it began. */
+static bool go_or_wait(struct begin *b, struct stream *s) {
+  if (!h2_unruly(s->down->h2)) {
+    go(s);
+    return true;
+  }
+  list_remove(&s->link);
+  list_push_tail(&b->unruly, &s->link);
+  return false;
+}
+
+static struct stream *stream_at(const struct list *l) {
+  return container_of(l->next, struct stream, link);
+}
+
 void begin_run(struct worker *w) {
   struct begin *b = &w->begin;
-  while (!list_empty(&b->alone)) go(container_of(b->alone.next, struct stream, link));
-  for (struct stream *s; b->left && (s = first(b)) != NULL; b->left--) go(s);
+  while (!list_empty(&b->alone)) (void)go_or_wait(b, stream_at(&b->alone));
+  for (struct stream *s; b->left && (s = first(b)) != NULL;) b->left -= go_or_wait(b, s);
+  if (list_empty(&b->unruly) || timer_armed(&b->unruly_timer)) return;
+  timer_set(&w->loop->wheel, &b->unruly_timer, now_ms(w) + UNRULY_MS);
+  go(stream_at(&b->unruly));
 }
 
 bool begin_turn(struct worker *w) {

@@ -256,6 +256,7 @@ static void flush(struct worker *w) {
   timer_stop(&w->loop->wheel, &w->drain_timer);
   timer_stop(&w->loop->wheel, &w->trim_timer);
   timer_stop(&w->loop->wheel, &w->stale_timer);
+  timer_stop(&w->loop->wheel, &w->begin.unruly_timer);
   overload_stop(w);
   uint32_t most = w->stopped ? FLUSH_TURNS_STOPPED : FLUSH_TURNS;
   for (uint32_t i = 0; i < most && w->loop->conns.live > 0; i++)

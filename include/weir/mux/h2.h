@@ -46,6 +46,9 @@ void h2_end(struct h2 *h, enum end end);
  * events h is gone. */
 void h2_end_now(struct h2 *h, enum end end);
 
+/* h2_unruly: the peer has used up a good part of its budgets against floods. */
+bool h2_unruly(const struct h2 *h);
+
 /* h2_room is how many streams we may open now. */
 uint32_t h2_room(const struct h2 *h);
 /* h2_silent: nothing has come from the peer since then. */
