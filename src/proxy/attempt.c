@@ -263,7 +263,7 @@ static void refused_at_once(struct stream *s, struct endpoint *e, int err) {
 }
 
 void enter_pick(struct stream *s) {
-  if (!admit(s)) return;
+  if (stream_lost(s) || !admit(s)) return;
   const struct pool_member *m = affinity_pick(s);
   if (!m) {
     enum end none = s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY;
@@ -281,6 +281,7 @@ void enter_pick(struct stream *s) {
 }
 
 bool attempt_serve(struct stream *s) {
+  if (stream_lost(s)) return true;
   if (!admit_still(s)) {
     queue_leave(s);
     stream_go(s, STEP_PICK); /* says why */

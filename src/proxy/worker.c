@@ -251,6 +251,7 @@ static void close_upstream(struct worker *w) {
 /* flush lets closing connections send their FIN and end; bounded. */
 static void flush(struct worker *w) {
   mirror_end_all(w);
+  w->loop->share_ns = UINT64_MAX;
   close_upstream(w);
   w->snapshot = NULL;
   timer_stop(&w->loop->wheel, &w->drain_timer);

@@ -406,7 +406,7 @@ static void in_turn(void **state) {
     for (uint32_t i = 0; i < CROWD; i++) ask(join(&crowd), MANY);
     struct h2_client *few = join(&crowd);
     for (uint32_t i = 0; i < crowd.count; i++) start(&crowd, crowd.clients[i]);
-    while (waiting_now(crowd.w).many < CROWD * FEW && begun(&crowd) < ALL) step(&crowd);
+    while (waiting_now(crowd.w).many < CROWD * FEW * 2 && begun(&crowd) < ALL) step(&crowd);
     ask(few, FEW);
     uint32_t began = overtaken(&crowd);
     waited += began > 0;
