@@ -17,8 +17,8 @@ struct h2_pool;
 struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max);
 void h2_pool_free(struct h2_pool *pool);
 void h2_pool_trim(struct h2_pool *pool);
-/* h2_pool_pace: when a client's connection ends, so many of its streams are told of it at a time, at
- * least one, as long as the share of a turn lasts (loop.share_ns). Until then: all. */
+/* h2_pool_pace: when a client's connection ends, so many of its streams (at least 1) are told of
+ * it at a time, as long as the share of a turn lasts (loop.share_ns). Until then: all. */
 void h2_pool_pace(struct h2_pool *pool, uint32_t ends);
 
 /* h2_new writes our SETTINGS and begins to read. NULL: no memory. */

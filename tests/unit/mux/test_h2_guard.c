@@ -52,7 +52,7 @@ static void glitches_are_counted_exactly(void **state) {
   }
 }
 
-/* Who has used up more than an eighth of a budget is unruly: for glitches as long as they count. */
+/* Who has used up more than an eighth of a budget is unruly; by glitches while they count. */
 static void unruly(void **state) {
   (void)state;
   struct h2_limits limits = tight();
