@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "io/io_priv.h"
+#include "weir/io/carried.h"
 
 _Static_assert(sizeof(struct conn) <= 256, "a conn fits four cache lines");
 
@@ -52,6 +53,7 @@ struct conn *conn_new(struct loop *loop, int fd) {
   c->loop = loop;
   timer_init(&c->timer, fire);
   list_init(&c->dirty_link);
+  list_init(&c->later_link);
   list_init(&c->starved_link);
   return c;
 }
@@ -122,11 +124,13 @@ void conn_mark(struct conn *c) {
 }
 
 void conn_mark_later(struct conn *c) {
-  if (conn_any(c, CONN_GONE)) return;
-  if (conn_any(c, CONN_DIRTY)) list_remove(&c->dirty_link);
-  c->flags |= CONN_DIRTY;
-  list_push_tail(&c->loop->later, &c->dirty_link);
+  struct loop *loop = c->loop;
+  if (conn_any(c, CONN_GONE) || conn_later(c)) return;
+  if (list_empty(&loop->later)) loop->later_ms = loop->now_ms;
+  list_push_tail(&loop->later, &c->later_link);
 }
+
+bool conn_later(const struct conn *c) { return !list_empty(&c->later_link); }
 
 void conn_run(struct conn *c) {
   if (conn_any(c, CONN_REREAD)) rx_run(c);
@@ -183,6 +187,7 @@ void conn_finalize(struct conn *c) {
   if (!conn_busy(c, OP_SEND)) conn_give(c, &c->sending);
   timer_stop(&c->loop->wheel, &c->timer);
   list_remove(&c->dirty_link);
+  list_remove(&c->later_link);
   list_remove(&c->starved_link);
   c->flags &= ~(uint32_t)(CONN_DIRTY | CONN_STARVED | CONN_PARKED | CONN_LINGER);
   if (c->inflight)

@@ -309,7 +309,8 @@ void rx_fail(struct conn *c, int err) {
     return;
   }
   if (conn_any(c, CONN_REREAD)) give_held(c);
-  conn_fail(c, conn_any(c, CONN_SENT_DEAD) ? c->send_err : err);
+  if (conn_any(c, CONN_CLOSING)) conn_finalize(c); /* by what was held: nobody is there to hear */
+  else conn_fail(c, conn_any(c, CONN_SENT_DEAD) ? c->send_err : err);
 }
 
 /* socket_quiet asks for a byte. One that carries others goes on when there is one: it is kept, and

@@ -34,8 +34,8 @@ static inline const struct loop_ops *conn_ops(const struct conn *c) {
 
 /* conn.c */
 struct conn *conn_new(struct loop *loop, int fd);
-/* conn_mark queues c for the end of this turn; conn_mark_later for the next turn, which then does
- * not wait. */
+/* conn_mark queues c for the end of this turn; conn_mark_later for its place in the share of one
+ * that comes (loop.later), which then does not wait: relay_in runs, and on_flush. */
 void conn_mark(struct conn *c);
 void conn_mark_later(struct conn *c);
 /* conn_run does what a queued conn waits for. */

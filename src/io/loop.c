@@ -45,7 +45,12 @@ void loop_share_open(struct loop *loop, uint64_t from_ns) {
 }
 
 bool loop_share_over(const struct loop *loop) {
-  return loop->share_to_ns < UINT64_MAX && loop->ops->clock(loop) >= loop->share_to_ns;
+  if (loop->share_to_ns == UINT64_MAX) return false;
+  return loop->ops->clock(loop) + loop->owed_ns >= loop->share_to_ns;
+}
+
+uint64_t loop_later_ms(const struct loop *loop) {
+  return list_empty(&loop->later) ? 0 : loop->now_ms - loop->later_ms;
 }
 
 uint64_t loop_lag_max_ns(const struct loop_stats *stats, uint64_t now_ms) {
@@ -108,17 +113,14 @@ static void take_all(struct list *from, struct list *to) {
   list_init(from);
 }
 
-static void run_one(struct list *link) {
-  struct conn *c = container_of(link, struct conn, dirty_link);
-  c->flags &= ~(uint32_t)CONN_DIRTY;
-  conn_run(c);
-}
-
 static void flush_pass(struct list *from) {
   struct list batch;
   take_all(from, &batch);
-  for (struct list *link = list_pop_head(&batch); link; link = list_pop_head(&batch))
-    run_one(link);
+  for (struct list *link = list_pop_head(&batch); link; link = list_pop_head(&batch)) {
+    struct conn *c = container_of(link, struct conn, dirty_link);
+    c->flags &= ~(uint32_t)CONN_DIRTY;
+    conn_run(c);
+  }
 }
 
 static void flush(struct loop *loop) {
@@ -131,11 +133,18 @@ static void flush(struct loop *loop) {
 
 /* put_first moves all of *from before what is in *to. */
 static void put_first(struct list *from, struct list *to) {
-  while (!list_empty(from)) {
-    struct list *link = from->prev;
-    list_remove(link);
-    list_push_head(to, link);
-  }
+  if (list_empty(from)) return;
+  from->prev->next = to->next;
+  to->next->prev = from->prev;
+  to->next = from->next;
+  from->next->prev = to;
+  list_init(from);
+}
+
+static void run_one_later(struct list *link) {
+  struct conn *c = container_of(link, struct conn, later_link);
+  if (c->relay_in) c->flags |= CONN_KICK;
+  conn_run(c);
 }
 
 /* run_later lets conns that used up their share go on, one after the other and each to its end, as
@@ -145,10 +154,11 @@ static void run_later(struct loop *loop) {
   take_all(&loop->later, &batch);
   if (loop->share_ns < UINT64_MAX) loop_share_open(loop, loop->ops->clock(loop));
   for (struct list *link = list_pop_head(&batch); link; link = list_pop_head(&batch)) {
-    run_one(link);
+    run_one_later(link);
     flush(loop);
     if (loop_share_over(loop)) break;
   }
+  if (list_empty(&batch)) loop->later_ms = loop->now_ms;
   put_first(&batch, &loop->later);
 }
 

@@ -455,7 +455,7 @@ static void set_clock(struct sim_loop *l) {
 }
 
 /* Work takes no time here: each question is worth a little, so that shares end. */
-#define ASKED_NS 10000u
+#define ASKED_NS 2000u
 
 static uint64_t sim_clock(const struct loop *loop) {
   struct sim_loop *l = container_of(loop, struct sim_loop, loop);

@@ -120,7 +120,6 @@ static void pump(struct relay *r) {
     }
   }
   relay_wait_src(r);
-  r->src->flags |= CONN_KICK;
   conn_mark_later(r->src);
 }
 

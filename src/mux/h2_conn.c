@@ -153,7 +153,8 @@ static void write_goaway(struct h2 *h, uint32_t last, enum end end) {
 /* most_at_once: of clients' streams so many hear of the end in a turn: each has something to give
  * up, which others would wait for. */
 static uint32_t most_at_once(const struct h2 *h) {
-  return h->server ? h->pool->ends : UINT32_MAX;
+  if (!h->server) return UINT32_MAX;
+  return loop_share_over(h->pool->loop) ? 0 : h->pool->ends;
 }
 
 static void tell(struct h2 *h, uint32_t most) {
@@ -327,8 +328,14 @@ static size_t on_data(struct conn *c, struct span bytes) {
     if (c->flags & CONN_EOF && !conn_held(c)) on_eof(c);
     return used;
   }
-  h->marks |= h2_spent(h) ? H2_PACED : H2_STUFFED;
-  if (h2_spent(h)) conn_flush(c);
+  bool paced = h2_spent(h);
+  h->marks |= paced ? H2_PACED : H2_STUFFED;
+  if (paced) {
+    conn_flush(c);
+  } else if (c->flags & CONN_EOF) { /* put off while it was paced (on_eof) */
+    on_eof(c);
+    return bytes.len;
+  }
   return used;
 }
 
@@ -351,7 +358,8 @@ static void on_retry(struct timer *timer, uint64_t now_ms) {
   conn_flush(container_of(timer, struct h2, retry)->conn);
 }
 
-/* read_again goes on with input that waits: for the next turn (H2_PACED), for output to go. */
+/* read_again goes on with input that waits: for its place in a turn (H2_PACED), for output to go.
+ */
 static void read_again(struct h2 *h) {
   struct conn *c = h->conn;
   if (h2_any(h, H2_PACED) && !h2_any(h, H2_RESTED)) {
@@ -359,6 +367,7 @@ static void read_again(struct h2 *h) {
     conn_flush_later(c);
     return;
   }
+  if (conn_later(c)) return;
   if (h2_any(h, H2_RESTED)) h2_spend_anew(h);
   else if (!h2_any(h, H2_STUFFED) || conn_pending(c) > H2_IN_AGAIN) return;
   h->marks &= (uint16_t)~(H2_STUFFED | H2_PACED | H2_RESTED);
@@ -370,7 +379,7 @@ static void read_again(struct h2 *h) {
 static void on_flush(struct conn *c) {
   struct h2 *h = c->owner;
   if (h2_any(h, H2_ENDED)) {
-    tell_more(h, most_at_once(h));
+    if (!conn_later(c)) tell_more(h, h->pool->ends);
     return;
   }
   h->marks |= H2_BUSY;

@@ -23,7 +23,20 @@ bool h2_glitch(struct h2 *h) {
   return ++h->glitches <= h->limits.glitches;
 }
 
+/* resets_free come with use: for two streams one may end early. */
+static uint32_t resets_free(const struct h2 *h) {
+  return (h->server ? h->opened : h->next_id / 2) / 2;
+}
+
 bool h2_count_reset(struct h2 *h) {
-  uint32_t opened = h->server ? h->opened : h->next_id / 2;
-  return ++h->resets <= h->limits.resets + opened / 2;
+  return ++h->resets <= h->limits.resets + resets_free(h);
+}
+
+/* UNRULY_PART of a budget is more than what happens to ordinary clients. */
+#define UNRULY_PART 8u
+
+bool h2_unruly(const struct h2 *h) {
+  bool lately = h->pool->loop->now_ms - h->glitch_ms < GLITCH_SPAN_MS;
+  if (lately && h->glitches > h->limits.glitches / UNRULY_PART) return true;
+  return h->resets > h->limits.resets / UNRULY_PART + resets_free(h);
 }

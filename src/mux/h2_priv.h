@@ -46,8 +46,8 @@ enum h2_mark {
   H2_LEFT = 4096,    /* ended, but for streams: a response that is whole, or not told yet */
   H2_BLAMED = 2048,  /* GOAWAY of the peer said an error */
   H2_PINGED = 1024,  /* the peer was asked whether it is there, and owes the answer */
-  H2_PACED = 16384,  /* input waits for the next turn: this one has brought enough */
-  H2_RESTED = 32768, /* and that is the turn that begins */
+  H2_PACED = 16384,  /* input waits for another turn: this one has brought enough */
+  H2_RESTED = 32768, /* and stands in line for it (conn_later), or it is that turn */
 };
 
 struct h2 {

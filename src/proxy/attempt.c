@@ -86,6 +86,29 @@ static enum upconn_way way_to(const struct stream *s, const struct endpoint *e) 
   return way == UPCONN_STREAM && by_either(s) && !by_h2(s, e) ? UPCONN_HTTP_1 : way;
 }
 
+/* SPARED idle connections are left to clients with one request at a time by those with many, while
+ * there are such (begin.c): an endpoint that is busy with the many accepts a new one late. */
+#define SPARED 2u
+
+static uint32_t idle_count(const struct stream *s, const struct endpoint *e) {
+  return atomic_load_explicit(&e->rows[s->w->upstream.worker].idle_count, memory_order_relaxed);
+}
+
+static bool spares(const struct stream *s, const struct endpoint *e) {
+  bool many = s->flags & STREAM_H2 && h2_streams(s->down->h2) > 1;
+  return many && s->w->begin.small && idle_count(s, e) <= SPARED;
+}
+
+/* idle_one is a connection that is idle, made the stream's; NULL: none. */
+static struct upconn *idle_one(struct stream *s, struct endpoint *e,
+                               const struct attempt_owner *o) {
+  struct upconn *up = upconn_checkout(&s->w->upstream, s->pool, e, o->owner);
+  if (!up) return NULL;
+  conn_attach(up->conn, o->events, up);
+  conn_timer(up->conn, WHEEL_NEVER);
+  return up;
+}
+
 /* connection gets one to e, idle (*reused) or new; NULL and *err (-EAGAIN: no permit). */
 static struct upconn *connection(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, bool *reused, int *err) {
@@ -100,17 +123,19 @@ static struct upconn *connection(struct stream *s, struct endpoint *e,
   if (way == UPCONN_STREAM) return upconn_stream(u, s->pool, e, &to, reused, err);
   /* One that is idle was another client's, or of before a reload. */
   bool fresh = s->flags & (STREAM_REFILL | STREAM_TCP) || s->pool->connections.proxied;
-  struct upconn *up = fresh ? NULL : upconn_checkout(u, s->pool, e, o->owner);
+  bool spared = !fresh && way != UPCONN_ASK && spares(s, e);
+  struct upconn *up = fresh || spared ? NULL : idle_one(s, e, o);
   *reused = up != NULL;
-  if (up) {
-    conn_attach(up->conn, o->events, up);
-    conn_timer(up->conn, WHEEL_NEVER);
-    return up;
-  }
+  if (up) return up;
   if (way == UPCONN_ASK) return upconn_stream(u, s->pool, e, &to, reused, err);
   up = connect_to(s, e, o, err);
-  if (up || *err != -EAGAIN || !fresh) return up;
-  uint32_t idle = atomic_load_explicit(&e->rows[u->worker].idle_count, memory_order_relaxed);
+  if (up || !(spared || (fresh && *err == -EAGAIN))) return up;
+  if (spared) {
+    up = idle_one(s, e, o);
+    *reused = up != NULL;
+    return up;
+  }
+  uint32_t idle = idle_count(s, e);
   upstream_close_idle(u, e, idle ? idle - 1 : 0);
   return connect_to(s, e, o, err);
 }
@@ -263,7 +288,7 @@ static void refused_at_once(struct stream *s, struct endpoint *e, int err) {
 }
 
 void enter_pick(struct stream *s) {
-  if (!admit(s)) return;
+  if (stream_lost(s) || !admit(s)) return;
   const struct pool_member *m = affinity_pick(s);
   if (!m) {
     enum end none = s->pool->unresolved ? END_RESOLVE_FAILED : END_NONE_HEALTHY;
@@ -281,6 +306,7 @@ void enter_pick(struct stream *s) {
 }
 
 bool attempt_serve(struct stream *s) {
+  if (stream_lost(s)) return true;
   if (!admit_still(s)) {
     queue_leave(s);
     stream_go(s, STEP_PICK); /* says why */

@@ -17,9 +17,17 @@
 #define SHARE_MOST_NS 2000000u
 #define SHARE_FEW_NS 50000u
 #define ENDS_FEW 8u
+/* UNRULY_MS: of clients that have used up a good part of their budgets against floods one request
+ * begins in so many: what they began last they mostly give up. */
+#define UNRULY_MS 1u
+
+/* on_unruly: the turn that it wakes ends by begin_run. */
+static void on_unruly(struct timer *timer, uint64_t now_ms) { (void)timer, (void)now_ms; }
 
 void begin_init(struct begin *b) {
   list_init(&b->alone);
+  list_init(&b->unruly);
+  timer_init(&b->unruly_timer, on_unruly);
   for (uint32_t i = 0; i < BEGIN_ROUNDS; i++) list_init(&b->rounds[i]);
 }
 
@@ -52,21 +60,45 @@ static struct stream *first(struct begin *b) {
 
 static void go(struct stream *s) {
   list_remove(&s->link);
-  enum end lost = front_h2_outcome(s); /* it is to hear of that */
-  if (lost != END_OK) stream_client_gone(s, lost);
-  else stream_go(s, STEP_ROUTE);
+  if (!stream_lost(s)) stream_go(s, STEP_ROUTE);
+}
+
+/* go_or_wait: true: it began. */
+static bool go_or_wait(struct begin *b, struct stream *s) {
+  if (!h2_unruly(s->down->h2)) {
+    go(s);
+    return true;
+  }
+  list_remove(&s->link);
+  list_push_tail(&b->unruly, &s->link);
+  return false;
+}
+
+static struct stream *stream_at(const struct list *l) {
+  return container_of(l->next, struct stream, link);
+}
+
+/* may_begin: a further one, now. In small turns the first is sure of its place. */
+static bool may_begin(const struct worker *w) {
+  const struct begin *b = &w->begin;
+  bool sure = !b->small || b->left == FURTHER_FEW;
+  return b->left && (sure || !loop_share_over(w->loop));
 }
 
 void begin_run(struct worker *w) {
   struct begin *b = &w->begin;
-  while (!list_empty(&b->alone)) go(container_of(b->alone.next, struct stream, link));
-  for (struct stream *s; b->left && (s = first(b)) != NULL; b->left--) go(s);
+  while (!list_empty(&b->alone)) (void)go_or_wait(b, stream_at(&b->alone));
+  for (struct stream *s; may_begin(w) && (s = first(b)) != NULL;) b->left -= go_or_wait(b, s);
+  if (list_empty(&b->unruly) || timer_armed(&b->unruly_timer)) return;
+  timer_set(&w->loop->wheel, &b->unruly_timer, now_ms(w) + UNRULY_MS);
+  go(stream_at(&b->unruly));
 }
 
 bool begin_turn(struct worker *w) {
   struct begin *b = &w->begin;
   bool some = first(b) != NULL;
-  bool small = now_ms(w) - b->alone_ms < ALONE_MS && begin_late_ms(w) < LATE_MS;
+  bool late = begin_late_ms(w) >= LATE_MS || loop_later_ms(w->loop) >= LATE_MS;
+  bool small = b->small = now_ms(w) - b->alone_ms < ALONE_MS && !late;
   b->left = small ? FURTHER_FEW : FURTHER_MOST;
   w->loop->share_ns = small ? SHARE_FEW_NS : SHARE_MOST_NS;
   h2_pool_pace(w->h2, small ? ENDS_FEW : UINT32_MAX);

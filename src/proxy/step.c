@@ -278,7 +278,14 @@ static bool shows_truncation(const struct stream *s) {
   return s->flags & STREAM_RESPONDED && s->step == STEP_RELAY && framed;
 }
 
+bool stream_lost(struct stream *s) {
+  enum end lost = s->flags & STREAM_H2 ? front_h2_outcome(s) : END_OK;
+  if (lost != END_OK) stream_client_gone(s, lost);
+  return lost != END_OK;
+}
+
 void stream_fail(struct stream *s, enum end end) {
+  if (stream_lost(s)) return;
   s->end = end;
   tell_end(s, end);
   queue_leave(s);

@@ -103,6 +103,8 @@ void stream_unpin_settings(struct stream *s);
 void stream_finish(struct stream *s);
 /* stream_client_gone: the client closed or reset. */
 void stream_client_gone(struct stream *s, enum end end);
+/* stream_lost ends one whose client is to hear that its connection is over; false: it is there. */
+bool stream_lost(struct stream *s);
 
 /* own_end: a cause that is no fault of an endpoint. */
 static inline bool own_end(enum end end) {

@@ -251,11 +251,13 @@ static void close_upstream(struct worker *w) {
 /* flush lets closing connections send their FIN and end; bounded. */
 static void flush(struct worker *w) {
   mirror_end_all(w);
+  w->loop->share_ns = UINT64_MAX;
   close_upstream(w);
   w->snapshot = NULL;
   timer_stop(&w->loop->wheel, &w->drain_timer);
   timer_stop(&w->loop->wheel, &w->trim_timer);
   timer_stop(&w->loop->wheel, &w->stale_timer);
+  timer_stop(&w->loop->wheel, &w->begin.unruly_timer);
   overload_stop(w);
   uint32_t most = w->stopped ? FLUSH_TURNS_STOPPED : FLUSH_TURNS;
   for (uint32_t i = 0; i < most && w->loop->conns.live > 0; i++)

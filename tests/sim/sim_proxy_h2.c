@@ -406,7 +406,7 @@ static void in_turn(void **state) {
     for (uint32_t i = 0; i < CROWD; i++) ask(join(&crowd), MANY);
     struct h2_client *few = join(&crowd);
     for (uint32_t i = 0; i < crowd.count; i++) start(&crowd, crowd.clients[i]);
-    while (waiting_now(crowd.w).many < CROWD * FEW && begun(&crowd) < ALL) step(&crowd);
+    while (waiting_now(crowd.w).many < CROWD * FEW * 2 && begun(&crowd) < ALL) step(&crowd);
     ask(few, FEW);
     uint32_t began = overtaken(&crowd);
     waited += began > 0;
@@ -419,6 +419,31 @@ static void in_turn(void **state) {
   assert_true(waited > 0);
 }
 
+/* Who is unruly has one request begun in a millisecond, and all of them in the end. */
+static void unruly(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 20);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    conf.h2.streams = 100;
+    struct crowd crowd = {.w = world_new(seed, 1, NULL, &conf)};
+    struct h2_client *c = join(&crowd);
+    start(&crowd, c);
+    for (int i = 0; i < 200; i++) h2_peer_ping(&c->peer);
+    ask(c, MANY);
+    uint64_t since_ms = sim_now_ms(crowd.w->sim);
+    for (int i = 0; i < 400000 && !done(&crowd); i++) {
+      step(&crowd);
+      uint64_t ms = sim_now_ms(crowd.w->sim) - since_ms;
+      if (begun(&crowd) > ms + 1)
+        fail_msg("seed %llu: %u began in %u ms", (unsigned long long)seed, begun(&crowd),
+                 (unsigned)ms);
+    }
+    assert_int_equal(begun(&crowd), MANY);
+    finish(&crowd);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(all_is_answered),
@@ -427,6 +452,7 @@ int main(void) {
       cmocka_unit_test(cut_by_a_fault),
       cmocka_unit_test(drain),
       cmocka_unit_test(in_turn),
+      cmocka_unit_test(unruly),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,8 +54,10 @@ void conn_carried_sent(struct conn *c, size_t n);
 /* conn_carried_open: what conn_carry made not open is now (0), or cannot be (-errno). */
 void conn_carried_open(struct conn *c, int err);
 
-/* conn_flush_later is conn_flush at the begin of the next turn, which then does not wait. */
+/* conn_flush_later is conn_flush when c has its place in the share of a turn (loop.share_ns), the
+ * next one or a later one, which then does not wait; conn_later: it waits for that. */
 void conn_flush_later(struct conn *c);
+bool conn_later(const struct conn *c);
 /* conn_carries makes c, which has a socket, one that carries others: its events have on_flush. */
 void conn_carries(struct conn *c);
 /* conn_carries_not takes that back before anything was sent: what was written is dropped. */

@@ -77,7 +77,7 @@ struct conn {
     uint32_t linger_ms; /* CONN_LINGER */
   };
   struct timer timer;
-  struct list dirty_link;
+  struct list dirty_link, later_link;
   struct list starved_link;     /* in loop->starved or loop->parked */
   uint64_t bytes_in, bytes_out; /* plaintext */
 };

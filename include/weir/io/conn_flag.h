@@ -14,7 +14,7 @@ enum conn_flag {
   CONN_WIRE_EOF = 1 << 7,  /* FIN came */
   CONN_FAILED = 1 << 8,    /* on_error was called */
   CONN_CLOSING = 1 << 9,   /* conn_close, conn_reset or conn_close_gently was called */
-  CONN_DIRTY = 1 << 10,    /* in loop->dirty or loop->later */
+  CONN_DIRTY = 1 << 10,    /* in loop->dirty or loop->carriers */
   CONN_STARVED = 1 << 11,  /* in loop->starved */
   CONN_FIN = 1 << 12,      /* our FIN is to be sent behind the output (conn_finish) */
   CONN_FIN_SENT = 1 << 13, /* it was */

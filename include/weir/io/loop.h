@@ -65,7 +65,8 @@ struct loop {
   struct iobufs iobufs;
   struct list dirty;       /* conns with work for the end of the turn (conn.dirty_link) */
   struct list carriers;    /* the same, of conns that carry others: after those */
-  struct list later;       /* conns that used up their share of this turn (conn.dirty_link) */
+  struct list later;       /* conns that used up their share of this turn (conn.later_link) */
+  uint64_t later_ms;       /* when those of `later` last had all gone on, or the first came */
   struct list starved;     /* conns parked on ENOBUFS (conn.starved_link) */
   struct list parked;      /* conns whose bodies wait for an iobuf, oldest first (starved_link) */
   struct list dead;        /* conns to free at the end of the turn (conn.dirty_link) */
@@ -81,6 +82,7 @@ struct loop {
   /* share_ns is how long a turn goes on with what can wait (`later`, loop_share_over), before its
    * wait and after it; set by the owner. UINT64_MAX: as long as there is some. */
   uint64_t share_ns, share_to_ns;
+  uint64_t owed_ns; /* what the kernel will do at the submit of this turn takes about so long */
   void *owner;   /* the worker */
   uint32_t fds_most; /* conn_connect takes no descriptor from this number on, which are left for
                         accepting: -EMFILE. 0: any */
@@ -111,6 +113,8 @@ MUST_USE int loop_uring_probe(struct buf *why);
 MUST_USE int loop_run_turn(struct loop *loop, uint64_t until_ms);
 /* loop_share_over: what can wait for the next turn is to wait from now on; reads the clock. */
 bool loop_share_over(const struct loop *loop);
+/* loop_later_ms is how long some of `later` have waited to go on. */
+uint64_t loop_later_ms(const struct loop *loop);
 /* loop_wake ends the wait of the owner's turn and calls on_wake there. Any thread. */
 void loop_wake(struct loop *loop);
 /* loop_trim gives memory of idle pools back (buffers, iobufs, slabs): call about once a second. */

@@ -17,8 +17,8 @@ struct h2_pool;
 struct h2_pool *h2_pool_new(struct loop *loop, uint32_t conns_max, uint32_t streams_max);
 void h2_pool_free(struct h2_pool *pool);
 void h2_pool_trim(struct h2_pool *pool);
-/* h2_pool_pace: when clients' connections end, so many of their streams are told of it in one turn
- * of the loop (h2_conn.c). Until then: all. */
+/* h2_pool_pace: when a client's connection ends, so many of its streams (at least 1) are told of
+ * it at a time, as long as the share of a turn lasts (loop.share_ns). Until then: all. */
 void h2_pool_pace(struct h2_pool *pool, uint32_t ends);
 
 /* h2_new writes our SETTINGS and begins to read. NULL: no memory. */
@@ -40,11 +40,15 @@ bool h2_draining(const struct h2 *h);
 /* h2_last_call: the second step is done: no stream comes any more. */
 bool h2_last_call(const struct h2 *h);
 /* h2_end ends the connection: GOAWAY by end's code, streams fail, on_end. h is gone, at once or,
- * inside an event, when that returns; a client's, when the responses that are whole were read. */
+ * inside an event, when that returns; a client's, when the responses that are whole were read; a
+ * server's, when all streams were told (h2_pool_pace). */
 void h2_end(struct h2 *h, enum end end);
 /* h2_end_now does not wait with the streams of a client's connection (h2_pool_pace): outside of
  * events h is gone. */
 void h2_end_now(struct h2 *h, enum end end);
+
+/* h2_unruly: the peer has used up a good part of its budgets against floods. */
+bool h2_unruly(const struct h2 *h);
 
 /* h2_room is how many streams we may open now. */
 uint32_t h2_room(const struct h2 *h);

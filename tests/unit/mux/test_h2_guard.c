@@ -52,6 +52,29 @@ static void glitches_are_counted_exactly(void **state) {
   }
 }
 
+/* Who has used up more than an eighth of a budget is unruly; by glitches while they count. */
+static void unruly(void **state) {
+  (void)state;
+  struct h2_limits limits = tight();
+  limits.glitches = limits.resets = 80;
+  for (int how = 0; how < 2; how++) {
+    struct kit *k = kit_start(&limits);
+    for (uint32_t n = 0; n <= 10; n++) {
+      assert_false(h2_unruly(k->h));
+      if (how == 0) h2_peer_ping(&k->peer);
+      for (int i = 0; how && i < 2; i++) /* each second one costs nothing */
+        h2_peer_reset(&k->peer, h2_peer_request(&k->peer, GET, false)->id, H2_CANCEL);
+      kit_run(k);
+    }
+    assert_true(h2_unruly(k->h));
+    sim_advance(k->sim, 10000);
+    h2_peer_ping(&k->peer);
+    kit_run(k);
+    assert_int_equal(h2_unruly(k->h), how);
+    kit_end(k);
+  }
+}
+
 static void glitches_are_forgiven(void **state) {
   (void)state;
   struct h2_limits limits = tight();
@@ -381,6 +404,7 @@ static void resets_and_sections(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(glitches_are_counted_exactly),
+      cmocka_unit_test(unruly),
       cmocka_unit_test(glitches_are_forgiven),
       cmocka_unit_test(rapid_reset),
       cmocka_unit_test(resets_of_ours_count),
