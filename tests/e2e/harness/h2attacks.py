@@ -154,7 +154,8 @@ ATTACKS = {
     "settings-of-100": Attack((FLOOD,), repeated(h2.settings(
         *[(h2.INITIAL_WINDOW_SIZE, n) for n in range(100)]), 20)),
     "settings-windows-of-100-streams": Attack((FLOOD,), lambda n: downloads(n) + [
-        h2.settings((h2.INITIAL_WINDOW_SIZE, 0)), h2.settings((h2.INITIAL_WINDOW_SIZE, 1))] * 50),
+        h2.settings((h2.INITIAL_WINDOW_SIZE, 0)), h2.settings((h2.INITIAL_WINDOW_SIZE, 1))] * 50,
+        grown_kib=64 * 1024),  # 400 downloads that stand still, as with window-bytewise
     "settings-ack": Attack((FLOOD,), repeated(h2.SETTINGS_ACK)),
     "ping": Attack((FLOOD,), repeated(h2.ping())),
     "ping-unread": Attack((), repeated(h2.ping()), reads=False, receive_buffer=4096),
