@@ -84,3 +84,16 @@ def test_protocols_are_counted(weir, backend):
     conn.close()
     eventually(lambda: proxy.metric("weir_downstream_http2_connections") == 0)
     assert proxy.metric(METRIC) == 0
+
+
+def test_idle_connections_are_left(weir, backend, stall):
+    """Who asks for many things at once takes new connections to an endpoint, and leaves the idle
+    ones to clients with one request at a time."""
+    proxy = small_weir(weir, backend)
+    with client.Client(proxy.port) as one:
+        assert one.get("/one").status == 200
+        assert proxy.metric("weir_upstream_connects_total") == 1
+        stall(proxy, 1, 3)
+        eventually(lambda: proxy.metric("weir_upstream_connects_total") == 1 + 3)
+        assert one.get("/two").status == 200
+        assert proxy.metric("weir_upstream_connects_total") == 1 + 3
