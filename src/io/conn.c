@@ -124,10 +124,8 @@ void conn_mark(struct conn *c) {
 }
 
 void conn_mark_later(struct conn *c) {
-  struct loop *loop = c->loop;
-  if (conn_any(c, CONN_GONE) || conn_later(c)) return;
-  if (list_empty(&loop->later)) loop->later_ms = loop->now_ms;
-  list_push_tail(&loop->later, &c->later_link);
+  if (!conn_any(c, CONN_GONE) && !conn_later(c))
+    list_push_tail(&c->loop->later_next, &c->later_link);
 }
 
 bool conn_later(const struct conn *c) { return !list_empty(&c->later_link); }

@@ -33,6 +33,7 @@ void loop_init(struct loop *loop, const struct loop_ops *ops, const struct loop_
   list_init(&loop->dirty);
   list_init(&loop->carriers);
   list_init(&loop->later);
+  list_init(&loop->later_next);
   list_init(&loop->starved);
   list_init(&loop->parked);
   list_init(&loop->dead);
@@ -131,16 +132,6 @@ static void flush(struct loop *loop) {
   }
 }
 
-/* put_first moves all of *from before what is in *to. */
-static void put_first(struct list *from, struct list *to) {
-  if (list_empty(from)) return;
-  from->prev->next = to->next;
-  to->next->prev = from->prev;
-  to->next = from->next;
-  from->next->prev = to;
-  list_init(from);
-}
-
 static void run_one_later(struct list *link) {
   struct conn *c = container_of(link, struct conn, later_link);
   if (c->relay_in) c->flags |= CONN_KICK;
@@ -148,18 +139,19 @@ static void run_one_later(struct list *link) {
 }
 
 /* run_later lets conns that used up their share go on, one after the other and each to its end, as
- * long as this turn's share lasts: one at least. The others are the first in the next turn. */
+ * long as this turn's share lasts: one at least. Who used it up again waits for all others. */
 static void run_later(struct loop *loop) {
-  struct list batch;
-  take_all(&loop->later, &batch);
+  if (list_empty(&loop->later)) {
+    take_all(&loop->later_next, &loop->later);
+    loop->later_ms = loop->now_ms;
+  }
   if (loop->share_ns < UINT64_MAX) loop_share_open(loop, loop->ops->clock(loop));
-  for (struct list *link = list_pop_head(&batch); link; link = list_pop_head(&batch)) {
+  struct list *later = &loop->later;
+  for (struct list *link = list_pop_head(later); link; link = list_pop_head(later)) {
     run_one_later(link);
     flush(loop);
     if (loop_share_over(loop)) break;
   }
-  if (list_empty(&batch)) loop->later_ms = loop->now_ms;
-  put_first(&batch, &loop->later);
 }
 
 /* retry_starved arms as many parked receives as there are buffers: the others would only fail
@@ -188,7 +180,7 @@ static void resume_parked(struct loop *loop) {
 /* has_work tells whether the next turn must not wait. */
 static bool has_work(const struct loop *loop) {
   bool dirty = !list_empty(&loop->dirty) || !list_empty(&loop->carriers);
-  if (dirty || !list_empty(&loop->later) || loop->budget_left) return true;
+  if (dirty || loop_has_later(loop) || loop->budget_left) return true;
   return !list_empty(&loop->parked) && !iobufs_full(&loop->iobufs);
 }
 
@@ -199,7 +191,7 @@ static uint64_t wait_until(struct loop *loop, uint64_t until_ms) {
 }
 
 int loop_run_turn(struct loop *loop, uint64_t until_ms) {
-  if (!list_empty(&loop->later)) run_later(loop);
+  if (loop_has_later(loop)) run_later(loop);
   if (!list_empty(&loop->parked)) resume_parked(loop);
   flush(loop);
   if (!list_empty(&loop->starved)) retry_starved(loop);

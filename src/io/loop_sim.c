@@ -479,7 +479,7 @@ static int sim_turn(struct loop *loop, uint64_t until_ms) {
 bool sim_loop_due(struct sim_loop *l) {
   struct loop *loop = &l->loop;
   if (l->woken || loop->budget_left || sim_udp_due(l)) return true;
-  if (!list_empty(&loop->dirty) || !list_empty(&loop->carriers) || !list_empty(&loop->later) ||
+  if (!list_empty(&loop->dirty) || !list_empty(&loop->carriers) || loop_has_later(loop) ||
       !list_empty(&loop->starved))
     return true;
   if (!list_empty(&loop->parked) && !iobufs_full(&loop->iobufs)) return true;

@@ -33,7 +33,7 @@ bool h2_count_reset(struct h2 *h) {
 }
 
 /* UNRULY_PART of a budget is more than what happens to ordinary clients. */
-#define UNRULY_PART 8u
+#define UNRULY_PART 4u
 
 bool h2_unruly(const struct h2 *h) {
   bool lately = h->pool->loop->now_ms - h->glitch_ms < GLITCH_SPAN_MS;

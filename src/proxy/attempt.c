@@ -96,7 +96,10 @@ static uint32_t idle_count(const struct stream *s, const struct endpoint *e) {
 
 static bool spares(const struct stream *s, const struct endpoint *e) {
   bool many = s->flags & STREAM_H2 && h2_streams(s->down->h2) > 1;
-  return many && s->w->begin.small && idle_count(s, e) <= SPARED;
+  uint32_t keeps = s->pool->connections.keepalive_max;
+  bool asks_anew = s->try.flags & ATTEMPT_H2; /* for one that just became idle: attempt_ask_anew */
+  if (!many || asks_anew || (keeps && keeps <= SPARED)) return false;
+  return s->w->begin.small && idle_count(s, e) <= SPARED;
 }
 
 /* idle_one is a connection that is idle, made the stream's; NULL: none. */
@@ -130,10 +133,10 @@ static struct upconn *connection(struct stream *s, struct endpoint *e,
   if (way == UPCONN_ASK) return upconn_stream(u, s->pool, e, &to, reused, err);
   up = connect_to(s, e, o, err);
   if (up || !(spared || (fresh && *err == -EAGAIN))) return up;
-  if (spared) {
+  if (spared) { /* no permit: one that is idle has it, or gave it back as it was of no use */
     up = idle_one(s, e, o);
     *reused = up != NULL;
-    return up;
+    return up || *err != -EAGAIN ? up : connect_to(s, e, o, err);
   }
   uint32_t idle = idle_count(s, e);
   upstream_close_idle(u, e, idle ? idle - 1 : 0);

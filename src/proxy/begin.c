@@ -17,9 +17,11 @@
 #define SHARE_MOST_NS 2000000u
 #define SHARE_FEW_NS 50000u
 #define ENDS_FEW 8u
-/* UNRULY_MS: of clients that have used up a good part of their budgets against floods one request
- * begins in so many: what they began last they mostly give up. */
-#define UNRULY_MS 1u
+/* Of clients that have used up a good part of their budgets against floods one request begins in a
+ * millisecond, UNRULY_AT_ONCE after longer pauses (a timer's tick is 8 ms): what they begin they
+ * mostly give up. More than UNRULY_MOST do not wait: they are floods. */
+#define UNRULY_AT_ONCE 8u
+#define UNRULY_MOST 1024u
 
 /* on_unruly: the turn that it wakes ends by begin_run. */
 static void on_unruly(struct timer *timer, uint64_t now_ms) { (void)timer, (void)now_ms; }
@@ -70,8 +72,19 @@ static bool go_or_wait(struct begin *b, struct stream *s) {
     return true;
   }
   list_remove(&s->link);
+  if (b->unruly_count >= UNRULY_MOST) {
+    h2_stream_fail(h2_stream_of(s->conn), END_CLIENT_H2_FLOOD);
+    return false;
+  }
+  s->flags |= STREAM_UNRULY;
+  b->unruly_count++;
   list_push_tail(&b->unruly, &s->link);
   return false;
+}
+
+void begin_left(struct stream *s) {
+  if (s->flags & STREAM_UNRULY) s->w->begin.unruly_count--;
+  s->flags &= ~(uint32_t)STREAM_UNRULY;
 }
 
 static struct stream *stream_at(const struct list *l) {
@@ -85,13 +98,24 @@ static bool may_begin(const struct worker *w) {
   return b->left && (sure || !loop_share_over(w->loop));
 }
 
+static void run_unruly(struct worker *w) {
+  struct begin *b = &w->begin;
+  uint64_t passed = now_ms(w) - b->unruly_ms;
+  uint64_t n = passed < UNRULY_AT_ONCE ? passed : UNRULY_AT_ONCE;
+  if (n) b->unruly_ms = now_ms(w);
+  for (; n > 0 && !list_empty(&b->unruly); n--) {
+    struct stream *s = stream_at(&b->unruly);
+    begin_left(s);
+    go(s);
+  }
+  timer_set(&w->loop->wheel, &b->unruly_timer, now_ms(w) + 1);
+}
+
 void begin_run(struct worker *w) {
   struct begin *b = &w->begin;
   while (!list_empty(&b->alone)) (void)go_or_wait(b, stream_at(&b->alone));
   for (struct stream *s; may_begin(w) && (s = first(b)) != NULL;) b->left -= go_or_wait(b, s);
-  if (list_empty(&b->unruly) || timer_armed(&b->unruly_timer)) return;
-  timer_set(&w->loop->wheel, &b->unruly_timer, now_ms(w) + UNRULY_MS);
-  go(stream_at(&b->unruly));
+  if (!list_empty(&b->unruly) && !timer_armed(&b->unruly_timer)) run_unruly(w);
 }
 
 bool begin_turn(struct worker *w) {

@@ -41,6 +41,8 @@ void begin_init(struct begin *b);
 /* begin_put lets a request whose head is done wait to begin; stream_fail takes it out. begin_alone
  * tells of one of HTTP/1: it does not wait, but it is not to wait for others. */
 void begin_put(struct stream *s);
+/* begin_left: s, which may have waited to begin, does so no more. */
+void begin_left(struct stream *s);
 void begin_alone(struct worker *w);
 /* begin_turn is called before each turn of the loop: true: some wait, and it must not. begin_run
  * begins what may begin in this turn. begin_late_ms is how long the next has waited. */

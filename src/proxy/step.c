@@ -359,6 +359,7 @@ void stream_finish(struct stream *s) {
   hedge_cancel(s);
   attempt_drop(s, false);
   mirror_drop(s);
+  begin_left(s);
   admit_leave(s);
   held_drop(s);
   access_write(s);

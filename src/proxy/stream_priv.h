@@ -46,6 +46,7 @@ enum stream_flag {
   STREAM_FURTHER = 4194304, /* counted in worker.streams_further */
   STREAM_EARLY = 8388608,   /* it came as early data of TLS, in part at least (early.c) */
   STREAM_EARLY_WAITED = 16777216, /* it waited for the end of the handshake */
+  STREAM_UNRULY = 33554432, /* counted in begin.unruly_count */
   STREAM_DEADLINE = 1024,  /* its caller gave one: deadline_ms spans all of it */
 };
 

@@ -47,7 +47,9 @@ struct begin {
   struct list rounds[BEGIN_ROUNDS]; /* further ones: one of each connection in a round */
   uint32_t round, last; /* whose turn it is; the last that has some */
   struct list unruly;   /* those of connections that are unruly (h2_unruly) */
-  struct timer unruly_timer; /* stopped: one of them may begin */
+  struct timer unruly_timer; /* stopped: some of them may begin */
+  uint64_t unruly_ms;        /* when some last did */
+  uint32_t unruly_count;
   bool small;           /* the turn is a small one */
   uint32_t left;        /* of the further ones, how many may begin in this turn of the loop */
   uint64_t alone_ms;    /* when a request last came that was alone on its connection */

@@ -65,8 +65,9 @@ struct loop {
   struct iobufs iobufs;
   struct list dirty;       /* conns with work for the end of the turn (conn.dirty_link) */
   struct list carriers;    /* the same, of conns that carry others: after those */
-  struct list later;       /* conns that used up their share of this turn (conn.later_link) */
-  uint64_t later_ms;       /* when those of `later` last had all gone on, or the first came */
+  struct list later, later_next; /* conns that used up their share (conn.later_link): those of this
+                                    round and, behind them, of the next one */
+  uint64_t later_ms; /* when this round began */
   struct list starved;     /* conns parked on ENOBUFS (conn.starved_link) */
   struct list parked;      /* conns whose bodies wait for an iobuf, oldest first (starved_link) */
   struct list dead;        /* conns to free at the end of the turn (conn.dirty_link) */
@@ -113,7 +114,7 @@ MUST_USE int loop_uring_probe(struct buf *why);
 MUST_USE int loop_run_turn(struct loop *loop, uint64_t until_ms);
 /* loop_share_over: what can wait for the next turn is to wait from now on; reads the clock. */
 bool loop_share_over(const struct loop *loop);
-/* loop_later_ms is how long some of `later` have waited to go on. */
+/* loop_later_ms is how long the round of `later` has lasted of which some still wait. */
 uint64_t loop_later_ms(const struct loop *loop);
 /* loop_wake ends the wait of the owner's turn and calls on_wake there. Any thread. */
 void loop_wake(struct loop *loop);

@@ -100,6 +100,9 @@ void conn_complete(struct loop *loop, uint32_t slot, uint32_t generation, enum o
 /* loop_note_turn counts a turn that began at now_ms and worked for busy_ns. */
 void loop_note_turn(struct loop *loop, uint64_t busy_ns);
 
+static inline bool loop_has_later(const struct loop *loop) {
+  return !list_empty(&loop->later) || !list_empty(&loop->later_next);
+}
 /* loop_share_open begins the turn's share: turn calls it when now_ns is new. */
 void loop_share_open(struct loop *loop, uint64_t from_ns);
 

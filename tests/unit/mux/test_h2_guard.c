@@ -52,11 +52,11 @@ static void glitches_are_counted_exactly(void **state) {
   }
 }
 
-/* Who has used up more than an eighth of a budget is unruly; by glitches while they count. */
+/* Who has used up more than a quarter of a budget is unruly; by glitches while they count. */
 static void unruly(void **state) {
   (void)state;
   struct h2_limits limits = tight();
-  limits.glitches = limits.resets = 80;
+  limits.glitches = limits.resets = 40;
   for (int how = 0; how < 2; how++) {
     struct kit *k = kit_start(&limits);
     for (uint32_t n = 0; n <= 10; n++) {
