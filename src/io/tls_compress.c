@@ -48,14 +48,16 @@ typedef bool (*way_fn)(const uint8_t *in, size_t in_len, uint8_t *out, size_t *l
 
 /* ---- the messages ---- */
 
-/* staple_add: the extensions of the leaf (RFC 8446 section 4.4.2.1). */
+/* staple_add: the extensions of the leaf (RFC 8446 section 4.4.2.1). A CBB points to the last that
+ * was begun in it until it is flushed. */
 static bool staple_add(CBB *extensions, const struct tls_ocsp *ocsp) {
   CBB contents, response;
   return CBB_add_u16(extensions, TLSEXT_TYPE_status_request) &&
          CBB_add_u16_length_prefixed(extensions, &contents) &&
          CBB_add_u8(&contents, TLSEXT_STATUSTYPE_ocsp) &&
          CBB_add_u24_length_prefixed(&contents, &response) &&
-         CBB_add_bytes(&response, (const uint8_t *)ocsp->der.ptr, ocsp->der.len);
+         CBB_add_bytes(&response, (const uint8_t *)ocsp->der.ptr, ocsp->der.len) &&
+         CBB_flush(extensions);
 }
 
 static bool message_add(CBB *out, const struct tls_cert *cert, bool stapled) {
