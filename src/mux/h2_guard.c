@@ -11,11 +11,13 @@ void h2_progress(struct h2 *h) {
 }
 
 bool h2_glitch(struct h2 *h) {
+  if (!h->credit) return h2_glitch_unpaid(h);
+  h->credit--;
+  return true;
+}
+
+bool h2_glitch_unpaid(struct h2 *h) {
   uint64_t now_ms = h->pool->loop->now_ms;
-  if (h->credit) {
-    h->credit--;
-    return true;
-  }
   if (now_ms - h->glitch_ms >= GLITCH_SPAN_MS) {
     h->glitch_ms = now_ms;
     h->glitches = 0;

@@ -115,7 +115,6 @@ void h2_finish(struct h2 *h);
 bool h2_leave(struct h2 *h);
 /* h2_pong is the answer to a PING of ours. False: there was none. */
 bool h2_pong(struct h2 *h);
-
 /* h2_over ends the connection as soon as nobody is being told anything. */
 void h2_over(struct h2 *h, enum end end);
 /* h2_section_orphan: the section that is being read belongs to nobody any more. */
@@ -141,9 +140,10 @@ void h2_ready(struct h2_stream *st);
 /* h2_windows_shift applies the peer's initial window as it is now; false: overflow. */
 MUST_USE bool h2_windows_shift(struct h2 *h);
 
-/* h2_guard.c: false: the peer has used up its budget; h2_end is the caller's. */
+/* h2_guard.c: false: the peer has used up its budget; h2_end is the caller's. Unpaid: whatever it
+ * brought on before. */
 MUST_USE bool h2_glitch(struct h2 *h);
+MUST_USE bool h2_glitch_unpaid(struct h2 *h);
 MUST_USE bool h2_count_reset(struct h2 *h);
 void h2_progress(struct h2 *h);
-
 #endif

@@ -69,14 +69,6 @@ static bool is_last(const struct h2_stream *st, uint32_t len) {
   return (len == st->offered.len && st->offered_fin) || st->sent + len == st->promise;
 }
 
-/* TRICKLE: who opens windows by less pays for each time that he does (h2_guard.c). */
-#define TRICKLE 256u
-
-/* trickles: a small part of what was offered is all that the windows let out. */
-static bool trickles(const struct h2_stream *st, uint32_t len, uint64_t left) {
-  return left > 0 && len < TRICKLE && (st->send_window <= 0 || st->h2->send_window <= 0);
-}
-
 /* send_data sends one frame; false: no room. The stream may be gone. */
 static bool send_data(struct h2 *h, struct h2_stream *st, uint32_t len) {
   struct buf *out = h2_out(h, H2_HEAD_LEN + len);
@@ -88,10 +80,9 @@ static bool send_data(struct h2 *h, struct h2_stream *st, uint32_t len) {
   h->send_window -= (int32_t)len;
   st->sent += len;
   if (last) st->marks |= H2_LOCAL_END;
-  uint64_t left = st->offered.len - len;
   st->offered = SPAN_EMPTY; /* what is left is offered again */
   list_remove(&st->ready);
-  if (!trickles(st, len, left)) h2_progress(h);
+  h2_progress(h);
   uint32_t id = st->id;
   conn_carried_sent(st->what.conn, len);
   st = h2_stream_find(h, id);

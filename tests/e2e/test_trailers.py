@@ -536,6 +536,7 @@ def test_towards_http_1_a_length_is_the_end(crossing, talk):
         stream = conn.open("POST", "/h1/late", [("content-length", "4")], end=False)
         conn.send(stream, b"body")
         assert conn.whole(stream).status == 200
+        conn.reset(stream)  # who has many streams open would be given a new connection
     first, second = backend.seen("/h1/late")
     assert first.connection == second.connection and second.body.data == b"body"
 
@@ -547,6 +548,7 @@ def test_towards_http_1_a_length_of_0_is_the_end(crossing, talk):
     for _ in range(2):
         stream = conn.open("POST", "/h1/none", [("content-length", "0")], end=False)
         assert conn.whole(stream).status == 200
+        conn.reset(stream)
     first, second = backend.seen("/h1/none")
     assert first.connection == second.connection and second.get("content-length") == "0"
 
@@ -569,6 +571,7 @@ def test_a_length_of_0_meets_the_end_of_a_kept_connection(weir, backend, ends):
         end = h2wire.data(number, b"", True) if ends else b""
         conn.send(h2wire.headers(number, head, end=False) + end)
         assert conn.wait(number).status == 200
+        conn.send(h2wire.rst_stream(number) if not ends else b"")
     conn.close()
     assert [r.connection for r in backend.seen("/race")] == [0, 0, 1]
     assert proxy.metric("weir_upstream_replays_total") == 1

@@ -41,7 +41,8 @@ static void glitches_are_counted_exactly(void **state) {
     h2_peer_request(&k->peer, POST, false);
     kit_run(k);
     assert_int_equal(k->h->credit, 2);
-    for (uint32_t n = 0; n <= limits.glitches + 2; n++) {
+    bool unpaid = useless[i].type == H2_SETTINGS && !(useless[i].flags & H2_FLAG_ACK);
+    for (uint32_t n = 0; n <= limits.glitches + (unpaid ? 0 : 2); n++) {
       if (k->ends) fail_msg("row %zu: after %u", i, n);
       struct span payload = span_of(useless[i].payload, useless[i].len);
       kit_frame(k, useless[i].type, useless[i].flags, useless[i].stream, payload);
