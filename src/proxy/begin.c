@@ -13,7 +13,7 @@
 /* LATE_MS: when one has waited so long turns are large again: nobody waits for ever. */
 #define LATE_MS 50u
 /* How long a turn reads on of those that bring much (loop.share_ns), and how many streams of a
- * connection that ended are told of it in a turn. */
+ * connection that ended are told of it at a time. */
 #define SHARE_MOST_NS 2000000u
 #define SHARE_FEW_NS 50000u
 #define ENDS_FEW 8u

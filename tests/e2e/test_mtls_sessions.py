@@ -260,8 +260,9 @@ def h2_talk(made, mint, monkeypatch):
     return talk
 
 
-def test_http2_serves_no_stream_that_comes_after(site, mint, backend, monkeypatch):
-    """Between the two GOAWAYs streams are still taken: they are answered with 421."""
+def let_in_before(site, mint, backend, monkeypatch):
+    """A connection with a slow stream, whose client's CA is no more asked for: (slow, talk,
+    stream)."""
     other = mint.make("other", ca=True)
     slow = Slow(backend)
     made = site(row(mint.root), conf={"process": {"drain": "30s"}})
@@ -270,6 +271,12 @@ def test_http2_serves_no_stream_that_comes_after(site, mint, backend, monkeypatc
     backend.wait(1)
     ask(made, row(other))
     made.front.reload()
+    return slow, talk, stream
+
+
+def test_http2_serves_no_stream_that_comes_after(site, mint, backend, monkeypatch):
+    """Between the two GOAWAYs streams are still taken: they are answered with 421."""
+    slow, talk, stream = let_in_before(site, mint, backend, monkeypatch)
     late = talk.open(path="/late", authority="a.example", scheme="https")
     slow.go.set()
     talk.whole(stream)
@@ -308,14 +315,7 @@ def test_what_runs_on_ends_after_the_drain_time(site, mint, backend):
 
 def test_http2_ends_with_its_ca(site, mint, backend, monkeypatch):
     """GOAWAY; the stream that runs is finished."""
-    other = mint.make("other", ca=True)
-    slow = Slow(backend)
-    made = site(row(mint.root), conf={"process": {"drain": "30s"}})
-    talk = h2_talk(made, mint, monkeypatch)
-    stream = talk.open(path="/slow", authority="a.example", scheme="https")
-    backend.wait(1)
-    ask(made, row(other))
-    made.front.reload()
+    slow, talk, stream = let_in_before(site, mint, backend, monkeypatch)
     talk.until(lambda: talk.goaway is not None)
     slow.go.set()
     talk.whole(stream)

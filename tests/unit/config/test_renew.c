@@ -180,14 +180,19 @@ static void check_in_use(struct conf *conf, const char *const want[FILES], size_
       fail_msg("row %zu: %s has %s, not %s", row, files[i].path, now[i], want[i]);
 }
 
+static void world_hooks(struct world *w) {
+  w->hooks = (struct conf_hooks){.tls = on_tls,
+                                 .tls_unref = on_tls_unref,
+                                 .tls_pem = on_pem,
+                                 .upstream_tls = on_pool,
+                                 .upstream_tls_unref = on_pool_unref,
+                                 .ctx = w};
+}
+
 static void one_row(size_t at) {
   const struct row *row = &rows[at];
-  struct world w = {.hooks = {.tls = on_tls,
-                              .tls_unref = on_tls_unref,
-                              .tls_pem = on_pem,
-                              .upstream_tls = on_pool,
-                              .upstream_tls_unref = on_pool_unref,
-                              .ctx = &w}};
+  struct world w = {0};
+  world_hooks(&w);
   struct conf_faults *faults = conf_faults_new();
   struct conf_reader reader = kit_reader(&kit);
   struct conf_renewed out;
@@ -227,12 +232,8 @@ static void what_is_good_is_taken(void **state) {
  * another's sake is taken when that one is gone. */
 static void what_is_known_is_tried_last(void **state) {
   (void)state;
-  struct world w = {.hooks = {.tls = on_tls,
-                              .tls_unref = on_tls_unref,
-                              .tls_pem = on_pem,
-                              .upstream_tls = on_pool,
-                              .upstream_tls_unref = on_pool_unref,
-                              .ctx = &w}};
+  struct world w = {0};
+  world_hooks(&w);
   struct conf_faults *faults = conf_faults_new();
   struct conf_reader reader = kit_reader(&kit);
   struct conf_renewed out;
@@ -258,12 +259,8 @@ static void what_is_known_is_tried_last(void **state) {
 /* With nothing new no policy is made. */
 static void nothing_new(void **state) {
   (void)state;
-  struct world w = {.hooks = {.tls = on_tls,
-                              .tls_unref = on_tls_unref,
-                              .tls_pem = on_pem,
-                              .upstream_tls = on_pool,
-                              .upstream_tls_unref = on_pool_unref,
-                              .ctx = &w}};
+  struct world w = {0};
+  world_hooks(&w);
   struct conf_faults *faults = conf_faults_new();
   struct conf_reader reader = kit_reader(&kit);
   struct conf_renewed out;
