@@ -39,7 +39,6 @@ void begin_put(struct stream *s) {
   struct begin *b = &s->w->begin;
   timer_stop(&s->w->loop->wheel, &s->timer); /* the client has done its part */
   if (!(s->flags & STREAM_FURTHER)) {
-    begin_alone(s->w);
     list_push_tail(&b->alone, &s->link);
     return;
   }
@@ -111,9 +110,19 @@ static void run_unruly(struct worker *w) {
   timer_set(&w->loop->wheel, &b->unruly_timer, now_ms(w) + 1);
 }
 
+/* run_alone: the first of a burst was alone only until the rest was read. */
+static void run_alone(struct worker *w) {
+  struct begin *b = &w->begin;
+  while (!list_empty(&b->alone)) {
+    struct stream *s = stream_at(&b->alone);
+    if (h2_streams(s->down->h2) == 1) begin_alone(w);
+    (void)go_or_wait(b, s);
+  }
+}
+
 void begin_run(struct worker *w) {
   struct begin *b = &w->begin;
-  while (!list_empty(&b->alone)) (void)go_or_wait(b, stream_at(&b->alone));
+  run_alone(w);
   for (struct stream *s; may_begin(w) && (s = first(b)) != NULL;) b->left -= go_or_wait(b, s);
   if (!list_empty(&b->unruly) && !timer_armed(&b->unruly_timer)) run_unruly(w);
 }

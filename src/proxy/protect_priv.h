@@ -39,7 +39,7 @@ void slots_refused(struct worker *w);
 struct begin;
 void begin_init(struct begin *b);
 /* begin_put lets a request whose head is done wait to begin; stream_fail takes it out. begin_alone
- * tells of one of HTTP/1: it does not wait, but it is not to wait for others. */
+ * tells of one that is all its client asks for: it does not wait, nor is it to wait for others. */
 void begin_put(struct stream *s);
 /* begin_left: s, which may have waited to begin, does so no more. */
 void begin_left(struct stream *s);

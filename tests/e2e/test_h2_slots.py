@@ -1,11 +1,14 @@
 """Places for streams: what clients with many of them leave to others, by memory and descriptors,
 and what an operator sees of it."""
+from concurrent.futures import ThreadPoolExecutor
 import resource
 import socket
+import threading
+import time
 
 import pytest
 
-from harness import client, h2wire as h2
+from harness import client, h2wire as h2, wire
 from harness.h2raw import Conn
 from harness.weir import eventually
 
@@ -86,14 +89,51 @@ def test_protocols_are_counted(weir, backend):
     assert proxy.metric(METRIC) == 0
 
 
+CONNECTS = "weir_upstream_connects_total"
+
+
 def test_idle_connections_are_left(weir, backend, stall):
     """Who asks for many things at once takes new connections to an endpoint, and leaves the idle
     ones to clients with one request at a time."""
     proxy = small_weir(weir, backend)
     with client.Client(proxy.port) as one:
         assert one.get("/one").status == 200
-        assert proxy.metric("weir_upstream_connects_total") == 1
-        stall(proxy, 1, 3)
-        eventually(lambda: proxy.metric("weir_upstream_connects_total") == 1 + 3)
-        assert one.get("/two").status == 200
-        assert proxy.metric("weir_upstream_connects_total") == 1 + 3
+        assert proxy.metric(CONNECTS) == 1
+        over = threading.Event()
+
+        def ask():
+            asked = 0
+            while not over.is_set() or asked < 2:
+                assert one.get("/again").status == 200
+                asked += 1
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(ask)
+            stall(proxy, 1, 3)
+            eventually(lambda: proxy.metric(CONNECTS) >= 1 + 3)
+            over.set()
+            asking.result()
+        assert proxy.metric(CONNECTS) == 1 + 3
+
+
+def test_idle_connections_are_taken(weir, new_backend, stall):
+    """Where nobody asks for one thing at a time, bursts take what is idle: their own first
+    requests do not count as such."""
+    together = threading.Barrier(3)
+
+    def wait_for_all(_conn, request):
+        if request.target == b"/":
+            together.wait(20)
+        return wire.response_bytes()
+    proxy = small_weir(weir, new_backend(wait_for_all))
+    conn = Conn(proxy.port).handshake()
+    numbers = [conn.open("GET", "/") for _ in range(3)]
+    assert {conn.wait(number).status for number in numbers} == {200}
+    conn.close()
+    assert proxy.metric(CONNECTS) == 3
+    time.sleep(0.1)  # begin.c: nobody was alone for ALONE_MS
+    stall(proxy, 1, 2)
+    stall(proxy, 1, 2)
+    eventually(lambda: proxy.metric(METRIC) == 4)
+    eventually(lambda: proxy.metric(CONNECTS) == 4)
+    time.sleep(0.1)
+    assert proxy.metric(CONNECTS) == 4

@@ -260,7 +260,7 @@ def test_log_to_a_full_pipe_blocks_nobody(weir, nginx, load_client):
         eventually(lambda: dropped(proxy))
         assert len(dropped(proxy)) <= 2  # one in ten seconds
         assert 0 < dropped(proxy)[0][0] == dropped(proxy)[0][1]
-        assert "log.access.sample" in proxy.errors
+        proxy.stderr_has("log.access.sample")
     proxy.change(process={"drain": "3s"})
     proxy.reload()
     proxy.stderr_has("reloaded: generation 2 runs")  # the error log goes on
@@ -419,6 +419,7 @@ def test_stale_admin_socket_is_replaced(weir, backend):
 
 def test_start_is_said(weir, backend):
     proxy = weir({}, backend)
+    proxy.stderr_has("generation 1")
     lines = [json.loads(line) for line in proxy.errors.splitlines()]
     assert any("generation 1" in line["message"] for line in lines), proxy.errors
 
