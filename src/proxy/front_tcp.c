@@ -1,7 +1,7 @@
 /* front_tcp.c: clients of a listener with protocol = "tcp": a connection is one session, its
  * stream takes an endpoint at once (a server may speak first) and is a tunnel from there on
- * (tunnel.c). What the client sends before that is held. Looks at no byte. Called by serve.c and
- * proxied.c (the client is there) and by attempt.c (the endpoint is). */
+ * (tunnel.c). What the client sends before that is held. Looks at no byte. Called by down.c (the
+ * client is there) and by attempt.c (the endpoint is). */
 #include "proxy_priv.h"
 #include "weir/io/tls_client_auth.h"
 

@@ -342,7 +342,7 @@ static void let_go(struct down *d, struct conn *c, uint32_t flags, enum end end)
   d->stream = NULL;
   if (flags & STREAM_ABORT) down_abort(d);
   else if (flags & STREAM_CLOSE) down_close(d, true);
-  else down_next(d);
+  else front_h1_next(d);
 }
 
 void stream_finish(struct stream *s) {

@@ -133,7 +133,7 @@ static void on_drain_deadline(struct timer *timer, uint64_t now) {
 static void drain(struct worker *w, uint64_t deadline_ms) {
   w->draining = true;
   w->drain_deadline_ms = deadline_ms;
-  down_drain(w);
+  serve_drain(w);
   tunnel_drain_all(w, deadline_ms);
   timer_set(&w->loop->wheel, &w->drain_timer, deadline_ms);
 }
