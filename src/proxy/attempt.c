@@ -62,7 +62,16 @@ void attempt_opened(struct stream *s) {
   else stream_go(s, STEP_SEND);
 }
 
-/* attempt_other_protocol: no permit may be left for another connection: then it waits for one. */
+/* asked_in_vain: no permit may be left for another connection: then it waits for one. */
+static void asked_in_vain(struct stream *s, int err) {
+  if (err != -EAGAIN) {
+    attempt_failed(s, connect_end(err));
+    return;
+  }
+  s->attempts--;
+  stream_go(s, STEP_PICK);
+}
+
 void attempt_other_protocol(struct stream *s) {
   bool open = false;
   int err = attempt_ask_anew(s, &s->try, &(struct attempt_owner){&up_events, s}, &open);
@@ -72,11 +81,8 @@ void attempt_other_protocol(struct stream *s) {
     s->connect_ns += now_ns(s->w) - s->try.t_connect;
     s->try.t_connect = now_ns(s->w);
     stream_timer(s);
-  } else if (err == -EAGAIN) {
-    s->attempts--;
-    stream_go(s, STEP_PICK);
   } else {
-    attempt_failed(s, connect_end(err));
+    asked_in_vain(s, err);
   }
 }
 
@@ -90,11 +96,8 @@ static void upgrade_by_h1(struct stream *s) {
   a->t_connected = 0;
   if (!err) {
     stream_go(s, open ? STEP_SEND : STEP_CONNECT);
-  } else if (err == -EAGAIN) {
-    s->attempts--;
-    stream_go(s, STEP_PICK);
   } else {
-    attempt_failed(s, connect_end(err));
+    asked_in_vain(s, err);
   }
 }
 

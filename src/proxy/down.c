@@ -95,6 +95,12 @@ void down_count_handshake(struct down *d, const struct tls_info *info) {
   down_count_tls(w, info);
 }
 
+void down_unshaken(struct down *d, enum end end, uint16_t status) {
+  stat_add(&d->serving->w->stats.tls_handshake_failures, 1);
+  access_connection(d, end, status);
+  down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);
+}
+
 enum end down_late(const struct down *d) {
   return conn_tls_signing(d->conn) ? END_CLIENT_TLS_SIGNER : END_CLIENT_TLS_TIMEOUT;
 }

@@ -90,6 +90,8 @@ void down_socket(const struct down *d, struct addr *out);
  * its early data and of ECH, done or not. */
 void down_count_handshake(struct down *d, const struct tls_info *info);
 void down_count_tls(struct worker *w, const struct tls_info *info);
+/* down_unshaken ends one whose handshake failed; status is what it was told. */
+void down_unshaken(struct down *d, enum end end, uint16_t status);
 /* down_late is the end of a handshake whose time is over. */
 enum end down_late(const struct down *d);
 /* ---- stale.c ---- */

@@ -70,9 +70,7 @@ static void handshake_failed(struct down *d, enum end end) {
   struct tls_info info;
   conn_tls_info(d->conn, &info);
   down_count_tls(w, &info);
-  stat_add(&w->stats.tls_handshake_failures, 1);
-  access_connection(d, end, end_get(end)->status);
-  down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);
+  down_unshaken(d, end, end_get(end)->status);
 }
 
 static void start_h2(struct down *d) {

@@ -6,9 +6,6 @@
 #include "proxy_priv.h"
 #include "weir/base/mem.h"
 
-/* DEFER_SECONDS: as control/loader_bind.c, which makes the sockets. */
-#define DEFER_SECONDS 5u
-
 /* ---- accept ---- */
 
 void serving_free_if_done(struct serving *sv) {
@@ -123,7 +120,7 @@ static void accept_at_once(struct serving *sv) {
   bool at_once = l && l->serves == SERVES_TCP && !l->tls && l->proxied != PROXIED_ALL;
   if (sv->shared || at_once == sv->at_once) return;
   sv->at_once = at_once;
-  conn_listen_defer(sv->conn, at_once ? 0 : DEFER_SECONDS);
+  conn_listen_defer(sv->conn, at_once ? 0 : LISTEN_DEFER_SECONDS);
 }
 
 /* current_of is the listener of sv in the snapshot; NULL: there is none, or it serves by another
