@@ -165,6 +165,30 @@ static struct span binds_of(struct view *v, const struct listener *l) {
   return s;
 }
 
+/* pools_of names where connections go that no route sends: of TLS that is passed on to the pools
+ * of its names, in the order of the file, and last to that of all others. */
+#define POOLS_SHOWN 8u
+static struct span pools_of(struct view *v, const struct listener *l) {
+  const struct pool *shown[POOLS_SHOWN];
+  struct text text = {.ptr = NULL};
+  uint32_t count = 0;
+  for (uint32_t i = 0; i <= l->sni_count; i++) {
+    const struct pool *pool = i < l->sni_count ? l->sni[i].pool : l->pool;
+    bool known = !pool;
+    for (uint32_t k = 0; k < count && !known; k++) known = shown[k] == pool;
+    if (known) continue;
+    if (count == POOLS_SHOWN) {
+      text_lit(&text, ", ...");
+      break;
+    }
+    shown[count++] = pool;
+    text_printf(&text, "%s" SPAN_FMT, text.len ? ", " : "", SPAN_ARG(pool->obj.name));
+  }
+  struct span s = copy(v, text_span(&text));
+  text_fini(&text);
+  return s;
+}
+
 /* served are the words of listeners.*.protocol. */
 static const char *const served[] = {"http", "tcp", "tls_passthrough", "udp"};
 
@@ -182,7 +206,7 @@ static void fill_listener(struct view *v, const struct metrics_input *in,
     cells[0] = copy(v, l->obj.name);
     cells[1] = binds_of(v, l);
     cells[2] = span_str(served[l->serves]);
-    cells[3] = l->pool ? copy(v, l->pool->obj.name) : SPAN_EMPTY;
+    cells[3] = pools_of(v, l);
     cells[4] = l->tls ? SPAN_LIT("yes") : SPAN_LIT("no");
     cells[5] = number(v, open);
     cells[6] = number(v, accepted);
