@@ -147,6 +147,7 @@ static void fill_process(struct view *v, const struct metrics_input *in, const c
   fact(v, "requests", number(v, STAT_SUM(in, proxied)));
   fact(v, "tunnels", number(v, STAT_SUM(in, tunnels)));
   fact(v, "tcp_sessions", number(v, STAT_SUM(in, tcp_sessions)));
+  fact(v, "udp_sessions", number(v, STAT_SUM(in, udp_sessions)));
   fact(v, "overload", overload(v, in));
   fact(v, "memory_bytes", number(v, f->resident_bytes));
   fact(v, "log_dropped", number(v, STAT_SUM(in, log_dropped) + f->log_lost));
