@@ -238,6 +238,13 @@ def do_pin(bench, words):
     check_conf(made)
 
 
+def do_proxy(bench, words):
+    """What it would run is good."""
+    path = bench.work / "proxy.conf"
+    path.write_text(succeeded([binary(), "proxy", "--print-config", *words[2:]]))
+    check_conf(path)
+
+
 def do_ech_keys(bench, words):
     """Redirected to a file or not, it is PEM."""
     if ">" in words:
@@ -258,6 +265,7 @@ COMMANDS = [
     (r"cmake ", do_cmake),
     (r"(build/release/)?weir run -c ", do_run),
     (r"weir (check|reload|plan|dump|explain|status|metrics|drain|health|version)\b", do_weir),
+    (r"weir proxy ", do_proxy),
     (r"weir ech-keys ", do_ech_keys),
     (r"curl ", do_curl),
     (r"openssl req ", do_openssl),
