@@ -80,7 +80,7 @@ const char *phase_name(enum phase phase);
 
 /* ---- alarm.c ---- */
 
-/* alarm_start begins to look, once the workers run. */
+/* alarm_start begins to look once a second, when the workers run. */
 void alarm_start(struct control *c);
 
 /* ---- facts.c ---- */

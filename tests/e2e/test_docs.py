@@ -368,7 +368,7 @@ def try_health_log(text, weir, backend, **_):
     proxy = weir({"pools": {"app": {
         "balance": "round_robin",
         "health": {"path": "/healthz", "interval": "50ms", "fast_interval": "50ms"},
-        "outlier": {"failure_rate": "40%"}}}}, backend, other)
+        "outlier": {"failure_rate": "40%", "eject": "1s"}}}}, backend, other)
 
     def said(number):
         wanted = re.sub(r"\d+", "#", text.splitlines()[number].split(": ", 2)[2])
@@ -383,6 +383,7 @@ def try_health_log(text, weir, backend, **_):
     status[0] = 200
     eventually(said(1))
     eventually(lambda: proxy.get("/") and said(2)())
+    eventually(said(3))
     other.stop()
 
 
