@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import shlex
 import subprocess
 
@@ -541,6 +542,24 @@ def test_end_words_are_current():
     made = succeeded(["/usr/bin/python3", "-B", str(ROOT / "packaging/docs/errors.py")])
     assert made == (ROOT / "packaging/docs/errors.md").read_text(), \
         "run packaging/docs/errors.py --write"
+
+
+@pytest.mark.parametrize("literals,cell", [
+    (r'"The client left."', "The client left."), ('""', ""),
+    (r'"The \"host\" is no name: \\."', 'The "host" is no name: \\.'),
+    (r'"Either \"a\"|\"b\"."', r'Either "a"\|"b".'), ('"On two "\n    "lines."', "On two lines."),
+    (r'"\"" "), (\""', '"), ("')])
+def test_end_words_with_quotes(literals, cell):
+    """What C makes of a string stands on the page, and rows behind it are read."""
+    errors = runpy.run_path(ROOT / "packaging/docs/errors.py")
+    text = '/* END(id) */\nEND(A, "client.a", 400, BAD, INFO, false, %s)\n' \
+           'END(B, "client.b", 0, NONE, WARN, true, "b")\n' % literals
+    assert errors["rows"](text) == [("client.a", "400", "INFO", "false", cell),
+                                    ("client.b", "0", "WARN", "true", "b")]
+    assert errors["page"](text).splitlines()[-2:] == ["| `client.a` | 400 |  | %s |" % cell,
+                                                      "| `client.b` | - | again | b |"]
+    with pytest.raises(AssertionError):
+        errors["rows"](r'END(A, "client.a", 400, BAD, INFO, false, "tab\t")')
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
