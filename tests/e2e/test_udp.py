@@ -3,6 +3,7 @@ balancing by session and by datagram, passive and active health, the cap and who
 hostile input, reload and drain, what commands say. DNS and flows like QUIC's stand in
 test_udp_servers.py."""
 import contextlib
+import json
 import os
 import re
 import signal
@@ -918,11 +919,26 @@ def test_drain(udp, endpoint):
     with connect(proxy.port) as sock:
         assert ask(sock, b"x") == b"x"
         proxy.signal(signal.SIGTERM)
-        proxy.stderr_has("draining")
+        proxy.stderr_has("SIGTERM: draining 0 connections and 1 UDP session for at most 5 s")
         assert ask(sock, b"y") == b"y"
         assert proxy.process.wait(30) == 0
         assert proxy.logged(end="proxy.drain.tunnel")["weir.datagrams.received"] == 2
     assert len(set(site.peers)) == 1
+
+
+@pytest.mark.parametrize("form,told", [
+    ("--json", '{"ok":true,"connections":0,"udp_sessions":2}\n'),
+    ("--text", "draining 0 connections and 2 UDP sessions; weir ends when they have\n")])
+def test_drain_by_command_counts_sessions(udp, endpoint, form, told):
+    proxy = udp(endpoint())
+    with connect(proxy.port) as one, connect(proxy.port) as other:
+        assert ask(one, b"x") == ask(other, b"x") == b"x"
+        status = run("status", "--json", "--admin", proxy.admin)
+        assert json.loads(status.stdout)["process"]["udp_sessions"] == 2
+        drained = run("drain", form, "--admin", proxy.admin)
+        assert (drained.returncode, drained.stdout) == (0, told)
+        assert proxy.process.wait(30) == 0
+        proxy.stderr_has("weir drain: draining 0 connections and 2 UDP sessions for at most")
 
 
 def test_drain_without_sessions_is_quick(udp, endpoint):
