@@ -213,6 +213,7 @@ static void nothing_is_owed_while_weir_drains(void **state) {
   look(w);
   nothing_published(w, before);
   assert_int_equal(told(w, NOT_TAKEN), 1);
+  assert_false(w->c.publish_owed || w->c.watch_changed);
   for (int i = 0; i < 3; i++) look(w);
   nothing_published(w, before);
   assert_int_equal(told(w, NOT_TAKEN), 1);
