@@ -154,10 +154,11 @@ static void ring_deafen(struct loop *loop, struct conn *listener) {
     (void)setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
-/* What these take of the submit, about (loopback, measured under an attack; FLOOR.md). */
+/* What these take of the submit, about (loopback, measured under attacks; FLOOR.md). */
 #define CONNECT_NS 20000u
 #define CLOSE_NS 8000u
 #define SEND_NS 5000u
+#define RECV_NS 5000u /* where a buffer full of bytes is waiting */
 
 static void ring_connect(struct loop *loop, struct conn *c, const struct addr *to) {
   struct uring *u = of(loop);
@@ -175,6 +176,7 @@ static void ring_connect(struct loop *loop, struct conn *c, const struct addr *t
 
 static void ring_recv(struct loop *loop, struct conn *c, bool multishot) {
   struct uring *u = of(loop);
+  loop->owed_ns += RECV_NS;
   struct io_uring_sqe *sqe = begin(loop, c, OP_RECV);
   if (multishot) {
     io_uring_prep_recv_multishot(sqe, c->fd, NULL, 0, 0);

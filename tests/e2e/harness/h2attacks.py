@@ -118,6 +118,7 @@ ERRORS = CALM + (h2.PROTOCOL_ERROR, h2.STREAM_CLOSED, h2.FLOW_CONTROL_ERROR, h2.
 ANY_WORD = (RESETS, FLOOD, "client.h2.protocol", "client.h2.stream_closed",
             "client.h2.flow_control", "client.h2.frame_size")
 HELD = post(1)
+WIDE = h2.window_update(0, h2.WINDOW_MAX - 65535)  # answers never wait for a window
 
 
 def made(what):
@@ -153,6 +154,8 @@ ATTACKS = {
     "settings": Attack((FLOOD,), repeated(h2.settings())),
     "settings-of-100": Attack((FLOOD,), repeated(h2.settings(
         *[(h2.INITIAL_WINDOW_SIZE, n) for n in range(100)]), 20)),
+    "settings-with-requests": Attack((FLOOD,), on_streams(lambda n: get(n) + h2.settings() * 2),
+                                     answers=50, first=WIDE),
     "settings-windows-of-100-streams": Attack((FLOOD,), lambda n: downloads(n) + [
         h2.settings((h2.INITIAL_WINDOW_SIZE, 0)), h2.settings((h2.INITIAL_WINDOW_SIZE, 1))] * 50,
         grown_kib=64 * 1024),  # 400 downloads that stand still, as with window-bytewise
@@ -184,8 +187,6 @@ ATTACKS = {
                       grown_kib=96 * 1024),
 }
 
-WIDE = h2.window_update(0, h2.WINDOW_MAX - 65535)  # answers never wait for a window
-
 # What stays just below each budget for ever: the attacks' prices, and an ordinary client's.
 BELOW = {
     "ordinary": Attack((), on_streams(get), answers=50, first=WIDE),
@@ -197,9 +198,9 @@ BELOW = {
         for at, number in enumerate(numbers(n, 50))], answers=50, first=WIDE),
     "two-pings-a-request": Attack((), on_streams(lambda n: get(n) + h2.ping() * 2),
                                   answers=50, first=WIDE),
-    "two-settings-a-request": Attack((), on_streams(lambda n: get(n) + h2.settings() * 2),
-                                     answers=50, first=WIDE),
     "pings-of-950-in-10s": Attack((), repeated(h2.ping(), 19), per_second=5, connections=50),
+    "settings-of-950-in-10s": Attack((), repeated(h2.settings(), 19), per_second=5,
+                                     connections=50),
     "heads-of-64k": Attack((), on_streams(lambda n: h2.headers(n, h2.request(
         path=PATH) + ENTRY + h2.indexed(62) * 14), 20), answers=20, first=WIDE,
         grown_kib=128 * 1024),
