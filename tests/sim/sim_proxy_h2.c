@@ -597,8 +597,8 @@ static void step_late(struct crowd *crowd, struct turns *seen) {
   else seen->large++;
 }
 
-/* Turns are small for those who ask for one thing at a time; but when of those that bring much some
- * have waited for long, turns are large until all of them went on. */
+/* Turns are small for those who ask for one thing at a time; but when of those that bring much
+ * some have waited for long, turns are large until all of them went on. */
 static void large_again(void **state) {
   (void)state;
   uint32_t large = 0;
@@ -659,9 +659,10 @@ static void ask_in_turn(struct h2_client *c) {
   }
 }
 
-/* A worker is told to stop when requests have begun at the end of a turn whose bodies are here: they
- * would be read in the next one, and refused. It ends, and at once; nobody is there to be told, or
- * its end would wait for what is told for ever. (stream_fail sees to that, and rx_fail.) */
+/* A worker is told to stop when requests have begun at the end of a turn whose bodies are here:
+ * they would be read in the next one, and refused. It ends, and at once; nobody is there to be
+ * told, or its end would wait for what is told for ever. (stream_fail sees to that, and rx_fail.)
+ */
 static void stopped_as_requests_begin(void **state) {
   (void)state;
   uint32_t met = 0;

@@ -536,7 +536,8 @@ static void other_came(struct conn *listener, struct conn *c) {
 static void others_open(struct kit *k, struct others *o) {
   struct addr at;
   assert_true(addr_parse(SPAN_LIT("127.0.0.1:8001"), &at));
-  *o = (struct others){.listener = conn_listen(k->loop, sim_listen_fd(k->sim, &at), other_came, o)};
+  *o = (struct others){.count = 0};
+  o->listener = conn_listen(k->loop, sim_listen_fd(k->sim, &at), other_came, o);
   for (int i = 0; i < OTHERS; i++) (void)sim_peer_connect(k->sim, &at);
   kit_run(k);
   assert_int_equal(o->count, OTHERS);
