@@ -809,6 +809,12 @@ def test_listeners_change_names(udp, endpoint):
         assert ask(second, b"2") == b"2" and len(set(site.peers)) == 2
 
 
+def refused_for(proxy, address, **names):
+    rename(proxy, **names)
+    result = run("reload", "-c", proxy.path)
+    assert result.returncode and address in result.stdout + result.stderr, result
+
+
 def test_renamed_beside_a_port_that_is_taken(udp, endpoint):
     """A reload that cannot have one address gives no other to another listener, nor does the next
     one that is good; tried again when the port is free it does all that was asked of it."""
@@ -817,16 +823,15 @@ def test_renamed_beside_a_port_that_is_taken(udp, endpoint):
     proxy = udp(site)
     with connect(proxy.port) as sock:
         assert ask(sock, b"1") == b"1"
-        rename(proxy, names=proxy.port, dns=None, more=other)
-        result = run("reload", "-c", proxy.path)
-        assert result.returncode and taken.address in result.stdout + result.stderr, result
+        refused_for(proxy, taken.address, names=proxy.port, dns=None, more=other)
         assert ask(sock, b"2") == b"2"
         proxy.change(process={"drain": "200ms"})
         renamed(proxy, names=None, dns=proxy.port, more=None)
         assert ask(sock, b"3") == b"3"
         assert proxy.metric("weir_listener_connections", listener="dns") == 1
+        refused_for(proxy, taken.address, names=proxy.port, dns=None, more=other)
         taken.stop()
-        renamed(proxy, names=proxy.port, dns=None, more=other)
+        proxy.reload()
         assert ask(sock, b"4") == b"4"
         assert proxy.metric("weir_listener_connections", listener="names") == 1
         with connect(other) as second:
