@@ -161,6 +161,7 @@ ATTACKS = {
         grown_kib=64 * 1024),  # 400 downloads that stand still, as with window-bytewise
     "settings-ack": Attack((FLOOD,), repeated(h2.SETTINGS_ACK)),
     "ping": Attack((FLOOD,), repeated(h2.ping())),
+    "ping-with-a-byte": on_held(h2.data(1, b"x") + h2.ping() * 2),
     "ping-unread": Attack((), repeated(h2.ping()), reads=False, receive_buffer=4096),
     "settings-unread": Attack((), repeated(h2.settings()), reads=False, receive_buffer=4096),
     "requests-unread": Attack((), on_streams(get), reads=False, receive_buffer=4096),
