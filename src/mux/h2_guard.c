@@ -28,8 +28,9 @@ bool h2_glitch_unpaid(struct h2 *h) {
   return ++b->glitches <= h->limits.glitches;
 }
 
-/* A reader opens windows for what it took, in pieces as large as its reads: OPENED_LEAST is less
- * than those. What a peer left unread for long may be more than UNOPENED_MAX: it pays by that. */
+/* A reader opens windows for what it took, in pieces as large as its reads, which OPENED_LEAST is
+ * below; smaller ones are for smaller frames, each of which has paid for two (h2_went). What was
+ * sent and never opened for does not pile up beyond UNOPENED_MAX. */
 #define OPENED_LEAST 1024u
 #define UNOPENED_MAX (64u << 20)
 

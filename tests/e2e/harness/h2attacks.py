@@ -83,9 +83,9 @@ def on_streams(make, count=50):
 
 
 def reset_late(n):
-    """10 requests, and the last burst's reset after their way upstream began."""
+    """10 requests that are held, and the last burst's reset after their way upstream began."""
     late = [h2.rst_stream(number) for number in numbers(n - 1, 10)] if n else []
-    return late + [get(number) for number in numbers(n, 10)]
+    return late + [post(number) for number in numbers(n, 10)]
 
 
 def repeated(frame, count=200):
