@@ -41,12 +41,7 @@ static char *parse(struct span input, size_t piece, struct parsed *out) {
   arena_init(&out->arena, NULL, 0);
   out->result = HTTP_MORE;
   do {
-    shown = piece == 0 || piece > input.len - shown ? input.len : shown + piece;
-    char *moved = malloc(shown + (shown == 0));
-    check(moved != NULL);
-    if (shown) memcpy(moved, input.ptr, shown);
-    free(block);
-    block = moved;
+    block = show_more(block, input, piece, &shown);
     out->result =
         h1_parse_request(&scan, span_of(block, shown), &limits, &out->arena, &out->req, &out->why);
     check_seen(&scan, span_of(block, shown));

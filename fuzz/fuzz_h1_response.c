@@ -22,12 +22,7 @@ static char *parse(struct span input, size_t piece, enum http_method method, str
   size_t shown = 0;
   arena_init(&out->arena, NULL, 0);
   do {
-    shown = piece == 0 || piece > input.len - shown ? input.len : shown + piece;
-    char *moved = malloc(shown + (shown == 0));
-    check(moved != NULL);
-    if (shown) memcpy(moved, input.ptr, shown);
-    free(block);
-    block = moved;
+    block = show_more(block, input, piece, &shown);
     out->result = h1_parse_response(&scan, span_of(block, shown), &limits, &out->arena, method,
                                     &out->res, &out->why);
   } while (out->result == HTTP_MORE && shown < input.len);

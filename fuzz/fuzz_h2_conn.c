@@ -4,30 +4,11 @@
  * windows and settings (h2_peer.h), no byte of our windows is lost, nothing is left at the end. */
 #define H2_KIT_BARE
 #include "../tests/unit/mux/h2_kit.h"
+#include "program.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 enum { OPS_MAX = 300, IDS = 64 };
-
-/* program is the input as it is read. */
-struct program {
-  const uint8_t *at;
-  size_t left;
-};
-
-static uint8_t byte(struct program *p) {
-  if (p->left == 0) return 0;
-  p->left--;
-  return *p->at++;
-}
-
-static struct span bytes(struct program *p, size_t len) {
-  if (len > p->left) len = p->left;
-  struct span s = span_of((const char *)p->at, len);
-  p->at += len;
-  p->left -= len;
-  return s;
-}
 
 static uint32_t number(struct program *p) {
   static const uint32_t numbers[] = {0, 1, 2, 100, 16384, 65535, 65536, 1 << 20, INT32_MAX};

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "../tests/support/hpack_help.h"
+#include "program.h"
 #include "weir/base/mem.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
@@ -25,12 +26,6 @@ struct conn {
   struct side again;
   struct hpack_limits limits;
 };
-
-static unsigned take(struct span *in) {
-  unsigned byte = in->len > 0 ? (unsigned char)in->ptr[0] : 0;
-  *in = span_from(*in, 1);
-  return byte;
-}
 
 static enum hpack_result run(struct side *s, const struct hpack_limits *limits, struct span in,
                              size_t piece, bool store) {
@@ -82,19 +77,17 @@ static void written_again(struct conn *c, size_t little) {
 }
 
 /* one_block runs a block on all sides; false: the connection is over. */
-static bool one_block(struct conn *c, struct span *in) {
-  unsigned control = take(in);
+static bool one_block(struct conn *c, struct program *p) {
+  unsigned control = byte(p);
   if (control & 16) {
-    uint32_t size = take(in) << 8;
-    size |= take(in);
+    uint32_t size = two_bytes(p);
     hpack_decoder_set(&c->once.dec, size);
     hpack_decoder_set(&c->cut.dec, size);
     hpack_decoder_set(&c->blind.dec, size);
     hpack_decoder_set(&c->again.dec, size);
     hpack_encoder_set(&c->enc, size);
   }
-  struct span block = span_sub(*in, 1, take(&(struct span){in->ptr, in->len}));
-  *in = span_from(*in, block.len + 1);
+  struct span block = bytes(p, byte(p));
   enum hpack_result once = run(&c->once, &c->limits, block, SIZE_MAX, !(control & 32));
   enum hpack_result cut = run(&c->cut, &c->limits, block, (control & 15) + 1, !(control & 32));
   enum hpack_result blind = run(&c->blind, &c->limits, block, SIZE_MAX, false);
@@ -113,9 +106,9 @@ static bool one_block(struct conn *c, struct span *in) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
-  struct span in = span_of((const char *)data, len);
+  struct program p = {data, len};
   struct conn *c = mem_alloc(sizeof(*c));
-  unsigned tight = take(&in);
+  unsigned tight = byte(&p);
   c->limits = hpack_wide;
   if (tight & 1) c->limits.fields = tight >> 2;
   if (tight & 2) c->limits.list_bytes = tight * 8;
@@ -127,7 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     arena_init(&sides[i]->arena, NULL, 0);
   }
   hpack_encoder_init(&c->enc, tight & 16 ? HPACK_TABLE_DEFAULT : HPACK_TABLE_MAX);
-  while (in.len > 0 && one_block(c, &in)) continue;
+  while (p.left > 0 && one_block(c, &p)) continue;
   for (size_t i = 0; i < array_count(sides); i++) {
     hpack_decoder_fini(&sides[i]->dec);
     arena_reset(&sides[i]->arena);

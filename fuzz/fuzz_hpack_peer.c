@@ -7,15 +7,10 @@
 #include <stdlib.h>
 
 #include "hpack_peer.h"
+#include "program.h"
 #include "weir/base/mem.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static unsigned take(struct span *in) {
-  unsigned byte = in->len > 0 ? (unsigned char)in->ptr[0] : 0;
-  *in = span_from(*in, 1);
-  return byte;
-}
 
 static struct span cut_line(struct span *rest) {
   size_t end = span_find_char(*rest, '\n', 0);
@@ -46,16 +41,15 @@ static void same_fields(const struct hpack_block *b, const struct peer_list *the
 }
 
 /* one_block runs a block on both; false: the connection is over. */
-static bool one_block(struct hpack_decoder *dec, nghttp2_hd_inflater *inflater, struct span *in) {
-  unsigned control = take(in);
+static bool one_block(struct hpack_decoder *dec, nghttp2_hd_inflater *inflater,
+                      struct program *p) {
+  unsigned control = byte(p);
   if (control & 16) {
-    uint32_t size = take(in) << 8;
-    size |= take(in);
+    uint32_t size = two_bytes(p);
     hpack_decoder_set(dec, size);
     check(nghttp2_hd_inflate_change_table_size(inflater, size) == 0);
   }
-  struct span block = span_sub(*in, 1, take(&(struct span){in->ptr, in->len}));
-  *in = span_from(*in, block.len + 1);
+  struct span block = bytes(p, byte(p));
   struct arena arena;
   struct hpack_block b;
   arena_init(&arena, NULL, 0);
@@ -72,12 +66,12 @@ static bool one_block(struct hpack_decoder *dec, nghttp2_hd_inflater *inflater, 
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
-  struct span in = span_of((const char *)data, len);
+  struct program p = {data, len};
   struct hpack_decoder dec;
   nghttp2_hd_inflater *inflater;
   hpack_decoder_init(&dec, HPACK_TABLE_DEFAULT);
   check(nghttp2_hd_inflate_new(&inflater) == 0);
-  while (in.len > 0 && one_block(&dec, inflater, &in)) continue;
+  while (p.left > 0 && one_block(&dec, inflater, &p)) continue;
   nghttp2_hd_inflate_del(inflater);
   hpack_decoder_fini(&dec);
   return 0;

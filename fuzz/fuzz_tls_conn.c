@@ -4,6 +4,7 @@
  * or, raw, nothing but the bytes of a client that is none. What is checked: tls_world.c. In the
  * fuzz profile BoringSSL is built in its fuzzer mode, so that damage gets beyond the record layer
  * and a handshake's bytes mean the same each time; elsewhere damage must be noticed. */
+#include "program.h"
 #include "tls_world.h"
 
 #include "weir/base/check.h"
@@ -13,35 +14,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 enum { OPS_MAX = 200, LINES_MAX = 4, OUT_MAX = 1 << 20 };
 
-/* program is the input as it is read. */
-struct program {
-  const uint8_t *at;
-  size_t left;
-  int lines;
-};
-
-static uint8_t byte(struct program *p) {
-  if (p->left == 0) return 0;
-  p->left--;
-  return *p->at++;
-}
-
-static size_t number(struct program *p) {
-  size_t high = byte(p);
-  return high << 8 | byte(p);
-}
-
-static struct span bytes(struct program *p, size_t len) {
-  if (len > p->left) len = p->left;
-  struct span s = span_of((const char *)p->at, len);
-  p->at += len;
-  p->left -= len;
-  return s;
-}
-
 /* ---- the library's end, and what is done to its bytes ---- */
 
-static void say(struct tw_line *l, struct program *p) { tw_say(l, number(p) % 5000); }
+static void say(struct tw_line *l, struct program *p) { tw_say(l, two_bytes(p) % 5000); }
 
 static void say_much(struct tw_line *l, struct program *p) {
   for (int n = byte(p) % 16; n > 0 && l->out.len < OUT_MAX; n--) tw_say(l, 4096);
@@ -56,7 +31,7 @@ static void new_keys(struct tw_line *l, struct program *p) {
 
 static void part(struct tw_line *l, struct program *p) { tw_send(l, byte(p)); }
 static void most(struct tw_line *l, struct program *p) {
-  size_t left = l->out.len - l->sent, but = number(p);
+  size_t left = l->out.len - l->sent, but = two_bytes(p);
   tw_send(l, left > but ? left - but : 0);
 }
 
@@ -69,7 +44,7 @@ static void bytewise(struct tw_line *l, struct program *p) {
 }
 
 static void flip(struct tw_line *l, struct program *p) {
-  size_t left = l->out.len - l->sent, at = number(p);
+  size_t left = l->out.len - l->sent, at = two_bytes(p);
   uint8_t bits = byte(p);
   if (left == 0 || bits == 0) return;
   l->out.ptr[l->sent + at % left] ^= (char)bits;
@@ -77,7 +52,7 @@ static void flip(struct tw_line *l, struct program *p) {
 }
 
 static void put(struct tw_line *l, struct program *p) {
-  size_t left = l->out.len - l->sent, at = number(p) % (left + 1);
+  size_t left = l->out.len - l->sent, at = two_bytes(p) % (left + 1);
   struct span junk = bytes(p, byte(p));
   if (junk.len == 0 || l->out.len > OUT_MAX) return;
   struct text rest = {0};
@@ -92,7 +67,7 @@ static void put(struct tw_line *l, struct program *p) {
 static void lose(struct tw_line *l, struct program *p) {
   size_t left = l->out.len - l->sent;
   if (left == 0) return;
-  size_t at = l->sent + number(p) % left, n = number(p) % (l->out.len - at) + 1;
+  size_t at = l->sent + two_bytes(p) % left, n = two_bytes(p) % (l->out.len - at) + 1;
   memmove(l->out.ptr + at, l->out.ptr + at + n, l->out.len - at - n);
   l->out.len -= n;
   l->wild = true;
@@ -100,7 +75,7 @@ static void lose(struct tw_line *l, struct program *p) {
 
 /* twice sends again what went before: a record that is replayed. */
 static void twice(struct tw_line *l, struct program *p) {
-  size_t n = number(p);
+  size_t n = two_bytes(p);
   if (n > l->sent) n = l->sent;
   if (n == 0 || l->out.len > OUT_MAX) return;
   struct text again = {0};
@@ -126,17 +101,17 @@ static void reset(struct tw_line *l, struct program *p) {
 }
 
 static void window(struct tw_line *l, struct program *p) {
-  size_t n = number(p);
+  size_t n = two_bytes(p);
   if (l->wire) sim_peer_window(l->wire, n > 50000 ? SIZE_MAX : n);
 }
 
 /* ---- weir's owner ---- */
 
-static void tell(struct tw_line *l, struct program *p) { tw_tell(l, number(p) % 20000); }
+static void tell(struct tw_line *l, struct program *p) { tw_tell(l, two_bytes(p) % 20000); }
 
 static void reading(struct tw_line *l, struct program *p) {
   uint8_t how = byte(p);
-  l->take_max = how & 8 ? SIZE_MAX : how & 16 ? number(p) : l->take_max;
+  l->take_max = how & 8 ? SIZE_MAX : how & 16 ? two_bytes(p) : l->take_max;
   if (!l->c || !l->opened || l->error) return;
   switch (how % 4) {
     case 0: conn_read_stop(l->c); break;
@@ -173,8 +148,8 @@ static void run(struct tw_line *l, struct program *p) { (void)p, tw_run(l->w); }
 
 static void another(struct tw_line *l, struct program *p) {
   uint8_t how = byte(p);
-  if (p->lines++ >= LINES_MAX) return;
   struct tls_world *w = l->w;
+  if (w->lines > LINES_MAX) return;
   tw_end(w);
   tw_begin(w, how & 1, how & 2);
 }
@@ -217,7 +192,7 @@ static void program_run(struct tls_world *w, struct program *p) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
-  struct program p = {data, len, 0};
+  struct program p = {data, len};
   uint8_t how = byte(&p), world = byte(&p);
   struct tw_conf conf = {.kind = (enum tw_kind)(how % TW_COUNT),
                          .old = how / 8 & 1,

@@ -3,7 +3,21 @@
 #ifndef WEIR_FUZZ_H1_INVARIANTS_H
 #define WEIR_FUZZ_H1_INVARIANTS_H
 
+#include <stdlib.h>
+
 #include "weir/http/h1.h"
+
+/* show_more is the beginning of input, longer than the *shown bytes that block has by `piece` (0:
+ * by all that is left), in memory of just its size that stands elsewhere: a parser that keeps
+ * pointers, or looks beyond, is seen. block is freed. */
+static inline char *show_more(char *block, struct span input, size_t piece, size_t *shown) {
+  *shown = piece == 0 || piece > input.len - *shown ? input.len : *shown + piece;
+  char *moved = malloc(*shown + (*shown == 0));
+  check(moved != NULL);
+  if (*shown) memcpy(moved, input.ptr, *shown);
+  free(block);
+  return moved;
+}
 
 /* inside tells whether s lies within the bytes of whole (or is empty). */
 static inline bool inside(struct span s, struct span whole) {

@@ -348,6 +348,7 @@ static void call(struct tls_world *w) {
 
 void tw_begin(struct tls_world *w, bool resume, bool early) {
   struct tw_line *l = &w->line;
+  w->lines++;
   *l = (struct tw_line){.w = w, .take_max = SIZE_MAX, .wild = w->conf.raw};
   if (!w->conf.raw) l->ssl = library_end(w, resume, early);
   if (w->conf.kind == TW_CLIENT) {

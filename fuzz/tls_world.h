@@ -52,6 +52,7 @@ struct tls_world {
   struct tls_peer *peer;
   uint32_t spent;       /* turns without a budget */
   SSL_SESSION *session; /* the newest that the library got as a client */
+  uint32_t lines;       /* begun */
   struct tw_line line;
 };
 

@@ -10,10 +10,9 @@
 
 #include "control/loader_priv.h"
 #include "weir/base/addr.h"
+#include "weir/io/listen.h"
 
 #define BACKLOG 8192 /* the kernel cuts it to net.core.somaxconn */
-/* A client that connects and stays silent is given to accept after this long all the same. */
-#define DEFER_SECONDS 5
 /* What a client has not been sent yet is bounded: a slow reader costs the kernel this much, and
  * each part of it that goes out is progress that timeouts.send sees. */
 #define NOTSENT_BYTES 131072
@@ -87,7 +86,7 @@ static int listen_ip(const struct addr *addr, uint32_t flags) {
   }
   listen_options(fd);
   if (flags & LOADER_DEFER) {
-    set(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, DEFER_SECONDS);
+    set(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, LISTEN_DEFER_SECONDS);
   }
   if (listen(fd, BACKLOG) < 0) {
     int err = -errno;

@@ -209,17 +209,13 @@ static void record_put(struct worker *w, struct record_access *r, const struct s
     r->text_len[i] = (uint16_t)(t[i].len > RECORD_TEXT_MAX ? RECORD_TEXT_MAX : t[i].len);
     len += r->text_len[i];
   }
-  char *to = spsc_reserve(w->config.log, (uint32_t)len);
-  if (!to) {
-    stat_add(&w->stats.log_dropped, 1);
-    return;
-  }
+  char *to = worker_log_room(w, len);
+  if (!to) return;
   struct buf b = buf_of(to, len);
   buf_put(&b, span_of((const char *)r, sizeof *r));
   for (size_t i = 0; i < TEXT_COUNT; i++) buf_put(&b, span_sub(t[i], 0, r->text_len[i]));
   check(!b.full);
-  spsc_commit(w->config.log, (uint32_t)len);
-  if (w->config.wake_log) w->config.wake_log(w->config.ctx);
+  worker_log_done(w, len);
 }
 
 static bool sampled(struct worker *w, enum end end) {

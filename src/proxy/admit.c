@@ -1,7 +1,7 @@
 /* admit.c: whether a pool takes a request now, by its circuit breaker and its concurrency limit,
  * and what both learn from how attempts end. A request asks once; each attempt needs a pass of the
  * breaker. Decides nothing itself: upstream/breaker.c and gradient.c do. Called by route.c,
- * attempt.c, retry.c, hedge.c and step.c. */
+ * attempt.c, attempt_outcome.c, retry.c, hedge.c and step.c. */
 #include "proxy_priv.h"
 #include "weir/upstream/breaker.h"
 #include "weir/upstream/gradient.h"

@@ -1,5 +1,6 @@
 /* attempt_priv.h: an attempt to have a request answered, the second one beside it, and the place
- * of a stream that waits for one; what attempt.c does for the others. */
+ * of a stream that waits for one; what attempt.c, attempt_take.c and attempt_outcome.c do for the
+ * others. */
 #ifndef WEIR_PROXY_ATTEMPT_PRIV_H
 #define WEIR_PROXY_ATTEMPT_PRIV_H
 
@@ -59,70 +60,84 @@ struct hedge {
 /* ---- attempt.c ---- */
 void enter_pick(struct stream *s);
 void enter_send(struct stream *s);
-/* attempt_drop ends the current attempt: its connection is closed or, when clean, released. */
+/* attempt_serve gives a queued stream what it waits for; false: there is none. */
+bool attempt_serve(struct stream *s);
+/* attempt_opened: the connection is there; attempt_unopened: it failed. attempt_other_protocol: it
+ * is there, but speaks HTTP/1.1 (UPCONN_ASK). */
+void attempt_opened(struct stream *s);
+void attempt_unopened(struct stream *s, int err);
+void attempt_other_protocol(struct stream *s);
+/* attempt_send sends the request's head, or says why it cannot be sent. */
+MUST_USE enum end attempt_send(struct stream *s, struct attempt *a);
+/* attempt_unsent: the kernel has nothing yet of the request that was written to a reused
+ * connection: what comes from it is no answer, and another connection may have the request. */
+bool attempt_unsent(const struct stream *s);
+/* attempt_drop ends the current attempt: its connection is closed or, when clean, released.
+ * attempt_end does that for any attempt. */
 void attempt_drop(struct stream *s, bool clean);
+void attempt_end(struct stream *s, struct attempt *a, bool clean);
 /* attempt_failed: the attempt ended with a cause before a response; another one, or an answer. */
 void attempt_failed(struct stream *s, enum end end);
 /* attempt_overdue: retry.per_try_timeout passed: another one, or this one goes on. */
 void attempt_overdue(struct stream *s);
-/* attempt_outrun: a was slower than the one beside it, or than what was left of the time: no
- * fault, but the balancing policy hears that it is no quicker than what it has taken so far. */
-void attempt_outrun(struct stream *s, const struct attempt *a);
+/* ---- attempt_take.c ---- */
+/* attempt_owner is who hears of a connection: up_events, hedge_events. */
+struct attempt_owner {
+  const struct conn_events *events;
+  void *owner;
+};
+/* attempt_take_any gets the permits of a request and a connection to the chosen endpoint (*which),
+ * or while permits are short to any that is as good: *which is then the one that was taken, or
+ * that failed. 0, or -errno (-EAGAIN: no permit): then a is as it was. attempt_take_own does that
+ * for the stream's own attempt, after a while with those too that failed it. */
+MUST_USE int attempt_take_any(struct stream *s, struct attempt *a,
+                              const struct pool_member **which, const struct attempt_owner *o);
+MUST_USE int attempt_take_own(struct stream *s, const struct pool_member **which);
+/* attempt_ask_anew gets an attempt another connection, to an endpoint that speaks HTTP/1.1: 0
+ * (open: at once), or -errno and it holds nothing any more. */
+MUST_USE int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
+                              bool *open);
+/* attempt_use_endpoint makes a the next attempt of s, at e. */
+void attempt_use_endpoint(struct stream *s, struct attempt *a, struct endpoint *e);
+/* attempt_asks_tunnel: an upgrade that HTTP/2 can bring on: that of an HTTP/2 client, or a
+ * WebSocket. */
+bool attempt_asks_tunnel(const struct stream *s);
+/* attempt_by_either: a request for an upgrade, to endpoints that may be spoken to by HTTP/1.1 too:
+ * over that it can be had, where HTTP/2 takes none. */
+bool attempt_by_either(const struct stream *s);
+/* ---- attempt_outcome.c ---- */
+/* connect_end is the cause of a connect's -errno; open_end that of a connection which did not
+ * become open (-ETIMEDOUT: in time), TLS included, *why in words (may be NULL). */
+enum end connect_end(int err);
+enum end open_end(const struct upconn *up, int err, struct span *why);
+/* attempt_cause: why its connection ended before its response was whole: by err (-errno; 0: FIN),
+ * or by what TLS (*why in words; may be NULL) or HTTP/2 says of it. */
+enum end attempt_cause(const struct attempt *a, int err, struct span *why);
+/* attempt_end_word is what ended an attempt by HTTP/2; else `otherwise`. */
+enum end attempt_end_word(const struct attempt *a, enum end otherwise);
+/* attempt_told: the error that its endpoint told of by HTTP/2, where that is its end. */
+struct h2_told attempt_told(const struct attempt *a, enum end end);
+/* attempt_lost_all: a word for the end of a whole HTTP/2 connection. */
+bool attempt_lost_all(enum end end);
+/* attempt_outcome tells all who go by how attempts end. */
 void attempt_outcome(struct stream *s, struct attempt *a, enum end end, uint16_t status);
-/* attempt_ejected says in the log that e was taken out of service, after the failure last. */
-void attempt_ejected(struct worker *w, const struct pool *pool, const struct endpoint *e,
-                     enum end last);
 /* attempt_answered is the outcome of the stream's own attempt when its final head came; it counts
  * once. */
 void attempt_answered(struct stream *s);
 /* attempt_judged follows it where the trailers say how a gRPC call ended, as a status of HTTP. */
 void attempt_judged(struct stream *s, uint16_t status);
-/* attempt_take gets the permits of a request and a connection to e, whose events go to o. 0, or
- * -errno (-EAGAIN: no permit): then a is as it was. attempt_send sends the request's head, or
- * says why it cannot be sent. attempt_end is what attempt_drop does, for any attempt. */
-struct attempt_owner {
-  const struct conn_events *events;
-  void *owner;
-};
-MUST_USE int attempt_take(struct stream *s, struct attempt *a, struct endpoint *e,
-                          const struct attempt_owner *o);
-/* attempt_take_any takes the chosen endpoint (*which), or while permits are short any that is as
- * good: *which is then the one that was taken, or that failed. */
-MUST_USE int attempt_take_any(struct stream *s, struct attempt *a,
-                              const struct pool_member **which, const struct attempt_owner *o);
-MUST_USE enum end attempt_send(struct stream *s, struct attempt *a);
-void attempt_end(struct stream *s, struct attempt *a, bool clean);
-/* attempt_serve gives a queued stream what it waits for; false: there is none. */
-bool attempt_serve(struct stream *s);
-/* attempt_lost_all: a word for the end of a whole HTTP/2 connection. */
-bool attempt_lost_all(enum end end);
-/* attempt_told: the error that its endpoint told of by HTTP/2, where that is its end. */
-struct h2_told attempt_told(const struct attempt *a, enum end end);
-/* attempt_end_word is what ended an attempt by HTTP/2; else `otherwise`. */
-enum end attempt_end_word(const struct attempt *a, enum end otherwise);
-/* shake.c: shake_of_h2 begins the handshake of an HTTP/2 client's WebSocket. shake_onward_h2 is
- * asked before one goes on by HTTP/2; false: the client's part of it is malformed. shake_done
- * looks at the 101, or makes what it has to have. */
+/* attempt_outrun: a was slower than the one beside it, or than what was left of the time: no
+ * fault, but the balancing policy hears that it is no quicker than what it has taken so far. */
+void attempt_outrun(struct stream *s, const struct attempt *a);
+/* attempt_ejected says in the log that e was taken out of service, after the failure last. */
+void attempt_ejected(struct worker *w, const struct pool *pool, const struct endpoint *e,
+                     enum end last);
+/* ---- shake.c ---- */
+/* shake_of_h2 begins the handshake of an HTTP/2 client's WebSocket. shake_onward_h2 is asked
+ * before one goes on by HTTP/2; false: the client's part of it is malformed. shake_done looks at
+ * the 101, or makes what it has to have. */
 void shake_of_h2(struct stream *s);
 MUST_USE bool shake_onward_h2(struct stream *s);
 MUST_USE enum end shake_done(struct stream *s);
-/* attempt_unsent: the kernel has nothing yet of the request that was written to a reused
- * connection: what comes from it is no answer, and another connection may have the request. */
-bool attempt_unsent(const struct stream *s);
-/* attempt_cause: why its connection ended before its response was whole: by err (-errno; 0: FIN),
- * or by what TLS (*why in words; may be NULL) or HTTP/2 says of it. */
-enum end attempt_cause(const struct attempt *a, int err, struct span *why);
-/* connect_end is the cause of a connect's -errno; open_end that of a connection which did not
- * become open (-ETIMEDOUT: in time), TLS included, *why in words (may be NULL). */
-enum end connect_end(int err);
-enum end open_end(const struct upconn *up, int err, struct span *why);
-/* attempt_opened: the connection is there; attempt_unopened: it failed. attempt_other_protocol: it
- * is there, but speaks HTTP/1.1 (UPCONN_ASK); attempt_ask_anew gets an attempt another one: 0
- * (open: at once), or -errno and it holds nothing any more. */
-void attempt_opened(struct stream *s);
-void attempt_unopened(struct stream *s, int err);
-void attempt_other_protocol(struct stream *s);
-MUST_USE int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
-                              bool *open);
 
 #endif

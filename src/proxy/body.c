@@ -114,10 +114,8 @@ uint64_t body_moved(const struct pump *p) {
  * conn takes (256 KiB). */
 #define RUN_MAX (2u * OUT_HIGH)
 
-/* put writes a run of body bytes in the sink's framing. */
-static bool put(struct pump *p, struct conn *sink, struct span data) {
-  p->moved += data.len;
-  if (p->to != HTTP_BODY_CHUNKED) return conn_write(sink, data);
+bool body_frame(struct conn *sink, enum http_body to, struct span data) {
+  if (to != HTTP_BODY_CHUNKED) return conn_write(sink, data);
   struct buf *out = conn_out(sink, data.len + H1_CHUNK_HEAD_MAX + 2);
   if (!out) return false;
   h1_write_chunk_head(out, data.len);
@@ -135,7 +133,8 @@ static bool copied(const struct stream *s, const struct pump *p) {
 /* pass writes a run on, and into the request's copy if one is taken. */
 bool body_pass(struct stream *s, struct pump *p, struct span data) {
   if (copied(s, p)) mirror_body(s, data);
-  return put(p, body_sink(s, p), data);
+  p->moved += data.len;
+  return body_frame(body_sink(s, p), (enum http_body)p->to, data);
 }
 
 /* pass is body_pass for bytes as they came; END_OK, or why they do not go on. */

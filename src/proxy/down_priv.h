@@ -1,5 +1,5 @@
-/* down_priv.h: accepting and client connections (serve.c). A down is small, because idle ones are
- * many. What a request needs hangs off its stream (stream_priv.h). */
+/* down_priv.h: client connections (down.c). A down is small, because idle ones are many. What a
+ * request needs hangs off its stream (stream_priv.h). */
 #ifndef WEIR_PROXY_DOWN_PRIV_H
 #define WEIR_PROXY_DOWN_PRIV_H
 
@@ -7,27 +7,11 @@
 #include "weir/model/model.h"
 
 struct h2;
+struct serving;
 struct stream;
 struct timer;
-struct udp_port;
+struct tls_info;
 struct worker;
-struct worker_msg;
-
-/* serving is one listening descriptor: its conn, and the listener of the current snapshot. */
-struct serving {
-  struct list link; /* worker.servings */
-  struct worker *w;
-  struct conn *conn;
-  struct udp_port *udp; /* in place of conn: a port of UDP */
-  int fd;
-  bool shared; /* others go on with the socket when weir has ended */
-  bool at_once; /* clients that send nothing are accepted: the server may speak first */
-  struct listener_state *state;           /* pinned */
-  struct listener_state *heir; /* of UDP: the listener's that has it from the next snapshot on */
-  const struct snapshot_listener *current; /* NULL: removed from the configuration */
-  struct list downs;
-  uint32_t down_count;
-};
 
 enum down_flag {
   DOWN_OVER_LIMIT = 1, /* accepted beyond max_connections: gets a 503 */
@@ -84,48 +68,32 @@ struct down {
   uint16_t reset_lines;
 };
 
-/* DRAIN_IDLE_MS: while draining, a connection between requests may still bring one for so long (it
- * is answered with Connection: close): closing at once would meet the request that is on its way.
- */
-#define DRAIN_IDLE_MS 500u
-
-/* serving_free_if_done frees it when its socket is closed and no connection is left. */
-void serving_free_if_done(struct serving *sv);
-void serve_start(struct worker *w, const struct worker_msg *msg);
-/* serve_rename: the socket of UDP is msg->state's with the next snapshot. */
-void serve_rename(struct worker *w, const struct worker_msg *msg);
-void serve_stop(struct worker *w, struct listener_state *state, int fd);
-void serve_install(struct worker *w);
-/* serving_free_if_done: neither socket nor connections are left. */
-void serving_free_if_done(struct serving *sv);
-void serve_resume(struct worker *w);
-/* serve_pause sets or clears a reason (enum pause_cause) to accept nothing. */
-void serve_pause(struct worker *w, uint8_t why, bool pause);
-/* down_hurry_idle looks at up to `most` connections, in turn: those between requests are closed at
- * close_ms, unless one comes. */
-void down_hurry_idle(struct worker *w, uint32_t most, uint64_t close_ms);
+/* ---- down.c ---- */
+/* down_new makes one of a connection that sv accepted from peer; NULL: no slot is left. */
+struct down *down_new(struct serving *sv, struct conn *c, const struct addr *peer);
+/* down_start gives it to those who serve it: nothing of the connection was read, or its PROXY
+ * header only. False: there is no room, close it. */
+MUST_USE bool down_start(struct down *d);
+/* down_close ends it; gently: what is queued is sent, and the client may read it to its end. */
 void down_close(struct down *d, bool gently);
+/* down_abort ends it as truncation: what was sent must not look complete. */
+void down_abort(struct down *d);
 /* first_on_* are events of those who read what comes before TLS or HTTP (proxied.c, front_pass.c):
  * the connection was open, and nobody is told when it breaks. */
 void first_on_open(struct conn *c, int err);
 void first_on_error(struct conn *c, int err);
 void first_on_drained(struct conn *c);
-/* down_abort ends it as truncation: what was sent must not look complete. */
-void down_abort(struct down *d);
-/* down_next gets ready for the next request, or closes. */
-void down_next(struct down *d);
-void down_drain(struct worker *w);
 /* down_peer is the connection's client, by its PROXY header too; down_socket is who connected. */
 void down_peer(const struct down *d, struct addr *out);
 void down_socket(const struct down *d, struct addr *out);
-/* down_start begins TLS, or reading: nothing of the connection was read, or its PROXY header
- * only. False: there is no room, close it. */
-MUST_USE bool down_start(struct down *d);
-/* down_count_handshake: the client's TLS handshake is done. */
+/* down_count_handshake: the client's TLS handshake is done. down_count_tls counts what became of
+ * its early data and of ECH, done or not. */
+void down_count_handshake(struct down *d, const struct tls_info *info);
+void down_count_tls(struct worker *w, const struct tls_info *info);
+/* down_unshaken ends one whose handshake failed; status is what it was told. */
+void down_unshaken(struct down *d, enum end end, uint16_t status);
 /* down_late is the end of a handshake whose time is over. */
 enum end down_late(const struct down *d);
-struct tls_info;
-void down_count_handshake(struct down *d, const struct tls_info *info);
 /* ---- stale.c ---- */
 /* stale_install looks at all connections of a listener that is another one now, stale_check at one
  * whose handshake is done. */
@@ -142,6 +110,5 @@ void proxied_start(struct down *d, const struct addr *peer);
 /* proxied_room is where it goes on a new connection to pool, before TLS; NULL: no room. */
 struct buf *proxied_room(const struct pool *pool, struct conn *c, size_t room);
 MUST_USE bool proxied_write(const struct stream *s, const struct pool *pool, struct buf *out);
-extern const struct conn_events down_events;
 
 #endif

@@ -12,6 +12,11 @@ struct serving;
 struct stream;
 struct worker;
 
+/* front_h1_start begins TLS, or reading: whether it is HTTP/2 shows then. False: there is no room,
+ * close d. */
+MUST_USE bool front_h1_start(struct down *d);
+/* front_h1_next gets d ready for the next request, or closes it. */
+void front_h1_next(struct down *d);
 /* front_h2_start makes d an HTTP/2 connection; false: no memory. */
 MUST_USE bool front_h2_start(struct down *d);
 /* front_h2_end ends it, with its streams; d is gone. */

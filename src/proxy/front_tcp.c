@@ -1,7 +1,7 @@
 /* front_tcp.c: clients of a listener with protocol = "tcp": a connection is one session, its
  * stream takes an endpoint at once (a server may speak first) and is a tunnel from there on
- * (tunnel.c). What the client sends before that is held. Looks at no byte. Called by serve.c and
- * proxied.c (the client is there) and by attempt.c (the endpoint is). */
+ * (tunnel.c). What the client sends before that is held. Looks at no byte. Called by down.c (the
+ * client is there) and by attempt.c (the endpoint is). */
 #include "proxy_priv.h"
 #include "weir/io/tls_client_auth.h"
 
@@ -84,12 +84,6 @@ void front_tcp_opened(struct stream *s) {
 
 /* ---- events, until the relays have them ---- */
 
-static void handshake_failed(struct down *d, enum end end) {
-  stat_add(&d->serving->w->stats.tls_handshake_failures, 1);
-  access_connection(d, end, 0);
-  down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);
-}
-
 /* let_in: a reload may have come while the handshake lasted; what was shown is put to what is
  * asked now, as with a request. */
 static bool let_in(const struct down *d, struct span name) {
@@ -106,7 +100,7 @@ static void on_open(struct conn *c, int err) {
     return;
   }
   if (err) {
-    handshake_failed(d, info.end == END_OK ? END_CLIENT_TLS_HANDSHAKE : info.end);
+    down_unshaken(d, info.end == END_OK ? END_CLIENT_TLS_HANDSHAKE : info.end, 0);
     return;
   }
   down_count_handshake(d, &info);
@@ -140,7 +134,7 @@ static void on_drained(struct conn *c) { (void)c; }
 
 static void on_timer(struct conn *c) {
   struct down *d = c->owner;
-  if (!d->stream) handshake_failed(d, down_late(d));
+  if (!d->stream) down_unshaken(d, down_late(d), 0);
 }
 
 static const struct conn_events tcp_events = {

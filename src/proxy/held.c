@@ -191,23 +191,12 @@ void held_rewind(struct stream *s) {
 
 bool held_unsent(const struct stream *s) { return s->x && s->x->held.next != NULL; }
 
-static bool send_piece(struct stream *s, struct span data) {
-  struct conn *c = s->try.up->conn;
-  if (s->up_body.to != HTTP_BODY_CHUNKED) return conn_write(c, data);
-  struct buf *out = conn_out(c, data.len + H1_CHUNK_HEAD_MAX + 2);
-  if (!out) return false;
-  h1_write_chunk_head(out, data.len);
-  buf_put(out, data);
-  buf_put(out, H1_CRLF);
-  conn_flush(c);
-  return !out->full;
-}
-
 bool held_send(struct stream *s) {
   struct held *h = &s->x->held;
+  enum http_body to = (enum http_body)s->up_body.to;
   while (h->next && conn_pending(s->try.up->conn) <= OUT_HIGH) {
     struct span data = buf_span(&h->next->data);
-    if (data.len && !send_piece(s, data)) return false;
+    if (data.len && !body_frame(s->try.up->conn, to, data)) return false;
     h->next = h->next->next;
     h->progress_ms = now_ms(s->w);
   }

@@ -210,7 +210,7 @@ static void on_tick(struct timer *timer, uint64_t now) {
   o->accepts = 0;
   serve_pause(w, PAUSE_SLOW, false);
   for (enum overload_cause cause = 0; cause < OVERLOAD_CAUSES; cause++) update(w, cause);
-  if (conns_short(w)) down_hurry_idle(w, SWEEP_MAX, now + IDLE_SHORT_MS);
+  if (conns_short(w)) serve_hurry_idle(w, SWEEP_MAX, now + IDLE_SHORT_MS);
   if (busy(w)) arm(w);
 }
 

@@ -1,6 +1,6 @@
 /* proxied_out.c: the PROXY header that tells an endpoint whose request comes (pools.*.
  * proxy_protocol): the client behind trusted proxies, what it connected to, and in version 2 what
- * it negotiated. Called by attempt.c and mirror.c, once for each new connection. */
+ * it negotiated. Called by attempt_take.c and mirror.c, once for each new connection. */
 #include "proxy_priv.h"
 #include "weir/http/proxy_header.h"
 #include "weir/io/tls_client_auth.h"

@@ -8,6 +8,7 @@
 #include "proxy/pump_priv.h"
 #include "proxy/protect_priv.h"
 #include "proxy/resilience_priv.h"
+#include "proxy/serve_priv.h"
 #include "proxy/stream_priv.h"
 #include "proxy/worker_priv.h"
 #include "weir/filter/filter.h"

@@ -42,6 +42,8 @@ void body_request_to(struct stream *s, bool h2);
 /* body_data takes body bytes from a message; returns how many were used. On a fault s->end is set
  * and false returned. */
 MUST_USE bool body_data(struct stream *s, struct pump *p, struct span bytes, size_t *used);
+/* body_frame writes a run of body bytes, framed as `to`; false: no buffer. */
+MUST_USE bool body_frame(struct conn *sink, enum http_body to, struct span data);
 /* body_pass writes a run of body bytes to the sink, in its framing; false: no buffer. */
 MUST_USE bool body_pass(struct stream *s, struct pump *p, struct span data);
 /* body_start goes on with what has not come yet: a relay, or reads through body_data. */

@@ -1,7 +1,7 @@
 /* queue.c: streams that wait because their pool's caps are reached (permits.h says who comes next
  * over all workers). Each worker keeps its own in two heaps by claim and publishes the best; it
  * serves its best while that is the best of all, and hands on by a signal (group.c) when it is
- * not. Nothing here allocates. Does not: choose endpoints or take permits (attempt.c). */
+ * not. Nothing here allocates. Does not: choose endpoints or take permits (attempt_take.c). */
 #include "proxy_priv.h"
 
 static uint32_t me(const struct worker *w) { return w->config.index; }

@@ -2,7 +2,7 @@
  * them (another CA, other CRLs, now a certificate at all, now TLS): they end as in a drain. Until
  * then they take requests for which what the client has shown is enough now (conn_tls_covers, 421
  * else); what still runs on them ends after the drain time. DESIGN.md "Reload". A connection that
- * is still shaking hands is looked at when it is done. Called by serve.c and front_tcp.c. */
+ * is still shaking hands is looked at when it is done. Called by serve.c and the fronts. */
 #include "proxy_priv.h"
 #include "weir/io/tls_client_auth.h"
 

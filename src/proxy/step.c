@@ -284,15 +284,20 @@ bool stream_lost(struct stream *s) {
   return lost != END_OK;
 }
 
-void stream_fail(struct stream *s, enum end end) {
-  if (stream_lost(s)) return;
-  s->end = end;
-  tell_end(s, end);
+/* stop_all ends what runs for it, and its place in the queue. */
+static void stop_all(struct stream *s) {
   queue_leave(s);
   body_stop(&s->up_body);
   body_stop(&s->down_body);
   hedge_cancel(s);
   attempt_drop(s, false);
+}
+
+void stream_fail(struct stream *s, enum end end) {
+  if (stream_lost(s)) return;
+  s->end = end;
+  tell_end(s, end);
+  stop_all(s);
   s->flags |= STREAM_CLOSE;
   bool answers = !(s->flags & (STREAM_RESPONDED | STREAM_TCP)) && end_get(end)->status;
   if (answers && s->down) answer_end(s);
@@ -303,11 +308,7 @@ void stream_fail(struct stream *s, enum end end) {
 void stream_client_gone(struct stream *s, enum end end) {
   s->end = end;
   s->flags |= STREAM_CLOSE | STREAM_ABORT;
-  queue_leave(s);
-  body_stop(&s->up_body);
-  body_stop(&s->down_body);
-  hedge_cancel(s);
-  attempt_drop(s, false);
+  stop_all(s);
   stream_go(s, STEP_FINISH);
 }
 
@@ -342,7 +343,7 @@ static void let_go(struct down *d, struct conn *c, uint32_t flags, enum end end)
   d->stream = NULL;
   if (flags & STREAM_ABORT) down_abort(d);
   else if (flags & STREAM_CLOSE) down_close(d, true);
-  else down_next(d);
+  else front_h1_next(d);
 }
 
 void stream_finish(struct stream *s) {
@@ -353,11 +354,7 @@ void stream_finish(struct stream *s) {
   if (flags & STREAM_H2 && s->end == END_OK) s->end = front_h2_outcome(s);
   enum end end = s->end;
   timer_stop(&w->loop->wheel, &s->timer);
-  queue_leave(s);
-  body_stop(&s->up_body);
-  body_stop(&s->down_body);
-  hedge_cancel(s);
-  attempt_drop(s, false);
+  stop_all(s);
   mirror_drop(s);
   begin_left(s);
   admit_leave(s);

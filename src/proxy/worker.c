@@ -117,11 +117,7 @@ static void end_all(struct worker *w) {
       else stream_fail(d->stream, END_DRAIN);
     }
     sv->down_count--;
-    if (!sv->down_count) {
-      list_remove(&sv->link);
-      object_unpin(&sv->state->obj, w->config.index);
-      mem_free(sv);
-    }
+    serving_free_if_done(sv);
   }
 }
 
@@ -133,7 +129,7 @@ static void on_drain_deadline(struct timer *timer, uint64_t now) {
 static void drain(struct worker *w, uint64_t deadline_ms) {
   w->draining = true;
   w->drain_deadline_ms = deadline_ms;
-  down_drain(w);
+  serve_drain(w);
   tunnel_drain_all(w, deadline_ms);
   timer_set(&w->loop->wheel, &w->drain_timer, deadline_ms);
 }
@@ -320,17 +316,13 @@ void worker_event(struct worker *w, enum end_level level, const char *fmt, ...) 
   e.len = (uint16_t)((size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
   e.done_ns = now_ns(w);
   e.wall_ms = w->loop->wall_ms;
-  uint32_t len = (uint32_t)(sizeof e + e.len);
-  char *to = spsc_reserve(w->config.log, len);
-  if (!to) {
-    stat_add(&w->stats.log_dropped, 1);
-    return;
-  }
+  size_t len = sizeof e + e.len;
+  char *to = worker_log_room(w, len);
+  if (!to) return;
   struct buf b = buf_of(to, len);
   buf_put(&b, span_of((const char *)&e, sizeof e));
   buf_put(&b, span_of(text, e.len));
-  spsc_commit(w->config.log, len);
-  if (w->config.wake_log) w->config.wake_log(w->config.ctx);
+  worker_log_done(w, len);
 }
 
 uint64_t worker_seq(const struct worker *w) {

@@ -105,6 +105,18 @@ struct span worker_date(struct worker *w); /* IMF-fixdate, remade once a second 
 void worker_event(struct worker *w, enum end_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* worker_log_room is room for a record of the log; NULL: none, which is counted. worker_log_done
+ * gives it to the log thread. */
+static inline char *worker_log_room(struct worker *w, size_t len) {
+  char *to = spsc_reserve(w->config.log, (uint32_t)len);
+  if (!to) stat_add(&w->stats.log_dropped, 1);
+  return to;
+}
+static inline void worker_log_done(struct worker *w, size_t len) {
+  spsc_commit(w->config.log, (uint32_t)len);
+  if (w->config.wake_log) w->config.wake_log(w->config.ctx);
+}
+
 static inline uint64_t now_ms(const struct worker *w) { return w->loop->now_ms; }
 static inline uint64_t now_ns(const struct worker *w) { return w->loop->now_ns; }
 

@@ -83,8 +83,7 @@ def test_version(weir, backend):
     """A file of another format than this one is refused whole."""
     proxy = weir({"version": 1}, backend)
     proxy.change(version=2, routes=[ALL, respond("new", "/new")])
-    # By its socket: who reads this file for it finds none, and would ask at the usual place.
-    refused = run("reload", "--json", "--admin", proxy.admin)
+    refused = command(proxy, "reload", "--admin", "unix:%s" % proxy.admin)
     assert refused.returncode == 78 and "version = 2;" in refused.stdout, refused
     assert proxy.get("/new").body == b"GET /new" and proxy.generation() == 1
 

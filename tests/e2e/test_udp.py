@@ -761,11 +761,15 @@ def bindable(port):
             return False
 
 
-def renamed(proxy, **names):
-    """Reloads with the listeners `names`, each at the address that another one had."""
+def rename(proxy, **names):
+    """The file has the listeners `names` now, each at the address that another one had."""
     pool = {"protocol": "udp", "pool": "dns"}
     proxy.change(listeners={name: bind and {"bind": "127.0.0.1:%d" % bind, **pool}
                             for name, bind in names.items()})
+
+
+def renamed(proxy, **names):
+    rename(proxy, **names)
     proxy.reload()
 
 
@@ -804,6 +808,37 @@ def test_listeners_change_names(udp, endpoint):
         assert len(set(site.peers)) == 2
         renamed(proxy, dns=other, more=None)
         assert ask(second, b"2") == b"2" and len(set(site.peers)) == 2
+
+
+def refused_for(proxy, address, **names):
+    rename(proxy, **names)
+    result = run("reload", "-c", proxy.path)
+    assert result.returncode and address in result.stdout + result.stderr, result
+
+
+def test_renamed_beside_a_port_that_is_taken(udp, endpoint):
+    """A reload that cannot have one address gives no other to another listener, nor does the next
+    one that is good; tried again when the port is free it does all that was asked of it."""
+    site, taken = endpoint(), endpoint()
+    other = int(taken.address.rpartition(":")[2])
+    proxy = udp(site)
+    with connect(proxy.port) as sock:
+        assert ask(sock, b"1") == b"1"
+        refused_for(proxy, taken.address, names=proxy.port, dns=None, more=other)
+        assert ask(sock, b"2") == b"2"
+        proxy.change(process={"drain": "200ms"})
+        renamed(proxy, names=None, dns=proxy.port, more=None)
+        assert ask(sock, b"3") == b"3"
+        assert proxy.metric("weir_listener_connections", listener="dns") == 1
+        refused_for(proxy, taken.address, names=proxy.port, dns=None, more=other)
+        taken.stop()
+        proxy.reload()
+        assert ask(sock, b"4") == b"4"
+        assert proxy.metric("weir_listener_connections", listener="names") == 1
+        with connect(other) as second:
+            assert ask(second, b"5") == b"5"
+    assert site.got == [b"1", b"2", b"3", b"4", b"5"] and len(set(site.peers)) == 2
+    assert proxy.metric("weir_udp_sessions_total") == 2
 
 
 def test_renamed_with_counted_clients(udp, endpoint):

@@ -1,0 +1,156 @@
+/* down.c: client connections, whatever they speak: whose they are, how they begin and end, what is
+ * counted of them. Who reads them are the fronts (front_*.c). Called by serve.c and proxied.c (one
+ * begins) and by whoever ends one. */
+#include <sys/socket.h>
+
+#include "proxy_priv.h"
+#include "weir/io/tls_ech.h"
+#include "weir/io/tls_signer.h"
+
+/* ---- the client's address, kept small ---- */
+
+void peer_keep(struct peer *p, const struct addr *a) {
+  *p = (struct peer){.family = (uint8_t)a->sa.sa_family};
+  if (a->sa.sa_family == AF_UNIX) return;
+  p->port = addr_port(a);
+  if (a->sa.sa_family == AF_INET) memcpy(p->ip, &a->in4.sin_addr, 4);
+  else memcpy(p->ip, &a->in6.sin6_addr, 16);
+}
+
+void peer_addr(const struct peer *p, struct addr *out) {
+  *out = (struct addr){0};
+  if (p->family == AF_INET) {
+    out->len = sizeof out->in4;
+    out->in4.sin_family = AF_INET;
+    out->in4.sin_port = htons(p->port);
+    memcpy(&out->in4.sin_addr, p->ip, 4);
+  } else if (p->family == AF_INET6) {
+    out->len = sizeof out->in6;
+    out->in6.sin6_family = AF_INET6;
+    out->in6.sin6_port = htons(p->port);
+    memcpy(&out->in6.sin6_addr, p->ip, 16);
+  } else {
+    out->len = sizeof(sa_family_t);
+    out->sa.sa_family = AF_UNIX;
+  }
+}
+
+void down_peer(const struct down *d, struct addr *out) { peer_addr(&d->client, out); }
+
+void down_socket(const struct down *d, struct addr *out) {
+  peer_addr(d->proxied ? &d->proxied->socket : &d->client, out);
+}
+
+/* ---- its beginning ---- */
+
+struct down *down_new(struct serving *sv, struct conn *c, const struct addr *peer) {
+  struct worker *w = sv->w;
+  struct down *d = slab_new(&w->downs);
+  if (!d) return NULL;
+  d->conn = c;
+  d->serving = sv;
+  peer_keep(&d->client, peer);
+  if (sv->current->listener->serves != SERVES_HTTP) d->flags |= DOWN_TCP;
+  list_push_tail(&sv->downs, &d->link);
+  sv->down_count++;
+  if (worker_conns(w) >= w->conns_share) {
+    d->flags |= DOWN_OVER_LIMIT | DOWN_CLOSE;
+    serve_count_refused(sv);
+  }
+  atomic_fetch_add_explicit(&w->down_count, 1, memory_order_relaxed);
+  struct listener_row *row = &sv->state->rows[w->config.index];
+  atomic_fetch_add_explicit(&row->conns, 1, memory_order_relaxed);
+  stat_add(&row->accepted, 1);
+  stat_add(&w->stats.downstream_accepted, 1);
+  stat_add(&w->stats.downstream_conns, 1);
+  stat_add(&w->stats.downstream_idle, 1);
+  return d;
+}
+
+bool down_start(struct down *d) {
+  return d->flags & DOWN_TCP ? front_tcp_start(d) : front_h1_start(d);
+}
+
+static void ech_count(struct worker *w, uint8_t result) {
+  if (result == TLS_ECH_ACCEPTED) stat_add(&w->stats.ech_accepted, 1);
+  if (result == TLS_ECH_REFUSED) stat_add(&w->stats.ech_refused, 1);
+}
+
+void down_count_tls(struct worker *w, const struct tls_info *info) {
+  early_count(w, info->early);
+  ech_count(w, info->ech);
+}
+
+void down_count_handshake(struct down *d, const struct tls_info *info) {
+  struct worker *w = d->serving->w;
+  bool v13 = span_eq(info->version, SPAN_LIT("1.3"));
+  _Atomic uint64_t *rows[2][2] = {
+      {&w->stats.tls_handshakes_12_full, &w->stats.tls_handshakes_12_resumed},
+      {&w->stats.tls_handshakes_13_full, &w->stats.tls_handshakes_13_resumed}};
+  stat_add(rows[v13][info->resumed], 1);
+  if (info->stapled) stat_add(&w->stats.tls_stapled, 1);
+  if (info->staple_stale) stat_add(&w->stats.tls_staple_stale, 1);
+  if (info->subject.len || info->hash.len) stat_add(&w->stats.tls_client_certs, 1);
+  d->tls_ns = info->handshake_ns;
+  down_count_tls(w, info);
+}
+
+void down_unshaken(struct down *d, enum end end, uint16_t status) {
+  stat_add(&d->serving->w->stats.tls_handshake_failures, 1);
+  access_connection(d, end, status);
+  down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);
+}
+
+enum end down_late(const struct down *d) {
+  return conn_tls_signing(d->conn) ? END_CLIENT_TLS_SIGNER : END_CLIENT_TLS_TIMEOUT;
+}
+
+/* ---- the end of a connection ---- */
+
+static void down_forget(struct down *d) {
+  struct serving *sv = d->serving;
+  struct worker *w = sv->w;
+  list_remove(&d->link);
+  if (d->counted) tally_leave(d->counted);
+  if (d->proxied) slab_free(&w->proxied, d->proxied);
+  sv->down_count--;
+  atomic_fetch_sub_explicit(&sv->state->rows[w->config.index].conns, 1, memory_order_relaxed);
+  stat_sub(&w->stats.downstream_conns, 1);
+  stat_sub(&w->stats.downstream_idle, 1);
+  slab_free(&w->downs, d);
+  atomic_fetch_sub_explicit(&w->down_count, 1, memory_order_relaxed);
+  serving_free_if_done(sv);
+  serve_resume(w);
+}
+
+/* may_linger: closing connections wait for their peers only while they leave half of the slots to
+ * those that are served: nobody gets more than the limit by not hanging up. */
+static bool may_linger(const struct down *d) {
+  const struct worker *w = d->serving->w;
+  const struct slab *conns = &w->loop->conns;
+  uint32_t busy = worker_conns(w) + w->upstream.upconns.live;
+  uint32_t lingering = conns->live > busy ? conns->live - busy : 0;
+  return lingering < w->conns_share / 2 + OVER_RESERVE;
+}
+
+void down_close(struct down *d, bool gently) {
+  check(!d->stream && !d->h2);
+  /* What is queued is sent in any case; who may not linger is not waited for. */
+  uint32_t brief_ms = conn_pending(d->conn) ? LINGER_MS / 8 : 1;
+  if (gently) conn_close_gently(d->conn, may_linger(d) ? LINGER_MS : brief_ms);
+  else conn_close(d->conn);
+  down_forget(d);
+}
+
+void first_on_open(struct conn *c, int err) { (void)c, (void)err; }
+void first_on_drained(struct conn *c) { (void)c; }
+void first_on_error(struct conn *c, int err) {
+  (void)err;
+  down_close(c->owner, false);
+}
+
+void down_abort(struct down *d) {
+  check(!d->stream);
+  conn_reset(d->conn);
+  down_forget(d);
+}
