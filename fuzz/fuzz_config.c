@@ -171,7 +171,7 @@ static void check_compile(const struct conf *conf, struct conf_faults *faults) {
                              .upstream_tls = fake_client,
                              .upstream_tls_unref = fake_client_unref,
                              .resolve = fake_resolve,
-                             .descriptors = 1024,
+                             .connections_max = 448,
                              .ctx = &live};
   struct registry *registry = registry_new(2);
   struct snapshot *one = conf_compile(conf, &hooks, registry, NULL, faults);

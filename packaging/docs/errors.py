@@ -9,8 +9,9 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 TABLE = HERE.parents[1] / "include/weir/base/end.def"
-ROW = re.compile(r'^END\(\w+, "([^"]+)", (\d+), \w+, (\w+), (true|false), "([^"]*)"\)',
-                 re.MULTILINE)
+STRING = r'"(?:[^"\\\n]|\\.)*"'
+ROW = re.compile(r'^END\(\w+, "([^"]+)", (\d+), \w+, (\w+), (true|false),\s+((?:%s\s*)+)\)'
+                 % STRING, re.MULTILINE)
 HEAD = """# End words
 
 Each request ends with one word of this closed list. It stands under `weir.end` in the access
@@ -27,17 +28,23 @@ Made from `include/weir/base/end.def` by packaging/docs/errors.py.
 """
 
 
-def rows():
+def sentence_of(literals):
+    """The text of C string literals, one behind the other, as a cell of a table has it."""
+    text = "".join(each[1:-1] for each in re.findall(STRING, literals))
+    assert set(re.findall(r"\\(.)", text)) <= {'"', "\\"}, "end.def: an escape in %s" % literals
+    return re.sub(r"\\(.)", r"\1", text).replace("|", "\\|")
+
+
+def rows(text):
     """(word, status, level, again, sentence) of each row, in the table's order."""
-    text = TABLE.read_text(encoding="utf-8")
     found = ROW.findall(text)
     assert len(found) == len(re.findall(r"^END\(", text, re.MULTILINE)), "end.def: unread rows"
-    return found
+    return [(*row[:4], sentence_of(row[4])) for row in found]
 
 
-def page():
+def page(text):
     parts, party = [HEAD], None
-    for word, status, _level, again, sentence in rows():
+    for word, status, _level, again, sentence in rows(text):
         if word.split(".")[0] != party:
             party = word.split(".")[0]
             parts.append("%s## %s\n\n| word | status | | |\n|---|---|---|---|\n"
@@ -48,7 +55,8 @@ def page():
 
 
 if __name__ == "__main__":
+    made = page(TABLE.read_text(encoding="utf-8"))
     if sys.argv[1:] == ["--write"]:
-        (HERE / "errors.md").write_text(page(), encoding="utf-8")
+        (HERE / "errors.md").write_text(made, encoding="utf-8")
     else:
-        sys.stdout.write(page())
+        sys.stdout.write(made)

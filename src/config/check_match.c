@@ -1,6 +1,7 @@
 /* check_match.c: conditions of a route on headers, query, cookies and sources: that each asks for
  * one thing, and how two routes are seen to ask for the same; paths that the listener's policy
  * never lets through. Called by check_routes.c and check.c. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "load_priv.h"
@@ -92,8 +93,9 @@ static int by_text(const void *a, const void *b) {
   return span_cmp(*(const struct span *)a, *(const struct span *)b);
 }
 
-/* value_text is "h:x-env=prod"; names of fields in lower case. */
-static struct span value_text(const struct conf_value *value, enum match_part part,
+/* value_text is "h:x-env=prod"; names of fields in lower case. key: "h:5:x-env=prod", for in a
+ * name there may be a sign, too. */
+static struct span value_text(const struct conf_value *value, enum match_part part, bool key,
                               struct arena *arena) {
   static const char signs[] = {[MATCH_EXACT] = '=',
                                [MATCH_PREFIX] = '^',
@@ -102,11 +104,13 @@ static struct span value_text(const struct conf_value *value, enum match_part pa
                                [MATCH_ABSENT] = '!'};
   struct span text;
   enum match_kind kind = value_kind(value, &text);
-  struct span s = arena_printf(arena, "%c:" SPAN_FMT "%c" SPAN_FMT, "hqc"[part],
+  char len[24] = "";
+  if (key) (void)snprintf(len, sizeof len, "%zu:", value->name.len);
+  struct span s = arena_printf(arena, "%c:%s" SPAN_FMT "%c" SPAN_FMT, "hqc"[part], len,
                                SPAN_ARG(value->name), signs[kind], SPAN_ARG(text));
-  char *bytes = (char *)(uintptr_t)s.ptr; /* made here */
-  for (size_t i = 2; part == MATCH_HEADER && i < 2 + value->name.len; i++)
-    bytes[i] = ascii_lower(bytes[i]);
+  char *name = (char *)(uintptr_t)s.ptr + 2 + strlen(len); /* made here */
+  for (size_t i = 0; part == MATCH_HEADER && i < value->name.len; i++)
+    name[i] = ascii_lower(name[i]);
   return s;
 }
 
@@ -146,7 +150,7 @@ void conditions_write(const struct conf_route *route, struct arena *arena, bool 
   struct span *texts = arena_get(arena, count * sizeof *texts);
   for (unsigned part = 0; part < MATCH_PART_COUNT; part++) {
     rows_each(&route->values[part], struct conf_value, value)
-      texts[at++] = value_text(value, (enum match_part)part, arena);
+      texts[at++] = value_text(value, (enum match_part)part, key, arena);
   }
   for (uint32_t i = 0; i < route->sources.count; i++)
     texts[at++] = arena_printf(arena, "s:" SPAN_FMT, SPAN_ARG(route->sources.items[i].text));

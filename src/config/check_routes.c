@@ -1,6 +1,6 @@
-/* check_routes.c: each route's action and references, names, and whether two routes match exactly
- * the same requests on some listener. The match itself is model/route_table.c. Called by check.c.
- * */
+/* check_routes.c: each route's action and references, names, and whether a route could never be
+ * used, for others match all its requests exactly. The match itself is model/route_table.c. Called
+ * by check.c. */
 #include <stdlib.h>
 
 #include "load_priv.h"
@@ -199,7 +199,8 @@ static int by_text(const void *a, const void *b) {
 static struct span match_tail(const struct conf_route *route, struct arena *arena) {
   struct text out = {0};
   char kind = route->path.len ? '=' : route->regex.len ? '~' : '^';
-  text_printf(&out, "%c" SPAN_FMT, kind, SPAN_ARG(route_path(route)));
+  struct span path = route_path(route); /* there may be spaces in a regex */
+  text_printf(&out, "%c%zu " SPAN_FMT, kind, path.len, SPAN_ARG(path));
   struct conf_item *sorted = arena_get(arena, (route->methods.count + 1) * sizeof *sorted);
   for (uint32_t i = 0; i < route->methods.count; i++) sorted[i] = route->methods.items[i];
   if (route->methods.count) qsort(sorted, route->methods.count, sizeof *sorted, by_text);
@@ -211,23 +212,36 @@ static struct span match_tail(const struct conf_route *route, struct arena *aren
   return tail;
 }
 
-static const struct conf_route *add_key(struct maps *maps, struct conf_route *route,
-                                        struct span listener, struct span host, struct span tail) {
-  struct span key = arena_printf(maps->keys.arena, SPAN_FMT " " SPAN_FMT " " SPAN_FMT,
-                                 SPAN_ARG(listener), SPAN_ARG(host), SPAN_ARG(tail));
+/* taken is what was found of a route's hosts on its listeners: the first other route that has one
+ * of them, whether a further one does, and whether one is left for this route alone. */
+struct taken {
+  const struct conf_route *first;
+  bool others, some_free;
+};
+
+static void add_key(struct maps *maps, struct conf_route *route, struct span key,
+                    struct taken *taken) {
   const struct conf_route *first = names_put(&maps->keys, key, route);
-  return first != route ? first : NULL;
+  if (!first || first == route)
+    taken->some_free = true;
+  else if (!taken->first)
+    taken->first = first;
+  else if (taken->first != first)
+    taken->others = true;
 }
 
-static const struct conf_route *add_hosts(struct maps *maps, struct conf_route *route,
-                                          struct span listener, struct span tail) {
-  if (!route->hosts.count) return add_key(maps, route, listener, SPAN_LIT("*"), tail);
-  const struct conf_route *first = NULL;
-  for (uint32_t i = 0; i < route->hosts.count && !first; i++)
-    first = add_key(maps, route, listener, route->hosts.items[i].text, tail);
-  return first;
+static void add_hosts(struct maps *maps, struct conf_route *route, struct span listener,
+                      struct span tail, struct taken *taken) {
+  for (uint32_t i = 0; i == 0 || i < route->hosts.count; i++) {
+    struct span host = route->hosts.count ? route->hosts.items[i].text : SPAN_LIT("*");
+    struct span key = arena_printf(maps->keys.arena, SPAN_FMT " " SPAN_FMT " " SPAN_FMT,
+                                   SPAN_ARG(listener), SPAN_ARG(host), SPAN_ARG(tail));
+    add_key(maps, route, key, taken);
+  }
 }
 
+/* check_unique: where a part of a route's hosts or listeners is taken the place in the file
+ * decides: one rule for some listeners before one for all is no mistake. */
 static void check_unique(struct conf *conf, struct conf_route *route, struct maps *maps) {
   bool broken = path_keys(route) > 1 || !route_path(route).len || !conditions_whole(route);
   if (broken || !whole(route, OPTION_ROUTE_SOURCES, &route->sources) ||
@@ -236,14 +250,17 @@ static void check_unique(struct conf *conf, struct conf_route *route, struct map
       !whole(route, OPTION_ROUTE_LISTENERS, &route->listeners))
     return; /* a fault stands there already */
   struct span tail = match_tail(route, &conf->arena);
-  const struct conf_route *first = NULL;
-  rows_each(&conf->root.listeners, struct conf_listener, listener)
-    if (!first && route_on(route, listener))
-      first = add_hosts(maps, route, listener->row.name, tail);
-  if (!first) return;
+  struct taken taken = {.first = NULL};
+  rows_each(&conf->root.listeners, struct conf_listener, listener) {
+    if (!route_on(route, listener)) continue;
+    add_hosts(maps, route, listener->row.name, tail, &taken);
+  }
+  const struct conf_route *first = taken.first;
+  if (!first || taken.some_free) return;
   fault_add(conf->faults, FAULT_DUPLICATE_ROUTE, route->row.at,
-            "route \"" SPAN_FMT "\" matches the same requests as route \"" SPAN_FMT "\"",
-            SPAN_ARG(route->label), SPAN_ARG(first->label));
+            "route \"" SPAN_FMT "\" matches the same requests as route \"" SPAN_FMT "\"%s",
+            SPAN_ARG(route->label), SPAN_ARG(first->label),
+            taken.others ? " and others before it" : "");
   fault_other(conf->faults, "first", first->row.at);
 }
 

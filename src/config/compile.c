@@ -4,7 +4,6 @@
  * Runs in the compile thread and in the CLI. */
 #include "compile_priv.h"
 
-#define DESCRIPTORS_KEPT 128u /* for listeners, rings, logs, files */
 #define CONNECTIONS_AUTO 100000u
 
 /* ---- content ---- */
@@ -175,25 +174,10 @@ static void compile_route(struct compile *c, struct conf_route *row) {
 
 /* ---- the index ---- */
 
-static uint32_t clamp_descriptors(struct compile *c) {
-  uint32_t wanted = c->conf->root.max_connections, descriptors = c->hooks->descriptors;
-  if (!descriptors) return wanted ? wanted : CONNECTIONS_AUTO;
-  /* Two descriptors for each: the client's and the upstream's. */
-  uint32_t most = descriptors > 2 * DESCRIPTORS_KEPT ? (descriptors - DESCRIPTORS_KEPT) / 2
-                                                     : descriptors / 4 + 1;
-  if (!wanted || wanted <= most) return wanted && wanted < most ? wanted : most;
-  fault_add(c->faults, FAULT_CLAMPED, row_place(&c->conf->root.row, OPTION_MAX_CONNECTIONS),
-            "max_connections %u needs more descriptors than the limit of %u: %u is used", wanted,
-            descriptors, most);
-  fault_note(c->faults, "raise LimitNOFILE= or ulimit -n to %llu",
-             (unsigned long long)wanted * 2 + DESCRIPTORS_KEPT);
-  return most;
-}
-
-static uint32_t clamp_connections(struct compile *c) {
-  uint32_t most = c->hooks->connections_max, clamped = clamp_descriptors(c);
-  bool automatic = c->conf->root.max_connections == 0;
-  return most && (automatic || clamped > most) ? most : clamped;
+static uint32_t connections(const struct compile *c) {
+  uint32_t wanted = c->conf->root.max_connections, most = c->hooks->connections_max;
+  if (!most) return wanted ? wanted : CONNECTIONS_AUTO;
+  return wanted && wanted < most ? wanted : most;
 }
 
 static void before_maps(struct compile *c, const struct snapshot *before) {
@@ -230,7 +214,7 @@ static bool compile_all(struct compile *c) {
   s->listeners = arena_get(&s->arena, (root->listeners.count + 1) * sizeof *s->listeners);
   s->drain_ms = root->drain_ms;
   s->overload = root->overload;
-  s->max_connections = clamp_connections(c);
+  s->max_connections = connections(c);
   bool good = true;
   rows_each(&root->pools, struct conf_pool, pool) good = compile_pool(c, pool) && good;
   rows_each(&root->policies, struct conf_policy, policy) compile_policy(c, policy);

@@ -152,3 +152,27 @@ uint32_t conf_keep_restart(const struct conf *now, struct conf *next, struct con
   keep_process(next, &now->process);
   return waiting;
 }
+
+/* What weir needs beside its connections is less. */
+#define DESCRIPTORS_OWN (UINT64_C(1) << 16)
+
+void conf_check_connections(const struct conf *conf, uint32_t most, uint64_t descriptors,
+                            struct conf_faults *faults) {
+  uint32_t wanted = conf->root.max_connections;
+  uint64_t needed = 2 * (uint64_t)wanted; /* the client's and the upstream's */
+  if (wanted <= most) return;
+  struct place at = row_place(&conf->root.row, OPTION_MAX_CONNECTIONS);
+  if (descriptors > needed + DESCRIPTORS_OWN) {
+    fault_add(faults, FAULT_CLAMPED, at,
+              "process.max_connections = %u is more than weir was started for: at most %u "
+              "connections",
+              wanted, most);
+    fault_note(faults, "restart it");
+    return;
+  }
+  fault_add(faults, FAULT_CLAMPED, at,
+            "process.max_connections = %u needs %llu descriptors beside weir's own, %llu are "
+            "allowed (RLIMIT_NOFILE): at most %u connections",
+            wanted, (unsigned long long)needed, (unsigned long long)descriptors, most);
+  fault_note(faults, "raise LimitNOFILE= of the unit, or ulimit -n, and restart");
+}

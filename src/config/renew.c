@@ -247,42 +247,59 @@ static enum stand stand_of(const struct unit *u) {
   return u->known ? STAND_KNOWN : u->blamed ? STAND_BLAMED : STAND_INNOCENT;
 }
 
-/* unit_again tries a policy that stands with all that is new of u; false: it cannot have it. */
-static bool unit_again(struct renewal *r, const struct conf_listener *l, struct unit *u) {
+/* name_new names what of u is new. */
+static struct span name_new(const struct renewal *r, const struct unit *u) {
+  uint32_t i = u->first;
+  while (i + 1 < u->first + u->count && !r->parts[i].differs) i++;
+  return r->parts[i].secret.name;
+}
+
+/* unit_again tries a policy that stands with all that is new of u; false: it cannot have it. tell:
+ * and this is what is said of it, else that was told when it was stepped back. */
+static bool unit_again(struct renewal *r, const struct conf_listener *l, struct unit *u,
+                       bool tell) {
   struct faults_mark mark;
   uint32_t bad = UINT32_MAX;
   uint8_t has = u->has;
   faults_mark(r->faults, &mark);
   unit_use(r, u, u->may);
   bool good = listener_good(r, l, &bad);
+  if (!good && tell && listener_blamed(r, l, bad) != u)
+    fault_note(r->faults, "that is in service already; what is new does not go with it: " SPAN_FMT,
+               SPAN_ARG(name_new(r, u)));
+  if (good || !tell) faults_rewind(r->faults, &mark); /* of warnings too */
   if (!good) unit_use(r, u, has);
-  faults_rewind(r->faults, &mark); /* they were told when it was stepped back; and of warnings */
   return good;
 }
 
 /* listener_again takes what was stepped back one by one, now that a policy stands: it may have
  * been another's fault, now or when it was refused before. What was blamed is tried only when not
- * all blame fell on what is new. */
+ * all blame fell on what is new (guessed); then no more is said than what is found now. */
 static void listener_again(struct renewal *r, const struct conf_listener *l, bool guessed) {
   uint32_t fails = 0;
   for (enum stand stand = STAND_INNOCENT; stand < STANDS; stand++)
-    for (uint32_t i = 0; i < r->unit_count && fails < AGAIN_FAILS_MAX; i++) {
+    for (uint32_t i = 0; i < r->unit_count; i++) {
       struct unit *u = &r->units[i];
+      bool tell = guessed && !u->known;
       if (u->has == u->may || stand_of(u) != stand || !of_listener(u, l)) continue;
-      if (stand != STAND_BLAMED || guessed) fails += !unit_again(r, l, u);
+      if (!tell && (stand == STAND_BLAMED || fails == AGAIN_FAILS_MAX)) continue;
+      bool good = unit_again(r, l, u, tell);
+      fails += !good && !tell;
     }
 }
 
 /* The loops end: each step takes something back, and what was in use before is good. */
 static void listener_try(struct renewal *r, const struct conf_listener *l) {
   struct unit *u = any_of(r, l, NULL);
+  struct faults_mark start;
   bool guessed = false;
+  faults_mark(r->faults, &start);
   while (u) {
     struct faults_mark mark;
     uint32_t bad = UINT32_MAX;
     faults_mark(r->faults, &mark);
     if (listener_good(r, l, &bad)) {
-      faults_rewind(r->faults, &mark); /* of warnings */
+      faults_rewind(r->faults, guessed ? &start : &mark); /* of warnings; of innocents */
       listener_again(r, l, guessed);
       return;
     }
@@ -294,17 +311,42 @@ static void listener_try(struct renewal *r, const struct conf_listener *l) {
   }
 }
 
+/* pool_good is one try, as listener_good is. */
+static bool pool_good(struct renewal *r, const struct conf_pool *pool, enum conf_tls_bad *bad) {
+  *bad = CONF_TLS_BAD_NONE;
+  bool good = upstream_tls_try(&r->compile, pool, bad);
+  arena_reset(&r->compile.arena);
+  return good;
+}
+
+/* pool_again takes the pool's own files if they were stepped back for the store's sake, now or
+ * when they were refused before. Not the store: another pool may have refused it. */
+static void pool_again(struct renewal *r, const struct conf_pool *pool, bool guessed) {
+  struct unit *u = unit_find(r, &pool->row, UNIT_POOL);
+  struct faults_mark mark;
+  enum conf_tls_bad bad;
+  if (!u || u->has == u->may || !(guessed || u->known)) return;
+  uint8_t has = u->has;
+  faults_mark(r->faults, &mark);
+  unit_use(r, u, u->may);
+  if (!pool_good(r, pool, &bad)) unit_use(r, u, has);
+  faults_rewind(r->faults, &mark); /* as in unit_again */
+}
+
 static void pool_try(struct renewal *r, const struct conf_pool *pool) {
   struct unit *u = pool->tls.on ? any_of(r, NULL, pool) : NULL;
+  bool guessed = false;
   while (u) {
     struct faults_mark mark;
-    enum conf_tls_bad bad = CONF_TLS_BAD_NONE;
+    enum conf_tls_bad bad;
     faults_mark(r->faults, &mark);
-    bool good = upstream_tls_try(&r->compile, pool, &bad);
-    arena_reset(&r->compile.arena);
-    if (good) return;
+    if (pool_good(r, pool, &bad)) {
+      pool_again(r, pool, guessed);
+      return;
+    }
     bool store = bad == CONF_TLS_BAD_CA && !pool->tls.ca.len;
     u = unit_find(r, &pool->row, store ? UNIT_STORE : UNIT_POOL);
+    guessed = guessed || !u || !u->has;
     if (!u || !u->has) u = any_of(r, NULL, pool);
     if (u) step_back(r, u, &mark);
   }

@@ -124,12 +124,18 @@ static void on_metrics(const struct admin_request *r) {
 
 static void on_drain(const struct admin_request *r) {
   unsigned conns = workers_conns(&r->control->workers);
+  unsigned sessions = workers_udp_sessions(&r->control->workers);
+  char what[64];
+  struct buf left = buf_of(what, sizeof what);
+  control_write_open(r->control, &left);
   control_drain(r->control, "weir drain");
   answer(r->conn, WEIR_OK, SPAN_EMPTY);
   if (r->json) {
-    text_printf(&r->conn->out, "{\"ok\":true,\"connections\":%u}\n", conns);
+    text_printf(&r->conn->out, "{\"ok\":true,\"connections\":%u,\"udp_sessions\":%u}\n", conns,
+                sessions);
   } else {
-    text_printf(&r->conn->out, "draining %u connections; weir ends when they have\n", conns);
+    text_printf(&r->conn->out, "draining " SPAN_FMT "; weir ends when they have\n",
+                SPAN_ARG(buf_span(&left)));
   }
 }
 

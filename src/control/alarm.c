@@ -1,9 +1,11 @@
 /* alarm.c: what runs out, said in the error log: a look at the workers' counters once a second,
  * one line at most in ALARM_EVERY_MS. Each request and connection that suffers is counted and
- * logged by its worker; here stand the cause and the remedy. Called by control.c. */
+ * logged by its worker; here stand the cause and the remedy. The same look finds ejections that
+ * are over. Called by control.c. */
 #include <sys/resource.h>
 
 #include "control/control_priv.h"
+#include "control/prober_priv.h"
 
 #define ALARM_LOOK_MS 1000u
 #define ALARM_EVERY_MS 10000u
@@ -43,9 +45,19 @@ static void look(struct control *c, uint64_t now_ms) {
   a->told_ms = now_ms;
 }
 
+static void look_back(struct control *c) {
+  struct published *published = &c->compiler.published;
+  pthread_mutex_lock(&published->lock);
+  if (published->current) {
+    prober_back(c->prober, published->current);
+  }
+  pthread_mutex_unlock(&published->lock);
+}
+
 static void on_alarm(struct poll_timer *timer) {
   struct control *c = container_of(timer, struct control, alarm.timer);
   look(c, c->poller.now_ms);
+  look_back(c);
   poller_set(&c->poller, timer, c->poller.now_ms + ALARM_LOOK_MS);
 }
 

@@ -132,13 +132,11 @@ static void apply_settings(struct compiler *c, const struct conf *conf) {
                                  .sample_ppm = p->access_sample_ppm,
                                  .access_log = strcmp(p->access_to, "off") != 0};
   (void)workers_post_all(c->config.workers, &msg);
-  if (p->max_connections > c->config.connections_max) {
-    log_line(c->config.log, END_LEVEL_WARN,
-             "process.max_connections = %u needs %u descriptors, %llu are allowed "
-             "(RLIMIT_NOFILE): at most %u connections",
-             p->max_connections, 2 * p->max_connections,
-             (unsigned long long)c->config.descriptors, c->config.connections_max);
-  }
+}
+
+static void check_connections(struct compiler *c, const struct conf *conf,
+                              struct conf_faults *faults) {
+  conf_check_connections(conf, c->config.connections_max, c->config.descriptors, faults);
 }
 
 static void take_over(struct compiler *c, struct conf *conf) {
@@ -156,6 +154,7 @@ static struct conf *load_next(struct compiler *c, struct conf *conf, struct atte
     return NULL;
   }
   a->waiting = conf_keep_restart(c->conf, conf, a->faults);
+  check_connections(c, conf, a->faults);
   resolve_names(c, conf);
   return conf;
 }
@@ -239,7 +238,7 @@ static void run_plan(struct compiler *c, const struct compiler_asker *asker) {
 
 /* ---- the other jobs ---- */
 
-/* warn says on stderr, as loading did, what only compiling finds: dates in certificates. */
+/* warn says on stderr, as loading did, what only starting finds: dates in certificates. */
 static void warn(const struct conf_faults *faults) {
   struct text text = {.ptr = NULL};
   conf_faults_print(faults, &text, isatty(STDERR_FILENO));
@@ -249,6 +248,7 @@ static void warn(const struct conf_faults *faults) {
 
 static void run_first(struct compiler *c) {
   struct attempt a = {.faults = conf_faults_new(), .generation = 0};
+  check_connections(c, c->conf, a.faults);
   resolve_names(c, c->conf);
   publish(c, c->conf, 1, 0, a.faults, &a.result);
   struct text text = {.ptr = NULL};

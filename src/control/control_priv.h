@@ -72,13 +72,15 @@ void signals_open(struct control *c);
 /* control_drain: readiness fails now, the workers drain after drain_settle. A second one ends at
  * once. */
 void control_drain(struct control *c, const char *who);
+/* control_write_open appends what is open: "2 connections and 1 UDP session". */
+void control_write_open(const struct control *c, struct buf *out);
 /* control_end stops the workers at once. */
 void control_end(struct control *c);
 const char *phase_name(enum phase phase);
 
 /* ---- alarm.c ---- */
 
-/* alarm_start begins to look, once the workers run. */
+/* alarm_start begins to look once a second, when the workers run. */
 void alarm_start(struct control *c);
 
 /* ---- facts.c ---- */

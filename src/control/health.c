@@ -92,9 +92,11 @@ static enum health_change take_failure(struct endpoint *e, const struct pool_hea
   return HEALTH_TO_DOWN;
 }
 
-/* uneject ends the ejection that lasts until *until; false when another one began meanwhile. */
+/* uneject ends the ejection that lasts until *until; false when another one began meanwhile. What
+ * follows from it is told with the check that passed. */
 static bool uneject(struct endpoint *e, uint64_t until, uint64_t now_ms) {
   bool ended = atomic_compare_exchange_strong(&e->ejected_until_ms, &until, now_ms);
+  if (ended) e->health->eject_told_ms = now_ms;
   endpoint_changed(e);
   return ended;
 }

@@ -61,7 +61,17 @@ static void on_settled(struct poll_timer *timer) {
   workers_close(&c->workers, &msg);
 }
 
+void control_write_open(const struct control *c, struct buf *out) {
+  uint32_t conns = workers_conns(&c->workers), sessions = workers_udp_sessions(&c->workers);
+  buf_printf(out, "%u connection%s", conns, conns == 1 ? "" : "s");
+  if (sessions) {
+    buf_printf(out, " and %u UDP session%s", sessions, sessions == 1 ? "" : "s");
+  }
+}
+
 void control_drain(struct control *c, const char *who) {
+  char what[64];
+  struct buf left = buf_of(what, sizeof what);
   if (c->phase == PHASE_STARTING) {
     control_end(c);
   }
@@ -73,9 +83,10 @@ void control_drain(struct control *c, const char *who) {
   uint32_t drain_ms = c->compiler.published.drain_ms;
   pthread_mutex_unlock(&c->compiler.published.lock);
   c->phase = PHASE_SETTLING;
-  notify_manager("STOPPING=1\nSTATUS=draining %u connections", workers_conns(&c->workers));
-  log_line(c->log, END_LEVEL_INFO, "%s: draining %u connections for at most %u s", who,
-           workers_conns(&c->workers), (settle_ms + drain_ms) / 1000);
+  control_write_open(c, &left);
+  notify_manager("STOPPING=1\nSTATUS=draining " SPAN_FMT, SPAN_ARG(buf_span(&left)));
+  log_line(c->log, END_LEVEL_INFO, "%s: draining " SPAN_FMT " for at most %u s", who,
+           SPAN_ARG(buf_span(&left)), (settle_ms + drain_ms) / 1000);
   poll_timer_init(&c->settle, on_settled);
   if (settle_ms) {
     poller_set(&c->poller, &c->settle, clock_ms() + settle_ms);

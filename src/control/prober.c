@@ -97,7 +97,7 @@ static void say_change(struct prober *p, const struct probe_target *t,
                      t->pool->health.healthy);
       break;
   }
-  say(p, change == HEALTH_TO_DOWN ? END_LEVEL_WARN : END_LEVEL_INFO, t->pool, t->endpoint, what);
+  say(p, change == HEALTH_TO_UP ? END_LEVEL_INFO : END_LEVEL_WARN, t->pool, t->endpoint, what);
 }
 
 static void say_ejected(void *ctx, const struct outlier_found *f) {
@@ -271,6 +271,38 @@ static void on_sweep(struct poll_timer *timer) {
   plan_sweep(p);
 }
 
+/* ---- what is over ---- */
+
+static struct endpoint_health *health_of(struct endpoint *e) {
+  if (!e->health) {
+    e->health = (struct endpoint_health *)mem_alloc(sizeof *e->health);
+    e->health->next_ms = UINT64_MAX;
+  }
+  return e->health;
+}
+
+/* tell_back: whoever took it out, an ejection ends by its time alone: nobody is called then. */
+static void tell_back(struct prober *p, const struct pool *pool, struct endpoint *e) {
+  uint64_t until = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed);
+  uint64_t now_ms = p->config.poller->now_ms;
+  if (!until || until > now_ms || health_of(e)->eject_told_ms == until) {
+    return;
+  }
+  e->health->eject_told_ms = until;
+  bool back = endpoint_in_service(e, now_ms);
+  say(p, END_LEVEL_WARN, pool, e,
+      back ? "its ejection is over" : "its ejection is over, but checks keep it out");
+}
+
+void prober_back(struct prober *p, const struct snapshot *s) {
+  for (uint32_t i = 0; i < s->pool_count; i++) {
+    const struct pool *pool = s->pools[i];
+    for (uint32_t k = 0; k < pool->member_count; k++) {
+      tell_back(p, pool, pool->members[k].endpoint);
+    }
+  }
+}
+
 /* ---- a new snapshot ---- */
 
 static void target_new(struct prober *p, struct endpoint *e) {
@@ -329,10 +361,7 @@ static void look_after(struct prober *p, struct probed_pool *row, uint64_t *spre
   uint64_t now_ms = p->config.poller->now_ms;
   for (uint32_t i = 0; i < pool->member_count; i++) {
     struct endpoint *e = pool->members[i].endpoint;
-    if (!e->health) {
-      e->health = (struct endpoint_health *)mem_alloc(sizeof *e->health);
-      e->health->next_ms = UINT64_MAX;
-    }
+    (void)health_of(e);
     if (pool->health.on) {
       target_keep(p, pool, e, spread_ms);
     }

@@ -35,6 +35,10 @@ void prober_free(struct prober *p);
  * True when refs were dropped: something may be to be reaped. */
 bool prober_sync(struct prober *p, const struct snapshot *s);
 
+/* prober_back tells of s's endpoints whose ejection is over, each once. Called about once a
+ * second; the caller keeps s alive meanwhile. */
+void prober_back(struct prober *p, const struct snapshot *s);
+
 /* prober_counts is for metrics. */
 struct prober_counts {
   uint32_t targets, under_way;

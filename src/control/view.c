@@ -147,6 +147,7 @@ static void fill_process(struct view *v, const struct metrics_input *in, const c
   fact(v, "requests", number(v, STAT_SUM(in, proxied)));
   fact(v, "tunnels", number(v, STAT_SUM(in, tunnels)));
   fact(v, "tcp_sessions", number(v, STAT_SUM(in, tcp_sessions)));
+  fact(v, "udp_sessions", number(v, STAT_SUM(in, udp_sessions)));
   fact(v, "overload", overload(v, in));
   fact(v, "memory_bytes", number(v, f->resident_bytes));
   fact(v, "log_dropped", number(v, STAT_SUM(in, log_dropped) + f->log_lost));
@@ -159,6 +160,30 @@ static struct span binds_of(struct view *v, const struct listener *l) {
   for (uint32_t i = 0; i < l->bind_count; i++) {
     text_put(&text, i ? SPAN_LIT(", ") : SPAN_EMPTY);
     text_put(&text, l->binds[i]);
+  }
+  struct span s = copy(v, text_span(&text));
+  text_fini(&text);
+  return s;
+}
+
+/* pools_of names where connections go that no route sends: of TLS that is passed on to the pools
+ * of its names, in the order of the file, and last to that of all others. */
+#define POOLS_SHOWN 8u
+static struct span pools_of(struct view *v, const struct listener *l) {
+  const struct pool *shown[POOLS_SHOWN];
+  struct text text = {.ptr = NULL};
+  uint32_t count = 0;
+  for (uint32_t i = 0; i <= l->sni_count; i++) {
+    const struct pool *pool = i < l->sni_count ? l->sni[i].pool : l->pool;
+    bool known = !pool;
+    for (uint32_t k = 0; k < count && !known; k++) known = shown[k] == pool;
+    if (known) continue;
+    if (count == POOLS_SHOWN) {
+      text_lit(&text, ", ...");
+      break;
+    }
+    shown[count++] = pool;
+    text_printf(&text, "%s" SPAN_FMT, text.len ? ", " : "", SPAN_ARG(pool->obj.name));
   }
   struct span s = copy(v, text_span(&text));
   text_fini(&text);
@@ -182,7 +207,7 @@ static void fill_listener(struct view *v, const struct metrics_input *in,
     cells[0] = copy(v, l->obj.name);
     cells[1] = binds_of(v, l);
     cells[2] = span_str(served[l->serves]);
-    cells[3] = l->pool ? copy(v, l->pool->obj.name) : SPAN_EMPTY;
+    cells[3] = pools_of(v, l);
     cells[4] = l->tls ? SPAN_LIT("yes") : SPAN_LIT("no");
     cells[5] = number(v, open);
     cells[6] = number(v, accepted);

@@ -287,6 +287,15 @@ uint32_t workers_conns(const struct workers *w) {
   return n;
 }
 
+uint32_t workers_udp_sessions(const struct workers *w) {
+  uint64_t n = 0;
+  for (uint32_t i = 0; i < w->count; i++) {
+    const struct stats *stats = worker_stats(w->threads[i].worker);
+    n += atomic_load_explicit(&stats->udp_sessions, memory_order_relaxed);
+  }
+  return (uint32_t)n;
+}
+
 uint32_t workers_streams(const struct workers *w) {
   uint32_t n = 0;
   for (uint32_t i = 0; i < w->count; i++) {

@@ -77,6 +77,8 @@ uint64_t workers_post_all(struct workers *w, const struct worker_msg *msg);
 bool workers_acked(const struct workers *w, uint64_t seq);
 bool workers_stopped(const struct workers *w);
 uint32_t workers_conns(const struct workers *w);
+/* workers_udp_sessions is how many sessions of UDP listeners are open. */
+uint32_t workers_udp_sessions(const struct workers *w);
 uint32_t workers_streams(const struct workers *w);
 
 /* connections_max raises RLIMIT_NOFILE to its hard limit and returns how many connections that

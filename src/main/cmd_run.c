@@ -124,16 +124,33 @@ int cli_plan_files(const struct cli *cli) {
 
 /* ---- proxy: a configuration from arguments ---- */
 
-/* address_write appends an address as the file wants it: a bare port is on the loopback interface,
- * a leading http:// is what people paste. False when it is none. */
-static bool address_write(struct text *out, const char *arg) {
-  struct span s = span_str(arg), host;
+/* proxied is what was asked for: the protocol is what FROM begins with, "http" if with nothing. */
+struct proxied {
+  const struct cli *cli;
+  struct span protocol;
+  const char *bad, *why; /* the argument that cannot be, and the reason */
+};
+
+/* scheme_cut takes "http://", "tcp://" or "udp://" from s; empty: s begins with neither. */
+static struct span scheme_cut(struct span *s) {
+  static const char *const known[] = {"http", "tcp", "udp"};
+  for (size_t i = 0; i < array_count(known); i++) {
+    struct span scheme = span_str(known[i]);
+    if (span_starts(*s, scheme) && span_starts(span_from(*s, scheme.len), SPAN_LIT("://"))) {
+      *s = span_from(*s, scheme.len + 3);
+      *s = s->len && s->ptr[s->len - 1] == '/' ? span_sub(*s, 0, s->len - 1) : *s;
+      return scheme;
+    }
+  }
+  return SPAN_EMPTY;
+}
+
+/* host_write appends an address as the file wants it: a bare port is on the loopback interface.
+ * False when it is none. */
+static bool host_write(struct text *out, struct span s) {
+  struct span host;
   uint64_t number;
   uint16_t port;
-  if (span_starts(s, SPAN_LIT("http://"))) {
-    s = span_from(s, 7);
-    s = s.len && s.ptr[s.len - 1] == '/' ? span_sub(s, 0, s.len - 1) : s;
-  }
   if (s.len && s.ptr[0] == ':') {
     s = span_from(s, 1);
   }
@@ -151,6 +168,22 @@ static bool address_write(struct text *out, const char *arg) {
   return addr_split(s, &host, &port) != ADDR_BAD;
 }
 
+static bool address_write(struct proxied *p, struct text *out, uint32_t word) {
+  struct span s = span_str(p->cli->words[word]), scheme = scheme_cut(&s);
+  p->bad = p->cli->words[word];
+  if (word == 0) {
+    p->protocol = scheme.len ? scheme : SPAN_LIT("http");
+  }
+  if (scheme.len && !span_eq(scheme, p->protocol)) {
+    p->why = "is of another protocol than FROM, which names that of all: tcp://5432";
+    return false;
+  }
+  p->why =
+      "is no address: host:port, [ipv6]:port, unix:/path or a port; before it tcp:// or "
+      "udp:// for what is no HTTP";
+  return host_write(out, s);
+}
+
 static void proxy_head(const struct cli *cli, struct text *out) {
   text_printf(out, "# weir proxy\nadmin = { listen = \"%s%s\"; status = \"%s\"; };\n",
               cli->admin ? "unix:" : "off", cli->admin ? cli->admin : "",
@@ -159,38 +192,53 @@ static void proxy_head(const struct cli *cli, struct text *out) {
               isatty(STDOUT_FILENO) ? "text" : "json");
 }
 
-static bool proxy_config(const struct cli *cli, struct text *out, const char **bad) {
-  proxy_head(cli, out);
+/* proxy_listener: a listener of HTTP is given its pool by the route. */
+static bool proxy_listener(struct proxied *p, struct text *out) {
   text_lit(out, "listeners = { proxy = { bind = \"");
-  *bad = cli->words[0];
-  bool ok = address_write(out, *bad);
+  bool ok = address_write(p, out, 0);
   text_lit(out, "\";");
-  if (cli->tls) {
+  if (!span_eq(p->protocol, SPAN_LIT("http"))) {
+    text_printf(out, " protocol = \"" SPAN_FMT "\"; pool = \"upstream\";", SPAN_ARG(p->protocol));
+  }
+  if (p->cli->tls) {
     text_lit(out, "\n  tls = { certificates = ( { cert = \"env:" SELF_SIGNED_CERT
                   "\"; key = \"env:" SELF_SIGNED_KEY "\"; default = true; } ); };");
   }
-  text_lit(out, " }; };\npools = { upstream = { endpoints = [ ");
-  for (uint32_t i = 1; i < cli->word_count && ok; i++) {
-    *bad = cli->words[i];
+  text_lit(out, " }; };\n");
+  return ok;
+}
+
+static bool proxy_config(struct proxied *p, struct text *out) {
+  proxy_head(p->cli, out);
+  bool ok = proxy_listener(p, out);
+  text_lit(out, "pools = { upstream = { endpoints = [ ");
+  for (uint32_t i = 1; i < p->cli->word_count && ok; i++) {
     text_put(out, i > 1 ? SPAN_LIT(", \"") : SPAN_LIT("\""));
-    ok = address_write(out, *bad);
+    ok = address_write(p, out, i);
     text_lit(out, "\"");
   }
-  text_lit(out, " ]; }; };\n"
-                "routes = ( { name = \"all\"; prefix = \"/\"; pool = \"upstream\"; } );\n");
+  text_lit(out, " ]; }; };\n");
+  if (span_eq(p->protocol, SPAN_LIT("http"))) {
+    text_lit(out, "routes = ( { name = \"all\"; prefix = \"/\"; pool = \"upstream\"; } );\n");
+  }
   return ok;
 }
 
 int cmd_proxy(const struct cli *cli) {
   struct text text = {.ptr = NULL};
-  const char *bad;
+  struct proxied proxied = {.cli = cli};
   if (cli->word_count < 2) {
     return cli_usage_error("proxy needs FROM and TO: weir proxy 8080 127.0.0.1:9001");
   }
-  if (!proxy_config(cli, &text, &bad)) {
+  bool good = proxy_config(&proxied, &text);
+  if (good && cli->tls && span_eq(proxied.protocol, SPAN_LIT("udp"))) {
+    good = false;
+    proxied.bad = cli->words[0];
+    proxied.why = "is UDP: --tls means nothing there";
+  }
+  if (!good) {
     text_fini(&text);
-    return cli_usage_error("\"%s\" is no address: host:port, [ipv6]:port, unix:/path or a port",
-                           bad);
+    return cli_usage_error("\"%s\" %s", proxied.bad, proxied.why);
   }
   if (cli->print_config) {
     return cli_print(&text, false, WEIR_OK);

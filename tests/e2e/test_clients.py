@@ -1,12 +1,13 @@
 """Clients as people have them: wrk, httpx, curl, h2load; and the small commands of weir itself."""
 import json
 import re
+import signal
 import subprocess
 
 import httpx
 import pytest
 
-from harness import proc
+from harness import certs, proc, tcpsite, udpsite
 from harness.weir import binary, eventually, run
 
 APP = {"name": "all", "prefix": "/", "pool": "app"}
@@ -98,10 +99,69 @@ def test_completion():
     subprocess.run(["bash", "-n"], input=script.stdout, text=True, check=True, timeout=20)
 
 
-def test_print_config():
+PROXIED = [("8080", "9"), ("127.0.0.1:1234", "127.0.0.1:9"), ("--tls", "8443", "9"),
+           ("http://:8080", "http://h:9/", "i:9"), ("tcp://5432", "127.0.0.1:9", "tcp://[::1]:9"),
+           ("--tls", "tcp://:5432", "9"), ("tcp://unix:/run/x.sock", "unix:/run/y.sock"),
+           ("udp://53", "udp://127.0.0.1:9")]
+
+
+@pytest.mark.parametrize("args", PROXIED, ids=" ".join)
+def test_print_config(work, args):
     """weir proxy --print-config gives a file that check accepts."""
-    shown = run("proxy", "--print-config", "127.0.0.1:1234", "127.0.0.1:9")
-    assert shown.returncode == 0 and "127.0.0.1:1234" in shown.stdout
+    shown = run("proxy", "--print-config", *args)
+    words = [word for word in args if word != "--tls"]
+    kind = words[0].split(":")[0] if "://" in words[0] else "http"
+    assert shown.returncode == 0, shown
+    assert ('protocol = "%s"' % kind in shown.stdout) == (kind != "http"), shown
+    assert ("routes" in shown.stdout) == (kind == "http"), shown
+    for word in words:
+        bare = word.split("://")[-1].strip("/").lstrip(":")
+        assert '"%s%s"' % ("127.0.0.1:" if bare.isdigit() else "", bare) in shown.stdout, shown
+    path = work / "proxy.conf"
+    path.write_text(shown.stdout)
+    cert, key = certs.Authority(work).pem(["localhost"])
+    told = run("check", "--text", path, env={"WEIR_SELF_SIGNED_CERT": cert.decode(),
+                                             "WEIR_SELF_SIGNED_KEY": key.decode()})
+    assert told.returncode == 0, told
+
+
+@pytest.mark.parametrize("args,why", [
+    (("tcp://", "9"), '"tcp://" is no address'),
+    (("tls://8080", "9"), '"tls://8080" is no address'),
+    (("8080", "tcp://9"), '"tcp://9" is of another protocol than FROM'),
+    (("tcp://8080", "udp://9"), '"udp://9" is of another protocol than FROM'),
+    (("tcp://8080", "127.0.0.1:9", "http://9"), '"http://9" is of another protocol than FROM'),
+    (("--tls", "udp://53", "9"), '"udp://53" is UDP: --tls means nothing there'),
+    (("tcp://8080",), "proxy needs FROM and TO")], ids=str)
+def test_proxy_command_refuses(args, why):
+    told = run("proxy", "--print-config", *args)
+    assert told.returncode == 2 and why in told.stderr and not told.stdout, told
+
+
+def test_proxy_command_with_tcp_and_udp():
+    """What no HTTP parser would take goes through as it is."""
+    for kind, endpoint, connect in (
+            ("tcp", tcpsite.Endpoint(), tcpsite.connect),
+            ("udp", udpsite.Endpoint(), udpsite.connect)):
+        port = udpsite.free_port()
+        process = subprocess.Popen([binary(), "proxy", "%s://127.0.0.1:%d" % (kind, port),
+                                    endpoint.address], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, preexec_fn=proc.die_with_parent)
+
+        def answers():
+            """weir proxy passes it on"""
+            assert process.poll() is None
+            try:
+                with connect(port) as sock:
+                    sock.settimeout(1)
+                    sock.send(b"\0\r\n")
+                    return sock.recv(3) == b"\0\r\n"
+            except OSError:
+                return False
+        eventually(answers)
+        process.send_signal(signal.SIGQUIT)
+        assert process.wait(40) == 0
+        endpoint.stop()
 
 
 def test_proxy_command_with_tls(backend):

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import shlex
 import subprocess
 
@@ -238,6 +239,13 @@ def do_pin(bench, words):
     check_conf(made)
 
 
+def do_proxy(bench, words):
+    """What it would run is good."""
+    path = bench.work / "proxy.conf"
+    path.write_text(succeeded([binary(), "proxy", "--print-config", *words[2:]]))
+    check_conf(path)
+
+
 def do_ech_keys(bench, words):
     """Redirected to a file or not, it is PEM."""
     if ">" in words:
@@ -258,6 +266,7 @@ COMMANDS = [
     (r"cmake ", do_cmake),
     (r"(build/release/)?weir run -c ", do_run),
     (r"weir (check|reload|plan|dump|explain|status|metrics|drain|health|version)\b", do_weir),
+    (r"weir proxy ", do_proxy),
     (r"weir ech-keys ", do_ech_keys),
     (r"curl ", do_curl),
     (r"openssl req ", do_openssl),
@@ -360,7 +369,7 @@ def try_health_log(text, weir, backend, **_):
     proxy = weir({"pools": {"app": {
         "balance": "round_robin",
         "health": {"path": "/healthz", "interval": "50ms", "fast_interval": "50ms"},
-        "outlier": {"failure_rate": "40%"}}}}, backend, other)
+        "outlier": {"failure_rate": "40%", "eject": "1s"}}}}, backend, other)
 
     def said(number):
         wanted = re.sub(r"\d+", "#", text.splitlines()[number].split(": ", 2)[2])
@@ -375,6 +384,7 @@ def try_health_log(text, weir, backend, **_):
     status[0] = 200
     eventually(said(1))
     eventually(lambda: proxy.get("/") and said(2)())
+    eventually(said(3))
     other.stop()
 
 
@@ -532,6 +542,24 @@ def test_end_words_are_current():
     made = succeeded(["/usr/bin/python3", "-B", str(ROOT / "packaging/docs/errors.py")])
     assert made == (ROOT / "packaging/docs/errors.md").read_text(), \
         "run packaging/docs/errors.py --write"
+
+
+@pytest.mark.parametrize("literals,cell", [
+    (r'"The client left."', "The client left."), ('""', ""),
+    (r'"The \"host\" is no name: \\."', 'The "host" is no name: \\.'),
+    (r'"Either \"a\"|\"b\"."', r'Either "a"\|"b".'), ('"On two "\n    "lines."', "On two lines."),
+    (r'"\"" "), (\""', '"), ("')])
+def test_end_words_with_quotes(literals, cell):
+    """What C makes of a string stands on the page, and rows behind it are read."""
+    errors = runpy.run_path(ROOT / "packaging/docs/errors.py")
+    text = '/* END(id) */\nEND(A, "client.a", 400, BAD, INFO, false, %s)\n' \
+           'END(B, "client.b", 0, NONE, WARN, true, "b")\n' % literals
+    assert errors["rows"](text) == [("client.a", "400", "INFO", "false", cell),
+                                    ("client.b", "0", "WARN", "true", "b")]
+    assert errors["page"](text).splitlines()[-2:] == ["| `client.a` | 400 |  | %s |" % cell,
+                                                      "| `client.b` | - | again | b |"]
+    with pytest.raises(AssertionError):
+        errors["rows"](r'END(A, "client.a", 400, BAD, INFO, false, "tab\t")')
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])

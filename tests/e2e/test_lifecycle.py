@@ -83,6 +83,7 @@ def test_drain(weir, new_backend):
         """/-/ready answers 503"""
         return proxy.status_get("/-/ready").status == 503
     eventually(unready)
+    proxy.stderr_has("SIGTERM: draining 2 connections for at most 20 s")
     idle.expect_close()
     assert proxy.status_get("/-/live").status == 200
     held.go.set()

@@ -1,11 +1,12 @@
 """Limits are named, inclusive, and each has its status and word."""
+import json
 import resource
 import socket
 
 import pytest
 
 from harness import client, wire
-from harness.weir import GUARD, eventually
+from harness.weir import GUARD, eventually, run
 
 
 def limited(**limits):
@@ -136,11 +137,25 @@ def test_max_connections(weir, backend):
 
 
 def test_max_connections_is_clamped_to_descriptors(weir, backend):
-    """With few descriptors allowed, weir starts, says so and serves."""
+    """With few descriptors allowed, weir starts, says so and serves; so it is with reloads."""
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
     proxy = weir({"process": {"max_connections": 100000}}, backend, preexec=few)
-    proxy.stderr_has("process.max_connections = 100000 needs 200000 descriptors")
+    said = ("warning[W0408]: process.max_connections = %d needs %d descriptors beside weir's own, "
+            "256 are allowed (RLIMIT_NOFILE): at most 16 connections")
+    proxy.stderr_has(said % (100000, 200000))
+    assert proxy.get("/x").status == 200
+    proxy.change(process={"max_connections": 30000})
+    plan = run("plan", "--text", "--admin", proxy.admin)
+    assert plan.returncode == 0 and said % (30000, 60000) in plan.stdout, plan
+    told = run("reload", "--json", "--admin", proxy.admin)
+    fault, = json.loads(told.stdout)["faults"]
+    assert told.returncode == 0 and fault["code"] == "W0408", told
+    line = proxy.path.read_text().split("\n")[fault["line"] - 1]
+    assert "max_connections = 30000" in line, line
+    proxy.stderr_has(said % (30000, 60000))
+    proxy.change(process={"max_connections": 16})
+    proxy.reload()
     assert proxy.get("/x").status == 200
 
 

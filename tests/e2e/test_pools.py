@@ -238,6 +238,7 @@ def test_ejection_ends(weir, new_backend):
     assert len(bad.requests) == 2
     bad.default = raw(wire.response_bytes(body=b"well again"))
     eventually(lambda: proxy.get("/again").body == b"well again")
+    proxy.stderr_has("endpoint %s: its ejection is over, 2 of 2 in service" % bad.address)
 
 
 def test_consecutive_means_consecutive(weir, new_backend):

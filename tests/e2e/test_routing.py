@@ -2,7 +2,8 @@
 redirect, respond, 404 and 405 (DESIGN.md section 7, Matching)."""
 import pytest
 
-from harness import proc, wire
+from harness import client, proc, wire
+from harness.weir import run
 
 
 def to(name, **match):
@@ -151,6 +152,21 @@ def test_per_listener(weir):
             number in (("web", proxy.port), ("inner", port)) for path in ("/", "/in", "/out")}
     assert seen == {("web", "/"): "both", ("web", "/in"): "both", ("web", "/out"): "web",
                     ("inner", "/"): "both", ("inner", "/in"): "inner", ("inner", "/out"): "both"}
+
+
+def test_a_listener_of_its_own_before_all(weir):
+    """The same route for one listener and one host before that for all of them: no fault, and the
+    place in the file decides."""
+    port = proc.free_port()
+    proxy = weir({"listeners": {"inner": {"bind": "127.0.0.1:%d" % port}},
+                  "routes": [to("inner", listeners=["inner"]), to("all"),
+                             to("a", hosts=["a.test"]),
+                             to("a-and-b", hosts=["a.test", "b.test"])]})
+    assert run("check", proxy.path).returncode == 0
+    for at, host, name in ((proxy.port, "x.test", "all"), (port, "x.test", "inner"),
+                           (port, "a.test", "a"), (proxy.port, "b.test", "a-and-b")):
+        with client.Client(at) as conn:
+            assert conn.get("/x", host=host).body == name.encode()
 
 
 STRIPPED = [("/api", "/"), ("/api/", "/"), ("/api/x", "/x"), ("/api/x?y=/api", "/x?y=/api"),

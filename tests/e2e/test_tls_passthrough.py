@@ -2,6 +2,7 @@
 the ClientHello, however that comes; refusals are alerts."""
 import contextlib
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -290,3 +291,23 @@ def test_explain(passing):
     dumped = proxy.directory / "dumped.conf"
     dumped.write_text(run("dump", "-c", proxy.path).stdout)
     assert run("check", dumped).returncode == 0, run("check", dumped).stderr
+
+
+def test_status_names_the_pools(passing):
+    """Each pool once, in the order of the file, that of all other names last."""
+    def told(proxy):
+        answer = run("status", "--json", "--admin", proxy.admin)
+        return {row["name"]: row["pool"] for row in json.loads(answer.stdout)["listeners"]}["pass"]
+    proxy = passing(ROWS[:2])
+    assert told(proxy) == "a, w"
+    proxy = passing([{"names": ["%d.test" % at], "pool": pool} for at, pool in enumerate("aba")],
+                    default="d")
+    assert told(proxy) == "a, b, d"
+    assert re.search(r"\bpass +127\.0\.0\.1:%d +tls_passthrough +a, b, d " % proxy.port,
+                     run("status", "--text", "--admin", proxy.admin).stdout)
+    names = ["p%d" % number for number in range(9)]
+    proxy.change(pools={pool: {"endpoints": ["127.0.0.1:9"]} for pool in names},
+                 listeners={"pass": {"sni": [{"names": ["%s.test" % pool], "pool": pool}
+                                             for pool in names]}})
+    proxy.reload()
+    assert told(proxy) == ", ".join(names[:8]) + ", ..."

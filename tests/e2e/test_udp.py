@@ -3,6 +3,7 @@ balancing by session and by datagram, passive and active health, the cap and who
 hostile input, reload and drain, what commands say. DNS and flows like QUIC's stand in
 test_udp_servers.py."""
 import contextlib
+import json
 import os
 import re
 import signal
@@ -760,11 +761,15 @@ def bindable(port):
             return False
 
 
-def renamed(proxy, **names):
-    """Reloads with the listeners `names`, each at the address that another one had."""
+def rename(proxy, **names):
+    """The file has the listeners `names` now, each at the address that another one had."""
     pool = {"protocol": "udp", "pool": "dns"}
     proxy.change(listeners={name: bind and {"bind": "127.0.0.1:%d" % bind, **pool}
                             for name, bind in names.items()})
+
+
+def renamed(proxy, **names):
+    rename(proxy, **names)
     proxy.reload()
 
 
@@ -803,6 +808,37 @@ def test_listeners_change_names(udp, endpoint):
         assert len(set(site.peers)) == 2
         renamed(proxy, dns=other, more=None)
         assert ask(second, b"2") == b"2" and len(set(site.peers)) == 2
+
+
+def refused_for(proxy, address, **names):
+    rename(proxy, **names)
+    result = run("reload", "-c", proxy.path)
+    assert result.returncode and address in result.stdout + result.stderr, result
+
+
+def test_renamed_beside_a_port_that_is_taken(udp, endpoint):
+    """A reload that cannot have one address gives no other to another listener, nor does the next
+    one that is good; tried again when the port is free it does all that was asked of it."""
+    site, taken = endpoint(), endpoint()
+    other = int(taken.address.rpartition(":")[2])
+    proxy = udp(site)
+    with connect(proxy.port) as sock:
+        assert ask(sock, b"1") == b"1"
+        refused_for(proxy, taken.address, names=proxy.port, dns=None, more=other)
+        assert ask(sock, b"2") == b"2"
+        proxy.change(process={"drain": "200ms"})
+        renamed(proxy, names=None, dns=proxy.port, more=None)
+        assert ask(sock, b"3") == b"3"
+        assert proxy.metric("weir_listener_connections", listener="dns") == 1
+        refused_for(proxy, taken.address, names=proxy.port, dns=None, more=other)
+        taken.stop()
+        proxy.reload()
+        assert ask(sock, b"4") == b"4"
+        assert proxy.metric("weir_listener_connections", listener="names") == 1
+        with connect(other) as second:
+            assert ask(second, b"5") == b"5"
+    assert site.got == [b"1", b"2", b"3", b"4", b"5"] and len(set(site.peers)) == 2
+    assert proxy.metric("weir_udp_sessions_total") == 2
 
 
 def test_renamed_with_counted_clients(udp, endpoint):
@@ -918,11 +954,26 @@ def test_drain(udp, endpoint):
     with connect(proxy.port) as sock:
         assert ask(sock, b"x") == b"x"
         proxy.signal(signal.SIGTERM)
-        proxy.stderr_has("draining")
+        proxy.stderr_has("SIGTERM: draining 0 connections and 1 UDP session for at most 5 s")
         assert ask(sock, b"y") == b"y"
         assert proxy.process.wait(30) == 0
         assert proxy.logged(end="proxy.drain.tunnel")["weir.datagrams.received"] == 2
     assert len(set(site.peers)) == 1
+
+
+@pytest.mark.parametrize("form,told", [
+    ("--json", '{"ok":true,"connections":0,"udp_sessions":2}\n'),
+    ("--text", "draining 0 connections and 2 UDP sessions; weir ends when they have\n")])
+def test_drain_by_command_counts_sessions(udp, endpoint, form, told):
+    proxy = udp(endpoint())
+    with connect(proxy.port) as one, connect(proxy.port) as other:
+        assert ask(one, b"x") == ask(other, b"x") == b"x"
+        status = run("status", "--json", "--admin", proxy.admin)
+        assert json.loads(status.stdout)["process"]["udp_sessions"] == 2
+        drained = run("drain", form, "--admin", proxy.admin)
+        assert (drained.returncode, drained.stdout) == (0, told)
+        assert proxy.process.wait(30) == 0
+        proxy.stderr_has("weir drain: draining 0 connections and 2 UDP sessions for at most")
 
 
 def test_drain_without_sessions_is_quick(udp, endpoint):

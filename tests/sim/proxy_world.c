@@ -56,9 +56,9 @@ static int turn(void *ctx) {
   return 0;
 }
 
-static void worker_start(struct world *w, uint32_t i) {
+static void worker_start(struct world *w, uint32_t i, uint32_t streams_max) {
   struct loop_config config = {
-      .conns_max = 2048, .buffer_bytes = 4096, .buffers_first = 64, .buffers_max = 64,
+      .conns_max = 2 * streams_max, .buffer_bytes = 4096, .buffers_first = 64, .buffers_max = 64,
       .seed = w->seed + i};
   spsc_init(&w->logs[i], LOG_BYTES);
   struct worker_config wc = {.index = i,
@@ -68,7 +68,7 @@ static void worker_start(struct world *w, uint32_t i) {
                              .log = &w->logs[i],
                              .access_log = true,
                              .sample_ppm = 1000000,
-                             .streams_max = 1024};
+                             .streams_max = streams_max};
   w->worker[i] = worker_new(&wc);
   sim_loop_drive(w->worker[i]->loop, turn, w->worker[i]);
 }
@@ -100,7 +100,8 @@ struct world *world_new(uint64_t seed, uint32_t workers, const struct sim_faults
     list_init(&w->origins[i].conns);
     origin_up(&w->origins[i]);
   }
-  for (uint32_t i = 0; i < workers; i++) worker_start(w, i);
+  uint32_t most = conf->streams_max ? conf->streams_max : 1024;
+  for (uint32_t i = 0; i < workers; i++) worker_start(w, i, most);
   world_install(w, conf);
   listen_all(w);
   return w;

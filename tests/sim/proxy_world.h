@@ -103,6 +103,7 @@ struct world_conf {
   const char *udp_name; /* of that listener; NULL: "dns" */
   struct listener_udp udp_settings;
   uint32_t max_connections, drain_ms;
+  uint32_t streams_max; /* requests of a worker at once, for world_new; 0: 1024 */
   struct overload_settings overload;
 };
 

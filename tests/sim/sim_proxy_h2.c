@@ -2,6 +2,7 @@
  * checked byte by byte both ways, cancels, reloads, drains, short memory. Each request ends once
  * and is logged once; nothing is left behind (world_end). */
 #include "h2_client.h"
+#include "weir/io/loop_ops.h"
 
 static const struct sim_faults soft = {.short_read = 200,
                                        .short_write = 200,
@@ -19,7 +20,7 @@ static const struct sim_faults hard = {.short_read = 200,
                                        .cancel_race = 400,
                                        .time_jump = 2};
 
-enum { CLIENTS_MAX = 6 };
+enum { CLIENTS_MAX = 24 };
 
 /* crowd is the HTTP/2 clients of one world. */
 struct crowd {
@@ -355,15 +356,15 @@ struct waiting {
 };
 
 /* waiting_now counts the requests that wait to begin. */
-static struct waiting waiting_now(const struct world *w) {
+static struct waiting waiting_now(struct world *w) {
   const struct begin *b = &w->worker[0]->begin;
   struct waiting found = {0, 0};
   for (uint32_t i = 0; i < BEGIN_ROUNDS; i++) {
     for (const struct list *l = b->rounds[i].next; l != &b->rounds[i]; l = l->next) {
       const struct stream *s = container_of(l, const struct stream, link);
-      uint64_t plan = 0;
-      assert_true(span_u64(span_from(s->x->req.path, strlen("/r/")), &plan));
-      if (plan < ALL) found.many++;
+      const struct plan *p = plan_find(w, s->x->req.path);
+      assert_non_null(p);
+      if (p->id < ALL) found.many++;
       else found.few++;
     }
   }
@@ -426,6 +427,10 @@ static void in_turn(void **state) {
   assert_true(waited > 0);
 }
 
+static void be_unruly(struct h2_client *c) {
+  for (int i = 0; i < 300; i++) h2_peer_ping(&c->peer);
+}
+
 /* Who is unruly has one request begun in a millisecond, 8 after a pause, and all in the end. */
 static void unruly(void **state) {
   (void)state;
@@ -436,7 +441,7 @@ static void unruly(void **state) {
     struct crowd crowd = {.w = world_new(seed, 1, NULL, &conf)};
     struct h2_client *c = join(&crowd);
     start(&crowd, c);
-    for (int i = 0; i < 300; i++) h2_peer_ping(&c->peer);
+    be_unruly(c);
     ask(c, MANY);
     uint64_t since_ms = sim_now_ms(crowd.w->sim);
     for (int i = 0; i < 400000 && !done(&crowd); i++) {
@@ -451,6 +456,241 @@ static void unruly(void **state) {
   }
 }
 
+/* ---- more of the unruly than may wait ---- */
+
+enum { UNRULY_MOST = 1024, UNRULY_AT_ONCE = 8, WAIT_MOST_MS = 1200 };
+
+static bool all_asked(const struct crowd *crowd) {
+  for (uint32_t i = 0; i < crowd->count; i++)
+    for (uint32_t n = 0; n < crowd->clients[i]->count; n++)
+      if (!crowd->clients[i]->jobs[n].stream) return false;
+  return true;
+}
+
+/* queue is what is seen of the unruly that wait. */
+struct queue {
+  uint32_t most, floods;
+  uint64_t asked_ms, last_ms; /* all were asked for; somebody waited last */
+};
+
+static void queue_look(struct queue *q, const struct crowd *crowd) {
+  const struct world *w = crowd->w;
+  const struct begin *b = &w->worker[0]->begin;
+  uint32_t count = 0, floods = w->ends[END_CLIENT_H2_FLOOD];
+  for (const struct list *l = b->unruly.next; l != &b->unruly; l = l->next) count++;
+  assert_int_equal(b->unruly_count, count);
+  if (floods > q->floods) assert_in_range(count, UNRULY_MOST - UNRULY_AT_ONCE, UNRULY_MOST);
+  if (count > q->most) q->most = count;
+  q->floods = floods;
+  if (count) q->last_ms = sim_now_ms(w->sim);
+  if (!q->asked_ms && all_asked(crowd)) q->asked_ms = sim_now_ms(w->sim);
+}
+
+/* outcomes: each was answered, or reset as part of a flood and never sent on. */
+static void outcomes(struct world *w, uint32_t floods) {
+  uint32_t reset = 0;
+  for (uint32_t i = 0; i < w->plan_count; i++) {
+    const struct plan *p = &w->plans[i];
+    bool flood = p->ended && p->end == END_CLIENT_H2_FLOOD;
+    if (flood ? p->up_heads || p->outcome != OUT_LOST : p->outcome != OUT_OK)
+      wrong(w, p, "neither answered nor a flood");
+    reset += flood;
+  }
+  assert_int_equal(reset, floods);
+}
+
+/* Requests of the unruly have no timeout while they wait: it is short, for only so many do. */
+static void more_than_may_wait(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 2);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    conf.h2.streams = 100;
+    conf.streams_max = 2048;
+    struct crowd crowd = {.w = world_new(seed, 1, NULL, &conf)};
+    for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
+      struct h2_client *c = join(&crowd);
+      start(&crowd, c);
+      be_unruly(c);
+      ask(c, MANY);
+    }
+    struct queue q = {0};
+    for (int i = 0; i < 400000 && !done(&crowd); i++) {
+      step(&crowd);
+      queue_look(&q, &crowd);
+    }
+    if (!done(&crowd)) stuck(&crowd);
+    assert_int_equal(q.most, UNRULY_MOST);
+    assert_true(q.floods > 0);
+    assert_true(q.asked_ms > 0);
+    if (q.last_ms > q.asked_ms + WAIT_MOST_MS)
+      fail_msg("seed %llu: one waited for %u ms", (unsigned long long)seed,
+               (unsigned)(q.last_ms - q.asked_ms));
+    outcomes(crowd.w, q.floods);
+    finish(&crowd);
+  }
+}
+
+/* Those who leave while they wait are no longer counted, and have cost no origin anything. */
+static void unruly_that_leave(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 10);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    conf.h2.streams = 100;
+    struct crowd crowd = {.w = world_new(seed, 1, NULL, &conf)};
+    const struct begin *b = &crowd.w->worker[0]->begin;
+    for (uint32_t i = 0; i < 2; i++) {
+      struct h2_client *c = join(&crowd);
+      start(&crowd, c);
+      be_unruly(c);
+      ask(c, MANY);
+    }
+    struct queue q = {0};
+    while (b->unruly_count < MANY / 2) step(&crowd);
+    h2_client_end(crowd.clients[0], world_chance(crowd.w, 50));
+    for (int i = 0; i < 400000 && !done(&crowd); i++) {
+      step(&crowd);
+      queue_look(&q, &crowd);
+    }
+    if (!done(&crowd)) stuck(&crowd);
+    assert_true(begun(&crowd) < 2 * MANY);
+    assert_int_equal(b->unruly_count, 0);
+    finish(&crowd);
+  }
+}
+
+/* ---- who waits for a share ---- */
+
+enum { LATE_MS = 50, HEAVY = 10 };
+
+static bool greeted(const struct crowd *crowd) {
+  for (uint32_t i = 0; i < crowd->count; i++)
+    if (crowd->clients[i]->peer.settings < 2) return false; /* ours, and that they have theirs */
+  return true;
+}
+
+/* brings writes a lot that is work, and asks for nothing. */
+static void brings(struct h2_client *c) {
+  for (int i = 0; i < 6000; i++) h2_peer_ping(&c->peer);
+}
+
+struct turns {
+  uint32_t small, large;
+};
+
+/* step_late is a step while somebody asks for one thing at a time, with its time; a turn in it is
+ * small unless some have waited too long for their share. */
+static void step_late(struct crowd *crowd, struct turns *seen) {
+  struct worker *w = crowd->w->worker[0];
+  sim_advance(crowd->w->sim, world_draw(crowd->w, 15));
+  uint64_t turns = loop_stat_get(&w->loop->stats.turns), late_ms = loop_later_ms(w->loop);
+  w->begin.alone_ms = w->loop->now_ms;
+  step(crowd);
+  if (loop_stat_get(&w->loop->stats.turns) == turns) return;
+  if (w->begin.small != (late_ms < LATE_MS))
+    fail_msg("seed %llu: after %u ms a turn is %s", (unsigned long long)crowd->w->seed,
+             (unsigned)late_ms, w->begin.small ? "small" : "large");
+  uint64_t share_ns = w->loop->share_ns;
+  assert_true(w->begin.small ? share_ns < 100000 : share_ns > 1000000);
+  if (w->begin.small) seen->small++;
+  else seen->large++;
+}
+
+/* Turns are small for those who ask for one thing at a time; but when of those that bring much
+ * some have waited for long, turns are large until all of them went on. */
+static void large_again(void **state) {
+  (void)state;
+  uint32_t large = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 20);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    conf.h2.glitches = 100000;
+    struct crowd crowd = {.w = world_new(seed, 1, NULL, &conf)};
+    for (uint32_t i = 0; i < HEAVY; i++) start(&crowd, join(&crowd));
+    while (!greeted(&crowd)) step(&crowd);
+    for (uint32_t i = 0; i < HEAVY; i++) brings(crowd.clients[i]);
+    struct turns seen = {0, 0};
+    for (int i = 0; i < 300; i++) step_late(&crowd, &seen);
+    assert_true(seen.small > 0);
+    large += seen.large;
+    assert_false(loop_has_later(crowd.w->worker[0]->loop));
+    finish(&crowd);
+  }
+  assert_true(large > 0);
+}
+
+/* ---- stopped at once ---- */
+
+/* about_to_read counts the streams of clients that go on with what they hold in the next turn. */
+static uint32_t about_to_read(const struct worker *w) {
+  const struct slab *conns = &w->loop->conns;
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < conns->chunk_count * conns->chunk_objects; i++) {
+    const struct slab_head *head =
+        (const void *)(conns->chunks[i / conns->chunk_objects] +
+                       i % conns->chunk_objects * conns->object_size);
+    const struct conn *c = (const void *)head;
+    uint32_t both = CONN_CARRIED | CONN_REREAD;
+    if (head->generation & 1 && (c->flags & both) == both) n++;
+  }
+  return n;
+}
+
+/* turn_of_its_own is a turn for which the network has nothing new. */
+static void turn_of_its_own(struct worker *w) {
+  w->begin.alone_ms = w->loop->now_ms;
+  assert_true(worker_turn(w));
+}
+
+/* ask_in_turn asks for what nobody answers, and brings bodies that are refused as soon as they are
+ * read: they are too large, which no length says. */
+static void ask_in_turn(struct h2_client *c) {
+  for (int i = 0; i < MANY; i++) {
+    struct plan *p = plan_new(c->w);
+    if (i % 2) {
+      p->method = "PUT";
+      p->frame = FRAME_CHUNKED;
+      p->len = 1500;
+    } else {
+      p->stall = true;
+    }
+    h2_client_add(c, p, -1);
+  }
+}
+
+/* A worker is told to stop when requests have begun at the end of a turn whose bodies are here:
+ * they would be read in the next one, and refused. It ends, and at once; nobody is there to be
+ * told, or its end would wait for what is told for ever. (stream_fail sees to that, and rx_fail.)
+ */
+static void stopped_as_requests_begin(void **state) {
+  (void)state;
+  uint32_t met = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 40);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    conf.h2.streams = 100;
+    conf.limits.body_bytes = 1000;
+    conf.routes[0].buffer_bytes = 65536;
+    struct crowd crowd = {.w = world_new(seed, 1, NULL, &conf)};
+    struct worker *worker = crowd.w->worker[0];
+    struct h2_client *c = join(&crowd);
+    start(&crowd, c);
+    ask_in_turn(c);
+    for (int i = 0; i < 2000 && !about_to_read(worker); i++) {
+      if (waiting_now(crowd.w).many && world_chance(crowd.w, 70)) turn_of_its_own(worker);
+      else step_beside(&crowd);
+    }
+    met += about_to_read(worker) > 0;
+    world_post(crowd.w, 0, &(struct worker_msg){.kind = WORKER_STOP});
+    assert_false(worker_turn(worker));
+    assert_int_equal(worker_streams(worker), 0);
+    assert_int_equal(worker_conns(worker), 0);
+    finish(&crowd);
+  }
+  assert_true(met > 5);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(all_is_answered),
@@ -460,6 +700,10 @@ int main(void) {
       cmocka_unit_test(drain),
       cmocka_unit_test(in_turn),
       cmocka_unit_test(unruly),
+      cmocka_unit_test(more_than_may_wait),
+      cmocka_unit_test(unruly_that_leave),
+      cmocka_unit_test(large_again),
+      cmocka_unit_test(stopped_as_requests_begin),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,8 +111,7 @@ struct conf_hooks {
   /* resolve gives the addresses of a name that are known now; none: unresolved. */
   void (*resolve)(void *ctx, const struct name_query *q, struct arena *arena,
                   struct name_answers *out);
-  uint32_t descriptors; /* RLIMIT_NOFILE; max_connections is clamped by it; 0: not known */
-  uint32_t connections_max; /* so many can be open at all: neither is more used; 0: not known */
+  uint32_t connections_max; /* so many can be open at all: no more are used; 0: not known */
   bool trial; /* nobody will run the snapshot: its rates and listeners get no tables */
   void *ctx;
 };

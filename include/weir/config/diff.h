@@ -10,6 +10,11 @@
  * each key whose value in the file is another one; returns how many. */
 uint32_t conf_keep_restart(const struct conf *now, struct conf *next, struct conf_faults *faults);
 
+/* conf_check_connections reports a max_connections beyond most, of which conf_hooks has it that no
+ * more are used; descriptors is RLIMIT_NOFILE. */
+void conf_check_connections(const struct conf *conf, uint32_t most, uint64_t descriptors,
+                            struct conf_faults *faults);
+
 /* conf_side is a configuration, as written and as compiled. */
 struct conf_side {
   const struct conf *conf;

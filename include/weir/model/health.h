@@ -94,6 +94,7 @@ struct endpoint_health {
   uint32_t run;           /* results in a row that speak against the state */
   uint32_t eject_passes;  /* passes in a row since the ejection that is on */
   uint64_t eject_seen_ms; /* ejected_until_ms when they were counted */
+  uint64_t eject_told_ms; /* ejected_until_ms of the last ejection whose end was told */
   uint64_t since_wall_ms; /* of the state */
   uint64_t last_wall_ms;  /* of the last result; 0: none yet */
   uint64_t next_ms;       /* the next check is due, CLOCK_MONOTONIC; 0: one is under way */

@@ -838,18 +838,17 @@ static void test_discover_srv(void **state) {
   world_fini(&w);
 }
 
-static uint32_t connections(uint32_t wanted, uint32_t descriptors, uint32_t *warnings) {
+static uint32_t connections(uint32_t wanted, uint32_t most) {
   struct world w;
   world_init(&w);
-  w.hooks.descriptors = descriptors;
+  w.hooks.connections_max = most;
   char *text =
       wanted ? mem_printf("process = { max_connections = %u; };", wanted) : mem_str(SPAN_EMPTY);
   struct conf *conf = kit_good(text);
   struct conf_faults *faults = conf_faults_new();
   struct snapshot *s = conf_compile(conf, &w.hooks, w.registry, NULL, faults);
   uint32_t got = s->max_connections;
-  *warnings = conf_faults_warnings(faults);
-  assert_int_equal(faults_has(faults, FAULT_CLAMPED), *warnings > 0);
+  assert_int_equal(conf_faults_warnings(faults), 0); /* conf_check_connections is asked for it */
   snapshot_free(s);
   conf_faults_free(faults);
   conf_free(conf);
@@ -860,19 +859,11 @@ static uint32_t connections(uint32_t wanted, uint32_t descriptors, uint32_t *war
 
 static void test_clamp(void **state) {
   (void)state;
-  uint32_t warnings;
-  assert_int_equal(connections(0, 20000, &warnings), 9936);
-  assert_int_equal(warnings, 0);
-  assert_int_equal(connections(9936, 20000, &warnings), 9936);
-  assert_int_equal(warnings, 0);
-  assert_int_equal(connections(9937, 20000, &warnings), 9936);
-  assert_int_equal(warnings, 1);
-  assert_int_equal(connections(100, 20000, &warnings), 100);
-  assert_int_equal(connections(0, 0, &warnings), 100000);
-  assert_int_equal(connections(5, 0, &warnings), 5);
-  assert_int_equal(connections(0, 64, &warnings), 17);
-  assert_int_equal(connections(100, 64, &warnings), 17);
-  assert_int_equal(warnings, 1);
+  assert_int_equal(connections(0, 9936), 9936);
+  assert_int_equal(connections(9935, 9936), 9935);
+  assert_int_equal(connections(9937, 9936), 9936);
+  assert_int_equal(connections(0, 0), 100000);
+  assert_int_equal(connections(5, 0), 5);
 }
 
 static void test_redirect_port(void **state) {

@@ -196,6 +196,43 @@ static void test_restart_options_are_kept(void **state) {
   }
 }
 
+/* ---- more connections than there can be ---- */
+
+static void test_connections(void **state) {
+  (void)state;
+  const struct {
+    uint32_t wanted, most;
+    uint64_t descriptors;
+    const char *want; /* NULL: nothing is said */
+  } rows[] = {
+      {99, 99, 1024, NULL},
+      {0, 16, 64, NULL}, /* "auto" */
+      {100, 99, 1024,
+       "warning[W0408]: process.max_connections = 100 needs 200 descriptors beside weir's own, "
+       "1024 are allowed (RLIMIT_NOFILE): at most 99 connections\n  --> /etc/weir/weir.conf:3:31"},
+      {2000000, 1048576, 1073741816,
+       "warning[W0408]: process.max_connections = 2000000 is more than weir was started for: at "
+       "most 1048576 connections\n"},
+  };
+  for (size_t i = 0; i < array_count(rows); i++) {
+    char *text = rows[i].wanted
+                     ? mem_printf("\nprocess = { max_connections = %u; };", rows[i].wanted)
+                     : mem_str(SPAN_EMPTY);
+    struct conf *conf = kit_good(text);
+    struct conf_faults *faults = conf_faults_new();
+    struct text out = {0};
+    conf_check_connections(conf, rows[i].most, rows[i].descriptors, faults);
+    assert_int_equal(conf_faults_warnings(faults), rows[i].want ? 1 : 0);
+    conf_faults_print(faults, &out, false);
+    text_put(&out, span_of("", 1));
+    if (rows[i].want && !strstr(out.ptr, rows[i].want)) fail_msg("%s", out.ptr);
+    text_fini(&out);
+    conf_faults_free(faults);
+    conf_free(conf);
+    mem_free(text);
+  }
+}
+
 /* ---- settings in a diff ---- */
 
 static void diff(const char *before, const char *after, bool json, const char *want) {
@@ -245,6 +282,7 @@ int main(void) {
                                      cmocka_unit_test(test_restart),
                                      cmocka_unit_test(test_restart_is_remembered),
                                      cmocka_unit_test(test_restart_options_are_kept),
+                                     cmocka_unit_test(test_connections),
                                      cmocka_unit_test(test_diff)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -86,7 +86,9 @@ static struct tls_client *on_pool(void *ctx, const struct conf_upstream_tls *tls
     w->live++;
     return (struct tls_client *)w;
   }
-  *bad = ca ? CONF_TLS_BAD_CERT : CONF_TLS_BAD_CA;
+  /* '#': the hook takes what is wrong with the CAs for the certificate's fault. */
+  bool wrong = span_find_char(tls->ca_pem, '#', 0) != SIZE_MAX;
+  *bad = ca || wrong ? CONF_TLS_BAD_CERT : CONF_TLS_BAD_CA;
   buf_lit(why, "it is no good");
   return NULL;
 }
@@ -152,11 +154,11 @@ static const struct row rows[] = {
     ROW(1, {CRL, "!", false}, {CRL_TWO, "2", false}, {CA, "2", true}), /* refused together */
     ROW(4, {CERT, "!", false}, {SECOND, "!", false}, {CA, "!", false}, {ECH, "!", false},
         {CRL, "2", true}, {POOL_CA, "2", true}),
-    /* blamed is the one that was there before; then the new response alone fits nothing */
-    ROW(2, {CERT, "B", false}, {KEY, "B", false}, {OCSP, "B", false}, {CRL, "2", true}),
-    /* so that what is innocent may be stepped back first: it is taken in the end */
-    ROW(3, {CERT, "B", false}, {KEY, "B", false}, {OCSP, "B", false}, {ECH, "2", true}),
-    ROW(3, {CERT, "B", false}, {KEY, "B", false}, {OCSP, "B", false}, {SECOND, "2B", true},
+    /* blamed is the one that was there before: one is told, whatever was tried */
+    ROW(1, {CERT, "B", false}, {KEY, "B", false}, {OCSP, "B", false}, {CRL, "2", true}),
+    /* so that what is innocent may be stepped back first: it is taken in the end, and not named */
+    ROW(1, {CERT, "B", false}, {KEY, "B", false}, {OCSP, "B", false}, {ECH, "2", true}),
+    ROW(1, {CERT, "B", false}, {KEY, "B", false}, {OCSP, "B", false}, {SECOND, "2B", true},
         {SECOND_KEY, "2B", true}),
     /* a pool */
     ROW(1, {POOL_CA, "!", false}, {POOL_CERT, "C", true}, {POOL_KEY, "C", true}),
@@ -256,6 +258,86 @@ static void what_is_known_is_tried_last(void **state) {
   conf_free(conf);
 }
 
+/* A pool without CAs of its own has the system's, which are another unit than its certificate. */
+static struct kit_file pool_files[] = {{"/etc/ssl/certs/ca-certificates.crt", "A", 0644},
+                                       {"/p.crt", "A", 0644},
+                                       {"/p.key", "A", 0600},
+                                       {NULL, NULL, 0}};
+static const struct kit pool_kit = {pool_files, NULL};
+
+static void pool_files_are(const char *store, const char *cert) {
+  pool_files[0].text = store;
+  pool_files[1].text = pool_files[2].text = cert;
+}
+
+static void assert_pool_uses(const struct conf *conf, const char *store, const char *cert) {
+  const struct conf_pool *pool = (const struct conf_pool *)conf->root.pools.first;
+  kit_assert_text(text_span(&conf->system_pem), store);
+  kit_assert_text(text_span(&pool->tls.cert_pem), cert);
+  kit_assert_text(text_span(&pool->tls.key_pem), cert);
+}
+
+/* What a pool stepped back on a guess is taken when its policy stands; so is what was refused for
+ * the store's sake, when that changes. */
+static void a_pool_takes_what_was_innocent(void **state) {
+  (void)state;
+  struct world w = {0};
+  world_hooks(&w);
+  struct conf_faults *faults = conf_faults_new();
+  struct conf_reader reader = kit_reader(&pool_kit);
+  struct conf_renewed out;
+  pool_files_are("A", "A");
+  struct conf *conf = kit_load(&pool_kit,
+                               KIT_WEB
+                               "pools = { app = { endpoints = \"127.0.0.1:2\"; tls = { "
+                               "cert = \"file:/p.crt\"; key = \"file:/p.key\"; }; }; };\n" KIT_ALL,
+                               faults);
+  assert_non_null(conf);
+  pool_files_are("!#", "C");
+  conf_renew(conf, &reader, &w.hooks, faults, &out);
+  assert_pool_uses(conf, "A", "C");
+  assert_true(out.changed && out.refused == 1 && out.told == 1);
+  pool_files_are("!#", "!");
+  conf_renew(conf, &reader, &w.hooks, faults, &out);
+  assert_pool_uses(conf, "A", "C");
+  assert_int_equal(out.refused, 3);
+  w.tried = 0;
+  pool_files_are("2", "!");
+  conf_renew(conf, &reader, &w.hooks, faults, &out);
+  assert_pool_uses(conf, "2", "C");
+  assert_int_equal(w.tried, 2); /* the store alone, then with what was refused before */
+  assert_int_equal(out.refused, 2);
+  assert_int_equal(w.live, 0);
+  conf_faults_free(faults);
+  conf_free(conf);
+}
+
+/* Where the hook blames what is in service already, the fault names what is new, too. */
+static void what_is_new_is_named(void **state) {
+  (void)state;
+  struct world w = {0};
+  world_hooks(&w);
+  struct conf_faults *faults = conf_faults_new();
+  struct conf_reader reader = kit_reader(&kit);
+  struct conf_renewed out;
+  struct text told = {0};
+  for (int i = 0; i < FILES; i++) files[i].text = first[i];
+  struct conf *conf = kit_load(&kit, text, faults);
+  files[CERT].text = files[KEY].text = files[OCSP].text = "B"; /* the name of the second one */
+  files[SECOND].text = files[SECOND_KEY].text = "2B";
+  conf_renew(conf, &reader, &w.hooks, faults, &out);
+  conf_faults_print(faults, &told, false);
+  text_put(&told, span_of("", 1));
+  if (!strstr(told.ptr, "/b.crt") || strstr(told.ptr, "1 error") == NULL ||
+      !strstr(told.ptr,
+              "that is in service already; what is new does not go with it: file:/a.crt"))
+    fail_msg("%s", told.ptr);
+  for (int i = 0; i < FILES; i++) files[i].text = first[i];
+  text_fini(&told);
+  conf_faults_free(faults);
+  conf_free(conf);
+}
+
 /* With nothing new no policy is made. */
 static void nothing_new(void **state) {
   (void)state;
@@ -279,6 +361,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(what_is_good_is_taken),
       cmocka_unit_test(what_is_known_is_tried_last),
+      cmocka_unit_test(a_pool_takes_what_was_innocent),
+      cmocka_unit_test(what_is_new_is_named),
       cmocka_unit_test(nothing_new),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -139,6 +139,7 @@ static void test_ejection_for_failures_ends_early(void **state) {
   assert_true(ejected(w));
   uint64_t epoch = atomic_load(&w->e->pool_state->epoch);
   assert_int_equal(take(w, PROBE_PASS), HEALTH_BACK);
+  assert_int_equal(w->e->health->eject_told_ms, w->now.ms); /* prober_back tells it no more */
   assert_false(ejected(w));
   assert_true(atomic_load(&w->e->pool_state->epoch) > epoch); /* workers look again */
   assert_int_equal(take(w, PROBE_PASS), HEALTH_SAME);

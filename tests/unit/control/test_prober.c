@@ -15,6 +15,7 @@
 
 #include "control/health_priv.h"
 #include "weir/base/mem.h"
+#include "weir/upstream/endpoint.h"
 
 static const struct health_statuses expect[] = {{200, 299}};
 
@@ -25,13 +26,14 @@ struct world {
   int listener; /* nobody accepts: connects succeed, answers never come */
   uint16_t port;
   uint32_t said;
+  enum end_level level;
   char last[512];
 };
 
 static void on_say(void *ctx, enum end_level level, const char *sentence) {
   struct world *w = (struct world *)ctx;
-  (void)level;
   w->said++;
+  w->level = level;
   (void)snprintf(w->last, sizeof w->last, "%s", sentence);
 }
 
@@ -256,14 +258,55 @@ static void test_first_checks_are_spread(void **state) {
   snapshot_free(s);
 }
 
+static void assert_told(const struct world *w, const struct endpoint *e, const char *what) {
+  char line[256];
+  (void)snprintf(line, sizeof line, "pool app: endpoint " SPAN_FMT ": %s", SPAN_ARG(e->label),
+                 what);
+  assert_string_equal(w->last, line);
+}
+
+/* The end of an ejection is told once, by whichever rule it began; also of an endpoint that has no
+ * checks, and of one that checks found down meanwhile. */
+static void test_the_end_of_an_ejection(void **state) {
+  struct world *w = (struct world *)*state;
+  struct snapshot *s = snapshot_of(w, 2, (struct pool_health){.on = false});
+  struct pool *pool = s->pools[0];
+  struct endpoint *e = pool->members[1].endpoint;
+  pool->outlier = (struct pool_outlier){.eject_ms = 100, .max_ejected_percent = 100};
+  w->poller.now_ms = 1000;
+  prober_back(w->prober, s);
+  assert_true(endpoint_eject(pool, e, EJECT_FAILURES, 1000));
+  prober_back(w->prober, s);
+  w->poller.now_ms = 1099;
+  prober_back(w->prober, s);
+  assert_int_equal(w->said, 0);
+  for (w->poller.now_ms = 1100; w->poller.now_ms < 3000; w->poller.now_ms += 1000) {
+    prober_back(w->prober, s);
+    assert_int_equal(w->said, 1);
+    assert_int_equal(w->level, END_LEVEL_WARN);
+    assert_told(w, e, "its ejection is over, 2 of 2 in service");
+  }
+  assert_true(endpoint_eject(pool, e, EJECT_5XX, 3000));
+  atomic_store(&e->state, ENDPOINT_DOWN);
+  w->poller.now_ms = 9000;
+  prober_back(w->prober, s);
+  assert_int_equal(w->said, 2);
+  assert_told(w, e, "its ejection is over, but checks keep it out, 1 of 2 in service");
+  atomic_store(&e->state, ENDPOINT_UNCHECKED);
+  snapshot_free(s);
+}
+
 #define WITH_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      WITH_WORLD(test_at_most_so_many_at_once), WITH_WORLD(test_reloads),
+      WITH_WORLD(test_at_most_so_many_at_once),
+      WITH_WORLD(test_reloads),
       WITH_WORLD(test_h2),
-      WITH_WORLD(test_members_change),          WITH_WORLD(test_our_own_lateness),
+      WITH_WORLD(test_members_change),
+      WITH_WORLD(test_our_own_lateness),
       WITH_WORLD(test_first_checks_are_spread),
+      WITH_WORLD(test_the_end_of_an_ejection),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -176,6 +176,38 @@ static void closed_with_a_send_in_flight(void **state) {
   loop_free(loop);
 }
 
+/* ---- an end that meets what was held ---- */
+
+static size_t answer_and_go(struct conn *c, struct span bytes) {
+  assert_true(conn_write(c, SPAN_LIT("an answer")));
+  conn_close_gently(c, 1000);
+  return bytes.len;
+}
+
+/* Its owner reads on, but has not been given yet what was held, when the stream fails: it hears
+ * that first, and may be done with it then. Nobody is there for its answer, or hears of an error:
+ * it is gone at once. Who ends a connection waits until all its streams are. */
+static void fails_when_what_was_held_ends_it(void **state) {
+  (void)state;
+  struct loop *loop = kit_loop();
+  struct tray t;
+  struct side up = {0};
+  struct conn_events going = kit_events;
+  going.on_data = answer_and_go;
+  tray_open(loop, &t, &up);
+  conn_attach(up.c, &going, &up);
+  conn_carried_data(up.c, SPAN_LIT("a body"));
+  conn_read_start(up.c);
+  assert_int_equal(conn_held(up.c), 6);
+  conn_carried_fail(up.c, -ECONNRESET);
+  assert_int_equal(up.errors, 0);
+  assert_int_equal(t.gone, 1);
+  kit_turns(loop, 1);
+  assert_int_equal(loop->conns.live, 0);
+  assert_int_equal(loop->iobufs.bytes_out, 0);
+  loop_free(loop);
+}
+
 static int relay_ended;
 static void on_end(struct relay *r, enum relay_end why, int err) {
   (void)r;
@@ -306,6 +338,7 @@ int main(void) {
       cmocka_unit_test(ends),                     cmocka_unit_test(closed_with_a_send_in_flight),
       cmocka_unit_test(relays),                   cmocka_unit_test(carrier_is_flushed_last),
       cmocka_unit_test(relays_what_was_held_with_its_end),
+      cmocka_unit_test(fails_when_what_was_held_ends_it),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* test_loop.c: the ring itself: refusals in a sentence, turns and timers, put-off work, trimming,
- * ending with everything in flight, fairness of later work. */
+ * ending with everything in flight. And, by the clock of the simulated loop, what all loops share:
+ * the rounds of conns that used up their share. */
 #include "io_kit.h"
 
 #include <linux/filter.h>
@@ -10,6 +11,8 @@
 #include <sys/wait.h>
 
 #include "io/io_priv.h"
+#include "weir/io/carried.h"
+#include "weir/io/sim.h"
 
 static void probe_is_content(void **state) {
   (void)state;
@@ -295,6 +298,125 @@ static void lag_is_that_of_the_last_intervals(void **state) {
   loop_free(loop);
 }
 
+/* ---- conns that used up their share ---- */
+
+enum { LATERS = 4 };
+
+/* later is one of them, with no socket: it counts its places. */
+struct later {
+  struct conn *c;
+  int flushes;
+  bool again; /* it uses its share up each time */
+};
+
+/* laters is a loop with a share that is over at once: one of them goes on in each turn. */
+struct laters {
+  struct sim *sim;
+  struct loop *loop;
+  struct later all[LATERS];
+};
+
+static void on_later(struct conn *c) {
+  struct later *l = c->owner;
+  l->flushes++;
+  if (l->again && !conn_later(c)) conn_flush_later(c);
+}
+
+static const struct conn_events later_events = {.on_flush = on_later};
+
+static struct laters *laters_new(void) {
+  struct laters *t = mem_alloc(sizeof(*t));
+  t->sim = sim_new(1, NULL);
+  t->loop = sim_loop_new(t->sim, &(struct loop_config){.conns_max = LATERS});
+  t->loop->share_ns = 0;
+  for (int i = 0; i < LATERS; i++) {
+    t->all[i].c = conn_new(t->loop, -1);
+    conn_attach(t->all[i].c, &later_events, &t->all[i]);
+    conn_carries(t->all[i].c);
+  }
+  return t;
+}
+
+static void laters_free(struct laters *t) {
+  loop_free(t->loop);
+  sim_free(t->sim);
+  mem_free(t);
+}
+
+static void turn_after(struct laters *t, uint64_t ms) {
+  sim_advance(t->sim, ms);
+  assert_int_equal(loop_run_turn(t->loop, 0), 0);
+}
+
+static int flushes(const struct laters *t) {
+  int n = 0;
+  for (int i = 0; i < LATERS; i++) n += t->all[i].flushes;
+  return n;
+}
+
+/* Who used up its share again goes on when all others have, however often that is. */
+static void who_comes_later_goes_on_in_rounds(void **state) {
+  (void)state;
+  struct laters *t = laters_new();
+  for (int i = 0; i < LATERS; i++) {
+    t->all[i].again = true;
+    conn_flush_later(t->all[i].c);
+  }
+  for (int turn = 0; turn < 5 * LATERS; turn++) {
+    turn_after(t, 1);
+    assert_int_equal(flushes(t), turn + 1);
+    for (int i = 0; i < LATERS; i++)
+      assert_int_equal(t->all[i].flushes, turn / LATERS + (i <= turn % LATERS));
+  }
+  laters_free(t);
+}
+
+/* What one that waits has to send goes in the turn that it comes in; its place stays its own. */
+static void output_does_not_wait_with_input(void **state) {
+  (void)state;
+  struct laters *t = laters_new();
+  for (int i = 0; i < LATERS; i++) conn_flush_later(t->all[i].c);
+  turn_after(t, 0);
+  const struct later *last = &t->all[LATERS - 1];
+  for (int i = 1; i < LATERS - 1; i++) {
+    conn_flush(last->c);
+    turn_after(t, 0);
+    assert_int_equal(last->flushes, i);
+    assert_int_equal(t->all[i].flushes, 1);
+    assert_true(conn_later(last->c));
+  }
+  turn_after(t, 0);
+  assert_int_equal(last->flushes, LATERS - 1);
+  assert_false(conn_later(last->c));
+  laters_free(t);
+}
+
+/* The age is that of the round that is on: who waits for the next one is not part of it. */
+static void rounds_have_an_age(void **state) {
+  (void)state;
+  struct laters *t = laters_new();
+  assert_int_equal(loop_later_ms(t->loop), 0);
+  for (int i = 0; i < LATERS; i++) conn_flush_later(t->all[i].c);
+  assert_int_equal(loop_later_ms(t->loop), 0);
+  turn_after(t, 30);
+  assert_int_equal(loop_later_ms(t->loop), 30);
+  conn_flush_later(t->all[0].c);
+  turn_after(t, 25);
+  assert_int_equal(loop_later_ms(t->loop), 55); /* since it began, not since the last turn */
+  conn_flush_later(t->all[1].c);
+  turn_after(t, 0);
+  turn_after(t, 10);
+  assert_int_equal(flushes(t), LATERS);
+  assert_int_equal(loop_later_ms(t->loop), 0); /* that of two others has not begun */
+  assert_true(loop_has_later(t->loop));
+  turn_after(t, 7);
+  assert_int_equal(loop_later_ms(t->loop), 7);
+  turn_after(t, 100);
+  assert_int_equal(loop_later_ms(t->loop), 0);
+  assert_false(loop_has_later(t->loop));
+  laters_free(t);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(probe_is_content),
@@ -309,6 +431,9 @@ int main(void) {
       cmocka_unit_test(pipes_are_bounded_and_kept),
       cmocka_unit_test(stats_are_read_by_others),
       cmocka_unit_test(lag_is_that_of_the_last_intervals),
+      cmocka_unit_test(who_comes_later_goes_on_in_rounds),
+      cmocka_unit_test(output_does_not_wait_with_input),
+      cmocka_unit_test(rounds_have_an_age),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

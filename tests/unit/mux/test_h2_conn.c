@@ -520,6 +520,71 @@ static void paced_to_the_end(void **state) {
   kit_end(k);
 }
 
+/* others are conns that wait for their share beside the connection, one of them in each turn. */
+enum { OTHERS = 20 };
+struct others {
+  struct conn *listener, *conns[OTHERS];
+  int count;
+};
+
+static void other_came(struct conn *listener, struct conn *c) {
+  struct others *o = listener->owner;
+  o->conns[o->count++] = c;
+  conn_attach(c, &seen_events, NULL); /* says nothing: it is not read from */
+}
+
+static void others_open(struct kit *k, struct others *o) {
+  struct addr at;
+  assert_true(addr_parse(SPAN_LIT("127.0.0.1:8001"), &at));
+  *o = (struct others){.count = 0};
+  o->listener = conn_listen(k->loop, sim_listen_fd(k->sim, &at), other_came, o);
+  for (int i = 0; i < OTHERS; i++) (void)sim_peer_connect(k->sim, &at);
+  kit_run(k);
+  assert_int_equal(o->count, OTHERS);
+}
+
+static void others_close(struct others *o) {
+  for (int i = 0; i < OTHERS; i++) conn_close(o->conns[i]);
+  conn_close(o->listener);
+}
+
+/* one_turn is a turn that finds all that was sent. */
+static void one_turn(struct kit *k) {
+  kit_flush(k);
+  while (sim_net_step(k->sim)) {
+  }
+  assert_int_equal(loop_run_turn(k->loop, 0), 0);
+}
+
+/* Input that waits for its place in a turn keeps no response back: heads and bodies go on. */
+static void paced_input_keeps_no_output(void **state) {
+  (void)state;
+  struct kit *k = kit_start(&kit_limits);
+  struct others others;
+  others_open(k, &others);
+  uint32_t id = h2_peer_request(&k->peer, GET, true)->id;
+  kit_run(k);
+  k->loop->share_ns = 0;
+  for (int i = 0; i < 60; i++) (void)h2_peer_request(&k->peer, GET, true);
+  for (int i = 0; i < OTHERS; i++) conn_flush_later(others.conns[i]);
+  while (!conn_later(k->c) && loop_has_later(k->loop)) one_turn(k);
+  assert_true(conn_later(k->c));
+  uint32_t heads = k->seen_count;
+  assert_in_range(heads, 2, 60);
+  assert_true(kit_answer(kit_seen(k, id), 200, 5000, false));
+  kit_write(kit_seen(k, id), 5000);
+  const struct h2_peer_stream *st = h2_peer_find(&k->peer, id);
+  for (int i = 0; i < OTHERS / 2 && !st->ended; i++) one_turn(k);
+  assert_true(st->ended);
+  assert_true(conn_later(k->c)); /* its input still waits */
+  assert_int_equal(k->seen_count, heads);
+  assert_int_equal(st->got, 5000);
+  kit_run(k);
+  assert_int_equal(k->seen_count, 61);
+  others_close(&others);
+  kit_end(k);
+}
+
 static int told(const struct kit *k) {
   int n = 0;
   for (uint32_t i = 0; i < k->seen_count; i++) n += k->seen[i]->errors;
@@ -569,6 +634,39 @@ static void told_now(void **state) {
   }
 }
 
+static size_t take_and_go(struct conn *c, struct span bytes) {
+  seen_gently(c->owner);
+  return bytes.len;
+}
+
+/* Owners that have begun to read what was held for them, and are done with their streams when they
+ * are given it, as the connection ends: it ends all the same. Its own owner may end it until it is
+ * gone (proxy/worker.c at the end of a drain), and would do so for ever. */
+static void told_what_was_held(void **state) {
+  (void)state;
+  struct conn_events going = seen_events;
+  going.on_data = take_and_go;
+  struct kit *k = kit_start(&kit_limits);
+  k->sloth = true; /* until now nobody read */
+  for (int i = 0; i < 4; i++) {
+    uint32_t id = h2_peer_request(&k->peer, POST, false)->id;
+    h2_peer_data(&k->peer, id, SPAN_LIT("a body"), i % 2);
+  }
+  kit_run(k);
+  for (uint32_t id = 1; id < 8; id += 2) {
+    struct conn *c = kit_seen(k, id)->c;
+    assert_int_equal(conn_held(c), 6);
+    conn_attach(c, &going, kit_seen(k, id));
+    conn_read_start(c);
+  }
+  h2_end_now(k->h, END_DRAIN);
+  assert_int_equal(k->open, 0);
+  assert_int_equal(told(k), 0);
+  assert_int_equal(k->ends, 1);
+  assert_int_equal(k->end, END_DRAIN);
+  kit_end(k);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(hello_and_settings),   cmocka_unit_test(request_and_response),
@@ -583,7 +681,9 @@ int main(void) {
       cmocka_unit_test(ended_from_inside), cmocka_unit_test(paced),
       cmocka_unit_test(paced_by_bytes),
       cmocka_unit_test(paced_to_the_end),
+      cmocka_unit_test(paced_input_keeps_no_output),
       cmocka_unit_test(told_in_parts),        cmocka_unit_test(told_now),
+      cmocka_unit_test(told_what_was_held),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
