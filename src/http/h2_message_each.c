@@ -126,8 +126,8 @@ bool h2_each_request(const struct h2_request_head *head, struct arena *scratch, 
   if (!put_authority(&to, head) || !put_path(&to, head)) return false;
   if (r->upgrade.len > 0 && !put_pseudo(&to, H2_PSEUDO_PROTOCOL, r->upgrade)) return false;
   if (!put_rows(&to, &r->fields)) return false;
-  if (http_takes_trailers(&r->fields) && !put_known(&to, HTTP_NAME_TE, SPAN_LIT("trailers"), false))
-    return false;
+  bool te = http_takes_trailers(&r->fields);
+  if (te && !put_known(&to, HTTP_NAME_TE, SPAN_LIT("trailers"), false)) return false;
   return r->body != HTTP_BODY_LENGTH || r->upgrade.len > 0 || put_length(&to, r->content_length);
 }
 
