@@ -232,6 +232,7 @@ bool tls_auth_ask(struct tls_conn *tls, SSL *ssl, struct span name) {
   SSL_set_custom_verify(ssl,
                         SSL_VERIFY_PEER | (auth->required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
                         tls_client_cert_verify);
+  SSL_set_msg_callback(ssl, tls_client_cert_coming);
   return true;
 }
 

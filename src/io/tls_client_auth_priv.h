@@ -52,6 +52,10 @@ const struct tls_auth *tls_auth_of(const struct tls_conn *tls);
 void tls_auth_blame(struct tls_conn *tls, uint32_t code);
 /* tls_client_cert_verify is the library's callback for the client's certificate. */
 enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert);
+/* tls_client_cert_coming is the library's callback for messages, looked at for what follows from
+ * their length; tls_client_cert_verify comes after it. */
+void tls_client_cert_coming(int is_write, int version, int type, const void *bytes, size_t len,
+                            SSL *ssl, void *arg);
 /* tls_client_cert_good tells whether auth would let in a client that shows, or does not show, what
  * the one of this conn did. The chain is looked at once; the verdict stands until auth asks for
  * something else: such a connection lasts for a drain. */

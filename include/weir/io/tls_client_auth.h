@@ -43,13 +43,14 @@ struct tls_identity {
   uint8_t key[TLS_DIGEST_BYTES];         /* SHA-256 of its public key (SPKI) */
   struct span hash;                      /* fingerprint in upper case hex */
   struct span subject, issuer;           /* in the form of RFC 2253 */
-  struct span name;                      /* common name; empty: none */
+  struct span name;                      /* common name; empty: none, or a longer one */
   /* sans are its subject alternative names: "dns:a.example" (lower case), "uri:", "email:", "ip:";
    * at most TLS_SANS_MAX, in 4 KiB. */
   const struct span *sans;
   uint32_t san_count;
 };
 #define TLS_SANS_MAX 64u
+#define TLS_COMMON_NAME_MAX 255u /* bytes: what a PROXY header takes (proxy_tlv.def) */
 /* conn_tls_identity: NULL without a certificate. Lives until conn_close. */
 const struct tls_identity *conn_tls_identity(const struct conn *c);
 /* conn_tls_shown gives certificate i in DER as the client sent it, its own first; false at the
