@@ -121,7 +121,8 @@ _Static_assert((int)HPACK_FAULT_PSEUDO_LATE == (int)H2_FAULT_LATE, "faults too")
 /* store gives the section what was decoded. */
 static void store(const struct h2 *h, struct h2_section *section) {
   const struct hpack_block *b = &h->block;
-  section->pseudo = (struct h2_pseudo){.present = b->present, .faults = b->faults};
+  section->pseudo = (struct h2_pseudo){
+      .present = b->present, .faults = b->faults, .secret = b->secret};
   memcpy(section->pseudo.value, b->pseudo, sizeof b->pseudo);
   section->fields = b->fields;
   section->end_stream = h->block_end_stream;

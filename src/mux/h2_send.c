@@ -100,8 +100,8 @@ struct encoding {
 static bool put(void *ctx, const struct h2_field *field) {
   struct encoding *e = ctx;
   if (field->pseudo < H2_PSEUDO_COUNT) {
-    hpack_encode_pseudo(e->encoder, (enum hpack_pseudo)field->pseudo, field->value, false,
-                        e->out);
+    hpack_encode_pseudo(e->encoder, (enum hpack_pseudo)field->pseudo, field->value,
+                        field->secret, e->out);
   } else {
     const struct http_field row = {.name = field->name, .value = field->value, .id = field->id,
                                    .secret = field->secret};
