@@ -98,6 +98,19 @@ static bool write_settings(struct h2 *h) {
   return !out->full;
 }
 
+void h2_limit(struct h2 *h, const struct h2_limits *limits) {
+  const struct h2_row row = {H2_SETTING_MAX_HEADER_LIST_SIZE, limits->header_bytes};
+  bool told = h->limits.header_bytes == limits->header_bytes;
+  h->limits.header_bytes = limits->header_bytes;
+  h->limits.headers = limits->headers;
+  h->limits.resets = limits->resets;
+  h->limits.glitches = limits->glitches;
+  struct buf *out = told ? NULL : h2_out_small(h, H2_HEAD_LEN + 6);
+  if (!out) return;
+  h2_write_settings(out, &row, 1);
+  if (h->acks_owed < UINT8_MAX) h->acks_owed++;
+}
+
 struct h2 *h2_new(const struct h2_config *config) {
   struct h2 *h = slab_new(&config->pool->conns);
   if (!h) return NULL;

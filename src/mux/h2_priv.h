@@ -3,6 +3,7 @@
 #ifndef WEIR_MUX_H2_PRIV_H
 #define WEIR_MUX_H2_PRIV_H
 
+#include "mux/h2_guard_priv.h"
 #include "mux/h2_pool_priv.h"
 #include "mux/h2_stream_priv.h"
 #include "weir/base/list.h"
@@ -71,12 +72,14 @@ struct h2 {
   struct list streams;
   struct h2_stream *buckets[H2_BUCKETS];
   uint32_t count, opened, last; /* streams open; opened by the peer; their highest number */
+  uint32_t skipped, skipped_to; /* those between which it left out last */
   uint32_t served;              /* the highest that was not ignored: what GOAWAY says */
   uint32_t next_id;             /* of ours */
   uint32_t their_last, their_code; /* what their GOAWAY of an error says (H2_BLAMED) */
   uint32_t window_in_force;     /* theirs.initial_window_size that streams go by */
   uint16_t marks;               /* set of enum h2_mark */
   bool server;
+  uint8_t acks_owed; /* by the peer, for SETTINGS after the first */
   enum end over;
   struct span reason; /* for people, of end; static */
   /* the field section that is being read */
@@ -87,9 +90,7 @@ struct h2 {
   uint32_t spent, spend_to; /* work of the turn that began, where the clock is asked (h2_read.c) */
   uint64_t turn_ns; /* then */
   bool block_end_stream;
-  /* budgets (h2_guard.c) */
-  uint32_t resets, glitches, credit;
-  uint64_t glitch_ms;
+  struct h2_budget budget;
   uint32_t forgotten[H2_FORGOTTEN], forgotten_at;
   uint32_t forgotten_to; /* of those up to this one nobody knows which were ours to reset */
   struct timer timer; /* its age, then the second step of a drain; a client's: pings */
@@ -140,10 +141,4 @@ void h2_ready(struct h2_stream *st);
 /* h2_windows_shift applies the peer's initial window as it is now; false: overflow. */
 MUST_USE bool h2_windows_shift(struct h2 *h);
 
-/* h2_guard.c: false: the peer has used up its budget; h2_end is the caller's. Unpaid: whatever it
- * brought on before. */
-MUST_USE bool h2_glitch(struct h2 *h);
-MUST_USE bool h2_glitch_unpaid(struct h2 *h);
-MUST_USE bool h2_count_reset(struct h2 *h);
-void h2_progress(struct h2 *h);
 #endif

@@ -140,7 +140,7 @@ static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
     return stream_fault(h, f->stream, H2_FLOW_CONTROL_ERROR);
   }
   if (f->padding) h2_read_back(h, st, f->padding);
-  if (f->length > f->padding) h2_progress(h);
+  if (f->length > f->padding) h2_came(&h->budget, f->length - f->padding);
   else if (!(f->flags & H2_FLAG_END_STREAM)) return glitch(h);
   return END_OK;
 }
@@ -181,7 +181,7 @@ static enum end headers_frame(struct h2 *h, const struct h2_frame *f) {
   if (open == H2_OPEN_BAD) return word_of(h, error);
   if (open == H2_OPEN_RESET && error == H2_REFUSED_STREAM) return refuse(h, f->stream);
   if (open == H2_OPEN_RESET) return stream_fault(h, f->stream, error);
-  if (open == H2_OPEN_NEW) h2_progress(h);
+  if (open == H2_OPEN_NEW) h2_began(&h->budget);
   bool idle = h->server && open == H2_OPEN_MORE && !(f->flags & H2_FLAG_END_STREAM);
   return open == H2_OPEN_DROP || idle ? glitch(h) : END_OK;
 }
@@ -223,9 +223,13 @@ static enum end on_setting(struct h2 *h, const struct h2_item *item) {
   return END_OK;
 }
 
-/* on_ack: we sent SETTINGS once. */
+/* on_ack: further SETTINGS of ours say nothing that would begin with it (h2_limit). */
 static enum end on_ack(struct h2 *h) {
-  if (h2_any(h, H2_SETTLED)) return glitch(h);
+  if (h2_any(h, H2_SETTLED)) {
+    if (!h->acks_owed) return glitch(h);
+    h->acks_owed--;
+    return END_OK;
+  }
   h2_windows_settle(h);
   return END_OK;
 }
@@ -264,7 +268,10 @@ static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
 static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
   uint32_t id = h->scanner.frame.stream;
   struct h2_stream *st = h2_stream_find(h, id);
-  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : glitch(h);
+  if (!st && is_idle(h, id)) return word(h, PROTOCOL);
+  if (!st) return h2_reset_behind(h) ? END_OK : word(h, FLOOD);
+  if (stream_any(st, H2_TOLD_WHY)) return glitch(h);
+  bool early = h->server && h2_is_early(st);
   /* A server may reset what it has answered: it does not read the rest of the request. */
   bool whole = !h->server && stream_any(st, H2_REMOTE_END);
   if (!h->server && item->value == H2_REFUSED_STREAM) st->marks |= H2_UNTOUCHED;
@@ -273,7 +280,11 @@ static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
   if (!h->server) st->end = END_UPSTREAM_H2_RST;
   list_remove(&st->ready);
   if (!whole) conn_carried_fail(st->what.conn, -ECONNRESET);
-  return !h->server || h2_count_reset(h) ? END_OK : word(h, RESETS);
+  return !early || h2_count_reset(h) ? END_OK : word(h, RESETS);
+}
+
+static enum end opened(struct h2 *h, uint32_t bytes) {
+  return h2_opened(h, bytes) ? END_OK : word(h, FLOOD);
 }
 
 static enum end on_window_update(struct h2 *h, const struct h2_item *item) {
@@ -281,14 +292,14 @@ static enum end on_window_update(struct h2 *h, const struct h2_item *item) {
   if (id == 0) {
     if (!h2_window_add(&h->send_window, item->value)) return word(h, FLOW);
     conn_flush(h->conn);
-    return glitch(h);
+    return opened(h, item->value);
   }
   struct h2_stream *st = h2_stream_find(h, id);
-  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : glitch(h);
+  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : opened(h, item->value);
   if (!h2_window_add(&st->send_window, item->value))
     return stream_fault(h, id, H2_FLOW_CONTROL_ERROR);
   h2_ready(st);
-  return glitch(h);
+  return opened(h, item->value);
 }
 
 static enum end on_priority(struct h2 *h, const struct h2_item *item) {

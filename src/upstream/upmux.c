@@ -235,6 +235,15 @@ bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_
 
 const struct conn *upmux_conn(const struct upmux *m) { return m->conn; }
 
+/* limits_as_now: of a pool that a reload has changed, from the next response on. */
+static void limits_as_now(struct upmux *m, const struct pool *pool) {
+  const struct h2_limits limits = {.header_bytes = pool->limits.header_bytes,
+                                   .headers = pool->limits.headers,
+                                   .resets = RESETS,
+                                   .glitches = GLITCHES};
+  h2_limit(m->h2, &limits);
+}
+
 struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct endpoint *e,
                              const struct attempt_to *to, bool *reused, int *err) {
   learn(&e->rows[u->worker]);
@@ -248,6 +257,7 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
   *err = -ENOMEM;
   if (!st && c) slab_free(&u->upconns, c);
   if (!st) return NULL;
+  limits_as_now(m, pool);
   list_init(&c->link);
   c->up = u;
   c->mux = m;
