@@ -162,7 +162,7 @@ def test_command_wants_a_name(words):
 
 @pytest.mark.parametrize("how", ["keys", "grease"])
 def test_resumption_with_client_certificates(site, mint, work, how):
-    """A ticket holds the client's certificates, and such a hello may have it twice: those that would
+    """A ticket holds the certificates, and such a hello may have it twice: those that would
     not fit get none, and every visit is answered."""
     keys = ech.Keys(PUBLIC)
     made = site(keys.pem, client=[row(mint.root)]).start()
