@@ -1,5 +1,5 @@
-/* h2_priv.h: what the files of mux/ share: the connection (h2_conn.c), its input (h2_read.c), its
- * output (h2_send.c), its streams (h2_stream.c), its budgets (h2_guard.c). */
+/* h2_priv.h: what the files of mux/ share: the connection (h2_conn.c), its input (h2_read.c,
+ * h2_window.c), its output (h2_send.c), its streams (h2_stream.c), its budgets (h2_guard.c). */
 #ifndef WEIR_MUX_H2_PRIV_H
 #define WEIR_MUX_H2_PRIV_H
 
@@ -63,7 +63,8 @@ struct h2 {
   struct hpack_encoder encoder;
   struct h2_settings theirs;
   int32_t send_window, recv_window;
-  uint32_t recv_credit; /* read and not given back yet */
+  uint32_t recv_credit; /* to be given back with more */
+  uint32_t withheld;    /* came while buffers were short, and is to be read first */
   uint32_t recv_size;   /* the window that it is to have; limits.window at most */
   uint32_t grown;       /* what windows of streams have beyond limits.stream_window */
   struct list heads; /* streams whose head waits for room: it goes before all else */
@@ -128,8 +129,14 @@ bool h2_input(struct h2 *h, struct span in, size_t *used);
 /* h2_spent: it has brought enough for this turn. h2_spend_anew: it waited for this one. */
 bool h2_spent(struct h2 *h);
 void h2_spend_anew(struct h2 *h);
-/* h2_read_back: n bytes more are read: windows are opened when it is worth a frame. */
+
+/* h2_window.c: windows are opened when it is worth a frame. */
+/* h2_window_came: n bytes more have come. h2_read_back: n are read, or never will be; st: NULL when
+ * it needs none of its own back. */
+void h2_window_came(struct h2 *h, size_t n);
 void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n);
+/* h2_window_withheld: the peer waits for buffers to come back. To be asked again soon. */
+bool h2_window_withheld(struct h2 *h);
 
 /* h2_send.c */
 /* h2_flush sends what may be sent; false: memory was short. */

@@ -18,7 +18,7 @@ struct h2_limits {
   uint32_t stream_window; /* bytes of a body that may come unread, at first */
   uint32_t stream_window_most; /* the same, of one that is read quickly */
   uint32_t windows_grown; /* what all such windows may have beyond stream_window, together */
-  uint32_t window;        /* bytes that may come unread of all streams together */
+  uint32_t window;        /* bytes of all streams on their way; unread, while iobufs are short */
   uint32_t header_bytes;  /* of a field section as its receiver counts them (RFC 9113 6.5.2) */
   uint32_t headers;       /* fields of one */
   uint32_t resets;        /* streams ended early, beyond half of those that were opened; what is
