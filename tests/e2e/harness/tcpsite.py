@@ -140,11 +140,15 @@ def held(pid):
     """The sockets of a process, as if they were ours: (inode, socket) one after the other."""
     pidfd = os.pidfd_open(pid)
     for entry in os.listdir("/proc/%d/fd" % pid):
-        link = os.readlink("/proc/%d/fd/%s" % (pid, entry))
+        try:
+            link = os.readlink("/proc/%d/fd/%s" % (pid, entry))
+        except FileNotFoundError:
+            continue
         if not link.startswith("socket:["):
             continue
         fd = ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, int(entry), 0)
-        assert fd >= 0, "pidfd_getfd"
+        if fd < 0:  # closed meanwhile
+            continue
         with socket.socket(fileno=fd) as sock:
             yield int(link[8:-1]), sock
     os.close(pidfd)
