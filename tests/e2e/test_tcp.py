@@ -70,6 +70,7 @@ def test_echo(tcp, endpoint):
     assert record["network.protocol.name"] == "tcp" and record["weir.listener"] == "db"
     assert record["weir.pool"] == "db" and record["weir.endpoint"] == site.address
     assert record["client.address"] == record["network.peer.address"] == mine[0]
+    assert record["network.peer.port"] == mine[1] and "server.address" not in record
     assert record["weir.bytes.received"] == record["weir.bytes.sent"] == total
     assert record["weir.attempts"] == 1 and record["weir.duration_ms.connect"] >= 0
     assert record["weir.duration_ms.total"] > 0
@@ -543,6 +544,7 @@ def test_tls_in_front(tcp, endpoint, authority, alpn):
         sock.unwrap()
     record = proxy.ended("ok")
     assert record["tls.protocol.version"] == "1.3" and record["weir.bytes.sent"] == 500000
+    assert record["server.address"] == "db.example"
     assert "weir.duration_ms.tls" in record
 
 
