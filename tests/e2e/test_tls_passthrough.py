@@ -152,6 +152,21 @@ def test_protocols(passing, authority):
     assert {r.get("server.address") for r in refused} == {"a.example", "c.test"}
 
 
+def test_hash_by_client(passing, site):
+    """A row's pool keeps a client at one endpoint, whatever it has open there."""
+    proxy = passing(ROWS[:1])
+    proxy.change(pools={"a": {"balance": "maglev", "hash": "client_ip",
+                              "endpoints": [site("a%d.example" % i) for i in range(3)]}})
+    proxy.reload()
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):
+            sock = stack.enter_context(connect(proxy.port))
+            sock.sendall(hello("a.example"))
+            assert sock.recv(1) == b"\x16"
+    records = eventually(lambda: len(proxy.all_lines()) == 12 and proxy.all_lines())
+    assert len({r["weir.endpoint"] for r in records}) == 1
+
+
 def test_unknown_name(passing):
     """As a TLS server says it, and as clients understand it."""
     proxy = passing(ROWS[:1])
