@@ -45,9 +45,7 @@ static struct span settle_id(struct stream *s) {
 }
 
 /* whole: a name that does not fit is left out; half of it would be another one. */
-static struct span whole(struct span name) {
-  return name.len <= NAME_MAX_LEN ? name : SPAN_EMPTY;
-}
+static struct span whole(struct span name) { return name.len <= NAME_MAX_LEN ? name : SPAN_EMPTY; }
 
 /* fill_hello: TLS that is passed on: what was asked for, and no word of what comes of it. */
 static void fill_hello(struct proxy_header *h, const struct stream *s) {
