@@ -1024,9 +1024,8 @@ REFUSED = [
     ("W0187", {"bind": "unix:/tmp/x.sock"}, {}, "it binds ip:port"),
     ("W0187", {}, {"endpoints": "unix:/tmp/x.sock"}, "takes no datagrams"),
     ("W0188", {}, {"tls": {"verify": "none"}}, "leave tls out, or give TCP a pool of its own"),
-    ("W0189", {"proxy_protocol": True, "trusted_proxies": "127.0.0.1"}, {},
-     "leave proxy_protocol out; the proxy in front"),
-    ("W0189", {}, {"proxy_protocol": "v2"}, "leave proxy_protocol out, or give TCP"),
+    ("W0189", {}, {"proxy_protocol": "v1"}, 'proxy_protocol = "v2", or give TCP'),
+    ("W0166", {"proxy_protocol": True}, {}, "no trusted_proxies"),
 ]
 
 
