@@ -108,6 +108,12 @@ static void tls_means_nothing(struct conf *conf, const struct conf_row *row, enu
   fault_note(conf->faults, "leave tls out, or end TLS here: protocol = \"tcp\"");
 }
 
+/* keep_to_hash: a session is long, and a client wants all of its sessions at one endpoint. So the
+ * default bound is of requests; `weir dump` says what holds. */
+static void keep_to_hash(struct conf_pool *pool) {
+  if (!is_set(&pool->row, OPTION_POOL_BOUNDED_LOAD)) pool->spread.bound_percent = 0;
+}
+
 /* use_pool: a pool is some listeners', or some routes'. */
 static void use_pool(struct conf *conf, const struct use *use, struct conf_pool *pool) {
   if (pool->used && !pool->tcp) {
@@ -119,6 +125,7 @@ static void use_pool(struct conf *conf, const struct use *use, struct conf_pool 
     fault_note(conf->faults, "give the listener a pool of its own, with the same endpoints");
   } else if (!pool->tcp) {
     check_pool(conf, pool);
+    keep_to_hash(pool);
   }
   if (use->listener->protocol == CONF_PASS && pool->tls.on)
     tls_means_nothing(conf, &pool->row, OPTION_POOL_TLS_VERIFY, "pool");

@@ -33,8 +33,8 @@ static enum probe_io failed(struct probe_tls *p, struct probe_outcome *out) {
 static enum probe_io cut(struct probe_outcome *out, enum probe_io io) {
   bool reset = io == PROBE_IO_FAILED;
   if (reset && out->result != PROBE_RESET) return io;
-  probe_end(out, PROBE_TLS, SPAN_FMT "%s", SPAN_ARG(end_get(END_UPSTREAM_TLS_CLOSED)->word),
-            reset ? " (connection reset)" : "");
+  enum end end = reset ? END_UPSTREAM_TLS_RESET : END_UPSTREAM_TLS_CLOSED;
+  probe_end(out, PROBE_TLS, SPAN_FMT, SPAN_ARG(end_get(end)->word));
   return PROBE_IO_FAILED;
 }
 

@@ -222,7 +222,10 @@ static struct span handshake_go(struct tls_conn *tls, struct span wire) {
   int error = SSL_get_error(tls->ssl, ret);
   if (error == SSL_ERROR_WANT_READ) return SPAN_EMPTY;
   if (error == SSL_ERROR_WANT_PRIVATE_KEY_OPERATION) return wire;
-  handshake_failed(tls, fault_end(tls), library_error(tls));
+  if (error == SSL_ERROR_ZERO_RETURN) /* close_notify */
+    handshake_failed(tls, cut_end(tls), -ECONNABORTED);
+  else
+    handshake_failed(tls, fault_end(tls), library_error(tls));
   return SPAN_EMPTY;
 }
 
@@ -521,13 +524,13 @@ bool tls_answer_plain(struct conn *c, struct span bytes) {
   return wire != NULL;
 }
 
-/* conn_tls_end: a socket that failed inside the handshake never reached us; a client's that failed
- * before it has no cause here. */
+/* conn_tls_end: a socket that failed inside the handshake never reached us; an endpoint's that
+ * failed before it has no cause here. */
 enum end conn_tls_end(const struct conn *c) {
   const struct tls_conn *tls = c->transport == &tls_transport ? c->tls : NULL;
   if (!tls) return END_OK;
   bool cut = tls->state == TLS_HANDSHAKE && (c->flags & CONN_FAILED);
-  if (cut && tls->is_client && !tls->clock_ns) return END_OK;
+  if (cut && tls->is_client) return tls->clock_ns ? END_UPSTREAM_TLS_RESET : END_OK;
   return cut ? cut_end(tls) : (enum end)tls->end;
 }
 

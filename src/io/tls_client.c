@@ -244,16 +244,26 @@ enum end tls_client_chosen(struct tls_conn *tls, bool *h2) {
   return END_OK;
 }
 
-/* fault_row: the library's reasons that have a word of their own; alerts of the endpoint stand
- * behind SSL_AD_REASON_OFFSET. */
+/* faults: the library's reasons that have a word of their own; alerts of the endpoint stand behind
+ * SSL_AD_REASON_OFFSET. handshake_failure is what says that nothing is in common (RFC 8446 section
+ * 6.2). */
 static const struct {
   int reason;
   enum end end;
 } faults[] = {
+    {SSL_R_WRONG_VERSION_NUMBER, END_UPSTREAM_TLS_PLAINTEXT}, /* of a record: it is none */
     {SSL_R_UNSUPPORTED_PROTOCOL, END_UPSTREAM_TLS_VERSION},
     {SSL_R_TLSV1_ALERT_PROTOCOL_VERSION, END_UPSTREAM_TLS_VERSION},
     {SSL_R_INVALID_ALPN_PROTOCOL, END_UPSTREAM_TLS_ALPN},
     {SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL, END_UPSTREAM_TLS_ALPN},
+    {SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE, END_UPSTREAM_TLS_COMMON},
+    {SSL_R_TLSV1_ALERT_INSUFFICIENT_SECURITY, END_UPSTREAM_TLS_COMMON},
+    {SSL_R_UNKNOWN_CIPHER_RETURNED, END_UPSTREAM_TLS_COMMON},
+    {SSL_R_WRONG_CIPHER_RETURNED, END_UPSTREAM_TLS_COMMON},
+    {SSL_R_WRONG_CURVE, END_UPSTREAM_TLS_COMMON},
+    {SSL_R_WRONG_SIGNATURE_TYPE, END_UPSTREAM_TLS_COMMON},
+    {SSL_R_NO_COMMON_SIGNATURE_ALGORITHMS, END_UPSTREAM_TLS_COMMON},
+    {SSL_R_TLSV1_ALERT_UNRECOGNIZED_NAME, END_UPSTREAM_TLS_UNKNOWN_NAME},
     {SSL_R_SSLV3_ALERT_NO_CERTIFICATE, END_UPSTREAM_TLS_CLIENT_CERT},
     {SSL_R_SSLV3_ALERT_BAD_CERTIFICATE, END_UPSTREAM_TLS_CLIENT_CERT},
     {SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE, END_UPSTREAM_TLS_CLIENT_CERT},
@@ -265,12 +275,16 @@ static const struct {
     {SSL_R_TLSV1_ALERT_CERTIFICATE_REQUIRED, END_UPSTREAM_TLS_CLIENT_CERT},
 };
 
-/* In TLS 1.2 a server that misses a certificate says handshake_failure. */
+/* late_failure: handshake_failure of a server that has asked for a certificate, with which all
+ * else was agreed upon: in TLS 1.2 it says so when it misses one. */
+static enum end late_failure(const struct tls_conn *tls) {
+  return tls->peer->client->has_cert ? END_UPSTREAM_TLS_ALERT : END_UPSTREAM_TLS_CLIENT_CERT;
+}
+
 enum end tls_client_fault(const struct tls_conn *tls, uint32_t code) {
   int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
-  bool bare = tls->cert_asked && !tls->peer->client->has_cert;
-  if (bare && reason == SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE) return END_UPSTREAM_TLS_CLIENT_CERT;
+  if (tls->cert_asked && reason == SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE) return late_failure(tls);
   for (size_t i = 0; i < array_count(faults); i++)
     if (faults[i].reason == reason) return faults[i].end;
-  return END_UPSTREAM_TLS_HANDSHAKE;
+  return reason >= SSL_AD_REASON_OFFSET ? END_UPSTREAM_TLS_ALERT : END_UPSTREAM_TLS_HANDSHAKE;
 }

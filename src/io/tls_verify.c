@@ -18,12 +18,23 @@ static const struct tls_verdict unpinned = {END_UPSTREAM_TLS_PIN,
                                         "the certificate's public key is none of the pins",
                                         SSL_AD_BAD_CERTIFICATE};
 
+/* chain_ends: what of a chain has a word of its own. */
+static const struct {
+  int error;
+  enum end end;
+} chain_ends[] = {
+    {X509_V_ERR_CERT_HAS_EXPIRED, END_UPSTREAM_TLS_EXPIRED},
+    {X509_V_ERR_CERT_NOT_YET_VALID, END_UPSTREAM_TLS_NOT_YET_VALID},
+    {X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, END_UPSTREAM_TLS_SELF_SIGNED},
+    {X509_V_ERR_INVALID_PURPOSE, END_UPSTREAM_TLS_PURPOSE},
+};
+
 static struct tls_verdict chain_verdict(int error) {
-  enum end end = error == X509_V_ERR_CERT_HAS_EXPIRED     ? END_UPSTREAM_TLS_EXPIRED
-                 : error == X509_V_ERR_CERT_NOT_YET_VALID ? END_UPSTREAM_TLS_NOT_YET_VALID
-                                                          : END_UPSTREAM_TLS_UNTRUSTED;
+  enum end end = END_UPSTREAM_TLS_UNTRUSTED;
+  for (size_t i = 0; i < array_count(chain_ends); i++)
+    if (chain_ends[i].error == error) end = chain_ends[i].end;
   return (struct tls_verdict){end, X509_verify_cert_error_string(error),
-                          SSL_alert_from_verify_result(error)};
+                              SSL_alert_from_verify_result(error)};
 }
 
 static struct tls_verdict chain_check(X509_STORE *store, const struct tls_shown *shown) {

@@ -272,7 +272,7 @@ bool front_h2_start(struct down *d) {
       .limits = {.streams = l->h2.streams,
                  .stream_window = l->h2.stream_window,
                  .stream_window_most = l->h2.window,
-                 .windows_grown = l->h2.window,
+                 .windows_grown = 2 * l->h2.window,
                  .window = l->h2.window,
                  .header_bytes = l->limits.header_bytes,
                  .headers = l->limits.headers,

@@ -12,7 +12,7 @@
 /* What an endpoint may send before anybody reads it: of a stream at first, at most, and all that
  * those which are read quickly may have beyond the first. No client that does not read keeps the
  * others from theirs: the connection's window is larger than those of all streams together, even
- * while a quarter of it has not been given back. */
+ * while iobufs are short (h2_window.c) and a quarter of it has not been given back. */
 #define STREAM_WINDOW (64u << 10)
 #define STREAM_WINDOW_MOST (1u << 20)
 #define WINDOWS_GROWN (2u << 20)

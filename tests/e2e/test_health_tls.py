@@ -9,6 +9,7 @@ import pytest
 from harness import wire
 from harness.backend import raw
 from harness.h2endpoints import NOT_SERVING, Answer, Endpoint, Grpc, ask
+from harness.tcpsite import reset
 from harness.tlspeers import Mint, TlsBackend, TlsOrigin
 from harness.weir import eventually
 
@@ -228,7 +229,7 @@ def test_an_endpoint_without_tls(site, serve, health):
                 pass
     plain = serve(Plain)
     proxy = site(plain, health=health)
-    is_down(proxy, plain, "upstream.tls.handshake", "WRONG_VERSION_NUMBER")
+    is_down(proxy, plain, "upstream.tls.plaintext", "WRONG_VERSION_NUMBER")
     eventually(lambda: len(plain.first) > 3)
     assert all(each[:2] == b"\x16\x03" for each in plain.first if each)
 
@@ -250,6 +251,11 @@ def test_closed_inside_the_handshake(site, serve):
     is_down(site(rude), rude, "upstream.tls.closed")
 
 
+def test_reset_inside_the_handshake(site, serve):
+    rude = serve(Rude, reset)
+    is_down(site(rude), rude, "upstream.tls.reset")
+
+
 def test_silence(site, serve):
     rude = serve(Rude, lambda sock: sock.recv(65536))
     proxy = site(rude, health={**QUICK, "timeout": "300ms"})
@@ -258,7 +264,7 @@ def test_silence(site, serve):
 
 def test_alert(site, serve):
     rude = serve(Rude, lambda sock: sock.sendall(b"\x15\x03\x03\x00\x02\x02\x28"))
-    is_down(site(rude), rude, "upstream.tls.handshake", "HANDSHAKE_FAILURE")
+    is_down(site(rude), rude, "upstream.tls.nothing_in_common", "HANDSHAKE_FAILURE")
 
 
 def test_silence_after_the_handshake(site, serve, mint):

@@ -335,15 +335,43 @@ def test_least_request(tcp, endpoint):
         assert sum(counts) == 6 and min(counts) >= 1
 
 
+CLIENTS = ["127.0.0.%d" % i for i in range(1, 4)]
+
+
+def places_of(proxy, port, clients=CLIENTS, sessions=4):
+    """client -> the endpoints of its sessions, all of which are open at once."""
+    before = len(proxy.all_lines())
+    with contextlib.ExitStack() as stack:
+        for _ in range(sessions):
+            for source in clients:
+                sock = stack.enter_context(connect(port, source_address=(source, 0)))
+                sock.sendall(b"x")
+                assert exactly(sock, 1) == b"x"
+    records = eventually(lambda: len(proxy.all_lines()) == before + sessions * len(clients) and
+                         proxy.all_lines()[before:])
+    return {source: {r["weir.endpoint"] for r in records if r["client.address"] == source}
+            for source in clients}
+
+
 def test_hash_by_client(tcp, endpoint):
-    sites = [endpoint() for _ in range(4)]
-    proxy = tcp(*sites, pool={"balance": "ring", "hash": "client_ip", "bounded_load": "0%"})
-    for _ in range(8):
-        with connect(proxy.port) as sock:
-            sock.sendall(b"x")
-            assert exactly(sock, 1) == b"x"
-    eventually(lambda: len(proxy.all_lines()) == 8)
-    assert len({r["weir.endpoint"] for r in proxy.all_lines()}) == 1
+    """A client is kept where it is, however many sessions it has there already."""
+    sites = [endpoint() for _ in range(3)]
+    proxy = tcp(*sites, pool={"balance": "ring", "hash": "client_ip"})
+    places = places_of(proxy, proxy.port)
+    assert {len(each) for each in places.values()} == {1}, places
+    assert places_of(proxy, proxy.port) == places
+
+
+def test_hash_by_client_bounded(tcp, endpoint):
+    """A bound that the file sets binds sessions too, also where it is what requests have."""
+    pool = {"balance": "ring", "hash": "client_ip", "bounded_load": "125%"}
+    proxy = tcp(*[endpoint() for _ in range(3)], pool=pool)
+    assert len(places_of(proxy, proxy.port, CLIENTS[:1], 12)[CLIENTS[0]]) == 3
+    assert 'bounded_load = "125%";' in run("dump", "-c", proxy.path).stdout
+    proxy.change(pools={"db": {"bounded_load": None}})
+    proxy.reload()
+    assert len(places_of(proxy, proxy.port, CLIENTS[:1], 12)[CLIENTS[0]]) == 1
+    assert 'bounded_load = "0%";  # default' in run("dump", "--all", "-c", proxy.path).stdout
 
 
 def test_queue(tcp, endpoint):
@@ -471,6 +499,10 @@ def test_proxy_header_in_and_out(tcp, endpoint, version):
         assert exactly(sock, 5) == b"later"
     assert [h.src for h in headers] == [("203.0.113.9", 56324)] * 2
     eventually(lambda: len(proxy.all_lines()) == 2)
+    ids = {h.get(5) for h in headers}
+    told = {line.get("weir.unique_id") for line in proxy.all_lines()}
+    assert told == {each.decode() for each in ids} if version == "v2" else told == {None}
+    assert len(ids) == (2 if version == "v2" else 1)
     record = proxy.ended("ok")
     assert record["client.address"] == "203.0.113.9"
     assert record["network.peer.address"] == "127.0.0.1"

@@ -152,6 +152,21 @@ def test_protocols(passing, authority):
     assert {r.get("server.address") for r in refused} == {"a.example", "c.test"}
 
 
+def test_hash_by_client(passing, site):
+    """A row's pool keeps a client at one endpoint, whatever it has open there."""
+    proxy = passing(ROWS[:1])
+    proxy.change(pools={"a": {"balance": "maglev", "hash": "client_ip",
+                              "endpoints": [site("a%d.example" % i) for i in range(3)]}})
+    proxy.reload()
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):
+            sock = stack.enter_context(connect(proxy.port))
+            sock.sendall(hello("a.example"))
+            assert sock.recv(1) == b"\x16"
+    records = eventually(lambda: len(proxy.all_lines()) == 12 and proxy.all_lines())
+    assert len({r["weir.endpoint"] for r in records}) == 1
+
+
 def test_unknown_name(passing):
     """As a TLS server says it, and as clients understand it."""
     proxy = passing(ROWS[:1])
@@ -234,6 +249,34 @@ def test_proxy_header(passing, authority, site):
             assert exactly(tls, 32).strip() == b"a.example"
     eventually(lambda: proxy.all_lines())
     assert proxy.all_lines()[0]["client.address"] == "203.0.113.9"
+
+
+@pytest.mark.parametrize("alpn, told", [
+    (["h2"], b"h2"), (["h2", "http/1.1"], None), (None, None)])
+def test_proxy_header_out(weir, alpn, told):
+    """What the hello asked for goes on: the name, and the protocol where there is one (which of
+    several is the endpoint's choice). Nothing of TLS, which weir does not end."""
+    headers, rest = [], []
+
+    def behind(sock):
+        headers.append(proxyheader.read(lambda count: exactly(sock, count)))
+        rest.append(exactly(sock, 5))
+    site, port = tcpsite.Endpoint(behind), proc.free_port()
+    try:
+        proxy = weir({"listeners": {"web": None, "pass": {
+            "bind": "127.0.0.1:%d" % port, "protocol": "tls_passthrough", "pool": "a"}},
+            "pools": {"a": {"endpoints": [site.address], "proxy_protocol": "v2"}}})
+        sent = hello("A.Example", alpn)
+        with connect(port) as sock:
+            sock.sendall(sent)
+            eventually(lambda: rest)
+        assert rest[0] == sent[:5]
+        assert headers[0].get(2) == b"a.example" and headers[0].get(1) == told
+        assert headers[0].ssl() is None and len(headers[0].get(5)) == 32
+        eventually(lambda: proxy.all_lines())
+        assert proxy.all_lines()[0]["weir.unique_id"] == headers[0].get(5).decode()
+    finally:
+        site.stop()
 
 
 def test_mutual_and_resumed(passing, authority, site):

@@ -236,15 +236,26 @@ def test_datagrams_pass_by_an_endpoint_that_is_gone(udp, endpoint):
 
 def test_hash_by_client(udp, endpoint):
     sites = [endpoint() for _ in range(4)]
-    proxy = udp(*sites, pool={"balance": "maglev", "hash": "client_ip", "bounded_load": "0%"})
+    proxy = udp(*sites, pool={"balance": "maglev", "hash": "client_ip"})
     with contextlib.ExitStack() as stack:
         for last in range(1, 21):
-            for _ in range(2):
+            for _ in range(4):
                 sock = stack.enter_context(connect(proxy.port, source="127.0.0.%d" % last))
                 assert ask(sock, b"%d" % last) == b"%d" % last
     seen = [set(site.got) for site in sites]
     assert sum(map(len, seen)) == 20 and len(set.union(*seen)) == 20  # each client at one
     assert sum(1 for each in seen if each) > 1
+
+
+@pytest.mark.parametrize("bound, places", [({}, 1), ({"bounded_load": "125%"}, 3)])
+def test_hash_of_one_client(udp, endpoint, bound, places):
+    """All sessions that a client has at once are at one endpoint, unless a bound is set."""
+    sites = [endpoint() for _ in range(3)]
+    proxy = udp(*sites, pool={"balance": "maglev", "hash": "client_ip", **bound})
+    with contextlib.ExitStack() as stack:
+        for i in range(12):
+            assert ask(stack.enter_context(connect(proxy.port)), b"%d" % i) == b"%d" % i
+    assert sum(1 for site in sites if site.got) == places
 
 
 # ---- health ----

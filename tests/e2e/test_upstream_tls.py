@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness import wire
+from harness import tcpsite, wire
 from harness.backend import raw
 from harness.tlspeers import Mint, TlsBackend
 from harness.weir import eventually, run
@@ -104,7 +104,7 @@ def test_self_signed(site, mint):
     """It is refused, unless it is trusted itself."""
     own = mint.make("own", [LOCAL])
     front, _ = site(own)
-    fails(front, "upstream.tls.untrusted", why="self signed")
+    fails(front, "upstream.tls.self_signed", why="self signed")
     front, _ = site(own, tls={"ca": "file:%s" % own.path})
     assert front.get("/x").status == 200
 
@@ -135,12 +135,12 @@ def test_chains(site, mint):
 
 def test_a_certificate_for_clients_is_refused(site, mint):
     front, _ = site(mint.leaf(LOCAL, purpose="client"))
-    fails(front, "upstream.tls.untrusted", why="purpose")
+    fails(front, "upstream.tls.certificate_purpose", why="purpose")
 
 
 def test_an_issuer_that_may_not_issue(site, mint):
     """A leaf that signs another one is no CA."""
-    middle = mint.leaf("a.example")
+    middle = mint.leaf("a.example", label="middle")
     front, _ = site(mint.leaf(LOCAL, issuer=middle).write(middle))
     fails(front, "upstream.tls.untrusted")
 
@@ -272,21 +272,79 @@ def test_plaintext_before_the_handshake(site, then):
         sock.sendall(INJECTED)
         return then == "end"
     front, backend = site(before=before)
-    record = fails(front, "upstream.tls.handshake")
+    record = fails(front, "upstream.tls.plaintext")
     assert record["weir.upstream.tls"] and not backend.requests
 
 
-def test_alert(site):
+def says(data):
+    """What an endpoint is that answers the ClientHello by these bytes."""
     def before(sock):
         sock.recv(65536)
-        sock.sendall(b"\x15\x03\x03\x00\x02\x02\x28")
+        sock.sendall(data)
         return True
-    front, _ = site(before=before)
-    fails(front, "upstream.tls.handshake", why="HANDSHAKE_FAILURE")
+    return before
+
+
+@pytest.mark.parametrize("alert,end,why", [
+    (40, "nothing_in_common", "HANDSHAKE_FAILURE"),
+    (71, "nothing_in_common", "INSUFFICIENT_SECURITY"),
+    (112, "unrecognized_name", "UNRECOGNIZED_NAME"),
+    (80, "alert", "INTERNAL_ERROR"),
+    (50, "alert", "DECODE_ERROR"),
+    (51, "alert", "DECRYPT_ERROR"),
+    (10, "alert", "UNEXPECTED_MESSAGE"),
+    (47, "alert", "ILLEGAL_PARAMETER"),
+    (90, "alert", "USER_CANCELLED"),
+    (70, "version", "PROTOCOL_VERSION"),
+    (120, "alpn", "NO_APPLICATION_PROTOCOL"),
+    (48, "client_cert_refused", "UNKNOWN_CA"),
+    (49, "client_cert_refused", "ACCESS_DENIED"),
+])
+def test_alerts(site, alert, end, why):
+    front, _ = site(before=says(b"\x15\x03\x03\x00\x02\x02" + bytes([alert])))
+    fails(front, "upstream.tls." + end, why=why)
+
+
+@pytest.mark.parametrize("version,suite,group", [
+    (V12, "ECDHE-ECDSA-AES128-SHA", None), (V12, None, "secp521r1"), (V13, None, "secp521r1")])
+def test_nothing_in_common(site, version, suite, group):
+    front, backend = site(minimum=version, maximum=version)
+    if suite:
+        backend.context.set_ciphers(suite)
+    if group:
+        backend.context.set_ecdh_curve(group)
+    fails(front, "upstream.tls.nothing_in_common", why="HANDSHAKE_FAILURE")
+    eventually(lambda: backend.refused)
+
+
+@pytest.mark.parametrize("data", [
+    b"\x16\x03\x03\x00\x04\x0b\x00\x00\x00",  # a Certificate comes first
+    b"\x16\x03\x03\x00\x07\x02\x00\x00\x03abc",  # a ServerHello of 3 bytes
+    b"\x17\x03\x03\x00\x01x",  # data
+])
+def test_against_the_protocol(site, data):
+    front, _ = site(before=says(data))
+    assert fails(front, "upstream.tls.handshake")["weir.upstream.tls"]
 
 
 def test_closed_inside_the_handshake(site):
     front, _ = site(before=lambda sock: sock.recv(65536) and (sock.close() or True))
+    fails(front, "upstream.tls.closed")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x03\x00\x7a\x02\x00"])
+def test_reset_inside_the_handshake(site, data):
+    """Reset and closed are two things, whatever came before."""
+    def before(sock):
+        assert sock.recv(65536)
+        sock.sendall(data)
+        return tcpsite.reset(sock) or True
+    front, _ = site(before=before)
+    fails(front, "upstream.tls.reset")
+
+
+def test_close_notify_inside_the_handshake(site):
+    front, _ = site(before=says(b"\x15\x03\x03\x00\x02\x01\x00"))
     fails(front, "upstream.tls.closed")
 
 
@@ -697,10 +755,11 @@ def test_checks_by_alpn(weir, mint, backend, protocol):
 @pytest.mark.parametrize("make,word", [
     (lambda mint: dict(cert=mint.leaf("x.example")), "name_mismatch"),
     (lambda mint: dict(cert=mint.leaf(LOCAL, days=(-9, -1))), "expired"),
-    (lambda mint: dict(cert=mint.make("own", [LOCAL])), "untrusted"),
+    (lambda mint: dict(cert=mint.make("own", [LOCAL])), "self_signed"),
+    (lambda mint: dict(cert=mint.leaf(LOCAL, purpose="client")), "certificate_purpose"),
     (lambda mint: dict(maximum=V12, tls={"min_version": "1.3"}), "version"),
     (lambda mint: dict(client_ca=mint.root, maximum=V12), "client_cert_refused"),
-    (lambda mint: dict(before=lambda sock: sock.sendall(INJECTED)), "handshake"),
+    (lambda mint: dict(before=lambda sock: sock.sendall(INJECTED)), "plaintext"),
 ])
 def test_a_check_fails_as_requests_would(site, mint, make, word):
     front, backend = site(pool={"health": {**CHECK, "unhealthy": 2}}, **make(mint))

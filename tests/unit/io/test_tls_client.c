@@ -372,9 +372,9 @@ static void causes(void **state) {
       {&h2, SHAKES, "http/1.1", 0, END_UPSTREAM_TLS_ALPN},
       {&h2, SHAKES, NULL, 0, END_UPSTREAM_TLS_ALPN},
       {&by_address, SHAKES, "spdy/3", 0, END_UPSTREAM_TLS_ALPN}, /* was not offered */
-      {&by_address, SPEAKS_PLAIN, NULL, 0, END_UPSTREAM_TLS_HANDSHAKE},
+      {&by_address, SPEAKS_PLAIN, NULL, 0, END_UPSTREAM_TLS_PLAINTEXT},
       {&by_address, HANGS_UP, NULL, 0, END_UPSTREAM_TLS_CLOSED},
-      {&by_address, RESETS, NULL, 0, END_UPSTREAM_TLS_CLOSED},
+      {&by_address, RESETS, NULL, 0, END_UPSTREAM_TLS_RESET},
   };
   for (size_t i = 0; i < array_count(rows); i++) {
     struct call k = one(rows[i].policy, rows[i].manner, rows[i].alpn, rows[i].server_max);
