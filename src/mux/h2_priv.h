@@ -74,8 +74,7 @@ struct h2 {
   struct h2_stream *buckets[H2_BUCKETS];
   uint32_t count, opened, last; /* streams open; opened by the peer; their highest number */
   uint32_t skipped, skipped_to; /* those between which it left out last */
-  uint32_t served;              /* the highest that was not ignored: what GOAWAY says */
-  uint32_t next_id;             /* of ours */
+  uint32_t served, next_id;     /* the highest not ignored: what GOAWAY says; the next of ours */
   uint32_t their_last, their_code; /* what their GOAWAY of an error says (H2_BLAMED) */
   uint32_t window_in_force;     /* theirs.initial_window_size that streams go by */
   uint16_t marks;               /* set of enum h2_mark */

@@ -35,6 +35,10 @@ static bool unwanted(const struct stream *s) {
   return routed || !s->down->serving->current || s->down->flags & DOWN_STALE;
 }
 
+bool tunnel_declined(const struct stream *s, unsigned status) {
+  return s->flags & STREAM_H2 && s->x->req.upgrade.len && status >= 200 && status < 300;
+}
+
 void tunnel_start(struct stream *s) {
   struct worker *w = s->w;
   access_keep(s);
