@@ -54,11 +54,13 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
   hash = hash_mix(hash_mix(hash, hash_bytes(alpn)), row->tls_early);
   hash = hash_mix(hash, hash_bytes(text_span(&row->ech_pem)));
   struct conf_client_policy *clients = clients_of(&c->arena, row);
-  hash = hash_mix(hash, clients_hash(clients, row->clients.count));
+  bool closed = row->protocol == CONF_TCP; /* no request will say another name than the SNI */
+  hash = hash_mix(hash_mix(hash, clients_hash(clients, row->clients.count)), closed);
   struct conf_tls tls = {.certs = certs,
                          .cert_count = count,
                          .clients = clients,
                          .client_count = row->clients.count,
+                         .client_closed = closed,
                          .min_version = versions[row->tls_min],
                          .max_version = versions[row->tls_max],
                          .alpn = alpn,

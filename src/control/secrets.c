@@ -58,6 +58,7 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .cert_count = tls->cert_count,
                                        .auths = auths,
                                        .auth_count = tls->client_count,
+                                       .auth_closed = tls->client_closed,
                                        .min_version = tls->min_version,
                                        .max_version = tls->max_version,
                                        .alpn = tls->alpn,

@@ -218,18 +218,21 @@ static bool join_cookies(struct http_fields *fields, struct arena *arena, enum e
   if (bytes == NULL) return fail(why, END_LIMIT_STREAM_MEMORY);
   struct buf joined = buf_of(bytes, room);
   struct http_field *first = NULL;
+  bool secret = false;
   uint32_t kept = 0;
   for (uint32_t i = 0; i < fields->count; i++) {
     struct http_field row = fields->rows[i];
     bool crumb = row.id == HTTP_NAME_COOKIE;
     if (crumb && row.value.len > 0 && joined.len > 0) buf_lit(&joined, "; ");
     if (crumb) buf_put(&joined, row.value);
+    if (crumb && row.secret) secret = true;
     if (crumb && first) continue;
     if (crumb) first = &fields->rows[kept];
     fields->rows[kept++] = row;
   }
   check(first != NULL && !joined.full);
   first->value = buf_span(&joined);
+  first->secret = secret;
   fields->count = kept;
   fields->repeated &= ~NAME_BIT(COOKIE);
   return true;
@@ -237,7 +240,8 @@ static bool join_cookies(struct http_fields *fields, struct arena *arena, enum e
 
 bool h2_parse_request(struct h2_section *in, const struct h2_rules *rules, struct arena *arena,
                       struct http_request *out, enum end *why) {
-  struct http_request req = {.minor = 1, .h2 = true, .ended = in->end_stream};
+  struct http_request req = {
+      .minor = 1, .h2 = true, .ended = in->end_stream, .secret = in->pseudo.secret};
   if (!check_section(in, true, why)) return false;
   if (!take_pseudo(&in->pseudo, rules, &req, why)) return false;
   if (!join_cookies(&in->fields, arena, why)) return false;
@@ -276,7 +280,8 @@ static bool take_status(const struct h2_section *in, struct http_response *res, 
 
 bool h2_parse_response(struct h2_section *in, const struct h2_asked *asked,
                        struct http_response *out, enum end *why) {
-  struct http_response res = {.minor = 1, .h2 = true, .ended = in->end_stream};
+  struct http_response res = {
+      .minor = 1, .h2 = true, .ended = in->end_stream, .secret = in->pseudo.secret};
   bool tunnel = asked->upgrade.len > 0;
   enum http_method method = tunnel ? HTTP_METHOD_CONNECT : asked->method;
   if (!check_section(in, false, why)) return false;

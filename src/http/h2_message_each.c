@@ -13,6 +13,7 @@ struct sink {
   h2_put *put;
   void *ctx;
   struct arena *scratch;
+  uint8_t secret; /* pseudo-fields that no hop may index: bits of enum h2_pseudo_id */
 };
 
 static bool is_target(struct span s) {
@@ -21,13 +22,17 @@ static bool is_target(struct span s) {
 
 static bool put_pseudo(const struct sink *to, enum h2_pseudo_id id, struct span value) {
   struct h2_field field = {
-      .name = h2_pseudo_text(id), .value = value, .id = HTTP_NAME_OTHER, .pseudo = (uint8_t)id};
+      .name = h2_pseudo_text(id), .value = value, .id = HTTP_NAME_OTHER, .pseudo = (uint8_t)id,
+      .secret = (to->secret >> id & 1) != 0};
   return is_target(value) && to->put(to->ctx, &field);
 }
 
-static bool put_known(const struct sink *to, enum http_name id, struct span value) {
-  struct h2_field field = {
-      .name = http_name_text(id), .value = value, .id = (uint16_t)id, .pseudo = H2_PSEUDO_COUNT};
+static bool put_known(const struct sink *to, enum http_name id, struct span value, bool secret) {
+  struct h2_field field = {.name = http_name_text(id),
+                           .value = value,
+                           .id = (uint16_t)id,
+                           .pseudo = H2_PSEUDO_COUNT,
+                           .secret = secret};
   return to->put(to->ctx, &field);
 }
 
@@ -35,7 +40,7 @@ static bool put_length(const struct sink *to, uint64_t length) {
   char room[NUMBER_MAX];
   struct buf digits = buf_of(room, sizeof(room));
   buf_u64(&digits, length);
-  return put_known(to, HTTP_NAME_CONTENT_LENGTH, buf_span(&digits));
+  return put_known(to, HTTP_NAME_CONTENT_LENGTH, buf_span(&digits), false);
 }
 
 /* lower_name is a name in lower case, copied only when it must; empty: the arena is used up. */
@@ -52,11 +57,13 @@ static struct span lower_name(struct arena *arena, struct span name) {
 /* put_row: rows were checked when they were made; their values are once more. */
 static bool put_row(const struct sink *to, const struct http_field *row) {
   if (!http_is_value(row->value)) return false;
-  if (row->id != HTTP_NAME_OTHER) return put_known(to, (enum http_name)row->id, row->value);
+  if (row->id != HTTP_NAME_OTHER)
+    return put_known(to, (enum http_name)row->id, row->value, row->secret);
   struct h2_field field = {.name = lower_name(to->scratch, row->name),
                            .value = row->value,
                            .id = HTTP_NAME_OTHER,
-                           .pseudo = H2_PSEUDO_COUNT};
+                           .pseudo = H2_PSEUDO_COUNT,
+                           .secret = row->secret};
   return http_is_token(field.name) && to->put(to->ctx, &field);
 }
 
@@ -110,8 +117,8 @@ static bool put_method(const struct sink *to, const struct http_request *r) {
 
 bool h2_each_request(const struct h2_request_head *head, struct arena *scratch, h2_put *put,
                      void *ctx) {
-  const struct sink to = {.put = put, .ctx = ctx, .scratch = scratch};
   const struct http_request *r = head->request;
+  const struct sink to = {.put = put, .ctx = ctx, .scratch = scratch, .secret = r->secret};
   bool https = head->scheme == HTTP_SCHEME_HTTPS;
   if (!put_method(&to, r)) return false;
   if (!put_pseudo(&to, H2_PSEUDO_SCHEME, https ? SPAN_LIT("https") : SPAN_LIT("http")))
@@ -119,14 +126,15 @@ bool h2_each_request(const struct h2_request_head *head, struct arena *scratch, 
   if (!put_authority(&to, head) || !put_path(&to, head)) return false;
   if (r->upgrade.len > 0 && !put_pseudo(&to, H2_PSEUDO_PROTOCOL, r->upgrade)) return false;
   if (!put_rows(&to, &r->fields)) return false;
-  if (http_takes_trailers(&r->fields) && !put_known(&to, HTTP_NAME_TE, SPAN_LIT("trailers")))
-    return false;
+  bool te = http_takes_trailers(&r->fields);
+  if (te && !put_known(&to, HTTP_NAME_TE, SPAN_LIT("trailers"), false)) return false;
   return r->body != HTTP_BODY_LENGTH || r->upgrade.len > 0 || put_length(&to, r->content_length);
 }
 
 bool h2_each_response(const struct http_response *response, struct arena *scratch, h2_put *put,
                       void *ctx) {
-  const struct sink to = {.put = put, .ctx = ctx, .scratch = scratch};
+  const struct sink to = {
+      .put = put, .ctx = ctx, .scratch = scratch, .secret = response->secret};
   char room[NUMBER_MAX];
   struct buf status = buf_of(room, sizeof(room));
   buf_u64(&status, response->status == 101 ? 200 : response->status);

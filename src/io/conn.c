@@ -17,6 +17,7 @@ _Static_assert(sizeof(struct conn) <= 256, "a conn fits four cache lines");
 #define LINGER_ROUNDS 15u
 
 uint64_t conn_taken(struct conn *c) { return conn_ops(c)->taken(c->loop, c); }
+size_t conn_unacked(struct conn *c) { return conn_ops(c)->unacked(c->loop, c); }
 
 /* linger_fire: a lingering conn whose output still moves goes on; `mark` is what was taken before.
  */

@@ -85,6 +85,12 @@ static uint64_t on_taken(struct loop *loop, struct conn *c) {
   return c->carried->ops->taken(c->carried);
 }
 
+/* A reset is a frame behind those that went out. */
+static size_t on_unacked(struct loop *loop, struct conn *c) {
+  (void)loop, (void)c;
+  return 0;
+}
+
 static bool on_address(const struct loop *loop, const struct conn *c, bool peer,
                        struct addr *out) {
   return loop->ops->address(loop, c->carried->carrier, peer, out);
@@ -112,6 +118,7 @@ const struct loop_ops carried_ops = {
     .unread = on_unread,
     .send = on_send,
     .taken = on_taken,
+    .unacked = on_unacked,
     .poll = on_poll,
     .cancel = on_cancel,
     .shutdown = on_shutdown,

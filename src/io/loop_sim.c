@@ -134,6 +134,11 @@ static uint64_t sim_taken(struct loop *loop, struct conn *c) {
   return sim_other(end_of(of(loop)->sim, c->fd))->taken;
 }
 
+static size_t sim_unacked(struct loop *loop, struct conn *c) {
+  const struct sim_end *e = end_of(of(loop)->sim, c->fd);
+  return e->dead ? 0 : sim_other(e)->net.len;
+}
+
 static void sim_poll(struct loop *loop, struct conn *c, enum op which) {
   (void)begin(loop, c, which);
 }
@@ -522,6 +527,7 @@ static void sim_loop_free(struct loop *loop) {
   .unread = sim_unread,                                                                         \
   .send = sim_send,                                                                             \
   .taken = sim_taken,                                                                           \
+  .unacked = sim_unacked,                                                                       \
   .poll = sim_poll,                                                                             \
   .cancel = sim_cancel,                                                                         \
   .shutdown = sim_shutdown,                                                                     \

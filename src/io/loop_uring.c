@@ -227,6 +227,15 @@ static uint64_t ring_taken(struct loop *loop, struct conn *c) {
   return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_bytes_acked : 0;
 }
 
+/* The queue holds what was sent and not acknowledged, too. On a unix socket it is the peer's: no
+ * close takes that back. */
+static size_t ring_unacked(struct loop *loop, struct conn *c) {
+  (void)loop;
+  int queued = 0;
+  if (conn_any(c, CONN_UNIX)) return 0;
+  return ioctl(c->fd, SIOCOUTQ, &queued) == 0 && queued > 0 ? (size_t)queued : 0;
+}
+
 /* A poll of the ring always asks for POLLRDHUP too: one for what is broken has to go on behind a
  * FIN, which it tells at once. Later wakeups that are not for it (data, room) do not reach it. */
 static void ring_poll(struct loop *loop, struct conn *c, enum op which) {
@@ -490,6 +499,7 @@ static const struct loop_ops ring_ops = {
     .send = ring_send,
     .send_now = ring_send_now,
     .taken = ring_taken,
+    .unacked = ring_unacked,
     .poll = ring_poll,
     .cancel = ring_cancel,
     .shutdown = ring_shutdown,

@@ -35,6 +35,12 @@ enum relay_mode {
 /* BROKEN_LOOKS at which dst took nothing, BROKEN_LOOK_MS apart, and a broken src is given up. */
 #define BROKEN_LOOKS 5u
 #define BROKEN_LOOK_MS 500u
+/* LAST_LOOK_MS after src broke, and twice as long each time that nothing moved, dst is looked at.
+ * LAST_MS, BROKEN_MS: for so long it may take nothing of what an end without close_notify left, or
+ * a reset: who resets waits for nobody. */
+#define LAST_LOOK_MS 20u
+#define LAST_MS 30000u
+#define BROKEN_MS 2500u
 
 void relay_note_moved(struct relay *r, size_t n) {
   r->moved += n;
@@ -112,6 +118,27 @@ void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t l
 
 void relay_watch(struct relay *r) { r->watch = true; }
 
+static bool dst_dead(const struct relay *r) {
+  return conn_any(r->dst, CONN_SENT_DEAD | CONN_FAILED);
+}
+
+/* over ends a relay that has nothing more to move, or makes it wait for dst. True: do nothing. */
+static bool over(struct relay *r) {
+  bool done = r->left == 0;
+  if (!done && !(r->eof && conn_held(r->src) == 0 && r->in_pipe == 0)) return false;
+  if (dst_dead(r)) return true; /* its error is on the way */
+  if (conn_pending(r->dst) > 0 || (r->last && conn_unacked(r->dst) > 0)) {
+    if (r->mode == RELAY_SPLICE) relay_splice_leave(r);
+    r->mode = RELAY_DRAIN;
+    r->src->flags &= ~(uint32_t)(CONN_READING | CONN_SPLICING);
+    relay_wait_dst(r);
+    return true;
+  }
+  if (r->last) relay_end(r, RELAY_SRC_ERROR, r->last);
+  else relay_end(r, done ? RELAY_DONE : RELAY_SRC_EOF, 0);
+  return true;
+}
+
 /* ---- a broken src ---- */
 
 static bool watched_past_end(const struct conn *c) {
@@ -131,15 +158,41 @@ void relay_on_broken(struct conn *c) {
   }
 }
 
+/* last_look: has dst taken all that src left, or nothing for too long? */
+static void last_look(struct relay *r) {
+  struct conn *src = r->src;
+  uint32_t taken = (uint32_t)conn_taken(r->dst);
+  uint64_t now = src->loop->now_ms, most = r->last == -ECONNABORTED ? LAST_MS : BROKEN_MS;
+  bool moves = src->mark != taken;
+  if (moves) r->progress_ms = now;
+  src->mark = taken;
+  if (now - r->progress_ms >= most) {
+    relay_end(r, RELAY_SRC_ERROR, r->last);
+    return;
+  }
+  uint32_t delay_ms = LAST_LOOK_MS << (r->still - 1);
+  r->still = (uint8_t)(moves ? 1 : delay_ms < BROKEN_LOOK_MS ? r->still + 1 : r->still);
+  look_at(src, delay_ms < BROKEN_LOOK_MS ? delay_ms : BROKEN_LOOK_MS);
+  (void)over(r);
+}
+
 /* look: does dst still take what src left? */
 static void look(struct relay *r) {
+  if (r->last) {
+    last_look(r);
+    return;
+  }
   struct conn *src = r->src;
   uint32_t taken = (uint32_t)conn_taken(r->dst);
   bool moves = r->waits != RELAY_WAITS_DST || src->mark != taken;
   r->still = moves ? 1 : (uint8_t)(r->still + 1);
   src->mark = taken;
-  if (r->still > BROKEN_LOOKS) rx_fail(src, -ECONNRESET);
-  else look_at(src, BROKEN_LOOK_MS);
+  if (r->still > BROKEN_LOOKS) {
+    r->watch = false; /* what is left is given up */
+    rx_fail(src, -ECONNRESET);
+  } else {
+    look_at(src, BROKEN_LOOK_MS);
+  }
 }
 
 bool relay_watches(const struct conn *c) {
@@ -150,26 +203,6 @@ bool relay_watches(const struct conn *c) {
 void relay_on_timer(struct conn *c) {
   if (!c->relay_in) rx_hup_arm(c);
   else if (c->relay_in->still) look(c->relay_in);
-}
-
-static bool dst_dead(const struct relay *r) {
-  return conn_any(r->dst, CONN_SENT_DEAD | CONN_FAILED);
-}
-
-/* over ends a relay that has nothing more to move, or makes it wait for dst. True: do nothing. */
-static bool over(struct relay *r) {
-  bool done = r->left == 0;
-  if (!done && !(r->eof && conn_held(r->src) == 0 && r->in_pipe == 0)) return false;
-  if (dst_dead(r)) return true; /* its error is on the way */
-  if (conn_pending(r->dst) > 0) {
-    if (r->mode == RELAY_SPLICE) relay_splice_leave(r);
-    r->mode = RELAY_DRAIN;
-    r->src->flags &= ~(uint32_t)(CONN_READING | CONN_SPLICING);
-    relay_wait_dst(r);
-    return true;
-  }
-  relay_end(r, done ? RELAY_DONE : RELAY_SRC_EOF, 0);
-  return true;
 }
 
 /* ahead is how much dst may have queued while src is read; nothing while iobufs are short. */
@@ -292,8 +325,30 @@ void relay_on_eof(struct relay *r) {
   (void)over(r);
 }
 
+/* outlasts: there may be something left of what came before the end of src. */
+static bool outlasts(const struct relay *r, int err) {
+  if (!r->watch || conn_any(r->src, CONN_CARRIED) || dst_dead(r)) return false;
+  return err != -ENOBUFS && err != -ENOMEM;
+}
+
+/* last_begin: src is broken: what it left is passed on and waited for. */
+static void last_begin(struct relay *r, int err) {
+  struct conn *src = r->src;
+  r->last = (int16_t)err;
+  r->eof = true;
+  r->still = 1;
+  r->progress_ms = src->loop->now_ms;
+  src->mark = (uint32_t)conn_taken(r->dst);
+  look_at(src, LAST_LOOK_MS);
+  rx_hup_arm(r->dst); /* nobody may read from it any more */
+  if (!over(r) && (r->mode == RELAY_MESSAGES || r->mode == RELAY_BULK)) read_on(r);
+}
+
 void relay_on_error(struct relay *r, const struct conn *whose, int err) {
-  relay_end(r, whose == r->src ? RELAY_SRC_ERROR : RELAY_DST_ERROR, err);
+  if (r->last) relay_end(r, RELAY_SRC_ERROR, r->last); /* that came first */
+  else if (whose != r->src) relay_end(r, RELAY_DST_ERROR, err);
+  else if (outlasts(r, err)) last_begin(r, err);
+  else relay_end(r, RELAY_SRC_ERROR, err);
 }
 
 void relay_on_drained(struct relay *r) {

@@ -53,12 +53,14 @@ bool tls_key_digest(X509 *cert, uint8_t out[SHA256_DIGEST_LENGTH]) {
   return true;
 }
 
-/* on_fault lets the certificate that ends the chain go without a CRL of its issuer: that it is
- * trusted is the configuration's word, not its issuer's. */
+/* on_fault lets the certificate that ends the chain go without a CRL of its issuer, or with one
+ * that is for other certificates (leaves only, say): that it is trusted is the configuration's
+ * word, not its issuer's. One that a CRL revokes is refused all the same. */
 static int on_fault(int ok, X509_STORE_CTX *ctx) {
   int error = X509_STORE_CTX_get_error(ctx), depth = X509_STORE_CTX_get_error_depth(ctx);
-  bool no_crl =
-      error == X509_V_ERR_UNABLE_TO_GET_CRL || error == X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER;
+  bool no_crl = error == X509_V_ERR_UNABLE_TO_GET_CRL ||
+                error == X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER ||
+                error == X509_V_ERR_DIFFERENT_CRL_SCOPE;
   size_t count = sk_X509_num(X509_STORE_CTX_get0_chain(ctx));
   if (!ok && no_crl && depth > 0 && (size_t)depth + 1 == count) return 1;
   return ok;

@@ -155,7 +155,7 @@ static struct tls_auths *alloc(const struct tls_server_conf *conf) {
   uint32_t names = 0;
   for (uint32_t i = 0; i < conf->auth_count; i++) names += conf->auths[i].name_count;
   struct tls_auths *auths = (struct tls_auths *)mem_alloc(sizeof *auths);
-  *auths = (struct tls_auths){.row_count = conf->auth_count};
+  *auths = (struct tls_auths){.row_count = conf->auth_count, .closed = conf->auth_closed};
   auths->rows = (struct tls_auth *)mem_array(conf->auth_count, sizeof auths->rows[0]);
   auths->names = (struct auth_name *)mem_array(names, sizeof auths->names[0]);
   return auths;
@@ -217,6 +217,10 @@ static STACK_OF(CRYPTO_BUFFER) * names_copy(const struct tls_auth *auth) {
   return copy;
 }
 
+bool tls_auth_refuses(const struct tls_server *server, struct span name) {
+  return server->auths && server->auths->closed && !row_of(server->auths, name);
+}
+
 bool tls_auth_ask(struct tls_conn *tls, SSL *ssl, struct span name) {
   if (!tls->server->auths) return true;
   tls->auth = (uint16_t)row_of(tls->server->auths, name);
@@ -228,10 +232,13 @@ bool tls_auth_ask(struct tls_conn *tls, SSL *ssl, struct span name) {
   SSL_set_custom_verify(ssl,
                         SSL_VERIFY_PEER | (auth->required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
                         tls_client_cert_verify);
+  SSL_set_msg_callback(ssl, tls_client_cert_coming);
   return true;
 }
 
+/* nothing and refused stand for what no row asks: they are no row's digest. */
 static const uint8_t nothing[SHA256_DIGEST_LENGTH];
+static const uint8_t refused[SHA256_DIGEST_LENGTH] = {1};
 
 static const uint8_t *digest_of(const struct tls_auth *auth) {
   return auth ? auth->digest : nothing;
@@ -254,8 +261,8 @@ static const struct tls_conn *server_side(const struct conn *c) {
   return tls && !tls->is_client ? tls : NULL;
 }
 
-/* auth_for is what server asks of a host (NULL: nothing); one that is no name is asked what all
- * others are. */
+/* auth_for is what server asks of a host (NULL: nothing, or it is refused); one that is no name is
+ * asked what all others are. */
 static const struct tls_auth *auth_for(const struct tls_server *server, struct span host) {
   char canon[TLS_NAME_MAX];
   size_t len = 0;
@@ -266,7 +273,8 @@ static const struct tls_auth *auth_for(const struct tls_server *server, struct s
 }
 
 static const uint8_t *asked_for(const struct tls_server *server, struct span host) {
-  return digest_of(auth_for(server, host));
+  const struct tls_auth *auth = auth_for(server, host);
+  return !auth && server && server->auths && server->auths->closed ? refused : digest_of(auth);
 }
 
 static bool same(const uint8_t *a, const uint8_t *b) {
@@ -291,7 +299,7 @@ static bool let_in_again(const struct tls_conn *tls, const struct tls_server *no
 bool conn_tls_covers(const struct conn *c, const struct tls_server *now, struct span host) {
   const struct tls_conn *tls = server_side(c);
   const struct tls_auth *auth = tls ? NULL : auth_for(now, host);
-  if (!tls) return !auth || !auth->required;
+  if (!tls) return auth ? !auth->required : same(asked_for(now, host), nothing);
   if (!tls->server->auths && !(now && now->auths)) return true;
   const uint8_t *asked = digest_of(tls_auth_of(tls));
   if (!same(asked, asked_for(tls->server, host))) return false;

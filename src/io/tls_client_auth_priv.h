@@ -31,7 +31,8 @@ struct tls_auths {
   uint32_t row_count;
   struct auth_name *names; /* sorted */
   uint32_t name_count;
-  uint32_t fallback; /* row + 1; 0: nothing is asked */
+  uint32_t fallback; /* row + 1; 0: nothing is asked, or closed */
+  bool closed;       /* a name that no row fits is refused */
 };
 
 /* tls_auths_new compiles; NULL with a sentence and the row's index in *bad. In server's arena. */
@@ -39,8 +40,9 @@ MUST_USE struct tls_auths *tls_auths_new(struct tls_server *server,
                                          const struct tls_server_conf *conf, uint32_t *bad,
                                          struct buf *why);
 void tls_auths_free(struct tls_auths *auths);
-/* tls_auth_ask makes ssl ask for what the policy of name (canonical; empty: none) says. False: no
- * memory. */
+/* tls_auth_refuses tells whether clients that ask for name (canonical; empty: none) get nothing. */
+bool tls_auth_refuses(const struct tls_server *server, struct span name);
+/* tls_auth_ask makes ssl ask for what the policy of name (as above) says. False: no memory. */
 MUST_USE bool tls_auth_ask(struct tls_conn *tls, SSL *ssl, struct span name);
 /* tls_auth_bind adds what is asked to what a session is bound to. */
 void tls_auth_bind(const struct tls_conn *tls, SHA256_CTX *sha);
@@ -50,6 +52,10 @@ const struct tls_auth *tls_auth_of(const struct tls_conn *tls);
 void tls_auth_blame(struct tls_conn *tls, uint32_t code);
 /* tls_client_cert_verify is the library's callback for the client's certificate. */
 enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert);
+/* tls_client_cert_coming is the library's callback for messages, looked at for what follows from
+ * their length; tls_client_cert_verify comes after it. */
+void tls_client_cert_coming(int is_write, int version, int type, const void *bytes, size_t len,
+                            SSL *ssl, void *arg);
 /* tls_client_cert_good tells whether auth would let in a client that shows, or does not show, what
  * the one of this conn did. The chain is looked at once; the verdict stands until auth asks for
  * something else: such a connection lasts for a drain. */

@@ -39,12 +39,13 @@ static void put_name(struct buf *out, const X509_NAME *name) {
   BIO_free(bio);
 }
 
+/* put_common_name: cut off it would be another name. X.520 allows 64 characters. */
 static void put_common_name(struct buf *out, X509_NAME *name) {
   int at = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
   uint8_t *utf8 = NULL;
   if (at < 0) return;
   int len = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
-  if (len > 0 && (size_t)len <= NAME_TEXT_MAX)
+  if (len > 0 && (size_t)len <= TLS_COMMON_NAME_MAX)
     buf_put(out, span_of((const char *)utf8, (size_t)len));
   OPENSSL_free(utf8);
 }
@@ -248,17 +249,38 @@ static bool read_shown(struct tls_conn *tls, const SSL *ssl, struct tls_shown *s
   return tls->identity != NULL;
 }
 
-/* TICKET_CERTS_MAX: a ticket holds the certificates that were shown, and the library's buffer, of
- * 64 KiB, two tickets of TLS 1.3: where they do not fit, the connection would fail. */
-#define TICKET_CERTS_MAX 24576u
+/* TICKET_CERTS_MAX: a ticket holds the certificates that were shown and comes back in a
+ * ClientHello, which has 16 KiB at most, key shares and the rest included: one that is longer ends
+ * the client's next handshake. With ECH the hello has it twice: what is hidden, and as much again
+ * for show (RFC 9849 section 6.1.2). */
+#define TICKET_CERTS_MAX 12288u
+#define TICKET_CERTS_MAX_ECH 5120u
 
-/* ticket_bound: without a ticket the client's next handshake is a full one, that is all. */
+static bool fits_ticket(const SSL *ssl, size_t bytes) {
+  return bytes <= (tls_of(ssl)->server->ech ? TICKET_CERTS_MAX_ECH : TICKET_CERTS_MAX);
+}
+
+/* tls_client_cert_coming: in TLS 1.2 a ticket was promised before the certificates come. Told early
+ * enough, the library puts only a hash of them into it: a short ticket, which it takes for no
+ * session of ours, as we keep certificates whole: the next handshake is a full one. */
+void tls_client_cert_coming(int is_write, int version, int type, const void *bytes, size_t len,
+                            SSL *ssl, void *arg) {
+  (void)version, (void)arg;
+  bool certs = !is_write && type == SSL3_RT_HANDSHAKE && len > 0 &&
+               ((const uint8_t *)bytes)[0] == SSL3_MT_CERTIFICATE;
+  if (certs && SSL_version(ssl) == TLS1_2_VERSION && !fits_ticket(ssl, len))
+    SSL_set_retain_only_sha256_of_client_certs(ssl, 1);
+}
+
+/* ticket_bound: without a ticket the client's next handshake is a full one, that is all. The
+ * connection itself keeps the certificates. */
 static void ticket_bound(SSL *ssl) {
   const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(ssl);
   size_t bytes = 0;
   for (size_t i = 0; i < sk_CRYPTO_BUFFER_num(chain); i++)
     bytes += CRYPTO_BUFFER_len(sk_CRYPTO_BUFFER_value(chain, i));
-  if (bytes > TICKET_CERTS_MAX) SSL_set_options(ssl, SSL_OP_NO_TICKET);
+  if (!fits_ticket(ssl, bytes)) SSL_set_options(ssl, SSL_OP_NO_TICKET);
+  SSL_set_retain_only_sha256_of_client_certs(ssl, 0);
 }
 
 enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert) {

@@ -6,6 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/sha.h>
+#include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -51,6 +52,59 @@ static bool parse(struct span pem, struct span label, STACK_OF(X509) *out, struc
                    "no certificate in it; it must hold BEGIN CERTIFICATE blocks in PEM");
 }
 
+/* scope_fault: a list of some reasons, or of others' certificates, is no complete one either. */
+static const char *scope_fault(const X509_CRL *crl) {
+  int critical = -1;
+  const char *fault = NULL;
+  ISSUING_DIST_POINT *scope = (ISSUING_DIST_POINT *)X509_CRL_get_ext_d2i(
+      crl, NID_issuing_distribution_point, &critical, NULL);
+  if (!scope && critical != -1)
+    fault = "a CRL in it has an issuing distribution point that cannot be read, or two";
+  else if (scope && scope->indirectCRL)
+    fault = "a CRL in it is an indirect CRL; have each CA make its own complete CRL";
+  else if (scope && scope->onlysomereasons)
+    fault = "a CRL in it is for some reasons only; name one that is for all";
+  else if (scope && scope->onlyattr)
+    fault = "a CRL in it is for attribute certificates only; name one that is for clients'";
+  ISSUING_DIST_POINT_free(scope);
+  ERR_clear_error();
+  return fault;
+}
+
+/* crl_fault: what a CRL must not be to be judged by alone; NULL: it is fine. One that tells only
+ * of changes, or of another CA's certificates, would pass for the issuer's list, and what is
+ * critical may not be passed over (RFC 5280 section 5.2). */
+static const char *crl_fault(const X509_CRL *crl) {
+  int at = -1;
+  if (X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0)
+    return "a CRL in it is a delta CRL, which tells only of changes; name the complete CRL instead";
+  while ((at = X509_CRL_get_ext_by_critical(crl, 1, at)) >= 0) {
+    int nid = OBJ_obj2nid(X509_EXTENSION_get_object(X509_CRL_get_ext(crl, at)));
+    if (nid != NID_issuing_distribution_point && nid != NID_authority_key_identifier)
+      return "a CRL in it has a critical extension that is not known here; have one made without";
+  }
+  return scope_fault(crl);
+}
+
+static const char *entry_fault(X509_CRL *crl) {
+  const STACK_OF(X509_REVOKED) *all = X509_CRL_get_REVOKED(crl);
+  for (size_t i = 0; i < sk_X509_REVOKED_num(all); i++)
+    if (X509_REVOKED_get_ext_by_critical(sk_X509_REVOKED_value(all, i), 1, -1) >= 0)
+      return "a CRL in it has an entry with a critical extension (of an indirect CRL, say); have "
+             "each CA make its own complete CRL";
+  return NULL;
+}
+
+static bool crls_usable(const STACK_OF(X509_CRL) *crls, struct span label, struct buf *why) {
+  for (size_t i = 0; i < sk_X509_CRL_num(crls); i++) {
+    X509_CRL *crl = sk_X509_CRL_value(crls, i);
+    const char *fault = crl_fault(crl);
+    if (!fault) fault = entry_fault(crl);
+    if (fault) return bad(why, label, fault);
+  }
+  return true;
+}
+
 static bool parse_crls(struct span pem, struct span label, STACK_OF(X509_CRL) *out,
                        struct buf *why) {
   if (pem.len > ROOTS_MAX_BYTES) return bad(why, label, "it is larger than 8 MiB");
@@ -59,8 +113,9 @@ static bool parse_crls(struct span pem, struct span label, STACK_OF(X509_CRL) *o
     check(sk_X509_CRL_push(out, one) > 0);
   if (!at_end(bio))
     return bad(why, label, "a CRL in it is damaged (not base64, cut off, or none)");
-  return sk_X509_CRL_num(out) > 0 ||
-         bad(why, label, "no CRL in it; it must hold BEGIN X509 CRL blocks in PEM");
+  if (!sk_X509_CRL_num(out))
+    return bad(why, label, "no CRL in it; it must hold BEGIN X509 CRL blocks in PEM");
+  return crls_usable(out, label, why);
 }
 
 /* parsed is what a bundle holds. */

@@ -245,7 +245,7 @@ enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello) {
   tls->alpn_refused = alpn_lacks(server, hello);
   tls->ech_offered = server->ech && tls_ech_offered(hello);
   const struct tls_choice *choice = sni == SNI_BAD ? NULL : tls_names_find(&server->names, name);
-  if (!choice) {
+  if (!choice || tls_auth_refuses(server, name)) {
     tls->sni_refused = true; /* tls_select_name answers: only it can choose the alert */
     return ssl_select_cert_success;
   }

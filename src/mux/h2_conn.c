@@ -7,8 +7,9 @@
 /* DRAIN_STEP_MS: streams that the peer opened before it read the first GOAWAY are here by then. */
 #define DRAIN_STEP_MS 1000u
 #define PING_AGAIN SPAN_LIT("stillup?")
-/* RETRY_MS: how soon memory may be there that was not. */
+/* RETRY_MS: how soon memory may be there that was not; WITHHELD_MS: when the peer waits for it. */
 #define RETRY_MS 10u
+#define WITHHELD_MS 200u
 #define PING_TEXT SPAN_LIT("draining")
 
 #define POOL_CONNS 16u   /* a chunk of the slab */
@@ -96,6 +97,19 @@ static bool write_settings(struct h2 *h) {
   if (first > told) h2_write_window_update(out, 0, first - told);
   h->recv_window = (int32_t)h->recv_size;
   return !out->full;
+}
+
+void h2_limit(struct h2 *h, const struct h2_limits *limits) {
+  const struct h2_row row = {H2_SETTING_MAX_HEADER_LIST_SIZE, limits->header_bytes};
+  bool told = h->limits.header_bytes == limits->header_bytes;
+  h->limits.header_bytes = limits->header_bytes;
+  h->limits.headers = limits->headers;
+  h->limits.resets = limits->resets;
+  h->limits.glitches = limits->glitches;
+  struct buf *out = told ? NULL : h2_out_small(h, H2_HEAD_LEN + 6);
+  if (!out) return;
+  h2_write_settings(out, &row, 1);
+  if (h->acks_owed < UINT8_MAX) h->acks_owed++;
 }
 
 struct h2 *h2_new(const struct h2_config *config) {
@@ -374,6 +388,10 @@ static void read_again(struct h2 *h) {
   conn_read_start(c);
 }
 
+static void retry(struct h2 *h, uint32_t delay_ms) {
+  timer_set(&h->pool->loop->wheel, &h->retry, h->pool->loop->now_ms + delay_ms);
+}
+
 /* on_flush: a peer that reads all the time never lets the output be empty, so it is not waited
  * for. */
 static void on_flush(struct conn *c) {
@@ -384,10 +402,10 @@ static void on_flush(struct conn *c) {
   }
   h->marks |= H2_BUSY;
   if (h->events->on_turn) h->events->on_turn(h);
-  bool room = h2_flush(h);
+  bool withheld = h2_window_withheld(h), room = h2_flush(h);
   if (!h2_leave(h)) return;
-  struct wheel *wheel = &h->pool->loop->wheel;
-  if (!room && conn_pending(c) == 0) timer_set(wheel, &h->retry, h->pool->loop->now_ms + RETRY_MS);
+  if (!room && conn_pending(c) == 0) retry(h, RETRY_MS);
+  else if (withheld) retry(h, WITHHELD_MS);
   read_again(h);
 }
 

@@ -1,44 +1,103 @@
 /* h2_guard.c: budgets against floods (THREATS.md rows 1, 2, 3 and 5). Two of them, for all kinds:
- * streams that end early, and frames that bring nothing on. What brings something on pays for two
- * of the latter: a peer that opens windows for what it reads is never near the limit. */
+ * streams that end early, and frames that bring nothing on. Both come back in SPAN_MS. What brings
+ * something on pays for some of the latter: a peer that opens windows for what it reads is never
+ * near the limit. */
 #include "mux/h2_priv.h"
 
-#define GLITCH_SPAN_MS 10000u
-#define CREDIT_MAX 1000u
+#define SPAN_MS 10000u
 
-void h2_progress(struct h2 *h) {
-  if (h->credit < CREDIT_MAX) h->credit += 2;
-}
+/* ---- frames that bring nothing on ---- */
+
+#define CREDIT_MAX (1000u * (uint64_t)H2_GLITCH_PRICE)
 
 bool h2_glitch(struct h2 *h) {
-  if (!h->credit) return h2_glitch_unpaid(h);
-  h->credit--;
+  struct h2_budget *b = &h->budget;
+  if (b->credit > CREDIT_MAX) b->credit = CREDIT_MAX;
+  if (b->credit < H2_GLITCH_PRICE) return h2_glitch_unpaid(h);
+  b->credit -= H2_GLITCH_PRICE;
   return true;
 }
 
 bool h2_glitch_unpaid(struct h2 *h) {
+  struct h2_budget *b = &h->budget;
   uint64_t now_ms = h->pool->loop->now_ms;
-  if (now_ms - h->glitch_ms >= GLITCH_SPAN_MS) {
-    h->glitch_ms = now_ms;
-    h->glitches = 0;
+  if (now_ms - b->glitch_ms >= SPAN_MS) {
+    b->glitch_ms = now_ms;
+    b->glitches = 0;
   }
-  return ++h->glitches <= h->limits.glitches;
+  return ++b->glitches <= h->limits.glitches;
 }
+
+/* A reader opens windows for what it took, in pieces as large as its reads, which OPENED_LEAST is
+ * below; smaller ones are for smaller frames, each of which has paid for two (h2_went). What was
+ * sent and never opened for does not pile up beyond UNOPENED_MAX. */
+#define OPENED_LEAST 1024u
+#define UNOPENED_MAX (64u << 20)
+
+bool h2_opened(struct h2 *h, uint32_t bytes) {
+  struct h2_budget *b = &h->budget;
+  if (b->unopened > UNOPENED_MAX) b->unopened = UNOPENED_MAX;
+  if (bytes < OPENED_LEAST || bytes > b->unopened) return h2_glitch(h);
+  b->unopened -= bytes;
+  return true;
+}
+
+/* ---- streams that end early ---- */
 
 /* resets_free come with use: for two streams one may end early. */
 static uint32_t resets_free(const struct h2 *h) {
   return (h->server ? h->opened : h->next_id / 2) / 2;
 }
 
-bool h2_count_reset(struct h2 *h) {
-  return ++h->resets <= h->limits.resets + resets_free(h);
+/* used is what is used up of the budget, back what of that has come back since. */
+static uint32_t used(const struct h2 *h) {
+  uint32_t free = resets_free(h);
+  return h->budget.resets > free ? h->budget.resets - free : 0;
 }
+
+static uint32_t back(const struct h2 *h) {
+  uint64_t ms = h->pool->loop->now_ms - h->budget.reset_ms, most = used(h);
+  uint64_t n = ms < SPAN_MS ? ms * h->limits.resets / SPAN_MS : most;
+  return (uint32_t)(n < most ? n : most);
+}
+
+/* recover: a part of a reset goes on coming back, but for a budget that is whole. */
+static void recover(struct h2 *h) {
+  struct h2_budget *b = &h->budget;
+  uint64_t n = back(h), limit = h->limits.resets;
+  if (n == used(h)) b->reset_ms = h->pool->loop->now_ms;
+  else if (n) b->reset_ms += (n * SPAN_MS + limit - 1) / limit;
+  b->resets -= (uint32_t)n;
+}
+
+bool h2_count_reset(struct h2 *h) {
+  recover(h);
+  h->budget.resets++;
+  return used(h) <= h->limits.resets;
+}
+
+/* LONG_MS: a response that is read for so long is not made to be thrown away. */
+#define LONG_MS 1000u
+
+bool h2_is_early(const struct h2_stream *st) {
+  if (stream_any(st, H2_LOCAL_END)) return false; /* nothing was left to do of it */
+  uint64_t age_ms = st->h2->pool->loop->now_ms - st->begun_ms;
+  return !stream_any(st, H2_ANSWERED) || age_ms < LONG_MS;
+}
+
+bool h2_reset_behind(struct h2 *h) {
+  if (!h->budget.finished) return h2_glitch(h);
+  h->budget.finished--;
+  return true;
+}
+
+/* ---- who comes last ---- */
 
 /* UNRULY_PART of a budget is more than what happens to ordinary clients. */
 #define UNRULY_PART 4u
 
 bool h2_unruly(const struct h2 *h) {
-  bool lately = h->pool->loop->now_ms - h->glitch_ms < GLITCH_SPAN_MS;
-  if (lately && h->glitches > h->limits.glitches / UNRULY_PART) return true;
-  return h->resets > h->limits.resets / UNRULY_PART + resets_free(h);
+  bool lately = h->pool->loop->now_ms - h->budget.glitch_ms < SPAN_MS;
+  if (lately && h->budget.glitches > h->limits.glitches / UNRULY_PART) return true;
+  return used(h) - back(h) > h->limits.resets / UNRULY_PART;
 }

@@ -1,8 +1,9 @@
-/* h2_priv.h: what the files of mux/ share: the connection (h2_conn.c), its input (h2_read.c), its
- * output (h2_send.c), its streams (h2_stream.c), its budgets (h2_guard.c). */
+/* h2_priv.h: what the files of mux/ share: the connection (h2_conn.c), its input (h2_read.c,
+ * h2_window.c), its output (h2_send.c), its streams (h2_stream.c), its budgets (h2_guard.c). */
 #ifndef WEIR_MUX_H2_PRIV_H
 #define WEIR_MUX_H2_PRIV_H
 
+#include "mux/h2_guard_priv.h"
 #include "mux/h2_pool_priv.h"
 #include "mux/h2_stream_priv.h"
 #include "weir/base/list.h"
@@ -62,7 +63,8 @@ struct h2 {
   struct hpack_encoder encoder;
   struct h2_settings theirs;
   int32_t send_window, recv_window;
-  uint32_t recv_credit; /* read and not given back yet */
+  uint32_t recv_credit; /* to be given back with more */
+  uint32_t withheld;    /* came while buffers were short, and is to be read first */
   uint32_t recv_size;   /* the window that it is to have; limits.window at most */
   uint32_t grown;       /* what windows of streams have beyond limits.stream_window */
   struct list heads; /* streams whose head waits for room: it goes before all else */
@@ -71,12 +73,14 @@ struct h2 {
   struct list streams;
   struct h2_stream *buckets[H2_BUCKETS];
   uint32_t count, opened, last; /* streams open; opened by the peer; their highest number */
+  uint32_t skipped, skipped_to; /* those between which it left out last */
   uint32_t served;              /* the highest that was not ignored: what GOAWAY says */
   uint32_t next_id;             /* of ours */
   uint32_t their_last, their_code; /* what their GOAWAY of an error says (H2_BLAMED) */
   uint32_t window_in_force;     /* theirs.initial_window_size that streams go by */
   uint16_t marks;               /* set of enum h2_mark */
   bool server;
+  uint8_t acks_owed; /* by the peer, for SETTINGS after the first */
   enum end over;
   struct span reason; /* for people, of end; static */
   /* the field section that is being read */
@@ -87,9 +91,7 @@ struct h2 {
   uint32_t spent, spend_to; /* work of the turn that began, where the clock is asked (h2_read.c) */
   uint64_t turn_ns; /* then */
   bool block_end_stream;
-  /* budgets (h2_guard.c) */
-  uint32_t resets, glitches, credit;
-  uint64_t glitch_ms;
+  struct h2_budget budget;
   uint32_t forgotten[H2_FORGOTTEN], forgotten_at;
   uint32_t forgotten_to; /* of those up to this one nobody knows which were ours to reset */
   struct timer timer; /* its age, then the second step of a drain; a client's: pings */
@@ -127,8 +129,14 @@ bool h2_input(struct h2 *h, struct span in, size_t *used);
 /* h2_spent: it has brought enough for this turn. h2_spend_anew: it waited for this one. */
 bool h2_spent(struct h2 *h);
 void h2_spend_anew(struct h2 *h);
-/* h2_read_back: n bytes more are read: windows are opened when it is worth a frame. */
+
+/* h2_window.c: windows are opened when it is worth a frame. */
+/* h2_window_came: n bytes more have come. h2_read_back: n are read, or never will be; st: NULL when
+ * it needs none of its own back. */
+void h2_window_came(struct h2 *h, size_t n);
 void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n);
+/* h2_window_withheld: the peer waits for buffers to come back. To be asked again soon. */
+bool h2_window_withheld(struct h2 *h);
 
 /* h2_send.c */
 /* h2_flush sends what may be sent; false: memory was short. */
@@ -140,10 +148,4 @@ void h2_ready(struct h2_stream *st);
 /* h2_windows_shift applies the peer's initial window as it is now; false: overflow. */
 MUST_USE bool h2_windows_shift(struct h2 *h);
 
-/* h2_guard.c: false: the peer has used up its budget; h2_end is the caller's. Unpaid: whatever it
- * brought on before. */
-MUST_USE bool h2_glitch(struct h2 *h);
-MUST_USE bool h2_glitch_unpaid(struct h2 *h);
-MUST_USE bool h2_count_reset(struct h2 *h);
-void h2_progress(struct h2 *h);
 #endif

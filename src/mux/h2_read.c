@@ -55,64 +55,18 @@ static bool is_idle(const struct h2 *h, uint32_t id) {
   return h2_is_theirs(h, id) ? id > h->last : id >= h->next_id;
 }
 
-/* ---- windows ---- */
-
-static void window_update(struct h2 *h, uint32_t id, uint32_t n) {
-  struct buf *out = h2_out_small(h, H2_HEAD_LEN + 4);
-  if (out) h2_write_window_update(out, id, n);
-}
-
-/* WINDOW_PART of the connection's window is given back at once: no more than that is missing. */
-#define WINDOW_PART 4u
-
-/* grow lets a stream's window grow as long as its owner reads all that comes at once. */
-static uint32_t grow(struct h2_stream *st) {
-  struct h2 *h = st->h2;
-  uint32_t most = h->limits.stream_window_most, left = h->limits.windows_grown - h->grown;
-  if (st->received != st->read || st->recv_size >= most) return 0;
-  uint32_t by = st->recv_size < most - st->recv_size ? st->recv_size : most - st->recv_size;
-  if (by > left) by = left;
-  st->recv_size += by;
-  h->grown += by;
-  return by;
-}
-
-/* widen lets the connection's window grow as it is read, while buffers are not short. */
-static uint32_t widen(struct h2 *h) {
-  uint32_t left = h->limits.window - h->recv_size;
-  uint32_t by = left < h->recv_size ? left : h->recv_size;
-  if (iobufs_half(&h->pool->loop->iobufs)) return 0;
-  h->recv_size += by;
-  return by;
-}
-
-static void read_back_all(struct h2 *h, size_t n) {
-  h->recv_credit += (uint32_t)n;
-  if (h->recv_credit < h->recv_size / WINDOW_PART) return;
-  uint32_t more = h->recv_credit + widen(h);
-  h->recv_window += (int32_t)more;
-  h->recv_credit = 0;
-  window_update(h, 0, more);
-}
-
-void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n) {
-  if (h2_any(h, H2_ENDED)) return;
-  read_back_all(h, n);
-  if (!st || stream_any(st, H2_REMOTE_END)) return;
-  st->recv_credit += (uint32_t)n;
-  if (st->recv_credit < st->recv_size / 2) return;
-  uint32_t more = st->recv_credit + grow(st);
-  st->recv_window += (int32_t)more;
-  st->recv_credit = 0;
-  window_update(h, st->id, more);
-}
-
 /* ---- DATA ---- */
+
+/* nobodys are bytes for no owner, of no stream or of st. */
+static void nobodys(struct h2 *h, struct h2_stream *st, size_t n) {
+  h2_window_came(h, n);
+  h2_read_back(h, st, n);
+}
 
 /* drop_data gives back at once what is nobody's. */
 static void drop_data(struct h2 *h, const struct h2_frame *f) {
   h->marks |= H2_DROPPING;
-  h2_read_back(h, NULL, f->length);
+  nobodys(h, NULL, f->length);
 }
 
 /* unheaded: a response's body before its head. One that its owner has let go is nobody's. */
@@ -139,8 +93,8 @@ static enum end data_frame(struct h2 *h, const struct h2_frame *f) {
     drop_data(h, f);
     return stream_fault(h, f->stream, H2_FLOW_CONTROL_ERROR);
   }
-  if (f->padding) h2_read_back(h, st, f->padding);
-  if (f->length > f->padding) h2_progress(h);
+  if (f->padding) nobodys(h, st, f->padding);
+  if (f->length > f->padding) h2_came(&h->budget, f->length - f->padding);
   else if (!(f->flags & H2_FLAG_END_STREAM)) return glitch(h);
   return END_OK;
 }
@@ -149,11 +103,12 @@ static enum end on_data(struct h2 *h, const struct h2_item *item) {
   const struct h2_frame *f = &h->scanner.frame;
   struct h2_stream *st = h2_stream_find(h, f->stream);
   if (!st || stream_any(st, H2_REMOTE_END)) { /* maybe it ended inside this frame */
-    if (!h2_any(h, H2_DROPPING)) h2_read_back(h, NULL, item->bytes.len);
+    if (!h2_any(h, H2_DROPPING)) nobodys(h, NULL, item->bytes.len);
     return END_OK;
   }
   enum end why;
   st->received += item->bytes.len;
+  h2_window_came(h, item->bytes.len);
   if (!h2_length_take(&st->length, item->bytes.len, &why)) {
     h2_stream_fail(st, why);
     return END_OK;
@@ -181,7 +136,7 @@ static enum end headers_frame(struct h2 *h, const struct h2_frame *f) {
   if (open == H2_OPEN_BAD) return word_of(h, error);
   if (open == H2_OPEN_RESET && error == H2_REFUSED_STREAM) return refuse(h, f->stream);
   if (open == H2_OPEN_RESET) return stream_fault(h, f->stream, error);
-  if (open == H2_OPEN_NEW) h2_progress(h);
+  if (open == H2_OPEN_NEW) h2_began(&h->budget);
   bool idle = h->server && open == H2_OPEN_MORE && !(f->flags & H2_FLAG_END_STREAM);
   return open == H2_OPEN_DROP || idle ? glitch(h) : END_OK;
 }
@@ -223,9 +178,13 @@ static enum end on_setting(struct h2 *h, const struct h2_item *item) {
   return END_OK;
 }
 
-/* on_ack: we sent SETTINGS once. */
+/* on_ack: further SETTINGS of ours say nothing that would begin with it (h2_limit). */
 static enum end on_ack(struct h2 *h) {
-  if (h2_any(h, H2_SETTLED)) return glitch(h);
+  if (h2_any(h, H2_SETTLED)) {
+    if (!h->acks_owed) return glitch(h);
+    h->acks_owed--;
+    return END_OK;
+  }
   h2_windows_settle(h);
   return END_OK;
 }
@@ -264,7 +223,10 @@ static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
 static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
   uint32_t id = h->scanner.frame.stream;
   struct h2_stream *st = h2_stream_find(h, id);
-  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : glitch(h);
+  if (!st && is_idle(h, id)) return word(h, PROTOCOL);
+  if (!st) return h2_reset_behind(h) ? END_OK : word(h, FLOOD);
+  if (stream_any(st, H2_TOLD_WHY)) return glitch(h);
+  bool early = h->server && h2_is_early(st);
   /* A server may reset what it has answered: it does not read the rest of the request. */
   bool whole = !h->server && stream_any(st, H2_REMOTE_END);
   if (!h->server && item->value == H2_REFUSED_STREAM) st->marks |= H2_UNTOUCHED;
@@ -273,7 +235,11 @@ static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
   if (!h->server) st->end = END_UPSTREAM_H2_RST;
   list_remove(&st->ready);
   if (!whole) conn_carried_fail(st->what.conn, -ECONNRESET);
-  return !h->server || h2_count_reset(h) ? END_OK : word(h, RESETS);
+  return !early || h2_count_reset(h) ? END_OK : word(h, RESETS);
+}
+
+static enum end opened(struct h2 *h, uint32_t bytes) {
+  return h2_opened(h, bytes) ? END_OK : word(h, FLOOD);
 }
 
 static enum end on_window_update(struct h2 *h, const struct h2_item *item) {
@@ -281,14 +247,14 @@ static enum end on_window_update(struct h2 *h, const struct h2_item *item) {
   if (id == 0) {
     if (!h2_window_add(&h->send_window, item->value)) return word(h, FLOW);
     conn_flush(h->conn);
-    return glitch(h);
+    return opened(h, item->value);
   }
   struct h2_stream *st = h2_stream_find(h, id);
-  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : glitch(h);
+  if (!st) return is_idle(h, id) ? word(h, PROTOCOL) : opened(h, item->value);
   if (!h2_window_add(&st->send_window, item->value))
     return stream_fault(h, id, H2_FLOW_CONTROL_ERROR);
   h2_ready(st);
-  return glitch(h);
+  return opened(h, item->value);
 }
 
 static enum end on_priority(struct h2 *h, const struct h2_item *item) {

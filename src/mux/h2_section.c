@@ -56,7 +56,21 @@ static bool may_open(const struct h2 *h) {
   return h->events->on_stream && !h2_any(h, H2_LAST_CALL) && h->count < h->limits.streams;
 }
 
+/* skip remembers the numbers that nobody can use any more (RFC 9113 section 5.1.1); is_skipped is
+ * true of the last such. */
+static void skip(struct h2 *h, uint32_t id) {
+  uint32_t next = h->last ? h->last + 2 : 1;
+  if (id == next) return;
+  h->skipped = next;
+  h->skipped_to = id;
+}
+
+static bool is_skipped(const struct h2 *h, uint32_t id) {
+  return h2_is_theirs(h, id) && id >= h->skipped && id < h->skipped_to;
+}
+
 static enum h2_open new_stream(struct h2 *h, const struct h2_frame *f, enum h2_error *error) {
+  skip(h, f->stream);
   h->last = f->stream;
   if (!h2_any(h, H2_LAST_CALL)) h->served = f->stream;
   if (may_open(h)) {
@@ -104,6 +118,7 @@ enum h2_open h2_section_open(struct h2 *h, const struct h2_frame *f, enum h2_err
   bool is_new = theirs && f->stream > h->last;
   if (is_new && h->server) return new_stream(h, f, error);
   if (is_new || (!theirs && f->stream >= h->next_id)) return H2_OPEN_BAD; /* no server opens one */
+  if (is_skipped(h, f->stream)) return H2_OPEN_BAD;
   *error = H2_STREAM_CLOSED;
   if (!h2_is_forgotten(h, f->stream) && !h2_is_ignored(h, f->stream)) return H2_OPEN_BAD;
   begin(h, f, NULL);
@@ -121,7 +136,8 @@ _Static_assert((int)HPACK_FAULT_PSEUDO_LATE == (int)H2_FAULT_LATE, "faults too")
 /* store gives the section what was decoded. */
 static void store(const struct h2 *h, struct h2_section *section) {
   const struct hpack_block *b = &h->block;
-  section->pseudo = (struct h2_pseudo){.present = b->present, .faults = b->faults};
+  section->pseudo = (struct h2_pseudo){
+      .present = b->present, .faults = b->faults, .secret = b->secret};
   memcpy(section->pseudo.value, b->pseudo, sizeof b->pseudo);
   section->fields = b->fields;
   section->end_stream = h->block_end_stream;

@@ -82,7 +82,7 @@ static bool send_data(struct h2 *h, struct h2_stream *st, uint32_t len) {
   if (last) st->marks |= H2_LOCAL_END;
   st->offered = SPAN_EMPTY; /* what is left is offered again */
   list_remove(&st->ready);
-  h2_progress(h);
+  h2_went(&h->budget, len);
   uint32_t id = st->id;
   conn_carried_sent(st->what.conn, len);
   st = h2_stream_find(h, id);
@@ -100,8 +100,8 @@ struct encoding {
 static bool put(void *ctx, const struct h2_field *field) {
   struct encoding *e = ctx;
   if (field->pseudo < H2_PSEUDO_COUNT) {
-    hpack_encode_pseudo(e->encoder, (enum hpack_pseudo)field->pseudo, field->value, false,
-                        e->out);
+    hpack_encode_pseudo(e->encoder, (enum hpack_pseudo)field->pseudo, field->value,
+                        field->secret, e->out);
   } else {
     const struct http_field row = {.name = field->name, .value = field->value, .id = field->id,
                                    .secret = field->secret};
@@ -194,9 +194,10 @@ static bool send_request(struct h2_stream *st, const struct h2_request_head *hea
   /* Behind what came by HTTP/2 trailers may follow. */
   if (r->body == HTTP_BODY_LENGTH && !http_request_open(r)) st->promise = r->content_length;
   h2_stream_number(st);
-  if (send_block(st, &m, end, most)) return true;
-  h2_stream_unnumber(st);
-  return false;
+  bool sent = send_block(st, &m, end, most);
+  if (sent) h2_began(&st->h2->budget);
+  else h2_stream_unnumber(st);
+  return sent;
 }
 
 /* wait lists a stream whose head is to be sent later. */
@@ -262,9 +263,10 @@ bool h2_send_response(struct h2_stream *st, const struct http_response *response
   if (stream_any(st, H2_RESET)) return true; /* the conn's owner hears of it */
   const struct message m = {.response = response, .scratch = scratch};
   if (response->body == HTTP_BODY_LENGTH && !response->h2) st->promise = response->content_length;
+  bool interim = response->status < 200 && response->status != 101;
+  if (!interim) st->marks |= H2_ANSWERED;
   if (send_block(st, &m, end, H2_HEADS_MOST)) return true;
   if (conn_pending(st->h2->conn) < H2_OUT_MOST) return false; /* it is not that */
-  bool interim = response->status < 200 && response->status != 101;
   return interim || put_off(st, response, end);
 }
 

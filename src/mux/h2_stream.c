@@ -44,6 +44,7 @@ struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id, bool open) {
   st->recv_size = h->limits.stream_window;
   st->recv_window = (int32_t)h2_window_told(h);
   st->promise = UINT64_MAX;
+  st->begun_ms = h->pool->loop->now_ms;
   st->urgency = HTTP_PRIORITY_DEFAULT.urgency;
   arena_init(&st->kept, &h->pool->blocks, H2_KEPT_MAX);
   list_init(&st->ready);
@@ -101,6 +102,7 @@ static void forget(struct h2_stream *st) {
   list_remove(&st->ready);
   if (h->section_of == st) h2_section_orphan(h);
   h->count--;
+  if (st->id && !stream_any(st, H2_TOLD_WHY)) h->budget.finished++;
   h->heads_bytes -= st->head_bytes;
   h->grown -= st->recv_size - h->limits.stream_window;
   arena_reset(&st->kept);
@@ -285,10 +287,11 @@ static void on_read(struct carried *what, size_t n) {
 }
 
 /* error_of: what the peer is told of a stream that is given up. A server that has answered and
- * does not read the rest says NO_ERROR (RFC 9113 section 8.1). */
+ * does not read the rest says NO_ERROR (RFC 9113 section 8.1); so does a client that has the whole
+ * response, and does not send the rest. */
 static enum h2_error error_of(const struct h2_stream *st, enum carried_end how) {
   if (st->end != END_OK) return (enum h2_error)end_get(st->end)->h2_error;
-  if (!st->h2->server) return H2_CANCEL;
+  if (!st->h2->server) return stream_any(st, H2_REMOTE_END) ? H2_NO_ERROR : H2_CANCEL;
   return how == CARRIED_FINISHED ? H2_NO_ERROR : H2_INTERNAL_ERROR;
 }
 

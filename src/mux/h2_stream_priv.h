@@ -22,6 +22,7 @@ enum h2_stream_mark {
   H2_HEAD_ENDS = 1024, /* and nothing follows it */
   H2_TOGETHER = 2048,  /* its connection ended while it was not alone there */
   H2_TOLD_WHY = 4096,  /* the peer reset it: told */
+  H2_ANSWERED = 8192,  /* a server's: the head of the response is on its way */
 };
 
 struct h2_stream {
@@ -45,6 +46,7 @@ struct h2_stream {
   struct h2_section *section;
   struct arena *arena;
   struct h2_length length;
+  uint64_t begun_ms;
   enum end end;
   uint32_t told;  /* the code of the peer's RST_STREAM (H2_TOLD_WHY) */
   uint16_t marks; /* set of enum h2_stream_mark */

@@ -75,12 +75,13 @@ static void texts_request(const struct exchange *x, struct span *t) {
   t[TEXT_TRIES] = x->tries;
   t[TEXT_UPSTREAM_TLS] = x->tls_why;
   t[TEXT_RATE] = x->limited.by;
+  t[TEXT_UNIQUE_ID] = x->unique_id;
 }
 
 /* kept_texts are the texts of a record that come from the request. */
 static const uint8_t kept_texts[KEPT_TEXTS] = {
     TEXT_METHOD, TEXT_PATH, TEXT_QUERY, TEXT_HOST, TEXT_CLIENT, TEXT_USER_AGENT, TEXT_TRACE,
-    TEXT_TRIES, TEXT_RATE, TEXT_UPGRADE};
+    TEXT_TRIES, TEXT_RATE, TEXT_UNIQUE_ID, TEXT_UPGRADE};
 
 static void texts_kept(const struct kept *k, struct span *t) {
   const char *at = k->texts;
@@ -191,8 +192,9 @@ static void texts(struct stream *s, struct record_access *r, struct span *t) {
   t[TEXT_ENDPOINT] = s->try.endpoint->label;
 }
 
-/* text_client: where no request says whose it is, a PROXY header may have. */
-static void text_client(const struct down *d, char room[CLIENT_TEXT_MAX], struct span *t) {
+/* texts_proxied: where no request says whose it is, a PROXY header may have, and its id. */
+static void texts_proxied(const struct down *d, char room[CLIENT_TEXT_MAX], struct span *t) {
+  if (!t[TEXT_UNIQUE_ID].len) t[TEXT_UNIQUE_ID] = proxied_id_of(d);
   if (t[TEXT_CLIENT].len || !d->proxied) return;
   struct buf b = buf_of(room, CLIENT_TEXT_MAX);
   struct addr client;
@@ -248,7 +250,7 @@ static void write_record(struct stream *s, uint16_t status) {
   record_times(s, &r);
   texts(s, &r, t);
   text_told(s, told, t);
-  text_client(s->down, room, t);
+  texts_proxied(s->down, room, t);
   record_put(s->w, &r, t);
 }
 
@@ -372,7 +374,7 @@ static void connection(struct down *d, enum end end, uint16_t status,
   if (d->h2) t[TEXT_REASON] = h2_reason(d->h2);
   down_socket(d, &r.peer);
   texts_tls(d, &r, t);
-  text_client(d, room, t);
+  texts_proxied(d, room, t);
   if (!t[TEXT_REASON].len) t[TEXT_REASON] = tls_reason(d);
   t[TEXT_SCHEME] = scheme_of(d, &r);
   t[TEXT_LISTENER] = d->serving->state->obj.name;

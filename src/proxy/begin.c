@@ -64,9 +64,10 @@ static void go(struct stream *s) {
   if (!stream_lost(s)) stream_go(s, STEP_ROUTE);
 }
 
-/* go_or_wait: true: it began. */
+/* go_or_wait: true: it began, or was over: what is lost does not wait, nor is it lost for another
+ * cause. */
 static bool go_or_wait(struct begin *b, struct stream *s) {
-  if (!h2_unruly(s->down->h2)) {
+  if (!h2_unruly(s->down->h2) || h2_stream_lost(h2_stream_of(s->conn))) {
     go(s);
     return true;
   }

@@ -112,7 +112,7 @@ static void down_forget(struct down *d) {
   struct worker *w = sv->w;
   list_remove(&d->link);
   if (d->counted) tally_leave(d->counted);
-  if (d->proxied) slab_free(&w->proxied, d->proxied);
+  proxied_free(d);
   sv->down_count--;
   atomic_fetch_sub_explicit(&sv->state->rows[w->config.index].conns, 1, memory_order_relaxed);
   stat_sub(&w->stats.downstream_conns, 1);

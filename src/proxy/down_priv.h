@@ -3,6 +3,7 @@
 #ifndef WEIR_PROXY_DOWN_PRIV_H
 #define WEIR_PROXY_DOWN_PRIV_H
 
+#include "weir/http/proxy_header.h"
 #include "weir/io/conn.h"
 #include "weir/model/model.h"
 
@@ -44,6 +45,14 @@ struct proxied {
   struct slab_head head;
   struct peer socket; /* who connected: the proxy in front */
   struct peer to;     /* what the client connected to */
+  struct proxied_id *id; /* NULL: its header had none */
+};
+
+/* proxied_id is what a header calls its connection (UNIQUE_ID). */
+struct proxied_id {
+  struct slab_head head;
+  uint8_t len;
+  char bytes[PROXY_UNIQUE_ID_MAX];
 };
 
 /* down is one client connection; small, because idle ones are many. */
@@ -104,11 +113,15 @@ void stale_on_timer(struct timer *timer, uint64_t now);
 /* proxied_start waits for the PROXY header of a connection that peer made; then it goes on as any
  * other. */
 void proxied_start(struct down *d, const struct addr *peer);
-/* proxied_write appends the PROXY header that tells an endpoint of pool of the client of s. False:
- * out has no room; PROXIED_ROOM is enough. */
-#define PROXIED_ROOM 1024u
+/* proxied_id_of is what the PROXY header of the connection calls it; proxied_free gives back what
+ * is kept of that header. */
+struct span proxied_id_of(const struct down *d);
+void proxied_free(struct down *d);
+/* proxied_write appends the PROXY header that tells an endpoint of pool of the client of s, and
+ * gives s its id where it has none yet. False: there is no room; in out PROXIED_ROOM is enough. */
+#define PROXIED_ROOM 1536u
 /* proxied_room is where it goes on a new connection to pool, before TLS; NULL: no room. */
 struct buf *proxied_room(const struct pool *pool, struct conn *c, size_t room);
-MUST_USE bool proxied_write(const struct stream *s, const struct pool *pool, struct buf *out);
+MUST_USE bool proxied_write(struct stream *s, const struct pool *pool, struct buf *out);
 
 #endif

@@ -37,6 +37,8 @@ struct exchange {
   struct h2_section section, up_section; /* HTTP/2: what the client sent last, and the endpoint */
   struct http_request req;
   struct filter_ctx ctx;
+  struct span alpn;      /* the one protocol that a passed on ClientHello offers; empty: not one */
+  struct span unique_id; /* what the PROXY header to an endpoint calls it; empty: none was sent */
   struct buf head_up; /* response head bytes so far */
   struct http_response resp;
   struct h1_chunked up_chunked, down_chunked; /* of the bodies */
@@ -66,7 +68,7 @@ struct exchange {
 
 /* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
  * cache, longer texts stand in the arena. */
-#define KEPT_TEXTS 10
+#define KEPT_TEXTS 11
 #define KEPT_NEAR 208
 struct kept {
   struct slab_head head;

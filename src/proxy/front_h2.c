@@ -89,6 +89,21 @@ static void count_stream(struct stream *s, uint32_t beside) {
   s->w->streams_further++;
 }
 
+/* the_last: no requests follow the one that begins and those that the client sends meanwhile. */
+static bool the_last(const struct down *d, const struct snapshot_listener *current) {
+  uint32_t most = current->listener->limits.requests;
+  return (most && d->requests >= most) || d->flags & DOWN_CLOSE;
+}
+
+/* limits_as_now: of a listener that a reload has changed, from this request on. */
+static void limits_as_now(struct h2 *h, const struct listener *l) {
+  const struct h2_limits limits = {.header_bytes = l->limits.header_bytes,
+                                   .headers = l->limits.headers,
+                                   .resets = l->h2.resets,
+                                   .glitches = l->h2.glitches};
+  h2_limit(h, &limits);
+}
+
 static bool on_stream(struct h2_stream *st) {
   struct h2 *h = h2_stream_h2(st);
   struct down *d = down_of(h);
@@ -102,13 +117,13 @@ static bool on_stream(struct h2_stream *st) {
     return false;
   }
   count_stream(s, beside);
+  limits_as_now(h, current->listener);
   conn_attach(s->conn, &stream_events, s);
   h2_stream_section(st, &s->x->section, &s->arena);
   stream_timer(s);
   busy(d, true);
   h2_timer(h, WHEEL_NEVER);
-  uint32_t most = current->listener->limits.requests;
-  if (most && d->requests >= most) h2_drain(h);
+  if (the_last(d, current)) h2_drain(h);
   return true;
 }
 
@@ -240,6 +255,13 @@ static const struct h2_events events = {
     .on_turn = on_turn,
 };
 
+/* ends_soon: who began before a drain, or a reload, and speaks only now is told as the others were
+ * then. One beyond max_connections has an answer first (the_last). */
+static bool ends_soon(const struct down *d) {
+  bool over_limit = d->flags & DOWN_OVER_LIMIT;
+  return d->serving->w->draining || d->flags & DOWN_STALE || (d->flags & DOWN_CLOSE && !over_limit);
+}
+
 bool front_h2_start(struct down *d) {
   struct worker *w = d->serving->w;
   const struct listener *l = d->serving->current->listener;
@@ -250,7 +272,7 @@ bool front_h2_start(struct down *d) {
       .limits = {.streams = l->h2.streams,
                  .stream_window = l->h2.stream_window,
                  .stream_window_most = l->h2.window,
-                 .windows_grown = l->h2.window,
+                 .windows_grown = 2 * l->h2.window,
                  .window = l->h2.window,
                  .header_bytes = l->limits.header_bytes,
                  .headers = l->limits.headers,
@@ -263,7 +285,7 @@ bool front_h2_start(struct down *d) {
   if (!d->h2) return false;
   stat_add(&w->stats.h2_conns, 1);
   h2_timer(d->h2, l->timeouts.header_ms ? now_ms(w) + l->timeouts.header_ms : WHEEL_NEVER);
-  if (d->flags & DOWN_STALE) h2_drain(d->h2);
+  if (ends_soon(d)) h2_drain(d->h2);
   return true;
 }
 

@@ -39,11 +39,19 @@ static void refuse_hello(struct down *d, enum hello_fault why) {
   refuse(d, why == HELLO_FAULT_NOT_TLS ? ALERT_NONE : alert, END_CLIENT_TLS_HELLO, &words);
 }
 
+/* only_protocol is what will be spoken, which of several the endpoint chooses; an encrypted hello
+ * has a list of its own. */
+static struct span only_protocol(const struct client_hello *hello) {
+  struct span rest = hello->alpn, protocol;
+  if (hello->ech || !client_hello_alpn(&rest, &protocol)) return SPAN_EMPTY;
+  return rest.len ? SPAN_EMPTY : protocol;
+}
+
 static void route(struct down *d, const struct client_hello *hello) {
   const struct access_words words = {.host = hello->host};
   struct pool *pool = NULL;
   switch (sni_find(d->serving->current->listener, hello, &pool)) {
-    case SNI_ROUTED: front_tcp_session(d, pool, hello->host); return;
+    case SNI_ROUTED: front_tcp_session(d, pool, hello->host, only_protocol(hello)); return;
     case SNI_NO_NAME: refuse(d, ALERT_UNRECOGNIZED_NAME, END_CLIENT_TLS_NAME, &words); return;
     case SNI_NO_PROTOCOL:
       refuse(d, ALERT_NO_APPLICATION_PROTOCOL, END_CLIENT_TLS_ALPN, &words);

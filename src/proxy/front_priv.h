@@ -38,10 +38,10 @@ size_t front_take(struct stream *s, struct span bytes);
 #define TCP_PRIORITY 3u
 /* front_tcp_start begins TLS or the session of d, which may end in it; false: no room, close d. */
 MUST_USE bool front_tcp_start(struct down *d);
-/* front_tcp_session begins the session of d to pool, whose ClientHello asked for host (empty: it
- * did not, or there was none); d may end in it. */
+/* front_tcp_session begins the session of d to pool, whose ClientHello asked for host and offered
+ * alpn alone (empty: it did not, or there was none); d may end in it. */
 struct pool;
-void front_tcp_session(struct down *d, struct pool *pool, struct span host);
+void front_tcp_session(struct down *d, struct pool *pool, struct span host, struct span alpn);
 /* front_pass_start waits for the ClientHello of d. */
 void front_pass_start(struct down *d);
 /* front_tcp_opened: the endpoint's connection is there. */

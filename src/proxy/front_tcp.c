@@ -28,13 +28,14 @@ static void know_client(struct stream *s) {
   ctx->client = buf_span(&b);
 }
 
-static void begin(struct stream *s, struct pool *pool, struct span host) {
+static void begin(struct stream *s, struct pool *pool, struct span host, struct span alpn) {
   struct worker *w = s->w;
   s->flags |= STREAM_TCP | STREAM_PARSED | STREAM_CLOSE;
   stat_add(&w->stats.tcp_sessions, 1);
   stat_add(&w->stats.tcp_sessions_total, 1);
   know_client(s);
   s->x->req.host = arena_copy(&s->arena, host, NULL);
+  s->x->alpn = arena_copy(&s->arena, alpn, NULL);
   conn_watch(s->conn); /* it may reset while an endpoint is waited for */
   if (!overload_admit(s, TCP_PRIORITY)) return;
   affinity_init(s, pool);
@@ -42,10 +43,10 @@ static void begin(struct stream *s, struct pool *pool, struct span host) {
   if (admit_early(s)) stream_go(s, STEP_PICK);
 }
 
-void front_tcp_session(struct down *d, struct pool *pool, struct span host) {
+void front_tcp_session(struct down *d, struct pool *pool, struct span host, struct span alpn) {
   struct stream *s = d->flags & DOWN_OVER_LIMIT ? NULL : stream_new(d, NULL);
   conn_attach(d->conn, &tcp_events, d);
-  if (s) begin(s, pool, host);
+  if (s) begin(s, pool, host, alpn);
   else refuse(d, d->flags & DOWN_OVER_LIMIT ? END_LIMIT_CONNECTIONS : END_LIMIT_MEMORY);
 }
 
@@ -53,7 +54,7 @@ void front_tcp_session(struct down *d, struct pool *pool, struct span host) {
 static void ready(struct down *d) {
   const struct snapshot_listener *current = d->serving->current;
   bool serves = current && current->listener->serves == SERVES_TCP;
-  if (serves) front_tcp_session(d, current->listener->pool, SPAN_EMPTY);
+  if (serves) front_tcp_session(d, current->listener->pool, SPAN_EMPTY, SPAN_EMPTY);
   else down_close(d, true); /* its listener was removed, or serves something else now */
 }
 

@@ -159,9 +159,16 @@ static bool conns_short(const struct worker *w) {
   return w->overload.causes[OVERLOAD_CONNECTIONS].level > 0;
 }
 
+/* is_kept: the connection of s has not been told of its end yet. */
+static bool is_kept(const struct stream *s) {
+  if (s->down->h2) return !h2_draining(s->down->h2);
+  return !(s->flags & STREAM_CLOSE) && s->x->req.keepalive;
+}
+
 bool overload_closes(struct stream *s) {
-  if (!conns_short(s->w) || s->flags & STREAM_CLOSE || !s->x->req.keepalive) return false;
+  if (!conns_short(s->w) || !is_kept(s)) return false;
   stat_add(&s->w->stats.overload_closes, 1);
+  if (s->down->h2) h2_drain(s->down->h2);
   return true;
 }
 

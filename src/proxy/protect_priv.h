@@ -78,7 +78,8 @@ MUST_USE bool overload_admit(struct stream *s, uint8_t priority);
 /* overload_session is why a new session of UDP is refused, or END_OK. The sessions that there are
  * count for overload.connections too, but towards other sessions alone: anybody can make some. */
 enum end overload_session(struct worker *w, uint8_t priority, uint64_t sessions);
-/* overload_closes: connections are short: a kept one ends with its response (and is counted). */
+/* overload_closes: connections are short: a kept one ends with its response (and is counted); one
+ * of HTTP/2 by GOAWAY. */
 bool overload_closes(struct stream *s);
 /* overload_idle_ms is how long a connection may be idle. */
 uint32_t overload_idle_ms(const struct worker *w, uint32_t idle_ms);

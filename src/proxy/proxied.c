@@ -2,9 +2,30 @@
  * TLS and HTTP see a byte, tells whose connection it is, and then the connection goes on as any
  * other. Only who is in trusted_proxies may send one (THREATS.md row 28). Called by serve.c. */
 #include "proxy_priv.h"
-#include "weir/http/proxy_header.h"
 
 static bool is_trusted(const struct down *d) { return d->flags & DOWN_TRUSTED; }
+
+struct span proxied_id_of(const struct down *d) {
+  const struct proxied_id *id = d->proxied ? d->proxied->id : NULL;
+  return id ? span_of(id->bytes, id->len) : SPAN_EMPTY;
+}
+
+void proxied_free(struct down *d) {
+  struct worker *w = d->serving->w;
+  if (!d->proxied) return;
+  if (d->proxied->id) slab_free(&w->proxied_ids, d->proxied->id);
+  slab_free(&w->proxied, d->proxied);
+  d->proxied = NULL;
+}
+
+static struct proxied_id *keep_id(struct worker *w, struct span id) {
+  if (!id.len) return NULL;
+  struct proxied_id *kept = slab_new(&w->proxied_ids);
+  check(kept != NULL && id.len <= sizeof kept->bytes); /* there are as many as connections */
+  kept->len = (uint8_t)id.len;
+  memcpy(kept->bytes, id.ptr, id.len);
+  return kept;
+}
 
 /* settle_client: from here on the connection is its client's. False: that one may not connect. */
 static bool settle_client(struct down *d, const struct proxy_header *h) {
@@ -13,6 +34,7 @@ static bool settle_client(struct down *d, const struct proxy_header *h) {
   if (h && !h->local) {
     d->proxied = slab_new(&w->proxied);
     check(d->proxied != NULL); /* there are as many as connections */
+    d->proxied->id = keep_id(w, h->unique_id);
     d->proxied->socket = d->client;
     peer_keep(&d->proxied->to, &h->dst);
     peer_keep(&d->client, &h->src);

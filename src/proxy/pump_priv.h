@@ -24,7 +24,7 @@ struct pump {
   bool relaying;
   bool blocked;       /* the sink has OUT_HIGH pending */
   bool looked;        /* there was a look at the sink */
-  uint64_t left;      /* LENGTH: bytes still to come */
+  uint64_t left;      /* LENGTH: bytes still to come; TUNNEL: moved when the other way ended */
   uint64_t moved;     /* body bytes passed on */
   uint64_t limit;     /* 0: none */
   uint64_t progress_ms;

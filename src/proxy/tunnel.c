@@ -19,7 +19,8 @@ static _Atomic uint64_t *count_of(const struct stream *s, bool up) {
 }
 
 static void start(struct stream *s, struct pump *p, struct conn *from, struct conn *to) {
-  *p = (struct pump){.state = PUMP_RUN, .relaying = true, .from = HTTP_BODY_TUNNEL};
+  *p = (struct pump){
+      .state = PUMP_RUN, .relaying = true, .from = HTTP_BODY_TUNNEL, .left = UINT64_MAX};
   p->relay.owner = s;
   p->relay.pipe_rd = p->relay.pipe_wr = -1;
   relay_start(&p->relay, from, to, UINT64_MAX, on_end);
@@ -61,13 +62,52 @@ static enum end client_end(const struct stream *s) {
   return end == END_DRAIN ? END_DRAIN_TUNNEL : end;
 }
 
+/* ---- ends ---- */
+
+static void quiet_open(struct conn *c, int err) { (void)c, (void)err; }
+static size_t quiet_data(struct conn *c, struct span bytes) {
+  (void)c, (void)bytes;
+  return 0;
+}
+static void quiet(struct conn *c) { (void)c; }
+
+/* quiet_events are of conns whose session is over as soon as the one relay is that still runs. */
+static const struct conn_events quiet_events = {
+    .on_open = quiet_open,
+    .on_data = quiet_data,
+    .on_eof = quiet,
+    .on_error = quiet_open,
+    .on_drained = quiet,
+    .on_timer = quiet,
+};
+
+static void hush(struct conn *c) { conn_attach(c, &quiet_events, c->owner); }
+
+/* half_over: one way has come to its end, which is passed on. */
+static void half_over(struct stream *s, bool up) {
+  struct pump *other = up ? &s->down_body : &s->up_body;
+  conn_finish(up ? s->try.up->conn : s->conn);
+  if (other->state == PUMP_DONE) stream_go(s, STEP_FINISH);
+  else other->left = body_moved(other);
+}
+
+/* parted: a client of TLS just closes when the endpoint has ended its half, as many do, and has
+ * said nothing since: there is nothing that could have been cut. */
+static bool parted(const struct pump *p, bool up, enum relay_end why, int err) {
+  bool closed = why == RELAY_SRC_ERROR && err == -ECONNABORTED;
+  return up && closed && p->left == body_moved(p);
+}
+
 void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err) {
   p->state = PUMP_DONE;
   bool up = p == &s->up_body;
-  if (why == RELAY_SRC_EOF) {
-    conn_finish(up ? s->try.up->conn : s->conn);
-    if (s->up_body.state == PUMP_DONE && s->down_body.state == PUMP_DONE)
-      stream_go(s, STEP_FINISH);
+  if (why == RELAY_SRC_EOF || parted(p, up, why, err)) {
+    half_over(s, up);
+    return;
+  }
+  if (relay_lasts(up ? &s->down_body.relay : &s->up_body.relay)) {
+    hush(s->conn); /* what came before it goes on; its end is the session's */
+    hush(s->try.up->conn);
     return;
   }
   bool client = up == (why == RELAY_SRC_ERROR);

@@ -64,7 +64,7 @@ struct worker {
   struct udp_front *udp; /* udp_priv.h; NULL before the first listener of UDP */
   struct h2_pool *h2; /* of clients */
   struct slab kept; /* of tunnels */
-  struct slab proxied;
+  struct slab proxied, proxied_ids;
   struct arena_blocks blocks; /* of streams */
   struct list mirrors_live;
   size_t mirror_bytes;

@@ -12,7 +12,7 @@
 /* What an endpoint may send before anybody reads it: of a stream at first, at most, and all that
  * those which are read quickly may have beyond the first. No client that does not read keeps the
  * others from theirs: the connection's window is larger than those of all streams together, even
- * while a quarter of it has not been given back. */
+ * while iobufs are short (h2_window.c) and a quarter of it has not been given back. */
 #define STREAM_WINDOW (64u << 10)
 #define STREAM_WINDOW_MOST (1u << 20)
 #define WINDOWS_GROWN (2u << 20)
@@ -235,6 +235,15 @@ bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_
 
 const struct conn *upmux_conn(const struct upmux *m) { return m->conn; }
 
+/* limits_as_now: of a pool that a reload has changed, from the next response on. */
+static void limits_as_now(struct upmux *m, const struct pool *pool) {
+  const struct h2_limits limits = {.header_bytes = pool->limits.header_bytes,
+                                   .headers = pool->limits.headers,
+                                   .resets = RESETS,
+                                   .glitches = GLITCHES};
+  h2_limit(m->h2, &limits);
+}
+
 struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct endpoint *e,
                              const struct attempt_to *to, bool *reused, int *err) {
   learn(&e->rows[u->worker]);
@@ -248,6 +257,7 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
   *err = -ENOMEM;
   if (!st && c) slab_free(&u->upconns, c);
   if (!st) return NULL;
+  limits_as_now(m, pool);
   list_init(&c->link);
   c->up = u;
   c->mux = m;

@@ -249,6 +249,9 @@ FLOODS = {
     "settings-ack": repeated(h2.SETTINGS_ACK),
     "ping": repeated(h2.ping()),
     "ping-ack": repeated(h2.ping(ack=True)),
+    "ping-with-a-byte": on_a_stream(lambda n: h2.data(n, b"x") + h2.ping() * 2),
+    "priority-update-with-a-byte": on_a_stream(
+        lambda n: h2.data(n, b"x") + h2.priority_update(n) * 2),
     "priority": on_a_stream(lambda n: h2.priority(n, 0)),
     "priority-idle": lambda conn, n: conn.send(b"".join(
         h2.priority(n * 400 + at, 0) for at in range(1001, 1401, 2))),

@@ -112,6 +112,20 @@ def test_websocket_key_of_an_http_1_client(weir, key):
     sock.close()
 
 
+def test_what_may_not_be_indexed(weir, talk):
+    """A hop that encodes anew keeps never-indexed literals as such (RFC 7541 section 6.2.3): what
+    a client keeps out of the tables of compression is in none of them behind weir, either."""
+    origin = ByHand(plain)
+    conn = talk(proxy_for(weir, origin))
+    number = conn.new_stream()
+    conn.send(h2.headers(number, b"\x82\x86" + h2.integer(1, 4, 0x10) + h2.text("secret.example")
+                         + h2.integer(4, 4, 0x10) + h2.text("/token")
+                         + b"\x10" + h2.text("x-hidden") + h2.text("this")
+                         + b"\x00" + h2.text("x-open") + h2.text("that")))
+    assert conn.wait(number).status == 200
+    assert origin.conns[0].secret == {":authority", ":path", "x-hidden"}
+
+
 def test_no_extended_connect(weir, talk):
     """It is never sent to an endpoint that has not said that it takes it (RFC 8441 section 3)."""
     origin = ByHand(plain)

@@ -57,6 +57,7 @@ def unended(stream):
 FLOODS = {
     "ping": flood(h2.ping()),
     "ping-ack": flood(h2.ping(ack=True)),
+    "ping-with-a-byte": flood(lambda n: h2.data(n, b"x") + h2.ping() * 2, response),
     "settings": flood(h2.settings()),
     "settings-ack": flood(h2.SETTINGS_ACK),
     "settings-windows": flood(h2.settings((h2.INITIAL_WINDOW_SIZE, 0))

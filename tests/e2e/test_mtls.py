@@ -427,6 +427,40 @@ def test_proxy_header(weir, authority, mint):
     origin.stop()
 
 
+def test_proxy_header_without_a_long_name(weir, authority, mint):
+    """A common name of more than 255 bytes does not fit, and cut off it would be another one."""
+    origin = TlsOrigin(mint.leaf("127.0.0.1"), proxied=True, alpn=("http/1.1",))
+    port = proc.free_port()
+    app = {"endpoints": ["127.0.0.1:%d" % origin.port], "proxy_protocol": "v2",
+           "tls": {"ca": "file:%s" % mint.root.path}}
+    conf = {"listeners": {"tls": {"bind": "127.0.0.1:%d" % port, "tls": tls_group(
+                authority, client=[row(mint.root)])}},
+            "pools": {"app": app}, "routes": [{"prefix": "/", "pool": "app"}]}
+    made = Site(weir(conf), authority, port)
+    lengths = (64, 255, 256, 500, 513)
+    for count, length in enumerate(lengths, 1):
+        assert made.visit(named(mint, "c" * length)).status == 200, length
+        eventually(lambda: len(origin.headers) == count)  # pylint: disable=cell-var-from-loop
+    told = [each.ssl() for each in origin.headers]
+    assert [(client, verify) for client, verify, _ in told] == [(7, 0)] * len(lengths)
+    assert [len(parts.get(0x22, b"")) for _, _, parts in told] == [64, 255, 0, 0, 0]
+    origin.stop()
+
+
+def named(mint, name):
+    """A client's certificate with this common name, of any length."""
+    cert = mint.client()
+    key = certs.new_key("ec")
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name, _validate=False)])
+    made = (x509.CertificateBuilder().subject_name(subject).issuer_name(mint.root.cert.subject)
+            .public_key(key.public_key()).serial_number(x509.random_serial_number())
+            .not_valid_before(cert.cert.not_valid_before)
+            .not_valid_after(cert.cert.not_valid_after).sign(mint.root.key, hashes.SHA256()))
+    cert.path.write_bytes(made.public_bytes(certs.PEM))
+    cert.key_path.write_bytes(certs.key_pem(key))
+    return cert
+
+
 # ---- faults ----
 
 @pytest.mark.parametrize("which", ["ca", "crl"])
@@ -461,13 +495,38 @@ def test_dump_and_check(site, mint):
 
 
 def test_a_client_with_a_large_certificate(site, mint):
-    """A ticket holds what the client has shown. One that would be too long is not sent."""
+    """A ticket holds what the client has shown and comes back in a hello, of 16 KiB at most. What
+    would not fit there makes a full handshake each time, and is known in full each time."""
     made = site(row(mint.root))
-    for count in (200, 700, 1400):
+    for count in (20, 200, 300, 340, 380, 420, 450, 480, 500, 600, 700, 1400):
         cert = mint.client(*("dns:a-name-that-is-long-%d.example" % i for i in range(count)))
+        size = len(cert.cert.public_bytes(Encoding.DER))
         for version in (V12, V13):
-            assert made.visit(cert, version=version).status == 200, (count, version)
+            context, session = made.context(cert, version=version), None
+            for turn in range(3):
+                response, session, reused = made.session(context, session=session)
+                assert response.status == 200, (size, version, turn)
+                assert reused == (turn > 0 and size < 12000), (size, version, turn)
+        made.front.logged(6, tls__client__hash__sha256=fingerprint(cert)[7:].upper())
     assert all(record["weir.end"] == "ok" for record in made.front.lines())
+
+
+def test_the_longest_ticket_passes_by_name(site, mint):
+    """The hello with it is one that a weir in front, which passes TLS on, reads too."""
+    cert = mint.client(*("dns:a-name-that-is-long-%d.example" % i for i in range(360)))
+    assert 11500 < len(cert.cert.public_bytes(Encoding.DER)) < 12288
+    front = proc.free_port()
+    made = site(row(mint.root))
+    made.front.change(listeners={"pass": {"bind": "127.0.0.1:%d" % front, "pool": "tls",
+                                          "protocol": "tls_passthrough"}},
+                      pools={"tls": {"endpoints": ["127.0.0.1:%d" % made.port]}})
+    made.front.reload()
+    made.port = front
+    for version in (V12, V13):
+        context = made.context(cert, version=version)
+        _, session, _ = made.session(context)
+        response, _, reused = made.session(context, session=session)
+        assert response.status == 200 and reused, version
 
 
 # ---- what is past ----

@@ -1,12 +1,13 @@
 """PROXY headers to endpoints (pools.*.proxy_protocol): what they say of the client, and that no
 connection is shared by two (packaging/docs/proxy_protocol.md). Read by harness/proxyheader.py, by
 nginx, by haproxy and by another weir."""
+import re
 import ssl
 import subprocess
 
 import pytest
 
-from harness import client, proc, proxyheader, wire
+from harness import client, proc, proxyheader, tcpsite, wire
 from harness.backend import Backend
 from harness.weir import eventually, run
 
@@ -86,8 +87,14 @@ def test_header(weir, behind, version):
     header = backend.headers[0]
     assert header.version == int(version[1]) and not header.local
     assert header.src == mine and header.dst == ("127.0.0.1", proxy.port)
-    assert not header.elements
-    assert proxy.ended("ok")["network.peer.address"] == "127.0.0.1"
+    record = proxy.ended("ok")
+    assert record["network.peer.address"] == "127.0.0.1"
+    if version == "v1":
+        assert not header.elements and "weir.unique_id" not in record
+        return
+    assert [kind for kind, _ in header.elements] == [5, 3]  # an id and the checksum
+    assert re.fullmatch(b"[0-9a-f]{32}", header.get(5))
+    assert record["weir.unique_id"] == header.get(5).decode() and "trace_id" not in record
 
 
 @VERSIONS
@@ -101,6 +108,7 @@ def test_nothing_is_shared(weir, behind, version):
         assert conn.request("POST", "/p", body=b"x" * 300000).status == 200
     assert len(backend.headers) == 6 and len({r.connection for r in backend.requests}) == 6
     assert len({h.src for h in backend.headers}) == 1
+    assert len({h.get(5) for h in backend.headers}) == (6 if version == "v2" else 1)
     eventually(lambda: proxy.metric("weir_upstream_connections") == 0)
 
 
@@ -126,6 +134,7 @@ def test_retry_has_a_header_too(weir, behind, version):
     proxy = weir(to_pool(version, retry={"attempts": 2, "on": ["reset"]}), backend)
     assert proxy.get("/").body == b"second"
     assert len(backend.headers) == 2 and backend.headers[0].src == backend.headers[1].src
+    assert backend.headers[0].get(5) == backend.headers[1].get(5)
 
 
 def test_client_behind_trusted_proxies(weir, behind):
@@ -152,6 +161,73 @@ def test_header_in_and_out(weir, behind, version, who):
         assert conn.response().status == 200
     other = "198.51.100.7" if who == CLIENT else "2001:db8::7"
     assert backend.headers[0].src == (who, 56324) and backend.headers[0].dst == (other, 443)
+
+
+@pytest.mark.parametrize("told", [b"req-1", b"i" * 128, b"\0\xff\"id"])
+def test_id_is_kept(weir, behind, told):
+    """Of a header that came the id goes on, on each request, before that of a trace; what else it
+    says of the client's TLS does not: it is not weir's."""
+    backend = behind()
+    conf = to_pool("v2")
+    conf["listeners"] = {"web": {"proxy_protocol": True, "trusted_proxies": ["127.0.0.0/8"]}}
+    proxy = weir(conf, backend)
+    elements = [proxyheader.tlv(1, b"h2"), proxyheader.tlv(2, b"x.example"),
+                proxyheader.tlv(5, told), proxyheader.tlv(0xE0, b"private")]
+    trace = [("traceparent", "00-%s-b7ad6b7169203331-01" % TRACE)]
+    with client.Client(proxy.port) as conn:
+        conn.send(proxyheader.v2(CLIENT, *elements) + wire.request_bytes())
+        assert conn.response().status == 200
+        assert conn.get("/again", trace).status == 200
+    assert [[kind for kind, _ in h.elements] for h in backend.headers] == [[5, 3]] * 2
+    assert [h.get(5) for h in backend.headers] == [told] * 2
+    eventually(lambda: len(proxy.all_lines()) == 2)
+    if told.isascii():
+        assert {line["weir.unique_id"] for line in proxy.all_lines()} == {told.decode("latin-1")}
+    assert proxy.all_lines()[1]["trace_id"] == TRACE
+
+
+def test_id_without_a_pool_that_tells(weir, backend):
+    """The log has it wherever the request goes."""
+    proxy = weir({"listeners": {"web": {"proxy_protocol": True,
+                                        "trusted_proxies": ["127.0.0.0/8"]}}}, backend)
+    with client.Client(proxy.port) as conn:
+        conn.send(proxyheader.v2(CLIENT, proxyheader.tlv(5, b"abc")) + wire.request_bytes())
+        assert conn.response().status == 200
+    assert proxy.ended("ok")["weir.unique_id"] == "abc"
+
+
+def test_tunnel_keeps_its_id(weir, behind):
+    def upgrade(conn, request):
+        conn.sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+                          b"Upgrade: websocket\r\n\r\n")
+        conn.close()
+    backend = behind(handler=upgrade)
+    proxy = weir(to_pool("v2"), backend)
+    with client.Client(proxy.port) as conn:
+        conn.send(wire.request_bytes(fields=[
+            ("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]))
+        assert tcpsite.to_end(conn.sock).startswith(b"HTTP/1.1 101")
+    eventually(lambda: proxy.all_lines())
+    record = proxy.all_lines()[0]
+    assert record["weir.upgrade"] == "websocket"
+    assert record["weir.unique_id"] == backend.headers[0].get(5).decode()
+
+
+def test_alpn_is_the_clients(weir, behind, authority):
+    """h2 of a client of HTTP/2, though the endpoint is spoken to by HTTP/1.1."""
+    backend = behind()
+    port = proc.free_port()
+    conf = to_pool("v2")
+    conf["listeners"] = {"tls": {"bind": "127.0.0.1:%d" % port, "tls": {
+        "certificates": [authority.leaf(["localhost"])]}}}
+    weir(conf, backend)
+    done = subprocess.run(
+        ["curl", "-m", "60", "-s", "--http2", "--cacert", authority.path, "-w", "%{http_version}",
+         "https://localhost:%d/x" % port, "--resolve", "localhost:%d:127.0.0.1" % port],
+        capture_output=True, text=True, timeout=90)
+    assert done.stdout == "GET /x2", done
+    assert backend.headers[0].get(1) == b"h2" and backend.headers[0].get(2) == b"localhost"
 
 
 @pytest.mark.parametrize("alpn", [["http/1.1"], None])
@@ -332,4 +408,6 @@ def test_check(weir, backend):
     proxy = weir(to_pool("v2"), backend)
     proxy.change(**to_pool("v2", connections={"protocol": "h2c"}))
     checked = run("check", proxy.path)
-    assert checked.returncode == 78 and "W0167" in checked.stdout + checked.stderr, checked
+    said = checked.stdout + checked.stderr
+    assert checked.returncode == 78 and "W0167" in said, checked
+    assert "requests of many clients" in said and "leave connections.protocol out" in said

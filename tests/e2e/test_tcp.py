@@ -499,6 +499,10 @@ def test_proxy_header_in_and_out(tcp, endpoint, version):
         assert exactly(sock, 5) == b"later"
     assert [h.src for h in headers] == [("203.0.113.9", 56324)] * 2
     eventually(lambda: len(proxy.all_lines()) == 2)
+    ids = {h.get(5) for h in headers}
+    told = {line.get("weir.unique_id") for line in proxy.all_lines()}
+    assert told == {each.decode() for each in ids} if version == "v2" else told == {None}
+    assert len(ids) == (2 if version == "v2" else 1)
     record = proxy.ended("ok")
     assert record["client.address"] == "203.0.113.9"
     assert record["network.peer.address"] == "127.0.0.1"

@@ -251,6 +251,34 @@ def test_proxy_header(passing, authority, site):
     assert proxy.all_lines()[0]["client.address"] == "203.0.113.9"
 
 
+@pytest.mark.parametrize("alpn, told", [
+    (["h2"], b"h2"), (["h2", "http/1.1"], None), (None, None)])
+def test_proxy_header_out(weir, alpn, told):
+    """What the hello asked for goes on: the name, and the protocol where there is one (which of
+    several is the endpoint's choice). Nothing of TLS, which weir does not end."""
+    headers, rest = [], []
+
+    def behind(sock):
+        headers.append(proxyheader.read(lambda count: exactly(sock, count)))
+        rest.append(exactly(sock, 5))
+    site, port = tcpsite.Endpoint(behind), proc.free_port()
+    try:
+        proxy = weir({"listeners": {"web": None, "pass": {
+            "bind": "127.0.0.1:%d" % port, "protocol": "tls_passthrough", "pool": "a"}},
+            "pools": {"a": {"endpoints": [site.address], "proxy_protocol": "v2"}}})
+        sent = hello("A.Example", alpn)
+        with connect(port) as sock:
+            sock.sendall(sent)
+            eventually(lambda: rest)
+        assert rest[0] == sent[:5]
+        assert headers[0].get(2) == b"a.example" and headers[0].get(1) == told
+        assert headers[0].ssl() is None and len(headers[0].get(5)) == 32
+        eventually(lambda: proxy.all_lines())
+        assert proxy.all_lines()[0]["weir.unique_id"] == headers[0].get(5).decode()
+    finally:
+        site.stop()
+
+
 def test_mutual_and_resumed(passing, authority, site):
     """TLS is between the two ends: sessions resume, and bulk goes through."""
     proxy = passing(ROWS[:1])

@@ -195,8 +195,16 @@ static void give_back(struct h2_client *c) {
 }
 
 static void flush(struct h2_client *c) {
+  if (c->holds) return;
   if (c->peer.out.len && c->wire) sim_peer_write(c->wire, text_span(&c->peer.out));
   c->peer.out.len = 0;
+}
+
+static void say_a_little(struct h2_client *c) {
+  struct text *out = &c->peer.out;
+  sim_peer_write(c->wire, span_sub(text_span(out), 0, HOLDS_NOT));
+  out->len -= HOLDS_NOT;
+  memmove(out->ptr, out->ptr + HOLDS_NOT, out->len);
 }
 
 void h2_client_tick(struct h2_client *c) {
@@ -240,6 +248,7 @@ void h2_client_start(struct h2_client *c, const struct h2_row *rows, size_t coun
   if (c->window) sim_peer_window(c->wire, c->window);
   c->peer.auto_window = !c->stingy;
   h2_peer_hello(&c->peer, rows, count);
+  if (c->holds) say_a_little(c);
   flush(c);
 }
 

@@ -7,7 +7,7 @@
 #include "h2_peer.h"
 #include "proxy_world.h"
 
-enum { H2_JOBS = 64 };
+enum { H2_JOBS = 64, HOLDS_NOT = 10 };
 
 /* h2_job is one plan on its way. */
 struct h2_job {
@@ -27,6 +27,7 @@ struct h2_client {
   bool gone, reset;
   uint32_t window; /* bytes read of the wire at a time; 0: without bound */
   uint32_t stingy; /* gives a window back in pieces of so many bytes; 0: at once */
+  bool holds;      /* what it has to say waits, but for the first HOLDS_NOT bytes of its preface */
 };
 
 struct h2_client *h2_client_new(struct world *w, uint32_t worker);

@@ -347,6 +347,37 @@ static void drain(void **state) {
     fail_msg("%u answered, %u refused", (unsigned)oks, (unsigned)refused);
 }
 
+/* A connection that begins HTTP/2 only when the others were told of the drain is told too, and is
+ * answered what it asks for until then. */
+static void begun_in_a_drain(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 20);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    struct crowd crowd = {.w = world_new(seed, 1, seed % 3 ? &soft : NULL, &conf)};
+    struct world *w = crowd.w;
+    struct h2_client *told = join(&crowd), *late = join(&crowd);
+    start(&crowd, told);
+    late->holds = true;
+    late->most = 1;
+    start(&crowd, late);
+    for (uint32_t n = 0; n < 40; n++) h2_client_add(late, plan_new(w), -1);
+    while (!told->peer.settings || worker_conns(w->worker[0]) < 2) step(&crowd);
+    uint64_t deadline_ms = sim_now_ms(w->sim) + 600000;
+    world_post(w, 0, &(struct worker_msg){.kind = WORKER_DRAIN, .deadline_ms = deadline_ms});
+    while (!told->peer.goaways) step(&crowd);
+    late->holds = false;
+    run(&crowd, 400000);
+    for (int i = 0; i < 300; i++) step(&crowd);
+    assert_false(late->reset);
+    assert_false(late->jobs[late->count - 1].stream); /* it was told before */
+    for (uint32_t n = 0; n < late->count; n++)
+      if (late->jobs[n].stream && w->plans[late->jobs[n].plan].outcome != OUT_OK)
+        wrong(w, &w->plans[late->jobs[n].plan], "the drain cut it");
+    finish(&crowd);
+  }
+}
+
 /* ---- turns ---- */
 
 enum { CROWD = 5, MANY = 60, FEW = 4, ALL = CROWD * MANY }; /* plans of the many come first */
@@ -560,6 +591,42 @@ static void unruly_that_leave(void **state) {
   }
 }
 
+/* A connection has ended, and its streams hear of it some at a time: those whose turn it is to begin
+ * ended for the same cause as the others, also where no more of the unruly may wait. */
+static void unruly_and_over(void **state) {
+  (void)state;
+  uint32_t met = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 20);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    conf.h2.streams = 100;
+    conf.h2.glitches = 40;
+    struct crowd crowd = {.w = world_new(seed, 1, NULL, &conf)};
+    struct world *w = crowd.w;
+    struct begin *b = &w->worker[0]->begin;
+    struct h2_client *c = join(&crowd);
+    start(&crowd, c);
+    ask(c, MANY);
+    while (!all_asked(&crowd) || (waiting_now(w).many < MANY / 2 && begun(&crowd) < MANY / 2))
+      step_beside(&crowd);
+    b->unruly_count += UNRULY_MOST;
+    /* Heads pay for two each; unruly is who sends eleven more, with the last of what is read. */
+    for (int i = 0; i < 2 * MANY + 15; i++) h2_peer_ping(&c->peer);
+    h2_peer_raw(&c->peer, &(struct h2_frame){.type = H2_WINDOW_UPDATE}, span_of("\0\0\0\0", 4));
+    while (!done(&crowd) || worker_streams(w->worker[0])) step_beside(&crowd);
+    b->unruly_count -= UNRULY_MOST;
+    for (int i = 0; i < 100; i++) step(&crowd);
+    for (uint32_t i = 0; i < w->plan_count; i++) {
+      const struct plan *p = &w->plans[i];
+      bool cut = p->ended && p->outcome != OUT_OK;
+      if (cut && p->end != END_CLIENT_H2_PROTOCOL) wrong(w, p, "another cause");
+      met += cut && !p->up_heads;
+    }
+    finish(&crowd);
+  }
+  assert_true(met > 0);
+}
+
 /* ---- who waits for a share ---- */
 
 enum { LATE_MS = 50, HEAVY = 10 };
@@ -698,10 +765,12 @@ int main(void) {
       cmocka_unit_test(short_memory),
       cmocka_unit_test(cut_by_a_fault),
       cmocka_unit_test(drain),
+      cmocka_unit_test(begun_in_a_drain),
       cmocka_unit_test(in_turn),
       cmocka_unit_test(unruly),
       cmocka_unit_test(more_than_may_wait),
       cmocka_unit_test(unruly_that_leave),
+      cmocka_unit_test(unruly_and_over),
       cmocka_unit_test(large_again),
       cmocka_unit_test(stopped_as_requests_begin),
   };

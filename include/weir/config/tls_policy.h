@@ -26,6 +26,7 @@ struct conf_tls {
   uint16_t min_version, max_version;
   const struct conf_client_policy *clients;
   uint32_t client_count;
+  bool client_closed;   /* a name that no row of clients fits is refused */
   struct span alpn;     /* what is offered, in wire form, best first */
   struct span groups, ciphers; /* names, best first, with ':' between; empty: as built */
   bool tickets;

@@ -32,6 +32,7 @@ struct h2_pseudo {
   struct span value[H2_PSEUDO_COUNT];
   uint8_t present; /* bit per enum h2_pseudo_id; an empty value can be present */
   uint8_t faults;  /* set of enum h2_fault */
+  uint8_t secret;  /* bit per h2_pseudo_id, as of http_field (message.h) */
 };
 
 static inline bool h2_pseudo_has(const struct h2_pseudo *p, enum h2_pseudo_id id) {

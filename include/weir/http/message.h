@@ -114,10 +114,10 @@ struct http_request {
   uint32_t head_len;       /* bytes of the head with leading empty lines and the last CRLF */
   uint16_t port;           /* of the authority as written; 0: none */
   uint8_t minor;           /* 0 or 1; 1 also of HTTP/2, which can all that 1.1 can */
+  uint8_t secret;          /* of HTTP/2: bit per pseudo-field (h2_pseudo_id), as of http_field */
   bool h2;                 /* it came by HTTP/2 */
   bool ended;              /* by HTTP/2: the head is all of it, no trailers follow */
-  bool has_query;
-  bool keepalive;       /* the client wants the connection kept */
+  bool has_query, keepalive; /* keepalive: the client wants the connection kept */
   bool expect_continue; /* 1.1 with a body: the client waits for 100 (Continue) */
   struct http_fields fields;
 };
@@ -125,7 +125,7 @@ struct http_request {
 /* http_response is a parsed response head; 1xx heads are messages of their own. */
 struct http_response {
   uint16_t status; /* 100 to 599 */
-  uint8_t minor;   /* 0 or 1; 1 also of HTTP/2 */
+  uint8_t minor, secret; /* 0 or 1; 1 also of HTTP/2. secret: as in http_request */
   bool h2;         /* it came by HTTP/2 */
   bool ended;      /* by HTTP/2: the head is all of it, no trailers follow */
   enum http_body body;

@@ -10,6 +10,7 @@
 
 #define PROXY_V1_MAX 107u  /* bytes of a version 1 header, CR LF included (section 2.1) */
 #define PROXY_V2_HEAD 16u  /* bytes before the addresses of version 2 */
+#define PROXY_UNIQUE_ID_MAX 128u /* bytes of that element */
 #define PROXY_V2_MAX 4096u /* bytes of a version 2 header that is accepted or written */
 
 enum proxy_fault {
@@ -57,7 +58,8 @@ struct proxy_header {
 /* proxy_header_parse reads the header that in, all bytes of a connection so far, begins with.
  * DONE: *out and *len, its bytes. MORE: in may be the beginning of one (also when it is empty).
  * BAD: *why; SIGNATURE as soon as there is no header. What is bad is so however it is cut. What
- * LOCAL and unspecified families bring beside the length is not looked at (section 2.2). */
+ * LOCAL and unspecified families bring beside the length means nothing (section 2.2), but for a
+ * checksum, which has to be right there too. */
 enum http_result proxy_header_parse(struct span in, struct proxy_header *out, size_t *len,
                                     enum proxy_fault *why);
 

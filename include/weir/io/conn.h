@@ -125,6 +125,9 @@ MUST_USE bool conn_write(struct conn *c, struct span bytes);
 size_t conn_pending(const struct conn *c);
 /* conn_taken, a system call, changes when the peer took some of what was sent or is to be. */
 uint64_t conn_taken(struct conn *c);
+/* conn_unacked, a system call: bytes that the kernel has and the peer's does not: a reset would
+ * take them back. */
+size_t conn_unacked(struct conn *c);
 /* conn_finish sends what is queued, then close_notify and FIN; reading goes on. conn_finishing: it
  * was called, and the kernel has yet to take some of that. */
 void conn_finish(struct conn *c);

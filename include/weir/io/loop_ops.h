@@ -62,8 +62,9 @@ struct loop_ops {
   void (*send)(struct loop *loop, struct conn *c, const void *bytes, size_t len, bool corked);
   /* send_now sends what the socket takes at once: bytes or -errno. NULL: nothing is. */
   ssize_t (*send_now)(struct loop *loop, struct conn *c, const void *bytes, size_t len);
-  /* taken: see conn_taken. */
+  /* taken, unacked: see conn_taken, conn_unacked. */
   uint64_t (*taken)(struct loop *loop, struct conn *c);
+  size_t (*unacked)(struct loop *loop, struct conn *c);
   void (*poll)(struct loop *loop, struct conn *c, enum op which);
   void (*cancel)(struct loop *loop, struct conn *c, enum op which);
   void (*shutdown)(struct loop *loop, struct conn *c, int how); /* at once, result ignored */

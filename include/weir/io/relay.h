@@ -36,7 +36,8 @@ struct relay {
   uint8_t streak;             /* large (messages) or small (bulk, splice) reads in a row */
   bool eof;                   /* src ended */
   bool watch;                 /* relay_watch */
-  uint8_t still;              /* src is broken: looks at which dst took nothing, and one; 0: not */
+  uint8_t still; /* src is broken: looks at which dst took nothing, and one; 0: not */
+  int16_t last;  /* -errno of src, behind whose bytes it ends; 0: no such thing yet */
 };
 
 /* relay_start sets every field but owner; count may be set behind it. It takes over src's
@@ -49,7 +50,9 @@ void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t l
  * is not read. When dst has taken nothing for some seconds then, what is unread is given up
  * and the relay ends (RELAY_SRC_ERROR). After the end of src (RELAY_SRC_EOF) it is heard as
  * long as another watched relay writes to it (RELAY_DST_ERROR of that one). Timer and mark of
- * src are the relay's. */
+ * src are the relay's. RELAY_SRC_ERROR comes when the peer of dst has all that came before: what
+ * its TCP has not acknowledged a reset would take back. Who takes nothing for some seconds (where
+ * src ended without close_notify: half a minute) has had its time. Not of a carried src. */
 void relay_watch(struct relay *r);
 /* relay_stop ends it without on_end: both conns are the owner's again (or are about to be closed).
  * Bytes in a pipe are lost: close dst after it. */
@@ -57,5 +60,7 @@ void relay_stop(struct relay *r);
 
 /* relay_active tells whether it was started and has not ended; a zeroed relay is not active. */
 static inline bool relay_active(const struct relay *r) { return r->mode != 0; }
+/* relay_lasts: src is broken, and what came before is still on its way to the peer of dst. */
+static inline bool relay_lasts(const struct relay *r) { return r->mode != 0 && r->last != 0; }
 
 #endif

@@ -39,8 +39,8 @@ struct tls_server_conf {
   uint32_t ticket_key_count;
   struct span policy_id; /* binds sessions: all that clients are asked for and promised */
   const struct tls_auth_conf *auths; /* what clients are asked for; sessions are bound to it too */
-  uint32_t auth_count;
-  uint32_t workers;
+  uint32_t auth_count, workers;
+  bool auth_closed; /* with auths: a name that no row fits is refused, else nothing is asked */
   bool early_data; /* taken (tls_early.h) */
   struct span ech_pem, ech_label; /* keys of ECH and their file (tls_ech.h); empty: none */
 };

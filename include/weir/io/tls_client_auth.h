@@ -12,7 +12,8 @@ enum tls_forward { TLS_FORWARD_OFF, TLS_FORWARD_CERT, TLS_FORWARD_CHAIN };
 
 /* tls_auth_conf is what is asked of clients. A name is exact, or "*.x" for all names below x; of
  * those that fit the exact one counts, then the longest; without names it is for all others and
- * for clients that name none. Where no row fits, clients are asked for nothing. */
+ * for clients that name none. Where no row fits, clients are asked for nothing, or refused
+ * (tls_server_conf.auth_closed): nothing behind the handshake would tell them apart. */
 struct tls_auth_conf {
   const struct span *names;
   uint32_t name_count;
@@ -42,13 +43,14 @@ struct tls_identity {
   uint8_t key[TLS_DIGEST_BYTES];         /* SHA-256 of its public key (SPKI) */
   struct span hash;                      /* fingerprint in upper case hex */
   struct span subject, issuer;           /* in the form of RFC 2253 */
-  struct span name;                      /* common name; empty: none */
+  struct span name;                      /* common name; empty: none, or a longer one */
   /* sans are its subject alternative names: "dns:a.example" (lower case), "uri:", "email:", "ip:";
    * at most TLS_SANS_MAX, in 4 KiB. */
   const struct span *sans;
   uint32_t san_count;
 };
 #define TLS_SANS_MAX 64u
+#define TLS_COMMON_NAME_MAX 255u /* bytes: what a PROXY header takes (proxy_tlv.def) */
 /* conn_tls_identity: NULL without a certificate. Lives until conn_close. */
 const struct tls_identity *conn_tls_identity(const struct conn *c);
 /* conn_tls_shown gives certificate i in DER as the client sent it, its own first; false at the
@@ -61,7 +63,7 @@ enum tls_forward conn_tls_forward(const struct conn *c);
  * (the listener's server as it is; NULL: none) asks of that host what was asked here, or c is
  * stale and what was shown on it is enough for what is asked now: then the chain is looked at
  * anew, and where nothing is asked now nothing may have been shown. One without TLS may where no
- * certificate is required. */
+ * certificate is required and no name is refused. */
 bool conn_tls_covers(const struct conn *c, const struct tls_server *now, struct span host);
 /* conn_tls_stale tells whether now asks for something else than what was asked for on c. */
 bool conn_tls_stale(const struct conn *c, const struct tls_server *now);

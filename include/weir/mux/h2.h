@@ -29,6 +29,9 @@ void *h2_owner(const struct h2 *h);
 struct conn *h2_conn(const struct h2 *h);
 /* h2_reason is what was wrong with the frame that ended it, in words, static; may be empty. */
 struct span h2_reason(const struct h2 *h);
+/* h2_limit: what of limits the peer need not agree to holds from the next section on: header_bytes
+ * (it is told, by SETTINGS), headers, resets, glitches. The rest stays as it was told at first. */
+void h2_limit(struct h2 *h, const struct h2_limits *limits);
 /* h2_streams is the number of streams open. */
 uint32_t h2_streams(const struct h2 *h);
 /* h2_timer sets the owner's deadline (absolute ms; WHEEL_NEVER: none). */

@@ -18,11 +18,13 @@ struct h2_limits {
   uint32_t stream_window; /* bytes of a body that may come unread, at first */
   uint32_t stream_window_most; /* the same, of one that is read quickly */
   uint32_t windows_grown; /* what all such windows may have beyond stream_window, together */
-  uint32_t window;        /* bytes that may come unread of all streams together */
+  uint32_t window;        /* bytes of all streams on their way; unread, while iobufs are short */
   uint32_t header_bytes;  /* of a field section as its receiver counts them (RFC 9113 6.5.2) */
   uint32_t headers;       /* fields of one */
-  uint32_t resets;        /* streams ended early, beyond half of those that were opened */
-  uint32_t glitches;      /* frames in 10 s that bring nothing on, beyond two for each that does */
+  uint32_t resets;        /* streams ended early, beyond half of those that were opened; what is
+                           * used up comes back, all of it in 10 s */
+  uint32_t glitches;      /* frames in 10 s that bring nothing on, beyond what pays for them: a
+                           * request, a KiB that comes, DATA that is sent: for two each */
   uint32_t age_ms;        /* h2_drain after so long; 0: never */
   uint32_t ping_ms;       /* a peer that is silent for so long while streams are open is asked */
   uint32_t ping_wait_ms;  /* and may take so long to say anything; both of a client. 0: never */

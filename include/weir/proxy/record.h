@@ -21,6 +21,7 @@ enum record_text {
   TEXT_TLS_VERSION, TEXT_TLS_CIPHER, TEXT_TLS_GROUP, TEXT_TRACE,
   TEXT_TLS_SUBJECT, TEXT_TLS_ISSUER, TEXT_TLS_HASH, /* of the client's certificate, good or not */
   TEXT_RATE, /* the policy whose rate refused, or would have but for dry_run */
+  TEXT_UNIQUE_ID, /* of a PROXY header: the one that was sent, or came */
   TEXT_UPGRADE, /* of a tunnel: what both sides speak ("websocket") */
   TEXT_REASON, /* of a fault of an HTTP/2 connection, in words */
   TEXT_COUNT

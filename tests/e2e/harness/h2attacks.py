@@ -83,9 +83,9 @@ def on_streams(make, count=50):
 
 
 def reset_late(n):
-    """10 requests, and the last burst's reset after their way upstream began."""
+    """10 requests that are held, and the last burst's reset after their way upstream began."""
     late = [h2.rst_stream(number) for number in numbers(n - 1, 10)] if n else []
-    return late + [get(number) for number in numbers(n, 10)]
+    return late + [post(number) for number in numbers(n, 10)]
 
 
 def repeated(frame, count=200):
@@ -161,6 +161,7 @@ ATTACKS = {
         grown_kib=64 * 1024),  # 400 downloads that stand still, as with window-bytewise
     "settings-ack": Attack((FLOOD,), repeated(h2.SETTINGS_ACK)),
     "ping": Attack((FLOOD,), repeated(h2.ping())),
+    "ping-with-a-byte": on_held(h2.data(1, b"x") + h2.ping() * 2),
     "ping-unread": Attack((), repeated(h2.ping()), reads=False, receive_buffer=4096),
     "settings-unread": Attack((), repeated(h2.settings()), reads=False, receive_buffer=4096),
     "requests-unread": Attack((), on_streams(get), reads=False, receive_buffer=4096),

@@ -38,6 +38,7 @@ class Connection:
         self.goaway, self.body, self.pings = None, bytearray(), []
         self.first, self.window, self.windows = WINDOW, WINDOW, {}
         self.closed, self.over, self.sent = False, threading.Event(), 0
+        self.secret = set()  # names of fields that came as never indexed
 
     @property
     def code(self):
@@ -161,7 +162,9 @@ class Connection:
         self.block += frame.payload
         if not frame.flags & h2.END_HEADERS:
             return
-        fields = dict(self.decoder.decode(self.block, raw=False))
+        rows = self.decoder.decode(self.block, raw=False)
+        self.secret |= {row[0] for row in rows if not row.indexable}
+        fields = dict(rows)
         self.block = b""
         if frame.stream in self.heads:
             self.trailers[frame.stream] = fields

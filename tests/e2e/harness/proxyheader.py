@@ -113,6 +113,16 @@ def read_block(command, family, body):
     return Header(2, (src, sport), (dst, dport), elements_of(body[2 * size + 4:]))
 
 
+def checked(header, whole):
+    """All that is not weir's own (LOCAL, which has no elements) has a checksum, the right one."""
+    if whole[12] == 0x20:
+        assert not header.elements
+        return
+    told = header.get(3)
+    at = whole.rindex(tlv(3, told)) + 3
+    assert told == struct.pack(">I", crc32c(whole[:at] + bytes(4) + whole[at + 4:]))
+
+
 def read(exactly):
     """The header that a connection begins with; exactly(n) gives its next n bytes."""
     start = exactly(1)
@@ -125,4 +135,7 @@ def read(exactly):
     head = start + exactly(15)
     assert head[:12] == SIGNATURE, head
     command, family, size = struct.unpack(">BBH", head[12:])
-    return read_block(command, family, exactly(size))
+    body = exactly(size)
+    header = read_block(command, family, body)
+    checked(header, head + body)
+    return header

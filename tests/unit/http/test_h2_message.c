@@ -301,7 +301,7 @@ static void lengths(void **state) {
 
 static char room[1024];
 
-/* gather is an h2_put that writes "name=value|". */
+/* gather is an h2_put that writes "name=value|", "name!value|" of what is never indexed. */
 static bool gather(void *ctx, const struct h2_field *field) {
   struct buf *b = ctx;
   enum http_name id = http_name_find(field->name);
@@ -311,7 +311,7 @@ static bool gather(void *ctx, const struct h2_field *field) {
   else
     assert_true(span_eq(field->name, h2_pseudo_text((enum h2_pseudo_id)field->pseudo)));
   buf_put(b, field->name);
-  buf_char(b, '=');
+  buf_char(b, field->secret ? '!' : '=');
   buf_put(b, field->value);
   buf_char(b, '|');
   return !b->full;
@@ -400,6 +400,38 @@ static void nothing_bad_goes_out(void **state) {
   }
 }
 
+/* What came as never indexed goes on as such (RFC 7541 section 6.2.3), in each kind of section;
+ * a row of crumbs when one of them did. */
+static void secrets_stay_secret(void **state) {
+  (void)state;
+  struct buf b = buf_of(room, sizeof(room));
+  struct h2_section s = section(SPAN_LIT(":method=GET|:scheme=http|:path=/p?q|:authority=a|"
+                                         "authorization=b|x-a=c|cookie=d|cookie=e|x-b=f"),
+                                true);
+  struct http_request req;
+  struct http_response res;
+  enum end why = END_OK;
+  s.pseudo.secret = 1u << H2_PSEUDO_PATH | 1u << H2_PSEUDO_AUTHORITY;
+  for (uint32_t i = 0; i < 4; i++) s.fields.rows[i].secret = i != 2;
+  assert_true(h2_parse_request(&s, &rules, &arena, &req, &why));
+  const struct h2_request_head head = {.request = &req, .scheme = HTTP_SCHEME_HTTPS};
+  assert_request(&head,
+                 ":method=GET|:scheme=https|:authority!a|:path!/p?q|authorization!b|x-a!c|"
+                 "cookie!d; e|x-b=f|");
+  s = section(SPAN_LIT(":status=200|set-cookie=a|x=b"), true);
+  s.pseudo.secret = 1u << H2_PSEUDO_STATUS;
+  s.fields.rows[0].secret = true;
+  assert_true(h2_parse_response(&s, &get, &res, &why));
+  assert_true(h2_each_response(&res, &arena, gather, &b));
+  assert_true(span_eq(buf_span(&b), SPAN_LIT(":status!200|set-cookie!a|x=b|")));
+  b.len = 0;
+  s = section(SPAN_LIT("grpc-status=0|x=b"), true);
+  s.fields.rows[1].secret = true;
+  assert_true(h2_parse_trailers(&s, false, &why));
+  assert_true(h2_each_trailer(&s.fields, &arena, gather, &b));
+  assert_true(span_eq(buf_span(&b), SPAN_LIT("grpc-status=0|x!b|")));
+}
+
 static void responses_go_out(void **state) {
   (void)state;
   struct buf b = buf_of(room, sizeof(room));
@@ -438,6 +470,7 @@ int main(void) {
       TEST(trailers),
       TEST(lengths),
       TEST(requests_go_out),
+      TEST(secrets_stay_secret),
       TEST(responses_go_out),
       TEST(nothing_bad_goes_out),
 #undef TEST

@@ -45,8 +45,8 @@ struct rule {
   uint32_t depth;
 };
 
-/* made is NULL where the rows are refused: *bad says which. */
-static struct tls_server *made(const struct rule *rules, uint32_t count, uint32_t *bad) {
+static struct tls_server *made_as(bool closed, const struct rule *rules, uint32_t count,
+                                  uint32_t *bad) {
   struct span names[8][8];
   struct tls_auth_conf auths[8] = {0};
   for (uint32_t i = 0; i < count; i++) {
@@ -69,10 +69,16 @@ static struct tls_server *made(const struct rule *rules, uint32_t count, uint32_
                                        .policy_id = SPAN_LIT("policy"),
                                        .auths = auths,
                                        .auth_count = count,
+                                       .auth_closed = closed,
                                        .workers = 2};
   char text[256];
   struct buf why = buf_of(text, sizeof text);
   return tls_server_new(&conf, bad, &why);
+}
+
+/* made is NULL where the rows are refused: *bad says which. */
+static struct tls_server *made(const struct rule *rules, uint32_t count, uint32_t *bad) {
+  return made_as(false, rules, count, bad);
 }
 
 static SSL *client_new(const char *sni, const struct th_cert *cert) {
@@ -125,6 +131,68 @@ static void rows_by_name(void **state) {
     th_pair_free(p);
   }
   tls_server_unref(server);
+  th_loop_free(t);
+}
+
+/* Closed: no row, no handshake, whatever certificate would answer; no rows at all ask nothing. */
+static void closed(void **state) {
+  (void)state;
+  static const struct rule named[] = {{"a.example *.b.example", true, &one, 0},
+                                      {"c.example", false, &one, 0}};
+  static const struct rule whole[] = {{"a.example", true, &one, 0}, {"", false, &one, 0}};
+  static const struct {
+    const char *sni;
+    enum end named, whole;
+  } rows[] = {{"a.example", END_CLIENT_TLS_CERT_REQUIRED, END_CLIENT_TLS_CERT_REQUIRED},
+              {"A.eXample.", END_CLIENT_TLS_CERT_REQUIRED, END_CLIENT_TLS_CERT_REQUIRED},
+              {"x.b.example", END_CLIENT_TLS_CERT_REQUIRED, END_OK},
+              {"c.example", END_OK, END_OK},
+              {"b.example", END_CLIENT_TLS_NAME, END_OK},
+              {"xa.example", END_CLIENT_TLS_NAME, END_OK},
+              {"other", END_CLIENT_TLS_NAME, END_OK},
+              {"a..example", END_CLIENT_TLS_NAME, END_CLIENT_TLS_NAME},
+              {NULL, END_CLIENT_TLS_NAME, END_OK}};
+  uint32_t bad;
+  struct th_loop *t = th_loop_new();
+  struct tls_server *servers[] = {made_as(true, named, 2, &bad), made_as(true, whole, 2, &bad),
+                                  made_as(true, NULL, 0, &bad)};
+  for (size_t i = 0; i < array_count(rows); i++) {
+    const enum end wants[] = {rows[i].named, rows[i].whole,
+                              i == 7 ? END_CLIENT_TLS_NAME : END_OK};
+    for (size_t s = 0; s < array_count(servers); s++) {
+      struct th_pair *p = shaken(t, servers[s], rows[i].sni, NULL);
+      assert_int_equal(p->info.end, wants[s]);
+      assert_int_equal(p->open_err != 0, wants[s] != END_OK);
+      th_pair_free(p);
+    }
+  }
+  for (size_t s = 0; s < array_count(servers); s++) tls_server_unref(servers[s]);
+  th_loop_free(t);
+}
+
+/* What a reload to a closed server makes of connections that nothing was asked of. */
+static void closed_and_stale(void **state) {
+  (void)state;
+  static const struct rule named[] = {{"a.example", false, &one, 0}};
+  uint32_t bad;
+  struct th_loop *t = th_loop_new();
+  struct tls_server *none = made(NULL, 0, &bad), *open = made(named, 1, &bad),
+                    *shut = made_as(true, named, 1, &bad);
+  struct th_pair *before = shaken(t, none, "b.example", NULL);
+  struct th_pair *nameless = shaken(t, open, NULL, NULL);
+  struct th_pair *fits = shaken(t, open, "a.example", NULL);
+  assert_true(conn_tls_stale(before->conn, shut) && conn_tls_stale(nameless->conn, shut));
+  assert_false(conn_tls_stale(before->conn, open) || conn_tls_stale(nameless->conn, open));
+  assert_false(conn_tls_covers(before->conn, shut, SPAN_LIT("b.example")));
+  assert_false(conn_tls_covers(nameless->conn, shut, SPAN_EMPTY));
+  assert_true(conn_tls_covers(nameless->conn, open, SPAN_EMPTY));
+  assert_false(conn_tls_stale(fits->conn, shut));
+  assert_true(conn_tls_covers(fits->conn, shut, SPAN_LIT("a.example")));
+  th_pair_free(before);
+  th_pair_free(nameless);
+  th_pair_free(fits);
+  struct tls_server *servers[] = {none, open, shut};
+  for (size_t i = 0; i < array_count(servers); i++) tls_server_unref(servers[i]);
   th_loop_free(t);
 }
 
@@ -275,6 +343,7 @@ static void many_names(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(rows_by_name), cmocka_unit_test(bad_rows),
+                                     cmocka_unit_test(closed), cmocka_unit_test(closed_and_stale),
                                      cmocka_unit_test(covers_and_stale),
                                      cmocka_unit_test(identity), cmocka_unit_test(many_names)};
   return cmocka_run_group_tests(tests, setup, teardown);

@@ -23,6 +23,7 @@
 #include "io/sim_priv.h"
 #include "mux/h2_priv.h"
 #include "weir/base/mem.h"
+#include "weir/io/pressure.h"
 #include "weir/io/sim.h"
 
 #define KIT __attribute__((unused)) static
@@ -44,6 +45,7 @@ struct seen {
   size_t got;
   char last[64]; /* of the last bytes */
   bool sloth;    /* takes nothing */
+  size_t takes;  /* but so much */
   bool answered, whole; /* for users: a head was sent; and no more may be written */
 };
 
@@ -56,6 +58,7 @@ struct kit {
   struct h2_limits limits;
   struct h2_peer peer;
   struct sim_peer *wire;
+  struct iobuf *borrowed; /* kit_press */
   bool closed, reset, refuse, sloth, keep; /* keep: streams stay open after an error */
   bool headless; /* heads are not accepted */
   bool lenient; /* nobody knows what the client said */
@@ -103,10 +106,11 @@ KIT void seen_reset(struct seen *s, enum end why) {
 
 KIT size_t seen_data(struct conn *c, struct span bytes) {
   struct seen *s = c->owner;
-  if (s->sloth) return 0;
+  if (s->sloth) bytes = span_sub(bytes, 0, s->takes < bytes.len ? s->takes : bytes.len);
+  if (s->sloth) s->takes -= bytes.len;
   s->got += bytes.len;
   size_t n = bytes.len < sizeof(s->last) ? bytes.len : sizeof(s->last);
-  memcpy(s->last, bytes.ptr + (bytes.len - n), n);
+  if (n) memcpy(s->last, bytes.ptr + (bytes.len - n), n);
   return bytes.len;
 }
 KIT void seen_eof(struct conn *c) { ((struct seen *)c->owner)->eofs++; }
@@ -192,7 +196,7 @@ static const struct h2_limits kit_limits = {
     .streams = 100,
     .stream_window = 65536,
     .stream_window_most = 1 << 20,
-    .windows_grown = 1 << 20,
+    .windows_grown = 2 << 20,
     .window = 1 << 20,
     .header_bytes = 16384,
     .headers = 100,
@@ -276,8 +280,8 @@ KIT struct kit *kit_start(const struct h2_limits *limits) {
 }
 
 /* kit_whole checks that of what the peer may send nothing is lost: what it has, what waits to be
- * given back, what is held for owners. Until it acknowledged our SETTINGS a stream has what RFC
- * 9113 section 6.9.2 gives it at first. */
+ * given back, what is held for owners: of a stream all, of the connection what is withheld. Until
+ * it acknowledged our SETTINGS a stream has what RFC 9113 section 6.9.2 gives it at first. */
 KIT void kit_whole(struct kit *k) {
   const struct h2_scanner *scan = &k->h->scanner; /* what is still to come of a frame */
   if (h2_any(k->h, H2_OVER | H2_ENDED)) return; /* it may have ended inside a frame */
@@ -288,20 +292,38 @@ KIT void kit_whole(struct kit *k) {
   for (struct list *l = k->h->streams.next; l != &k->h->streams; l = l->next) {
     const struct h2_stream *st = container_of(l, struct h2_stream, link);
     assert_true(st->received >= st->read);
-    held += (int64_t)(st->received - st->read);
     int64_t mine = st->recv_window + (int64_t)st->recv_credit + (int64_t)(st->received - st->read);
     if (inside && scan->frame.stream == st->id) mine += scan->left;
     if (!stream_any(st, H2_REMOTE_END)) assert_int_equal(mine, st->recv_size + unsettled);
   }
-  int64_t sum = k->h->recv_window + (int64_t)k->h->recv_credit + held;
+  int64_t sum = k->h->recv_window + (int64_t)k->h->recv_credit + k->h->withheld + held;
   int64_t most = k->h->recv_size;
   if (sum != most) fail_msg("the window is %lld of %lld", (long long)sum, (long long)most);
+}
+
+/* kit_press borrows half of the buffers; kit_relax gives them back. */
+KIT void kit_press(struct kit *k) {
+  struct iobufs *pool = &k->loop->iobufs;
+  while (!iobufs_half(pool)) {
+    struct iobuf *b = iobuf_take(pool, IOBUF_MAX);
+    assert_non_null(b);
+    b->next = k->borrowed;
+    k->borrowed = b;
+  }
+}
+KIT void kit_relax(struct kit *k) {
+  while (k->borrowed) {
+    struct iobuf *b = k->borrowed;
+    k->borrowed = b->next;
+    iobuf_give(&k->loop->iobufs, b);
+  }
 }
 
 /* kit_end ends all, and nothing may be left. */
 KIT void kit_end(struct kit *k) {
   for (uint32_t i = 0; i < KIT_SEEN; i++)
     if (k->seen[i]) seen_close(k->seen[i]);
+  kit_relax(k);
   if (k->h) h2_end(k->h, END_OK);
   kit_run(k);
   kit_wait(k, 100000);
