@@ -38,6 +38,9 @@ static const enum option_id text_of_pool[] = {OPTION_POOL_STICKY_COOKIE,
 static const char *instead(enum option_id id, bool udp) {
   if (udp && id == OPTION_LISTENER_TUNNEL) return "timeouts.idle ends sessions without datagrams";
   if (udp) return "it is of connections or requests: leave it out";
+  if (id == OPTION_LISTENER_HEADER || id == OPTION_LISTENER_TRUSTED)
+    return "it is of PROXY headers: set proxy_protocol, or leave it out";
+  if (id == OPTION_LISTENER_HANDSHAKE) return "it is of TLS: leave it out";
   if (id == OPTION_LISTENER_IDLE) return "timeouts.tunnel ends TCP connections without traffic";
   if (id == OPTION_POOL_IDLE)
     return "timeouts.tunnel of the listener ends TCP connections without traffic";
@@ -154,6 +157,20 @@ static void check_silent(struct conf *conf, const struct conf_listener *listener
                            "without it for those who send none)");
 }
 
+/* check_others: keys that mean something together with others. Those of trusted_proxies are not
+ * counted by connections_per_client. */
+static void check_others(struct conf *conf, const struct conf_listener *listener) {
+  const struct conf_row *row = &listener->row;
+  bool proxied = row_changed(row, OPTION_LISTENER_PROXY_PROTOCOL);
+  if (!proxied && row_changed(row, OPTION_LISTENER_HEADER))
+    check_unserved(conf, row, OPTION_LISTENER_HEADER, FAULT_TCP_UNUSED);
+  if (!proxied && !listener->client_max && is_set(row, OPTION_LISTENER_TRUSTED))
+    check_unserved(conf, row, OPTION_LISTENER_TRUSTED, FAULT_TCP_UNUSED);
+  bool shakes = listener->has_tls || listener->protocol == CONF_PASS;
+  if (!shakes && row_changed(row, OPTION_LISTENER_HANDSHAKE))
+    check_unserved(conf, row, OPTION_LISTENER_HANDSHAKE, FAULT_TCP_UNUSED);
+}
+
 static void check_keys(struct conf *conf, const struct conf_listener *listener) {
   const struct conf_row *row = &listener->row;
   if (is_set(row, OPTION_LISTENER_PROTOCOLS))
@@ -161,6 +178,7 @@ static void check_keys(struct conf *conf, const struct conf_listener *listener) 
   for (size_t i = 0; i < array_count(http_of_listener); i++)
     if (row_changed(row, http_of_listener[i]))
       check_unserved(conf, row, http_of_listener[i], FAULT_TCP_UNUSED);
+  check_others(conf, listener);
   if (listener->protocol == CONF_PASS && listener->has_tls)
     tls_means_nothing(conf, row, OPTION_LISTENER_CERTS, "listener");
 }

@@ -772,6 +772,30 @@ def test_drain_deadline(tcp, endpoint):
 
 # ---- commands ----
 
+IDLE = [
+    ({"timeouts": {"header": "3s"}}, {"proxy_protocol": True, "trusted_proxies": "127.0.0.1"},
+     "timeouts.header"),
+    ({"trusted_proxies": "127.0.0.1"}, {"connections_per_client": 5}, "trusted_proxies"),
+    ({"timeouts": {"handshake": "3s"}}, {"protocol": "tls_passthrough"}, "timeouts.handshake"),
+]
+
+
+@pytest.mark.parametrize("idle, with_it, key", IDLE)
+def test_idle_keys(weir, idle, with_it, key):
+    """What means something together with another key alone is refused without it."""
+    base = {"bind": "127.0.0.1:5432", "protocol": "tcp", "pool": "db"}
+
+    def check(listener):
+        proxy = weir({"listeners": {"web": None, "db": listener},
+                      "pools": {"db": {"endpoints": ["127.0.0.1:5433"]}}}, start=False)
+        return run("check", "--text", proxy.path)
+    result = check({**base, **idle})
+    assert result.returncode == 78 and "W0181" in result.stdout
+    assert key + " means nothing" in result.stdout, result.stdout
+    result = check({**base, **idle, **with_it})
+    assert result.returncode == 0, result.stdout
+
+
 def test_commands(tcp, endpoint):
     site, other = endpoint(), endpoint()
     proxy = tcp(site)
