@@ -49,6 +49,9 @@ void conn_abandon(struct conn *c);
 /* conn_cancel cancels op if it is in flight. */
 void conn_cancel(struct conn *c, enum op op);
 void conn_give(struct conn *c, struct iobuf **slot);
+/* conn_unacked, a system call: bytes that the kernel has and the peer's does not: a reset would
+ * take them back. */
+size_t conn_unacked(struct conn *c);
 
 /* conn_carried.c: the owner took n bytes; c is closed. */
 void carried_read(struct conn *c, size_t n);

@@ -125,9 +125,6 @@ MUST_USE bool conn_write(struct conn *c, struct span bytes);
 size_t conn_pending(const struct conn *c);
 /* conn_taken, a system call, changes when the peer took some of what was sent or is to be. */
 uint64_t conn_taken(struct conn *c);
-/* conn_unacked, a system call: bytes that the kernel has and the peer's does not: a reset would
- * take them back. */
-size_t conn_unacked(struct conn *c);
 /* conn_finish sends what is queued, then close_notify and FIN; reading goes on. conn_finishing: it
  * was called, and the kernel has yet to take some of that. */
 void conn_finish(struct conn *c);
@@ -143,9 +140,6 @@ void conn_close_gently(struct conn *c, uint32_t linger_ms);
 
 /* conn_timer sets the one deadline of c (absolute ms; WHEEL_NEVER stops it). */
 void conn_timer(struct conn *c, uint64_t due_ms);
-/* conn_keepalive, of one that a client or an endpoint may leave without a word: its peer's system
- * is asked for a sign of life after a minute of silence. Whoever was accepted has it already. */
-void conn_keepalive(struct conn *c);
 /* conn_peer, conn_local ask the kernel; false for unnamed unix sockets (out: AF_UNIX, empty). */
 bool conn_peer(const struct conn *c, struct addr *out);
 bool conn_local(const struct conn *c, struct addr *out);

@@ -58,6 +58,10 @@ void relay_watch(struct relay *r);
  * Bytes in a pipe are lost: close dst after it. */
 void relay_stop(struct relay *r);
 
+/* conn_keepalive, of one that a client or an endpoint may leave without a word: its peer's system
+ * is asked for a sign of life after a minute of silence. Whoever was accepted has it already. */
+void conn_keepalive(struct conn *c);
+
 /* relay_active tells whether it was started and has not ended; a zeroed relay is not active. */
 static inline bool relay_active(const struct relay *r) { return r->mode != 0; }
 /* relay_lasts: src is broken, and what came before is still on its way to the peer of dst. */
