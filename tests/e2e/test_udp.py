@@ -87,6 +87,7 @@ def test_echo(udp, endpoint):
     assert record["network.protocol.name"] == "udp" and record["weir.listener"] == "dns"
     assert record["weir.pool"] == "dns" and record["weir.endpoint"] == site.address
     assert record["client.address"] == record["network.peer.address"] == mine[0]
+    assert record["network.peer.port"] == mine[1]
     assert record["weir.bytes.received"] == record["weir.bytes.sent"] == sum(sizes)
     assert record["weir.datagrams.received"] == record["weir.datagrams.sent"] == len(sizes)
     assert record["weir.duration_ms.total"] >= 1000
