@@ -90,7 +90,7 @@ def completed(text):
     names = {"app", *re.findall(r'pool = "(\w+)"', text)}
     pools = " ".join('%s = { endpoints = "127.0.0.1:9001"; };' % name for name in sorted(names))
     for key, section in SECTIONS.items():
-        if key == "routes" and re.search(r'protocol = "(tcp|tls_passthrough)"', text):
+        if key == "routes" and re.search(r'protocol = "(tcp|tls_passthrough|udp)"', text):
             continue
         if not re.search(r"^%s\s*=" % key, text, re.MULTILINE):
             text += section % pools if key == "pools" else section
