@@ -610,9 +610,8 @@ static void unruly_and_over(void **state) {
     while (!all_asked(&crowd) || (waiting_now(w).many < MANY / 2 && begun(&crowd) < MANY / 2))
       step_beside(&crowd);
     b->unruly_count += UNRULY_MOST;
-    /* Heads pay for two each; unruly is who sends eleven more, with the last of what is read,
-     * and forty may be. */
-    for (int i = 0; i < 2 * MANY + 38; i++) h2_peer_ping(&c->peer);
+    /* Heads pay for two each; unruly is who sends eleven more, with the last of what is read. */
+    for (int i = 0; i < 2 * MANY + 15; i++) h2_peer_ping(&c->peer);
     h2_peer_raw(&c->peer, &(struct h2_frame){.type = H2_WINDOW_UPDATE}, span_of("\0\0\0\0", 4));
     while (!done(&crowd) || worker_streams(w->worker[0])) step_beside(&crowd);
     b->unruly_count -= UNRULY_MOST;
