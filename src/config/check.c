@@ -182,6 +182,7 @@ static void check_listener_use(struct conf *conf, const struct conf_listener *li
               "listener \"" SPAN_FMT "\" has no route: it answers 404 to everything",
               SPAN_ARG(listener->row.name));
   check_h2_used(conf, listener);
+  check_shake_used(conf, listener);
   check_cert_falls(conf, listener);
   if (listener->redirect_https && !any_tls)
     fault_add(conf->faults, FAULT_REDIRECT_NO_TLS,

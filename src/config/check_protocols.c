@@ -68,3 +68,12 @@ void check_h2_used(struct conf *conf, const struct conf_listener *listener) {
     return;
   }
 }
+
+void check_shake_used(struct conf *conf, const struct conf_listener *listener) {
+  const enum option_id id = OPTION_LISTENER_HANDSHAKE;
+  if (listener->protocol != CONF_HTTP || listener->has_tls) return; /* others: check_tcp.c */
+  if (!row_changed(&listener->row, id)) return;
+  fault_add(conf->faults, FAULT_SHAKE_UNUSED, row_place(&listener->row, id),
+            "listener \"" SPAN_FMT "\": timeouts.handshake has no effect without tls",
+            SPAN_ARG(listener->row.name));
+}

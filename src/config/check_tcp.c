@@ -38,6 +38,9 @@ static const enum option_id text_of_pool[] = {OPTION_POOL_STICKY_COOKIE,
 static const char *instead(enum option_id id, bool udp) {
   if (udp && id == OPTION_LISTENER_TUNNEL) return "timeouts.idle ends sessions without datagrams";
   if (udp) return "it is of connections or requests: leave it out";
+  if (id == OPTION_LISTENER_HEADER || id == OPTION_LISTENER_TRUSTED)
+    return "it is of PROXY headers: set proxy_protocol, or leave it out";
+  if (id == OPTION_LISTENER_HANDSHAKE) return "it is of TLS: leave it out";
   if (id == OPTION_LISTENER_IDLE) return "timeouts.tunnel ends TCP connections without traffic";
   if (id == OPTION_POOL_IDLE)
     return "timeouts.tunnel of the listener ends TCP connections without traffic";
@@ -140,6 +143,34 @@ static void check_use(struct conf *conf, const struct use *use, const struct nam
   else if (use->pool.len && !faults_has_syntax(conf->faults)) undefined(conf, use);
 }
 
+/* check_silent: with TLS the client is the first to speak. */
+static void check_silent(struct conf *conf, const struct conf_listener *listener) {
+  bool plain = listener->protocol == CONF_TCP && !listener->has_tls;
+  if (!plain || listener->proxy_protocol != PROXIED_SOME) return;
+  fault_add(conf->faults, FAULT_PROXY_SILENT,
+            row_place(&listener->row, OPTION_LISTENER_PROXY_PROTOCOL),
+            "listener \"" SPAN_FMT
+            "\": whoever waits for the server's first word, and sends no PROXY header, waits for "
+            "timeouts.header too",
+            SPAN_ARG(listener->row.name));
+  fault_note(conf->faults, "required, it costs no time: proxy_protocol = true; (or a listener "
+                           "without it for those who send none)");
+}
+
+/* check_others: keys that mean something together with others. Those of trusted_proxies are not
+ * counted by connections_per_client. */
+static void check_others(struct conf *conf, const struct conf_listener *listener) {
+  const struct conf_row *row = &listener->row;
+  bool proxied = row_changed(row, OPTION_LISTENER_PROXY_PROTOCOL);
+  if (!proxied && row_changed(row, OPTION_LISTENER_HEADER))
+    check_unserved(conf, row, OPTION_LISTENER_HEADER, FAULT_TCP_UNUSED);
+  if (!proxied && !listener->client_max && is_set(row, OPTION_LISTENER_TRUSTED))
+    check_unserved(conf, row, OPTION_LISTENER_TRUSTED, FAULT_TCP_UNUSED);
+  bool shakes = listener->has_tls || listener->protocol == CONF_PASS;
+  if (!shakes && row_changed(row, OPTION_LISTENER_HANDSHAKE))
+    check_unserved(conf, row, OPTION_LISTENER_HANDSHAKE, FAULT_TCP_UNUSED);
+}
+
 static void check_keys(struct conf *conf, const struct conf_listener *listener) {
   const struct conf_row *row = &listener->row;
   if (is_set(row, OPTION_LISTENER_PROTOCOLS))
@@ -147,6 +178,7 @@ static void check_keys(struct conf *conf, const struct conf_listener *listener) 
   for (size_t i = 0; i < array_count(http_of_listener); i++)
     if (row_changed(row, http_of_listener[i]))
       check_unserved(conf, row, http_of_listener[i], FAULT_TCP_UNUSED);
+  check_others(conf, listener);
   if (listener->protocol == CONF_PASS && listener->has_tls)
     tls_means_nothing(conf, row, OPTION_LISTENER_CERTS, "listener");
 }
@@ -206,6 +238,7 @@ static void check_listener(struct conf *conf, const struct conf_listener *listen
   else check_udp_elsewhere(conf, listener);
   if (listener->protocol == CONF_TCP || listener->protocol == CONF_PASS)
     check_keys(conf, listener);
+  check_silent(conf, listener);
   if (!broken && !check_given(conf, listener)) return;
   if (listener->protocol == CONF_HTTP) return;
   struct use use = {listener, listener->pool, row_place(&listener->row, OPTION_LISTENER_POOL)};

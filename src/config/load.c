@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "load_priv.h"
+#include "weir/config/where.h"
 
 static struct conf *conf_new(const struct conf_reader *reader, struct conf_faults *faults) {
   struct conf *conf = mem_alloc(sizeof *conf);
@@ -231,6 +232,72 @@ struct conf *conf_load_text(const struct conf_reader *reader, const char *name, 
   struct conf *conf = conf_new(reader, faults);
   add_source(conf, span_str(name), text);
   return finish(conf);
+}
+
+/* ---- admin.listen of a file that has faults ---- */
+
+/* of_root: is path an option of the root, or a group of some? */
+static bool of_root(struct span path) {
+  const struct scope *scope = scope_get(SCOPE_ROOT);
+  for (uint32_t i = 0; i < scope->count; i++) {
+    struct span local = option_local(option_get((enum option_id)(scope->first + i)));
+    if (!span_starts(local, path)) continue;
+    if (local.len == path.len || local.ptr[path.len] == '.') return true;
+  }
+  return false;
+}
+
+/* admin_misspelt: may a key of this text be meant for admin.listen? */
+static bool admin_misspelt(struct conf *conf, const struct source *src) {
+  static const struct span group = SPAN_LIT("admin");
+  for (const struct node *key = src->root->first; key; key = key->next) {
+    bool here = span_eq(key->key, group);
+    if (!of_root(key->key) || (here && key->kind != NODE_GROUP)) return true;
+    for (const struct node *n = here ? key->first : NULL; n; n = n->next)
+      if (!of_root(arena_printf(&conf->arena, "admin." SPAN_FMT, SPAN_ARG(n->key)))) return true;
+  }
+  return false;
+}
+
+/* admin_absent: nothing sets it, and nothing that cannot be read might. */
+static bool admin_absent(struct conf *conf) {
+  static const enum fault_id hiding[] = {FAULT_FILE_READ, FAULT_INCLUDE_READ, FAULT_INCLUDE_MANY,
+                                         FAULT_INCLUDE_NONE, FAULT_INCLUDE_NESTED};
+  for (size_t i = 0; i < array_count(hiding); i++)
+    if (faults_has(conf->faults, hiding[i])) return false;
+  for (const struct source *s = conf->sources; s; s = s->next)
+    if (admin_misspelt(conf, s)) return false;
+  const struct conf_origin *include = row_origin(&conf->root.row, OPTION_INCLUDE);
+  return !include->node || conf->root.include.count > 0;
+}
+
+static bool admin_readable(struct conf *conf) {
+  const struct option *option = option_get(OPTION_ADMIN_LISTEN);
+  const struct node *node = row_origin(&conf->root.row, OPTION_ADMIN_LISTEN)->node;
+  struct value value;
+  if (faults_has_syntax(conf->faults) || faults_has(conf->faults, FAULT_SET_TWICE)) return false;
+  if (!node) return admin_absent(conf);
+  struct value_job job = {&conf->arena, conf->faults, conf->reader, option,
+                          node,         SPAN_EMPTY,   SPAN_EMPTY};
+  return value_parse(&job, &value);
+}
+
+enum conf_admin conf_admin_read(const struct conf_reader *reader, const char *path,
+                                struct text *out) {
+  struct conf_faults *faults = conf_faults_new();
+  struct conf *conf = conf_new(reader, faults);
+  enum conf_admin found = CONF_ADMIN_UNKNOWN;
+  if (read_path(conf, path, (struct place){0})) {
+    include_files(conf);
+    apply_sources(conf);
+    process_fill(conf);
+    const char *listen = conf->process.admin_listen;
+    if (admin_readable(conf)) found = listen ? CONF_ADMIN_KNOWN : CONF_ADMIN_OFF;
+    if (found == CONF_ADMIN_KNOWN) text_put(out, span_str(listen));
+  }
+  conf_free(conf);
+  conf_faults_free(faults);
+  return found;
 }
 
 const struct conf_process *conf_process(const struct conf *conf) { return &conf->process; }

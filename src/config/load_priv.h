@@ -30,6 +30,8 @@ void protocols_default(struct conf_listener *listener);
  * of h2 where nothing speaks it. */
 void check_protocols(struct conf *conf, const struct conf_listener *listener);
 void check_h2_used(struct conf *conf, const struct conf_listener *listener);
+/* check_shake_used warns of timeouts.handshake without TLS. */
+void check_shake_used(struct conf *conf, const struct conf_listener *listener);
 /* row_changed: is a number of the row not the default? `weir dump` writes defaults too, also of
  * what is not in use. */
 bool row_changed(const struct conf_row *row, enum option_id id);

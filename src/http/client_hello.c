@@ -84,18 +84,20 @@ struct hello_read {
   uint16_t seen[CLIENT_HELLO_EXTENSIONS_MAX];
 };
 
+static bool looks_like_port(struct span name) {
+  return span_find_char(name, ':', 0) != SIZE_MAX || span_starts(name, SPAN_LIT("["));
+}
+
 /* read_host makes the name canonical. An address is no host name (RFC 6066 section 3), and a port
- * has no place here. */
+ * has no place here: who sends such a thing names nobody. */
 static enum hello_fault read_host(struct hello_read *r, struct span name) {
   struct http_host host;
   struct addr ip;
-  enum end why;
-  if (span_find_char(name, ':', 0) != SIZE_MAX || span_starts(name, SPAN_LIT("[")))
-    return HELLO_FAULT_HOST;
-  if (!http_host_canonical(name, r->arena, &host, &why))
-    return why == END_BAD_REQUEST_HOST ? HELLO_FAULT_HOST : HELLO_FAULT_MEMORY;
-  if (addr_from_ip(host.name, 0, &ip)) return HELLO_FAULT_HOST;
-  r->h.host = host.name;
+  enum end why = END_BAD_REQUEST_HOST;
+  bool good = !looks_like_port(name) && http_host_canonical(name, r->arena, &host, &why);
+  if (!good && why != END_BAD_REQUEST_HOST) return HELLO_FAULT_MEMORY;
+  r->h.host_bad = !good || addr_from_ip(host.name, 0, &ip);
+  if (!r->h.host_bad) r->h.host = host.name;
   return HELLO_FAULT_NONE;
 }
 

@@ -6,6 +6,7 @@
 
 #include "cli_priv.h"
 #include "weir/base/mem.h"
+#include "weir/config/where.h"
 #include "weir/control/admin.h"
 #include "weir/io/tls.h"
 
@@ -13,66 +14,112 @@
 /* A reload waits for names and for busy workers; ten seconds each is the most. */
 #define ANSWER_TIMEOUT_MS 60000u
 
-/* conf_try loads the file that the CLI means; NULL when it cannot be read or is bad: what is wrong
- * with it is appended to why (may be NULL). */
-static struct conf *conf_try(const struct cli *cli, struct text *why) {
-  struct conf_faults *faults = conf_faults_new();
-  struct conf *conf = conf_load(&conf_reader_direct, cli_config(cli), faults);
-  if (!conf && why) {
-    conf_faults_print(faults, why, false);
-    text_lit(why, "\n");
-  }
-  conf_faults_free(faults);
+/* conf_try loads the file that the CLI means; NULL when it cannot be read or is bad: faults (may
+ * be NULL) say what is wrong with it. */
+static struct conf *conf_try(const struct cli *cli, struct conf_faults *faults) {
+  struct conf_faults *unheard = faults ? NULL : conf_faults_new();
+  struct conf *conf = conf_load(&conf_reader_direct, cli_config(cli), faults ? faults : unheard);
+  conf_faults_free(unheard);
   return conf;
 }
 
-/* admin_address appends where the admin socket is: --admin, WEIR_ADMIN, the file's, the default.
- * When the file is bad, why says so: the socket that it names is then not known. */
-static bool admin_address(const struct cli *cli, struct text *out, struct text *why) {
-  const char *env = getenv("WEIR_ADMIN");
-  const char *named = cli->admin ? cli->admin : env && env[0] ? env : NULL;
+static const char *env_set(const char *name) {
+  const char *value = getenv(name);
+  return value && value[0] ? value : NULL;
+}
+
+/* admin_default: of a CLI whose file nobody named. */
+static enum conf_admin admin_default(struct text *out) {
+  return conf_admin_default(&conf_reader_direct, out) ? CONF_ADMIN_KNOWN : CONF_ADMIN_OFF;
+}
+
+/* admin_address appends where the admin socket is: --admin, WEIR_ADMIN, the file's. A file that
+ * was named and does not tell leads nowhere: who has the default socket may be another weir. */
+static enum conf_admin admin_address(const struct cli *cli, struct text *out,
+                                     struct conf_faults *faults) {
+  const char *named = cli->admin ? cli->admin : env_set("WEIR_ADMIN");
   if (named) {
     text_printf(out, "%s%s", strncmp(named, "unix:", 5) == 0 ? "" : "unix:", named);
-    return true;
+    return CONF_ADMIN_KNOWN;
   }
-  struct conf *conf = conf_try(cli, why);
+  struct conf *conf = conf_try(cli, faults);
   if (conf) {
     const char *listen = conf_process(conf)->admin_listen;
     text_put(out, span_str(listen));
     conf_free(conf);
-    return out->len > 0;
+    return out->len > 0 ? CONF_ADMIN_KNOWN : CONF_ADMIN_OFF;
   }
-  return conf_admin_default(&conf_reader_direct, out);
+  enum conf_admin said = conf_admin_read(&conf_reader_direct, cli_config(cli), out);
+  bool chosen = cli->config || env_set("WEIR_CONFIG");
+  return said == CONF_ADMIN_UNKNOWN && !chosen ? admin_default(out) : said;
 }
 
-/* ask sends line to the running weir and appends its answer, or why there is none (false). */
-static bool ask(const struct cli *cli, const char *line, struct text *out, int *code) {
-  struct text address = {.ptr = NULL}, why = {.ptr = NULL};
-  bool answered = false;
-  *code = WEIR_FAILED;
-  if (admin_address(cli, &address, &why)) {
-    text_put(&address, span_of("", 1)); /* NUL */
-    answered = admin_call(address.ptr, line, ANSWER_TIMEOUT_MS, out, code);
+/* lost prints that the file does not tell whom to ask, and what is wrong with it. */
+static int lost(const struct cli *cli, const struct conf_faults *faults, bool json) {
+  const char *path = cli_config(cli);
+  struct text out = {.ptr = NULL}, said = {.ptr = NULL};
+  text_printf(&said,
+              "%s has faults, so where its weir is asked (admin.listen) is not known; "
+              "mend it, or name the socket with --admin PATH",
+              path);
+  if (json) {
+    text_lit(&out, "{\"ok\":false,\"error\":\"");
+    text_json(&out, text_span(&said));
+    text_lit(&out, "\",\"faults\":");
+    conf_faults_json(faults, &out);
+    text_lit(&out, "}\n");
   } else {
-    text_lit(out, "no admin socket is configured (admin.listen); name it with --admin PATH");
+    text_printf(&out, "weir: " SPAN_FMT ":\n", SPAN_ARG(text_span(&said)));
+    conf_faults_print(faults, &out, isatty(STDERR_FILENO));
+    text_lit(&out, "\n");
   }
-  if (!answered && why.len) {
-    text_printf(out, "\n%s has faults, so its own admin.listen is not known:\n", cli_config(cli));
-    text_put(out, text_span(&why));
-  }
-  text_fini(&address);
-  text_fini(&why);
-  return answered;
+  text_fini(&said);
+  return cli_print(&out, !json, WEIR_BAD_CONFIG);
 }
 
-/* call prints the answer. json: that is the form of answers, so of what went wrong too. */
-static int call(const struct cli *cli, const char *line, bool json) {
+/* unanswered completes why there is no answer: it may be for what is wrong with the file. */
+static int unanswered(const struct cli *cli, const struct conf_faults *faults, bool json,
+                      struct text *why) {
+  if (conf_faults_errors(faults)) {
+    text_printf(why, "\n%s has faults:\n", cli_config(cli));
+    conf_faults_print(faults, why, false);
+    text_lit(why, "\n");
+  }
+  return cli_failed(why, json);
+}
+
+/* ask sends line to the weir at address and prints its answer. json: that is the form of answers,
+ * so of what went wrong too. */
+static int ask(const struct cli *cli, const struct text *address, const char *line, bool json,
+               const struct conf_faults *faults) {
   struct text out = {.ptr = NULL};
   int code;
-  if (!ask(cli, line, &out, &code)) {
-    return cli_failed(&out, json);
-  }
+  if (!admin_call(address->ptr, line, ANSWER_TIMEOUT_MS, &out, &code))
+    return unanswered(cli, faults, json, &out);
   return cli_print(&out, code != WEIR_OK && !json, code);
+}
+
+static int off(const struct cli *cli, const struct conf_faults *faults, bool json) {
+  struct text why = {.ptr = NULL};
+  text_lit(&why, "no admin socket is configured (admin.listen); name it with --admin PATH");
+  return unanswered(cli, faults, json, &why);
+}
+
+static int call(const struct cli *cli, const char *line, bool json) {
+  struct conf_faults *faults = conf_faults_new();
+  struct text address = {.ptr = NULL};
+  int code = WEIR_FAILED;
+  switch (admin_address(cli, &address, faults)) {
+    case CONF_ADMIN_KNOWN:
+      text_put(&address, span_of("", 1)); /* NUL */
+      code = ask(cli, &address, line, json, faults);
+      break;
+    case CONF_ADMIN_OFF: code = off(cli, faults, json); break;
+    case CONF_ADMIN_UNKNOWN: code = lost(cli, faults, json); break;
+  }
+  text_fini(&address);
+  conf_faults_free(faults);
+  return code;
 }
 
 int cli_admin(const struct cli *cli, const char *line) { return call(cli, line, cli_json(cli)); }

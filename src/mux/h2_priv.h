@@ -128,14 +128,6 @@ bool h2_input(struct h2 *h, struct span in, size_t *used);
 bool h2_spent(struct h2 *h);
 void h2_spend_anew(struct h2 *h);
 
-/* h2_window.c: windows are opened when it is worth a frame. */
-/* h2_window_came: n bytes more have come. h2_read_back: n are read, or never will be; st: NULL when
- * it needs none of its own back. */
-void h2_window_came(struct h2 *h, size_t n);
-void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n);
-/* h2_window_withheld: the peer waits for buffers to come back. To be asked again soon. */
-bool h2_window_withheld(struct h2 *h);
-
 /* h2_send.c */
 /* h2_flush sends what may be sent; false: memory was short. */
 bool h2_flush(struct h2 *h);

@@ -48,7 +48,8 @@ static struct span only_protocol(const struct client_hello *hello) {
 }
 
 static void route(struct down *d, const struct client_hello *hello) {
-  const struct access_words words = {.host = hello->host};
+  struct access_words words = {.host = hello->host};
+  if (hello->host_bad) words.reason = SPAN_LIT("the name is no valid host name, or an address");
   struct pool *pool = NULL;
   switch (sni_find(d->serving->current->listener, hello, &pool)) {
     case SNI_ROUTED: front_tcp_session(d, pool, hello->host, only_protocol(hello)); return;

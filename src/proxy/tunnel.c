@@ -51,6 +51,7 @@ void tunnel_start(struct stream *s) {
     s->flags |= STREAM_TUNNEL;
     stat_add(&w->stats.tunnels, 1);
   }
+  conn_keepalive(s->try.up->conn);
   start(s, &s->up_body, s->conn, s->try.up->conn);
   start(s, &s->down_body, s->try.up->conn, s->conn);
   /* The reload that removed its route may have come while the request was on its way. */

@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from harness import confgen, proc
-from harness.weir import binary, run
+from harness.weir import binary, eventually, run
 
 GOOD = """listeners = { web = { bind = "127.0.0.1:8080"; }; };
 pools     = { app = { endpoints = [ "127.0.0.1:9001" ]; }; };
@@ -433,6 +433,66 @@ def test_admin_socket_is_off(command, conf):
     assert "no admin socket is configured" in shown
 
 
+LOST = {"missing": None, "syntax": "listeners = {\n",
+        "misspelt_group": 'admn = { listen = "auto"; };\n',
+        "misspelt": 'admin = { lisen = "unix:/run/b.sock"; };\n', "type": "admin = 5;\n",
+        "value": 'admin = { listen = "127.0.0.1:9"; };\n',
+        "env": 'admin = { listen = "unix:${env:WEIR_T_NONE}/b.sock"; };\n',
+        "include": 'include = "none.conf";\n'}
+
+
+@pytest.mark.parametrize("command", ["status", "drain", "reload", "plan", "metrics"])
+@pytest.mark.parametrize("fault", LOST)
+def test_a_bad_file_leads_to_no_other_weir(weir, backend, conf, command, fault):
+    """Whoever has the default socket is not the weir of a file that cannot be read."""
+    other = weir({}, backend)
+    path = conf((LOST[fault] or "") + GOOD)
+    if LOST[fault] is None:
+        path.unlink()
+    env = {"RUNTIME_DIRECTORY": str(other.directory)}  # makes other's socket the default
+    before = other.generation()
+    for where, args in ((env, ("-c", path)), ({**env, "WEIR_CONFIG": str(path)}, ())):
+        result = run(command, *args, env=where)
+        assert result.returncode == 78, result
+        said = result.stderr if command == "metrics" else json.loads(result.stdout)["error"]
+        assert str(path) in said and "--admin PATH" in said and "admin.listen" in said
+        if command != "metrics":
+            answer = json.loads(result.stdout)
+            assert answer["ok"] is False and answer["faults"][0]["code"][0] == "W"
+            result = run(command, *args, "--text", env=where)
+            assert result.returncode == 78 and not result.stdout
+        assert str(path) in result.stderr and "[W" in result.stderr
+    assert other.generation() == before and other.get("/").status == 200
+    assert run("status", env=env, cwd=path.parent).returncode in (0, 1)  # no file was named
+
+
+def test_a_bad_file_leads_to_its_own_weir(weir, backend):
+    """admin.listen counts, whatever else is wrong; of a reload the weir itself says what."""
+    proxy = weir({}, backend)
+    proxy.change(routes=[{"prefix": "/", "pool": "none"}])
+    for command in ("status", "metrics"):
+        assert run(command, "-c", proxy.path).returncode == 0
+    result = run("reload", "-c", proxy.path)
+    assert result.returncode == 78 and json.loads(result.stdout)["generation"] == 1
+    result = run("reload", "-c", proxy.path, "--text")
+    assert result.returncode == 78 and "generation 1 keeps running" in result.stderr
+    proxy.path.write_text(proxy.path.read_text() + "nonsense = {};\n")
+    assert run("status", "-c", proxy.path).returncode == 0
+    assert run("drain", "-c", proxy.path).returncode == 0
+    eventually(lambda: proxy.process.poll() == 0)
+    result = run("status", "-c", proxy.path, "--text")  # it has faults, and its weir is gone
+    assert result.returncode == 1 and str(proxy.admin) in result.stderr and "[W" in result.stderr
+
+
+def test_a_file_without_a_socket_leads_to_the_default(weir, backend, conf):
+    """A fault elsewhere does not hide admin.listen, which is not there."""
+    other = weir({}, backend)
+    path = conf(GOOD.replace('prefix = "/"', 'prefix = "/"; nonsense = 1'))
+    assert run("check", path).returncode == 78
+    env = {"RUNTIME_DIRECTORY": str(other.directory)}
+    assert run("status", "-c", path, env=env).returncode == 0
+
+
 def test_health_without_a_weir(work):
     address = "127.0.0.1:%d" % proc.free_port()
     for args in (("--status", address), (address,), ("unix:%s" % (work / "none.sock"),)):
@@ -504,7 +564,6 @@ def test_privileged_port_without_rights(conf):
 def test_proxy_without_a_file(backend):
     """weir proxy FROM TO: no file needed."""
     from harness import client
-    from harness.weir import eventually
     port = proc.free_port()
     process = subprocess.Popen([binary(), "proxy", "127.0.0.1:%d" % port, backend.address],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -526,7 +585,6 @@ def test_proxy_without_a_file(backend):
 def test_demo_is_a_whole_service():
     """weir demo: origin, http and https by itself."""
     from harness import client
-    from harness.weir import eventually
     import ssl
     process = subprocess.Popen([binary(), "demo"], stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT,

@@ -182,6 +182,38 @@ def test_unknown_name(passing):
         "", "b.example", "b.example"]
 
 
+def named(raw):
+    """A ClientHello with these bytes as its name, of the length of another."""
+    whole = hello("x" * len(raw))
+    assert whole.count(b"x" * len(raw)) == 1
+    return whole.replace(b"x" * len(raw), raw)
+
+
+@pytest.mark.parametrize("raw", [b"127.0.0.1", b"::1", b"[::1]", b"a.example:443", b"a..b",
+                                 b"a b", b"a.example\0", b"*.example"])
+def test_a_name_that_is_none(passing, raw):
+    """As if none had been sent: the default has it, else the alert says what is wrong."""
+    proxy = passing(ROWS, "z")
+    with connect(proxy.port) as sock:
+        sock.sendall(named(raw))
+        assert sock.recv(1)
+    record = proxy.logged(weir__pool="z")
+    assert "server.address" not in record
+    proxy = passing(ROWS)
+    assert answer(proxy.port, named(raw)) == alert("unrecognized_name")
+    record = proxy.ended("client.tls.unrecognized_name")
+    assert "host name" in record["weir.reason"] and "server.address" not in record
+
+
+def test_a_malformed_name(passing):
+    """An extension whose lengths do not fit is no hello, whatever the default is."""
+    whole = hello("a.example")
+    at = whole.index(b"\x00\x09a.example")
+    proxy = passing(ROWS, "z")
+    assert answer(proxy.port, whole[:at] + b"\x00\x08" + whole[at + 2:]) == alert("decode_error")
+    assert "server_name" in proxy.ended("client.tls.hello")["weir.reason"]
+
+
 @pytest.mark.parametrize("chop", [1, 7, 100])
 def test_hello_in_pieces(passing, authority, chop):
     assert who(authority, passing(ROWS).port, "a.example", chop=chop) == "a"

@@ -64,6 +64,8 @@ static inline void hello_trace_of(struct text *t, const struct client_hello *h) 
   text_printf(t, "%04x-%04x sid%zu ciphers%zu ext%u", h->version_min, h->version_max,
               h->session_id.len, h->ciphers.len / 2, h->extension_count);
   if (h->host.len) text_printf(t, " " SPAN_FMT, SPAN_ARG(h->host));
+  check(!h->host_bad || !h->host.len);
+  if (h->host_bad) text_lit(t, " no-host");
   for (const char *before = " alpn="; client_hello_alpn(&rest, &name); before = ",") {
     check(client_hello_offers(h, name));
     text_printf(t, "%s" SPAN_FMT, before, SPAN_ARG(name));

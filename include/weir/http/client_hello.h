@@ -26,7 +26,7 @@ struct span hello_fault_text(enum hello_fault fault);
 
 /* client_hello is one hello. Spans point into what was read or into the arena. */
 struct client_hello {
-  struct span host;       /* of server_name, canonical (uri.h); empty: none was sent */
+  struct span host; /* of server_name, canonical (uri.h); empty: none was sent, or host_bad */
   struct span alpn;       /* the list as it came: a length byte before each name; empty: none */
   struct span session_id; /* legacy_session_id, 0 to 32 bytes */
   struct span random;     /* 32 bytes */
@@ -38,6 +38,7 @@ struct client_hello {
   bool grease; /* values that mean nothing were among those offered (RFC 8701) */
   bool psk;    /* pre_shared_key: it resumes; the extension is the last one */
   bool early_data; /* what follows the hello may be early data */
+  bool host_bad;   /* server_name has an address, or what is no host name: as good as none */
 };
 
 /* hello_scan is how far the bytes of a connection were looked at. */
