@@ -109,7 +109,7 @@ void h2_limit(struct h2 *h, const struct h2_limits *limits) {
   struct buf *out = told ? NULL : h2_out_small(h, H2_HEAD_LEN + 6);
   if (!out) return;
   h2_write_settings(out, &row, 1);
-  if (h->acks_owed < UINT8_MAX) h->acks_owed++;
+  h->budget.acks++;
 }
 
 struct h2 *h2_new(const struct h2_config *config) {

@@ -18,6 +18,7 @@ struct h2_budget {
   uint64_t unopened; /* bytes of DATA that were sent and that no window was opened for since, of
                       * the stream and the connection */
   uint32_t finished; /* streams that the peer has not reset: its RST_STREAM may cross their end */
+  uint32_t acks;     /* that are owed for SETTINGS of ours after the first (h2_limit) */
 };
 
 /* H2_GLITCH_PRICE is in bytes of DATA that came: a KiB pays for two. */

@@ -79,7 +79,6 @@ struct h2 {
   uint32_t window_in_force;     /* theirs.initial_window_size that streams go by */
   uint16_t marks;               /* set of enum h2_mark */
   bool server;
-  uint8_t acks_owed; /* by the peer, for SETTINGS after the first */
   enum end over;
   struct span reason; /* for people, of end; static */
   /* the field section that is being read */

@@ -181,8 +181,8 @@ static enum end on_setting(struct h2 *h, const struct h2_item *item) {
 /* on_ack: further SETTINGS of ours say nothing that would begin with it (h2_limit). */
 static enum end on_ack(struct h2 *h) {
   if (h2_any(h, H2_SETTLED)) {
-    if (!h->acks_owed) return glitch(h);
-    h->acks_owed--;
+    if (!h->budget.acks) return glitch(h);
+    h->budget.acks--;
     return END_OK;
   }
   h2_windows_settle(h);
