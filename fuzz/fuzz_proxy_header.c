@@ -28,11 +28,22 @@ static void check_written(const struct proxy_header *h, const struct text *text)
   text_fini(&t);
 }
 
+/* check_datagram: the same header as of a connection, or a reason. */
+static void check_datagram(struct span in, enum http_result result, size_t used) {
+  struct proxy_header h;
+  enum proxy_fault why = PROXY_FAULT_NONE;
+  size_t len = 0;
+  enum http_result got = proxy_datagram_parse(in, &h, &len, &why);
+  check(got == HTTP_DONE || (got == HTTP_BAD && why != PROXY_FAULT_NONE));
+  check(got == HTTP_BAD || (result == HTTP_DONE && h.version == 2 && len == used));
+  check(got == HTTP_DONE || result != HTTP_DONE || why == PROXY_FAULT_SIGNATURE);
+}
+
 static enum proxy_fault try_one(struct span in) {
   struct proxy_header h, cut_h;
   struct text whole = {0};
   enum proxy_fault why = PROXY_FAULT_NONE;
-  size_t used;
+  size_t used = 0;
   enum http_result result = proxy_trace_read(in, in.len, &h, &whole);
   const size_t starts[] = {0, 1, 13, in.len / 2};
   for (size_t i = 0; i < array_count(starts); i++) {
@@ -42,6 +53,8 @@ static enum proxy_fault try_one(struct span in) {
     text_fini(&cut);
   }
   if (result == HTTP_DONE) check_written(&h, &whole);
+  if (result == HTTP_DONE) (void)proxy_header_parse(in, &h, &used, &why);
+  check_datagram(in, result, used);
   if (result == HTTP_BAD) check(proxy_header_parse(in, &h, &used, &why) == HTTP_BAD);
   text_fini(&whole);
   return why;

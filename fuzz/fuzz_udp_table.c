@@ -22,6 +22,7 @@ static struct udp_key key_of(const uint8_t *step) {
                         .client_port = step[2] & 7,
                         .client_family = step[1] & 4 ? AF_INET6 : AF_INET,
                         .local_family = step[1] & 8 ? AF_INET : 0,
+                        .proxy_family = step[2] & 128 ? AF_INET : 0,
                         .interface = step[1] >> 6};
   key.client_ip[step[2] & 8 ? 15 : 0] = step[2] >> 4;
   key.local_ip[3] = (step[1] >> 4) & 3;

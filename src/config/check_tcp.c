@@ -143,6 +143,20 @@ static void check_use(struct conf *conf, const struct use *use, const struct nam
   else if (use->pool.len && !faults_has_syntax(conf->faults)) undefined(conf, use);
 }
 
+/* check_silent: with TLS the client is the first to speak. */
+static void check_silent(struct conf *conf, const struct conf_listener *listener) {
+  bool plain = listener->protocol == CONF_TCP && !listener->has_tls;
+  if (!plain || listener->proxy_protocol != PROXIED_SOME) return;
+  fault_add(conf->faults, FAULT_PROXY_SILENT,
+            row_place(&listener->row, OPTION_LISTENER_PROXY_PROTOCOL),
+            "listener \"" SPAN_FMT
+            "\": whoever waits for the server's first word, and sends no PROXY header, waits for "
+            "timeouts.header too",
+            SPAN_ARG(listener->row.name));
+  fault_note(conf->faults, "required, it costs no time: proxy_protocol = true; (or a listener "
+                           "without it for those who send none)");
+}
+
 /* check_others: keys that mean something together with others. Those of trusted_proxies are not
  * counted by connections_per_client. */
 static void check_others(struct conf *conf, const struct conf_listener *listener) {
@@ -224,6 +238,7 @@ static void check_listener(struct conf *conf, const struct conf_listener *listen
   else check_udp_elsewhere(conf, listener);
   if (listener->protocol == CONF_TCP || listener->protocol == CONF_PASS)
     check_keys(conf, listener);
+  check_silent(conf, listener);
   if (!broken && !check_given(conf, listener)) return;
   if (listener->protocol == CONF_HTTP) return;
   struct use use = {listener, listener->pool, row_place(&listener->row, OPTION_LISTENER_POOL)};

@@ -61,12 +61,6 @@ void check_udp_listener(struct conf *conf, const struct conf_listener *listener)
     fault_note(conf->faults, "leave tls out: the datagrams go on as they are, to endpoints that "
                              "have the certificate");
   }
-  if (!row_changed(row, OPTION_LISTENER_PROXY_PROTOCOL)) return;
-  fault_add(conf->faults, FAULT_UDP_PROXY, row_place(row, OPTION_LISTENER_PROXY_PROTOCOL),
-            "listener \"" SPAN_FMT "\": PROXY headers of datagrams are not read",
-            SPAN_ARG(row->name));
-  fault_note(conf->faults, "leave proxy_protocol out; the proxy in front has to keep the clients' "
-                           "addresses, or its own are what is seen");
 }
 
 void check_udp_elsewhere(struct conf *conf, const struct conf_listener *listener) {
@@ -105,11 +99,11 @@ static void check_pool(struct conf *conf, const struct conf_pool *pool) {
               SPAN_ARG(row->name));
     fault_note(conf->faults, "leave tls out, or give TCP a pool of its own");
   }
-  if (!row_changed(row, OPTION_POOL_PROXY_PROTOCOL)) return;
+  if (pool->connections.proxied != 1) return;
   fault_add(conf->faults, FAULT_UDP_PROXY, row_place(row, OPTION_POOL_PROXY_PROTOCOL),
-            "pool \"" SPAN_FMT "\" serves UDP: no PROXY header is sent with datagrams",
+            "pool \"" SPAN_FMT "\" serves UDP: version 1 of the PROXY protocol has no datagrams",
             SPAN_ARG(row->name));
-  fault_note(conf->faults, "leave proxy_protocol out, or give TCP a pool of its own");
+  fault_note(conf->faults, "proxy_protocol = \"v2\", or give TCP a pool of its own");
 }
 
 void check_udp_pools(struct conf *conf) {

@@ -89,9 +89,15 @@ enum grpc_status grpc_status_of_http(unsigned status) {
   return GRPC_UNKNOWN;
 }
 
-/* An endpoint that takes no connection is one that is not there: another may be. */
+/* gone: an endpoint that takes no connection, or says nothing for long, is one that is not there:
+ * another may be. Only a deadline that is the call's own, or its route's, was exceeded by it. */
+static bool gone(enum end end, unsigned status) {
+  bool deadline = end == END_CLIENT_DEADLINE || end == END_ROUTE_TIMEOUT;
+  return status == 504 && end != END_OK && !deadline;
+}
+
 enum grpc_status grpc_status_of_end(enum end end, unsigned status) {
-  if (end == END_CONNECT_TIMEOUT) return GRPC_UNAVAILABLE;
+  if (gone(end, status)) return GRPC_UNAVAILABLE;
   for (size_t i = 0; i < array_count(of_http); i++)
     if (of_http[i].status == status) return (enum grpc_status)of_http[i].ours;
   return GRPC_UNKNOWN;

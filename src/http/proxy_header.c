@@ -57,6 +57,16 @@ enum http_result proxy_header_parse(struct span in, struct proxy_header *out, si
   return result;
 }
 
+enum http_result proxy_datagram_parse(struct span datagram, struct proxy_header *out, size_t *len,
+                                      enum proxy_fault *why) {
+  *why = PROXY_FAULT_SIGNATURE;
+  if (!span_starts(datagram, PROXY_V2_SIGNATURE)) return HTTP_BAD;
+  enum http_result result = proxy_header_parse(datagram, out, len, why);
+  if (result != HTTP_MORE) return result;
+  *why = PROXY_FAULT_CUT;
+  return HTTP_BAD;
+}
+
 static const uint8_t mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
 
 static bool is_mapped(const uint8_t ip[PROXY_IP6_LEN]) {

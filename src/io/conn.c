@@ -311,6 +311,10 @@ void conn_peer_done(struct conn *c) {
 
 void conn_timer(struct conn *c, uint64_t due_ms) { timer_set(&c->loop->wheel, &c->timer, due_ms); }
 
+void conn_keepalive(struct conn *c) {
+  if (conn_ops(c)->keepalive && !conn_any(c, CONN_UNIX)) conn_ops(c)->keepalive(c->loop, c);
+}
+
 bool conn_peer(const struct conn *c, struct addr *out) {
   return conn_ops(c)->address(c->loop, c, true, out);
 }

@@ -107,12 +107,31 @@ static void set_blocking(int fd) {
   if (flags >= 0) (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
 }
 
+/* A peer that is gone without a FIN (its power, a firewall that forgot) is found out after
+ * KEEPALIVE_IDLE_S of silence and KEEPALIVE_COUNT questions: two minutes. */
+#define KEEPALIVE_IDLE_S 60
+#define KEEPALIVE_INTERVAL_S 10
+#define KEEPALIVE_COUNT 6
+
+static void ring_keepalive(struct loop *loop, struct conn *c) {
+  (void)loop;
+  static const struct {
+    int level, option, value;
+  } all[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},
+             {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S},
+             {IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S},
+             {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT}};
+  for (size_t i = 0; i < array_count(all); i++)
+    (void)setsockopt(c->fd, all[i].level, all[i].option, &all[i].value, sizeof(all[i].value));
+}
+
 static void ring_listen(struct loop *loop, struct conn *listener, uint32_t defer_s) {
   (void)loop;
   int on = 1;
   int seconds = (int)defer_s;
   set_blocking(listener->fd);
   (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* inherited */
+  ring_keepalive(loop, listener);                                            /* too */
   if (defer_s != LISTEN_DEFER_KEEP)
     (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
 }
@@ -506,6 +525,7 @@ static const struct loop_ops ring_ops = {
     .close = ring_close,
     .close_fd = ring_close_fd,
     .reset = ring_reset,
+    .keepalive = ring_keepalive,
     .address = ring_address,
     .buffers_grow = ring_buffers_grow,
     .nonblock = ring_nonblock,

@@ -33,7 +33,8 @@ _Static_assert(NAME_ROOM >= sizeof(struct sockaddr_in6) && NAME_ROOM % 8 == 0, "
 /* ring_send is what the kernel reads until a send is over. */
 struct ring_send {
   struct msghdr message;
-  struct iovec bytes;
+  struct iovec parts[2]; /* front, if there is one, and bytes */
+  char front[UDP_FRONT_MAX];
   struct sockaddr_in6 to; /* or an IPv4 one */
   _Alignas(struct cmsghdr) char control[CONTROL_ROOM];
   size_t local_len;          /* of control: what stands before UDP_SEGMENT */
@@ -227,14 +228,15 @@ static void put_train(struct ring_send *s, uint16_t segment) {
 
 /* send_singly sends a train that was refused as a whole, or would be. */
 static void send_singly(struct loop *loop, struct ring_send *s) {
-  struct span left = span_of(s->bytes.iov_base, s->bytes.iov_len);
+  struct iovec *bytes = &s->parts[1];
+  struct span left = span_of(bytes->iov_base, bytes->iov_len);
   s->message.msg_controllen = s->local_len;
   while (left.len) {
     const struct udp *u = slab_find(&loop->udps, s->slot, s->generation);
     if (!u || u->fd < 0) return; /* closed meanwhile, maybe by the error of the last one */
-    s->bytes.iov_base = (void *)(uintptr_t)left.ptr;
-    s->bytes.iov_len = left.len < s->segment ? left.len : s->segment;
-    left = span_from(left, s->bytes.iov_len);
+    bytes->iov_base = (void *)(uintptr_t)left.ptr;
+    bytes->iov_len = left.len < s->segment ? left.len : s->segment;
+    left = span_from(left, bytes->iov_len);
     if (sendmsg(u->fd, &s->message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
       udp_send_failed(loop, s->slot, s->generation, -errno);
   }
@@ -248,19 +250,30 @@ static void put_to(struct ring_send *s, const struct addr *to, const struct udp_
   s->message.msg_namelen = to->len;
 }
 
+/* put_parts: what stands in front is not in the buffer. */
+static void put_parts(struct ring_send *s, const struct udp_datagram *d) {
+  size_t front = d->front.len;
+  check(front <= sizeof s->front);
+  if (front) memcpy(s->front, d->front.ptr, front);
+  s->parts[0] = (struct iovec){.iov_base = s->front, .iov_len = front};
+  s->parts[1] =
+      (struct iovec){.iov_base = (void *)(uintptr_t)d->bytes.ptr, .iov_len = d->bytes.len};
+  s->message = (struct msghdr){.msg_iov = front ? s->parts : s->parts + 1,
+                               .msg_iovlen = front ? 2 : 1,
+                               .msg_control = s->control};
+}
+
 static void ring_udp_send(struct loop *loop, struct udp *u, const struct udp_datagram *d,
                           const struct addr *to, const struct udp_local *from) {
   struct ring_send *s = &(*ring_udp_of(loop))->sends[d->buffer];
   s->slot = u->head.slot;
   s->generation = u->head.generation;
-  s->bytes = (struct iovec){.iov_base = (void *)(uintptr_t)d->bytes.ptr, .iov_len = d->bytes.len};
   s->segment = (uint16_t)d->segment;
-  s->message =
-      (struct msghdr){.msg_iov = &s->bytes, .msg_iovlen = 1, .msg_control = s->control};
+  put_parts(s, d);
   if (to) put_to(s, to, from);
   if (from && from->family) put_local(s, from);
   s->local_len = s->message.msg_controllen;
-  if (s->segment && u->flags & UDP_SINGLY) {
+  if (s->segment && (u->flags & UDP_SINGLY || d->front.len)) {
     send_singly(loop, s);
     put(*ring_udp_of(loop), d->buffer);
     return;

@@ -197,17 +197,24 @@ static void close_it(struct loop *loop, struct udp *u) {
   u->fd = -1;
 }
 
-/* The datagram that is lent is the one that the loop gave up last. */
+/* The datagram that is lent is the one that the loop gave up last; what is sent is a copy, with
+ * what goes in front. */
 static void send_to(struct loop *loop, struct udp *u, const struct udp_datagram *d,
                     const struct addr *to, const struct udp_local *from) {
   (void)from;
   struct sim_loop *l = of(loop);
   const struct sim_dport *p = dport_of(l->sim, u->fd);
   struct sim_dgram *lent = l->udp_lent;
-  check(lent && d->bytes.ptr == lent->bytes && d->bytes.len == lent->len);
-  lent->from = p->at;
-  lent->to = to ? *to : p->peer;
-  submit(loop, u, SIM_UDP_SEND)->dgram = lent;
+  const char *end = d->bytes.ptr + d->bytes.len;
+  check(lent && d->bytes.ptr >= lent->bytes && end == lent->bytes + lent->len);
+  struct sim_dgram *out = mem_alloc(sizeof *out + d->front.len + d->bytes.len);
+  struct buf b = buf_of(out->bytes, d->front.len + d->bytes.len);
+  out->from = p->at;
+  out->to = to ? *to : p->peer;
+  out->len = b.cap;
+  buf_put(&b, d->front);
+  buf_put(&b, d->bytes);
+  submit(loop, u, SIM_UDP_SEND)->dgram = out;
   l->udp_out++;
 }
 
@@ -272,9 +279,9 @@ static void finish_recv(struct sim_loop *l, struct sim_udp_op *o, const struct u
                     ? container_of(done->datagram->bytes.ptr, struct sim_dgram, bytes)
                     : NULL;
   struct sim_dgram *lent = l->udp_lent;
-  bool passed = udp_received(&l->loop, slot, generation, done);
+  (void)udp_received(&l->loop, slot, generation, done);
   l->udp_lent = NULL;
-  if (!passed) mem_free(lent);
+  mem_free(lent);
 }
 
 static void fail_recv(struct sim_loop *l, struct sim_udp_op *o, int err) {

@@ -40,7 +40,7 @@ MUST_USE struct tls_auths *tls_auths_new(struct tls_server *server,
                                          const struct tls_server_conf *conf, uint32_t *bad,
                                          struct buf *why);
 void tls_auths_free(struct tls_auths *auths);
-/* tls_auth_refuses tells whether clients that ask for name (canonical; empty: none) get nothing. */
+/* tls_auth_refuses: do clients that ask for name (canonical; empty: none) get nothing? */
 bool tls_auth_refuses(const struct tls_server *server, struct span name);
 /* tls_auth_ask makes ssl ask for what the policy of name (as above) says. False: no memory. */
 MUST_USE bool tls_auth_ask(struct tls_conn *tls, SSL *ssl, struct span name);

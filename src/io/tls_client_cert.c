@@ -260,8 +260,8 @@ static bool fits_ticket(const SSL *ssl, size_t bytes) {
   return bytes <= (tls_of(ssl)->server->ech ? TICKET_CERTS_MAX_ECH : TICKET_CERTS_MAX);
 }
 
-/* tls_client_cert_coming: in TLS 1.2 a ticket was promised before the certificates come. Told early
- * enough, the library puts only a hash of them into it: a short ticket, which it takes for no
+/* tls_client_cert_coming: in TLS 1.2 a ticket was promised before the certificates come. Told so
+ * early, the library puts only a hash of them into it: a short ticket, which it takes for no
  * session of ours, as we keep certificates whole: the next handshake is a full one. */
 void tls_client_cert_coming(int is_write, int version, int type, const void *bytes, size_t len,
                             SSL *ssl, void *arg) {

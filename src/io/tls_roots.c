@@ -77,7 +77,7 @@ static const char *scope_fault(const X509_CRL *crl) {
 static const char *crl_fault(const X509_CRL *crl) {
   int at = -1;
   if (X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0)
-    return "a CRL in it is a delta CRL, which tells only of changes; name the complete CRL instead";
+    return "a CRL in it is a delta CRL, which tells only of changes; name the complete CRL";
   while ((at = X509_CRL_get_ext_by_critical(crl, 1, at)) >= 0) {
     int nid = OBJ_obj2nid(X509_EXTENSION_get_object(X509_CRL_get_ext(crl, at)));
     if (nid != NID_issuing_distribution_point && nid != NID_authority_key_identifier)
@@ -95,7 +95,7 @@ static const char *entry_fault(X509_CRL *crl) {
   return NULL;
 }
 
-static bool crls_usable(const STACK_OF(X509_CRL) *crls, struct span label, struct buf *why) {
+static bool crls_usable(const STACK_OF(X509_CRL) * crls, struct span label, struct buf *why) {
   for (size_t i = 0; i < sk_X509_CRL_num(crls); i++) {
     X509_CRL *crl = sk_X509_CRL_value(crls, i);
     const char *fault = crl_fault(crl);

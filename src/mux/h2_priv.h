@@ -74,8 +74,7 @@ struct h2 {
   struct h2_stream *buckets[H2_BUCKETS];
   uint32_t count, opened, last; /* streams open; opened by the peer; their highest number */
   uint32_t skipped, skipped_to; /* those between which it left out last */
-  uint32_t served;              /* the highest that was not ignored: what GOAWAY says */
-  uint32_t next_id;             /* of ours */
+  uint32_t served, next_id;     /* the highest not ignored: what GOAWAY says; the next of ours */
   uint32_t their_last, their_code; /* what their GOAWAY of an error says (H2_BLAMED) */
   uint32_t window_in_force;     /* theirs.initial_window_size that streams go by */
   uint16_t marks;               /* set of enum h2_mark */
@@ -129,14 +128,6 @@ bool h2_input(struct h2 *h, struct span in, size_t *used);
 /* h2_spent: it has brought enough for this turn. h2_spend_anew: it waited for this one. */
 bool h2_spent(struct h2 *h);
 void h2_spend_anew(struct h2 *h);
-
-/* h2_window.c: windows are opened when it is worth a frame. */
-/* h2_window_came: n bytes more have come. h2_read_back: n are read, or never will be; st: NULL when
- * it needs none of its own back. */
-void h2_window_came(struct h2 *h, size_t n);
-void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n);
-/* h2_window_withheld: the peer waits for buffers to come back. To be asked again soon. */
-bool h2_window_withheld(struct h2 *h);
 
 /* h2_send.c */
 /* h2_flush sends what may be sent; false: memory was short. */

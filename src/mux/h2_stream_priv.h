@@ -97,4 +97,12 @@ void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error);
 bool h2_is_forgotten(const struct h2 *h, uint32_t id);
 bool h2_is_ignored(const struct h2 *h, uint32_t id);
 
+/* h2_window.c: windows are opened when it is worth a frame. */
+/* h2_window_came: n bytes more have come. h2_read_back: n are read, or never will be; st NULL: it
+ * needs none of its own back. */
+void h2_window_came(struct h2 *h, size_t n);
+void h2_read_back(struct h2 *h, struct h2_stream *st, size_t n);
+/* h2_window_withheld: the peer waits for buffers to come back. To be asked again soon. */
+bool h2_window_withheld(struct h2 *h);
+
 #endif

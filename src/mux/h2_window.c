@@ -71,7 +71,7 @@ static uint32_t grow(const struct h2_stream *st) {
   return least((left - has) / 2, least(size, most - size));
 }
 
-/* shrink: one whose owner is behind leaves what it grew by to others, when most of that is gone. */
+/* shrink: one whose owner is behind leaves what it grew by to others, when most of it is gone. */
 static uint32_t shrink(const struct h2_stream *st) {
   const struct h2 *h = st->h2;
   bool behind = st->received - st->read > st->recv_size / 4;

@@ -412,11 +412,14 @@ void access_session(const struct udp_session *s, enum end end) {
   r.datagrams_in = s->in;
   r.datagrams_out = s->out;
   r.attempts = 1;
-  udp_client(s, &r.peer);
+  udp_peer(s, &r.peer);
   char room[CLIENT_TEXT_MAX];
   struct buf b = buf_of(room, sizeof room);
-  addr_write_ip(&r.peer, &b);
+  struct addr client;
+  udp_client(s, &client);
+  addr_write_ip(&client, &b);
   t[TEXT_CLIENT] = buf_span(&b);
+  t[TEXT_UNIQUE_ID] = udp_id(s);
   t[TEXT_LISTENER] = sv->state->obj.name;
   t[TEXT_POOL] = s->endpoint->pool_state->obj.name;
   t[TEXT_ENDPOINT] = s->endpoint->label;

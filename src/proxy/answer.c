@@ -321,6 +321,10 @@ void answer_route(struct stream *s) {
     a.body = r->respond.body;
     a.respond = &r->respond;
   }
+  if (tunnel_declined(s, a.status)) {
+    stream_fail(s, END_UPGRADE_DECLINED);
+    return;
+  }
   answer_send(s, &a);
   stream_go(s, STEP_FINISH);
 }

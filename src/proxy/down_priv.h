@@ -117,6 +117,9 @@ void proxied_start(struct down *d, const struct addr *peer);
  * is kept of that header. */
 struct span proxied_id_of(const struct down *d);
 void proxied_free(struct down *d);
+/* proxied_draw_id makes an id: 2 * PROXIED_ID_BYTES hex digits, as a trace id has. */
+#define PROXIED_ID_BYTES 16u
+void proxied_draw_id(char *to);
 /* proxied_write appends the PROXY header that tells an endpoint of pool of the client of s, and
  * gives s its id where it has none yet. False: there is no room; in out PROXIED_ROOM is enough. */
 #define PROXIED_ROOM 1536u

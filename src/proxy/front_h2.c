@@ -258,8 +258,8 @@ static const struct h2_events events = {
 /* ends_soon: who began before a drain, or a reload, and speaks only now is told as the others were
  * then. One beyond max_connections has an answer first (the_last). */
 static bool ends_soon(const struct down *d) {
-  bool over_limit = d->flags & DOWN_OVER_LIMIT;
-  return d->serving->w->draining || d->flags & DOWN_STALE || (d->flags & DOWN_CLOSE && !over_limit);
+  bool closes = d->flags & DOWN_CLOSE && !(d->flags & DOWN_OVER_LIMIT);
+  return d->serving->w->draining || d->flags & DOWN_STALE || closes;
 }
 
 bool front_h2_start(struct down *d) {

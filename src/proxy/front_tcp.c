@@ -50,11 +50,11 @@ void front_tcp_session(struct down *d, struct pool *pool, struct span host, stru
   else refuse(d, d->flags & DOWN_OVER_LIMIT ? END_LIMIT_CONNECTIONS : END_LIMIT_MEMORY);
 }
 
-/* ready: nothing stands between the client and its session. */
-static void ready(struct down *d) {
+/* ready: nothing stands between the client and its session. name: what it asked for by SNI. */
+static void ready(struct down *d, struct span name) {
   const struct snapshot_listener *current = d->serving->current;
   bool serves = current && current->listener->serves == SERVES_TCP;
-  if (serves) front_tcp_session(d, current->listener->pool, SPAN_EMPTY, SPAN_EMPTY);
+  if (serves) front_tcp_session(d, current->listener->pool, name, SPAN_EMPTY);
   else down_close(d, true); /* its listener was removed, or serves something else now */
 }
 
@@ -68,7 +68,7 @@ bool front_tcp_start(struct down *d) {
   conn_attach(d->conn, &tcp_events, d);
   if (!l->tls) {
     d->flags |= DOWN_PLAIN;
-    ready(d);
+    ready(d, SPAN_EMPTY);
     return true;
   }
   d->flags |= DOWN_TLS;
@@ -111,7 +111,7 @@ static void on_open(struct conn *c, int err) {
   }
   stale_check(d);
   conn_timer(c, WHEEL_NEVER);
-  ready(d);
+  ready(d, info.sni);
 }
 
 /* on_data: what came behind a PROXY header waits for the relay. */

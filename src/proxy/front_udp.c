@@ -24,12 +24,14 @@ static void front_make(struct worker *w) {
   udp_table_init(&w->udp->table, most);
   slab_init(&w->udp->sessions, sizeof(struct udp_session), SESSION_CHUNK, most);
   slab_init(&w->udp->legs, sizeof(struct udp_leg), SESSION_CHUNK, most);
+  slab_init(&w->udp->headers, sizeof(struct udp_header), SESSION_CHUNK, most);
 }
 
 void front_udp_trim(struct worker *w) {
   if (!w->udp) return;
   slab_trim(&w->udp->sessions);
   slab_trim(&w->udp->legs);
+  slab_trim(&w->udp->headers);
 }
 
 void front_udp_fini(struct worker *w) {
@@ -37,6 +39,7 @@ void front_udp_fini(struct worker *w) {
   udp_table_fini(&w->udp->table);
   slab_fini(&w->udp->sessions);
   slab_fini(&w->udp->legs);
+  slab_fini(&w->udp->headers);
   mem_free(w->udp);
   w->udp = NULL;
 }
@@ -141,9 +144,19 @@ static enum end take_room(struct udp_port *p) {
 
 /* ---- a client's datagram ---- */
 
-static void key_of(const struct udp_port *p, const struct udp_datagram *d, struct udp_key *key) {
+/* put_proxy: answers go to who sent it. Two proxies may tell of one client, and one of many. */
+static void put_proxy(struct udp_key *key, const struct addr *from) {
+  struct peer proxy;
+  peer_keep(&proxy, from);
+  key->proxy_family = proxy.family;
+  key->proxy_port = proxy.port;
+  memcpy(key->proxy_ip, proxy.ip, sizeof key->proxy_ip);
+}
+
+static void key_of(const struct udp_port *p, const struct udp_datagram *d,
+                   const struct udp_told *told, struct udp_key *key) {
   struct peer client;
-  peer_keep(&client, &d->from);
+  peer_keep(&client, told->client.len ? &told->client : &d->from);
   *key = (struct udp_key){.port = p->number,
                           .client_port = client.port,
                           .client_family = client.family,
@@ -152,6 +165,7 @@ static void key_of(const struct udp_port *p, const struct udp_datagram *d, struc
   memcpy(key->local_ip, d->to.ip, sizeof key->local_ip);
   bool link_local = d->to.family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&d->from.in6.sin6_addr);
   if (link_local) key->interface = d->to.interface;
+  if (told->client.len) put_proxy(key, &d->from);
 }
 
 static bool is_any(const struct peer *a) {
@@ -186,8 +200,9 @@ static bool answers(const struct udp_port *p, const struct udp_datagram *d) {
 /* may_come: END_OK, and whether the client is counted, or why it gets no session. Who is denied
  * costs no call of the kernel. */
 static enum end may_come(struct udp_port *p, const struct udp_datagram *d,
-                         _Atomic uint64_t **counted) {
-  enum end end = gate(p->serving, &d->from, counted);
+                         const struct udp_told *told, _Atomic uint64_t **counted) {
+  const struct addr *client = told->client.len ? &told->client : &d->from;
+  enum end end = gate(p->serving, client, counted);
   if (end != END_OK || !answers(p, d)) return end;
   if (*counted) tally_leave(*counted);
   return END_DENIED_PEER;
@@ -212,9 +227,10 @@ static void count_begun(struct udp_port *p) {
 
 /* begin: NULL and *why: the client gets no session. */
 static struct udp_session *begin(struct udp_port *p, const struct udp_datagram *d,
-                                 const struct udp_key *key, enum end *why) {
+                                 const struct udp_told *told, const struct udp_key *key,
+                                 enum end *why) {
   _Atomic uint64_t *counted = NULL;
-  *why = may_come(p, d, &counted);
+  *why = may_come(p, d, told, &counted);
   if (*why != END_OK) return NULL;
   struct udp_session *s = NULL;
   *why = take_room(p);
@@ -265,43 +281,63 @@ static struct udp_port *successor(const struct udp_port *p, const struct udp_dat
 
 /* session_of is the one of a datagram, begun with it or not; p is not leaving. */
 static struct udp_session *session_of(struct udp_port *p, const struct udp_datagram *d,
-                                      enum end *why) {
+                                      const struct udp_told *told, enum end *why) {
   struct udp_key key;
-  key_of(p, d, &key);
+  key_of(p, d, told, &key);
   struct udp_session *s = udp_table_find(&udp_worker(p)->udp->table, &key);
   if (s && udp_session_stays(s)) return s;
   if (s) udp_session_end(s, END_UPSTREAM_LEFT);
-  return begin(p, d, &key, why);
+  return begin(p, d, told, &key, why);
 }
 
 /* handed_on is the session of a datagram that came to p, but is another port's now. */
-static struct udp_session *handed_on(struct udp_port *p, struct udp_datagram *d, enum end *why) {
+static struct udp_session *handed_on(struct udp_port *p, struct udp_datagram *d,
+                                     struct udp_told *told, enum end *why) {
   struct udp_port *other = successor(p, d);
   struct peer own;
   if (!other) return NULL;
+  *why = udp_hear(other, other->serving->current->listener, d, told);
+  if (*why != END_OK) return NULL;
   peer_keep(&own, &other->own);
   if (is_any(&own)) as_asked(p, d);
   else d->to = (struct udp_local){0}; /* it has but one */
-  return session_of(other, d, why);
+  return session_of(other, d, told, why);
+}
+
+/* left_behind is the session of a datagram that came to a port that takes no new ones. */
+static struct udp_session *left_behind(struct udp_port *p, struct udp_datagram *d,
+                                       struct udp_told *told, enum end *why) {
+  struct udp_session *s = NULL;
+  struct span whole = d->bytes;
+  struct udp_key key;
+  if (udp_hear(p, NULL, d, told) == END_OK) {
+    key_of(p, d, told, &key);
+    s = udp_table_find(&udp_worker(p)->udp->table, &key);
+  }
+  if (s) return s;
+  d->bytes = whole;
+  *why = END_DRAIN;
+  return handed_on(p, d, told, why);
+}
+
+static struct udp_session *found(struct udp_port *p, struct udp_datagram *d,
+                                 struct udp_told *told, enum end *why) {
+  const struct snapshot_listener *current = p->serving->current;
+  if (p->leaving || !current) return left_behind(p, d, told, why);
+  *why = udp_hear(p, current->listener, d, told);
+  return *why == END_OK ? session_of(p, d, told, why) : NULL;
 }
 
 static void on_client(struct udp *u, struct udp_datagram *d) {
   struct udp_port *p = u->owner;
-  struct udp_key key;
-  enum end why = END_DRAIN;
+  struct udp_told told;
+  enum end why;
   if (addr_port(&d->from) == 0) { /* nobody can be answered there */
     stat_add(&udp_worker(p)->stats.udp_refused, 1);
     return;
   }
-  struct udp_session *s = NULL;
-  if (p->leaving || !p->serving->current) {
-    key_of(p, d, &key);
-    s = udp_table_find(&udp_worker(p)->udp->table, &key);
-    if (!s) s = handed_on(p, d, &why);
-  } else {
-    s = session_of(p, d, &why);
-  }
-  if (s) udp_session_up(s, d);
+  struct udp_session *s = found(p, d, &told, &why);
+  if (s) udp_session_up(s, d, &told);
   else refuse(p, d, why);
 }
 
@@ -405,7 +441,9 @@ void front_udp_install(struct serving *sv) {
   if (!sv->current) return;
   p->idle_ms = sv->current->listener->timeouts.idle_ms;
   p->settings = sv->current->listener->udp;
-  udp_coalesce(p->udp, p->settings.balance == UDP_BY_SESSION); /* else each goes its own way */
+  p->proxied = sv->current->listener->proxied;
+  /* Else each goes its own way, or has a header of its own. */
+  udp_coalesce(p->udp, p->settings.balance == UDP_BY_SESSION && !p->proxied);
 }
 
 /* recount counts the clients of sessions in the table of their new listener. Who would not be let

@@ -102,9 +102,20 @@ static void on_eof(struct conn *c) {
   else down_close(d, true);
 }
 
+/* server_first: a client of TCP that has said nothing in the time of a header sends none, and may
+ * wait for the server to speak. */
+static bool server_first(const struct down *d) {
+  const struct snapshot_listener *current = d->serving->current;
+  return current && current->listener->serves == SERVES_TCP && !current->listener->tls;
+}
+
 static void on_timer(struct conn *c) {
   struct down *d = c->owner;
   bool silent = d->flags & DOWN_UNSURE && !conn_held(c);
+  if (silent && server_first(d)) {
+    (void)go_on(d, NULL, SPAN_EMPTY);
+    return;
+  }
   access_connection(d, silent ? END_CLIENT_TIMEOUT_HEADER : END_PROXY_TIMEOUT, 0);
   down_close(d, false);
 }

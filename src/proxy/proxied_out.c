@@ -6,7 +6,7 @@
 #include "weir/base/crypto.h"
 #include "weir/io/tls_client_auth.h"
 
-enum { VERSION_TEXT_MAX = 16, NAME_MAX_LEN = 255, MADE_ID_BYTES = 16 };
+enum { VERSION_TEXT_MAX = 16, NAME_MAX_LEN = 255 };
 
 /* local_of is what the client connected to: its own proxy's address, or ours. */
 static struct addr local_of(const struct down *d) {
@@ -16,18 +16,22 @@ static struct addr local_of(const struct down *d) {
   return to;
 }
 
-/* made_id is 32 hex digits, as a trace id has; empty: there is no room. */
-static struct span made_id(struct stream *s) {
+void proxied_draw_id(char *to) {
   static const char hex[] = "0123456789abcdef";
-  uint8_t random[MADE_ID_BYTES];
-  char *to = arena_bytes(&s->arena, 2 * sizeof random);
-  if (!to) return SPAN_EMPTY;
+  uint8_t random[PROXIED_ID_BYTES];
   crypto_random(random, sizeof random);
   for (size_t i = 0; i < sizeof random; i++) {
     to[2 * i] = hex[random[i] >> 4];
     to[2 * i + 1] = hex[random[i] & 15];
   }
-  return span_of(to, 2 * sizeof random);
+}
+
+/* made_id: empty: there is no room. */
+static struct span made_id(struct stream *s) {
+  char *to = arena_bytes(&s->arena, 2 * PROXIED_ID_BYTES);
+  if (!to) return SPAN_EMPTY;
+  proxied_draw_id(to);
+  return span_of(to, 2 * PROXIED_ID_BYTES);
 }
 
 /* settle_id: all connections of a request have the same one, and the log. A chain of proxies keeps
@@ -41,9 +45,7 @@ static struct span settle_id(struct stream *s) {
 }
 
 /* whole: a name that does not fit is left out; half of it would be another one. */
-static struct span whole(struct span name) {
-  return name.len <= NAME_MAX_LEN ? name : SPAN_EMPTY;
-}
+static struct span whole(struct span name) { return name.len <= NAME_MAX_LEN ? name : SPAN_EMPTY; }
 
 /* fill_hello: TLS that is passed on: what was asked for, and no word of what comes of it. */
 static void fill_hello(struct proxy_header *h, const struct stream *s) {

@@ -99,6 +99,8 @@ extern const struct conn_events up_events;
 /* ---- tunnel.c ---- */
 void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err);
 void tunnel_start(struct stream *s);
+/* tunnel_declined: 2xx would tell an HTTP/2 client that its tunnel is open (RFC 9113 8.5). */
+bool tunnel_declined(const struct stream *s, unsigned status);
 void tunnel_check_routes(struct worker *w);
 void tunnel_drain_all(struct worker *w, uint64_t deadline_ms);
 /* ---- access.c ---- */

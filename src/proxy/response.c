@@ -91,16 +91,10 @@ static bool upgrade_asked(const struct stream *s) {
   return s->x->req.upgrade.len && span_eq_nocase(s->x->req.upgrade, s->x->resp.upgrade);
 }
 
-/* declined: 2xx would tell an HTTP/2 client that its tunnel is open (RFC 9113 section 8.5). */
-static bool declined(const struct stream *s) {
-  unsigned status = s->x->resp.status;
-  return s->flags & STREAM_H2 && s->x->req.upgrade.len && status >= 200 && status < 300;
-}
-
 /* final_check looks at what only the request can tell. */
 static enum end final_check(struct stream *s) {
   if (s->x->resp.status == 101 && !upgrade_asked(s)) return END_BAD_RESPONSE_UPGRADE;
-  if (declined(s)) return END_UPGRADE_DECLINED;
+  if (tunnel_declined(s, s->x->resp.status)) return END_UPGRADE_DECLINED;
   enum end shaken = s->x->resp.status == 101 ? shake_done(s) : END_OK;
   if (shaken != END_OK) return shaken;
   s->x->ctx.response = &s->x->resp;

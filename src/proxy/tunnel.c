@@ -35,6 +35,10 @@ static bool unwanted(const struct stream *s) {
   return routed || !s->down->serving->current || s->down->flags & DOWN_STALE;
 }
 
+bool tunnel_declined(const struct stream *s, unsigned status) {
+  return s->flags & STREAM_H2 && s->x->req.upgrade.len && status >= 200 && status < 300;
+}
+
 void tunnel_start(struct stream *s) {
   struct worker *w = s->w;
   access_keep(s);
@@ -47,6 +51,7 @@ void tunnel_start(struct stream *s) {
     s->flags |= STREAM_TUNNEL;
     stat_add(&w->stats.tunnels, 1);
   }
+  conn_keepalive(s->try.up->conn);
   start(s, &s->up_body, s->conn, s->try.up->conn);
   start(s, &s->down_body, s->try.up->conn, s->conn);
   /* The reload that removed its route may have come while the request was on its way. */

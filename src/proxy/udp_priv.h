@@ -10,12 +10,28 @@
 /* udp_key is the 4-tuple, without gaps: it is hashed and compared as bytes. */
 struct udp_key {
   uint64_t port; /* the number of the udp_port */
-  uint8_t client_ip[16], local_ip[16];
+  uint8_t client_ip[16], local_ip[16], proxy_ip[16];
   uint32_t interface; /* of link-local addresses; else 0 */
-  uint16_t client_port;
+  uint16_t client_port, proxy_port;
   uint8_t client_family, local_family; /* local: 0 where the port has but one address */
+  uint8_t proxy_family; /* 0: the client sends itself; else a PROXY header told of it */
+  uint8_t zero[5];
 };
-_Static_assert(sizeof(struct udp_key) == 48, "no gaps");
+_Static_assert(sizeof(struct udp_key) == 72, "no gaps");
+
+/* udp_told is what the PROXY header of a datagram says; zero: there is none, or it is the proxy's
+ * own. */
+struct udp_told {
+  struct addr client, to;
+  struct span id; /* inside of the datagram */
+};
+
+/* udp_header is a session's PROXY header to endpoints, and the id in it, or in the client's. */
+struct udp_header {
+  struct slab_head head;
+  uint8_t len, id_len; /* len 0: none was sent */
+  char bytes[UDP_FRONT_MAX], id[PROXY_UNIQUE_ID_MAX];
+};
 
 /* udp_leg is one socket of a session; where each datagram is balanced there may be several. */
 struct udp_leg {
@@ -39,8 +55,10 @@ struct udp_session {
   _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
   struct endpoint *endpoint; /* of the first leg; pinned, for the log */
   uint64_t begun_ns, in, out, bytes_in, bytes_out;
-  enum end trouble; /* of a leg that was given up */
+  struct udp_header *header; /* NULL: no PROXY header was sent, and none with an id came */
+  enum end trouble; /* of a leg that was given up, or a datagram that was dropped */
   uint64_t heard_ms; /* when the client's last datagram came; of a steady one */
+  bool tells;        /* its pool's endpoints have PROXY headers */
   bool steady;       /* a datagram came after an answer: a source that is forged once has none */
 };
 
@@ -60,6 +78,7 @@ struct udp_port {
   /* Of the listener, also when that has left: */
   uint32_t idle_ms;
   struct listener_udp settings;
+  uint8_t proxied; /* enum listener_proxied */
 };
 
 /* udp_table finds sessions by key. Its buckets are made once, as many as there can be sessions. */
@@ -76,7 +95,7 @@ void udp_table_remove(struct udp_table *t, struct udp_session *s);
 /* udp_front is what a worker has for UDP, from its first listener on. */
 struct udp_front {
   struct udp_table table;
-  struct slab sessions, legs;
+  struct slab sessions, legs, headers;
   uint64_t ports; /* made so far */
 };
 
@@ -86,18 +105,32 @@ struct udp_front {
 struct udp_session *udp_session_begin(struct udp_port *p, const struct udp_key *key,
                                       _Atomic uint64_t *counted, enum end *why);
 /* udp_session_up passes a datagram of the client on; the session may end. */
-void udp_session_up(struct udp_session *s, struct udp_datagram *d);
+void udp_session_up(struct udp_session *s, struct udp_datagram *d, const struct udp_told *told);
 /* udp_session_stays is false when its endpoint left, and there is another one. */
 bool udp_session_stays(const struct udp_session *s);
 /* udp_session_end ends it; its port may go with it. */
 void udp_session_end(struct udp_session *s, enum end end);
+
+/* ---- proxied_udp.c ---- */
+/* udp_hear takes the PROXY header off d, if it has one; l is the listener now, NULL: it is gone.
+ * END_OK, or why the datagram is to be dropped. */
+enum end udp_hear(const struct udp_port *p, const struct listener *l, struct udp_datagram *d,
+                  struct udp_told *told);
+/* udp_tell puts the header for endpoints of pool (NULL: it is gone) before d; false: they do not
+ * fit into a datagram. */
+MUST_USE bool udp_tell(struct udp_session *s, const struct pool *pool, struct udp_datagram *d,
+                       const struct udp_told *told);
+/* udp_id is the id that was sent, or came; empty: neither. */
+struct span udp_id(const struct udp_session *s);
 
 /* ---- front_udp.c ---- */
 void udp_port_session_gone(struct udp_port *p);
 /* udp_make_room ends the session that has the least to lose, but for `whose`, for one of p's: of
  * what all sessions of the worker share; false: none may be ended. */
 bool udp_make_room(struct udp_port *p, const struct udp_session *whose);
+/* udp_client is whose session it is, udp_peer who sends the datagrams: a proxy in front. */
 void udp_client(const struct udp_session *s, struct addr *out);
+void udp_peer(const struct udp_session *s, struct addr *out);
 static inline struct worker *udp_worker(const struct udp_port *p) { return p->serving->w; }
 
 /* ---- access.c ---- */

@@ -23,6 +23,16 @@ void udp_client(const struct udp_session *s, struct addr *out) {
   peer_addr(&p, out);
 }
 
+void udp_peer(const struct udp_session *s, struct addr *out) {
+  struct peer p = {.family = s->key.proxy_family, .port = s->key.proxy_port};
+  if (!p.family) {
+    udp_client(s, out);
+    return;
+  }
+  memcpy(p.ip, s->key.proxy_ip, sizeof p.ip);
+  peer_addr(&p, out);
+}
+
 static void touch(struct udp_session *s) {
   struct worker *w = udp_worker(s->port);
   timer_set(&w->loop->wheel, &s->timer, now_ms(w) + s->port->idle_ms);
@@ -158,6 +168,7 @@ static void forget(struct udp_session *s) {
   timer_stop(&w->loop->wheel, &s->timer);
   while (!list_empty(&s->legs)) leg_close(container_of(s->legs.next, struct udp_leg, link));
   if (s->endpoint) object_unpin(&s->endpoint->obj, me(s));
+  if (s->header) slab_free(&w->udp->headers, s->header);
   list_remove(&s->link);
   slab_free(&w->udp->sessions, s);
 }
@@ -225,7 +236,7 @@ struct udp_session *udp_session_begin(struct udp_port *p, const struct udp_key *
 
 static void drop(struct udp_session *s, enum end why) {
   struct worker *w = udp_worker(s->port);
-  stat_add(&w->stats.udp_refused, 1);
+  stat_add(why == END_LIMIT_DATAGRAM ? &w->stats.udp_unsent : &w->stats.udp_refused, 1);
   s->trouble = why;
 }
 
@@ -238,7 +249,7 @@ static void hear(struct udp_session *s) {
   list_push_tail(&s->port->steady, &s->link);
 }
 
-void udp_session_up(struct udp_session *s, struct udp_datagram *d) {
+void udp_session_up(struct udp_session *s, struct udp_datagram *d, const struct udp_told *told) {
   struct worker *w = udp_worker(s->port);
   enum end why = END_OK;
   struct udp_leg *leg = s->chosen ? s->chosen : leg_chosen(s, &why);
@@ -246,6 +257,10 @@ void udp_session_up(struct udp_session *s, struct udp_datagram *d) {
   touch(s);
   if (!leg) {
     drop(s, why);
+    return;
+  }
+  if (!udp_tell(s, pool_of(s), d, told)) {
+    drop(s, END_LIMIT_DATAGRAM);
     return;
   }
   hear(s);
@@ -260,16 +275,16 @@ static void on_answer(struct udp *u, struct udp_datagram *d) {
   struct udp_leg *leg = u->owner;
   struct udp_session *s = leg->session;
   struct worker *w = udp_worker(s->port);
-  struct addr client;
+  struct addr peer;
   struct udp_local local = {.family = s->key.local_family, .interface = s->key.interface};
   memcpy(local.ip, s->key.local_ip, sizeof local.ip);
-  udp_client(s, &client);
+  udp_peer(s, &peer);
   s->trouble = END_OK; /* it is over */
   s->out += udp_count(d);
   s->bytes_out += d->bytes.len;
   stat_add(&w->stats.udp_out, udp_count(d));
   stat_add(&w->stats.udp_bytes_out, d->bytes.len);
-  udp_pass(s->port->udp, d, &client, &local);
+  udp_pass(s->port->udp, d, &peer, &local);
   touch(s);
   if (!leg->answered) outcome(s, leg->endpoint, END_OK);
   leg->answered = true;

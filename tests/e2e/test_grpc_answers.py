@@ -6,8 +6,9 @@ import socket
 import h2.errors
 import pytest
 
-from harness import wire
+from harness import h2wire, wire
 from harness.backend import raw
+from harness.h2byhand import ByHand, proxy_for
 from harness.h2endpoints import GRPC, Plays
 from harness.h2talk import Reset, Talk
 from harness.proc import free_port
@@ -79,7 +80,7 @@ def only_head(conn, stream):
 
 REFUSED = [("/nowhere", 12, "proxy.no_route"), ("/get", 12, "proxy.method_not_allowed"),
            ("/no", 7, "proxy.denied.client"), ("/dead", 14, "upstream.connect.refused"),
-           ("/quick", 4, "upstream.first_byte.timeout"), ("/short", 4, "upstream.timeout")]
+           ("/quick", 14, "upstream.first_byte.timeout"), ("/short", 4, "upstream.timeout")]
 
 
 @pytest.mark.parametrize("path,status,word", REFUSED)
@@ -248,7 +249,7 @@ def test_a_deadline_while_the_body_comes(pair, talk, path):
 @pytest.mark.parametrize("path,fields,word,status", [
     ("/call", [("grpc-timeout", "300m")], "client.deadline", "4"),
     ("/short", [("grpc-timeout", "1H")], "client.deadline", "4"),
-    ("/still", [], "upstream.idle.timeout", "4")])
+    ("/still", [], "upstream.idle.timeout", "14")])
 def test_after_the_head(pair, talk, path, fields, word, status):
     """The response has begun: it ends by trailers, and the connection goes on."""
     pair.backend.default = lambda conn, request: conn.send(HANG)
@@ -268,6 +269,46 @@ def test_without_a_deadline_a_timeout_spares_bodies(pair, talk):
     conn = talk()
     stream = conn.whole(called(conn, "/short"))
     assert bytes(stream.body) == EMPTY + b"late" and dict(stream.trailers)[b"grpc-status"] == b"0"
+
+
+# ---- endpoints that are gone without a word ----
+
+def begins(conn, stream, head):
+    if head[":path"] == "/head":
+        fields = [(":status", "200"), ("content-type", "application/grpc")]
+        conn.send(h2wire.headers(stream, h2wire.block(fields), False), h2wire.data(stream, EMPTY))
+
+
+def test_frozen(weir):
+    """No deadline was set, so none was exceeded: the endpoint is not there."""
+    origin = ByHand(begins, pongs=False)
+    try:
+        proxy = proxy_for(weir, origin, connections={"ping": "1s", "ping_timeout": "1s"})
+        conn = Talk(proxy.port)
+        quiet, head = called(conn, "/quiet"), called(conn, "/head")
+        rows = only_head(conn, quiet)
+        assert rows["grpc-status"] == "14"
+        assert rows["grpc-message"].startswith("upstream.h2.ping")
+        assert dict(conn.whole(head).trailers)[b"grpc-status"] == b"14"
+        conn.close()
+    finally:
+        origin.stop()
+    proxy.logged(2, end="upstream.h2.ping", rpc__grpc__status_code=14)
+
+
+def test_mute_at_the_handshake(weir):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        proxy = weir({"listeners": {"web": {"protocols": ["h2c"]}},
+                      "pools": {"app": {"endpoints": ["127.0.0.1:%d" % mute.getsockname()[1]],
+                                        "tls": {"verify": "none"}, "retry": {"attempts": 1},
+                                        "timeouts": {"connect": "500ms"}}},
+                      "routes": [{"prefix": "/", "pool": "app"}]})
+        conn = Talk(proxy.port)
+        rows = only_head(conn, called(conn, "/call"))
+        conn.close()
+    assert rows["grpc-status"] == "14"
+    assert rows["grpc-message"].startswith("upstream.tls.timeout")
+    proxy.logged(end="upstream.tls.timeout", rpc__grpc__status_code=14)
 
 
 # ---- endpoints of HTTP/2 that fail in the middle ----

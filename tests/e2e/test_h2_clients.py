@@ -212,6 +212,16 @@ def test_continue(site, how):
 
 
 @BOTH
+def test_other_expectations(site, how):
+    """A request in order that cannot be met is answered (RFC 9110 section 10.1.1), not reset."""
+    conn = site.conn(how).handshake()
+    response = conn.get("/echo", [("expect", "200-ok")])
+    assert response.status == 417 and "client.bad_request.expect" in response.get("proxy-status")
+    assert conn.get("/after").body == b"GET /after"
+    conn.expect_alive()
+
+
+@BOTH
 def test_response_trailers(site, how):
     response = site.conn(how).handshake().get("/trailers", [("te", "trailers")])
     assert response.body == b"with trailers"

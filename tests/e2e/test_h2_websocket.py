@@ -171,6 +171,19 @@ def test_success_without_switching_is_no_tunnel(pair, talk, status):
     assert conn.whole(conn.open("GET", "/next")).status == 200
 
 
+@pytest.mark.parametrize("status,answer", [(200, 501), (204, 501), (404, 404), (503, 503)])
+def test_no_fixed_response_opens_a_tunnel(weir, talk, status, answer):
+    fixed = {"status": status, **({} if status == 204 else {"body": "fixed"})}
+    proxy = weir({"listeners": {"web": {"protocols": ["http/1.1", "h2c"]}},
+                  "routes": [{"name": "fixed", "prefix": "/", "respond": fixed}]})
+    conn = talk(proxy)
+    stream = conn.whole(ask(conn))
+    assert stream.status == answer and (answer == status) == (stream.body == b"fixed")
+    if answer == 501:
+        proxy.ended("proxy.upgrade_declined", path="/ws", status=501)
+    assert conn.whole(conn.open("GET", "/next")).status == status
+
+
 # ---- other protocols, and CONNECT itself ----
 
 def other_echo(conn, request):

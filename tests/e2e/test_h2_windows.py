@@ -55,7 +55,8 @@ def conf(pools, **limits):
     """Paths /NAME go to the pool of that name; all else to app."""
     routes = [{"name": name, "prefix": "/" + name, "pool": name} for name in pools]
     return {"process": {"workers": 1, "max_connections": 1000}, "pools": pools,
-            "listeners": {"web": {"protocols": ["h2c", "http/1.1"], "timeouts": PATIENT, **limits}},
+            "listeners": {"web": {"protocols": ["h2c", "http/1.1"], "timeouts": PATIENT,
+                                  **limits}},
             "routes": routes + [{"name": "all", "prefix": "/", "pool": "app"}]}
 
 

@@ -70,6 +70,7 @@ def test_echo(tcp, endpoint):
     assert record["network.protocol.name"] == "tcp" and record["weir.listener"] == "db"
     assert record["weir.pool"] == "db" and record["weir.endpoint"] == site.address
     assert record["client.address"] == record["network.peer.address"] == mine[0]
+    assert record["network.peer.port"] == mine[1] and "server.address" not in record
     assert record["weir.bytes.received"] == record["weir.bytes.sent"] == total
     assert record["weir.attempts"] == 1 and record["weir.duration_ms.connect"] >= 0
     assert record["weir.duration_ms.total"] > 0
@@ -517,6 +518,33 @@ def test_proxy_header_missing(tcp, endpoint):
     assert proxy.ended("client.proxy_protocol.missing")["weir.reason"] == "no PROXY header"
 
 
+def test_no_proxy_header_where_the_server_speaks_first(tcp, endpoint):
+    """Who says nothing for the time that a header has sends none; check says what that costs."""
+    def greet(sock):
+        sock.sendall(b"220 hello\r\n")
+        tcpsite.echo(sock)
+    proxy = tcp(endpoint(greet), listener={"proxy_protocol": "optional",
+                                           "trusted_proxies": ["10.0.0.0/8"],
+                                           "timeouts": {"header": "300ms"}})
+    checked = run("check", "-c", proxy.path)
+    assert checked.returncode == 0 and "W0445" in checked.stdout + checked.stderr, checked
+    with connect(proxy.port) as sock:
+        assert exactly(sock, 11) == b"220 hello\r\n"
+        sock.sendall(b"QUIT")
+        assert exactly(sock, 4) == b"QUIT"
+    assert proxy.ended("ok")["client.address"] == "127.0.0.1"
+    with connect(proxy.port) as sock:  # one that was begun is waited for, and is not the server's
+        sock.sendall(proxyheader.v2("203.0.113.9")[:14])
+        assert tcpsite.ended(sock)[1] == b""
+    proxy.ended("client.proxy_protocol.timeout")
+    proxy.change(listeners={"db": {"proxy_protocol": True, "trusted_proxies": ["127.0.0.0/8"]}})
+    assert "W0445" not in run("check", "-c", proxy.path).stdout
+    proxy.reload()
+    with connect(proxy.port) as sock:
+        assert tcpsite.ended(sock)[1] == b""
+    proxy.ended("client.proxy_protocol.timeout")
+
+
 def test_proxy_header_and_no_endpoint(tcp):
     """The session ends inside the reading of the header."""
     proxy = tcp("127.0.0.1:1", pool={"breaker": {"failure_rate": "1%", "min_requests": 1,
@@ -548,6 +576,7 @@ def test_tls_in_front(tcp, endpoint, authority, alpn):
         sock.unwrap()
     record = proxy.ended("ok")
     assert record["tls.protocol.version"] == "1.3" and record["weir.bytes.sent"] == 500000
+    assert record["server.address"] == "db.example"
     assert "weir.duration_ms.tls" in record
 
 

@@ -215,3 +215,49 @@ def test_session_that_waits_ends_with_the_drain(tcp, endpoint, ends, authority):
     ends.go.set()
     eventually(lambda: ends.seen)
     assert ends.seen[0][0] == "reset"
+
+
+# ---- a peer that is gone without a word ----
+
+ASKS = (60, 10, 6)
+
+
+def test_keepalive_of_a_session(tcp, endpoint):
+    """Both sides of it: a database's sessions have no timeout of weir's."""
+    site = endpoint()
+    proxy = tcp(site, listener={"timeouts": {"tunnel": "0s"}})
+    with connect(proxy.port) as sock:
+        sock.sendall(b"!")
+        assert exactly(sock, 1) == b"!"
+        assert tcpsite.keepalive(proxy.pid, proxy.port) == [ASKS]
+        assert tcpsite.keepalive(proxy.pid, site.port) == [ASKS]
+
+
+def test_keepalive_of_a_websocket(weir, endpoint):
+    """Both sides; but no endpoint connection that serves requests: the pool's times are for it."""
+    def serve(sock):
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += exactly(sock, 1)
+        if b"/chat" in head:
+            sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+                         b"Upgrade: websocket\r\n"
+                         b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+            tcpsite.echo(sock)
+        else:
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            sock.recv(1)
+    site = endpoint(serve)
+    proxy = weir({"pools": {"app": {"endpoints": [site.address]}}, "routes": [{"pool": "app"}]})
+    assert proxy.get("/").status == 200
+    assert tcpsite.keepalive(proxy.pid, site.port) == [None]
+    with connect(proxy.port) as sock:
+        sock.sendall(b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
+                     b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += exactly(sock, 1)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        eventually(lambda: ASKS in tcpsite.keepalive(proxy.pid, site.port))
+        assert ASKS in tcpsite.keepalive(proxy.pid, proxy.port)

@@ -3,8 +3,10 @@ with a certificate for it and the keys of today (draft-ietf-tls-esni). The clien
 import base64
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from harness import ech, proc
+from harness.mtls import client_mint, row  # noqa: F401
 from harness.weir import eventually, run
 
 PUBLIC, HIDDEN = "public.example", "hidden.example"
@@ -34,13 +36,14 @@ def site(weir, backend, authority, work, ech_client):
             self.path.touch(mode=0o600)
             self.path.write_text(pem)
 
-        def visit(self, how, name=HIDDEN):
+        def visit(self, how, name=HIDDEN, cert=None):
             if isinstance(how, bytes):
                 path = work / "list"
                 path.write_bytes(how)
                 how = path
             return {key: value.strip() for key, value in ech.visit(
-                ech_client, self.port, name, authority.path, how).items()}
+                ech_client, self.port, name, authority.path, how,
+                *([cert] if cert else [])).items()}
 
         def count(self, result):
             return self.weir.metric("weir_tls_ech_total", result=result)
@@ -155,3 +158,20 @@ def test_needs_tls_1_3(site):
 @pytest.mark.parametrize("words", [[], ["*.example.com"], ["a b"], ["a.example", "b.example"]])
 def test_command_wants_a_name(words):
     assert run("ech-keys", *words).returncode == 2
+
+
+@pytest.mark.parametrize("how", ["keys", "grease"])
+def test_resumption_with_client_certificates(site, mint, work, how):
+    """A ticket holds the certificates, and such a hello may have it twice: those that would
+    not fit get none, and every visit is answered."""
+    keys = ech.Keys(PUBLIC)
+    made = site(keys.pem, client=[row(mint.root)]).start()
+    for count in (1, 100, 140, 160, 250, 360, 400):
+        cert = mint.client(*("dns:a-name-that-is-long-%d.example" % i for i in range(count)))
+        size = len(cert.cert.public_bytes(Encoding.DER))
+        both = work / "both.pem"
+        both.write_bytes(cert.path.read_bytes() + cert.key_path.read_bytes())
+        said = made.visit(keys.config_list if how == "keys" else how, cert=both)
+        assert said.get("answer") == "HTTP/1.1 200", (size, said)
+        assert said["ech"] == ("1" if how == "keys" else "0")
+        assert said["reused"] == ("1" if size < 5000 else "0"), (size, said)

@@ -87,6 +87,7 @@ def test_echo(udp, endpoint):
     assert record["network.protocol.name"] == "udp" and record["weir.listener"] == "dns"
     assert record["weir.pool"] == "dns" and record["weir.endpoint"] == site.address
     assert record["client.address"] == record["network.peer.address"] == mine[0]
+    assert record["network.peer.port"] == mine[1]
     assert record["weir.bytes.received"] == record["weir.bytes.sent"] == sum(sizes)
     assert record["weir.datagrams.received"] == record["weir.datagrams.sent"] == len(sizes)
     assert record["weir.duration_ms.total"] >= 1000
@@ -1023,9 +1024,8 @@ REFUSED = [
     ("W0187", {"bind": "unix:/tmp/x.sock"}, {}, "it binds ip:port"),
     ("W0187", {}, {"endpoints": "unix:/tmp/x.sock"}, "takes no datagrams"),
     ("W0188", {}, {"tls": {"verify": "none"}}, "leave tls out, or give TCP a pool of its own"),
-    ("W0189", {"proxy_protocol": True, "trusted_proxies": "127.0.0.1"}, {},
-     "leave proxy_protocol out; the proxy in front"),
-    ("W0189", {}, {"proxy_protocol": "v2"}, "leave proxy_protocol out, or give TCP"),
+    ("W0189", {}, {"proxy_protocol": "v1"}, 'proxy_protocol = "v2", or give TCP'),
+    ("W0166", {"proxy_protocol": True}, {}, "no trusted_proxies"),
 ]
 
 

@@ -591,8 +591,8 @@ static void unruly_that_leave(void **state) {
   }
 }
 
-/* A connection has ended, and its streams hear of it some at a time: those whose turn it is to begin
- * ended for the same cause as the others, also where no more of the unruly may wait. */
+/* A connection has ended, and its streams hear of it some at a time: those whose turn it is to
+ * begin ended for the same cause as the others, also where no more of the unruly may wait. */
 static void unruly_and_over(void **state) {
   (void)state;
   uint32_t met = 0;

@@ -63,6 +63,11 @@ struct proxy_header {
 enum http_result proxy_header_parse(struct span in, struct proxy_header *out, size_t *len,
                                     enum proxy_fault *why);
 
+/* proxy_datagram_parse reads the version 2 header that a datagram begins with, which stands whole
+ * in it: DONE or BAD, as above; SIGNATURE: it has none. */
+enum http_result proxy_datagram_parse(struct span datagram, struct proxy_header *out, size_t *len,
+                                      enum proxy_fault *why);
+
 /* proxy_header_write appends h by its version. Version 1 has room for addresses alone. Addresses
  * that do not go together are written as UNKNOWN (unspecified, in version 2); IPv4-mapped ones as
  * IPv4 when both are. False, and nothing is appended: out is too small, an element is too long,

@@ -143,6 +143,9 @@ void conn_close_gently(struct conn *c, uint32_t linger_ms);
 
 /* conn_timer sets the one deadline of c (absolute ms; WHEEL_NEVER stops it). */
 void conn_timer(struct conn *c, uint64_t due_ms);
+/* conn_keepalive, of one that a client or an endpoint may leave without a word: its peer's system
+ * is asked for a sign of life after a minute of silence. Whoever was accepted has it already. */
+void conn_keepalive(struct conn *c);
 /* conn_peer, conn_local ask the kernel; false for unnamed unix sockets (out: AF_UNIX, empty). */
 bool conn_peer(const struct conn *c, struct addr *out);
 bool conn_local(const struct conn *c, struct addr *out);

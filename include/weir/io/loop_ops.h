@@ -72,6 +72,8 @@ struct loop_ops {
   void (*close_fd)(struct loop *loop, int fd); /* at once: a descriptor that no conn has */
   /* reset makes the coming close send RST (SO_LINGER 0). */
   void (*reset)(struct loop *loop, struct conn *c);
+  /* keepalive: see conn_keepalive; NULL: its own carrier or network sees to that. */
+  void (*keepalive)(struct loop *loop, struct conn *c);
   /* address asks for the peer's or the own address; false: unnamed or gone. */
   bool (*address)(const struct loop *loop, const struct conn *c, bool peer, struct addr *out);
   /* buffers_grow adds provided buffers: false at the maximum. */

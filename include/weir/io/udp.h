@@ -12,6 +12,8 @@
 /* UDP_BYTES_MAX is the longest payload (over IPv4; RFC 768, RFC 791). */
 #define UDP_BYTES_MAX 65507u
 #define UDP_BUFFERS 64u
+/* UDP_FRONT_MAX is the longest udp_datagram.front. */
+#define UDP_FRONT_MAX 192u
 
 struct udp;
 
@@ -27,7 +29,8 @@ struct udp_local {
 struct udp_datagram {
   struct addr from; /* of a listener's: who sent it; else empty */
   struct udp_local to;
-  struct span bytes; /* may be empty */
+  struct span bytes; /* may be empty; its beginning may be cut off before it is passed on */
+  struct span front; /* goes before them, with each of a train; copied by udp_pass */
   uint32_t segment;  /* 0: it is one */
   uint32_t buffer;   /* the loop's */
   bool passed;

@@ -32,8 +32,8 @@ class Keys:
         self.config_list = base64.b64decode(re.search(r'ech="([^"]+)"', made.stderr).group(1))
 
 
-def visit(client, port, name, ca, how):
-    """What the client says, as a dict."""
-    result = subprocess.run([client, str(port), name, str(ca), str(how)], capture_output=True,
-                            text=True, timeout=120, check=True)
+def visit(client, port, name, ca, how, *cert):
+    """What the client says, as a dict; with a file of certificate and key: at its second visit."""
+    result = subprocess.run([client, str(port), name, str(ca), str(how), *map(str, cert)],
+                            capture_output=True, text=True, timeout=120, check=True)
     return dict((line + " ").split(" ", 1) for line in result.stdout.splitlines())

@@ -136,19 +136,46 @@ def connect(port, **kwargs):
     return guarded(socket.create_connection(("127.0.0.1", port), **kwargs))
 
 
+def held(pid):
+    """The sockets of a process, as if they were ours: (inode, socket) one after the other."""
+    pidfd = os.pidfd_open(pid)
+    for entry in os.listdir("/proc/%d/fd" % pid):
+        try:
+            link = os.readlink("/proc/%d/fd/%s" % (pid, entry))
+        except FileNotFoundError:
+            continue
+        if not link.startswith("socket:["):
+            continue
+        fd = ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, int(entry), 0)
+        if fd < 0:  # closed meanwhile
+            continue
+        with socket.socket(fileno=fd) as sock:
+            yield int(link[8:-1]), sock
+    os.close(pidfd)
+
+
 def deferred(pid, port):
     """TCP_DEFER_ACCEPT of the sockets of a process that listen on port."""
     wanted = set(proc.listening(pid)[port])
-    found, pidfd = [], os.pidfd_open(pid)
-    for entry in os.listdir("/proc/%d/fd" % pid):
-        link = os.readlink("/proc/%d/fd/%s" % (pid, entry))
-        if not link.startswith("socket:[") or int(link[8:-1]) not in wanted:
+    return [sock.getsockopt(socket.IPPROTO_TCP, TCP_DEFER_ACCEPT) for inode, sock in held(pid)
+            if inode in wanted]
+
+
+def keepalive(pid, port):
+    """What a process does to find out that a peer is gone, of its connections that have port at
+    one of their ends: (idle time, interval, count), or None."""
+    found = []
+    for _, sock in held(pid):
+        try:
+            if sock.family != socket.AF_INET or port not in (sock.getpeername()[1],
+                                                             sock.getsockname()[1]):
+                continue
+        except OSError:  # it listens
             continue
-        fd = ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, int(entry), 0)
-        assert fd >= 0, "pidfd_getfd"
-        with socket.socket(fileno=fd) as sock:
-            found.append(sock.getsockopt(socket.IPPROTO_TCP, TCP_DEFER_ACCEPT))
-    os.close(pidfd)
+        times = tuple(sock.getsockopt(socket.IPPROTO_TCP, option) for option in
+                      (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT))
+        on = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        found.append(times if on else None)
     return found
 
 

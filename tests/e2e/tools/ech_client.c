@@ -1,6 +1,7 @@
 /* ech_client.c: one TLS 1.3 connection with Encrypted Client Hello, for test_tls_ech.py: says how
  * the handshake came out, as lines "word value". Built by harness/ech.py with the BoringSSL of the
- * tree. ech_client PORT NAME CA CONFIG-LIST-FILE|grease|none */
+ * tree. ech_client PORT NAME CA CONFIG-LIST-FILE|grease|none [CERT-AND-KEY]: with a certificate it
+ * connects twice, the second time with the first one's ticket if it got one. */
 #include <arpa/inet.h>
 #include <openssl/base64.h>
 #include <openssl/err.h>
@@ -67,25 +68,53 @@ static void ask(SSL *ssl, const char *name) {
   if (len == 12) printf("answer %.12s\n", bytes);
 }
 
-int main(int argc, char **argv) {
-  if (argc != 5) return 2;
-  SSL_CTX *ctx = SSL_CTX_new(TLS_method());
-  SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
-  if (!SSL_CTX_load_verify_locations(ctx, argv[3], NULL)) return 2;
-  SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+static SSL_SESSION *kept;
+
+static int keep(SSL *ssl, SSL_SESSION *session) {
+  (void)ssl;
+  SSL_SESSION_free(kept);
+  kept = session;
+  return 1;
+}
+
+/* show: a client with a certificate, which keeps its ticket, and offers what browsers do as far
+ * as the library has it. */
+static void show(SSL_CTX *ctx, const char *pem) {
+  if (SSL_CTX_use_certificate_chain_file(ctx, pem) != 1 ||
+      SSL_CTX_use_PrivateKey_file(ctx, pem, SSL_FILETYPE_PEM) != 1)
+    exit(2);
+  if (SSL_CTX_set1_groups_list(ctx, "X25519MLKEM768:X25519:P-256") != 1) ERR_clear_error();
+  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT);
+  SSL_CTX_sess_set_new_cb(ctx, keep);
+}
+
+static void visit(SSL_CTX *ctx, char **argv) {
   SSL *ssl = SSL_new(ctx);
   int fd = dial(argv[1]);
-  if (fd < 0 || !SSL_set_tlsext_host_name(ssl, argv[2]) || !SSL_set_fd(ssl, fd)) return 2;
+  if (fd < 0 || !SSL_set_tlsext_host_name(ssl, argv[2]) || !SSL_set_fd(ssl, fd)) exit(2);
+  if (kept) SSL_set_session(ssl, kept);
   offer(ssl, argv[4]);
   if (SSL_connect(ssl) == 1) {
     printf("ech %d\n", SSL_ech_accepted(ssl));
     ask(ssl, argv[2]);
+    printf("reused %d\n", SSL_session_reused(ssl));
   } else {
     refused(ssl);
   }
   say_cert(ssl);
   close(fd);
   SSL_free(ssl);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 5 && argc != 6) return 2;
+  SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+  SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
+  if (!SSL_CTX_load_verify_locations(ctx, argv[3], NULL)) return 2;
+  SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+  if (argc == 6) show(ctx, argv[5]);
+  for (int turn = 0; turn < argc - 4; turn++) visit(ctx, argv);
+  SSL_SESSION_free(kept);
   SSL_CTX_free(ctx);
   return 0;
 }

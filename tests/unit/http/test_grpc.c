@@ -107,7 +107,14 @@ static void test_of_end(void **state) {
     if (http) assert_int_not_equal(grpc_status_of_end(end, http), GRPC_UNKNOWN);
   }
   assert_int_equal(grpc_status_of_end(END_ROUTE_TIMEOUT, 504), GRPC_DEADLINE_EXCEEDED);
-  assert_int_equal(grpc_status_of_end(END_CONNECT_TIMEOUT, 504), GRPC_UNAVAILABLE);
+  assert_int_equal(grpc_status_of_end(END_CLIENT_DEADLINE, 504), GRPC_DEADLINE_EXCEEDED);
+  assert_int_equal(grpc_status_of_end(END_OK, 504), GRPC_DEADLINE_EXCEEDED);
+  static const enum end gone[] = {END_CONNECT_TIMEOUT,       END_UPSTREAM_TLS_TIMEOUT,
+                                  END_UPSTREAM_PING,         END_FIRST_BYTE_TIMEOUT,
+                                  END_UPSTREAM_IDLE_TIMEOUT, END_UPSTREAM_TIMEOUT_SEND,
+                                  END_TRY_TIMEOUT};
+  for (size_t i = 0; i < array_count(gone); i++)
+    assert_int_equal(grpc_status_of_end(gone[i], 504), GRPC_UNAVAILABLE);
   assert_int_equal(grpc_status_of_end(END_LIMIT_RATE, 429), GRPC_RESOURCE_EXHAUSTED);
   assert_int_equal(grpc_status_of_end(END_UPSTREAM_RESET, 502), GRPC_UNAVAILABLE);
   assert_int_equal(grpc_status_of_end(END_OK, 308), GRPC_UNKNOWN);

@@ -43,7 +43,7 @@ static void each_fault_has_a_case(void **state) {
   (void)state;
   for (unsigned f = PROXY_FAULT_NONE + 1; f < PROXY_FAULT_COUNT; f++) {
     struct span text = proxy_fault_text((enum proxy_fault)f);
-    bool seen = false;
+    bool seen = f == PROXY_FAULT_CUT; /* of datagrams */
     for (size_t c = 0; c < array_count(cases); c++)
       seen |= span_eq(span_from(span_str(cases[c].trace), 1), text);
     if (!seen) fail_msg("no case: " SPAN_FMT, SPAN_ARG(text));
@@ -70,6 +70,28 @@ static void bounds(void **state) {
   room[15]++;
   assert_int_equal(proxy_header_parse(buf_span(&b), &h, &len, &why), HTTP_BAD);
   assert_true(h.version == 7 && len == 77 && why == PROXY_FAULT_LONG);
+}
+
+/* Of a datagram the header stands whole in it, and is of version 2; else it is as above. */
+static void datagrams(void **state) {
+  (void)state;
+  for (size_t i = 0; i < array_count(cases); i++) {
+    struct span in = cases[i].in;
+    bool v2 = span_starts(in, SPAN_LIT("\r\n\r\n\0\r\nQUIT\n"));
+    for (size_t had = 0; had <= in.len; had++) {
+      struct proxy_header h, want;
+      enum proxy_fault why = PROXY_FAULT_NONE, want_why = PROXY_FAULT_NONE;
+      size_t len = 0, want_len = 0;
+      struct span view = span_sub(in, 0, had);
+      enum http_result got = proxy_datagram_parse(view, &h, &len, &why);
+      enum http_result whole = proxy_header_parse(view, &want, &want_len, &want_why);
+      if (whole == HTTP_MORE) want_why = PROXY_FAULT_CUT;
+      if (!v2 || had < 12) want_why = PROXY_FAULT_SIGNATURE;
+      assert_int_equal(got, v2 && whole == HTTP_DONE ? HTTP_DONE : HTTP_BAD);
+      if (got == HTTP_BAD) assert_int_equal(why, want_why);
+      else assert_int_equal(len, want_len);
+    }
+  }
 }
 
 static struct addr addr_of(const char *text) {
@@ -201,7 +223,8 @@ static void checksums(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(tables_hold), cmocka_unit_test(each_fault_has_a_case),
+      cmocka_unit_test(tables_hold), cmocka_unit_test(datagrams),
+      cmocka_unit_test(each_fault_has_a_case),
       cmocka_unit_test(bounds),      cmocka_unit_test(lines),
       cmocka_unit_test(blocks),      cmocka_unit_test(round_trip),
       cmocka_unit_test(checksums),   cmocka_unit_test(elements_too_long),

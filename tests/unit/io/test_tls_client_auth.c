@@ -157,8 +157,9 @@ static void closed(void **state) {
   struct tls_server *servers[] = {made_as(true, named, 2, &bad), made_as(true, whole, 2, &bad),
                                   made_as(true, NULL, 0, &bad)};
   for (size_t i = 0; i < array_count(rows); i++) {
+    bool no_name = rows[i].sni && strstr(rows[i].sni, "..");
     const enum end wants[] = {rows[i].named, rows[i].whole,
-                              i == 7 ? END_CLIENT_TLS_NAME : END_OK};
+                              no_name ? END_CLIENT_TLS_NAME : END_OK};
     for (size_t s = 0; s < array_count(servers); s++) {
       struct th_pair *p = shaken(t, servers[s], rows[i].sni, NULL);
       assert_int_equal(p->info.end, wants[s]);
@@ -342,9 +343,10 @@ static void many_names(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(rows_by_name), cmocka_unit_test(bad_rows),
-                                     cmocka_unit_test(closed), cmocka_unit_test(closed_and_stale),
-                                     cmocka_unit_test(covers_and_stale),
-                                     cmocka_unit_test(identity), cmocka_unit_test(many_names)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(rows_by_name),     cmocka_unit_test(bad_rows),
+      cmocka_unit_test(closed),           cmocka_unit_test(closed_and_stale),
+      cmocka_unit_test(covers_and_stale), cmocka_unit_test(identity),
+      cmocka_unit_test(many_names)};
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -108,7 +108,8 @@ static void short_of_buffers(void **state) {
   k->sloth = true;
   size_t held = 0;
   uint32_t id = 0;
-  for (uint32_t i = 1; i < kit_limits.streams; i++) held += upload(k, id = open_upload(k), SIZE_MAX);
+  for (uint32_t i = 1; i < kit_limits.streams; i++)
+    held += upload(k, id = open_upload(k), SIZE_MAX);
   assert_int_equal(held, k->h->recv_size);
   assert_int_equal(may(k, id), 0);
   assert_int_equal(k->h->recv_window, 0);
