@@ -1,7 +1,7 @@
 /* h2_conn.c: the life of a connection: begun, drained, ended; what its conn says. */
 #include <errno.h>
 
-#include "mux/h2_priv.h"
+#include "mux/h2_section_priv.h"
 #include "weir/base/mem.h"
 
 /* DRAIN_STEP_MS: streams that the peer opened before it read the first GOAWAY are here by then. */
@@ -119,6 +119,7 @@ struct h2 *h2_new(const struct h2_config *config) {
   h->conn = config->conn;
   h->events = config->events;
   h->limits = config->limits;
+  h2_section_limits(h);
   h->owner = config->owner;
   h->server = config->server;
   h->theirs = h2_settings_default;

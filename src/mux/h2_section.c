@@ -6,13 +6,18 @@
 /* What a section may have beyond what is stored before the connection is given up. */
 #define HARD_TIMES 8u
 
-static void limits_of(struct h2 *h) {
+static uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+/* Who learns of a reload's limits when heads are on their way is refused those, and no more: what
+ * ends the connection is never less than it was. */
+void h2_section_limits(struct h2 *h) {
   const struct h2_limits *l = &h->limits;
+  struct hpack_limits was = h->section_limits;
   h->section_limits = (struct hpack_limits){
       .fields = l->headers + H2_PSEUDO_COUNT,
       .list_bytes = l->header_bytes,
-      .hard_list_bytes = l->header_bytes * HARD_TIMES,
-      .block_bytes = l->header_bytes * 2,
+      .hard_list_bytes = larger(l->header_bytes * HARD_TIMES, was.hard_list_bytes),
+      .block_bytes = larger(l->header_bytes * 2, was.block_bytes),
   };
 }
 
@@ -20,7 +25,7 @@ static void begin(struct h2 *h, const struct h2_frame *f, struct h2_stream *st) 
   h->section_of = st;
   h->block_frames = 0;
   h->block_end_stream = f->flags & H2_FLAG_END_STREAM;
-  limits_of(h);
+  h2_section_limits(h);
   hpack_block_init(&h->block, &h->section_limits, st && st->section ? st->arena : NULL);
 }
 
@@ -152,7 +157,9 @@ static enum end too_large(const struct h2 *h) {
 }
 
 /* too_many: the decoder's limit counts pseudo-fields too. */
-static bool too_many(const struct h2 *h) { return h->block.fields.count > h->limits.headers; }
+static bool too_many(const struct h2 *h) {
+  return h->block.fields.count > h->section_limits.fields - H2_PSEUDO_COUNT;
+}
 
 /* whole tells the owner. Its stream may be gone after that. */
 static void whole(struct h2 *h, enum end end) {

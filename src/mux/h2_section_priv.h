@@ -12,6 +12,8 @@ enum h2_open {
   H2_OPEN_BAD,   /* the connection ends by *error */
 };
 
+/* h2_section_limits takes h->limits for the next section: of a new connection, and for each. */
+void h2_section_limits(struct h2 *h);
 /* h2_section_open begins the section of a HEADERS frame. */
 enum h2_open h2_section_open(struct h2 *h, const struct h2_frame *f, enum h2_error *error);
 

@@ -118,6 +118,7 @@ def test_limits_hold_from_the_next_request(weir, backend, dial):
     assert conn.get("/few", FORTY).status == 431
     assert told_of(conn) == 4096
     assert conn.get("/large", [("x-large", "v" * 5000)]).status == 431
+    assert conn.get("/large", [("x-large", "v" * 50000)]).status == 431
     conn.expect_alive()
     assert not conn.check.goaways
     proxy.ended("proxy.limit.headers", path="/few")
