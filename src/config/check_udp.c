@@ -53,6 +53,10 @@ void check_udp_listener(struct conf *conf, const struct conf_listener *listener)
       check_unserved(conf, row, on_listener[i], FAULT_UDP_UNUSED);
   if (row_origin(row, OPTION_LISTENER_PROTOCOLS)->node)
     check_unserved(conf, row, OPTION_LISTENER_PROTOCOLS, FAULT_UDP_UNUSED);
+  /* They say who may send PROXY headers, and whose sessions connections_per_client counts not. */
+  bool asked = listener->client_max || row_changed(row, OPTION_LISTENER_PROXY_PROTOCOL);
+  if (!asked && row_origin(row, OPTION_LISTENER_TRUSTED)->node)
+    check_unserved(conf, row, OPTION_LISTENER_TRUSTED, FAULT_UDP_UNUSED);
   check_binds(conf, listener);
   if (listener->has_tls) {
     fault_add(conf->faults, FAULT_UDP_TLS, row_place(row, OPTION_LISTENER_CERTS),

@@ -96,8 +96,8 @@ static void half_over(struct stream *s, bool up) {
   else other->left = body_moved(other);
 }
 
-/* parted: a client of TLS just closes when the endpoint has ended its half, as many do, and has
- * said nothing since: there is nothing that could have been cut. */
+/* parted: a client of TLS just closes when the endpoint has ended its half, as many do, and
+ * nothing of it came since. Who cuts what it still said, and its close_notify, looks the same. */
 static bool parted(const struct pump *p, bool up, enum relay_end why, int err) {
   bool closed = why == RELAY_SRC_ERROR && err == -ECONNABORTED;
   return up && closed && p->left == body_moved(p);

@@ -1018,6 +1018,7 @@ REFUSED = [
     ("W0180", {"pool": None}, {}, "serves UDP: it needs a pool"),
     ("W0186", {"limits": {"body_bytes": "1KiB"}}, {}, "limits.body_bytes means nothing"),
     ("W0186", {"timeouts": {"tunnel": "5m"}}, {}, "timeouts.tunnel means nothing"),
+    ("W0186", {"trusted_proxies": ["10.0.0.0/8"]}, {}, "trusted_proxies means nothing"),
     ("W0186", {}, {"connections": {"max_per_endpoint": 5}}, "connections.max_per_endpoint means"),
     ("W0186", {}, {"retry": {"attempts": 2}}, "retry.attempts means nothing"),
     ("W0181", {}, {"balance": "ring", "hash": "path"}, 'only "client_ip" can be hashed'),

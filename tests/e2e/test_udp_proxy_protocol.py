@@ -8,24 +8,11 @@ import pytest
 from harness import proxyheader, udpsite
 from harness.udpsite import ask, connect
 from harness.weir import eventually
-from test_udp import LONGEST, udp_conf
+from test_udp import LONGEST, endpoint, udp_conf  # noqa: F401
 
 DGRAM = {4: 0x12, 6: 0x22}
 CLIENT, OTHER = "203.0.113.9", "203.0.113.10"
 TRUSTED = {"trusted_proxies": ["127.0.0.0/8", "::1/128"]}
-
-
-@pytest.fixture
-def endpoint():
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(udpsite.Endpoint(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.stop()
 
 
 @pytest.fixture

@@ -191,6 +191,22 @@ static void world_hooks(struct world *w) {
                                  .ctx = w};
 }
 
+/* begun is the configuration of the files as they were first; ended lets go of it. */
+static struct conf *begun(struct world *w, struct conf_faults **faults) {
+  *w = (struct world){0};
+  world_hooks(w);
+  *faults = conf_faults_new();
+  for (int i = 0; i < FILES; i++) files[i].text = first[i];
+  struct conf *conf = kit_load(&kit, text, *faults);
+  assert_non_null(conf);
+  return conf;
+}
+
+static void ended(struct conf *conf, struct conf_faults *faults) {
+  conf_faults_free(faults);
+  conf_free(conf);
+}
+
 static void one_row(size_t at) {
   const struct row *row = &rows[at];
   struct world w = {0};
@@ -221,8 +237,7 @@ static void one_row(size_t at) {
   conf_renew(conf, &reader, &w.hooks, faults, &out);
   check_in_use(conf, first, at);
   assert_true(out.refused == 0 && out.told == 0);
-  conf_faults_free(faults);
-  conf_free(conf);
+  ended(conf, faults);
 }
 
 static void what_is_good_is_taken(void **state) {
@@ -234,13 +249,11 @@ static void what_is_good_is_taken(void **state) {
  * another's sake is taken when that one is gone. */
 static void what_is_known_is_tried_last(void **state) {
   (void)state;
-  struct world w = {0};
-  world_hooks(&w);
-  struct conf_faults *faults = conf_faults_new();
+  struct world w;
+  struct conf_faults *faults;
   struct conf_reader reader = kit_reader(&kit);
   struct conf_renewed out;
-  for (int i = 0; i < FILES; i++) files[i].text = first[i];
-  struct conf *conf = kit_load(&kit, text, faults);
+  struct conf *conf = begun(&w, &faults);
   files[CERT].text = files[KEY].text = files[OCSP].text = "B"; /* the name of the second one */
   files[CA].text = "!";
   conf_renew(conf, &reader, &w.hooks, faults, &out);
@@ -254,8 +267,7 @@ static void what_is_known_is_tried_last(void **state) {
   assert_true(out.changed && out.refused == 1 && !out.told);
   assert_int_equal(w.tried, 3); /* it alone, then with each of the two */
   for (int i = 0; i < FILES; i++) files[i].text = first[i];
-  conf_faults_free(faults);
-  conf_free(conf);
+  ended(conf, faults);
 }
 
 /* A pool without CAs of its own has the system's, which are another unit than its certificate. */
@@ -308,21 +320,18 @@ static void a_pool_takes_what_was_innocent(void **state) {
   assert_int_equal(w.tried, 2); /* the store alone, then with what was refused before */
   assert_int_equal(out.refused, 2);
   assert_int_equal(w.live, 0);
-  conf_faults_free(faults);
-  conf_free(conf);
+  ended(conf, faults);
 }
 
 /* Where the hook blames what is in service already, the fault names what is new, too. */
 static void what_is_new_is_named(void **state) {
   (void)state;
-  struct world w = {0};
-  world_hooks(&w);
-  struct conf_faults *faults = conf_faults_new();
+  struct world w;
+  struct conf_faults *faults;
   struct conf_reader reader = kit_reader(&kit);
   struct conf_renewed out;
   struct text told = {0};
-  for (int i = 0; i < FILES; i++) files[i].text = first[i];
-  struct conf *conf = kit_load(&kit, text, faults);
+  struct conf *conf = begun(&w, &faults);
   files[CERT].text = files[KEY].text = files[OCSP].text = "B"; /* the name of the second one */
   files[SECOND].text = files[SECOND_KEY].text = "2B";
   conf_renew(conf, &reader, &w.hooks, faults, &out);
@@ -334,27 +343,23 @@ static void what_is_new_is_named(void **state) {
     fail_msg("%s", told.ptr);
   for (int i = 0; i < FILES; i++) files[i].text = first[i];
   text_fini(&told);
-  conf_faults_free(faults);
-  conf_free(conf);
+  ended(conf, faults);
 }
 
 /* With nothing new no policy is made. */
 static void nothing_new(void **state) {
   (void)state;
-  struct world w = {0};
-  world_hooks(&w);
-  struct conf_faults *faults = conf_faults_new();
+  struct world w;
+  struct conf_faults *faults;
   struct conf_reader reader = kit_reader(&kit);
   struct conf_renewed out;
-  for (int i = 0; i < FILES; i++) files[i].text = first[i];
-  struct conf *conf = kit_load(&kit, text, faults);
+  struct conf *conf = begun(&w, &faults);
   conf_renew(conf, &reader, &w.hooks, faults, &out);
   assert_true(!out.changed && w.tried == 0);
   files[CRL].text = "2";
   conf_renew(conf, &reader, &w.hooks, faults, &out);
   assert_true(out.changed && w.tried == 1); /* the listener's, not the pool's */
-  conf_faults_free(faults);
-  conf_free(conf);
+  ended(conf, faults);
 }
 
 int main(void) {
