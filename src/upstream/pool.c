@@ -92,6 +92,7 @@ static void mark_pool(struct upstream *u, const struct pool *pool, uint64_t seq,
   struct pool_row *own = &pool->state->rows[u->worker];
   bool others = !first && own->seen == u->seq && own->members > 0;
   own->seen = seq;
+  own->settings = pool;
   own->members = pool->member_count;
   for (uint32_t m = 0; m < pool->member_count; m++) {
     struct endpoint *e = pool->members[m].endpoint;

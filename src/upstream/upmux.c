@@ -249,8 +249,15 @@ bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_
 
 const struct conn *upmux_conn(const struct upmux *m) { return m->conn; }
 
+/* is_current: else pool is what a request that began before a reload has of it. */
+static bool is_current(const struct upstream *u, const struct pool *pool) {
+  const struct pool_row *row = &pool->state->rows[u->worker];
+  return row->seen == u->seq && row->settings == pool;
+}
+
 /* limits_as_now: of a pool that a reload has changed, from the next response on. */
 static void limits_as_now(struct upmux *m, const struct pool *pool) {
+  if (!is_current(m->up, pool)) return;
   const struct h2_limits limits = {.header_bytes = pool->limits.header_bytes,
                                    .headers = pool->limits.headers,
                                    .resets = RESETS,

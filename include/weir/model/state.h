@@ -13,6 +13,7 @@
 #include "weir/model/health.h"
 #include "weir/model/object.h"
 
+struct pool;     /* parts.h */
 struct tls_peer; /* io/tls_client.h */
 
 /* endpoint_row is one worker's view of an endpoint. */
@@ -73,6 +74,7 @@ struct pool_row {
   uint32_t next[TIERS_MAX];     /* round robin, by tier */
   uint32_t members;             /* when it was last in a snapshot, of this seq: */
   uint64_t seen;
+  const struct pool *settings;  /* and its settings there: to compare with, they may be gone */
   struct list waiting_link;     /* in worker.waiting while some do */
   struct heap first, last;      /* those streams, by claim: the best first, the worst first */
   /* Written by this worker, read by all: */
