@@ -269,7 +269,7 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
                              const struct attempt_to *to, bool *reused, int *err) {
   learn(&e->rows[u->worker]);
   struct upmux *m = to->alone ? NULL : emptiest(&e->rows[u->worker], pool->tls);
-  bool idle = m && !h2_streams(m->h2);
+  bool idle = m && !h2_streams(m->h2) && m->conn->flags & CONN_OPEN;
   *reused = m && h2_ready_for(m->h2, to->settled);
   if (!m) m = connect_one(u, pool, e, to, err);
   if (!m) return NULL;

@@ -13,7 +13,7 @@
 #define HEADER SPAN_LIT("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
 #define HELLO SPAN_LIT("\0\0\0\4\0\0\0\0\0") /* SETTINGS without a row */
 
-enum { PEERS = 16 };
+enum { PEERS = 1024, ASKING = 12 };
 
 struct peer {
   struct sim_peer *sim; /* NULL: over */
@@ -30,6 +30,7 @@ struct bed {
   struct peer peers[PEERS];
   uint32_t peer_count, opened, failed;
   int err;
+  struct upconn *asking[ASKING]; /* by `owner`, of a storm; NULL: none, or it ended */
   _Atomic uint64_t conns, h2, idle;
 };
 
@@ -92,6 +93,12 @@ static uint32_t told(const struct peer *p, uint32_t *times) {
 
 /* ---- who asks ---- */
 
+static void let_go(struct upconn *c, bool reset) {
+  struct upconn **mine = c->owner;
+  if (mine) *mine = NULL;
+  upconn_close(c, reset);
+}
+
 static void on_open(struct conn *c, int err) {
   if (!err) {
     bed->opened++;
@@ -99,7 +106,7 @@ static void on_open(struct conn *c, int err) {
   }
   bed->failed++;
   bed->err = err;
-  upconn_close(c->owner, false);
+  let_go(c->owner, false);
 }
 static size_t on_data(struct conn *c, struct span bytes) {
   (void)c;
@@ -108,7 +115,7 @@ static size_t on_data(struct conn *c, struct span bytes) {
 static void on_eof(struct conn *c) { (void)c; }
 static void on_error(struct conn *c, int err) {
   (void)err;
-  upconn_close(c->owner, false);
+  let_go(c->owner, false);
 }
 static const struct conn_events events = {.on_open = on_open,
                                           .on_data = on_data,
@@ -119,12 +126,15 @@ static const struct conn_events events = {.on_open = on_open,
 
 static struct endpoint *ep(const struct bed *b) { return b->pool->members[0].endpoint; }
 
-static struct upconn *stream_of(struct bed *b, const struct pool *pool, struct span first,
-                                bool alone) {
-  const struct attempt_to to = {.events = &events, .owner = b, .first = first, .alone = alone};
+static struct upconn *ask(struct bed *b, const struct pool *pool, const struct attempt_to *to) {
   bool reused;
   b->err = 0;
-  return upconn_stream(&b->up, pool, ep(b), &to, &reused, &b->err);
+  return upconn_stream(&b->up, pool, ep(b), to, &reused, &b->err);
+}
+
+static struct upconn *stream_of(struct bed *b, const struct pool *pool, struct span first,
+                                bool alone) {
+  return ask(b, pool, &(struct attempt_to){.events = &events, .first = first, .alone = alone});
 }
 
 /* ---- the world ---- */
@@ -148,10 +158,10 @@ static struct snapshot *snapshot_of(struct bed *b, struct pool *pool) {
   return s;
 }
 
-static void bed_init(struct bed *b) {
+static void bed_init_with(struct bed *b, uint64_t seed, const struct sim_faults *faults) {
   memset(b, 0, sizeof *b);
   bed = b;
-  b->sim = sim_new(7, NULL);
+  b->sim = sim_new(seed, faults);
   b->registry = registry_new(1);
   struct loop_config config = {.conns_max = 256, .buffer_bytes = 4096, .seed = 1};
   b->loop = sim_loop_new(b->sim, &config);
@@ -164,6 +174,8 @@ static void bed_init(struct bed *b) {
   upstream_install(&b->up, 1, NULL, b->snapshot);
   sim_peer_listen(b->sim, &ep(b)->addr, peer_accept, NULL);
 }
+
+static void bed_init(struct bed *b) { bed_init_with(b, 7, NULL); }
 
 /* settle runs for a while, in which no connection comes to the end of its time. */
 static void settle(struct bed *b) {
@@ -296,6 +308,54 @@ static void no_slot_for_the_stream(void **state) {
   bed_fini(&b);
 }
 
+/* ---- anything at all ---- */
+
+static const struct sim_faults hard = {.short_read = 200,
+                                       .short_write = 200,
+                                       .delay = 200,
+                                       .reorder = 300,
+                                       .enobufs = 80,
+                                       .reset = 8,
+                                       .refuse = 150,
+                                       .cancel_race = 400,
+                                       .time_jump = 3};
+
+/* something: who asks comes or leaves, or an endpoint's end of a connection goes. */
+static void something(struct bed *b) {
+  struct upconn **mine = &b->asking[sim_draw(b->sim, ASKING)];
+  struct peer *peer = b->peer_count ? &b->peers[sim_draw(b->sim, b->peer_count)] : NULL;
+  bool alone = sim_draw(b->sim, 3) > 0;
+  const struct attempt_to to = {.events = &events,
+                                .owner = mine,
+                                .first = alone ? HEADER : SPAN_EMPTY,
+                                .alone = alone,
+                                .settled = sim_draw(b->sim, 2) == 0};
+  if (peer && peer->sim && sim_draw(b->sim, 20) == 0) sim_peer_shutdown(peer->sim);
+  else if (*mine) let_go(*mine, sim_draw(b->sim, 2) == 0);
+  else if (b->peer_count < PEERS - ASKING) *mine = ask(b, b->pool, &to);
+}
+
+/* Permits are never more than connections may be, and none is left (bed_fini). */
+static void storms(void **state) {
+  (void)state;
+  uint32_t opened = 0, failed = 0;
+  for (uint64_t seed = 1; seed <= 100; seed++) {
+    struct bed b;
+    bed_init_with(&b, seed, &hard);
+    for (int i = 0; i < 300; i++) {
+      something(&b);
+      assert_in_range(permits(&b), 0, 3);
+      for (uint64_t n = sim_draw(b.sim, 12); n > 0; n--) (void)sim_step(b.sim);
+    }
+    for (int i = 0; i < ASKING; i++)
+      if (b.asking[i]) let_go(b.asking[i], false);
+    opened += b.opened;
+    failed += b.failed;
+    bed_fini(&b);
+  }
+  assert_true(opened > 1000 && failed > 100);
+}
+
 /* ---- limits ---- */
 
 /* A request that began before a reload has its settings still, and takes them to nobody else. */
@@ -340,6 +400,7 @@ int main(void) {
       cmocka_unit_test(left_while_it_connects),
       cmocka_unit_test(refused_or_late),
       cmocka_unit_test(no_slot_for_the_stream),
+      cmocka_unit_test(storms),
       cmocka_unit_test(limits_are_those_of_now),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
