@@ -373,8 +373,7 @@ static struct upconn *connection(struct mirror *m) {
       .events = &mirror_events, .owner = m, .first = buf_span(&m->header), .alone = fresh};
   int err;
   enum upconn_way way = upconn_way(u, m->pool, m->endpoint);
-  if (way == UPCONN_STREAM)
-    return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
+  if (way == UPCONN_STREAM) return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
   struct upconn *up = fresh ? NULL : upconn_checkout(u, m->pool, m->endpoint, m);
   m->reused = up != NULL;
   if (!up && way == UPCONN_ASK)

@@ -13,7 +13,6 @@
 #include "weir/model/health.h"
 #include "weir/model/object.h"
 
-struct pool;     /* parts.h */
 struct tls_peer; /* io/tls_client.h */
 
 /* endpoint_row is one worker's view of an endpoint. */
@@ -55,8 +54,7 @@ struct endpoint {
   _Atomic uint64_t ejected_until_ms;       /* CLOCK_MONOTONIC; 0: in service */
   _Atomic uint32_t ejections;              /* in total */
   _Atomic uint32_t eject_streak;           /* ejections that followed closely: the time grows */
-  _Atomic uint64_t since_ms; /* came into service, new or after having been out; 0: from the start.
-                                The end of an ejection counts too (endpoint_since) */
+  _Atomic uint64_t since_ms; /* in service, also after an ejection (endpoint_since); 0: always */
 };
 
 #define POOL_CHECKS 16u

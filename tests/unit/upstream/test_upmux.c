@@ -1,6 +1,6 @@
-/* test_upmux.c: HTTP/2 connections of one worker on a simulated loop: which streams share one, what
- * its first bytes are, permits, whose limits its endpoint is told. Endpoints keep what came, and
- * say what a test tells them. */
+/* test_upmux.c: HTTP/2 connections of one worker on a simulated loop: which streams share one,
+ * what its first bytes are, permits, whose limits its endpoint is told. Endpoints keep what came.
+ */
 #include <errno.h>
 
 #include "upstream_kit.h"
@@ -168,8 +168,7 @@ static void bed_init_with(struct bed *b, uint64_t seed, const struct sim_faults 
   b->pool = pool_like(b, 4096);
   upstream_init(&b->up, b->loop, 0, 32);
   b->up.h2 = h2_pool_new(b->loop, 32, 64);
-  b->up.counters =
-      (struct upstream_counters){.conns = &b->conns, .h2 = &b->h2, .idle = &b->idle};
+  b->up.counters = (struct upstream_counters){.conns = &b->conns, .h2 = &b->h2, .idle = &b->idle};
   b->snapshot = snapshot_of(b, b->pool);
   upstream_install(&b->up, 1, NULL, b->snapshot);
   sim_peer_listen(b->sim, &ep(b)->addr, peer_accept, NULL);
