@@ -474,9 +474,21 @@ def test_hedge(endpoint, front, kind):
                   retry={"attempts": 2, "hedge_after": "50ms"})
     for n in range(2):
         assert proxy.get("/%d" % n).status == 200
-    eventually(lambda: len(slow.told) == 1 and slow.over())
+    eventually(lambda: slow.told and slow.over())
     assert slow.said[0].get(5) in {header.get(5) for header in fast.said}
     assert len(alone(fast)) == 2
+    gone(proxy)
+
+
+def test_hedge_falls_back(endpoint, front):
+    """To an endpoint that nobody has asked yet, and that chooses HTTP/1.1."""
+    slow = endpoint("auto", answer=lambda request: None)
+    fast = endpoint("auto", alpn=("http/1.1",))
+    proxy = front("auto", slow, fast, balance="round_robin",
+                  retry={"attempts": 2, "hedge_after": "50ms"})
+    for n in range(2):
+        assert proxy.get("/%d" % n).status == 200
+    assert len(alone(fast)) == 2 == len(fast.handshakes) and slow.told
     gone(proxy)
 
 
