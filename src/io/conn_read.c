@@ -221,9 +221,18 @@ static void give_held(struct conn *c) {
     drain_slot(c, &c->rx, take);
 }
 
+bool rx_coded(const struct conn *c) {
+  if (!c->transport || conn_any(c, CONN_PEER_DONE)) return false;
+  return c->rx != NULL || (c->transport->holds && c->transport->holds(c));
+}
+
 /* tell_end tells an end that was put off: by held ciphertext, or because a relay had it. */
 static void tell_end(struct conn *c) {
-  if (conn_any(c, CONN_CLOSING | CONN_FAILED)) return;
+  if (conn_any(c, CONN_CLOSING)) return;
+  if (conn_any(c, CONN_FAILED)) {
+    if (c->relay_in && relay_lasts(c->relay_in)) relay_run(c->relay_in);
+    return;
+  }
   if (conn_any(c, CONN_PEER_DONE))
     conn_peer_done(c);
   else if (c->transport && conn_any(c, CONN_WIRE_EOF) && c->rx == NULL)

@@ -149,6 +149,26 @@ def test_reset_behind_bytes(tcp, endpoint, ends, who):
     proxy.ended("client.reset" if who == "client" else "upstream.reset")
 
 
+def test_reset_behind_ciphertext(tcp, endpoint, ends, authority):
+    """The same of TLS: all records that weir's system has whole."""
+    def serve(sock):
+        ends.go.wait(60)
+        late(sock, ends.seen)
+    proxy = tcp(endpoint(serve), listener=tls_listener(authority))
+    with opened(proxy, authority, True) as sock:
+        sock.sendall(DATA)
+        heard(proxy, "weir_tcp_received_bytes_total")
+        lost = unsent(sock)
+        reset(sock)
+    for _ in range(20):
+        proxy.metrics()
+    ends.go.set()
+    eventually(lambda: ends.seen)
+    same, size, end = ends.seen[0]
+    assert same and end == "reset" and SIZE - lost - (1 << 14) <= size <= SIZE
+    proxy.ended("client.reset")
+
+
 def test_what_nobody_takes_is_given_up(tcp, endpoint, ends):
     """An endpoint that never reads does not keep a session whose client reset it."""
     def serve(sock):
