@@ -213,8 +213,8 @@ static enum end may_come(struct udp_port *p, const struct udp_datagram *d,
   return END_DENIED_PEER;
 }
 
-static void refuse(struct udp_port *p, const struct udp_datagram *d,
-                   const struct udp_told *told, enum end end) {
+static void refuse(struct udp_port *p, const struct udp_datagram *d, const struct udp_told *told,
+                   enum end end) {
   struct access_from from = {.peer = &d->from, .id = told->id};
   if (told->client.len) from.client = &told->client;
   stat_add(&udp_worker(p)->stats.udp_refused, 1);

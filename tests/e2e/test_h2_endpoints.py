@@ -127,12 +127,12 @@ def test_what_may_not_be_indexed(weir, talk):
 
 
 def test_what_may_not_be_indexed_in_a_copy(weir, talk):
-    """The same of what a mirror sends, which is written anew; of a Host that becomes :authority."""
+    """The same of what a mirror sends, which is written anew; of Host that becomes :authority."""
     shadow, origin = ByHand(plain), ByHand(plain)
-    proxy = proxy_for(weir, origin, pools={
-        pool: {"endpoints": ["127.0.0.1:%d" % site.port], "connections": {"protocol": "h2c"}}
-        for pool, site in (("app", origin), ("shadow", shadow))},
-        routes=[{"prefix": "/", "pool": "app", "mirror": {"pool": "shadow"}}])
+    pools = {name: {"endpoints": ["127.0.0.1:%d" % site.port], "connections": {"protocol": "h2c"}}
+             for name, site in (("app", origin), ("shadow", shadow))}
+    proxy = proxy_for(weir, origin, pools=pools, routes=[
+        {"prefix": "/", "pool": "app", "mirror": {"pool": "shadow"}}])
     conn = talk(proxy)
     number = conn.new_stream()
     conn.send(h2.headers(number, b"\x82\x86" + h2.integer(4, 4, 0x10) + h2.text("/token?a")
@@ -145,6 +145,20 @@ def test_what_may_not_be_indexed_in_a_copy(weir, talk):
     for site in (origin, shadow):
         assert site.conns[0].secret == {":authority", ":path", "x-hidden", "x-other"}
         assert site.asked()[0]["x-open"] == "that"
+
+
+def test_what_may_not_be_indexed_and_has_our_word_behind_it(weir, talk):
+    """A row that weir goes on with is the client's as well."""
+    origin = ByHand(plain)
+    proxy = proxy_for(weir, origin, listeners={"web": {
+        "protocols": ["h2c", "http/1.1"], "trusted_proxies": ["127.0.0.0/8"]}})
+    conn = talk(proxy)
+    number = conn.new_stream()
+    conn.send(h2.headers(number, h2.block(h2.pseudo()) + b"\x10" + h2.text("x-forwarded-for")
+                         + h2.text("192.0.2.7")))
+    assert conn.wait(number).status == 200
+    assert origin.asked()[0]["x-forwarded-for"] == "192.0.2.7, 127.0.0.1"
+    assert origin.conns[0].secret == {"x-forwarded-for"}
 
 
 def test_what_may_not_be_indexed_on_an_error_page(weir, talk):
