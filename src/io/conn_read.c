@@ -255,7 +255,8 @@ static void drop(struct conn *c, size_t len) {
 static void settle_held(struct conn *c) {
   if (conn_any(c, CONN_READING | CONN_CLOSING)) return;
   if (c->held_bytes + (c->transport ? iobuf_rest(c->rx) : 0) < held_max(c)) return;
-  if (conn_any(c, CONN_SENT_DEAD))
+  bool lasts = c->relay_in && relay_watches(c); /* it says how long it waits for dst */
+  if (conn_any(c, CONN_SENT_DEAD) && !lasts)
     rx_fail(c, c->send_err);
   else
     rx_unarm(c);
