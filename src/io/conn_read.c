@@ -230,7 +230,8 @@ bool rx_coded(const struct conn *c) {
 static void tell_end(struct conn *c) {
   if (conn_any(c, CONN_CLOSING)) return;
   if (conn_any(c, CONN_FAILED)) {
-    if (c->relay_in && relay_lasts(c->relay_in)) relay_run(c->relay_in);
+    /* What was held may have been all (relay_on_data). */
+    if (c->transport && c->relay_in && relay_lasts(c->relay_in)) relay_run(c->relay_in);
     return;
   }
   if (conn_any(c, CONN_PEER_DONE))
