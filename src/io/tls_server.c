@@ -204,7 +204,8 @@ static struct tls_server *server_alloc(const struct tls_server_conf *conf) {
   server->ctx = (SSL_CTX **)mem_array(conf->workers, sizeof(server->ctx[0]));
   server->cert_ctx = (SSL_CTX **)mem_array(conf->cert_count, sizeof(server->cert_ctx[0]));
   server->alpn = arena_copy(&server->arena, conf->alpn, NULL);
-  server->alpn_needed = conf->alpn.len && !alpn_has(conf->alpn, SPAN_LIT("http/1.1"));
+  bool without = conf->alpn_optional || alpn_has(conf->alpn, SPAN_LIT("http/1.1"));
+  server->alpn_needed = conf->alpn.len && !without;
   if (conf->groups.len) server->groups = mem_str(conf->groups);
   if (conf->ciphers.len) server->ciphers = mem_str(conf->ciphers);
   server->tickets_off = conf->tickets_off;
