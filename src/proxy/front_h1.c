@@ -67,9 +67,6 @@ static void handshake_failed(struct down *d, enum end end) {
   struct worker *w = d->serving->w;
   if (end == END_CLIENT_PLAIN_ON_TLS && !tls_answer_plain(d->conn, SPAN_LIT(PLAIN_ON_TLS)))
     stat_add(&w->stats.ends[END_LIMIT_MEMORY], 1);
-  struct tls_info info;
-  conn_tls_info(d->conn, &info);
-  down_count_tls(w, &info);
   down_unshaken(d, end, end_get(end)->status);
 }
 
