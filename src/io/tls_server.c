@@ -249,11 +249,10 @@ struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *
   *bad_cert = UINT32_MAX;
   if (!conf_ok(conf, why)) return NULL;
   struct tls_server *server = server_alloc(conf);
-  bool ok = params_fill(server, conf, bad_cert, why) &&
-            certs_parse(server, conf, bad_cert, why) &&
+  bool ok = params_fill(server, conf, bad_cert, why) && certs_parse(server, conf, bad_cert, why) &&
             ctx_fill(server, conf->min_version, bad_cert, why) &&
-            ech_fill(server, conf, bad_cert, why) &&
-            auths_fill(server, conf, bad_cert, why);
+            auths_fill(server, conf, bad_cert, why) &&
+            ech_fill(server, conf, bad_cert, why); /* it looks at certificates and rows */
   if (ok) return server;
   server_free(server);
   return NULL;
