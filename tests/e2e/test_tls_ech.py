@@ -250,7 +250,7 @@ def test_rows_do_not_keep_new_keys_from_clients(site, mint, work, verify):
     ([[HIDDEN]], True, False), ([[HIDDEN]], False, True), ([[HIDDEN, PUBLIC]], True, True),
     ([[HIDDEN], None], True, True), ([["*.example"]], True, True), ([], True, True)])
 def test_public_name_needs_a_row_over_tcp(site, mint, names, tcp, good):
-    """Where a name without a row is refused, no client with old keys could be told the new ones."""
+    """Where a name without a row is refused, no client with old keys could be told new ones."""
     rows = [row(mint.root, **({"names": each} if each else {})) for each in names]
     made = site(ech.Keys(PUBLIC.upper()).pem, **({"client": rows} if rows else {}))
     code, text = (made.over_tcp() if tcp else made).check()
