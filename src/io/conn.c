@@ -206,7 +206,8 @@ void conn_reset(struct conn *c) {
   conn_close(c);
 }
 
-/* has_last_words: a handshake that failed ends by an alert; of an open conn the transport knows. */
+/* has_last_words: a handshake that failed ends by an alert; of an open conn its transport knows.
+ */
 static bool has_last_words(const struct conn *c) {
   const struct transport *t = c->transport;
   return t && (!conn_any(c, CONN_OPEN) || (t->last_words && t->last_words(c)));

@@ -174,15 +174,16 @@ static struct span tls_reason(const struct down *d) {
   return info.why;
 }
 
-/* text_told names the fault of the client's TLS that ended it, or the error by which the other side
- * ended it by HTTP/2: the endpoint, or the client that left. */
+/* text_told names the fault of the client's TLS that ended it, or the error by which the other
+ * side ended it by HTTP/2: the endpoint, or the client that left. */
 static void text_told(const struct stream *s, char room[TOLD_TEXT_MAX], struct span *t) {
   bool gone = s->end == END_CLIENT_CLOSED || s->end == END_CLIENT_RESET;
   bool left = s->flags & STREAM_H2 && gone;
   struct h2_told told =
       left ? h2_stream_told(h2_stream_of(s->conn)) : attempt_told(&s->try, s->end);
   struct buf b = buf_of(room, TOLD_TEXT_MAX);
-  if (s->end != END_OK && conn_tls_end(s->down->conn) == s->end) t[TEXT_REASON] = tls_reason(s->down);
+  bool tls = s->end != END_OK && conn_tls_end(s->down->conn) == s->end;
+  if (tls) t[TEXT_REASON] = tls_reason(s->down);
   if (!told.frame) return;
   buf_put(&b, h2_type_name(told.frame));
   buf_char(&b, ' ');

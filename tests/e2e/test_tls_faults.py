@@ -272,7 +272,8 @@ def test_an_endpoint_renegotiates(weir, tcp, mint, protocol):  # noqa: F811
 @pytest.mark.parametrize("version", [V12, V13])
 @pytest.mark.parametrize("protocol", ["tcp", "http"])
 @pytest.mark.parametrize("known", ["stranger", "namesake"])
-def test_a_refused_client_certificate(weir, tcp, mint, work, protocol, version, known):  # noqa: F811
+def test_a_refused_client_certificate(weir, tcp, mint, work, protocol,  # noqa: F811
+                                      version, known):
     """A namesake's CA has the name of the one that the endpoint trusts: OpenSSL says decrypt_error
     then, in TLS 1.3 after the handshake."""
     (work / "other").mkdir()
