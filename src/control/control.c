@@ -13,6 +13,7 @@
 #include "control/resolver_priv.h"
 #include "weir/base/hash.h"
 #include "weir/base/mem.h"
+#include "weir/control/admin.h"
 #include "weir/io/tls.h"
 #include "weir/io/tls_client.h"
 
@@ -451,6 +452,14 @@ static int run(struct control *c) {
   return code;
 }
 
+/* file_of is where the configuration lies, for whoever asks from another directory. */
+static char *file_of(const struct control_options *o) {
+  struct text path = {.ptr = NULL};
+  char *file = o->path && admin_file(o->path, &path) ? mem_str(text_span(&path)) : NULL;
+  text_fini(&path);
+  return file ? file : o->path ? mem_str(span_str(o->path)) : NULL;
+}
+
 /* One arena: workers do not allocate on the data path, and memory goes back to the system. */
 static void tame_malloc(void) {
   (void)mallopt(M_ARENA_MAX, 1);
@@ -466,12 +475,14 @@ int control_run(const struct control_options *options) {
   poller_init(&c->poller);
   tame_malloc();
   inherit_take();
+  c->file = file_of(options);
   notify_open();
   c->loader_privileged = privilege_any();
   signals_block();
   umask(0027);
   int err = loader_start(&c->loader);
   if (err < 0) {
+    mem_free(c->file);
     mem_free(c);
     return say(WEIR_CANNOT_START, "cannot start the loader process");
   }
@@ -480,6 +491,7 @@ int control_run(const struct control_options *options) {
       .read = on_read, .glob = on_glob, .env = on_env, .mode = on_mode, .ctx = c};
   int code = run(c);
   loader_stop(&c->loader);
+  mem_free(c->file);
   mem_free(c);
   return code;
 }

@@ -484,13 +484,97 @@ def test_a_bad_file_leads_to_its_own_weir(weir, backend):
     assert result.returncode == 1 and str(proxy.admin) in result.stderr and "[W" in result.stderr
 
 
-def test_a_file_without_a_socket_leads_to_the_default(weir, backend, conf):
+def defaulted(weir, backend, work):
+    """A weir at the default socket of the environment that comes with it."""
+    env = {"RUNTIME_DIRECTORY": str(work / "run")}
+    (work / "run").mkdir()
+    return weir({"admin": {"listen": None}}, backend, env=env), env
+
+
+def test_a_file_without_a_socket_leads_to_the_default(weir, backend, work):
     """A fault elsewhere does not hide admin.listen, which is not there."""
-    other = weir({}, backend)
-    path = conf(GOOD.replace('prefix = "/"', 'prefix = "/"; nonsense = 1'))
-    assert run("check", path).returncode == 78
-    env = {"RUNTIME_DIRECTORY": str(other.directory)}
-    assert run("status", "-c", path, env=env).returncode == 0
+    proxy, env = defaulted(weir, backend, work)
+    proxy.change(routes=[{"prefix": "/", "pool": "none"}])
+    assert run("check", proxy.path).returncode == 78
+    assert run("status", "-c", proxy.path, env=env).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["status", "drain", "reload", "plan", "metrics"])
+def test_a_command_acts_on_no_other_weir(weir, backend, work, command):
+    """Two weirs, one default socket: who has it is not the weir of the other's file."""
+    first, env = defaulted(weir, backend, work)
+    second = weir({"admin": {"listen": None}}, backend, env=env)
+    second.stderr_has("going on without an admin socket")
+    before = first.generation()
+    for args in (("-c", second.path), ("-c", second.path.name), ()):
+        where = env if args else {**env, "WEIR_CONFIG": str(second.path)}
+        result = run(command, *args, env=where, cwd=second.directory)
+        assert result.returncode == 1, result
+        said = result.stderr if command == "metrics" else json.loads(result.stdout)["error"]
+        for word in (first.path, args[1] if args else second.path, "admin.listen", "--admin PATH"):
+            assert str(word) in said
+        assert ("weir plan %s" % args[1] in said) == (command == "plan") if args else True
+    assert first.generation() == before == 1 and first.get("/").status == 200
+    told = {path: run(command, *args, env=env).returncode for path, args in {
+        "none": (), "socket": ("--admin", work / "run" / "admin.sock", "-c", second.path),
+        "file": ("-c", first.path)}.items() if command != "drain"}
+    assert not any(told.values()), told
+    assert first.get("/").status == second.get("/").status == 200
+
+
+def test_the_file_of_a_weir_by_other_paths(weir, backend, work):
+    """By a link, from another directory; and the path it was started with, wherever that leads."""
+    proxy, env = defaulted(weir, backend, work)
+    (work / "link.conf").symlink_to(proxy.path)
+    (work / "hard.conf").hardlink_to(proxy.path)
+    for path, cwd in ((work / "link.conf", None), (work / "hard.conf", None),
+                      (proxy.path.name, proxy.directory), ("../link.conf", work / "run")):
+        result = run("reload", "-c", path, env=env, cwd=cwd)
+        assert result.returncode == 0, result
+    assert run("plan", "-c", "link.conf", proxy.path, env=env, cwd=work).returncode == 0
+    for number in range(2):  # as a deploy does it
+        target = work / ("release%d.conf" % number)
+        target.write_text(proxy.path.read_text())
+        (work / "fresh").symlink_to(target)
+        (work / "fresh").rename(proxy.path)
+        for path in (proxy.path, target):
+            assert run("reload", "-c", path, env=env).returncode == 0
+    assert run("reload", "-c", work / "release0.conf", env=env).returncode == 1
+    proxy.path.unlink()  # 78: it is this weir that says that the file is gone
+    assert "generation" in run("reload", env={**env, "WEIR_ADMIN": str(work / "run/admin.sock")},
+                               ).stdout
+
+
+def test_a_weir_without_a_file_is_no_weir_of_a_file(backend, work, conf):
+    """And one of before the question is taken at its socket."""
+    sock, port = work / "admin.sock", proc.free_port()
+    path = conf('admin = { listen = "unix:%s"; };\n' % sock + GOOD)
+    process = subprocess.Popen([binary(), "proxy", "--admin", sock, str(port), backend.address],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               preexec_fn=proc.die_with_parent)
+    eventually(lambda: run("status", "--admin", sock).returncode == 0)
+    result = run("drain", "-c", path, "--text")
+    assert result.returncode == 1 and str(path) in result.stderr, result
+    assert "is that of weir proxy" in result.stderr and process.poll() is None
+    process.terminate()
+    assert process.wait(40) == 0
+    seen = []
+
+    def old(server):
+        for answer in (b"2\nunknown\n", b"0\nas ever\n"):
+            conn, _ = server.accept()
+            with conn, conn.makefile("rb") as line:
+                seen.append(line.readline())
+                conn.sendall(answer)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(sock))
+        server.listen()
+        thread = threading.Thread(target=old, args=(server,), daemon=True)
+        thread.start()
+        result = run("drain", "-c", path, "--text")
+        thread.join(30)
+    assert result.returncode == 0 and result.stdout == "as ever\n", result
+    assert seen == [b"file\n", b"drain\n"]
 
 
 def test_health_without_a_weir(work):
