@@ -145,6 +145,11 @@ static struct span scheme_cut(struct span *s) {
   return SPAN_EMPTY;
 }
 
+/* says_port: what stands behind the last colon, and behind a bracket, may be a port. */
+static bool says_port(struct span s) {
+  return s.len && s.ptr[s.len - 1] != ']' && span_find_char(s, ':', 0) != SIZE_MAX;
+}
+
 /* host_write appends an address as the file wants it: a bare port is on the loopback interface.
  * False when it is none. */
 static bool host_write(struct text *out, struct span s) {
@@ -178,9 +183,9 @@ static bool address_write(struct proxied *p, struct text *out, uint32_t word) {
     p->why = "is of another protocol than FROM, which names that of all: tcp://5432";
     return false;
   }
-  p->why =
-      "is no address: host:port, [ipv6]:port, unix:/path or a port; before it tcp:// or "
-      "udp:// for what is no HTTP";
+  p->why = says_port(s) ? "is no address: host:port, [ipv6]:port, unix:/path or a port; before it "
+                          "tcp:// or udp:// for what is no HTTP"
+                        : "has no port, as in localhost:9001; a port alone is one of 127.0.0.1";
   return host_write(out, s);
 }
 

@@ -186,6 +186,66 @@ def test_suggestion(conf, text, suggestion):
     assert status == 78 and re.search(r'did you mean "?%s"?' % suggestion, out), out
 
 
+def in_web(setting):
+    return GOOD.replace("bind =", setting + " bind =")
+
+
+def in_app(setting):
+    return GOOD.replace("endpoints =", setting + " endpoints =")
+
+
+TIME, SIZE = "(ms s m h d)", "(B KiB MiB GiB TiB PiB)"
+
+
+@pytest.mark.parametrize("text,words", [
+    (in_app('timeouts = { connect = "2min"; };'), ["no time", TIME]),
+    (in_app('timeouts = { connect = "2000"; };'), ["no time", TIME]),
+    (in_app("timeouts = { connect = 1.5s; };"), ["write a time", TIME]),
+    (in_app("timeouts = { connect = 15s; };"), ['write "15s"']),
+    (in_web('limits = { body_bytes = "10MB"; };'), ["no size", SIZE]),
+    (in_web("limits = { body_bytes = 10m; };"), ["write a size", SIZE]),
+    (in_web("limits = { body_bytes = 10MiB; };"), ['write "10MiB"']),
+    (in_web("redirect_https = on;"), ["on is no value", "write true or false"]),
+    (in_web('redirect_https = "on";'), ["takes true or false"]),
+    (in_app("outlier = { max_ejected = 0.5; };"), ['write a percentage: "50%"']),
+    (in_app("outlier = { deviations = 1.9; };"), ['write "1.9"']),
+    (in_app('endpoints = [ "127.0.0.1:1" ]; weight = 0.5;'), ["is no whole number"]),
+    (GOOD.replace("prefix", "location"), ['did you mean "prefix"?']),
+    (GOOD.replace("pool =", "proxy_pass ="), ['did you mean "pool"?']),
+    (GOOD.replace("bind", "listen"), ['did you mean "bind"?']),
+    (GOOD.replace("pools  ", "upstreams"), ['did you mean "pools"?']),
+    (in_app('balance = "least_conn";'), ['did you mean "least_request"?']),
+    (in_app('balance = "pool";'), ["known: least_request"])])
+def test_what_to_write_is_right_at_once(conf, text, words):
+    status, out = on_terminal("check", conf(text))
+    assert status == 78 and all(word in out for word in words), out
+
+
+def test_what_is_written_so_is_good(conf):
+    """Each unit that the messages name."""
+    for unit in TIME.strip("()").split():
+        out = run("check", "--text", conf(in_app('timeouts = { idle = "1%s"; };' % unit))).stdout
+        assert "no time" not in out
+    for unit in SIZE.strip("()").split():
+        out = run("check", "--text", conf(in_web('limits = { body_bytes = "1%s"; };'
+                                                 % unit))).stdout
+        assert "no size" not in out
+
+
+def test_a_key_that_does_not_fit_is_named(conf, authority, work):
+    one, other = authority.leaf(["a.example"]), authority.leaf(["b.example"])
+    tls = 'tls = { certificates = ( { cert = "%s"; key = "%s"; } ); };' % (one["cert"],
+                                                                        other["key"])
+    status, out = on_terminal("check", conf(in_web(tls)))
+    assert status == 78 and "W0306" in out, out
+    assert "^ with the key %s\n" % other["key"] in out, out
+    (work / "none.pem").write_text("nothing\n")
+    tls = tls.replace(other["key"], one["key"]).replace(
+        "); };", '); client = ( { ca = [ "file:none.pem" ]; } ); };')
+    status, out = on_terminal("check", conf(in_web(tls)))
+    assert status == 78 and 'W0306]: listener "web": client: ' in out, out
+
+
 MANY = """listeners = {
   web = { bind = "127.0.0.1:8080"; timeouts = { header = "fast"; }; };
   old = { bind = "nowhere"; };
