@@ -6,6 +6,7 @@ import os
 import pathlib
 import pty
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -724,6 +725,72 @@ def test_proxy_without_a_file(backend):
     eventually(served)
     process.terminate()
     assert process.wait(40) == 0
+
+
+@pytest.mark.parametrize("scheme,said", [("", "http://127.0.0.1:%d/ forwards to 127.0.0.1:9"),
+                                         ("tcp://", "tcp://127.0.0.1:%d forwards to 127.0.0.1:9")])
+def test_proxy_says_where_it_listens(scheme, said):
+    """To a person; a program that reads its log finds lines of the log only."""
+    port = proc.free_port()
+    command = [binary(), "proxy", "%s%d" % (scheme, port), "127.0.0.1:9"]
+    master, slave = pty.openpty()
+    shown, lines = b"", b""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=slave,
+                               preexec_fn=proc.die_with_parent)
+    os.close(slave)
+    while b"Ctrl-C" not in shown:
+        shown += os.read(master, 4096)
+    assert said % port in shown.decode(), shown
+    process.terminate()
+    assert process.wait(40) == 0
+    os.close(master)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               preexec_fn=proc.die_with_parent)
+    while b"runs: generation 1" not in lines:
+        line = process.stderr.readline()
+        assert line, lines
+        lines += line
+    process.terminate()
+    lines += process.communicate(timeout=40)[0] or b""
+    for line in lines.splitlines():
+        json.loads(line)
+
+
+def test_what_is_said_to_a_program_is_json(weir, backend, authority, work):
+    """Warnings at the start too, and after a reload at the same level."""
+    leaf = authority.leaf(["a.example"])
+    os.chmod(leaf["key"].removeprefix("file:"), 0o644)
+    env = {"RUNTIME_DIRECTORY": str(work)}
+    first = weir({"admin": {"listen": None}}, backend, env=env)
+    second = weir({"admin": {"listen": None}, "listeners": {"web": {
+        "tls": {"certificates": [leaf]}}}}, backend, env=env)
+    assert run("status", "--admin", work / "admin.sock").returncode == 0
+    second.reload()
+    second.change(listeners={"web": {"redirect_https": True}})
+    second.signal(signal.SIGHUP)
+    second.stderr_has("reload refused: ")
+    second.stop()
+    first.stop()
+    told = [json.loads(line) for line in second.stderr]
+    levels = [(line["level"], line["message"].split(":")[0]) for line in told
+              if line["level"] != "info"]
+    assert levels == [("warn", "cannot bind unix"), ("warn", "warning[W0403]"),
+                      ("warn", "reloaded"), ("error", "reload refused")], told
+    assert "going on without an admin socket" in told[0]["message"]
+    assert all(line["level"] == "info" for line in map(json.loads, first.stderr))
+
+
+def test_what_keeps_weir_from_starting_is_text(conf, work):
+    """On stderr, wherever the log goes."""
+    text = 'log = { to = "%s"; };\nadmin = { listen = "off"; };\n' % (work / "log") + GOOD
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        result = run("run", "-c", conf(text.replace("127.0.0.1:8080", address)))
+    assert result.returncode == 75 and result.stderr.startswith("weir: cannot bind " + address)
+    result = run("run", "-c", conf(text.replace("prefix", "prefx")))
+    assert result.returncode == 78 and result.stderr.startswith("error[W0101]")
 
 
 def test_demo_is_a_whole_service():
