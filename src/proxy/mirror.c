@@ -325,10 +325,16 @@ static void write_request(struct mirror *m) {
   conn_read_start(c);
 }
 
+static const struct conn_events mirror_events;
 static struct upconn *connection(struct mirror *m);
 
-/* other_protocol: the endpoint speaks HTTP/1.1 (UPCONN_ASK): another connection to it. */
+/* other_protocol: the endpoint speaks HTTP/1.1 (UPCONN_ASK): another connection to it, unless that
+ * one was its own. */
 static void other_protocol(struct mirror *m) {
+  if (upconn_inherit(m->up, &mirror_events)) {
+    write_request(m);
+    return;
+  }
   upconn_close(m->up, false);
   m->up = connection(m);
   if (!m->up) {
@@ -360,30 +366,19 @@ static const struct conn_events mirror_events = {.on_open = on_open,
                                                  .on_drained = on_nothing,
                                                  .on_timer = on_nothing};
 
-/* write_header: what waits in a connection is sent when it is open. */
-static bool write_header(const struct mirror *m, struct upconn *up) {
-  struct buf *out = proxied_room(m->pool, up->conn, m->header.len);
-  if (out) buf_put(out, buf_span(&m->header));
-  else upconn_close(up, false);
-  return out != NULL;
-}
-
 static struct upconn *connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
-  const struct attempt_to to = {.events = &mirror_events, .owner = m};
+  bool fresh = m->pool->connections.proxied;
+  const struct attempt_to to = {
+      .events = &mirror_events, .owner = m, .first = buf_span(&m->header), .alone = fresh};
   int err;
   enum upconn_way way = upconn_way(u, m->pool, m->endpoint);
-  if (way == UPCONN_STREAM)
-    return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
-  bool fresh = m->pool->connections.proxied;
+  if (way == UPCONN_STREAM) return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
   struct upconn *up = fresh ? NULL : upconn_checkout(u, m->pool, m->endpoint, m);
   m->reused = up != NULL;
   if (!up && way == UPCONN_ASK)
     return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);
-  if (!up) {
-    up = upconn_connect(u, m->pool, m->endpoint, &mirror_events, m, &err);
-    return !up || !fresh || write_header(m, up) ? up : NULL;
-  }
+  if (!up) return upconn_connect(u, m->pool, m->endpoint, &to, &err);
   conn_attach(up->conn, &mirror_events, up);
   conn_timer(up->conn, WHEEL_NEVER);
   return up;
