@@ -70,6 +70,8 @@ bool name_is_good(struct span s);
 bool value_refuse(struct value_job *job, enum fault_id id, const char *why);
 /* value_path makes a path canonical, what a listener may keep kept; false: it is none. */
 MUST_USE bool value_path(struct value_job *job, struct span *path);
+/* value_protocol: does HTTP know this one? False after it reported a fault. */
+bool value_protocol(struct value_job *job);
 /* edit_value and edit_name check the texts of field edits (values_edit.c). */
 bool edit_value(struct value_job *job);
 bool edit_name(struct value_job *job);
