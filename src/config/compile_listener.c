@@ -95,6 +95,12 @@ static struct place bad_place(const struct conf_listener *row, uint32_t index) {
   return row_place(&row->row, OPTION_LISTENER_CERTS);
 }
 
+/* note_key tells beside a certificate that is refused which key was read with it. */
+static void note_key(struct compile *c, const struct conf_listener *row, uint32_t index) {
+  rows_each(&row->certs, struct conf_cert_row, it)
+    if (index-- == 0) fault_note(c->faults, "with the key " SPAN_FMT, SPAN_ARG(it->key));
+}
+
 static void tls_warn(struct compile *c, const struct conf_listener *row,
                      const struct tls_server *server) {
   uint32_t from = 0, bad = 0;
@@ -121,11 +127,12 @@ static struct tls_server *tls_make(struct compile *c, const struct conf_listener
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
               SPAN_ARG(buf_span(&why)));
   if (server) tls_warn(c, row, server);
-  if (!server)
-    fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, *bad),
-              "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
-              SPAN_ARG(buf_span(&why)));
-  return server;
+  if (server) return server;
+  fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, *bad),
+            "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
+            SPAN_ARG(buf_span(&why)));
+  note_key(c, row, *bad);
+  return NULL;
 }
 
 bool listener_tls_try(struct compile *c, const struct conf_listener *row, uint32_t *bad) {

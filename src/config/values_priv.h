@@ -59,6 +59,9 @@ struct place node_part(const struct node *node, size_t from, size_t len);
 
 /* conf_dict prints the dictionary of fuzz_config. */
 void conf_dict(struct text *out);
+/* value_note adds to the last fault what to write for text, which stands without quotes as the
+ * value of key. */
+void value_note(struct span key, struct span text, struct conf_faults *f);
 /* value_bad_word reports a word that the option does not know; false. */
 bool value_bad_word(struct value_job *job);
 /* name_is_good: letters, digits, _ . -, first a letter or digit, at most 64. */
