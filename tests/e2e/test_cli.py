@@ -306,6 +306,33 @@ def test_includes(conf):
     assert "127.0.0.1:9001" in run("dump", "-c", main).stdout
 
 
+def test_an_include_may_find_nothing(weir, backend):
+    """A directory that is not there is a warning, for each command the same; an empty one nothing;
+    one that cannot be searched an error."""
+    proxy = weir({"include": ["weir.d/*.conf"]}, backend)
+    parts, admin = proxy.directory / "weir.d", ("--admin", "unix:%s" % proxy.admin)
+    each = (("check", proxy.path), ("-t", "-c", proxy.path), ("dump", "-c", proxy.path),
+            ("plan", "-c", proxy.path, *admin), ("reload", *admin))
+    words = "weir.d/*.conf matches nothing: the directory %s does not exist" % parts
+    proxy.stderr_has("W0410")
+    for args in each:
+        result = run(*args)
+        assert result.returncode == 0, result
+        told = words in result.stdout + result.stderr
+        assert told or args[0] in ("dump", "plan"), result  # these tell of no warning
+    parts.mkdir()
+    for args in each:
+        result = run(*args)
+        assert result.returncode == 0 and "W0410" not in result.stdout + result.stderr, result
+    parts.rmdir()
+    parts.symlink_to(parts)
+    for args in each:
+        result = run(*args)
+        said = result.stdout + result.stderr
+        assert result.returncode == 78 and "W0305" in said and "symbolic links" in said, result
+    assert proxy.get("/").status == 200
+
+
 def test_fault_in_an_included_file_has_its_place(conf):
     main = conf('include = [ "weir.d/*.conf" ];\n' + GOOD)
     conf('\n\npools = { app = { endpoints = [ "127.0.0.1:9002" ]; }; };\n', "weir.d/10.conf")
