@@ -129,6 +129,10 @@ void conf_renew(struct conf *conf, const struct conf_reader *reader,
                 const struct conf_hooks *hooks, struct conf_faults *faults,
                 struct conf_renewed *out);
 
+/* conf_mended calls fn for every file ("file:/path") that was refused before the last conf_renew
+ * and is not any more, once for each name. */
+void conf_mended(struct conf *conf, void (*fn)(struct span name, void *ctx), void *ctx);
+
 /* conf_names calls fn for every name that pools use. */
 void conf_names(const struct conf *conf, void (*fn)(const struct name_query *q, void *ctx),
                 void *ctx);
