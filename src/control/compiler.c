@@ -155,6 +155,7 @@ static struct conf *load_next(struct compiler *c, struct conf *conf, struct atte
   }
   a->waiting = conf_keep_restart(c->conf, conf, a->faults);
   check_connections(c, conf, a->faults);
+  conf_check_machine(conf, &c->config.reader, privilege_known, a->faults);
   resolve_names(c, conf);
   return conf;
 }

@@ -333,6 +333,30 @@ def test_an_include_may_find_nothing(weir, backend):
     assert proxy.get("/").status == 200
 
 
+NO_START = {
+    "user": ({"process": {"user": "nobody-of-that-name"}}, "W0411",
+             'there is no user "nobody-of-that-name"'),
+    "log": ({"log": {"access": {"to": "/nonexistent/dir/a.log"}}}, "W0412",
+            "the directory /nonexistent/dir does not exist")}
+
+
+@pytest.mark.parametrize("what", NO_START)
+def test_what_the_next_start_refuses_is_warned_of(weir, backend, what):
+    """By check and by reload; neither fails for it, for it may be meant for another machine."""
+    change, code, words = NO_START[what]
+    proxy = weir({}, backend)
+    proxy.change(**change)
+    for args in (("check", proxy.path), ("plan", "--admin", "unix:%s" % proxy.admin),
+                 ("reload", "--admin", "unix:%s" % proxy.admin)):
+        result = run(*args)
+        assert result.returncode == 0, result
+        faults = {fault["code"]: fault for fault in json.loads(result.stdout)["faults"]}
+        assert words in faults[code]["message"] and faults[code]["note"], result
+    proxy.stop()
+    refused = run("run", "-c", proxy.path)
+    assert refused.returncode == 75, refused
+
+
 def test_fault_in_an_included_file_has_its_place(conf):
     main = conf('include = [ "weir.d/*.conf" ];\n' + GOOD)
     conf('\n\npools = { app = { endpoints = [ "127.0.0.1:9002" ]; }; };\n', "weir.d/10.conf")

@@ -14,6 +14,11 @@ uint32_t conf_keep_restart(const struct conf *now, struct conf *next, struct con
  * more are used; descriptors is RLIMIT_NOFILE. */
 void conf_check_connections(const struct conf *conf, uint32_t most, uint64_t descriptors,
                             struct conf_faults *faults);
+/* conf_check_machine warns of what a start on this machine would refuse and a text cannot tell: a
+ * user that user_known does not know (after conf_keep_restart: another than weir runs as), and
+ * logs in directories that reader does not find. */
+void conf_check_machine(const struct conf *conf, const struct conf_reader *reader,
+                        bool (*user_known)(const char *user), struct conf_faults *faults);
 
 /* conf_side is a configuration, as written and as compiled. */
 struct conf_side {
