@@ -157,13 +157,34 @@ uint32_t conf_keep_restart(const struct conf *now, struct conf *next, struct con
 /* What weir needs beside its connections is less. */
 #define DESCRIPTORS_OWN (UINT64_C(1) << 16)
 
-void conf_check_connections(const struct conf *conf, uint32_t most, uint64_t descriptors,
+/* check_few: with a handful of descriptors even the least number of connections is too high. */
+static void check_few(const struct conf *conf, uint32_t used, struct conf_descriptors d,
+                      struct conf_faults *faults) {
+  uint64_t needed = 2 * (uint64_t)used + d.own;
+  struct place at = row_place(&conf->root.row, OPTION_MAX_CONNECTIONS);
+  if (d.allowed >= needed) return;
+  static const char form[] =
+      "%u connections and weir itself may need %llu descriptors, %llu are "
+      "allowed (RLIMIT_NOFILE): they run out first";
+  if (at.src)
+    fault_add(faults, FAULT_CLAMPED, at, form, used, (unsigned long long)needed,
+              (unsigned long long)d.allowed);
+  else
+    fault_add_file(faults, FAULT_CLAMPED, conf->sources->path, form, used,
+                   (unsigned long long)needed, (unsigned long long)d.allowed);
+  fault_note(faults, "raise LimitNOFILE= of the unit, or ulimit -n, and restart");
+}
+
+void conf_check_connections(const struct conf *conf, uint32_t most, struct conf_descriptors d,
                             struct conf_faults *faults) {
   uint32_t wanted = conf->root.max_connections;
   uint64_t needed = 2 * (uint64_t)wanted; /* the client's and the upstream's */
-  if (wanted <= most) return;
+  if (wanted <= most) {
+    check_few(conf, wanted ? wanted : most, d, faults);
+    return;
+  }
   struct place at = row_place(&conf->root.row, OPTION_MAX_CONNECTIONS);
-  if (descriptors > needed + DESCRIPTORS_OWN) {
+  if (d.allowed > needed + DESCRIPTORS_OWN) {
     fault_add(faults, FAULT_CLAMPED, at,
               "process.max_connections = %u is more than weir was started for: at most %u "
               "connections",
@@ -174,7 +195,7 @@ void conf_check_connections(const struct conf *conf, uint32_t most, uint64_t des
   fault_add(faults, FAULT_CLAMPED, at,
             "process.max_connections = %u needs %llu descriptors beside weir's own, %llu are "
             "allowed (RLIMIT_NOFILE): at most %u connections",
-            wanted, (unsigned long long)needed, (unsigned long long)descriptors, most);
+            wanted, (unsigned long long)needed, (unsigned long long)d.allowed, most);
   fault_note(faults, "raise LimitNOFILE= of the unit, or ulimit -n, and restart");
 }
 

@@ -136,7 +136,9 @@ static void apply_settings(struct compiler *c, const struct conf *conf) {
 
 static void check_connections(struct compiler *c, const struct conf *conf,
                               struct conf_faults *faults) {
-  conf_check_connections(conf, c->config.connections_max, c->config.descriptors, faults);
+  const struct conf_descriptors d = {c->config.descriptors,
+                                     descriptors_needed(c->config.workers->count)};
+  conf_check_connections(conf, c->config.connections_max, d, faults);
 }
 
 static void take_over(struct compiler *c, struct conf *conf) {

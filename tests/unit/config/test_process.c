@@ -257,7 +257,14 @@ static void test_connections(void **state) {
     const char *want; /* NULL: nothing is said */
   } rows[] = {
       {99, 99, 1024, NULL},
-      {0, 16, 64, NULL}, /* "auto" */
+      {0, 16, 72, NULL}, /* "auto" */
+      {0, 16, 71,
+       "warning[W0408]: 16 connections and weir itself may need 72 descriptors, 71 are allowed "
+       "(RLIMIT_NOFILE): they run out first"},
+      {10, 16, 60, NULL},
+      {10, 16, 59,
+       "warning[W0408]: 10 connections and weir itself may need 60 descriptors, 59 are allowed "
+       "(RLIMIT_NOFILE): they run out first\n  --> /etc/weir/weir.conf:3:31"},
       {100, 99, 1024,
        "warning[W0408]: process.max_connections = 100 needs 200 descriptors beside weir's own, "
        "1024 are allowed (RLIMIT_NOFILE): at most 99 connections\n  --> /etc/weir/weir.conf:3:31"},
@@ -272,7 +279,8 @@ static void test_connections(void **state) {
     struct conf *conf = kit_good(text);
     struct conf_faults *faults = conf_faults_new();
     struct text out = {0};
-    conf_check_connections(conf, rows[i].most, rows[i].descriptors, faults);
+    conf_check_connections(conf, rows[i].most, (struct conf_descriptors){rows[i].descriptors, 40},
+                           faults);
     assert_int_equal(conf_faults_warnings(faults), rows[i].want ? 1 : 0);
     conf_faults_print(faults, &out, false);
     text_put(&out, span_of("", 1));
