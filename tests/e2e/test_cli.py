@@ -333,6 +333,19 @@ def test_an_include_may_find_nothing(weir, backend):
     assert proxy.get("/").status == 200
 
 
+@pytest.mark.parametrize("text,status,code", [("$remote_addr", 0, "W0413"),
+                                              ("${remote_addr}", 78, "W0215")])
+def test_variables_of_nginx_are_told_apart(conf, text, status, code):
+    """They mean nothing here: what is meant is named, and what is only text is no error."""
+    edit = 'request_headers = { set = [ "X-Client: %s" ]; };' % text
+    path = conf("policies = { p = { %s }; };\n" % edit
+                + GOOD.replace('pool = "app"', 'pool = "app"; policies = [ "p" ]'))
+    result = run("check", path)
+    fault, = json.loads(result.stdout)["faults"]
+    assert result.returncode == status and fault["code"] == code, result
+    assert fault["note"] == 'did you mean "${client.address}"?' and fault["length"] == len(text)
+
+
 NO_START = {
     "user": ({"process": {"user": "nobody-of-that-name"}}, "W0411",
              'there is no user "nobody-of-that-name"'),

@@ -160,7 +160,7 @@ def test_max_connections_is_clamped_to_descriptors(weir, backend):
 
 
 def test_few_descriptors_are_told_of_at_start(weir, backend):
-    """"auto" cannot go below its least number: that descriptors end first is said before they do."""
+    """However few there are, "auto" is 16: that they run out first is said before they do."""
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
     proxy = weir({"process": {"workers": 1}}, backend, preexec=few)
