@@ -123,8 +123,6 @@ void proxied_draw_id(char *to);
 /* proxied_write appends the PROXY header that tells an endpoint of pool of the client of s, and
  * gives s its id where it has none yet. False: there is no room; in out PROXIED_ROOM is enough. */
 #define PROXIED_ROOM 1536u
-/* proxied_room is where it goes on a new connection to pool, before TLS; NULL: no room. */
-struct buf *proxied_room(const struct pool *pool, struct conn *c, size_t room);
 MUST_USE bool proxied_write(struct stream *s, const struct pool *pool, struct buf *out);
 
 #endif
