@@ -1,5 +1,5 @@
 /* foreign.c: variables of nginx in texts that have variables of weir's own: $remote_addr is no
- * variable here, and would be sent as it stands without a word. Knows names, by foreign.def, and
+ * variable here, and would be sent as it stands without a word. Knows names, by nginx_vars.def, and
  * not what they are worth. Called by env.c. */
 #include "values_priv.h"
 
@@ -8,7 +8,7 @@ static const struct foreign {
   enum variable ours;
 } foreigns[] = {
 #define FOREIGN(text, id) {text, VARIABLE_##id},
-#include "foreign.def"
+#include "nginx_vars.def"
 #undef FOREIGN
 };
 
