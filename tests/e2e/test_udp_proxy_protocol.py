@@ -196,6 +196,7 @@ def test_untrusted(udp, endpoint):
         for data in (header_in(CLIENT) + b"x", b"plain"):
             sock.send(data)
         eventually(lambda: proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 2)
+    eventually(lambda: len(proxy.all_lines()) >= 2)
     assert {line["weir.end"] for line in proxy.all_lines()} == {"client.proxy_protocol.untrusted"}
     proxy.change(listeners={"dns": {"proxy_protocol": "optional"}})
     proxy.reload()
