@@ -1,6 +1,6 @@
-/* foreign.c: variables of nginx in texts that have variables of weir's own: $remote_addr is no
- * variable here, and would be sent as it stands without a word. Knows names, by nginx_vars.def, and
- * not what they are worth. Called by env.c. */
+/* nginx_vars.c: variables of nginx in texts that have variables of weir's own: $remote_addr is no
+ * variable here, and would be sent as it stands without a word. Knows names, by nginx_vars.def,
+ * and not what they are worth. Called by env.c. */
 #include "values_priv.h"
 
 static const struct foreign {
