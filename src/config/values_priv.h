@@ -46,6 +46,10 @@ void option_write_range(const struct option *option, struct text *out);
 
 /* expand_env resolves ${env:} in job->node->string into job->text. */
 MUST_USE bool expand_env(struct value_job *job);
+/* foreign_named notes to the newest fault what weir has in place of a variable of nginx; false: no
+ * such name is known. foreign_look warns of one, "$name", at `at` of a template's text. */
+bool foreign_named(struct value_job *job, struct span name);
+void foreign_look(struct value_job *job, size_t at);
 /* text_quote prints a string literal; "${" becomes "$${". */
 void text_quote(struct span s, struct text *out);
 /* option_quote is text_quote of an option's text: a template's variables stay. */

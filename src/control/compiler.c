@@ -136,7 +136,9 @@ static void apply_settings(struct compiler *c, const struct conf *conf) {
 
 static void check_connections(struct compiler *c, const struct conf *conf,
                               struct conf_faults *faults) {
-  conf_check_connections(conf, c->config.connections_max, c->config.descriptors, faults);
+  const struct conf_descriptors d = {c->config.descriptors,
+                                     descriptors_needed(c->config.workers->count)};
+  conf_check_connections(conf, c->config.connections_max, d, faults);
 }
 
 static void take_over(struct compiler *c, struct conf *conf) {
@@ -155,6 +157,7 @@ static struct conf *load_next(struct compiler *c, struct conf *conf, struct atte
   }
   a->waiting = conf_keep_restart(c->conf, conf, a->faults);
   check_connections(c, conf, a->faults);
+  conf_check_machine(conf, &c->config.reader, privilege_known, a->faults);
   resolve_names(c, conf);
   return conf;
 }

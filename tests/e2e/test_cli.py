@@ -367,6 +367,70 @@ def test_includes(conf):
     assert "127.0.0.1:9001" in run("dump", "-c", main).stdout
 
 
+def test_an_include_may_find_nothing(weir, backend):
+    """A directory that is not there is a warning, for each command the same; an empty one nothing;
+    one that cannot be searched an error."""
+    proxy = weir({"include": ["weir.d/*.conf"]}, backend)
+    parts, admin = proxy.directory / "weir.d", ("--admin", "unix:%s" % proxy.admin)
+    each = (("check", proxy.path), ("-t", "-c", proxy.path), ("dump", "-c", proxy.path),
+            ("plan", "-c", proxy.path, *admin), ("reload", *admin))
+    words = "weir.d/*.conf matches nothing: the directory %s does not exist" % parts
+    proxy.stderr_has("W0410")
+    for args in each:
+        result = run(*args)
+        assert result.returncode == 0, result
+        told = words in result.stdout + result.stderr
+        assert told or args[0] in ("dump", "plan"), result  # these tell of no warning
+    parts.mkdir()
+    for args in each:
+        result = run(*args)
+        assert result.returncode == 0 and "W0410" not in result.stdout + result.stderr, result
+    parts.rmdir()
+    parts.symlink_to(parts)
+    for args in each:
+        result = run(*args)
+        said = result.stdout + result.stderr
+        assert result.returncode == 78 and "W0305" in said and "symbolic links" in said, result
+    assert proxy.get("/").status == 200
+
+
+@pytest.mark.parametrize("text,status,code", [("$remote_addr", 0, "W0413"),
+                                              ("${remote_addr}", 78, "W0215")])
+def test_variables_of_nginx_are_told_apart(conf, text, status, code):
+    """They mean nothing here: what is meant is named, and what is only text is no error."""
+    edit = 'request_headers = { set = [ "X-Client: %s" ]; };' % text
+    path = conf("policies = { p = { %s }; };\n" % edit
+                + GOOD.replace('pool = "app"', 'pool = "app"; policies = [ "p" ]'))
+    result = run("check", path)
+    fault, = json.loads(result.stdout)["faults"]
+    assert result.returncode == status and fault["code"] == code, result
+    assert fault["note"] == 'did you mean "${client.address}"?' and fault["length"] == len(text)
+
+
+NO_START = {
+    "user": ({"process": {"user": "nobody-of-that-name"}}, "W0411",
+             'there is no user "nobody-of-that-name"'),
+    "log": ({"log": {"access": {"to": "/nonexistent/dir/a.log"}}}, "W0412",
+            "the directory /nonexistent/dir does not exist")}
+
+
+@pytest.mark.parametrize("what", NO_START)
+def test_what_the_next_start_refuses_is_warned_of(weir, backend, what):
+    """By check and by reload; neither fails for it, for it may be meant for another machine."""
+    change, code, words = NO_START[what]
+    proxy = weir({}, backend)
+    proxy.change(**change)
+    for args in (("check", proxy.path), ("plan", "--admin", "unix:%s" % proxy.admin),
+                 ("reload", "--admin", "unix:%s" % proxy.admin)):
+        result = run(*args)
+        assert result.returncode == 0, result
+        faults = {fault["code"]: fault for fault in json.loads(result.stdout)["faults"]}
+        assert words in faults[code]["message"] and faults[code]["note"], result
+    proxy.stop()
+    refused = run("run", "-c", proxy.path)
+    assert refused.returncode == 75, refused
+
+
 def test_fault_in_an_included_file_has_its_place(conf):
     main = conf('include = [ "weir.d/*.conf" ];\n' + GOOD)
     conf('\n\npools = { app = { endpoints = [ "127.0.0.1:9002" ]; }; };\n', "weir.d/10.conf")

@@ -223,6 +223,19 @@ def test_extended_connect(weir, backend):
     assert json.loads(live.stdout)["route"] == "ws", live
 
 
+@pytest.mark.parametrize("trusted", [[], ["127.0.0.0/8"]])
+def test_whoever_is_not_trusted_says_nothing_of_the_proxy(weir, backend, trusted):
+    """A field that begins with X-Forwarded holds for a route as it does for the request."""
+    proxy = weir({"listeners": {"web": {"trusted_proxies": trusted} if trusted else {}},
+                  "routes": [{"name": "staff", "pool": "app", "headers": [
+                                  {"name": "X-Forwarded-User", "exact": "root"}]},
+                             {"name": "rest", "respond": {"status": 403}}]}, backend)
+    url, line = "http://a.example:%d/" % proxy.port, "X-Forwarded-User: root"
+    told = ask(proxy.path, "GET", url, [line], "127.0.0.1")
+    assert told["route"] == ("staff" if trusted else "rest")
+    assert proxy.get("/", [line]).status == (200 if trusted else 403)
+
+
 def test_listeners(tmp_path):
     conf = tmp_path / "weir.conf"
     conf.write_text(confgen.body({
