@@ -49,6 +49,9 @@ void carried_read(struct conn *c, size_t n) { c->carried->ops->read(c->carried, 
 
 /* ---- the operations ---- */
 
+/* A frame, and the way back: that it was sent. */
+#define SEND_NS 500u
+
 static void on_send(struct loop *loop, struct conn *c, const void *bytes, size_t len, bool fin) {
   (void)loop;
   c->inflight |= OP_BIT(OP_SEND);
@@ -117,6 +120,7 @@ const struct loop_ops carried_ops = {
     .recv_now = on_recv_now,
     .unread = on_unread,
     .send = on_send,
+    .send_ns = SEND_NS,
     .taken = on_taken,
     .unacked = on_unacked,
     .poll = on_poll,

@@ -321,10 +321,11 @@ static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = 
 /* ---- whose turn it is ---- */
 
 /* What a client's connection brings is counted by what it costs about: a head SPEND_HEAD and one
- * more for each SPEND_BYTES of it, SETTINGS for the streams whose windows they may move, any frame
- * one. SPEND_STEP is free in each turn; after each further one the clock is asked, and what comes
+ * more for each SPEND_BYTES of it, DATA, each of which may be a send of its own, SPEND_DATA,
+ * SETTINGS for the streams whose windows they may move, any other frame one. SPEND_STEP is free in each turn; after each further one the clock is asked, and what comes
  * after the turn's share waits for the next one (loop_share_over). */
 #define SPEND_HEAD 8u
+#define SPEND_DATA 4u
 #define SPEND_BYTES 128u
 #define SPEND_STREAMS 64u
 #define SPEND_STEP 16u
@@ -343,7 +344,7 @@ static uint32_t cost(const struct h2 *h, enum h2_event event, const struct h2_it
   if (event == H2_EVENT_FRAGMENT) return (uint32_t)item->bytes.len / SPEND_BYTES;
   if (event != H2_EVENT_FRAME) return 0;
   if (f->type == H2_SETTINGS) return 1 + f->length / SPEND_BYTES;
-  return f->type == H2_HEADERS ? SPEND_HEAD : 1;
+  return f->type == H2_HEADERS ? SPEND_HEAD : f->type == H2_DATA ? SPEND_DATA : 1;
 }
 
 bool h2_spent(struct h2 *h) {
