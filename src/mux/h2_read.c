@@ -19,19 +19,21 @@ static const enum end words[][FAULTS] = {
      END_CLIENT_H2_RESETS},
 };
 
-/* word is whose fault it was: the peer's. */
-static enum end word(const struct h2 *h, enum fault fault) {
+/* word is whose fault it was: the peer's. An endpoint that began with one is told by which. */
+static enum end word(struct h2 *h, enum fault fault) {
   bool alien = !h->server && !h2_any(h, H2_PREFACED);
+  if (alien) h->alien = words[0][fault];
   return alien ? END_UPSTREAM_H2_PREFACE : words[h->server][fault];
 }
 
-enum h2_error h2_code_of(enum end end) {
+enum h2_error h2_code_of(const struct h2 *h, enum end end) {
+  if (end == END_UPSTREAM_H2_PREFACE) end = h->alien;
   for (unsigned i = 0; i < FAULTS; i++)
     if (words[0][i] == end) end = words[1][i]; /* its own code is what a client is told of it */
   return (enum h2_error)end_get(end)->h2_error;
 }
 
-static enum end word_of(const struct h2 *h, enum h2_error error) {
+static enum end word_of(struct h2 *h, enum h2_error error) {
   static const uint8_t faults[] = {
       [H2_FLOW_CONTROL_ERROR] = FLOW,       [H2_FRAME_SIZE_ERROR] = SIZE,
       [H2_COMPRESSION_ERROR] = COMPRESSION, [H2_STREAM_CLOSED] = CLOSED,

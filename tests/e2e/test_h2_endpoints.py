@@ -513,6 +513,30 @@ def test_an_endpoint_of_http_1(weir, talk):
     alien.close()
 
 
+def preface_of(*settings):
+    return h2.settings(*settings)
+
+
+PREFACES = {
+    "push": (preface_of((h2.ENABLE_PUSH, 1)), h2.PROTOCOL_ERROR),
+    "window": (preface_of((h2.INITIAL_WINDOW_SIZE, 1 << 31)), h2.FLOW_CONTROL_ERROR),
+    "frame size": (preface_of((h2.MAX_FRAME_SIZE, 100)), h2.PROTOCOL_ERROR),
+    "connect protocol": (preface_of((h2.ENABLE_CONNECT_PROTOCOL, 2)), h2.PROTOCOL_ERROR),
+    "no settings": (h2.ping(), h2.PROTOCOL_ERROR),
+}
+
+
+@pytest.mark.parametrize("name", PREFACES)
+def test_what_a_wrong_preface_is_told(weir, talk, name):
+    """RFC 9113 3.4, 6.5.2."""
+    start, code = PREFACES[name]
+    origin = ByHand(plain, start=start)
+    proxy = proxy_for(weir, origin, pool={"retry": {"attempts": 1}})
+    assert talk(proxy).get("/preface").status == 502
+    proxy.logged(path="/preface", end="upstream.h2.preface")
+    eventually(lambda: [conn.code for conn in origin.conns] == [code])
+
+
 # ---- clients ----
 
 def test_windows_hold_from_their_acknowledgement_on(weir, talk):
