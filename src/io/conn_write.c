@@ -167,7 +167,8 @@ void tx_last_words(struct conn *c) {
   const struct loop_ops *ops = conn_ops(c);
   if (ops->send_now == NULL || !conn_any(c, CONN_OPEN)) return;
   if (conn_any(c, CONN_SENT_DEAD | CONN_FAILED)) return;
-  if (c->inflight & (OP_BIT(OP_SEND) | OP_BIT(OP_POLL_OUT))) return; /* it takes no more */
+  bool busy = c->inflight & (OP_BIT(OP_SEND) | OP_BIT(OP_POLL_OUT));
+  if (busy && !conn_any(c, CONN_CARRIED)) return; /* it takes no more */
   if (c->transport && c->out) encrypt(c);
   while (c->sending || next(c)) { /* each turn sends a buffer, or ends it */
     struct iobuf *b = c->sending;

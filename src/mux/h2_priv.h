@@ -134,6 +134,9 @@ void h2_spend_anew(struct h2 *h);
 bool h2_flush(struct h2 *h);
 /* h2_send_end ends a stream that has sent all, by its trailers if it has some; false: no room. */
 MUST_USE bool h2_send_end(struct h2 *h, struct h2_stream *st);
+/* h2_send_now sends of bytes what the windows let out, at once, of a stream that is about to be
+ * reset; false: not all. */
+bool h2_send_now(struct h2_stream *st, struct span bytes);
 /* h2_ready lists st when it has something to send and may. */
 void h2_ready(struct h2_stream *st);
 /* h2_windows_shift applies the peer's initial window as it is now; false: overflow. */
