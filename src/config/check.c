@@ -199,19 +199,7 @@ static void check_backoff(struct conf *conf, const struct conf_pool *pool) {
             SPAN_ARG(pool->row.name));
 }
 
-static void check_pool_proxied(struct conf *conf, const struct conf_pool *pool) {
-  uint8_t protocol = pool->connections.protocol;
-  if (!pool->connections.proxied || (protocol != POOL_H2C && protocol != POOL_H2)) return;
-  fault_add(conf->faults, FAULT_PROXY_SHARED, row_place(&pool->row, OPTION_POOL_PROXY_PROTOCOL),
-            "pool \"" SPAN_FMT "\" has proxy_protocol, and HTTP/2, whose connections carry the "
-            "requests of many clients: a header tells of one",
-            SPAN_ARG(pool->row.name));
-  fault_note(conf->faults, "leave connections.protocol out (HTTP/1.1, a connection for each "
-                           "request), or proxy_protocol: endpoints have X-Forwarded-For then");
-}
-
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {
-  check_pool_proxied(conf, pool);
   check_balance(conf, pool);
   struct names names = {.arena = &conf->arena};
   uint32_t weight = 0;

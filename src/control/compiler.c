@@ -238,11 +238,14 @@ static void run_plan(struct compiler *c, const struct compiler_asker *asker) {
 
 /* ---- the other jobs ---- */
 
-/* warn says on stderr, as loading did, what only starting finds: dates in certificates. */
-static void warn(const struct conf_faults *faults) {
+/* warn says as loading did what only starting finds, like dates in certificates: to a person with
+ * all colours, else in the log. */
+static void warn(struct compiler *c, const struct conf_faults *faults) {
   struct text text = {.ptr = NULL};
-  conf_faults_print(faults, &text, isatty(STDERR_FILENO));
-  if (text.len) (void)fprintf(stderr, SPAN_FMT "\n", SPAN_ARG(text_span(&text)));
+  bool person = isatty(STDERR_FILENO);
+  conf_faults_print(faults, &text, person);
+  if (text.len && person) (void)fprintf(stderr, SPAN_FMT "\n", SPAN_ARG(text_span(&text)));
+  if (text.len && !person) log_text(c->config.log, END_LEVEL_WARN, text_span(&text));
   text_fini(&text);
 }
 
@@ -258,7 +261,7 @@ static void run_first(struct compiler *c) {
     }
     text_put(&text, span_str(a.result.why));
   } else {
-    warn(a.faults);
+    warn(c, a.faults);
     c->generation = 1;
     pthread_mutex_lock(&c->published.lock);
     c->published.last_ok = true;

@@ -62,6 +62,7 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .min_version = tls->min_version,
                                        .max_version = tls->max_version,
                                        .alpn = tls->alpn,
+                                       .alpn_optional = tls->alpn_optional,
                                        .groups = tls->groups,
                                        .ciphers = tls->ciphers,
                                        .tickets_off = !tls->tickets,

@@ -27,16 +27,31 @@ static enum upconn_way way_to(const struct stream *s, const struct endpoint *e) 
 
 /* ---- idle or new ---- */
 
-/* connect_to opens a connection; a PROXY header waits in it until it is open. */
-static struct upconn *connect_to(struct stream *s, struct endpoint *e,
-                                 const struct attempt_owner *o, int *err) {
-  struct upconn *up = upconn_connect(&s->w->upstream, s->pool, e, o->events, o->owner, err);
-  if (!up || !s->pool->connections.proxied) return up;
-  struct buf *out = proxied_room(s->pool, up->conn, PROXIED_ROOM);
-  if (out && proxied_write(s, s->pool, out)) return up;
-  upconn_close(up, false);
-  *err = -ENOBUFS;
-  return NULL;
+/* taking is who hears of a connection, and how it reaches its endpoint. */
+struct taking {
+  const struct attempt_owner *owner;
+  enum upconn_way way;
+};
+
+/* open_one begins a connection, or gets a stream; a PROXY header waits in a connection until it is
+ * open, and whom it tells of is alone there. */
+static struct upconn *open_one(struct stream *s, struct endpoint *e, const struct taking *t,
+                               bool *reused, int *err) {
+  char room[PROXIED_ROOM];
+  struct buf header = buf_of(room, sizeof room);
+  struct upstream *u = &s->w->upstream;
+  bool proxied = s->pool->connections.proxied;
+  if (proxied && !proxied_write(s, s->pool, &header)) {
+    *err = -ENOBUFS;
+    return NULL;
+  }
+  const struct attempt_to to = {.events = t->owner->events,
+                                .owner = t->owner->owner,
+                                .first = buf_span(&header),
+                                .alone = proxied || s->flags & STREAM_ALONE,
+                                .settled = attempt_asks_tunnel(s)};
+  if (t->way != UPCONN_HTTP_1) return upconn_stream(u, s->pool, e, &to, reused, err);
+  return upconn_connect(u, s->pool, e, &to, err);
 }
 
 /* SPARED idle connections are left to clients with one request at a time by those with many, while
@@ -65,35 +80,37 @@ static struct upconn *idle_one(struct stream *s, struct endpoint *e,
   return up;
 }
 
+/* fresh_one is a new one; where no permit is left, in place of one that is idle. */
+static struct upconn *fresh_one(struct stream *s, struct endpoint *e, const struct taking *t,
+                                bool *reused, int *err) {
+  struct upconn *up = open_one(s, e, t, reused, err);
+  if (up || *err != -EAGAIN) return up;
+  uint32_t idle = idle_count(s, e);
+  upstream_close_idle(&s->w->upstream, e, idle ? idle - 1 : 0);
+  return open_one(s, e, t, reused, err);
+}
+
 /* connection gets one to e, idle (*reused) or new; NULL and *err (-EAGAIN: no permit). */
 static struct upconn *connection(struct stream *s, struct endpoint *e,
                                  const struct attempt_owner *o, bool *reused, int *err) {
-  struct upstream *u = &s->w->upstream;
-  const struct attempt_to to = {.events = o->events,
-                                .owner = o->owner,
-                                .alone = s->flags & STREAM_ALONE,
-                                .settled = attempt_asks_tunnel(s)};
   const struct worker_config *c = &s->w->config;
-  u->loop->fds_most = s->flags & STREAM_FURTHER ? c->fds_further : c->fds_most;
-  enum upconn_way way = way_to(s, e);
-  if (way == UPCONN_STREAM) return upconn_stream(u, s->pool, e, &to, reused, err);
+  s->w->upstream.loop->fds_most = s->flags & STREAM_FURTHER ? c->fds_further : c->fds_most;
+  const struct taking t = {.owner = o, .way = way_to(s, e)};
   /* One that is idle was another client's, or of before a reload. */
-  bool fresh = s->flags & (STREAM_REFILL | STREAM_TCP) || s->pool->connections.proxied;
-  bool spared = !fresh && way != UPCONN_ASK && spares(s, e);
+  bool proxied = s->pool->connections.proxied;
+  bool fresh = s->flags & (STREAM_REFILL | STREAM_TCP) || proxied;
+  *reused = false;
+  if (proxied || (fresh && t.way == UPCONN_HTTP_1)) return fresh_one(s, e, &t, reused, err);
+  if (t.way == UPCONN_STREAM) return open_one(s, e, &t, reused, err);
+  bool spared = !fresh && t.way != UPCONN_ASK && spares(s, e);
   struct upconn *up = fresh || spared ? NULL : idle_one(s, e, o);
+  if (!up) up = open_one(s, e, &t, reused, err);
+  else *reused = true;
+  if (up || !spared) return up;
+  /* No permit: one that is idle has it, or gave it back as it was of no use. */
+  up = idle_one(s, e, o);
   *reused = up != NULL;
-  if (up) return up;
-  if (way == UPCONN_ASK) return upconn_stream(u, s->pool, e, &to, reused, err);
-  up = connect_to(s, e, o, err);
-  if (up || !(spared || (fresh && *err == -EAGAIN))) return up;
-  if (spared) { /* no permit: one that is idle has it, or gave it back as it was of no use */
-    up = idle_one(s, e, o);
-    *reused = up != NULL;
-    return up || *err != -EAGAIN ? up : connect_to(s, e, o, err);
-  }
-  uint32_t idle = idle_count(s, e);
-  upstream_close_idle(u, e, idle ? idle - 1 : 0);
-  return connect_to(s, e, o, err);
+  return up || *err != -EAGAIN ? up : open_one(s, e, &t, reused, err);
 }
 
 /* ---- taking it ---- */
@@ -139,12 +156,16 @@ static int take(struct stream *s, struct attempt *a, struct endpoint *e,
 }
 
 /* attempt_ask_anew: the endpoint speaks HTTP/1.1: the stream of HTTP/2 that was to be is given up
- * for a connection of that. One that is open has been waited for: it is no reused one. */
+ * for a connection of that, its own where it was alone. One that is open has been waited for: it
+ * is no reused one. */
 int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
                      bool *open) {
   int err = 0;
-  upconn_close(a->up, false);
-  a->up = connection(s, a->endpoint, o, open, &err);
+  *open = upconn_inherit(a->up, o->events);
+  if (!*open) {
+    upconn_close(a->up, false);
+    a->up = connection(s, a->endpoint, o, open, &err);
+  }
   a->flags &= (uint16_t)~(ATTEMPT_H2 | ATTEMPT_REUSED | ATTEMPT_RACES);
   if (!a->up) {
     endpoint_end(a->endpoint, s->w->config.index);

@@ -95,11 +95,9 @@ void first_on_drained(struct conn *c);
 /* down_peer is the connection's client, by its PROXY header too; down_socket is who connected. */
 void down_peer(const struct down *d, struct addr *out);
 void down_socket(const struct down *d, struct addr *out);
-/* down_count_handshake: the client's TLS handshake is done. down_count_tls counts what became of
- * its early data and of ECH, done or not. */
+/* down_count_handshake: the client's TLS handshake is done. */
 void down_count_handshake(struct down *d, const struct tls_info *info);
-void down_count_tls(struct worker *w, const struct tls_info *info);
-/* down_unshaken ends one whose handshake failed; status is what it was told. */
+/* down_unshaken counts and ends one whose handshake failed; status is what it was told. */
 void down_unshaken(struct down *d, enum end end, uint16_t status);
 /* down_late is the end of a handshake whose time is over. */
 enum end down_late(const struct down *d);
@@ -123,8 +121,6 @@ void proxied_draw_id(char *to);
 /* proxied_write appends the PROXY header that tells an endpoint of pool of the client of s, and
  * gives s its id where it has none yet. False: there is no room; in out PROXIED_ROOM is enough. */
 #define PROXIED_ROOM 1536u
-/* proxied_room is where it goes on a new connection to pool, before TLS; NULL: no room. */
-struct buf *proxied_room(const struct pool *pool, struct conn *c, size_t room);
 MUST_USE bool proxied_write(struct stream *s, const struct pool *pool, struct buf *out);
 
 #endif

@@ -16,7 +16,7 @@
 static bool is_small(const struct stream *s) {
   const struct http_request *r = &s->x->req;
   const struct pool_connections *c = &s->pool->connections;
-  bool streams = (c->protocol == POOL_H2C || c->protocol == POOL_H2) && !c->proxied;
+  bool streams = c->protocol == POOL_H2C || c->protocol == POOL_H2;
   if (!streams || r->expect_continue || s->flags & STREAM_GRPC) return false;
   return r->body == HTTP_BODY_LENGTH && r->content_length <= SMALL_MOST;
 }

@@ -91,7 +91,3 @@ bool proxied_write(struct stream *s, const struct pool *pool, struct buf *out) {
   if (h.version == 2 && !fill_elements(&h, s, &version)) return false;
   return proxy_header_write(out, &h);
 }
-
-struct buf *proxied_room(const struct pool *pool, struct conn *c, size_t room) {
-  return pool->tls ? tls_clear(c, room) : conn_out(c, room);
-}

@@ -92,6 +92,7 @@ static void mark_pool(struct upstream *u, const struct pool *pool, uint64_t seq,
   struct pool_row *own = &pool->state->rows[u->worker];
   bool others = !first && own->seen == u->seq && own->members > 0;
   own->seen = seq;
+  own->settings = pool;
   own->members = pool->member_count;
   for (uint32_t m = 0; m < pool->member_count; m++) {
     struct endpoint *e = pool->members[m].endpoint;
@@ -142,24 +143,26 @@ struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, stru
   return c;
 }
 
-/* dial begins a connection, with TLS on it where the pool has that. */
+/* dial begins a connection, with TLS on it where the pool has that, and its first bytes. */
 static struct conn *dial(struct upstream *u, const struct pool *pool, struct endpoint *e,
-                         const struct conn_events *events, int *err) {
-  struct conn *conn = conn_connect(u->loop, &e->addr, events, NULL, err);
-  if (!conn || uptls_stack(u, pool, e, conn, true)) return conn;
+                         const struct attempt_to *to, int *err) {
+  struct conn *conn = conn_connect(u->loop, &e->addr, to->events, NULL, err);
+  if (!conn) return NULL;
+  bool stacked = uptls_stack(u, pool, e, conn, true);
+  if (stacked && uptls_first(pool, conn, to->first)) return conn;
   conn_close(conn);
-  *err = -ENOMEM;
+  *err = stacked ? -ENOBUFS : -ENOMEM;
   return NULL;
 }
 
 static struct upconn *upconn_open(struct upstream *u, const struct pool *pool, struct endpoint *e,
-                                  const struct conn_events *events, int *err) {
+                                  const struct attempt_to *to, int *err) {
   struct upconn *c = slab_new(&u->upconns);
   if (!c) {
     *err = -ENOMEM;
     return NULL;
   }
-  c->conn = dial(u, pool, e, events, err);
+  c->conn = dial(u, pool, e, to, err);
   if (!c->conn) {
     slab_free(&u->upconns, c);
     return NULL;
@@ -170,12 +173,12 @@ static struct upconn *upconn_open(struct upstream *u, const struct pool *pool, s
 }
 
 struct upconn *upconn_connect(struct upstream *u, const struct pool *pool, struct endpoint *e,
-                              const struct conn_events *events, void *owner, int *err) {
+                              const struct attempt_to *to, int *err) {
   if (!conn_permits_take(u, pool, e)) {
     *err = -EAGAIN;
     return NULL;
   }
-  struct upconn *c = upconn_open(u, pool, e, events, err);
+  struct upconn *c = upconn_open(u, pool, e, to, err);
   if (!c) {
     conn_permits_give(u, e);
     return NULL;
@@ -183,7 +186,7 @@ struct upconn *upconn_connect(struct upstream *u, const struct pool *pool, struc
   list_init(&c->link);
   c->up = u;
   c->endpoint = e;
-  c->owner = owner;
+  c->owner = to->owner;
   c->requests = 1;
   c->requests_max = pool->connections.requests;
   object_pin(&e->obj, u->worker);

@@ -26,13 +26,15 @@ struct upmux {
   struct list link; /* in endpoint_row.muxes */
   struct upstream *up;
   struct endpoint *endpoint; /* pinned */
-  struct conn *conn; /* NULL: it is one of HTTP/1 now (upconn_settle) */
+  struct conn *conn; /* NULL: it is one of HTTP/1 now (upconn_settle), or is in `own` */
+  struct conn *own;  /* one of HTTP/1 that its stream may have (upconn_inherit) */
   struct h2 *h2;
   const struct tls_client *tls; /* policy that it was opened under; NULL: plaintext */
   uint32_t requests, requests_max; /* sent on it; 0: no limit */
   uint32_t keepalive_ms;
   bool retired; /* takes no more streams */
-  bool left;    /* it ended, and gave its permit back */
+  bool alone;   /* its first stream is its last (attempt_to) */
+  bool left;    /* it is of use to nobody else, and gave its permit back */
   bool idle;    /* nobody uses it: it counts as such */
   bool capped;  /* others may want its permit */
 };
@@ -53,12 +55,27 @@ static void set_idle(struct upmux *m, bool idle) {
 
 /* is_spent: it takes no more streams, whatever becomes of those that it has. */
 static bool is_spent(const struct upmux *m) {
-  return m->retired || (m->requests_max && m->requests >= m->requests_max);
+  return m->retired || m->alone || (m->requests_max && m->requests >= m->requests_max);
 }
 
+/* on_left: it is of use to nobody else, however slowly its last responses are read. */
+static void on_left(struct h2 *h) {
+  struct upmux *m = mux_of(h);
+  if (m->left) return;
+  m->left = true;
+  conn_permits_give(m->up, m->endpoint);
+}
+
+/* on_idle: one that was for a stream alone goes as one of HTTP/1.1 does behind its request, also
+ * while it connects. */
 static void on_idle(struct h2 *h) {
   struct upmux *m = mux_of(h);
   if (!m->conn) return;
+  if (m->alone) {
+    on_left(h);
+    h2_timer(h, m->up->loop->now_ms);
+    return;
+  }
   if (!(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
   set_idle(m, true);
   bool over = is_spent(m) || h2_suspected(h) || !h2_room(h) || !m->keepalive_ms;
@@ -84,25 +101,19 @@ static void let_go(struct upmux *m) {
   object_unpin(&m->endpoint->obj, u->worker);
 }
 
-/* on_left: it is of use to nobody else, however slowly its last responses are read. */
-static void on_left(struct h2 *h) {
-  struct upmux *m = mux_of(h);
-  m->left = true;
-  conn_permits_give(m->up, m->endpoint);
-}
-
 static void on_end(struct h2 *h, enum end end) {
   struct upmux *m = mux_of(h);
   (void)end; /* its streams have said so */
   upstream_count(m->up->counters.h2, -1);
   list_remove(&m->link);
   h2_free(h);
+  if (m->own) m->conn = m->own; /* its stream did not wait for it */
   if (m->conn) let_go(m);
   mem_free(m);
 }
 
 /* on_open: what the endpoint chose is not HTTP/2: the connection becomes one of HTTP/1, with what
- * this one held, and those who wait for a stream ask anew. */
+ * this one held, and those who wait for a stream ask anew; a stream that is alone has it. */
 static bool on_open(struct h2 *h) {
   struct upmux *m = mux_of(h);
   if (!m->tls || conn_tls_h2(m->conn)) return true;
@@ -112,7 +123,8 @@ static bool on_open(struct h2 *h) {
                                 .keepalive_ms = m->keepalive_ms};
   h2_leave_conn(h);
   list_remove(&m->link);
-  if (!upconn_settle(m->up, m->endpoint, &what)) let_go(m);
+  if (m->alone) m->own = m->conn;
+  else if (!upconn_settle(m->up, m->endpoint, &what)) let_go(m);
   m->conn = NULL;
   return false;
 }
@@ -150,7 +162,7 @@ static bool begin(struct upmux *m, const struct pool *pool) {
 }
 
 static struct upmux *make(struct upstream *u, const struct pool *pool, struct endpoint *e,
-                          int *err) {
+                          const struct attempt_to *to, int *err) {
   struct conn *conn = conn_connect(u->loop, &e->addr, &no_events, NULL, err);
   if (!conn) return NULL;
   struct upmux *m = mem_alloc(sizeof *m);
@@ -161,7 +173,9 @@ static struct upmux *make(struct upstream *u, const struct pool *pool, struct en
   m->requests_max = pool->connections.requests;
   m->keepalive_ms = pool->connections.keepalive_ms;
   m->capped = pool_capped(&pool->connections);
-  if (!uptls_stack(u, pool, e, conn, false) || !begin(m, pool)) {
+  m->alone = to->alone;
+  bool ready = uptls_stack(u, pool, e, conn, false) && uptls_first(pool, conn, to->first);
+  if (!ready || !begin(m, pool)) {
     conn_close(conn);
     mem_free(m);
     *err = -ENOMEM;
@@ -178,10 +192,10 @@ static struct upmux *make(struct upstream *u, const struct pool *pool, struct en
 }
 
 static struct upmux *connect_one(struct upstream *u, const struct pool *pool, struct endpoint *e,
-                                 int *err) {
+                                 const struct attempt_to *to, int *err) {
   *err = -EAGAIN;
   if (!conn_permits_take(u, pool, e)) return NULL;
-  struct upmux *m = make(u, pool, e, err);
+  struct upmux *m = make(u, pool, e, to, err);
   if (!m) conn_permits_give(u, e);
   return m;
 }
@@ -235,8 +249,15 @@ bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_
 
 const struct conn *upmux_conn(const struct upmux *m) { return m->conn; }
 
+/* is_current: else pool is what a request that began before a reload has of it. */
+static bool is_current(const struct upstream *u, const struct pool *pool) {
+  const struct pool_row *row = &pool->state->rows[u->worker];
+  return row->seen == u->seq && row->settings == pool;
+}
+
 /* limits_as_now: of a pool that a reload has changed, from the next response on. */
 static void limits_as_now(struct upmux *m, const struct pool *pool) {
+  if (!is_current(m->up, pool)) return;
   const struct h2_limits limits = {.header_bytes = pool->limits.header_bytes,
                                    .headers = pool->limits.headers,
                                    .resets = RESETS,
@@ -248,15 +269,18 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
                              const struct attempt_to *to, bool *reused, int *err) {
   learn(&e->rows[u->worker]);
   struct upmux *m = to->alone ? NULL : emptiest(&e->rows[u->worker], pool->tls);
-  bool idle = m && !h2_streams(m->h2);
+  bool idle = m && !h2_streams(m->h2) && m->conn->flags & CONN_OPEN;
   *reused = m && h2_ready_for(m->h2, to->settled);
-  if (!m) m = connect_one(u, pool, e, err);
+  if (!m) m = connect_one(u, pool, e, to, err);
   if (!m) return NULL;
   struct upconn *c = slab_new(&u->upconns);
   struct h2_stream *st = c ? h2_open(m->h2, to->settled) : NULL;
   *err = -ENOMEM;
-  if (!st && c) slab_free(&u->upconns, c);
-  if (!st) return NULL;
+  if (!st) {
+    if (c) slab_free(&u->upconns, c);
+    if (m->alone) h2_give_up(m->h2, -ENOMEM); /* nobody may use it */
+    return NULL;
+  }
   limits_as_now(m, pool);
   list_init(&c->link);
   c->up = u;
@@ -268,13 +292,27 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
   c->owner = to->owner;
   c->requests = ++m->requests;
   c->begun_ms = u->loop->now_ms;
-  if (to->alone) m->retired = true;
   set_idle(m, false);
   conn_attach(c->conn, to->events, c);
   object_pin(&e->obj, u->worker);
   if (*reused) upstream_count(&row_of(m)->reused, 1);
   if (*reused) upstream_count(u->counters.reused, 1);
   return c;
+}
+
+bool upconn_inherit(struct upconn *c, const struct conn_events *on) {
+  struct upmux *m = c->mux;
+  if (!m || !m->own) return false;
+  struct conn *carried = c->conn;
+  c->conn = m->own;
+  m->own = NULL;
+  c->mux = NULL;
+  c->requests_max = m->requests_max;
+  conn_attach(c->conn, on, c);
+  conn_timer(c->conn, WHEEL_NEVER);
+  object_unpin(&c->endpoint->obj, c->up->worker); /* c has its own pin */
+  conn_close(carried);
+  return true;
 }
 
 /* SILENCE_MS: a stream that is given up after so long, and nothing came on its connection for as

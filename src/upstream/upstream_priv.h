@@ -10,6 +10,9 @@
  * opened under another policy takes no more requests. uptls_drop: the endpoint left. */
 MUST_USE bool uptls_stack(struct upstream *u, const struct pool *pool, struct endpoint *e,
                           struct conn *conn, bool h1_only);
+/* uptls_first writes what goes before all else on a connection that connects, below TLS too;
+ * false: no room. */
+MUST_USE bool uptls_first(const struct pool *pool, struct conn *conn, struct span first);
 void uptls_mark(struct upstream *u, const struct pool *pool, struct endpoint *e);
 void uptls_drop(struct upstream *u, struct endpoint *e);
 /* uptls_close closes a connection; an alert still goes out. */

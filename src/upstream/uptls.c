@@ -45,6 +45,13 @@ bool uptls_stack(struct upstream *u, const struct pool *pool, struct endpoint *e
   return ok;
 }
 
+bool uptls_first(const struct pool *pool, struct conn *conn, struct span first) {
+  if (!first.len) return true;
+  struct buf *out = pool->tls ? tls_clear(conn, first.len) : conn_out(conn, first.len);
+  if (out) buf_put(out, first);
+  return out && !out->full;
+}
+
 void uptls_drop(struct upstream *u, struct endpoint *e) {
   struct endpoint_row *row = &e->rows[u->worker];
   if (row->tls) tls_peer_unref(row->tls);
@@ -78,8 +85,7 @@ static enum tls_spoken spoken(const struct upstream *u, const struct pool *pool,
 
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e) {
-  /* Each client has its own. */
-  if (pool->tcp || pool->connections.proxied) return UPCONN_HTTP_1;
+  if (pool->tcp) return UPCONN_HTTP_1;
   switch ((enum pool_protocol)pool->connections.protocol) {
     case POOL_HTTP_1_1: return UPCONN_HTTP_1;
     case POOL_H2C:

@@ -227,7 +227,8 @@ def test_listeners(tmp_path):
     conf = tmp_path / "weir.conf"
     conf.write_text(confgen.body({
         "listeners": {"a": {"bind": "127.0.0.1:81"}, "b": {"bind": ["127.0.0.1:82"]},
-                      "r": {"bind": "127.0.0.1:80", "redirect_https": True}},
+                      "r": {"bind": "127.0.0.1:80", "redirect_https": True},
+                      "c": {"bind": "127.0.0.1:84"}, "d": {"bind": "127.0.0.2:84"}},
         "routes": [{"name": "ra", "listeners": ["a"], "respond": {"status": 200}},
                    {"name": "rb", "listeners": ["b"], "respond": {"status": 200}}]}))
     assert ask(conf, "GET", "http://x.example:82/")["route"] == "rb"
@@ -235,9 +236,12 @@ def test_listeners(tmp_path):
     assert ask(conf, "GET", "/", (), "", "--listener", "b")["route"] == "rb"
     answer = ask(conf, "GET", "http://x.example/y")
     assert answer["redirect_https"] and answer["status"] == 308
-    for args, words in [(["GET", "/"], "name one with --listener"),
-                        (["GET", "http://x.example:83/"], "name one with --listener"),
-                        (["GET", "/", "--listener", "c"], "there is no listener of that name: c"),
+    for args, words in [(["GET", "/"], "several listeners fit, name one with --listener: a, b, r"),
+                        (["GET", "http://x.example:84/"],
+                         "several listeners fit, name one with --listener: c, d"),
+                        (["GET", "http://x.example:83/"],
+                         "no listener is bound to port 83; name one with --listener: a, b, "),
+                        (["GET", "/", "--listener", "x"], "there is no listener of that name: x"),
                         (["GET", "https://x.example/"], "no listener serves this scheme"),
                         (["G T", "http://x.example:81/"], "not a method"),
                         (["GET", "ftp://x.example/"], "not an http URL"),

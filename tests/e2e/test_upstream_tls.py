@@ -781,15 +781,16 @@ def test_a_check_that_gets_no_handshake(site):
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_a_proxy_header_goes_before_the_handshake(weir, mint, backend, version):
-    """In the clear, of requests and checks; such connections are nobody else's (no HTTP/2)."""
+    """In the clear, of requests and checks; such connections are nobody else's."""
     middle = middle_of(weir, mint, backend, BOTH, proxy_protocol=True,
                        trusted_proxies=["127.0.0.0/8"])
     front = front_of(weir, mint, middle.port, proxy_protocol=version, health=CHECK)
     assert many(front, 5) == [b"GET /%d" % n for n in range(5)]
     eventually(lambda: front.metric("weir_health_checks_total", result="pass") >= 2)
     middle.logged(5, end="ok")
-    assert {r["network.protocol.version"] for r in middle.all_lines()
-            if r.get("url.path") == "/1"} == {"1.1"}
+    lines = [r for r in middle.all_lines() if r.get("url.path") in ["/%d" % n for n in range(5)]]
+    assert {r["network.protocol.version"] for r in lines} == {"2"}
+    assert front.metric("weir_upstream_connects_total") == 5
 
 
 # ---- reload and rotation ----

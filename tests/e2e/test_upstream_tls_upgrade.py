@@ -10,7 +10,7 @@ from harness.client import Client
 from harness.h2endpoints import Answer, Grpc, ask
 from harness.h2talk import Talk
 from harness.tlspeers import Mint, TlsOrigin
-from harness.weir import eventually, run
+from harness.weir import eventually
 from test_h2_websocket import ASK, accept_of, ask as ask_h2, back, echo, opened
 from test_upstream_tls import BOTH, front_of, middle_of
 
@@ -227,7 +227,7 @@ VERSIONS = pytest.mark.parametrize("version", ["v1", "v2"])
 @VERSIONS
 @pytest.mark.parametrize("protocol", ["auto", "http/1.1"])
 def test_proxy_header(weir, serve, mint, version, protocol):
-    """In the clear, before the ClientHello; HTTP/1.1 alone is spoken behind it."""
+    """In the clear, before the ClientHello; behind it ALPN chooses as ever."""
     origin = serve(TlsOrigin, mint.leaf(LOCAL), alpn=BOTH, proxied=True)
     front = front_of(weir, mint, origin.port, protocol, proxy_protocol=version)
     with Client(front.port) as conn:
@@ -238,7 +238,7 @@ def test_proxy_header(weir, serve, mint, version, protocol):
     for header in origin.headers:
         assert header.version == int(version[1]) and header.src == mine
         assert header.dst == (LOCAL, front.port)
-    assert set(origin.spoken) == {"http/1.1"}
+    assert set(origin.spoken) == {"h2" if protocol == "auto" else "http/1.1"}
     assert len(origin.requests[1].body) == 200000
 
 
@@ -252,7 +252,8 @@ def test_proxy_header_of_an_upgrade_and_of_h2_clients(weir, serve, mint, talk):
     streams = [conn.open("GET", "/%d" % n, []) for n in range(3)]
     for stream in streams:
         assert conn.head(stream).status == 200
-    assert len(origin.headers) == 4 and set(origin.spoken) == {"http/1.1"}
+    assert len(origin.headers) == 5
+    assert sorted(origin.spoken) == ["h2"] * 4 + ["http/1.1"]  # the upgrade asked both
 
 
 @VERSIONS
@@ -281,13 +282,3 @@ def test_proxy_header_and_a_failed_handshake(weir, serve, mint):
     front.ended("upstream.tls.name_mismatch", status=502)
     eventually(lambda: origin.refused)
     assert origin.headers and not origin.requests
-
-
-def test_proxy_header_and_h2(weir, mint):
-    """One connection, many clients: `weir check` says so."""
-    made = weir({"pools": {"app": {"endpoints": ["127.0.0.1:1"], "proxy_protocol": "v2",
-                                   "connections": {"protocol": "h2"},
-                                   "tls": {"ca": "file:%s" % mint.root.path}}},
-                 "routes": [{"prefix": "/", "pool": "app"}]}, start=False)
-    checked = run("check", made.path)
-    assert checked.returncode == 78 and "W0167" in checked.stdout + checked.stderr

@@ -54,8 +54,7 @@ struct endpoint {
   _Atomic uint64_t ejected_until_ms;       /* CLOCK_MONOTONIC; 0: in service */
   _Atomic uint32_t ejections;              /* in total */
   _Atomic uint32_t eject_streak;           /* ejections that followed closely: the time grows */
-  _Atomic uint64_t since_ms; /* came into service, new or after having been out; 0: from the start.
-                                The end of an ejection counts too (endpoint_since) */
+  _Atomic uint64_t since_ms; /* in service, also after an ejection (endpoint_since); 0: always */
 };
 
 #define POOL_CHECKS 16u
@@ -73,6 +72,7 @@ struct pool_row {
   uint32_t next[TIERS_MAX];     /* round robin, by tier */
   uint32_t members;             /* when it was last in a snapshot, of this seq: */
   uint64_t seen;
+  const struct pool *settings;  /* and its settings there: to compare with, they may be gone */
   struct list waiting_link;     /* in worker.waiting while some do */
   struct heap first, last;      /* those streams, by claim: the best first, the worst first */
   /* Written by this worker, read by all: */

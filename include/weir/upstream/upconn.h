@@ -27,11 +27,13 @@ struct upconn {
   bool shared;           /* a stream of a connection that was not idle, or not quiet */
 };
 
-/* attempt_to is who asks for a stream. */
+/* attempt_to is who asks for a connection, or for a stream of one. */
 struct attempt_to {
   const struct conn_events *events;
   void *owner;
-  bool alone;   /* nobody else is to lose a connection with it: a new one, for it only */
+  struct span first; /* goes before all else, TLS too, on a new connection (a PROXY header) */
+  bool alone;   /* a stream: of a new connection that never has another one: nobody else loses it
+                   with this one, or is told of by its header */
   bool settled; /* it has to know what the endpoint's HTTP/2 can do */
 };
 
@@ -41,7 +43,8 @@ enum upconn_way {
   UPCONN_STREAM, /* upconn_stream */
   UPCONN_ASK,    /* upconn_checkout, else upconn_stream: what the endpoint speaks it says in its
                     handshake (ALPN). HTTP/1.1: on_open tells all who wait -EPROTOTYPE, each closes
-                    and asks anew; the connection is idle then, and serves the first of them. */
+                    and asks anew; the connection is idle then, and serves the first of them. Who
+                    was alone has it already (upconn_inherit). */
 };
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e);
@@ -55,16 +58,19 @@ void upconn_bare_set(const struct upstream *u, struct endpoint *e, bool bare);
 struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, struct endpoint *e,
                                void *owner);
 /* upconn_connect opens one (a permit first). NULL and *err: -EAGAIN no permit (wait), -ENOMEM no
- * slot, -errno. on_open of events follows. */
+ * slot, -ENOBUFS no room for to->first, -errno. on_open of to->events follows. */
 MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
-                                       struct endpoint *e, const struct conn_events *events,
-                                       void *owner, int *err);
+                                       struct endpoint *e, const struct attempt_to *to, int *err);
 /* upconn_stream takes a stream of an HTTP/2 connection to e (pools.*.connections.protocol): of one
  * that is there, else of a new one. *reused: it can be sent on already. NULL and *err as
  * upconn_connect. */
 MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
                                       struct endpoint *e, const struct attempt_to *to,
                                       bool *reused, int *err);
+/* upconn_inherit, inside on_open(-EPROTOTYPE): c was alone: the connection that it waited for is
+ * c's own, one of HTTP/1.1, open, and its events go to `on`. False: it was not; c is as it
+ * was. */
+MUST_USE bool upconn_inherit(struct upconn *c, const struct conn_events *on);
 /* upconn_release puts a clean connection (nothing is owed) back into the pool, or closes it. */
 void upconn_release(struct upconn *c, const struct pool_connections *settings);
 /* upconn_tls_end is what TLS says of a connection that failed (late: that was not open in time);

@@ -418,6 +418,10 @@ static void secrets_stay_secret(void **state) {
   assert_request(&head,
                  ":method=GET|:scheme=https|:authority!a|:path!/p?q|authorization!b|x-a!c|"
                  "cookie!d; e|x-b=f|");
+  s = section(SPAN_LIT(":method=GET|:scheme=http|:path=/|host=a|x-b=f"), true);
+  s.fields.rows[0].secret = true; /* it becomes another field */
+  assert_true(h2_parse_request(&s, &rules, &arena, &req, &why));
+  assert_request(&head, ":method=GET|:scheme=https|:authority!a|:path=/|x-b=f|");
   s = section(SPAN_LIT(":status=200|set-cookie=a|x=b"), true);
   s.pseudo.secret = 1u << H2_PSEUDO_STATUS;
   s.fields.rows[0].secret = true;

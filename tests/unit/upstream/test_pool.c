@@ -128,11 +128,16 @@ static void bed_fini(struct bed *b) {
 
 static struct endpoint *ep(struct bed *b, uint32_t i) { return b->pool->members[i].endpoint; }
 
+static struct upconn *dial(struct bed *b, uint32_t i, int *err) {
+  const struct attempt_to to = {.events = &events, .owner = b};
+  return upconn_connect(&b->up, b->pool, ep(b, i), &to, err);
+}
+
 /* open_one connects and waits until it is open. */
 static struct upconn *open_one(struct bed *b, uint32_t i) {
   int err = 0;
   uint32_t before = b->opened_count;
-  struct upconn *c = upconn_connect(&b->up, b->pool, ep(b, i), &events, b, &err);
+  struct upconn *c = dial(b, i, &err);
   assert_non_null(c);
   /* Not a step further: with nothing to do the clock leaps to the next timeout. */
   for (int n = 0; n < 100 && b->opened_count == before; n++) assert_true(sim_step(b->sim));
@@ -238,18 +243,17 @@ static void permits_are_exact(void **state) {
   b.pool->connections.max_per_endpoint = 2;
   struct upconn *one = open_one(&b, 0), *two = open_one(&b, 0);
   int err = 0;
-  assert_null(upconn_connect(&b.up, b.pool, ep(&b, 0), &events, &b, &err));
+  assert_null(dial(&b, 0, &err));
   assert_int_equal(err, -EAGAIN);
   assert_int_equal(atomic_load(&ep(&b, 0)->permits), 2);
   assert_true(conn_permits_out(b.pool, ep(&b, 0)) && !conn_permits_out(b.pool, ep(&b, 1)));
   struct upconn *other = open_one(&b, 1); /* another endpoint has its own */
   b.pool->connections.max = 3;
   assert_true(conn_permits_out(b.pool, ep(&b, 1))); /* but the pool's are out */
-  assert_null(upconn_connect(&b.up, b.pool, ep(&b, 1), &events, &b, &err));
+  assert_null(dial(&b, 1, &err));
   assert_int_equal(atomic_load(&b.pool->state->conns), 3);
   release(&b, one);
-  assert_null(
-      upconn_connect(&b.up, b.pool, ep(&b, 0), &events, &b, &err)); /* idle ones hold theirs */
+  assert_null(dial(&b, 0, &err)); /* idle ones hold theirs */
   upconn_close(two, true);
   assert_int_equal(b.freed, 0); /* nobody waits */
   assert_int_equal(atomic_load(&ep(&b, 0)->permits), 1);
@@ -272,7 +276,7 @@ static void refused_connects_give_permits_back(void **state) {
   sim_peer_unlisten(b.sim, &ep(&b, 0)->addr);
   for (uint32_t i = 0; i < 5; i++) {
     int err = 0;
-    assert_non_null(upconn_connect(&b.up, b.pool, ep(&b, 0), &events, &b, &err));
+    assert_non_null(dial(&b, 0, &err));
     settle(&b);
     assert_int_equal(b.errors, i + 1);
     assert_int_equal(atomic_load(&ep(&b, 0)->permits), 0);
@@ -287,10 +291,10 @@ static void slots_run_out(void **state) {
   struct upconn *c[32];
   int err = 0;
   for (int i = 0; i < 32; i++) {
-    c[i] = upconn_connect(&b.up, b.pool, ep(&b, 0), &events, &b, &err);
+    c[i] = dial(&b, 0, &err);
     assert_non_null(c[i]);
   }
-  assert_null(upconn_connect(&b.up, b.pool, ep(&b, 0), &events, &b, &err));
+  assert_null(dial(&b, 0, &err));
   assert_int_equal(err, -ENOMEM);
   assert_int_equal(atomic_load(&ep(&b, 0)->permits), 32);
   for (int i = 0; i < 32; i++) upconn_close(c[i], false);
