@@ -324,8 +324,9 @@ static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = 
 
 /* What a client's connection brings is counted by what it costs about: a head SPEND_HEAD and one
  * more for each SPEND_BYTES of it, DATA, each of which may be a send of its own, SPEND_DATA,
- * SETTINGS for the streams whose windows they may move, any other frame one. SPEND_STEP is free in each turn; after each further one the clock is asked, and what comes
- * after the turn's share waits for the next one (loop_share_over). */
+ * SETTINGS for the streams whose windows they may move, any other frame one. SPEND_STEP is free in
+ * each turn; after each further one the clock is asked, and what comes after the turn's share
+ * waits for the next one (loop_share_over). */
 #define SPEND_HEAD 8u
 #define SPEND_DATA 4u
 #define SPEND_BYTES 128u
