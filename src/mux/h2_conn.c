@@ -161,7 +161,7 @@ void h2_free(struct h2 *h) {
 
 static void write_goaway(struct h2 *h, uint32_t last, enum end end) {
   struct buf *out = h2_out(h, H2_HEAD_LEN + 8 + 128);
-  enum h2_error code = h2_code_of(end);
+  enum h2_error code = h2_code_of(h, end);
   struct span why = h->reason.len || end == END_OK ? h->reason : end_get(end)->word;
   if (out) h2_write_goaway(out, last, code, span_sub(why, 0, why.len < 128 ? why.len : 128));
 }
