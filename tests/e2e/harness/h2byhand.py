@@ -60,7 +60,11 @@ class Connection:
                 return False
 
     def cut(self):
-        self.sock.shutdown(socket.SHUT_RDWR)
+        """Ends it where it has not ended yet."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
     def head(self, stream, *fields, status=200, end=False):
         self.send(response(stream, fields, str(status), end))
