@@ -103,13 +103,17 @@ static void write_fields(const struct http_request *r, struct buf *b) {
   }
 }
 
+bool request_copies(const struct http_field *row) {
+  if (row->id == HTTP_NAME_EXPECT || row->id == HTTP_NAME_TRAILER) return false;
+  return http_field_written(row);
+}
+
 void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t body_len,
                         struct buf *b) {
   write_line_and_host(s, e, b);
   for (uint32_t i = 0; i < s->x->req.fields.count; i++) {
     const struct http_field *row = &s->x->req.fields.rows[i];
-    if (row->id == HTTP_NAME_EXPECT || row->id == HTTP_NAME_TRAILER) continue;
-    if (http_field_written(row)) h1_write_field(b, row->name, row->value);
+    if (request_copies(row)) h1_write_field(b, row->name, row->value);
   }
   if (s->x->req.body != HTTP_BODY_NONE) h1_write_framing(b, HTTP_BODY_LENGTH, body_len);
   if (http_takes_trailers(&s->x->req.fields)) buf_lit(b, "Connection: TE\r\nTE: trailers\r\n");

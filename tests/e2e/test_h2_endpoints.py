@@ -148,6 +148,33 @@ def test_what_may_not_be_indexed_in_a_copy(weir, talk):
         assert site.asked()[0]["x-open"] == "that"
 
 
+def test_what_may_not_be_indexed_in_a_copy_row_by_row(weir, talk):
+    """Of fields of one name some may be, of many fields each by itself, whatever weir leaves out."""
+    shadow, origin = ByHand(plain), ByHand(plain)
+    pools = {name: {"endpoints": ["127.0.0.1:%d" % site.port], "connections": {"protocol": "h2c"}}
+             for name, site in (("app", origin), ("shadow", shadow))}
+    proxy = proxy_for(weir, origin, pools=pools, listeners={"web": {
+        "protocols": ["h2c", "http/1.1"], "limits": {"headers": 400}}}, routes=[
+            {"prefix": "/", "pool": "app", "mirror": {"pool": "shadow"}}])
+    conn = talk(proxy)
+    number = conn.new_stream()
+    block = h2.block(h2.pseudo()) + b"".join(
+        (b"\x10" if secret else b"\x00") + h2.text(name) + h2.text(value)
+        for name, value, secret in [("x-two", "a", True), ("te", "trailers", True),
+                                    ("x-forwarded-host", "away", True), ("x-two", "b", False),
+                                    ("trailer", "x-sum", False), ("x-two", "c", True)]
+        + [("x-%d" % at, "v", at % 3 == 0) for at in range(300)])
+    conn.send(h2.headers(number, block))
+    assert conn.wait(number).status == 200
+    shadow.wait_asked(1)
+    first, second = ([row for row in site.conns[0].rows if row[0].startswith("x-")]
+                     for site in (origin, shadow))
+    assert first == second and len(first) > 300
+    assert [row for row in first if row[0] == "x-two"] == [
+        ("x-two", "a", True), ("x-two", "b", False), ("x-two", "c", True)]
+    assert [row[2] for row in first if row[1] == "v"] == [at % 3 == 0 for at in range(300)]
+
+
 def test_what_may_not_be_indexed_and_has_our_word_behind_it(weir, talk):
     """A row that weir goes on with is the client's as well."""
     origin = ByHand(plain)
