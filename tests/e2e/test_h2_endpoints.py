@@ -149,7 +149,7 @@ def test_what_may_not_be_indexed_in_a_copy(weir, talk):
 
 
 def test_what_may_not_be_indexed_in_a_copy_row_by_row(weir, talk):
-    """Of fields of one name some may be, of many fields each by itself, whatever weir leaves out."""
+    """Of fields of one name some may be, of many each by itself, whatever weir leaves out."""
     shadow, origin = ByHand(plain), ByHand(plain)
     pools = {name: {"endpoints": ["127.0.0.1:%d" % site.port], "connections": {"protocol": "h2c"}}
              for name, site in (("app", origin), ("shadow", shadow))}
