@@ -673,7 +673,36 @@ static void reset_behind_ciphertext(void **state) {
   }
 }
 
-/* The same of what came while the handshake had to wait. */
+/* What is decrypted after the reset may hold an end, or a fault: nothing behind it is passed on. */
+static void reset_behind_an_end(void **state) {
+  (void)state;
+  for (int fault = 0; fault < 2; fault++) {
+    struct th_pair *p = opened(TLS1_3_VERSION), *to = opened(TLS1_3_VERSION);
+    struct cut cut;
+    struct text body = body_make(200000);
+    t->send_max = 3000;
+    cut_begin(&cut, p, to);
+    th_turn(t);
+    client_writes(p, text_span(&body));
+    th_pump(p);
+    size_t at = p->wire->in.len;
+    if (fault) client_writes(p, SPAN_LIT("damaged"));
+    else SSL_shutdown(p->client);
+    th_pump(p);
+    if (fault) p->wire->in.ptr[at + 9] ^= 1;
+    text_put(&p->wire->in, SPAN_LIT("\x17\x03\x03\x00\x05hello"));
+    comes(p, 4096);
+    p->wire->in_reset = true;
+    cut_runs(&cut, to, text_span(&body));
+    assert_int_equal(conn_tls_end(p->conn), fault ? END_CLIENT_TLS_RECORD : END_OK);
+    text_fini(&body);
+    th_pair_free(p);
+    th_pair_free(to);
+    t->send_max = SIZE_MAX;
+  }
+}
+
+/* A reset behind what came while the handshake had to wait. */
 static void reset_behind_early(void **state) {
   (void)state;
   struct th_pair *to = opened(TLS1_3_VERSION), *p = pair(TLS1_3_VERSION);
@@ -791,6 +820,7 @@ int main(void) {
       stream_test(budget),
       stream_test(budget_with_data),
       stream_test(reset_behind_ciphertext),
+      stream_test(reset_behind_an_end),
       stream_test(reset_behind_early),
       stream_test(closed_inside_events),
       stream_test(counters_return),
