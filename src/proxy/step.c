@@ -111,7 +111,7 @@ static uint64_t due_try(const struct stream *s) {
 
 /* due_queue is when a stream has waited too long, or for any endpoint (END_OK). */
 static uint64_t due_queue(const struct stream *s, enum end *end) {
-  uint64_t due = after(s->x->wait.t_queue, s->pool->connections.queue_timeout_ms);
+  uint64_t due = s->x->wait.due_ms;
   if (!s->x->any_ms || s->x->any_ms >= due) return due;
   *end = END_OK;
   return s->x->any_ms;

@@ -392,6 +392,23 @@ def test_queue(tcp, endpoint):
     assert len(waited) == 1  # which line comes first is nobody's promise: workers write their own
 
 
+@pytest.mark.parametrize("key", ["max", "max_per_endpoint"])
+def test_a_reload_gives_room(tcp, endpoint, key):
+    """Who waits is served as soon as a reload raises the cap; who comes then, too."""
+    proxy = tcp(endpoint(), pool={"connections": {key: 1, "queue_timeout": "10m"}})
+    with connect(proxy.port) as first, connect(proxy.port) as second:
+        first.sendall(b"1")
+        assert exactly(first, 1) == b"1"
+        second.sendall(b"2")
+        eventually(lambda: proxy.metric("weir_upstream_queued") == 1)
+        proxy.change(pools={"db": {"connections": {key: 5}}})
+        proxy.reload()
+        assert exactly(second, 1) == b"2"
+        with connect(proxy.port) as third:
+            third.sendall(b"3")
+            assert exactly(third, 1) == b"3"
+
+
 def test_queue_timeout_and_reset(tcp, endpoint):
     proxy = tcp(endpoint(), pool={"connections": {"max_per_endpoint": 1,
                                                    "queue_timeout": "200ms"}})
