@@ -184,6 +184,20 @@ void serve_hurry_idle(struct worker *w, uint32_t most, uint64_t close_ms) {
     most -= hurry_some(container_of(l, struct serving, link), most, close_ms);
 }
 
+/* sessions_end says when sessions of a removed listener end that are no tunnels yet (tunnels hear
+ * it of tunnel.c): they, too, have no more than one drain time, however long they wait. */
+static void sessions_end(struct serving *sv) {
+  struct worker *w = sv->w;
+  if (sv->end_ms) return;
+  sv->end_ms = now_ms(w) + (w->snapshot ? w->snapshot->drain_ms : 0);
+  for (struct list *l = sv->downs.next; l != &sv->downs; l = l->next) {
+    struct stream *s = container_of(l, struct down, link)->stream;
+    if (!s || !(s->flags & STREAM_TCP) || s->step == STEP_TUNNEL) continue;
+    s->deadline_ms = sv->end_ms;
+    stream_timer(s);
+  }
+}
+
 void serve_stop(struct worker *w, struct listener_state *state, int fd) {
   (void)state;
   struct serving *sv = serving_find(w, fd);
@@ -199,6 +213,7 @@ void serve_stop(struct worker *w, struct listener_state *state, int fd) {
     front_udp_leave(sv, now_ms(w) + (w->snapshot ? w->snapshot->drain_ms : 0));
     return;
   }
+  sessions_end(sv);
   sv->down_count++; /* held, so that close_idle may close the last one */
   close_idle(sv);
   sv->down_count--;
@@ -234,6 +249,8 @@ void serve_install(struct worker *w) {
       continue;
     }
     sv->current = current_of(sv, false);
+    if (sv->current) sv->end_ms = 0;
+    else sessions_end(sv);
     if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
     accept_at_once(sv);
     if (before && sv->current && sv->current->listener != before) stale_install(sv);

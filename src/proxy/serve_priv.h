@@ -21,6 +21,7 @@ struct serving {
   struct listener_state *state;           /* pinned */
   struct listener_state *heir; /* of UDP: the listener's that has it from the next snapshot on */
   const struct snapshot_listener *current; /* NULL: removed from the configuration */
+  uint64_t end_ms; /* while removed: when sessions of TCP end, those that wait as well */
   struct list downs;
   uint32_t down_count;
 };

@@ -760,6 +760,25 @@ def test_removed_listener(tcp, endpoint):
     proxy.ended("proxy.drain.tunnel")
 
 
+def test_removed_listener_and_its_queue(tcp, endpoint):
+    """Who waits in the pool's queue has the same drain time, not one of its own when its turn
+    comes: nobody is served after it."""
+    proxy = tcp(endpoint(), pool={"connections": {"max": 1, "queue_timeout": "10m"}},
+                process={"drain": "1s", "workers": 1})
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(proxy.port)) for _ in range(4)]
+        for sock in socks:
+            sock.sendall(b"a")
+        eventually(lambda: proxy.metric("weir_upstream_queued") == 3)
+        proxy.change(listeners={"db": None, "web": {"bind": "127.0.0.1:%d" % proc.free_port()}},
+                     pools={"db": None})
+        proxy.reload()
+        assert sorted(tcpsite.ended(sock)[1] for sock in socks) == [b"", b"", b"", b"a"]
+        eventually(lambda: len(proxy.all_lines()) == 4)
+    ends = sorted(line["weir.end"] for line in proxy.all_lines())
+    assert ends == ["proxy.drain"] * 3 + ["proxy.drain.tunnel"]
+
+
 def test_drain(tcp, endpoint):
     """SIGTERM: sessions may end by themselves until the drain time is over."""
     proxy = tcp(endpoint(), process={"drain": "1m"})
