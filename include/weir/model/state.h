@@ -75,8 +75,7 @@ struct pool_row {
   const struct pool *settings;  /* and its settings there: to compare with, they may be gone */
   struct list waiting_link;     /* in worker.waiting while some do */
   struct heap first, last;      /* those streams, by claim: the best first, the worst first */
-  uint64_t queue_epoch;         /* while some do: of the endpoints as they were last looked at, */
-  uint32_t queue_serving;       /* and how many were in service */
+  uint64_t queue_epoch, queue_serving; /* epoch, and endpoints in service, as last looked at */
   /* Written by this worker, read by all: */
   _Atomic uint32_t inflight; /* requests */
   _Atomic uint64_t requests; /* that were given to it */
