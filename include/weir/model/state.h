@@ -111,8 +111,7 @@ struct pool_state {
   struct gradient gradient;
 };
 
-/* endpoint_changed follows every change of state or ejected_until_ms: what workers remember of the
- * pool's health is no longer true. */
+/* endpoint_changed follows every change of state or ejected_until_ms: workers look anew. */
 static inline void endpoint_changed(struct endpoint *e) {
   atomic_fetch_add_explicit(&e->pool_state->epoch, 1, memory_order_release);
 }
