@@ -673,7 +673,7 @@ static void reset_behind_ciphertext(void **state) {
   }
 }
 
-/* What is decrypted after the reset may hold an end, or a fault: nothing behind it is passed on. */
+/* What is decrypted after the reset may hold an end or a fault: nothing behind it is passed on. */
 static void reset_behind_an_end(void **state) {
   (void)state;
   for (int fault = 0; fault < 2; fault++) {
@@ -686,8 +686,10 @@ static void reset_behind_an_end(void **state) {
     client_writes(p, text_span(&body));
     th_pump(p);
     size_t at = p->wire->in.len;
-    if (fault) client_writes(p, SPAN_LIT("damaged"));
-    else SSL_shutdown(p->client);
+    if (fault)
+      client_writes(p, SPAN_LIT("damaged"));
+    else
+      SSL_shutdown(p->client);
     th_pump(p);
     if (fault) p->wire->in.ptr[at + 9] ^= 1;
     text_put(&p->wire->in, SPAN_LIT("\x17\x03\x03\x00\x05hello"));
