@@ -70,7 +70,7 @@ MUST_USE bool http_fields_add(struct http_fields *fields, struct arena *arena, s
 uint32_t http_fields_drop(struct http_fields *fields, struct span name);
 
 enum http_method {
-#define METHOD(id, text, safe, idempotent) HTTP_METHOD_##id,
+#define METHOD(id, text, safe, idempotent, content) HTTP_METHOD_##id,
 #include "weir/http/method.def"
 #undef METHOD
   HTTP_METHOD_OTHER,
@@ -82,6 +82,8 @@ enum http_method http_method_find(struct span text);
 struct span http_method_text(enum http_method method);
 bool http_method_safe(enum http_method method);
 bool http_method_idempotent(enum http_method method);
+/* http_method_content: requests with it are meant to have a content. */
+bool http_method_content(enum http_method method);
 
 /* http_body says how a message's body ends on the wire (RFC 9112 section 6.3). */
 enum http_body {
