@@ -203,7 +203,12 @@ static void unknown_key(struct apply *a, enum scope_id id, const struct node *no
   fault_add(f, FAULT_UNKNOWN_KEY, node->key_at, "%s has no key \"" SPAN_FMT "\"", scope_what(id),
             SPAN_ARG(local));
   struct suggest s = suggest_for(node->key);
-  offer_keys(&s, id, local);
+  struct span ours = foreign_word(node->key);
+  bool group = false;
+  if (ours.len && span_eq(local, node->key) && option_find(id, ours, &group))
+    s.best = ours;
+  else
+    offer_keys(&s, id, local);
   if (s.best.len) {
     suggest_note(&s, f);
     return;

@@ -1,16 +1,19 @@
 /* check_loops.c: listeners of TCP and UDP that lead back to themselves: an endpoint of the pool is
  * the address that the listener binds, or that of another one that leads here. Each connection
- * and datagram would go round for ever. Only addresses that stand in the file are compared: names
- * are not, nor is which addresses the machine has, but for loopback. Listeners of HTTP are not
- * followed: their routes decide. Called by check.c when there are no errors. */
+ * and datagram would go round for ever. So would requests of a route that leads to its own
+ * listener as they came; what comes to another listener of HTTP is not followed: the routes there
+ * decide. Only addresses that stand in the file are compared: names are not, nor is which
+ * addresses the machine has, but for loopback. Called by check.c when there are no errors. */
 #include "load_priv.h"
 
 /* loops is the listeners, and whom their addresses belong to. */
 struct loops {
   struct conf *conf;
   struct names pools;              /* name -> struct conf_pool */
+  struct names told;               /* name -> conf_pool: of its endpoints a route's was told */
   struct names streams, datagrams; /* bound address -> struct node_of */
   struct node_of *first, **tail;
+  const struct conf_listener *http; /* any one of HTTP; NULL: there is none */
 };
 
 /* node_of is a listener on the way. */
@@ -49,6 +52,7 @@ static void add(struct loops *l, const struct conf_listener *listener) {
   struct node_of *node = arena_get(&l->conf->arena, sizeof *node);
   struct addr addr;
   *node = (struct node_of){.listener = listener};
+  if (listener->protocol == CONF_HTTP) l->http = listener;
   *l->tail = node;
   l->tail = &node->next;
   for (uint32_t i = 0; i < listener->binds.count; i++)
@@ -113,14 +117,62 @@ static void search(struct loops *l, struct node_of *start, uint32_t id) {
   if (s.first) tell(&s);
 }
 
+/* ---- routes ---- */
+
+/* as_it_came: a request that comes back is one that the route takes again. It comes from weir
+ * itself then, so a condition on who the client is may not hold, nor one on a field that a policy
+ * may change. */
+static bool as_it_came(const struct conf_route *route) {
+  bool changed = route->host.len || route->strip_prefix || route->rewrite_prefix.len ||
+                 route->rewrite_path.len || route->rewrite_regex.len;
+  bool edited = route->policies.count && route->values[MATCH_HEADER].count;
+  return !changed && !edited && !route->sources.count && !route_asks_cert(route);
+}
+
+static bool takes(const struct conf_route *route, const struct conf_listener *listener) {
+  for (uint32_t i = 0; i < route->listeners.count; i++)
+    if (span_eq(route->listeners.items[i].text, listener->row.name)) return true;
+  return !route->listeners.count;
+}
+
+static bool pool_loops(struct loops *l, const struct conf_route *route, struct span name) {
+  struct conf_pool *pool = name.len ? names_find(&l->pools, name) : NULL;
+  if (!pool || names_find(&l->told, name)) return false;
+  rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {
+    const struct node_of *node = whose(l, l->http, endpoint->address);
+    const struct conf_listener *to = node ? node->listener : NULL;
+    if (!to || to->protocol != CONF_HTTP || to->redirect_https || !takes(route, to)) continue;
+    if (pool->tls.on != (to->certs.count > 0)) continue; /* it fails, at once */
+    struct conf_faults *f = l->conf->faults;
+    fault_add(f, FAULT_LOOP, row_place(&endpoint->row, OPTION_ENDPOINT_ADDRESS),
+              "route \"" SPAN_FMT "\" leads back to its own listener \"" SPAN_FMT
+              "\" by endpoint " SPAN_FMT,
+              SPAN_ARG(route->label), SPAN_ARG(to->row.name), SPAN_ARG(endpoint->address));
+    fault_note(f, "what comes in goes round for ever: name the server that is meant");
+    fault_other(f, "bound", row_place(&to->row, OPTION_LISTENER_BIND));
+    (void)names_put(&l->told, name, pool);
+    return true;
+  }
+  return false;
+}
+
+/* route_loops tells of one way back at most, and once of a pool. */
+static void route_loops(struct loops *l, const struct conf_route *route) {
+  if (!l->http || !as_it_came(route) || pool_loops(l, route, route->pool)) return;
+  rows_each(&route->splits, struct conf_split,
+            split) if (pool_loops(l, route, split->pool)) return;
+  (void)pool_loops(l, route, route->mirror_pool);
+}
+
 void check_loops(struct conf *conf) {
   struct loops l = {.conf = conf};
   uint32_t id = 0;
   l.tail = &l.first;
-  l.pools.arena = l.streams.arena = l.datagrams.arena = &conf->arena;
+  l.pools.arena = l.told.arena = l.streams.arena = l.datagrams.arena = &conf->arena;
   rows_each(&conf->root.pools, struct conf_pool, pool)(void)
       names_put(&l.pools, pool->row.name, pool);
-  rows_each(&conf->root.listeners, struct conf_listener,
-            listener) if (listener->protocol != CONF_HTTP) add(&l, listener);
-  for (struct node_of *node = l.first; node; node = node->next) search(&l, node, ++id);
+  rows_each(&conf->root.listeners, struct conf_listener, listener) add(&l, listener);
+  for (struct node_of *node = l.first; node; node = node->next)
+    if (node->listener->protocol != CONF_HTTP) search(&l, node, ++id);
+  rows_each(&conf->root.routes, struct conf_route, route) route_loops(&l, route);
 }

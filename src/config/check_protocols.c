@@ -1,7 +1,10 @@
 /* check_protocols.c: what a listener's protocols mean with and without TLS, and the sizes of h2.
  * h2 and http/1.1 are chosen by ALPN where there is TLS (RFC 7301); without it h2c is HTTP/2 by
- * prior knowledge (RFC 9113 section 3.3). Called by apply.c and check.c. */
+ * prior knowledge (RFC 9113 section 3.3). Over TCP with TLS they are any names of ALPN. Called by
+ * apply.c and check.c. */
 #include "load_priv.h"
+
+#define NAMES_MAX 16u /* of a listener of TCP */
 
 static bool has_protocol(const struct conf_listener *listener, struct span protocol) {
   for (uint32_t i = 0; i < listener->protocols.count; i++)
@@ -20,9 +23,21 @@ void protocols_default(struct conf_listener *listener) {
   list->count = kept;
 }
 
+/* is_known: is it a word of HTTP? */
+static bool is_known(struct conf *conf, const struct conf_item *item) {
+  const struct node node = {.at = item->at};
+  struct value_job job = {.arena = &conf->arena,
+                          .faults = conf->faults,
+                          .option = option_get(OPTION_LISTENER_PROTOCOLS),
+                          .node = &node,
+                          .text = item->text};
+  return value_protocol(&job);
+}
+
 static void check_protocol(struct conf *conf, const struct conf_listener *listener,
                            const struct conf_item *item) {
   struct span name = listener->row.name;
+  if (!is_known(conf, item)) return;
   if (listener->has_tls && span_eq(item->text, SPAN_LIT("h2c"))) {
     fault_add(conf->faults, FAULT_H2C_ON_TLS, item->at,
               "listener \"" SPAN_FMT "\" has TLS: h2c is for listeners without", SPAN_ARG(name));
@@ -47,11 +62,24 @@ static void check_windows(struct conf *conf, const struct conf_listener *listene
   fault_note(conf->faults, "h2.window holds for all streams together: raise it");
 }
 
+/* check_names: each handshake compares all of them with all that the client offers. */
+static void check_names(struct conf *conf, const struct conf_listener *listener) {
+  if (listener->protocols.count <= NAMES_MAX) return;
+  fault_add(conf->faults, FAULT_OUT_OF_RANGE, listener->protocols.items[NAMES_MAX].at,
+            "listener \"" SPAN_FMT "\" names %u protocols", SPAN_ARG(listener->row.name),
+            listener->protocols.count);
+  fault_note(conf->faults, "at most %u", NAMES_MAX);
+}
+
 void check_protocols(struct conf *conf, const struct conf_listener *listener) {
-  if (listener->protocol != CONF_HTTP) return; /* check_tcp.c */
+  struct conf_faults *f = conf->faults;
+  if (listener->protocol == CONF_TCP) check_names(conf, listener); /* without TLS: check_tcp.c */
+  if (listener->protocol != CONF_HTTP) return;
   check_windows(conf, listener);
-  /* Where keys are broken or misspelt, tls may be one of them. */
-  if (faults_has_syntax(conf->faults) || faults_has(conf->faults, FAULT_UNKNOWN_KEY)) return;
+  /* Where keys are broken or misspelt, tls or protocol may be one of them. */
+  bool unsure = row_origin(&listener->row, OPTION_LISTENER_PROTOCOL)->node != NULL;
+  if (faults_has_syntax(f) || faults_has(f, FAULT_UNKNOWN_KEY)) return;
+  if (unsure && faults_has(f, FAULT_BAD_WORD)) return;
   for (uint32_t i = 0; i < listener->protocols.count; i++)
     check_protocol(conf, listener, &listener->protocols.items[i]);
 }

@@ -40,6 +40,8 @@ static const char *instead(enum option_id id, bool udp) {
   if (udp) return "it is of connections or requests: leave it out";
   if (id == OPTION_LISTENER_HEADER || id == OPTION_LISTENER_TRUSTED)
     return "it is of PROXY headers: set proxy_protocol, or leave it out";
+  if (id == OPTION_LISTENER_PROTOCOLS)
+    return "it is of HTTP, and of protocol = \"tcp\" with tls (ALPN): leave it out";
   if (id == OPTION_LISTENER_HANDSHAKE) return "it is of TLS: leave it out";
   if (id == OPTION_LISTENER_IDLE) return "timeouts.tunnel ends TCP connections without traffic";
   if (id == OPTION_POOL_IDLE)
@@ -173,7 +175,8 @@ static void check_others(struct conf *conf, const struct conf_listener *listener
 
 static void check_keys(struct conf *conf, const struct conf_listener *listener) {
   const struct conf_row *row = &listener->row;
-  if (is_set(row, OPTION_LISTENER_PROTOCOLS))
+  bool alpn = listener->protocol == CONF_TCP && listener->has_tls;
+  if (!alpn && is_set(row, OPTION_LISTENER_PROTOCOLS))
     check_unserved(conf, row, OPTION_LISTENER_PROTOCOLS, FAULT_TCP_UNUSED);
   for (size_t i = 0; i < array_count(http_of_listener); i++)
     if (row_changed(row, http_of_listener[i]))

@@ -84,7 +84,8 @@ bool client_pem_good(struct compile *c, const struct conf_row *row, enum option_
   struct buf why = buf_of(words, sizeof words);
   if (!c->hooks || !c->hooks->tls_pem) return true;
   if (c->hooks->tls_pem(text_span(bytes), name, id == OPTION_CLIENT_CRL, &why)) return true;
-  fault_add(c->faults, FAULT_TLS_REFUSED, row_place(row, id), "client: " SPAN_FMT,
+  fault_add(c->faults, FAULT_TLS_REFUSED, row_place(row, id),
+            "listener \"" SPAN_FMT "\": client: " SPAN_FMT, SPAN_ARG(row->parent->name),
             SPAN_ARG(buf_span(&why)));
   return false;
 }

@@ -7,23 +7,32 @@
 
 /* ---- TLS ---- */
 
-/* protocols_of fills the bits, and what ALPN says (RFC 7301 section 3.1); in arena. */
-static void protocols_of(const struct conf_listener *row, struct arena *arena, uint32_t *protocols,
-                         struct span *alpn) {
+/* protocols_of are the bits of enum listener_protocol; none with TCP, which knows names only. */
+static uint32_t protocols_of(const struct conf_listener *row) {
   const char *words = option_get(OPTION_LISTENER_PROTOCOLS)->words;
-  char wire[64];
-  struct buf b = buf_of(wire, sizeof wire);
-  *protocols = 0;
-  for (uint32_t i = 0; i < row->protocols.count; i++) {
-    struct span name = row->protocols.items[i].text;
-    int word = word_find(words, name);
-    char len = (char)name.len;
-    check(word >= 0 && name.len <= 8);
-    *protocols |= 1u << word;
-    buf_put(&b, span_of(&len, 1));
+  uint32_t protocols = 0;
+  for (uint32_t i = 0; row->protocol == CONF_HTTP && i < row->protocols.count; i++) {
+    int word = word_find(words, row->protocols.items[i].text);
+    check(word >= 0);
+    protocols |= 1u << word;
+  }
+  return protocols;
+}
+
+/* alpn_of is what ALPN says (RFC 7301 section 3.1); in arena. */
+static struct span alpn_of(const struct conf_listener *row, struct arena *arena) {
+  const struct conf_list *names = &row->protocols;
+  size_t room = 0;
+  if (!row->certs.count) return SPAN_EMPTY;
+  for (uint32_t i = 0; i < names->count; i++) room += names->items[i].text.len + 1;
+  struct buf b = buf_of(arena_get(arena, room + 1), room + 1);
+  for (uint32_t i = 0; i < names->count; i++) {
+    struct span name = names->items[i].text;
+    check(name.len > 0 && name.len <= UINT8_MAX);
+    buf_char(&b, (char)name.len);
     buf_put(&b, name);
   }
-  *alpn = row->certs.count && b.len ? arena_copy(arena, buf_span(&b), NULL) : SPAN_EMPTY;
+  return buf_span(&b);
 }
 
 /* tls_of describes the policy for the hook; in the run's arena. */
@@ -48,9 +57,7 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
     hash = hash_mix(hash, hash_bytes(text_span(&it->key_pem)));
     hash = text_hash(hash, text_span(&it->ocsp_der));
   }
-  uint32_t protocols;
-  struct span alpn;
-  protocols_of(row, &c->arena, &protocols, &alpn);
+  struct span alpn = alpn_of(row, &c->arena);
   hash = hash_mix(hash_mix(hash, hash_bytes(alpn)), row->tls_early);
   hash = hash_mix(hash, hash_bytes(text_span(&row->ech_pem)));
   struct conf_client_policy *clients = clients_of(&c->arena, row);
@@ -64,6 +71,7 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
                          .min_version = versions[row->tls_min],
                          .max_version = versions[row->tls_max],
                          .alpn = alpn,
+                         .alpn_optional = row->protocol == CONF_TCP,
                          .listener = row->row.name,
                          .early_data = row->tls_early,
                          .ech_pem = text_span(&row->ech_pem),
@@ -85,6 +93,12 @@ static struct place bad_place(const struct conf_listener *row, uint32_t index) {
   rows_each(&row->certs, struct conf_cert_row, it)
     if (index-- == 0) return row_place(&it->row, ocsp ? OPTION_CERT_OCSP : OPTION_CERT_CERT);
   return row_place(&row->row, OPTION_LISTENER_CERTS);
+}
+
+/* note_key tells beside a certificate that is refused which key was read with it. */
+static void note_key(struct compile *c, const struct conf_listener *row, uint32_t index) {
+  rows_each(&row->certs, struct conf_cert_row, it)
+    if (index-- == 0) fault_note(c->faults, "with the key " SPAN_FMT, SPAN_ARG(it->key));
 }
 
 static void tls_warn(struct compile *c, const struct conf_listener *row,
@@ -113,11 +127,12 @@ static struct tls_server *tls_make(struct compile *c, const struct conf_listener
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
               SPAN_ARG(buf_span(&why)));
   if (server) tls_warn(c, row, server);
-  if (!server)
-    fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, *bad),
-              "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
-              SPAN_ARG(buf_span(&why)));
-  return server;
+  if (server) return server;
+  fault_add(c->faults, FAULT_TLS_REFUSED, bad_place(row, *bad),
+            "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
+            SPAN_ARG(buf_span(&why)));
+  note_key(c, row, *bad);
+  return NULL;
 }
 
 bool listener_tls_try(struct compile *c, const struct conf_listener *row, uint32_t *bad) {
@@ -176,7 +191,8 @@ static void listener_fill(struct compile *c, struct listener *listener,
   listener->redirect_port = https_port(&c->conf->root);
   listener->timeouts = row->timeouts;
   listener->limits = row->limits;
-  protocols_of(row, arena, &listener->protocols, &listener->alpn);
+  listener->protocols = protocols_of(row);
+  listener->alpn = alpn_of(row, arena);
   listener->h2 = row->h2;
   listener->udp = row->udp;
   listener->paths = row->paths;

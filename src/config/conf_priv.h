@@ -77,6 +77,8 @@ struct suggest {
 };
 struct suggest suggest_for(struct span word);
 void suggest_offer(struct suggest *s, struct span candidate, const struct place *at);
+/* foreign_word is what a word of other proxies is called here; empty: it is none (foreign.def). */
+struct span foreign_word(struct span word);
 /* suggest_note adds `did you mean "x" (defined at f:1)?` to the newest fault if one was near. */
 void suggest_note(const struct suggest *s, struct conf_faults *f);
 /* edit_distance: insertions, deletions, substitutions and swaps of neighbours, ASCII case ignored;

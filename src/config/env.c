@@ -72,9 +72,12 @@ static bool is_known(struct value_job *job, struct span inner, struct place at) 
   if (job->option->type == TYPE_REWRITE_TO) return is_group(job, inner, at);
   if (variable_find(inner) != VARIABLE_NONE) return true;
   fault_add(job->faults, FAULT_BAD_VARIABLE, at, "${" SPAN_FMT "} is not known", SPAN_ARG(inner));
+  if (foreign_named(job, inner)) return false;
   struct suggest s = suggest_for(inner);
   for (unsigned v = VARIABLE_NONE + 1; v < VARIABLE_COUNT; v++)
     suggest_offer(&s, variable_name((enum variable)v), NULL);
+  if (!s.best.len)
+    fault_note(job->faults, "the variables of weir stand in packaging/docs/policies.md");
   suggest_note(&s, job->faults);
   return false;
 }
@@ -117,6 +120,7 @@ bool expand_env(struct value_job *job) {
       used = expand_one(job, at, &out);
       good = used > 0;
     } else {
+      if (rest.ptr[0] == '$') foreign_look(job, at);
       text_put(&out, span_sub(rest, 0, 1));
     }
     at += used;

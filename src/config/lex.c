@@ -2,6 +2,7 @@
  * text. Stricter than libconfig where that loses meaning silently: line breaks and NUL in strings,
  * unknown escapes, leading zeros, numbers that wrap, fractions. It builds nothing (parse.c). */
 #include "lex_priv.h"
+#include "values_priv.h"
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 static bool is_alpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -245,7 +246,7 @@ static void lex_number(struct lexer *lex, struct token *out) {
   if (text.len > 1 && text.ptr[0] == '0' && is_digit(text.ptr[1]))
     fault_note(lex->faults, "no leading zeros");
   else
-    fault_note(lex->faults, "a value like this is a string: \"" SPAN_FMT "\"", SPAN_ARG(text));
+    value_note(lex->key, text, lex->faults);
 }
 
 /* ---- the rest ---- */

@@ -38,6 +38,7 @@ struct lexer {
   struct arena *arena;
   struct conf_faults *faults;
   uint32_t offset, line;
+  struct span key;  /* whose value is read, for suggestions */
   uint32_t line_at; /* offset of the line's first byte */
 };
 

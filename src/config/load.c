@@ -109,6 +109,33 @@ static bool has_wildcard(struct span pattern) {
          span_find_char(pattern, '[', 0) != SIZE_MAX;
 }
 
+/* missing is the directory that a pattern looks in first, if there is no such thing. */
+static struct span missing(struct conf *conf, struct span pattern) {
+  const struct conf_reader *reader = conf->reader;
+  size_t slash = 0;
+  for (size_t i = 0; i < pattern.len && !has_wildcard(span_sub(pattern, i, 1)); i++)
+    if (pattern.ptr[i] == '/') slash = i;
+  struct span dir = span_sub(pattern, 0, slash);
+  if (!slash || !reader->mode) return SPAN_EMPTY;
+  int mode = reader->mode(reader->ctx, arena_str(&conf->arena, dir));
+  return mode == -ENOENT ? dir : SPAN_EMPTY;
+}
+
+/* nothing_found: a pattern may find nothing, but a directory that is not there is a slip. */
+static void nothing_found(struct conf *conf, const struct conf_item *pattern) {
+  if (!has_wildcard(pattern->text)) {
+    fault_add(conf->faults, FAULT_INCLUDE_NONE, pattern->at, SPAN_FMT " does not exist",
+              SPAN_ARG(pattern->text));
+    return;
+  }
+  struct span dir = missing(conf, pattern->text);
+  if (!dir.len) return;
+  fault_add(conf->faults, FAULT_INCLUDE_EMPTY, pattern->at,
+            SPAN_FMT " matches nothing: the directory " SPAN_FMT " does not exist",
+            SPAN_ARG(pattern->text), SPAN_ARG(dir));
+  fault_note(conf->faults, "make the directory, or take the pattern out");
+}
+
 static void include_pattern(struct conf *conf, const struct conf_item *pattern) {
   struct globbing g = {.conf = conf};
   const struct conf_reader *reader = conf->reader;
@@ -116,8 +143,8 @@ static void include_pattern(struct conf *conf, const struct conf_item *pattern) 
   int res = reader->glob ? reader->glob(reader->ctx, text, glob_each, &g) : -ENOSYS;
   if (res < 0)
     fault_add(conf->faults, FAULT_INCLUDE_READ, pattern->at, "%s: %s", text, errno_text(-res));
-  else if (g.count == 0 && !has_wildcard(pattern->text))
-    fault_add(conf->faults, FAULT_INCLUDE_NONE, pattern->at, "%s does not exist", text);
+  else if (g.count == 0)
+    nothing_found(conf, pattern);
   for (uint32_t i = 0; i < g.count; i++) {
     if (is_loaded(conf, g.paths[i].text)) continue;
     if (source_count(conf) == CONF_SOURCES_MAX) {

@@ -66,7 +66,7 @@ void check_tcp(struct conf *conf);
 void check_udp_listener(struct conf *conf, const struct conf_listener *listener);
 void check_udp_elsewhere(struct conf *conf, const struct conf_listener *listener);
 void check_udp_pools(struct conf *conf);
-/* check_loops warns of listeners of TCP and UDP that lead back to themselves. */
+/* check_loops warns of listeners of TCP and UDP, and of routes, that lead back to themselves. */
 void check_loops(struct conf *conf);
 /* check_unserved: an option of a listener or pool is set that means nothing to what it serves (by
  * FAULT_UDP_UNUSED or FAULT_TCP_UNUSED). */

@@ -105,6 +105,18 @@ const struct option *option_find(enum scope_id scope, struct span local, bool *g
   return NULL;
 }
 
+enum option_type option_key_type(struct span key) {
+  enum option_type type = TYPE_COUNT_OF;
+  for (uint32_t i = 0; i < OPTION_COUNT && key.len; i++) {
+    struct span path = span_str(options[i].path);
+    if (path.len < key.len || !span_ends(path, key)) continue;
+    if (path.len > key.len && path.ptr[path.len - key.len - 1] != '.') continue;
+    if (type != TYPE_COUNT_OF && type != options[i].type) return TYPE_COUNT_OF;
+    type = options[i].type;
+  }
+  return type;
+}
+
 bool option_later(enum scope_id scope, struct span local) {
   for (uint32_t i = 0; later_paths[i]; i++)
     if (span_eq(local_in(scope, later_paths[i]), local)) return true;

@@ -111,6 +111,9 @@ enum scope_id option_child(const struct option *option);
 /* option_find gives the option of a local path, or NULL; *group tells whether the path is a group
  * that holds options. */
 const struct option *option_find(enum scope_id scope, struct span local, bool *group);
+/* option_key_type is the type of the options whose paths end in key; TYPE_COUNT_OF: there is none,
+ * or they differ. */
+enum option_type option_key_type(struct span key);
 /* option_later tells whether a full path is planned. */
 bool option_later(enum scope_id scope, struct span local);
 /* later_get gives planned path i, or NULL at the end. */

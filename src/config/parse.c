@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "lex_priv.h"
+#include "values_priv.h"
 
 struct parser {
   struct lexer lex;
@@ -225,8 +226,10 @@ static void scalar(struct parser *p, const struct token *key) {
 }
 
 static void bare_word(struct parser *p) {
-  fault_add(p->lex.faults, FAULT_BARE_WORD, p->tok.at, "a string needs quotes");
-  fault_note(p->lex.faults, "write \"" SPAN_FMT "\"", SPAN_ARG(token_text(&p->tok)));
+  struct span text = token_text(&p->tok);
+  fault_add(p->lex.faults, FAULT_BARE_WORD, p->tok.at,
+            SPAN_FMT " is no value; a string needs quotes", SPAN_ARG(text));
+  value_note(p->lex.key, text, p->lex.faults);
   advance(p);
   if (p->tok.kind == TOKEN_SEMICOLON || p->tok.kind == TOKEN_COMMA || is_close(p->tok.kind) ||
       setting_follows(p))
@@ -363,6 +366,7 @@ static void step_setting(struct parser *p) {
   struct token key = p->tok;
   struct span text = token_text(&key);
   p->key_indent = indent(p);
+  p->lex.key = text;
   advance(p);
   if (p->tok.kind == TOKEN_ASSIGN) {
     advance(p);

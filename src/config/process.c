@@ -1,5 +1,6 @@
 /* process.c: what the process needs beside the snapshot, with "auto" resolved, and which changes
  * need a restart. Called by load.c and control/. */
+#include <errno.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -156,13 +157,34 @@ uint32_t conf_keep_restart(const struct conf *now, struct conf *next, struct con
 /* What weir needs beside its connections is less. */
 #define DESCRIPTORS_OWN (UINT64_C(1) << 16)
 
-void conf_check_connections(const struct conf *conf, uint32_t most, uint64_t descriptors,
+/* check_few: with a handful of descriptors even the least number of connections is too high. */
+static void check_few(const struct conf *conf, uint32_t used, struct conf_descriptors d,
+                      struct conf_faults *faults) {
+  uint64_t needed = 2 * (uint64_t)used + d.own;
+  struct place at = row_place(&conf->root.row, OPTION_MAX_CONNECTIONS);
+  if (d.allowed >= needed) return;
+  static const char form[] =
+      "%u connections and weir itself may need %llu descriptors, %llu are "
+      "allowed (RLIMIT_NOFILE): they run out first";
+  if (at.src)
+    fault_add(faults, FAULT_CLAMPED, at, form, used, (unsigned long long)needed,
+              (unsigned long long)d.allowed);
+  else
+    fault_add_file(faults, FAULT_CLAMPED, conf->sources->path, form, used,
+                   (unsigned long long)needed, (unsigned long long)d.allowed);
+  fault_note(faults, "raise LimitNOFILE= of the unit, or ulimit -n, and restart");
+}
+
+void conf_check_connections(const struct conf *conf, uint32_t most, struct conf_descriptors d,
                             struct conf_faults *faults) {
   uint32_t wanted = conf->root.max_connections;
   uint64_t needed = 2 * (uint64_t)wanted; /* the client's and the upstream's */
-  if (wanted <= most) return;
+  if (wanted <= most) {
+    check_few(conf, wanted ? wanted : most, d, faults);
+    return;
+  }
   struct place at = row_place(&conf->root.row, OPTION_MAX_CONNECTIONS);
-  if (descriptors > needed + DESCRIPTORS_OWN) {
+  if (d.allowed > needed + DESCRIPTORS_OWN) {
     fault_add(faults, FAULT_CLAMPED, at,
               "process.max_connections = %u is more than weir was started for: at most %u "
               "connections",
@@ -173,6 +195,50 @@ void conf_check_connections(const struct conf *conf, uint32_t most, uint64_t des
   fault_add(faults, FAULT_CLAMPED, at,
             "process.max_connections = %u needs %llu descriptors beside weir's own, %llu are "
             "allowed (RLIMIT_NOFILE): at most %u connections",
-            wanted, (unsigned long long)needed, (unsigned long long)descriptors, most);
+            wanted, (unsigned long long)needed, (unsigned long long)d.allowed, most);
   fault_note(faults, "raise LimitNOFILE= of the unit, or ulimit -n, and restart");
+}
+
+/* ---- this machine ---- */
+
+static void check_user(const struct conf *conf, bool (*known)(const char *user),
+                       struct conf_faults *faults) {
+  struct span name = conf->root.user;
+  const char *now = conf->running ? conf->process.user : NULL;
+  if (!name.len || (now && span_eq(name, span_str(now)))) return;
+  char *user = mem_str(name);
+  if (!known(user)) {
+    fault_add(faults, FAULT_NO_USER, row_place(&conf->root.row, OPTION_USER),
+              "process.user: there is no user \"" SPAN_FMT
+              "\" on this machine: weir does not start",
+              SPAN_ARG(name));
+    fault_note(faults, "make it (useradd --system), or leave process.user out");
+  }
+  mem_free(user);
+}
+
+static void check_log(const struct conf *conf, enum option_id id, struct span to,
+                      const struct conf_reader *reader, struct conf_faults *faults) {
+  size_t slash = to.len;
+  while (slash > 0 && to.ptr[slash - 1] != '/') slash--;
+  if (slash < 2) return; /* a word, beside us, or in the root */
+  struct span dir = span_sub(to, 0, slash - 1);
+  char *path = mem_str(dir);
+  int mode = reader->mode ? reader->mode(reader->ctx, path) : 0;
+  if (mode == -ENOENT || mode == -ENOTDIR) {
+    fault_add(faults, FAULT_NO_LOG_DIRECTORY, row_place(&conf->root.row, id),
+              "%s: the directory " SPAN_FMT " does not exist: weir does not start",
+              option_get(id)->path, SPAN_ARG(dir));
+    fault_note(faults, "make it: weir makes the file alone");
+  }
+  mem_free(path);
+}
+
+void conf_check_machine(const struct conf *conf, const struct conf_reader *reader,
+                        bool (*user_known)(const char *user), struct conf_faults *faults) {
+  const struct conf_root *root = &conf->root;
+  check_user(conf, user_known, faults);
+  check_log(conf, OPTION_LOG_TO, root->log_to, reader, faults);
+  check_log(conf, OPTION_ACCESS_TO, root->access_to, reader, faults);
+  check_log(conf, OPTION_LOG_TLS_KEYS, root->log_tls_keys, reader, faults);
 }

@@ -48,13 +48,30 @@ static int direct_read(void *ctx, const char *path, struct text *out) {
   return res;
 }
 
+/* failed is what a directory of the pattern could not be read for, of this thread's search: glob's
+ * callback has no argument of ours. */
+static _Thread_local int failed;
+
+/* glob_fault: a directory that does not exist holds nothing; one that cannot be read is a fault.
+ */
+static int glob_fault(const char *path, int err) {
+  (void)path;
+  if (err == ENOENT || err == ENOTDIR) return 0;
+  failed = err;
+  return 1;
+}
+
 static int direct_glob(void *ctx, const char *pattern, void (*each)(const char *path, void *arg),
                        void *arg) {
   (void)ctx;
   glob_t found;
-  int res = glob(pattern, GLOB_ERR, NULL, &found);
+  failed = EIO;
+  int res = glob(pattern, GLOB_NOESCAPE, glob_fault, &found);
   if (res == GLOB_NOMATCH) return 0;
-  if (res != 0) return res == GLOB_NOSPACE ? -ENOMEM : -EACCES;
+  if (res != 0) {
+    globfree(&found);
+    return res == GLOB_NOSPACE ? -ENOMEM : -failed;
+  }
   for (size_t i = 0; i < found.gl_pathc; i++) each(found.gl_pathv[i], arg);
   globfree(&found);
   return 0;

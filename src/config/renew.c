@@ -20,6 +20,9 @@ struct part {
   bool in_use;
 };
 
+/* what became of a part: of conf->parts_refused. MENDED: it was refused the time before. */
+enum { PART_GOOD, PART_REFUSED, PART_MENDED };
+
 /* unit is what belongs together: parts from first on. */
 struct unit {
   const struct conf_row *row;
@@ -370,6 +373,14 @@ static bool refused(const struct renewal *r, const struct unit *u, struct conf_r
   return out->refused > before;
 }
 
+/* part_note keeps of a file what conf_mended tells. */
+static void part_note(struct renewal *r, uint32_t at) {
+  const struct part *part = &r->parts[at];
+  bool bad = part->differs && !part->in_use;
+  bool was = r->conf->parts_refused[at] == PART_REFUSED;
+  r->conf->parts_refused[at] = bad ? PART_REFUSED : was ? PART_MENDED : PART_GOOD;
+}
+
 static void outcome(struct renewal *r, struct conf_renewed *out) {
   *out = (struct conf_renewed){.refused = 0};
   for (uint32_t i = 0; i < r->unit_count; i++) {
@@ -378,6 +389,7 @@ static void outcome(struct renewal *r, struct conf_renewed *out) {
     out->told += bad && !u->known;
     r->conf->refused[i] = bad ? u->content : 0;
   }
+  for (uint32_t i = 0; i < r->part_count; i++) part_note(r, i);
 }
 
 static void renewal_fini(struct renewal *r) {
@@ -394,8 +406,10 @@ void conf_renew(struct conf *conf, const struct conf_reader *reader,
   r.compile = (struct compile){.conf = conf, .hooks = hooks, .faults = faults};
   arena_init(&r.compile.arena, ARENA_PAGES, 0);
   parts_list(&r);
-  if (!conf->refused)
+  if (!conf->refused) {
     conf->refused = arena_get(&conf->arena, (r.part_count + 1) * sizeof *conf->refused);
+    conf->parts_refused = arena_get(&conf->arena, r.part_count + 1);
+  }
   for (uint32_t i = 0; i < r.unit_count; i++) {
     unit_read(&r, &r.units[i]);
     unit_use(&r, &r.units[i], r.units[i].known ? 0 : r.units[i].may); /* known: later, or never */
@@ -403,4 +417,24 @@ void conf_renew(struct conf *conf, const struct conf_reader *reader,
   if (hooks) policies_try(&r);
   outcome(&r, out);
   renewal_fini(&r);
+}
+
+/* told: of that name another part is still bad, or one before was told of. */
+static bool told(const struct conf *conf, const struct secret *all, uint32_t count, uint32_t at) {
+  for (uint32_t i = 0; i < count; i++) {
+    uint8_t what = conf->parts_refused[i];
+    if (what != PART_REFUSED && (what != PART_MENDED || i >= at)) continue;
+    if (span_eq(all[i].name, all[at].name)) return true;
+  }
+  return false;
+}
+
+void conf_mended(struct conf *conf, void (*fn)(struct span name, void *ctx), void *ctx) {
+  if (!conf->refused) return;
+  uint32_t count = secrets_list(conf, NULL);
+  struct secret *all = mem_array(count, sizeof *all);
+  (void)secrets_list(conf, all);
+  for (uint32_t i = 0; i < count; i++)
+    if (conf->parts_refused[i] == PART_MENDED && !told(conf, all, count, i)) fn(all[i].name, ctx);
+  mem_free(all);
 }

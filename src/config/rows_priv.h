@@ -137,6 +137,7 @@ struct conf {
   struct span system_store; /* "file:/path", where a pool needs it */
   struct text system_pem;   /* heap */
   uint64_t *refused; /* by unit of renew.c: content that was not taken; NULL: never read again */
+  uint8_t *parts_refused;           /* by part of renew.c: enum there; there when refused is */
   const struct conf_reader *reader; /* only while loading */
   struct conf_faults *faults;       /* only while loading */
   uint32_t errors_before;           /* in faults when loading began */

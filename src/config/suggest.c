@@ -33,6 +33,20 @@ struct suggest suggest_for(struct span word) {
   return (struct suggest){.word = word, .distance = limit + 1};
 }
 
+static const struct {
+  struct span word, ours;
+} foreign[] = {
+#define FOREIGN(word, ours) {SPAN_LIT(word), SPAN_LIT(ours)},
+#include "foreign.def"
+#undef FOREIGN
+};
+
+struct span foreign_word(struct span word) {
+  for (size_t i = 0; i < array_count(foreign); i++)
+    if (span_eq(foreign[i].word, word)) return foreign[i].ours;
+  return SPAN_EMPTY;
+}
+
 /* begins: the word is the first part of a longer one ("hedge" of "hedge_after"). */
 static bool begins(struct span word, struct span candidate) {
   return candidate.len > word.len && span_starts(candidate, word) &&

@@ -20,12 +20,15 @@ struct type_row {
   const char *like; /* for "wrong type" */
 };
 
+#define TIME_LIKE "a time with its unit (ms s m h d): \"30s\""
+#define SIZE_LIKE "a size with its unit (B KiB MiB GiB TiB PiB): \"64KiB\""
+
 static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_COUNT] = {"count", SHAPE_INT, true, "a whole number: 100"},
     [TYPE_COUNT_AUTO] = {"count", SHAPE_INT_OR_WORD, true, "a whole number, or \"auto\""},
-    [TYPE_DURATION] = {"duration", SHAPE_STRING, true, "a time with its unit: \"30s\""},
-    [TYPE_SIZE] = {"size", SHAPE_STRING, true, "a size with its unit: \"64KiB\""},
-    [TYPE_SIZE_OFF] = {"size", SHAPE_STRING, true, "a size with its unit: \"64KiB\", or \"off\""},
+    [TYPE_DURATION] = {"duration", SHAPE_STRING, true, TIME_LIKE},
+    [TYPE_SIZE] = {"size", SHAPE_STRING, true, SIZE_LIKE},
+    [TYPE_SIZE_OFF] = {"size", SHAPE_STRING, true, SIZE_LIKE ", or \"off\""},
     [TYPE_PERCENT] = {"percent", SHAPE_STRING, true, "a percentage: \"50%\""},
     [TYPE_PPM] = {"percent", SHAPE_STRING, true, "a percentage: \"50%\""},
     [TYPE_FACTOR] = {"factor", SHAPE_STRING, true, "a number in quotes: \"1.9\""},
@@ -136,8 +139,38 @@ bool value_bad_word(struct value_job *job) {
   while (span_next_token(&rest, ' ', &word))
     if (word.len) suggest_offer(&s, word, NULL);
   fault_note(job->faults, "known: " SPAN_FMT, SPAN_ARG(span_trim(span_str(words))));
+  struct span ours = foreign_word(job->text);
+  if (ours.len && word_find(words, ours) >= 0) s = (struct suggest){.best = ours};
   if (!s.tied) suggest_note(&s, job->faults); /* in its place */
   return false;
+}
+
+/* string_good: text in quotes would be a value of the type. */
+static bool string_good(enum option_type type, struct span text) {
+  uint64_t n = 0;
+  switch ((int)type) { /* the types with a unit, and those that are no strings */
+    case TYPE_DURATION: return duration_parse(text, &n);
+    case TYPE_SIZE:
+    case TYPE_SIZE_OFF: return size_parse(text, &n);
+    case TYPE_PERCENT:
+    case TYPE_PPM: return percent_parse(text, &n);
+    case TYPE_FACTOR: return factor_parse(text, &n);
+    case TYPE_COUNT:
+    case TYPE_REDIRECT_STATUS:
+    case TYPE_BOOL:
+    case TYPE_BOOL_WORD: return false;
+    case TYPE_COUNT_AUTO: return span_eq(text, SPAN_LIT("auto"));
+    default: return true;
+  }
+}
+
+void value_note(struct span key, struct span text, struct conf_faults *f) {
+  enum option_type type = option_key_type(key);
+  bool known = type != TYPE_COUNT_OF;
+  if (known && !string_good(type, text))
+    fault_note(f, "write %s", types[type].like);
+  else
+    fault_note(f, "write \"" SPAN_FMT "\"", SPAN_ARG(text));
 }
 
 /* ---- parsing ---- */

@@ -46,6 +46,10 @@ void option_write_range(const struct option *option, struct text *out);
 
 /* expand_env resolves ${env:} in job->node->string into job->text. */
 MUST_USE bool expand_env(struct value_job *job);
+/* foreign_named notes to the newest fault what weir has in place of a variable of nginx; false: no
+ * such name is known. foreign_look warns of one, "$name", at `at` of a template's text. */
+bool foreign_named(struct value_job *job, struct span name);
+void foreign_look(struct value_job *job, size_t at);
 /* text_quote prints a string literal; "${" becomes "$${". */
 void text_quote(struct span s, struct text *out);
 /* option_quote is text_quote of an option's text: a template's variables stay. */
@@ -59,6 +63,9 @@ struct place node_part(const struct node *node, size_t from, size_t len);
 
 /* conf_dict prints the dictionary of fuzz_config. */
 void conf_dict(struct text *out);
+/* value_note adds to the last fault what to write for text, which stands without quotes as the
+ * value of key. */
+void value_note(struct span key, struct span text, struct conf_faults *f);
 /* value_bad_word reports a word that the option does not know; false. */
 bool value_bad_word(struct value_job *job);
 /* name_is_good: letters, digits, _ . -, first a letter or digit, at most 64. */
@@ -67,6 +74,8 @@ bool name_is_good(struct span s);
 bool value_refuse(struct value_job *job, enum fault_id id, const char *why);
 /* value_path makes a path canonical, what a listener may keep kept; false: it is none. */
 MUST_USE bool value_path(struct value_job *job, struct span *path);
+/* value_protocol: does HTTP know this one? False after it reported a fault. */
+bool value_protocol(struct value_job *job);
 /* edit_value and edit_name check the texts of field edits (values_edit.c). */
 bool edit_value(struct value_job *job);
 bool edit_name(struct value_job *job);

@@ -8,6 +8,7 @@
 
 #define NAME_LEN_MAX 64u
 #define BODY_LEN_MAX 16384u
+#define ALPN_NAME_MAX 255u
 
 bool value_refuse(struct value_job *job, enum fault_id id, const char *why) {
   fault_add(job->faults, id, job->node->at, "%s cannot be \"" SPAN_FMT "\"", job->option->path,
@@ -347,7 +348,15 @@ static bool statuses(struct value_job *job) {
          refuse(job, FAULT_BAD_STATUS, "\"400\" to \"599\", \"4xx\" or \"5xx\"");
 }
 
+/* protocol: the listener says which words it takes, and over TCP any name is one
+ * (check_protocols.c); RFC 7301 section 3.1. */
 static bool protocol(struct value_job *job) {
+  if (!plain(job)) return false;
+  return job->text.len <= ALPN_NAME_MAX ||
+         refuse(job, FAULT_BAD_TEXT, "a name of ALPN has at most 255 bytes");
+}
+
+bool value_protocol(struct value_job *job) {
   if (is_word(job)) return true;
   if (span_eq(job->text, SPAN_LIT("h3"))) return later(job, "h3");
   if (span_eq(job->text, SPAN_LIT("tcp")))

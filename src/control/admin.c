@@ -145,6 +145,14 @@ static void on_ready(const struct admin_request *r) {
   text_lit(&r->conn->out, "\n");
 }
 
+/* on_file tells whose weir this is: the absolute path of its file, as it was named at the start;
+ * of one without a file its name. The command line asks before it sends what was meant for a
+ * file. */
+static void on_file(const struct admin_request *r) {
+  const struct control *c = r->control;
+  answer(r->conn, WEIR_OK, span_str(c->file ? c->file : c->options->name));
+}
+
 /* The running routes are asked here and now: no lock but the one of a scrape, some ms at most. */
 static void on_explain(const struct admin_request *r) {
   char bytes[ADMIN_LINE_MAX];

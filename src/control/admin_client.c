@@ -1,6 +1,7 @@
 /* admin_client.c: `weir reload` and friends speak to a running weir. Blocking; no loop, no
  * threads. Called by main/. */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -131,6 +132,16 @@ bool admin_call(const char *address, const char *line, uint32_t timeout_ms, stru
   }
   text_fini(&got);
   return answered || no_answer(address, late, out);
+}
+
+bool admin_file(const char *path, struct text *out) {
+  char here[PATH_MAX] = "";
+  bool absolute = path[0] == '/';
+  if (strchr(path, '\n') || (!absolute && !getcwd(here, sizeof here))) {
+    return false;
+  }
+  text_printf(out, "%s%s%s", here, absolute ? "" : "/", path);
+  return true;
 }
 
 bool health_probe(const char *address, uint32_t timeout_ms, struct text *out) {

@@ -2,10 +2,11 @@
  * a reload would, certificates included, without binding, resolving or publishing anything. Called
  * by main/. */
 #include "control/compiler_priv.h"
+#include "control/privilege_priv.h"
 #include "weir/config/diff.h"
 #include "weir/io/tls.h"
-#include "weir/io/tls_client_auth.h"
 #include "weir/io/tls_client.h"
+#include "weir/io/tls_client_auth.h"
 
 static struct tls_server *check_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
                                     struct buf *why) {
@@ -37,6 +38,7 @@ static void forget(struct registry *registry, struct snapshot *s) {
 }
 
 bool control_check(const struct conf *conf, struct conf_faults *faults) {
+  conf_check_machine(conf, &conf_reader_direct, privilege_known, faults);
   return control_trial(conf, faults, NULL, NULL);
 }
 

@@ -136,7 +136,9 @@ static void apply_settings(struct compiler *c, const struct conf *conf) {
 
 static void check_connections(struct compiler *c, const struct conf *conf,
                               struct conf_faults *faults) {
-  conf_check_connections(conf, c->config.connections_max, c->config.descriptors, faults);
+  const struct conf_descriptors d = {c->config.descriptors,
+                                     descriptors_needed(c->config.workers->count)};
+  conf_check_connections(conf, c->config.connections_max, d, faults);
 }
 
 static void take_over(struct compiler *c, struct conf *conf) {
@@ -155,6 +157,7 @@ static struct conf *load_next(struct compiler *c, struct conf *conf, struct atte
   }
   a->waiting = conf_keep_restart(c->conf, conf, a->faults);
   check_connections(c, conf, a->faults);
+  conf_check_machine(conf, &c->config.reader, privilege_known, a->faults);
   resolve_names(c, conf);
   return conf;
 }
@@ -238,11 +241,14 @@ static void run_plan(struct compiler *c, const struct compiler_asker *asker) {
 
 /* ---- the other jobs ---- */
 
-/* warn says on stderr, as loading did, what only starting finds: dates in certificates. */
-static void warn(const struct conf_faults *faults) {
+/* warn says as loading did what only starting finds, like dates in certificates: to a person with
+ * all colours, else in the log. */
+static void warn(struct compiler *c, const struct conf_faults *faults) {
   struct text text = {.ptr = NULL};
-  conf_faults_print(faults, &text, isatty(STDERR_FILENO));
-  if (text.len) (void)fprintf(stderr, SPAN_FMT "\n", SPAN_ARG(text_span(&text)));
+  bool person = isatty(STDERR_FILENO);
+  conf_faults_print(faults, &text, person);
+  if (text.len && person) (void)fprintf(stderr, SPAN_FMT "\n", SPAN_ARG(text_span(&text)));
+  if (text.len && !person) log_text(c->config.log, END_LEVEL_WARN, text_span(&text));
   text_fini(&text);
 }
 
@@ -258,7 +264,7 @@ static void run_first(struct compiler *c) {
     }
     text_put(&text, span_str(a.result.why));
   } else {
-    warn(a.faults);
+    warn(c, a.faults);
     c->generation = 1;
     pthread_mutex_lock(&c->published.lock);
     c->published.last_ok = true;

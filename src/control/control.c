@@ -13,6 +13,7 @@
 #include "control/resolver_priv.h"
 #include "weir/base/hash.h"
 #include "weir/base/mem.h"
+#include "weir/control/admin.h"
 #include "weir/io/tls.h"
 #include "weir/io/tls_client.h"
 
@@ -149,6 +150,17 @@ static void on_tickets(struct poll_timer *timer) {
   poller_set(&c->poller, timer, clock_ms() + TICKETS_ROTATE_MS);
 }
 
+/* tell_warnings says what loading found: in the log; where it never came to one, on stderr. */
+static void tell_warnings(struct control *c, bool logs) {
+  struct span text = text_span(&c->warnings);
+  if (text.len && logs) {
+    log_text(c->log, END_LEVEL_WARN, text);
+  } else if (text.len) {
+    (void)fprintf(stderr, SPAN_FMT "\n", SPAN_ARG(text));
+  }
+  text_fini(&c->warnings);
+}
+
 /* ---- starting: step by step, each says why it cannot ---- */
 
 static struct conf *load(struct control *c) {
@@ -158,12 +170,16 @@ static struct conf *load(struct control *c) {
                               : conf_load_text(&c->reader, o->name, o->text, faults);
   struct text text = {.ptr = NULL};
   conf_faults_print(faults, &text, isatty(STDERR_FILENO));
+  conf_faults_free(faults);
+  if (conf && text.len && !isatty(STDERR_FILENO)) {
+    c->warnings = text; /* a program reads: as lines of the log */
+    return conf;
+  }
   if (text.len || !conf) {
     (void)fprintf(stderr, SPAN_FMT "%s\n", SPAN_ARG(text_span(&text)),
                   conf ? "" : "; weir was not started.");
   }
   text_fini(&text);
-  conf_faults_free(faults);
   return conf;
 }
 
@@ -210,8 +226,8 @@ static int open_admin(struct control *c, const struct conf_process *p,
   }
   int fd = listen_control(c, text, LOADER_PRIVATE, who, &c->admin_file, &b);
   if (fd < 0 && p->admin_auto) {
-    (void)say(WEIR_OK, why);
-    return say(WEIR_OK, "going on without an admin socket (admin.listen)");
+    log_line(c->log, END_LEVEL_WARN, "%s: going on without an admin socket (admin.listen)", why);
+    return 0;
   }
   if (fd < 0) {
     return say(WEIR_CANNOT_START, why);
@@ -337,6 +353,7 @@ static void start_parts(struct control *c, const struct conf_process *p) {
   poll_timer_init(&c->memory, on_memory);
   poller_set(&c->poller, &c->memory, clock_ms() + MEMORY_TRIM_MS);
   log_start(c->log);
+  tell_warnings(c, true);
 }
 
 /* ---- ending ---- */
@@ -447,8 +464,17 @@ static int run(struct control *c) {
   } else {
     code = run_threads(c, conf);
   }
+  tell_warnings(c, false);
   stop_privileged(c);
   return code;
+}
+
+/* file_of is where the configuration lies, for whoever asks from another directory. */
+static char *file_of(const struct control_options *o) {
+  struct text path = {.ptr = NULL};
+  char *file = o->path && admin_file(o->path, &path) ? mem_str(text_span(&path)) : NULL;
+  text_fini(&path);
+  return file ? file : o->path ? mem_str(span_str(o->path)) : NULL;
 }
 
 /* One arena: workers do not allocate on the data path, and memory goes back to the system. */
@@ -466,12 +492,14 @@ int control_run(const struct control_options *options) {
   poller_init(&c->poller);
   tame_malloc();
   inherit_take();
+  c->file = file_of(options);
   notify_open();
   c->loader_privileged = privilege_any();
   signals_block();
   umask(0027);
   int err = loader_start(&c->loader);
   if (err < 0) {
+    mem_free(c->file);
     mem_free(c);
     return say(WEIR_CANNOT_START, "cannot start the loader process");
   }
@@ -480,6 +508,7 @@ int control_run(const struct control_options *options) {
       .read = on_read, .glob = on_glob, .env = on_env, .mode = on_mode, .ctx = c};
   int code = run(c);
   loader_stop(&c->loader);
+  mem_free(c->file);
   mem_free(c);
   return code;
 }

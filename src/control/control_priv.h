@@ -47,6 +47,8 @@ struct control {
   struct server admin, status;
   bool admin_on, status_on;
   bool loader_privileged; /* it may read more than our user */
+  struct text warnings; /* of the file at the start, until they are told */
+  char *file;       /* absolute path of the configuration; NULL: there is no file */
   char *admin_path; /* of the socket, to remove at the end */
   struct loader_stat admin_file;
   struct poll_watch signals; /* signalfd */

@@ -4,8 +4,6 @@
  * bytes (it passes descriptors, so it has no secret to wipe), and dies with its parent. */
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -80,36 +78,35 @@ static bool serve_open(int sock, const char *path, bool append) {
   return reply_send(sock, &reply, &fd);
 }
 
-static int compare(const void *a, const void *b) {
-  return strcmp(*(char *const *)a, *(char *const *)b);
+/* finding is the answer to a pattern, on its way. */
+struct finding {
+  struct loader_reply reply;
+  uint32_t count;
+  int sock;
+  bool ok; /* it could be sent */
+};
+
+/* found_path is one path that a pattern fits, sent as it is found; the client keeps none of them
+ * where the end says that something was wrong. */
+static void found_path(const char *path, void *arg) {
+  struct finding *f = arg;
+  size_t len = strlen(path);
+  if (!f->ok || len >= LOADER_TEXT_MAX || ++f->count > LOADER_GLOB_MAX) {
+    return;
+  }
+  f->reply.len = (uint32_t)len;
+  memcpy(f->reply.text, path, len);
+  f->ok = reply_send(f->sock, &f->reply, NULL);
 }
 
+/* serve_glob: in byte order, and by the code of the CLI: both find the same. */
 static bool serve_glob(int sock, const char *pattern) {
-  glob_t found = {0};
-  int err = glob(pattern, GLOB_NOSORT | GLOB_NOESCAPE, NULL, &found);
-  size_t count = err ? 0 : found.gl_pathc;
-  struct loader_reply reply = {.magic = LOADER_MAGIC, .more = 1};
-  if (count > LOADER_GLOB_MAX) {
-    err = GLOB_NOSPACE;
-    count = 0;
-  }
-  if (count) {
-    qsort(found.gl_pathv, count, sizeof *found.gl_pathv, compare);
-  }
-  bool ok = true;
-  for (size_t i = 0; i < count && ok; i++) {
-    size_t len = strlen(found.gl_pathv[i]);
-    if (len < LOADER_TEXT_MAX) {
-      reply.len = (uint32_t)len;
-      memcpy(reply.text, found.gl_pathv[i], len);
-      ok = reply_send(sock, &reply, NULL);
-    }
-  }
-  globfree(&found);
-  reply.more = 0;
-  reply.len = 0;
-  reply.status = err == GLOB_NOSPACE ? -E2BIG : err == GLOB_ABORTED ? -EIO : 0;
-  return ok && reply_send(sock, &reply, NULL);
+  struct finding f = {.reply = {.magic = LOADER_MAGIC, .more = 1}, .sock = sock, .ok = true};
+  int err = conf_reader_direct.glob(NULL, pattern, found_path, &f);
+  f.reply.more = 0;
+  f.reply.len = 0;
+  f.reply.status = f.count > LOADER_GLOB_MAX ? -E2BIG : err;
+  return f.ok && reply_send(sock, &f.reply, NULL);
 }
 
 static void stat_copy(const struct stat *st, struct loader_stat *out) {

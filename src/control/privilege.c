@@ -52,6 +52,12 @@ int privilege_find(const char *user, struct privilege *out, struct buf *why) {
   return 0;
 }
 
+bool privilege_known(const char *user) {
+  struct passwd row, *found = NULL;
+  char bytes[LOOKUP_BYTES];
+  return getpwnam_r(user, &row, bytes, sizeof bytes, &found) || found;
+}
+
 static int become(const struct privilege *p) {
   if (initgroups(p->user, p->gid) < 0 || setgid(p->gid) < 0 || setuid(p->uid) < 0) {
     return -errno;

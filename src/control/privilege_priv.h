@@ -17,6 +17,8 @@ struct privilege {
 bool privilege_any(void);
 /* privilege_find looks the user up; NULL is whoever runs this. 0 or -errno and a sentence. */
 MUST_USE int privilege_find(const char *user, struct privilege *out, struct buf *why);
+/* privilege_known: there is such a user, or nobody can tell. */
+bool privilege_known(const char *user);
 /* privilege_drop becomes it for good, before any thread exists. 0 or -errno and a sentence. */
 MUST_USE int privilege_drop(const struct privilege *p, struct buf *why);
 

@@ -62,6 +62,7 @@ struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, ui
                                        .min_version = tls->min_version,
                                        .max_version = tls->max_version,
                                        .alpn = tls->alpn,
+                                       .alpn_optional = tls->alpn_optional,
                                        .groups = tls->groups,
                                        .ciphers = tls->ciphers,
                                        .tickets_off = !tls->tickets,
@@ -249,6 +250,12 @@ static bool put_in_service(struct compiler *c) {
   return taken;
 }
 
+/* mended says that a file that was not taken before is no fault any more. */
+static void mended(struct span name, void *ctx) {
+  struct compiler *c = (struct compiler *)ctx;
+  log_line(c->config.log, END_LEVEL_INFO, SPAN_FMT " is good again", SPAN_ARG(name));
+}
+
 static void take(struct compiler *c) {
   struct conf_faults *faults = conf_faults_new();
   struct conf_hooks hooks = publish_hooks(c, false);
@@ -257,6 +264,7 @@ static void take(struct compiler *c) {
   if (renewed.told) refused(c, faults, "");
   conf_faults_free(faults);
   bool taken = (renewed.changed || c->publish_owed) && put_in_service(c);
+  conf_mended(c->conf, mended, c);
   outcome_count(c, taken, renewed.told, renewed.refused);
   secrets_prune(c); /* policies that were tried */
 }

@@ -65,7 +65,10 @@ void tell_log(struct compiler *c, const struct attempt *a) {
     text_put(&text, a->result.changes ? SPAN_LIT("\n") : SPAN_EMPTY);
     text_put(&text, text_span(&a->result.diff));
   }
-  log_text(c->config.log, a->result.code ? END_LEVEL_ERROR : END_LEVEL_INFO, text_span(&text));
+  enum end_level level = a->result.code                   ? END_LEVEL_ERROR
+                         : conf_faults_warnings(a->faults) ? END_LEVEL_WARN
+                                                           : END_LEVEL_INFO;
+  log_text(c->config.log, level, text_span(&text));
   text_fini(&text);
   pthread_mutex_lock(&c->published.lock);
   c->published.last_reload_wall_ms = clock_wall_ms();

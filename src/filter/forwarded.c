@@ -147,7 +147,11 @@ static enum filter_result chain_append(struct filter_ctx *ctx, struct span peer)
   struct http_fields *f = &ctx->request->fields;
   size_t room = peer.len;
   struct http_field *row = NULL;
-  while ((row = http_fields_next(f, HTTP_NAME_X_FORWARDED_FOR, row))) room += row->value.len + 2;
+  bool secret = false;
+  while ((row = http_fields_next(f, HTTP_NAME_X_FORWARDED_FOR, row))) {
+    room += row->value.len + 2;
+    if (row->secret) secret = true;
+  }
   char *bytes = arena_bytes(ctx->arena, room);
   struct buf b = buf_of(bytes, bytes ? room : 0);
   while ((row = http_fields_next(f, HTTP_NAME_X_FORWARDED_FOR, row))) {
@@ -156,8 +160,10 @@ static enum filter_result chain_append(struct filter_ctx *ctx, struct span peer)
     row->flags |= HTTP_FIELD_DROP;
   }
   buf_put(&b, peer);
-  if (!b.full) return filter_add(ctx, f, SPAN_LIT("X-Forwarded-For"), buf_span(&b));
-  return filter_full(ctx);
+  if (b.full) return filter_full(ctx);
+  enum filter_result r = filter_add(ctx, f, SPAN_LIT("X-Forwarded-For"), buf_span(&b));
+  if (r == FILTER_NEXT) f->rows[f->count - 1].secret = secret;
+  return r;
 }
 
 /* add_unless adds a field that a trusted proxy has not set already. */

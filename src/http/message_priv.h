@@ -19,7 +19,9 @@ static inline uint16_t http_row_flags(bool request, struct span name, enum http_
   if (of_name & HTTP_NAME_OWN) flags |= HTTP_FIELD_OWN;
   if (!request) return (uint16_t)flags;
   if (of_name & HTTP_NAME_FORWARDING) flags |= HTTP_FIELD_FORWARDING;
-  if (underscore && http_name_shadows(name)) flags |= HTTP_FIELD_ALIAS;
+  if (id != HTTP_NAME_OTHER) return (uint16_t)flags;
+  if (underscore && http_name_shadows(name)) return HTTP_FIELD_ALIAS;
+  return http_name_speaks_for(name) ? HTTP_FIELD_FORWARDING : 0;
   return (uint16_t)flags;
 }
 

@@ -118,6 +118,16 @@ bool http_name_shadows(struct span name) {
   return (http_name_flags(http_name_alias(name)) & controlled) != 0;
 }
 
+bool http_name_speaks_for(struct span name) {
+  const struct span prefix = SPAN_LIT("x-forwarded");
+  if (name.len < prefix.len || ascii_lower(name.ptr[0]) != 'x') return false;
+  for (size_t i = 1; i < prefix.len; i++) {
+    char c = name.ptr[i] == '_' ? '-' : ascii_lower(name.ptr[i]);
+    if (c != prefix.ptr[i]) return false;
+  }
+  return true;
+}
+
 bool http_name_keyed(struct span name) {
   unsigned gone = HTTP_NAME_HOP | HTTP_NAME_OWN;
   return http_is_token(name) && !(http_name_flags(http_name_find(name)) & gone);

@@ -8,9 +8,10 @@
 
 /* forbidden: by its name, also by what a backend makes of it that reads _ as -. */
 static bool forbidden(const struct http_field *row) {
-  unsigned flags = http_name_flags((enum http_name)row->id);
-  if (row->id == HTTP_NAME_OTHER) flags = http_name_flags(http_name_alias(row->name));
-  return flags & HTTP_NAME_NO_TRAILER;
+  if (row->id != HTTP_NAME_OTHER)
+    return http_name_flags((enum http_name)row->id) & HTTP_NAME_NO_TRAILER;
+  if (http_name_speaks_for(row->name)) return true;
+  return http_name_flags(http_name_alias(row->name)) & HTTP_NAME_NO_TRAILER;
 }
 
 void http_trailers_judge(struct http_fields *trailers) {

@@ -7,6 +7,7 @@
 #include "uri_priv.h"
 #include "weir/base/addr.h"
 #include "weir/base/buf.h"
+#include "weir/http/h2_pseudo.h"
 
 enum { HOST_LEN_MAX = 253, LABEL_LEN_MAX = 63 };
 
@@ -196,5 +197,6 @@ bool http_request_host(struct http_request *req, const struct span *authority, s
   }
   req->host = host.name;
   req->port = host.port;
+  if (field && field->secret) req->secret |= 1u << H2_PSEUDO_AUTHORITY; /* it goes on as that */
   return true;
 }

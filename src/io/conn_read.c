@@ -221,9 +221,19 @@ static void give_held(struct conn *c) {
     drain_slot(c, &c->rx, take);
 }
 
+bool rx_coded(const struct conn *c) {
+  if (!c->transport || conn_any(c, CONN_PEER_DONE)) return false;
+  return c->rx != NULL || (c->transport->holds && c->transport->holds(c));
+}
+
 /* tell_end tells an end that was put off: by held ciphertext, or because a relay had it. */
 static void tell_end(struct conn *c) {
-  if (conn_any(c, CONN_CLOSING | CONN_FAILED)) return;
+  if (conn_any(c, CONN_CLOSING)) return;
+  if (conn_any(c, CONN_FAILED)) {
+    /* What was held may have been all (relay_on_data). */
+    if (c->transport && c->relay_in && relay_lasts(c->relay_in)) relay_run(c->relay_in);
+    return;
+  }
   if (conn_any(c, CONN_PEER_DONE))
     conn_peer_done(c);
   else if (c->transport && conn_any(c, CONN_WIRE_EOF) && c->rx == NULL)
@@ -246,7 +256,8 @@ static void drop(struct conn *c, size_t len) {
 static void settle_held(struct conn *c) {
   if (conn_any(c, CONN_READING | CONN_CLOSING)) return;
   if (c->held_bytes + (c->transport ? iobuf_rest(c->rx) : 0) < held_max(c)) return;
-  if (conn_any(c, CONN_SENT_DEAD))
+  bool lasts = c->relay_in && relay_watches(c); /* it says how long it waits for dst */
+  if (conn_any(c, CONN_SENT_DEAD) && !lasts)
     rx_fail(c, c->send_err);
   else
     rx_unarm(c);

@@ -179,12 +179,15 @@ void tx_fail(struct conn *c, int err) {
   }
   c->flags |= CONN_SENT_DEAD;
   c->send_err = err;
+  bool lasts = c->relay_in && relay_watches(c);
   bool more_to_read = (err == -EPIPE || err == -ECONNRESET) && !conn_any(c, CONN_WIRE_EOF) &&
-                      (conn_any(c, CONN_READING) || c->held_bytes < CONN_HELD_MAX);
-  if (!more_to_read)
+                      (lasts || conn_any(c, CONN_READING) || c->held_bytes < CONN_HELD_MAX);
+  if (!more_to_read) {
     rx_fail(c, err);
-  else
-    rx_arm(c);
+    return;
+  }
+  if (lasts) relay_on_broken(c); /* no poll may tell of it any more */
+  rx_arm(c);
 }
 
 /* all_sent: nothing is queued any more. */

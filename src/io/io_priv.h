@@ -81,6 +81,8 @@ void rx_bulk_read(struct conn *c);
 /* rx_unarm cancels the receive in flight. */
 void rx_unarm(struct conn *c);
 void rx_eof(struct conn *c);
+/* rx_coded: c holds wire bytes of before its end that its transport has yet to decode. */
+bool rx_coded(const struct conn *c);
 /* rx_bytes passes bytes up, and holds what is not taken. */
 void rx_bytes(struct conn *c, struct span bytes);
 void rx_fail(struct conn *c, int err);

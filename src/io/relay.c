@@ -122,10 +122,17 @@ static bool dst_dead(const struct relay *r) {
   return conn_any(r->dst, CONN_SENT_DEAD | CONN_FAILED);
 }
 
+/* empty: nothing more comes from src, and all that came was passed to dst. One that ended by the
+ * rules of its transport left nothing to decode. */
+static bool empty(const struct relay *r) {
+  if (!r->eof || conn_held(r->src) > 0 || r->in_pipe > 0) return false;
+  return !r->last || !rx_coded(r->src);
+}
+
 /* over ends a relay that has nothing more to move, or makes it wait for dst. True: do nothing. */
 static bool over(struct relay *r) {
   bool done = r->left == 0;
-  if (!done && !(r->eof && conn_held(r->src) == 0 && r->in_pipe == 0)) return false;
+  if (!done && !empty(r)) return false;
   if (dst_dead(r)) return true; /* its error is on the way */
   if (conn_pending(r->dst) > 0 || (r->last && conn_unacked(r->dst) > 0)) {
     if (r->mode == RELAY_SPLICE) relay_splice_leave(r);
@@ -220,7 +227,7 @@ static void read_on(struct relay *r) {
     return;
   }
   relay_wait_src(r);
-  if (r->mode == RELAY_BULK && conn_held(src) == 0 && src->rx == NULL) {
+  if (r->mode == RELAY_BULK && conn_held(src) == 0 && src->rx == NULL && !rx_coded(src)) {
     src->flags |= CONN_READING;
     rx_bulk_read(src);
   } else {
@@ -308,7 +315,8 @@ size_t relay_on_data(struct relay *r, struct span bytes) {
     if (conn_pending(dst) == 0 && !rx_park_held(r->src)) conn_fail(dst, -ENOBUFS);
     return 0;
   }
-  after_data(r, part.len, part.len < bytes.len);
+  /* A broken src may have more to decode behind them than it shows now: rx_run asks afterwards. */
+  after_data(r, part.len, part.len < bytes.len || (r->last && r->src->transport));
   return part.len;
 }
 

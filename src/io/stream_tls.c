@@ -446,6 +446,10 @@ static void on_free(struct conn *c) {
   slab_free(&worker->conns, tls);
 }
 
+static bool on_holds(const struct conn *c) {
+  return c->tls->state == TLS_OPEN && c->tls->early != NULL;
+}
+
 static const struct transport tls_transport = {
     .wire_in = on_wire_in,
     .wire_eof = on_wire_eof,
@@ -453,6 +457,7 @@ static const struct transport tls_transport = {
     .finish = on_finish,
     .resume = on_resume,
     .free = on_free,
+    .holds = on_holds,
 };
 
 void tls_prepare(struct loop *loop) { (void)tls_worker_get(loop); }

@@ -14,7 +14,7 @@
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 
-#include "io/tls_conn_priv.h"
+#include "io/tls_client_auth_priv.h"
 
 #define ECH_EXTENSION 0xfe0du
 #define ECH_PEM_MAX (1u << 20)
@@ -66,17 +66,26 @@ static bool public_name(CBS contents, struct span *name) {
   return ok;
 }
 
+static bool unserved(const struct reading *r, const char *what, struct span name) {
+  buf_printf(r->why,
+             "ECH keys " SPAN_FMT ": no %s the public name \"" SPAN_FMT
+             "\"; clients with old keys could not be told the new ones",
+             SPAN_ARG(r->label), what, SPAN_ARG(name));
+  return false;
+}
+
 /* served: clients whose keys are out of date can be told so only under a certificate for the
- * public name (section 6.1.6). */
+ * public name (section 6.1.6), and where that name is not refused for want of a row. */
 static bool served(struct reading *r, CBS contents) {
   struct span name;
+  char canon[TLS_NAME_MAX];
+  size_t len = 0;
   if (!public_name(contents, &name)) return fault(r, "an ECHCONFIG is damaged");
-  if (tls_server_serves(r->server, name)) return true;
-  buf_printf(r->why,
-             "ECH keys " SPAN_FMT ": no certificate of the listener serves the public name "
-             "\"" SPAN_FMT "\"; clients with old keys could not be told the new ones",
-             SPAN_ARG(r->label), SPAN_ARG(name));
-  return false;
+  if (!tls_server_serves(r->server, name))
+    return unserved(r, "certificate of the listener serves", name);
+  bool named = tls_name_canon(name, false, canon, &len);
+  if (!named || !tls_auth_refuses(r->server, span_of(canon, len))) return true;
+  return unserved(r, "row of tls.client is for", name);
 }
 
 static bool list_read(struct reading *r, const uint8_t *der, size_t len) {

@@ -82,7 +82,7 @@ struct tls_server {
   struct tls_cert *certs;
   struct tls_names names;
   struct span alpn;
-  bool alpn_needed; /* http/1.1, which needs no ALPN, is not served */
+  bool alpn_needed; /* a client without ALPN is refused */
   uint16_t max_version;
   bool ech;        /* there are keys for it (tls_ech.c) */
   bool early_data; /* taken, as far as tls_early.c lets it */

@@ -190,7 +190,7 @@ static bool session_bind(SSL *ssl, const struct tls_conn *tls, struct span name)
 }
 
 /* alpn_lacks: a client without ALPN speaks HTTP/1.1 (RFC 9113 section 3.2), which may not be
- * served. */
+ * served; what is no HTTP has no such rule. */
 static bool alpn_lacks(const struct tls_server *server, const SSL_CLIENT_HELLO *hello) {
   const uint8_t *data = NULL;
   size_t len = 0;

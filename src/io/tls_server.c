@@ -204,7 +204,8 @@ static struct tls_server *server_alloc(const struct tls_server_conf *conf) {
   server->ctx = (SSL_CTX **)mem_array(conf->workers, sizeof(server->ctx[0]));
   server->cert_ctx = (SSL_CTX **)mem_array(conf->cert_count, sizeof(server->cert_ctx[0]));
   server->alpn = arena_copy(&server->arena, conf->alpn, NULL);
-  server->alpn_needed = conf->alpn.len && !alpn_has(conf->alpn, SPAN_LIT("http/1.1"));
+  bool without = conf->alpn_optional || alpn_has(conf->alpn, SPAN_LIT("http/1.1"));
+  server->alpn_needed = conf->alpn.len && !without;
   if (conf->groups.len) server->groups = mem_str(conf->groups);
   if (conf->ciphers.len) server->ciphers = mem_str(conf->ciphers);
   server->tickets_off = conf->tickets_off;
@@ -248,11 +249,10 @@ struct tls_server *tls_server_new(const struct tls_server_conf *conf, uint32_t *
   *bad_cert = UINT32_MAX;
   if (!conf_ok(conf, why)) return NULL;
   struct tls_server *server = server_alloc(conf);
-  bool ok = params_fill(server, conf, bad_cert, why) &&
-            certs_parse(server, conf, bad_cert, why) &&
+  bool ok = params_fill(server, conf, bad_cert, why) && certs_parse(server, conf, bad_cert, why) &&
             ctx_fill(server, conf->min_version, bad_cert, why) &&
-            ech_fill(server, conf, bad_cert, why) &&
-            auths_fill(server, conf, bad_cert, why);
+            auths_fill(server, conf, bad_cert, why) &&
+            ech_fill(server, conf, bad_cert, why); /* it looks at certificates and rows */
   if (ok) return server;
   server_free(server);
   return NULL;

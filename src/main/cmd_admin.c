@@ -1,7 +1,7 @@
 /* cmd_admin.c: commands that speak to a running weir, and version, completion, help. */
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli_priv.h"
@@ -28,6 +28,16 @@ static const char *env_set(const char *name) {
   return value && value[0] ? value : NULL;
 }
 
+/* socket_named is the socket that the user chose; NULL: it follows from a file. */
+static const char *socket_named(const struct cli *cli) {
+  return cli->admin ? cli->admin : env_set("WEIR_ADMIN");
+}
+
+/* file_named is the file that the user chose; NULL: nobody did. */
+static const char *file_named(const struct cli *cli) {
+  return cli->config ? cli->config : env_set("WEIR_CONFIG");
+}
+
 /* admin_default: of a CLI whose file nobody named. */
 static enum conf_admin admin_default(struct text *out) {
   return conf_admin_default(&conf_reader_direct, out) ? CONF_ADMIN_KNOWN : CONF_ADMIN_OFF;
@@ -37,7 +47,7 @@ static enum conf_admin admin_default(struct text *out) {
  * was named and does not tell leads nowhere: who has the default socket may be another weir. */
 static enum conf_admin admin_address(const struct cli *cli, struct text *out,
                                      struct conf_faults *faults) {
-  const char *named = cli->admin ? cli->admin : env_set("WEIR_ADMIN");
+  const char *named = socket_named(cli);
   if (named) {
     text_printf(out, "%s%s", strncmp(named, "unix:", 5) == 0 ? "" : "unix:", named);
     return CONF_ADMIN_KNOWN;
@@ -50,8 +60,7 @@ static enum conf_admin admin_address(const struct cli *cli, struct text *out,
     return out->len > 0 ? CONF_ADMIN_KNOWN : CONF_ADMIN_OFF;
   }
   enum conf_admin said = conf_admin_read(&conf_reader_direct, cli_config(cli), out);
-  bool chosen = cli->config || env_set("WEIR_CONFIG");
-  return said == CONF_ADMIN_UNKNOWN && !chosen ? admin_default(out) : said;
+  return said == CONF_ADMIN_UNKNOWN && !file_named(cli) ? admin_default(out) : said;
 }
 
 /* lost prints that the file does not tell whom to ask, and what is wrong with it. */
@@ -88,13 +97,62 @@ static int unanswered(const struct cli *cli, const struct conf_faults *faults, b
   return cli_failed(why, json);
 }
 
+/* ---- is the weir at the socket the one of the file? ---- */
+
+/* same_file: the same path is enough, whatever it leads to by now; else the same file, by whatever
+ * path. */
+static bool same_file(const char *mine, const char *theirs) {
+  struct text path = {.ptr = NULL};
+  struct stat a, b;
+  bool same = admin_file(mine, &path) && span_eq(text_span(&path), span_str(theirs));
+  text_fini(&path);
+  return same || (stat(mine, &a) == 0 && stat(theirs, &b) == 0 && a.st_dev == b.st_dev &&
+                  a.st_ino == b.st_ino);
+}
+
+static void another(const struct cli *cli, const char *address, const char *theirs,
+                    struct text *why) {
+  const char *mine = file_named(cli);
+  text_printf(why,
+              "the admin socket %s is that of %s%s, not of one that runs %s: give each its own "
+              "(admin.listen in %s), or name the socket you mean with --admin PATH",
+              address, theirs[0] == '/' ? "the weir that runs " : "", theirs, mine, mine);
+  if (cli->command->run == cmd_plan) {
+    text_printf(why, "; `weir plan %s` is what that weir would make of this file", mine);
+  }
+}
+
+/* meant tells whether the weir at address is the one of the file that was named; false with why
+ * when it is not, or does not answer. Any is meant where no file was named, or the socket itself.
+ * One of before this question says that it does not know it, and is taken at its socket. */
+static bool meant(const struct cli *cli, const char *address, struct text *why) {
+  struct text theirs = {.ptr = NULL};
+  int code = WEIR_OK;
+  if (socket_named(cli) || !file_named(cli)) {
+    return true;
+  }
+  if (!admin_call(address, "file", ANSWER_TIMEOUT_MS, &theirs, &code)) {
+    text_put(why, text_span(&theirs));
+    text_fini(&theirs);
+    return false;
+  }
+  text_put(&theirs, span_of("", 1)); /* NUL */
+  bool same = code != WEIR_OK || same_file(file_named(cli), theirs.ptr);
+  if (!same) {
+    another(cli, address, theirs.ptr, why);
+  }
+  text_fini(&theirs);
+  return same;
+}
+
 /* ask sends line to the weir at address and prints its answer. json: that is the form of answers,
  * so of what went wrong too. */
 static int ask(const struct cli *cli, const struct text *address, const char *line, bool json,
                const struct conf_faults *faults) {
   struct text out = {.ptr = NULL};
   int code;
-  if (!admin_call(address->ptr, line, ANSWER_TIMEOUT_MS, &out, &code))
+  if (!meant(cli, address->ptr, &out) ||
+      !admin_call(address->ptr, line, ANSWER_TIMEOUT_MS, &out, &code))
     return unanswered(cli, faults, json, &out);
   return cli_print(&out, code != WEIR_OK && !json, code);
 }
@@ -152,18 +210,16 @@ int cmd_plan(const struct cli *cli) {
   if (!cli->word_count) {
     return call_form(cli);
   }
-  char here[PATH_MAX] = "", line[2 * PATH_MAX];
-  const char *path = cli->words[0];
-  bool absolute = path[0] == '/';
-  if (strchr(path, '\n') || (!absolute && !getcwd(here, sizeof here - 1))) {
-    return cli_usage_error("the path \"%s\" cannot be given to weir", path);
+  struct text line = {.ptr = NULL};
+  text_printf(&line, "plan%s ", form(cli));
+  if (!admin_file(cli->words[0], &line)) {
+    text_fini(&line);
+    return cli_usage_error("the path \"%s\" cannot be given to weir", cli->words[0]);
   }
-  int len =
-      snprintf(line, sizeof line, "plan%s %s%s%s", form(cli), here, absolute ? "" : "/", path);
-  if (len < 0 || (size_t)len >= sizeof line) {
-    return cli_usage_error("the path is too long");
-  }
-  return call(cli, line, cli_json(cli));
+  text_put(&line, span_of("", 1)); /* NUL */
+  int code = call(cli, line.ptr, cli_json(cli));
+  text_fini(&line);
+  return code;
 }
 
 int cmd_dump(const struct cli *cli) {

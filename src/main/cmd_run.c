@@ -145,6 +145,13 @@ static struct span scheme_cut(struct span *s) {
   return SPAN_EMPTY;
 }
 
+/* says_port: there is a port, or what was meant for one. */
+static bool says_port(struct span s) {
+  uint64_t number;
+  return !s.len || span_u64(s, &number) ||
+         (s.ptr[s.len - 1] != ']' && span_find_char(s, ':', 0) != SIZE_MAX);
+}
+
 /* host_write appends an address as the file wants it: a bare port is on the loopback interface.
  * False when it is none. */
 static bool host_write(struct text *out, struct span s) {
@@ -178,9 +185,9 @@ static bool address_write(struct proxied *p, struct text *out, uint32_t word) {
     p->why = "is of another protocol than FROM, which names that of all: tcp://5432";
     return false;
   }
-  p->why =
-      "is no address: host:port, [ipv6]:port, unix:/path or a port; before it tcp:// or "
-      "udp:// for what is no HTTP";
+  p->why = says_port(s) ? "is no address: host:port, [ipv6]:port, unix:/path or a port; before it "
+                          "tcp:// or udp:// for what is no HTTP"
+                        : "has no port, as in localhost:9001; a port alone is one of 127.0.0.1";
   return host_write(out, s);
 }
 
@@ -224,6 +231,32 @@ static bool proxy_config(struct proxied *p, struct text *out) {
   return ok;
 }
 
+/* on_ready tells a person where to go: in the log of a program it would be no line of it. */
+static void on_ready(void *ctx) {
+  const struct proxied *p = (const struct proxied *)ctx;
+  struct text out = {.ptr = NULL};
+  if (!isatty(STDERR_FILENO)) {
+    return;
+  }
+  struct span from = span_str(p->cli->words[0]);
+  (void)scheme_cut(&from);
+  bool http = span_eq(p->protocol, SPAN_LIT("http"));
+  text_lit(&out, "\n  ");
+  if (!span_starts(from, SPAN_LIT("unix:"))) {
+    text_printf(&out, SPAN_FMT "%s://", SPAN_ARG(p->protocol), http && p->cli->tls ? "s" : "");
+  }
+  if (!host_write(&out, from)) {
+    text_put(&out, from);
+  }
+  text_put(&out, http ? SPAN_LIT("/ forwards to") : SPAN_LIT(" forwards to"));
+  for (uint32_t i = 1; i < p->cli->word_count; i++) {
+    text_printf(&out, " %s", p->cli->words[i]);
+  }
+  text_put(&out, p->cli->tls ? SPAN_LIT(" (certificate made just now: curl -k)") : SPAN_EMPTY);
+  text_lit(&out, "; Ctrl-C drains and ends.\n\n");
+  (void)cli_print(&out, true, WEIR_OK);
+}
+
 int cmd_proxy(const struct cli *cli) {
   struct text text = {.ptr = NULL};
   struct proxied proxied = {.cli = cli};
@@ -247,8 +280,11 @@ int cmd_proxy(const struct cli *cli) {
     text_fini(&text);
     return cli_usage_error("no certificate could be made");
   }
-  const struct control_options options = {
-      .name = "weir proxy", .text = text_span(&text), .env = self_signed_env};
+  const struct control_options options = {.name = "weir proxy",
+                                          .text = text_span(&text),
+                                          .env = self_signed_env,
+                                          .ready = on_ready,
+                                          .ctx = &proxied};
   int code = control_run(&options);
   text_fini(&text);
   return code;

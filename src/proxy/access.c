@@ -192,15 +192,19 @@ static void texts(struct stream *s, struct record_access *r, struct span *t) {
   t[TEXT_ENDPOINT] = s->try.endpoint->label;
 }
 
+static struct span text_ip(const struct addr *a, char room[CLIENT_TEXT_MAX]) {
+  struct buf b = buf_of(room, CLIENT_TEXT_MAX);
+  addr_write_ip(a, &b);
+  return buf_span(&b);
+}
+
 /* texts_proxied: where no request says whose it is, a PROXY header may have, and its id. */
 static void texts_proxied(const struct down *d, char room[CLIENT_TEXT_MAX], struct span *t) {
   if (!t[TEXT_UNIQUE_ID].len) t[TEXT_UNIQUE_ID] = proxied_id_of(d);
   if (t[TEXT_CLIENT].len || !d->proxied) return;
-  struct buf b = buf_of(room, CLIENT_TEXT_MAX);
   struct addr client;
   down_peer(d, &client);
-  addr_write_ip(&client, &b);
-  t[TEXT_CLIENT] = buf_span(&b);
+  t[TEXT_CLIENT] = text_ip(&client, room);
 }
 
 /* record_put writes the record and its texts; a full ring counts a drop. */
@@ -341,11 +345,13 @@ static struct record_access bare_record(const struct worker *w, enum end end) {
   return r;
 }
 
-void access_peer(struct serving *sv, const struct addr *peer, enum end end) {
+void access_peer(struct serving *sv, const struct access_from *from, enum end end) {
   if (!sampled(sv->w, end)) return;
   struct record_access r = bare_record(sv->w, end);
-  struct span t[TEXT_COUNT] = {0};
-  r.peer = *peer;
+  struct span t[TEXT_COUNT] = {[TEXT_UNIQUE_ID] = from->id};
+  char room[CLIENT_TEXT_MAX];
+  r.peer = *from->peer;
+  if (from->client) t[TEXT_CLIENT] = text_ip(from->client, room);
   const struct listener *l = sv->current ? sv->current->listener : NULL;
   if (!l || l->serves == SERVES_UDP) r.flags |= RECORD_UDP; /* a port that was removed */
   else if (l->serves != SERVES_HTTP) r.flags |= RECORD_TCP;
@@ -414,11 +420,9 @@ void access_session(const struct udp_session *s, enum end end) {
   r.attempts = 1;
   udp_peer(s, &r.peer);
   char room[CLIENT_TEXT_MAX];
-  struct buf b = buf_of(room, sizeof room);
   struct addr client;
   udp_client(s, &client);
-  addr_write_ip(&client, &b);
-  t[TEXT_CLIENT] = buf_span(&b);
+  t[TEXT_CLIENT] = text_ip(&client, room);
   t[TEXT_UNIQUE_ID] = udp_id(s);
   t[TEXT_LISTENER] = sv->state->obj.name;
   t[TEXT_POOL] = s->endpoint->pool_state->obj.name;

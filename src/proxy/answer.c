@@ -125,6 +125,12 @@ static bool respond_fields(struct stream *s, const struct route_respond *from,
   return true;
 }
 
+static bool add_kept(struct stream *s, struct http_fields *fields, const struct http_field *row) {
+  if (!http_fields_add(fields, &s->arena, row->name, row->value)) return false;
+  fields->rows[fields->count - 1].secret = row->secret;
+  return true;
+}
+
 /* kept_fields adds what a pool's response says about the error itself. */
 static bool kept_fields(struct stream *s, const struct http_fields *from,
                         struct http_fields *fields) {
@@ -133,7 +139,7 @@ static bool kept_fields(struct stream *s, const struct http_fields *from,
   for (size_t i = 0; from && i < array_count(names); i++) {
     const struct http_field *row = NULL;
     while ((row = http_fields_next(from, names[i], row)))
-      if (!row->flags && !add(s, fields, row->name, row->value)) return false;
+      if (!row->flags && row->value.len && !add_kept(s, fields, row)) return false;
   }
   return true;
 }

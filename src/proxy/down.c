@@ -76,7 +76,8 @@ static void ech_count(struct worker *w, uint8_t result) {
   if (result == TLS_ECH_REFUSED) stat_add(&w->stats.ech_refused, 1);
 }
 
-void down_count_tls(struct worker *w, const struct tls_info *info) {
+/* count_tls: what became of early data and of ECH, done or not. */
+static void count_tls(struct worker *w, const struct tls_info *info) {
   early_count(w, info->early);
   ech_count(w, info->ech);
 }
@@ -92,10 +93,13 @@ void down_count_handshake(struct down *d, const struct tls_info *info) {
   if (info->staple_stale) stat_add(&w->stats.tls_staple_stale, 1);
   if (info->subject.len || info->hash.len) stat_add(&w->stats.tls_client_certs, 1);
   d->tls_ns = info->handshake_ns;
-  down_count_tls(w, info);
+  count_tls(w, info);
 }
 
 void down_unshaken(struct down *d, enum end end, uint16_t status) {
+  struct tls_info info;
+  conn_tls_info(d->conn, &info);
+  count_tls(d->serving->w, &info);
   stat_add(&d->serving->w->stats.tls_handshake_failures, 1);
   access_connection(d, end, status);
   down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);

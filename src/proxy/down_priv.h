@@ -95,11 +95,9 @@ void first_on_drained(struct conn *c);
 /* down_peer is the connection's client, by its PROXY header too; down_socket is who connected. */
 void down_peer(const struct down *d, struct addr *out);
 void down_socket(const struct down *d, struct addr *out);
-/* down_count_handshake: the client's TLS handshake is done. down_count_tls counts what became of
- * its early data and of ECH, done or not. */
+/* down_count_handshake: the client's TLS handshake is done. */
 void down_count_handshake(struct down *d, const struct tls_info *info);
-void down_count_tls(struct worker *w, const struct tls_info *info);
-/* down_unshaken ends one whose handshake failed; status is what it was told. */
+/* down_unshaken counts and ends one whose handshake failed; status is what it was told. */
 void down_unshaken(struct down *d, enum end end, uint16_t status);
 /* down_late is the end of a handshake whose time is over. */
 enum end down_late(const struct down *d);

@@ -64,6 +64,22 @@ static bool listener_named(struct explain *e) {
   return true;
 }
 
+/* several refuses to choose: the names of those that fit as well as the best do. */
+static bool several(struct explain *e, unsigned best) {
+  if (best == 1 && e->authority.len)
+    text_printf(e->out, "no listener is bound to port %u; name one with --listener", url_port(e));
+  else
+    text_lit(e->out, "several listeners fit, name one with --listener");
+  const char *between = ": ";
+  for (uint32_t i = 0; i < e->snapshot->listener_count; i++) {
+    const struct listener *l = e->snapshot->listeners[i].listener;
+    if (fits(e, l) != best) continue;
+    text_printf(e->out, "%s" SPAN_FMT, between, SPAN_ARG(l->obj.name));
+    between = ", ";
+  }
+  return false;
+}
+
 static bool listener_by_url(struct explain *e) {
   unsigned best = 0, alike = 0;
   for (uint32_t i = 0; i < e->snapshot->listener_count; i++) {
@@ -74,7 +90,7 @@ static bool listener_by_url(struct explain *e) {
     e->listener = &e->snapshot->listeners[i];
   }
   if (!best) return refuse(e, "no listener serves this scheme", e->ask->url);
-  if (alike > 1) return refuse(e, "several listeners fit, name one with --listener", e->ask->url);
+  if (alike > 1) return several(e, best);
   e->tls = e->listener->listener->tls != NULL;
   return true;
 }

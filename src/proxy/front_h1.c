@@ -11,13 +11,21 @@ static uint64_t after_ms(const struct worker *w, uint32_t delay_ms) {
 
 static const struct conn_events h1_events;
 
+/* first_ms is how long a connection may take to begin its first request; where it ends soon, no
+ * longer than one between requests may (front_h1_next, stale.c). */
+static uint32_t first_ms(const struct down *d) {
+  uint32_t header_ms = d->serving->current->listener->timeouts.header_ms;
+  bool soon = d->serving->w->draining || d->flags & DOWN_STALE;
+  return soon && (!header_ms || header_ms > DRAIN_IDLE_MS) ? DRAIN_IDLE_MS : header_ms;
+}
+
 bool front_h1_start(struct down *d) {
   struct worker *w = d->serving->w;
   const struct listener *l = d->serving->current->listener;
   conn_attach(d->conn, &h1_events, d);
   if (!l->tls) {
     d->flags |= DOWN_PLAIN;
-    conn_timer(d->conn, after_ms(w, l->timeouts.header_ms));
+    conn_timer(d->conn, after_ms(w, first_ms(d)));
     conn_read_start(d->conn);
     return true;
   }
@@ -67,9 +75,6 @@ static void handshake_failed(struct down *d, enum end end) {
   struct worker *w = d->serving->w;
   if (end == END_CLIENT_PLAIN_ON_TLS && !tls_answer_plain(d->conn, SPAN_LIT(PLAIN_ON_TLS)))
     stat_add(&w->stats.ends[END_LIMIT_MEMORY], 1);
-  struct tls_info info;
-  conn_tls_info(d->conn, &info);
-  down_count_tls(w, &info);
   down_unshaken(d, end, end_get(end)->status);
 }
 
@@ -102,7 +107,7 @@ static void down_on_open(struct conn *c, int err) {
     start_h2(d);
     return;
   }
-  conn_timer(c, after_ms(w, d->serving->current->listener->timeouts.header_ms));
+  conn_timer(c, after_ms(w, first_ms(d)));
   conn_read_start(c);
 }
 

@@ -144,13 +144,18 @@ static enum end take_room(struct udp_port *p) {
 
 /* ---- a client's datagram ---- */
 
-/* put_proxy: answers go to who sent it. Two proxies may tell of one client, and one of many. */
-static void put_proxy(struct udp_key *key, const struct addr *from) {
-  struct peer proxy;
+/* put_proxy: answers go to who sent it. Two proxies may tell of one client, and one of many. A
+ * client that sends to two addresses of its proxy has two sessions, as with two of weir's own. */
+static void put_proxy(struct udp_key *key, const struct addr *from, const struct addr *to) {
+  struct peer proxy, asked;
   peer_keep(&proxy, from);
+  peer_keep(&asked, to);
   key->proxy_family = proxy.family;
   key->proxy_port = proxy.port;
   memcpy(key->proxy_ip, proxy.ip, sizeof key->proxy_ip);
+  key->asked_family = asked.family;
+  key->asked_port = asked.port;
+  memcpy(key->asked_ip, asked.ip, sizeof key->asked_ip);
 }
 
 static void key_of(const struct udp_port *p, const struct udp_datagram *d,
@@ -165,7 +170,7 @@ static void key_of(const struct udp_port *p, const struct udp_datagram *d,
   memcpy(key->local_ip, d->to.ip, sizeof key->local_ip);
   bool link_local = d->to.family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&d->from.in6.sin6_addr);
   if (link_local) key->interface = d->to.interface;
-  if (told->client.len) put_proxy(key, &d->from);
+  if (told->client.len) put_proxy(key, &d->from, &told->to);
 }
 
 static bool is_any(const struct peer *a) {
@@ -208,9 +213,12 @@ static enum end may_come(struct udp_port *p, const struct udp_datagram *d,
   return END_DENIED_PEER;
 }
 
-static void refuse(struct udp_port *p, const struct udp_datagram *d, enum end end) {
+static void refuse(struct udp_port *p, const struct udp_datagram *d, const struct udp_told *told,
+                   enum end end) {
+  struct access_from from = {.peer = &d->from, .id = told->id};
+  if (told->client.len) from.client = &told->client;
   stat_add(&udp_worker(p)->stats.udp_refused, 1);
-  gate_turn_away(p->serving, &d->from, end);
+  gate_turn_away(p->serving, &from, end);
 }
 
 static void count_begun(struct udp_port *p) {
@@ -315,6 +323,7 @@ static struct udp_session *left_behind(struct udp_port *p, struct udp_datagram *
     s = udp_table_find(&udp_worker(p)->udp->table, &key);
   }
   if (s) return s;
+  *told = (struct udp_told){.client = {.len = 0}}; /* nobody asked who says so */
   d->bytes = whole;
   *why = END_DRAIN;
   return handed_on(p, d, told, why);
@@ -338,7 +347,7 @@ static void on_client(struct udp *u, struct udp_datagram *d) {
   }
   struct udp_session *s = found(p, d, &told, &why);
   if (s) udp_session_up(s, d, &told);
-  else refuse(p, d, why);
+  else refuse(p, d, &told, why);
 }
 
 /* Of a port's own socket nothing is told but what became of one datagram. */

@@ -54,15 +54,15 @@ bool gate_may_log(struct worker *w) {
   return w->refused_lines++ < LINES_PER_SECOND;
 }
 
-void gate_turn_away(struct serving *sv, const struct addr *peer, enum end end) {
+void gate_turn_away(struct serving *sv, const struct access_from *from, enum end end) {
   struct worker *w = sv->w;
   stat_add(&w->stats.ends[end], 1);
   stat_add(&sv->state->rows[w->config.index].refused, 1);
-  if (gate_may_log(w)) access_peer(sv, peer, end);
+  if (gate_may_log(w)) access_peer(sv, from, end);
 }
 
 void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end) {
-  gate_turn_away(sv, peer, end);
+  gate_turn_away(sv, &(struct access_from){.peer = peer}, end);
   conn_close(c);
 }
 

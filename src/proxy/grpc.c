@@ -38,9 +38,17 @@ enum end grpc_begin(struct stream *s) {
   return take_deadline(s);
 }
 
+/* looks_like_call: by a head as far as it was read. Who asks for a tunnel by CONNECT has one, by a
+ * status of 200. */
+static bool looks_like_call(const struct h2_section *head) {
+  struct span connect = http_method_text(HTTP_METHOD_CONNECT);
+  if (span_eq(head->pseudo.value[H2_PSEUDO_METHOD], connect)) return false;
+  return says_grpc(&head->fields);
+}
+
 bool grpc_asks(struct stream *s) {
   if (s->flags & STREAM_PARSED || !(s->flags & STREAM_H2)) return is_call(s);
-  if (says_grpc(&s->x->section.fields)) s->flags |= STREAM_GRPC; /* as far as it was read */
+  if (looks_like_call(&s->x->section)) s->flags |= STREAM_GRPC;
   return is_call(s);
 }
 

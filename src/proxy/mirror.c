@@ -38,8 +38,10 @@ struct mirror {
   uint8_t method;
   bool reused; /* the connection */
   bool secure; /* the original came by TLS */
+  uint8_t secret_pseudo; /* as in http_request.secret */
   struct buf header;  /* PROXY; empty: the pool wants none */
   struct buf request; /* the head */
+  struct buf secret;  /* names, each with a colon, of its fields that no hop may index */
   struct buf body;
   struct h1_scan scan;
   struct buf head_in;
@@ -283,8 +285,19 @@ static bool write_h1(struct mirror *m) {
          (!m->body.len || conn_write(c, buf_span(&m->body)));
 }
 
+static bool is_secret(const struct mirror *m, struct span name) {
+  struct span names = buf_span(&m->secret);
+  while (names.len) { /* each turn takes one */
+    size_t len = span_find_char(names, ':', 0);
+    if (span_eq_nocase(span_sub(names, 0, len), name)) return true;
+    names = span_from(names, len + 1);
+  }
+  return false;
+}
+
 /* parse reads the head again that request_write_copy wrote: whatever stands in it is to go on, but
- * for what belongs to HTTP/1.1. */
+ * for what belongs to HTTP/1.1. The text does not say what no hop may index: fields of one name
+ * stay out of the tables together. */
 static bool parse(struct mirror *m, struct http_request *out) {
   static const struct h1_limits wide = {1u << 30, UINT32_MAX, UINT32_MAX};
   struct h1_scan scan = {0};
@@ -292,8 +305,12 @@ static bool parse(struct mirror *m, struct http_request *out) {
   enum http_result r =
       h1_parse_request(&scan, buf_span(&m->request), &wide, &m->answer, out, &why);
   if (r != HTTP_DONE) return false;
-  for (uint32_t i = 0; i < out->fields.count; i++)
-    out->fields.rows[i].flags &= HTTP_FIELD_HOP | HTTP_FIELD_OWN;
+  for (uint32_t i = 0; i < out->fields.count; i++) {
+    struct http_field *row = &out->fields.rows[i];
+    row->flags &= HTTP_FIELD_HOP | HTTP_FIELD_OWN;
+    row->secret = is_secret(m, row->name);
+  }
+  out->secret = m->secret_pseudo;
   return true;
 }
 
@@ -494,6 +511,25 @@ static bool write_head(struct stream *s, struct mirror *m, size_t bytes) {
   return !m->request.full;
 }
 
+/* keep_secret notes what the head does not say. */
+static bool keep_secret(const struct http_request *r, struct mirror *m) {
+  size_t bytes = 0;
+  m->secret_pseudo = r->secret;
+  for (uint32_t i = 0; i < r->fields.count; i++)
+    if (r->fields.rows[i].secret) bytes += r->fields.rows[i].name.len + 1;
+  if (!bytes) return true;
+  char *to = memory(m, bytes);
+  if (!to) return false;
+  m->secret = buf_of(to, bytes);
+  for (uint32_t i = 0; i < r->fields.count; i++) {
+    if (!r->fields.rows[i].secret) continue;
+    buf_put(&m->secret, r->fields.rows[i].name);
+    buf_char(&m->secret, ':');
+  }
+  check(!m->secret.full);
+  return true;
+}
+
 static bool tell_client(struct stream *s, struct mirror *m) {
   if (!m->pool->connections.proxied) return true;
   char *to = memory(m, PROXIED_ROOM);
@@ -531,7 +567,7 @@ void mirror_send(struct stream *s) {
   object_pin(&m->endpoint->obj, w->config.index);
   size_t bytes = head_room(s);
   bool written = write_head(s, m, bytes) || write_head(s, m, 2 * bytes);
-  if (!written || !tell_client(s, m)) {
+  if (!written || !keep_secret(&s->x->req, m) || !tell_client(s, m)) {
     mirror_drop(s);
     return;
   }

@@ -25,9 +25,10 @@ MUST_USE enum end gate_accept(struct serving *sv, const struct addr *peer,
                               _Atomic uint64_t **counted);
 /* gate_trusts: is peer one of trusted_proxies? */
 bool gate_trusts(const struct listener *l, const struct addr *peer);
+struct access_from;
 /* gate_turn_away counts and logs who may not connect, or gets no session of UDP; gate_refuse
  * closes the connection too. */
-void gate_turn_away(struct serving *sv, const struct addr *peer, enum end end);
+void gate_turn_away(struct serving *sv, const struct access_from *from, enum end end);
 void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end);
 /* gate_may_log: not more lines of refused clients than a few in a second. */
 bool gate_may_log(struct worker *w);

@@ -121,7 +121,13 @@ void access_refused(struct down *d, enum end end, const struct access_words *wor
 /* access_resets tells at the end of a connection how many requests that its client reset were not
  * logged. */
 void access_resets(struct down *d);
-/* access_peer logs a connection that was refused at accept. */
-void access_peer(struct serving *sv, const struct addr *peer, enum end end);
+/* access_from is who sent something, and what a PROXY header says of it: whose it is (NULL: there
+ * was none), and an id. */
+struct access_from {
+  const struct addr *peer, *client;
+  struct span id;
+};
+/* access_peer logs a connection that was refused at accept, or a datagram. */
+void access_peer(struct serving *sv, const struct access_from *from, enum end end);
 
 #endif

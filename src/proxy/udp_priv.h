@@ -7,17 +7,18 @@
 #include "proxy/proxy_priv.h"
 #include "weir/io/udp.h"
 
-/* udp_key is the 4-tuple, without gaps: it is hashed and compared as bytes. */
+/* udp_key is the 4-tuple, without gaps: it is hashed and compared as bytes. Where a PROXY header
+ * told of the client, it has what the client sent to (asked) and the proxy's address beside. */
 struct udp_key {
   uint64_t port; /* the number of the udp_port */
-  uint8_t client_ip[16], local_ip[16], proxy_ip[16];
+  uint8_t client_ip[16], local_ip[16], proxy_ip[16], asked_ip[16];
   uint32_t interface; /* of link-local addresses; else 0 */
-  uint16_t client_port, proxy_port;
+  uint16_t client_port, proxy_port, asked_port;
   uint8_t client_family, local_family; /* local: 0 where the port has but one address */
-  uint8_t proxy_family; /* 0: the client sends itself; else a PROXY header told of it */
-  uint8_t zero[5];
+  uint8_t proxy_family, asked_family;  /* 0: the client sends itself */
+  uint8_t zero[2];
 };
-_Static_assert(sizeof(struct udp_key) == 72, "no gaps");
+_Static_assert(sizeof(struct udp_key) == 88, "no gaps");
 
 /* udp_told is what the PROXY header of a datagram says; zero: there is none, or it is the proxy's
  * own. */

@@ -6,6 +6,7 @@ import os
 import pathlib
 import pty
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -186,6 +187,66 @@ def test_suggestion(conf, text, suggestion):
     assert status == 78 and re.search(r'did you mean "?%s"?' % suggestion, out), out
 
 
+def in_web(setting):
+    return GOOD.replace("bind =", setting + " bind =")
+
+
+def in_app(setting):
+    return GOOD.replace("endpoints =", setting + " endpoints =")
+
+
+TIME, SIZE = "(ms s m h d)", "(B KiB MiB GiB TiB PiB)"
+
+
+@pytest.mark.parametrize("text,words", [
+    (in_app('timeouts = { connect = "2min"; };'), ["no time", TIME]),
+    (in_app('timeouts = { connect = "2000"; };'), ["no time", TIME]),
+    (in_app("timeouts = { connect = 1.5s; };"), ["write a time", TIME]),
+    (in_app("timeouts = { connect = 15s; };"), ['write "15s"']),
+    (in_web('limits = { body_bytes = "10MB"; };'), ["no size", SIZE]),
+    (in_web("limits = { body_bytes = 10m; };"), ["write a size", SIZE]),
+    (in_web("limits = { body_bytes = 10MiB; };"), ['write "10MiB"']),
+    (in_web("redirect_https = on;"), ["on is no value", "write true or false"]),
+    (in_web('redirect_https = "on";'), ["takes true or false"]),
+    (in_app("outlier = { max_ejected = 0.5; };"), ['write a percentage: "50%"']),
+    (in_app("outlier = { deviations = 1.9; };"), ['write "1.9"']),
+    (in_app('endpoints = [ "127.0.0.1:1" ]; weight = 0.5;'), ["is no whole number"]),
+    (GOOD.replace("prefix", "location"), ['did you mean "prefix"?']),
+    (GOOD.replace("pool =", "proxy_pass ="), ['did you mean "pool"?']),
+    (GOOD.replace("bind", "listen"), ['did you mean "bind"?']),
+    (GOOD.replace("pools  ", "upstreams"), ['did you mean "pools"?']),
+    (in_app('balance = "least_conn";'), ['did you mean "least_request"?']),
+    (in_app('balance = "pool";'), ["known: least_request"])])
+def test_what_to_write_is_right_at_once(conf, text, words):
+    status, out = on_terminal("check", conf(text))
+    assert status == 78 and all(word in out for word in words), out
+
+
+def test_what_is_written_so_is_good(conf):
+    """Each unit that the messages name."""
+    for unit in TIME.strip("()").split():
+        out = run("check", "--text", conf(in_app('timeouts = { idle = "1%s"; };' % unit))).stdout
+        assert "no time" not in out
+    for unit in SIZE.strip("()").split():
+        out = run("check", "--text", conf(in_web('limits = { body_bytes = "1%s"; };'
+                                                 % unit))).stdout
+        assert "no size" not in out
+
+
+def test_a_key_that_does_not_fit_is_named(conf, authority, work):
+    one, other = authority.leaf(["a.example"]), authority.leaf(["b.example"])
+    tls = 'tls = { certificates = ( { cert = "%s"; key = "%s"; } ); };' % (one["cert"],
+                                                                        other["key"])
+    status, out = on_terminal("check", conf(in_web(tls)))
+    assert status == 78 and "W0306" in out, out
+    assert "^ with the key %s\n" % other["key"] in out, out
+    (work / "none.pem").write_text("nothing\n")
+    tls = tls.replace(other["key"], one["key"]).replace(
+        "); };", '); client = ( { ca = [ "file:none.pem" ]; } ); };')
+    status, out = on_terminal("check", conf(in_web(tls)))
+    assert status == 78 and 'W0306]: listener "web": client: ' in out, out
+
+
 MANY = """listeners = {
   web = { bind = "127.0.0.1:8080"; timeouts = { header = "fast"; }; };
   old = { bind = "nowhere"; };
@@ -304,6 +365,70 @@ def test_includes(conf):
     conf('routes = ( { prefix = "/"; pool = "app"; } );\n', "weir.d/20-routes.conf")
     assert run("check", main).returncode == 0
     assert "127.0.0.1:9001" in run("dump", "-c", main).stdout
+
+
+def test_an_include_may_find_nothing(weir, backend):
+    """A directory that is not there is a warning, for each command the same; an empty one nothing;
+    one that cannot be searched an error."""
+    proxy = weir({"include": ["weir.d/*.conf"]}, backend)
+    parts, admin = proxy.directory / "weir.d", ("--admin", "unix:%s" % proxy.admin)
+    each = (("check", proxy.path), ("-t", "-c", proxy.path), ("dump", "-c", proxy.path),
+            ("plan", "-c", proxy.path, *admin), ("reload", *admin))
+    words = "weir.d/*.conf matches nothing: the directory %s does not exist" % parts
+    proxy.stderr_has("W0410")
+    for args in each:
+        result = run(*args)
+        assert result.returncode == 0, result
+        told = words in result.stdout + result.stderr
+        assert told or args[0] in ("dump", "plan"), result  # these tell of no warning
+    parts.mkdir()
+    for args in each:
+        result = run(*args)
+        assert result.returncode == 0 and "W0410" not in result.stdout + result.stderr, result
+    parts.rmdir()
+    parts.symlink_to(parts)
+    for args in each:
+        result = run(*args)
+        said = result.stdout + result.stderr
+        assert result.returncode == 78 and "W0305" in said and "symbolic links" in said, result
+    assert proxy.get("/").status == 200
+
+
+@pytest.mark.parametrize("text,status,code", [("$remote_addr", 0, "W0413"),
+                                              ("${remote_addr}", 78, "W0215")])
+def test_variables_of_nginx_are_told_apart(conf, text, status, code):
+    """They mean nothing here: what is meant is named, and what is only text is no error."""
+    edit = 'request_headers = { set = [ "X-Client: %s" ]; };' % text
+    path = conf("policies = { p = { %s }; };\n" % edit
+                + GOOD.replace('pool = "app"', 'pool = "app"; policies = [ "p" ]'))
+    result = run("check", path)
+    fault, = json.loads(result.stdout)["faults"]
+    assert result.returncode == status and fault["code"] == code, result
+    assert fault["note"] == 'did you mean "${client.address}"?' and fault["length"] == len(text)
+
+
+NO_START = {
+    "user": ({"process": {"user": "nobody-of-that-name"}}, "W0411",
+             'there is no user "nobody-of-that-name"'),
+    "log": ({"log": {"access": {"to": "/nonexistent/dir/a.log"}}}, "W0412",
+            "the directory /nonexistent/dir does not exist")}
+
+
+@pytest.mark.parametrize("what", NO_START)
+def test_what_the_next_start_refuses_is_warned_of(weir, backend, what):
+    """By check and by reload; neither fails for it, for it may be meant for another machine."""
+    change, code, words = NO_START[what]
+    proxy = weir({}, backend)
+    proxy.change(**change)
+    for args in (("check", proxy.path), ("plan", "--admin", "unix:%s" % proxy.admin),
+                 ("reload", "--admin", "unix:%s" % proxy.admin)):
+        result = run(*args)
+        assert result.returncode == 0, result
+        faults = {fault["code"]: fault for fault in json.loads(result.stdout)["faults"]}
+        assert words in faults[code]["message"] and faults[code]["note"], result
+    proxy.stop()
+    refused = run("run", "-c", proxy.path)
+    assert refused.returncode == 75, refused
 
 
 def test_fault_in_an_included_file_has_its_place(conf):
@@ -463,7 +588,11 @@ def test_a_bad_file_leads_to_no_other_weir(weir, backend, conf, command, fault):
             assert result.returncode == 78 and not result.stdout
         assert str(path) in result.stderr and "[W" in result.stderr
     assert other.generation() == before and other.get("/").status == 200
-    assert run("status", env=env, cwd=path.parent).returncode in (0, 1)  # no file was named
+    if not pathlib.Path("/etc/weir/weir.conf").exists():  # a machine's own weir would be meant
+        asked = run("status", env={**env, "WEIR_CONFIG": ""}, cwd=path.parent)
+        assert asked.returncode == 0, asked  # no file was named: the default socket is right
+        bound = [each["bind"] for each in json.loads(asked.stdout)["listeners"]]
+        assert bound == ["127.0.0.1:%d" % other.port]
 
 
 def test_a_bad_file_leads_to_its_own_weir(weir, backend):
@@ -484,13 +613,97 @@ def test_a_bad_file_leads_to_its_own_weir(weir, backend):
     assert result.returncode == 1 and str(proxy.admin) in result.stderr and "[W" in result.stderr
 
 
-def test_a_file_without_a_socket_leads_to_the_default(weir, backend, conf):
+def defaulted(weir, backend, work):
+    """A weir at the default socket of the environment that comes with it."""
+    env = {"RUNTIME_DIRECTORY": str(work / "run")}
+    (work / "run").mkdir()
+    return weir({"admin": {"listen": None}}, backend, env=env), env
+
+
+def test_a_file_without_a_socket_leads_to_the_default(weir, backend, work):
     """A fault elsewhere does not hide admin.listen, which is not there."""
-    other = weir({}, backend)
-    path = conf(GOOD.replace('prefix = "/"', 'prefix = "/"; nonsense = 1'))
-    assert run("check", path).returncode == 78
-    env = {"RUNTIME_DIRECTORY": str(other.directory)}
-    assert run("status", "-c", path, env=env).returncode == 0
+    proxy, env = defaulted(weir, backend, work)
+    proxy.change(routes=[{"prefix": "/", "pool": "none"}])
+    assert run("check", proxy.path).returncode == 78
+    assert run("status", "-c", proxy.path, env=env).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["status", "drain", "reload", "plan", "metrics"])
+def test_a_command_acts_on_no_other_weir(weir, backend, work, command):
+    """Two weirs, one default socket: who has it is not the weir of the other's file."""
+    first, env = defaulted(weir, backend, work)
+    second = weir({"admin": {"listen": None}}, backend, env=env)
+    second.stderr_has("going on without an admin socket")
+    before = first.generation()
+    for args in (("-c", second.path), ("-c", second.path.name), ()):
+        where = env if args else {**env, "WEIR_CONFIG": str(second.path)}
+        result = run(command, *args, env=where, cwd=second.directory)
+        assert result.returncode == 1, result
+        said = result.stderr if command == "metrics" else json.loads(result.stdout)["error"]
+        for word in (first.path, args[1] if args else second.path, "admin.listen", "--admin PATH"):
+            assert str(word) in said
+        assert ("weir plan %s" % args[1] in said) == (command == "plan") if args else True
+    assert first.generation() == before == 1 and first.get("/").status == 200
+    told = {path: run(command, *args, env=env).returncode for path, args in {
+        "none": (), "socket": ("--admin", work / "run" / "admin.sock", "-c", second.path),
+        "file": ("-c", first.path)}.items() if command != "drain"}
+    assert not any(told.values()), told
+    assert first.get("/").status == second.get("/").status == 200
+
+
+def test_the_file_of_a_weir_by_other_paths(weir, backend, work):
+    """By a link, from another directory; and the path it was started with, wherever that leads."""
+    proxy, env = defaulted(weir, backend, work)
+    (work / "link.conf").symlink_to(proxy.path)
+    (work / "hard.conf").hardlink_to(proxy.path)
+    for path, cwd in ((work / "link.conf", None), (work / "hard.conf", None),
+                      (proxy.path.name, proxy.directory), ("../link.conf", work / "run")):
+        result = run("reload", "-c", path, env=env, cwd=cwd)
+        assert result.returncode == 0, result
+    assert run("plan", "-c", "link.conf", proxy.path, env=env, cwd=work).returncode == 0
+    for number in range(2):  # as a deploy does it
+        target = work / ("release%d.conf" % number)
+        target.write_text(proxy.path.read_text())
+        (work / "fresh").symlink_to(target)
+        (work / "fresh").rename(proxy.path)
+        for path in (proxy.path, target):
+            assert run("reload", "-c", path, env=env).returncode == 0
+    assert run("reload", "-c", work / "release0.conf", env=env).returncode == 1
+    proxy.path.unlink()  # 78: it is this weir that says that the file is gone
+    assert "generation" in run("reload", env={**env, "WEIR_ADMIN": str(work / "run/admin.sock")},
+                               ).stdout
+
+
+def test_a_weir_without_a_file_is_no_weir_of_a_file(backend, work, conf):
+    """And one of before the question is taken at its socket."""
+    sock, port = work / "admin.sock", proc.free_port()
+    path = conf('admin = { listen = "unix:%s"; };\n' % sock + GOOD)
+    process = subprocess.Popen([binary(), "proxy", "--admin", sock, str(port), backend.address],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               preexec_fn=proc.die_with_parent)
+    eventually(lambda: run("status", "--admin", sock).returncode == 0)
+    result = run("drain", "-c", path, "--text")
+    assert result.returncode == 1 and str(path) in result.stderr, result
+    assert "is that of weir proxy" in result.stderr and process.poll() is None
+    process.terminate()
+    assert process.wait(40) == 0
+    seen = []
+
+    def old(server):
+        for answer in (b"2\nunknown\n", b"0\nas ever\n"):
+            conn, _ = server.accept()
+            with conn, conn.makefile("rb") as line:
+                seen.append(line.readline())
+                conn.sendall(answer)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(sock))
+        server.listen()
+        thread = threading.Thread(target=old, args=(server,), daemon=True)
+        thread.start()
+        result = run("drain", "-c", path, "--text")
+        thread.join(30)
+    assert result.returncode == 0 and result.stdout == "as ever\n", result
+    assert seen == [b"file\n", b"drain\n"]
 
 
 def test_health_without_a_weir(work):
@@ -580,6 +793,72 @@ def test_proxy_without_a_file(backend):
     eventually(served)
     process.terminate()
     assert process.wait(40) == 0
+
+
+@pytest.mark.parametrize("scheme,said", [("", "http://127.0.0.1:%d/ forwards to 127.0.0.1:9"),
+                                         ("tcp://", "tcp://127.0.0.1:%d forwards to 127.0.0.1:9")])
+def test_proxy_says_where_it_listens(scheme, said):
+    """To a person; a program that reads its log finds lines of the log only."""
+    port = proc.free_port()
+    command = [binary(), "proxy", "%s%d" % (scheme, port), "127.0.0.1:9"]
+    master, slave = pty.openpty()
+    shown, lines = b"", b""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=slave,
+                               preexec_fn=proc.die_with_parent)
+    os.close(slave)
+    while b"Ctrl-C" not in shown:
+        shown += os.read(master, 4096)
+    assert said % port in shown.decode(), shown
+    process.terminate()
+    assert process.wait(40) == 0
+    os.close(master)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               preexec_fn=proc.die_with_parent)
+    while b"runs: generation 1" not in lines:
+        line = process.stderr.readline()
+        assert line, lines
+        lines += line
+    process.terminate()
+    lines += process.communicate(timeout=40)[0] or b""
+    for line in lines.splitlines():
+        json.loads(line)
+
+
+def test_what_is_said_to_a_program_is_json(weir, backend, authority, work):
+    """Warnings at the start too, and after a reload at the same level."""
+    leaf = authority.leaf(["a.example"])
+    os.chmod(leaf["key"].removeprefix("file:"), 0o644)
+    env = {"RUNTIME_DIRECTORY": str(work)}
+    first = weir({"admin": {"listen": None}}, backend, env=env)
+    second = weir({"admin": {"listen": None}, "listeners": {"web": {
+        "tls": {"certificates": [leaf]}}}}, backend, env=env)
+    assert run("status", "--admin", work / "admin.sock").returncode == 0
+    second.reload()
+    second.change(listeners={"web": {"redirect_https": True}})
+    second.signal(signal.SIGHUP)
+    second.stderr_has("reload refused: ")
+    second.stop()
+    first.stop()
+    told = [json.loads(line) for line in second.stderr]
+    levels = [(line["level"], line["message"].split(":")[0]) for line in told
+              if line["level"] != "info"]
+    assert levels == [("warn", "cannot bind unix"), ("warn", "warning[W0403]"),
+                      ("warn", "reloaded"), ("error", "reload refused")], told
+    assert "going on without an admin socket" in told[0]["message"]
+    assert all(line["level"] == "info" for line in map(json.loads, first.stderr))
+
+
+def test_what_keeps_weir_from_starting_is_text(conf, work):
+    """On stderr, wherever the log goes."""
+    text = 'log = { to = "%s"; };\nadmin = { listen = "off"; };\n' % (work / "log") + GOOD
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        result = run("run", "-c", conf(text.replace("127.0.0.1:8080", address)))
+    assert result.returncode == 75 and result.stderr.startswith("weir: cannot bind " + address)
+    result = run("run", "-c", conf(text.replace("prefix", "prefx")))
+    assert result.returncode == 78 and result.stderr.startswith("error[W0101]")
 
 
 def test_demo_is_a_whole_service():

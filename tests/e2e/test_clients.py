@@ -128,6 +128,9 @@ def test_print_config(work, args):
 @pytest.mark.parametrize("args,why", [
     (("tcp://", "9"), '"tcp://" is no address'),
     (("tls://8080", "9"), '"tls://8080" is no address'),
+    (("localhost", "9"), '"localhost" has no port, as in localhost:9001'),
+    (("[::1]", "9"), '"[::1]" has no port'), (("70000", "9"), '"70000" is no address'),
+    (("8080", "localhost"), '"localhost" has no port'),
     (("8080", "tcp://9"), '"tcp://9" is of another protocol than FROM'),
     (("tcp://8080", "udp://9"), '"udp://9" is of another protocol than FROM'),
     (("tcp://8080", "127.0.0.1:9", "http://9"), '"http://9" is of another protocol than FROM'),

@@ -223,11 +223,25 @@ def test_extended_connect(weir, backend):
     assert json.loads(live.stdout)["route"] == "ws", live
 
 
+@pytest.mark.parametrize("trusted", [[], ["127.0.0.0/8"]])
+def test_whoever_is_not_trusted_says_nothing_of_the_proxy(weir, backend, trusted):
+    """A field that begins with X-Forwarded holds for a route as it does for the request."""
+    proxy = weir({"listeners": {"web": {"trusted_proxies": trusted} if trusted else {}},
+                  "routes": [{"name": "staff", "pool": "app", "headers": [
+                                  {"name": "X-Forwarded-User", "exact": "root"}]},
+                             {"name": "rest", "respond": {"status": 403}}]}, backend)
+    url, line = "http://a.example:%d/" % proxy.port, "X-Forwarded-User: root"
+    told = ask(proxy.path, "GET", url, [line], "127.0.0.1")
+    assert told["route"] == ("staff" if trusted else "rest")
+    assert proxy.get("/", [line]).status == (200 if trusted else 403)
+
+
 def test_listeners(tmp_path):
     conf = tmp_path / "weir.conf"
     conf.write_text(confgen.body({
         "listeners": {"a": {"bind": "127.0.0.1:81"}, "b": {"bind": ["127.0.0.1:82"]},
-                      "r": {"bind": "127.0.0.1:80", "redirect_https": True}},
+                      "r": {"bind": "127.0.0.1:80", "redirect_https": True},
+                      "c": {"bind": "127.0.0.1:84"}, "d": {"bind": "127.0.0.2:84"}},
         "routes": [{"name": "ra", "listeners": ["a"], "respond": {"status": 200}},
                    {"name": "rb", "listeners": ["b"], "respond": {"status": 200}}]}))
     assert ask(conf, "GET", "http://x.example:82/")["route"] == "rb"
@@ -235,9 +249,12 @@ def test_listeners(tmp_path):
     assert ask(conf, "GET", "/", (), "", "--listener", "b")["route"] == "rb"
     answer = ask(conf, "GET", "http://x.example/y")
     assert answer["redirect_https"] and answer["status"] == 308
-    for args, words in [(["GET", "/"], "name one with --listener"),
-                        (["GET", "http://x.example:83/"], "name one with --listener"),
-                        (["GET", "/", "--listener", "c"], "there is no listener of that name: c"),
+    for args, words in [(["GET", "/"], "several listeners fit, name one with --listener: a, b, r"),
+                        (["GET", "http://x.example:84/"],
+                         "several listeners fit, name one with --listener: c, d"),
+                        (["GET", "http://x.example:83/"],
+                         "no listener is bound to port 83; name one with --listener: a, b, "),
+                        (["GET", "/", "--listener", "x"], "there is no listener of that name: x"),
                         (["GET", "https://x.example/"], "no listener serves this scheme"),
                         (["G T", "http://x.example:81/"], "not a method"),
                         (["GET", "ftp://x.example/"], "not an http URL"),

@@ -142,6 +142,23 @@ def test_a_head_that_is_too_large(pair, talk):
     assert pair.ended("proxy.limit.headers")["rpc.grpc.status_code"] == 8
 
 
+@pytest.mark.parametrize("protocol", ["websocket", None])
+def test_a_tunnel_that_is_refused_is_no_call(pair, talk, protocol):
+    """200 would tell who asked with CONNECT that there is one, also where its head is refused
+    before anything was made of it."""
+    conn, many = talk(validate=False), [("x-%d" % n, "v") for n in range(40)]
+    pseudo = {"protocol": protocol} if protocol else {"scheme": None,
+                                                      "authority": "test.example:443"}
+    path = "/call" if protocol else None
+    stream = conn.whole(conn.open("CONNECT", path, [*CALL, *many], end=False, **pseudo))
+    assert stream.status == 431
+    assert "rpc.system" not in pair.ended("proxy.limit.headers", status=431)
+    if not protocol:
+        refused = conn.open("CONNECT", path, [*CALL], end=False, **pseudo)
+        assert conn.whole(refused).status == 501
+        pair.ended("client.bad_request.method_not_served", status=501)
+
+
 @pytest.mark.parametrize("path,status,text", [("/gone", 14, "Service Unavailable"),
                                               ("/moved", 2, "Permanent Redirect")])
 def test_actions(pair, talk, path, status, text):

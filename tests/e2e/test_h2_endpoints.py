@@ -126,6 +126,56 @@ def test_what_may_not_be_indexed(weir, talk):
     assert origin.conns[0].secret == {":authority", ":path", "x-hidden"}
 
 
+def test_what_may_not_be_indexed_in_a_copy(weir, talk):
+    """The same of what a mirror sends, which is written anew; of Host that becomes :authority."""
+    shadow, origin = ByHand(plain), ByHand(plain)
+    pools = {name: {"endpoints": ["127.0.0.1:%d" % site.port], "connections": {"protocol": "h2c"}}
+             for name, site in (("app", origin), ("shadow", shadow))}
+    proxy = proxy_for(weir, origin, pools=pools, routes=[
+        {"prefix": "/", "pool": "app", "mirror": {"pool": "shadow"}}])
+    conn = talk(proxy)
+    number = conn.new_stream()
+    conn.send(h2.headers(number, b"\x82\x86" + h2.integer(4, 4, 0x10) + h2.text("/token?a")
+                         + b"\x10" + h2.text("host") + h2.text("secret.example")
+                         + b"\x10" + h2.text("x-hidden") + h2.text("this")
+                         + b"\x00" + h2.text("x-open") + h2.text("that")
+                         + b"\x10" + h2.text("x-other") + h2.text("this")))
+    assert conn.wait(number).status == 200
+    shadow.wait_asked(1)
+    for site in (origin, shadow):
+        assert site.conns[0].secret == {":authority", ":path", "x-hidden", "x-other"}
+        assert site.asked()[0]["x-open"] == "that"
+
+
+def test_what_may_not_be_indexed_and_has_our_word_behind_it(weir, talk):
+    """A row that weir goes on with is the client's as well."""
+    origin = ByHand(plain)
+    proxy = proxy_for(weir, origin, listeners={"web": {
+        "protocols": ["h2c", "http/1.1"], "trusted_proxies": ["127.0.0.0/8"]}})
+    conn = talk(proxy)
+    number = conn.new_stream()
+    conn.send(h2.headers(number, h2.block(h2.pseudo()) + b"\x10" + h2.text("x-forwarded-for")
+                         + h2.text("192.0.2.7")))
+    assert conn.wait(number).status == 200
+    assert origin.asked()[0]["x-forwarded-for"] == "192.0.2.7, 127.0.0.1"
+    assert origin.conns[0].secret == {"x-forwarded-for"}
+
+
+def test_what_may_not_be_indexed_on_an_error_page(weir, talk):
+    """What an endpoint says about its error itself goes on with a page in place of the body."""
+    def refuse(conn, stream, _head):
+        conn.send(h2.headers(stream, h2.block([(":status", "401")]) + b"\x10"
+                             + h2.text("www-authenticate") + h2.text("Basic realm=\"vault 7\"")
+                             + b"\x00" + h2.text("allow") + h2.text("GET"), end=True))
+    page = {"errors": [{"status": "401", "body": "sorry", "upstream": True}]}
+    proxy = proxy_for(weir, ByHand(refuse), policies={"page": page},
+                      routes=[{"prefix": "/", "pool": "app", "policies": ["page"]}])
+    conn = talk(proxy)
+    answer = conn.get("/")
+    assert answer.status == 401 and answer.payload.length == len("sorry")
+    assert conn.check.secret == {"www-authenticate"}
+
+
 def test_no_extended_connect(weir, talk):
     """It is never sent to an endpoint that has not said that it takes it (RFC 8441 section 3)."""
     origin = ByHand(plain)

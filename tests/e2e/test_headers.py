@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from harness.h2raw import Conn
+
 HOP = ["Keep-Alive: timeout=5", "TE: trailers", "Trailer: X-T", "Proxy-Connection: keep-alive",
        "Proxy-Authorization: Basic eDp5", "HTTP2-Settings: AAMAAABkAAQAAP__",
        "Connection: HTTP2-Settings, Upgrade", "Upgrade: h2c"]
@@ -54,6 +56,57 @@ def test_untrusted_forwarding_fields_are_dropped(pair):
         assert word not in head
     assert pair.backend.last.get("x-forwarded-for") == "127.0.0.1"
     assert pair.logged(path="/f")["client.address"] == "127.0.0.1"
+
+
+# Names that weir knows nothing of, and that backends and programs in front of them go by.
+SPEAK_FOR = ["X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Scheme",
+             "X-Forwarded-Protocol", "X-Forwarded-Uri", "X-Forwarded-Method", "X-Forwarded-By",
+             "X-Forwarded-Tls-Client-Cert", "X-FORWARDED-Preferred-Username-Of-The-Client",
+             "X_Forwarded_Scheme", "x-forwarded_user", "X-Forwarded", "X-Forwardedfor"]
+SPEAK_LINES = ["%s: evil%d" % row for row in zip(SPEAK_FOR, range(100))]
+LOOK_ALIKE = ["X-Forward: ok", "X-Forwarder: ok", "XX-Forwarded-User: ok", "X-Original-User: ok"]
+
+
+def speaking(backend):
+    """What arrived of SPEAK_FOR, in the newest request."""
+    names = {name.lower().encode() for name in SPEAK_FOR}
+    return sorted(name for name, _ in backend.last.fields if name.lower() in names)
+
+
+def test_whatever_begins_with_x_forwarded_is_dropped(pair):
+    assert pair.client().get("/s", SPEAK_LINES + LOOK_ALIKE).status == 200
+    assert not speaking(pair.backend) and b"evil" not in pair.backend.last.raw_head
+    for line in LOOK_ALIKE:
+        assert pair.backend.last.get(line.split(":")[0].lower()) == "ok"
+
+
+def http2_get(proxy, names):
+    with Conn(proxy.port).handshake() as conn:
+        rows = [(name.lower(), "evil") for name in names]
+        assert conn.wait(conn.open("GET", "/s", rows)).status == 200
+
+
+def test_whatever_begins_with_x_forwarded_is_dropped_of_http_2(weir, backend):
+    proxy = weir({"listeners": {"web": {"protocols": ["h2c"]}}}, backend)
+    http2_get(proxy, SPEAK_FOR)
+    assert not speaking(backend) and b"evil" not in backend.last.raw_head
+
+
+@pytest.mark.parametrize("version", ["http/1.1", "h2c"])
+def test_whatever_begins_with_x_forwarded_is_a_trusted_proxys(weir, backend, version):
+    """It arrives, and routes may go by it."""
+    routes = [{"prefix": "/", "pool": "app"},
+              {"prefix": "/s", "pool": "app", "name": "evil",
+               "headers": [{"name": "X-Forwarded-User", "prefix": "evil"}]}]
+    proxy = weir({"listeners": {"web": {"trusted_proxies": ["127.0.0.0/8"],
+                                        "protocols": ["http/1.1", "h2c"]}},
+                  "routes": routes}, backend)
+    if version == "h2c":
+        http2_get(proxy, SPEAK_FOR)
+    else:
+        assert proxy.get("/s", SPEAK_LINES).status == 200
+    assert len(speaking(backend)) == len(SPEAK_FOR)
+    assert proxy.logged(path="/s")["http.route"] == "evil"
 
 
 ALIASES = ["X_Forwarded_For: 6.6.6.6", "X-Forwarded_For: 6.6.6.6", "X_Forwarded-Proto: https",

@@ -159,6 +159,16 @@ def test_max_connections_is_clamped_to_descriptors(weir, backend):
     assert proxy.get("/x").status == 200
 
 
+def test_few_descriptors_are_told_of_at_start(weir, backend):
+    """However few there are, "auto" is 16: that they run out first is said before they do."""
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+    proxy = weir({"process": {"workers": 1}}, backend, preexec=few)
+    proxy.stderr_has("warning[W0408]: 16 connections and weir itself may need 72 descriptors, 48 "
+                     "are allowed (RLIMIT_NOFILE): they run out first")
+    assert proxy.get("/x").status == 200
+
+
 def test_descriptors_run_out(weir, backend):
     """64 descriptors and 200 clients: no crash, no spin, and service comes back."""
     def few():

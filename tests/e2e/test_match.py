@@ -132,12 +132,17 @@ def test_untrusted_fields_take_no_part(weir):
         to("any"),
         to("https", headers=[{"name": "X-Forwarded-Proto", "exact": "https"}]),
         to("no-proto", prefix="/n", headers=[{"name": "X-Forwarded-Proto", "present": False}]),
+        to("staff", headers=[{"name": "X-Forwarded-User", "exact": "root"}]),
+        to("nobody", prefix="/u", headers=[{"name": "X-Forwarded-User", "present": False}]),
         to("lo", prefix="/lo", sources=["127.0.0.0/8"]),
         to("ten", prefix="/lo", sources=["10.0.0.0/8"])]})
     conn = proxy.client()
     assert conn.get("/", fields=[("X-Forwarded-Proto", "https")]).body == b"any"
     assert conn.get("/n", fields=[("X-Forwarded-Proto", "https")]).body == b"no-proto"
     assert conn.get("/lo", fields=[("X-Forwarded-For", "10.1.1.1")]).body == b"lo"
+    for name in ("X-Forwarded-User", "x-forwarded-user", "X_Forwarded_User"):
+        assert conn.get("/", fields=[(name, "root")]).body == b"any"
+        assert conn.get("/u", fields=[(name, "root")]).body == b"nobody"
 
 
 def test_upgrade_is_a_condition(weir, backend):

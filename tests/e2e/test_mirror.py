@@ -21,7 +21,8 @@ def test_copies(weir, new_backend):
     backend, shadow = new_backend(), new_backend(raw(wire.response_bytes(500, reason="Shadow")))
     proxy = weir(conf(shadow), backend)
     conn = proxy.client()
-    assert conn.get("/a?x=1", fields=[("X-A", "1")]).status == 200
+    forged = [("X-Forwarded-User", "evil"), ("X_Forwarded_Uri", "evil")]
+    assert conn.get("/a?x=1", fields=[("X-A", "1")] + forged).status == 200
     assert conn.request("POST", "/b", body=b"x" * 50000).status == 200
     assert conn.request("HEAD", "/c").status == 200
     eventually(lambda: proxy.metric("weir_mirror_responses_total", status="5xx") == 3)
@@ -32,6 +33,7 @@ def test_copies(weir, new_backend):
         drop = {"content-length", "transfer-encoding"}
         assert [f for f in copy.fields if f[0].lower() not in drop] == \
             [f for f in real.fields if f[0].lower() not in drop]
+        assert b"evil" not in copy.raw_head
     assert proxy.metric("weir_mirror_requests_total") == 3
     assert proxy.metric("weir_mirror_skipped_total") == 0
     assert len(shadow.conns) <= 3

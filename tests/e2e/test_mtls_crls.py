@@ -61,7 +61,8 @@ SOME = frozenset([x509.ReasonFlags.key_compromise])
 STRANGE = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00")
 UNUSABLE = {
     "delta": (DELTA, None, "a delta CRL"),
-    "delta-not-critical": ([(x509.DeltaCRLIndicator(7), False)], None, "a CRL in it"),
+    "delta-not-critical": ([(x509.CRLNumber(8), False), (x509.DeltaCRLIndicator(7), False)], None,
+                           "a delta CRL"),
     "indirect": ([scope(indirect_crl=True)], None, "an indirect CRL"),
     "reasons": ([scope(only_some_reasons=SOME)], None, "some reasons only"),
     "attributes": ([scope(only_contains_attribute_certs=True)], None, "attribute certificates"),

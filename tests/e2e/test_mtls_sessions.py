@@ -2,8 +2,10 @@
 is asked than where it was made, nor longer than what it was made with; connections under another
 CA end after the drain time, and nobody else's. RFC 8446 section 4.2.11, DESIGN.md "Reload";
 THREATS.md row 16."""
+import signal
 import ssl
 import threading
+import time
 
 import pytest
 
@@ -385,8 +387,10 @@ class HeldHandshake:
                 self.sock.sendall(self.outgoing.read())
                 self.incoming.write(self.sock.recv(65536))
 
-    def go_on(self, data):
-        self.tls.write(data)
+    def go_on(self, data=None):
+        """Without data it says no more than that its handshake is done."""
+        if data:
+            self.tls.write(data)
         self.sock.sendall(self.outgoing.read())
 
     def to_end(self, most=1 << 30):
@@ -420,6 +424,46 @@ def test_a_handshake_that_began_before(site, mint):
     answer = held.to_end()
     assert answer.startswith(b"HTTP/1.1 421") and b"connection: close" in answer.lower()
     held.sock.close()
+
+
+FIRST = {"protocols": ["http/1.1"], "timeouts": {"header": "1h"}}  # whoever says nothing may wait
+
+
+def test_a_silent_client_whose_handshake_began_before(site, mint):
+    """It is not waited for longer than others whose connection ends by a reload."""
+    other = mint.make("other", ca=True)
+    made = site(row(mint.root), listener=FIRST, conf={"process": {"drain": "1h"}})
+    held = HeldHandshake(made, mint.client())
+    ask(made, row(other))
+    made.front.reload()
+    held.go_on()
+    assert held.to_end() == b""
+    made.front.logged(1, end="client.timeout.header")
+    held.sock.close()
+
+
+def test_handshakes_that_end_in_a_drain(site):
+    """Their clients have as long for a request as those between requests have, not all of
+    timeouts.header. They end one after the other, as nobody sees when a worker begins to drain;
+    where the machine is too slow for all of them, once more."""
+    ends = set()
+    for _ in range(20):
+        made = site(listener=FIRST, conf={"process": {"drain": "1h"}})
+        shakes = [HeldHandshake(made, None) for _ in range(15)]
+        made.front.signal(signal.SIGTERM)
+        made.front.stderr_has("SIGTERM: draining 15 connections")
+        for held in shakes:
+            held.go_on()
+            time.sleep(0.02)
+        for held in shakes:
+            assert held.to_end() == b""
+            held.sock.close()
+        assert made.front.process.wait(60) == 0
+        ends.update(record["weir.end"] for record in made.front.all_lines())
+        assert ends <= {"client.timeout.header", "client.tls.timeout"}
+        if "client.timeout.header" in ends:
+            return
+    raise AssertionError("no handshake came to its end: %s" % ends)
 
 
 def test_a_handshake_for_tcp_that_began_before(weir, authority, mint):

@@ -1,6 +1,7 @@
 """PROXY headers on listeners: whose connection it is, who may say so, and what is refused
 (packaging/docs/proxy_protocol.md). Headers come from harness/proxyheader.py, curl, haproxy."""
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -526,3 +527,29 @@ def test_plan_dump_and_check(weir, backend):
     proxy.change(listeners={"web": {"trusted_proxies": None}})
     checked = run("check", proxy.path)
     assert checked.returncode == 78 and "W0166" in checked.stdout + checked.stderr, checked
+
+
+def test_headers_that_end_in_a_drain(weir, backend):
+    """Their clients have as long for a request as those between requests have, not all of
+    timeouts.header. They end one after the other, as nobody sees when a worker begins to drain;
+    where the machine is too slow for all of them, once more."""
+    found = set()
+    for _ in range(20):
+        proxy = weir({"process": {"drain": "1h"}, **proxied(timeouts={"header": "1h"})}, backend)
+        conns = [client.Client(proxy.port) for _ in range(15)]
+        for conn in conns:
+            conn.send(v1(CLIENT)[:-1])
+        eventually(lambda: proxy.metric("weir_downstream_connections") == len(conns))
+        proxy.signal(signal.SIGTERM)
+        proxy.stderr_has("SIGTERM: draining 15 connections")
+        for conn in conns:
+            conn.try_send(v1(CLIENT)[-1:])
+            time.sleep(0.02)
+        for conn in conns:
+            conn.expect_close()
+            conn.close()
+        assert proxy.process.wait(60) == 0
+        found.update(record["weir.end"] for record in proxy.all_lines())
+        if "client.timeout.header" in found:
+            return
+    raise AssertionError("no header was read: %s" % found)

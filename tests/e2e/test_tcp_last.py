@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import termios
+import threading
 
 import pytest
 
@@ -17,7 +18,9 @@ from test_tcp import endpoint, tcp, tls_listener  # noqa: F401  pylint: disable=
 from test_tcp_ends import Ends, after, ends  # noqa: F401  pylint: disable=unused-import
 
 SIZE = 400000
+RECORD = 1 << 15  # of TLS, with room for what encryption adds to megabytes
 DATA = os.urandom(SIZE)
+MUCH = DATA * 80  # more than all buffers on the way
 
 
 def server_context(authority):
@@ -37,7 +40,7 @@ def shut(sock):
         raw.shutdown(socket.SHUT_WR)
 
 
-def late(sock, seen):
+def late(sock, seen, sent=DATA):
     """All that comes, and how it ends."""
     data = bytearray()
     try:
@@ -48,7 +51,7 @@ def late(sock, seen):
             data += more
     except OSError:
         pass
-    seen.append((DATA.startswith(data), len(data), after(sock)))
+    seen.append((sent.startswith(data), len(data), after(sock)))
 
 
 def heard(proxy, metric):
@@ -149,10 +152,83 @@ def test_reset_behind_bytes(tcp, endpoint, ends, who):
     proxy.ended("client.reset" if who == "client" else "upstream.reset")
 
 
-def test_what_nobody_takes_is_given_up(tcp, endpoint, ends):
+def fill(proxy, sock):
+    """Sends until nothing moves any more, weir holds some and its system more; how much went."""
+    sent, seen = 0, []
+    sock.settimeout(0)
+
+    def stands():
+        nonlocal sent
+        try:
+            while True:
+                sent += sock.send(MUCH[sent:sent + 65536])
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            pass
+        seen.append((sent, proxy.metric("weir_tcp_received_bytes_total")))
+        return len(seen) > 20 and seen[-20] == seen[-1]
+    eventually(stands)
+    assert sent < len(MUCH)
+    return sent
+
+
+@pytest.mark.parametrize("told", ["read", "send"])
+@pytest.mark.parametrize("front", ["plain", "tls"])
+def test_reset_behind_what_was_held_up(tcp, endpoint, ends, authority, front, told):
+    """The endpoint begins to read when the client is gone: it gets what weir holds, and what its
+    system has; also where a send to the client was what told of the reset."""
+    def serve(sock):
+        ends.at.wait(60)
+        if told == "send":
+            sock.sendall(b"too late")
+        ends.go.wait(60)
+        late(sock, ends.seen, MUCH)
+    slack = RECORD if front == "tls" else 0
+    proxy = tcp(endpoint(serve), listener=tls_listener(authority) if slack else None)
+    sock = opened(proxy, authority, slack)
+    went = fill(proxy, sock)
+    went -= unsent(sock)
+    reset(sock)
+    ends.at.set()
+    for _ in range(20):
+        proxy.metrics()
+    ends.go.set()
+    eventually(lambda: ends.seen)
+    same, size, end = ends.seen[0]
+    assert same and end == "reset"
+    assert size >= went - slack if slack else size == went
+    proxy.ended("client.reset")
+
+
+def test_reset_behind_ciphertext(tcp, endpoint, ends, authority):
+    """The same of TLS: all records that weir's system has whole."""
+    def serve(sock):
+        ends.go.wait(60)
+        late(sock, ends.seen)
+    proxy = tcp(endpoint(serve), listener=tls_listener(authority))
+    with opened(proxy, authority, True) as sock:
+        sock.sendall(DATA)
+        heard(proxy, "weir_tcp_received_bytes_total")
+        lost = unsent(sock)
+        reset(sock)
+    for _ in range(20):
+        proxy.metrics()
+    ends.go.set()
+    eventually(lambda: ends.seen)
+    same, size, end = ends.seen[0]
+    assert same and end == "reset" and SIZE - lost - (1 << 14) <= size <= SIZE
+    proxy.ended("client.reset")
+
+
+@pytest.mark.parametrize("told", ["read", "send"])
+def test_what_nobody_takes_is_given_up(tcp, endpoint, ends, told):
     """An endpoint that never reads does not keep a session whose client reset it."""
+    gone = threading.Event()
+
     def serve(sock):
         ends.at.set()
+        if told == "send":
+            gone.wait(60)
+            sock.sendall(b"too late")
         ends.go.wait(60)
     proxy = tcp(endpoint(serve))
     sock = connect(proxy.port)
@@ -162,6 +238,7 @@ def test_what_nobody_takes_is_given_up(tcp, endpoint, ends):
         while True:
             sock.send(bytes(1 << 16))
     reset(sock)
+    gone.set()
     proxy.ended("client.reset")
     eventually(lambda: proxy.metric("weir_tcp_sessions") == 0)
 

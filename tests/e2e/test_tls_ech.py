@@ -32,6 +32,13 @@ def site(weir, backend, authority, work, ech_client):
             self.weir = weir(self.conf, backend)
             return self
 
+        def over_tcp(self):
+            """The same listener with protocol = "tcp", before the same backend."""
+            self.conf["listeners"]["tls"].update(protocol="tcp", pool="db")
+            self.conf.update(pools={"db": {"endpoints": [backend.address]}},
+                             routes=[{"prefix": "/", "respond": {"status": 404}}])
+            return self
+
         def write(self, pem):
             self.path.touch(mode=0o600)
             self.path.write_text(pem)
@@ -175,3 +182,89 @@ def test_resumption_with_client_certificates(site, mint, work, how):
         assert said.get("answer") == "HTTP/1.1 200", (size, said)
         assert said["ech"] == ("1" if how == "keys" else "0")
         assert said["reused"] == ("1" if size < 5000 else "0"), (size, said)
+
+
+# ---- protocol = "tcp" ----
+
+def test_over_tcp(site):
+    keys = ech.Keys(PUBLIC)
+    made = site(keys.pem).over_tcp().start()
+    said = made.visit(keys.config_list)
+    assert said["ech"] == "1" and said["certificate"] == HIDDEN
+    assert said["answer"] == "HTTP/1.1 200"
+    record = made.weir.logged(1)
+    assert record["tls.ech"] is True and record["server.address"] == HIDDEN
+    assert made.count("accepted") == 1 and made.count("refused") == 0
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("how", ["accepted", "refused"])
+def test_handshakes_that_fail_are_counted(site, mint, tcp, how):
+    """What became of ECH is counted, whatever becomes of the handshake."""
+    keys = ech.Keys(PUBLIC)
+    made = site(keys.pem, client=[row(mint.root)])
+    (made.over_tcp() if tcp else made).start()
+    for count in (1, 2):
+        made.visit(keys.config_list if how == "accepted" else "grease")
+        made.weir.logged(count, end="client.tls.certificate_required")
+        assert made.weir.metric("weir_tls_handshake_failures_total") == count
+        assert made.count(how) == count
+    assert made.count("accepted") + made.count("refused") == 2
+
+
+def both_of(work, cert):
+    path = work / "both.pem"
+    path.write_bytes(cert.path.read_bytes() + cert.key_path.read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_rows_of_clients_go_by_the_inner_name(site, mint, work, tcp):
+    """Whatever is asked of the public name's clients: it lets nobody in under a hidden one."""
+    keys, both = ech.Keys(PUBLIC), both_of(work, mint.client())
+    made = site(keys.pem, client=[row(mint.root, names=[HIDDEN]),
+                                  row(mint.root, names=[PUBLIC], verify="optional")])
+    (made.over_tcp() if tcp else made).start()
+    assert "answer" not in made.visit(keys.config_list)
+    record = made.weir.logged(1, end="client.tls.certificate_required")
+    assert record["tls.ech"] is True
+    assert made.visit(keys.config_list, name=PUBLIC)["answer"] == "HTTP/1.1 200"
+    said = made.visit(keys.config_list, cert=both)
+    assert said["answer"] == "HTTP/1.1 200" and said["ech"] == "1" and said["reused"] == "1"
+
+
+@pytest.mark.parametrize("verify", ["required", "optional"])
+def test_rows_do_not_keep_new_keys_from_clients(site, mint, work, verify):
+    """Over TCP too: the public name's row lets a client with old keys learn those of today, even
+    where it asks for a certificate, which nobody shows under a name that was not meant."""
+    old, new, both = ech.Keys(PUBLIC), ech.Keys(PUBLIC), both_of(work, mint.client())
+    made = site(new.pem, client=[row(mint.root, names=[HIDDEN]),
+                                 row(mint.root, names=[PUBLIC], verify=verify)]).over_tcp().start()
+    said = made.visit(old.config_list, cert=both)
+    assert said["refused"] == "ECH_REJECTED" and said["certificate"] == PUBLIC, said
+    assert base64.b64decode(said["retry"]) == new.config_list
+    assert made.visit(new.config_list, cert=both)["answer"] == "HTTP/1.1 200"
+
+
+@pytest.mark.parametrize("names,tcp,good", [
+    ([[HIDDEN]], True, False), ([[HIDDEN]], False, True), ([[HIDDEN, PUBLIC]], True, True),
+    ([[HIDDEN], None], True, True), ([["*.example"]], True, True), ([], True, True)])
+def test_public_name_needs_a_row_over_tcp(site, mint, names, tcp, good):
+    """Where a name without a row is refused, no client with old keys could be told new ones."""
+    rows = [row(mint.root, **({"names": each} if each else {})) for each in names]
+    made = site(ech.Keys(PUBLIC.upper()).pem, **({"client": rows} if rows else {}))
+    code, text = (made.over_tcp() if tcp else made).check()
+    assert (code == 0) == good, text
+    assert good or ("W0306" in text and PUBLIC in text.lower() and "tls.client" in text), text
+
+
+def test_a_file_for_another_public_name_over_tcp(site, mint):
+    """A pair whose public name no row is for does not take the place of one that is good."""
+    good, other = ech.Keys(PUBLIC), ech.Keys("third.example")
+    made = site(good.pem, client=[row(mint.root, names=[PUBLIC], verify="optional")])
+    rows = made.conf["listeners"]["tls"]["tls"]["certificates"]
+    rows[1]["default"] = True  # it serves any name
+    made.over_tcp().start()
+    made.write(other.pem)
+    made.weir.stderr_has("third.example")
+    assert made.visit(good.config_list, name=PUBLIC)["ech"] == "1"

@@ -116,6 +116,8 @@ def test_a_bad_file_holds_back_no_other(files, name, says):
     files.good(name)
     eventually(lambda: files.refused_now() == 0)
     files.stands()
+    files.front.stderr_has("/%s is good again" % name)
+    assert files.told("is good again") == 1
     assert files.front.generation() == 1
 
 
@@ -145,6 +147,7 @@ def test_a_file_that_is_gone_alone(files):
     files.stands()
     files.good("third.crl")
     eventually(lambda: files.refused_now() == 0)
+    files.front.stderr_has("/third.crl is good again")
     files.stands()
 
 

@@ -25,10 +25,13 @@ def udp(weir):
     return make
 
 
-def header_in(client, *elements, sport=56324):
-    """A header of datagrams."""
+def header_in(client, *elements, sport=56324, to=None):
+    """A header of datagrams; to: another (IPv4 address, port) that they were sent to."""
     whole = bytearray(proxyheader.v2(client, *elements, sport=sport))
     whole[13] = DGRAM[6 if ":" in client else 4]
+    if to:
+        whole[20:24] = socket.inet_aton(to[0])
+        whole[26:28] = to[1].to_bytes(2, "big")
     return bytes(whole)
 
 
@@ -127,14 +130,30 @@ def test_sessions_by_the_header(udp, endpoint):
         assert proxy.metric("weir_udp_sessions") == 4 and len(set(site.peers)) == 4
 
 
+def test_sessions_by_what_was_sent_to(udp, endpoint):
+    """One client that sends to two addresses has two sessions, whose endpoints are told of each,
+    as if both were weir's own."""
+    site = endpoint(behind_header)
+    proxy = udp(site, listener={"proxy_protocol": True, **TRUSTED}, **TO_POOL)
+    tos = [("198.51.100.7", 443), ("198.51.100.8", 443), ("198.51.100.7", 8443)]
+    with connect(proxy.port) as sock:
+        for i in range(6):
+            data = b"%d" % i
+            assert ask(sock, header_in(CLIENT, to=tos[i % 3]) + data) == data
+        assert proxy.metric("weir_udp_sessions") == 3 and len(set(site.peers)) == 3
+    assert [cut(data)[0].dst for data in site.got] == tos * 2
+
+
 def test_gates_judge_the_client(udp, endpoint):
     site = endpoint()
     proxy = udp(site, listener={"proxy_protocol": True, "deny": OTHER + "/32", **TRUSTED})
     with connect(proxy.port) as sock:
-        sock.send(header_in(OTHER) + b"denied")
+        sock.send(header_in(OTHER, proxyheader.tlv(5, b"abc")) + b"denied")
         assert ask(sock, header_in(CLIENT) + b"served") == b"served"
     assert site.got == [b"served"]
-    assert proxy.ended("proxy.denied.peer")["network.peer.address"] == "127.0.0.1"
+    record = proxy.ended("proxy.denied.peer")
+    assert record["client.address"] == OTHER and record["weir.unique_id"] == "abc"
+    assert record["network.peer.address"] == "127.0.0.1"
 
 
 def test_proxys_own(udp, endpoint):
@@ -177,6 +196,7 @@ def test_untrusted(udp, endpoint):
         for data in (header_in(CLIENT) + b"x", b"plain"):
             sock.send(data)
         eventually(lambda: proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 2)
+    eventually(lambda: len(proxy.all_lines()) >= 2)
     assert {line["weir.end"] for line in proxy.all_lines()} == {"client.proxy_protocol.untrusted"}
     proxy.change(listeners={"dns": {"proxy_protocol": "optional"}})
     proxy.reload()

@@ -349,6 +349,11 @@ SSL *th_client_new(const struct th_client_conf *conf) {
 
 struct tls_server *th_server(const struct th_served *served, uint32_t count, struct span alpn,
                              struct span policy) {
+  return th_server_of(served, count, (struct tls_server_conf){.alpn = alpn, .policy_id = policy});
+}
+
+struct tls_server *th_server_of(const struct th_served *served, uint32_t count,
+                                struct tls_server_conf conf) {
   struct tls_cert_conf certs[16] = {0};
   struct span names[16];
   char labels[16][16];
@@ -363,13 +368,11 @@ struct tls_server *th_server(const struct th_served *served, uint32_t count, str
                                       .label = span_str(labels[i]),
                                       .is_default = served[i].is_default};
   }
-  struct tls_server_conf conf = {.certs = certs,
-                                 .cert_count = count,
-                                 .min_version = TLS1_2_VERSION,
-                                 .max_version = TLS1_3_VERSION,
-                                 .alpn = alpn,
-                                 .policy_id = policy,
-                                 .workers = 2};
+  conf.certs = certs;
+  conf.cert_count = count;
+  conf.min_version = TLS1_2_VERSION;
+  conf.max_version = TLS1_3_VERSION;
+  conf.workers = 2;
   char text[512];
   struct buf why = buf_of(text, sizeof(text));
   uint32_t bad = 0;

@@ -94,5 +94,9 @@ struct th_served {
 };
 struct tls_server *th_server(const struct th_served *served, uint32_t count, struct span alpn,
                              struct span policy);
+/* th_server_of is th_server with whatever else conf has; certificates, versions and workers are
+ * filled in. */
+struct tls_server *th_server_of(const struct th_served *served, uint32_t count,
+                                struct tls_server_conf conf);
 
 #endif

@@ -128,7 +128,8 @@ struct conf_renewed {
 void conf_renew(struct conf *conf, const struct conf_reader *reader,
                 const struct conf_hooks *hooks, struct conf_faults *faults,
                 struct conf_renewed *out);
-
+/* conf_mended calls fn for each name ("file:/path") that the last conf_renew found good again. */
+void conf_mended(struct conf *conf, void (*fn)(struct span name, void *ctx), void *ctx);
 /* conf_names calls fn for every name that pools use. */
 void conf_names(const struct conf *conf, void (*fn)(const struct name_query *q, void *ctx),
                 void *ctx);

@@ -10,10 +10,20 @@
  * each key whose value in the file is another one; returns how many. */
 uint32_t conf_keep_restart(const struct conf *now, struct conf *next, struct conf_faults *faults);
 
+/* conf_descriptors is how many the process may have, and how many it takes besides connections. */
+struct conf_descriptors {
+  uint64_t allowed, own;
+};
 /* conf_check_connections reports a max_connections beyond most, of which conf_hooks has it that no
- * more are used; descriptors is RLIMIT_NOFILE. */
-void conf_check_connections(const struct conf *conf, uint32_t most, uint64_t descriptors,
+ * more are used: because of so many descriptors, or because of what weir was started for. And one,
+ * "auto" too, that takes more descriptors than there are. */
+void conf_check_connections(const struct conf *conf, uint32_t most, struct conf_descriptors d,
                             struct conf_faults *faults);
+/* conf_check_machine warns of what a start on this machine would refuse and a text cannot tell: a
+ * user that user_known does not know (after conf_keep_restart: another than weir runs as), and
+ * logs in directories that reader does not find. */
+void conf_check_machine(const struct conf *conf, const struct conf_reader *reader,
+                        bool (*user_known)(const char *user), struct conf_faults *faults);
 
 /* conf_side is a configuration, as written and as compiled. */
 struct conf_side {

@@ -27,7 +27,8 @@ struct conf_tls {
   const struct conf_client_policy *clients;
   uint32_t client_count;
   bool client_closed;   /* a name that no row of clients fits is refused */
-  struct span alpn;     /* what is offered, in wire form, best first */
+  struct span alpn;     /* what is chosen from, in wire form, best first */
+  bool alpn_optional;   /* who offers nothing is let in, whatever stands in alpn */
   struct span groups, ciphers; /* names, best first, with ':' between; empty: as built */
   bool tickets;
   const struct span *ticket_keys; /* bytes; none: those of the process */

@@ -11,6 +11,10 @@
 MUST_USE bool admin_call(const char *address, const char *line, uint32_t timeout_ms,
                          struct text *out, int *code);
 
+/* admin_file appends path as the answer to "file" has it: from the root, links not followed. False
+ * when it is relative and where we are cannot be told, or has a line break. */
+MUST_USE bool admin_file(const char *path, struct text *out);
+
 /* health_probe asks address ("127.0.0.1:9180", "unix:/path") for GET /-/ready; true when it
  * answers 200 within timeout_ms. Otherwise a sentence in out (no line break). */
 MUST_USE bool health_probe(const char *address, uint32_t timeout_ms, struct text *out);

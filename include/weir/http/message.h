@@ -22,7 +22,7 @@ enum http_result {
 enum http_field_flag {
   HTTP_FIELD_HOP = 1,        /* hop-by-hop, or nominated by Connection */
   HTTP_FIELD_OWN = 2,        /* Host, Content-Length: weir writes its own */
-  HTTP_FIELD_FORWARDING = 4, /* of a request: X-Forwarded-* and kin; clear it to pass it on */
+  HTTP_FIELD_FORWARDING = 4, /* of a request: X-Forwarded* and kin; clear it to pass it on */
   HTTP_FIELD_ALIAS = 8,      /* of a request: `X_Forwarded_For` and kin: never passed on */
   HTTP_FIELD_DROP = 16,      /* a filter took it out */
 };

@@ -1,5 +1,6 @@
 /* name.h: field names that weir knows, as numbers, from name.def (RFC 9110 section 5.1). A name
- * that is not in the table is HTTP_NAME_OTHER and passes through untouched. */
+ * that is not in the table is HTTP_NAME_OTHER and passes through untouched, but for those that
+ * http_name_speaks_for. */
 #ifndef WEIR_HTTP_NAME_H
 #define WEIR_HTTP_NAME_H
 
@@ -40,6 +41,9 @@ enum http_name http_name_alias(struct span name);
 /* http_name_shadows: a backend that reads `_` as `-` would take this name for one that weir
  * controls. */
 bool http_name_shadows(struct span name);
+/* http_name_speaks_for: any name that begins with X-Forwarded, any case, `_` read as `-`: whatever
+ * backends make of it, it speaks for the proxy. One look at the first letter for most names. */
+bool http_name_speaks_for(struct span name);
 /* http_name_keyed: may something be counted or chosen by a field of this name? Not by what no
  * backend sees, nor by what weir writes itself: Host has many spellings. */
 bool http_name_keyed(struct span name);

@@ -28,7 +28,7 @@ struct tls_server_conf {
   uint32_t cert_count;
   uint16_t min_version, max_version; /* 0x0303, 0x0304 */
   /* alpn: wire form, length-prefixed names in our order; empty: ALPN is ignored. A client without
-   * ALPN speaks "http/1.1" (RFC 9113 section 3.2): where that is not named, it is refused. */
+   * speaks "http/1.1" (RFC 9113, 3.2): it is refused where only others are, and not optional. */
   struct span alpn;
   struct span groups;  /* names, best first, with ':' between; empty: as built (TLS_GROUPS) */
   struct span ciphers; /* suites of TLS 1.2 alike; empty: all that weir has */
@@ -41,7 +41,7 @@ struct tls_server_conf {
   const struct tls_auth_conf *auths; /* what clients are asked for; sessions are bound to it too */
   uint32_t auth_count, workers;
   bool auth_closed; /* with auths: a name that no row fits is refused, else nothing is asked */
-  bool early_data; /* taken (tls_early.h) */
+  bool early_data, alpn_optional; /* taken (tls_early.h); may be left out by clients */
   struct span ech_pem, ech_label; /* keys of ECH and their file (tls_ech.h); empty: none */
 };
 

@@ -26,6 +26,8 @@ struct transport {
   /* resume: the owner reads again; deliver what the library still holds. */
   void (*resume)(struct conn *c);
   void (*free)(struct conn *c);
+  /* holds, may be NULL: it keeps wire bytes back that resume goes on with. */
+  bool (*holds)(const struct conn *c);
 };
 
 /* While a transport is set and CONN_OPEN is not, a receive is always armed and wire_in is called

@@ -125,8 +125,8 @@ struct listener {
   uint64_t tls_clients;
   struct listener_timeouts timeouts;
   struct listener_limits limits;
-  uint32_t protocols; /* bits of enum listener_protocol; not 0 but with TCP */
-  struct span alpn;   /* those by ALPN, in wire form, best first; empty: plaintext */
+  uint32_t protocols; /* bits of enum listener_protocol; 0 with TCP, else not */
+  struct span alpn;   /* those by ALPN, in wire form, best first; empty: none */
   struct listener_h2 h2;
   struct listener_udp udp;
   struct path_policy paths;

@@ -83,6 +83,7 @@ class Check:
         self.window, self.send_window = h2.WINDOW_DEFAULT, h2.WINDOW_DEFAULT
         self.decoder = hpack.Decoder(max_header_list_size=1 << 24)
         self.block, self.block_head = None, None
+        self.secret = set()  # names of fields that came as never indexed
         self.pings, self.pongs = [], 0
         self.goaways = []
         self.methods = {}
@@ -196,6 +197,7 @@ class Check:
         self.block = self.block_head = None
         try:
             pairs = self.decoder.decode(whole, raw=True)
+            self.secret |= {row[0].decode("latin-1") for row in pairs if not row.indexable}
         except hpack.HPACKError as error:
             raise Violation("HPACK: %s in %r" % (error, whole[:200])) from error
         fields = [(bytes(name), bytes(value)) for name, value in pairs]

@@ -94,7 +94,7 @@ static void test_cases(void **state) {
   assert_true(array_count(cases) >= 120);
 }
 
-/* What looks like a case of W0443 or W0444 and is none. */
+/* What looks like a case of W0413, W0443 or W0444 and is none. */
 static void test_quiet(void **state) {
   (void)state;
   static const char *const good[] = {
@@ -131,6 +131,17 @@ static void test_quiet(void **state) {
       LOOP("\"0.0.0.0:53\"", "udp", "\"[::1]:53\""),
       LOOP("\"0.0.0.0:53\"", "udp", "\"10.0.0.1:53\""),
       TWO("127.0.0.1:7", "127.0.0.1:8", "\"127.0.0.1:8\"", "\"127.0.0.1:9\""),
+      POLICY("request_headers = { set = [ \"X-A: 5 $ $price $$host $hosts $Host $\", "
+             "\"X-B: $${host} ${env:WEIR_T_NONE:-$host}\" ]; };"),
+      KIT_WEB KIT_APP
+      "routes = ( { prefix = \"/\"; pool = \"app\"; rewrite = { regex = "
+      "\"^/(a)\"; to = \"/$host/${1}\"; }; } );",
+      RING("\"127.0.0.1:80\"", "\"127.0.0.1:81\"", "pool = \"a\";"),
+      RING("\"127.0.0.1:80\"", "\"127.0.0.1:80\"", "pool = \"a\"; listeners = \"o\";"),
+      RING("\"127.0.0.1:80\"", "\"127.0.0.1:80\"", "pool = \"a\"; host = \"endpoint\";"),
+      RING("\"127.0.0.1:80\"", "\"127.0.0.1:80\"",
+           "pool = \"a\"; prefix = \"/x\"; strip_prefix = true;"),
+      RING("\"127.0.0.1:80\"", "\"127.0.0.1:80\"", "pool = \"a\"; sources = \"10.0.0.0/8\";"),
       "listeners = { u = { bind = \"127.0.0.1:53\"; protocol = \"udp\"; pool = \"u\"; }; t = { "
       "bind "
       "= \"127.0.0.1:53\"; protocol = \"tcp\"; pool = \"t\"; }; };\npools = { u = { endpoints = "
@@ -175,6 +186,11 @@ static void test_notes(void **state) {
       {TICKETS("tickets = false; ticket_keys = [ \"file:t1.key\" ];"), "leave ticket_keys out"},
       {POOL("proxy_protocol = true;"), "off v1 v2"},
       {TOP("log = { tls_keys = \"/tmp/k.log\"; };"), "tls_keys = \"/tmp/k.log\""},
+      {POLICY("request_headers = { set = \"X-A: ${remote_addr}\"; };"), "\"${client.address}\""},
+      {POLICY("request_headers = { set = \"X-A: $host/x\"; };"), "\"${request.host}\""},
+      {POLICY("request_headers = { set = \"X-A: $http_x_y\"; };"), "docs/policies.md"},
+      {POLICY("request_headers = { set = \"X-A: ${some}\"; };"), "docs/policies.md"},
+      {POLICY("request_headers = { set = \"X-A: ${client.adress}\"; };"), "\"client.address\""},
       {LISTENER2("bind = \"0.0.0.0:99999\";"), "1 to 65535"},
       {POOL2("endpoints = \"[::1]:0\";"), "1 to 65535"},
       {LISTENER2("bind = \"::1:99999\";"), "[ipv6]:port"},
@@ -205,9 +221,9 @@ static void test_codes_covered(void **state) {
       "W0014", /* fuzz_config: no text is known that the two readers see differently */
       "W0019", /* test_many */
       "W0108", "W0118", "W0307", /* test_apply.c */
-      "W0306", "W0480", "W0482", "W0483",
-      "W0350", "W0406", "W0408", /* test_compile.c, test_process.c, e2e */
-      "W0126"};                  /* test_no_listener */
+      "W0306", "W0480", "W0482", "W0483", "W0350",
+      "W0406", "W0408", "W0411", "W0412", /* test_compile.c, test_process.c, e2e */
+      "W0126"};                           /* test_no_listener */
   for (enum fault_id id = 0; id < FAULT_COUNT; id++) {
     const char *code = fault_get(id)->code;
     bool found = false;
@@ -323,8 +339,7 @@ static void test_all_at_once(void **state) {
       "error[W0008]: 5s is no whole number\n"
       "  --> /etc/weir/weir.conf:1:67\n"
       "1 | listeners = { web = { bnd = \"127.0.0.1:80\"; timeouts = { header = 5s; }; }; };\n"
-      "  |                                                                   ^^ a value like this "
-      "is a string: \"5s\"\n"
+      "  |                                                                   ^^ write \"5s\"\n"
       "error[W0206]: pools.*.endpoints.*.address cannot be \"x\"\n"
       "  --> /etc/weir/weir.conf:2:33\n"
       "2 | pools = { app = { endpoints = [ \"x\" ] balance = \"rr\"; }; };\n"

@@ -10,7 +10,8 @@
 
 /* seen is what the hook was told. */
 struct seen {
-  char offered[64];
+  char offered[4200];
+  bool optional;
   uint64_t content;
 };
 
@@ -20,6 +21,7 @@ static struct tls_server *make_tls(void *ctx, const struct conf_tls *tls, uint32
   (void)bad_cert;
   (void)why;
   snprintf(seen->offered, sizeof seen->offered, SPAN_FMT, SPAN_ARG(tls->alpn));
+  seen->optional = tls->alpn_optional;
   seen->content = tls->content;
   return ctx;
 }
@@ -35,11 +37,9 @@ struct made {
   struct seen seen;
 };
 
-static void make(struct made *m, const char *keys) {
+static void make_of(struct made *m, const char *text) {
   *m = (struct made){.registry = registry_new(1)};
   const struct conf_hooks hooks = {.tls = make_tls, .tls_unref = drop_tls, .ctx = &m->seen};
-  char *text = mem_printf("listeners = { web = { bind = \"127.0.0.1:8080\"; %s }; };\n%s%s", keys,
-                          KIT_APP, KIT_ALL);
   struct conf *conf = kit_good(text);
   struct conf_faults *faults = conf_faults_new();
   m->snapshot = conf_compile(conf, &hooks, m->registry, NULL, faults);
@@ -49,6 +49,22 @@ static void make(struct made *m, const char *keys) {
   text_put(&m->dump, span_of("", 1));
   conf_faults_free(faults);
   conf_free(conf);
+}
+
+static void make(struct made *m, const char *keys) {
+  char *text = mem_printf("listeners = { web = { bind = \"127.0.0.1:8080\"; %s }; };\n%s%s", keys,
+                          KIT_APP, KIT_ALL);
+  make_of(m, text);
+  mem_free(text);
+}
+
+/* make_tcp: the listener web serves TCP. */
+static void make_tcp(struct made *m, const char *keys) {
+  char *text = mem_printf(
+      "listeners = { web = { bind = \"127.0.0.1:8080\"; protocol = \"tcp\"; "
+      "pool = \"app\"; %s }; };\n%s",
+      keys, KIT_APP);
+  make_of(m, text);
   mem_free(text);
 }
 
@@ -93,6 +109,56 @@ static void test_protocols(void **state) {
   }
 }
 
+/* Over TCP any names are chosen from, in their order, and none without the key. */
+static void test_tcp(void **state) {
+  (void)state;
+  static const struct {
+    const char *keys, *alpn, *dump;
+  } rows[] = {
+      {"", "", NULL},
+      {TLS, "", NULL},
+      {TLS "protocols = \"postgresql\";", "\x0apostgresql", "[ \"postgresql\" ]"},
+      {TLS "protocols = [ \"imap\", \"h2\", \"a b\\xff\" ];",
+       "\x04imap\x02h2\x04"
+       "a b\xff",
+       "[ \"imap\", \"h2\", \"a b\xff\" ]"},
+  };
+  for (size_t i = 0; i < array_count(rows); i++) {
+    struct made m;
+    make_tcp(&m, rows[i].keys);
+    assert_int_equal(m.web->protocols, 0);
+    kit_assert_text(m.web->alpn, rows[i].alpn);
+    assert_string_equal(m.seen.offered, rows[i].alpn);
+    assert_int_equal(m.seen.optional, *rows[i].keys != 0);
+    const char *line = strstr(m.dump.ptr, "\n    protocols = ");
+    assert_int_equal(line != NULL, rows[i].dump != NULL);
+    if (line) assert_memory_equal(line + 17, rows[i].dump, strlen(rows[i].dump));
+    made_free(&m);
+  }
+  struct made http;
+  make(&http, TLS);
+  assert_false(http.seen.optional);
+  made_free(&http);
+}
+
+/* As many names as there may be, each as long as one may be. */
+static void test_tcp_longest(void **state) {
+  (void)state;
+  struct text keys = {0};
+  struct made m;
+  text_printf(&keys, TLS "protocols = [ ");
+  for (int i = 0; i < 16; i++) text_printf(&keys, "%s\"%x%0254d\"", i ? ", " : "", i, 0);
+  text_printf(&keys, " ];%c", 0);
+  make_tcp(&m, keys.ptr);
+  assert_int_equal(m.web->alpn.len, 16 * 256);
+  for (size_t i = 0; i < 16; i++) {
+    assert_int_equal((uint8_t)m.web->alpn.ptr[256 * i], 255);
+    assert_int_equal(m.web->alpn.ptr[256 * i + 1], "0123456789abcdef"[i]);
+  }
+  made_free(&m);
+  text_fini(&keys);
+}
+
 /* A policy is kept by its content (control/secrets.c): what is offered is a part of it. */
 static void test_content(void **state) {
   (void)state;
@@ -134,7 +200,8 @@ static void test_h2(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_protocols),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_protocols), cmocka_unit_test(test_tcp),
+                                     cmocka_unit_test(test_tcp_longest),
                                      cmocka_unit_test(test_content), cmocka_unit_test(test_h2)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

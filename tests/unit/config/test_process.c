@@ -196,6 +196,57 @@ static void test_restart_options_are_kept(void **state) {
   }
 }
 
+/* ---- a machine that it would not start on ---- */
+
+static bool knows_a(const char *user) { return strcmp(user, "a") == 0; }
+
+static int mode_of(void *ctx, const char *path) {
+  (void)ctx;
+  return strcmp(path, "/there") == 0 ? 0755 : strcmp(path, "/shut") == 0 ? -EACCES : -ENOENT;
+}
+
+static void test_machine(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *want; /* want NULL: nothing is said */
+  } rows[] = {
+      {"process = { user = \"a\"; }; log = { to = \"/there/x\"; access = { to = \"/x\"; }; };",
+       NULL},
+      {"log = { to = \"stdout\"; access = { to = \"/shut/x\"; }; };", NULL},
+      {"process = { user = \"b\"; };",
+       "warning[W0411]: process.user: there is no user \"b\" on this machine: weir does not "
+       "start\n"
+       "  --> /etc/weir/weir.conf:2:20"},
+      {"log = { access = { to = \"/none/there/x\"; }; };",
+       "warning[W0412]: log.access.to: the directory /none/there does not exist: weir does not "
+       "start\n"},
+      {"log = { to = \"/none/x\"; };", "warning[W0412]: log.to: the directory /none does not"},
+  };
+  const struct conf_reader reader = {.mode = mode_of};
+  for (size_t i = 0; i < array_count(rows); i++) {
+    struct conf *conf = kit_good(rows[i].text), *now = kit_good("process = { user = \"b\"; };");
+    struct conf_faults *faults = conf_faults_new();
+    struct text out = {0};
+    conf_check_machine(conf, &reader, knows_a, faults);
+    assert_int_equal(conf_faults_errors(faults), 0);
+    assert_int_equal(conf_faults_warnings(faults), rows[i].want ? 1 : 0);
+    conf_faults_print(faults, &out, false);
+    text_put(&out, span_of("", 1));
+    if (rows[i].want && !strstr(out.ptr, rows[i].want)) fail_msg("%s", out.ptr);
+    text_fini(&out);
+    conf_faults_free(faults);
+    faults = conf_faults_new(); /* nobody asks for the user that it runs as */
+    (void)conf_keep_restart(now, conf, faults);
+    uint32_t before = conf_faults_warnings(faults);
+    conf_check_machine(conf, &reader, knows_a, faults);
+    bool log = rows[i].want && strstr(rows[i].want, "W0412");
+    assert_int_equal(conf_faults_warnings(faults) - before, log ? 1 : 0);
+    conf_faults_free(faults);
+    conf_free(conf);
+    conf_free(now);
+  }
+}
+
 /* ---- more connections than there can be ---- */
 
 static void test_connections(void **state) {
@@ -206,7 +257,14 @@ static void test_connections(void **state) {
     const char *want; /* NULL: nothing is said */
   } rows[] = {
       {99, 99, 1024, NULL},
-      {0, 16, 64, NULL}, /* "auto" */
+      {0, 16, 72, NULL}, /* "auto" */
+      {0, 16, 71,
+       "warning[W0408]: 16 connections and weir itself may need 72 descriptors, 71 are allowed "
+       "(RLIMIT_NOFILE): they run out first"},
+      {10, 16, 60, NULL},
+      {10, 16, 59,
+       "warning[W0408]: 10 connections and weir itself may need 60 descriptors, 59 are allowed "
+       "(RLIMIT_NOFILE): they run out first\n  --> /etc/weir/weir.conf:3:31"},
       {100, 99, 1024,
        "warning[W0408]: process.max_connections = 100 needs 200 descriptors beside weir's own, "
        "1024 are allowed (RLIMIT_NOFILE): at most 99 connections\n  --> /etc/weir/weir.conf:3:31"},
@@ -221,7 +279,8 @@ static void test_connections(void **state) {
     struct conf *conf = kit_good(text);
     struct conf_faults *faults = conf_faults_new();
     struct text out = {0};
-    conf_check_connections(conf, rows[i].most, rows[i].descriptors, faults);
+    conf_check_connections(conf, rows[i].most, (struct conf_descriptors){rows[i].descriptors, 40},
+                           faults);
     assert_int_equal(conf_faults_warnings(faults), rows[i].want ? 1 : 0);
     conf_faults_print(faults, &out, false);
     text_put(&out, span_of("", 1));
@@ -282,6 +341,7 @@ int main(void) {
                                      cmocka_unit_test(test_restart),
                                      cmocka_unit_test(test_restart_is_remembered),
                                      cmocka_unit_test(test_restart_options_are_kept),
+                                     cmocka_unit_test(test_machine),
                                      cmocka_unit_test(test_connections),
                                      cmocka_unit_test(test_diff)};
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,6 +72,20 @@ static void test_glob(void **state) {
   assert_int_equal(r->glob(r->ctx, pattern, note, &out), 0);
   assert_int_equal(out.len, 0);
   mem_free(pattern);
+  pattern = mem_printf("%s/none/*.conf", dir); /* no directory, and one that is a file */
+  assert_int_equal(r->glob(r->ctx, pattern, note, &out), 0);
+  mem_free(pattern);
+  pattern = mem_printf("%s/*/x/*.conf", dir);
+  assert_int_equal(r->glob(r->ctx, pattern, note, &out), 0);
+  assert_int_equal(out.len, 0);
+  mem_free(pattern);
+  pattern = mem_printf("%s/loop/*.conf", dir); /* one that cannot be read, for root too */
+  char *loop = mem_printf("%s/loop", dir);
+  assert_int_equal(symlink("loop", loop), 0);
+  assert_int_equal(r->glob(r->ctx, pattern, note, &out), -ELOOP);
+  unlink(loop);
+  mem_free(loop);
+  mem_free(pattern);
   char *all[] = {a, b, c};
   for (size_t i = 0; i < array_count(all); i++) {
     unlink(all[i]);

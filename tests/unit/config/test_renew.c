@@ -207,6 +207,18 @@ static void ended(struct conf *conf, struct conf_faults *faults) {
   conf_free(conf);
 }
 
+static void count_name(struct span name, void *ctx) {
+  assert_true(span_starts(name, SPAN_LIT("file:/")));
+  ++*(uint32_t *)ctx;
+}
+
+/* mended is how many files are told to be good again. */
+static uint32_t mended(struct conf *conf) {
+  uint32_t count = 0;
+  conf_mended(conf, count_name, &count);
+  return count;
+}
+
 static void one_row(size_t at) {
   const struct row *row = &rows[at];
   struct world w = {0};
@@ -232,11 +244,15 @@ static void one_row(size_t at) {
     if (conf_faults_errors(faults) - before != row->told)
       fail_msg("row %zu: %u faults", at, conf_faults_errors(faults) - before);
     assert_int_equal(w.live, 0);
+    assert_int_equal(mended(conf), 0);
   }
   for (int i = 0; i < FILES; i++) files[i].text = first[i];
-  conf_renew(conf, &reader, &w.hooks, faults, &out);
-  check_in_use(conf, first, at);
-  assert_true(out.refused == 0 && out.told == 0);
+  for (int again = 0; again < 2; again++) { /* told once */
+    conf_renew(conf, &reader, &w.hooks, faults, &out);
+    check_in_use(conf, first, at);
+    assert_true(out.refused == 0 && out.told == 0);
+    assert_int_equal(mended(conf), again ? 0 : refused_by(row));
+  }
   ended(conf, faults);
 }
 

@@ -176,6 +176,15 @@ static void test_glob_in_byte_order(void **state) {
   size_t before = seen.len;
   assert_int_equal(loader_glob(&loader, none, add, &seen), 0);
   assert_int_equal(seen.len, before);
+  char *loop = in_dir("loop"), *in_loop = in_dir("loop/*.conf"), *nowhere = in_dir("no/*.conf");
+  assert_int_equal(symlink("loop", loop), 0);
+  assert_int_equal(loader_glob(&loader, in_loop, add, &seen), -ELOOP);
+  assert_int_equal(loader_glob(&loader, nowhere, add, &seen), 0);
+  assert_int_equal(seen.len, before);
+  unlink(loop);
+  mem_free(loop);
+  mem_free(in_loop);
+  mem_free(nowhere);
   for (size_t i = 0; i < array_count(names); i++) {
     char *path = in_dir(names[i]);
     unlink(path);

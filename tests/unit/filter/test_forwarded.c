@@ -128,9 +128,17 @@ static void trust_table(void **state) {
 /* Every field that speaks for a proxy is dropped from a client that is not one. */
 static void all_are_dropped(void **state) {
   (void)state;
-  static const char *const names[] = {"X-Forwarded-Port",   "X-Forwarded-Prefix",
-                                      "X-Forwarded-Server", "X-Forwarded-Ssl",
-                                      "X-Real-IP",          "X-Forwarded-Client-Cert"};
+  static const char *const names[] = {"X-Forwarded-Port",
+                                      "X-Forwarded-Prefix",
+                                      "X-Forwarded-Server",
+                                      "X-Forwarded-Ssl",
+                                      "X-Real-IP",
+                                      "X-Forwarded-Client-Cert",
+                                      "X-Forwarded-User",
+                                      "x-forwarded-tls-client-cert",
+                                      "X_Forwarded_Scheme",
+                                      "X-Forwarded",
+                                      "X-Forwarded-And-This-Name-Has-More-Than-32-Bytes"};
   for (size_t i = 0; i < array_count(names); i++) {
     struct kit k;
     char head[256];

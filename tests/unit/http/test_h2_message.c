@@ -133,7 +133,7 @@ static void takes_apart(void **state) {
   struct http_request req = parse(
       ":method=POST|:scheme=HTTPS|:path=/p?q|:authority=A.example:81|host=a.example:81|"
       "content-length=3|expect=100-continue|x-forwarded-for=1.1.1.1|x_forwarded_for=2|te=trailers|"
-      "via=x|proxy-authorization=x|content_length=9",
+      "via=x|proxy-authorization=x|content_length=9|x-forwarded-user=u|x_forwarded_uri=/",
       false);
   assert_int_equal(req.method, HTTP_METHOD_POST);
   assert_int_equal(req.form, HTTP_FORM_ORIGIN);
@@ -145,9 +145,17 @@ static void takes_apart(void **state) {
   assert_true(req.minor == 1 && req.h2 && req.keepalive && req.expect_continue);
   assert_int_equal(req.body, HTTP_BODY_LENGTH);
   assert_int_equal(req.content_length, 3);
-  static const uint16_t flags[] = {HTTP_FIELD_OWN,   HTTP_FIELD_OWN, 0, HTTP_FIELD_FORWARDING,
-                                   HTTP_FIELD_ALIAS, HTTP_FIELD_HOP, 0, HTTP_FIELD_HOP,
-                                   HTTP_FIELD_ALIAS};
+  static const uint16_t flags[] = {HTTP_FIELD_OWN,
+                                   HTTP_FIELD_OWN,
+                                   0,
+                                   HTTP_FIELD_FORWARDING,
+                                   HTTP_FIELD_ALIAS,
+                                   HTTP_FIELD_HOP,
+                                   0,
+                                   HTTP_FIELD_HOP,
+                                   HTTP_FIELD_ALIAS,
+                                   HTTP_FIELD_FORWARDING,
+                                   HTTP_FIELD_FORWARDING};
   assert_int_equal(req.fields.count, array_count(flags));
   for (size_t i = 0; i < array_count(flags); i++)
     assert_int_equal(req.fields.rows[i].flags, flags[i]);
@@ -418,6 +426,10 @@ static void secrets_stay_secret(void **state) {
   assert_request(&head,
                  ":method=GET|:scheme=https|:authority!a|:path!/p?q|authorization!b|x-a!c|"
                  "cookie!d; e|x-b=f|");
+  s = section(SPAN_LIT(":method=GET|:scheme=http|:path=/|host=a|x-b=f"), true);
+  s.fields.rows[0].secret = true; /* it becomes another field */
+  assert_true(h2_parse_request(&s, &rules, &arena, &req, &why));
+  assert_request(&head, ":method=GET|:scheme=https|:authority!a|:path=/|x-b=f|");
   s = section(SPAN_LIT(":status=200|set-cookie=a|x=b"), true);
   s.pseudo.secret = 1u << H2_PSEUDO_STATUS;
   s.fields.rows[0].secret = true;

@@ -91,6 +91,27 @@ static void aliases(void **state) {
   assert_int_equal(http_name_alias(SPAN_EMPTY), HTTP_NAME_OTHER);
 }
 
+static void speaks_for_the_proxy(void **state) {
+  (void)state;
+  static const char *const yes[] = {
+      "X-Forwarded-For",    "x-forwarded-user", "X-FORWARDED-TLS-CLIENT-CERT",
+      "X_Forwarded_Scheme", "x_forwarded-uri",  "X-Forwarded",
+      "X-ForwardedBy",      "x-forwarded_"};
+  static const char *const no[] = {"",
+                                   "x",
+                                   "X-Forwarde",
+                                   "Forwarded",
+                                   "X-Forward",
+                                   "XX-Forwarded",
+                                   "Y-Forwarded-User",
+                                   "X-Forwarder",
+                                   "X.Forwarded-User",
+                                   "X-Original-Forwarded-For"};
+  for (size_t i = 0; i < array_count(yes); i++)
+    assert_true(http_name_speaks_for(span_str(yes[i])));
+  for (size_t i = 0; i < array_count(no); i++) assert_false(http_name_speaks_for(span_str(no[i])));
+}
+
 /* What the hop-by-hop and smuggling defences stand on. */
 static void flags(void **state) {
   (void)state;
@@ -141,6 +162,7 @@ int main(void) {
       cmocka_unit_test(finds_nothing_else),
       cmocka_unit_test(agrees_on_random_names),
       cmocka_unit_test(aliases),
+      cmocka_unit_test(speaks_for_the_proxy),
       cmocka_unit_test(flags),
       cmocka_unit_test(grammars),
   };

@@ -43,6 +43,8 @@ static const struct {
     {"", "X-Forwarded-For: 1\r\nAuthorization: x\r\nTrailer: A\r\nSet-Cookie: a\r\n\r\n", "", ""},
     {"", "Content_Length: 1\r\nx_forwarded_for: 1\r\nSet_Cookie: a\r\nA_B: c\r\n\r\n",
      "A_B: c\r\n", "A_B: c\r\n"},
+    {"", "X-Forwarded-User: 1\r\nx_forwarded_email: 2\r\nX-Forwarded: 3\r\nA: b\r\n\r\n",
+     "A: b\r\n", "A: b\r\n"},
     {"close, x-hop ,, Y", "X-Hop: 1\r\ny: 2\r\nZ: 3\r\n\r\n", "Z: 3\r\n", "Z: 3\r\n"},
     {"", "A: b\r\n", "client.bad_request.trailer", "upstream.bad_response.trailer"},
     {"", "A : b\r\n\r\n", "client.bad_request.trailer", "upstream.bad_response.trailer"},

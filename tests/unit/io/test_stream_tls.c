@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 
+#include "io/io_priv.h"
 #include "io/tls_conn_priv.h"
 #include "tls_harness.h"
 #include "weir/base/mem.h"
@@ -556,10 +557,12 @@ static void budget_with_data(void **state) {
     if (quota) {
       assert_int_equal(p->got.len, 7);
       assert_int_equal(p->error, 0);
+      assert_true(p->conn->rx == NULL && rx_coded(p->conn));
       p->quota = SIZE_MAX;
       conn_read_start(p->conn);
       for (int i = 0; i < 20; i++) th_turn(t);
     }
+    assert_false(rx_coded(p->conn));
     assert_true(span_eq(text_span(&p->got), text_span(&body)));
     assert_int_equal(p->error, -ECONNABORTED);
     text_fini(&body);

@@ -55,7 +55,8 @@ static void toy_free(struct conn *c) {
   (void)c;
   frees++;
 }
-static const struct transport toy = {toy_in, toy_eof, toy_write, toy_finish, toy_resume, toy_free};
+static const struct transport toy = {toy_in,     toy_eof,  toy_write, toy_finish,
+                                     toy_resume, toy_free, NULL};
 
 static struct side *toy_pair(struct net *net, int *peer) {
   struct side *s = kit_pair(net, peer);
@@ -259,6 +260,82 @@ static void relays(void **state) {
   }
 }
 
+/* cut is a relay from a coded conn whose peer resets it to a plain one whose peer reads late. */
+struct cut {
+  struct net *net;
+  struct side *coded, *plain;
+  struct relay relay;
+  int in, out; /* the raw peers */
+  uint64_t written, sum;
+  int ends, err;
+  enum relay_end why;
+};
+
+static void on_cut(struct relay *r, enum relay_end why, int err) {
+  struct cut *cut = r->owner;
+  cut->ends++;
+  cut->why = why;
+  cut->err = err;
+}
+
+static void cut_init(struct cut *cut) {
+  const char hello = HELLO;
+  *cut = (struct cut){.net = kit_net(0), .relay.owner = cut};
+  cut->plain = kit_pair(cut->net, &cut->out);
+  cut->coded = toy_pair(cut->net, &cut->in);
+  kit_send(cut->in, &hello, 1);
+  KIT_UNTIL(cut->net->loop, cut->coded->opened == 1);
+  relay_start(&cut->relay, cut->coded->c, cut->plain->c, UINT64_MAX, on_cut);
+  relay_watch(&cut->relay);
+}
+
+/* cut_comes: what receives of one turn bring. */
+static void cut_comes(struct cut *cut, size_t len) {
+  char bytes[4096];
+  for (size_t left = len; left > 0;) {
+    size_t n = left < sizeof(bytes) ? left : sizeof(bytes);
+    for (size_t i = 0; i < n; i++) bytes[i] = (char)('a' + (cut->written + i) % 23);
+    cut->sum = kit_sum(cut->sum, (size_t)cut->written, bytes, n);
+    cut->written += n;
+    xor_all(bytes, n);
+    rx_bytes(cut->coded->c, span_of(bytes, n));
+    left -= n;
+  }
+}
+
+/* What came before a reset is passed on before the end, decoded yet or not. */
+static void a_reset_behind_coded_bytes_takes_none_of_them(void **state) {
+  static const size_t sizes[] = {1, 1000, 81920, 100000, 200000};
+  (void)state;
+  for (size_t k = 0; k < array_count(sizes); k++) {
+    struct cut cut;
+    cut_init(&cut);
+    kit_settle(cut.net->loop);
+    cut_comes(&cut, sizes[k]);
+    assert_int_equal(cut.coded->c->rx != NULL, sizes[k] > 65536 + CONN_HELD_MAX);
+    rx_fail(cut.coded->c, -ECONNRESET);
+    assert_true(relay_lasts(&cut.relay));
+    static char got[65536];
+    uint64_t sum = 0, read = 0;
+    for (int i = 0; i < 100000 && cut.ends == 0; i++) {
+      assert_int_equal(loop_run_turn(cut.net->loop, cut.net->loop->now_ms + 1), 0);
+      ssize_t n = recv(cut.out, got, sizeof(got), MSG_DONTWAIT);
+      if (n <= 0) continue;
+      sum = kit_sum(sum, (size_t)read, got, (size_t)n);
+      read += (uint64_t)n;
+    }
+    assert_int_equal(cut.ends, 1);
+    assert_int_equal(read, cut.written);
+    assert_true(sum == cut.sum);
+    assert_int_equal(cut.why, RELAY_SRC_ERROR);
+    assert_int_equal(cut.err, -ECONNRESET);
+    conn_close(cut.coded->c);
+    close(cut.in);
+    close(cut.out);
+    kit_net_free(cut.net);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(stacks),
@@ -267,6 +344,7 @@ int main(void) {
       cmocka_unit_test(failed_handshake_is_on_open),
       cmocka_unit_test(delivers_megabytes_that_were_held),
       cmocka_unit_test(relays),
+      cmocka_unit_test(a_reset_behind_coded_bytes_takes_none_of_them),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,30 @@ static void glitches_are_counted_exactly(void **state) {
   }
 }
 
+/* An ACK is owed for each SETTINGS that we send later; those for which there were none count. */
+static void acks_of_later_settings(void **state) {
+  (void)state;
+  struct h2_limits limits = tight();
+  struct kit *k = kit_start(&limits);
+  for (uint32_t n = 0; n < 3 * limits.glitches; n++) {
+    limits.header_bytes ^= 4096;
+    h2_limit(k->h, &limits);
+    if (n % 3 == 0) continue; /* one behind the other, before the first is acknowledged */
+    h2_limit(k->h, &limits); /* the same: nothing to be told, nothing owed */
+    kit_run(k);
+    assert_int_equal(k->h->budget.acks, 0);
+    assert_int_equal(k->h->budget.glitches, 0);
+  }
+  kit_run(k);
+  for (uint32_t n = 0; n <= limits.glitches; n++) {
+    assert_int_equal(k->ends, 0);
+    kit_frame(k, H2_SETTINGS, H2_FLAG_ACK, 0, SPAN_EMPTY);
+    kit_run(k);
+  }
+  kit_ended(k, END_CLIENT_H2_FLOOD);
+  kit_end(k);
+}
+
 /* Who has used up more than a quarter of a budget is unruly, until it has come back. */
 static void unruly(void **state) {
   (void)state;
@@ -645,6 +669,7 @@ static void resets_and_sections(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(glitches_are_counted_exactly),
+      cmocka_unit_test(acks_of_later_settings),
       cmocka_unit_test(unruly),
       cmocka_unit_test(glitches_are_forgiven),
       cmocka_unit_test(what_pays),
