@@ -11,8 +11,8 @@
 
 /* SMALL_MOST bytes are kept without a policy, while three quarters of the buffers are free. */
 #define SMALL_MOST 16384u
-/* SMALL_MS is how long the rest of one is waited for. A client that sends no more now may not until
- * it has heard of the endpoint: what there is goes on then, and the rest as it comes. */
+/* SMALL_MS is how long the rest of one is waited for. A client that sends no more now may not
+ * until it has heard of the endpoint: what there is goes on then, and the rest as it comes. */
 #define SMALL_MS 100u
 
 /* is_small: all of it is on its way, and short. */

@@ -78,7 +78,8 @@ def test_a_content_that_is_none(site, version):
             response = conn.response(method)
         assert response.status == 200
         want = ["0"] if method in ("POST", "PUT", "PATCH") else []
-        assert site.backend.last.method == method and site.backend.last.all("content-length") == want
+        request = site.backend.last
+        assert request.method == method and request.all("content-length") == want
 
 
 @BOTH

@@ -89,8 +89,7 @@ bool http_method_content(enum http_method method);
 enum http_body {
   HTTP_BODY_NONE,    /* no body; nothing follows the head */
   HTTP_BODY_LENGTH,  /* content_length bytes follow (may be 0) */
-  HTTP_BODY_CHUNKED, /* a body of unknown length follows that says where it ends: chunks, or DATA
-                      */
+  HTTP_BODY_CHUNKED, /* a body of unknown length follows that says where it ends: chunks, DATA */
   HTTP_BODY_CLOSE,   /* until the peer closes (responses only) */
   HTTP_BODY_TUNNEL,  /* no longer HTTP: 101, or 2xx to CONNECT (responses only) */
 };

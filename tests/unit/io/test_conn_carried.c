@@ -159,7 +159,7 @@ static void ends(void **state) {
   loop_free(loop);
 }
 
-/* Closed gently with nothing to send, and the other side ends in the same turn: our end is owed. */
+/* Closed gently with nothing to send, and the other side ends in this turn: our end is owed. */
 static void ends_when_the_other_side_does(void **state) {
   (void)state;
   struct loop *loop = kit_loop();
