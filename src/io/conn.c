@@ -206,11 +206,18 @@ void conn_reset(struct conn *c) {
   conn_close(c);
 }
 
+/* has_last_words: a handshake that failed ends by an alert; of an open conn its transport knows.
+ */
+static bool has_last_words(const struct conn *c) {
+  const struct transport *t = c->transport;
+  return t && (!conn_any(c, CONN_OPEN) || (t->last_words && t->last_words(c)));
+}
+
 /* sendable tells whether output can still reach the peer: not while connecting, nor after a failed
- * send or a reset; after a failed handshake it can (the alert). */
+ * send or a reset; after a fault of what the peer sent it can (the alert). */
 static bool sendable(const struct conn *c) {
   if (conn_any(c, CONN_SENT_DEAD) || conn_busy(c, OP_CONNECT)) return false;
-  return !conn_any(c, CONN_FAILED) || (c->transport && !conn_any(c, CONN_OPEN));
+  return !conn_any(c, CONN_FAILED) || has_last_words(c);
 }
 
 void conn_close_gently(struct conn *c, uint32_t linger_ms) {

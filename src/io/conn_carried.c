@@ -34,7 +34,13 @@ void conn_carried_data(struct conn *c, struct span bytes) {
 
 void conn_carried_eof(struct conn *c) { rx_eof(c); }
 
+/* What came before goes on first, as far as it is taken: a relay that began in this turn has not
+ * looked at it yet. */
 void conn_carried_fail(struct conn *c, int err) {
+  if (conn_any(c, CONN_KICK) && c->relay_in && conn_held(c) > 0) {
+    c->flags &= ~(uint32_t)CONN_KICK;
+    relay_run(c->relay_in);
+  }
   if (!conn_any(c, CONN_GONE)) rx_fail(c, err);
 }
 
@@ -49,10 +55,20 @@ void carried_read(struct conn *c, size_t n) { c->carried->ops->read(c->carried, 
 
 /* ---- the operations ---- */
 
+/* A frame, and the way back: that it was sent. */
+#define SEND_NS 500u
+
 static void on_send(struct loop *loop, struct conn *c, const void *bytes, size_t len, bool fin) {
   (void)loop;
   c->inflight |= OP_BIT(OP_SEND);
   c->carried->ops->send(c->carried, span_of(bytes, len), fin);
+}
+
+static ssize_t on_send_now(struct loop *loop, struct conn *c, const void *bytes, size_t len) {
+  (void)loop;
+  const struct carrier_ops *ops = c->carried->ops;
+  bool all = ops->send_now && ops->send_now(c->carried, span_of(bytes, len));
+  return all ? (ssize_t)len : -EAGAIN;
 }
 
 static void on_shutdown(struct loop *loop, struct conn *c, int how) {
@@ -117,6 +133,8 @@ const struct loop_ops carried_ops = {
     .recv_now = on_recv_now,
     .unread = on_unread,
     .send = on_send,
+    .send_ns = SEND_NS,
+    .send_now = on_send_now,
     .taken = on_taken,
     .unacked = on_unacked,
     .poll = on_poll,

@@ -43,8 +43,9 @@ static uint32_t held_max(const struct conn *c) {
 
 /* wanted tells whether a receive should be armed now. */
 static bool wanted(const struct conn *c) {
-  if (conn_any(c, CONN_WIRE_EOF | CONN_FAILED | CONN_GONE)) return false;
-  if (conn_any(c, CONN_LINGER)) return true;
+  if (conn_any(c, CONN_WIRE_EOF | CONN_GONE)) return false;
+  if (conn_any(c, CONN_LINGER)) return true; /* also of one that failed: an alert is on its way */
+  if (conn_any(c, CONN_FAILED)) return false;
   if (!conn_any(c, CONN_OPEN)) return c->transport != NULL && !conn_busy(c, OP_CONNECT);
   if (conn_any(c, CONN_READING)) return !conn_any(c, CONN_SPLICING);
   if (conn_any(c, CONN_WATCHED | CONN_SENT_DEAD)) return c->held_bytes < held_max(c);

@@ -41,13 +41,21 @@ struct buf *conn_out(struct conn *c, size_t room) {
   return room_in(c, &c->out, room);
 }
 
+/* will_send: the send is work of this turn from now on, though it comes at its end: who brings
+ * more is asked whether the share is over (loop_share_over). */
+static void will_send(struct conn *c) {
+  if (!conn_any(c, CONN_DIRTY | CONN_CARRIES) && !conn_busy(c, OP_SEND))
+    c->loop->due_ns += conn_ops(c)->send_ns;
+  conn_mark(c);
+}
+
 struct buf *conn_wire(struct conn *c, size_t room) {
   struct buf *b = room_in(c, &c->wire, room);
-  if (b) conn_mark(c);
+  if (b) will_send(c);
   return b;
 }
 
-void conn_flush(struct conn *c) { conn_mark(c); }
+void conn_flush(struct conn *c) { will_send(c); }
 void conn_flush_later(struct conn *c) { conn_mark_later(c); }
 
 /* encrypt passes what the owner wrote through the transport. */
@@ -76,14 +84,14 @@ bool conn_write(struct conn *c, struct span bytes) {
   struct buf *b = room_in(c, &c->out, bytes.len);
   if (b == NULL) return false;
   buf_put(b, bytes);
-  conn_mark(c);
+  will_send(c);
   return true;
 }
 
 bool tx_take_buffer(struct conn *c, struct iobuf *b) {
   if (c->transport || c->out || conn_any(c, CONN_FIN | CONN_SENT_DEAD | CONN_FAILED)) return false;
   c->out = b;
-  conn_mark(c);
+  will_send(c);
   return true;
 }
 
@@ -159,7 +167,8 @@ void tx_last_words(struct conn *c) {
   const struct loop_ops *ops = conn_ops(c);
   if (ops->send_now == NULL || !conn_any(c, CONN_OPEN)) return;
   if (conn_any(c, CONN_SENT_DEAD | CONN_FAILED)) return;
-  if (c->inflight & (OP_BIT(OP_SEND) | OP_BIT(OP_POLL_OUT))) return; /* it takes no more */
+  bool busy = c->inflight & (OP_BIT(OP_SEND) | OP_BIT(OP_POLL_OUT));
+  if (busy && !conn_any(c, CONN_CARRIED)) return; /* it takes no more */
   if (c->transport && c->out) encrypt(c);
   while (c->sending || next(c)) { /* each turn sends a buffer, or ends it */
     struct iobuf *b = c->sending;

@@ -47,7 +47,7 @@ void loop_share_open(struct loop *loop, uint64_t from_ns) {
 
 bool loop_share_over(const struct loop *loop) {
   if (loop->share_to_ns == UINT64_MAX) return false;
-  return loop->ops->clock(loop) + loop->owed_ns >= loop->share_to_ns;
+  return loop->ops->clock(loop) + loop->owed_ns + loop->due_ns >= loop->share_to_ns;
 }
 
 uint64_t loop_later_ms(const struct loop *loop) {
@@ -126,6 +126,7 @@ static void flush_pass(struct list *from) {
 
 static void flush(struct loop *loop) {
   for (unsigned pass = 0; pass < FLUSH_PASSES; pass++) {
+    loop->due_ns = 0; /* what goes is owed from here on */
     if (!list_empty(&loop->dirty)) flush_pass(&loop->dirty);
     else if (!list_empty(&loop->carriers)) flush_pass(&loop->carriers);
     else return;

@@ -122,9 +122,13 @@ static size_t sim_unread(struct loop *loop, struct conn *c) {
   return end_of(of(loop)->sim, c->fd)->rcv.len;
 }
 
+/* What a send counts for: as with a ring. */
+#define SEND_NS 5000u
+
 static void sim_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
                      bool corked) {
   (void)corked;
+  loop->owed_ns += SEND_NS;
   struct sim_op *o = begin(loop, c, OP_SEND);
   o->bytes = bytes;
   o->len = len;
@@ -471,6 +475,7 @@ static int sim_turn(struct loop *loop, uint64_t until_ms) {
   (void)until_ms;
   struct sim_loop *l = of(loop);
   set_clock(l);
+  loop->owed_ns = 0;
   loop_share_open(loop, loop->now_ns);
   if (l->woken) {
     l->woken = false;
@@ -526,6 +531,7 @@ static void sim_loop_free(struct loop *loop) {
   .recv_now = sim_recv_now,                                                                     \
   .unread = sim_unread,                                                                         \
   .send = sim_send,                                                                             \
+  .send_ns = SEND_NS,                                                                           \
   .taken = sim_taken,                                                                           \
   .unacked = sim_unacked,                                                                       \
   .poll = sim_poll,                                                                             \

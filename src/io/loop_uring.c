@@ -516,6 +516,7 @@ static const struct loop_ops ring_ops = {
     .recv_now = ring_recv_now,
     .unread = ring_unread,
     .send = ring_send,
+    .send_ns = SEND_NS,
     .send_now = ring_send_now,
     .taken = ring_taken,
     .unacked = ring_unacked,

@@ -44,26 +44,35 @@ static struct span library_done(struct tls_conn *tls) {
   return rest;
 }
 
-/* blame gives a client's side the cause that the library's error has; once it is open, only that
- * its certificate was refused: in TLS 1.3 that comes late (RFC 8446 section 4.4.2.4). */
+/* late_end is the cause of a fault of a client after the handshake. */
+static enum end late_end(uint32_t code) {
+  int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
+  if (reason >= SSL_AD_REASON_OFFSET) return END_CLIENT_TLS_ALERT;
+  return reason == SSL_R_NO_RENEGOTIATION ? END_CLIENT_TLS_RENEGOTIATION : END_CLIENT_TLS_RECORD;
+}
+
+/* blame gives the conn the cause that the library's error has. A server's conn that is not open
+ * gets it where its handshake fails; one with early data is open before the end of that. */
 static void blame(struct tls_conn *tls, uint32_t code) {
+  bool open = conn_any(tls->conn, CONN_OPEN), shaking = SSL_in_init(tls->ssl) == 1;
   if (!tls->is_client) tls_auth_blame(tls, code);
-  if (!tls->is_client || tls->end != END_OK || tls->starved) return;
-  enum end end = tls_client_fault(tls, code);
-  bool open = conn_any(tls->conn, CONN_OPEN);
-  if (!open || end == END_UPSTREAM_TLS_CLIENT_CERT) tls->end = (uint16_t)end;
+  if (tls->end != END_OK || tls->starved) return;
+  if (tls->is_client)
+    tls->end = (uint16_t)(open ? tls_client_late(tls, code) : tls_client_fault(tls, code));
+  else if (open)
+    tls->end = (uint16_t)(shaking ? END_CLIENT_TLS_HANDSHAKE : late_end(code));
 }
 
 /* why_note keeps the library's reason; some refusals (a malformed SNI) have an alert but none. */
 static void why_note(struct tls_conn *tls) {
   uint32_t code = ERR_peek_error();
-  blame(tls, code);
   if (!tls->why && code != 0) tls->why = ERR_reason_error_string(code);
   ERR_clear_error();
 }
 
 /* library_error is the -errno of a failed call: the peer's fault, unless the wire buffer was. */
 static int library_error(struct tls_conn *tls) {
+  blame(tls, ERR_peek_error());
   why_note(tls);
   return tls->starved ? -ENOBUFS : -EPROTO;
 }
@@ -430,6 +439,12 @@ static void on_finish(struct conn *c) {
   ERR_clear_error();
 }
 
+/* on_last_words: a fault has its alert, which is in the wire buffer, but for one that was the
+ * peer's own. */
+static bool on_last_words(const struct conn *c) {
+  return c->tls->state == TLS_FAILED && c->tls->end != END_OK;
+}
+
 static void on_free(struct conn *c) {
   struct tls_conn *tls = c->tls;
   struct tls_worker *worker = tls->worker;
@@ -455,6 +470,7 @@ static const struct transport tls_transport = {
     .wire_eof = on_wire_eof,
     .write = on_write,
     .finish = on_finish,
+    .last_words = on_last_words,
     .resume = on_resume,
     .free = on_free,
     .holds = on_holds,

@@ -65,5 +65,8 @@ SSL *tls_client_ssl(struct tls_conn *tls);
 enum end tls_client_chosen(struct tls_conn *tls, bool *h2);
 /* tls_client_fault is the cause that the library's error has (0: none) for a client's conn. */
 enum end tls_client_fault(const struct tls_conn *tls, uint32_t code);
+/* tls_client_late is the same of one whose handshake is done: in TLS 1.3 a server looks at weir's
+ * certificate after that (RFC 8446 section 4.4.2.4). */
+enum end tls_client_late(const struct tls_conn *tls, uint32_t code);
 
 #endif

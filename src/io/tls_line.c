@@ -65,7 +65,9 @@ static enum tls_line_step step(struct tls_line *line, int ret) {
   if (error == SSL_ERROR_WANT_READ) return TLS_LINE_MORE;
   if (error == SSL_ERROR_ZERO_RETURN) return TLS_LINE_END;
   uint32_t code = ERR_peek_error();
-  if (tls->end == END_OK) tls->end = (uint16_t)tls_client_fault(tls, code);
+  bool late = SSL_in_init(tls->ssl) == 0;
+  if (tls->end == END_OK)
+    tls->end = (uint16_t)(late ? tls_client_late(tls, code) : tls_client_fault(tls, code));
   if (!tls->why && code) tls->why = ERR_reason_error_string(code);
   ERR_clear_error();
   return TLS_LINE_FAILED;

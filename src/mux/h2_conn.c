@@ -3,6 +3,7 @@
 
 #include "mux/h2_section_priv.h"
 #include "weir/base/mem.h"
+#include "weir/io/tls.h"
 
 /* DRAIN_STEP_MS: streams that the peer opened before it read the first GOAWAY are here by then. */
 #define DRAIN_STEP_MS 1000u
@@ -160,7 +161,7 @@ void h2_free(struct h2 *h) {
 
 static void write_goaway(struct h2 *h, uint32_t last, enum end end) {
   struct buf *out = h2_out(h, H2_HEAD_LEN + 8 + 128);
-  enum h2_error code = h2_code_of(end);
+  enum h2_error code = h2_code_of(h, end);
   struct span why = h->reason.len || end == END_OK ? h->reason : end_get(end)->word;
   if (out) h2_write_goaway(out, last, code, span_sub(why, 0, why.len < 128 ? why.len : 128));
 }
@@ -358,7 +359,8 @@ static void on_error(struct conn *c, int err) {
   struct h2 *h = c->owner;
   (void)err;
   untouched(h);
-  h2_end(h, lost(h, END_CLIENT_RESET, END_UPSTREAM_RESET));
+  enum end tls = h->server ? conn_tls_end(c) : END_OK; /* attempts to an endpoint ask themselves */
+  h2_end(h, tls != END_OK ? tls : lost(h, END_CLIENT_RESET, END_UPSTREAM_RESET));
 }
 
 static void on_drained(struct conn *c) { conn_flush(c); }

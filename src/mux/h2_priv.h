@@ -80,6 +80,7 @@ struct h2 {
   uint16_t marks;               /* set of enum h2_mark */
   bool server;
   enum end over;
+  enum end alien; /* the fault that a peer began with, where that alone is not the word */
   struct span reason; /* for people, of end; static */
   /* the field section that is being read */
   struct h2_stream *section_of; /* NULL: none, or refused */
@@ -121,7 +122,7 @@ void h2_over(struct h2 *h, enum end end);
 void h2_section_orphan(struct h2 *h);
 
 /* h2_code_of is what a peer is told that ended the connection by its fault. */
-enum h2_error h2_code_of(enum end end);
+enum h2_error h2_code_of(const struct h2 *h, enum end end);
 /* h2_read.c: reads; false: h is gone. *used: how much was taken. */
 bool h2_input(struct h2 *h, struct span in, size_t *used);
 /* h2_spent: it has brought enough for this turn. h2_spend_anew: it waited for this one. */
@@ -133,6 +134,9 @@ void h2_spend_anew(struct h2 *h);
 bool h2_flush(struct h2 *h);
 /* h2_send_end ends a stream that has sent all, by its trailers if it has some; false: no room. */
 MUST_USE bool h2_send_end(struct h2 *h, struct h2_stream *st);
+/* h2_send_now sends of bytes what the windows let out, at once, of a stream that is about to be
+ * reset; false: not all. */
+bool h2_send_now(struct h2_stream *st, struct span bytes);
 /* h2_ready lists st when it has something to send and may. */
 void h2_ready(struct h2_stream *st);
 /* h2_windows_shift applies the peer's initial window as it is now; false: overflow. */

@@ -19,19 +19,21 @@ static const enum end words[][FAULTS] = {
      END_CLIENT_H2_RESETS},
 };
 
-/* word is whose fault it was: the peer's. */
-static enum end word(const struct h2 *h, enum fault fault) {
+/* word is whose fault it was: the peer's. An endpoint that began with one is told by which. */
+static enum end word(struct h2 *h, enum fault fault) {
   bool alien = !h->server && !h2_any(h, H2_PREFACED);
+  if (alien) h->alien = words[0][fault];
   return alien ? END_UPSTREAM_H2_PREFACE : words[h->server][fault];
 }
 
-enum h2_error h2_code_of(enum end end) {
+enum h2_error h2_code_of(const struct h2 *h, enum end end) {
+  if (end == END_UPSTREAM_H2_PREFACE) end = h->alien;
   for (unsigned i = 0; i < FAULTS; i++)
     if (words[0][i] == end) end = words[1][i]; /* its own code is what a client is told of it */
   return (enum h2_error)end_get(end)->h2_error;
 }
 
-static enum end word_of(const struct h2 *h, enum h2_error error) {
+static enum end word_of(struct h2 *h, enum h2_error error) {
   static const uint8_t faults[] = {
       [H2_FLOW_CONTROL_ERROR] = FLOW,       [H2_FRAME_SIZE_ERROR] = SIZE,
       [H2_COMPRESSION_ERROR] = COMPRESSION, [H2_STREAM_CLOSED] = CLOSED,
@@ -321,10 +323,12 @@ static enum end (*const handlers[])(struct h2 *h, const struct h2_item *item) = 
 /* ---- whose turn it is ---- */
 
 /* What a client's connection brings is counted by what it costs about: a head SPEND_HEAD and one
- * more for each SPEND_BYTES of it, SETTINGS for the streams whose windows they may move, any frame
- * one. SPEND_STEP is free in each turn; after each further one the clock is asked, and what comes
- * after the turn's share waits for the next one (loop_share_over). */
+ * more for each SPEND_BYTES of it, DATA, each of which may be a send of its own, SPEND_DATA,
+ * SETTINGS for the streams whose windows they may move, any other frame one. SPEND_STEP is free in
+ * each turn; after each further one the clock is asked, and what comes after the turn's share
+ * waits for the next one (loop_share_over). */
 #define SPEND_HEAD 8u
+#define SPEND_DATA 4u
 #define SPEND_BYTES 128u
 #define SPEND_STREAMS 64u
 #define SPEND_STEP 16u
@@ -343,7 +347,7 @@ static uint32_t cost(const struct h2 *h, enum h2_event event, const struct h2_it
   if (event == H2_EVENT_FRAGMENT) return (uint32_t)item->bytes.len / SPEND_BYTES;
   if (event != H2_EVENT_FRAME) return 0;
   if (f->type == H2_SETTINGS) return 1 + f->length / SPEND_BYTES;
-  return f->type == H2_HEADERS ? SPEND_HEAD : 1;
+  return f->type == H2_HEADERS ? SPEND_HEAD : f->type == H2_DATA ? SPEND_DATA : 1;
 }
 
 bool h2_spent(struct h2 *h) {

@@ -69,20 +69,39 @@ static bool is_last(const struct h2_stream *st, uint32_t len) {
   return (len == st->offered.len && st->offered_fin) || st->sent + len == st->promise;
 }
 
-/* send_data sends one frame; false: no room. The stream may be gone. */
-static bool send_data(struct h2 *h, struct h2_stream *st, uint32_t len) {
+/* write_data writes one frame of what is offered; false: no room. */
+static bool write_data(struct h2_stream *st, uint32_t len, bool last) {
+  struct h2 *h = st->h2;
   struct buf *out = h2_out(h, H2_HEAD_LEN + len);
   if (!out) return false;
-  bool last = is_last(st, len);
   h2_write_data_head(out, st->id, last, len);
   buf_put(out, span_sub(st->offered, 0, len));
   st->send_window -= (int32_t)len;
   h->send_window -= (int32_t)len;
   st->sent += len;
+  h2_went(&h->budget, len);
+  return true;
+}
+
+bool h2_send_now(struct h2_stream *st, struct span bytes) {
+  st->offered = bytes;
+  while (st->offered.len) {
+    uint32_t len = conn_pending(st->h2->conn) < H2_OUT_MOST ? share(st->h2, st) : 0;
+    if (!len || !write_data(st, len, false)) break;
+    st->offered = span_from(st->offered, len);
+  }
+  bool all = st->offered.len == 0;
+  st->offered = SPAN_EMPTY;
+  return all;
+}
+
+/* send_data sends one frame; false: no room. The stream may be gone. */
+static bool send_data(struct h2 *h, struct h2_stream *st, uint32_t len) {
+  bool last = is_last(st, len);
+  if (!write_data(st, len, last)) return false;
   if (last) st->marks |= H2_LOCAL_END;
   st->offered = SPAN_EMPTY; /* what is left is offered again */
   list_remove(&st->ready);
-  h2_went(&h->budget, len);
   uint32_t id = st->id;
   conn_carried_sent(st->what.conn, len);
   st = h2_stream_find(h, id);

@@ -274,6 +274,15 @@ static void on_send(struct carried *what, struct span bytes, bool fin) {
   h2_ready(st);
 }
 
+/* on_send_now: what a response has brought before it broke off. */
+static bool on_send_now(struct carried *what, struct span bytes) {
+  struct h2_stream *st = stream_of(what);
+  bool open = st->h2->server && !h2_any(st->h2, H2_OVER | H2_ENDED) &&
+              !stream_any(st, H2_RESET | H2_LOCAL_END | H2_HEAD_WAITS);
+  st->offered = SPAN_EMPTY;
+  return open && h2_send_now(st, bytes);
+}
+
 static void on_finish(struct carried *what) {
   struct h2_stream *st = stream_of(what);
   st->marks |= H2_FINISH;
@@ -324,6 +333,7 @@ static uint64_t on_taken(struct carried *what) {
 
 static const struct carrier_ops stream_ops = {
     .send = on_send,
+    .send_now = on_send_now,
     .finish = on_finish,
     .read = on_read,
     .gone = on_gone,

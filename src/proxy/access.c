@@ -110,6 +110,7 @@ void access_keep(struct stream *s) {
   k->method = method_of(s);
   k->minor = version_of(&s->x->req);
   k->has_query = s->x->req.has_query;
+  k->tls_why = s->x->tls_why;
   size_t total = 0;
   for (size_t i = 0; i < KEPT_TEXTS; i++) {
     struct span *text = &t[kept_texts[i]];
@@ -152,6 +153,7 @@ static void from_request(struct stream *s, struct record_access *r, struct span 
   }
   r->minor = k ? k->minor : version_of(&s->x->req);
   if (k ? k->has_query : s->x->req.has_query) r->flags |= RECORD_HAS_QUERY;
+  if (k) t[TEXT_UPSTREAM_TLS] = k->tls_why;
   if (k) texts_kept(k, t);
   else texts_request(s->x, t);
 }
@@ -165,14 +167,23 @@ static struct span scheme_of(const struct down *d, struct record_access *r) {
   return d->flags & DOWN_TLS ? SPAN_LIT("https") : SPAN_LIT("http");
 }
 
-/* text_told names the error by which the other side ended it by HTTP/2: the endpoint, or the
- * client that left. */
+/* tls_reason is the library's word for what failed; empty: nothing, or no TLS. */
+static struct span tls_reason(const struct down *d) {
+  struct tls_info info;
+  conn_tls_info(d->conn, &info);
+  return info.why;
+}
+
+/* text_told names the fault of the client's TLS that ended it, or the error by which the other
+ * side ended it by HTTP/2: the endpoint, or the client that left. */
 static void text_told(const struct stream *s, char room[TOLD_TEXT_MAX], struct span *t) {
   bool gone = s->end == END_CLIENT_CLOSED || s->end == END_CLIENT_RESET;
   bool left = s->flags & STREAM_H2 && gone;
   struct h2_told told =
       left ? h2_stream_told(h2_stream_of(s->conn)) : attempt_told(&s->try, s->end);
   struct buf b = buf_of(room, TOLD_TEXT_MAX);
+  bool tls = s->end != END_OK && conn_tls_end(s->down->conn) == s->end;
+  if (tls) t[TEXT_REASON] = tls_reason(s->down);
   if (!told.frame) return;
   buf_put(&b, h2_type_name(told.frame));
   buf_char(&b, ' ');
@@ -358,13 +369,6 @@ void access_peer(struct serving *sv, const struct access_from *from, enum end en
   else t[TEXT_SCHEME] = l->tls ? SPAN_LIT("https") : SPAN_LIT("http");
   t[TEXT_LISTENER] = sv->state->obj.name;
   record_put(sv->w, &r, t);
-}
-
-/* tls_reason is the library's word for what failed; empty: nothing, or no TLS. */
-static struct span tls_reason(const struct down *d) {
-  struct tls_info info;
-  conn_tls_info(d->conn, &info);
-  return info.why;
 }
 
 static void connection(struct down *d, enum end end, uint16_t status,

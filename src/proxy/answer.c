@@ -23,6 +23,8 @@ static const struct {
     {END_UPSTREAM_TLS_TIMEOUT, "connection_timeout"},
     {END_UPSTREAM_TLS_CLOSED, "connection_terminated"},
     {END_UPSTREAM_TLS_RESET, "connection_terminated"},
+    {END_UPSTREAM_TLS_RECORD, "tls_protocol_error"},
+    {END_UPSTREAM_TLS_RENEGOTIATION, "tls_protocol_error"},
     {END_UPSTREAM_TLS_UNTRUSTED, "tls_certificate_error"},
     {END_UPSTREAM_TLS_SELF_SIGNED, "tls_certificate_error"},
     {END_UPSTREAM_TLS_PURPOSE, "tls_certificate_error"},

@@ -28,7 +28,9 @@ enum end open_end(const struct upconn *up, int err, struct span *why) {
 }
 
 bool attempt_lost_all(enum end end) {
-  return end == END_UPSTREAM_RESET || end == END_UPSTREAM_CLOSED;
+  bool tls = end == END_UPSTREAM_TLS_RECORD || end == END_UPSTREAM_TLS_RENEGOTIATION ||
+             end == END_UPSTREAM_TLS_ALERT;
+  return tls || end == END_UPSTREAM_RESET || end == END_UPSTREAM_CLOSED;
 }
 
 /* A FIN without close_notify (-ECONNABORTED) is no end that TLS vouches for, but an end. */

@@ -430,7 +430,8 @@ void body_failed(struct stream *s, struct pump *p, enum relay_end why, int err) 
   bool client = is_request(s, p) == (why != RELAY_DST_ERROR);
   if (client) {
     enum end end = err ? END_CLIENT_RESET : END_CLIENT_CLOSED;
-    stream_client_gone(s, s->flags & STREAM_H2 ? front_h2_word(s, end) : end);
+    bool h2 = s->flags & STREAM_H2;
+    stream_client_gone(s, h2 ? front_h2_word(s, end) : down_lost(s->down, end));
     return;
   }
   if (!is_request(s, p)) {

@@ -111,6 +111,16 @@ enum end down_late(const struct down *d) {
 
 /* ---- the end of a connection ---- */
 
+enum end down_lost(const struct down *d, enum end otherwise) {
+  enum end end = conn_tls_end(d->conn);
+  return end == END_OK ? otherwise : end;
+}
+
+/* has_alert: a fault of the client's TLS after the handshake, of which it is told. */
+static bool has_alert(const struct down *d) {
+  return d->conn->flags & CONN_OPEN && conn_tls_end(d->conn) != END_OK;
+}
+
 static void down_forget(struct down *d) {
   struct serving *sv = d->serving;
   struct worker *w = sv->w;
@@ -141,7 +151,7 @@ void down_close(struct down *d, bool gently) {
   check(!d->stream && !d->h2);
   /* What is queued is sent in any case; who may not linger is not waited for. */
   uint32_t brief_ms = conn_pending(d->conn) ? LINGER_MS / 8 : 1;
-  if (gently) conn_close_gently(d->conn, may_linger(d) ? LINGER_MS : brief_ms);
+  if (gently || has_alert(d)) conn_close_gently(d->conn, may_linger(d) ? LINGER_MS : brief_ms);
   else conn_close(d->conn);
   down_forget(d);
 }
@@ -155,6 +165,10 @@ void first_on_error(struct conn *c, int err) {
 
 void down_abort(struct down *d) {
   check(!d->stream);
+  if (has_alert(d)) { /* it shows the truncation: no close_notify follows */
+    down_close(d, true);
+    return;
+  }
   conn_reset(d->conn);
   down_forget(d);
 }

@@ -99,6 +99,8 @@ void down_socket(const struct down *d, struct addr *out);
 void down_count_handshake(struct down *d, const struct tls_info *info);
 /* down_unshaken counts and ends one whose handshake failed; status is what it was told. */
 void down_unshaken(struct down *d, enum end end, uint16_t status);
+/* down_lost is why its connection failed after that: TLS may know; else `otherwise`. */
+enum end down_lost(const struct down *d, enum end otherwise);
 /* down_late is the end of a handshake whose time is over. */
 enum end down_late(const struct down *d);
 /* ---- stale.c ---- */

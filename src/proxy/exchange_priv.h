@@ -69,12 +69,13 @@ struct exchange {
 /* kept is what the log says of a request whose messages are gone (a tunnel's): four lines of
  * cache, longer texts stand in the arena. */
 #define KEPT_TEXTS 11
-#define KEPT_NEAR 208
+#define KEPT_NEAR 192
 struct kept {
   struct slab_head head;
   uint8_t method, minor; /* enum http_method */
   bool has_query;
   uint16_t len[KEPT_TEXTS];
+  struct span tls_why; /* what TLS to the endpoint failed by: static text of the library */
   const char *texts; /* one behind another: near, or in the arena; NULL: no room was left */
   char near[KEPT_NEAR];
 };

@@ -229,14 +229,21 @@ static void down_on_eof(struct conn *c) {
   }
 }
 
+/* idle_lost: a reset between requests is not told of; a fault of TLS is. */
+static void idle_lost(struct down *d) {
+  enum end end = down_lost(d, END_OK);
+  if (end != END_OK) access_connection(d, end, 0);
+  down_close(d, false);
+}
+
 static void down_on_error(struct conn *c, int err) {
   struct down *d = c->owner;
   /* -ECONNABORTED: a FIN without close_notify; between requests many clients end like that. */
   if (d->stream && err == -ECONNABORTED && d->stream->step == STEP_HEAD)
     stream_client_gone(d->stream, END_CLIENT_CLOSED);
   else if (d->stream && own_trouble(err)) stream_fail(d->stream, END_LIMIT_MEMORY);
-  else if (d->stream) stream_client_gone(d->stream, END_CLIENT_RESET);
-  else down_close(d, false);
+  else if (d->stream) stream_client_gone(d->stream, down_lost(d, END_CLIENT_RESET));
+  else idle_lost(d);
 }
 
 static void down_on_drained(struct conn *c) {

@@ -227,12 +227,17 @@ static void on_idle(struct h2 *h) {
   if (h2_last_call(h) || !h2_draining(h)) idle(d);
 }
 
+/* has_line: streams that an end cut have lines of their own; that of TLS may have met none. */
+static bool has_line(const struct down *d, enum end end) {
+  if (end == END_OK || end == END_DRAIN) return false;
+  bool alone = conn_tls_end(d->conn) == end && !(d->flags & DOWN_BUSY);
+  return alone || end_get(end)->h2_error != H2_CANCEL;
+}
+
 static void on_end(struct h2 *h, enum end end) {
   struct down *d = down_of(h);
+  if (has_line(d, end)) access_connection(d, end, 0);
   busy(d, false);
-  /* Streams that it cut have lines of their own. */
-  if (end != END_OK && end != END_DRAIN && end_get(end)->h2_error != H2_CANCEL)
-    access_connection(d, end, 0);
   access_resets(d);
   d->h2 = NULL;
   stat_sub(&d->serving->w->stats.h2_conns, 1);

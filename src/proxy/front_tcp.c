@@ -127,7 +127,7 @@ static void on_error(struct conn *c, int err) {
   struct down *d = c->owner;
   if (d->stream && own_trouble(err)) stream_fail(d->stream, END_LIMIT_MEMORY);
   else if (d->stream && err == -ECONNABORTED) stream_client_gone(d->stream, END_CLIENT_CLOSED);
-  else if (d->stream) stream_client_gone(d->stream, END_CLIENT_RESET);
+  else if (d->stream) stream_client_gone(d->stream, down_lost(d, END_CLIENT_RESET));
   else down_close(d, false);
 }
 

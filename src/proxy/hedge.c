@@ -192,7 +192,7 @@ static void on_eof(struct conn *c) {
 
 static void on_error(struct conn *c, int err) {
   struct hedge *h = ((struct upconn *)c->owner)->owner;
-  failed(h, attempt_cause(&h->try, err, NULL));
+  failed(h, attempt_cause(&h->try, err, &h->stream->x->tls_why));
 }
 
 static void on_nothing(struct conn *c) { (void)c; }

@@ -60,9 +60,9 @@ void tunnel_start(struct stream *s) {
   stream_go(s, STEP_TUNNEL);
 }
 
-/* client_end: an HTTP/2 connection says why it took its tunnels along. */
+/* client_end: TLS may know; an HTTP/2 connection says why it took its tunnels along. */
 static enum end client_end(const struct stream *s) {
-  if (!(s->flags & STREAM_H2)) return END_CLIENT_RESET;
+  if (!(s->flags & STREAM_H2)) return down_lost(s->down, END_CLIENT_RESET);
   enum end end = front_h2_word(s, END_CLIENT_RESET);
   return end == END_DRAIN ? END_DRAIN_TUNNEL : end;
 }
@@ -120,7 +120,7 @@ void tunnel_ended(struct stream *s, struct pump *p, enum relay_end why, int err)
   if (own_trouble(err)) stream_fail(s, END_LIMIT_MEMORY);
   else if (client && closed) stream_client_gone(s, END_CLIENT_CLOSED);
   else if (client) stream_client_gone(s, client_end(s));
-  else stream_fail(s, attempt_cause(&s->try, err, NULL));
+  else stream_fail(s, attempt_cause(&s->try, err, &s->kept->tls_why));
 }
 
 static void end_after(struct stream *s, uint64_t deadline_ms) {

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "upstream_priv.h"
+#include "weir/io/tls.h"
 
 void upstream_init(struct upstream *u, struct loop *loop, uint32_t worker, uint32_t conns_max) {
   *u = (struct upstream){.loop = loop, .worker = worker, .rng = loop->rng ^ 0x5bd1e995u};
@@ -206,7 +207,7 @@ void upconn_close(struct upconn *c, bool reset) {
   struct endpoint *e = c->endpoint;
   row_of(c)->conns--;
   upstream_count(u->counters.conns, -1);
-  if (reset) conn_reset(c->conn);
+  if (reset && conn_tls_end(c->conn) == END_OK) conn_reset(c->conn);
   else uptls_close(c->conn);
   slab_free(&u->upconns, c);
   conn_permits_give(u, e);

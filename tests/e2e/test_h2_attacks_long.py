@@ -28,8 +28,8 @@ QUIET_S, ATTACK_S, ROUNDS = 1.5, 5, 2
 PAUSE_MS = 4
 STARVED_MS = 500  # p50 of honest requests; only a guard: both cores may be somebody else's
 OVER_TLS = ("rapid-reset", "made-window-update-of-0", "continuation-empty", "bomb-repeats-of-4k",
-            "settings", "ping", "ping-unread", "priority", "data-empty", "window-update",
-            "window-0", "streams", "uploads")
+            "settings", "ping", "ping-unread", "priority", "data-empty", "data-bytewise",
+            "window-update", "window-0", "streams", "uploads")
 CONF = {"process": {"workers": 1}}
 EXTRA = {"timeouts": {"send": "2s", "body": "2s"}}
 SITE = """

@@ -563,6 +563,70 @@ def test_an_endpoint_of_http_1(weir, talk):
     alien.close()
 
 
+def preface_of(*settings):
+    return h2.settings(*settings)
+
+
+PREFACES = {
+    "push": (preface_of((h2.ENABLE_PUSH, 1)), h2.PROTOCOL_ERROR),
+    "window": (preface_of((h2.INITIAL_WINDOW_SIZE, 1 << 31)), h2.FLOW_CONTROL_ERROR),
+    "frame size": (preface_of((h2.MAX_FRAME_SIZE, 100)), h2.PROTOCOL_ERROR),
+    "connect protocol": (preface_of((h2.ENABLE_CONNECT_PROTOCOL, 2)), h2.PROTOCOL_ERROR),
+    "no settings": (h2.ping(), h2.PROTOCOL_ERROR),
+}
+
+
+@pytest.mark.parametrize("name", PREFACES)
+def test_what_a_wrong_preface_is_told(weir, talk, name):
+    """RFC 9113 3.4, 6.5.2."""
+    start, code = PREFACES[name]
+    origin = ByHand(plain, start=start)
+    proxy = proxy_for(weir, origin, pool={"retry": {"attempts": 1}})
+    assert talk(proxy).get("/preface").status == 502
+    proxy.logged(path="/preface", end="upstream.h2.preface")
+    eventually(lambda: [conn.code for conn in origin.conns] == [code])
+
+
+PART = b"what was said before"
+
+
+@pytest.mark.parametrize("fields", [(), (("content-length", "100"),)], ids=["open", "length"])
+def test_what_came_before_a_reset(weir, talk, fields):
+    """It comes in one piece with it, and its reader has it before the error."""
+    def handler(conn, stream, head):
+        conn.send(h2.headers(stream, OK + h2.block(fields), end=False), h2.data(stream, PART),
+                  h2.data(stream, PART), h2.rst_stream(stream, h2.INTERNAL_ERROR))
+    proxy = proxy_for(weir, ByHand(handler), pool={"retry": {"attempts": 1}})
+    conn = talk(proxy)
+    stream = conn.stream(conn.open("GET", "/part", end=True))
+    conn.pump(lambda: stream.over, what="its end")
+    assert stream.reset is not None
+    assert (stream.response.status, bytes(stream.response.body)) == (200, PART * 2)
+    proxy.logged(path="/part", end="upstream.h2.rst_stream")
+
+
+def test_what_came_before_the_end_of_an_http_1_endpoint(weir, talk):
+    """A chunk and the end of its connection come in one."""
+    origin = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        conn = origin.accept()[0]
+        conn.recv(4096)
+        conn.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n%s\r\n" % PART)
+        conn.close()
+    threading.Thread(target=answer, daemon=True).start()
+    proxy = weir({"pools": {"app": {"endpoints": ["127.0.0.1:%d" % origin.getsockname()[1]]}},
+                  "listeners": {"web": {"protocols": ["h2c"]}},
+                  "routes": [{"prefix": "/", "pool": "app"}]})
+    conn = talk(proxy)
+    stream = conn.stream(conn.open("GET", "/part", end=True))
+    conn.pump(lambda: stream.over, what="its end")
+    assert stream.reset is not None
+    assert (stream.response.status, bytes(stream.response.body)) == (200, PART)
+    proxy.logged(path="/part", end="upstream.truncated")
+    origin.close()
+
+
 # ---- clients ----
 
 def test_windows_hold_from_their_acknowledgement_on(weir, talk):

@@ -102,6 +102,18 @@ def test_who_never_ends_the_handshake_is_cut(site, backend):
     assert [r.target for r in backend.requests] == [b"/first"]
 
 
+def test_a_handshake_that_breaks_ends_what_waits(site, backend):
+    made = site(backend)
+    session = session_of(made)
+    tap = zerortt.Tap(made.port, hold=True)
+    made.zero.early(session, UNSAFE[0][1], tap)
+    eventually(lambda: made.weir.metric("weir_requests_inflight") == 1)
+    tap.far.sendall(b"\x17\x03\x03\x00\x20" + b"z" * 32)
+    record = made.weir.ended("client.tls.handshake", path="/w")
+    assert record["tls.early_data"] is True and record["weir.reason"]
+    assert [r.target for r in backend.requests] == [b"/first"]
+
+
 def test_replay_is_refused(site, backend):
     """A captured first flight reaches the endpoint once, however often it is sent: its ticket is
     spent. The connection itself is an ordinary one that never ends its handshake."""

@@ -711,6 +711,81 @@ static void large_again(void **state) {
   assert_true(large > 0);
 }
 
+/* ---- bodies byte by byte ---- */
+
+/* SENDS_MOST: so many are bounded by small turns; each is a part of the share. */
+enum { BYTES = 4, SENDS_MOST = 24 };
+
+/* sends counts the sockets, but those of clients, that the kernel has to send for. */
+static uint32_t sends(const struct worker *w) {
+  const struct slab *conns = &w->loop->conns;
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < conns->chunk_count * conns->chunk_objects; i++) {
+    const struct slab_head *head =
+        (const void *)(conns->chunks[i / conns->chunk_objects] +
+                       i % conns->chunk_objects * conns->object_size);
+    const struct conn *c = (const void *)head;
+    bool socket = head->generation & 1 && !(c->flags & (CONN_CARRIED | CONN_CARRIES));
+    n += socket && c->inflight & 1u << OP_SEND;
+  }
+  return n;
+}
+
+/* most_sends is of one small turn, while all that is there to be read goes on. Each second turn is
+ * in the moment of the one before it, which saw somebody who asks for one thing at a time; none is
+ * small when some have waited for long. */
+static uint32_t most_sends(struct crowd *crowd, uint32_t to) {
+  struct worker *w = crowd->w->worker[0];
+  uint32_t most = 0;
+  for (uint32_t i = 0; i < MANY; i++) crowd->w->plans[i].len = to;
+  for (uint32_t i = 0; i < 100 || loop_has_later(w->loop); i++) {
+    bool small = w->loop->share_ns < 100000;
+    w->begin.alone_ms = sim_now_ms(crowd->w->sim);
+    if (i % 2) step(crowd);
+    else assert_true(worker_turn(w));
+    uint32_t n = small ? sends(w) : 0;
+    most = n > most ? n : most;
+  }
+  return most;
+}
+
+/* A byte for each of many bodies is a send for each, and as many turns as that takes: who asks
+ * for one thing at a time waits for none of the others. */
+static void byte_by_byte(void **state) {
+  (void)state;
+  uint32_t met = 0;
+  for (uint64_t seed = 0; world_seed(&seed, 10);) {
+    struct world_conf conf;
+    h2_conf(&conf, seed);
+    conf.h2.streams = 100;
+    conf.routes[0].buffer_bytes = 0;
+    struct crowd crowd = {.w = world_new(seed, 1, NULL, &conf)};
+    struct h2_client *c = join(&crowd);
+    for (uint32_t i = 0; i < MANY; i++) {
+      struct plan *p = plan_new(crowd.w);
+      p->method = "POST";
+      p->frame = FRAME_CHUNKED;
+      p->len = 0;
+      p->hold_body = true;
+      h2_client_add(c, p, -1);
+    }
+    start(&crowd, c);
+    while (begun(&crowd) < MANY) step(&crowd);
+    for (uint32_t byte = 1; byte <= BYTES; byte++) {
+      uint32_t most = most_sends(&crowd, byte);
+      met += most > 0;
+      if (most > SENDS_MOST)
+        fail_msg("seed %llu: %u sends in a turn", (unsigned long long)seed, most);
+    }
+    for (uint32_t i = 0; i < MANY; i++) crowd.w->plans[i].hold_body = false;
+    run(&crowd, 400000);
+    for (uint32_t i = 0; i < MANY; i++)
+      if (crowd.w->plans[i].outcome != OUT_OK) wrong(crowd.w, &crowd.w->plans[i], "not answered");
+    finish(&crowd);
+  }
+  assert_true(met > BYTES);
+}
+
 /* ---- stopped at once ---- */
 
 /* about_to_read counts the streams of clients that go on with what they hold in the next turn. */
@@ -796,6 +871,7 @@ int main(void) {
       cmocka_unit_test(unruly_that_leave),
       cmocka_unit_test(unruly_and_over),
       cmocka_unit_test(large_again),
+      cmocka_unit_test(byte_by_byte),
       cmocka_unit_test(stopped_as_requests_begin),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,9 @@ struct carrier_ops {
   /* send: bytes to go out, valid until all of them are reported by conn_carried_sent, or `gone`.
    * fin: their end is the end of the output (finish follows). */
   void (*send)(struct carried *what, struct span bytes, bool fin);
+  /* send_now: the last bytes before a reset, or those that are offered, go at once or, from the
+   * first on that may not, never; whether all of them went. NULL: none do. */
+  bool (*send_now)(struct carried *what, struct span bytes);
   /* finish: no output follows what was sent. */
   void (*finish)(struct carried *what);
   /* read: the owner consumed n bytes more, or will never read them. */

@@ -84,6 +84,7 @@ struct loop {
    * wait and after it; set by the owner. UINT64_MAX: as long as there is some. */
   uint64_t share_ns, share_to_ns;
   uint64_t owed_ns; /* what the kernel will do at the submit of this turn takes about so long */
+  uint64_t due_ns; /* what conns will add to it that have to send, at the end of the turn */
   void *owner;   /* the worker */
   uint32_t fds_most; /* conn_connect takes no descriptor from this number on, which are left for
                         accepting: -EMFILE. 0: any */

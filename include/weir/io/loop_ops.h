@@ -60,6 +60,7 @@ struct loop_ops {
   /* send: corked says that a shutdown follows the completion at once, so that the FIN may travel
    * with the last bytes. */
   void (*send)(struct loop *loop, struct conn *c, const void *bytes, size_t len, bool corked);
+  uint32_t send_ns; /* what one takes, about: of the submit (owed_ns), or of what goes before it */
   /* send_now sends what the socket takes at once: bytes or -errno. NULL: nothing is. */
   ssize_t (*send_now)(struct loop *loop, struct conn *c, const void *bytes, size_t len);
   /* taken, unacked: see conn_taken, conn_unacked. */

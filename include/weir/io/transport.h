@@ -23,6 +23,9 @@ struct transport {
   void (*write)(struct conn *c, struct span plain);
   /* finish writes close_notify. */
   void (*finish)(struct conn *c);
+  /* last_words: c failed, and what is in the wire buffer tells its peer why. NULL: never, of an
+   * open conn. */
+  bool (*last_words)(const struct conn *c);
   /* resume: the owner reads again; deliver what the library still holds. */
   void (*resume)(struct conn *c);
   void (*free)(struct conn *c);

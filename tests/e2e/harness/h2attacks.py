@@ -105,6 +105,20 @@ def downloads(n):
     return [get(number, path="/files/big") for number in numbers(0, 100)] if n == 0 else []
 
 
+def bytewise(count):
+    """A byte for each of count uploads that are open, again and again."""
+    def make(n):
+        if n == 0:
+            return [post(number) for number in numbers(0, count)]
+        return [h2.data(number, b"x") for number in numbers(0, count)]
+    return make
+
+
+def opened_bytewise(n):
+    """100 downloads whose windows are opened by a byte."""
+    return downloads(n) or [h2.window_update(number, 1) for number in numbers(0, 100)]
+
+
 def continuations(payload, count):
     return lambda n: [h2.continuation(1, payload, False)] * count
 
@@ -168,6 +182,8 @@ ATTACKS = {
     "priority": on_held(h2.priority(1, 0)),
     "priority-update": on_held(h2.priority_update(1)),
     "data-empty": on_held(h2.data(1)),
+    "data-bytewise": Attack((), bytewise(100), grown_kib=64 * 1024),
+    "data-bytewise-of-10": Attack((), bytewise(10)),
     "data-of-padding": on_held(h2.data(1, b"", pad=10)),
     "window-update": Attack((FLOOD,), repeated(h2.window_update(0, 1))),
     "window-update-of-a-stream": on_held(h2.window_update(1, 1)),
@@ -178,6 +194,8 @@ ATTACKS = {
                        connections=10, grown_kib=96 * 1024),
     "window-bytewise": Attack((), downloads, settings=((h2.INITIAL_WINDOW_SIZE, 1),), credit=1,
                               rest=True, grown_kib=64 * 1024),
+    "window-0-opened-bytewise": Attack((FLOOD,), opened_bytewise, grown_kib=64 * 1024,
+                                       settings=((h2.INITIAL_WINDOW_SIZE, 0),)),
     "never-reads": Attack(("client.timeout.send",), downloads, reads=False, receive_buffer=4096,
                           settings=((h2.INITIAL_WINDOW_SIZE, 1 << 30),), codes=(), rest=True,
                           first=h2.window_update(0, 1 << 30), connections=10,

@@ -36,10 +36,11 @@ class Stream:
 
 
 class Talk:
-    """validate False: the client sends what is malformed, too."""
+    """validate False: the client sends what is malformed, too. sock: what it talks over, port
+    says nothing then."""
 
-    def __init__(self, port, validate=True):
-        self.sock = client.connect(port)
+    def __init__(self, port, validate=True, sock=None):
+        self.sock = sock or client.connect(port)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(
             client_side=True, header_encoding=None, validate_outbound_headers=validate,
             normalize_outbound_headers=validate))

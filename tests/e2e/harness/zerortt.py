@@ -18,7 +18,7 @@ class Tap:
     """One connection, or several after another. hold: weir's bytes wait for release()."""
 
     def __init__(self, port, hold=False):
-        self.port, self.flight = port, b""
+        self.port, self.flight, self.far = port, b"", None
         self.released = threading.Event()
         if not hold:
             self.released.set()
@@ -32,7 +32,7 @@ class Tap:
 
     def run(self):
         near, _ = self.listener.accept()
-        far = client.connect(self.port)
+        self.far = far = client.connect(self.port)
         waiting = b""
         while True:
             ready, _, _ = select.select([near, far], [], [], 0.02)

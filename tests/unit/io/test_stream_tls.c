@@ -330,8 +330,36 @@ static void damaged_record(void **state) {
     struct tls_info info;
     conn_tls_info(p->conn, &info);
     assert_true(info.why.len > 0);
+    assert_int_equal(info.end, END_CLIENT_TLS_RECORD);
+    /* the client is told, before the FIN */
+    conn_close_gently(p->conn, 1000);
+    p->conn = NULL;
+    th_run(p);
+    char byte;
+    assert_int_equal(SSL_read(p->client, &byte, 1), -1);
+    assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_R_SSLV3_ALERT_BAD_RECORD_MAC);
+    ERR_clear_error();
+    assert_true(p->wire->out_fin);
+    p->wire->in_fin = true; /* it was waited for */
+    th_run(p);
     th_pair_free(p);
   }
+}
+
+/* An end without close_notify is no fault of the client's, who is told nothing. */
+static void cut_is_no_fault(void **state) {
+  (void)state;
+  struct th_pair *p = opened(TLS1_3_VERSION);
+  size_t before = p->wire->out.len;
+  p->wire->in_fin = true;
+  th_run(p);
+  assert_int_equal(p->error, -ECONNABORTED);
+  assert_int_equal(conn_tls_end(p->conn), END_OK);
+  conn_close_gently(p->conn, 1000);
+  p->conn = NULL;
+  th_run(p);
+  assert_int_equal(p->wire->out.len, before);
+  th_pair_free(p);
 }
 
 static struct text body_make(size_t len) {
@@ -652,6 +680,7 @@ int main(void) {
       stream_test(fin_behind_held),
       stream_test(reset_in_handshake),
       stream_test(damaged_record),
+      stream_test(cut_is_no_fault),
       stream_test(big_bodies),
       stream_test(backpressure),
       stream_test(record_sizes),

@@ -55,8 +55,8 @@ static void toy_free(struct conn *c) {
   (void)c;
   frees++;
 }
-static const struct transport toy = {toy_in,     toy_eof,  toy_write, toy_finish,
-                                     toy_resume, toy_free, NULL};
+static const struct transport toy = {toy_in, toy_eof,    toy_write, toy_finish,
+                                     NULL,   toy_resume, toy_free,  NULL};
 
 static struct side *toy_pair(struct net *net, int *peer) {
   struct side *s = kit_pair(net, peer);
