@@ -82,8 +82,7 @@ enum http_method http_method_find(struct span text);
 struct span http_method_text(enum http_method method);
 bool http_method_safe(enum http_method method);
 bool http_method_idempotent(enum http_method method);
-/* http_method_content: requests with it are meant to have a content. */
-bool http_method_content(enum http_method method);
+bool http_method_content(enum http_method method); /* is meant to have a content */
 
 /* http_body says how a message's body ends on the wire (RFC 9112 section 6.3). */
 enum http_body {
