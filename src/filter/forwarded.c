@@ -4,6 +4,7 @@
  * rightmost X-Forwarded-For entry (or Forwarded for=) that is not a trusted proxy. RFC 7239,
  * DESIGN.md "Trust". A list is read from its right end and at most TRUST_HOPS_MAX entries deep. */
 #include "filter_priv.h"
+#include "weir/http/h2_pseudo.h"
 
 #define TRUST_HOPS_MAX 32u
 #define IP_TEXT_MAX 64u
@@ -115,6 +116,15 @@ static struct span host_text(struct filter_ctx *ctx) {
   return buf_span(&b);
 }
 
+/* add_host adds a field with the host in it: where that may not be indexed, nor may the field. */
+static enum filter_result add_host(struct filter_ctx *ctx, struct span name, struct span value) {
+  struct http_request *r = ctx->request;
+  enum filter_result result = filter_add(ctx, &r->fields, name, value);
+  if (result == FILTER_NEXT)
+    r->fields.rows[r->fields.count - 1].secret = r->secret >> H2_PSEUDO_AUTHORITY & 1;
+  return result;
+}
+
 /* forwarded_append adds our element to a Forwarded that a trusted proxy sent (RFC 7239 section 4).
  */
 static enum filter_result forwarded_append(struct filter_ctx *ctx, struct span peer) {
@@ -138,7 +148,7 @@ static enum filter_result forwarded_append(struct filter_ctx *ctx, struct span p
     ctx->end = END_LIMIT_STREAM_MEMORY;
     return FILTER_ANSWER;
   }
-  return filter_add(ctx, &ctx->request->fields, SPAN_LIT("Forwarded"), buf_span(&b));
+  return add_host(ctx, SPAN_LIT("Forwarded"), buf_span(&b));
 }
 
 /* chain_append writes one X-Forwarded-For of all that a trusted peer sent and the peer itself, and
@@ -164,14 +174,6 @@ static enum filter_result chain_append(struct filter_ctx *ctx, struct span peer)
   enum filter_result r = filter_add(ctx, f, SPAN_LIT("X-Forwarded-For"), buf_span(&b));
   if (r == FILTER_NEXT) f->rows[f->count - 1].secret = secret;
   return r;
-}
-
-/* add_unless adds a field that a trusted proxy has not set already. */
-static enum filter_result add_unless(struct filter_ctx *ctx, bool trusted, enum http_name id,
-                                     struct span name, struct span value) {
-  struct http_fields *f = &ctx->request->fields;
-  if ((trusted && http_fields_has(f, id)) || !value.len) return FILTER_NEXT;
-  return filter_add(ctx, f, name, value);
 }
 
 void filter_trust(struct filter_ctx *ctx) {
@@ -201,11 +203,12 @@ enum filter_result forwarded_request(struct filter_ctx *ctx) {
   if (r == FILTER_NEXT && ctx->peer.len && ctx->peer.sa.sa_family != AF_UNIX)
     r = chain ? chain_append(ctx, peer)
               : filter_add(ctx, f, SPAN_LIT("X-Forwarded-For"), peer);
-  if (r == FILTER_NEXT)
-    r = add_unless(ctx, trusted, HTTP_NAME_X_FORWARDED_PROTO, SPAN_LIT("X-Forwarded-Proto"),
-                   scheme_of(ctx));
-  if (r == FILTER_NEXT)
-    r = add_unless(ctx, trusted, HTTP_NAME_X_FORWARDED_HOST, SPAN_LIT("X-Forwarded-Host"),
-                   host_text(ctx));
+  /* A trusted proxy may have set these already. */
+  bool proto = trusted && http_fields_has(f, HTTP_NAME_X_FORWARDED_PROTO);
+  bool hosted = trusted && http_fields_has(f, HTTP_NAME_X_FORWARDED_HOST);
+  struct span host = hosted ? SPAN_EMPTY : host_text(ctx);
+  if (r == FILTER_NEXT && !proto)
+    r = filter_add(ctx, f, SPAN_LIT("X-Forwarded-Proto"), scheme_of(ctx));
+  if (r == FILTER_NEXT && host.len) r = add_host(ctx, SPAN_LIT("X-Forwarded-Host"), host);
   return r;
 }

@@ -30,6 +30,13 @@ static bool alive(const struct tls_conn *tls) {
   return (tls->conn->flags & (CONN_CLOSING | CONN_FAILED)) == 0;
 }
 
+/* decodes: what came is of use: to the owner, or behind a reset to a relay that outlasts it. */
+static bool decodes(const struct tls_conn *tls) {
+  const struct conn *c = tls->conn;
+  if (tls->state != TLS_OPEN || conn_any(c, CONN_CLOSING)) return false;
+  return !conn_any(c, CONN_FAILED) || (c->relay_in && relay_lasts(c->relay_in));
+}
+
 /* library_use says whose call into the library comes next, and what it may read. */
 static void library_use(struct tls_conn *tls, struct span in) {
   tls->worker->current = tls;
@@ -144,7 +151,7 @@ static void data_end(struct tls_conn *tls, int ret) {
 /* data_in decrypts and delivers record by record until the owner has enough; returns the rest. */
 static struct span data_in(struct tls_conn *tls, struct span wire) {
   char *scratch = tls->worker->scratch;
-  while (alive(tls) && tls->state == TLS_OPEN) {
+  while (decodes(tls)) {
     if (wire.len == 0 && !SSL_has_pending(tls->ssl)) break;
     if (!conn_wants(tls->conn)) return wire;
     library_use(tls, wire);
@@ -263,7 +270,7 @@ static void early_run(struct tls_conn *tls, struct span (*run)(struct tls_conn *
   tls->early = NULL;
   struct span wire = span_from(buf_span(&early->data), early->off);
   struct span rest = run(tls, wire);
-  if (rest.len > 0 && alive(tls)) {
+  if (rest.len > 0 && (alive(tls) || decodes(tls))) {
     early->off = (uint32_t)(early->data.len - rest.len);
     tls->early = early;
   } else {

@@ -71,6 +71,11 @@ bool down_start(struct down *d) {
   return d->flags & DOWN_TCP ? front_tcp_start(d) : front_h1_start(d);
 }
 
+uint32_t down_patience_ms(const struct down *d, uint32_t ms) {
+  bool soon = d->serving->w->draining || d->flags & DOWN_STALE;
+  return soon && (!ms || ms > DRAIN_IDLE_MS) ? DRAIN_IDLE_MS : ms;
+}
+
 static void ech_count(struct worker *w, uint8_t result) {
   if (result == TLS_ECH_ACCEPTED) stat_add(&w->stats.ech_accepted, 1);
   if (result == TLS_ECH_REFUSED) stat_add(&w->stats.ech_refused, 1);

@@ -83,6 +83,9 @@ struct down *down_new(struct serving *sv, struct conn *c, const struct addr *pee
 /* down_start gives it to those who serve it: nothing of the connection was read, or its PROXY
  * header only. False: there is no room, close it. */
 MUST_USE bool down_start(struct down *d);
+/* down_patience_ms is how much of `ms` (0: no bound) is left to a client that has not begun yet:
+ * where its connection ends soon, what one between requests has (front_h1_next, stale.c). */
+uint32_t down_patience_ms(const struct down *d, uint32_t ms);
 /* down_close ends it; gently: what is queued is sent, and the client may read it to its end. */
 void down_close(struct down *d, bool gently);
 /* down_abort ends it as truncation: what was sent must not look complete. */

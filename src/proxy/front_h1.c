@@ -11,12 +11,9 @@ static uint64_t after_ms(const struct worker *w, uint32_t delay_ms) {
 
 static const struct conn_events h1_events;
 
-/* first_ms is how long a connection may take to begin its first request; where it ends soon, no
- * longer than one between requests may (front_h1_next, stale.c). */
+/* first_ms is how long a connection may take to begin its first request. */
 static uint32_t first_ms(const struct down *d) {
-  uint32_t header_ms = d->serving->current->listener->timeouts.header_ms;
-  bool soon = d->serving->w->draining || d->flags & DOWN_STALE;
-  return soon && (!header_ms || header_ms > DRAIN_IDLE_MS) ? DRAIN_IDLE_MS : header_ms;
+  return down_patience_ms(d, d->serving->current->listener->timeouts.header_ms);
 }
 
 bool front_h1_start(struct down *d) {
@@ -30,7 +27,7 @@ bool front_h1_start(struct down *d) {
     return true;
   }
   d->flags |= DOWN_TLS;
-  conn_timer(d->conn, after_ms(w, l->timeouts.handshake_ms));
+  conn_timer(d->conn, after_ms(w, down_patience_ms(d, l->timeouts.handshake_ms)));
   return tls_accept(d->conn, l->tls, w->config.index);
 }
 

@@ -108,6 +108,7 @@ static const struct conn_events hello_events = {
 void front_pass_start(struct down *d) {
   const struct listener *l = d->serving->current->listener;
   conn_attach(d->conn, &hello_events, d);
-  conn_timer(d->conn, now_ms(d->serving->w) + l->timeouts.handshake_ms);
+  uint32_t patience_ms = down_patience_ms(d, l->timeouts.handshake_ms);
+  conn_timer(d->conn, now_ms(d->serving->w) + patience_ms);
   conn_read_start(d->conn);
 }

@@ -72,7 +72,7 @@ bool front_tcp_start(struct down *d) {
     return true;
   }
   d->flags |= DOWN_TLS;
-  conn_timer(d->conn, now_ms(w) + l->timeouts.handshake_ms);
+  conn_timer(d->conn, now_ms(w) + down_patience_ms(d, l->timeouts.handshake_ms));
   return tls_accept(d->conn, l->tls, w->config.index);
 }
 

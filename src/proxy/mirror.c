@@ -41,7 +41,7 @@ struct mirror {
   uint8_t secret_pseudo; /* as in http_request.secret */
   struct buf header;  /* PROXY; empty: the pool wants none */
   struct buf request; /* the head */
-  struct buf secret;  /* names, each with a colon, of its fields that no hop may index */
+  struct span secret; /* bit per field of it that no hop may index; empty: none */
   struct buf body;
   struct h1_scan scan;
   struct buf head_in;
@@ -287,19 +287,14 @@ static bool write_h1(struct mirror *m) {
          (!m->body.len || conn_write(c, buf_span(&m->body)));
 }
 
-static bool is_secret(const struct mirror *m, struct span name) {
-  struct span names = buf_span(&m->secret);
-  while (names.len) { /* each turn takes one */
-    size_t len = span_find_char(names, ':', 0);
-    if (span_eq_nocase(span_sub(names, 0, len), name)) return true;
-    names = span_from(names, len + 1);
-  }
-  return false;
+/* is_secret: of the fields that stand in the head, by number; Host is the first. */
+static bool is_secret(const struct mirror *m, uint32_t field) {
+  size_t at = field / 8;
+  return at < m->secret.len && ((uint8_t)m->secret.ptr[at] >> field % 8 & 1);
 }
 
 /* parse reads the head again that request_write_copy wrote: whatever stands in it is to go on, but
- * for what belongs to HTTP/1.1. The text does not say what no hop may index: fields of one name
- * stay out of the tables together. */
+ * for what belongs to HTTP/1.1. The text does not say what no hop may index. */
 static bool parse(struct mirror *m, struct http_request *out) {
   static const struct h1_limits wide = {1u << 30, UINT32_MAX, UINT32_MAX};
   struct h1_scan scan = {0};
@@ -310,7 +305,7 @@ static bool parse(struct mirror *m, struct http_request *out) {
   for (uint32_t i = 0; i < out->fields.count; i++) {
     struct http_field *row = &out->fields.rows[i];
     row->flags &= HTTP_FIELD_HOP | HTTP_FIELD_OWN;
-    row->secret = is_secret(m, row->name);
+    row->secret = is_secret(m, i);
   }
   out->secret = m->secret_pseudo;
   return true;
@@ -515,20 +510,22 @@ static bool write_head(struct stream *s, struct mirror *m, size_t bytes) {
 
 /* keep_secret notes what the head does not say. */
 static bool keep_secret(const struct http_request *r, struct mirror *m) {
+  const struct http_fields *f = &r->fields;
   size_t bytes = 0;
+  uint32_t at = 0; /* Host */
   m->secret_pseudo = r->secret;
-  for (uint32_t i = 0; i < r->fields.count; i++)
-    if (r->fields.rows[i].secret) bytes += r->fields.rows[i].name.len + 1;
+  for (uint32_t i = 0; i < f->count && !bytes; i++)
+    if (f->rows[i].secret) bytes = f->count / 8 + 1;
   if (!bytes) return true;
-  char *to = memory(m, bytes);
-  if (!to) return false;
-  m->secret = buf_of(to, bytes);
-  for (uint32_t i = 0; i < r->fields.count; i++) {
-    if (!r->fields.rows[i].secret) continue;
-    buf_put(&m->secret, r->fields.rows[i].name);
-    buf_char(&m->secret, ':');
+  char *bits = memory(m, bytes);
+  if (!bits) return false;
+  memset(bits, 0, bytes);
+  for (uint32_t i = 0; i < f->count; i++) {
+    if (!request_copies(&f->rows[i])) continue;
+    at++;
+    if (f->rows[i].secret) bits[at / 8] = (char)((uint8_t)bits[at / 8] | 1u << at % 8);
   }
-  check(!m->secret.full);
+  m->secret = span_of(bits, bytes);
   return true;
 }
 

@@ -25,7 +25,9 @@ void request_write_head(struct stream *s, const struct endpoint *e, struct buf *
 /* request_send_h2 sends the head on st; last: no body follows. False: no room. */
 MUST_USE bool request_send_h2(struct stream *s, const struct endpoint *e, struct h2_stream *st,
                               bool last);
-/* request_write_copy writes the head for a mirror at e, which gets the body by its length. */
+/* request_write_copy writes the head for a mirror at e, which gets the body by its length: the
+ * line, Host, the fields that request_copies, in their order, and what is of the connection. */
+bool request_copies(const struct http_field *row);
 void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t body_len,
                         struct buf *b);
 /* head_append copies head bytes into the arena, at most limit + 1 in all; bytes taken, 0: no room.

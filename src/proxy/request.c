@@ -103,6 +103,11 @@ static void write_fields(const struct http_request *r, struct buf *b) {
   }
 }
 
+bool request_copies(const struct http_field *row) {
+  if (row->id == HTTP_NAME_EXPECT || row->id == HTTP_NAME_TRAILER) return false;
+  return http_field_written(row);
+}
+
 /* write_framing: what is meant to have a content says that there is none (RFC 9110 section 8.6):
  * HTTP/2 has no need to, but servers of HTTP/1.1 answer 411 to who does not. */
 static void write_framing(const struct http_request *r, enum http_body as, uint64_t len,
@@ -117,8 +122,7 @@ void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t bod
   write_line_and_host(s, e, b);
   for (uint32_t i = 0; i < s->x->req.fields.count; i++) {
     const struct http_field *row = &s->x->req.fields.rows[i];
-    if (row->id == HTTP_NAME_EXPECT || row->id == HTTP_NAME_TRAILER) continue;
-    if (http_field_written(row)) h1_write_field(b, row->name, row->value);
+    if (request_copies(row)) h1_write_field(b, row->name, row->value);
   }
   write_framing(&s->x->req, HTTP_BODY_LENGTH, body_len, b);
   if (http_takes_trailers(&s->x->req.fields)) buf_lit(b, "Connection: TE\r\nTE: trailers\r\n");

@@ -123,7 +123,7 @@ def test_what_may_not_be_indexed(weir, talk):
                          + b"\x10" + h2.text("x-hidden") + h2.text("this")
                          + b"\x00" + h2.text("x-open") + h2.text("that")))
     assert conn.wait(number).status == 200
-    assert origin.conns[0].secret == {":authority", ":path", "x-hidden"}
+    assert origin.conns[0].secret == {":authority", ":path", "x-hidden", "x-forwarded-host"}
 
 
 def test_what_may_not_be_indexed_in_a_copy(weir, talk):
@@ -143,8 +143,36 @@ def test_what_may_not_be_indexed_in_a_copy(weir, talk):
     assert conn.wait(number).status == 200
     shadow.wait_asked(1)
     for site in (origin, shadow):
-        assert site.conns[0].secret == {":authority", ":path", "x-hidden", "x-other"}
+        assert site.conns[0].secret == {":authority", ":path", "x-hidden", "x-other",
+                                        "x-forwarded-host"}
         assert site.asked()[0]["x-open"] == "that"
+
+
+def test_what_may_not_be_indexed_in_a_copy_row_by_row(weir, talk):
+    """Of fields of one name some may be, of many each by itself, whatever weir leaves out."""
+    shadow, origin = ByHand(plain), ByHand(plain)
+    pools = {name: {"endpoints": ["127.0.0.1:%d" % site.port], "connections": {"protocol": "h2c"}}
+             for name, site in (("app", origin), ("shadow", shadow))}
+    proxy = proxy_for(weir, origin, pools=pools, listeners={"web": {
+        "protocols": ["h2c", "http/1.1"], "limits": {"headers": 400}}}, routes=[
+            {"prefix": "/", "pool": "app", "mirror": {"pool": "shadow"}}])
+    conn = talk(proxy)
+    number = conn.new_stream()
+    block = h2.block(h2.pseudo()) + b"".join(
+        (b"\x10" if secret else b"\x00") + h2.text(name) + h2.text(value)
+        for name, value, secret in [("x-two", "a", True), ("te", "trailers", True),
+                                    ("x-forwarded-host", "away", True), ("x-two", "b", False),
+                                    ("trailer", "x-sum", False), ("x-two", "c", True)]
+        + [("x-%d" % at, "v", at % 3 == 0) for at in range(300)])
+    conn.send(h2.headers(number, block))
+    assert conn.wait(number).status == 200
+    shadow.wait_asked(1)
+    first, second = ([row for row in site.conns[0].rows if row[0].startswith("x-")]
+                     for site in (origin, shadow))
+    assert first == second and len(first) > 300
+    assert [row for row in first if row[0] == "x-two"] == [
+        ("x-two", "a", True), ("x-two", "b", False), ("x-two", "c", True)]
+    assert [row[2] for row in first if row[1] == "v"] == [at % 3 == 0 for at in range(300)]
 
 
 def test_what_may_not_be_indexed_and_has_our_word_behind_it(weir, talk):
@@ -159,6 +187,24 @@ def test_what_may_not_be_indexed_and_has_our_word_behind_it(weir, talk):
     assert conn.wait(number).status == 200
     assert origin.asked()[0]["x-forwarded-for"] == "192.0.2.7, 127.0.0.1"
     assert origin.conns[0].secret == {"x-forwarded-for"}
+
+
+@pytest.mark.parametrize("name", [":authority", "host"])
+def test_what_may_not_be_indexed_and_goes_on_by_other_names(weir, talk, name):
+    """A host that the client keeps out of the tables is in none of them as ours, either."""
+    origin = ByHand(plain)
+    proxy = proxy_for(weir, origin, listeners={"web": {
+        "protocols": ["h2c", "http/1.1"], "trusted_proxies": ["127.0.0.0/8"]}})
+    conn = talk(proxy)
+    number = conn.new_stream()
+    conn.send(h2.headers(number, b"\x82\x86\x84\x10" + h2.text(name)
+                         + h2.text("secret.example")
+                         + b"\x00" + h2.text("forwarded") + h2.text("for=192.0.2.7")))
+    assert conn.wait(number).status == 200
+    head = origin.asked()[0]
+    assert head["x-forwarded-host"] == "secret.example"
+    assert head["forwarded"] == 'for=127.0.0.1;proto=http;host="secret.example"'
+    assert origin.conns[0].secret == {":authority", "x-forwarded-host", "forwarded"}
 
 
 def test_what_may_not_be_indexed_on_an_error_page(weir, talk):

@@ -529,27 +529,50 @@ def test_plan_dump_and_check(weir, backend):
     assert checked.returncode == 78 and "W0166" in checked.stdout + checked.stderr, checked
 
 
-def test_headers_that_end_in_a_drain(weir, backend):
-    """Their clients have as long for a request as those between requests have, not all of
-    timeouts.header. They end one after the other, as nobody sees when a worker begins to drain;
-    where the machine is too slow for all of them, once more."""
+def heads_end(proxy):
+    """Clients whose PROXY headers end one after the other while proxy drains, and who are silent
+    then; the words of the log."""
+    conns = [client.Client(proxy.port) for _ in range(15)]
+    for conn in conns:
+        conn.send(v1(CLIENT)[:-1])
+    eventually(lambda: proxy.metric("weir_downstream_connections") == len(conns))
+    proxy.signal(signal.SIGTERM)
+    proxy.stderr_has("SIGTERM: draining 15 connections")
+    for conn in conns:
+        conn.try_send(v1(CLIENT)[-1:])
+        time.sleep(0.02)
+    for conn in conns:
+        conn.expect_close()
+        conn.close()
+    assert proxy.process.wait(60) == 0
+    return {record["weir.end"] for record in proxy.all_lines()}
+
+
+HOUR = {"header": "1h", "handshake": "1h"}
+UNDER = {
+    "http": ({"timeouts": {"header": "1h"}}, "client.timeout.header"),
+    "https": ({"timeouts": HOUR, "tls": True}, "client.tls.timeout"),
+    "tcp": ({"timeouts": HOUR, "tls": True, "protocol": "tcp", "pool": "app"},
+            "client.tls.timeout"),
+    "passthrough": ({"timeouts": HOUR, "protocol": "tls_passthrough", "pool": "app"},
+                    "client.tls.timeout"),
+}
+
+
+@pytest.mark.parametrize("under", UNDER)
+def test_headers_that_end_in_a_drain(weir, backend, authority, under):
+    """Their clients have as long for what is to come next as those between requests have, not all
+    of timeouts.header or timeouts.handshake. They end one after the other, as nobody sees when a
+    worker begins to drain; where the machine is too slow for all of them, once more."""
+    keys, late = UNDER[under]
+    if keys.get("tls"):
+        keys = {**keys, "tls": {"certificates": [authority.leaf(["a.example"])]}}
     found = set()
     for _ in range(20):
-        proxy = weir({"process": {"drain": "1h"}, **proxied(timeouts={"header": "1h"})}, backend)
-        conns = [client.Client(proxy.port) for _ in range(15)]
-        for conn in conns:
-            conn.send(v1(CLIENT)[:-1])
-        eventually(lambda: proxy.metric("weir_downstream_connections") == len(conns))
-        proxy.signal(signal.SIGTERM)
-        proxy.stderr_has("SIGTERM: draining 15 connections")
-        for conn in conns:
-            conn.try_send(v1(CLIENT)[-1:])
-            time.sleep(0.02)
-        for conn in conns:
-            conn.expect_close()
-            conn.close()
-        assert proxy.process.wait(60) == 0
-        found.update(record["weir.end"] for record in proxy.all_lines())
-        if "client.timeout.header" in found:
+        conf = {"process": {"drain": "1h"}, **proxied(**keys)}
+        if keys.get("pool"):
+            conf["routes"] = None
+        found |= heads_end(weir(conf, backend))
+        if late in found:
             return
     raise AssertionError("no header was read: %s" % found)

@@ -56,7 +56,7 @@ static void on_send(struct loop *loop, struct conn *c, const void *bytes, size_t
 }
 static void on_poll(struct loop *loop, struct conn *c, enum op which) {
   c->inflight |= OP_BIT(which);
-  wire_of(loop, c)->poll_armed = true;
+  if (which == OP_POLL_IN) wire_of(loop, c)->poll_armed = true; /* no socket here breaks */
 }
 static void on_cancel(struct loop *loop, struct conn *c, enum op which) {
   c->cancels++;
@@ -76,6 +76,11 @@ static bool on_address(const struct loop *loop, const struct conn *c, bool peer,
   (void)loop, (void)c, (void)peer, (void)out;
   return false;
 }
+static size_t on_unacked(struct loop *loop, struct conn *c) {
+  (void)loop, (void)c;
+  return 0;
+}
+static uint64_t on_taken(struct loop *loop, struct conn *c) { return wire_of(loop, c)->out.len; }
 static bool on_grow(struct loop *loop) {
   (void)loop;
   return false;
@@ -169,6 +174,8 @@ static const struct loop_ops ops = {
     .close_fd = on_close_fd,
     .reset = on_nothing,
     .address = on_address,
+    .taken = on_taken,
+    .unacked = on_unacked,
     .buffers_grow = on_grow,
     .turn = on_turn,
     .wake = on_wake,

@@ -39,6 +39,7 @@ class Connection:
         self.first, self.window, self.windows = WINDOW, WINDOW, {}
         self.closed, self.over, self.sent = False, threading.Event(), 0
         self.secret = set()  # names of fields that came as never indexed
+        self.rows = []  # of all heads: name, value, never indexed
 
     @property
     def code(self):
@@ -60,7 +61,11 @@ class Connection:
                 return False
 
     def cut(self):
-        self.sock.shutdown(socket.SHUT_RDWR)
+        """Ends it where it has not ended yet."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
     def head(self, stream, *fields, status=200, end=False):
         self.send(response(stream, fields, str(status), end))
@@ -164,6 +169,7 @@ class Connection:
             return
         rows = self.decoder.decode(self.block, raw=False)
         self.secret |= {row[0] for row in rows if not row.indexable}
+        self.rows += [(row[0], row[1], not row.indexable) for row in rows]
         fields = dict(rows)
         self.block = b""
         if frame.stream in self.heads:

@@ -598,6 +598,139 @@ static void budget_with_data(void **state) {
   }
 }
 
+/* cut is a relay from p, whose client has reset its connection, to another TLS conn. */
+struct cut {
+  struct relay relay;
+  int ends, err;
+  enum relay_end why;
+};
+static void on_cut(struct relay *r, enum relay_end why, int err) {
+  struct cut *cut = r->owner;
+  cut->ends++;
+  cut->why = why;
+  cut->err = err;
+}
+
+/* comes: all that the client wrote comes within one turn. */
+static void comes(struct th_pair *p, size_t chunk) {
+  struct th_wire *w = p->wire;
+  th_pump(p);
+  while (w->in_off < w->in.len) {
+    struct span rest = span_from(text_span(&w->in), w->in_off);
+    struct span part = span_sub(rest, 0, chunk < rest.len ? chunk : rest.len);
+    w->in_off += part.len;
+    rx_bytes(p->conn, part);
+  }
+}
+
+static void cut_begin(struct cut *cut, struct th_pair *from, struct th_pair *to) {
+  *cut = (struct cut){.relay.owner = cut};
+  conn_read_stop(to->conn);
+  relay_start(&cut->relay, from->conn, to->conn, UINT64_MAX, on_cut);
+  relay_watch(&cut->relay);
+}
+
+/* cut_runs: until it ends, every byte of body went out, and then the error. */
+static void cut_runs(struct cut *cut, struct th_pair *to, struct span body) {
+  struct text back = {0};
+  for (int i = 0; i < 10000 && cut->ends == 0; i++) {
+    th_turn(t);
+    (void)th_pump(to);
+    (void)client_reads(to, &back);
+  }
+  assert_int_equal(cut->ends, 1);
+  assert_int_equal(cut->why, RELAY_SRC_ERROR);
+  assert_int_equal(cut->err, -ECONNRESET);
+  assert_int_equal(back.len, body.len);
+  assert_true(span_eq(text_span(&back), body));
+  text_fini(&back);
+}
+
+/* A reset in the batch of what came before it takes none of that, decrypted yet or not. */
+static void reset_behind_ciphertext(void **state) {
+  (void)state;
+  static const size_t sizes[] = {1, 5000, 100000, 200000, 1000000};
+  for (size_t i = 0; i < array_count(sizes); i++) {
+    struct th_pair *p = opened(i % 2 ? TLS1_2_VERSION : TLS1_3_VERSION);
+    struct th_pair *to = opened(TLS1_3_VERSION);
+    struct cut cut;
+    struct text body = body_make(sizes[i]);
+    t->send_max = 3000;
+    cut_begin(&cut, p, to);
+    th_turn(t);
+    for (size_t at = 0; at < body.len; at += 1000) {
+      size_t left = body.len - at;
+      client_writes(p, span_sub(text_span(&body), at, left < 1000 ? left : 1000));
+    }
+    comes(p, 4096);
+    assert_int_equal(rx_coded(p->conn), sizes[i] > 65536 + CONN_HELD_MAX);
+    p->wire->in_reset = true;
+    cut_runs(&cut, to, text_span(&body));
+    text_fini(&body);
+    th_pair_free(p);
+    th_pair_free(to);
+    t->send_max = SIZE_MAX;
+  }
+}
+
+/* What is decrypted after the reset may hold an end or a fault: nothing behind it is passed on. */
+static void reset_behind_an_end(void **state) {
+  (void)state;
+  for (int fault = 0; fault < 2; fault++) {
+    struct th_pair *p = opened(TLS1_3_VERSION), *to = opened(TLS1_3_VERSION);
+    struct cut cut;
+    struct text body = body_make(200000);
+    t->send_max = 3000;
+    cut_begin(&cut, p, to);
+    th_turn(t);
+    client_writes(p, text_span(&body));
+    th_pump(p);
+    size_t at = p->wire->in.len;
+    if (fault)
+      client_writes(p, SPAN_LIT("damaged"));
+    else
+      SSL_shutdown(p->client);
+    th_pump(p);
+    if (fault) p->wire->in.ptr[at + 9] ^= 1;
+    text_put(&p->wire->in, SPAN_LIT("\x17\x03\x03\x00\x05hello"));
+    comes(p, 4096);
+    p->wire->in_reset = true;
+    cut_runs(&cut, to, text_span(&body));
+    assert_int_equal(conn_tls_end(p->conn), fault ? END_CLIENT_TLS_RECORD : END_OK);
+    text_fini(&body);
+    th_pair_free(p);
+    th_pair_free(to);
+    t->send_max = SIZE_MAX;
+  }
+}
+
+/* A reset behind what came while the handshake had to wait. */
+static void reset_behind_early(void **state) {
+  (void)state;
+  struct th_pair *to = opened(TLS1_3_VERSION), *p = pair(TLS1_3_VERSION);
+  struct cut cut;
+  struct text body = body_make(200000);
+  p->quota = 0;
+  th_pump(p);
+  for (int i = 0; i < 3; i++) th_turn(t);
+  th_pump(p);
+  client_writes(p, text_span(&body));
+  t->loop.tls->used_ns = TLS_BUDGET_NS;
+  comes(p, 4096);
+  th_turn(t);
+  th_turn(t);
+  assert_int_equal(p->opened, 1);
+  assert_true(p->conn->rx == NULL && rx_coded(p->conn));
+  t->send_max = 3000;
+  cut_begin(&cut, p, to);
+  p->wire->in_reset = true;
+  cut_runs(&cut, to, text_span(&body));
+  t->send_max = SIZE_MAX;
+  text_fini(&body);
+  th_pair_free(p);
+  th_pair_free(to);
+}
+
 static void closed_inside_events(void **state) {
   (void)state;
   struct th_pair *p = pair(TLS1_3_VERSION);
@@ -688,6 +821,9 @@ int main(void) {
       stream_test(write_without_buffers),
       stream_test(budget),
       stream_test(budget_with_data),
+      stream_test(reset_behind_ciphertext),
+      stream_test(reset_behind_an_end),
+      stream_test(reset_behind_early),
       stream_test(closed_inside_events),
       stream_test(counters_return),
       stream_test(key_update),
