@@ -12,6 +12,7 @@
 
 #define HEADER SPAN_LIT("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
 #define HELLO SPAN_LIT("\0\0\0\4\0\0\0\0\0") /* SETTINGS without a row */
+#define EXTENDS SPAN_LIT("\0\0\6\4\0\0\0\0\0\0\x8\0\0\0\1") /* ENABLE_CONNECT_PROTOCOL */
 
 enum { PEERS = 1024, ASKING = 12 };
 
@@ -30,6 +31,7 @@ struct bed {
   struct peer peers[PEERS];
   uint32_t peer_count, opened, failed;
   int err;
+  struct span hello; /* what the next connection's endpoint says first */
   struct upconn *asking[ASKING]; /* by `owner`, of a storm; NULL: none, or it ended */
   _Atomic uint64_t conns, h2, idle;
 };
@@ -55,7 +57,7 @@ static void peer_accept(struct sim_peer *p, void *ctx) {
   struct peer *mine = &bed->peers[bed->peer_count++];
   mine->sim = p;
   sim_peer_on_data(p, peer_data, peer_close, mine);
-  sim_peer_write(p, HELLO);
+  sim_peer_write(p, bed->hello);
 }
 
 /* frames is what stands behind the preface; all before it is `first`. */
@@ -161,6 +163,7 @@ static struct snapshot *snapshot_of(struct bed *b, struct pool *pool) {
 static void bed_init_with(struct bed *b, uint64_t seed, const struct sim_faults *faults) {
   memset(b, 0, sizeof *b);
   bed = b;
+  b->hello = HELLO;
   b->sim = sim_new(seed, faults);
   b->registry = registry_new(1);
   struct loop_config config = {.conns_max = 256, .buffer_bytes = 4096, .seed = 1};
@@ -250,6 +253,24 @@ static void who_is_alone_shares_with_nobody(void **state) {
   for (int i = 1; i < 4; i++) upconn_close(c[i], false);
   assert_int_equal(b.idle, 1); /* the shared one waits for the next */
   assert_int_equal(permits(&b), 1);
+  bed_fini(&b);
+}
+
+/* What the endpoint can do is what it said last, on whichever connection: no older one, that is
+ * still there, tells otherwise. Nor does who looks for one to share see those alone. */
+static void what_it_said_last_holds(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b);
+  struct upconn *c[3];
+  for (int i = 0; i < 3; i++) {
+    b.hello = i == 1 ? EXTENDS : HELLO;
+    c[i] = stream_of(&b, b.pool, SPAN_EMPTY, true);
+    settle(&b);
+    assert_int_equal(upconn_bare(&b.up, ep(&b)), i != 1);
+  }
+  assert_true(list_empty(&ep(&b)->rows[0].muxes));
+  for (int i = 0; i < 3; i++) upconn_close(c[i], false);
   bed_fini(&b);
 }
 
@@ -396,6 +417,7 @@ static void limits_are_those_of_now(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(who_is_alone_shares_with_nobody),
+      cmocka_unit_test(what_it_said_last_holds),
       cmocka_unit_test(left_while_it_connects),
       cmocka_unit_test(refused_or_late),
       cmocka_unit_test(no_slot_for_the_stream),
