@@ -304,6 +304,7 @@ bool upconn_inherit(struct upconn *c, const struct conn_events *on) {
   c->conn = m->own;
   m->own = NULL;
   c->mux = NULL;
+  c->shared = false;
   c->requests_max = m->requests_max;
   conn_attach(c->conn, on, c);
   conn_timer(c->conn, WHEEL_NEVER);
