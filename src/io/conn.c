@@ -178,8 +178,10 @@ static void linger(struct conn *c, bool on) {
   if (conn_any(c, CONN_LINGER) == on) return;
   c->flags ^= CONN_LINGER;
   if (conn_any(c, CONN_CARRIED)) return;
-  if (on) c->loop->lingering++;
-  else c->loop->lingering--;
+  if (on)
+    c->loop->lingering++;
+  else
+    c->loop->lingering--;
 }
 
 static void bury_if_done(struct conn *c) {

@@ -18,6 +18,11 @@
 #define WINDOWS_GROWN (2u << 20)
 #define WINDOW (16u << 20)
 _Static_assert(STREAMS_MOST * STREAM_WINDOW + WINDOWS_GROWN < WINDOW / 4 * 3, "see there");
+/* LINGER_MS is how long a connection waits for its endpoint to close it too. One that was alone
+ * gave its permit back with its stream (on_idle), as whoever asks next wants it at once: it goes
+ * with the next tick, behind GOAWAY. */
+#define LINGER_MS 1000u
+#define LINGER_ALONE_MS 1u
 /* An endpoint's frames that bring nothing on (h2_limits). */
 #define GLITCHES 10000u
 #define RESETS 1000u
@@ -34,6 +39,7 @@ struct upmux {
   uint32_t keepalive_ms;
   bool retired; /* takes no more streams */
   bool alone;   /* its first stream is its last (attempt_to) */
+  bool brief;   /* all that its stream said is with the kernel: nothing to linger for */
   bool left;    /* it is of use to nobody else, and gave its permit back */
   bool idle;    /* nobody uses it: it counts as such */
   bool capped;  /* others may want its permit */
@@ -92,8 +98,12 @@ static void on_settings(struct h2 *h) {
 
 static void on_timer(struct h2 *h) {
   struct upmux *m = mux_of(h);
-  if (!(m->conn->flags & CONN_OPEN)) h2_give_up(h, -ETIMEDOUT);
-  else if (!h2_streams(h)) h2_end(h, END_OK);
+  if (!(m->conn->flags & CONN_OPEN)) {
+    h2_give_up(h, -ETIMEDOUT);
+  } else if (!h2_streams(h)) {
+    m->brief = m->alone && !conn_pending(m->conn);
+    h2_end(h, END_OK);
+  }
 }
 
 /* let_go gives back what a connection holds. */
@@ -102,7 +112,8 @@ static void let_go(struct upmux *m) {
   set_idle(m, false);
   row_of(m)->conns--;
   upstream_count(u->counters.conns, -1);
-  if (m->conn->flags & CONN_OPEN) conn_close_gently(m->conn, 1000);
+  if (m->conn->flags & CONN_OPEN)
+    conn_close_gently(m->conn, m->brief ? LINGER_ALONE_MS : LINGER_MS);
   else uptls_close(m->conn);
   if (!m->left) conn_permits_give(u, m->endpoint);
   object_unpin(&m->endpoint->obj, u->worker);

@@ -582,8 +582,8 @@ static void ask_much(struct world *w, struct raw *r) {
   h2_peer_init(&peer);
   h2_peer_hello(&peer, NULL, 0);
   for (uint32_t i = 0; i < ASKED; i++)
-    (void)h2_peer_request(
-        &peer, ":method: GET\n:scheme: http\n:authority: h.test\n:path: /r/0\n", true);
+    (void)h2_peer_request(&peer, ":method: GET\n:scheme: http\n:authority: h.test\n:path: /r/0\n",
+                          true);
   raw_open(w, r, text_span(&peer.out));
   h2_peer_fini(&peer);
 }
@@ -609,7 +609,7 @@ static void who_is_served_is_not_who_lingers(void **state) {
   stay(w, &stayer);
   world_for(w, 1000);
   assert_int_equal(worker->upstream.upconns.live, ASKED); /* they wait still */
-  assert_int_equal(worker->loop->lingering, 1); /* nor is a closing one's time over */
+  assert_int_equal(worker->loop->lingering, 1);           /* nor is a closing one's time over */
   world_for(w, 2000);
   assert_int_equal(worker->loop->lingering, 0);
   assert_true(stayer.in.len > 50 && stayer.closed);

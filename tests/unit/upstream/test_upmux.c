@@ -31,7 +31,8 @@ struct bed {
   struct peer peers[PEERS];
   uint32_t peer_count, opened, failed;
   int err;
-  struct span hello; /* what the next connection's endpoint says first */
+  bool stay;                     /* endpoints do not close behind weir */
+  struct span hello;             /* what the next connection's endpoint says first */
   struct upconn *asking[ASKING]; /* by `owner`, of a storm; NULL: none, or it ended */
   _Atomic uint64_t conns, h2, idle;
 };
@@ -46,7 +47,7 @@ static void peer_data(struct sim_peer *p, struct span bytes, void *ctx) {
 }
 
 static void peer_close(struct sim_peer *p, bool reset, void *ctx) {
-  (void)reset;
+  if (bed->stay && !reset) return;
   ((struct peer *)ctx)->sim = NULL;
   sim_peer_free(p);
 }
@@ -73,6 +74,16 @@ static uint32_t number(struct span in, size_t at, size_t len) {
   uint32_t n = 0;
   for (size_t i = 0; i < len; i++) n = n << 8 | (uint8_t)in.ptr[at + i];
   return n;
+}
+
+/* last_frame is the type of the last one that came. */
+static uint8_t last_frame(const struct peer *p, struct span first) {
+  uint8_t type = 0;
+  for (struct span in = frames(p, first); in.len >= 9;) {
+    type = (uint8_t)in.ptr[3];
+    in = span_from(in, 9 + number(in, 0, 3));
+  }
+  return type;
 }
 
 /* told is MAX_HEADER_LIST_SIZE as it was said last, and how often it was. */
@@ -274,6 +285,26 @@ static void what_it_said_last_holds(void **state) {
   bed_fini(&b);
 }
 
+/* The socket does not outlive the permit by the time of an endpoint that does not close; GOAWAY
+ * goes out. */
+static void who_was_alone_is_gone_soon(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b);
+  b.stay = true;
+  for (uint32_t i = 0; i < 10; i++) {
+    struct upconn *c = stream_of(&b, b.pool, HEADER, true);
+    settle(&b);
+    assert_int_equal(b.loop->conns.live, 2);
+    upconn_close(c, false);
+    settle(&b);
+    assert_int_equal(b.loop->conns.live, 0);
+    assert_int_equal(last_frame(&b.peers[i], HEADER), H2_GOAWAY);
+    sim_peer_free(b.peers[i].sim);
+  }
+  bed_fini(&b);
+}
+
 /* Whoever waited has left: one that is alone does not go on connecting. */
 static void left_while_it_connects(void **state) {
   (void)state;
@@ -418,6 +449,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(who_is_alone_shares_with_nobody),
       cmocka_unit_test(what_it_said_last_holds),
+      cmocka_unit_test(who_was_alone_is_gone_soon),
       cmocka_unit_test(left_while_it_connects),
       cmocka_unit_test(refused_or_late),
       cmocka_unit_test(no_slot_for_the_stream),
