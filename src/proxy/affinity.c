@@ -62,6 +62,30 @@ void affinity_init(struct stream *s, const struct pool *pool) {
   if (pool->sticky) s->x->want.sticky = sticky_find(pool->sticky, &s->x->req.fields);
 }
 
+/* place_in is where another pool has the endpoint of a place of ours. */
+static uint32_t place_in(const struct pool *to, const struct pool *from, uint32_t place) {
+  if (place >= from->member_count) return PLACE_NONE;
+  const struct endpoint *e = from->members[place].endpoint;
+  for (uint32_t i = 0; i < to->member_count; i++)
+    if (to->members[i].endpoint == e) return i;
+  return PLACE_NONE;
+}
+
+void affinity_renew(struct stream *s, const struct pool *to) {
+  struct pool_tried *tried = &s->x->tried;
+  const struct pool_tried before = *tried;
+  struct pool_want *want = &s->x->want;
+  want->sticky = to->sticky ? place_in(to, s->pool, want->sticky) : PLACE_NONE;
+  s->x->picked = PLACE_NONE;
+  *tried = (struct pool_tried){0};
+  for (uint32_t i = 0; i < before.count; i++) {
+    uint32_t place = place_in(to, s->pool, before.place[i]);
+    if (place == PLACE_NONE) continue;
+    tried->refused |= (before.refused >> i & 1u) << tried->count;
+    tried->place[tried->count++] = place;
+  }
+}
+
 const struct pool_member *affinity_pick(struct stream *s) {
   s->x->want.now_ms = now_ms(s->w);
   const struct pool_member *m = pool_pick(&s->w->upstream, s->pool, &s->x->want);

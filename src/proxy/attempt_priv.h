@@ -19,6 +19,7 @@ struct waiter {
   claim claim;
   uint64_t order; /* of claims that are equal: by age */
   uint64_t t_queue; /* ns of the loop's clock: when it came */
+  uint64_t due_ms;  /* when it has waited too long, as its pool said when it came */
 };
 
 enum attempt_flag {

@@ -58,6 +58,9 @@ struct pool *affinity_by_key(const struct route *route, const struct http_reques
                              struct span client);
 /* affinity_init reads what the request says about its endpoint of the pool; before filters. */
 void affinity_init(struct stream *s, const struct pool *pool);
+/* affinity_renew: the stream's pool will be `to`, newer settings of the same one: what it knows of
+ * endpoints by their place is told in that one's places. */
+void affinity_renew(struct stream *s, const struct pool *to);
 /* affinity_pick chooses the endpoint of the next attempt; NULL: none is in service. */
 const struct pool_member *affinity_pick(struct stream *s);
 /* affinity_response gives the client a cookie when it needs one; before response filters. */

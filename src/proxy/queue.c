@@ -94,9 +94,15 @@ static void link_in(struct stream *s) {
   s->x->wait.order = s->w->queue_order++;
   heap_insert(&row->first, &s->x->wait.first, best_first);
   heap_insert(&row->last, &s->x->wait.last, worst_first);
-  if (row->queued++ == 0) list_push_tail(&s->w->waiting, &row->waiting_link);
+  if (row->queued++ == 0) {
+    list_push_tail(&s->w->waiting, &row->waiting_link);
+    (void)queue_news(s->w, row, s->pool);
+    queue_watch(s->w);
+  }
   s->flags |= STREAM_QUEUED | STREAM_WAITED;
   s->x->wait.t_queue = now_ns(s->w);
+  uint32_t most_ms = s->pool->connections.queue_timeout_ms;
+  s->x->wait.due_ms = most_ms ? s->x->wait.t_queue / 1000000u + most_ms : WHEEL_NEVER;
   stat_add(&s->w->stats.queued, 1);
   publish(s);
 }
@@ -234,6 +240,8 @@ static bool serve_first(struct worker *w, struct pool_state *state) {
     return false;
   }
   struct stream *s = waiter_first(state->rows[me(w)].first.root)->stream;
+  struct pool *newest = queue_pool(s);
+  if (newest) stream_renew_pool(s, newest);
   const struct pool *pool = s->pool; /* pinned by s */
   bool pending = w->wake_pending;
   if (attempt_serve(s)) return true;

@@ -72,7 +72,15 @@ void queue_freed(struct worker *w, struct pool_state *state);
 void queue_run(struct worker *w);
 /* queue_yield closes idle connections whose permits other workers wait for. */
 void queue_yield(struct worker *w);
-/* permit_freed is upstream's hook. */
+/* ---- queue_watch.c ---- */
+/* queue_pool is the newest of the stream's pool, if that is not what it has; else NULL. */
+struct pool *queue_pool(const struct stream *s);
+/* queue_news: endpoints of the pool (row: its own) came or went since the last call. */
+bool queue_news(const struct worker *w, struct pool_row *row, const struct pool *pool);
+/* queue_watch looks at endpoints from now on, for as long as streams wait. */
+void queue_watch(struct worker *w);
+void queue_watch_init(struct worker *w);
+/* permit_freed is upstream's hook (queue.c). */
 void permit_freed(struct upstream *u, struct pool_state *state);
 /* ---- group.c: other workers ---- */
 enum signal {

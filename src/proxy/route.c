@@ -81,16 +81,29 @@ static void take_pool_settings(struct stream *s) {
   if (p->set & POLICY_IDLE) s->pool_timeouts.idle_ms = p->idle_ms;
 }
 
+static void use_pool(struct stream *s, struct pool *pool) {
+  object_pin(&pool->obj, s->w->config.index);
+  s->pool = pool;
+  s->pool_timeouts = pool->timeouts;
+  if (s->route) take_pool_settings(s);
+}
+
 void stream_pin_pool(struct stream *s, struct pool *pool) {
   uint32_t me = s->w->config.index;
-  s->pool = pool;
   s->pool_state = pool->state;
   object_pin(&s->pool_state->obj, me);
-  object_pin(&s->pool->obj, me);
-  s->pool_timeouts = s->pool->timeouts;
-  if (s->route) take_pool_settings(s);
+  use_pool(s, pool);
   s->arena.limit += 4 * (size_t)s->pool->limits.header_bytes; /* the response's share */
   stat_add(&s->pool_state->rows[me].requests, 1);
+}
+
+void stream_renew_pool(struct stream *s, struct pool *pool) {
+  struct pool *before = s->pool;
+  uint32_t more = pool->limits.header_bytes, had = before->limits.header_bytes;
+  affinity_renew(s, pool);
+  use_pool(s, pool);
+  if (more > had) s->arena.limit += 4 * (size_t)(more - had);
+  object_unpin(&before->obj, s->w->config.index);
 }
 
 /* take_settings puts what the route's policies say in place of the listener's. */

@@ -113,14 +113,30 @@ static struct serving *serving_find(struct worker *w, int fd) {
   return NULL;
 }
 
-/* accept_at_once sets whether clients are accepted before they sent a byte: of TCP, where nothing
- * of theirs comes first, for the server may be the one to speak. */
-static void accept_at_once(struct serving *sv) {
-  const struct listener *l = sv->current ? sv->current->listener : NULL;
-  bool at_once = l && l->serves == SERVES_TCP && !l->tls && l->proxied != PROXIED_ALL;
-  if (sv->shared || at_once == sv->at_once) return;
-  sv->at_once = at_once;
-  conn_listen_defer(sv->conn, at_once ? 0 : LISTEN_DEFER_SECONDS);
+/* first_ms is in what time from accept on a client has to say something; 0: any. */
+static uint32_t first_ms(const struct listener *l) {
+  bool shakes = l->tls || l->serves == SERVES_TLS, proxied = l->proxied != PROXIED_NO;
+  if (!shakes) return l->timeouts.header_ms;
+  uint32_t header_ms = l->timeouts.header_ms, handshake_ms = l->timeouts.handshake_ms;
+  return proxied && header_ms && header_ms < handshake_ms ? header_ms : handshake_ms;
+}
+
+/* defer_of is for how many seconds clients that have not sent a byte need not be accepted. Not at
+ * all with TCP, where nothing of theirs comes first: the server may be the one to speak. Else so
+ * that at most half of the time is added in which they have to: the system gives them at its
+ * second, third or fourth SYN-ACK, after 1, 3 or 7 seconds. */
+static uint32_t defer_of(const struct listener *l) {
+  if (l->serves == SERVES_TCP && !l->tls && l->proxied != PROXIED_ALL) return 0;
+  uint32_t most_ms = first_ms(l) / 2;
+  if (!most_ms || most_ms >= 7000) return LISTEN_DEFER_SECONDS;
+  return most_ms >= 3000 ? 3 : most_ms >= 1000 ? 1 : 0;
+}
+
+static void set_deferred(struct serving *sv) {
+  uint32_t seconds = sv->current ? defer_of(sv->current->listener) : sv->defer_s;
+  if (sv->shared || seconds == sv->defer_s) return;
+  sv->defer_s = seconds;
+  conn_listen_defer(sv->conn, seconds);
 }
 
 /* current_of is the listener of sv in the snapshot; NULL: there is none, or it serves by another
@@ -137,6 +153,7 @@ void serve_start(struct worker *w, const struct worker_msg *msg) {
   sv->w = w;
   sv->fd = msg->fd;
   sv->shared = msg->shared;
+  sv->defer_s = LISTEN_DEFER_SECONDS; /* as it was made */
   sv->state = msg->state;
   object_pin(&sv->state->obj, w->config.index);
   list_init(&sv->downs);
@@ -149,7 +166,7 @@ void serve_start(struct worker *w, const struct worker_msg *msg) {
   if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
   sv->conn = conn_listen(w->loop, sv->fd, on_accept, sv);
   check(sv->conn != NULL); /* the slab has room for listeners beside all connections */
-  accept_at_once(sv);
+  set_deferred(sv);
 }
 
 /* close_idle closes connections between requests of a removed listener, whose requests nobody
@@ -184,6 +201,20 @@ void serve_hurry_idle(struct worker *w, uint32_t most, uint64_t close_ms) {
     most -= hurry_some(container_of(l, struct serving, link), most, close_ms);
 }
 
+/* sessions_end says when sessions of a removed listener end that are no tunnels yet (tunnels hear
+ * it of tunnel.c): they, too, have no more than one drain time, however long they wait. */
+static void sessions_end(struct serving *sv) {
+  struct worker *w = sv->w;
+  if (sv->end_ms) return;
+  sv->end_ms = now_ms(w) + (w->snapshot ? w->snapshot->drain_ms : 0);
+  for (struct list *l = sv->downs.next; l != &sv->downs; l = l->next) {
+    struct stream *s = container_of(l, struct down, link)->stream;
+    if (!s || !(s->flags & STREAM_TCP) || s->step == STEP_TUNNEL) continue;
+    s->deadline_ms = sv->end_ms;
+    stream_timer(s);
+  }
+}
+
 void serve_stop(struct worker *w, struct listener_state *state, int fd) {
   (void)state;
   struct serving *sv = serving_find(w, fd);
@@ -199,6 +230,7 @@ void serve_stop(struct worker *w, struct listener_state *state, int fd) {
     front_udp_leave(sv, now_ms(w) + (w->snapshot ? w->snapshot->drain_ms : 0));
     return;
   }
+  sessions_end(sv);
   sv->down_count++; /* held, so that close_idle may close the last one */
   close_idle(sv);
   sv->down_count--;
@@ -234,8 +266,10 @@ void serve_install(struct worker *w) {
       continue;
     }
     sv->current = current_of(sv, false);
+    if (sv->current) sv->end_ms = 0;
+    else sessions_end(sv);
     if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
-    accept_at_once(sv);
+    set_deferred(sv);
     if (before && sv->current && sv->current->listener != before) stale_install(sv);
   }
 }

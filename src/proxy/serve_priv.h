@@ -17,10 +17,11 @@ struct serving {
   struct udp_port *udp; /* in place of conn: a port of UDP */
   int fd;
   bool shared; /* others go on with the socket when weir has ended */
-  bool at_once; /* clients that send nothing are accepted: the server may speak first */
+  uint32_t defer_s; /* for so long clients that send nothing are not accepted (set_deferred) */
   struct listener_state *state;           /* pinned */
   struct listener_state *heir; /* of UDP: the listener's that has it from the next snapshot on */
   const struct snapshot_listener *current; /* NULL: removed from the configuration */
+  uint64_t end_ms; /* while removed: when sessions of TCP end, those that wait as well */
   struct list downs;
   uint32_t down_count;
 };

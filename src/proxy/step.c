@@ -111,7 +111,7 @@ static uint64_t due_try(const struct stream *s) {
 
 /* due_queue is when a stream has waited too long, or for any endpoint (END_OK). */
 static uint64_t due_queue(const struct stream *s, enum end *end) {
-  uint64_t due = after(s->x->wait.t_queue, s->pool->connections.queue_timeout_ms);
+  uint64_t due = s->x->wait.due_ms;
   if (!s->x->any_ms || s->x->any_ms >= due) return due;
   *end = END_OK;
   return s->x->any_ms;
@@ -153,7 +153,7 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
 static uint64_t due_span(const struct stream *s, bool headless, enum end *end) {
   bool call = s->flags & STREAM_DEADLINE, buffering = s->step == STEP_BUFFER;
   bool within = headless || (call && (buffering || s->step == STEP_RELAY));
-  *end = END_ROUTE_TIMEOUT;
+  *end = s->flags & STREAM_TCP ? END_DRAIN : END_ROUTE_TIMEOUT; /* of TCP: serve.c */
   if (!within) return WHEEL_NEVER;
   uint64_t due = buffering ? s->x->call.deadline_ms : s->deadline_ms;
   if (call && (!headless || due == s->x->call.deadline_ms)) *end = END_CLIENT_DEADLINE;

@@ -98,6 +98,8 @@ void stream_fail(struct stream *s, enum end end);
 void stream_timer(struct stream *s);
 /* stream_pin_pool gives it its pool and that one's settings. */
 void stream_pin_pool(struct stream *s, struct pool *pool);
+/* stream_renew_pool gives it newer settings of the pool that it has, between attempts. */
+void stream_renew_pool(struct stream *s, struct pool *pool);
 /* stream_unpin_settings lets go of route, pool and listener: a tunnel reads none of them. */
 void stream_unpin_settings(struct stream *s);
 /* stream_finish logs, counts and frees; s is gone. */

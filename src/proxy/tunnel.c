@@ -35,6 +35,13 @@ static bool unwanted(const struct stream *s) {
   return routed || !s->down->serving->current || s->down->flags & DOWN_STALE;
 }
 
+/* end_at is when one that is unwanted from the beginning ends. */
+static uint64_t end_at(const struct stream *s) {
+  const struct serving *sv = s->down->serving;
+  if (s->flags & STREAM_TCP && !sv->current && sv->end_ms) return sv->end_ms;
+  return now_ms(s->w) + s->w->snapshot->drain_ms;
+}
+
 bool tunnel_declined(const struct stream *s, unsigned status) {
   return s->flags & STREAM_H2 && s->x->req.upgrade.len && status >= 200 && status < 300;
 }
@@ -56,7 +63,7 @@ void tunnel_start(struct stream *s) {
   start(s, &s->down_body, s->try.up->conn, s->conn);
   /* The reload that removed its route may have come while the request was on its way. */
   if (w->draining) s->deadline_ms = w->drain_deadline_ms;
-  else if (unwanted(s)) s->deadline_ms = now_ms(w) + w->snapshot->drain_ms;
+  else if (unwanted(s)) s->deadline_ms = end_at(s);
   stream_go(s, STEP_TUNNEL);
 }
 

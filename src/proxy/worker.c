@@ -91,6 +91,7 @@ struct worker *worker_new(const struct worker_config *config) {
   list_init(&w->waiting);
   begin_init(&w->begin);
   list_init(&w->displaced);
+  queue_watch_init(w);
   mirror_init(w);
   timer_init(&w->drain_timer, on_drain_deadline);
   timer_init(&w->trim_timer, on_trim);
@@ -156,6 +157,7 @@ static void install(struct worker *w, const struct worker_msg *msg) {
   serve_install(w);
   if (w->snapshot) overload_install(w, &w->snapshot->overload);
   if (w->snapshot) tunnel_check_routes(w);
+  w->wake_pending = true; /* who waits in a queue may find room by the new settings */
   serve_resume(w);
 }
 
@@ -256,6 +258,7 @@ static void flush(struct worker *w) {
   timer_stop(&w->loop->wheel, &w->drain_timer);
   timer_stop(&w->loop->wheel, &w->trim_timer);
   timer_stop(&w->loop->wheel, &w->stale_timer);
+  timer_stop(&w->loop->wheel, &w->queue_timer);
   timer_stop(&w->loop->wheel, &w->begin.unruly_timer);
   overload_stop(w);
   uint32_t most = w->stopped ? FLUSH_TURNS_STOPPED : FLUSH_TURNS;

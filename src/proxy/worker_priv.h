@@ -86,6 +86,7 @@ struct worker {
   uint64_t date_sec;
   char date[32];
   struct timer drain_timer, trim_timer;
+  struct timer queue_timer; /* runs while streams wait in queues (queue_watch.c) */
   struct timer stale_timer; /* ends connections of DOWN_STALE_DUE */
   uint64_t stale_ms;        /* when those that went stale last are to end */
   uint64_t trim_seen;  /* stats.proxied at the last tick */

@@ -89,6 +89,78 @@ def test_the_oldest_comes_first_over_workers(weir, new_backend):
     assert gate.order == ["/first"] + ["/%02d" % n for n in range(12)]
 
 
+ROOM = [
+    {"connections": {"max": 5}}, {"connections": {"max_per_endpoint": 5, "max": None}},
+    {"connections": {"max": None}}]
+
+
+@pytest.mark.parametrize("room", ROOM, ids=["more", "other", "none"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_gives_room(weir, new_backend, workers, room):
+    """Who waits is served when caps are raised or go, and so is who comes then."""
+    gate = Gate()
+    proxy = weir(conf(workers=workers, max=1, queue_timeout="10m"), new_backend(gate))
+    conns = [send(proxy, "/held")]
+    eventually(lambda: gate.order == ["/held"])
+    conns += [send(proxy, "/%d" % n, queued=n + 1) for n in range(3)]
+    proxy.change(pools={"app": room})
+    proxy.reload()
+    eventually(lambda: gate.now == 4)
+    conns.append(send(proxy, "/new"))
+    eventually(lambda: gate.now == 5)
+    gate.open.set()
+    for conn in conns:
+        assert conn.response().status == 200
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_endpoint_is_added(weir, new_backend, workers):
+    """Its connections are for those who wait, in their order."""
+    gate = Gate()
+    backends = [new_backend(gate), new_backend(gate)]
+    proxy = weir(conf(workers=workers, max_per_endpoint=1, queue_timeout="10m"), backends[0])
+    conns = [send(proxy, "/held")]
+    eventually(lambda: gate.order == ["/held"])
+    conns += [send(proxy, "/%d" % n, queued=n + 1) for n in range(2)]
+    proxy.change(pools={"app": {"endpoints": [each.address for each in backends]}})
+    proxy.reload()
+    eventually(lambda: gate.order == ["/held", "/0"])
+    assert proxy.metric("weir_upstream_queued") == 1
+    gate.open.set()
+    for conn in conns:
+        assert conn.response().status == 200
+
+
+def test_an_endpoint_comes_back(weir, new_backend):
+    """By a check: who waits for the other one is served by it."""
+    gate = Gate()
+    ill = threading.Event()
+
+    def second(conn, request):
+        if request.path == "/health":
+            return wire.response_bytes(503 if ill.is_set() else 200)
+        return gate(conn, request)
+
+    def first(conn, request):
+        return wire.response_bytes() if request.path == "/health" else gate(conn, request)
+
+    ill.set()
+    made = conf(max_requests_per_endpoint=1, queue_timeout="10m")
+    made["pools"]["app"]["health"] = {"path": "/health", "interval": "20ms", "timeout": "10s",
+                                      "healthy": 1, "unhealthy": 1}
+    away = new_backend(second)
+    proxy = weir(made, new_backend(first), away)
+    eventually(lambda: proxy.metric("weir_endpoint_up", pool="app", endpoint=away.address) == 0)
+    conns = [send(proxy, "/held")]
+    eventually(lambda: gate.order == ["/held"])
+    conns.append(send(proxy, "/waits", queued=1))
+    ill.clear()
+    eventually(lambda: gate.order == ["/held", "/waits"])
+    gate.open.set()
+    for conn in conns:
+        assert conn.response().status == 200
+
+
 def test_priority_by_header_and_route(weir, new_backend):
     gate = Gate()
     routes = [{"name": "all", "prefix": "/", "pool": "app"},

@@ -392,6 +392,23 @@ def test_queue(tcp, endpoint):
     assert len(waited) == 1  # which line comes first is nobody's promise: workers write their own
 
 
+@pytest.mark.parametrize("key", ["max", "max_per_endpoint"])
+def test_a_reload_gives_room(tcp, endpoint, key):
+    """Who waits is served as soon as a reload raises the cap; who comes then, too."""
+    proxy = tcp(endpoint(), pool={"connections": {key: 1, "queue_timeout": "10m"}})
+    with connect(proxy.port) as first, connect(proxy.port) as second:
+        first.sendall(b"1")
+        assert exactly(first, 1) == b"1"
+        second.sendall(b"2")
+        eventually(lambda: proxy.metric("weir_upstream_queued") == 1)
+        proxy.change(pools={"db": {"connections": {key: 5}}})
+        proxy.reload()
+        assert exactly(second, 1) == b"2"
+        with connect(proxy.port) as third:
+            third.sendall(b"3")
+            assert exactly(third, 1) == b"3"
+
+
 def test_queue_timeout_and_reset(tcp, endpoint):
     proxy = tcp(endpoint(), pool={"connections": {"max_per_endpoint": 1,
                                                    "queue_timeout": "200ms"}})
@@ -741,6 +758,25 @@ def test_removed_listener(tcp, endpoint):
         assert exactly(sock, 1) == b"b"
         assert tcpsite.ended(sock)[0] == "reset"
     proxy.ended("proxy.drain.tunnel")
+
+
+def test_removed_listener_and_its_queue(tcp, endpoint):
+    """Who waits in the pool's queue has the same drain time, not one of its own when its turn
+    comes: nobody is served after it."""
+    proxy = tcp(endpoint(), pool={"connections": {"max": 1, "queue_timeout": "10m"}},
+                process={"drain": "1s", "workers": 1})
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(proxy.port)) for _ in range(4)]
+        for sock in socks:
+            sock.sendall(b"a")
+        eventually(lambda: proxy.metric("weir_upstream_queued") == 3)
+        proxy.change(listeners={"db": None, "web": {"bind": "127.0.0.1:%d" % proc.free_port()}},
+                     pools={"db": None})
+        proxy.reload()
+        assert sorted(tcpsite.ended(sock)[1] for sock in socks) == [b"", b"", b"", b"a"]
+        eventually(lambda: len(proxy.all_lines()) == 4)
+    ends = sorted(line["weir.end"] for line in proxy.all_lines())
+    assert ends == ["proxy.drain"] * 3 + ["proxy.drain.tunnel"]
 
 
 def test_drain(tcp, endpoint):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import client, proc, wire
+from harness import client, proc, tcpsite, wire
 from harness.backend import FullBacklog, raw
 from harness.weir import eventually
 
@@ -17,6 +17,22 @@ def with_timeouts(**listener):
 
 def with_pool_timeouts(**pool):
     return {"pools": {"app": {"timeouts": pool}}}
+
+
+@pytest.mark.parametrize("listener, seconds", [
+    ({"timeouts": {"header": "14s"}}, 7), ({}, 3), ({"timeouts": {"header": "2s"}}, 1),
+    ({"timeouts": {"header": "1999ms"}}, 0),
+    ({"timeouts": {"header": "2s", "handshake": "1m"}, "proxy_protocol": True,
+      "trusted_proxies": "127.0.0.0/8"}, 1)])
+def test_silent_clients_are_seen_in_time(weir, backend, listener, seconds):
+    """The kernel holds back who sends nothing: never for more than half of the time that he has
+    from accept on. What it is asked for is what stands on the socket, after reloads too."""
+    proxy = weir({"listeners": {"web": listener}}, backend)
+    assert set(tcpsite.deferred(proxy.pid, proxy.port)) == {seconds}
+    for header, after in (("1s", 0), ("20s", 7)):
+        proxy.change(listeners={"web": {"timeouts": {"header": header}}})
+        proxy.reload()
+        eventually(lambda: set(tcpsite.deferred(proxy.pid, proxy.port)) == {after})
 
 
 def test_header(weir, backend):

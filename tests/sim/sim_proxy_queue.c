@@ -320,6 +320,80 @@ static void the_worst_loses_its_place(void **state) {
   }
 }
 
+/* ---- room that no permit given back makes ---- */
+
+/* served_soon steps until p is answered, long before it would have waited too long. */
+static void served_soon(struct world *w, const struct plan *p, uint64_t from) {
+  while (!p->ended) {
+    world_step(w);
+    if (sim_now_ms(w->sim) > from + 2000) fail_plan(w, p, "nobody told it that there is room");
+  }
+  if (p->end != END_OK) fail_plan(w, p, "waited in vain");
+}
+
+/* roomier is a generation in which all find a place: higher caps, none, or another endpoint. */
+static void roomier(struct world_conf *conf, uint64_t how) {
+  struct world_pool *pool = &conf->pools[0];
+  struct pool_connections *c = &pool->connections;
+  if (how == 2) pool->origins = 15;
+  c->max *= how == 1 ? 0 : 8;
+  c->max_requests *= how == 1 ? 0 : 8;
+  c->max_per_endpoint *= how == 1 ? 0 : how == 2 ? 2 : 8;
+  c->max_requests_per_endpoint *= how == 1 ? 0 : how == 2 ? 2 : 8;
+}
+
+/* A reload that gives room reaches those who wait, on every worker, and who comes then. */
+static void a_reload_gives_room(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 300);) {
+    struct world_conf conf;
+    queue_conf(&conf, seed, 100);
+    struct world *w = queue_world(seed, &conf);
+    w->capped = false;
+    hold(w);
+    struct plan *waits[4];
+    for (uint32_t i = 0; i < 4; i++) waits[i] = wait_one(w, i, "", NULL);
+    assert_int_equal(waiting(w), 4);
+    roomier(&conf, seed / 3 % 3);
+    world_install(w, &conf);
+    uint64_t from = sim_now_ms(w->sim);
+    struct plan *comes = one(w, 1, "");
+    for (uint32_t i = 0; i < 4; i++) served_soon(w, waits[i], from);
+    served_soon(w, comes, from);
+    assert_int_equal(waiting(w), 0);
+    let_go(w);
+    world_end(w);
+  }
+}
+
+/* An endpoint that comes back into service serves those who wait for others. */
+static void an_endpoint_comes_back(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 100);) {
+    struct world_conf conf;
+    queue_conf(&conf, seed & ~UINT64_C(7), 100); /* one connection to each endpoint */
+    conf.pools[0].origins = 3;
+    struct world *w = queue_world(seed, &conf);
+    struct endpoint *out = w->current->pools[0]->members[1].endpoint;
+    uint64_t until = sim_now_ms(w->sim) + 1000;
+    if (seed & 1) atomic_store(&out->ejected_until_ms, until);
+    else atomic_store(&out->state, ENDPOINT_DOWN);
+    endpoint_changed(out);
+    hold(w);
+    struct plan *p = wait_one(w, (uint32_t)seed, "", NULL);
+    world_for(w, 300);
+    assert_false(p->ended);
+    if (!(seed & 1)) {
+      atomic_store(&out->state, ENDPOINT_UP);
+      endpoint_changed(out);
+    }
+    served_soon(w, p, sim_now_ms(w->sim));
+    if (seed & 1) assert_true(sim_now_ms(w->sim) >= until);
+    let_go(w);
+    world_end(w);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(caps_are_exact),
@@ -330,6 +404,8 @@ int main(void) {
       cmocka_unit_test(the_urgent_come_first),
       cmocka_unit_test(the_bound_is_exact),
       cmocka_unit_test(the_worst_loses_its_place),
+      cmocka_unit_test(a_reload_gives_room),
+      cmocka_unit_test(an_endpoint_comes_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,8 +20,8 @@ void conn_listen_resume(struct conn *listener);
 /* conn_listen_defer sets TCP_DEFER_ACCEPT: for protocols where the client speaks first; 0: accept
  * at once. conn_listen leaves it as it is (LISTEN_DEFER_KEEP). */
 #define LISTEN_DEFER_KEEP UINT32_MAX
-/* LISTEN_DEFER_SECONDS is for how long: a client that connects and stays silent is given to accept
- * then all the same. */
+/* LISTEN_DEFER_SECONDS is for how long at most: a client that connects and stays silent is given
+ * to accept then all the same (after 7 seconds: the system counts in SYN-ACKs). */
 #define LISTEN_DEFER_SECONDS 5u
 void conn_listen_defer(struct conn *listener, uint32_t seconds);
 /* conn_listen_drain accepts what is queued (on_accept for each, at most 4096; how many): to be

@@ -76,6 +76,7 @@ struct pool_row {
   const struct pool *settings;  /* and its settings there: to compare with, they may be gone */
   struct list waiting_link;     /* in worker.waiting while some do */
   struct heap first, last;      /* those streams, by claim: the best first, the worst first */
+  uint64_t queue_epoch, queue_serving; /* epoch, and endpoints in service, as last looked at */
   /* Written by this worker, read by all: */
   _Atomic uint32_t inflight; /* requests */
   _Atomic uint64_t requests; /* that were given to it */
@@ -111,8 +112,7 @@ struct pool_state {
   struct gradient gradient;
 };
 
-/* endpoint_changed follows every change of state or ejected_until_ms: what workers remember of the
- * pool's health is no longer true. */
+/* endpoint_changed follows every change of state or ejected_until_ms: workers look anew. */
 static inline void endpoint_changed(struct endpoint *e) {
   atomic_fetch_add_explicit(&e->pool_state->epoch, 1, memory_order_release);
 }
