@@ -18,8 +18,7 @@ struct tls_peer; /* io/tls_client.h */
 /* endpoint_row is one worker's view of an endpoint. */
 struct endpoint_row {
   _Alignas(64) struct list idle; /* conns, most recently used first */
-  struct list muxes;             /* HTTP/2 connections (upstream/upmux.c) that streams may share */
-  struct list alone;             /* those with one stream each: as many as requests and tunnels */
+  struct list muxes, alone;      /* HTTP/2 connections (upstream/upmux.c): shared; private ones */
   _Atomic uint32_t idle_count;   /* written by its worker */
   uint32_t conns;                /* open or connecting, idle ones included */
   uint64_t seen;                 /* seq of the last installed snapshot that has this endpoint */
