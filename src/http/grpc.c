@@ -2,6 +2,8 @@
  * knows when. PROTOCOL-HTTP2: Requests, Responses, Errors. */
 #include "weir/http/grpc.h"
 
+#include "weir/http/h2_frame.h"
+
 bool grpc_is(struct span content_type) {
   struct span word = SPAN_LIT("application/grpc");
   if (!span_eq_nocase(span_sub(content_type, 0, word.len), word)) return false;
@@ -67,6 +69,14 @@ static const struct {
 #include "weir/http/grpc.def"
 };
 
+static const struct {
+  uint32_t code;
+  uint8_t status;
+} of_reset[] = {
+#define GRPC_RESET(code, status) {H2_##code, GRPC_##status},
+#include "weir/http/grpc.def"
+};
+
 enum grpc_status grpc_status_parse(struct span text) {
   uint64_t value = 0;
   bool code = text.len <= 2 && span_u64(text, &value) && value < GRPC_STATUS_COUNT;
@@ -101,6 +111,12 @@ enum grpc_status grpc_status_of_end(enum end end, unsigned status) {
   for (size_t i = 0; i < array_count(of_http); i++)
     if (of_http[i].status == status) return (enum grpc_status)of_http[i].ours;
   return GRPC_UNKNOWN;
+}
+
+enum grpc_status grpc_status_of_reset(uint32_t code) {
+  for (size_t i = 0; i < array_count(of_reset); i++)
+    if (of_reset[i].code == code) return (enum grpc_status)of_reset[i].status;
+  return GRPC_INTERNAL;
 }
 
 /* ---- messages ---- */

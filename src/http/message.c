@@ -62,13 +62,15 @@ uint32_t http_fields_drop(struct http_fields *fields, struct span name) {
 
 struct method_row {
   struct span text;
-  bool safe, idempotent;
+  bool safe, idempotent, content;
 };
 
 static const struct method_row methods[HTTP_METHOD_COUNT] = {
-#define METHOD(id, string, is_safe, is_idempotent) \
-  [HTTP_METHOD_## \
-      id] = {.text = {string, sizeof(string) - 1}, .safe = is_safe, .idempotent = is_idempotent},
+#define METHOD(id, string, is_safe, is_idempotent, has_content) \
+  [HTTP_METHOD_##id] = {.text = {string, sizeof(string) - 1}, \
+                        .safe = is_safe, \
+                        .idempotent = is_idempotent, \
+                        .content = has_content},
 #include "weir/http/method.def"
 #undef METHOD
 };
@@ -92,6 +94,11 @@ bool http_method_safe(enum http_method method) {
 bool http_method_idempotent(enum http_method method) {
   check((unsigned)method < HTTP_METHOD_COUNT);
   return methods[method].idempotent;
+}
+
+bool http_method_content(enum http_method method) {
+  check((unsigned)method < HTTP_METHOD_COUNT);
+  return methods[method].content;
 }
 
 struct span http_status_reason(unsigned status) {

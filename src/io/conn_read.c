@@ -306,7 +306,9 @@ void rx_eof(struct conn *c) {
   }
   c->flags |= CONN_WIRE_EOF;
   if (conn_any(c, CONN_LINGER)) {
-    if (conn_pending(c) == 0) conn_finalize(c);
+    /* A carried one that has not told its end is cut by that: finished() comes in this turn. */
+    bool told = !conn_any(c, CONN_CARRIED) || conn_any(c, CONN_FIN_SENT);
+    if (conn_pending(c) == 0 && told) conn_finalize(c);
     return;
   }
   if (conn_any(c, CONN_REREAD)) give_held(c);

@@ -2,6 +2,7 @@
  * for health, retries, log. A call is told by its Content-Type alone; its messages are a body like
  * any other. What the words mean is http/grpc.h's. PROTOCOL-HTTP2. */
 #include "proxy_priv.h"
+#include "weir/http/h2_frame.h"
 
 static const struct span status_name = {"grpc-status", 11};
 static const struct span message_name = {"grpc-message", 12};
@@ -168,10 +169,24 @@ static struct span sentence(struct stream *s) {
                       SPAN_ARG(row->detail));
 }
 
+/* of_reset: who cancels a call whose deadline has passed does so for that. */
+static enum grpc_status of_reset(const struct stream *s, uint32_t code) {
+  enum grpc_status status = grpc_status_of_reset(code);
+  bool overdue = s->flags & STREAM_DEADLINE && s->deadline_ms <= now_ms(s->w);
+  return status == GRPC_CANCELLED && overdue ? GRPC_DEADLINE_EXCEEDED : status;
+}
+
+/* failed is the status for s->end, which stands for `status` in HTTP. */
+static enum grpc_status failed(const struct stream *s, unsigned status) {
+  struct h2_told told = attempt_told(&s->try, s->end);
+  if (told.frame == H2_RST_STREAM) return of_reset(s, told.code);
+  return grpc_status_of_end(s->end, status);
+}
+
 bool grpc_refusal(struct stream *s, unsigned status, bool refused, struct http_fields *fields) {
   struct span text = refused ? sentence(s) : http_status_reason(status);
-  enum end end = refused ? s->end : END_OK;
-  return put_status(s, grpc_status_of_end(end, status), text, fields);
+  enum grpc_status code = refused ? failed(s, status) : grpc_status_of_end(END_OK, status);
+  return put_status(s, code, text, fields);
 }
 
 /* may_cut: an HTTP/2 client that reads sees trailers for what they are. Behind a length there is
@@ -186,7 +201,7 @@ static bool may_cut(const struct stream *s) {
 bool grpc_cut(struct stream *s) {
   struct http_fields rows = {0};
   if (!may_cut(s)) return false;
-  enum grpc_status status = grpc_status_of_end(s->end, end_get(s->end)->status);
+  enum grpc_status status = failed(s, end_get(s->end)->status);
   if (!put_status(s, status, sentence(s), &rows)) return false;
   if (s->x->call.web.live) return web_end(s, s->conn, &rows);
   return h2_send_trailers(h2_stream_of(s->conn), &rows);
@@ -194,5 +209,5 @@ bool grpc_cut(struct stream *s) {
 
 enum grpc_status grpc_final(const struct stream *s) {
   if (s->x->call.status < GRPC_STATUS_COUNT) return (enum grpc_status)s->x->call.status;
-  return s->end == END_OK ? GRPC_UNKNOWN : grpc_status_of_end(s->end, end_get(s->end)->status);
+  return s->end == END_OK ? GRPC_UNKNOWN : failed(s, end_get(s->end)->status);
 }

@@ -146,7 +146,7 @@ static enum http_result head(struct hedge *h, struct span bytes, size_t *used, e
                                            s->x->req.method, &h->resp, why);
     *used += r == HTTP_DONE ? h->resp.head_len - before : took;
     if (r != HTTP_DONE || h->resp.status >= 200 || h->resp.status == 101) return r;
-    *why = END_BAD_RESPONSE_STATUS;
+    *why = END_BAD_RESPONSE_INTERIM;
     if (++h->interims > INTERIM_MAX) return HTTP_BAD;
     h->head_up.len = 0;
     h->scan = (struct h1_scan){0};
@@ -176,7 +176,7 @@ static void on_message(struct conn *c, enum end end) {
   h->try.flags |= ATTEMPT_RESPONSE_BYTE;
   bool good = end == END_OK && response_read_h2(h->stream, &h->section, &h->resp, &end);
   if (good && h->resp.status < 200 && h->resp.status != 101) {
-    end = END_BAD_RESPONSE_STATUS;
+    end = END_BAD_RESPONSE_INTERIM;
     good = ++h->interims <= INTERIM_MAX;
     if (good) h2_stream_section(st, &h->section, &h->stream->arena);
   } else if (good) {

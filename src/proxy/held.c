@@ -2,8 +2,8 @@
  * a slow client then holds no endpoint, and the request may be sent again. At most as much as the
  * policy says and as long as half of the worker's buffers are free; what does not fit is streamed
  * behind it. Framing is decoded here and made anew when it is sent. Small bodies that go to HTTP/2
- * are kept so without a policy: an endpoint may refuse a stream at any time (RFC 9113 section
- * 8.7), and says so for another one to be tried. */
+ * are kept so without a policy, if they come at once: an endpoint may refuse a stream at any time
+ * (RFC 9113 section 8.7), and says so for another one to be tried. */
 #include "proxy_priv.h"
 
 #define PIECE_MAX 65536u
@@ -11,6 +11,9 @@
 
 /* SMALL_MOST bytes are kept without a policy, while three quarters of the buffers are free. */
 #define SMALL_MOST 16384u
+/* SMALL_MS is how long the rest of one is waited for. A client that sends no more now may not
+ * until it has heard of the endpoint: what there is goes on then, and the rest as it comes. */
+#define SMALL_MS 100u
 
 /* is_small: all of it is on its way, and short. */
 static bool is_small(const struct stream *s) {
@@ -21,16 +24,25 @@ static bool is_small(const struct stream *s) {
   return r->body == HTTP_BODY_LENGTH && r->content_length <= SMALL_MOST;
 }
 
-static uint32_t held_most(const struct stream *s) {
-  uint32_t policy = s->route->settings.buffer_bytes;
-  return policy < SMALL_MOST && is_small(s) ? SMALL_MOST : policy;
+/* fits_in: it may be no more than so much. */
+static bool fits_in(const struct stream *s, uint32_t most) {
+  const struct http_request *r = &s->x->req;
+  if (r->body == HTTP_BODY_CHUNKED) return most > 0;
+  return r->content_length && r->content_length <= most;
 }
 
 bool held_wanted(const struct stream *s) {
-  uint32_t most = held_most(s);
-  if (!most || s->up_body.state != PUMP_READY || web_changes(s, &s->up_body)) return false;
-  if (s->x->req.body == HTTP_BODY_CHUNKED) return true;
-  return s->x->req.content_length && s->x->req.content_length <= most;
+  if (s->up_body.state != PUMP_READY || web_changes(s, &s->up_body)) return false;
+  return fits_in(s, s->route->settings.buffer_bytes) || (is_small(s) && fits_in(s, SMALL_MOST));
+}
+
+/* begin says how much is held, and for how long: a policy's holds last as long as clients do. */
+static void begin(struct stream *s) {
+  struct held *h = &s->x->held;
+  uint32_t policy = s->route->settings.buffer_bytes;
+  bool asked = fits_in(s, policy);
+  h->limit = asked ? policy : SMALL_MOST;
+  h->until_ms = asked ? WHEEL_NEVER : now_ms(s->w) + SMALL_MS;
 }
 
 /* say_continue: nobody else will ask for the body. */
@@ -44,7 +56,7 @@ static bool say_continue(struct stream *s) {
 }
 
 void enter_buffer(struct stream *s) {
-  s->x->held.limit = held_most(s);
+  begin(s);
   s->up_body.progress_ms = now_ms(s->w);
   stat_add(&s->w->stats.buffered, 1);
   if (!say_continue(s)) {
@@ -63,7 +75,8 @@ static void give_length(struct stream *s) {
   http_fields_drop(&r->fields, http_name_text(HTTP_NAME_TRAILER));
 }
 
-/* leave goes on with what is held; the route's timeout is not for the client's part of it. */
+/* leave goes on with what is held; the route's timeout is not for the client's part of it where a
+ * policy has that waited for. */
 static void leave(struct stream *s) {
   if (s->x->held.whole) {
     s->up_body.state = PUMP_DONE;
@@ -71,9 +84,11 @@ static void leave(struct stream *s) {
     conn_watch(s->conn);
     if (s->x->mirror) mirror_send(s);
   }
-  grpc_limit(s);
+  if (held_patient(s)) grpc_limit(s);
   stream_go(s, STEP_PICK);
 }
+
+bool held_patient(const struct stream *s) { return s->x->held.until_ms == WHEEL_NEVER; }
 
 /* ---- in ---- */
 

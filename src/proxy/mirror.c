@@ -176,7 +176,9 @@ static enum http_result head(struct mirror *m, struct span bytes, size_t *used, 
     *used += r == HTTP_DONE ? m->resp.head_len - before : took;
     if (r != HTTP_DONE || m->resp.status >= 200) return r;
     *why = END_BAD_RESPONSE_STATUS;
-    if (m->resp.status == 101 || ++m->interims > INTERIM_MAX) return HTTP_BAD;
+    if (m->resp.status == 101) return HTTP_BAD;
+    *why = END_BAD_RESPONSE_INTERIM;
+    if (++m->interims > INTERIM_MAX) return HTTP_BAD;
     next_head(m);
   }
   return HTTP_MORE;
@@ -265,7 +267,7 @@ static void on_message(struct conn *c, enum end end) {
     body_begin(m);
     body_time(m);
   } else {
-    if (good) end = END_BAD_RESPONSE_STATUS;
+    if (good) end = END_BAD_RESPONSE_INTERIM;
     failed(m, end == END_LIMIT_STREAM_MEMORY ? END_LIMIT_MEMORY : end);
   }
 }

@@ -69,6 +69,9 @@ void affinity_response(struct stream *s);
 void enter_buffer(struct stream *s);
 /* held_wanted: the route asks for it, and the body may fit. */
 bool held_wanted(const struct stream *s);
+/* held_patient: of a body that is held: for as long as the client takes, whatever the route's
+ * timeout. Else until held.until_ms. */
+bool held_patient(const struct stream *s);
 /* held_drained: the endpoint's connection took what was queued. */
 void held_drained(struct stream *s);
 /* held_eof: the client ended a body that came without framing. */

@@ -80,6 +80,7 @@ struct held {
   struct iobuf *next; /* the piece to be sent next; NULL: all were */
   uint64_t bytes, limit;
   uint64_t progress_ms; /* when a piece was sent last */
+  uint64_t until_ms;    /* what comes later is streamed; WHEEL_NEVER: a policy waits for it */
   bool whole;           /* the body is here to its end */
 };
 

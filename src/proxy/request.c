@@ -103,6 +103,15 @@ static void write_fields(const struct http_request *r, struct buf *b) {
   }
 }
 
+/* write_framing: what is meant to have a content says that there is none (RFC 9110 section 8.6):
+ * HTTP/2 has no need to, but servers of HTTP/1.1 answer 411 to who does not. */
+static void write_framing(const struct http_request *r, enum http_body as, uint64_t len,
+                          struct buf *b) {
+  bool none = r->body == HTTP_BODY_NONE && http_method_content(r->method);
+  if (none) h1_write_framing(b, HTTP_BODY_LENGTH, 0);
+  else if (r->body != HTTP_BODY_NONE) h1_write_framing(b, as, len);
+}
+
 void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t body_len,
                         struct buf *b) {
   write_line_and_host(s, e, b);
@@ -111,7 +120,7 @@ void request_write_copy(struct stream *s, const struct endpoint *e, uint64_t bod
     if (row->id == HTTP_NAME_EXPECT || row->id == HTTP_NAME_TRAILER) continue;
     if (http_field_written(row)) h1_write_field(b, row->name, row->value);
   }
-  if (s->x->req.body != HTTP_BODY_NONE) h1_write_framing(b, HTTP_BODY_LENGTH, body_len);
+  write_framing(&s->x->req, HTTP_BODY_LENGTH, body_len, b);
   if (http_takes_trailers(&s->x->req.fields)) buf_lit(b, "Connection: TE\r\nTE: trailers\r\n");
   buf_lit(b, "\r\n");
 }
@@ -144,7 +153,7 @@ void request_write_head(struct stream *s, const struct endpoint *e, struct buf *
   struct http_request *r = &s->x->req;
   write_line_and_host(s, e, b);
   write_fields(r, b);
-  h1_write_framing(b, r->body, r->content_length);
+  write_framing(r, r->body, r->content_length, b);
   if (r->upgrade.len) write_upgrade(s, b);
   else if (http_takes_trailers(&r->fields)) buf_lit(b, "Connection: TE\r\nTE: trailers\r\n");
   buf_lit(b, "\r\n");

@@ -76,7 +76,7 @@ static bool give_head(struct stream *s, void (*write)(struct stream *s, struct b
 /* ---- heads ---- */
 
 static enum end interim(struct stream *s) {
-  if (++s->interims > INTERIM_MAX) return END_BAD_RESPONSE_STATUS;
+  if (++s->interims > INTERIM_MAX) return END_BAD_RESPONSE_INTERIM;
   if (s->x->resp.status == 100) {
     s->flags |= STREAM_CONTINUED;
     body_restart(&s->up_body, now_ms(s->w));

@@ -117,6 +117,14 @@ static uint64_t due_queue(const struct stream *s, enum end *end) {
   return s->x->any_ms;
 }
 
+/* due_held is when the client is late with a body that is held, or goes on without it (END_OK). */
+static uint64_t due_held(const struct stream *s, enum end *end) {
+  uint64_t due = s->up_body.progress_ms + s->timeouts.body_ms, until = s->x->held.until_ms;
+  if (until >= due) return due;
+  *end = END_OK;
+  return until;
+}
+
 /* due_step is when the present step is overdue, and the cause then. */
 static uint64_t due_step(const struct stream *s, enum end *end) {
   *end = rows[s->step].timer_end;
@@ -124,7 +132,7 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
     case STEP_HEAD: return after(s->t_start, s->timeouts.header_ms);
     case STEP_EARLY: return after(s->t_start, s->timeouts.handshake_ms);
     case STEP_BACKOFF: return s->x->again_ms;
-    case STEP_BUFFER: return s->up_body.progress_ms + s->timeouts.body_ms;
+    case STEP_BUFFER: return due_held(s, end);
     case STEP_QUEUE: return due_queue(s, end);
     case STEP_CONNECT: return after(s->try.t_connect, s->pool_timeouts.connect_ms);
     case STEP_SEND:
@@ -152,10 +160,11 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
  * a caller's deadline over all of its call. */
 static uint64_t due_span(const struct stream *s, bool headless, enum end *end) {
   bool call = s->flags & STREAM_DEADLINE, buffering = s->step == STEP_BUFFER;
-  bool within = headless || (call && (buffering || s->step == STEP_RELAY));
+  bool spared = buffering && held_patient(s);
+  bool within = headless || (buffering && !spared) || (call && (spared || s->step == STEP_RELAY));
   *end = s->flags & STREAM_TCP ? END_DRAIN : END_ROUTE_TIMEOUT; /* of TCP: serve.c */
   if (!within) return WHEEL_NEVER;
-  uint64_t due = buffering ? s->x->call.deadline_ms : s->deadline_ms;
+  uint64_t due = spared ? s->x->call.deadline_ms : s->deadline_ms;
   if (call && (!headless || due == s->x->call.deadline_ms)) *end = END_CLIENT_DEADLINE;
   return due;
 }

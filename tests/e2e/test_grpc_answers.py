@@ -363,21 +363,48 @@ def goes_away(talker, stream, _request):
     talker.close()
 
 
-@pytest.mark.parametrize("play", [reset(h2.errors.ErrorCodes.INTERNAL_ERROR),
-                                  reset(h2.errors.ErrorCodes.CANCEL), goes_away])
-def test_cut_behind_the_head(weir, origins, play):
+# PROTOCOL-HTTP2, Errors
+CODES = h2.errors.ErrorCodes
+RESETS = {CODES.REFUSED_STREAM: 14, CODES.CANCEL: 1, CODES.ENHANCE_YOUR_CALM: 8,
+          CODES.INADEQUATE_SECURITY: 7}
+
+
+@pytest.mark.parametrize("play, status", [(reset(CODES.INTERNAL_ERROR), b"13"),
+                                          (reset(CODES.CANCEL), b"1"), (goes_away, b"14")])
+def test_cut_behind_the_head(weir, origins, play, status):
     origin = origins(play)
     proxy = over_h2(weir, origin)
     conn = Talk(proxy.port)
     stream = conn.whole(called(conn, "/call"))
     rows = dict(stream.trailers)
-    assert rows[b"grpc-status"] == b"14" and rows[b"grpc-message"].startswith(b"upstream.")
-    assert proxy.logged(rpc__grpc__status_code=14)["weir.end"].startswith("upstream.")
+    assert rows[b"grpc-status"] == status and rows[b"grpc-message"].startswith(b"upstream.")
+    assert proxy.logged(rpc__grpc__status_code=int(status))["weir.end"].startswith("upstream.")
     # an HTTP/1.1 client sees a cut
     with proxy.client() as plain:
         plain.send(wire.request_bytes("POST", "/call", ["Content-Type: application/grpc"],
                                       EMPTY))
         assert not plain.response("POST", truncated_ok=True).complete
+    conn.close()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_code_of_a_reset(weir, origins, begun):
+    """Each code is the status that the caller would have made of it, alone or behind a head."""
+    def play(talker, stream, request):
+        if begun:
+            talker.head(stream)
+            talker.data(stream, EMPTY)
+        talker.reset(stream, int(request.path[1:]))
+    proxy = over_h2(weir, origins(play))
+    conn = Talk(proxy.port)
+    for code in range(14):
+        stream = conn.whole(called(conn, "/%d" % code))
+        rows = dict(stream.trailers if begun else stream.headers)
+        want = RESETS.get(code, 13)
+        assert rows[b"grpc-status"] == b"%d" % want, (code, rows)
+        assert rows[b"grpc-message"].startswith(b"upstream.h2.rst_stream")
+        proxy.logged(url__path="/%d" % code, end="upstream.h2.rst_stream",
+                     rpc__grpc__status_code=want)
     conn.close()
 
 
@@ -431,7 +458,7 @@ def test_trailers_behind_a_length(weir, origins, whole):
     conn = Talk(proxy.port)
     stream = conn.whole(called(conn, "/call"))
     assert bytes(stream.body) in (EMPTY, EMPTY[:3], b"")
-    assert dict(stream.trailers)[b"grpc-status"] == (b"7" if whole else b"14")
+    assert dict(stream.trailers)[b"grpc-status"] == (b"7" if whole else b"13")
     conn.close()
 
 

@@ -364,9 +364,9 @@ def test_cut_between_messages(weir, origins, version, form):
         talker.reset(stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
     proxy = weir(conf(origins(play).address))
     answer = Caller(proxy.port, version, form)("/s/m", b"x")
-    assert answer.messages == [b"whole"] and answer.trailers["grpc-status"] == "14"
+    assert answer.messages == [b"whole"] and answer.trailers["grpc-status"] == "13"
     assert answer.trailers["grpc-message"].startswith("upstream.h2.rst_stream")
-    proxy.logged(end="upstream.h2.rst_stream", rpc__grpc__status_code=14)
+    proxy.logged(end="upstream.h2.rst_stream", rpc__grpc__status_code=13)
 
 
 def test_cut_inside_a_message(weir, origins, form):

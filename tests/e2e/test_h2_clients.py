@@ -66,6 +66,22 @@ def test_upload(site, how, size, sized):
     assert site.logged(path="/sum")["http.request.body.size"] == size
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_content_that_is_none(site, version):
+    """An HTTP/1.1 endpoint is told so where the method is meant to have one (RFC 9110 8.6)."""
+    for method in ("POST", "PUT", "PATCH", "GET", "DELETE", "OPTIONS", "REPORT"):
+        if version == 2:
+            response = site.conn("h2c").handshake().request(method, "/none")
+        else:
+            conn = site.client()
+            conn.send(b"%s /none HTTP/1.1\r\nHost: x\r\n\r\n" % method.encode())
+            response = conn.response(method)
+        assert response.status == 200
+        want = ["0"] if method in ("POST", "PUT", "PATCH") else []
+        request = site.backend.last
+        assert request.method == method and request.all("content-length") == want
+
+
 @BOTH
 @pytest.mark.parametrize("frame", [1, 255, 16384])
 def test_frames_of_any_size(site, how, frame):

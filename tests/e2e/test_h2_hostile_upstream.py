@@ -128,7 +128,7 @@ MESSAGES = {
                   lambda n: h2.headers(n, BOMB + h2.indexed(62) * 100, False)),
     "data-beyond-the-window": sends(WORD + "flow_control", None, response,
                                     lambda n: h2.data(n, bytes(16384)) * 512),
-    "interim-without-end": Act(growing, ("upstream.bad_response.status",)),
+    "interim-without-end": Act(growing, ("upstream.bad_response.interim",)),
     "reset": sends(WORD + "rst_stream", None, h2.rst_stream),
     "reset-after-the-head": sends(WORD + "rst_stream", None, response, h2.rst_stream),
     "stream-window-too-large": sends(WORD + "flow_control", None, lambda n: h2.window_update(

@@ -1,6 +1,7 @@
 """Small request bodies to HTTP/2 endpoints are kept until there is a response: what an endpoint
 says it did not act on is sent again, whatever its method (RFC 9113 section 8.7)."""
 import threading
+import time
 
 import pytest
 
@@ -123,6 +124,83 @@ def test_a_length_of_nothing_is_sent_again(refusing, path):
         assert conn.wait(nothing(conn, path)).status == 200
     assert [head["content-length"] for head in origin.asked(path)] == ["0", "0"]
     assert proxy.logged(path=path, status=200)["weir.attempts"] == 2
+
+
+# ---- clients that wait ----
+
+PATIENT = {"web": {"protocols": ["h2c", "http/1.1"], "timeouts": {"body": "1h"}}}
+
+
+def begins(proxy, version, body, path="/part"):
+    """A request of 9 bytes by a client that sends some of them."""
+    if version == 1:
+        conn = proxy.client()
+        conn.send(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n%s"
+                  % (path.encode(), body))
+        return conn, conn.send, lambda: conn.response("POST").status
+    conn = Conn(proxy.port).handshake()
+    number = conn.open("POST", path, [("content-length", "9")], end=False)
+    if body:
+        conn.data(number, body, end=False)
+    return conn, lambda data: conn.data(number, data), lambda: conn.wait(number).status
+
+
+@pytest.mark.parametrize("body", [b"", b"abc"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_answer_to_a_part(weir, version, body):
+    """Who sends no more until it is answered is answered by the endpoint."""
+    origin = ByHand(lambda conn, stream, head: conn.head(stream, status=401, end=True))
+    proxy = proxy_for(weir, origin, listeners=PATIENT)
+    conn, _, status = begins(proxy, version, body)
+    assert status() == 401
+    record = proxy.logged(path="/part", status=401)
+    assert record["http.request.body.size"] == len(body)
+    assert origin.asked()[0]["content-length"] == "9"
+    eventually(lambda: proxy.metric("weir_buffered_bytes") == 0)
+    conn.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"abc"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_rest_comes_later(weir, version, body):
+    """The endpoint hears of the request before, and gets the rest behind what was held."""
+    def handler(conn, stream, head):
+        eventually(lambda: len(conn.body) == 9)
+        conn.head(stream, end=True)
+    origin = ByHand(handler)
+    proxy = proxy_for(weir, origin)
+    conn, send, status = begins(proxy, version, body)
+    origin.wait_asked(1)
+    send(b"abcdefghi"[len(body):])
+    assert status() == 200 and bytes(origin.conns[0].body) == b"abcdefghi"
+    proxy.logged(path="/part", end="ok")
+    conn.close()
+
+
+@pytest.mark.parametrize("timeout", ["10ms", "400ms"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_routes_timeout_counts(weir, version, timeout):
+    """While some of the body is held, and when it is not any more."""
+    proxy = proxy_for(weir, ByHand(lambda conn, stream, head: None),
+                      listeners=PATIENT,
+                      routes=[{"prefix": "/", "pool": "app", "timeout": timeout}])
+    conn, _, status = begins(proxy, version, b"abc")
+    assert status() == 504
+    proxy.logged(path="/part", end="upstream.timeout")
+    conn.close()
+
+
+def test_a_policy_waits_longer(weir):
+    """Held whole, it is sent again."""
+    origin = ByHand(refuse_first)
+    proxy = proxy_for(weir, origin, policies={"hold": {"buffer": "64KiB"}},
+                      routes=[{"prefix": "/", "pool": "app", "policies": ["hold"]}])
+    conn, send, status = begins(proxy, 2, b"abc", "/refused")
+    time.sleep(0.3)  # longer than one without a policy is held
+    send(b"defghi")
+    assert status() == 200
+    assert proxy.logged(path="/refused", status=200)["weir.attempts"] == 2
+    conn.close()
 
 
 class Refuses(Origin):

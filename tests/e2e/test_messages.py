@@ -143,6 +143,15 @@ def test_early_hints_pass(pair):
     pair.ended("ok", path="/hints", status=200)
 
 
+@pytest.mark.parametrize("count, status, end", [(16, 200, "ok"),
+                                                (17, 502, "upstream.bad_response.interim")])
+def test_so_many_interims(pair, count, status, end):
+    pair.backend.default = raw(b"HTTP/1.1 103 Early Hints\r\n\r\n" * count
+                               + wire.response_bytes())
+    assert pair.client().get("/many").status == status
+    pair.ended(end, path="/many", status=status)
+
+
 def test_interim_is_not_sent_to_http_1_0(pair):
     pair.backend.default = raw(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
                                + wire.response_bytes())

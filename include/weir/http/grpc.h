@@ -42,6 +42,8 @@ bool grpc_status_bad(enum grpc_status status);
 enum grpc_status grpc_status_of_http(unsigned status);
 /* grpc_status_of_end is what weir says for its own refusal or failure, `status` in HTTP. */
 enum grpc_status grpc_status_of_end(enum end end, unsigned status);
+/* grpc_status_of_reset is what it says of a stream that the endpoint reset, with this code. */
+enum grpc_status grpc_status_of_reset(uint32_t code);
 
 /* grpc_message_write writes a grpc-message: percent-encoded but for printable ASCII. */
 void grpc_message_write(struct span text, struct buf *out);

@@ -70,7 +70,7 @@ MUST_USE bool http_fields_add(struct http_fields *fields, struct arena *arena, s
 uint32_t http_fields_drop(struct http_fields *fields, struct span name);
 
 enum http_method {
-#define METHOD(id, text, safe, idempotent) HTTP_METHOD_##id,
+#define METHOD(id, text, safe, idempotent, content) HTTP_METHOD_##id,
 #include "weir/http/method.def"
 #undef METHOD
   HTTP_METHOD_OTHER,
@@ -82,13 +82,13 @@ enum http_method http_method_find(struct span text);
 struct span http_method_text(enum http_method method);
 bool http_method_safe(enum http_method method);
 bool http_method_idempotent(enum http_method method);
+bool http_method_content(enum http_method method); /* is meant to have a content */
 
 /* http_body says how a message's body ends on the wire (RFC 9112 section 6.3). */
 enum http_body {
   HTTP_BODY_NONE,    /* no body; nothing follows the head */
   HTTP_BODY_LENGTH,  /* content_length bytes follow (may be 0) */
-  HTTP_BODY_CHUNKED, /* a body of unknown length follows that says where it ends: chunks, or DATA
-                      */
+  HTTP_BODY_CHUNKED, /* a body of unknown length follows that says where it ends: chunks, DATA */
   HTTP_BODY_CLOSE,   /* until the peer closes (responses only) */
   HTTP_BODY_TUNNEL,  /* no longer HTTP: 101, or 2xx to CONNECT (responses only) */
 };

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "weir/http/grpc.h"
+#include "weir/http/h2_frame.h"
 
 static void test_is(void **state) {
   (void)state;
@@ -120,6 +121,20 @@ static void test_of_end(void **state) {
   assert_int_equal(grpc_status_of_end(END_OK, 308), GRPC_UNKNOWN);
 }
 
+/* PROTOCOL-HTTP2, Errors: of the codes in RFC 9113 those without a row of their own are INTERNAL,
+ * and what is no code at all. */
+static void test_of_reset(void **state) {
+  (void)state;
+  for (uint32_t code = 0; code < 32; code++) {
+    enum grpc_status want = code == H2_REFUSED_STREAM        ? GRPC_UNAVAILABLE
+                            : code == H2_CANCEL              ? GRPC_CANCELLED
+                            : code == H2_ENHANCE_YOUR_CALM   ? GRPC_RESOURCE_EXHAUSTED
+                            : code == H2_INADEQUATE_SECURITY ? GRPC_PERMISSION_DENIED
+                                                             : GRPC_INTERNAL;
+    assert_int_equal(grpc_status_of_reset(code), want);
+  }
+}
+
 static void test_message(void **state) {
   (void)state;
   char room[64];
@@ -136,7 +151,7 @@ int main(void) {
       cmocka_unit_test(test_is),     cmocka_unit_test(test_timeout),
       cmocka_unit_test(test_timeout_write), cmocka_unit_test(test_status),
       cmocka_unit_test(test_of_http), cmocka_unit_test(test_of_end),
-      cmocka_unit_test(test_message),
+      cmocka_unit_test(test_of_reset), cmocka_unit_test(test_message),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,6 +76,9 @@ static void methods(void **state) {
   assert_false(http_method_idempotent(HTTP_METHOD_POST) ||
                http_method_idempotent(HTTP_METHOD_PATCH));
   assert_false(http_method_safe(HTTP_METHOD_OTHER) || http_method_idempotent(HTTP_METHOD_OTHER));
+  for (enum http_method m = 0; m < HTTP_METHOD_COUNT; m++)
+    assert_int_equal(http_method_content(m), m == HTTP_METHOD_POST || m == HTTP_METHOD_PUT ||
+                                                 m == HTTP_METHOD_PATCH);
 }
 
 static void reasons(void **state) {

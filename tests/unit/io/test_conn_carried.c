@@ -159,6 +159,23 @@ static void ends(void **state) {
   loop_free(loop);
 }
 
+/* Closed gently with nothing to send, and the other side ends in this turn: our end is owed. */
+static void ends_when_the_other_side_does(void **state) {
+  (void)state;
+  struct loop *loop = kit_loop();
+  struct tray t;
+  struct side up = {0};
+  tray_open(loop, &t, &up);
+  conn_close_gently(up.c, 1000);
+  conn_carried_eof(up.c);
+  assert_int_equal(t.gone, 0);
+  kit_turns(loop, 1);
+  assert_int_equal(t.finished, 1);
+  assert_int_equal(t.gone, 1);
+  assert_int_equal(t.how, CARRIED_FINISHED);
+  loop_free(loop);
+}
+
 static void closed_with_a_send_in_flight(void **state) {
   (void)state;
   struct loop *loop = kit_loop();
@@ -336,6 +353,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(data_goes_up_and_is_held), cmocka_unit_test(output_goes_in_pieces),
       cmocka_unit_test(ends),                     cmocka_unit_test(closed_with_a_send_in_flight),
+      cmocka_unit_test(ends_when_the_other_side_does),
       cmocka_unit_test(relays),                   cmocka_unit_test(carrier_is_flushed_last),
       cmocka_unit_test(relays_what_was_held_with_its_end),
       cmocka_unit_test(fails_when_what_was_held_ends_it),
