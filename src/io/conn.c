@@ -173,6 +173,17 @@ static void release(struct conn *c) {
   timer_stop(&c->loop->wheel, &c->timer);
 }
 
+/* linger notes whether a conn with a socket lingers (loop.lingering). */
+static void linger(struct conn *c, bool on) {
+  if (conn_any(c, CONN_LINGER) == on) return;
+  c->flags ^= CONN_LINGER;
+  if (conn_any(c, CONN_CARRIED)) return;
+  if (on)
+    c->loop->lingering++;
+  else
+    c->loop->lingering--;
+}
+
 static void bury_if_done(struct conn *c) {
   if (c->inflight == 0 && c->cancels == 0) list_push_tail(&c->loop->dead, &c->dirty_link);
 }
@@ -188,7 +199,8 @@ void conn_finalize(struct conn *c) {
   list_remove(&c->dirty_link);
   list_remove(&c->later_link);
   list_remove(&c->starved_link);
-  c->flags &= ~(uint32_t)(CONN_DIRTY | CONN_STARVED | CONN_PARKED | CONN_LINGER);
+  c->flags &= ~(uint32_t)(CONN_DIRTY | CONN_STARVED | CONN_PARKED);
+  linger(c, false);
   if (c->inflight)
     for (size_t i = 0; i < array_count(ops); i++) conn_cancel(c, ops[i]);
   c->flags |= CONN_GONE;
@@ -227,7 +239,8 @@ void conn_close_gently(struct conn *c, uint32_t linger_ms) {
   }
   conn_finish(c);
   release(c);
-  c->flags |= CONN_LINGER | CONN_FIN;
+  c->flags |= CONN_FIN;
+  linger(c, true);
   if (conn_pending(c) == 0 && conn_any(c, CONN_WIRE_EOF) && !conn_any(c, CONN_CARRIED)) {
     conn_finalize(c);
     return;
@@ -280,6 +293,7 @@ void conn_bury(struct conn *c) {
 
 void conn_abandon(struct conn *c) {
   if (!conn_any(c, CONN_CLOSING)) release(c);
+  linger(c, false);
   timer_stop(&c->loop->wheel, &c->timer);
   conn_give(c, &c->out);
   conn_give(c, &c->wire);

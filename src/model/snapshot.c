@@ -118,6 +118,7 @@ static void endpoint_init(struct object *o, const void *key) {
   for (uint32_t i = 0; i < o->workers; i++) {
     list_init(&e->rows[i].idle);
     list_init(&e->rows[i].muxes);
+    list_init(&e->rows[i].alone);
   }
   e->pool_state = *want->state;
   *want->state = NULL;

@@ -198,9 +198,11 @@ static enum end on_settings(struct h2 *h, const struct h2_item *item) {
   if (!h2_windows_shift(h)) return word(h, FLOW);
   struct buf *out = h2_out_small(h, H2_HEAD_LEN);
   if (out) h2_write_settings_ack(out);
-  /* Nobody needs many, and each may move all windows. */
-  if (h2_any(h, H2_PREFACED)) return h2_glitch_unpaid(h) ? END_OK : word(h, FLOOD);
+  bool first = !h2_any(h, H2_PREFACED);
   h->marks |= H2_PREFACED;
+  if (h->events->on_settings) h->events->on_settings(h);
+  /* Nobody needs many, and each may move all windows. */
+  if (!first) return h2_glitch_unpaid(h) ? END_OK : word(h, FLOOD);
   if (!h->server) h2_streams_opened(h, 0);
   return END_OK;
 }

@@ -27,31 +27,46 @@ static enum upconn_way way_to(const struct stream *s, const struct endpoint *e) 
 
 /* ---- idle or new ---- */
 
-/* taking is who hears of a connection, and how it reaches its endpoint. */
+/* taking is who hears of a connection, how it reaches its endpoint, and what goes before all else.
+ */
 struct taking {
   const struct attempt_owner *owner;
   enum upconn_way way;
+  struct span first; /* a PROXY header, or empty */
 };
 
-/* open_one begins a connection, or gets a stream; a PROXY header waits in a connection until it is
- * open, and whom it tells of is alone there. */
-static struct upconn *open_one(struct stream *s, struct endpoint *e, const struct taking *t,
-                               bool *reused, int *err) {
-  char room[PROXIED_ROOM];
-  struct buf header = buf_of(room, sizeof room);
+static struct upconn *open_with(struct stream *s, struct endpoint *e, const struct taking *t,
+                                bool *reused, int *err) {
   struct upstream *u = &s->w->upstream;
-  bool proxied = s->pool->connections.proxied;
-  if (proxied && !proxied_write(s, s->pool, &header)) {
-    *err = -ENOBUFS;
-    return NULL;
-  }
   const struct attempt_to to = {.events = t->owner->events,
                                 .owner = t->owner->owner,
-                                .first = buf_span(&header),
-                                .alone = proxied || s->flags & STREAM_ALONE,
+                                .first = t->first,
+                                .alone = s->pool->connections.proxied || s->flags & STREAM_ALONE,
                                 .settled = attempt_asks_tunnel(s)};
   if (t->way != UPCONN_HTTP_1) return upconn_stream(u, s->pool, e, &to, reused, err);
   return upconn_connect(u, s->pool, e, &to, err);
+}
+
+/* open_proxied begins one by a PROXY header. That waits in the connection until it is open, and
+ * whom it tells of is alone there. Not inline: the array is zeroed at each entry. */
+static struct upconn *__attribute__((noinline))
+open_proxied(struct stream *s, struct endpoint *e, const struct taking *t, bool *reused,
+             int *err) {
+  char room[PROXIED_ROOM];
+  struct buf header = buf_of(room, sizeof room);
+  if (!proxied_write(s, s->pool, &header)) {
+    *err = -ENOBUFS;
+    return NULL;
+  }
+  const struct taking told = {.owner = t->owner, .way = t->way, .first = buf_span(&header)};
+  return open_with(s, e, &told, reused, err);
+}
+
+/* open_one begins a connection, or gets a stream: with the header that the pool wants. */
+static struct upconn *open_one(struct stream *s, struct endpoint *e, const struct taking *t,
+                               bool *reused, int *err) {
+  return s->pool->connections.proxied ? open_proxied(s, e, t, reused, err)
+                                      : open_with(s, e, t, reused, err);
 }
 
 /* SPARED idle connections are left to clients with one request at a time by those with many, while

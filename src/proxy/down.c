@@ -146,10 +146,7 @@ static void down_forget(struct down *d) {
  * those that are served: nobody gets more than the limit by not hanging up. */
 static bool may_linger(const struct down *d) {
   const struct worker *w = d->serving->w;
-  const struct slab *conns = &w->loop->conns;
-  uint32_t busy = worker_conns(w) + w->upstream.upconns.live;
-  uint32_t lingering = conns->live > busy ? conns->live - busy : 0;
-  return lingering < w->conns_share / 2 + OVER_RESERVE;
+  return w->loop->lingering < w->conns_share / 2 + OVER_RESERVE;
 }
 
 void down_close(struct down *d, bool gently) {

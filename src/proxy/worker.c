@@ -74,7 +74,8 @@ struct worker *worker_new(const struct worker_config *config) {
   uint32_t most = config->streams_max;
   stats_init(&w->stats);
   slab_init(&w->downs, sizeof(struct down), DOWN_CHUNK, most + DOWN_CHUNK);
-  w->h2 = h2_pool_new(w->loop, 2 * (most + DOWN_CHUNK), 2 * most); /* clients', and ours */
+  /* Clients', and ours: each of either has a conn, of which the loop has so many. */
+  w->h2 = h2_pool_new(w->loop, w->loop->conns.limit, w->loop->conns.limit);
   slab_init(&w->streams, sizeof(struct stream), STREAM_CHUNK, most);
   slab_init(&w->exchanges, sizeof(struct exchange), STREAM_CHUNK, most);
   slab_init(&w->kept, sizeof(struct kept), KEPT_CHUNK, most);

@@ -18,12 +18,17 @@
 #define WINDOWS_GROWN (2u << 20)
 #define WINDOW (16u << 20)
 _Static_assert(STREAMS_MOST * STREAM_WINDOW + WINDOWS_GROWN < WINDOW / 4 * 3, "see there");
+/* LINGER_MS is how long a connection waits for its endpoint to close it too. One that was alone
+ * gave its permit back with its stream (on_idle), as whoever asks next wants it at once: it goes
+ * with the next tick, behind GOAWAY. */
+#define LINGER_MS 1000u
+#define LINGER_ALONE_MS 1u
 /* An endpoint's frames that bring nothing on (h2_limits). */
 #define GLITCHES 10000u
 #define RESETS 1000u
 
 struct upmux {
-  struct list link; /* in endpoint_row.muxes */
+  struct list link; /* in endpoint_row.muxes, or of one that is alone in its alone */
   struct upstream *up;
   struct endpoint *endpoint; /* pinned */
   struct conn *conn; /* NULL: it is one of HTTP/1 now (upconn_settle), or is in `own` */
@@ -34,6 +39,7 @@ struct upmux {
   uint32_t keepalive_ms;
   bool retired; /* takes no more streams */
   bool alone;   /* its first stream is its last (attempt_to) */
+  bool brief;   /* all that its stream said is with the kernel: nothing to linger for */
   bool left;    /* it is of use to nobody else, and gave its permit back */
   bool idle;    /* nobody uses it: it counts as such */
   bool capped;  /* others may want its permit */
@@ -83,10 +89,21 @@ static void on_idle(struct h2 *h) {
   h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
 }
 
+/* on_settings remembers what the endpoint said last, on whichever of its connections. */
+static void on_settings(struct h2 *h) {
+  struct endpoint_row *row = row_of(mux_of(h));
+  row->streams_most = h2_streams_most(h);
+  row->bare = !h2_extends(h);
+}
+
 static void on_timer(struct h2 *h) {
   struct upmux *m = mux_of(h);
-  if (!(m->conn->flags & CONN_OPEN)) h2_give_up(h, -ETIMEDOUT);
-  else if (!h2_streams(h)) h2_end(h, END_OK);
+  if (!(m->conn->flags & CONN_OPEN)) {
+    h2_give_up(h, -ETIMEDOUT);
+  } else if (!h2_streams(h)) {
+    m->brief = m->alone && !conn_pending(m->conn);
+    h2_end(h, END_OK);
+  }
 }
 
 /* let_go gives back what a connection holds. */
@@ -95,7 +112,8 @@ static void let_go(struct upmux *m) {
   set_idle(m, false);
   row_of(m)->conns--;
   upstream_count(u->counters.conns, -1);
-  if (m->conn->flags & CONN_OPEN) conn_close_gently(m->conn, 1000);
+  if (m->conn->flags & CONN_OPEN)
+    conn_close_gently(m->conn, m->brief ? LINGER_ALONE_MS : LINGER_MS);
   else uptls_close(m->conn);
   if (!m->left) conn_permits_give(u, m->endpoint);
   object_unpin(&m->endpoint->obj, u->worker);
@@ -134,6 +152,7 @@ static const struct h2_events events = {
     .on_open = on_open,
     .on_end = on_end,
     .on_left = on_left,
+    .on_settings = on_settings,
     .on_timer = on_timer,
 };
 
@@ -181,7 +200,7 @@ static struct upmux *make(struct upstream *u, const struct pool *pool, struct en
     *err = -ENOMEM;
     return NULL;
   }
-  list_push_head(&row_of(m)->muxes, &m->link);
+  list_push_head(m->alone ? &row_of(m)->alone : &row_of(m)->muxes, &m->link);
   object_pin(&e->obj, u->worker);
   row_of(m)->conns++;
   upstream_count(&row_of(m)->connects, 1);
@@ -211,16 +230,6 @@ static uint32_t streams_most(const struct upmux *m, const struct endpoint_row *r
 static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
   if (is_spent(m) || h2_suspected(m->h2)) return false;
   return h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
-}
-
-/* learn remembers what the endpoint has said since. */
-static void learn(struct endpoint_row *row) {
-  for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
-    const struct upmux *m = container_of(l, struct upmux, link);
-    if (!h2_ready_for(m->h2, true)) continue;
-    row->streams_most = h2_streams_most(m->h2);
-    row->bare = !h2_extends(m->h2);
-  }
 }
 
 bool upconn_bare(const struct upstream *u, const struct endpoint *e) {
@@ -267,7 +276,6 @@ static void limits_as_now(struct upmux *m, const struct pool *pool) {
 
 struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct endpoint *e,
                              const struct attempt_to *to, bool *reused, int *err) {
-  learn(&e->rows[u->worker]);
   struct upmux *m = to->alone ? NULL : emptiest(&e->rows[u->worker], pool->tls);
   bool idle = m && !h2_streams(m->h2) && m->conn->flags & CONN_OPEN;
   *reused = m && h2_ready_for(m->h2, to->settled);
@@ -307,6 +315,7 @@ bool upconn_inherit(struct upconn *c, const struct conn_events *on) {
   c->conn = m->own;
   m->own = NULL;
   c->mux = NULL;
+  c->shared = false;
   c->requests_max = m->requests_max;
   conn_attach(c->conn, on, c);
   conn_timer(c->conn, WHEEL_NEVER);
@@ -359,19 +368,21 @@ static void retire(struct upmux *m) {
   if (!h2_streams(m->h2)) h2_end(m->h2, END_OK);
 }
 
-void upmux_retire_other(struct upstream *u, struct endpoint *e, const struct tls_client *policy) {
-  struct endpoint_row *row = &e->rows[u->worker];
-  for (struct list *l = row->muxes.next, *next; l != &row->muxes; l = next) {
+/* retire_in: `all`, or those of another policy. */
+static void retire_in(struct list *muxes, bool all, const struct tls_client *policy) {
+  for (struct list *l = muxes->next, *next; l != muxes; l = next) {
     next = l->next;
     struct upmux *m = container_of(l, struct upmux, link);
-    if (m->tls != policy) retire(m);
+    if (all || m->tls != policy) retire(m);
   }
 }
 
+void upmux_retire_other(struct upstream *u, struct endpoint *e, const struct tls_client *policy) {
+  retire_in(&e->rows[u->worker].muxes, false, policy);
+  retire_in(&e->rows[u->worker].alone, false, policy);
+}
+
 void upmux_retire_all(struct upstream *u, struct endpoint *e) {
-  struct endpoint_row *row = &e->rows[u->worker];
-  for (struct list *l = row->muxes.next, *next; l != &row->muxes; l = next) {
-    next = l->next;
-    retire(container_of(l, struct upmux, link));
-  }
+  retire_in(&e->rows[u->worker].muxes, true, NULL);
+  retire_in(&e->rows[u->worker].alone, true, NULL);
 }

@@ -1,6 +1,7 @@
 """HTTP/2 endpoints that are slow, refuse, break off or lie: what it costs the request at hand, and
 that it costs nobody else anything. Each comes from a finding of a review."""
 import socket
+import ssl
 import threading
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from harness import h2wire as h2
 from harness.h2byhand import OK, ByHand, proxy_for
 from harness.h2raw import Conn, take_frame
+from harness.tlspeers import Mint
 from harness.weir import eventually
 
 CONNECT = (h2.ENABLE_CONNECT_PROTOCOL, 1)
@@ -589,6 +591,49 @@ def test_goaway_with_an_error(weir, talk):
     proxy = proxy_for(weir, ByHand(handler), pool={"retry": {"attempts": 1}})
     assert talk(proxy).get("/fault").status == 502
     proxy.logged(path="/fault", end="upstream.h2.goaway")
+
+
+def test_one_that_was_asked_for_is_one_of_http_1_later(weir, work, talk):
+    """A request that goes alone (its GOAWAY accused it) finds that the endpoint has HTTP/1.1 by
+    now. Its connection is kept, and that the endpoint ends it is the race of any that was idle:
+    what meets it is sent again, which is no retry."""
+    mint, accepted = Mint(work), []
+    leaf = mint.leaf("127.0.0.1")
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def by_h2(sock):
+        came = bytearray()
+        while len(came) < len(h2.PREFACE):
+            came += sock.recv(len(h2.PREFACE) - len(came))
+        came.clear()
+        sock.sendall(h2.settings())
+        while (frame := take_frame(came)) is None or frame.type != h2.HEADERS:
+            came += sock.recv(4096) if frame is None else b""
+        sock.sendall(h2.goaway(1, h2.ENHANCE_YOUR_CALM))
+
+    def by_h1(sock):
+        assert b"\r\n\r\n" in sock.recv(4096)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")
+        sock.recv(4096)  # the next request, or the end
+
+    def serve():
+        for how, alpn in ((by_h2, "h2"), (by_h1, "http/1.1"), (by_h1, "http/1.1")):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(leaf.path, leaf.key_path)
+            context.set_alpn_protocols([alpn])
+            with context.wrap_socket(listening.accept()[0], server_side=True) as sock:
+                accepted.append(alpn)
+                how(sock)
+    threading.Thread(target=serve, daemon=True).start()
+    proxy = proxy_for(weir, connections={"protocol": "auto"}, pool={
+        "endpoints": ["127.0.0.1:%d" % listening.getsockname()[1]], "retry": ALL_RETRIES,
+        "tls": {"ca": "file:%s" % mint.root.path}})
+    conn = talk(proxy)
+    for path in ("/first", "/second"):
+        assert conn.get(path).status == 200
+    assert accepted == ["h2", "http/1.1", "http/1.1"]
+    assert proxy.metric("weir_upstream_retries_total") == 1
+    assert proxy.metric("weir_upstream_replays_total") == 1
 
 
 def test_an_endpoint_of_http_1(weir, talk):

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "h2_peer.h"
 #include "io/io_priv.h"
 #include "proxy_world.h"
 
@@ -521,7 +522,9 @@ enum { SHARE = 20, LINGER_MOST = SHARE / 2 + 16, STAYERS = 120, SLOTS = 64 };
 
 /* lingering is how many conns are closed for weir and not for their peers (the listener aside). */
 static uint32_t lingering(const struct worker *w) {
-  return w->loop->conns.live - 1 - w->downs.live - w->upstream.upconns.live;
+  uint32_t closed = w->loop->conns.live - 1 - w->downs.live - w->upstream.upconns.live;
+  assert_true(w->loop->lingering <= closed); /* conns that are dead are buried with the turn */
+  return closed;
 }
 
 static void stay(struct world *w, struct raw *r) {
@@ -562,12 +565,57 @@ static void lingering_is_bounded(void **state) {
     assert_true(sim_now_ms(w->sim) < since + 1000); /* nobody's linger time had to end */
     world_for(w, 5000);
     assert_int_equal(lingering(worker), 0);
+    assert_int_equal(worker->loop->lingering, 0);
     for (uint32_t i = 0; i < STAYERS; i++) /* each got its response, waited for or not */
       assert_true(stayers[i].reset || stayers[i].in.len > 50);
     worker->loop->conns.limit = slots;
     for (uint32_t i = 0; i < STAYERS; i++) raw_free(&stayers[i]);
     world_end(w);
   }
+}
+
+enum { ASKED = SHARE / 2 + 30 };
+
+/* ask_much is a client of HTTP/2 whose requests all wait for endpoints that do not answer. */
+static void ask_much(struct world *w, struct raw *r) {
+  struct h2_peer peer;
+  h2_peer_init(&peer);
+  h2_peer_hello(&peer, NULL, 0);
+  for (uint32_t i = 0; i < ASKED; i++)
+    (void)h2_peer_request(&peer, ":method: GET\n:scheme: http\n:authority: h.test\n:path: /r/0\n",
+                          true);
+  raw_open(w, r, text_span(&peer.out));
+  h2_peer_fini(&peer);
+}
+
+/* Streams of HTTP/2 have conns too, and lend the closing ones no less of their time. */
+static void who_is_served_is_not_who_lingers(void **state) {
+  (void)state;
+  struct world_conf conf;
+  world_conf_init(&conf);
+  conf.max_connections = SHARE;
+  conf.protocols = LISTENER_HTTP_1_1 | LISTENER_H2C;
+  conf.routes[1] =
+      (struct world_route){.name = "fix", .path = "/fix", .status = 200, .body = "fixed"};
+  struct world *w = world_new(1, 1, NULL, &conf);
+  struct worker *worker = w->worker[0];
+  struct raw busy, stayer;
+  for (uint32_t i = 0; i < 2; i++) {
+    origin_down(&w->origins[i], true);
+    sim_peer_blackhole(w->sim, &w->origins[i].at);
+  }
+  ask_much(w, &busy);
+  STEP_WHILE(w, worker->upstream.upconns.live < ASKED);
+  stay(w, &stayer);
+  world_for(w, 1000);
+  assert_int_equal(worker->upstream.upconns.live, ASKED); /* they wait still */
+  assert_int_equal(worker->loop->lingering, 1);           /* nor is a closing one's time over */
+  world_for(w, 2000);
+  assert_int_equal(worker->loop->lingering, 0);
+  assert_true(stayer.in.len > 50 && stayer.closed);
+  raw_free(&busy);
+  raw_free(&stayer);
+  world_end(w);
 }
 
 /* ---- connects that fail before they begin ---- */
@@ -715,6 +763,7 @@ int main(void) {
       cmocka_unit_test(two_workers_share_one_permit),
       cmocka_unit_test(waiting_for_a_permit_takes_no_turns),
       cmocka_unit_test(lingering_is_bounded),
+      cmocka_unit_test(who_is_served_is_not_who_lingers),
       cmocka_unit_test(a_connect_that_fails_at_once_is_answered),
       cmocka_unit_test(a_queued_connect_that_fails_at_once_is_answered),
       cmocka_unit_test(an_early_response_says_close),

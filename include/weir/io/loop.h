@@ -60,6 +60,7 @@ struct loop {
   uint64_t wall_ms; /* CLOCK_REALTIME, ms since the epoch */
   struct wheel wheel;
   struct slab conns; /* struct conn */
+  uint32_t lingering; /* of them, those with a socket that were closed gently, and wait */
   struct slab udps;  /* struct udp */
   struct list udp_starved; /* of them, those whose receive found no buffer */
   struct iobufs iobufs;

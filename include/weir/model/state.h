@@ -18,7 +18,7 @@ struct tls_peer; /* io/tls_client.h */
 /* endpoint_row is one worker's view of an endpoint. */
 struct endpoint_row {
   _Alignas(64) struct list idle; /* conns, most recently used first */
-  struct list muxes;             /* HTTP/2 connections (upstream/upmux.c) */
+  struct list muxes, alone;      /* HTTP/2 connections (upstream/upmux.c): shared; private ones */
   _Atomic uint32_t idle_count;   /* written by its worker */
   uint32_t conns;                /* open or connecting, idle ones included */
   uint64_t seen;                 /* seq of the last installed snapshot that has this endpoint */
@@ -32,8 +32,8 @@ struct endpoint_row {
   _Atomic uint64_t outcomes, outcomes_bad; /* attempts that ended; failed or 500 and above */
   int64_t turn;   /* round_robin: what it is owed of others' turns; its worker's alone */
   uint64_t ready; /* round_robin: saved up for its next own turn, while it starts slowly */
-  uint32_t streams_most; /* of one of muxes, as the endpoint said last; 0: it never did */
-  bool bare;             /* its muxes take no extended CONNECT, as it said last */
+  uint32_t streams_most; /* of one connection, as the endpoint said last; 0: it never did */
+  bool bare;             /* its HTTP/2 takes no extended CONNECT, as it said last */
 };
 
 /* endpoint is one upstream address of one pool. Identity: pool, address as written, resolved. */

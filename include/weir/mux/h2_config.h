@@ -54,6 +54,8 @@ struct h2_events {
   /* on_left: it ended, but for streams whose response is whole, or that hear of it later: on_end
    * follows when these are gone. NULL: of no interest. */
   void (*on_left)(struct h2 *h);
+  /* on_settings: the peer's SETTINGS came, the first or others. NULL: of no interest. */
+  void (*on_settings)(struct h2 *h);
   /* on_timer: the conn's deadline (h2_timer) passed. */
   void (*on_timer)(struct h2 *h);
   /* on_turn: the conn was flushed (conn_flush): all that came in this turn has been read. NULL: of

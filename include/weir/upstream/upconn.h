@@ -63,7 +63,7 @@ MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *po
                                        struct endpoint *e, const struct attempt_to *to, int *err);
 /* upconn_stream takes a stream of an HTTP/2 connection to e (pools.*.connections.protocol): of one
  * that is there, else of a new one. *reused: it can be sent on already. NULL and *err as
- * upconn_connect. */
+ * upconn_connect, but no room for to->first is -ENOMEM. */
 MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
                                       struct endpoint *e, const struct attempt_to *to,
                                       bool *reused, int *err);

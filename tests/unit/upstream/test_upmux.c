@@ -12,6 +12,7 @@
 
 #define HEADER SPAN_LIT("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
 #define HELLO SPAN_LIT("\0\0\0\4\0\0\0\0\0") /* SETTINGS without a row */
+#define EXTENDS SPAN_LIT("\0\0\6\4\0\0\0\0\0\0\x8\0\0\0\1") /* ENABLE_CONNECT_PROTOCOL */
 
 enum { PEERS = 1024, ASKING = 12 };
 
@@ -30,6 +31,8 @@ struct bed {
   struct peer peers[PEERS];
   uint32_t peer_count, opened, failed;
   int err;
+  bool stay;                     /* endpoints do not close behind weir */
+  struct span hello;             /* what the next connection's endpoint says first */
   struct upconn *asking[ASKING]; /* by `owner`, of a storm; NULL: none, or it ended */
   _Atomic uint64_t conns, h2, idle;
 };
@@ -44,7 +47,7 @@ static void peer_data(struct sim_peer *p, struct span bytes, void *ctx) {
 }
 
 static void peer_close(struct sim_peer *p, bool reset, void *ctx) {
-  (void)reset;
+  if (bed->stay && !reset) return;
   ((struct peer *)ctx)->sim = NULL;
   sim_peer_free(p);
 }
@@ -55,7 +58,7 @@ static void peer_accept(struct sim_peer *p, void *ctx) {
   struct peer *mine = &bed->peers[bed->peer_count++];
   mine->sim = p;
   sim_peer_on_data(p, peer_data, peer_close, mine);
-  sim_peer_write(p, HELLO);
+  sim_peer_write(p, bed->hello);
 }
 
 /* frames is what stands behind the preface; all before it is `first`. */
@@ -71,6 +74,16 @@ static uint32_t number(struct span in, size_t at, size_t len) {
   uint32_t n = 0;
   for (size_t i = 0; i < len; i++) n = n << 8 | (uint8_t)in.ptr[at + i];
   return n;
+}
+
+/* last_frame is the type of the last one that came. */
+static uint8_t last_frame(const struct peer *p, struct span first) {
+  uint8_t type = 0;
+  for (struct span in = frames(p, first); in.len >= 9;) {
+    type = (uint8_t)in.ptr[3];
+    in = span_from(in, 9 + number(in, 0, 3));
+  }
+  return type;
 }
 
 /* told is MAX_HEADER_LIST_SIZE as it was said last, and how often it was. */
@@ -161,6 +174,7 @@ static struct snapshot *snapshot_of(struct bed *b, struct pool *pool) {
 static void bed_init_with(struct bed *b, uint64_t seed, const struct sim_faults *faults) {
   memset(b, 0, sizeof *b);
   bed = b;
+  b->hello = HELLO;
   b->sim = sim_new(seed, faults);
   b->registry = registry_new(1);
   struct loop_config config = {.conns_max = 256, .buffer_bytes = 4096, .seed = 1};
@@ -250,6 +264,44 @@ static void who_is_alone_shares_with_nobody(void **state) {
   for (int i = 1; i < 4; i++) upconn_close(c[i], false);
   assert_int_equal(b.idle, 1); /* the shared one waits for the next */
   assert_int_equal(permits(&b), 1);
+  bed_fini(&b);
+}
+
+/* What the endpoint can do is what it said last, on whichever connection: no older one, that is
+ * still there, tells otherwise. Nor does who looks for one to share see those alone. */
+static void what_it_said_last_holds(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b);
+  struct upconn *c[3];
+  for (int i = 0; i < 3; i++) {
+    b.hello = i == 1 ? EXTENDS : HELLO;
+    c[i] = stream_of(&b, b.pool, SPAN_EMPTY, true);
+    settle(&b);
+    assert_int_equal(upconn_bare(&b.up, ep(&b)), i != 1);
+  }
+  assert_true(list_empty(&ep(&b)->rows[0].muxes));
+  for (int i = 0; i < 3; i++) upconn_close(c[i], false);
+  bed_fini(&b);
+}
+
+/* The socket does not outlive the permit by the time of an endpoint that does not close; GOAWAY
+ * goes out. */
+static void who_was_alone_is_gone_soon(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b);
+  b.stay = true;
+  for (uint32_t i = 0; i < 10; i++) {
+    struct upconn *c = stream_of(&b, b.pool, HEADER, true);
+    settle(&b);
+    assert_int_equal(b.loop->conns.live, 2);
+    upconn_close(c, false);
+    settle(&b);
+    assert_int_equal(b.loop->conns.live, 0);
+    assert_int_equal(last_frame(&b.peers[i], HEADER), H2_GOAWAY);
+    sim_peer_free(b.peers[i].sim);
+  }
   bed_fini(&b);
 }
 
@@ -396,6 +448,8 @@ static void limits_are_those_of_now(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(who_is_alone_shares_with_nobody),
+      cmocka_unit_test(what_it_said_last_holds),
+      cmocka_unit_test(who_was_alone_is_gone_soon),
       cmocka_unit_test(left_while_it_connects),
       cmocka_unit_test(refused_or_late),
       cmocka_unit_test(no_slot_for_the_stream),
