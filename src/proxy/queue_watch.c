@@ -3,7 +3,7 @@
  * ejection is over). Does not: keep them or serve them (queue.c, which it tells to run). */
 #include "proxy_priv.h"
 
-#define WATCH_MS 100u /* between two looks while streams wait */
+#define WATCH_MS 250u /* between two looks while streams wait */
 
 /* ---- settings ---- */
 

@@ -91,20 +91,27 @@ static void go_wrong(struct served *c, enum bad bad) {
 
 /* ---- the request ---- */
 
+/* no_body: a method whose requests have content says that there is none. RFC 9110 section 8.6. */
+static bool no_body(const struct http_request *r) {
+  if (!http_method_content(r->method)) return r->body == HTTP_BODY_NONE;
+  return r->body == HTTP_BODY_LENGTH && !r->content_length;
+}
+
 /* A copy has its body by length, whatever the request had. */
 static bool same_copy(const struct plan *p, const struct http_request *r) {
-  if (p->frame == FRAME_NONE) return r->body == HTTP_BODY_NONE;
+  if (p->frame == FRAME_NONE) return no_body(r);
   return r->body == HTTP_BODY_LENGTH && r->content_length == p->len && !r->expect_continue;
 }
 
 /* same_frame: a chunked body that weir held to its end comes with its length. */
 static bool same_frame(const struct world *w, const struct plan *p, const struct http_request *r) {
+  if (p->frame == FRAME_NONE) return no_body(r);
   bool held = p->frame == FRAME_CHUNKED && w->conf.routes[0].buffer_bytes >= p->len;
   switch (r->body) {
-    case HTTP_BODY_NONE: return p->frame == FRAME_NONE;
     case HTTP_BODY_LENGTH:
       return (p->frame == FRAME_LENGTH || held) && r->content_length == p->len;
     case HTTP_BODY_CHUNKED: return p->frame == FRAME_CHUNKED;
+    case HTTP_BODY_NONE:
     case HTTP_BODY_CLOSE:
     case HTTP_BODY_TUNNEL: break;
   }
