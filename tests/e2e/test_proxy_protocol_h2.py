@@ -329,7 +329,7 @@ def test_websocket(weir, front, mint, talk, backend, kind):
     streams = [opened(other) for _ in range(3)]
     for n, stream in enumerate(streams):
         back(other, stream, b"x%d" % n * 5000)
-    assert inner.metric("weir_downstream_connections") == 3
+    eventually(lambda: inner.metric("weir_downstream_connections") == 3)
     for stream in streams:
         other.reset(stream)
     lines = [lines_of(each, 4, weir__upgrade="websocket") for each in (inner, proxy)]
