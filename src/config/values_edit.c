@@ -45,8 +45,8 @@ static bool name_may(struct value_job *job, struct span name) {
 
 /* adds_twice: a second field that speaks for the proxy would leave the choice to the backend. */
 static bool adds_twice(const struct value_job *job, struct span name) {
-  return job->option->id == OPTION_POLICY_REQUEST_ADD &&
-         http_name_flags(http_name_find(name)) & HTTP_NAME_FORWARDING;
+  if (job->option->id != OPTION_POLICY_REQUEST_ADD) return false;
+  return http_name_flags(http_name_find(name)) & HTTP_NAME_FORWARDING || http_name_speaks_for(name);
 }
 
 bool edit_value(struct value_job *job) {

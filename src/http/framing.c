@@ -25,7 +25,7 @@ static bool is_repeated(const struct http_fields *fields, enum http_name id) {
 /* nominate flags the rows of a name as hop-by-hop; false when it may not be nominated. */
 static bool nominate(struct http_fields *fields, struct span name) {
   enum http_name id = http_name_find(name);
-  if (http_name_flags(id) & HTTP_NAME_PINNED) return false;
+  if (http_name_flags(id) & HTTP_NAME_PINNED || http_name_speaks_for(name)) return false;
   for (uint32_t i = 0; i < fields->count; i++) {
     struct http_field *row = &fields->rows[i];
     if (row->id == id && (id != HTTP_NAME_OTHER || span_eq_nocase(row->name, name)))

@@ -22,7 +22,6 @@ static inline uint16_t http_row_flags(bool request, struct span name, enum http_
   if (id != HTTP_NAME_OTHER) return (uint16_t)flags;
   if (underscore && http_name_shadows(name)) return HTTP_FIELD_ALIAS;
   return http_name_speaks_for(name) ? HTTP_FIELD_FORWARDING : 0;
-  return (uint16_t)flags;
 }
 
 /* http_fields_grow makes room for one more row at least; false: the arena is used up. */

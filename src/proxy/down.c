@@ -167,10 +167,8 @@ void first_on_error(struct conn *c, int err) {
 
 void down_abort(struct down *d) {
   check(!d->stream);
-  if (has_alert(d)) { /* it shows the truncation: no close_notify follows */
-    down_close(d, true);
-    return;
-  }
-  conn_reset(d->conn);
+  /* An alert shows the truncation: no close_notify follows. It is not waited for long. */
+  if (has_alert(d)) conn_close_gently(d->conn, LINGER_MS / 8);
+  else conn_reset(d->conn);
   down_forget(d);
 }

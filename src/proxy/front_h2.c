@@ -230,8 +230,8 @@ static void on_idle(struct h2 *h) {
 /* has_line: streams that an end cut have lines of their own; that of TLS may have met none. */
 static bool has_line(const struct down *d, enum end end) {
   if (end == END_OK || end == END_DRAIN) return false;
-  bool alone = conn_tls_end(d->conn) == end && !(d->flags & DOWN_BUSY);
-  return alone || end_get(end)->h2_error != H2_CANCEL;
+  if (conn_tls_end(d->conn) == end) return !(d->flags & DOWN_BUSY);
+  return end_get(end)->h2_error != H2_CANCEL;
 }
 
 static void on_end(struct h2 *h, enum end end) {

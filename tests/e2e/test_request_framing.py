@@ -131,6 +131,7 @@ REFUSED = [
     ("connection_nominates_cl", post("Connection: content-length\r\nContent-Length: 1", "x"), 400,
      ["connection"]),
     ("connection_nominates_xff", get("/", "Connection: X-Forwarded-For\r\n"), 400, ["connection"]),
+    ("connection_nominates_xfu", get("/", "Connection: X_Forwarded-User\r\n"), 400, ["connection"]),
     ("connection_nominates_cookie", get("/", "Connection: close, Cookie\r\n"), 400,
      ["connection"]),
     ("expectation", post("Expect: 200-maybe\r\nContent-Length: 1", "x"), 417, ["expect"]),
