@@ -102,6 +102,7 @@ void stream_renew_pool(struct stream *s, struct pool *pool) {
   uint32_t more = pool->limits.header_bytes, had = before->limits.header_bytes;
   affinity_renew(s, pool);
   use_pool(s, pool);
+  s->x->ctx.pool = pool;
   if (more > had) s->arena.limit += 4 * (size_t)(more - had);
   object_unpin(&before->obj, s->w->config.index);
 }

@@ -53,7 +53,8 @@ static struct pool *make_pool(struct world *w, const struct world_pool *row) {
   pool->state = pool_state_get(w->registry, name);
   pool->members = arena_zalloc(&pool->obj.arena, SIM_ORIGINS * sizeof *pool->members);
   check(pool->members != NULL);
-  for (uint32_t i = 0; i < SIM_ORIGINS; i++) {
+  for (uint32_t n = 0; n < SIM_ORIGINS; n++) {
+    uint32_t i = row->reversed ? SIM_ORIGINS - 1 - n : n;
     if (!((row->origins >> i) & 1)) continue;
     char text[32];
     struct buf b = buf_of(text, sizeof text);
@@ -75,6 +76,8 @@ static struct pool *make_pool(struct world *w, const struct world_pool *row) {
   pool->priority_header = arena_copy(&pool->obj.arena, span_str(row->priority_header), NULL);
   pool->spread = row->spread;
   pool_prepare(pool);
+  struct sticky_settings sticky = {.cookie = span_str(row->sticky), .path = SPAN_LIT("/")};
+  if (row->sticky) sticky_prepare(pool, &sticky, SPAN_LIT("a key that is 32 bytes in length"));
   return pool;
 }
 

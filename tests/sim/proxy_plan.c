@@ -122,6 +122,7 @@ void plan_request(struct world *w, const struct plan *p, struct text *out) {
   if (p->upgrade) text_lit(out, "Connection: upgrade\r\nUpgrade: websocket\r\n");
   if (p->close) text_lit(out, "Connection: close\r\n");
   if (p->priority) text_printf(out, "X-Priority: %s\r\n", p->priority);
+  if (p->cookie) text_printf(out, "Cookie: %s\r\n", p->cookie);
   if (p->minor == 0 && !p->close) text_lit(out, "Connection: keep-alive\r\n");
   text_lit(out, "X-Forwarded-For: 6.6.6.6\r\nX-Hop: 1\r\n\r\n");
 }

@@ -39,6 +39,7 @@ struct plan {
   const char *method; /* "GET" at first */
   const char *prefix; /* before "/r/<id>"; "" at first */
   const char *priority; /* the value of X-Priority; NULL: none */
+  const char *cookie;   /* of Cookie; NULL: none */
   uint8_t frame, minor;
   bool expect, upgrade, close, hold_body; /* hold_body: the client never sends the body's end */
   uint32_t len;

@@ -66,6 +66,8 @@ struct client {
 struct world_pool {
   const char *name;
   uint32_t origins, backups; /* sets of origin indices */
+  bool reversed;             /* the last origin is the first member */
+  const char *sticky;        /* the name of its cookie; NULL: none */
   uint8_t balance;
   uint32_t unresolved;
   struct pool_timeouts timeouts;

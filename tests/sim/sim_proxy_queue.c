@@ -366,6 +366,151 @@ static void a_reload_gives_room(void **state) {
   }
 }
 
+/* ---- a reload that puts other endpoints in the places ---- */
+
+/* moved is what a reload that lists the endpoints from the last to the first, and one less, leaves
+ * of what a waiter knows of its places. */
+enum moved {
+  NO_ROOM,     /* only where it failed there is room: it waits on */
+  ROOM,        /* there is room everywhere: it goes where its cookie says */
+  HOME_GONE,   /* the same without the endpoint of its cookie */
+  FAILED_GONE, /* without the one where it failed, and no room */
+  MOVED_COUNT
+};
+
+struct move {
+  enum moved moved;
+  bool refuses;          /* where it failed takes no connection, else it answers 503 */
+  uint32_t failed, home; /* origins, each in its old place */
+  uint32_t gone;
+};
+
+static struct move move_of(uint64_t seed) {
+  struct move m = {.moved = (enum moved)(seed % MOVED_COUNT), .refuses = seed / MOVED_COUNT % 2};
+  uint32_t other;
+  m.failed = (uint32_t)(seed / 8 % SIM_ORIGINS);
+  m.home = (m.failed + 1 + (uint32_t)(seed / 32 % (SIM_ORIGINS - 1))) % SIM_ORIGINS;
+  for (other = 0; other == m.failed || other == m.home;) other++;
+  m.gone = m.moved == HOME_GONE ? m.home : m.moved == FAILED_GONE ? m.failed : other;
+  return m;
+}
+
+static void move_conf(struct world_conf *conf) {
+  world_conf_init(conf);
+  struct world_pool *pool = &conf->pools[0];
+  pool->origins = (1u << SIM_ORIGINS) - 1;
+  pool->sticky = "home";
+  pool->connections.max_per_endpoint = 1;
+  pool->connections.queue_timeout_ms = 60000;
+  pool->retry.on |= RETRY_GATEWAY;
+  pool->retry.backoff_max_ms = 20000; /* until then a waiter is picky */
+}
+
+/* hold_but has requests that hold every endpoint but one. */
+static void hold_but(struct world *w, struct endpoint *e) {
+  uint8_t before = atomic_load(&e->state);
+  atomic_store(&e->state, ENDPOINT_DOWN);
+  endpoint_changed(e);
+  for (uint32_t i = 1; i < SIM_ORIGINS; i++) hold(w);
+  atomic_store(&e->state, before);
+  endpoint_changed(e);
+}
+
+/* fail_and_wait sends a request that fails where there is room, and waits for the others. */
+static struct plan *fail_and_wait(struct world *w, const struct move *m) {
+  const struct pool *pool = w->current->pools[0];
+  char cookie[64];
+  struct buf b = buf_of(cookie, sizeof cookie - 1);
+  struct span set = pool->sticky->plain[m->home];
+  buf_put(&b, span_sub(set, 0, (size_t)((char *)memchr(set.ptr, ';', set.len) - set.ptr)));
+  cookie[b.len] = 0;
+  hold_but(w, pool->members[m->failed].endpoint);
+  if (m->refuses) origin_down(&w->origins[m->failed], true);
+  struct client *c = client_new(w, (uint32_t)world_draw(w, w->workers));
+  struct plan *p = plan_new(w);
+  if (m->moved == ROOM || m->moved == HOME_GONE) p->cookie = cookie;
+  if (!m->refuses) p->bad = BAD_503;
+  p->bad_times = 1;
+  client_add(c, p);
+  client_start(c);
+  while (!waiting(w) && !p->ended) world_step(w);
+  p->cookie = NULL; /* it is written */
+  return p;
+}
+
+/* the_waiter is the only one of all workers. */
+static const struct stream *the_waiter(const struct world *w) {
+  const struct pool_row *rows = w->current->pools[0]->state->rows;
+  uint32_t i = 0;
+  while (i < w->workers && !rows[i].first.root) i++;
+  assert_true(i < w->workers);
+  return container_of(rows[i].first.root, struct waiter, first)->stream;
+}
+
+/* look sees whether all that a waiter knows is told in the places of the newest pool. */
+static void look(const struct world *w, const struct move *m, const struct plan *p) {
+  const struct stream *s = the_waiter(w);
+  const struct pool *pool = w->current->pools[0];
+  const struct pool_tried *tried = &s->x->tried;
+  if (s->pool != pool || s->x->ctx.pool != pool) fail_plan(w, p, "has the old pool");
+  if (tried->count != (m->moved == FAILED_GONE ? 0 : 1)) fail_plan(w, p, "where it was");
+  if (!tried->count) return;
+  if (tried->place[0] >= pool->member_count) fail_plan(w, p, "a place that is not there");
+  const struct endpoint *failed = pool->members[tried->place[0]].endpoint;
+  if (!addr_eq(&failed->addr, &w->origins[m->failed].at)) fail_plan(w, p, "another's place");
+  if (tried->refused != (m->refuses ? 1 : 0)) fail_plan(w, p, "how it failed");
+}
+
+static uint64_t sticky_kept(const struct world *w) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < w->workers; i++)
+    sum += atomic_load(&w->current->pools[0]->state->rows[i].sticky_kept);
+  return sum;
+}
+
+static void went_where(const struct world *w, const struct move *m, const struct plan *p) {
+  uint32_t failed = m->refuses ? 0 : 1u << m->failed;
+  uint32_t second = p->up_origins & ~failed;
+  if (p->outcome != OUT_OK || p->record.attempts != 2) fail_plan(w, p, "more than one more");
+  if (p->up_heads != (m->refuses ? 1 : 2)) fail_plan(w, p, "sent once more");
+  if (!second || second & (1u << m->failed | 1u << m->gone)) fail_plan(w, p, "to the wrong one");
+  if (m->moved == ROOM && second != 1u << m->home) fail_plan(w, p, "left its home");
+  assert_int_equal(sticky_kept(w), m->moved == ROOM ? 1 : 0);
+}
+
+/* What a waiter knows of endpoints (where it failed, where its cookie says) stays with them when a
+ * reload puts others in their places, or leaves no such place. */
+static void a_reload_moves_the_places(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 288);) {
+    struct world_conf conf;
+    struct move m = move_of(seed);
+    move_conf(&conf);
+    uint32_t workers = 1 + (uint32_t)(seed / 96 % SIM_WORKERS);
+    struct world *w = world_new(seed, workers, seed % 5 ? &soft : NULL, &conf);
+    struct plan *p = fail_and_wait(w, &m);
+    if (p->ended) fail_plan(w, p, "did not wait");
+    conf.pools[0].reversed = true;
+    conf.pools[0].origins &= ~(1u << m.gone);
+    bool room = m.moved == ROOM || m.moved == HOME_GONE;
+    if (room) conf.pools[0].connections.max_per_endpoint = 2;
+    world_install(w, &conf);
+    uint64_t from = sim_now_ms(w->sim);
+    if (!room) {
+      world_for(w, 1000);
+      if (p->ended || !waiting(w)) fail_plan(w, p, "went where it had failed");
+      look(w, &m, p);
+      from = sim_now_ms(w->sim);
+      let_go(w);
+    }
+    served_soon(w, p, from);
+    while (p->outcome == OUT_NONE) world_step(w);
+    went_where(w, &m, p);
+    if (room) let_go(w);
+    world_end(w);
+  }
+}
+
 /* An endpoint that comes back into service serves those who wait for others. */
 static void an_endpoint_comes_back(void **state) {
   (void)state;
@@ -405,6 +550,7 @@ int main(void) {
       cmocka_unit_test(the_bound_is_exact),
       cmocka_unit_test(the_worst_loses_its_place),
       cmocka_unit_test(a_reload_gives_room),
+      cmocka_unit_test(a_reload_moves_the_places),
       cmocka_unit_test(an_endpoint_comes_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
