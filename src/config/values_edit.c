@@ -46,7 +46,8 @@ static bool name_may(struct value_job *job, struct span name) {
 /* adds_twice: a second field that speaks for the proxy would leave the choice to the backend. */
 static bool adds_twice(const struct value_job *job, struct span name) {
   if (job->option->id != OPTION_POLICY_REQUEST_ADD) return false;
-  return http_name_flags(http_name_find(name)) & HTTP_NAME_FORWARDING || http_name_speaks_for(name);
+  if (http_name_speaks_for(name)) return true;
+  return http_name_flags(http_name_find(name)) & HTTP_NAME_FORWARDING;
 }
 
 bool edit_value(struct value_job *job) {
