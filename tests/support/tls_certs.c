@@ -34,6 +34,7 @@ static EVP_PKEY *key_make(enum th_key kind) {
     case TH_P384: return key_ec(NID_secp384r1);
     case TH_P521: return key_ec(NID_secp521r1);
     case TH_RSA2048: return key_rsa(2048);
+    case TH_RSA4096: return key_rsa(4096);
     case TH_RSA1024: return key_rsa(1024);
     case TH_ED25519:
       ED25519_keypair(public, private);

@@ -12,7 +12,7 @@
 #define TH_WIRES 2048
 
 /* th_cert is a certificate and its key in PEM, NUL-terminated, on the heap until th_cert_free. */
-enum th_key { TH_P256, TH_P384, TH_P521, TH_RSA2048, TH_RSA1024, TH_ED25519 };
+enum th_key { TH_P256, TH_P384, TH_P521, TH_RSA2048, TH_RSA4096, TH_RSA1024, TH_ED25519 };
 struct th_cert {
   char *cert, *key;
 };
