@@ -53,7 +53,7 @@ static struct span library_done(struct tls_conn *tls) {
 
 /* late_end is the cause of a fault of a client after the handshake. */
 static enum end late_end(uint32_t code) {
-  int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
+  int reason = tls_reason_of(code);
   if (reason >= SSL_AD_REASON_OFFSET) return END_CLIENT_TLS_ALERT;
   return reason == SSL_R_NO_RENEGOTIATION ? END_CLIENT_TLS_RENEGOTIATION : END_CLIENT_TLS_RECORD;
 }

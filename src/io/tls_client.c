@@ -281,12 +281,8 @@ static enum end late_failure(const struct tls_conn *tls) {
   return tls->peer->client->has_cert ? END_UPSTREAM_TLS_ALERT : END_UPSTREAM_TLS_CLIENT_CERT;
 }
 
-static int reason_of(uint32_t code) {
-  return ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
-}
-
 enum end tls_client_late(const struct tls_conn *tls, uint32_t code) {
-  int reason = reason_of(code);
+  int reason = tls_reason_of(code);
   bool refused = tls_client_fault(tls, code) == END_UPSTREAM_TLS_CLIENT_CERT;
   if (refused) return END_UPSTREAM_TLS_CLIENT_CERT;
   if (reason >= SSL_AD_REASON_OFFSET) return END_UPSTREAM_TLS_ALERT;
@@ -295,7 +291,7 @@ enum end tls_client_late(const struct tls_conn *tls, uint32_t code) {
 }
 
 enum end tls_client_fault(const struct tls_conn *tls, uint32_t code) {
-  int reason = reason_of(code);
+  int reason = tls_reason_of(code);
   if (tls->cert_asked && reason == SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE) return late_failure(tls);
   for (size_t i = 0; i < array_count(faults); i++)
     if (faults[i].reason == reason) return faults[i].end;

@@ -3,6 +3,8 @@
 #ifndef WEIR_IO_TLS_CONN_PRIV_H
 #define WEIR_IO_TLS_CONN_PRIV_H
 
+#include <openssl/err.h>
+
 #include "io/tls_priv.h"
 #include "weir/io/tls_early.h"
 #include "weir/io/tls_ech.h"
@@ -124,6 +126,11 @@ void tls_signer_collect(struct tls_worker *worker);
 void tls_signer_leave(struct tls_worker *worker);
 /* tls_stream_signed: the signature of tls has come (stream_tls.c). */
 void tls_stream_signed(struct tls_conn *tls);
+
+/* tls_reason_of is the reason in an error of the library's TLS part; 0: of another part. */
+static inline int tls_reason_of(uint32_t code) {
+  return ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
+}
 
 /* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */
 void tls_stream_run(struct tls_conn *tls);

@@ -153,9 +153,12 @@ static void from_request(struct stream *s, struct record_access *r, struct span 
   }
   r->minor = k ? k->minor : version_of(&s->x->req);
   if (k ? k->has_query : s->x->req.has_query) r->flags |= RECORD_HAS_QUERY;
-  if (k) t[TEXT_UPSTREAM_TLS] = k->tls_why;
-  if (k) texts_kept(k, t);
-  else texts_request(s->x, t);
+  if (k) {
+    t[TEXT_UPSTREAM_TLS] = k->tls_why;
+    texts_kept(k, t);
+  } else {
+    texts_request(s->x, t);
+  }
 }
 
 /* scheme_of: TCP has none. */

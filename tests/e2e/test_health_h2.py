@@ -38,20 +38,6 @@ def becomes(proxy, endpoint, word):
     return rows(proxy)[endpoint.address]
 
 
-@pytest.fixture
-def serve():
-    """serve(kind, ...) makes an endpoint; all are stopped and asked what weir did wrong."""
-    made = []
-
-    def make(kind, *args, **kwargs):
-        made.append(kind(*args, **kwargs))
-        return made[-1]
-    yield make
-    for each in made:
-        each.stop()
-    assert not [text for each in made for text in getattr(each, "violations", ())]
-
-
 def on_health(status):
     """An answer of Origin: status[0] for checks, 200 with the path for all others."""
     def answer(request):

@@ -10,7 +10,7 @@ from harness import wire
 from harness.backend import raw
 from harness.h2endpoints import NOT_SERVING, Answer, Endpoint, Grpc, ask
 from harness.tcpsite import reset
-from harness.tlspeers import Mint, TlsBackend, TlsOrigin
+from harness.tlspeers import TlsBackend, TlsOrigin
 from harness.weir import eventually
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -20,25 +20,6 @@ QUICK = {"path": "/healthz", "interval": "100ms", "fast_interval": "50ms", "time
 TCP = {key: QUICK[key] for key in QUICK if key != "path"} | {"protocol": "tcp"}
 GRPC = {**TCP, "protocol": "grpc"}
 CALM = {"consecutive_failures": 0, "consecutive_5xx": 0}
-
-
-@pytest.fixture
-def mint(work):
-    return Mint(work)
-
-
-@pytest.fixture
-def serve():
-    """serve(kind, ...) makes an endpoint; all are stopped and asked what weir did wrong."""
-    made = []
-
-    def make(kind, *args, **kwargs):
-        made.append(kind(*args, **kwargs))
-        return made[-1]
-    yield make
-    for each in made:
-        each.stop()
-    assert not [text for each in made for text in getattr(each, "violations", ())]
 
 
 @pytest.fixture

@@ -10,19 +10,6 @@ from harness.h2endpoints import Answer, Grpc, Origin, Script, ask
 from harness.weir import eventually
 
 
-@pytest.fixture
-def serve():
-    made = []
-
-    def make(kind, *args, **kwargs):
-        made.append(kind(*args, **kwargs))
-        return made[-1]
-    yield make
-    for each in made:
-        each.stop()
-    assert not [text for each in made for text in getattr(each, "violations", ())]
-
-
 def conf(shadow, pool=None, **mirror):
     return {"process": {"workers": 1},
             "listeners": {"web": {"protocols": ["h2c", "http/1.1"]}},

@@ -16,7 +16,7 @@ from harness import proc, proxyheader, wire
 from harness.client import Client
 from harness.h2endpoints import Answer, Grpc, Origin, Script, ask
 from harness.h2talk import Talk
-from harness.tlspeers import Mint, TlsOrigin
+from harness.tlspeers import TlsOrigin
 from harness.weir import eventually
 from test_h2_websocket import back, echo, opened
 
@@ -83,24 +83,6 @@ class Plain(Demands, Origin):
 
 class Secure(Demands, TlsOrigin):
     pass
-
-
-@pytest.fixture
-def mint(work):
-    return Mint(work)
-
-
-@pytest.fixture
-def serve():
-    made = []
-
-    def make(kind, *args, **kwargs):
-        made.append(kind(*args, **kwargs))
-        return made[-1]
-    yield make
-    for each in made:
-        each.stop()
-    assert not [text for each in made for text in getattr(each, "violations", ())]
 
 
 @pytest.fixture

@@ -155,11 +155,6 @@ def test_a_client_renegotiates(request, when):
 
 # ---- of endpoints ----
 
-@pytest.fixture
-def mint(work):
-    return Mint(work)
-
-
 class Site:
     """An endpoint behind TLS that spoils what it sends; how weir ended it is in `told`."""
 

@@ -19,11 +19,6 @@ LOCAL = "127.0.0.1"
 
 
 @pytest.fixture
-def mint(work):
-    return Mint(work)
-
-
-@pytest.fixture
 def site(weir, mint):
     """A factory of (weir, TLS backend); tls are the keys of the pool's tls, ca is the mint's root
     unless it says otherwise."""

@@ -9,7 +9,7 @@ from harness import proc, wire
 from harness.client import Client
 from harness.h2endpoints import Answer, Grpc, ask
 from harness.h2talk import Talk
-from harness.tlspeers import Mint, TlsOrigin
+from harness.tlspeers import TlsOrigin
 from harness.weir import eventually
 from test_h2_websocket import ASK, accept_of, ask as ask_h2, back, echo, opened
 from test_upstream_tls import BOTH, front_of, middle_of
@@ -26,24 +26,6 @@ NGINX = """
     }}
     location /v {{ return 200 "$server_protocol"; }}
 """
-
-
-@pytest.fixture
-def mint(work):
-    return Mint(work)
-
-
-@pytest.fixture
-def serve():
-    made = []
-
-    def make(kind, *args, **kwargs):
-        made.append(kind(*args, **kwargs))
-        return made[-1]
-    yield make
-    for each in made:
-        each.stop()
-    assert not [text for each in made for text in getattr(each, "violations", ())]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from . import certs, confgen, load, servers
 from .backend import Backend, default_handler
+from .tlspeers import Mint
 from .weir import Weir
 
 
@@ -162,6 +163,26 @@ def node(work):
 def load_client(session_dir):
     binary = load.build(session_dir)
     return lambda port, *args, **kwargs: load.Load(binary, port, *args, **kwargs)
+
+
+@pytest.fixture
+def mint(work):
+    """Makes certificates of a CA of its own."""
+    return Mint(work)
+
+
+@pytest.fixture
+def serve():
+    """serve(kind, ...) makes an endpoint; all are stopped and asked what weir did wrong."""
+    made = []
+
+    def make(kind, *args, **kwargs):
+        made.append(kind(*args, **kwargs))
+        return made[-1]
+    yield make
+    for each in made:
+        each.stop()
+    assert not [text for each in made for text in getattr(each, "violations", ())]
 
 
 @pytest.fixture
