@@ -167,7 +167,7 @@ static void release(struct conn *c) {
   if (c->relay_out) relay_stop(c->relay_out);
   c->flags |= CONN_CLOSING;
   c->flags &= ~(uint32_t)(CONN_READING | CONN_WATCHED | CONN_BULK | CONN_REREAD | CONN_KICK |
-                          CONN_AGAIN | CONN_PAUSED);
+                          CONN_AGAIN | CONN_PAUSED | CONN_PEER_DONE);
   c->owner = NULL;
   drop_input(c);
   timer_stop(&c->loop->wheel, &c->timer);

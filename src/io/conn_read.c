@@ -41,10 +41,17 @@ static uint32_t held_max(const struct conn *c) {
   return iobufs_half(&c->loop->iobufs) && !conn_any(c, CONN_SENT_DEAD) ? 1 : CONN_HELD_MAX;
 }
 
+/* drops tells whether a lingering conn reads: up to its bound, then again when the peer ended: what
+ * is left is no more than its socket holds. */
+static bool drops(const struct conn *c) {
+  return c->held_bytes <= CONN_LINGER_MAX || conn_any(c, CONN_PEER_DONE);
+}
+
 /* wanted tells whether a receive should be armed now. */
 static bool wanted(const struct conn *c) {
   if (conn_any(c, CONN_WIRE_EOF | CONN_GONE)) return false;
-  if (conn_any(c, CONN_LINGER)) return true; /* also of one that failed: an alert is on its way */
+  /* Also of one that failed: an alert is on its way. */
+  if (conn_any(c, CONN_LINGER)) return drops(c);
   if (conn_any(c, CONN_FAILED)) return false;
   if (!conn_any(c, CONN_OPEN)) return c->transport != NULL && !conn_busy(c, OP_CONNECT);
   if (conn_any(c, CONN_READING)) return !conn_any(c, CONN_SPLICING);
@@ -247,10 +254,18 @@ void rx_run(struct conn *c) {
   rx_arm(c);
 }
 
-/* drop counts what a lingering conn reads for nothing. */
+/* drop counts what a lingering conn reads for nothing. Beyond its bound the socket fills up, which
+ * stops the peer's writer and does not fail it before it has read our last words: a close would,
+ * by a reset (RFC 9112 section 9.6). A poll hears the peer's end; else the linger time ends it. */
 static void drop(struct conn *c, size_t len) {
   c->held_bytes += (uint32_t)len;
-  if (c->held_bytes > CONN_LINGER_MAX) conn_finalize(c);
+  if (drops(c)) return;
+  if (conn_any(c, CONN_CARRIED)) {
+    conn_finalize(c);
+    return;
+  }
+  rx_unarm(c);
+  if (!conn_busy(c, OP_POLL_HUP)) conn_ops(c)->poll(c->loop, c, OP_POLL_HUP);
 }
 
 /* settle_held acts on bytes that were held anew. */
@@ -479,10 +494,24 @@ void rx_poll_done(struct conn *c) {
   rx_arm(c);
 }
 
+/* linger_hup takes the end of the peer of a lingering conn. */
+static void linger_hup(struct conn *c, uint32_t events) {
+  if (events & POLLERR) {
+    conn_finalize(c);
+    return;
+  }
+  c->flags |= CONN_PEER_DONE;
+  rx_arm(c);
+}
+
 /* rx_hup_done: a broken connection fails at once when what it left cannot be the whole; else its
  * bytes have their turn first, and an end is told behind them. */
 void rx_hup_done(struct conn *c, int32_t events) {
   struct loop *loop = c->loop;
+  if (events >= 0 && conn_any(c, CONN_LINGER)) {
+    linger_hup(c, (uint32_t)events);
+    return;
+  }
   if (events < 0 || (events & POLLERR) == 0) return;
   if (!conn_any(c, CONN_PARKED)) {
     relay_on_broken(c);

@@ -13,7 +13,7 @@
 #define RX_BULK_BYTES 65536u
 /* CONN_PENDING_MAX bounds what an owner may queue. */
 #define CONN_PENDING_MAX (256u * 1024u)
-/* CONN_LINGER_MAX bounds what a gently closed conn reads and drops. */
+/* CONN_LINGER_MAX bounds what a gently closed conn reads and drops of a peer that goes on. */
 #define CONN_LINGER_MAX (256u * 1024u)
 
 #define OP_BIT(op) ((uint16_t)(1u << (op)))

@@ -750,6 +750,58 @@ static void an_early_response_says_close(void **state) {
   }
 }
 
+enum { UPLOAD = 1 << 20, LINGER_FOR_MS = 2000 };
+
+/* upload sends all of a request that is too large. */
+static void upload(struct world *w, struct raw *r) {
+  static char body[UPLOAD];
+  raw_open(w, r, SPAN_LIT("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n"));
+  sim_peer_write(r->peer, span_of(body, sizeof body));
+}
+
+static void ring(struct timer *timer, uint64_t now_ms) { (void)timer, (void)now_ms; }
+
+/* settle lets happen what does not wait for time: the clock goes no further than this timer. */
+static void settle(struct world *w) {
+  struct wheel *wheel = &w->worker[0]->loop->wheel;
+  struct timer bell;
+  timer_init(&bell, ring);
+  timer_set(wheel, &bell, sim_now_ms(w->sim) + 100);
+  world_for(w, 100);
+  timer_stop(wheel, &bell);
+}
+
+/* Who is refused and sends on is not reset while there is a response to read: its bytes wait, until
+ * it leaves or the time is over. */
+static void who_sends_on_is_not_reset(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 60);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    conf.limits.body_bytes = 10000;
+    struct world *w = world_new(seed, 1, seed % 4 ? &soft : NULL, &conf);
+    struct loop *loop = w->worker[0]->loop;
+    struct raw r;
+    upload(w, &r);
+    STEP_WHILE(w, !r.closed);
+    uint64_t since = sim_now_ms(w->sim);
+    if (r.reset) fail_msg("seed %llu: reset", (unsigned long long)seed);
+    assert_true(has(text_span(&r.in), SPAN_LIT("HTTP/1.1 413 ")));
+    settle(w);
+    assert_int_equal(loop->lingering, 1);
+    bool stays = seed % 3 == 0;
+    if (seed % 3 == 1) sim_peer_reset(r.peer);
+    if (seed % 3 == 2) sim_peer_shutdown(r.peer);
+    STEP_WHILE(w, loop->lingering > 0);
+    uint64_t took = sim_now_ms(w->sim) - since;
+    assert_in_range(took, stays ? LINGER_FOR_MS - 500 : 0, stays ? LINGER_FOR_MS + 500 : 500);
+    world_for(w, 10);
+    assert_int_equal(lingering(w->worker[0]), 0);
+    raw_free(&r);
+    world_end(w);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_100_that_never_comes_is_the_endpoints_fault),
@@ -767,6 +819,7 @@ int main(void) {
       cmocka_unit_test(a_connect_that_fails_at_once_is_answered),
       cmocka_unit_test(a_queued_connect_that_fails_at_once_is_answered),
       cmocka_unit_test(an_early_response_says_close),
+      cmocka_unit_test(who_sends_on_is_not_reset),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -132,8 +132,8 @@ bool conn_finishing(const struct conn *c);
 
 /* conn_close ends it: cancels, drops output not yet sent, closes. conn_reset sends what the socket
  * takes at once, then RST instead of FIN (TCP). conn_close_gently sends what is queued (as long as
- * it moves) and FIN, then reads and drops at most 256 KiB for at most linger_ms so that no RST
- * destroys the last response, then closes; the owner is released at once in all three. */
+ * it moves) and FIN, then drops what comes for at most linger_ms so that no RST destroys the last
+ * response: 256 KiB, then its full socket stops the peer. The owner is released at once. */
 void conn_close(struct conn *c);
 void conn_reset(struct conn *c);
 void conn_close_gently(struct conn *c, uint32_t linger_ms);

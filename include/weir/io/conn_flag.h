@@ -21,7 +21,7 @@ enum conn_flag {
   CONN_SINGLE = 1 << 14,   /* receive single-shot: large bodies were seen here */
   CONN_UNIX = 1 << 15,
   CONN_SPLICING = 1 << 16,  /* a relay splices from here: it polls and reads itself */
-  CONN_LINGER = 1 << 17,    /* reads and drops until EOF or the linger time (conn_close_gently) */
+  CONN_LINGER = 1 << 17,    /* drops what comes until EOF or the linger time (conn_close_gently) */
   CONN_REREAD = 1 << 18,    /* held bytes are due at the end of the turn */
   CONN_AGAIN = 1 << 19,     /* conn_read_start was called inside on_data */
   CONN_UNARMING = 1 << 20,  /* the receive is being cancelled */

@@ -190,19 +190,110 @@ static void gentle_close_ends_by_time(void **state) {
   kit_net_free(net);
 }
 
-static void gentle_close_ends_by_bytes(void **state) {
+/* fill_up sends until nobody takes any more: how much went. A peer whose connection was closed
+ * fails. */
+static size_t fill_up(struct net *net, int peer) {
+  static char junk[65536];
+  size_t sent = 0;
+  kit_nonblock(peer);
+  for (int full = 0; full < 20;) {
+    ssize_t n = send(peer, junk, sizeof(junk), MSG_NOSIGNAL);
+    if (n < 0) assert_int_equal(errno, EAGAIN);
+    if (n > 0) sent += (size_t)n;
+    full = n > 0 ? 0 : full + 1;
+    assert_true(sent < ((size_t)64 << 20));
+    assert_int_equal(loop_run_turn(net->loop, net->loop->now_ms + 2), 0);
+  }
+  return sent;
+}
+
+static void gentle_close_stops_reading_at_its_bound(void **state) {
   (void)state;
   struct net *net = kit_net(1);
   int peer;
   struct side *s = kit_pair(net, &peer);
+  assert_true(conn_write(s->c, SPAN_LIT("answer")));
   conn_close_gently(s->c, 60000);
+  assert_true(fill_up(net, peer) > (256u << 10)); /* it was blocked, and did not fail */
+  assert_int_equal(net->loop->conns.live, 2);
+  assert_int_equal(net->loop->lingering, 1);
+  uint64_t turns = net->loop->stats.turns;
+  uint64_t until = net->loop->now_ms + 100;
+  while (net->loop->now_ms < until) assert_int_equal(loop_run_turn(net->loop, until), 0);
+  assert_true(net->loop->stats.turns - turns < 20); /* no busy loop */
+  char got[8];
+  assert_int_equal(recv(peer, got, 8, MSG_DONTWAIT), 6);
+  assert_memory_equal(got, "answer", 6);
+  assert_int_equal(recv(peer, got, 8, MSG_DONTWAIT), 0); /* and a FIN, no reset */
+  kit_rst(peer);
+  KIT_UNTIL(net->loop, net->loop->conns.live == 1);
+  assert_int_equal(net->loop->lingering, 0);
+  kit_net_free(net);
+}
+
+static void gentle_close_beyond_its_bound_ends_by_time(void **state) {
+  (void)state;
+  struct net *net = kit_net(1);
+  int peer;
+  struct side *s = kit_pair(net, &peer);
+  conn_close_gently(s->c, 500);
+  uint64_t since = net->loop->now_ms;
+  assert_true(fill_up(net, peer) > (256u << 10));
+  assert_int_equal(net->loop->conns.live, 2);
+  KIT_UNTIL(net->loop, net->loop->conns.live == 1);
+  assert_in_range(net->loop->now_ms, since + 500, since + 3000);
+  assert_int_equal(send(peer, "x", 1, MSG_NOSIGNAL), -1);
+  assert_true(errno == ECONNRESET || errno == EPIPE);
+  close(peer);
+  kit_net_free(net);
+}
+
+/* The peer's FIN stands behind bytes that nobody read: they are read then, and it is no reset that
+ * ends the connection. */
+static void gentle_close_beyond_its_bound_hears_the_end(void **state) {
+  (void)state;
+  struct net *net = kit_net(1);
+  int peer;
+  struct side *s = kit_pair(net, &peer);
+  static char junk[(256 << 10) + 30000]; /* the window stays open, else the FIN would wait */
+  int large = 200000;
+  setsockopt(s->c->fd, SOL_SOCKET, SO_RCVBUF, &large, sizeof(large));
   kit_nonblock(peer);
-  static char junk[65536];
-  for (int i = 0; i < 1000 && net->loop->conns.live > 1; i++) {
-    (void)!send(peer, junk, sizeof(junk), MSG_NOSIGNAL);
-    kit_turns(net->loop, 4);
+  assert_true(conn_write(s->c, SPAN_LIT("answer")));
+  conn_close_gently(s->c, 60000);
+  for (size_t sent = 0; sent < sizeof(junk);) {
+    ssize_t n = send(peer, junk + sent, sizeof(junk) - sent, MSG_NOSIGNAL);
+    if (n < 0) assert_int_equal(errno, EAGAIN);
+    if (n > 0) sent += (size_t)n;
+    assert_int_equal(loop_run_turn(net->loop, net->loop->now_ms + 2), 0);
   }
-  assert_int_equal(net->loop->conns.live, 1);
+  kit_settle(net->loop);
+  assert_int_equal(net->loop->conns.live, 2);
+  shutdown(peer, SHUT_WR);
+  KIT_UNTIL(net->loop, net->loop->conns.live == 1);
+  char got[8];
+  assert_int_equal(recv(peer, got, 8, MSG_DONTWAIT), 6);
+  assert_int_equal(recv(peer, got, 8, MSG_DONTWAIT), 0);
+  close(peer);
+  kit_net_free(net);
+}
+
+/* Who reads slowly and sends much is sent all that is queued. */
+static void gentle_close_beyond_its_bound_sends_all(void **state) {
+  (void)state;
+  struct net *net = kit_net(1);
+  int peer;
+  struct side *s = kit_pair(net, &peer);
+  static char big[250000], got[sizeof(big) + 1];
+  int small = 4096;
+  setsockopt(s->c->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+  setsockopt(peer, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+  assert_true(conn_write(s->c, span_of(big, sizeof(big))));
+  conn_close_gently(s->c, 60000);
+  assert_true(fill_up(net, peer) > (256u << 10));
+  bool eof;
+  assert_int_equal(kit_recv(net->loop, peer, got, sizeof(got), &eof), sizeof(big));
+  assert_true(eof);
   close(peer);
   kit_net_free(net);
 }
@@ -531,7 +622,10 @@ int main(void) {
       cmocka_unit_test(reset_sends_rst),
       cmocka_unit_test(gentle_close_delivers_all),
       cmocka_unit_test(gentle_close_ends_by_time),
-      cmocka_unit_test(gentle_close_ends_by_bytes),
+      cmocka_unit_test(gentle_close_stops_reading_at_its_bound),
+      cmocka_unit_test(gentle_close_beyond_its_bound_ends_by_time),
+      cmocka_unit_test(gentle_close_beyond_its_bound_hears_the_end),
+      cmocka_unit_test(gentle_close_beyond_its_bound_sends_all),
       cmocka_unit_test(gentle_close_after_peer_fin_needs_no_wait),
       cmocka_unit_test(close_drops_output_in_flight),
       cmocka_unit_test(timer_fires_once),
