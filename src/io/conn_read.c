@@ -41,8 +41,8 @@ static uint32_t held_max(const struct conn *c) {
   return iobufs_half(&c->loop->iobufs) && !conn_any(c, CONN_SENT_DEAD) ? 1 : CONN_HELD_MAX;
 }
 
-/* drops tells whether a lingering conn reads: up to its bound, then again when the peer ended: what
- * is left is no more than its socket holds. */
+/* drops tells whether a lingering conn reads: up to its bound, and once more when the peer ended:
+ * what is left is no more than its socket holds. */
 static bool drops(const struct conn *c) {
   return c->held_bytes <= CONN_LINGER_MAX || conn_any(c, CONN_PEER_DONE);
 }

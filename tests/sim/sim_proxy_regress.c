@@ -771,8 +771,8 @@ static void settle(struct world *w) {
   timer_stop(wheel, &bell);
 }
 
-/* Who is refused and sends on is not reset while there is a response to read: its bytes wait, until
- * it leaves or the time is over. */
+/* Who is refused and sends on is not reset while there is a response to read: its bytes wait until
+ * it leaves, or the time is over. */
 static void who_sends_on_is_not_reset(void **state) {
   (void)state;
   for (uint64_t seed = 0; world_seed(&seed, 60);) {
