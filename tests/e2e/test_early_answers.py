@@ -1,6 +1,7 @@
 """A client that goes on with its body after the answer came: RFC 9112 section 9.6. It is not reset
 while it has yet to read the answer, whoever gave it and with TLS or without; nor is it waited for
 longer than the linger time."""
+import contextlib
 import os
 import select
 import socket
@@ -15,34 +16,39 @@ from harness.weir import GUARD, eventually
 UPLOAD = 8 << 20
 HEAD = b"POST /up HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n" % UPLOAD
 LINGER_S = 2
+CONNECTIONS = 20
 
 
-@pytest.fixture(params=["plain", "tls"])
-def secured(request):
-    return request.param == "tls"
+@pytest.fixture(params=["plain", "tls", "unix"])
+def kind(request):
+    return request.param
 
 
 @pytest.fixture
-def connect(weir, new_backend, authority, secured):
+def connect(weir, new_backend, authority, work, kind):
     """Begins the upload on a connection that is answered 413 at once: by weir's limit, or by the
     endpoint."""
     def make(by_endpoint=False):
         backend = new_backend(lambda conn, _request: conn.send(
             wire.response_bytes(413, b"too much", reason="Too Large")))
-        port = proc.free_port()
-        listener = {"limits": {"body_bytes": "1GiB" if by_endpoint else "100KiB"}}
-        if secured:
-            leaf = authority.leaf(["a.example"])
-            listener.update(bind="127.0.0.1:%d" % port, tls={"certificates": [leaf]})
-        listeners = {"web": {}, "tls": listener} if secured else {"web": listener}
-        made = weir({"listeners": listeners, "process": {"workers": 1}}, backend)
-        context = authority.client_context() if secured else None
-        conn = made.client(port if secured else None, tls=context,
-                           sni="a.example" if secured else None)
-        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100000)
-        conn.send(HEAD)
-        return made, conn
+        at = "unix:%s" % (work / "in.sock") if kind == "unix" else proc.free_port()
+        listener = {"limits": {"body_bytes": "1GiB" if by_endpoint else "100KiB"},
+                    "bind": at if kind == "unix" else "127.0.0.1:%d" % at}
+        if kind == "tls":
+            listener["tls"] = {"certificates": [authority.leaf(["a.example"])]}
+        made = weir({"listeners": {"web": {}, "up": listener},
+                     "process": {"workers": 1, "max_connections": CONNECTIONS}}, backend)
+        made.up = at
+        return made, begin(made, authority, kind)
     return make
+
+
+def begin(made, authority, kind):
+    context = authority.client_context() if kind == "tls" else None
+    conn = made.client(made.up, tls=context, sni="a.example" if context else None)
+    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100000)
+    conn.send(HEAD)
+    return conn
 
 
 class Writer:
@@ -114,6 +120,21 @@ def test_who_leaves_is_not_waited_for(connect):
         return descriptors() < before
     eventually(gone)
     assert time.monotonic() - begin < 1
+
+
+def test_many_of_them_keep_nobody_out(connect, authority, kind):
+    """There are more of them than places; who comes behind them does not wait for their time."""
+    proxy, conn = connect()
+    writers = [Writer(conn)]
+    for _ in range(3 * CONNECTIONS):
+        writers.append(Writer(begin(proxy, authority, kind)))
+        assert select.select([writers[-1].conn.sock], [], [], GUARD)[0]  # it was answered
+        with contextlib.suppress(OSError):  # not all are waited for
+            for _ in range(40):
+                writers[-1].write()
+    since = time.monotonic()
+    assert proxy.get("/other").status == 413
+    assert time.monotonic() - since < LINGER_S / 2
 
 
 @pytest.mark.parametrize("uploads", [False, True])
