@@ -161,7 +161,7 @@ def node(work):
 
 @pytest.fixture(scope="session")
 def load_client(session_dir):
-    binary = load.build(session_dir)
+    binary = servers.compiled(session_dir, "load")
     return lambda port, *args, **kwargs: load.Load(binary, port, *args, **kwargs)
 
 
