@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 TOOLS = pathlib.Path(__file__).resolve().parent / "tools"
 QUIET_S, ATTACK_S, ROUNDS = 1.5, 5, 2
 PAUSE_MS = 4
+HONEST_CONNS = 2
 STARVED_MS = 500  # p50 of honest requests; only a guard: both cores may be somebody else's
 OVER_TLS = ("rapid-reset", "made-window-update-of-0", "continuation-empty", "bomb-repeats-of-4k",
             "settings", "ping", "ping-unread", "priority", "data-empty", "data-bytewise",
@@ -102,7 +103,13 @@ class Phases:
         self.wall = collections.Counter()
         self.before = self.peak = proc.memory_kib(weir.pid, "Rss")
 
+    def alone(self):
+        """weir has done with what attackers left in its sockets"""
+        return self.weir.metric("weir_downstream_connections") <= HONEST_CONNS
+
     def run(self, what, seconds):
+        if what == "quiet":
+            eventually(self.alone, guard=60)
         begin, cpu = time.monotonic(), proc.cpu_seconds(self.weir.pid)
         if what == "attack":
             self.attacker.say("go %g" % seconds)
