@@ -231,6 +231,7 @@ void serve_stop(struct worker *w, struct listener_state *state, int fd) {
     return;
   }
   sessions_end(sv);
+  if (w->snapshot) tunnel_check_routes(w); /* its own, where only its address went */
   sv->down_count++; /* held, so that close_idle may close the last one */
   close_idle(sv);
   sv->down_count--;
