@@ -231,6 +231,7 @@ void serve_stop(struct worker *w, struct listener_state *state, int fd) {
     return;
   }
   sessions_end(sv);
+  if (w->snapshot) tunnel_check_routes(w); /* its own, where only its address went */
   sv->down_count++; /* held, so that close_idle may close the last one */
   close_idle(sv);
   sv->down_count--;
@@ -256,6 +257,16 @@ static void install_udp(struct serving *sv) {
   front_udp_install(sv);
 }
 
+/* install gives sv its listener of the snapshot. Where there is none any more, whom the system had
+ * accepted for it is let in before it goes: sessions of TCP begin, and end with the others. */
+static void install(struct serving *sv) {
+  const struct snapshot_listener *now = current_of(sv, false);
+  if (sv->current && !now) conn_listen_drain(sv->conn);
+  sv->current = now;
+  if (now) sv->end_ms = 0;
+  else sessions_end(sv);
+}
+
 void serve_install(struct worker *w) {
   for (struct list *l = w->servings.next; l != &w->servings; l = l->next) {
     struct serving *sv = container_of(l, struct serving, link);
@@ -265,9 +276,7 @@ void serve_install(struct worker *w) {
       install_udp(sv);
       continue;
     }
-    sv->current = current_of(sv, false);
-    if (sv->current) sv->end_ms = 0;
-    else sessions_end(sv);
+    install(sv);
     if (sv->current && sv->current->listener->tls) tls_prepare(w->loop);
     set_deferred(sv);
     if (before && sv->current && sv->current->listener != before) stale_install(sv);

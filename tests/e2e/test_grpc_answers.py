@@ -49,18 +49,6 @@ SHARED_CONF = {
 }
 
 
-@pytest.fixture
-def talk(pair):
-    made = []
-
-    def make(port=None, **kwargs):
-        made.append(Talk(port or pair.weir.port, **kwargs))
-        return made[-1]
-    yield make
-    for each in made:
-        each.close()
-
-
 def called(conn, path, *fields, body=EMPTY, end=True, **pseudo):
     stream = conn.open("POST", path, [*CALL, *fields], end=False, **pseudo)
     if body is not None:
@@ -86,7 +74,7 @@ REFUSED = [("/nowhere", 12, "proxy.no_route"), ("/get", 12, "proxy.method_not_al
 @pytest.mark.parametrize("path,status,word", REFUSED)
 def test_own_answers(pair, talk, path, status, word):
     pair.backend.default = lambda conn, request: conn.read_body(request)  # and no answer
-    conn = talk()
+    conn = talk("h2", pair.weir)
     rows = only_head(conn, called(conn, path))
     assert rows["grpc-status"] == str(status)
     assert rows["grpc-message"].startswith(word + ": ")
@@ -112,7 +100,7 @@ def test_own_answers_h1(pair, path, status, word):
 def test_others_see_http(pair, talk):
     """A status of its own is for calls alone."""
     for kind in ("application/grpc-web", "application/grpcx", "text/plain"):
-        conn = talk()
+        conn = talk("h2", pair.weir)
         stream = conn.whole(conn.open("POST", "/nowhere", [("content-type", kind)]))
         assert stream.status == 404 and stream.get("grpc-status") is None
         assert b"proxy.no_route" in stream.body
@@ -121,7 +109,7 @@ def test_others_see_http(pair, talk):
 
 
 def test_a_rate(pair, talk):
-    conn = talk()
+    conn = talk("h2", pair.weir)
     conn.whole(called(conn, "/rare"))
     rows = only_head(conn, called(conn, "/rare"))
     assert rows["grpc-status"] == "8" and rows["grpc-message"].startswith("proxy.limit.rate")
@@ -129,14 +117,14 @@ def test_a_rate(pair, talk):
 
 
 def test_a_body_that_is_too_large(pair, talk):
-    conn = talk()
+    conn = talk("h2", pair.weir)
     rows = only_head(conn, called(conn, "/small", body=b"x" * 100, end=False))
     assert rows["grpc-status"] == "8" and rows["grpc-message"].startswith("proxy.limit.body_bytes")
 
 
 def test_a_head_that_is_too_large(pair, talk):
     """It was not read to its end, but looks like a call."""
-    conn = talk()
+    conn = talk("h2", pair.weir)
     rows = only_head(conn, called(conn, "/call", *[("x-%d" % n, "v") for n in range(40)]))
     assert rows["grpc-status"] == "8" and rows["grpc-message"].startswith("proxy.limit.headers")
     assert pair.ended("proxy.limit.headers")["rpc.grpc.status_code"] == 8
@@ -146,7 +134,7 @@ def test_a_head_that_is_too_large(pair, talk):
 def test_a_tunnel_that_is_refused_is_no_call(pair, talk, protocol):
     """200 would tell who asked with CONNECT that there is one, also where its head is refused
     before anything was made of it."""
-    conn, many = talk(validate=False), [("x-%d" % n, "v") for n in range(40)]
+    conn, many = talk("h2", pair.weir, validate=False), [("x-%d" % n, "v") for n in range(40)]
     pseudo = {"protocol": protocol} if protocol else {"scheme": None,
                                                       "authority": "test.example:443"}
     path = "/call" if protocol else None
@@ -163,7 +151,7 @@ def test_a_tunnel_that_is_refused_is_no_call(pair, talk, protocol):
                                               ("/moved", 2, "Permanent Redirect")])
 def test_actions(pair, talk, path, status, text):
     """A fixed response that is no success says so in the words of gRPC."""
-    conn = talk()
+    conn = talk("h2", pair.weir)
     rows = only_head(conn, called(conn, path))
     assert rows["grpc-status"] == str(status) and rows["grpc-message"] == text
     stream = conn.whole(called(conn, "/fine"))
@@ -172,7 +160,7 @@ def test_actions(pair, talk, path, status, text):
 
 def test_policies_hold(pair, talk):
     """Fields of policies (CORS here) stand in such answers too; pages do not."""
-    conn = talk()
+    conn = talk("h2", pair.weir)
     rows = only_head(conn, called(conn, "/dead", ("origin", "https://page.example")))
     assert rows["access-control-allow-origin"] == "https://page.example"
     pair.backend.on("/page", raw(wire.response_bytes(503, b"endpoint's own")))
@@ -181,7 +169,7 @@ def test_policies_hold(pair, talk):
 
 def test_an_endpoint_that_speaks_no_grpc(pair, talk):
     """Its answer passes as it is; the log has what clients make of it."""
-    conn = talk()
+    conn = talk("h2", pair.weir)
     for http, status in ((200, 2), (404, 12), (503, 14), (429, 14), (418, 2)):
         pair.backend.on("/call", raw(wire.response_bytes(http, b"text")))
         stream = conn.whole(called(conn, "/call"))
@@ -198,7 +186,7 @@ def test_an_endpoint_that_speaks_no_grpc(pair, talk):
 def test_the_time_that_is_left_goes_on(pair, talk, said, most, unit):
     pair.backend.default = raw(wire.response_bytes(
         body=b"", fields=["Content-Type: application/grpc", "grpc-status: 0"]))
-    conn = talk()
+    conn = talk("h2", pair.weir)
     conn.whole(called(conn, "/call", ("grpc-timeout", said)))
     if not pair.backend.seen("/call"):
         pytest.skip("the machine was slower than the deadline")
@@ -208,13 +196,13 @@ def test_the_time_that_is_left_goes_on(pair, talk, said, most, unit):
 
 
 def test_none_goes_on_as_none(pair, talk):
-    conn = talk()
+    conn = talk("h2", pair.weir)
     conn.whole(called(conn, "/short"))
     assert pair.backend.seen("/short")[-1].get("grpc-timeout") is None
 
 
 def test_the_routes_timeout_is_the_most(pair, talk):
-    conn = talk()
+    conn = talk("h2", pair.weir)
     conn.whole(called(conn, "/short", ("grpc-timeout", "1H")))
     told = pair.backend.seen("/short")[-1].get("grpc-timeout")
     assert told[-1] == "m" and 0 < int(told[:-1]) <= 300
@@ -223,7 +211,7 @@ def test_the_routes_timeout_is_the_most(pair, talk):
 @pytest.mark.parametrize("values", [["5"], ["S"], ["5s"], ["-5S"], ["123456789S"], ["1S", "2S"],
                                     ["1.5S"], ["5 S"]])
 def test_malformed_deadlines(pair, talk, values):
-    conn = talk()
+    conn = talk("h2", pair.weir)
     rows = only_head(conn, called(conn, "/call", *[("grpc-timeout", each) for each in values]))
     assert rows["grpc-status"] == "13"
     assert rows["grpc-message"].startswith("client.bad_request.grpc_timeout")
@@ -233,14 +221,14 @@ def test_malformed_deadlines(pair, talk, values):
 
 def test_others_have_no_deadline(pair, talk):
     """grpc-timeout of what is no call is a field like any other."""
-    conn = talk()
+    conn = talk("h2", pair.weir)
     conn.whole(conn.open("POST", "/call", [("grpc-timeout", "0n")]))
     assert pair.backend.seen("/call")[-1].get("grpc-timeout") == "0n"
 
 
 def test_a_deadline_that_is_over(pair, talk):
     """Clients send 0 when they have no time left: the endpoint is not asked."""
-    conn = talk()
+    conn = talk("h2", pair.weir)
     rows = only_head(conn, called(conn, "/call", ("grpc-timeout", "0n")))
     assert rows["grpc-status"] == "4" and rows["grpc-message"].startswith("client.deadline")
     pair.ended("client.deadline")
@@ -249,7 +237,7 @@ def test_a_deadline_that_is_over(pair, talk):
 
 def test_a_deadline_before_the_head(pair, talk):
     pair.backend.default = lambda conn, request: conn.read_body(request)
-    conn = talk()
+    conn = talk("h2", pair.weir)
     rows = only_head(conn, called(conn, "/call", ("grpc-timeout", "150m")))
     assert rows["grpc-status"] == "4" and rows["grpc-message"].startswith("client.deadline")
 
@@ -257,7 +245,7 @@ def test_a_deadline_before_the_head(pair, talk):
 @pytest.mark.parametrize("path", ["/call", "/hold"])
 def test_a_deadline_while_the_body_comes(pair, talk, path):
     """It spans the request too, also one that is slow to come."""
-    conn = talk()
+    conn = talk("h2", pair.weir)
     stream = called(conn, path, ("grpc-timeout", "150m"), body=None)
     assert only_head(conn, stream)["grpc-status"] == "4"
     pair.ended("client.deadline")
@@ -270,7 +258,7 @@ def test_a_deadline_while_the_body_comes(pair, talk, path):
 def test_after_the_head(pair, talk, path, fields, word, status):
     """The response has begun: it ends by trailers, and the connection goes on."""
     pair.backend.default = lambda conn, request: conn.send(HANG)
-    conn = talk()
+    conn = talk("h2", pair.weir)
     stream = conn.whole(called(conn, path, *fields))
     assert bytes(stream.body) == EMPTY and stream.status == 200
     rows = {key.decode(): value.decode() for key, value in stream.trailers}
@@ -283,7 +271,7 @@ def test_without_a_deadline_a_timeout_spares_bodies(pair, talk):
     """The route's timeout ends with the response head (routes.*.timeout)."""
     tail = wire.chunked(b"late", end=b"0\r\ngrpc-status: 0\r\n\r\n")
     pair.backend.default = lambda conn, request: conn.send(HANG, 0.6, tail)
-    conn = talk()
+    conn = talk("h2", pair.weir)
     stream = conn.whole(called(conn, "/short"))
     assert bytes(stream.body) == EMPTY + b"late" and dict(stream.trailers)[b"grpc-status"] == b"0"
 
@@ -426,7 +414,7 @@ def test_cut_behind_a_length(pair, talk):
     head = wire.response_bytes(fields=["Content-Type: application/grpc", "Content-Length: 100"],
                                body=EMPTY, length=False)
     pair.backend.on("/call", raw(head, reset=True))
-    conn = talk()
+    conn = talk("h2", pair.weir)
     with pytest.raises(Reset):
         conn.whole(called(conn, "/call"))
 

@@ -2,10 +2,12 @@
 TLS, beside honest clients of both versions on the same worker. pytest -m slow;
 WEIR_ATTACKS_REPORT=FILE keeps the table that is printed at the end.
 
-An attacker of its own process (nice 10) reconnects as fast as it is let. Quiet time and attack
-take turns in one run. What passes or fails are counts and bounds: honest requests answered in
-full on a connection that stays, attackers ended with their word counted, memory, weir's CPU for a
-connection. Latency is a figure, with a generous guard against starving.
+An attacker of its own process (nice 10) reconnects as fast as it is let. Its uploads go to an
+endpoint of their own that keeps up with weir (the sink): what honest requests wait for is weir,
+and those that go to nginx without weir are the control. Quiet time and attack take turns in one
+run. What passes or fails are counts and bounds: honest requests answered in full on a connection
+that stays, attackers ended with their word counted, memory, weir's CPU for a connection. Latency
+is a figure, with a generous guard against starving.
 """
 import collections
 import json
@@ -26,16 +28,20 @@ pytestmark = pytest.mark.slow
 TOOLS = pathlib.Path(__file__).resolve().parent / "tools"
 QUIET_S, ATTACK_S, ROUNDS = 1.5, 5, 2
 PAUSE_MS = 4
+HONEST_CONNS = 2
 STARVED_MS = 500  # p50 of honest requests; only a guard: both cores may be somebody else's
 OVER_TLS = ("rapid-reset", "made-window-update-of-0", "continuation-empty", "bomb-repeats-of-4k",
             "settings", "ping", "ping-unread", "priority", "data-empty", "data-bytewise",
             "window-update", "window-0", "streams", "uploads")
-CONF = {"process": {"workers": 1}}
 EXTRA = {"timeouts": {"send": "2s", "body": "2s"}}
-SITE = """
-    location /honest { return 200 honest; }
-    location /upload { client_body_timeout 60s; proxy_pass http://%s/put-aside; }
-"""
+HONEST = "location /honest { return 200 honest; }"
+ROUTES = [{"name": "uploads", "prefix": "/upload", "pool": "sink"},
+          {"name": "all", "prefix": "/", "pool": "app"}]
+
+
+def conf_of(sink):
+    return {"process": {"workers": 1}, "routes": ROUTES,
+            "pools": {"sink": {"endpoints": [sink.address]}}}
 
 
 class Tool:
@@ -72,19 +78,19 @@ class Tool:
 
 @pytest.fixture
 def site(work, speaks_h2):  # noqa: F811
-    """(weir and nginx behind it, tools to be ended, nginx)."""
-    backend = servers.Nginx(work, "nginx")
-    backend.conf.write_text(backend.conf.read_text().replace(
-        "location /put ", SITE % backend.address + "location /put "))
+    """(weir with nginx and the sink behind it, tools to be ended, nginx)."""
+    backend, sink = servers.Nginx(work, extra=HONEST), servers.Sink(work)
     (backend.files / "big").write_bytes(bytes(1 << 20))
     backend.start()
-    weirs, pair = make_pair(work, backend, CONF, EXTRA)
+    sink.start()
+    weirs, pair = make_pair(work, backend, conf_of(sink), EXTRA)
     tools = []
     yield pair, tools, backend
     for tool in tools:
         tool.kill()
     weirs.finish()
     backend.stop()
+    sink.stop()
 
 
 class Phases:
@@ -97,7 +103,13 @@ class Phases:
         self.wall = collections.Counter()
         self.before = self.peak = proc.memory_kib(weir.pid, "Rss")
 
+    def alone(self):
+        """weir has done with what attackers left in its sockets"""
+        return self.weir.metric("weir_downstream_connections") <= HONEST_CONNS
+
     def run(self, what, seconds):
+        if what == "quiet":
+            eventually(self.alone, guard=60)
         begin, cpu = time.monotonic(), proc.cpu_seconds(self.weir.pid)
         if what == "attack":
             self.attacker.say("go %g" % seconds)

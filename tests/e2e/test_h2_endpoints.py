@@ -17,19 +17,6 @@ CONNECT = (h2.ENABLE_CONNECT_PROTOCOL, 1)
 ALL_RETRIES = {"attempts": 3, "on": ["connect", "reset", "503"], "budget": "100%"}
 
 
-@pytest.fixture
-def talk():
-    """conn = talk(proxy): a raw client that has shaken hands."""
-    conns = []
-
-    def begin(proxy, **kwargs):
-        conns.append(Conn(proxy.port, **kwargs).handshake())
-        return conns[-1]
-    yield begin
-    for conn in conns:
-        conn.close()
-
-
 def plain(conn, stream, head):
     conn.send(h2.headers(stream, OK, end=False), h2.data(stream, b"fine", end=True))
 
@@ -94,7 +81,7 @@ def test_websocket_of_an_http_1_client(weir):
 def test_websocket_of_an_http_2_client(weir, talk):
     origin = ByHand(echo, CONNECT)
     proxy = proxy_for(weir, origin)
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     number, stream = tunnel(conn)
     conn.pump(lambda: stream.over or stream.response.status, what="the tunnel")
     assert stream.response.status == 200
@@ -118,7 +105,7 @@ def test_what_may_not_be_indexed(weir, talk):
     """A hop that encodes anew keeps never-indexed literals as such (RFC 7541 section 6.2.3): what
     a client keeps out of the tables of compression is in none of them behind weir, either."""
     origin = ByHand(plain)
-    conn = talk(proxy_for(weir, origin))
+    conn = talk("h2-frames", proxy_for(weir, origin))
     number = conn.new_stream()
     conn.send(h2.headers(number, b"\x82\x86" + h2.integer(1, 4, 0x10) + h2.text("secret.example")
                          + h2.integer(4, 4, 0x10) + h2.text("/token")
@@ -135,7 +122,7 @@ def test_what_may_not_be_indexed_in_a_copy(weir, talk):
              for name, site in (("app", origin), ("shadow", shadow))}
     proxy = proxy_for(weir, origin, pools=pools, routes=[
         {"prefix": "/", "pool": "app", "mirror": {"pool": "shadow"}}])
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     number = conn.new_stream()
     conn.send(h2.headers(number, b"\x82\x86" + h2.integer(4, 4, 0x10) + h2.text("/token?a")
                          + b"\x10" + h2.text("host") + h2.text("secret.example")
@@ -158,7 +145,7 @@ def test_what_may_not_be_indexed_in_a_copy_row_by_row(weir, talk):
     proxy = proxy_for(weir, origin, pools=pools, listeners={"web": {
         "protocols": ["h2c", "http/1.1"], "limits": {"headers": 400}}}, routes=[
             {"prefix": "/", "pool": "app", "mirror": {"pool": "shadow"}}])
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     number = conn.new_stream()
     block = h2.block(h2.pseudo()) + b"".join(
         (b"\x10" if secret else b"\x00") + h2.text(name) + h2.text(value)
@@ -182,7 +169,7 @@ def test_what_may_not_be_indexed_and_has_our_word_behind_it(weir, talk):
     origin = ByHand(plain)
     proxy = proxy_for(weir, origin, listeners={"web": {
         "protocols": ["h2c", "http/1.1"], "trusted_proxies": ["127.0.0.0/8"]}})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     number = conn.new_stream()
     conn.send(h2.headers(number, h2.block(h2.pseudo()) + b"\x10" + h2.text("x-forwarded-for")
                          + h2.text("192.0.2.7")))
@@ -197,7 +184,7 @@ def test_what_may_not_be_indexed_and_goes_on_by_other_names(weir, talk, name):
     origin = ByHand(plain)
     proxy = proxy_for(weir, origin, listeners={"web": {
         "protocols": ["h2c", "http/1.1"], "trusted_proxies": ["127.0.0.0/8"]}})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     number = conn.new_stream()
     conn.send(h2.headers(number, b"\x82\x86\x84\x10" + h2.text(name)
                          + h2.text("secret.example")
@@ -218,7 +205,7 @@ def test_what_may_not_be_indexed_on_an_error_page(weir, talk):
     page = {"errors": [{"status": "401", "body": "sorry", "upstream": True}]}
     proxy = proxy_for(weir, ByHand(refuse), policies={"page": page},
                       routes=[{"prefix": "/", "pool": "app", "policies": ["page"]}])
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     answer = conn.get("/")
     assert answer.status == 401 and answer.payload.length == len("sorry")
     assert conn.check.secret == {"www-authenticate"}
@@ -228,7 +215,7 @@ def test_no_extended_connect(weir, talk):
     """It is never sent to an endpoint that has not said that it takes it (RFC 8441 section 3)."""
     origin = ByHand(plain)
     proxy = proxy_for(weir, origin)
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     number, stream = tunnel(conn)
     conn.pump(lambda: stream.over, what="an answer")
     assert stream.response.status == 502
@@ -252,7 +239,7 @@ def test_trailers_of_a_tunnel(weir, talk):
         conn.send(h2.data(stream, b"hello"),
                   h2.headers(stream, h2.block([("x-a", "b" * 100)]), end=True))
     proxy = proxy_for(weir, ByHand(handler, CONNECT))
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     number, stream = tunnel(conn)
     conn.pump(lambda: stream.over or stream.response.status, what="the tunnel")
     conn.send(h2.data(number, b"go"))
@@ -275,7 +262,7 @@ def test_many_cancelled_at_once(weir, talk):
         plain(conn, stream, head)
     origin = ByHand(handler)
     proxy = proxy_for(weir, origin)
-    other, cancelled = talk(proxy), talk(proxy)
+    other, cancelled = talk("h2-frames", proxy), talk("h2-frames", proxy)
     last = other.open("POST", "/last", end=True)
     origin.wait_asked(1)
     for _ in range(90):
@@ -296,10 +283,10 @@ def test_slow_readers_stall_nobody_else(weir, talk):
     origin = ByHand(handler)
     proxy = proxy_for(weir, origin)
     for _ in range(8):
-        talk(proxy, credit=False).open("GET", "/8000000")
+        talk("h2-frames", proxy, credit=False).open("GET", "/8000000")
     origin.wait_asked(8)
     eventually(lambda: len([s for c in origin.conns for s in c.windows.values() if s <= 0]) == 8)
-    quick = talk(proxy)
+    quick = talk("h2-frames", proxy)
     number = quick.open("GET", "/100000")
     assert quick.wait(number).payload.length == 100000
     assert len(origin.conns) == 1
@@ -319,7 +306,7 @@ def test_large_heads_wait_for_room(weir, talk):
                            end=s % 4 == 1) + (b"" if s % 4 == 1 else h2.data(s, b"x", end=True))
                 for s in list(conn.streams)))
     origin = ByHand(handler)
-    conn = talk(proxy_for(weir, origin))
+    conn = talk("h2-frames", proxy_for(weir, origin))
     numbers = [conn.open("GET", "/large") for _ in range(100)]
     answers = [conn.wait(number) for number in numbers]
     assert {answer.status for answer in answers} == {200}
@@ -330,7 +317,7 @@ def test_large_request_heads_wait_for_room(weir, talk):
     """The same towards an endpoint that does not read for a while."""
     origin = ByHand(plain)
     proxy = proxy_for(weir, origin)
-    conns = [talk(proxy) for _ in range(8)]
+    conns = [talk("h2-frames", proxy) for _ in range(8)]
     opened = [(conn, conn.open("GET", "/large", [("x-%d" % i, "~" * 3900) for i in range(3)]))
               for conn in conns for _ in range(12)]
     assert {conn.wait(number).status for conn, number in opened} == {200}
@@ -347,7 +334,7 @@ def test_loss_of_a_connection_opens_few(weir, talk):
         elif len(conn.streams) == 80:
             conn.cut()
     origin = ByHand(handler)
-    conn = talk(proxy_for(weir, origin, pool={"retry": ALL_RETRIES}))
+    conn = talk("h2-frames", proxy_for(weir, origin, pool={"retry": ALL_RETRIES}))
     numbers = [conn.open("GET", "/")]
     origin.wait_asked(1)
     numbers += [conn.open("GET", "/") for _ in range(79)]
@@ -361,7 +348,7 @@ def test_streams_that_are_reset_cost_attempts(weir, talk):
         conn.send(h2.rst_stream(stream, h2.INTERNAL_ERROR))
     origin = ByHand(handler)
     proxy = proxy_for(weir, origin, pool={"retry": {"attempts": 1}})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     assert {conn.get("/bad").status for _ in range(20)} == {502}
     assert len(origin.conns) == 1 and len(origin.asked()) == 20
     proxy.logged(path="/bad", end="upstream.h2.rst_stream")
@@ -384,7 +371,7 @@ def test_refused_before_settings_came(weir, talk):
             live[conn] -= 1
         plain(conn, stream, head)
     origin = ByHand(handler, (h2.MAX_CONCURRENT_STREAMS, 10))
-    conn = talk(proxy_for(weir, origin))
+    conn = talk("h2-frames", proxy_for(weir, origin))
     numbers = [conn.open("GET", "/") for _ in range(80)]
     assert {conn.wait(number).status for number in numbers} == {200}
     assert len(origin.conns) < 20
@@ -398,14 +385,15 @@ def test_refused_with_one_connection(weir, talk):
         else:
             plain(conn, stream, head)
     origin = ByHand(handler)
-    conn = talk(proxy_for(weir, origin, connections={"max_per_endpoint": 1}))
+    conn = talk("h2-frames", proxy_for(weir, origin, connections={"max_per_endpoint": 1}))
     assert conn.get("/").status == 200 and len(origin.conns) == 1
 
 
 def test_connections_that_are_spent_make_room(weir, talk):
     """connections.requests with one permit: the next connection follows the last answer."""
     origin = ByHand(plain)
-    conn = talk(proxy_for(weir, origin, connections={"max_per_endpoint": 1, "requests": 3}))
+    proxy = proxy_for(weir, origin, connections={"max_per_endpoint": 1, "requests": 3})
+    conn = talk("h2-frames", proxy)
     assert {conn.get("/").status for _ in range(10)} == {200}
     assert len(origin.conns) == 4
 
@@ -424,7 +412,7 @@ def test_an_endpoint_that_falls_silent(weir, talk):
     silent = ByHand(lambda *_: None, pongs=False)
     proxy = proxy_for(weir, silent, connections={"ping": "200ms", "ping_timeout": "300ms"},
                       pool={"retry": {"attempts": 1}})
-    answer = talk(proxy).get("/silent")
+    answer = talk("h2-frames", proxy).get("/silent")
     assert answer.status == 504
     proxy.logged(path="/silent", end="upstream.h2.ping")
     assert silent.conns[0].pings
@@ -437,7 +425,7 @@ def test_an_endpoint_that_thinks_is_not_given_up(weir, talk):
         plain(conn, stream, head)
     origin = ByHand(handler)
     proxy = proxy_for(weir, origin, connections={"ping": "100ms", "ping_timeout": "1h"})
-    assert talk(proxy).get("/").status == 200 and len(origin.conns) == 1
+    assert talk("h2-frames", proxy).get("/").status == 200 and len(origin.conns) == 1
 
 
 def test_what_is_whole_outlives_its_connection(weir):
@@ -486,7 +474,7 @@ def test_the_other_attempt_takes_over(weir, talk, how):
             conn.head(stream, ("x-from", "failed"), status=503, end=True)
     proxy = proxy_for(weir, ByHand(handler), ByHand(handler),
                       pool={"retry": {**ALL_RETRIES, "hedge_after": "100ms"}})
-    answer = talk(proxy).get("/")
+    answer = talk("h2-frames", proxy).get("/")
     assert answer.status == 200 and (b"x-from", b"good") in answer.fields
 
 
@@ -501,7 +489,7 @@ def test_trailers_of_the_attempt_that_won(weir, talk):
                   h2.headers(stream, h2.block([("grpc-status", "0")]), end=True))
     proxy = proxy_for(weir, ByHand(handler), ByHand(handler),
                       pool={"retry": {**ALL_RETRIES, "hedge_after": "100ms"}})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     number = conn.open("GET", "/", [("te", "trailers")])
     answer = conn.wait(number)
     assert answer.status == 200 and (b"grpc-status", b"0") in answer.trailers
@@ -514,7 +502,7 @@ def test_trailers_behind_a_length(weir, talk):
         conn.head(stream, ("content-length", "4"))
         conn.send(h2.data(stream, b"fine"))
         conn.send(h2.headers(stream, h2.block([("x-sum", "1")]), end=True))
-    conn = talk(proxy_for(weir, ByHand(handler)))
+    conn = talk("h2-frames", proxy_for(weir, ByHand(handler)))
     answer = conn.wait(conn.open("GET", "/", [("te", "trailers")]))
     assert answer.payload.length == 4 and (b"x-sum", b"1") in answer.trailers
 
@@ -577,7 +565,7 @@ FAULTS = {
 def test_faults_have_words(weir, talk, name):
     handler, word = FAULTS[name]
     proxy = proxy_for(weir, ByHand(handler), pool={"retry": {"attempts": 1}})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     stream = conn.stream(conn.open("POST", "/fault", end=True))
     conn.pump(lambda: stream.over, what="its end")
     assert stream.response.status in (200, 502)
@@ -589,7 +577,7 @@ def test_goaway_with_an_error(weir, talk):
         conn.send(h2.goaway(stream, h2.ENHANCE_YOUR_CALM))
         conn.cut()
     proxy = proxy_for(weir, ByHand(handler), pool={"retry": {"attempts": 1}})
-    assert talk(proxy).get("/fault").status == 502
+    assert talk("h2-frames", proxy).get("/fault").status == 502
     proxy.logged(path="/fault", end="upstream.h2.goaway")
 
 
@@ -628,7 +616,7 @@ def test_one_that_was_asked_for_is_one_of_http_1_later(weir, work, talk):
     proxy = proxy_for(weir, connections={"protocol": "auto"}, pool={
         "endpoints": ["127.0.0.1:%d" % listening.getsockname()[1]], "retry": ALL_RETRIES,
         "tls": {"ca": "file:%s" % mint.root.path}})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     for path in ("/first", "/second"):
         assert conn.get(path).status == 200
     assert accepted == ["h2", "http/1.1", "http/1.1"]
@@ -649,7 +637,7 @@ def test_an_endpoint_of_http_1(weir, talk):
                                     "retry": {"attempts": 1}}},
                   "listeners": {"web": {"protocols": ["h2c", "http/1.1"]}},
                   "routes": [{"prefix": "/", "pool": "app"}]})
-    assert talk(proxy).get("/alien").status == 502
+    assert talk("h2-frames", proxy).get("/alien").status == 502
     proxy.logged(path="/alien", end="upstream.h2.preface")
     alien.close()
 
@@ -673,7 +661,7 @@ def test_what_a_wrong_preface_is_told(weir, talk, name):
     start, code = PREFACES[name]
     origin = ByHand(plain, start=start)
     proxy = proxy_for(weir, origin, pool={"retry": {"attempts": 1}})
-    assert talk(proxy).get("/preface").status == 502
+    assert talk("h2-frames", proxy).get("/preface").status == 502
     proxy.logged(path="/preface", end="upstream.h2.preface")
     eventually(lambda: [conn.code for conn in origin.conns] == [code])
 
@@ -688,7 +676,7 @@ def test_what_came_before_a_reset(weir, talk, fields):
         conn.send(h2.headers(stream, OK + h2.block(fields), end=False), h2.data(stream, PART),
                   h2.data(stream, PART), h2.rst_stream(stream, h2.INTERNAL_ERROR))
     proxy = proxy_for(weir, ByHand(handler), pool={"retry": {"attempts": 1}})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     stream = conn.stream(conn.open("GET", "/part", end=True))
     conn.pump(lambda: stream.over, what="its end")
     assert stream.reset is not None
@@ -709,7 +697,7 @@ def test_what_came_before_the_end_of_an_http_1_endpoint(weir, talk):
     proxy = weir({"pools": {"app": {"endpoints": ["127.0.0.1:%d" % origin.getsockname()[1]]}},
                   "listeners": {"web": {"protocols": ["h2c"]}},
                   "routes": [{"prefix": "/", "pool": "app"}]})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     stream = conn.stream(conn.open("GET", "/part", end=True))
     conn.pump(lambda: stream.over, what="its end")
     assert stream.reset is not None
@@ -720,7 +708,7 @@ def test_what_came_before_the_end_of_an_http_1_endpoint(weir, talk):
 
 # ---- clients ----
 
-def test_windows_hold_from_their_acknowledgement_on(weir, talk):
+def test_windows_hold_from_their_acknowledgement_on(weir):
     """RFC 9113 6.9.3: 64 KiB may come before a client has seen that it may send less."""
     origin = ByHand(plain)
     web = {"protocols": ["h2c", "http/1.1"], "h2": {"stream_window": "16KiB"}}
@@ -748,7 +736,7 @@ def test_a_byte_now_and_then_is_no_reading(weir, talk):
         conn.give(stream, 100000)
     web = {"protocols": ["h2c", "http/1.1"], "timeouts": {"send": "1s"}}
     proxy = proxy_for(weir, ByHand(handler), listeners={"web": web})
-    conn = talk(proxy, settings=[(h2.INITIAL_WINDOW_SIZE, 100)], credit=False)
+    conn = talk("h2-frames", proxy, settings=[(h2.INITIAL_WINDOW_SIZE, 100)], credit=False)
     number = conn.open("GET", "/dribble")
     stream = conn.stream(number)
     end = time.monotonic() + 30
@@ -760,7 +748,7 @@ def test_a_byte_now_and_then_is_no_reading(weir, talk):
     proxy.logged(path="/dribble", end="client.timeout.send")
 
 
-def test_a_burst_before_settings_were_read(weir, talk):
+def test_a_burst_before_settings_were_read(weir):
     """More requests than there may be, from a client that could not know: most are refused, the
     others answered, and the connection goes on."""
     proxy = proxy_for(weir, ByHand(plain))
@@ -781,7 +769,7 @@ def test_a_connection_that_fell_silent_is_left(weir, talk):
     origin = ByHand(handler, pongs=False)
     proxy = proxy_for(weir, origin, pool={"timeouts": {"first_byte": "700ms"},
                                           "retry": {"attempts": 1}})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     assert conn.get("/silent").status == 504
     assert {conn.get("/next").status for _ in range(5)} == {200}
 
@@ -819,7 +807,7 @@ def early_and_whole(weir, talk, tail):
         done.set()
     told, go, done = threading.Event(), threading.Event(), threading.Event()
     proxy = proxy_for(weir, ByHand(handler))
-    client = talk(proxy, settings=[(h2.INITIAL_WINDOW_SIZE, 100)], credit=False)
+    client = talk("h2-frames", proxy, settings=[(h2.INITIAL_WINDOW_SIZE, 100)], credit=False)
     number = client.open("POST", "/early", end=False)
     stream = client.stream(number)
     client.pump(lambda: stream.response.status, what="the head")
@@ -846,13 +834,13 @@ def test_ends_beside_a_whole_response(weir, talk, tail, what):
         client.send(h2.window_update(number, 50000))
     else:
         client.send(h2.rst_stream(number))
-    assert talk(proxy).get("/next").status == 200
+    assert talk("h2-frames", proxy).get("/next").status == 200
 
 
 def test_another_protocol_of_an_http_2_client(weir, talk):
     """An extended CONNECT that is no WebSocket goes on as it came."""
     origin = ByHand(echo, CONNECT)
-    conn = talk(proxy_for(weir, origin))
+    conn = talk("h2-frames", proxy_for(weir, origin))
     number = conn.new_stream("CONNECT")
     conn.send(h2.headers(number, h2.block([
         (":method", "CONNECT"), (":protocol", "foo"), (":scheme", "http"),
@@ -872,7 +860,7 @@ def test_cancelling_takes_no_connection_from_others(weir, talk):
             plain(conn, stream, head)
     origin = ByHand(handler)
     proxy = proxy_for(weir, origin, connections={"max_per_endpoint": 1})
-    holds, leaves = talk(proxy), talk(proxy)
+    holds, leaves = talk("h2-frames", proxy), talk("h2-frames", proxy)
     holds.open("GET", "/hang")
     number = leaves.open("GET", "/hang")
     origin.wait_asked(2)
@@ -880,12 +868,12 @@ def test_cancelling_takes_no_connection_from_others(weir, talk):
     leaves.send(h2.rst_stream(number))
     eventually(lambda: origin.conns[0].resets)
     eventually(lambda: origin.conns[0].pings)
-    assert {talk(proxy).get("/next").status for _ in range(3)} == {200}
+    assert {talk("h2-frames", proxy).get("/next").status for _ in range(3)} == {200}
     assert len(origin.conns) == 1
 
 
 @pytest.mark.parametrize("update", [False, True])
-def test_priority_of_heads_that_wait(weir, talk, update):
+def test_priority_of_heads_that_wait(weir, update):
     """PRIORITY_UPDATE for responses whose heads found no room yet: all of them come."""
     fields = [("set-cookie", "~" * 3000)] * 13
     block = h2.block([(":status", "200"), *fields])

@@ -1,22 +1,7 @@
 """Requests that their HTTP/2 endpoint answers by ending the connection, which others share: what
 they cost those, and what they do not cost the endpoint."""
-import pytest
-
 from harness import h2wire as h2
 from harness.h2byhand import ByHand, proxy_for
-from harness.h2raw import Conn
-
-
-@pytest.fixture
-def talk():
-    conns = []
-
-    def begin(proxy):
-        conns.append(Conn(proxy.port).handshake())
-        return conns[-1]
-    yield begin
-    for conn in conns:
-        conn.close()
 
 
 def poisoned(conn, stream, head):
@@ -36,7 +21,7 @@ def test_endpoints_are_not_ejected(weir, talk):
     origins = [ByHand(poisoned), ByHand(poisoned)]
     proxy = proxy_for(weir, *origins, pool={"outlier": {"max_ejected": "100%"},
                                             "retry": {"budget": "100%"}})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     assert {conn.get("/bad").status for _ in range(12)} == {502}
     assert proxy.metric("weir_upstream_ejections_total") == 0
     assert sum(asked(origin, "/bad") for origin in origins) == 24
@@ -47,7 +32,7 @@ def test_endpoints_are_not_ejected(weir, talk):
 
 def test_who_shares_a_connection_loses_it_once(weir, talk):
     origin = ByHand(poisoned)
-    conn = talk(proxy_for(weir, origin))
+    conn = talk("h2-frames", proxy_for(weir, origin))
     honest = [conn.open("GET", "/wait") for _ in range(20)]
     origin.wait_asked(20)
     bad = conn.open("GET", "/bad")
@@ -67,7 +52,7 @@ def test_connections_that_are_shut(weir, talk):
     origin = ByHand(fifth)
     proxy = proxy_for(weir, origin, pool={"outlier": {"max_ejected": "100%"},
                                           "retry": {"budget": "100%"}})
-    conn = talk(proxy)
+    conn = talk("h2-frames", proxy)
     numbers = [conn.open("GET", "/")]
     origin.wait_asked(1)
     numbers += [conn.open("GET", "/") for _ in range(4)]

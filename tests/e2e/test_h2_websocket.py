@@ -11,7 +11,6 @@ from h2.errors import ErrorCodes
 
 from harness import proc, wire
 from harness.backend import raw
-from harness.h2talk import Talk
 from harness.weir import GUARD, eventually
 
 SHARED_CONF = {"listeners": {"web": {"protocols": ["http/1.1", "h2c"]}}}
@@ -43,18 +42,6 @@ def echo(conn, request):
             return
 
 
-@pytest.fixture
-def talk():
-    made = []
-
-    def make(weir, **kwargs):
-        made.append(Talk(weir.port, **kwargs))
-        return made[-1]
-    yield make
-    for each in made:
-        each.close()
-
-
 def ask(conn, path="/ws", fields=tuple(ASK), **pseudo):
     pseudo.setdefault("protocol", "websocket")
     return conn.open("CONNECT", path, list(fields), end=False, **pseudo)
@@ -77,14 +64,14 @@ def back(conn, stream, data):
 # ---- the handshake ----
 
 def test_settings_offer_it(pair, talk):
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     conn.until(lambda: conn.settings is not None)
     assert conn.settings[8].new_value == 1  # SETTINGS_ENABLE_CONNECT_PROTOCOL
 
 
 def test_handshake(pair, talk):
     pair.backend.on("/ws", echo)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     keys = set()
     for _ in range(3):
         stream = opened(conn, "/ws?q=1")
@@ -106,7 +93,7 @@ def test_handshake(pair, talk):
 
 def test_a_clients_own_key_is_not_passed_on(pair, talk):
     pair.backend.on("/ws", echo)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     mine = "dGhlIHNhbXBsZSBub25jZQ=="
     stream = conn.head(ask(conn, fields=[*ASK, ("sec-websocket-key", mine)]))
     assert stream.status == 200 and pair.backend.last.get("sec-websocket-key") != mine
@@ -120,7 +107,7 @@ def test_wrong_accept(pair, talk, accept):
     """Who did not read the key does not speak WebSocket; nothing it sends is passed on."""
     pair.backend.on("/ws", lambda conn, request: conn.send(
         switch(request, accept=accept or " ") + b"secret"))
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = conn.whole(ask(conn))
     assert stream.status == 502 and b"secret" not in stream.body
     pair.ended("upstream.bad_response.websocket", path="/ws")
@@ -136,7 +123,7 @@ def test_no_accept_or_two(pair, talk):
         conn.send(base + line + line + b"\r\n")
     pair.backend.on("/none", raw(base + b"\r\n"))
     pair.backend.on("/two", twice)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     for path in ("/none", "/two"):
         assert conn.whole(ask(conn, path)).status == 502
         pair.ended("upstream.bad_response.websocket", path=path)
@@ -145,7 +132,7 @@ def test_no_accept_or_two(pair, talk):
 def test_other_protocol_than_asked(pair, talk):
     pair.backend.on("/ws", lambda conn, request: conn.send(
         switch(request).replace(b"Upgrade: websocket", b"Upgrade: smtp")))
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     assert conn.whole(ask(conn)).status == 502
     pair.ended("upstream.bad_response.upgrade", path="/ws")
 
@@ -153,7 +140,7 @@ def test_other_protocol_than_asked(pair, talk):
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 426, 503])
 def test_refusals_are_passed_on(pair, talk, status):
     pair.backend.on("/ws", raw(wire.response_bytes(status, b"no", ["X-Why: so"])))
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = conn.whole(ask(conn))
     assert stream.status == status and stream.body == b"no" and stream.get("x-why") == "so"
     pair.ended("ok", path="/ws", status=status)
@@ -164,7 +151,7 @@ def test_success_without_switching_is_no_tunnel(pair, talk, status):
     """2xx to a CONNECT opens it for the client, who would read the body as frames."""
     body = b"" if status == 204 else b"<html>"
     pair.backend.on("/ws", raw(wire.response_bytes(status, body, length=status != 204)))
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = conn.whole(ask(conn))
     assert stream.status == 501 and b"<html>" not in stream.body
     pair.ended("proxy.upgrade_declined", path="/ws", status=501)
@@ -176,7 +163,7 @@ def test_no_fixed_response_opens_a_tunnel(weir, talk, status, answer):
     fixed = {"status": status, **({} if status == 204 else {"body": "fixed"})}
     proxy = weir({"listeners": {"web": {"protocols": ["http/1.1", "h2c"]}},
                   "routes": [{"name": "fixed", "prefix": "/", "respond": fixed}]})
-    conn = talk(proxy)
+    conn = talk("h2", proxy)
     stream = conn.whole(ask(conn))
     assert stream.status == answer and (answer == status) == (stream.body == b"fixed")
     if answer == 501:
@@ -197,27 +184,27 @@ def other_echo(conn, request):
 
 def test_another_protocol_that_the_endpoint_switches_to(pair, talk):
     pair.backend.on("/other", other_echo)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = conn.head(ask(conn, "/other", (), protocol="echo"))
     assert stream.status == 200 and not pair.backend.last.all("sec-websocket-key")
     back(conn, stream, b"hello")
 
 
 def test_another_protocol_that_it_does_not_know(pair, talk):
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = conn.whole(ask(conn, "/plain", (), protocol="connect-udp"))
     assert stream.status == 501
     pair.ended("proxy.upgrade_declined", path="/plain", status=501)
 
 
 def test_a_protocol_is_a_token(pair, talk):
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     assert conn.cut(ask(conn, protocol="a b")) == 1
     pair.ended("client.bad_request.upgrade")
 
 
 def test_h2c_is_no_protocol(pair, talk):
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     assert conn.cut(ask(conn, protocol="h2c")) == 1
     pair.ended("client.bad_request.upgrade")
     assert not pair.backend.requests
@@ -225,7 +212,7 @@ def test_h2c_is_no_protocol(pair, talk):
 
 def test_plain_connect_is_not_served(pair, talk):
     """As over HTTP/1.1: 501 and the same word; the connection goes on."""
-    conn = talk(pair.weir, validate=False)
+    conn = talk("h2", pair.weir, validate=False)
     stream = conn.open("CONNECT", None, end=False, scheme=None, authority="test.example:443")
     assert conn.whole(stream).status == 501
     pair.ended("client.bad_request.method_not_served", status=501)
@@ -236,7 +223,7 @@ def test_plain_connect_is_not_served(pair, talk):
 
 def test_many_messages(pair, talk):
     pair.backend.on("/ws", echo)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = opened(conn)
     for number in range(500):
         back(conn, stream, b"message %d" % number)
@@ -252,7 +239,7 @@ def test_many_messages(pair, talk):
 
 def test_tunnels_and_requests_share_a_connection(pair, talk):
     pair.backend.on("/ws", echo)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     streams = [opened(conn) for _ in range(10)]
     for turn in range(3):
         for number, stream in enumerate(streams):
@@ -266,7 +253,7 @@ def test_bytes_before_the_answer_wait_for_it(pair, talk):
         conn.backend.check_nothing_more(conn)
         echo(conn, request)
     pair.backend.on("/ws", handler)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = ask(conn)
     conn.send(stream, b"early bytes")
     conn.until(lambda: len(stream.body) == 11)
@@ -275,7 +262,7 @@ def test_bytes_before_the_answer_wait_for_it(pair, talk):
 
 def test_early_bytes_of_a_refused_tunnel_go_nowhere(pair, talk):
     pair.backend.on("/ws", raw(wire.response_bytes(403, b"no")))
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = ask(conn)
     conn.send(stream, b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
     assert conn.whole(stream).status == 403
@@ -286,7 +273,7 @@ def test_early_bytes_of_a_refused_tunnel_go_nowhere(pair, talk):
 def test_bytes_right_behind_the_101(pair, talk):
     pair.backend.on("/ws", lambda conn, request: (
         conn.send(switch(request) + b"hello"), conn.reader.fill())[0])
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = opened(conn)
     conn.until(lambda: stream.body == b"hello")
 
@@ -296,7 +283,7 @@ def test_a_client_that_does_not_read_holds_the_endpoint_up(pair, talk):
     total = 4_000_000
     pair.backend.on("/ws", lambda conn, request: (
         conn.send(switch(request) + b"x" * total), conn.close())[0])
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     conn.hold = True
     stream = opened(conn)
     conn.until(lambda: len(stream.body) == 65535)
@@ -322,7 +309,7 @@ def test_half_close_of_the_client(pair, talk):
         conn.send(b"after your end")
         conn.close()
     pair.backend.on("/ws", handler)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = opened(conn)
     conn.send(stream, b"last words", end=True)
     conn.whole(stream)
@@ -344,7 +331,7 @@ def test_half_close_of_the_endpoint(pair, talk):
         got.append(bytes(conn.reader.buf))
         conn.close()
     pair.backend.on("/ws", handler)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = opened(conn)
     conn.whole(stream)
     assert stream.body == b"bye" and stream.reset is None
@@ -355,7 +342,7 @@ def test_half_close_of_the_endpoint(pair, talk):
 
 def test_reset_of_the_client(pair, talk):
     pair.backend.on("/ws", echo)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream, other = opened(conn), opened(conn)
     number = pair.backend.requests[0].connection
     conn.reset(stream, ErrorCodes.CANCEL)
@@ -371,7 +358,7 @@ def test_reset_of_the_endpoint(pair, talk):
         conn.reader.fill()
         conn.reset()
     pair.backend.on("/ws", handler)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = opened(conn)
     conn.send(stream, b"x")
     assert conn.cut(stream) != 0
@@ -381,7 +368,7 @@ def test_reset_of_the_endpoint(pair, talk):
 
 def test_the_connection_ends(pair, talk):
     pair.backend.on("/ws", echo)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     for _ in range(3):
         opened(conn)
     conn.close()
@@ -393,7 +380,7 @@ def test_the_connection_ends(pair, talk):
 def test_trailers_end_a_tunnel_as_its_end(pair, talk):
     """A field section says nothing there; what it ends is ended."""
     pair.backend.on("/ws", echo)
-    conn = talk(pair.weir)
+    conn = talk("h2", pair.weir)
     stream = opened(conn)
     back(conn, stream, b"x")
     conn.trailers(stream, [("x-late", "1")])
@@ -412,7 +399,7 @@ def test_tunnel_timeout(weir, new_backend, talk):
     backend = new_backend()
     backend.on("/ws", echo)
     proxy = proxy_with(weir, backend, web={"timeouts": {"tunnel": "400ms"}})
-    conn = talk(proxy)
+    conn = talk("h2", proxy)
     assert conn.cut(opened(conn)) != 0
     proxy.ended("client.timeout.tunnel", path="/ws")
     assert conn.whole(conn.open("GET", "/next")).status == 200
@@ -427,7 +414,7 @@ def test_other_timeouts_do_not_end_a_tunnel(weir, new_backend, talk):
                           "header": "200ms"}},
         pools={"app": {"timeouts": {"idle": "200ms", "first_byte": "200ms"}}},
         routes=[{"prefix": "/", "pool": "app", "timeout": "200ms"}])
-    conn = talk(proxy)
+    conn = talk("h2", proxy)
     stream = opened(conn)
     threading.Event().wait(1)
     back(conn, stream, b"still here")
@@ -437,7 +424,7 @@ def test_tunnel_survives_reloads(weir, new_backend, talk):
     backend = new_backend()
     backend.on("/ws", echo)
     proxy = proxy_with(weir, backend)
-    conn = talk(proxy)
+    conn = talk("h2", proxy)
     stream = opened(conn)
     for number in range(4):
         proxy.change(routes=[{"name": "all", "prefix": "/", "pool": "app"},
@@ -454,7 +441,7 @@ def test_tunnel_of_a_removed_route_ends_after_drain(weir, new_backend, talk):
     proxy = proxy_with(weir, backend, process={"drain": "300ms"},
                        routes=[{"name": "ws", "prefix": "/ws", "pool": "app"},
                                {"name": "stay", "prefix": "/stay", "pool": "app"}])
-    conn = talk(proxy)
+    conn = talk("h2", proxy)
     gone, stays = opened(conn), opened(conn, "/stay")
     proxy.change(routes=[{"name": "stay", "prefix": "/stay", "pool": "app"}])
     proxy.reload()
@@ -468,7 +455,7 @@ def test_drain(weir, new_backend, talk):
     backend = new_backend()
     backend.on("/ws", echo)
     proxy = proxy_with(weir, backend, process={"drain": "1500ms"})
-    conn = talk(proxy)
+    conn = talk("h2", proxy)
     stream = opened(conn)
     proxy.signal(15)
     conn.until(lambda: conn.goaway)
@@ -504,7 +491,7 @@ def test_real_websockets_server(weir, talk):
         proxy = weir({"listeners": {"web": {"protocols": ["http/1.1", "h2c"]}},
                       "pools": {"app": {"endpoints": ["127.0.0.1:%d" % port]}},
                       "routes": [{"prefix": "/", "pool": "app"}]})
-        conn = talk(proxy)
+        conn = talk("h2", proxy)
         stream = conn.head(ask(conn, fields=[("sec-websocket-version", "13")]))
         assert stream.status == 200
         for number in range(50):

@@ -15,7 +15,6 @@ import pytest
 from harness import proc, proxyheader, wire
 from harness.client import Client
 from harness.h2endpoints import Answer, Grpc, Origin, Script, ask
-from harness.h2talk import Talk
 from harness.tlspeers import TlsOrigin
 from harness.weir import eventually
 from test_h2_websocket import back, echo, opened
@@ -83,18 +82,6 @@ class Plain(Demands, Origin):
 
 class Secure(Demands, TlsOrigin):
     pass
-
-
-@pytest.fixture
-def talk():
-    made = []
-
-    def make(weir):
-        made.append(Talk(weir.port))
-        return made[-1]
-    yield make
-    for each in made:
-        each.close()
 
 
 @pytest.fixture
@@ -181,7 +168,7 @@ def test_no_two_clients_share(endpoint, front, talk, version, kind):
     """Many at once, on connections of theirs and on one that a proxy in front shares."""
     origin = endpoint(kind)
     proxy = front(kind, origin, version=version, listener={"trusted_proxies": ["127.0.0.0/8"]})
-    shared = talk(proxy)
+    shared = talk("h2", proxy)
     streams = [shared.open("GET", "/s%d" % n, [("x-forwarded-for", "192.0.2.%d" % n)])
                for n in range(1, 31)]
 
@@ -246,7 +233,7 @@ def test_auto_is_http_1_1(endpoint, front, talk, version, alpn):
     """The connection that asked, with its header, is the request's: none is made in vain."""
     origin = endpoint("auto", alpn=alpn)
     proxy = front("auto", origin, version=version)
-    conn = talk(proxy)
+    conn = talk("h2", proxy)
     streams = [conn.open("GET", "/%d" % n) for n in range(10)]
     for stream in streams:
         assert conn.whole(stream).status == 200
@@ -307,7 +294,7 @@ def test_websocket(weir, front, mint, talk, backend, kind):
         while len(conn.reader.buf) < 5:
             assert conn.reader.fill()
         assert bytes(conn.reader.buf) == b"hello"
-    other = talk(proxy)
+    other = talk("h2", proxy)
     streams = [opened(other) for _ in range(3)]
     for n, stream in enumerate(streams):
         back(other, stream, b"x%d" % n * 5000)

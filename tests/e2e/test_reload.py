@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import client, confgen, load, proc, wire
+from harness import client, confgen, load, proc, tcpsite, wire
 from harness.backend import raw
 from harness.weir import GUARD, binary, eventually, run
 
@@ -237,6 +237,30 @@ def test_removed_listener_serves_what_it_had_accepted(weir, new_backend):
     response = busy.response()
     assert response.body == b"answered" and response.get("connection") == "close"
     busy.expect_close()
+
+
+@pytest.mark.parametrize("removed", [True, False], ids=["removed", "elsewhere"])
+def test_requests_queued_at_a_socket_that_goes(weir, backend, removed):
+    """Whom the system had accepted for it is not reset. Without an answer nothing was done."""
+    limit, over, port = 4, 16, proc.free_port()
+    proxy = weir({"process": {"workers": 1, "max_connections": limit},
+                  "listeners": {"more": {"bind": "127.0.0.1:%d" % port}}}, backend)
+    begun = [proxy.client() for _ in range(limit + over)]  # nobody else is accepted
+    for conn in begun:
+        conn.send(b"GET")
+    eventually(lambda: proxy.metric("weir_downstream_connections") == limit + over)
+    queued = [proxy.client(port) for _ in range(3)]
+    for conn in queued:
+        conn.send(wire.request_bytes())
+    elsewhere = {"bind": "127.0.0.1:%d" % proc.free_port()}
+    proxy.change(listeners={"more": None if removed else elsewhere},
+                 process={"max_connections": 100})
+    proxy.reload()
+    ends = [tcpsite.ended(conn.sock) for conn in queued]
+    assert {how for how, _ in ends} == {"fin"}
+    answered = [answer for _, answer in ends if answer.startswith(b"HTTP/1.1 200")]
+    assert len(backend.requests) == len(answered) == sum(bool(answer) for _, answer in ends)
+    assert not (removed and answered)
 
 
 def test_bind_added_to_a_listener(weir, backend):

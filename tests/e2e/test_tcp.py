@@ -780,6 +780,61 @@ def test_removed_listener_and_its_queue(tcp, endpoint):
     assert ends == ["proxy.drain"] * 3 + ["proxy.drain.tunnel"]
 
 
+def leave(proxy, how, **more):
+    """The socket of `db` goes: with its listener and pool, or as that is elsewhere now."""
+    if how == "removed":
+        proxy.change(listeners={"db": None}, pools={"db": None}, **more)
+    else:
+        elsewhere = "127.0.0.1:%d" % proc.free_port()
+        proxy.change(listeners={"db": {"bind": elsewhere}}, **more)
+    proxy.reload()
+
+
+WAYS = pytest.mark.parametrize("how", ["removed", "elsewhere"])
+LIMIT, OVER = 4, 16  # weir accepts so many beyond the limit, to tell them of it
+
+
+@WAYS
+def test_who_is_queued_at_a_socket_that_goes(tcp, endpoint, how):
+    """Whom the system had accepted for it is served, as long as those whom weir had accepted."""
+    web = {"bind": "127.0.0.1:%d" % proc.free_port()}
+    proxy = tcp(endpoint(), process={"drain": "2s", "workers": 1, "max_connections": LIMIT})
+    proxy.change(listeners={"web": web})
+    proxy.reload()
+    with contextlib.ExitStack() as stack:
+        for _ in range(LIMIT + OVER):  # heads that come to no end: nobody else is accepted
+            sock = stack.enter_context(connect(int(web["bind"].split(":")[1])))
+            sock.sendall(b"GET")
+        eventually(lambda: proxy.metric("weir_downstream_connections") == LIMIT + OVER)
+        queued = [stack.enter_context(connect(proxy.port)) for _ in range(3)]
+        for sock in queued:
+            sock.sendall(b"a")
+        leave(proxy, how, process={"max_connections": 100})
+        assert [exactly(sock, 1) for sock in queued] == [b"a"] * 3
+        assert [tcpsite.ended(sock)[0] for sock in queued] == ["reset"] * 3
+    eventually(lambda: sum(line["weir.end"] == "proxy.drain.tunnel" for line in
+                           proxy.all_lines()) == 3)
+
+
+@WAYS
+def test_sessions_of_a_socket_that_goes(tcp, endpoint, how):
+    """They end when the drain time is over, without another reload."""
+    proxy = tcp(endpoint(), process={"drain": "1s"},
+                pool={"connections": {"max": 1, "queue_timeout": "10m"}})
+    proxy.change(listeners={"web": {"bind": "127.0.0.1:%d" % proc.free_port()}})
+    with connect(proxy.port) as sock:
+        sock.sendall(b"a")
+        assert exactly(sock, 1) == b"a"
+        with connect(proxy.port) as waits:
+            eventually(lambda: proxy.metric("weir_upstream_queued") == 1)
+            leave(proxy, how)
+            sock.sendall(b"b")
+            assert exactly(sock, 1) == b"b"
+            assert {tcpsite.ended(each)[0] for each in (sock, waits)} == {"reset"}
+    eventually(lambda: sorted(line["weir.end"] for line in proxy.all_lines())
+               == ["proxy.drain", "proxy.drain.tunnel"])
+
+
 def test_drain(tcp, endpoint):
     """SIGTERM: sessions may end by themselves until the drain time is over."""
     proxy = tcp(endpoint(), process={"drain": "1m"})

@@ -46,7 +46,7 @@ class Site:
     def chosen(self, alpn, version=None):
         """What is chosen of an offer; bytes go through."""
         with self.open(alpn, version) as sock:
-            talk(sock)
+            pinged(sock)
             return sock.selected_alpn_protocol()
 
     def refused(self, count, alpn, version=None, **more):
@@ -60,7 +60,7 @@ class Site:
         return record
 
 
-def talk(sock):
+def pinged(sock):
     sock.sendall(b"ping")
     assert exactly(sock, 4) == b"ping"
 
@@ -150,7 +150,7 @@ def test_resumed(site, version):
     offers = [(["postgresql", "imap"], "postgresql"), (["ftp"], REFUSED), (["imap"], "imap"),
               (["ftp"], REFUSED), (["http/1.1", "imap"], "imap")]
     with made.open(None, context=context) as sock:
-        talk(sock)
+        pinged(sock)
         session = sock.session
     refusals = 0
     for offer, chosen in offers:
@@ -160,7 +160,7 @@ def test_resumed(site, version):
             made.refused(refusals, offer, context=context, session=session)
             continue
         with made.open(offer, context=context, session=session) as sock:
-            talk(sock)
+            pinged(sock)
             assert sock.session_reused and sock.selected_alpn_protocol() == chosen
 
 
@@ -169,10 +169,10 @@ def test_resumed_without_an_offer(site, version):
     made = site(["imap"])
     context = made.context(None, version)
     with made.open(None, context=context) as sock:
-        talk(sock)
+        pinged(sock)
         session = sock.session
     with made.open(None, context=context, session=session) as sock:
-        talk(sock)
+        pinged(sock)
         assert sock.session_reused and sock.selected_alpn_protocol() is None
     context.set_alpn_protocols(["ftp"])
     made.refused(1, ["ftp"], context=context, session=session)
@@ -189,7 +189,7 @@ def test_reload(site):
     """A changed list holds for new connections; who is connected stays; the key can go again."""
     made = site(["imap"])
     kept = made.open(["imap"])
-    talk(kept)
+    pinged(kept)
     made.refused(1, ["mqtt"])
     made.front.change(listeners={"db": {"protocols": ["mqtt", "imap"]}})
     reloaded = run("reload", "-c", made.front.path)
@@ -199,11 +199,11 @@ def test_reload(site):
     made.front.change(listeners={"db": {"protocols": ["mqtt"]}})
     made.front.reload()
     made.refused(2, ["imap"])
-    talk(kept)
+    pinged(kept)
     made.front.change(listeners={"db": {"protocols": None}})
     made.front.reload()
     assert made.chosen(["imap"]) is None
-    talk(kept)
+    pinged(kept)
     kept.close()
 
 

@@ -12,7 +12,6 @@ from harness.backend import Backend, raw
 from harness.fixtures import Weirs
 from harness.h2endpoints import Answer, Origin
 from harness.h2raw import Conn
-from harness.h2talk import Talk
 from harness.tlspeers import Mint, TlsBackend, TlsOrigin
 from harness.weir import GUARD, eventually
 
@@ -48,18 +47,6 @@ def answer(rows, *fields):
     return raw(head + wire.chunked(b"one", b"two", end=b"0\r\n" + lines(rows) + b"\r\n"))
 
 
-@pytest.fixture
-def talk(pair):
-    made = []
-
-    def make(port=None, **kwargs):
-        made.append(Talk(port or pair.weir.port, **kwargs))
-        return made[-1]
-    yield make
-    for each in made:
-        each.close()
-
-
 def sent_h1(pair, path, rows, *fields):
     conn = pair.client()
     conn.send(chunked_head(path, *fields)
@@ -67,12 +54,11 @@ def sent_h1(pair, path, rows, *fields):
     return conn
 
 
-def sent_h2(talk, path, rows, **kwargs):
-    conn = talk(**kwargs)
+def sent_h2(conn, path, rows):
     stream = conn.open("POST", path, end=False)
     conn.send(stream, b"body")
     conn.trailers(stream, rows)
-    return conn, stream
+    return stream
 
 
 # ---- requests ----
@@ -91,7 +77,8 @@ def test_request_h1(pair, path):
 
 @pytest.mark.parametrize("path", ["/t", "/hold"])
 def test_request_h2(pair, talk, path):
-    conn, stream = sent_h2(talk, path, GOOD)
+    conn = talk("h2", pair.weir)
+    stream = sent_h2(conn, path, GOOD)
     assert conn.whole(stream).status == 200
     request = pair.backend.last
     assert request.body.data == b"body" and lower(request.trailers) == GOOD
@@ -103,7 +90,7 @@ def test_request_without_body_but_trailers(pair, talk):
         conn.send(chunked_head(path) + b"0\r\n" + lines(GOOD) + b"\r\n")
         assert conn.response("POST").status == 200
         assert lower(pair.backend.last.trailers) == GOOD and not pair.backend.last.body.length
-        conn = talk()
+        conn = talk("h2", pair.weir)
         stream = conn.open("POST", path, end=False)
         conn.trailers(stream, GOOD)
         assert conn.whole(stream).status == 200
@@ -137,7 +124,7 @@ def test_more_than_is_held(pair, talk):
                                                    end=b"0\r\n" + lines(GOOD) + b"\r\n"))
     assert conn.response("POST").status == 200
     assert pair.backend.last.body.length == len(body) and lower(pair.backend.last.trailers) == GOOD
-    conn = talk()
+    conn = talk("h2", pair.weir)
     stream = conn.open("POST", "/hold", end=False)
     conn.send(stream, body)
     conn.trailers(stream, GOOD)
@@ -147,7 +134,7 @@ def test_more_than_is_held(pair, talk):
 
 def test_request_with_a_length_has_no_place_for_them(pair, talk):
     """HTTP/2 allows both; HTTP/1.1 does not: they are dropped, and the announcement with them."""
-    conn = talk()
+    conn = talk("h2", pair.weir)
     stream = conn.open("POST", "/t", [("content-length", "4"), ("trailer", "x-sum")], end=False)
     conn.send(stream, b"body")
     conn.trailers(stream, GOOD)
@@ -177,7 +164,8 @@ def test_hostile_request_trailers_are_dropped(pair, talk, line):
         assert pair.backend.last.trailers == [(b"x-kept", b"1")]
     if name.lower() in (b"connection", b"transfer-encoding", b"upgrade", b"keep-alive"):
         return  # malformed in HTTP/2
-    conn, stream = sent_h2(talk, "/t", [(name.lower(), value), (b"x-kept", b"1")], validate=False)
+    conn = talk("h2", pair.weir, validate=False)
+    stream = sent_h2(conn, "/t", [(name.lower(), value), (b"x-kept", b"1")])
     assert conn.whole(stream).status == 200
     assert pair.backend.last.trailers == [(b"x-kept", b"1")]
 
@@ -195,7 +183,8 @@ def test_what_policies_edit_is_no_trailer(pair, talk):
     assert sent_h1(pair, "/edit", rows).response("POST").status == 200
     assert pair.backend.last.trailers == [(b"x-kept", b"1")]
     assert pair.backend.last.get("x-role") == "guest"
-    conn, stream = sent_h2(talk, "/edit", rows)
+    conn = talk("h2", pair.weir)
+    stream = sent_h2(conn, "/edit", rows)
     assert conn.whole(stream).status == 200
     assert pair.backend.last.trailers == [(b"x-kept", b"1")]
     pair.backend.on("/edit", answer([(b"X-Debug", b"secret"), (b"X-Kept", b"1")]))
@@ -232,7 +221,8 @@ BAD_SECTIONS = [
 @pytest.mark.parametrize("path", ["/t", "/hold"])
 def test_malformed_h2(pair, talk, path, rows, word):
     """A malformed message: the stream is reset, the connection goes on (RFC 9113 8.1.1)."""
-    conn, stream = sent_h2(talk, path, rows, validate=False)
+    conn = talk("h2", pair.weir, validate=False)
+    stream = sent_h2(conn, path, rows)
     assert conn.cut(stream) == 1
     pair.ended("client.bad_request." + word)
     assert not [r for r in pair.backend.requests if r.complete]
@@ -274,7 +264,7 @@ def test_response_h1_0(pair):
 def test_response_h2(pair, talk, fields):
     """They are a part of the message there; gRPC has its status in them."""
     pair.backend.on("/r", answer(GOOD))
-    conn = talk()
+    conn = talk("h2", pair.weir)
     for _ in range(3):  # the tables of HPACK stay in step
         stream = conn.whole(conn.open("GET", "/r", fields))
         assert stream.status == 200 and stream.body == b"onetwo"
@@ -285,7 +275,7 @@ def test_response_h2(pair, talk, fields):
 def test_response_h2_without_body(pair, talk):
     pair.backend.on("/r", raw(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nGrpc-Status: 5\r\n\r\n"))
-    conn = talk()
+    conn = talk("h2", pair.weir)
     stream = conn.whole(conn.open("GET", "/r"))
     assert stream.trailers == [(b"grpc-status", b"5")] and not stream.body
 
@@ -295,7 +285,7 @@ def test_response_h2_behind_a_closed_window(pair, talk):
     body = b"x" * 300000
     pair.backend.on("/r", raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
                               + wire.chunked(body, end=b"0\r\n" + lines(GOOD) + b"\r\n")))
-    conn = talk()
+    conn = talk("h2", pair.weir)
     conn.hold = True
     stream = conn.open("GET", "/r")
     conn.until(lambda: len(stream.body) == 65535)
@@ -312,7 +302,7 @@ def test_many_responses_with_trailers_at_once(pair, talk):
     for number in range(20):
         rows = [(b"x-number", b"%d" % number), (b"x-long", b"v" * 4000)]
         pair.backend.on("/r%d" % number, answer(rows))
-    conn = talk()
+    conn = talk("h2", pair.weir)
     streams = [conn.open("GET", "/r%d" % number) for number in range(20)]
     for number, stream in enumerate(streams):
         conn.whole(stream)
@@ -325,14 +315,14 @@ def test_hostile_response_trailers_are_dropped(pair, talk, line):
     name, _, value = line.partition(b": ")
     pair.backend.on("/r", answer([(name, value), (b"x-kept", b"1")]))
     assert pair.client().get("/r", TE).trailers == [(b"x-kept", b"1")]
-    conn = talk()
+    conn = talk("h2", pair.weir)
     assert conn.whole(conn.open("GET", "/r")).trailers == [(b"x-kept", b"1")]
 
 
 def test_only_hostile_response_trailers(pair, talk):
     pair.backend.on("/r", answer([(b"Content-Length", b"1")]))
     assert pair.client().get("/r", TE).trailers == []
-    conn = talk()
+    conn = talk("h2", pair.weir)
     stream = conn.whole(conn.open("GET", "/r"))
     assert stream.body == b"onetwo" and stream.trailers is None
 
@@ -347,7 +337,7 @@ def test_malformed_response(pair, talk, line):
         conn = pair.client()
         conn.send(wire.request_bytes(target="/r", fields=fields))
         assert not conn.response(truncated_ok=True).complete
-    conn = talk()
+    conn = talk("h2", pair.weir)
     stream = conn.open("GET", "/r")
     assert conn.cut(stream) != 0
     assert stream.trailers is None
@@ -361,7 +351,7 @@ def test_client_resets_before_the_trailers(pair, talk):
         conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n", 0.2,
                   b"0\r\n" + lines(GOOD) + b"\r\n")
     pair.backend.on("/r", slow)
-    conn = talk()
+    conn = talk("h2", pair.weir)
     stream = conn.head(conn.open("GET", "/r"))
     conn.reset(stream)
     assert conn.whole(conn.open("GET", "/after")).status == 200
@@ -377,7 +367,7 @@ def test_answer_inside_a_trailer_section(pair, talk):
         conn.send(wire.response_bytes(body=b"early"))
         conn.close()
     pair.backend.on("/early", early)
-    conn = talk()
+    conn = talk("h2", pair.weir)
     assert conn.whole(conn.open("GET", "/settings")).status == 200  # its ACK may not stand between
     conn.hold = True
     stream = conn.open("POST", "/early", end=False)
@@ -457,7 +447,7 @@ def bring(port, talk, brought, path, body):
     version, framing = brought.split("-")
     announced = ("trailer", "x-sum")
     if version == "h2":
-        conn = talk(port=port)
+        conn = talk("h2", port)
         length = [("content-length", "%d" % len(body))] if framing == "length" else []
         stream = conn.open("POST", path, [announced, *length], end=False)
         conn.send(stream, body)
@@ -515,7 +505,7 @@ def test_responses_all_ways(crossing, talk, brought, onward, reach, size):
     else:
         origin.answer = lambda request: answers(brought, body)
     if onward == "h2":
-        conn = talk(port=proxy.port)
+        conn = talk("h2", proxy.port)
         stream = conn.whole(conn.open("GET", path))
         got, came = stream.body, stream.trailers or []
         announced, length = stream.get("trailer"), stream.get("content-length")
@@ -532,7 +522,7 @@ def test_responses_all_ways(crossing, talk, brought, onward, reach, size):
 def test_towards_http_1_a_length_is_the_end(crossing, talk):
     """Who says END_STREAM late, or never, costs no connection to the endpoint."""
     proxy, backend, _origin = crossing
-    conn = talk(port=proxy.port)  # one: connections to endpoints are a worker's
+    conn = talk("h2", proxy.port)  # one: connections to endpoints are a worker's
     for _ in range(2):
         stream = conn.open("POST", "/h1/late", [("content-length", "4")], end=False)
         conn.send(stream, b"body")
@@ -545,7 +535,7 @@ def test_towards_http_1_a_length_is_the_end(crossing, talk):
 def test_towards_http_1_a_length_of_0_is_the_end(crossing, talk):
     """Neither waits for END_STREAM, nor is the connection lost without it."""
     proxy, backend, _origin = crossing
-    conn = talk(port=proxy.port)
+    conn = talk("h2", proxy.port)
     for _ in range(2):
         stream = conn.open("POST", "/h1/none", [("content-length", "0")], end=False)
         assert conn.whole(stream).status == 200
@@ -591,7 +581,7 @@ def test_trailers_by_http_2_after_a_try_by_http_1(weir, work, talk):
                                     "tls": {"ca": "file:%s" % mint.root.path},
                                     "retry": {"attempts": 2, "on": ["503"], "budget_min": 100}}},
                   "routes": [{"prefix": "/", "pool": "app", "policies": ["hold"]}]})
-    conn = talk(port=proxy.port)
+    conn = talk("h2", proxy.port)
     for _ in range(2):
         stream = conn.open("PUT", "/x", [("content-length", "4"), ("trailer", "x-sum")], end=False)
         conn.send(stream, b"body")

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from harness import confgen, proc, tcpsite, udpsite
+from harness import proc, tcpsite, udpsite
 from harness.udpsite import ask, connect
 from harness.weir import eventually, run
 
@@ -31,26 +31,6 @@ def endpoint():
     yield make
     for each in made:
         each.stop()
-
-
-def udp_conf(port, endpoints, listener=None, pool=None, **more):
-    return confgen.merge({
-        "process": {"drain": "100ms"},
-        "listeners": {"web": None, "dns": {"bind": "127.0.0.1:%d" % port, "protocol": "udp",
-                                           "pool": "dns", **(listener or {})}},
-        "pools": {"dns": {"endpoints": [each if isinstance(each, (str, dict)) else each.address
-                                        for each in endpoints], **(pool or {})}}}, more)
-
-
-@pytest.fixture
-def udp(weir):
-    """A weir with one UDP listener, `dns`, and its pool; .port is the listener's."""
-    def make(*endpoints, listener=None, pool=None, **more):
-        port = udpsite.free_port()
-        made = weir(udp_conf(port, endpoints, listener, pool, **more))
-        made.port = port
-        return made
-    return make
 
 
 def silent(sock, seconds=0.3):
@@ -138,7 +118,7 @@ def test_one_way(udp, endpoint):
 def test_answers_come_from_the_address_that_was_asked(weir, endpoint):
     """On a socket that is bound to all addresses; two of them are two sessions."""
     port = udpsite.free_port()
-    proxy = weir(udp_conf(port, [endpoint()], {"bind": "0.0.0.0:%d" % port}))
+    proxy = weir(udpsite.conf(port, [endpoint()], {"bind": "0.0.0.0:%d" % port}))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(30)
         for host in ("127.0.0.5", "127.0.0.1", "127.0.0.5"):
@@ -150,7 +130,7 @@ def test_answers_come_from_the_address_that_was_asked(weir, endpoint):
 def test_ipv6_and_what_the_other_side_cannot_carry(weir, endpoint):
     """Over IPv6 a datagram may be 20 bytes longer than IPv4 has room for: it is dropped."""
     port, site = udpsite.free_port(), endpoint()
-    proxy = weir(udp_conf(port, [site], {"bind": "[::1]:%d" % port}))
+    proxy = weir(udpsite.conf(port, [site], {"bind": "[::1]:%d" % port}))
     with connect(port, "::1") as sock:
         assert ask(sock, b"six") == b"six"
         sock.send(b"x" * (LONGEST + 20))
@@ -454,7 +434,7 @@ def test_descriptors_run_out(weir, endpoint):
     that, the oldest fresh session gives up its own."""
     import resource
     port, sites = udpsite.free_port(), [endpoint(lambda data, _: None) for _ in range(4)]
-    proxy = weir(udp_conf(port, sites, {"udp": {"balance": "datagram"}},
+    proxy = weir(udpsite.conf(port, sites, {"udp": {"balance": "datagram"}},
                           {"balance": "round_robin"},
                           process={"workers": 1, "max_connections": 40}),
                  preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)))
@@ -487,7 +467,7 @@ def test_who_answers_is_no_client(weir, endpoint):
     """A forged source that is an endpoint, or another listener, would answer each answer."""
     port, second, site = udpsite.free_port(), udpsite.free_port(), endpoint()
     sink = endpoint(lambda data, _: None)
-    conf = udp_conf(port, [site], pools={"sink": {"endpoints": [sink.address]}})
+    conf = udpsite.conf(port, [site], pools={"sink": {"endpoints": [sink.address]}})
     conf["listeners"]["more"] = {"bind": "127.0.0.1:%d" % second, "protocol": "udp",
                                  "pool": "sink"}
     proxy = weir(conf)
@@ -513,7 +493,7 @@ def test_a_listener_of_all_addresses_is_no_client(weir, endpoint):
     """A forged source that is any own address of this machine, at the port of a listener that is
     bound to all: it would be answered, and answer, without an end."""
     port, second, site = udpsite.free_port(), udpsite.free_port(), endpoint()
-    conf = udp_conf(port, [site])
+    conf = udpsite.conf(port, [site])
     conf["listeners"]["more"] = {"bind": "0.0.0.0:%d" % second, "protocol": "udp", "pool": "dns"}
     proxy = weir(conf)
     refused = 0
@@ -547,7 +527,7 @@ def test_max_connections(weir, endpoint):
     """Sessions have what connections leave of it; those there are go on, and connections find
     room whatever sessions there are."""
     port, stream = udpsite.free_port(), tcpsite.Endpoint()
-    conf = udp_conf(port, [endpoint()], process={"workers": 1, "max_connections": 4},
+    conf = udpsite.conf(port, [endpoint()], process={"workers": 1, "max_connections": 4},
                     pools={"tcp": {"endpoints": [stream.address]}})
     conf["listeners"]["tcp"] = {"bind": "127.0.0.1:%d" % port, "protocol": "tcp", "pool": "tcp"}
     proxy = weir(conf)
@@ -581,7 +561,7 @@ def test_max_connections(weir, endpoint):
 def test_a_flood_elsewhere_makes_room(weir, endpoint):
     """What one listener's sources have filled is another's, too: of the same share."""
     port, second, site = udpsite.free_port(), udpsite.free_port(), endpoint()
-    conf = udp_conf(port, [site], process={"workers": 1, "max_connections": 6})
+    conf = udpsite.conf(port, [site], process={"workers": 1, "max_connections": 6})
     conf["listeners"]["more"] = {"bind": "127.0.0.1:%d" % second, "protocol": "udp", "pool": "dns"}
     proxy = weir(conf)
     with contextlib.ExitStack() as stack:
@@ -604,7 +584,7 @@ def test_nobody_elsewhere_makes_room_in_vain(weir, endpoint):
     ports = [udpsite.free_port() for _ in range(3)]
     unknown = {"discover": {"dns": "nowhere.invalid:53", "servers": "127.0.0.1:1",
                             "timeout": "10ms", "attempts": 1}}
-    conf = udp_conf(ports[0], [endpoint()], process={"workers": 1, "max_connections": 4},
+    conf = udpsite.conf(ports[0], [endpoint()], process={"workers": 1, "max_connections": 4},
                     pools={"none": unknown})
     for name, at, pool, most in [("capped", ports[1], "dns", 1), ("none", ports[2], "none", 9)]:
         conf["listeners"][name] = {"bind": "127.0.0.1:%d" % at, "protocol": "udp", "pool": pool,
@@ -947,7 +927,7 @@ def test_listener_removed_and_added_again(udp, endpoint):
 def test_tcp_becomes_udp(weir, endpoint):
     """A listener that changes its protocol under its name gets another socket."""
     port = udpsite.free_port()
-    conf = udp_conf(port, [endpoint()])
+    conf = udpsite.conf(port, [endpoint()])
     conf["listeners"]["dns"]["protocol"] = "tcp"
     proxy = weir(conf)
     proxy.change(listeners={"dns": {"protocol": "udp"}})
@@ -999,7 +979,7 @@ def test_drain_without_sessions_is_quick(udp, endpoint):
 def test_port_is_taken(weir, endpoint):
     """A second weir of the same user does not share the port silently."""
     first = endpoint()
-    taken = weir(udp_conf(udpsite.free_port(), [first], {"bind": first.address}), start=False)
+    taken = weir(udpsite.conf(udpsite.free_port(), [first], {"bind": first.address}), start=False)
     taken.start(wait=False)
     assert taken.process.wait(30) == 75
     taken.stderr_has("cannot bind %s" % first.address)
@@ -1032,21 +1012,21 @@ REFUSED = [
 
 @pytest.mark.parametrize("code, listener, pool, words", REFUSED)
 def test_refused_by_check(weir, code, listener, pool, words):
-    result = told_by_check(weir, udp_conf(5300, ["127.0.0.1:5301"], listener, pool))
+    result = told_by_check(weir, udpsite.conf(5300, ["127.0.0.1:5301"], listener, pool))
     assert result.returncode == 78 and code in result.stdout + result.stderr
     assert words in result.stdout + result.stderr, result.stdout + result.stderr
 
 
 def test_tls_is_refused(weir, authority):
     tls = {"certificates": [authority.leaf(["dns.example"])]}
-    result = told_by_check(weir, udp_conf(5300, ["127.0.0.1:5301"], {"tls": tls}))
+    result = told_by_check(weir, udpsite.conf(5300, ["127.0.0.1:5301"], {"tls": tls}))
     assert result.returncode == 78 and "W0188" in result.stdout + result.stderr
     assert "the datagrams go on as they are" in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("protocol", ["http", "tcp"])
 def test_keys_of_udp_elsewhere(weir, protocol):
-    conf = udp_conf(5300, ["127.0.0.1:5301"], {"protocol": protocol, "udp": {"responses": 1}})
+    conf = udpsite.conf(5300, ["127.0.0.1:5301"], {"protocol": protocol, "udp": {"responses": 1}})
     result = told_by_check(weir, conf)
     assert result.returncode == 78 and "W0186" in result.stdout + result.stderr
     assert 'it is for protocol = "udp"' in result.stdout + result.stderr
@@ -1064,7 +1044,7 @@ def test_check_passes_what_dump_writes(udp, endpoint, work):
 def test_tcp_and_udp_share_port_and_pool(weir, endpoint):
     port, site = udpsite.free_port(), endpoint(port=udpsite.free_port())
     stream = tcpsite.Endpoint(port=site.port)
-    conf = udp_conf(port, [site])
+    conf = udpsite.conf(port, [site])
     conf["listeners"]["dnstcp"] = {"bind": "127.0.0.1:%d" % port, "protocol": "tcp",
                                    "pool": "dns"}
     conf["pools"]["dns"]["connections"] = {"max_per_endpoint": 9}

@@ -8,21 +8,11 @@ import pytest
 from harness import proxyheader, udpsite
 from harness.udpsite import ask, connect
 from harness.weir import eventually
-from test_udp import LONGEST, endpoint, udp_conf  # noqa: F401
+from test_udp import LONGEST, endpoint  # noqa: F401
 
 DGRAM = {4: 0x12, 6: 0x22}
 CLIENT, OTHER = "203.0.113.9", "203.0.113.10"
 TRUSTED = {"trusted_proxies": ["127.0.0.0/8", "::1/128"]}
-
-
-@pytest.fixture
-def udp(weir):
-    def make(*endpoints, listener=None, pool=None, **more):
-        port = udpsite.free_port()
-        made = weir(udp_conf(port, endpoints, listener, pool, **more))
-        made.port = port
-        return made
-    return make
 
 
 def header_in(client, *elements, sport=56324, to=None):

@@ -230,6 +230,25 @@ def test_tunnel_of_a_removed_route_ends_after_drain(weir, new_backend):
     assert recv(conns[1], 5) == b"stays"
 
 
+def test_tunnel_of_an_address_that_goes_ends_after_drain(weir, new_backend):
+    """Its listener stays, with another address: no other reload has to come."""
+    backend = new_backend()
+    backend.default = lambda conn, request: echo(conn, request) if request.get("upgrade") else None
+    port = proc.free_port()
+    proxy = weir({"process": {"drain": "300ms"},
+                  "listeners": {"more": {"bind": "127.0.0.1:%d" % port}}}, backend)
+    conns = [proxy.client(port), proxy.client()]
+    for conn in conns:
+        conn.send(wire.request_bytes(target="/ws%d" % conns.index(conn), fields=ASK))
+        assert conn.response().status == 101
+    proxy.change(listeners={"more": {"bind": "127.0.0.1:%d" % proc.free_port()}})
+    proxy.reload()
+    conns[0].expect_close()
+    proxy.ended("proxy.drain.tunnel", path="/ws0")
+    conns[1].send(b"stays")
+    assert recv(conns[1], 5) == b"stays"
+
+
 async def websocket_echo(socket):
     async for message in socket:
         await socket.send(message)

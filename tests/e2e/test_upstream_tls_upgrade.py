@@ -1,17 +1,15 @@
 """Upgrades, copies and PROXY headers to pools with tls, whose endpoints speak what ALPN chose
 (packaging/docs/upstreamtls.md): an upgrade takes HTTP/1.1 where HTTP/2 brings none; a copy speaks
 what its endpoint speaks; a PROXY header goes before TLS. RFC 8441, RFC 9110 section 7.8."""
-import socket
 
 import pytest
 
 from harness import proc, wire
 from harness.client import Client
-from harness.h2endpoints import Answer, Grpc, ask
-from harness.h2talk import Talk
+from harness.h2endpoints import Answer
 from harness.tlspeers import TlsOrigin
 from harness.weir import eventually
-from test_h2_websocket import ASK, accept_of, ask as ask_h2, back, echo, opened
+from test_h2_websocket import accept_of, back, echo, opened
 from test_upstream_tls import BOTH, front_of, middle_of
 
 LOCAL = "127.0.0.1"
@@ -26,18 +24,6 @@ NGINX = """
     }}
     location /v {{ return 200 "$server_protocol"; }}
 """
-
-
-@pytest.fixture
-def talk():
-    made = []
-
-    def make(weir):
-        made.append(Talk(weir.port))
-        return made[-1]
-    yield make
-    for each in made:
-        each.close()
 
 
 @pytest.fixture
@@ -85,7 +71,7 @@ def test_websocket_of_an_http_1_client_through_nginx(behind_nginx):
 
 def test_websocket_of_an_http_2_client_through_nginx(behind_nginx, talk):
     front = behind_nginx()
-    conn = talk(front)
+    conn = talk("h2", front)
     for _ in range(3):
         stream = opened(conn)
         assert stream.get("sec-websocket-protocol") == "chat"
@@ -230,7 +216,7 @@ def test_proxy_header_of_an_upgrade_and_of_h2_clients(weir, serve, mint, talk):
     conn, head = upgrade(front)
     assert head.status == 200
     conn.close()
-    conn = talk(front)
+    conn = talk("h2", front)
     streams = [conn.open("GET", "/%d" % n, []) for n in range(3)]
     for stream in streams:
         assert conn.head(stream).status == 200

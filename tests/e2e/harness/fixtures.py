@@ -9,8 +9,9 @@ import tempfile
 
 import pytest
 
-from . import certs, confgen, load, servers
+from . import certs, confgen, h2talk, load, servers, udpsite
 from .backend import Backend, default_handler
+from .h2raw import Conn
 from .tlspeers import Mint
 from .weir import Weir
 
@@ -161,7 +162,7 @@ def node(work):
 
 @pytest.fixture(scope="session")
 def load_client(session_dir):
-    binary = load.build(session_dir)
+    binary = servers.compiled(session_dir, "load")
     return lambda port, *args, **kwargs: load.Load(binary, port, *args, **kwargs)
 
 
@@ -185,6 +186,34 @@ def serve():
     assert not [text for each in made for text in getattr(each, "violations", ())]
 
 
+# Clients of HTTP/2: by its library, and by hand, the handshake done.
+CLIENTS = {"h2": h2talk.Talk, "h2-frames": lambda port, **more: Conn(port, **more).handshake()}
+
+
+@pytest.fixture
+def talk():
+    """talk(protocol, to, ...) makes a client of CLIENTS; to: a weir, or a port. All are closed."""
+    made = []
+
+    def make(protocol, to, **kwargs):
+        made.append(CLIENTS[protocol](getattr(to, "port", to), **kwargs))
+        return made[-1]
+    yield make
+    for each in made:
+        each.close()
+
+
 @pytest.fixture
 def authority(work):
     return certs.Authority(work)
+
+
+@pytest.fixture
+def udp(weir):
+    """A weir with one UDP listener, `dns`, and its pool; .port is the listener's."""
+    def make(*endpoints, listener=None, pool=None, **more):
+        port = udpsite.free_port()
+        made = weir(udpsite.conf(port, endpoints, listener, pool, **more))
+        made.port = port
+        return made
+    return make

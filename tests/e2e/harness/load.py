@@ -1,19 +1,9 @@
 """Runs tools/load.c, the verifying load client, beside a test."""
 import json
-import pathlib
 import signal
 import subprocess
 
 from . import proc
-
-SOURCE = pathlib.Path(__file__).resolve().parents[1] / "tools" / "load.c"
-
-
-def build(directory):
-    """Compiles the client; its path."""
-    out = pathlib.Path(directory) / "load"
-    subprocess.run(["gcc", "-std=gnu17", "-O2", "-Wall", "-o", str(out), str(SOURCE)], check=True)
-    return out
 
 
 class Load:

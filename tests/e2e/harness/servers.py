@@ -1,4 +1,4 @@
-"""Real servers as backends: nginx (echoes a nonce, serves files, fast) and Node."""
+"""Servers as backends: nginx (echoes a nonce, serves files, fast), Node, and a sink in C."""
 import os
 import pathlib
 import shutil
@@ -29,6 +29,14 @@ http {{
   }}
 }}
 """
+
+
+def compiled(directory, name):
+    """Compiles tools/NAME.c; its path."""
+    out = pathlib.Path(directory) / name
+    subprocess.run(["gcc", "-std=gnu17", "-O2", "-Wall", "-o", out, TOOLS / (name + ".c")],
+                   check=True)
+    return out
 
 
 def wait_port(address, guard=20):
@@ -120,3 +128,14 @@ class Nginx(Server):
 class Node(Server):
     def command(self):
         return ["node", str(TOOLS / "origin.js"), str(self.port)]
+
+
+class Sink(Server):
+    """Takes what comes and never answers; keeps up with weir (tools/sink.c)."""
+
+    def __init__(self, directory, name="sink", port=None):
+        super().__init__(directory, name, port)
+        self.binary = compiled(self.directory, "sink")
+
+    def command(self):
+        return [str(self.binary), str(self.port)]

@@ -3,7 +3,7 @@ function, in one thread, so that order is kept; a client is a connected socket w
 import socket
 import threading
 
-from . import client, proc
+from . import client, confgen, proc
 
 BUFFER = 4 << 20
 
@@ -30,6 +30,16 @@ def ask(sock, data):
     """What one datagram is answered."""
     sock.send(data)
     return sock.recv(1 << 17)
+
+
+def conf(port, endpoints, listener=None, pool=None, **more):
+    """A configuration with one UDP listener, `dns`, and its pool."""
+    return confgen.merge({
+        "process": {"drain": "100ms"},
+        "listeners": {"web": None, "dns": {"bind": "127.0.0.1:%d" % port, "protocol": "udp",
+                                           "pool": "dns", **(listener or {})}},
+        "pools": {"dns": {"endpoints": [each if isinstance(each, (str, dict)) else each.address
+                                        for each in endpoints], **(pool or {})}}}, more)
 
 
 def echo(data, _peer):
