@@ -8,6 +8,7 @@
 
 #include "poison_priv.h"
 #include "weir/base/mem.h"
+#include "weir/base/warm.h"
 
 #define ARENA_ALIGN 16u
 #define HEAP_BLOCK_SIZE 4096u
@@ -73,6 +74,7 @@ static struct arena_block *block_take(struct arena_blocks *blocks, size_t size) 
   struct arena_block *block = blocks->free;
   if (block == NULL || size != blocks->block_size) return block_from_heap(size);
   blocks->free = block->next;
+  warm(blocks->free, sizeof(*block));
   blocks->free_count--;
   return block;
 }
@@ -105,6 +107,12 @@ void arena_reset(struct arena *arena) {
     block = next;
   }
   arena_init(arena, arena->blocks, arena->limit);
+}
+
+void arena_warm(const struct arena *arena, size_t size) {
+  if (arena->head == NULL) return;
+  warm(arena->head, sizeof(*arena->head));
+  warm((const char *)arena->head + arena->used, size);
 }
 
 /* add_block links a block with room for size bytes and returns it, or NULL at the limit. One that

@@ -8,6 +8,7 @@
 
 #include "poison_priv.h"
 #include "weir/base/mem.h"
+#include "weir/base/warm.h"
 
 #define SLAB_ALIGN 64u
 
@@ -74,6 +75,7 @@ void *slab_new(struct slab *slab) {
   if (slab->free_head == 0) grow(slab);
   struct free_object *object = object_at(slab, slab->free_head - 1);
   slab->free_head = object->next;
+  if (slab->free_head) warm(object_at(slab, slab->free_head - 1), sizeof(*object));
   slab->live++;
   show(slab, object);
   struct slab_head head = object->head;
@@ -98,6 +100,11 @@ void *slab_find(const struct slab *slab, uint32_t slot, uint32_t generation) {
   struct free_object *object = object_at(slab, slot);
   if (object->head.generation != generation || (generation & 1) == 0) return NULL;
   return object;
+}
+
+void slab_warm(const struct slab *slab, uint32_t slot) {
+  if (slot >> slab->chunk_shift < slab->chunk_count)
+    warm(object_at(slab, slot), slab->object_size);
 }
 
 /* chunk_idle tells whether no object of a chunk lives; *generation gets the highest one seen. */

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "io/io_priv.h"
+#include "weir/base/warm.h"
 #include "weir/io/carried.h"
 
 _Static_assert(sizeof(struct conn) <= 256, "a conn fits four cache lines");
@@ -256,6 +257,24 @@ static void gone_done(struct conn *c, enum op op, const struct completion *done)
   if (op == OP_SEND) conn_give(c, &c->sending);
   if (op == OP_ACCEPT && done->res >= 0) c->loop->ops->close_fd(c->loop, done->res);
   bury_if_done(c);
+}
+
+void conn_warm(const struct loop *loop, uint32_t slot, uint32_t generation, enum op op,
+               unsigned step) {
+  if (step == 0) {
+    slab_warm(&loop->conns, slot);
+    return;
+  }
+  const struct conn *c = slab_find(&loop->conns, slot, generation);
+  if (c == NULL || c->owner == NULL) return;
+  if (step == 1) {
+    warm(c->owner, WARM_LINE);
+    warm(c->sending, WARM_LINE);
+    return;
+  }
+  if (op == OP_SEND && step > 2) return; /* its owner hears that it was sent, no more */
+  if (c->events && c->events->warm) /* a listener has none */
+    c->events->warm(c, step - 2);
 }
 
 void conn_complete(struct loop *loop, uint32_t slot, uint32_t generation, enum op op,

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "io/io_priv.h"
+#include "weir/base/warm.h"
 
 struct conn *conn_carry(struct loop *loop, struct carried *what, bool open) {
   struct conn *c = conn_new(loop, -1);
@@ -23,6 +24,13 @@ void conn_carries_not(struct conn *c) {
   check(c->transport != NULL && c->bytes_out == 0);
   c->flags &= ~(uint32_t)CONN_CARRIES;
   conn_give(c, &c->out);
+}
+
+/* What is behind `what` is its carrier's, of this size or so. */
+#define CARRIED_WARM 320u
+
+void conn_warm_carried(const struct conn *c) {
+  if (conn_any(c, CONN_CARRIED)) warm(c->carried, CARRIED_WARM);
 }
 
 /* ---- what came ---- */

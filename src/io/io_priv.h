@@ -38,6 +38,10 @@ struct conn *conn_new(struct loop *loop, int fd);
  * that comes (loop.later), which then does not wait: relay_in runs, and on_flush. */
 void conn_mark(struct conn *c);
 void conn_mark_later(struct conn *c);
+/* conn_warm asks for the memory that a completion of a conn will need, by steps (conn_events.warm
+ * has those from 2 on). */
+void conn_warm(const struct loop *loop, uint32_t slot, uint32_t generation, enum op op,
+               unsigned step);
 /* conn_run does what a queued conn waits for. */
 void conn_run(struct conn *c);
 /* conn_finalize cancels and closes; the owner is gone already. */

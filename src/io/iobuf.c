@@ -7,6 +7,7 @@
 #include "io/poison_priv.h"
 #include "weir/base/check.h"
 #include "weir/base/mem.h"
+#include "weir/base/warm.h"
 
 static const uint32_t class_bytes[IOBUF_CLASSES] = {
     [IOBUF_4K] = 4096,
@@ -68,6 +69,7 @@ static struct iobuf *pop(struct iobufs *pool, uint32_t klass) {
   struct iobuf *b = pool->free[klass];
   if (b == NULL) return NULL;
   pool->free[klass] = b->next;
+  warm(b->next, sizeof(*b));
   pool->free_count[klass]--;
   if (pool->free_count[klass] < pool->low_water[klass])
     pool->low_water[klass] = pool->free_count[klass];

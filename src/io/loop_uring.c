@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "io/io_priv.h"
+#include "weir/base/warm.h"
 #include "io/op_priv.h"
 #include "io/poison_priv.h"
 #include "weir/base/mem.h"
@@ -436,14 +437,36 @@ static void handle(struct uring *u, const struct io_uring_cqe *cqe) {
   if (provided) buffers_put(&u->buffers, id);
 }
 
+/* What a completion will touch is asked for in steps (conn_warm), WARM_APART completions apart,
+ * the last one that far before it is handled. */
+#define STEPS (2u + WARM_STEPS)
+#define WARM_APART 3u
+#define WARM_AHEAD (STEPS * WARM_APART)
+/* With fewer conns all of it is in the core's cache (some 4 KiB each with what hangs on them). */
+#define WARM_CONNS 256u
+
+/* warm_at: entry at of count from first on takes its first step, earlier ones their next. */
+static void warm_at(const struct uring *u, unsigned first, unsigned count, unsigned at) {
+  const struct io_uring_cq *cq = &u->ring.cq;
+  for (unsigned step = 0; step < STEPS; step++, at -= WARM_APART) {
+    if (at >= count) continue; /* behind the last, or (wrapped) before the first one */
+    uint64_t name = cq->cqes[(first + at) & cq->ring_mask].user_data;
+    enum op op = (enum op)(name & 0xff);
+    if (op >= OP_WAKE) continue;
+    conn_warm(&u->loop, (uint32_t)(name >> 40), (uint32_t)(name >> 8), op, step);
+  }
+}
+
 /* handle_all handles what had come when it was called. An entry is copied before it is handled:
  * a submit from inside may let the kernel write new ones. */
 static void handle_all(struct uring *u) {
   struct io_uring_cq *cq = &u->ring.cq;
-  unsigned count = io_uring_cq_ready(&u->ring);
-  unsigned head = *cq->khead;
+  unsigned count = io_uring_cq_ready(&u->ring), first = *cq->khead;
+  bool many = count > WARM_AHEAD && u->loop.conns.live >= WARM_CONNS;
+  for (unsigned i = 0; many && i < WARM_AHEAD; i++) warm_at(u, first, count, i);
   for (unsigned i = 0; i < count; i++) {
-    struct io_uring_cqe cqe = cq->cqes[(head + i) & cq->ring_mask];
+    if (many) warm_at(u, first, count, i + WARM_AHEAD);
+    struct io_uring_cqe cqe = cq->cqes[(first + i) & cq->ring_mask];
     io_uring_cq_advance(&u->ring, 1);
     handle(u, &cqe);
   }

@@ -2,6 +2,7 @@
  * DATA when the connection is flushed at the end of a turn, by urgency (RFC 9218), as far as
  * windows (RFC 9113 section 5.2) and the socket let it. */
 #include "mux/h2_priv.h"
+#include "weir/base/warm.h"
 
 /* FRAME_MOST: larger frames would keep more urgent streams waiting. */
 #define FRAME_MOST 16384u
@@ -102,9 +103,9 @@ static bool send_data(struct h2 *h, struct h2_stream *st, uint32_t len) {
   if (last) st->marks |= H2_LOCAL_END;
   st->offered = SPAN_EMPTY; /* what is left is offered again */
   list_remove(&st->ready);
-  uint32_t id = st->id;
+  struct slab_head was = st->head;
   conn_carried_sent(st->what.conn, len);
-  st = h2_stream_find(h, id);
+  st = slab_find(&h->pool->streams, was.slot, was.generation);
   if (st) go_on(st);
   return true;
 }
@@ -335,8 +336,25 @@ static bool send_one(struct h2 *h, struct h2_stream *st) {
   return true;
 }
 
+/* behind is the one after st in its list; NULL: it is the last, before one of the lists' heads. */
+static const struct h2_stream *behind(const struct h2 *h, const struct h2_stream *st) {
+  const char *next = (const char *)st->ready.next;
+  if (next >= (const char *)h && next < (const char *)(h + 1)) return NULL;
+  return container_of(st->ready.next, const struct h2_stream, ready);
+}
+
+/* warm_behind asks for those that are sent next (weir/base/warm.h). */
+static void warm_behind(const struct h2 *h, const struct h2_stream *st) {
+  st = behind(h, st);
+  if (!st) return;
+  warm(st->what.conn, sizeof(*st->what.conn));
+  st = behind(h, st);
+  if (st) warm(st, sizeof(*st));
+}
+
 bool h2_flush(struct h2 *h) {
   for (struct h2_stream *st = first_ready(h); st; st = first_ready(h)) {
+    warm_behind(h, st);
     if (conn_pending(h->conn) >= H2_OUT_MOST || h2_any(h, H2_OVER)) return true;
     if (!send_one(h, st)) return h->send_window <= 0;
   }

@@ -18,6 +18,7 @@ static struct h2_stream **bucket(struct h2 *h, uint32_t id) {
 }
 
 struct h2_stream *h2_stream_find(const struct h2 *h, uint32_t id) {
+  if (h->server && id > h->last) return NULL;
   struct h2_stream *st = h->buckets[(id >> 1) % H2_BUCKETS];
   while (st && st->id != id) st = st->next;
   return st;
@@ -26,7 +27,15 @@ struct h2_stream *h2_stream_find(const struct h2 *h, uint32_t id) {
 static void enter(struct h2_stream *st) {
   struct h2_stream **head = bucket(st->h2, st->id);
   st->next = *head;
+  st->at = head;
+  if (st->next) st->next->at = &st->next;
   *head = st;
+}
+
+/* leave looks at no other stream: each would be a wait for its memory. */
+static void leave(struct h2_stream *st) {
+  *st->at = st->next;
+  if (st->next) st->next->at = st->at;
 }
 
 struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id, bool open) {
@@ -87,17 +96,15 @@ void h2_stream_number(struct h2_stream *st) {
 }
 
 void h2_stream_unnumber(struct h2_stream *st) {
-  check(*bucket(st->h2, st->id) == st);
-  *bucket(st->h2, st->id) = st->next;
+  check(st->at == bucket(st->h2, st->id));
+  leave(st);
   st->h2->next_id -= 2;
   st->id = 0;
 }
 
 static void forget(struct h2_stream *st) {
   struct h2 *h = st->h2;
-  struct h2_stream **at = bucket(h, st->id);
-  while (st->id && *at != st) at = &(*at)->next;
-  if (st->id) *at = st->next;
+  if (st->id) leave(st);
   list_remove(&st->link);
   list_remove(&st->ready);
   if (h->section_of == st) h2_section_orphan(h);

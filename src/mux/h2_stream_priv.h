@@ -29,7 +29,7 @@ struct h2_stream {
   struct slab_head head;
   struct carried what;
   struct h2 *h2;
-  struct h2_stream *next; /* in its bucket */
+  struct h2_stream *next, **at; /* in its bucket: the next one, and who points to this one */
   struct list link, ready;
   uint32_t id;
   int32_t send_window, recv_window;

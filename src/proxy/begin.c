@@ -4,6 +4,7 @@
  * others wait for their round, one of each connection in it, and only so many begin in a turn: a
  * turn is what everybody else waits for. */
 #include "proxy_priv.h"
+#include "weir/base/warm.h"
 
 /* FURTHER_MOST begin in a turn, but FURTHER_FEW while there are clients with one request at a
  * time: large turns are cheap, small ones are what those want. */
@@ -57,6 +58,27 @@ static struct stream *first(struct begin *b) {
     b->round++;
   }
   return container_of(b->rounds[b->round % BEGIN_ROUNDS].next, struct stream, link);
+}
+
+/* behind is the one that comes after s, which is of *round; NULL: none. */
+static const struct stream *behind(const struct begin *b, const struct stream *s,
+                                   uint32_t *round) {
+  const struct list *next = s->link.next;
+  while (next == &b->rounds[*round % BEGIN_ROUNDS]) {
+    if (*round == b->last) return NULL;
+    next = b->rounds[++*round % BEGIN_ROUNDS].next;
+  }
+  return container_of(next, const struct stream, link);
+}
+
+/* warm_behind: those who wait have been out of sight for some turns. */
+static void warm_behind(const struct begin *b, const struct stream *s) {
+  uint32_t round = b->round;
+  for (unsigned step = WARM_STEPS; step-- > 0;) {
+    s = behind(b, s, &round);
+    if (!s) return;
+    stream_warm(s, step, WARM_REQUEST);
+  }
 }
 
 static void go(struct stream *s) {
@@ -124,7 +146,10 @@ static void run_alone(struct worker *w) {
 void begin_run(struct worker *w) {
   struct begin *b = &w->begin;
   run_alone(w);
-  for (struct stream *s; may_begin(w) && (s = first(b)) != NULL;) b->left -= go_or_wait(b, s);
+  for (struct stream *s; may_begin(w) && (s = first(b)) != NULL;) {
+    warm_behind(b, s);
+    b->left -= go_or_wait(b, s);
+  }
   if (!list_empty(&b->unruly) && !timer_armed(&b->unruly_timer)) run_unruly(w);
 }
 

@@ -57,7 +57,7 @@ struct down *down_new(struct serving *sv, struct conn *c, const struct addr *pee
     d->flags |= DOWN_OVER_LIMIT | DOWN_CLOSE;
     serve_count_refused(sv);
   }
-  atomic_fetch_add_explicit(&w->down_count, 1, memory_order_relaxed);
+  worker_count(&w->down_count, 1);
   struct listener_row *row = &sv->state->rows[w->config.index];
   atomic_fetch_add_explicit(&row->conns, 1, memory_order_relaxed);
   stat_add(&row->accepted, 1);
@@ -137,7 +137,7 @@ static void down_forget(struct down *d) {
   stat_sub(&w->stats.downstream_conns, 1);
   stat_sub(&w->stats.downstream_idle, 1);
   slab_free(&w->downs, d);
-  atomic_fetch_sub_explicit(&w->down_count, 1, memory_order_relaxed);
+  worker_count(&w->down_count, -1);
   serving_free_if_done(sv);
   serve_resume(w);
 }

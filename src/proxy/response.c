@@ -336,6 +336,11 @@ static size_t up_on_data(struct conn *c, struct span bytes) {
   return used;
 }
 
+static void up_warm(const struct conn *c, unsigned step) {
+  const struct stream *s = ((const struct upconn *)c->owner)->owner;
+  if (s) stream_warm(s, step, WARM_RESPONSE);
+}
+
 bool response_read_h2(const struct stream *s, struct h2_section *section,
                       struct http_response *out, enum end *why) {
   const struct h2_asked asked = {s->x->req.method, s->x->req.upgrade};
@@ -406,4 +411,5 @@ const struct conn_events up_events = {
     .on_drained = up_on_drained,
     .on_timer = up_on_timer,
     .on_message = up_on_message,
+    .warm = up_warm,
 };

@@ -48,7 +48,7 @@ struct stream *stream_new(struct down *d, struct conn *carried) {
   overload_wake(w);
   stat_add(&w->stats.requests_inflight, 1);
   if (!carried) stat_sub(&w->stats.downstream_idle, 1);
-  atomic_fetch_add_explicit(&w->stream_count, 1, memory_order_relaxed);
+  worker_count(&w->stream_count, 1);
   return s;
 }
 
@@ -380,6 +380,6 @@ void stream_finish(struct stream *s) {
   if (flags & STREAM_H2) stat_sub(&w->stats.h2_streams, 1);
   if (flags & STREAM_FURTHER) w->streams_further--;
   stat_sub(&w->stats.requests_inflight, 1);
-  atomic_fetch_sub_explicit(&w->stream_count, 1, memory_order_relaxed);
+  worker_count(&w->stream_count, -1);
   let_go(d, c, flags, end);
 }

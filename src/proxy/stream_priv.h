@@ -109,6 +109,11 @@ void stream_client_gone(struct stream *s, enum end end);
 /* stream_lost ends one whose client is to hear that its connection is over; false: it is there. */
 bool stream_lost(struct stream *s);
 
+/* stream_warm asks for the memory of a stream that is looked at soon, in steps from 0 to
+ * WARM_STEPS - 1, with something else done between them (stream_warm.c). */
+enum warm_for { WARM_REQUEST, WARM_RESPONSE };
+void stream_warm(const struct stream *s, unsigned step, enum warm_for what);
+
 /* own_end: a cause that is no fault of an endpoint. */
 static inline bool own_end(enum end end) {
   return end == END_LIMIT_MEMORY || end == END_LIMIT_STREAM_MEMORY ||

@@ -99,8 +99,15 @@ struct worker {
   _Atomic uint32_t signals; /* enum signal, of other workers */
   _Atomic uint64_t seq;
   _Atomic bool has_stopped;
-  _Atomic uint32_t down_count, stream_count;
+  _Atomic uint32_t down_count, stream_count; /* written by the worker (worker_count) */
 };
+
+/* worker_count adds to a counter that others only read: a locked instruction would wait until all
+ * that was written to a new stream is in the cache. */
+static inline void worker_count(_Atomic uint32_t *count, int32_t by) {
+  uint32_t now = atomic_load_explicit(count, memory_order_relaxed);
+  atomic_store_explicit(count, now + (uint32_t)by, memory_order_relaxed);
+}
 
 struct span worker_date(struct worker *w); /* IMF-fixdate, remade once a second */
 void worker_event(struct worker *w, enum end_level level, const char *fmt, ...)

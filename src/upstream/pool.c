@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "upstream_priv.h"
+#include "weir/base/warm.h"
 #include "weir/io/tls.h"
 
 void upstream_init(struct upstream *u, struct loop *loop, uint32_t worker, uint32_t conns_max) {
@@ -127,6 +128,14 @@ static struct upconn *idle_newest(const struct endpoint_row *row) {
   return list_empty(&row->idle) ? NULL : container_of(row->idle.next, struct upconn, link);
 }
 
+/* idle_warm asks for the memory of those that are taken next; the first one is near already. */
+static void idle_warm(const struct endpoint_row *row) {
+  const struct upconn *next = idle_newest(row);
+  if (!next) return;
+  warm(next->conn, sizeof(*next->conn));
+  warm(next->link.next, sizeof(*next)); /* its own head starts right before */
+}
+
 struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, struct endpoint *e,
                                void *owner) {
   struct endpoint_row *row = &e->rows[u->worker];
@@ -137,6 +146,7 @@ struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, stru
   }
   if (!c) return NULL;
   idle_remove(c);
+  idle_warm(row);
   c->owner = owner;
   if (c->requests++ == 0) return c; /* upconn_settle made it */
   upstream_count(&row->reused, 1);

@@ -54,6 +54,8 @@ struct span arena_copy(struct arena *arena, struct span s, bool *ok);
 /* arena_printf formats text; empty span when the limit is hit. */
 struct span arena_printf(struct arena *arena, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* arena_warm asks for the memory of the next size bytes or so that it will hand out (warm.h). */
+void arena_warm(const struct arena *arena, size_t size);
 /* arena_shrink gives back the tail of the newest allocation (ptr, of `had` bytes), keeping `keep`.
  */
 void arena_shrink(struct arena *arena, void *ptr, size_t had, size_t keep);

@@ -36,5 +36,7 @@ void slab_free(struct slab *slab, void *object);
 void slab_trim(struct slab *slab);
 /* slab_find gives the live object of a handle, or NULL. */
 void *slab_find(const struct slab *slab, uint32_t slot, uint32_t generation);
+/* slab_warm asks for the memory of a slot that was handed out (warm.h), live or not. */
+void slab_warm(const struct slab *slab, uint32_t slot);
 
 #endif

@@ -61,6 +61,8 @@ void conn_carried_open(struct conn *c, int err);
  * next one or a later one, which then does not wait; conn_later: it waits for that. */
 void conn_flush_later(struct conn *c);
 bool conn_later(const struct conn *c);
+/* conn_warm_carried asks for what carries c, if anything does (conn_events.warm). */
+void conn_warm_carried(const struct conn *c);
 /* conn_carries makes c, which has a socket, one that carries others: its events have on_flush. */
 void conn_carries(struct conn *c);
 /* conn_carries_not takes that back before anything was sent: what was written is dropped. */

@@ -1,5 +1,5 @@
-/* conn.h: one transport connection: a TCP or unix socket, with TLS stacked on it or not. Bytes
- * come up through events, go down through an output buffer that is sent at the end of the turn.
+/* conn.h: a transport connection: a TCP or unix socket, with TLS stacked on it or not. Bytes come
+ * up through events, go down through an output buffer that is sent at the end of the turn.
  * The owner (proxy/) never sees descriptors, provided buffers or ciphertext. Life: conn_accept'ed
  * or conn_connect'ed, then events, then conn_close: after that call the owner hears nothing more
  * and must forget the pointer; the memory goes when the kernel's last reference is gone. Events
@@ -37,12 +37,13 @@ struct conn_events {
   void (*on_drained)(struct conn *c);
   /* on_timer: the deadline of conn_timer passed. */
   void (*on_timer)(struct conn *c);
-  /* on_flush, of a carrier only: at the end of a turn, before something is sent. */
-  void (*on_flush)(struct conn *c);
+  void (*on_flush)(struct conn *c); /* of a carrier: at the end of a turn, before it is sent */
   /* on_message, of a carried conn only: a head stands where its carrier should put it, or end. */
   void (*on_message)(struct conn *c, enum end end);
   /* on_secure, may be NULL: the handshake of a conn that opened before (conn_early) is done. */
   void (*on_secure)(struct conn *c);
+  /* warm, may be NULL: asks for the memory that what came for c will take (WARM_STEPS). */
+  void (*warm)(const struct conn *c, unsigned step);
 };
 
 /* conn is at most 256 bytes (static assert); cold parts hang off tls. */
