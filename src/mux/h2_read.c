@@ -236,7 +236,8 @@ static enum end on_rst_stream(struct h2 *h, const struct h2_item *item) {
   if (!h->server && item->value == H2_REFUSED_STREAM) st->marks |= H2_UNTOUCHED;
   st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | H2_TOLD_WHY;
   st->told = item->value;
-  if (!h->server) st->end = END_UPSTREAM_H2_RST;
+  if (whole) st->marks |= H2_WHOLE;
+  else if (!h->server) st->end = END_UPSTREAM_H2_RST;
   list_remove(&st->ready);
   if (!whole) conn_carried_fail(st->what.conn, -ECONNRESET);
   return !early || h2_count_reset(h) ? END_OK : word(h, RESETS);

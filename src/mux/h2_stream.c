@@ -232,7 +232,9 @@ void h2_streams_secure(struct h2 *h) {
 
 /* is_whole: all of its response is here, to be read: the connection's end is nothing to it. */
 static bool is_whole(const struct h2_stream *st) {
-  return !st->h2->server && stream_any(st, H2_REMOTE_END) && !stream_any(st, H2_RESET);
+  if (st->h2->server) return false;
+  return stream_any(st, H2_WHOLE) ||
+         (stream_any(st, H2_REMOTE_END) && !stream_any(st, H2_RESET));
 }
 
 static void fail_mark(struct h2_stream *st, enum end end, bool together) {

@@ -23,6 +23,7 @@ enum h2_stream_mark {
   H2_TOGETHER = 2048,  /* its connection ended while it was not alone there */
   H2_TOLD_WHY = 4096,  /* the peer reset it: told */
   H2_ANSWERED = 8192,  /* a server's: the head of the response is on its way */
+  H2_WHOLE = 16384,    /* a client's: END_STREAM came, and the peer reset the rest of the request */
 };
 
 struct h2_stream {

@@ -453,6 +453,31 @@ def test_what_is_whole_outlives_its_connection(weir):
         sock.close()
 
 
+@pytest.mark.parametrize("goaway", [False, True], ids=["", "goaway"])
+@pytest.mark.parametrize("streams", [1, 20])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_is_whole_outlives_its_reset_and_its_connection(weir, talk, method, streams, goaway):
+    """RFC 9113 section 8.1: who does not want the rest of a request says RST_STREAM (NO_ERROR)
+    behind its whole response, as nginx does, and may then close: all of it is good."""
+    parts = []
+
+    def handler(conn, stream, head):
+        parts.append(h2.headers(stream, OK, end=False) + h2.data(stream, b"hello", end=True)
+                     + h2.rst_stream(stream, h2.NO_ERROR))
+        if len(parts) % streams == 0:
+            conn.send(*parts[-streams:], *[h2.goaway(stream, h2.NO_ERROR)] * goaway)
+            conn.cut()
+    proxy = proxy_for(weir, ByHand(handler), pool={"retry": {"attempts": 1}})
+    for _ in range(6):  # five failures would take it out of service
+        conn = talk("h2-frames", proxy)
+        asked = [conn.stream(conn.open(method, "/whole", end=method == "GET"))
+                 for _ in range(streams)]
+        conn.pump(lambda waits=asked: all(s.over for s in waits), what="their ends")
+        assert [(s.response.status, bytes(s.response.body), s.reset in (None, h2.NO_ERROR))
+                for s in asked] == [(200, b"hello", True)] * streams
+    proxy.logged(6 * streams, path="/whole", end="ok")
+
+
 # ---- hedges ----
 
 @pytest.mark.parametrize("how", ["reset", "503"])

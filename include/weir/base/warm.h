@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #define WARM_LINE 64u
-/* Who is asked to do so in steps, from 0 to WARM_STEPS - 1, finds near at each what the step before
+/* Who is asked to do so in steps, from 0 to WARM_STEPS - 1, finds near at each what the one before
  * asked for, at step 0 the first line of what is its own. Changes nothing. */
 #define WARM_STEPS 3u
 

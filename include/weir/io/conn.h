@@ -33,10 +33,8 @@ struct conn_events {
    * the send comes in place of the EOF or reset behind it. Held bytes can still be read: while
    * conn_held(c) > 0 the owner may conn_read_start instead of closing; nothing follows them. */
   void (*on_error)(struct conn *c, int err);
-  /* on_drained: all output was taken by the kernel. */
-  void (*on_drained)(struct conn *c);
-  /* on_timer: the deadline of conn_timer passed. */
-  void (*on_timer)(struct conn *c);
+  void (*on_drained)(struct conn *c); /* all output was taken by the kernel */
+  void (*on_timer)(struct conn *c);   /* the deadline of conn_timer passed */
   void (*on_flush)(struct conn *c); /* of a carrier: at the end of a turn, before it is sent */
   /* on_message, of a carried conn only: a head stands where its carrier should put it, or end. */
   void (*on_message)(struct conn *c, enum end end);
