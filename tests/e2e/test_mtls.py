@@ -214,6 +214,17 @@ def test_by_server_name(site, mint):
     assert made.front.ended("client.misdirected")["server.address"] == "a.example"
 
 
+def test_address_in_place_of_a_name(site, mint):
+    """It is no name: no row fits it, and what rows guard is out of reach."""
+    made = site(row(mint.root, names=["a.example", "b.example"]))
+    for host, status in (("127.0.0.1", b"200"), ("a.example", b"421")):
+        done = subprocess.run(
+            ["openssl", "s_client", "-connect", "127.0.0.1:%d" % made.port, "-servername",
+             "127.0.0.1", "-ign_eof", "-quiet"], capture_output=True, timeout=60, check=False,
+            input=b"GET /x HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host.encode())
+        assert b"HTTP/1.1 " + status in done.stdout, done
+
+
 @pytest.mark.parametrize("h2", [False, True], ids=["h1", "h2"])
 def test_host_of_another_policy(site, mint, backend, h2):
     """A request cannot reach by one name what another is guarded by, with or without a certificate

@@ -92,6 +92,16 @@ def test_unknown_name_is_refused(secure, sni):
     assert secure.weir.metric("weir_tls_handshake_failures_total") == 1
 
 
+@pytest.mark.parametrize("name", ["127.0.0.1", "2001:db8::1"])
+def test_address_is_no_name(secure, name):
+    """Served as who names nobody (RFC 6066 section 3)."""
+    host = "[%s]" % name if ":" in name else name
+    _, out = secure.s_client("-ign_eof", name=name, stdin="GET /ip HTTP/1.1\r\nHost: %s\r\n"
+                             "Connection: close\r\n\r\n" % host)
+    assert "a-ec" in out and "GET /ip" in out, out
+    assert secure.weir.logged(1, path="/ip")["weir.end"] == "ok"
+
+
 def test_default_certificate(weir, backend, authority):
     rows = [dict(names=["a.example"], **authority.leaf(["a.example"], label="a")),
             dict(default=True, **authority.leaf(["d.example"], label="d"))]
