@@ -203,7 +203,8 @@ def test_by_server_name(site, mint):
     one, two = mint.make("one", ca=True), mint.make("two", ca=True)
     made = site(row(one, names=["a.example"]), row(two, names=["*.example"]))
     assert made.visit(mint.client(issuer=one), sni="a.example").status == 200
-    made.refused("client.tls.unknown_ca", CA, mint.client(issuer=two), sni="a.example")
+    record = made.refused("client.tls.unknown_ca", CA, mint.client(issuer=two), sni="a.example")
+    assert record["server.address"] == "a.example" and record["network.peer.port"] > 0
     assert made.visit(mint.client(issuer=two), sni="b.example").status == 200
     made.refused("client.tls.unknown_ca", CA, mint.client(issuer=one), sni="b.example")
     none = made.context()
