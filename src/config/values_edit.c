@@ -25,10 +25,6 @@ static bool fixed(struct value_job *job, struct span name, const char *why) {
   return false;
 }
 
-static bool reads_as(enum http_name id) {
-  return http_name_flags(id) & (HTTP_NAME_HOP | HTTP_NAME_OWN | HTTP_NAME_FORWARDING);
-}
-
 /* name_may tells whether a policy may change fields of this name. */
 static bool name_may(struct value_job *job, struct span name) {
   if (!http_is_token(name)) return value_refuse(job, FAULT_BAD_EDIT, "a field's name is a token");
@@ -38,7 +34,7 @@ static bool name_may(struct value_job *job, struct span name) {
   if (flags & (HTTP_NAME_HOP | HTTP_NAME_OWN))
     return fixed(job, name, "it frames the message or belongs to the connection");
   if (flags & HTTP_NAME_FIXED) return fixed(job, name, "weir writes it itself");
-  if (on_request(job) && reads_as(http_name_alias(name)))
+  if (on_request(job) && http_name_shadows(name))
     return fixed(job, name, "backends read _ as -, and then it is a field of weir's own");
   return true;
 }

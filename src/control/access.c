@@ -160,8 +160,9 @@ static void write_peer(struct buf *out, const struct access_view *v) {
     addr_write_ip(&v->rec->peer, &b);
     string(out, SPAN_LIT("network.peer.address"), buf_span(&b));
   }
-  bool session = v->rec->flags & (RECORD_TCP | RECORD_UDP); /* nothing else tells them apart */
-  if (session && v->rec->peer.len && v->rec->peer.sa.sa_family != AF_UNIX)
+  bool session = v->rec->flags & (RECORD_TCP | RECORD_UDP);
+  bool bare = session || !v->text[TEXT_METHOD].len; /* nothing else tells them apart */
+  if (bare && v->rec->peer.len && v->rec->peer.sa.sa_family != AF_UNIX)
     number(out, SPAN_LIT("network.peer.port"), addr_port(&v->rec->peer));
 }
 

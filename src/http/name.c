@@ -114,7 +114,7 @@ enum http_name http_name_alias(struct span name) {
 }
 
 bool http_name_shadows(struct span name) {
-  unsigned controlled = HTTP_NAME_HOP | HTTP_NAME_OWN | HTTP_NAME_FORWARDING;
+  unsigned controlled = HTTP_NAME_HOP | HTTP_NAME_OWN | HTTP_NAME_FORWARDING | HTTP_NAME_FIXED;
   return (http_name_flags(http_name_alias(name)) & controlled) != 0;
 }
 

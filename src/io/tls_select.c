@@ -147,7 +147,8 @@ static uint32_t choose(const struct tls_choice *choice, uint32_t keys) {
 
 enum sni { SNI_NONE, SNI_NAME, SNI_BAD };
 
-/* sni_read gives the canonical host name; SNI_BAD for one that is no host name. */
+/* sni_read gives the canonical host name; SNI_BAD for one that is no host name. An address has no
+ * place there (RFC 6066 section 3): who sends one names nobody. */
 static enum sni sni_read(const SSL_CLIENT_HELLO *hello, char *canon, size_t *len) {
   const uint8_t *data = NULL;
   size_t data_len = 0;
@@ -161,6 +162,8 @@ static enum sni sni_read(const SSL_CLIENT_HELLO *hello, char *canon, size_t *len
             CBS_get_u16_length_prefixed(&list, &host) && CBS_len(&ext) == 0;
   if (!ok || type != TLSEXT_NAMETYPE_host_name) return SNI_BAD;
   struct span name = span_of((const char *)CBS_data(&host), CBS_len(&host));
+  struct addr ip;
+  if (addr_from_ip(name, 0, &ip)) return SNI_NONE;
   return tls_name_canon(name, false, canon, len) ? SNI_NAME : SNI_BAD;
 }
 

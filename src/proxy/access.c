@@ -177,6 +177,14 @@ static struct span tls_reason(const struct down *d) {
   return info.why;
 }
 
+/* asked_name is the host that the client of d asked for in its handshake, canonical; of one whose
+ * first message was encrypted: there. */
+static struct span asked_name(const struct down *d) {
+  struct tls_info info;
+  conn_tls_info(d->conn, &info);
+  return info.sni;
+}
+
 /* text_told names the fault of the client's TLS that ended it, or the error by which the other
  * side ended it by HTTP/2: the endpoint, or the client that left. */
 static void text_told(const struct stream *s, char room[TOLD_TEXT_MAX], struct span *t) {
@@ -389,6 +397,7 @@ static void connection(struct down *d, enum end end, uint16_t status,
   texts_tls(d, &r, t);
   texts_proxied(d, room, t);
   if (!t[TEXT_REASON].len) t[TEXT_REASON] = tls_reason(d);
+  if (!t[TEXT_HOST].len) t[TEXT_HOST] = asked_name(d);
   t[TEXT_SCHEME] = scheme_of(d, &r);
   t[TEXT_LISTENER] = d->serving->state->obj.name;
   record_put(w, &r, t);

@@ -160,6 +160,7 @@ enum end attempt_send(struct stream *s, struct attempt *a) {
   enum end end = grpc_send_deadline(s) ? send_head(s, a) : END_LIMIT_STREAM_MEMORY;
   if (end != END_OK) return end;
   a->flags |= ATTEMPT_SENT;
+  if (s->x->req.expect_continue && !(a->flags & ATTEMPT_H2)) a->flags |= ATTEMPT_EXPECTS;
   a->t_sent = now_ns(s->w);
   conn_flush(a->up->conn);
   conn_read_start(a->up->conn);
@@ -185,9 +186,11 @@ void enter_send(struct stream *s) {
 
 /* ---- the end of an attempt ---- */
 
-/* is_clean: nothing is owed on the connection either way, so that another request may use it. */
+/* is_clean: nothing is owed on the connection either way, so that another request may use it. An
+ * endpoint that answered an expectation without 100 (Continue) may have taken the body for a body,
+ * or for its next request (RFC 9110 section 10.1.1, THREATS.md row 11): nobody can tell. */
 static bool is_clean(const struct stream *s, const struct attempt *a) {
-  return !(a->flags & ATTEMPT_UP_DIRTY) && !held_unsent(s) && s->pool;
+  return !(a->flags & (ATTEMPT_UP_DIRTY | ATTEMPT_EXPECTS)) && !held_unsent(s) && s->pool;
 }
 
 /* is_cut: the endpoint must not take what it has of a session for all of it. */

@@ -32,6 +32,7 @@ enum attempt_flag {
   ATTEMPT_TOLD = 64,         /* attempt_answered was told of its response */
   ATTEMPT_RACES = 256,       /* which had nothing under way: its end may have been on its way */
   ATTEMPT_H2 = 128,          /* its connection is a stream of an HTTP/2 connection */
+  ATTEMPT_EXPECTS = 512,     /* it said Expect, by HTTP/1, and no 100 (Continue) came */
 };
 
 /* attempt is one try to have a request answered: an endpoint and a connection to it (attempt.c). A

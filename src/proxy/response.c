@@ -79,6 +79,7 @@ static enum end interim(struct stream *s) {
   if (++s->interims > INTERIM_MAX) return END_BAD_RESPONSE_INTERIM;
   if (s->x->resp.status == 100) {
     s->flags |= STREAM_CONTINUED;
+    s->try.flags &= (uint16_t)~ATTEMPT_EXPECTS;
     body_restart(&s->up_body, now_ms(s->w));
   }
   /* RFC 9110 section 15.2: not to a 1.0 client; a proxy may drop them, so to a slow one neither.

@@ -131,6 +131,29 @@ def test_expect_with_the_body_at_once(pair):
     assert response.body == b"hello" and conn.get("/x").status == 200
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["100", "none"])
+def test_expect_without_100_ends_the_connection(pair, told):
+    """Who answers 100 (Continue) takes the body for a body. Who answers without may take it for
+    the next request, and answer that to whoever comes next (THREATS.md row 11)."""
+    def handler(conn, request):
+        if told:
+            conn.send(CONTINUE)
+        conn.read_body(request)
+        return wire.response_bytes(401, b"denied", reason="Unauthorized")
+    pair.backend.on("/e", handler)
+    pair.backend.early_bytes_ok = True
+    for body, fields in ((b"GET /x HTTP/1.1\r\nX: ", []),
+                         ((b"4\r\nbody\r\n0\r\n\r\n"), ["Transfer-Encoding: chunked"])):
+        fields = fields or ["Content-Length: %d" % len(body)]
+        head = "\r\n".join(["POST /e HTTP/1.1", "Host: a", "Expect: 100-continue", *fields])
+        conn = pair.client()
+        conn.send(head.encode() + b"\r\n\r\n" + body)
+        assert conn.response("POST").status == 401
+        first = pair.backend.last.connection
+        assert conn.get("/next").body == b"GET /next"
+        assert (pair.backend.last.connection == first) is told
+
+
 def test_early_hints_pass(pair):
     pair.backend.default = raw(
         b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: "

@@ -203,7 +203,8 @@ def test_by_server_name(site, mint):
     one, two = mint.make("one", ca=True), mint.make("two", ca=True)
     made = site(row(one, names=["a.example"]), row(two, names=["*.example"]))
     assert made.visit(mint.client(issuer=one), sni="a.example").status == 200
-    made.refused("client.tls.unknown_ca", CA, mint.client(issuer=two), sni="a.example")
+    record = made.refused("client.tls.unknown_ca", CA, mint.client(issuer=two), sni="a.example")
+    assert record["server.address"] == "a.example" and record["network.peer.port"] > 0
     assert made.visit(mint.client(issuer=two), sni="b.example").status == 200
     made.refused("client.tls.unknown_ca", CA, mint.client(issuer=one), sni="b.example")
     none = made.context()
@@ -212,6 +213,17 @@ def test_by_server_name(site, mint):
         assert conn.get("/x", host="127.0.0.1").status == 200
         assert conn.get("/x", host="a.example").status == 421
     assert made.front.ended("client.misdirected")["server.address"] == "a.example"
+
+
+def test_address_in_place_of_a_name(site, mint):
+    """It is no name: no row fits it, and what rows guard is out of reach."""
+    made = site(row(mint.root, names=["a.example", "b.example"]))
+    for host, status in (("127.0.0.1", b"200"), ("a.example", b"421")):
+        done = subprocess.run(
+            ["openssl", "s_client", "-connect", "127.0.0.1:%d" % made.port, "-servername",
+             "127.0.0.1", "-ign_eof", "-quiet"], capture_output=True, timeout=60, check=False,
+            input=b"GET /x HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host.encode())
+        assert b"HTTP/1.1 " + status in done.stdout, done
 
 
 @pytest.mark.parametrize("h2", [False, True], ids=["h1", "h2"])

@@ -123,7 +123,7 @@ def test_a_row_for_all_names(site, mint, version):
     made = site(row(mint.root, names=["other.example"], verify="optional"), row(mint.root))
     bare, good = made.context(version=version), made.context(mint.client(), version=version)
     for sni in (None, "m.example", "optional.example"):
-        made.shut(REQUIRED, bare, sni)
+        assert made.shut(REQUIRED, bare, sni).get("server.address") == sni
         assert made.echo(good, sni)[0], sni
     assert made.echo(bare, "other.example")[0]
 

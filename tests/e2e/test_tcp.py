@@ -599,6 +599,15 @@ def test_tls_in_front(tcp, endpoint, authority, alpn):
     assert "weir.duration_ms.tls" in record
 
 
+def test_refused_name_is_logged(tcp, endpoint, authority):
+    proxy = tcp(endpoint(), listener=tls_listener(authority))
+    context = authority.client_context()
+    context.check_hostname = False
+    with connect(proxy.port) as sock, pytest.raises(ssl.SSLError):
+        context.wrap_socket(sock, server_hostname="Other.example")
+    assert proxy.ended("client.tls.unrecognized_name")["server.address"] == "other.example"
+
+
 def test_the_total_holds_the_handshake(tcp, endpoint, authority):
     """A slow one, of a session that is short."""
     proxy = tcp(endpoint(), listener=tls_listener(authority))

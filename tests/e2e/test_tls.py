@@ -90,6 +90,47 @@ def test_unknown_name_is_refused(secure, sni):
     eventually(lambda: secure.weir.metric("weir_request_end_total",
                                           end="client.tls.unrecognized_name") == 1)
     assert secure.weir.metric("weir_tls_handshake_failures_total") == 1
+    record = secure.weir.logged(1, end="client.tls.unrecognized_name")
+    assert record["server.address"] == sni and record["network.peer.port"] > 0
+    assert "url.path" not in record
+
+
+def test_refused_name_is_logged_in_lower_case(secure):
+    context = secure.authority.client_context()
+    context.check_hostname = False
+    with pytest.raises(ssl.SSLError, match="(?i)unrecognized.name"):
+        secure.connect("No.Such.EXAMPLE", context)
+    record = secure.weir.logged(1, end="client.tls.unrecognized_name")
+    assert record["server.address"] == "no.such.example"
+
+
+@pytest.mark.parametrize("name", ["under_score.example", "x!y.example", "a..example"])
+def test_what_is_no_name_is_refused_and_not_logged(secure, name):
+    """Whatever stands there, a line of the log has a host name or none."""
+    code, out = secure.s_client(name=name)
+    assert code != 0 and "unrecognized name" in out
+    record = secure.weir.logged(1, end="client.tls.unrecognized_name")
+    assert record.get("server.address", "").lower() in ("", "under_score.example")
+
+
+def test_name_of_a_handshake_that_fails_later_is_logged(secure):
+    """The client does not like the certificate."""
+    with pytest.raises(ssl.SSLError):
+        secure.connect("A.example", ssl.create_default_context())
+    eventually(lambda: any(r.get("weir.end", "").startswith("client.tls.")
+                           for r in secure.weir.lines()))
+    record = [r for r in secure.weir.lines() if "weir.end" in r][-1]
+    assert record["server.address"] == "a.example" and record["network.peer.port"] > 0
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "2001:db8::1"])
+def test_address_is_no_name(secure, name):
+    """Served as who names nobody (RFC 6066 section 3)."""
+    host = "[%s]" % name if ":" in name else name
+    _, out = secure.s_client("-ign_eof", name=name, stdin="GET /ip HTTP/1.1\r\nHost: %s\r\n"
+                             "Connection: close\r\n\r\n" % host)
+    assert "a-ec" in out and "GET /ip" in out, out
+    assert secure.weir.logged(1, path="/ip")["weir.end"] == "ok"
 
 
 def test_default_certificate(weir, backend, authority):

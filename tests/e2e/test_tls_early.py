@@ -234,13 +234,14 @@ def test_early_by_word_of_the_one_in_front(site, backend):
 
 
 @pytest.mark.parametrize("fields", [b"Early-Data: 0", b"Early-Data: 0\r\nEarly-Data: 1",
-                                    b"early-data:"])
+                                    b"early-data:", b"Early_DATA: 0", b"early_data: 1"])
 def test_early_whatever_the_client_says(site, backend, fields):
     """It cannot talk an endpoint out of its 425 (RFC 8470 section 5.1)."""
     made = site(backend)
     own = b"GET /own HTTP/1.1\r\nHost: a.example\r\n%s\r\n\r\n" % fields
     made.zero.early(session_of(made), own).until(ANSWER + b"own")
     assert backend.requests[-1].all("early-data") == ["1"]
+    assert not backend.requests[-1].all("early_data")
 
 
 def test_425_of_the_endpoint_is_the_clients(site, new_backend):

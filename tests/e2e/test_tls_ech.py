@@ -206,7 +206,8 @@ def test_handshakes_that_fail_are_counted(site, mint, tcp, how):
     (made.over_tcp() if tcp else made).start()
     for count in (1, 2):
         made.visit(keys.config_list if how == "accepted" else "grease")
-        made.weir.logged(count, end="client.tls.certificate_required")
+        record = made.weir.logged(count, end="client.tls.certificate_required")
+        assert record["server.address"] == HIDDEN
         assert made.weir.metric("weir_tls_handshake_failures_total") == count
         assert made.count(how) == count
     assert made.count("accepted") + made.count("refused") == 2

@@ -152,6 +152,7 @@ HOSTILE = [b"Host: evil", b"Content-Length: 9", b"Transfer-Encoding: chunked", b
            b"Content-Type: text/evil", b"Range: bytes=0-",
            b"X-Forwarded-User: root", b"X_Forwarded_Scheme: https",
            b"X_Forwarded_For: 10.0.0.1", b"Content_Length: 9", b"set_cookie: a=b", b"Origin: x",
+           b"Early_Data: 1",
            b"Connection: close", b"Upgrade: x", b"Keep-Alive: x", b"Proxy-Authorization: x"]
 
 
