@@ -142,6 +142,18 @@ bool listener_tls_try(struct compile *c, const struct conf_listener *row, uint32
   return server != NULL;
 }
 
+bool listener_stapled(struct compile *c, const struct conf_listener *row, uint32_t i) {
+  struct conf_tls tls = tls_of(c, row);
+  struct faults_mark mark;
+  uint32_t bad;
+  faults_mark(c->faults, &mark);
+  struct tls_server *server = tls_make(c, row, &tls, &bad);
+  bool stapled = server && c->hooks->tls_stapled(server, i);
+  if (server) c->hooks->tls_unref(server);
+  faults_rewind(c->faults, &mark);
+  return stapled;
+}
+
 /* ---- redirect_https ---- */
 
 static bool first_port(const struct conf_listener *row, uint16_t *port) {

@@ -76,6 +76,8 @@ uint64_t cert_rule_hash(const struct conf_route *row);
 /* listener_tls_try makes the policy of a listener and drops it; false: the hook refused it, and
  * *bad says what. */
 MUST_USE bool listener_tls_try(struct compile *c, const struct conf_listener *row, uint32_t *bad);
+/* listener_stapled makes it once more: the OCSP response of certificate i is valid now. */
+bool listener_stapled(struct compile *c, const struct conf_listener *row, uint32_t i);
 /* compile_listener gives the listener with a ref, or NULL after a fault (a hook refused). */
 struct listener *compile_listener(struct compile *c, const struct conf_listener *row);
 /* balance_fill gives a pool that has its members its policy, tables and cookie; balance_content is

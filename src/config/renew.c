@@ -291,6 +291,40 @@ static void listener_again(struct renewal *r, const struct conf_listener *l, boo
     }
 }
 
+/* stapled is whether the OCSP response of a certificate is valid, with what is in use. */
+static bool stapled(struct renewal *r, const struct conf_listener *l, uint32_t i) {
+  bool valid = listener_stapled(&r->compile, l, i);
+  arena_reset(&r->compile.arena);
+  return valid;
+}
+
+/* staple_keep leaves an OCSP response that holds in the place of a new one that does not (it has
+ * ended, say), where its certificate stays. */
+static void staple_keep(struct renewal *r, const struct conf_listener *l, struct unit *u,
+                        uint32_t i) {
+  if (u->has != HALF_SECOND || stapled(r, l, i)) return;
+  unit_use(r, u, 0);
+  if (!stapled(r, l, i)) {
+    unit_use(r, u, HALF_SECOND);
+    return;
+  }
+  if (u->known) return;
+  fault_add(r->faults, FAULT_OCSP_STALE, row_place(u->row, OPTION_CERT_OCSP),
+            "listener \"" SPAN_FMT "\": the new OCSP response " SPAN_FMT
+            " is not valid now: the one before, which is, stays",
+            SPAN_ARG(l->row.name), SPAN_ARG(name_new(r, u)));
+}
+
+static void staples_keep(struct renewal *r, const struct conf_listener *l) {
+  uint32_t i = 0;
+  if (!r->compile.hooks->tls_stapled) return;
+  rows_each(&l->certs, struct conf_cert_row, cert) {
+    struct unit *u = unit_find(r, &cert->row, UNIT_CERT);
+    if (u) staple_keep(r, l, u, i);
+    i++;
+  }
+}
+
 /* The loops end: each step takes something back, and what was in use before is good. */
 static void listener_try(struct renewal *r, const struct conf_listener *l) {
   struct unit *u = any_of(r, l, NULL);
@@ -304,6 +338,7 @@ static void listener_try(struct renewal *r, const struct conf_listener *l) {
     if (listener_good(r, l, &bad)) {
       faults_rewind(r->faults, guessed ? &start : &mark); /* of warnings; of innocents */
       listener_again(r, l, guessed);
+      staples_keep(r, l);
       return;
     }
     u = listener_blamed(r, l, bad);

@@ -25,6 +25,7 @@ static const struct conf_hooks hooks = {
     .tls = check_tls,
     .tls_unref = tls_server_unref,
     .tls_warning = secrets_warning,
+    .tls_stapled = secrets_stapled,
     .tls_pem = tls_pem_check,
     .upstream_tls = check_upstream_tls,
     .upstream_tls_unref = tls_client_unref,

@@ -90,6 +90,7 @@ struct conf_hooks publish_hooks(struct compiler *c, bool trial) {
   return (struct conf_hooks){.tls = secrets_tls,
                              .tls_unref = tls_server_unref,
                              .tls_warning = secrets_warning,
+                             .tls_stapled = secrets_stapled,
                              .tls_pem = tls_pem_check,
                              .upstream_tls = upstream_tls_get,
                              .upstream_tls_unref = tls_client_unref,

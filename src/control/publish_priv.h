@@ -96,6 +96,8 @@ void binds_fini(struct compiler *c);
 /* secrets_warning is conf_hooks.tls_warning, of now. */
 bool secrets_warning(const struct tls_server *server, uint32_t *from, uint32_t *bad,
                      struct buf *why);
+/* secrets_stapled is conf_hooks.tls_stapled, of now. */
+bool secrets_stapled(const struct tls_server *server, uint32_t i);
 /* secrets_make compiles a policy; NULL with a sentence. */
 struct tls_server *secrets_make(const struct conf_tls *tls, uint32_t workers, uint32_t *bad_cert,
                                 struct buf *why);

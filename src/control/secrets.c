@@ -85,6 +85,10 @@ bool secrets_warning(const struct tls_server *server, uint32_t *from, uint32_t *
   return tls_server_warning(server, (int64_t)(clock_wall_ms() / 1000), from, bad, why);
 }
 
+bool secrets_stapled(const struct tls_server *server, uint32_t i) {
+  return tls_server_stapled(server, i, (int64_t)(clock_wall_ms() / 1000));
+}
+
 struct tls_server *secrets_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
                                struct buf *why) {
   struct compiler *c = (struct compiler *)ctx;

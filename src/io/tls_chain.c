@@ -85,6 +85,68 @@ static uint32_t between(const STACK_OF(X509) * chain) {
   return count > 2 ? (uint32_t)count - 2 : 0;
 }
 
+/* ---- several CRLs of one issuer ---- */
+
+/* ours: issuer's key has signed it; NULL: its certificate is not known, the name has to do. */
+static bool ours(X509_CRL *crl, X509 *issuer) {
+  EVP_PKEY *key = issuer ? X509_get_pubkey(issuer) : NULL;
+  bool signed_by = !issuer || (key && X509_CRL_verify(crl, key) == 1);
+  EVP_PKEY_free(key);
+  return signed_by;
+}
+
+/* scope_of is which certificates a CRL is for, as encoded; NULL: all of its issuer. */
+static const ASN1_OCTET_STRING *scope_of(const X509_CRL *crl) {
+  int at = X509_CRL_get_ext_by_NID(crl, NID_issuing_distribution_point, -1);
+  return at < 0 ? NULL : X509_EXTENSION_get_data(X509_CRL_get_ext(crl, at));
+}
+
+/* newer: a takes the place of b. */
+static bool newer(const X509_CRL *a, const X509_CRL *b) {
+  const ASN1_OCTET_STRING *mine = scope_of(a), *other = scope_of(b);
+  int days = 0, seconds = 0;
+  if (mine && (!other || ASN1_OCTET_STRING_cmp(mine, other) != 0)) return false;
+  return ASN1_TIME_diff(&days, &seconds, X509_CRL_get0_lastUpdate(b),
+                        X509_CRL_get0_lastUpdate(a)) &&
+         (days > 0 || seconds > 0);
+}
+
+static bool replaced(const STACK_OF(X509_CRL) * all, const X509_CRL *old, X509 *issuer) {
+  for (size_t i = 0; i < sk_X509_CRL_num(all); i++) {
+    X509_CRL *crl = sk_X509_CRL_value(all, i);
+    if (newer(crl, old) && ours(crl, issuer)) return true;
+  }
+  return false;
+}
+
+static bool is_revoked(X509_STORE_CTX *ctx, X509 *cert, X509 *issuer) {
+  STACK_OF(X509_CRL) *all = X509_STORE_get1_crls(ctx, X509_get_issuer_name(cert));
+  bool found = false;
+  for (size_t i = 0; all && i < sk_X509_CRL_num(all) && !found; i++) {
+    X509_CRL *crl = sk_X509_CRL_value(all, i);
+    X509_REVOKED *entry = NULL;
+    found = X509_CRL_get0_by_cert(crl, &entry, cert) == 1 && ours(crl, issuer) &&
+            !replaced(all, crl, issuer);
+  }
+  sk_X509_CRL_pop_free(all, X509_CRL_free);
+  return found;
+}
+
+/* any_revoked: the library asks one CRL for each certificate, and of those that are equally new
+ * any one; here each of them counts. */
+static bool any_revoked(X509_STORE_CTX *ctx) {
+  STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+  size_t count = sk_X509_num(chain);
+  for (size_t i = 0; i < count; i++) {
+    X509 *cert = sk_X509_value(chain, i);
+    X509 *issuer = i + 1 < count ? sk_X509_value(chain, i + 1) : NULL;
+    bool own = X509_NAME_cmp(X509_get_issuer_name(cert), X509_get_subject_name(cert)) == 0;
+    if (!issuer && own) issuer = cert;
+    if (is_revoked(ctx, cert, issuer)) return true;
+  }
+  return false;
+}
+
 static int built(X509_STORE_CTX *ctx, const struct tls_chain_rule *rule, int64_t *ends) {
   STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
   if (between(chain) > rule->between_max) return X509_V_ERR_CERT_CHAIN_TOO_LONG;
@@ -102,7 +164,7 @@ static int verify(X509_STORE *store, const struct tls_shown *shown,
     X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST | crls);
     if (crls) X509_STORE_CTX_set_verify_cb(ctx, on_fault);
     if (X509_verify_cert(ctx) == 1)
-      error = built(ctx, rule, ends);
+      error = crls && any_revoked(ctx) ? X509_V_ERR_CERT_REVOKED : built(ctx, rule, ends);
     else if (X509_STORE_CTX_get_error(ctx) != X509_V_OK)
       error = X509_STORE_CTX_get_error(ctx);
   }

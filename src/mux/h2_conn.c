@@ -462,4 +462,5 @@ uint32_t h2_streams(const struct h2 *h) { return h->count; }
 void h2_timer(struct h2 *h, uint64_t due_ms) { conn_timer(h->conn, due_ms); }
 bool h2_extends(const struct h2 *h) { return h->theirs.enable_connect_protocol; }
 bool h2_draining(const struct h2 *h) { return h2_any(h, H2_DRAINING); }
+bool h2_left(const struct h2 *h) { return h2_any(h, H2_PEER_DONE); }
 bool h2_last_call(const struct h2 *h) { return h2_any(h, H2_LAST_CALL); }

@@ -196,7 +196,7 @@ static struct h2_stream *above(const struct h2 *h, uint32_t last) {
 void h2_streams_above(struct h2 *h, uint32_t last) {
   for (struct h2_stream *st = above(h, last); st; st = above(h, last)) {
     st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | H2_UNTOUCHED;
-    if (h2_any(h, H2_BLAMED)) st->end = END_UPSTREAM_H2_GOAWAY;
+    st->end = END_UPSTREAM_H2_GOAWAY;
     conn_carried_fail(st->what.conn, -ECONNRESET);
   }
 }
@@ -359,7 +359,7 @@ enum end h2_stream_end_word(const struct h2_stream *st) { return st->end; }
 bool h2_stream_lost(const struct h2_stream *st) { return stream_any(st, H2_RESET); }
 struct h2_told h2_stream_told(const struct h2_stream *st) {
   if (stream_any(st, H2_TOLD_WHY)) return (struct h2_told){H2_RST_STREAM, st->told};
-  if (!h2_any(st->h2, H2_BLAMED)) return (struct h2_told){0};
+  if (!h2_any(st->h2, H2_BLAMED) && st->end != END_UPSTREAM_H2_GOAWAY) return (struct h2_told){0};
   return (struct h2_told){H2_GOAWAY, st->h2->their_code};
 }
 

@@ -2,6 +2,7 @@
  * it: balancing, circuit breaker and concurrency limit, passive health. Called by whoever ends one
  * (attempt.c, hedge.c, mirror.c, step.c, udp_session.c). */
 #include "proxy_priv.h"
+#include "weir/http/h2_frame.h"
 
 /* ---- words ---- */
 
@@ -103,7 +104,7 @@ static void judge(struct stream *s, const struct attempt *a, enum end end, uint1
 /* no_evidence: an HTTP/2 connection with several requests on it went, for what one of them said
  * perhaps. Who sends such requests must not take endpoints away from all others. */
 static bool no_evidence(const struct attempt *a, enum end end) {
-  if (end == END_UPSTREAM_H2_GOAWAY) return true;
+  if (end == END_UPSTREAM_H2_GOAWAY && attempt_told(a, end).code != H2_NO_ERROR) return true;
   if (!a->up || !(a->flags & ATTEMPT_H2)) return false;
   if (!attempt_lost_all(end) && end != END_UPSTREAM_TRUNCATED) return false;
   return h2_stream_together(h2_stream_of(a->up->conn));

@@ -221,9 +221,12 @@ static void idle(struct down *d) {
   h2_timer(d->h2, over ? now_ms(w) : idle_ms ? now_ms(w) + idle_ms : WHEEL_NEVER);
 }
 
+/* on_idle: a client that has said GOAWAY has what it wanted; a request that was on its way behind
+ * that is answered still (h2_drain). */
 static void on_idle(struct h2 *h) {
   struct down *d = down_of(h);
   busy(d, false);
+  if (h2_left(h)) h2_drain(h);
   if (h2_last_call(h) || !h2_draining(h)) idle(d);
 }
 

@@ -86,6 +86,32 @@ def test_connections_end_while_they_are_short(weir, backend, dial):
         assert conn.response("POST").status == 200
 
 
+# ---- clients that say GOAWAY ----
+
+
+@pytest.mark.parametrize("when", ["before", "with", "after"])
+def test_a_client_that_leaves(weir, dial, when):
+    """Its last response is whole, and then nothing keeps the connection."""
+    def handler(conn, stream, head):
+        conn.head(stream)
+        conn.give(stream, 100000, end=True)
+    proxy = proxy_for(weir, ByHand(handler), listeners={
+        "web": {**H2C["web"], "timeouts": {"idle": "60s"}}})
+    conn = dial(proxy).handshake()
+    leave = h2.goaway(0, h2.NO_ERROR)
+    if when == "before":
+        conn.send(leave)
+    stream = conn.new_stream()
+    conn.send(h2.headers(stream, h2.request(path="/last")), *([leave] if when == "with" else []))
+    answer = conn.wait(stream)
+    assert answer.status == 200 and len(answer.body) == 100000
+    if when == "after":
+        conn.send(leave)
+    goaway(conn).expect_closed()
+    eventually(lambda: proxy.metric("weir_downstream_connections") == 0)
+    assert proxy.logged(path="/last")["weir.end"] == "ok"
+
+
 # ---- limits after a reload ----
 
 

@@ -161,6 +161,23 @@ def test_endpoints_that_end_the_connection(weir):
     assert record["weir.reason"] == "GOAWAY ENHANCE_YOUR_CALM"
 
 
+@pytest.mark.parametrize("fields", [[], [("content-type", "application/grpc"),
+                                         ("te", "trailers")]], ids=["http", "grpc"])
+def test_endpoints_that_look_at_no_request(weir, fields):
+    """GOAWAY without an error, before the request: no connection was reset."""
+    proxy = proxy_for(weir, ByHand(lambda conn, stream, head: conn.send(h2.goaway(0, 0))),
+                      pool={"retry": {"attempts": 1}})
+    with Conn(proxy.port).handshake() as conn:
+        answer = conn.request("POST", "/r", fields)
+        if fields:
+            assert answer.status == 200 and answer.get("grpc-status") == "14"
+        else:
+            assert answer.status == 502 and "connection_terminated" in answer.get("proxy-status")
+    record = proxy.logged(end="upstream.h2.goaway")
+    assert record["weir.reason"] == "GOAWAY NO_ERROR"
+    assert record["weir.tries"].endswith(" upstream.h2.goaway NO_ERROR")
+
+
 def test_earlier_tries_have_the_code(weir):
     def play(conn, stream, _head):
         if len(origin.asked()) == 1:

@@ -23,9 +23,9 @@ def scope(**parts):
     return x509.IssuingDistributionPoint(**keys), True
 
 
-def lists(mint, *revoked, issuer=None, has=(), entry=None, age=1):
+def lists(mint, *revoked, issuer=None, has=(), entry=None, age=1, now=None):
     """A file with a CRL of issuer with these extensions; entry: one of each revoked."""
-    issuer, now = issuer or mint.root, datetime.datetime.utcnow()
+    issuer, now = issuer or mint.root, now or datetime.datetime.utcnow()
     builder = (x509.CertificateRevocationListBuilder().issuer_name(issuer.cert.subject)
                .last_update(now - age * DAY).next_update(now + 20 * DAY))
     for extension, critical in has:
@@ -110,6 +110,29 @@ def test_a_renewal_does_not_take_it(site, mint):
     put(crl, lists(mint, gone, next_gone).read_bytes())
     made.front.stderr_has("changed certificates or keys are in service")
     made.refused(REVOKED, "CERTIFICATE_REVOKED", next_gone)
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 1), (7, 7), None], ids=str)
+@pytest.mark.parametrize("turned", [False, True], ids=["first", "last"])
+def test_two_of_the_same_second(site, mint, numbers, turned):
+    """Both are as new as can be: each of them counts, in whatever order they stand."""
+    gone, good = mint.client(), mint.client()
+    numbered = [[(x509.CRLNumber(each), False)] for each in numbers or ()] or [[], []]
+    now = datetime.datetime.utcnow().replace(microsecond=0)
+    both = [lists(mint, gone, has=numbered[0], now=now), lists(mint, has=numbered[1], now=now)]
+    made = site(row(mint.root, crl=both[::-1] if turned else both))
+    assert made.visit(good).status == 200
+    made.refused(REVOKED, "CERTIFICATE_REVOKED", gone)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["first", "last"])
+def test_a_newer_one_takes_the_place(site, mint, turned):
+    """Who is let go by it (a hold that is over) is let in, also where the older one says more."""
+    held, gone = mint.client(), mint.client()
+    both = [lists(mint, held, age=2), lists(mint, gone)]
+    made = site(row(mint.root, crl=both[::-1] if turned else both))
+    assert made.visit(held).status == 200
+    made.refused(REVOKED, "CERTIFICATE_REVOKED", gone)
 
 
 # ---- for which certificates a list is ----

@@ -92,19 +92,19 @@ uint32_t conf_files(const struct conf *conf, const struct conf_file **out);
 /* conf_hooks are what compiling needs from above. */
 struct conf_hooks {
   /* tls gives the tls_server for a policy (with a ref for the listener object), or NULL after it
-   * wrote a sentence to why and the faulty certificate's index (or a CONF_TLS_BAD) to *bad_cert.
+   * wrote a sentence to why and the faulty certificate's index (or a CONF_TLS_BAD) to *bad.
    * A sentence beside a server is about an OCSP response that is not valid now. */
-  struct tls_server *(*tls)(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
-                            struct buf *why);
+  struct tls_server *(*tls)(void *ctx, const struct conf_tls *tls, uint32_t *bad, struct buf *why);
   void (*tls_unref)(struct tls_server *server);
   /* tls_warning gives a sentence about the next thing from *from (0 at first) on that is not valid
    * now, or of no use, and whose it is (as above, or CONF_BAD_CLIENT + row); NULL: not asked. */
   bool (*tls_warning)(const struct tls_server *server, uint32_t *from, uint32_t *bad,
                       struct buf *why);
+  /* tls_stapled: the OCSP response of certificate i is valid now. NULL: not asked. */
+  bool (*tls_stapled)(const struct tls_server *server, uint32_t i);
   /* tls_pem: does one file of tls.client have CRLs (crl), or certificates? NULL: not looked at. */
   bool (*tls_pem)(struct span pem, struct span label, bool crl, struct buf *why);
-  /* upstream_tls gives the tls_client of a pool's policy, with a ref for the pool; NULL after a
-   * sentence, and *bad. */
+  /* upstream_tls gives the tls_client of a pool's policy, with a ref; NULL: a sentence, *bad. */
   struct tls_client *(*upstream_tls)(void *ctx, const struct conf_upstream_tls *tls,
                                      enum conf_tls_bad *bad, struct buf *why);
   void (*upstream_tls_unref)(struct tls_client *client);

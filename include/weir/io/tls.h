@@ -60,17 +60,17 @@ void tls_server_ref(struct tls_server *server);   /* any thread, atomic */
 void tls_server_unref(struct tls_server *server); /* not on the data path: it may free */
 /* tls_servers_reap frees those whose last reference was a connection's. Not on the data path. */
 void tls_servers_reap(void);
-/* tls_server_cert gives label and expiry (seconds since the epoch) of certificate i; false at the
- * end. For metrics. The span lives as long as server. */
+/* tls_server_cert gives label (with server) and expiry of certificate i; false at the end. */
 bool tls_server_cert(const struct tls_server *server, uint32_t i, struct span *label,
                      int64_t *not_after);
 /* tls_server_ocsp gives the label of the OCSP response of certificate i and when it ends; false:
- * it has none, or there is no such certificate. tls_server_stale writes a sentence about the first
- * response that is not valid at now_s, and its TLS_BAD_OCSP to *bad; false: there is none. */
+ * there is none. tls_server_stapled: it is valid at now_s. tls_server_stale writes a sentence on
+ * the first one that is not, and its TLS_BAD_OCSP to *bad; false: there is none. */
 bool tls_server_ocsp(const struct tls_server *server, uint32_t i, struct span *label,
                      int64_t *next_update);
 bool tls_server_stale(const struct tls_server *server, int64_t now_s, uint32_t *bad,
                       struct buf *why);
+bool tls_server_stapled(const struct tls_server *server, uint32_t i, int64_t now_s);
 /* tls_server_warning writes a sentence about the next thing from *from (0 at first) on that is not
  * valid at now_s or of no use, and its index to *bad: of a certificate, or TLS_BAD_AUTH + row. */
 bool tls_server_warning(const struct tls_server *server, int64_t now_s, uint32_t *from,

@@ -40,6 +40,8 @@ void h2_timer(struct h2 *h, uint64_t due_ms);
  * after the answer to a PING) with the last that came (RFC 9113 section 6.8). on_idle follows. */
 void h2_drain(struct h2 *h);
 bool h2_draining(const struct h2 *h);
+/* h2_left: the peer has said GOAWAY. */
+bool h2_left(const struct h2 *h);
 /* h2_last_call: the second step is done: no stream comes any more. */
 bool h2_last_call(const struct h2 *h);
 /* h2_end ends the connection: GOAWAY by end's code, streams fail, on_end. h is gone, at once or,
