@@ -242,7 +242,8 @@ void conn_close_gently(struct conn *c, uint32_t linger_ms) {
   release(c);
   c->flags |= CONN_FIN;
   linger(c, true);
-  if (conn_pending(c) == 0 && conn_any(c, CONN_WIRE_EOF) && !conn_any(c, CONN_CARRIED)) {
+  bool told = !conn_any(c, CONN_CARRIED) || conn_any(c, CONN_FIN_SENT);
+  if (conn_pending(c) == 0 && conn_any(c, CONN_WIRE_EOF) && told) {
     conn_finalize(c);
     return;
   }

@@ -69,6 +69,16 @@ static bool wants_bulk(const struct conn *c) {
   return (c->flags & (CONN_BULK | CONN_READING)) == (CONN_BULK | CONN_READING) && c->rx == NULL;
 }
 
+/* is_watched: and no body comes there: that of one that was reset goes on behind what is held. */
+static bool is_watched(const struct conn *c) {
+  return (c->flags & (CONN_WATCHED | CONN_BULK)) == CONN_WATCHED && !c->relay_in;
+}
+
+/* is_full: so much is held of a watched one that nothing more is read: a poll hears of a reset. */
+static bool is_full(const struct conn *c) {
+  return is_watched(c) && c->held_bytes >= held_max(c);
+}
+
 static uint32_t turn_of(const struct conn *c) {
   return (uint32_t)loop_stat_get(&c->loop->stats.turns);
 }
@@ -277,6 +287,7 @@ static void settle_held(struct conn *c) {
     rx_fail(c, c->send_err);
   else
     rx_unarm(c);
+  if (is_full(c)) rx_hup_arm(c);
 }
 
 void rx_bytes(struct conn *c, struct span bytes) {
@@ -513,6 +524,10 @@ void rx_hup_done(struct conn *c, int32_t events) {
     return;
   }
   if (events < 0 || (events & POLLERR) == 0) return;
+  if (is_full(c) || (is_watched(c) && !conn_busy(c, OP_RECV))) {
+    rx_fail(c, -ECONNRESET);
+    return;
+  }
   if (!conn_any(c, CONN_PARKED)) {
     relay_on_broken(c);
     return;
@@ -571,7 +586,7 @@ void conn_watch(struct conn *c) {
   c->armed_turn = turn_of(c);
   c->flags &= ~(uint32_t)(CONN_READING | CONN_AGAIN);
   c->flags |= CONN_WATCHED;
-  if (conn_any(c, CONN_WIRE_EOF)) rx_hup_arm(c);
+  if (conn_any(c, CONN_WIRE_EOF) || is_full(c)) rx_hup_arm(c);
   rx_arm(c);
 }
 

@@ -63,6 +63,7 @@ struct h2 {
   struct hpack_encoder encoder;
   struct h2_settings theirs;
   int32_t send_window, recv_window;
+  uint32_t leaving; /* bytes of which h2_stream_leaves said so since the last flush */
   uint32_t recv_credit; /* to be given back with more */
   uint32_t withheld;    /* came while buffers were short, and is to be read first */
   uint32_t recv_size;   /* the window that it is to have; limits.window at most */

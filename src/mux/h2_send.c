@@ -84,6 +84,16 @@ static bool write_data(struct h2_stream *st, uint32_t len, bool last) {
   return true;
 }
 
+bool h2_stream_leaves(struct h2_stream *st, size_t rest) {
+  struct h2 *h = st->h2;
+  if (!rest || stream_any(st, H2_RESET)) return true;
+  if (st->send_window <= 0 || rest > (size_t)st->send_window) return false;
+  if (h->send_window <= 0 || h->leaving + rest > (size_t)h->send_window) return false;
+  if (conn_pending(h->conn) >= H2_OUT_MOST) return false;
+  h->leaving += (uint32_t)rest;
+  return true;
+}
+
 bool h2_send_now(struct h2_stream *st, struct span bytes) {
   st->offered = bytes;
   while (st->offered.len) {
@@ -353,6 +363,7 @@ static void warm_behind(const struct h2 *h, const struct h2_stream *st) {
 }
 
 bool h2_flush(struct h2 *h) {
+  h->leaving = 0;
   for (struct h2_stream *st = first_ready(h); st; st = first_ready(h)) {
     warm_behind(h, st);
     if (conn_pending(h->conn) >= H2_OUT_MOST || h2_any(h, H2_OVER)) return true;

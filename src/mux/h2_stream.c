@@ -306,23 +306,25 @@ static void on_read(struct carried *what, size_t n) {
 
 /* error_of: what the peer is told of a stream that is given up. A server that has answered and
  * does not read the rest says NO_ERROR (RFC 9113 section 8.1); so does a client that has the whole
- * response, and does not send the rest. */
-static enum h2_error error_of(const struct h2_stream *st, enum carried_end how) {
+ * response, and does not send the rest. unread: its window let out no more. */
+static enum h2_error error_of(const struct h2_stream *st, enum carried_end how, bool unread) {
   if (st->end != END_OK) return (enum h2_error)end_get(st->end)->h2_error;
   if (!st->h2->server) return stream_any(st, H2_REMOTE_END) ? H2_NO_ERROR : H2_CANCEL;
-  return how == CARRIED_FINISHED ? H2_NO_ERROR : H2_INTERNAL_ERROR;
+  if (how == CARRIED_FINISHED) return H2_NO_ERROR;
+  return unread ? (enum h2_error)end_get(END_CLIENT_TIMEOUT_SEND)->h2_error : H2_INTERNAL_ERROR;
 }
 
 static void on_gone(struct carried *what, enum carried_end how) {
   struct h2_stream *st = stream_of(what);
   struct h2 *h = st->h2;
+  bool left = st->offered.len && how == CARRIED_CLOSED;
   st->offered = SPAN_EMPTY;
   /* FINISHED, but END_STREAM waits for its turn: nothing is in its way, so it goes now. */
   bool owed = how == CARRIED_FINISHED && st->id && !stream_any(st, H2_LOCAL_END | H2_RESET);
   if (owed && !h2_send_end(h, st)) st->end = END_LIMIT_MEMORY; /* its head, if that waits, too */
   bool over = (st->marks & (H2_LOCAL_END | H2_REMOTE_END)) == (H2_LOCAL_END | H2_REMOTE_END);
   bool told = over || stream_any(st, H2_RESET) || !st->id || h2_any(h, H2_ENDED);
-  if (!told) h2_write_reset(h, st->id, error_of(st, how));
+  if (!told) h2_write_reset(h, st->id, error_of(st, how, left));
   uint64_t unread = st->received - st->read;
   if (unread) h2_read_back(h, NULL, (size_t)unread);
   forget(st);

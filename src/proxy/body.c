@@ -354,6 +354,19 @@ void body_restart(struct pump *p, uint64_t now_ms) {
   p->progress_ms = p->relay.progress_ms = now_ms;
 }
 
+void body_tail(struct stream *s) {
+  struct pump *p = &s->down_body;
+  p->state = PUMP_RUN;
+  p->blocked = true;
+  p->taken = conn_taken(s->conn);
+  p->progress_ms = now_ms(s->w);
+}
+
+void body_unsent(struct stream *s) {
+  size_t rest = conn_pending(s->conn);
+  s->down_body.moved -= rest < s->down_body.moved ? rest : s->down_body.moved;
+}
+
 /* LOOK_PARTS of a timeout pass between two looks, LOOK_FIRST_MS at most before the first: so much
  * later than its timeout at most a pump is found to stand still. */
 #define LOOK_PARTS 8u

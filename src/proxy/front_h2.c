@@ -47,6 +47,7 @@ static void trailers_done(struct stream *s, enum end end) {
 
 static void stream_on_message(struct conn *c, enum end end) {
   struct stream *s = stream_of(c);
+  if (s->step == STEP_TAIL) return;
   if (s->flags & STREAM_PARSED) {
     trailers_done(s, end);
     return;
@@ -131,6 +132,7 @@ static bool on_stream(struct h2_stream *st) {
 
 /* body_over: the client ended the body, whose length nobody knew. */
 static void body_over(struct stream *s) {
+  if (s->step == STEP_TAIL) return;
   if (s->step == STEP_BUFFER) held_eof(s);
   else request_body_eof(s);
 }
@@ -174,7 +176,8 @@ static void stream_on_error(struct conn *c, int err) {
 
 static void stream_on_drained(struct conn *c) {
   struct stream *s = stream_of(c);
-  body_drained(s, &s->down_body);
+  if (s->step == STEP_TAIL) stream_go(s, STEP_FINISH);
+  else body_drained(s, &s->down_body);
 }
 
 static void stream_on_open(struct conn *c, int err) { (void)c, (void)err; } /* it was open */
@@ -200,6 +203,12 @@ bool front_h2_head(struct stream *s, struct http_response *r, bool last) {
   if (!dated && !http_fields_add(&r->fields, &s->arena, SPAN_LIT("date"), worker_date(s->w)))
     return false;
   return h2_send_response(h2_of(s), r, &s->arena, last);
+}
+
+/* A tunnel's end has its own time. */
+bool front_h2_stays(const struct stream *s) {
+  if (!(s->flags & STREAM_H2) || s->flags & (STREAM_ABORT | STREAM_TUNNEL)) return false;
+  return !h2_stream_leaves(h2_of(s), conn_pending(s->conn));
 }
 
 void front_h2_done(struct conn *c, bool abort, enum end end) {

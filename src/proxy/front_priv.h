@@ -23,6 +23,8 @@ MUST_USE bool front_h2_start(struct down *d);
 void front_h2_end(struct down *d, enum end end);
 /* front_h2_done ends a stream of it: abort: the client must see that it is cut, because of end. */
 void front_h2_done(struct conn *c, bool abort, enum end end);
+/* front_h2_stays: the client's windows hold back what is left of a response that is complete. */
+bool front_h2_stays(const struct stream *s);
 /* front_h2_word is why a client of HTTP/2 is gone; otherwise: it reset or ended by itself. */
 enum end front_h2_word(const struct stream *s, enum end otherwise);
 /* front_h2_outcome is how one without a fault ended: OK, or why the client can have no answer,

@@ -61,6 +61,10 @@ uint64_t body_moved(const struct pump *p);
 enum body_blame { BODY_SOURCE, BODY_SINK, BODY_OURSELVES };
 uint64_t body_due(const struct stream *s, const struct pump *p, uint32_t src_ms, uint32_t dst_ms,
                   enum body_blame *blame);
+/* body_tail: nothing comes any more, and the client has not taken it all. body_unsent: it never
+ * will: the rest is not counted. */
+void body_tail(struct stream *s);
+void body_unsent(struct stream *s);
 /* body_look asks whether sinks that seem to stand still take bytes, which is progress. To be
  * called when a timer fires, at least every body_look_ms of the shortest of its timeouts. */
 void body_look(struct stream *s);

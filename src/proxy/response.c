@@ -253,7 +253,7 @@ static size_t after_head(struct stream *s, struct span rest) {
   struct worker *w = s->w;
   uint32_t slot = s->head.slot, generation = s->head.generation;
   size_t used = response_body(s, rest);
-  if (slab_find(&w->streams, slot, generation) != s) return used;
+  if (slab_find(&w->streams, slot, generation) != s || s->step != STEP_RELAY) return used;
   body_start(s, &s->down_body);
   stream_go(s, STEP_RELAY);
   return used;

@@ -53,6 +53,7 @@ struct stream *stream_new(struct down *d, struct conn *carried) {
 }
 
 void stream_go(struct stream *s, enum stream_step step) {
+  if (step == STEP_FINISH && front_h2_stays(s)) step = STEP_TAIL;
   s->step = (uint8_t)step;
   s->moved = true;
   if (s->driving) return;
@@ -148,6 +149,8 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
       if (s->down_body.relay.progress_ms > last) last = s->down_body.relay.progress_ms;
       return s->timeouts.tunnel_ms ? last + s->timeouts.tunnel_ms : WHEEL_NEVER;
     }
+    case STEP_TAIL:
+      return s->timeouts.send_ms ? s->down_body.progress_ms + s->timeouts.send_ms : WHEEL_NEVER;
     case STEP_ROUTE:
     case STEP_PICK:
     case STEP_FINISH:
@@ -205,9 +208,10 @@ static uint32_t least(uint32_t a_ms, uint32_t b_ms) {
 /* look_again is when to look at running bodies at the latest: a relay changes from waiting for one
  * side to waiting for the other, whose timeout may be shorter, without a word. */
 static uint64_t look_again(const struct stream *s) {
-  if (s->step != STEP_SEND && s->step != STEP_RELAY) return WHEEL_NEVER;
-  uint32_t delay = 0, idle_ms = s->pool_timeouts.idle_ms;
-  if (s->up_body.state == PUMP_RUN)
+  bool tail = s->step == STEP_TAIL;
+  if (s->step != STEP_SEND && s->step != STEP_RELAY && !tail) return WHEEL_NEVER;
+  uint32_t delay = 0, idle_ms = tail ? 0 : s->pool_timeouts.idle_ms;
+  if (s->up_body.state == PUMP_RUN && !tail)
     delay = body_look_ms(&s->up_body, least(s->timeouts.body_ms, idle_ms));
   if (s->down_body.state == PUMP_RUN)
     delay = least(delay, body_look_ms(&s->down_body, least(idle_ms, s->timeouts.send_ms)));
@@ -304,6 +308,10 @@ static void stop_all(struct stream *s) {
 
 void stream_fail(struct stream *s, enum end end) {
   if (stream_lost(s)) return;
+  if (s->step == STEP_TAIL) {
+    stream_client_gone(s, s->end == END_OK ? end : s->end);
+    return;
+  }
   s->end = end;
   tell_end(s, end);
   stop_all(s);
@@ -319,6 +327,12 @@ void stream_client_gone(struct stream *s, enum end end) {
   s->flags |= STREAM_CLOSE | STREAM_ABORT;
   stop_all(s);
   stream_go(s, STEP_FINISH);
+}
+
+void enter_tail(struct stream *s) {
+  stop_all(s);
+  conn_finish(s->conn); /* its end goes with the last frame */
+  body_tail(s);
 }
 
 void stream_unpin_settings(struct stream *s) {
@@ -362,6 +376,7 @@ void stream_finish(struct stream *s) {
   uint32_t flags = s->flags;
   if (flags & STREAM_H2 && s->end == END_OK) s->end = front_h2_outcome(s);
   enum end end = s->end;
+  if (flags & STREAM_H2 && end == END_CLIENT_TIMEOUT_SEND) body_unsent(s);
   timer_stop(&w->loop->wheel, &s->timer);
   stop_all(s);
   mirror_drop(s);

@@ -102,6 +102,8 @@ void stream_pin_pool(struct stream *s, struct pool *pool);
 void stream_renew_pool(struct stream *s, struct pool *pool);
 /* stream_unpin_settings lets go of route, pool and listener: a tunnel reads none of them. */
 void stream_unpin_settings(struct stream *s);
+/* enter_tail lets all go but what the client is still to get. */
+void enter_tail(struct stream *s);
 /* stream_finish logs, counts and frees; s is gone. */
 void stream_finish(struct stream *s);
 /* stream_client_gone: the client closed or reset. */

@@ -49,6 +49,12 @@ class Busy:
             pass
 
 
+def early_answer(conn, _request):
+    """What answers before it has read a body."""
+    conn.send(wire.response_bytes(body=b"x" * 3000))
+    conn.close()
+
+
 def streams(conn, count, make):
     """Bursts of count new streams; make(number) gives their frames."""
     parts = []
@@ -320,6 +326,76 @@ def test_window_stall(h2make, window):  # noqa: F811
     assert all(s.response.payload.length <= window for s in conn.check.streams.values())
     logged(found.weir, ("client.timeout.send",))
     found.be_honest()
+
+
+@pytest.mark.parametrize("size", [1, 4000])
+def test_window_stall_of_small_bodies(h2make, size):  # noqa: F811
+    """Bodies that fit a buffer wait for their window as long as large ones do: they are requests
+    in flight until then, and no more was delivered than left."""
+    made = h2make(ONE, {"timeouts": {"send": "1500ms"}}, Site())
+    conn = made.conn(settings=((h2.INITIAL_WINDOW_SIZE, 0),), credit=False).handshake()
+    begun = time.monotonic()
+    streams(conn, 100, lambda number: h2.headers(
+        number, h2.request(path="/bytes?n=%d" % size)))
+    eventually(lambda: made.weir.metric("weir_requests_inflight") == 100)
+    found = list(conn.check.streams)
+    conn.pump(lambda: all(conn.stream(n).reset is not None for n in found), what="resets")
+    assert time.monotonic() - begun < 10
+    assert {conn.stream(n).reset for n in found} == {h2.CANCEL}
+    eventually(lambda: len(made.weir.lines()) == 100)
+    lines = made.weir.lines()
+    assert {r["weir.end"] for r in lines} == {"client.timeout.send"}
+    assert {r["http.response.body.size"] for r in lines} == {0}
+
+
+@pytest.mark.parametrize("path", ["/bytes?n=3000", "/chunked?n=3000", "/trailers?n=3000"])
+def test_small_bodies_go_when_their_window_opens(h2make, path):  # noqa: F811
+    made = h2make(ONE, {"timeouts": {"send": "5s"}}, Site())
+    conn = made.conn(settings=((h2.INITIAL_WINDOW_SIZE, 0),), credit=False).handshake()
+    number = conn.new_stream("GET")
+    conn.send(h2.headers(number, h2.request(path=path)))
+    conn.wait_head(number)
+    time.sleep(0.2)
+    assert not made.weir.lines()
+    conn.send(h2.window_update(number, 5))
+    time.sleep(0.2)
+    assert not made.weir.lines()
+    conn.send(h2.window_update(number, 1 << 20))
+    conn.pump(lambda: conn.stream(number).over, what="its end")
+    assert conn.stream(number).reset is None
+    made.weir.logged(end="ok")
+
+
+def test_uploads_behind_a_shut_window(h2make):  # noqa: F811
+    """The answer is complete, but not gone, while the client still sends the body, and its end."""
+    made = h2make(ONE, {"timeouts": {"send": "1500ms"}}, early_answer)
+    conn = made.conn(settings=((h2.INITIAL_WINDOW_SIZE, 0),), credit=False).handshake()
+    found = []
+    for end in (True, False):
+        number = conn.new_stream("POST")
+        found.append(number)
+        conn.send(h2.headers(number, h2.request(method="POST", path="/early"), end=False))
+        conn.wait_head(number)
+        conn.send(h2.data(number, b"x" * 1000))
+        time.sleep(0.1)
+        conn.send(h2.data(number, b"x" * 1000, end=end))
+    conn.pump(lambda: all(conn.stream(n).reset is not None for n in found), what="resets")
+    assert {conn.stream(n).reset for n in found} == {h2.CANCEL}
+    eventually(lambda: len(made.weir.lines()) == 2)
+    assert {r["weir.end"] for r in made.weir.lines()} == {"client.timeout.send"}
+
+
+def test_small_bodies_and_the_window_of_the_connection(h2make):  # noqa: F811
+    """Each of them fits it, all of them do not."""
+    made = h2make(ONE, {"timeouts": {"send": "1500ms"}}, Site())
+    conn = made.conn(settings=((h2.INITIAL_WINDOW_SIZE, 1 << 20),), credit=False).handshake()
+    streams(conn, 40, lambda number: h2.headers(number, h2.request(path="/bytes?n=4000")))
+    found = list(conn.check.streams)
+    conn.pump(lambda: all(conn.stream(n).over for n in found), what="ends")
+    eventually(lambda: len(made.weir.lines()) == 40)
+    ends = [r["weir.end"] for r in made.weir.lines()]
+    assert (ends.count("ok"), ends.count("client.timeout.send")) == (16, 24)
+    assert sum(r["http.response.body.size"] for r in made.weir.lines()) == 65535
 
 
 def test_window_of_the_connection_stalls(h2make):  # noqa: F811

@@ -426,6 +426,22 @@ def test_queue_timeout_and_reset(tcp, endpoint):
     eventually(lambda: len(proxy.all_lines()) == 3)
 
 
+@pytest.mark.parametrize("size", [100, 16384, 60000])
+def test_reset_of_one_that_sent_much_in_the_queue(tcp, endpoint, size):
+    """What is held of it is full, and nothing more is read: its place is free all the same."""
+    proxy = tcp(endpoint(), pool={"connections": {"max_per_endpoint": 1, "queue_timeout": "10m"}})
+    with connect(proxy.port) as first:
+        first.sendall(b"1")
+        assert exactly(first, 1) == b"1"
+        second = connect(proxy.port)
+        second.sendall(b"x" * size)
+        eventually(lambda: proxy.metric("weir_upstream_queued") == 1)
+        time.sleep(0.3)  # all that is read of it was
+        reset(second)
+        eventually(lambda: proxy.metric("weir_upstream_queued") == 0)
+    eventually(lambda: len(proxy.all_lines()) == 2)
+
+
 def test_connect_timeout(tcp):
     """An endpoint whose queue of connections is full does not answer."""
     with socket.socket() as full, contextlib.ExitStack() as stack:

@@ -90,6 +90,9 @@ void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
 enum end h2_stream_end_word(const struct h2_stream *st);
 /* h2_stream_lost: it was reset, or its connection ended; its conn may still be to hear of that. */
 bool h2_stream_lost(const struct h2_stream *st);
+/* h2_stream_leaves: what its conn still has, `rest` bytes, goes with the next flush, besides what
+ * this was said of before; or nobody will ever get it. */
+bool h2_stream_leaves(struct h2_stream *st, size_t rest);
 /* h2_told is the error by which the peer ended a stream (H2_RST_STREAM) or its connection
  * (H2_GOAWAY); frame 0: it told of none. The code need not be a registered one. */
 struct h2_told {
