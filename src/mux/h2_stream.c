@@ -196,6 +196,7 @@ static struct h2_stream *above(const struct h2 *h, uint32_t last) {
 void h2_streams_above(struct h2 *h, uint32_t last) {
   for (struct h2_stream *st = above(h, last); st; st = above(h, last)) {
     st->marks |= H2_RESET | H2_REMOTE_END | H2_LOCAL_END | H2_UNTOUCHED;
+    if (last) st->marks |= H2_TOGETHER;
     st->end = END_UPSTREAM_H2_GOAWAY;
     conn_carried_fail(st->what.conn, -ECONNRESET);
   }

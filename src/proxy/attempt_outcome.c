@@ -102,11 +102,13 @@ static void judge(struct stream *s, const struct attempt *a, enum end end, uint1
 }
 
 /* no_evidence: an HTTP/2 connection with several requests on it went, for what one of them said
- * perhaps. Who sends such requests must not take endpoints away from all others. */
+ * perhaps. Who sends such requests must not take endpoints away from all others. Nor does one that
+ * says GOAWAY now and then, when it has had its share of requests: one that takes none does. */
 static bool no_evidence(const struct attempt *a, enum end end) {
-  if (end == END_UPSTREAM_H2_GOAWAY && attempt_told(a, end).code != H2_NO_ERROR) return true;
+  bool passed = end == END_UPSTREAM_H2_GOAWAY;
+  if (passed && attempt_told(a, end).code != H2_NO_ERROR) return true;
   if (!a->up || !(a->flags & ATTEMPT_H2)) return false;
-  if (!attempt_lost_all(end) && end != END_UPSTREAM_TRUNCATED) return false;
+  if (!passed && !attempt_lost_all(end) && end != END_UPSTREAM_TRUNCATED) return false;
   return h2_stream_together(h2_stream_of(a->up->conn));
 }
 

@@ -59,3 +59,26 @@ def test_connections_that_are_shut(weir, talk):
     assert {conn.wait(number).status for number in numbers} == {502}
     assert len(origin.asked()) == 10
     assert proxy.metric("weir_upstream_ejections_total") == 0
+
+
+def test_connections_that_are_spent(weir, talk):
+    """GOAWAY, when a connection has had its share of requests: no fault of the endpoint's."""
+    answer = h2.block([(":status", "200")])
+
+    def spent(conn, stream, head):
+        waits = {0: 13, 1: 11}.get(origin.conns.index(conn), 0)  # requests 7 and 6
+        if not waits:
+            conn.send(h2.headers(stream, answer, end=True))
+        elif stream == waits:
+            conn.send(h2.headers(1, answer, end=True), h2.goaway(1, h2.NO_ERROR))
+            conn.cut()
+    origin = ByHand(spent)
+    proxy = proxy_for(weir, origin, pool={"outlier": {"max_ejected": "100%"},
+                                          "retry": {"attempts": 3, "budget": "100%"}})
+    conn = talk("h2-frames", proxy)
+    numbers = [conn.open("GET", "/first")]
+    origin.wait_asked(1)
+    numbers += [conn.open("GET", "/behind") for _ in range(6)]
+    assert [conn.wait(number).status for number in numbers] == [200] * 7
+    assert proxy.logged(6, path="/behind")["weir.tries"].endswith(" upstream.h2.goaway NO_ERROR")
+    assert proxy.metric("weir_upstream_ejections_total") == 0
