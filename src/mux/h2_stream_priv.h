@@ -20,10 +20,10 @@ enum h2_stream_mark {
   H2_UNTOUCHED = 256, /* the peer says that it did not act on it */
   H2_HEAD_WAITS = 512, /* `late` is to be sent, before all else */
   H2_HEAD_ENDS = 1024, /* and nothing follows it */
-  H2_TOGETHER = 2048, /* its connection ended where it was not alone, or not the first */
+  H2_TOGETHER = 2048,  /* its connection ended where it was not alone, or not the first */
   H2_TOLD_WHY = 4096,  /* the peer reset it: told */
   H2_ANSWERED = 8192,  /* a server's: the head of the response is on its way */
-  H2_WHOLE = 16384,    /* a client's: END_STREAM came, and the peer reset the rest of the request */
+  H2_WHOLE = 16384, /* a client's: END_STREAM came, and the peer reset the rest of the request */
 };
 
 struct h2_stream {
