@@ -291,15 +291,15 @@ static void listener_again(struct renewal *r, const struct conf_listener *l, boo
     }
 }
 
-/* stapled is whether the OCSP response of a certificate is valid, with what is in use. */
+/* stapled is whether the OCSP response of a certificate has not ended, with what is in use. */
 static bool stapled(struct renewal *r, const struct conf_listener *l, uint32_t i) {
   bool valid = listener_stapled(&r->compile, l, i);
   arena_reset(&r->compile.arena);
   return valid;
 }
 
-/* staple_keep leaves an OCSP response that holds in the place of a new one that does not (it has
- * ended, say), where its certificate stays. */
+/* staple_keep leaves an OCSP response that holds in the place of a new one that has ended, where
+ * its certificate stays. One that has yet to begin is taken: nobody would look at it again. */
 static void staple_keep(struct renewal *r, const struct conf_listener *l, struct unit *u,
                         uint32_t i) {
   if (u->has != HALF_SECOND || stapled(r, l, i)) return;
@@ -311,7 +311,7 @@ static void staple_keep(struct renewal *r, const struct conf_listener *l, struct
   if (u->known) return;
   fault_add(r->faults, FAULT_OCSP_STALE, row_place(u->row, OPTION_CERT_OCSP),
             "listener \"" SPAN_FMT "\": the new OCSP response " SPAN_FMT
-            " is not valid now: the one before, which is, stays",
+            " has ended: the one before, which has not, stays",
             SPAN_ARG(l->row.name), SPAN_ARG(name_new(r, u)));
 }
 

@@ -112,6 +112,7 @@ static bool newer(const X509_CRL *a, const X509_CRL *b) {
 }
 
 static bool replaced(const STACK_OF(X509_CRL) * all, const X509_CRL *old, X509 *issuer) {
+  if (!issuer) return false; /* nobody can say whose the newer one is */
   for (size_t i = 0; i < sk_X509_CRL_num(all); i++) {
     X509_CRL *crl = sk_X509_CRL_value(all, i);
     if (newer(crl, old) && ours(crl, issuer)) return true;

@@ -228,7 +228,7 @@ bool tls_server_ocsp(const struct tls_server *server, uint32_t i, struct span *l
 
 bool tls_server_stapled(const struct tls_server *server, uint32_t i, int64_t now_s) {
   if (i >= server->cert_count || !server->certs[i].ocsp.der.len) return false;
-  return tls_ocsp_valid(&server->certs[i].ocsp, now_s);
+  return now_s < server->certs[i].ocsp.next_update;
 }
 
 bool tls_server_stale(const struct tls_server *server, int64_t now_s, uint32_t *bad,

@@ -205,9 +205,10 @@ bool front_h2_head(struct stream *s, struct http_response *r, bool last) {
   return h2_send_response(h2_of(s), r, &s->arena, last);
 }
 
-/* A tunnel's end has its own time. */
+/* A tunnel's end has its own time, and a conn that has failed would tell nobody of another end. */
 bool front_h2_stays(const struct stream *s) {
   if (!(s->flags & STREAM_H2) || s->flags & (STREAM_ABORT | STREAM_TUNNEL)) return false;
+  if (s->conn->flags & CONN_FAILED) return false;
   return !h2_stream_leaves(h2_of(s), conn_pending(s->conn));
 }
 

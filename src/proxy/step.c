@@ -306,6 +306,14 @@ static void stop_all(struct stream *s) {
   attempt_drop(s, false);
 }
 
+/* give_back lets go of what others may have, whether or not the client has all of its response. */
+static void give_back(struct stream *s) {
+  mirror_drop(s);
+  begin_left(s);
+  admit_leave(s);
+  held_drop(s);
+}
+
 void stream_fail(struct stream *s, enum end end) {
   if (stream_lost(s)) return;
   if (s->step == STEP_TAIL) {
@@ -331,6 +339,7 @@ void stream_client_gone(struct stream *s, enum end end) {
 
 void enter_tail(struct stream *s) {
   stop_all(s);
+  give_back(s);
   conn_finish(s->conn); /* its end goes with the last frame */
   body_tail(s);
 }
@@ -379,10 +388,7 @@ void stream_finish(struct stream *s) {
   if (flags & STREAM_H2 && end == END_CLIENT_TIMEOUT_SEND) body_unsent(s);
   timer_stop(&w->loop->wheel, &s->timer);
   stop_all(s);
-  mirror_drop(s);
-  begin_left(s);
-  admit_leave(s);
-  held_drop(s);
+  give_back(s);
   access_write(s);
   list_remove(&s->link);
   if (s->flags & STREAM_TUNNEL) stat_sub(&w->stats.tunnels, 1);

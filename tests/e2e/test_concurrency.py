@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from harness import wire
+from harness import h2wire as h2, wire
+from harness.h2raw import Conn
 from harness.weir import eventually
 
 
@@ -247,3 +248,24 @@ def test_reload_keeps_the_limit(weir, new_backend):
     proxy.change(pools={"app": {"concurrency": {"max": 12}}})
     proxy.reload()
     assert limit(proxy) <= 12
+
+
+def test_an_answer_that_does_not_leave_holds_no_place(weir, new_backend):
+    """A refusal in the middle of an upload, behind a client's shut window: the pool has its place
+    back, whenever the client takes its answer."""
+    slow = Slow(new_backend)
+    slow.gate = threading.Event()
+    settings = {**conf("enforce", min=1, max=1), "listeners": {
+        "web": {"protocols": ["h2c"], "limits": {"body_bytes": "1KiB"},
+                "timeouts": {"send": "1h"}}}}
+    proxy = weir(settings, slow.backend)
+    shut = ((h2.INITIAL_WINDOW_SIZE, 0),)
+    with Conn(proxy.port, settings=shut, credit=False).handshake() as one:
+        number = one.open("POST", end=False)
+        eventually(lambda: proxy.metric("weir_concurrency_waiting", pool="app") == 1)
+        one.data(number, b"x" * 2000, end=False)
+        one.wait_head(number)
+        assert one.stream(number).response.status == 413
+        eventually(lambda: proxy.metric("weir_concurrency_waiting", pool="app") == 0)
+        assert proxy.metric("weir_requests_inflight") == 1
+    slow.gate.set()

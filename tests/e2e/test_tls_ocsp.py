@@ -124,17 +124,17 @@ def test_refreshed(weir, backend, authority, responder, work):
     assert front.weir.generation() == 1
 
 
-@pytest.mark.parametrize("ends, begins", [(-60, -7200), (86400, 3600)], ids=["ended", "to come"])
-def test_one_that_holds_stays(weir, backend, authority, responder, work, ends, begins):
-    """A file that brings one that is not valid now does not take it away; the next good one does.
-    With a certificate of its own it is taken, for the old one is not about that."""
+def test_one_that_holds_stays(weir, backend, authority, responder, work):
+    """A file that brings one that has ended does not take it away; the next good one does. With a
+    certificate of its own it is taken, for the old one is not about that."""
+    ends, begins = -60, -7200
     leaf = authority.leaf(["a.example"])
     path = work / "a.ocsp"
     front = Front(weir, backend, authority, leaf, put(path, responder.make(leaf, begins=-7100)))
     before = re.search("This Update: .*", front.status())[0]
     put(path, responder.make(leaf, ends, begins=begins))
     eventually(lambda: front.weir.metric("weir_certificate_updates_total", result="refused") == 1)
-    front.weir.stderr_has("a.ocsp is not valid now: the one before, which is, stays")
+    front.weir.stderr_has("a.ocsp has ended: the one before, which has not, stays")
     assert before in front.status()
     assert front.weir.metric("weir_certificate_files_refused") == 1
     put(path, responder.make(leaf, begins=-60))
@@ -147,6 +147,17 @@ def test_one_that_holds_stays(weir, backend, authority, responder, work, ends, b
     put(path_of(leaf["key"]), path_of(other["key"]).read_bytes())
     eventually(lambda: front.weir.metric("weir_certificate_updates_total", result="ok") == 2)
     assert NONE in front.status()
+
+
+def test_one_that_is_to_come(weir, backend, authority, responder, work):
+    """A clock that is a little behind: it is taken, and stapled from its beginning on."""
+    leaf = authority.leaf(["a.example"])
+    path = work / "a.ocsp"
+    front = Front(weir, backend, authority, leaf, put(path, responder.make(leaf, begins=-7100)))
+    before = re.search("This Update: .*", front.status())[0]
+    put(path, responder.make(leaf, begins=5))
+    eventually(lambda: front.weir.metric("weir_certificate_updates_total", result="ok") == 1)
+    eventually(lambda: GOOD in front.status() and before not in front.status())
 
 
 def test_ends_while_weir_runs(weir, backend, authority, responder, work):

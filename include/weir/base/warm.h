@@ -5,6 +5,7 @@
 #define WEIR_BASE_WARM_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define WARM_LINE 64u
 /* Who is asked to do so in steps, from 0 to WARM_STEPS - 1, finds near at each what the one before
@@ -13,7 +14,8 @@
 
 /* warm asks for the lines of size bytes at `at`, which will be read and written. */
 static inline void warm(const void *at, size_t size) {
-  for (size_t i = 0; i < size; i += WARM_LINE) __builtin_prefetch((const char *)at + i, 1);
+  for (uintptr_t i = 0; i < size; i += WARM_LINE)
+    __builtin_prefetch((const void *)((uintptr_t)at + i), 1); /* of NULL, too: no pointer */
 }
 
 #endif

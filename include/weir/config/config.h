@@ -100,7 +100,7 @@ struct conf_hooks {
    * now, or of no use, and whose it is (as above, or CONF_BAD_CLIENT + row); NULL: not asked. */
   bool (*tls_warning)(const struct tls_server *server, uint32_t *from, uint32_t *bad,
                       struct buf *why);
-  /* tls_stapled: the OCSP response of certificate i is valid now. NULL: not asked. */
+  /* tls_stapled: the OCSP response of certificate i has not ended. NULL: not asked. */
   bool (*tls_stapled)(const struct tls_server *server, uint32_t i);
   /* tls_pem: does one file of tls.client have CRLs (crl), or certificates? NULL: not looked at. */
   bool (*tls_pem)(struct span pem, struct span label, bool crl, struct buf *why);

@@ -64,7 +64,7 @@ void tls_servers_reap(void);
 bool tls_server_cert(const struct tls_server *server, uint32_t i, struct span *label,
                      int64_t *not_after);
 /* tls_server_ocsp gives the label of the OCSP response of certificate i and when it ends; false:
- * there is none. tls_server_stapled: it is valid at now_s. tls_server_stale writes a sentence on
+ * there is none. tls_server_stapled: it ends after now_s. tls_server_stale writes a sentence on
  * the first one that is not, and its TLS_BAD_OCSP to *bad; false: there is none. */
 bool tls_server_ocsp(const struct tls_server *server, uint32_t i, struct span *label,
                      int64_t *next_update);
