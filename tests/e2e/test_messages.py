@@ -373,22 +373,24 @@ def test_client_leaves_inside_the_response(pair):
 
 
 def test_real_node(weir, node):
-    """What a real HTTP stack says passes: 103, chunked echo, trailers, keepalive."""
+    """What a real HTTP stack says passes: 103, chunked echo, trailers, keepalive. An echo begins
+    before the request has ended: how early, so that its connection ends with it, is chance."""
     proxy = weir({"pools": {"app": {"endpoints": [node.address]}},
                   "routes": [{"prefix": "/", "pool": "app"}]})
+    body = bytes(range(256)) * 2000
+    for fields, sent in [(["Transfer-Encoding: chunked"],
+                          wire.chunked(body[:7], body[7:99999], body[99999:])), ([], body)]:
+        assert proxy.client().request("POST", "/echo", fields, sent).body == body
+    before = proxy.metric("weir_upstream_connects_total")
     conn = proxy.client()
     assert json.loads(conn.get("/x?y=%20").body)["url"] == "/x?y=%20"
-    body = bytes(range(256)) * 2000
-    assert conn.request("POST", "/echo", ["Transfer-Encoding: chunked"],
-                        wire.chunked(body[:7], body[7:99999], body[99999:])).body == body
-    assert conn.request("POST", "/echo", body=body).body == body
     hinted = conn.get("/hints")
     assert [r.status for r in hinted.interim] == [103] and hinted.body == b"hinted"
     assert conn.get("/trailers").body == b"with trailers"
     assert conn.get("/stream?n=100&size=10007").payload.length == 1000700
     assert conn.request("HEAD", "/x").status == 200
     assert conn.get("/last").status == 200
-    assert proxy.metric("weir_upstream_connects_total") == 1
+    assert proxy.metric("weir_upstream_connects_total") <= before + 1
 
 
 def test_real_nginx(weir, nginx):

@@ -239,10 +239,11 @@ static void damaged_ticket(void **state) {
 
 static _Atomic bool stop;
 
-/* seal_and_open uses the callback as the library does, as fast as it can: what is sealed opens. */
+/* seal_and_open uses the callback as the library does, as fast as it can, until one that it sealed
+ * has opened: at the latest when nothing is rotated any more. */
 static void *seal_and_open(void *arg) {
   long *count = arg;
-  while (!stop) {
+  while (!stop || count[1] == 0) {
     uint8_t name[16], iv[16], mac[2][32];
     unsigned mac_len = 0;
     for (int seal = 1; seal >= 0; seal--) {
@@ -278,7 +279,7 @@ static void rotate_under_load(void **state) {
   for (int i = 0; i < 20000; i++) tls_tickets_rotate();
   stop = true;
   for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
-  for (int i = 0; i < 3; i++) assert_true(counts[i][0] == 0 || counts[i][1] > 0);
+  for (int i = 0; i < 3; i++) assert_true(counts[i][0] > 0 && counts[i][1] > 0);
 }
 
 int main(void) {
