@@ -271,7 +271,7 @@ FLOODS = {
     "unknown": repeated(h2.frame(0xEE, payload=b"nothing")),
     "rst-of-a-closed-stream": lambda conn, n: conn.send(
         get(conn.new_stream()) + h2.rst_stream(1) if n == 0 else h2.rst_stream(1) * 200),
-    "goaway": repeated(h2.goaway()),
+    "goaway": on_a_stream(lambda n: h2.goaway()),  # without a stream the first one ends it
 }
 
 
