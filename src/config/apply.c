@@ -1,6 +1,7 @@
 /* apply.c: from trees to typed rows by the option table: finds the option of every key, parses its
  * value, remembers where it was set. What is unknown, of a wrong type or missing is reported here;
  * what values mean together is check.c. Called by load.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 void *row_member(const struct conf_row *row, const struct option *option) {
@@ -82,7 +83,10 @@ static void apply_list(struct conf *conf, struct conf_row *row, const struct opt
     struct value_job job = {&conf->arena, conf->faults, conf->reader, option,
                             element,      SPAN_EMPTY,   SPAN_EMPTY};
     struct value value = {0};
-    if (!value_parse(&job, &value)) continue;
+    if (!value_parse(&job, &value)) {
+      row_lose(row, option->id);
+      continue;
+    }
     for (uint32_t i = 0; i < list.count; i++) {
       if (!span_eq(list.items[i].text, value.text)) continue;
       fault_add(conf->faults, FAULT_DUPLICATE_ITEM, element->at, "\"" SPAN_FMT "\" stands twice",
@@ -99,7 +103,8 @@ static void apply_list(struct conf *conf, struct conf_row *row, const struct opt
 void apply_value(struct conf *conf, struct conf_row *row, const struct option *option,
                  const struct node *node) {
   struct conf_origin *origin = origin_of(row, option->id);
-  if (origin->node && option->type != TYPE_MAP && option->type != TYPE_ROWS) {
+  bool once = option->type != TYPE_MAP && option->type != TYPE_ROWS;
+  if (origin->node && once && !node_guessed(origin->node) && !node_guessed(node)) {
     fault_add(conf->faults, FAULT_SET_TWICE, node->key_at, "%s is set in two files", option->path);
     fault_other(conf->faults, "first", origin->node->key_at);
     return;
@@ -112,7 +117,10 @@ void apply_value(struct conf *conf, struct conf_row *row, const struct option *o
   struct value_job job = {&conf->arena, conf->faults, conf->reader, option,
                           node,         SPAN_EMPTY,   SPAN_EMPTY};
   struct value value = {0};
-  if (!value_parse(&job, &value)) return;
+  if (!value_parse(&job, &value)) {
+    row_lose(row, option->id);
+    return;
+  }
   value_store(option, row_member(row, option), &value);
   origin->env = job.env;
 }
@@ -140,81 +148,11 @@ static void work_add(struct apply *a, struct conf_row *row, const struct node *g
 
 /* local_path joins the keys from below `top` to node; in the arena. */
 static struct span local_path(struct apply *a, const struct node *top, const struct node *node) {
-  struct span path = node->key;
+  struct span path = node_name(node);
   for (const struct node *n = node->parent; n && n != top; n = n->parent)
-    path = arena_printf(&a->conf->arena, SPAN_FMT "." SPAN_FMT, SPAN_ARG(n->key), SPAN_ARG(path));
+    path = arena_printf(&a->conf->arena, SPAN_FMT "." SPAN_FMT, SPAN_ARG(node_name(n)),
+                        SPAN_ARG(path));
   return path;
-}
-
-/* offer_keys offers what may stand beside an unknown key: same scope, same group. */
-static void offer_keys(struct suggest *s, enum scope_id id, struct span local) {
-  const struct scope *scope = scope_get(id);
-  size_t head = span_last(local, '.') + 1; /* none: 0 */
-  for (uint32_t i = 0; i < scope->count; i++) {
-    struct span path = option_local(option_get((enum option_id)(scope->first + i)));
-    if (!span_starts(path, span_sub(local, 0, head))) continue;
-    struct span key = span_from(path, head);
-    suggest_offer(s, span_sub(key, 0, span_find_char(key, '.', 0)), NULL);
-  }
-}
-
-/* offer_elsewhere looks for the same key in another group of the scope: it was put too high. */
-static struct span offer_elsewhere(enum scope_id id, struct span key) {
-  const struct scope *scope = scope_get(id);
-  for (uint32_t i = 0; i < scope->count; i++) {
-    struct span path = option_local(option_get((enum option_id)(scope->first + i)));
-    struct span tail = span_from(path, path.len > key.len ? path.len - key.len : 0);
-    bool whole = path.len > key.len && path.ptr[path.len - key.len - 1] == '.';
-    if (whole && span_eq(tail, key)) return path;
-  }
-  return SPAN_EMPTY;
-}
-
-static const char *scope_what(enum scope_id id) {
-  switch (id) {
-    case SCOPE_ROOT: return "the configuration";
-    case SCOPE_LISTENER: return "a listener";
-    case SCOPE_CERT: return "a certificate";
-    case SCOPE_CLIENT: return "a row of client";
-    case SCOPE_SNI: return "a row of sni";
-    case SCOPE_POOL: return "a pool";
-    case SCOPE_ENDPOINT: return "an endpoint";
-    case SCOPE_POLICY: return "a policy";
-    case SCOPE_ERROR: return "an error page";
-    case SCOPE_ROUTE: return "a route";
-    case SCOPE_SPLIT: return "a part of a split";
-    case SCOPE_HEADER:
-    case SCOPE_QUERY:
-    case SCOPE_COOKIE: return "a condition";
-    case SCOPE_COUNT: break;
-  }
-  return "";
-}
-
-static void unknown_key(struct apply *a, enum scope_id id, const struct node *node,
-                        struct span local) {
-  struct conf_faults *f = a->conf->faults;
-  if (node->parent->suspect) return;
-  if (option_later(id, local)) {
-    fault_add(f, FAULT_LATER, node->key_at, "\"" SPAN_FMT "\" of %s is not in this version",
-              SPAN_ARG(local), scope_what(id));
-    return;
-  }
-  fault_add(f, FAULT_UNKNOWN_KEY, node->key_at, "%s has no key \"" SPAN_FMT "\"", scope_what(id),
-            SPAN_ARG(local));
-  struct suggest s = suggest_for(node->key);
-  struct span ours = foreign_word(node->key);
-  bool group = false;
-  if (ours.len && span_eq(local, node->key) && option_find(id, ours, &group))
-    s.best = ours;
-  else
-    offer_keys(&s, id, local);
-  if (s.best.len) {
-    suggest_note(&s, f);
-    return;
-  }
-  struct span there = offer_elsewhere(id, node->key);
-  if (there.len) fault_note(f, "did you mean \"" SPAN_FMT "\"?", SPAN_ARG(there));
 }
 
 static void group_wanted(struct apply *a, const struct node *node, const char *what) {
@@ -229,20 +167,23 @@ static void apply_map(struct apply *a, struct conf_row *row, const struct option
   struct conf *conf = a->conf;
   if (node->kind != NODE_GROUP) {
     group_wanted(a, node, option->path);
+    row_lose(row, option->id);
     return;
   }
   for (const struct node *n = node->first; n; n = n->next) {
-    if (n->kind != NODE_GROUP) {
+    bool group = n->kind == NODE_GROUP;
+    if (!group)
       group_wanted(a, n, option->path);
-      continue;
-    }
-    if (!name_is_good(n->key))
+    else if (!name_is_good(n->key))
       fault_add(conf->faults, FAULT_BAD_NAME, n->key_at, "\"" SPAN_FMT "\" is no name",
                 SPAN_ARG(n->key));
     struct conf_row *made = row_new(conf, row_member(row, option), option_child(option), row);
     made->name = n->key;
     made->at = n->key_at;
-    work_add(a, made, n);
+    if (group)
+      work_add(a, made, n);
+    else
+      row_lose_all(made); /* its name is defined */
   }
 }
 
@@ -252,6 +193,7 @@ static void apply_element(struct apply *a, struct conf_row *row, const struct op
   bool string = n->kind == NODE_STRING && option->id == OPTION_POOL_ENDPOINTS;
   if (!string && n->kind != NODE_GROUP) {
     group_wanted(a, n, option->path);
+    row_lose(row, option->id);
     return;
   }
   struct conf_row *made = row_new(a->conf, row_member(row, option), option_child(option), row);
@@ -272,6 +214,7 @@ static void apply_rows(struct apply *a, struct conf_row *row, const struct optio
     fault_add(a->conf->faults, FAULT_WRONG_TYPE, node->at, "%s takes a list ( ) of groups, not %s",
               option->path, node_kind_text(node->kind));
     if (node->kind == NODE_GROUP) fault_note(a->conf->faults, "write ( { ... }, { ... } )");
+    row_lose(row, option->id);
     return;
   }
   for (const struct node *n = node->first; n; n = n->next) apply_element(a, row, option, n);
@@ -279,18 +222,9 @@ static void apply_rows(struct apply *a, struct conf_row *row, const struct optio
 
 /* ---- one group ---- */
 
-/* apply_key handles one key; true when its children are keys of the same scope. */
-static bool apply_key(struct apply *a, struct conf_row *row, const struct node *top,
-                      const struct node *node) {
-  bool group = false;
-  struct span local = local_path(a, top, node);
-  const struct option *option = option_find(row->scope, local, &group);
-  if (group && node->kind == NODE_GROUP) return true;
-  if (group) {
-    group_wanted(a, node, arena_str(&a->conf->arena, local));
-  } else if (!option) {
-    unknown_key(a, row->scope, node, local);
-  } else if (option->type == TYPE_MAP || option->type == TYPE_ROWS) {
+static void apply_option(struct apply *a, struct conf_row *row, const struct option *option,
+                         const struct node *node) {
+  if (option->type == TYPE_MAP || option->type == TYPE_ROWS) {
     origin_of(row, option->id)->node = node;
     if (option->type == TYPE_MAP)
       apply_map(a, row, option, node);
@@ -298,6 +232,68 @@ static bool apply_key(struct apply *a, struct conf_row *row, const struct node *
       apply_rows(a, row, option, node);
   } else if (option->id != OPTION_INCLUDE) { /* load.c read it before */
     apply_value(a->conf, row, option, node);
+  }
+}
+
+/* ---- what a misspelt key was meant for ---- */
+
+/* holds_known: is the group empty, or is a key of it known in the group of a path? */
+static bool holds_known(struct apply *a, const struct conf_row *row, const struct node *group,
+                        struct span path) {
+  for (const struct node *n = group->first; n; n = n->next) {
+    bool inner = false;
+    struct span local = arena_printf(&a->conf->arena, SPAN_FMT "." SPAN_FMT, SPAN_ARG(path),
+                                     SPAN_ARG(n->key));
+    if (option_find(row->scope, local, &inner) || inner) return true;
+  }
+  return !group->first;
+}
+
+/* takes: is the node of the kind that rows of an option are written as? */
+static bool takes(const struct option *option, const struct node *node) {
+  if (option->type == TYPE_MAP) return node->kind == NODE_GROUP;
+  bool list = node->kind == NODE_LIST || node->kind == NODE_ARRAY;
+  return list || (option->id == OPTION_POOL_ENDPOINTS && node->kind == NODE_STRING);
+}
+
+/* guess goes on as if a misspelt group, map or list were the one that was meant, so that what
+ * stands in it is looked at too, and nothing is missed that is there. What a single value would be
+ * is left in doubt. True when its children are keys of the same scope. */
+static bool guess(struct apply *a, struct conf_row *row, const struct node *top,
+                  struct node *node, struct span meant) {
+  bool group = false;
+  const struct option *option = option_find(row->scope, meant, &group);
+  struct span key = span_from(meant, span_last(meant, '.') + 1);
+  bool map = option && option->type == TYPE_MAP, rows = option && option->type == TYPE_ROWS;
+  if (!map && !group && node_find(node->parent, key)) return false; /* that one is meant */
+  node->meant = key;
+  if (span_eq(local_path(a, top, node), meant)) {
+    if (group && node->kind == NODE_GROUP && holds_known(a, row, node, meant)) return true;
+    if ((map || rows) && takes(option, node)) {
+      apply_option(a, row, option, node);
+      return false;
+    }
+  }
+  node->meant = SPAN_EMPTY;
+  if (!node_find(node->parent, key)) row_lose_path(row, meant);
+  return false;
+}
+
+/* apply_key handles one key; true when its children are keys of the same scope. */
+static bool apply_key(struct apply *a, struct conf_row *row, const struct node *top,
+                      struct node *node) {
+  bool group = false;
+  struct span local = local_path(a, top, node);
+  const struct option *option = option_find(row->scope, local, &group);
+  if (group && node->kind == NODE_GROUP) return true;
+  if (group) {
+    group_wanted(a, node, arena_str(&a->conf->arena, local));
+    row_lose_path(row, local);
+  } else if (option) {
+    apply_option(a, row, option, node);
+  } else {
+    struct span meant = unknown_key(a->conf, row, node, local);
+    if (meant.len) return guess(a, row, top, node, meant);
   }
   return false;
 }
@@ -316,19 +312,24 @@ static void cert_asked(struct apply *a, const struct node *node) {
   fault_note(a->conf->faults, "present = true; asks for any certificate that is good");
 }
 
+/* apply_presence: groups that say something by being there. */
+static void apply_presence(struct apply *a, struct conf_row *row, const struct node *node) {
+  struct span name = node_name(node);
+  bool group = node->kind == NODE_GROUP, tls = span_eq(name, SPAN_LIT("tls"));
+  if (row->scope == SCOPE_LISTENER && tls) ((struct conf_listener *)row)->has_tls = true;
+  if (row->scope == SCOPE_POOL && tls) ((struct conf_pool *)row)->tls.on = group;
+  if (row->scope == SCOPE_POOL && span_eq(name, SPAN_LIT("health")))
+    ((struct conf_pool *)row)->health.on = group;
+  if (row->scope == SCOPE_ROUTE && span_eq(name, SPAN_LIT("client_cert"))) cert_asked(a, node);
+}
+
 /* apply_group walks the keys in pre-order, going down where a key is only a group of keys. */
 static void apply_group(struct apply *a, struct conf_row *row, const struct node *top) {
-  const struct node *node = top->first;
+  struct node *node = top->first;
   while (node) {
-    if (row->scope == SCOPE_LISTENER && span_eq(node->key, SPAN_LIT("tls")) && node->parent == top)
-      ((struct conf_listener *)row)->has_tls = true;
-    if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("health")) && node->parent == top)
-      ((struct conf_pool *)row)->health.on = node->kind == NODE_GROUP;
-    if (row->scope == SCOPE_POOL && span_eq(node->key, SPAN_LIT("tls")) && node->parent == top)
-      ((struct conf_pool *)row)->tls.on = node->kind == NODE_GROUP;
-    if (row->scope == SCOPE_ROUTE && span_eq(node->key, SPAN_LIT("client_cert")))
-      cert_asked(a, node);
-    if (apply_key(a, row, top, node) && node->first) {
+    bool down = apply_key(a, row, top, node);
+    if (node->parent == top) apply_presence(a, row, node);
+    if (down && node->first) {
       node = node->first;
       continue;
     }
@@ -342,6 +343,7 @@ static void check_required(struct apply *a, const struct conf_row *row) {
   for (uint32_t i = 0; i < s->count; i++) {
     const struct option *option = option_get((enum option_id)(s->first + i));
     if (!(option->flags & OPTION_REQUIRED) || row->origins[i].node) continue;
+    if (row->origins[i].lost) continue; /* told already */
     fault_add(a->conf->faults, FAULT_MISSING, row->at, "%s needs \"" SPAN_FMT "\"",
               scope_what(row->scope), SPAN_ARG(option_local(option)));
     if (option->example)

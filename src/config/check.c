@@ -2,6 +2,7 @@
  * pools without endpoints, things that nobody uses. Routes have their own file (check_routes.c).
  * Warnings of use wait until there are no errors: a pool whose name was misspelt only looks
  * unused. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 /* ---- names ---- */
@@ -67,6 +68,7 @@ static void check_binds(struct conf *conf) {
   struct names datagrams = {.arena = &conf->arena}; /* ports of UDP are others than those of TCP */
   rows_each(&root->listeners, struct conf_listener, listener)
     for (uint32_t i = 0; i < listener->binds.count; i++) {
+      if (row_lost(&listener->row, OPTION_LISTENER_PROTOCOL)) break; /* which ports? */
       struct binding b = {.at = listener->binds.items[i].at, .listener = listener->row.name};
       add_binding(conf, listener->protocol == CONF_UDP ? &datagrams : &names,
                   listener->binds.items[i].text, &b);
@@ -99,25 +101,28 @@ static void check_defaults(struct conf *conf, const struct conf_listener *listen
 
 static void check_tls(struct conf *conf, const struct conf_listener *listener) {
   struct span name = listener->row.name;
+  const struct conf_row *row = &listener->row;
+  bool lost_max = row_lost(row, OPTION_LISTENER_TLS_MAX);
+  bool lost = lost_max || row_lost(row, OPTION_LISTENER_TLS_MIN);
   if (!listener->has_tls) return;
-  if (!listener->certs.count && !faults_has_syntax(conf->faults)) {
+  if (!listener->certs.count && !faults_has_syntax(conf->faults) &&
+      !row_lost(row, OPTION_LISTENER_CERTS)) {
     fault_add(conf->faults, FAULT_TLS_NO_CERT, listener->row.at,
               "listener \"" SPAN_FMT "\" has tls but no certificate", SPAN_ARG(name));
     fault_note(conf->faults, "tls = { certificates = ( { cert = ...; key = ...; } ); };");
   }
-  if (listener->tls_min > listener->tls_max)
-    fault_add(conf->faults, FAULT_TLS_VERSIONS, row_place(&listener->row, OPTION_LISTENER_TLS_MIN),
+  if (!lost && listener->tls_min > listener->tls_max)
+    fault_add(conf->faults, FAULT_TLS_VERSIONS, row_place(row, OPTION_LISTENER_TLS_MIN),
               "listener \"" SPAN_FMT "\": min_version is above max_version", SPAN_ARG(name));
   check_early(conf, listener);
-  if (listener->tls_ech.len && listener->tls_max == 0) {
-    fault_add(conf->faults, FAULT_TLS_ECH, row_place(&listener->row, OPTION_LISTENER_TLS_ECH),
+  if (!lost_max && listener->tls_ech.len && listener->tls_max == 0) {
+    fault_add(conf->faults, FAULT_TLS_ECH, row_place(row, OPTION_LISTENER_TLS_ECH),
               "listener \"" SPAN_FMT "\": there is no ECH with max_version = \"1.2\"",
               SPAN_ARG(name));
     fault_note(conf->faults, "leave max_version out, or ech");
   }
   if (listener->redirect_https) {
-    fault_add(conf->faults, FAULT_REDIRECT_ON_TLS,
-              row_place(&listener->row, OPTION_LISTENER_REDIRECT_HTTPS),
+    fault_add(conf->faults, FAULT_REDIRECT_ON_TLS, row_place(row, OPTION_LISTENER_REDIRECT_HTTPS),
               "listener \"" SPAN_FMT "\" has TLS: it would redirect to itself", SPAN_ARG(name));
     fault_note(conf->faults, "it belongs on the listener for port 80");
   }
@@ -161,6 +166,9 @@ static void check_listener(struct conf *conf, const struct conf_listener *listen
   check_tls(conf, listener);
   check_listener_limits(conf, listener);
   check_protocols(conf, listener);
+  if (row_lost(&listener->row, OPTION_LISTENER_URI_BYTES) ||
+      row_lost(&listener->row, OPTION_LISTENER_HEADER_BYTES))
+    return;
   if (listener->limits.uri_bytes <= listener->limits.header_bytes) return;
   fault_add(conf->faults, FAULT_LIMIT_ORDER, row_place(&listener->row, OPTION_LISTENER_URI_BYTES),
             "listener \"" SPAN_FMT "\": limits.uri_bytes is above limits.header_bytes",
@@ -192,6 +200,8 @@ static void check_listener_use(struct conf *conf, const struct conf_listener *li
 }
 
 static void check_backoff(struct conf *conf, const struct conf_pool *pool) {
+  if (row_lost_any(&pool->row, OPTION_POOL_RETRY_BACKOFF_BASE, OPTION_POOL_RETRY_BACKOFF_MAX))
+    return;
   if (pool->retry.backoff_base_ms <= pool->retry.backoff_max_ms) return;
   fault_add(conf->faults, FAULT_BACKOFF_ORDER,
             row_place(&pool->row, OPTION_POOL_RETRY_BACKOFF_BASE),
@@ -220,7 +230,7 @@ static void check_pool(struct conf *conf, const struct conf_pool *pool) {
   bool given = row_origin(&pool->row, OPTION_POOL_ENDPOINTS)->node != NULL;
   if (pool->discover.dns.len || pool->discover.srv.len) return; /* they may be all of them */
   if (weight || !given || faults_has_syntax(conf->faults)) return;
-  if (faults_has(conf->faults, FAULT_WRONG_TYPE)) return;
+  if (row_lost(&pool->row, OPTION_POOL_ENDPOINTS)) return;
   fault_add(conf->faults, FAULT_NO_ENDPOINT, row_place(&pool->row, OPTION_POOL_ENDPOINTS),
             "pool \"" SPAN_FMT "\" has no endpoint with a weight", SPAN_ARG(pool->row.name));
 }

@@ -1,5 +1,6 @@
 /* check_actions.c: what the keys of a route's action mean together: rewriting, redirects by parts,
  * fixed responses. Called by check_routes.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 #include "weir/base/regex.h"
 #include "weir/model/substitute.h"
@@ -58,6 +59,7 @@ static void check_groups(struct conf *conf, const struct conf_route *route) {
 static void check_regex(struct conf *conf, const struct conf_route *route) {
   bool regex = is_set(route, OPTION_ROUTE_REWRITE_REGEX);
   bool to = is_set(route, OPTION_ROUTE_REWRITE_TO);
+  if (row_lost_any(&route->row, OPTION_ROUTE_REWRITE_REGEX, OPTION_ROUTE_REWRITE_TO)) return;
   if (regex && to)
     check_groups(conf, route);
   else if (regex)
@@ -118,9 +120,7 @@ static void check_redirect(struct conf *conf, const struct conf_route *route) {
                "redirect.prefix needs a prefix; use redirect.path");
   } else if (!has_parts(route)) {
     /* A part that was refused only looks as if it was not there. */
-    if (any_set(route, OPTION_ROUTE_REDIRECT_SCHEME, OPTION_ROUTE_REDIRECT_PREFIX) &&
-        conf_faults_errors(conf->faults) != conf->errors_before)
-      return;
+    if (row_lost_any(&route->row, OPTION_ROUTE_REDIRECT_TO, OPTION_ROUTE_REDIRECT_PREFIX)) return;
     bool status = is_set(route, OPTION_ROUTE_REDIRECT_STATUS);
     fault_at(conf, route, FAULT_MISSING,
              status ? OPTION_ROUTE_REDIRECT_STATUS : OPTION_ROUTE_REDIRECT_SCHEME,

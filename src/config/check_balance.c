@@ -1,5 +1,6 @@
 /* check_balance.c: what the keys of balancing mean together: hash and policy, the sticky cookie,
  * backups and priorities, the weights of a split. Called by check.c and check_routes.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 #include "weir/upstream/upstream.h"
 
@@ -10,12 +11,13 @@ static bool is_set(const struct conf_row *row, enum option_id id) {
 static void check_hash(struct conf *conf, const struct conf_pool *pool) {
   bool hashed = balance_hashed(pool->balance), given = is_set(&pool->row, OPTION_POOL_HASH);
   struct span policy = balance_text(pool->balance);
-  if (hashed && !given && !faults_has_syntax(conf->faults)) {
+  bool known = !row_lost_any(&pool->row, OPTION_POOL_BALANCE, OPTION_POOL_HASH);
+  if (known && hashed && !given && !faults_has_syntax(conf->faults)) {
     fault_add(conf->faults, FAULT_HASH_MISSING, row_place(&pool->row, OPTION_POOL_BALANCE),
               "pool \"" SPAN_FMT "\": balance = \"" SPAN_FMT "\" needs hash",
               SPAN_ARG(pool->row.name), SPAN_ARG(policy));
     fault_note(conf->faults, "like hash = \"client_ip\";");
-  } else if (!hashed && given) {
+  } else if (known && !hashed && given) {
     fault_add(conf->faults, FAULT_HASH_UNUSED, row_place(&pool->row, OPTION_POOL_HASH),
               "pool \"" SPAN_FMT "\": balance = \"" SPAN_FMT "\" hashes nothing",
               SPAN_ARG(pool->row.name), SPAN_ARG(policy));
@@ -38,6 +40,7 @@ static bool sticky_given(const struct conf_pool *pool) {
 static void check_prefix(struct conf_faults *f, const struct conf_pool *pool) {
   const struct sticky_settings *s = &pool->sticky;
   struct span start = SPAN_LIT("__Host-"), secure = SPAN_LIT("__Secure-");
+  if (row_lost(&pool->row, OPTION_POOL_STICKY_PATH)) return;
   bool host = span_eq_nocase(span_sub(s->cookie, 0, start.len), start);
   if (!host && !span_eq_nocase(span_sub(s->cookie, 0, secure.len), secure)) return;
   bool path = host && !span_eq(s->path, SPAN_LIT("/"));
@@ -51,12 +54,14 @@ static void check_sticky(struct conf *conf, const struct conf_pool *pool) {
   struct conf_faults *f = conf->faults;
   struct span name = pool->row.name;
   if (!sticky_given(pool) || faults_has_syntax(f)) return;
+  if (row_lost(&pool->row, OPTION_POOL_STICKY_COOKIE)) return;
   if (!is_set(&pool->row, OPTION_POOL_STICKY_COOKIE)) {
     fault_add(f, FAULT_STICKY_NO_COOKIE, pool->row.at,
               "pool \"" SPAN_FMT "\": sticky needs \"cookie\"", SPAN_ARG(name));
     return;
   }
-  if (pool->sticky.samesite == SAMESITE_NONE && pool->sticky.secure == SECURE_OFF)
+  bool off = pool->sticky.secure == SECURE_OFF; /* written: it is no default */
+  if (pool->sticky.samesite == SAMESITE_NONE && off)
     fault_add(f, FAULT_STICKY_INSECURE, row_place(&pool->row, OPTION_POOL_STICKY_SECURE),
               "pool \"" SPAN_FMT "\": samesite = \"none\" needs secure", SPAN_ARG(name));
   check_prefix(f, pool);
@@ -65,7 +70,8 @@ static void check_sticky(struct conf *conf, const struct conf_pool *pool) {
               "pools.*.sticky.max_age is out of range");
     fault_note(f, "whole seconds");
   }
-  if (is_set(&pool->row, OPTION_POOL_STICKY_KEY)) return;
+  if (is_set(&pool->row, OPTION_POOL_STICKY_KEY) || row_lost(&pool->row, OPTION_POOL_STICKY_KEY))
+    return;
   fault_add(f, FAULT_STICKY_RANDOM, row_place(&pool->row, OPTION_POOL_STICKY_COOKIE),
             "pool \"" SPAN_FMT "\": the cookie has no key of its own", SPAN_ARG(name));
   fault_note(f, "key = \"file:sticky.key\"; keeps sessions over a restart");
@@ -127,6 +133,7 @@ void check_balance(struct conf *conf, const struct conf_pool *pool) {
 void check_split(struct conf *conf, const struct conf_route *route) {
   struct conf_faults *f = conf->faults;
   if (!is_set(&route->row, OPTION_ROUTE_SPLIT)) {
+    if (row_lost(&route->row, OPTION_ROUTE_SPLIT)) return;
     enum option_id id = route->split_by.len ? OPTION_ROUTE_SPLIT_BY : OPTION_ROUTE_SPLIT_FAILOVER;
     if ((route->split_by.len || route->split_failover) && !faults_has_syntax(f))
       fault_add(f, FAULT_SPLIT_UNUSED, row_place(&route->row, id),
@@ -145,7 +152,7 @@ void check_split(struct conf *conf, const struct conf_route *route) {
               SPAN_ARG(route->label), SPAN_ARG(split->pool));
     fault_other(f, "first", row_place(&first->row, OPTION_SPLIT_POOL));
   }
-  if (!weight && !faults_has_syntax(f) && !faults_has(f, FAULT_WRONG_TYPE))
+  if (!weight && !faults_has_syntax(f) && !row_lost(&route->row, OPTION_ROUTE_SPLIT))
     fault_add(f, FAULT_SPLIT_WEIGHT, row_place(&route->row, OPTION_ROUTE_SPLIT),
               "no part of the split of route \"" SPAN_FMT "\" has a weight",
               SPAN_ARG(route->label));

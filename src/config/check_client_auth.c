@@ -1,6 +1,7 @@
 /* check_client_auth.c: what the keys of listeners.*.tls.client mean together, and whether the
  * client certificate that a route asks for can be there. What stands in the files is the TLS
  * seam's affair. Called by check.c and check_routes.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 /* ---- listeners ---- */
@@ -83,6 +84,25 @@ static bool meets(const struct conf_client_auth *row, const struct conf_route *r
   return false;
 }
 
+/* unsure: may a listener of the route ask, or one be of the route, that could not be read? */
+static bool unsure(const struct conf *conf, const struct conf_route *route) {
+  uint32_t named = 0;
+  if (row_lost(&route->row, OPTION_ROUTE_LISTENERS) || row_lost(&route->row, OPTION_ROUTE_HOSTS))
+    return true;
+  rows_each(&conf->root.listeners, struct conf_listener, listener) {
+    const struct conf_row *row = &listener->row;
+    for (uint32_t i = 0; i < route->listeners.count; i++)
+      named += span_eq(route->listeners.items[i].text, row->name);
+    if (row_lost(row, OPTION_LISTENER_PROTOCOL)) return true;
+    if (!route_on(route, listener)) continue;
+    if (!listener->has_tls && !listener_plain(listener)) return true;
+    if (row_lost(row, OPTION_LISTENER_CLIENTS)) return true;
+    rows_each(&listener->clients, struct conf_client_auth, client)
+      if (row_lost(&client->row, OPTION_CLIENT_NAMES)) return true;
+  }
+  return named < route->listeners.count || !conf_whole(conf, OPTION_LISTENERS);
+}
+
 /* asked tells whether a listener of the route asks clients for a certificate, under a name that
  * the route is for: another one's requests are answered with 421. */
 static bool asked(const struct conf *conf, const struct conf_route *route) {
@@ -97,8 +117,9 @@ static bool asked(const struct conf *conf, const struct conf_route *route) {
 void check_cert_asked(struct conf *conf, const struct conf_route *route) {
   bool none = given(route, OPTION_ROUTE_CERT_PRESENT) && !route->cert_present;
   struct conf_faults *f = conf->faults;
-  bool broken = faults_has_syntax(f) || faults_has(f, FAULT_UNKNOWN_KEY) ||
-                faults_has(f, FAULT_BAD_SAN) || faults_has(f, FAULT_BAD_PIN);
+  bool broken =
+      faults_has_syntax(f) ||
+      row_lost_any(&route->row, OPTION_ROUTE_CERT_PRESENT, OPTION_ROUTE_CERT_KEY);
   if (!route_asks_cert(route) || broken) return;
   struct place at = row_place(&route->row, first_given(route));
   if (none && asks_which(route)) {
@@ -107,7 +128,7 @@ void check_cert_asked(struct conf *conf, const struct conf_route *route) {
               "\" asks for clients without a certificate, and for what stands "
               "in theirs",
               SPAN_ARG(route->label));
-  } else if (!none && !asked(conf, route)) {
+  } else if (!none && !asked(conf, route) && !unsure(conf, route)) {
     fault_add(f, FAULT_CERT_UNASKED, at,
               "route \"" SPAN_FMT
               "\" asks for a client certificate, none of its listeners does for its hosts",

@@ -1,16 +1,20 @@
 /* check_discover.c: what the keys of pools.*.discover mean together, and that a pool has any
  * endpoints at all. Called by check.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 static bool given(const struct conf_pool *pool, enum option_id id) {
   return row_origin(&pool->row, id)->node != NULL;
 }
 
-static bool has_names(const struct conf_pool *pool) {
+/* may_have_names: if not all that was meant is known, it may. */
+static bool may_have_names(const struct conf_pool *pool) {
+  if (row_lost_any(&pool->row, OPTION_POOL_ENDPOINTS, OPTION_POOL_SRV)) return true;
   if (given(pool, OPTION_POOL_DNS) || given(pool, OPTION_POOL_SRV)) return true;
   rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {
     struct span host;
     uint16_t port = 0;
+    if (row_lost(&endpoint->row, OPTION_ENDPOINT_ADDRESS)) return true;
     if (addr_split(endpoint->address, &host, &port) == ADDR_NAME) return true;
   }
   return false;
@@ -19,6 +23,7 @@ static bool has_names(const struct conf_pool *pool) {
 static void check_order(struct conf *conf, const struct conf_pool *pool, enum option_id low,
                         enum option_id high) {
   enum option_id at = given(pool, low) ? low : high;
+  if (row_lost(&pool->row, low) || row_lost(&pool->row, high)) return;
   fault_add(conf->faults, FAULT_DISCOVER_ORDER, row_place(&pool->row, at),
             "pool \"" SPAN_FMT "\": " SPAN_FMT " is above " SPAN_FMT, SPAN_ARG(pool->row.name),
             SPAN_ARG(option_local(option_get(low))), SPAN_ARG(option_local(option_get(high))));
@@ -39,6 +44,7 @@ static void check_any(struct conf *conf, const struct conf_pool *pool) {
   if (given(pool, OPTION_POOL_ENDPOINTS) || given(pool, OPTION_POOL_DNS) ||
       given(pool, OPTION_POOL_SRV) || faults_has_syntax(conf->faults))
     return;
+  if (row_lost_any(&pool->row, OPTION_POOL_ENDPOINTS, OPTION_POOL_SRV)) return;
   fault_add(conf->faults, FAULT_MISSING, pool->row.at, "a pool needs \"endpoints\"");
   fault_note(conf->faults,
              "like endpoints = [ \"127.0.0.1:9001\" ]; or discover = { dns = "
@@ -77,7 +83,7 @@ void check_discover(struct conf *conf, struct conf_pool *pool) {
   if (given(pool, OPTION_POOL_DNS) && given(pool, OPTION_POOL_SRV))
     fault_add(conf->faults, FAULT_DISCOVER_BOTH, row_place(&pool->row, OPTION_POOL_SRV),
               "pool \"" SPAN_FMT "\" has discover.dns and discover.srv", SPAN_ARG(pool->row.name));
-  if (!has_names(pool)) check_unused(conf, pool);
+  if (!may_have_names(pool)) check_unused(conf, pool);
   if (d->min_ttl_ms > d->max_ttl_ms)
     check_order(conf, pool, OPTION_POOL_MIN_TTL, OPTION_POOL_MAX_TTL);
   if (d->retry_ms > d->max_retry_ms)

@@ -1,5 +1,6 @@
 /* check_limits.c: what networks, connections per client and rates mean together. Called by
  * check.c, check_policies.c and check_routes.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 static bool is_set(const struct conf_row *row, enum option_id id) {
@@ -59,6 +60,7 @@ static bool only_unix(const struct conf_listener *listener) {
 static void check_proxied(struct conf *conf, const struct conf_listener *listener) {
   if (!listener->proxy_protocol || listener->trusted.count || faults_has_syntax(conf->faults))
     return;
+  if (row_lost(&listener->row, OPTION_LISTENER_TRUSTED)) return;
   fault_add(conf->faults, FAULT_PROXY_NO_TRUST,
             row_place(&listener->row, OPTION_LISTENER_PROXY_PROTOCOL),
             "listener \"" SPAN_FMT "\" has proxy_protocol but no trusted_proxies",
@@ -72,14 +74,17 @@ void check_listener_limits(struct conf *conf, const struct conf_listener *listen
   static const enum option_id prefixes[] = {OPTION_LISTENER_CLIENT_PREFIX4,
                                             OPTION_LISTENER_CLIENT_PREFIX6};
   const struct conf_row *row = &listener->row;
-  bool nameless = only_unix(listener) && !listener->proxy_protocol;
+  bool nameless = only_unix(listener) && !listener->proxy_protocol &&
+                  !row_lost(row, OPTION_LISTENER_BIND) &&
+                  !row_lost(row, OPTION_LISTENER_PROXY_PROTOCOL);
+  bool uncounted = !listener->client_max && !row_lost(row, OPTION_LISTENER_PER_CLIENT);
   check_nets(conf, row, &listener->allow, &listener->deny);
   check_proxied(conf, listener);
   for (size_t i = 0; nameless && i < array_count(networks); i++)
     if (is_set(row, networks[i])) unused(conf, row, networks[i], why);
   if (nameless && listener->client_max)
     unused(conf, row, OPTION_LISTENER_PER_CLIENT, why);
-  for (size_t i = 0; !listener->client_max && i < array_count(prefixes); i++)
+  for (size_t i = 0; uncounted && i < array_count(prefixes); i++)
     if (row_changed(row, prefixes[i]))
       unused(conf, row, prefixes[i], "means nothing without connections_per_client");
 }
@@ -103,7 +108,8 @@ static void check_key(struct conf *conf, const struct conf_policy *policy) {
     fault_add(conf->faults, FAULT_RATE_KEY, at,
               "policy \"" SPAN_FMT "\": rate.key has none beside other parts",
               SPAN_ARG(policy->row.name));
-  if (has_part(key, SPAN_LIT("client_ip")) || faults_has(conf->faults, FAULT_BAD_RATE_KEY)) return;
+  if (has_part(key, SPAN_LIT("client_ip")) || row_lost(&policy->row, OPTION_POLICY_RATE_KEY))
+    return;
   static const enum option_id prefixes[] = {OPTION_POLICY_RATE_PREFIX4,
                                             OPTION_POLICY_RATE_PREFIX6};
   for (size_t i = 0; i < array_count(prefixes); i++)
@@ -113,6 +119,7 @@ static void check_key(struct conf *conf, const struct conf_policy *policy) {
 
 static void check_limit(struct conf *conf, const struct conf_policy *policy) {
   if (is_set(&policy->row, OPTION_POLICY_RATE_LIMIT) || faults_has_syntax(conf->faults)) return;
+  if (row_lost(&policy->row, OPTION_POLICY_RATE_LIMIT)) return;
   for (uint32_t id = OPTION_POLICY_RATE_KEY; id <= OPTION_POLICY_RATE_HEADERS; id++) {
     if (!is_set(&policy->row, (enum option_id)id)) continue;
     fault_add(conf->faults, FAULT_RATE_NO_LIMIT, row_place(&policy->row, (enum option_id)id),

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 /* The options of the three scopes stand in the same order. */
@@ -23,9 +24,14 @@ static unsigned kinds(const struct conf_value *value) {
   return count;
 }
 
+static bool kinds_lost(const struct conf_value *value) {
+  return row_lost_any(&value->row, option_of(value, OPTION_HEADER_EXACT),
+                      option_of(value, OPTION_HEADER_PRESENT));
+}
+
 static void check_value(struct conf *conf, const struct conf_value *value) {
   unsigned count = kinds(value);
-  if (count == 1 || faults_has_syntax(conf->faults)) return;
+  if (count == 1 || faults_has_syntax(conf->faults) || kinds_lost(value)) return;
   fault_add(conf->faults, FAULT_CONDITION, value->row.at,
             "a condition needs one of exact, prefix, regex, present; here %s",
             count ? "are several" : "is none");
@@ -51,7 +57,8 @@ bool conditions_whole(const struct conf_route *route) {
       struct span text;
       enum match_kind kind = value_kind(value, &text);
       bool refused = !text.len && (kind == MATCH_PREFIX || kind == MATCH_REGEX);
-      if (!value->name.len || kinds(value) != 1 || refused) return false;
+      if (!value->name.len || kinds(value) != 1 || refused || value->row.strays) return false;
+      if (kinds_lost(value)) return false;
     }
   }
   return true;

@@ -1,6 +1,7 @@
 /* check_overload.c: what the keys of circuit breaking, adaptive concurrency and overload mean
  * together. A rate or mode that is written, even as "0%" or "off", may stand with all others: it
  * is how a rule is switched off for a while. Called by check.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 #define LAG_LEAST_MS 20u /* below that the loop's timers are not exact enough */
@@ -26,14 +27,18 @@ static void check_unused(struct conf *conf, const struct conf_pool *pool, enum o
 
 static void check_breaker(struct conf *conf, const struct conf_pool *pool) {
   const struct pool_breaker *b = &pool->breaker;
-  bool failures = is_set(&pool->row, OPTION_POOL_BREAKER_FAILURES);
-  bool slow = is_set(&pool->row, OPTION_POOL_BREAKER_SLOW_RATE);
+  const struct conf_row *row = &pool->row;
+  bool lost_slow = row_lost(row, OPTION_POOL_BREAKER_SLOW_RATE);
+  bool slow = is_set(row, OPTION_POOL_BREAKER_SLOW_RATE) || lost_slow;
+  bool failures = is_set(row, OPTION_POOL_BREAKER_FAILURES) ||
+                  row_lost(row, OPTION_POOL_BREAKER_FAILURES);
   if (!failures && !slow)
     check_unused(conf, pool, OPTION_POOL_BREAKER_SLOW, OPTION_POOL_BREAKER_PROBES,
                  "failure_rate or slow_rate");
   else if (!slow)
     check_unused(conf, pool, OPTION_POOL_BREAKER_SLOW, OPTION_POOL_BREAKER_SLOW, "slow_rate");
-  if (!is_set(&pool->row, OPTION_POOL_BREAKER_MAX_OPEN) || b->max_open_ms >= b->open_ms) return;
+  if (!is_set(row, OPTION_POOL_BREAKER_MAX_OPEN) || b->max_open_ms >= b->open_ms) return;
+  if (row_lost_any(row, OPTION_POOL_BREAKER_OPEN, OPTION_POOL_BREAKER_MAX_OPEN)) return;
   fault_add(conf->faults, FAULT_BREAKER_OPEN, row_place(&pool->row, OPTION_POOL_BREAKER_MAX_OPEN),
             "pool \"" SPAN_FMT "\": breaker.max_open is shorter than breaker.open",
             SPAN_ARG(pool->row.name));
@@ -43,9 +48,10 @@ static void check_breaker(struct conf *conf, const struct conf_pool *pool) {
 static void check_concurrency(struct conf *conf, const struct conf_pool *pool) {
   const struct pool_concurrency *c = &pool->concurrency;
   const struct conf_row *row = &pool->row;
-  if (!is_set(row, OPTION_POOL_CONCURRENCY_MODE))
+  if (!is_set(row, OPTION_POOL_CONCURRENCY_MODE) && !row_lost(row, OPTION_POOL_CONCURRENCY_MODE))
     check_unused(conf, pool, OPTION_POOL_CONCURRENCY_MIN, OPTION_POOL_CONCURRENCY_BASELINE,
                  "mode");
+  if (row_lost_any(row, OPTION_POOL_CONCURRENCY_MIN, OPTION_POOL_CONCURRENCY_MAX)) return;
   enum option_id at = OPTION_POOL_CONCURRENCY_INITIAL;
   bool initial = is_set(row, at);
   if (c->min > c->max)
@@ -79,7 +85,7 @@ void check_overload(struct conf *conf) {
   }
   bool any = false;
   for (enum option_id id = OPTION_OVERLOAD_MEMORY; id <= OPTION_OVERLOAD_LAG; id++)
-    any = any || is_set(row, id);
+    any = any || is_set(row, id) || row_lost(row, id);
   if (any || !is_set(row, OPTION_OVERLOAD_RETRY_AFTER) || faults_has_syntax(conf->faults)) return;
   fault_add(conf->faults, FAULT_OVERLOAD_UNUSED, row_place(row, OPTION_OVERLOAD_RETRY_AFTER),
             "process.overload.retry_after means nothing without memory, connections or lag");

@@ -1,5 +1,6 @@
 /* check_policies.c: what the values of a policy mean together, and that routes name policies that
  * exist. Called by check.c and check_routes.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 /* check_sets: of two values of one field in a policy only one could count. */
@@ -26,6 +27,7 @@ static void check_sets(struct conf *conf, const struct conf_policy *policy,
 static void check_page(struct conf *conf, const struct conf_error *page) {
   bool body = row_origin(&page->row, OPTION_ERROR_BODY)->node != NULL;
   bool file = row_origin(&page->row, OPTION_ERROR_FILE)->node != NULL;
+  if (row_lost_any(&page->row, OPTION_ERROR_BODY, OPTION_ERROR_FILE)) return;
   if (body && file)
     fault_add(conf->faults, FAULT_BODY_AND_FILE, row_place(&page->row, OPTION_ERROR_FILE),
               "an error page has both body and file");
@@ -49,6 +51,7 @@ static void cors_fault(struct conf *conf, const struct conf_policy *policy, enum
 /* check_cors: "*" together with credentials would let every page act as the user. */
 static void check_cors(struct conf *conf, const struct conf_policy *policy) {
   const struct conf_cors *cors = &policy->cors;
+  if (row_lost(&policy->row, OPTION_POLICY_CORS_ORIGINS)) return;
   if (!row_origin(&policy->row, OPTION_POLICY_CORS_ORIGINS)->node) {
     for (unsigned id = OPTION_POLICY_CORS_METHODS; id <= OPTION_POLICY_CORS_MAX_AGE; id++) {
       if (!row_origin(&policy->row, (enum option_id)id)->node) continue;

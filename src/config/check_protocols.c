@@ -2,6 +2,7 @@
  * h2 and http/1.1 are chosen by ALPN where there is TLS (RFC 7301); without it h2c is HTTP/2 by
  * prior knowledge (RFC 9113 section 3.3). Over TCP with TLS they are any names of ALPN. Called by
  * apply.c and check.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 #define NAMES_MAX 16u /* of a listener of TCP */
@@ -37,12 +38,13 @@ static bool is_known(struct conf *conf, const struct conf_item *item) {
 static void check_protocol(struct conf *conf, const struct conf_listener *listener,
                            const struct conf_item *item) {
   struct span name = listener->row.name;
+  bool plain = listener_plain(listener);
   if (!is_known(conf, item)) return;
   if (listener->has_tls && span_eq(item->text, SPAN_LIT("h2c"))) {
     fault_add(conf->faults, FAULT_H2C_ON_TLS, item->at,
               "listener \"" SPAN_FMT "\" has TLS: h2c is for listeners without", SPAN_ARG(name));
     fault_note(conf->faults, "use \"h2\"");
-  } else if (!listener->has_tls && span_eq(item->text, SPAN_LIT("h2"))) {
+  } else if (plain && span_eq(item->text, SPAN_LIT("h2"))) {
     fault_add(conf->faults, FAULT_H2_ON_PLAIN, item->at,
               "listener \"" SPAN_FMT "\" has no TLS: h2 is chosen by ALPN", SPAN_ARG(name));
     fault_note(conf->faults, "use \"h2c\", for clients that know before; or add tls");
@@ -52,6 +54,8 @@ static void check_protocol(struct conf *conf, const struct conf_listener *listen
 /* check_windows tells it where the larger one was set, if only that was. */
 static void check_windows(struct conf *conf, const struct conf_listener *listener) {
   const struct listener_h2 *h2 = &listener->h2;
+  if (row_lost_any(&listener->row, OPTION_LISTENER_H2_STREAM_WINDOW, OPTION_LISTENER_H2_WINDOW))
+    return;
   if (h2->window >= h2->stream_window) return;
   bool window = row_origin(&listener->row, OPTION_LISTENER_H2_WINDOW)->node != NULL;
   fault_add(conf->faults, FAULT_H2_WINDOWS,
@@ -72,14 +76,12 @@ static void check_names(struct conf *conf, const struct conf_listener *listener)
 }
 
 void check_protocols(struct conf *conf, const struct conf_listener *listener) {
-  struct conf_faults *f = conf->faults;
   if (listener->protocol == CONF_TCP) check_names(conf, listener); /* without TLS: check_tcp.c */
   if (listener->protocol != CONF_HTTP) return;
   check_windows(conf, listener);
-  /* Where keys are broken or misspelt, tls or protocol may be one of them. */
-  bool unsure = row_origin(&listener->row, OPTION_LISTENER_PROTOCOL)->node != NULL;
-  if (faults_has_syntax(f) || faults_has(f, FAULT_UNKNOWN_KEY)) return;
-  if (unsure && faults_has(f, FAULT_BAD_WORD)) return;
+  /* Where keys are broken tls or protocol may be one of them. */
+  if (faults_has_syntax(conf->faults) || row_lost(&listener->row, OPTION_LISTENER_PROTOCOL))
+    return;
   for (uint32_t i = 0; i < listener->protocols.count; i++)
     check_protocol(conf, listener, &listener->protocols.items[i]);
 }

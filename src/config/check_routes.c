@@ -3,6 +3,7 @@
  * by check.c. */
 #include <stdlib.h>
 
+#include "doubt_priv.h"
 #include "load_priv.h"
 #include "weir/http/message.h"
 
@@ -81,27 +82,28 @@ static struct conf_pool *use_pool(struct conf *conf, const struct conf_route *ro
                                   const struct maps *maps, struct span name, struct place at) {
   struct conf_pool *pool = names_find(&maps->pools, name);
   if (pool) pool->used = true;
-  else if (!faults_has_syntax(conf->faults)) /* the definition may have been left out */
+  else if (conf_whole(conf, OPTION_POOLS))
     undefined(conf, route, "pool", name, at, &conf->root.pools);
   return pool;
 }
 
 static void check_references(struct conf *conf, struct conf_route *route,
                              const struct maps *maps) {
-  bool broken = faults_has_syntax(conf->faults); /* the definition may have been left out */
+  bool all_listeners = conf_whole(conf, OPTION_LISTENERS);
+  bool all_policies = conf_whole(conf, OPTION_POLICIES);
   uint32_t rates = 0;
-  for (uint32_t i = 0; i < route->listeners.count && !broken; i++) {
+  for (uint32_t i = 0; i < route->listeners.count && all_listeners; i++) {
     const struct conf_item *item = &route->listeners.items[i];
     if (!names_find(&maps->listeners, item->text))
       undefined(conf, route, "listener", item->text, item->at, &conf->root.listeners);
   }
-  for (uint32_t i = 0; i < route->policies.count && !broken; i++) {
+  for (uint32_t i = 0; i < route->policies.count; i++) {
     const struct conf_item *item = &route->policies.items[i];
     struct conf_policy *policy = names_find(&maps->policies, item->text);
     rates += policy && policy->rate.limit.len;
     if (policy)
       policy->used = true;
-    else
+    else if (all_policies)
       undefined(conf, route, "policy", item->text, item->at, &conf->root.policies);
   }
   check_route_limits(conf, route, rates);
@@ -118,6 +120,7 @@ static void check_mirror(struct conf *conf, struct conf_route *route, const stru
   struct conf_faults *f = conf->faults;
   bool broken = faults_has_syntax(f);
   bool pool = is_set(route, OPTION_ROUTE_MIRROR_POOL);
+  broken = broken || row_lost(&route->row, OPTION_ROUTE_MIRROR_POOL);
   if (is_set(route, OPTION_ROUTE_MIRROR_PERCENT) && !pool && !broken)
     fault_add(f, FAULT_MISSING, row_place(&route->row, OPTION_ROUTE_MIRROR_PERCENT),
               "mirror needs \"pool\"");
@@ -125,11 +128,20 @@ static void check_mirror(struct conf *conf, struct conf_route *route, const stru
   struct place at = row_place(&route->row, OPTION_ROUTE_MIRROR_POOL);
   struct conf_pool *found = names_find(&maps->pools, route->mirror_pool);
   if (found) found->used = true;
-  else if (!broken) undefined(conf, route, "pool", route->mirror_pool, at, &conf->root.pools);
+  else if (conf_whole(conf, OPTION_POOLS))
+    undefined(conf, route, "pool", route->mirror_pool, at, &conf->root.pools);
   if ((route_redirects(route) || route_responds(route)) && !route->pool.len)
     fault_add(f, FAULT_MIRROR, at,
               "route \"" SPAN_FMT "\" answers by itself: there is nothing to mirror",
               SPAN_ARG(route->label));
+}
+
+/* action_lost: a key of an action is misspelt, or an unknown group may be one. */
+static bool action_lost(const struct conf_route *route) {
+  const struct conf_row *row = &route->row;
+  return row->stray_group || row_lost(row, OPTION_ROUTE_POOL) ||
+         row_lost(row, OPTION_ROUTE_SPLIT) ||
+         row_lost_any(row, OPTION_ROUTE_REDIRECT_TO, OPTION_ROUTE_RESPOND_HEADERS);
 }
 
 /* check_action: exactly one; then what its keys mean together. */
@@ -143,7 +155,7 @@ static void check_action(struct conf *conf, const struct conf_route *route) {
               "route \"" SPAN_FMT "\" has %u actions: it needs one of pool, split, redirect, "
               "respond",
               SPAN_ARG(route->label), actions);
-  } else if (actions == 0 && !faults_has_syntax(f) && !faults_has(f, FAULT_LATER)) {
+  } else if (actions == 0 && !faults_has_syntax(f) && !action_lost(route)) {
     fault_add(f, FAULT_ACTION_NONE, route->row.at,
               "route \"" SPAN_FMT "\" has no action: it needs one of pool, split, redirect, "
               "respond",
@@ -171,7 +183,9 @@ static void check_details(struct conf *conf, const struct conf_route *route) {
     fault_other(f, arena_str(&conf->arena, option_local(option_get(first))),
                 row_place(&route->row, first));
   }
-  bool forwards = is_set(route, OPTION_ROUTE_POOL) || is_set(route, OPTION_ROUTE_SPLIT);
+  bool forwards = is_set(route, OPTION_ROUTE_POOL) || is_set(route, OPTION_ROUTE_SPLIT) ||
+                  action_lost(route);
+  if (row_lost(&route->row, OPTION_ROUTE_PREFIX)) return;
   if (route->strip_prefix && (route->prefix.len < 2 || !forwards) &&
       (route->prefix.len || !is_set(route, OPTION_ROUTE_PREFIX)))
     fault_add(f, FAULT_STRIP_PREFIX, row_place(&route->row, OPTION_ROUTE_STRIP_PREFIX),
@@ -243,7 +257,9 @@ static void add_hosts(struct maps *maps, struct conf_route *route, struct span l
 /* check_unique: where a part of a route's hosts or listeners is taken the place in the file
  * decides: one rule for some listeners before one for all is no mistake. */
 static void check_unique(struct conf *conf, struct conf_route *route, struct maps *maps) {
-  bool broken = path_keys(route) > 1 || !route_path(route).len || !conditions_whole(route);
+  bool broken = path_keys(route) > 1 || !route_path(route).len || !conditions_whole(route) ||
+                route->row.strays ||
+                row_lost_any(&route->row, OPTION_ROUTE_LISTENERS, OPTION_ROUTE_CERT_KEY);
   if (broken || !whole(route, OPTION_ROUTE_SOURCES, &route->sources) ||
       !whole(route, OPTION_ROUTE_HOSTS, &route->hosts) ||
       !whole(route, OPTION_ROUTE_METHODS, &route->methods) ||

@@ -2,6 +2,7 @@
  * which keys mean nothing there, and that such a pool serves no routes; those of UDP name a pool
  * as they do (their keys: check_udp.c). `weir dump` writes defaults too, so keys are refused only
  * where they are not the default. Called by check.c, after routes. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 static bool is_set(const struct conf_row *row, enum option_id id) {
@@ -142,12 +143,24 @@ static void use_pool(struct conf *conf, const struct use *use, struct conf_pool 
 static void check_use(struct conf *conf, const struct use *use, const struct names *pools) {
   struct conf_pool *pool = use->pool.len ? names_find(pools, use->pool) : NULL;
   if (pool) use_pool(conf, use, pool);
-  else if (use->pool.len && !faults_has_syntax(conf->faults)) undefined(conf, use);
+  else if (use->pool.len && conf_whole(conf, OPTION_POOLS)) undefined(conf, use);
+}
+
+/* check_named: all that can be said of a listener whose protocol nobody knows. */
+static void check_named(struct conf *conf, const struct conf_listener *listener,
+                        const struct names *pools) {
+  struct use use = {listener, listener->pool, row_place(&listener->row, OPTION_LISTENER_POOL)};
+  if (!conf_whole(conf, OPTION_POOLS)) return;
+  if (use.pool.len && !names_find(pools, use.pool)) undefined(conf, &use);
+  rows_each(&listener->snis, struct conf_sni, row) {
+    struct use sni = {listener, row->pool, row_place(&row->row, OPTION_SNI_POOL)};
+    if (sni.pool.len && !names_find(pools, sni.pool)) undefined(conf, &sni);
+  }
 }
 
 /* check_silent: with TLS the client is the first to speak. */
 static void check_silent(struct conf *conf, const struct conf_listener *listener) {
-  bool plain = listener->protocol == CONF_TCP && !listener->has_tls;
+  bool plain = listener->protocol == CONF_TCP && listener_plain(listener);
   if (!plain || listener->proxy_protocol != PROXIED_SOME) return;
   fault_add(conf->faults, FAULT_PROXY_SILENT,
             row_place(&listener->row, OPTION_LISTENER_PROXY_PROTOCOL),
@@ -163,19 +176,21 @@ static void check_silent(struct conf *conf, const struct conf_listener *listener
  * counted by connections_per_client. */
 static void check_others(struct conf *conf, const struct conf_listener *listener) {
   const struct conf_row *row = &listener->row;
-  bool proxied = row_changed(row, OPTION_LISTENER_PROXY_PROTOCOL);
+  bool proxied = row_changed(row, OPTION_LISTENER_PROXY_PROTOCOL) ||
+                 row_lost(row, OPTION_LISTENER_PROXY_PROTOCOL);
+  bool counted = listener->client_max || row_lost(row, OPTION_LISTENER_PER_CLIENT);
   if (!proxied && row_changed(row, OPTION_LISTENER_HEADER))
     check_unserved(conf, row, OPTION_LISTENER_HEADER, FAULT_TCP_UNUSED);
-  if (!proxied && !listener->client_max && is_set(row, OPTION_LISTENER_TRUSTED))
+  if (!proxied && !counted && is_set(row, OPTION_LISTENER_TRUSTED))
     check_unserved(conf, row, OPTION_LISTENER_TRUSTED, FAULT_TCP_UNUSED);
-  bool shakes = listener->has_tls || listener->protocol == CONF_PASS;
+  bool shakes = !listener_plain(listener) || listener->protocol == CONF_PASS;
   if (!shakes && row_changed(row, OPTION_LISTENER_HANDSHAKE))
     check_unserved(conf, row, OPTION_LISTENER_HANDSHAKE, FAULT_TCP_UNUSED);
 }
 
 static void check_keys(struct conf *conf, const struct conf_listener *listener) {
   const struct conf_row *row = &listener->row;
-  bool alpn = listener->protocol == CONF_TCP && listener->has_tls;
+  bool alpn = listener->protocol == CONF_TCP && !listener_plain(listener);
   if (!alpn && is_set(row, OPTION_LISTENER_PROTOCOLS))
     check_unserved(conf, row, OPTION_LISTENER_PROTOCOLS, FAULT_TCP_UNUSED);
   for (size_t i = 0; i < array_count(http_of_listener); i++)
@@ -234,9 +249,13 @@ static void check_sni(struct conf *conf, const struct conf_listener *listener,
 
 static void check_listener(struct conf *conf, const struct conf_listener *listener,
                            const struct names *pools) {
-  struct conf_faults *f = conf->faults;
-  bool broken = faults_has_syntax(f) || faults_has(f, FAULT_UNKNOWN_KEY) ||
-                faults_has(f, FAULT_BAD_WORD); /* what was meant is told already */
+  bool broken = faults_has_syntax(conf->faults) ||
+                row_lost(&listener->row, OPTION_LISTENER_POOL) ||
+                row_lost(&listener->row, OPTION_LISTENER_SNI);
+  if (row_lost(&listener->row, OPTION_LISTENER_PROTOCOL)) {
+    check_named(conf, listener, pools);
+    return;
+  }
   if (listener->protocol == CONF_UDP) check_udp_listener(conf, listener);
   else check_udp_elsewhere(conf, listener);
   if (listener->protocol == CONF_TCP || listener->protocol == CONF_PASS)

@@ -1,12 +1,13 @@
 /* check_tls_estate.c: what the keys of listeners.*.tls beside certificates mean together, and the
  * bytes of ticket keys. Called by check.c and secrets.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 void check_tls_estate(struct conf *conf, const struct conf_listener *listener) {
   struct span name = listener->row.name;
   if (!listener->ticket_keys.count) return;
   struct place at = row_place(&listener->row, OPTION_LISTENER_TICKET_KEYS);
-  if (!listener->tls_tickets) {
+  if (!listener->tls_tickets) { /* written: it is no default */
     fault_add(conf->faults, FAULT_TICKETS_UNUSED, at,
               "listener \"" SPAN_FMT "\": tickets is false: no ticket is encrypted",
               SPAN_ARG(name));

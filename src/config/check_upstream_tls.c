@@ -1,5 +1,6 @@
 /* check_upstream_tls.c: what the keys of pools.*.tls and connections.protocol mean together.
  * Called by check.c. */
+#include "doubt_priv.h"
 #include "load_priv.h"
 
 static bool given(const struct conf_pool *pool, enum option_id id) {
@@ -9,9 +10,8 @@ static bool given(const struct conf_pool *pool, enum option_id id) {
 static void check_protocol(struct conf *conf, const struct conf_pool *pool) {
   struct place at = row_place(&pool->row, OPTION_POOL_PROTOCOL);
   struct span name = pool->row.name;
-  /* Where keys are broken or misspelt, tls may be one of them. */
-  if (faults_has_syntax(conf->faults) || faults_has(conf->faults, FAULT_UNKNOWN_KEY)) return;
-  if (pool->connections.protocol == POOL_H2 && !pool->tls.on) {
+  if (faults_has_syntax(conf->faults)) return; /* tls may be what is broken */
+  if (pool->connections.protocol == POOL_H2 && pool_plain(pool)) {
     fault_add(conf->faults, FAULT_POOL_H2_PLAIN, at,
               "pool \"" SPAN_FMT "\" has no tls: h2 is chosen by ALPN", SPAN_ARG(name));
     fault_note(conf->faults, "use \"h2c\", for endpoints that know before; or add tls = { };");
@@ -24,7 +24,7 @@ static void check_protocol(struct conf *conf, const struct conf_pool *pool) {
 
 static void check_pair(struct conf *conf, const struct conf_pool *pool) {
   bool cert = given(pool, OPTION_POOL_TLS_CERT), key = given(pool, OPTION_POOL_TLS_KEY);
-  if (cert == key) return;
+  if (cert == key || row_lost_any(&pool->row, OPTION_POOL_TLS_CERT, OPTION_POOL_TLS_KEY)) return;
   fault_add(conf->faults, FAULT_POOL_TLS_PAIR,
             row_place(&pool->row, cert ? OPTION_POOL_TLS_CERT : OPTION_POOL_TLS_KEY),
             "pool \"" SPAN_FMT "\": tls.%s without tls.%s", SPAN_ARG(pool->row.name),
@@ -49,6 +49,7 @@ static void check_none(struct conf *conf, const struct conf_pool *pool) {
 
 static void check_nameless(struct conf *conf, const struct conf_pool *pool) {
   if (pool->tls.sni.len || pool->tls.names.count) return;
+  if (row_lost_any(&pool->row, OPTION_POOL_TLS_SNI, OPTION_POOL_TLS_NAMES)) return;
   rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {
     if (!span_starts(endpoint->address, SPAN_LIT("unix:"))) continue;
     fault_add(conf->faults, FAULT_POOL_TLS_NAMELESS,
@@ -63,6 +64,7 @@ void check_upstream_tls(struct conf *conf, const struct conf_pool *pool) {
   check_protocol(conf, pool);
   if (!pool->tls.on) return;
   check_pair(conf, pool);
+  if (row_lost(&pool->row, OPTION_POOL_TLS_VERIFY)) return;
   if (pool->tls.verify == VERIFY_NONE) check_none(conf, pool);
   else check_nameless(conf, pool);
 }

@@ -1,6 +1,7 @@
 /* compile_health.c: the active check of a pool: what its keys mean together (check), and the
  * request ready to be sent (compile). Called by check.c and compile.c. */
 #include "compile_priv.h"
+#include "doubt_priv.h"
 #include "weir/http/h1.h"
 #include "weir/http/name.h"
 #include "weir/http/proxy_header.h"
@@ -72,7 +73,7 @@ static void check_grpc(struct conf *conf, const struct conf_pool *pool) {
 
 static void check_http(struct conf *conf, const struct conf_pool *pool) {
   const struct conf_health *h = &pool->health;
-  if (!given(pool, OPTION_POOL_HEALTH_PATH) && !faults_has(conf->faults, FAULT_BAD_WORD)) {
+  if (!given(pool, OPTION_POOL_HEALTH_PATH) && !row_lost(&pool->row, OPTION_POOL_HEALTH_PATH)) {
     struct place at = pool->row.at;
     for (uint32_t id = HEALTH_OPTIONS_FIRST; id <= HEALTH_OPTIONS_LAST; id++)
       if (given(pool, (enum option_id)id)) at = row_place(&pool->row, (enum option_id)id);
@@ -92,13 +93,16 @@ static bool all_unix(const struct conf_pool *pool) {
 
 void check_health(struct conf *conf, const struct conf_pool *pool) {
   const struct conf_health *h = &pool->health;
+  bool known = !row_lost(&pool->row, OPTION_POOL_HEALTH_PROTOCOL);
   if (!h->on || faults_has_syntax(conf->faults)) return;
-  check_unused(conf, pool);
   check_count(conf, pool);
-  if (h->protocol == HEALTH_GRPC) check_grpc(conf, pool);
-  else if (h->protocol != HEALTH_TCP) check_http(conf, pool);
+  if (known) check_unused(conf, pool);
+  if (known && h->protocol == HEALTH_GRPC) check_grpc(conf, pool);
+  else if (known && h->protocol != HEALTH_TCP) check_http(conf, pool);
   if (h->port && all_unix(pool))
     unused(conf, pool, OPTION_POOL_HEALTH_PORT, "means nothing: the endpoints are unix sockets");
+  if (row_lost_any(&pool->row, OPTION_POOL_HEALTH_INTERVAL, OPTION_POOL_HEALTH_FAST_INTERVAL))
+    return;
   if (given(pool, OPTION_POOL_HEALTH_FAST_INTERVAL) && h->fast_interval_ms > h->interval_ms)
     fault_add(conf->faults, FAULT_HEALTH_INTERVALS,
               row_place(&pool->row, OPTION_POOL_HEALTH_FAST_INTERVAL),

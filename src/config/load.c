@@ -3,6 +3,7 @@
  * publishes nothing. Called by the CLI and the compile thread. */
 #include <errno.h>
 
+#include "doubt_priv.h"
 #include "load_priv.h"
 #include "weir/config/where.h"
 
@@ -304,6 +305,7 @@ static bool admin_readable(struct conf *conf) {
   struct value value;
   if (faults_has_syntax(conf->faults) || faults_has(conf->faults, FAULT_SET_TWICE)) return false;
   if (!node) return admin_absent(conf);
+  if (node_guessed(node)) return false;
   struct value_job job = {&conf->arena, conf->faults, conf->reader, option,
                           node,         SPAN_EMPTY,   SPAN_EMPTY};
   return value_parse(&job, &value);

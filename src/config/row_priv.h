@@ -22,6 +22,7 @@ enum scope_id {
 struct conf_origin {
   const struct node *node; /* NULL: the default */
   struct span env;         /* a variable that was used in it */
+  bool lost; /* what was meant is not known: it was refused, or its key is misspelt (doubt.c) */
 };
 
 /* conf_row heads every scope's struct. */
@@ -31,6 +32,7 @@ struct conf_row {
   struct span name;            /* of listeners, pools, policies: their key */
   struct place at;             /* the key, or the element in a list */
   struct conf_origin *origins; /* by option within the scope */
+  bool strays, stray_group;    /* keys, or a group, whose meaning nobody knows */
 };
 
 struct conf_rows {

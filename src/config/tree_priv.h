@@ -45,6 +45,7 @@ struct node {
   uint32_t indent;     /* blanks at the beginning of the line of key_at; at most INDENT_MAX */
   int64_t integer;     /* NODE_INT */
   struct span key;     /* empty in lists and arrays */
+  struct span meant;   /* what apply.c takes a misspelt key for; else empty */
   struct span string;  /* NODE_STRING: escapes resolved, ${env:} not */
   struct place key_at; /* the key; in lists the element */
   struct place at;     /* the value; of groups and lists the opening bracket */
