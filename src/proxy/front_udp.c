@@ -362,6 +362,7 @@ static const struct udp_events port_events = {.on_datagram = on_client,
 
 /* ---- ports ---- */
 
+/* Each turn takes one out (udp_session_end, whatever its state). */
 static void end_all(struct list *sessions) {
   while (!list_empty(sessions))
     udp_session_end(container_of(sessions->next, struct udp_session, link), END_DRAIN_TUNNEL);

@@ -103,8 +103,39 @@ struct worker *worker_new(const struct worker_config *config) {
 
 /* ---- the end ---- */
 
-/* end_stream: nothing may go on; the client sees truncation unless it can be told. */
+/* end_one: nothing may go on; the client sees truncation unless it can be told. */
+static void end_one(struct down *d) {
+  d->flags |= DOWN_CLOSE;
+  if (d->h2) front_h2_end(d, END_DRAIN);
+  else if (!d->stream) down_close(d, false);
+  else if (d->stream->step == STEP_TUNNEL) stream_fail(d->stream, END_DRAIN_TUNNEL);
+  else stream_fail(d->stream, END_DRAIN);
+}
+
+/* move_all gives the nodes of a list to another one, which was not in use. */
+static void move_all(struct list *to, struct list *from) {
+  list_init(to);
+  list_push_head(from, to); /* both in one ring */
+  list_remove(from);
+}
+
+/* end_downs tells each connection once. Who is told stands in sv->downs again, until it leaves, so
+ * `rest` gets shorter by one each time, whatever comes of it. It gives how many have stayed. */
+static uint32_t end_downs(struct serving *sv) {
+  struct list rest;
+  uint32_t stayed = 0;
+  move_all(&rest, &sv->downs);
+  for (struct list *l = list_pop_head(&rest); l; l = list_pop_head(&rest)) {
+    list_push_tail(&sv->downs, l);
+    end_one(container_of(l, struct down, link));
+  }
+  for (struct list *l = sv->downs.next; l != &sv->downs; l = l->next) stayed++;
+  return stayed;
+}
+
+/* end_all: none should stay; if one does, that is our mistake, and no reason to wait for it. */
 static void end_all(struct worker *w) {
+  uint32_t stayed = 0;
   for (struct list *l = w->servings.next, *next; l != &w->servings; l = next) {
     next = l->next;
     struct serving *sv = container_of(l, struct serving, link);
@@ -112,17 +143,14 @@ static void end_all(struct worker *w) {
     if (sv->conn) conn_close(sv->conn);
     sv->conn = NULL;
     sv->down_count++;
-    while (!list_empty(&sv->downs)) {
-      struct down *d = container_of(sv->downs.next, struct down, link);
-      d->flags |= DOWN_CLOSE;
-      if (d->h2) front_h2_end(d, END_DRAIN);
-      else if (!d->stream) down_close(d, false);
-      else if (d->stream->step == STEP_TUNNEL) stream_fail(d->stream, END_DRAIN_TUNNEL);
-      else stream_fail(d->stream, END_DRAIN);
-    }
+    stayed += end_downs(sv);
     sv->down_count--;
     serving_free_if_done(sv);
   }
+  if (!stayed) return;
+  w->stopped = true;
+  worker_event(w, END_LEVEL_ERROR,
+               "connections that were to end have not: %u; please report it", stayed);
 }
 
 static void on_drain_deadline(struct timer *timer, uint64_t now) {

@@ -109,8 +109,17 @@ struct world *world_new(uint64_t seed, uint32_t workers, const struct sim_faults
 
 /* ---- records ---- */
 
+static void event_read(struct world *w, struct span bytes) {
+  struct record_event e;
+  if (bytes.ptr[0] != RECORD_EVENT) return;
+  check(bytes.len >= sizeof e);
+  memcpy(&e, bytes.ptr, sizeof e);
+  w->errors += e.level == END_LEVEL_ERROR;
+}
+
 static void record_read(struct world *w, struct span bytes) {
   struct record_access r;
+  event_read(w, bytes);
   if (bytes.ptr[0] != RECORD_ACCESS) return;
   check(bytes.len >= sizeof r);
   memcpy(&r, bytes.ptr, sizeof r);

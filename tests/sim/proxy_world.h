@@ -134,6 +134,7 @@ struct world {
   uint32_t plan_count, up_order;
   uint32_t ends[END_COUNT]; /* by access records */
   uint32_t other_ends[END_COUNT]; /* of those that name no plan */
+  uint32_t errors; /* events that are errors */
   uint64_t steps;
   bool capped;       /* caps are the same in all generations: permits never pass them */
   size_t iobufs_max; /* most bytes borrowed by one loop at any step */

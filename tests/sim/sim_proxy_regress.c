@@ -802,6 +802,43 @@ static void who_sends_on_is_not_reset(void **state) {
   }
 }
 
+/* first_stream is the stream of a worker's first connection. */
+static struct stream *first_stream(struct world *w, uint32_t worker) {
+  struct list *servings = &w->worker[worker]->servings;
+  struct serving *sv = container_of(servings->next, struct serving, link);
+  assert_false(list_empty(servings) || list_empty(&sv->downs));
+  return container_of(sv->downs.next, struct down, link)->stream;
+}
+
+/* The end of a drain tells each connection once. One that does not leave, which none should, keeps
+ * the worker from nothing: the others end, the log has a word, the worker stops. */
+static void an_end_does_not_wait_for_who_stays(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 6);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    struct world *w = world_new(seed, 1, seed % 2 ? &soft : NULL, &conf);
+    struct plan *p[3];
+    for (uint32_t i = 0; i < 3; i++) {
+      p[i] = plan_new(w);
+      p[i]->stall = true;
+      (void)start(w, 0, p[i]);
+    }
+    STEP_WHILE(w, !p[0]->up_heads || !p[1]->up_heads || !p[2]->up_heads);
+    struct stream *s = first_stream(w, 0);
+    s->driving = true; /* as if it stood in the midst of a step for ever */
+    uint64_t deadline_ms = sim_now_ms(w->sim) + 100;
+    world_post(w, 0, &(struct worker_msg){.kind = WORKER_DRAIN, .deadline_ms = deadline_ms});
+    STEP_WHILE(w, !worker_stopped(w->worker[0]));
+    assert_int_equal(p[0]->ended + p[1]->ended + p[2]->ended, 2);
+    assert_int_equal(w->ends[END_DRAIN], 2);
+    assert_int_equal(w->errors, 1);
+    s->driving = false;
+    stream_go(s, STEP_FINISH);
+    world_end(w);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_100_that_never_comes_is_the_endpoints_fault),
@@ -820,6 +857,7 @@ int main(void) {
       cmocka_unit_test(a_queued_connect_that_fails_at_once_is_answered),
       cmocka_unit_test(an_early_response_says_close),
       cmocka_unit_test(who_sends_on_is_not_reset),
+      cmocka_unit_test(an_end_does_not_wait_for_who_stays),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
