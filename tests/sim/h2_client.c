@@ -113,6 +113,7 @@ static void open_job(struct h2_client *c, struct h2_job *job) {
               p->method, p->prefix, p->id);
   if (p->frame == FRAME_LENGTH) text_printf(&lines, "content-length: %u\n", p->len);
   if (p->expect) text_lit(&lines, "expect: 100-continue\n");
+  if (p->grpc) text_lit(&lines, "content-type: application/grpc\nte: trailers\n");
   text_lit(&lines, "x-forwarded-for: 6.6.6.6\nx-hop: 1\n");
   if (world_chance(c->w, 30))
     text_printf(&lines, "priority: u=%u%s\n", (unsigned)world_draw(c->w, 8),

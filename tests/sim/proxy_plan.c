@@ -133,6 +133,7 @@ void plan_response(struct world *w, const struct plan *p, uint32_t origin, struc
               origin);
   if (p->up_frame == FRAME_LENGTH) text_printf(out, "Content-Length: %u\r\n", p->up_len);
   if (p->up_frame == FRAME_CHUNKED) text_lit(out, "Transfer-Encoding: chunked\r\n");
+  if (p->grpc) text_lit(out, "Content-Type: application/grpc\r\n");
   if (p->upgrade && p->status == 101)
     text_lit(out, "Connection: upgrade\r\nUpgrade: websocket\r\n");
   else if (p->up_close) text_lit(out, "Connection: close\r\n");

@@ -262,6 +262,47 @@ static void short_memory(void **state) {
   }
 }
 
+/* An upload for which there is no buffer, of a call whose response the client's window holds back:
+ * its trailers say what happened, but behind bytes that do not leave. Its conn has failed and will
+ * tell of nothing more, so that the call is over at once, and not with timeouts.send. */
+static void no_memory_behind_a_window(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 20);) {
+    struct world_conf conf;
+    h2_conf(&conf, 1);
+    conf.h2.stream_window = conf.h2.window; /* more than a buffer holds */
+    conf.timeouts.header_ms = 0; /* nothing is the next thing to happen before the client begins */
+    conf.routes[0].buffer_bytes = 0;
+    struct crowd crowd = {.w = world_new(seed, 1, NULL, &conf)};
+    struct world *w = crowd.w;
+    struct iobufs *pool = &w->worker[0]->loop->iobufs;
+    const struct h2_row row = {H2_SETTING_INITIAL_WINDOW_SIZE, 100};
+    struct h2_client *c = join(&crowd);
+    struct plan *p = plan_new(w);
+    w->origins[0].window = w->origins[1].window = 2000;
+    p->method = "POST";
+    p->grpc = p->expect = p->early = p->hold_body = p->stall_body = true;
+    p->frame = p->up_frame = FRAME_CHUNKED;
+    p->len = 900000;
+    p->up_len = 20000;
+    h2_client_add(c, p, -1);
+    h2_client_start(c, &row, 1);
+    c->peer.auto_window = false;
+    while (w->steps < 5000 && p->got_body < 100) step(&crowd);
+    const struct h2_peer_stream *st = h2_peer_find(&c->peer, c->jobs[0].stream);
+    c->jobs[0].go = true; /* whatever it was answered */
+    while (w->steps < 20000 && st->sent < 150000) step(&crowd);
+    assert_true(p->got_body == 100 && st->sent >= 150000);
+    size_t limit = pool->limit;
+    pool->limit = 1;
+    uint64_t before = sim_now_ms(w->sim);
+    while (!p->ended && sim_now_ms(w->sim) < before + conf.timeouts.send_ms / 2) step(&crowd);
+    pool->limit = limit;
+    if (!p->ended || p->end != END_LIMIT_MEMORY) wrong(w, p, "not over");
+    finish(&crowd);
+  }
+}
+
 /* ---- why a client is gone ---- */
 
 /* A fault of the connection is the cause of every stream that it cuts, also while bodies flow. */
@@ -862,6 +903,7 @@ int main(void) {
       cmocka_unit_test(all_is_answered),
       cmocka_unit_test(storms),
       cmocka_unit_test(short_memory),
+      cmocka_unit_test(no_memory_behind_a_window),
       cmocka_unit_test(cut_by_a_fault),
       cmocka_unit_test(drain),
       cmocka_unit_test(begun_in_a_drain),
