@@ -66,10 +66,11 @@ void carried_read(struct conn *c, size_t n) { c->carried->ops->read(c->carried, 
 /* A frame, and the way back: that it was sent. */
 #define SEND_NS 500u
 
-static void on_send(struct loop *loop, struct conn *c, const void *bytes, size_t len, bool fin) {
+static void on_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
+                    unsigned how) {
   (void)loop;
   c->inflight |= OP_BIT(OP_SEND);
-  c->carried->ops->send(c->carried, span_of(bytes, len), fin);
+  c->carried->ops->send(c->carried, span_of(bytes, len), how & SEND_CORKED);
 }
 
 static ssize_t on_send_now(struct loop *loop, struct conn *c, const void *bytes, size_t len) {

@@ -107,11 +107,19 @@ void conn_finish(struct conn *c) {
 
 bool conn_finishing(const struct conn *c) { return conn_any(c, CONN_FIN) && conn_pending(c) > 0; }
 
-static void submit(struct conn *c) {
+bool tx_unwatched(const struct conn *c) {
+  if (conn_any(c, CONN_FIN | CONN_CLOSING | CONN_GONE) || !is_empty(c->out) || !is_empty(c->wire))
+    return false;
+  return c->relay_out && relay_reads_on(c->relay_out) && list_empty(&c->loop->parked);
+}
+
+/* again: an attempt came back before, with a part or nothing. */
+static void submit(struct conn *c, bool again) {
   struct iobuf *b = c->sending;
   bool last = is_empty(c->out) && is_empty(c->wire);
-  conn_ops(c)->send(c->loop, c, b->data.ptr + b->off, iobuf_rest(b),
-                     last && conn_any(c, CONN_FIN));
+  unsigned how = last && conn_any(c, CONN_FIN) ? SEND_CORKED : 0;
+  if (!again && tx_unwatched(c)) how |= SEND_QUIET;
+  conn_ops(c)->send(c->loop, c, b->data.ptr + b->off, iobuf_rest(b), how);
 }
 
 /* finished: all is sent and our FIN was asked for. */
@@ -157,8 +165,10 @@ void tx_run(struct conn *c) {
   }
   if (c->transport && c->out && conn_any(c, CONN_OPEN)) encrypt(c);
   if (c->inflight & (OP_BIT(OP_SEND) | OP_BIT(OP_POLL_OUT))) return;
-  if (c->sending || next(c))
-    submit(c);
+  if (c->sending)
+    submit(c, true);
+  else if (next(c))
+    submit(c, false);
   else if (conn_any(c, CONN_FIN) && !conn_any(c, CONN_FIN_SENT))
     finished(c);
 }
@@ -217,7 +227,7 @@ static void all_sent(struct conn *c) {
 static void wait_to_send(struct conn *c) {
   relay_splice_block(c);
   if (!conn_any(c, CONN_NONBLOCK))
-    submit(c);
+    submit(c, true);
   else if (!conn_busy(c, OP_POLL_OUT))
     conn_ops(c)->poll(c->loop, c, OP_POLL_OUT);
 }
@@ -234,7 +244,7 @@ void tx_send_done(struct conn *c, int32_t res) {
   }
   if (res > 0) b->off += (uint32_t)res;
   if (iobuf_rest(b) > 0) {
-    submit(c);
+    submit(c, true);
     return;
   }
   c->sending = NULL;
@@ -247,7 +257,7 @@ void tx_send_done(struct conn *c, int32_t res) {
 
 void tx_poll_done(struct conn *c) {
   if (c->sending) {
-    if (!conn_busy(c, OP_SEND)) submit(c);
+    if (!conn_busy(c, OP_SEND)) submit(c, true);
     return;
   }
   if (c->relay_out)

@@ -96,6 +96,9 @@ void tx_run(struct conn *c);
 void tx_send_done(struct conn *c, int32_t res);
 void tx_poll_done(struct conn *c);
 void tx_fail(struct conn *c, int err);
+/* tx_unwatched: nothing that c, its relay or who waits for a buffer will do next waits for the end
+ * of the send in flight. */
+bool tx_unwatched(const struct conn *c);
 /* tx_last_words sends of what is queued as much as goes at once: c is about to be reset. */
 void tx_last_words(struct conn *c);
 /* tx_take_buffer queues a full buffer whole, without a copy: false when it does not fit in. */
@@ -116,6 +119,8 @@ void relay_on_timer(struct conn *c);
 void relay_run(struct relay *r);
 /* relay_end tells the owner; r is its own again. */
 void relay_end(struct relay *r, enum relay_end why, int err);
+/* relay_reads_on: r copies as it comes and waits for src alone. */
+bool relay_reads_on(const struct relay *r);
 /* relay_wait_src and relay_wait_dst note whom it waits for. */
 void relay_wait_src(struct relay *r);
 void relay_wait_dst(struct relay *r);

@@ -126,8 +126,8 @@ static size_t sim_unread(struct loop *loop, struct conn *c) {
 #define SEND_NS 5000u
 
 static void sim_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
-                     bool corked) {
-  (void)corked;
+                     unsigned how) {
+  (void)how;
   loop->owed_ns += SEND_NS;
   struct sim_op *o = begin(loop, c, OP_SEND);
   o->bytes = bytes;

@@ -35,6 +35,16 @@
  * has no bound and runs ahead of a body by what the provided buffers hold). */
 #define RECV_CAP 16384u
 
+/* In a turn with no more to handle than that a send whose completion nobody waits for (SEND_QUIET)
+ * posts none: it would end the wait that comes at once, a whole turn for nothing. It never waits
+ * itself: either all is taken when the kernel has its entry, or it completes as others do. */
+#define QUIET_MAX 2u
+
+struct quiet_send {
+  uint64_t name; /* 0: it was told */
+  int32_t bytes;
+};
+
 struct uring {
   struct loop loop;
   struct io_uring ring;
@@ -47,6 +57,9 @@ struct uring {
   int64_t wall_offset_ms;
   uint64_t wall_read_ms; /* when it was measured */
   uint32_t alarms;       /* completions of this turn that were alarms */
+  bool light;            /* the turn had little to handle, and handles no more */
+  uint8_t quiets;
+  struct quiet_send quiet[QUIET_MAX];
   uint64_t alarm_ms;     /* when the timeout that is in flight ends; WHEEL_NEVER: none is */
   struct __kernel_timespec alarm_at;
   uint32_t connects;
@@ -54,6 +67,9 @@ struct uring {
 };
 
 static struct uring *of(struct loop *loop) { return container_of(loop, struct uring, loop); }
+
+static uint32_t slot_of(uint64_t name) { return (uint32_t)(name >> 40); }
+static uint32_t generation_of(uint64_t name) { return (uint32_t)(name >> 8); }
 
 static uint64_t name_of(const struct conn *c, enum op op) {
   return ((uint64_t)c->head.slot << 40) | ((uint64_t)c->head.generation << 8) | (uint64_t)op;
@@ -221,12 +237,20 @@ static size_t ring_unread(struct loop *loop, struct conn *c) {
   return ioctl(c->fd, SIOCINQ, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
 }
 
+/* ring_send. MSG_DONTWAIT makes the ring complete what does not go at once instead of waiting for
+ * room; MSG_WAITALL makes a part of it a failure, which is not left out. */
 static void ring_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
-                      bool corked) {
+                      unsigned how) {
+  struct uring *u = of(loop);
+  bool quiet = how & SEND_QUIET && u->light && u->quiets < QUIET_MAX;
+  int flags = MSG_WAITALL | MSG_NOSIGNAL | (quiet ? MSG_DONTWAIT : 0);
   loop->owed_ns += SEND_NS;
   struct io_uring_sqe *sqe = begin(loop, c, OP_SEND);
-  io_uring_prep_send(sqe, c->fd, bytes, len, MSG_WAITALL | MSG_NOSIGNAL | (corked ? MSG_MORE : 0));
+  io_uring_prep_send(sqe, c->fd, bytes, len, flags | (how & SEND_CORKED ? MSG_MORE : 0));
   sqe->user_data = name_of(c, OP_SEND);
+  if (!quiet) return;
+  sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+  u->quiet[u->quiets++] = (struct quiet_send){sqe->user_data, (int32_t)len};
 }
 
 static ssize_t ring_send_now(struct loop *loop, struct conn *c, const void *bytes, size_t len) {
@@ -399,8 +423,43 @@ static void set_alarm(struct uring *u, uint64_t until_ms) {
   if (move) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS; /* no turn for it */
 }
 
+/* quiet_may_wait: still nobody waits for a send that will not tell. */
+static bool quiet_may_wait(const struct uring *u) {
+  for (unsigned i = 0; i < u->quiets; i++) {
+    uint64_t name = u->quiet[i].name;
+    const struct conn *c = slab_find(&u->loop.conns, slot_of(name), generation_of(name));
+    if (c == NULL || !tx_unwatched(c)) return false;
+  }
+  return true;
+}
+
+/* quiet_told forgets those that complete by themselves: they failed, or went in part. */
+static void quiet_told(struct uring *u) {
+  const struct io_uring_cq *cq = &u->ring.cq;
+  unsigned count = io_uring_cq_ready(&u->ring), first = *cq->khead;
+  for (unsigned i = 0; i < count; i++) {
+    uint64_t name = cq->cqes[(first + i) & cq->ring_mask].user_data;
+    for (unsigned k = 0; k < u->quiets; k++)
+      if (u->quiet[k].name == name) u->quiet[k].name = 0;
+  }
+}
+
+/* quiet_settle tells of the others when the kernel has taken all entries, and no completion waits
+ * where it cannot be seen. They went before all that has come: at the time of the last turn. */
+static void quiet_settle(struct uring *u) {
+  quiet_told(u);
+  if (io_uring_sq_ready(&u->ring) || io_uring_cq_has_overflow(&u->ring)) return;
+  for (unsigned i = 0; i < u->quiets; i++) {
+    uint64_t name = u->quiet[i].name;
+    struct completion done = {.res = u->quiet[i].bytes};
+    if (name) conn_complete(&u->loop, slot_of(name), generation_of(name), OP_SEND, &done);
+  }
+  u->quiets = 0;
+}
+
 static int submit_and_wait(struct uring *u, uint64_t until_ms, uint64_t now_ns) {
-  if (until_ms != WHEEL_NEVER && until_ms * 1000000u <= now_ns)
+  bool past = until_ms != WHEEL_NEVER && until_ms * 1000000u <= now_ns;
+  if (past || !quiet_may_wait(u))
     return io_uring_submit_and_get_events(&u->ring);
   set_alarm(u, until_ms);
   return io_uring_submit_and_wait(&u->ring, 1);
@@ -433,7 +492,7 @@ static void handle(struct uring *u, const struct io_uring_cqe *cqe) {
     u->recv_cap = 0;
     done.res = -EINTR; /* again, without the cap */
   }
-  conn_complete(&u->loop, (uint32_t)(name >> 40), (uint32_t)(name >> 8), op, &done);
+  conn_complete(&u->loop, slot_of(name), generation_of(name), op, &done);
   if (provided) buffers_put(&u->buffers, id);
 }
 
@@ -453,7 +512,7 @@ static void warm_at(const struct uring *u, unsigned first, unsigned count, unsig
     uint64_t name = cq->cqes[(first + at) & cq->ring_mask].user_data;
     enum op op = (enum op)(name & 0xff);
     if (op >= OP_WAKE) continue;
-    conn_warm(&u->loop, (uint32_t)(name >> 40), (uint32_t)(name >> 8), op, step);
+    conn_warm(&u->loop, slot_of(name), generation_of(name), op, step);
   }
 }
 
@@ -472,6 +531,7 @@ static void handle_all(struct uring *u) {
   }
   loop_stat_add(&u->loop.stats.completions, count - u->alarms);
   u->alarms = 0;
+  u->light = count <= QUIET_MAX;
 }
 
 static int ring_turn(struct loop *loop, uint64_t until_ms) {
@@ -481,6 +541,8 @@ static int ring_turn(struct loop *loop, uint64_t until_ms) {
   int rc = submit_and_wait(u, until_ms, before_ns);
   u->connects = 0;
   loop->owed_ns = 0;
+  u->light = false;
+  if (u->quiets) quiet_settle(u);
   read_clocks(u);
   loop_share_open(loop, loop->now_ns);
   handle_all(u);

@@ -51,6 +51,10 @@ void relay_note_moved(struct relay *r, size_t n) {
 
 void relay_wait_src(struct relay *r) { r->waits = RELAY_WAITS_SRC; }
 
+bool relay_reads_on(const struct relay *r) {
+  return r->mode == RELAY_MESSAGES && r->waits == RELAY_WAITS_SRC && !r->eof;
+}
+
 void relay_wait_dst(struct relay *r) {
   r->waits = RELAY_WAITS_DST;
   if (r->watch) rx_hup_arm(r->src);

@@ -46,8 +46,8 @@ static ssize_t on_recv_now(struct loop *loop, struct conn *c, void *into, size_t
   return (ssize_t)left;
 }
 static void on_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
-                    bool corked) {
-  (void)corked;
+                    unsigned how) {
+  (void)how;
   struct th_wire *w = wire_of(loop, c);
   check(!conn_busy(c, OP_SEND));
   c->inflight |= OP_BIT(OP_SEND);

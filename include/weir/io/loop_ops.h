@@ -34,6 +34,14 @@ struct completion {
   const char *data; /* res bytes, when a provided buffer was filled */
 };
 
+/* send_how says what is known of a send, as flags. */
+enum send_how {
+  SEND_CORKED = 1, /* a shutdown follows the completion: the FIN may travel with the last bytes */
+  /* nobody waits for the completion of one that goes at once, whole: it may be told at the end of
+   * a wait that comes, as long as tx_unwatched(c) holds. */
+  SEND_QUIET = 2,
+};
+
 /* loop_ops is what an implementation does. None blocks but turn. Submissions may be batched until
  * the next turn. Submitting an op whose bit is set in conn->inflight is our mistake (check).
  * Sockets are in blocking mode (the ring needs it so) but while `nonblock` says otherwise. */
@@ -57,9 +65,7 @@ struct loop_ops {
   ssize_t (*recv_now)(struct loop *loop, struct conn *c, void *into, size_t cap);
   /* unread is how many bytes wait in the socket; 0 also when only an end or an error does. */
   size_t (*unread)(struct loop *loop, struct conn *c);
-  /* send: corked says that a shutdown follows the completion at once, so that the FIN may travel
-   * with the last bytes. */
-  void (*send)(struct loop *loop, struct conn *c, const void *bytes, size_t len, bool corked);
+  void (*send)(struct loop *loop, struct conn *c, const void *bytes, size_t len, unsigned how);
   uint32_t send_ns; /* what one takes, about: of the submit (owed_ns), or of what goes before it */
   /* send_now sends what the socket takes at once: bytes or -errno. NULL: nothing is. */
   ssize_t (*send_now)(struct loop *loop, struct conn *c, const void *bytes, size_t len);

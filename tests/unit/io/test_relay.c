@@ -444,6 +444,127 @@ static void eof_behind_the_body_reaches_the_owner(void **state) {
   rig_fini(&rig);
 }
 
+/* ---- sends whose completion nobody waits for ---- */
+
+#define FAR_MS 30000u
+
+/* tunnel_rig is a rig with a tunnel that has moved something and is at rest. */
+static void tunnel_rig(struct rig *rig) {
+  rig_init(rig, 2);
+  relay_start(&rig->relay, rig->src->c, rig->dst->c, UINT64_MAX, on_end);
+  pump_in(rig, 100);
+  kit_settle(rig->net->loop);
+  pump_out(rig);
+  assert_int_equal(rig->read, 100);
+}
+
+/* far_turn ends by a completion: a wait that only the clock would end is a stall. */
+static void far_turn(struct loop *loop) {
+  uint64_t until = loop->now_ms + FAR_MS;
+  assert_int_equal(loop_run_turn(loop, until), 0);
+  assert_true(loop->now_ms < until);
+}
+
+/* A message costs one completion, its receive, and is known to be sent when the next one comes. */
+static void quiet_messages_complete_once(void **state) {
+  (void)state;
+  struct rig rig;
+  tunnel_rig(&rig);
+  struct loop *loop = rig.net->loop;
+  uint64_t before = loop->stats.completions;
+  for (uint64_t n = 2; n < 52; n++) {
+    pump_in(&rig, n * 100);
+    far_turn(loop); /* n came; the one before it is sent and settled */
+    assert_true(conn_pending(rig.dst->c) <= 100);
+  }
+  assert_int_equal(loop->stats.completions - before, 50);
+  kit_settle(loop);
+  assert_int_equal(conn_pending(rig.dst->c), 0);
+  while (rig.read < 5100) pump_out(&rig);
+  assert_int_equal(rig.bad, 0);
+  rig_fini(&rig);
+}
+
+/* A socket that takes only a part, or nothing: the rest goes when there is room, and the turn
+ * which tried does not wait for anything else. */
+static void quiet_messages_into_a_full_socket(void **state) {
+  (void)state;
+  struct rig rig;
+  tunnel_rig(&rig);
+  struct loop *loop = rig.net->loop;
+  int small = 4096;
+  setsockopt(rig.dst->c->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+  setsockopt(rig.b, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+  uint64_t total = 100;
+  for (int stuck = 0; stuck < 8; total += 700) {
+    pump_in(&rig, total + 700);
+    far_turn(loop);
+    kit_turns(loop, 2);
+    stuck = conn_pending(rig.dst->c) > 0 ? stuck + 1 : 0;
+    assert_true(total < 1u << 24);
+  }
+  while (rig.read < total) {
+    pump_out(&rig);
+    kit_turn(loop);
+  }
+  assert_int_equal(rig.bad, 0);
+  assert_int_equal(conn_pending(rig.dst->c), 0);
+  rig_fini(&rig);
+}
+
+/* The end behind a message, in its turn or the next one, waits for no other event. */
+static void an_end_behind_a_quiet_message(void **state) {
+  (void)state;
+  for (int apart = 0; apart < 2; apart++) {
+    struct rig rig;
+    tunnel_rig(&rig);
+    struct loop *loop = rig.net->loop;
+    pump_in(&rig, 200);
+    if (apart) far_turn(loop);
+    shutdown(rig.a, SHUT_WR);
+    while (rig.ends == 0) far_turn(loop);
+    assert_int_equal(rig.why, RELAY_SRC_EOF);
+    pump_out(&rig);
+    assert_int_equal(rig.read, 200);
+    rig_fini(&rig);
+  }
+}
+
+/* A relay that is stopped with a message under way: its owner hears when all is sent. */
+static void a_quiet_message_that_its_owner_waits_for(void **state) {
+  (void)state;
+  struct rig rig;
+  tunnel_rig(&rig);
+  struct loop *loop = rig.net->loop;
+  pump_in(&rig, 200);
+  far_turn(loop); /* the send is given to the kernel by the turn that comes */
+  relay_stop(&rig.relay);
+  while (rig.dst->drained == 0) far_turn(loop);
+  pump_out(&rig);
+  assert_int_equal(rig.read, 200);
+  rig_fini(&rig);
+}
+
+/* A send that fails is told at once. */
+static void a_quiet_message_to_nobody(void **state) {
+  (void)state;
+  struct rig rig;
+  tunnel_rig(&rig);
+  struct loop *loop = rig.net->loop;
+  pump_in(&rig, 200);
+  far_turn(loop);
+  assert_int_equal(shutdown(rig.dst->c->fd, SHUT_WR), 0); /* EPIPE from now on */
+  far_turn(loop);
+  assert_int_equal(conn_pending(rig.dst->c), 0);
+  assert_int_equal(rig.ends, 0); /* what its peer has said is awaited */
+  close(rig.b);
+  rig.b = -1;
+  while (rig.ends == 0) far_turn(loop);
+  assert_int_equal(rig.why, RELAY_DST_ERROR);
+  assert_int_equal(rig.err, -EPIPE);
+  rig_fini(&rig);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(splices_64_mib),
@@ -468,6 +589,11 @@ int main(void) {
       cmocka_unit_test(duplex),
       cmocka_unit_test(queued_head_goes_first),
       cmocka_unit_test(eof_behind_the_body_reaches_the_owner),
+      cmocka_unit_test(quiet_messages_complete_once),
+      cmocka_unit_test(quiet_messages_into_a_full_socket),
+      cmocka_unit_test(an_end_behind_a_quiet_message),
+      cmocka_unit_test(a_quiet_message_that_its_owner_waits_for),
+      cmocka_unit_test(a_quiet_message_to_nobody),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
