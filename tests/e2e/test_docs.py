@@ -180,6 +180,12 @@ def do_cmake(_bench, words):
     presets = json.loads((ROOT / "CMakePresets.json").read_text())
     kind = "buildPresets" if words[1] == "--build" else "configurePresets"
     names = [preset["name"] for preset in presets[kind]]
+    lists = (ROOT / "CMakeLists.txt").read_text()
+    given = [word[2:].partition("=") for word in words if word.startswith("-D")]
+    for name, _, value in given:
+        choice = re.search(r"CACHE %s PROPERTY STRINGS ([^)]*)" % name, lists)
+        assert choice and value in choice[1].split(), (name, value)
+    words = [word for word in words if not word.startswith("-D")]
     assert words[-2] == "--preset" and words[-1] in names, names
 
 

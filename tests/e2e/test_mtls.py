@@ -105,6 +105,18 @@ def test_purpose(site, mint):
                  mint.client(purpose="server"))
 
 
+@BOTH
+def test_p521(site, mint, version):
+    """BoringSSL does not ask for signatures by P-521; TLS 1.2 does not name the curve."""
+    made = site(row(mint.root))
+    cert = mint.client(kind="p521")
+    if version == V12 or "AWS-LC" in run("version").stdout:
+        assert made.visit(cert, version=version).status == 200
+    else:  # the client has nothing to show
+        made.refused("client.tls.certificate_required", "CERTIFICATE_REQUIRED", cert,
+                     version=version)
+
+
 def test_depth(site, mint):
     """depth counts what stands between the client's certificate and the trusted one."""
     one = mint.make("one", ca=True, issuer=mint.root)

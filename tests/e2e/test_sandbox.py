@@ -229,11 +229,13 @@ def test_unknown_user(weir, backend):
 
 
 def test_release_binary():
-    """At most 5 MB, hardened, needing no shared TLS or ring library."""
+    """At most 5 MB, hardened, needing no shared TLS or ring library. AWS-LC has 1 MB more of
+    assembly (AES-GCM by AVX-512, every curve twice): 6 MB."""
     path = binary()
     if "/release/" not in path:
         pytest.skip("not the release build")
-    assert os.path.getsize(path) <= 5 << 20
+    most = 6 if "AWS-LC" in run("version").stdout else 5
+    assert os.path.getsize(path) <= most << 20
     needed = subprocess.run(["readelf", "-dlW", path], capture_output=True, text=True,
                             check=True).stdout
     assert "libssl" not in needed and "liburing" not in needed and "libcrypto" not in needed

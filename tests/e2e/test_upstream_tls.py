@@ -192,6 +192,18 @@ def test_name_constraints(site, mint, names, constraints, good):
         fails(front, "upstream.tls.untrusted")
 
 
+@pytest.mark.parametrize("version,good", [(V12, False), (V13, None)])
+def test_p521(site, mint, version, good):
+    """A key on P-521 signs for who offers to verify that: AWS-LC does, over TLS 1.3."""
+    if good is None:
+        good = "AWS-LC" in run("version").stdout
+    front, _ = site(mint.leaf(LOCAL, "localhost", kind="p521"), minimum=version, maximum=version)
+    if good:
+        assert front.get("/x").status == 200
+    else:
+        fails(front, "upstream.tls.nothing_in_common")
+
+
 def test_verify_none(site, mint):
     """Anything is taken; `weir check` says so."""
     front, backend = site(mint.make("any", ["x.example"], days=(-10, -1)),
