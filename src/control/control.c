@@ -352,6 +352,7 @@ static void start_parts(struct control *c, const struct conf_process *p) {
   poller_set(&c->poller, &c->tickets, clock_ms() + TICKETS_ROTATE_MS);
   poll_timer_init(&c->memory, on_memory);
   poller_set(&c->poller, &c->memory, clock_ms() + MEMORY_TRIM_MS);
+  loader_watch(c);
   log_start(c->log);
   tell_warnings(c, true);
 }
@@ -390,6 +391,7 @@ static void stop_parts(struct control *c) {
     /* A worker that was stopped may leave messages, and what they name, undone. */
     log_line(c->log, END_LEVEL_WARN, "objects were left over at the end: please report this");
   }
+  loader_watch_stop(c);
   close_watch(c, &c->signals);
   close_watch(c, &c->inbox);
 }
