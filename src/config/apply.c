@@ -69,6 +69,14 @@ struct conf_row *row_new(struct conf *conf, struct conf_rows *rows, enum scope_i
 
 /* ---- values ---- */
 
+/* element_env: the elements of a list may come from a variable each. */
+static void element_env(struct conf *conf, struct conf_origin *origin, struct span name) {
+  if (!name.len) return;
+  origin->env = !origin->env.len ? name
+                                 : arena_printf(&conf->arena, SPAN_FMT ", env " SPAN_FMT,
+                                                SPAN_ARG(origin->env), SPAN_ARG(name));
+}
+
 static void apply_list(struct conf *conf, struct conf_row *row, const struct option *option,
                        const struct node *node) {
   bool scalar = node->kind != NODE_ARRAY && node->kind != NODE_LIST;
@@ -95,7 +103,7 @@ static void apply_list(struct conf *conf, struct conf_row *row, const struct opt
       break;
     }
     list.items[list.count++] = (struct conf_item){value.text, element->at};
-    if (job.env.len) origin_of(row, option->id)->env = job.env;
+    element_env(conf, origin_of(row, option->id), job.env);
   }
   memcpy(row_member(row, option), &list, sizeof list);
 }

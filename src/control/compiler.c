@@ -178,6 +178,19 @@ static void reload(struct compiler *c, struct attempt *a) {
   take_over(c, conf);
 }
 
+/* blame says of an attempt that failed without the loader process that this is why: what files
+ * that could not be read seem to lack is no fault of theirs. */
+static void blame(const struct compiler *c, struct attempt *a) {
+  if (!a->result.code || !loader_ended(c->config.loader)) {
+    return;
+  }
+  publish_result_fini(&a->result);
+  conf_faults_free(a->faults);
+  a->faults = conf_faults_new();
+  a->waiting = 0;
+  a->result = (struct publish_result){.code = WEIR_FAILED, .why = LOADER_ENDED};
+}
+
 /* ---- jobs with an answer ---- */
 
 /* systemd's Type=notify-reload wants the time with it. */
@@ -212,6 +225,7 @@ static void run_reload(struct compiler *c, const struct compiler_asker *askers, 
   struct attempt a = {.faults = conf_faults_new(), .generation = c->generation};
   notify_reloading();
   reload(c, &a);
+  blame(c, &a);
   notify_reloaded(&a);
   tell_log(c, &a);
   for (uint32_t i = 0; i < count; i++) {
@@ -235,6 +249,7 @@ static void plan(struct compiler *c, const char *path, struct attempt *a) {
 static void run_plan(struct compiler *c, const struct compiler_asker *asker) {
   struct attempt a = {.faults = conf_faults_new(), .generation = c->generation, .plan = true};
   plan(c, asker->path, &a);
+  blame(c, &a);
   answer_attempt(c, asker, &a);
   attempt_fini(&a);
 }

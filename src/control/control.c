@@ -254,6 +254,16 @@ static int open_status(struct control *c, const struct conf_process *p,
   return 0;
 }
 
+/* tell_root: whoever breaks into a worker has what it has. Once, and no warning: in a container it
+ * may be meant so. A weir without a file can name no user. */
+static void tell_root(const struct control *c) {
+  if (geteuid() == 0 && c->options->path) {
+    log_line(c->log, END_LEVEL_INFO,
+             "weir serves as root; with process.user it becomes a user of its own and still binds "
+             "ports below 1024 and reads root's keys, by its loader process");
+  }
+}
+
 /* Everything that needs privileges, and the last moment they are there. */
 static int start_privileged(struct control *c, const struct conf_process *p) {
   char why[512] = "";
@@ -277,7 +287,11 @@ static int start_privileged(struct control *c, const struct conf_process *p) {
   if (code) {
     return code;
   }
-  return privilege_drop(&who, &b) < 0 ? say(WEIR_CANNOT_START, why) : 0;
+  if (privilege_drop(&who, &b) < 0) {
+    return say(WEIR_CANNOT_START, why);
+  }
+  tell_root(c);
+  return 0;
 }
 
 static void start_random(void) {
@@ -352,6 +366,7 @@ static void start_parts(struct control *c, const struct conf_process *p) {
   poller_set(&c->poller, &c->tickets, clock_ms() + TICKETS_ROTATE_MS);
   poll_timer_init(&c->memory, on_memory);
   poller_set(&c->poller, &c->memory, clock_ms() + MEMORY_TRIM_MS);
+  loader_watch(c);
   log_start(c->log);
   tell_warnings(c, true);
 }
@@ -390,6 +405,7 @@ static void stop_parts(struct control *c) {
     /* A worker that was stopped may leave messages, and what they name, undone. */
     log_line(c->log, END_LEVEL_WARN, "objects were left over at the end: please report this");
   }
+  loader_watch_stop(c);
   close_watch(c, &c->signals);
   close_watch(c, &c->inbox);
 }

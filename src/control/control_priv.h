@@ -54,6 +54,8 @@ struct control {
   struct poll_watch signals; /* signalfd */
   struct poll_watch stops;   /* workers.stop_event */
   struct poll_watch inbox;   /* eventfd: outcomes, names to ask */
+  struct poll_watch loader_end; /* the loader's socket hangs up */
+  struct poll_timer loader_wait; /* until it can be waited for */
   struct poll_timer settle, tickets, memory;
   struct alarm_state alarm;
   enum phase phase;
@@ -84,6 +86,12 @@ const char *phase_name(enum phase phase);
 
 /* alarm_start begins to look once a second, when the workers run. */
 void alarm_start(struct control *c);
+
+/* ---- loader_watch.c ---- */
+
+/* loader_watch begins to look for the end of the loader process. */
+void loader_watch(struct control *c);
+void loader_watch_stop(struct control *c);
 
 /* ---- facts.c ---- */
 

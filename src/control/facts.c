@@ -85,6 +85,7 @@ static void facts_config(struct control *c, struct metrics_facts *f) {
 
 static void facts_process(struct control *c, struct metrics_facts *f) {
   f->workers = c->workers.count;
+  f->loader_up = !loader_ended(&c->loader);
   f->draining = c->phase == PHASE_SETTLING || c->phase == PHASE_DRAINING;
   f->log_lines = atomic_load_explicit(&c->log->lines, memory_order_relaxed);
   f->log_lost = log_lost(c->log);

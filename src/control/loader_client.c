@@ -3,6 +3,7 @@
  * thread, the log thread. Does not: run in the loader process, but for the few lines after
  * fork. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -39,13 +40,31 @@ static void keep_capabilities(void) {
   (void)syscall(SYS_capset, &head, data);
 }
 
+/* name_process: two processes with one command line could not be told apart in ps. The arguments
+ * lie one behind the other; where what the kernel shows is not what lies there, they stay. */
+static void name_process(void) {
+  static const char title[] = "weir: loader";
+  char shown[4096];
+  (void)prctl(PR_SET_NAME, "weir-loader");
+  int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+  ssize_t len = fd < 0 ? -1 : read(fd, shown, sizeof shown);
+  if (fd >= 0) {
+    close(fd);
+  }
+  size_t room = len > 0 ? (size_t)len : 0;
+  if (room > 1 && memcmp(program_invocation_name, shown, room) == 0) {
+    memset(program_invocation_name, 0, room);
+    memcpy(program_invocation_name, title, room <= sizeof title ? room - 1 : sizeof title);
+  }
+}
+
 /* The loader outlives no parent, runs nothing else, and is no way to another program. Signals of
  * the terminal or of a service manager are the parent's to act on: it may still drain. */
 static void become_loader(int sock, pid_t parent) {
   sigset_t all;
   sigfillset(&all);
   (void)sigprocmask(SIG_SETMASK, &all, NULL);
-  (void)prctl(PR_SET_NAME, "weir-loader");
+  name_process();
   (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   keep_capabilities();
   (void)prctl(PR_SET_DUMPABLE, 0);
@@ -78,6 +97,7 @@ int loader_start(struct loader *l) {
   }
   close(pair[1]);
   l->sock = pair[0];
+  atomic_init(&l->ended, false);
   pthread_mutex_init(&l->lock, NULL);
   return 0;
 }
@@ -88,16 +108,33 @@ void loader_stop(struct loader *l) {
   }
   close(l->sock);
   l->sock = -1;
-  while (waitpid(l->pid, NULL, 0) < 0 && errno == EINTR) {
+  while (l->pid && waitpid(l->pid, NULL, 0) < 0 && errno == EINTR) {
   }
   pthread_mutex_destroy(&l->lock);
 }
 
+bool loader_ended(const struct loader *l) { return atomic_load(&l->ended); }
+
+bool loader_reap(struct loader *l, int *status) {
+  atomic_store(&l->ended, true);
+  if (l->pid && waitpid(l->pid, status, WNOHANG) != l->pid) {
+    return false;
+  }
+  l->pid = 0;
+  return true;
+}
+
 /* ---- one exchange; the lock is held ---- */
+
+/* no_loader is what a request has come to when nobody is there to answer it. */
+static int no_loader(struct loader *l) {
+  atomic_store(&l->ended, true);
+  return -EPIPE;
+}
 
 static int request_send(struct loader *l, struct loader_request *request, struct span text) {
   if (l->sock < 0) {
-    return -EPIPE;
+    return no_loader(l);
   }
   if (text.len == 0 || text.len >= LOADER_TEXT_MAX) {
     return -ENAMETOOLONG;
@@ -109,7 +146,7 @@ static int request_send(struct loader *l, struct loader_request *request, struct
   do {
     sent = send(l->sock, request, LOADER_REQUEST_HEAD + text.len, MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
-  return sent < 0 ? -EPIPE : 0;
+  return sent < 0 ? no_loader(l) : 0;
 }
 
 /* take_fds copies the descriptors of a message; returns how many. */
@@ -139,7 +176,7 @@ static int reply_recv(struct loader *l, struct loader_reply *reply, int *fds) {
     got = recvmsg(l->sock, &msg, MSG_CMSG_CLOEXEC);
   } while (got < 0 && errno == EINTR);
   if (got < (ssize_t)LOADER_REPLY_HEAD) {
-    return -EPIPE;
+    return no_loader(l);
   }
   uint32_t fd_count = take_fds(&msg, fds);
   if (reply->magic != LOADER_MAGIC || reply->len != (size_t)got - LOADER_REPLY_HEAD ||
@@ -295,8 +332,7 @@ int loader_listen(struct loader *l, const struct loader_bind_conf *conf, int *fd
   } else if (reply.len) {
     buf_put(why, span_of(reply.text, reply.len));
   } else {
-    buf_printf(why, "cannot bind " SPAN_FMT ": the loader process does not answer; restart weir",
-               SPAN_ARG(conf->text));
+    buf_printf(why, "cannot bind " SPAN_FMT ": " LOADER_ENDED, SPAN_ARG(conf->text));
   }
   return err;
 }

@@ -6,6 +6,7 @@
 #define WEIR_CONTROL_LOADER_PRIV_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "weir/base/buf.h"
@@ -15,6 +16,11 @@
 #define LOADER_TEXT_MAX 4096u    /* path, pattern, bind text, sentence */
 #define LOADER_FDS_MAX 128u      /* descriptors in one reply: one per worker */
 #define LOADER_GLOB_MAX 4096u    /* matches of one pattern */
+/* What whoever needed it is told when it has ended; nothing starts it again: it would have neither
+ * the rights that weir gave up nor, forked now, a memory without keys. */
+#define LOADER_ENDED                                                                        \
+  "the loader process has ended, so weir reads no file, binds no port and opens no log any " \
+  "more; what runs goes on; restart weir"
 
 /* loader_op is what may be asked; the text is a path unless said otherwise. */
 enum loader_op {
@@ -78,12 +84,17 @@ int loader_bind(const struct loader_request *request, int *fds, struct loader_st
 struct loader {
   pthread_mutex_t lock; /* one request at a time: start, compile thread, log thread */
   int sock;             /* -1: closed */
-  pid_t pid;
+  pid_t pid;            /* 0: waited for */
+  atomic_bool ended;    /* it answers no more; whoever notices first sets it */
 };
 
 /* loader_start forks the process. 0 or -errno. */
 MUST_USE int loader_start(struct loader *l);
 void loader_stop(struct loader *l);
+/* loader_ended tells whether requests fail because there is no loader any more. */
+bool loader_ended(const struct loader *l);
+/* loader_reap waits for a loader that closed its socket, without blocking; false: not yet. */
+MUST_USE bool loader_reap(struct loader *l, int *status);
 /* loader_open gives a descriptor (LOADER_READ, LOADER_APPEND) or -errno. */
 MUST_USE int loader_open(struct loader *l, enum loader_op op, const char *path);
 MUST_USE int loader_read(struct loader *l, const char *path, struct text *out);

@@ -72,8 +72,9 @@ void sink_reopen(struct log *log, struct log_sink *sink) {
   }
   int fd = open_path(log, sink->name);
   if (fd < 0) {
+    bool no_loader = log->loader && loader_ended(log->loader);
     log_line(log, END_LEVEL_ERROR, "log %s cannot be reopened: %s; the old file is still written",
-             sink->name, strerrordesc_np(-fd));
+             sink->name, no_loader ? LOADER_ENDED : strerrordesc_np(-fd));
     return;
   }
   if (sink->fd >= 0) {

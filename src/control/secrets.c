@@ -265,6 +265,7 @@ static void take(struct compiler *c) {
   struct conf_hooks hooks = publish_hooks(c, false);
   struct conf_renewed renewed;
   conf_renew(c->conf, &c->config.reader, &hooks, faults, &renewed);
+  if (loader_ended(c->config.loader)) renewed.told = renewed.refused = 0; /* that is told */
   if (renewed.told) refused(c, faults, "");
   conf_faults_free(faults);
   bool taken = (renewed.changed || c->publish_owed) && put_in_service(c);
@@ -295,13 +296,13 @@ static void stapling_look(struct compiler *c) {
 /* Certificate and key are two files: what was seen to change is read only when nothing has changed
  * for a moment, so that a pair is not read half way through. */
 void secrets_look(struct compiler *c, uint64_t now_ms) {
-  if (look(c)) {
+  if (look(c) && !loader_ended(c->config.loader)) {
     c->watch_changed = true;
     c->watch_due_ms = now_ms + COMPILER_SETTLE_MS;
     return;
   }
   c->watch_due_ms = now_ms + COMPILER_WATCH_MS;
-  if (c->watch_changed) {
+  if (c->watch_changed && !loader_ended(c->config.loader)) {
     c->watch_changed = false;
     take(c);
   }

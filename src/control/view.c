@@ -139,6 +139,7 @@ static void fill_process(struct view *v, const struct metrics_input *in, const c
   fact(v, "state", span_str(phase));
   fact(v, "generation", number(v, f->generation));
   fact(v, "last_reload", f->last_reload_ok ? SPAN_LIT("ok") : SPAN_LIT("refused"));
+  fact(v, "loader", f->loader_up ? SPAN_LIT("runs") : SPAN_LIT("ended: restart weir"));
   fact(v, "up", duration(v, up_s));
   fact(v, "workers", number(v, in->workers));
   fact(v, "connections", number(v, STAT_SUM(in, downstream_conns)));

@@ -202,6 +202,35 @@ int cmd_status(const struct cli *cli) { return call_form(cli); }
 int cmd_drain(const struct cli *cli) { return call_form(cli); }
 int cmd_metrics(const struct cli *cli) { return call_bare(cli, "", false); }
 
+static bool answers(const char *address) {
+  struct text said = {.ptr = NULL};
+  int code;
+  bool any = admin_call(address, "file", ANSWER_TIMEOUT_MS, &said, &code);
+  text_fini(&said);
+  return any;
+}
+
+/* plan_address appends where `weir plan FILE` asks when nobody said: at FILE's own admin.listen,
+ * whichever file the weir there runs. It may also be the one of a weir to come, and mean the weir
+ * of the default file, if that one alone answers. Nothing: as without FILE. */
+static void plan_address(const struct cli *cli, struct text *out) {
+  struct cli own = *cli;
+  own.config = cli->words[0];
+  struct text usual = {.ptr = NULL};
+  bool known = admin_address(&own, out, NULL) == CONF_ADMIN_KNOWN;
+  if (known) {
+    text_put(out, span_of("", 1)); /* NUL */
+  }
+  if (known && !answers(out->ptr) && admin_address(cli, &usual, NULL) == CONF_ADMIN_KNOWN) {
+    text_put(&usual, span_of("", 1)); /* NUL */
+    known = !answers(usual.ptr);
+  }
+  text_fini(&usual);
+  if (!known) {
+    text_fini(out);
+  }
+}
+
 /* The running weir reads the file itself: with its environment, credentials and rights. */
 int cmd_plan(const struct cli *cli) {
   if (cli->word_count > 1) {
@@ -210,15 +239,22 @@ int cmd_plan(const struct cli *cli) {
   if (!cli->word_count) {
     return call_form(cli);
   }
-  struct text line = {.ptr = NULL};
+  struct cli asked = *cli;
+  struct text line = {.ptr = NULL}, own = {.ptr = NULL};
+  if (!socket_named(cli) && !file_named(cli)) {
+    plan_address(cli, &own);
+    asked.admin = own.ptr;
+  }
   text_printf(&line, "plan%s ", form(cli));
   if (!admin_file(cli->words[0], &line)) {
     text_fini(&line);
+    text_fini(&own);
     return cli_usage_error("the path \"%s\" cannot be given to weir", cli->words[0]);
   }
   text_put(&line, span_of("", 1)); /* NUL */
-  int code = call(cli, line.ptr, cli_json(cli));
+  int code = call(&asked, line.ptr, cli_json(cli));
   text_fini(&line);
+  text_fini(&own);
   return code;
 }
 

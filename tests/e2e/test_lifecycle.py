@@ -453,6 +453,22 @@ def test_daemon_output_is_clean(weir, backend):
     assert "warn" not in proxy.errors.lower() and "error" not in proxy.errors.lower(), proxy.errors
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_root_is_told_once(weir, backend):
+    """Who stays root is told at the start, and not again at each reload; who became another user,
+    or was one, is not."""
+    root = weir({}, backend)
+    root.stderr_has("runs: generation 1")
+    line, = [each for each in root.errors.splitlines() if "as root" in each]
+    assert "process.user" in line and "info" in line, line
+    root.reload()
+    assert root.errors.count("as root") == 1, root.errors
+    user = weir({"process": {"user": "nobody"}}, backend)
+    user.reload()
+    user.stderr_has("reloaded")
+    assert "as root" not in user.errors, user.errors
+
+
 def test_idle_costs_no_cpu(weir, backend):
     """Without traffic no thread spins: less than 5 % of one core over two seconds is generous."""
     proxy = weir({}, backend)

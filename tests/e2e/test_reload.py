@@ -476,6 +476,31 @@ def test_plan_of_another_file(weir, backend):
     assert proxy.generation() == 1 and proxy.get("/x").status == 200
 
 
+def test_plan_of_a_file_asks_the_weir_of_its_socket(weir, backend, work):
+    """Also where another weir has the default one; that is asked of files that lead to none."""
+    usual = weir({"admin": {"listen": "unix:%s/admin.sock" % work}}, backend)
+    proxy = weir({}, backend)
+    proxy.reload()
+    env = {"RUNTIME_DIRECTORY": str(work), "WEIR_CONFIG": "", "WEIR_ADMIN": ""}
+    own, none = "0 changes; generation 2 keeps running", "unix:%s/none.sock" % work
+
+    def planned(path, where=env):
+        return run("plan", path, "--text", env=where, cwd=proxy.directory)
+    for path in (proxy.path, proxy.path.name):
+        assert planned(path).stdout == "a reload would make %s\n" % own, planned(path)
+    other = work / "other.conf"
+    other.write_text(proxy.path.read_text().replace('name = "all"', 'name = "every"'))
+    assert "2 changes; generation 2 keeps" in planned(other).stdout, planned(other)
+    other.write_text(other.read_text().replace('pool = "app"', 'pool = "ap"'))
+    assert planned(other).returncode == 78 and "W0104" in planned(other).stderr
+    other.write_text(usual.path.read_text().replace("unix:%s/admin.sock" % work, none))
+    if not pathlib.Path("/etc/weir/weir.conf").exists():  # a machine's own weir would be meant
+        assert "generation 1 keeps running" in planned(other).stdout, planned(other)
+    failed = planned(other, {**env, "RUNTIME_DIRECTORY": str(work / "nowhere")})
+    assert failed.returncode == 1 and none[5:] in failed.stderr, failed
+    assert "/etc/weir" not in failed.stderr, failed
+
+
 def test_plan_tells_what_waits_for_a_restart(weir, backend):
     proxy = weir({}, backend)
     proxy.change(process={"workers": 1, "drain": "7s"})
