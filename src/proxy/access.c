@@ -309,7 +309,7 @@ static void count_call(struct stream *s) {
 
 /* RESET_LINES of one connection in a second say that its client reset a request. What goes beyond
  * that is a flood, which must not push all else out of the log: it is counted, and told once. */
-#define RESET_LINES 100u
+#define RESET_LINES 100u /* fits reset_lines */
 
 static bool resets_flood(struct stream *s) {
   struct down *d = s->down;

@@ -418,16 +418,17 @@ void request_body_done(struct stream *s) {
   stream_timer(s);
 }
 
-/* request_unfinished: the client still owes body bytes: its connection cannot be used again. */
+/* request_unfinished: not all of the request went on: the endpoint's connection is of no use. */
 static bool request_unfinished(const struct stream *s) {
   return s->up_body.state == PUMP_RUN || s->up_body.state == PUMP_READY;
 }
 
 void response_done(struct stream *s) {
   if (request_unfinished(s)) {
+    if (!rest_begin(s)) s->flags |= STREAM_CLOSE;
     body_stop(&s->up_body);
+    conn_read_bulk(s->conn, false);
     s->try.flags |= ATTEMPT_UP_DIRTY;
-    s->flags |= STREAM_CLOSE;
   }
   if (s->down_body.to == HTTP_BODY_CLOSE) s->flags |= STREAM_CLOSE;
   grpc_over(s);

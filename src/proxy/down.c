@@ -132,6 +132,7 @@ static void down_forget(struct down *d) {
   list_remove(&d->link);
   if (d->counted) tally_leave(d->counted);
   proxied_free(d);
+  rest_free(d);
   sv->down_count--;
   atomic_fetch_sub_explicit(&sv->state->rows[w->config.index].conns, 1, memory_order_relaxed);
   stat_sub(&w->stats.downstream_conns, 1);

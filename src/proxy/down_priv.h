@@ -8,6 +8,7 @@
 #include "weir/model/model.h"
 
 struct h2;
+struct rest;
 struct serving;
 struct stream;
 struct timer;
@@ -63,6 +64,7 @@ struct down {
   struct serving *serving;
   struct stream *stream; /* NULL: between requests */
   struct h2 *h2;         /* NULL: HTTP/1 */
+  struct rest *rest;     /* HTTP/1; NULL: nothing of the last request is left (rest.c) */
   uint64_t tls_ns;       /* handshake time, until the first request logs it */
   _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
   struct proxied *proxied; /* NULL: client is who connected */
@@ -70,12 +72,14 @@ struct down {
   uint32_t round; /* in which its last further request begins (begin.c) */
   uint16_t flags;
   uint8_t still;      /* DOWN_BLOCKED: looks in a row at which nothing had moved */
-  struct peer client; /* whose connection it is, by its PROXY header too */
   /* Requests that the client reset: lines of them in the access log in that second, and how many
    * had none (access.c). */
+  uint8_t reset_lines;
+  struct peer client; /* whose connection it is, by its PROXY header too */
   uint32_t reset_second, resets_untold;
-  uint16_t reset_lines;
 };
+
+_Static_assert(sizeof(struct down) <= 128, "two lines of cache: idle ones are many");
 
 /* ---- down.c ---- */
 /* down_new makes one of a connection that sv accepted from peer; NULL: no slot is left. */

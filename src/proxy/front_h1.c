@@ -48,6 +48,11 @@ void front_h1_next(struct down *d) {
     down_close(d, true);
     return;
   }
+  if (d->rest) { /* the client may have to send it before it reads */
+    conn_timer(d->conn, now_ms(w) + (w->draining ? DRAIN_IDLE_MS : LINGER_MS));
+    conn_read_start(d->conn);
+    return;
+  }
   const struct listener_timeouts *t = &current->listener->timeouts;
   if (conn_pending(d->conn) > (iobufs_half(&w->loop->iobufs) ? 0 : OUT_HIGH)) {
     d->flags |= DOWN_BLOCKED;
@@ -131,6 +136,7 @@ static bool may_be_h2(const struct down *d) {
 
 /* down_consume gives bytes to the stream, or begins one. 0: nothing can be taken now. */
 static size_t down_consume(struct down *d, struct span bytes) {
+  if (d->rest) return rest_take(d, bytes);
   if (d->flags & DOWN_BLOCKED) return 0;
   if (!d->stream && !d->serving->current) { /* its listener was removed */
     down_close(d, true);
@@ -270,7 +276,8 @@ static void blocked_timer(struct down *d) {
   }
 }
 
-/* down_on_timer: no request is in flight: a silent new connection, a handshake, or an idle one.
+/* down_on_timer: no request is in flight: a silent new connection, a handshake, or an idle one, or
+ * the rest of a body did not come.
  * Output that an idle one still has goes out behind our back, as long as it moves. */
 static void down_on_timer(struct conn *c) {
   struct down *d = c->owner;
@@ -284,7 +291,7 @@ static void down_on_timer(struct conn *c) {
     return;
   }
   if (!d->requests) access_connection(d, END_CLIENT_TIMEOUT_HEADER, 0);
-  down_close(d, conn_pending(c) > 0);
+  down_close(d, d->rest || conn_pending(c) > 0);
 }
 
 static void down_on_secure(struct conn *c) {

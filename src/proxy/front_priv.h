@@ -5,6 +5,7 @@
 #define WEIR_PROXY_FRONT_PRIV_H
 
 #include "weir/base/end.h"
+#include "weir/http/h1.h"
 #include "weir/mux/h2.h"
 
 struct down;
@@ -34,6 +35,27 @@ enum end front_h2_outcome(const struct stream *s);
 MUST_USE bool front_h2_head(struct stream *s, struct http_response *r, bool last);
 /* front_take gives the body bytes of a request on; how many were used. The stream may end. */
 size_t front_take(struct stream *s, struct span bytes);
+
+/* ---- rest.c ---- */
+/* REST_MAX bytes of a request that its response did not wait for are read at most, for LINGER_MS:
+ * as much again as a connection that lingers reads (io_priv.h). */
+#define REST_MAX (256u * 1024u)
+/* rest is what an HTTP/1.1 client still sends of a request that is over. */
+struct rest {
+  struct slab_head head;
+  uint32_t left; /* bytes of the body; chunked: so many are read at most */
+  bool chunked;
+  struct h1_chunked chunks;
+};
+/* rest_may_follow: an early response may leave the connection of s open, as far as can be told
+ * when it begins. rest_begin: it has ended, and the connection stays: with what is left of the
+ * request, if anything is. False: it cannot. */
+bool rest_may_follow(const struct stream *s);
+MUST_USE bool rest_begin(struct stream *s);
+/* rest_take drops bytes; how many were used. Behind the last one d is ready for the next request;
+ * d may be gone. */
+size_t rest_take(struct down *d, struct span bytes);
+void rest_free(struct down *d);
 
 /* TCP_PRIORITY is that of sessions (of UDP, too) where requests have their route's: the same
  * default. */

@@ -84,7 +84,10 @@ static enum end interim(struct stream *s) {
   }
   /* RFC 9110 section 15.2: not to a 1.0 client; a proxy may drop them, so to a slow one neither.
    */
-  if (s->x->req.minor == 0 || conn_pending(s->conn) > OUT_HIGH) return END_OK;
+  if (s->x->req.minor == 0 || conn_pending(s->conn) > OUT_HIGH) {
+    if (s->x->req.expect_continue) s->flags |= STREAM_CLOSE; /* rest_may_follow: it is not told */
+    return END_OK;
+  }
   return give_head(s, write_interim) ? END_OK : END_LIMIT_MEMORY;
 }
 
@@ -103,15 +106,16 @@ static enum end final_check(struct stream *s) {
   return filter_response(&s->x->ctx) == FILTER_NEXT ? END_OK : s->x->ctx.end;
 }
 
-/* body_owed: an early response: whether the client sends the rest of its body is not ours to know,
- * so the connection ends with this exchange and says so. */
+/* body_owed: an early response: the client still sends its request, or may. */
 static bool body_owed(const struct stream *s) {
   return s->up_body.state == PUMP_READY || s->up_body.state == PUMP_RUN;
 }
 
-/* close_wanted: reasons on our side to end the client's connection after this response. */
+/* close_wanted: reasons on our side to end the client's connection after this response, as far as
+ * they are known when it begins. */
 static bool close_wanted(const struct stream *s) {
   uint32_t most = s->listener->limits.requests;
+  if (body_owed(s) && !rest_may_follow(s)) return true;
   return s->w->draining || s->down->flags & DOWN_CLOSE || !s->down->serving->current ||
          (most && s->down->requests >= most);
 }
@@ -131,7 +135,7 @@ static bool own_body(struct stream *s) {
 static enum end final(struct stream *s) {
   enum end end = final_check(s);
   if (end != END_OK) return end;
-  if (close_wanted(s) || body_owed(s) || overload_closes(s)) s->flags |= STREAM_CLOSE;
+  if (close_wanted(s) || overload_closes(s)) s->flags |= STREAM_CLOSE;
   if (!s->x->resp.keepalive) s->try.flags |= ATTEMPT_UP_DIRTY;
   grpc_head(s);
   attempt_answered(s);

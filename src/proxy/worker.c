@@ -36,6 +36,7 @@ static void on_trim(struct timer *timer, uint64_t now) {
   slab_trim(&w->kept);
   slab_trim(&w->proxied);
   slab_trim(&w->proxied_ids);
+  slab_trim(&w->rests);
   slab_trim(&w->downs);
   front_udp_trim(w);
   h2_pool_trim(w->h2);
@@ -81,6 +82,7 @@ struct worker *worker_new(const struct worker_config *config) {
   slab_init(&w->kept, sizeof(struct kept), KEPT_CHUNK, most);
   slab_init(&w->proxied, sizeof(struct proxied), DOWN_CHUNK, most + DOWN_CHUNK);
   slab_init(&w->proxied_ids, sizeof(struct proxied_id), DOWN_CHUNK, most + DOWN_CHUNK);
+  slab_init(&w->rests, sizeof(struct rest), DOWN_CHUNK, most + DOWN_CHUNK);
   arena_blocks_init(&w->blocks, STREAM_BLOCK, BLOCKS_KEEP);
   upstream_init(&w->upstream, w->loop, config->index, w->loop->conns.limit);
   w->upstream.h2 = w->h2;
@@ -314,6 +316,7 @@ void worker_free(struct worker *w) {
   slab_fini(&w->kept);
   slab_fini(&w->proxied);
   slab_fini(&w->proxied_ids);
+  slab_fini(&w->rests);
   mirror_fini(w);
   arena_blocks_fini(&w->blocks);
   stats_fini(&w->stats);

@@ -65,6 +65,7 @@ struct worker {
   struct h2_pool *h2; /* of clients */
   struct slab kept; /* of tunnels */
   struct slab proxied, proxied_ids;
+  struct slab rests;
   struct arena_blocks blocks; /* of streams */
   struct list mirrors_live;
   size_t mirror_bytes;

@@ -107,6 +107,13 @@ static void send_body(struct client *c, struct plan *p) {
   p->expect = false;
 }
 
+/* end_body: a client that keeps its connection sends what it held back (plan_body). */
+static void end_body(struct client *c, const struct plan *p) {
+  char last = p->len ? plan_byte(p, true, p->len - 1) : 0;
+  if (p->frame == FRAME_CHUNKED) client_write(c, SPAN_LIT("0\r\n\r\n"));
+  else if (p->len) client_write(c, span_of(&last, 1));
+}
+
 /* ---- responses ---- */
 
 static void complete(struct client *c, struct plan *p, enum outcome outcome) {
@@ -118,6 +125,7 @@ static void complete(struct client *c, struct plan *p, enum outcome outcome) {
   c->state = CLIENT_HEAD;
   c->interims = 0;
   if (!c->resp.keepalive || (p->expect && outcome != OUT_NONE)) client_end(c, false);
+  else if (p->hold_body && outcome == OUT_OK) end_body(c, p);
 }
 
 static void body_check(struct client *c, struct plan *p, struct span data) {

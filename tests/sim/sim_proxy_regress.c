@@ -716,16 +716,17 @@ static bool has(struct span text, struct span part) {
   return false;
 }
 
-/* The endpoint answers while the client still owes its body: the response says that the connection
- * ends, comes whole though the client goes on sending, and then the connection ends. */
+/* The endpoint refuses while the client still owes who knows how much: the response says that the
+ * connection ends, comes whole though the client goes on sending, and then the connection ends. */
 static void an_early_response_says_close(void **state) {
   (void)state;
   for (uint64_t seed = 0; world_seed(&seed, 60);) {
     struct world_conf conf;
     world_conf_init(&conf);
     struct world *w = world_new(seed, 1, seed % 3 ? &soft : NULL, &conf);
-    struct plan *p = post(w, seed & 1 ? FRAME_CHUNKED : FRAME_LENGTH, 90000);
+    struct plan *p = post(w, FRAME_CHUNKED, 90000);
     p->early = true;
+    p->status = 413;
     p->up_len = seed & 2 ? 60000 : 100;
     struct text out = {0};
     plan_request(w, p, &out);
@@ -744,6 +745,38 @@ static void an_early_response_says_close(void **state) {
     for (size_t i = 0; i < body.len; i++) assert_true(body.ptr[i] == plan_byte(p, false, i));
     assert_int_equal(p->end, END_OK);
     assert_int_equal(p->up_heads, 1);
+    raw_free(&r);
+    text_fini(&out);
+    world_end(w);
+  }
+}
+
+/* Where little is left it is read and dropped, and what stands behind it is the next request. */
+static void an_early_response_keeps_its_connection(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; world_seed(&seed, 200);) {
+    struct world_conf conf;
+    world_conf_init(&conf);
+    struct world *w = world_new(seed, 1, seed % 3 ? &soft : NULL, &conf);
+    struct plan *p = post(w, seed & 1 ? FRAME_CHUNKED : FRAME_LENGTH, 90000);
+    struct plan *next = plan_new(w);
+    p->early = next->close = true;
+    p->up_len = seed & 2 ? 60000 : 100;
+    struct text out = {0};
+    plan_request(w, p, &out);
+    size_t first = out.len + (seed & 4 ? 1000 : 0);
+    plan_body(w, p, true, false, &out);
+    plan_request(w, next, &out);
+    struct raw r;
+    raw_open(w, &r, span_sub(text_span(&out), 0, first));
+    STEP_WHILE(w, !r.in.len);
+    sim_peer_write(r.peer, span_from(text_span(&out), first));
+    STEP_WHILE(w, !r.closed);
+    assert_false(r.reset);
+    assert_int_equal(p->end, END_OK);
+    assert_int_equal(next->end, END_OK);
+    assert_int_equal(p->up_heads, 1);
+    assert_int_equal(next->up_heads, 1);
     raw_free(&r);
     text_fini(&out);
     world_end(w);
@@ -856,6 +889,7 @@ int main(void) {
       cmocka_unit_test(a_connect_that_fails_at_once_is_answered),
       cmocka_unit_test(a_queued_connect_that_fails_at_once_is_answered),
       cmocka_unit_test(an_early_response_says_close),
+      cmocka_unit_test(an_early_response_keeps_its_connection),
       cmocka_unit_test(who_sends_on_is_not_reset),
       cmocka_unit_test(an_end_does_not_wait_for_who_stays),
   };

@@ -1,0 +1,415 @@
+"""A response that begins before its request has ended (RFC 9112 section 9.3): an HTTP/1.1 client
+keeps its connection when the rest of its body comes soon and is small, and what is left of a body
+is never taken for a request (THREATS.md row 11)."""
+import contextlib
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from harness import wire
+from harness.weir import GUARD, eventually
+
+HOST = "a.example"
+LINGER_S = 2
+REST_MAX = 256 * 1024
+EARLY = wire.response_bytes(200, b"early")
+INNER = b"GET /inner HTTP/1.1\r\nHost: a.example\r\n\r\n"
+
+
+def head(path, framing, size, *fields, minor=1):
+    how = b"Content-Length: %d" % size if framing == "length" else b"Transfer-Encoding: chunked"
+    rows = b"".join(b"%s\r\n" % row for row in fields)
+    return b"POST %s HTTP/1.%d\r\nHost: a.example\r\n%s\r\n%s\r\n" % (path, minor, how, rows)
+
+
+def part(framing, data):
+    return data if framing == "length" else b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def last(framing):
+    return b"" if framing == "length" else b"0\r\n\r\n"
+
+
+def echo(conn, request):
+    """Says 200 at once and gives back what comes, as it comes (node: req.pipe(res))."""
+    conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    def back(size):
+        piece = wire.Body()
+        conn.reader.exactly(size, piece)
+        conn.send(b"%x\r\n%s\r\n" % (size, piece.data))
+        return size
+    if request.framing == "chunked":
+        while size := int(conn.reader.line(), 16):
+            back(size)
+            conn.reader.line()
+        conn.reader.line()
+    else:
+        left = request.length
+        while left:
+            if not conn.reader.buf:
+                conn.reader.fill()
+            left -= back(min(left, len(conn.reader.buf)))
+    request.complete = True
+    conn.send(b"0\r\n\r\n")
+
+
+def early(answer=EARLY):
+    """Answers at the head. What follows is read (and a request that was whole is no early one)."""
+    return lambda conn, _request: conn.send(answer)
+
+
+@pytest.fixture(params=["length", "chunked"])
+def framing(request):
+    return request.param
+
+
+@pytest.fixture(params=["plain", "tls"])
+def site(request, weir, new_backend, authority):
+    listener = {}
+    if request.param == "tls":
+        listener["tls"] = {"certificates": [authority.leaf(["a.example"])]}
+    backend = new_backend()
+    backend.early_bytes_ok = True
+    backend.on("/echo", echo)
+    backend.on("/early", early())
+    made = weir({"listeners": {"web": listener}, "process": {"workers": 1}}, backend)
+    made.backend = backend
+    context = authority.client_context() if request.param == "tls" else None
+    made.open = lambda: made.client(tls=context, sni="a.example" if context else None)
+    made.served = lambda: [r.path for r in backend.requests]
+    return made
+
+
+def begun(conn):
+    """The head of a response, whose connection is to go on."""
+    response = wire.parse_response_head(conn.reader)
+    assert response.status == 200 and response.get("connection") is None
+    return response
+
+
+def chunk(conn, want):
+    got = b""
+    while len(got) < len(want):
+        piece = wire.Body()
+        conn.reader.exactly(int(conn.reader.line(), 16), piece)
+        assert conn.reader.line() == b""
+        got += piece.data
+    assert got == want
+
+
+def closes(conn, within):
+    """The connection ends, without a reset, and not later than that."""
+    since = time.monotonic()
+    conn.expect_close()
+    assert not conn.reader.reset
+    assert time.monotonic() - since < within
+
+
+def test_an_echo_keeps_its_connection(site, framing):
+    conn = site.open()
+    for _ in range(3):
+        conn.send(head(b"/echo", framing, 15) + part(framing, b"first"))
+        begun(conn)
+        chunk(conn, b"first")
+        conn.send(part(framing, b"other"))
+        chunk(conn, b"other")
+        conn.send(part(framing, b"third") + last(framing))
+        chunk(conn, b"third")
+        assert conn.reader.line() == b"0" and conn.reader.line() == b""
+    assert conn.get("/next", host=HOST).body == b"GET /next"
+    assert site.ended("ok", path="/echo")["http.request.body.size"] == 15
+    assert len(site.backend.conns) == 1, "the endpoint's connection is kept too"
+
+
+@pytest.mark.parametrize("size", [3, 5000, 200000, REST_MAX])
+def test_what_is_left_is_dropped(site, framing, size):
+    if framing == "chunked" and size == REST_MAX:
+        size -= 100  # its lines count
+    body = (INNER * (size // len(INNER) + 1))[:size]
+    conn = site.open()
+    conn.send(head(b"/early", framing, size))
+    assert conn.response("POST").get("connection") is None
+    site.ended("ok", path="/early", status=200)
+    for at in range(0, size, 50000):
+        conn.send(part(framing, body[at : at + 50000]))
+    conn.send(last(framing))
+    assert conn.get("/next", host=HOST).body == b"GET /next"
+    assert site.served() == ["/early", "/next"]
+    assert site.backend.requests[1].connection != 0, "its request was not whole"
+
+
+def test_what_stands_behind_the_rest_is_the_next_request(site, framing):
+    conn = site.open()
+    conn.send(head(b"/early", framing, 2 * len(INNER)) + part(framing, INNER))
+    assert conn.response("POST").body == b"early"
+    conn.send(part(framing, INNER) + last(framing) + wire.request_bytes(target="/a", host=HOST)
+              + wire.request_bytes(target="/b", host=HOST))
+    assert conn.response().body == b"GET /a"
+    assert conn.response().body == b"GET /b"
+    assert site.served() == ["/early", "/a", "/b"]
+
+
+@pytest.mark.parametrize("step", [1, 7])
+def test_byte_by_byte(site, framing, step):
+    data = (part(framing, INNER) + part(framing, INNER) + last(framing)
+            + wire.request_bytes(target="/a", host=HOST))
+    conn = site.open()
+    conn.send(head(b"/early", framing, 2 * len(INNER)))
+    assert conn.response("POST").body == b"early"
+    for at in range(0, len(data), step):
+        conn.send(data[at : at + step])
+    assert conn.response().body == b"GET /a"
+
+
+def test_the_next_request_waits_behind_a_body_of_which_nothing_was_read(site, framing):
+    """All of it stands in one write, also what comes behind it."""
+    conn = site.open()
+    body = part(framing, b"x" * 30000) + last(framing)
+    conn.send(b"".join(head(b"/early", framing, 30000) + body
+                       + wire.request_bytes(target="/%d" % i, host=HOST) for i in range(4)))
+    for i in range(4):
+        assert conn.response("POST").body == b"early"
+        assert conn.response().body == b"GET /%d" % i
+
+
+def test_a_rest_that_never_comes(site, framing):
+    conn = site.open()
+    conn.send(head(b"/early", framing, 100))
+    assert conn.response("POST").get("connection") is None
+    closes(conn, LINGER_S + 1)
+    assert [line["weir.end"] for line in site.lines()] == ["ok"]
+
+
+def test_a_rest_that_dribbles(site, framing):
+    conn = site.open()
+    conn.send(head(b"/early", framing, 100000))
+    assert conn.response("POST").status == 200
+    since, stop = time.monotonic(), threading.Event()
+
+    def dribble():
+        while not stop.wait(0.1) and conn.try_send(part(framing, b"x")):
+            pass
+    writer = threading.Thread(target=dribble)
+    if site.served():
+        writer.start()
+    try:
+        conn.expect_close()
+        assert LINGER_S - 0.2 < time.monotonic() - since < LINGER_S + 1
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_a_client_that_ends_inside_the_rest(site, framing):
+    conn = site.open()
+    conn.send(head(b"/early", framing, 100))
+    assert conn.response("POST").status == 200
+    conn.send(part(framing, b"x"))
+    if not hasattr(conn.sock, "context"):
+        conn.half_close()
+        closes(conn, 1)
+    else:
+        conn.close()
+
+    def gone():
+        """no connection of a client is left"""
+        return site.metric("weir_downstream_connections") == 0
+    eventually(gone)
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"3\r\nabcd\r\n", b"-1\r\n", b"0\r\nbad trailer\r\n"])
+def test_a_rest_with_faults(site, rest):
+    conn = site.open()
+    conn.send(head(b"/early", "chunked", 0))
+    assert conn.response("POST").status == 200
+    conn.send(rest + INNER)
+    closes(conn, LINGER_S + 1)
+    assert site.served() == ["/early"]
+
+
+def test_trailers_of_the_rest_are_dropped(site):
+    conn = site.open()
+    conn.send(head(b"/early", "chunked", 0))
+    assert conn.response("POST").status == 200
+    conn.send(b"1\r\nx\r\n0\r\nX-One: 1\r\n\r\n")
+    assert conn.get("/next", host=HOST).body == b"GET /next"
+
+
+def upload(conn, framing, size):
+    piece = part(framing, b"x" * 16384)
+    for _ in range(size // 16384):
+        if not conn.try_send(piece):
+            return
+
+
+@pytest.mark.parametrize("status", [200, 413])
+def test_a_rest_that_is_too_large(site, framing, status):
+    """Who is refused is told to stop; who is not, and goes on for too long, is stopped."""
+    site.backend.on("/early", early(wire.response_bytes(status, b"early")))
+    conn = site.open()
+    conn.send(head(b"/early", framing, 8 << 20))
+    response = conn.response("POST")
+    assert response.body == b"early"
+    assert response.get("connection") == (None if status == 200 else "close")
+    conn.sock.settimeout(GUARD)
+    if not hasattr(conn.sock, "context"):
+        writer = threading.Thread(target=upload, args=(conn, framing, 8 << 20))
+        writer.start()
+        conn.expect_close()
+        writer.join()
+    site.ended("ok", path="/early", status=status)
+    assert site.served() == ["/early"]
+
+
+@pytest.mark.parametrize("size,kept", [(REST_MAX, True), (REST_MAX + 1, False)])
+def test_a_refusal_keeps_who_has_little_left(site, size, kept):
+    site.backend.on("/early", early(wire.response_bytes(403, b"no")))
+    conn = site.open()
+    conn.send(head(b"/early", "length", size))
+    assert (conn.response("POST").get("connection") is None) == kept
+    if kept:
+        conn.send(b"x" * size)
+        assert conn.get("/next", host=HOST).status == 200
+
+
+def test_http_1_0_closes(site):
+    conn = site.open()
+    conn.send(head(b"/early", "length", 5, b"Connection: keep-alive", minor=0))
+    assert conn.response("POST", minor=0).get("connection") == "close"
+    closes(conn, 1)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_expectations(site, framing, asked):
+    """Whether a client that was not told to go on sends its body is not ours to know."""
+    go_on = b"HTTP/1.1 100 Continue\r\n\r\n" if asked else b""
+    site.backend.on("/early", early(go_on + EARLY))
+    conn = site.open()
+    conn.send(head(b"/early", framing, 5, b"Expect: 100-continue"))
+    response = conn.response("POST")
+    assert response.get("connection") == (None if asked else "close")
+    if asked:
+        conn.send(part(framing, b"12345") + last(framing))
+        assert conn.get("/next", host=HOST).body == b"GET /next"
+    else:
+        closes(conn, 1)
+
+
+def test_a_client_that_closes_is_closed(site, framing):
+    conn = site.open()
+    conn.send(head(b"/early", framing, 5, b"Connection: close"))
+    assert conn.response("POST").get("connection") == "close"
+    closes(conn, 1)
+
+
+def test_a_response_that_ends_with_its_connection(site):
+    """A 1.0 endpoint's response is chunked for us; for its request nothing changes."""
+    def until_close(conn, _request):
+        conn.send(b"HTTP/1.1 200 OK\r\n\r\nall")
+        conn.half_close()
+        conn.ended.wait(GUARD)
+    site.backend.on("/early", until_close)
+    conn = site.open()
+    conn.send(head(b"/early", "length", 5))
+    assert conn.response("POST").body == b"all"
+    conn.send(b"12345")
+    assert conn.get("/next", host=HOST).status == 200
+
+
+def test_a_drain_waits_no_longer(site, framing):
+    conn = site.open()
+    conn.send(head(b"/early", framing, 100))
+    assert conn.response("POST").status == 200
+    site.clients.remove(conn)
+    since = time.monotonic()
+    site.stop()
+    assert time.monotonic() - since < LINGER_S + 1.5  # what is idle has as long
+    conn.close()
+
+
+def test_a_drain_says_close(site, framing):
+    """A response that begins while draining ends its connection, whatever is left of its request;
+    one that began before goes on to its end."""
+    go = threading.Event()
+
+    def late(conn, _request):
+        go.wait(GUARD)
+        conn.send(EARLY)
+    site.backend.on("/early", late)
+    late_one, echoed = site.open(), site.open()
+    late_one.send(head(b"/early", framing, 5))
+    echoed.send(head(b"/echo", framing, 10) + part(framing, b"first"))
+    begun(echoed)
+    chunk(echoed, b"first")
+    site.backend.wait(2)
+    site.signal(signal.SIGTERM)
+    site.stderr_has("SIGTERM: draining 2 connections")
+    go.set()
+    assert late_one.response("POST").get("connection") == "close"
+    echoed.send(part(framing, b"other") + last(framing))
+    chunk(echoed, b"other")
+    assert echoed.reader.line() == b"0"
+    assert site.process.wait(GUARD) == 0
+
+
+def test_what_a_pipe_held_is_counted(weir, new_backend):
+    """The endpoint stops reading in the middle of a body that is spliced, and answers: what weir
+    had read of it and not sent is part of the body, not of what follows."""
+    backend = new_backend()
+    backend.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    backend.early_bytes_ok = True
+    go = threading.Event()
+
+    def stalls(conn, _request):
+        go.wait(GUARD)
+        conn.send(EARLY)
+        conn.ended.wait(GUARD)
+    backend.on("/early", stalls)
+    proxy = weir({"process": {"workers": 1}}, backend)
+
+    def spliced():
+        return proxy.metric("weir_relay_spliced_bytes_total")
+
+    def stalled():
+        """nothing is moving any more"""
+        before = spliced()
+        time.sleep(0.15)
+        return before and spliced() == before
+
+    def exchange(size):
+        """Uploads that much; what was spliced, and whether the connection was kept."""
+        go.clear()
+        before = spliced()
+        conn = proxy.client()
+        conn.send(head(b"/early", "length", size))
+        data = b"x" * size + wire.request_bytes(target="/after")
+
+        def write():
+            with contextlib.suppress(OSError):
+                conn.sock.sendall(data)
+        writer = threading.Thread(target=write)
+        writer.start()
+        eventually(stalled)
+        moved = spliced() - before
+        go.set()
+        assert conn.response("POST").body == b"early"
+        if size - moved > REST_MAX:
+            kept = False
+            conn.sock.settimeout(GUARD)
+        else:
+            kept = conn.response().body == b"GET /after"
+        conn.sock.shutdown(socket.SHUT_RDWR)
+        writer.join()
+        conn.close()
+        return moved, kept
+    moved, _ = exchange(16 << 20)
+    assert moved < 16 << 20
+    kept = 0
+    for over in range(10000, 250000, 40000):
+        kept += exchange(int(moved) + over)[1]
+    assert kept
+    assert {r.path for r in backend.requests} == {"/early", "/after"}
