@@ -235,7 +235,7 @@ def test_a_deadline_goes_on(site):
     """The endpoint knows how long the caller waits; without one it knows of none."""
     _, _, client = site
     left = json.loads(client.fields(b"", timeout=LONG))["left"]
-    assert 0 < left <= LONG
+    assert 0 < left <= LONG * 1.01  # callers say it with three digits, rounded up: 3610 s, maybe
     assert json.loads(client.fields(b""))["left"] > 1e9
 
 

@@ -530,13 +530,13 @@ def test_memory_of_attacks_does_not_add_up(h2make):  # noqa: F811
     """A first round of attacks may fill what weir keeps for later; the next ones find it there."""
     made = h2make(ONE)
     found = Storm(made)
-    sizes = [proc.memory_kib(made.weir.pid)]
+    sizes = [proc.memory_kib(made.weir.pid, proc.OWN)]
     for _ in range(4):
         for burst in (FLOODS["ping"], FLOODS["settings-empty"], endless(PAYLOADS["of-16384"])):
             for _ in range(10):
                 assert found.one(burst, time.monotonic() + 60)
         found.weir.settle()
-        sizes.append(proc.memory_kib(made.weir.pid))
+        sizes.append(proc.memory_kib(made.weir.pid, proc.OWN))
     assert sizes[1] - sizes[0] < 16 * 1024 and sizes[4] - sizes[3] < 2 * 1024, sizes
 
 
@@ -556,5 +556,5 @@ def test_memory_of_refused_heads_does_not_add_up(h2make, what):  # noqa: F811
                     break
             conn.close()
         made.weir.settle()
-        sizes.append(proc.memory_kib(made.weir.pid))
+        sizes.append(proc.memory_kib(made.weir.pid, proc.OWN))
     assert sizes[3] - sizes[1] < 2 * 1024, "%s KiB after each 25 connections" % sizes

@@ -223,6 +223,7 @@ def test_a_session_is_not_hedged(served):
     cookie = proxy.get("/x").get("set-cookie").split(";")[0]
     conn = proxy.client()
     conn.send(wire.request_bytes("GET", "/y", fields=[("Cookie", cookie)]))
+    eventually(lambda: len(flaky.seen) == 2)
     time.sleep(0.5)
     assert len(flaky.seen) == 2 and len({address for address, _ in flaky.seen}) == 1
     assert proxy.metric("weir_upstream_hedges_total") == 0
@@ -247,6 +248,7 @@ def test_hedge_after(served):
     flaky.moods = ["stall"]
     conn = proxy.client()
     conn.send(wire.request_bytes("POST", "/y", body=b"once"))
+    eventually(lambda: len(flaky.seen) == 3)
     time.sleep(0.5)
     assert len(flaky.seen) == 3
     flaky.hold.set()

@@ -124,9 +124,9 @@ class Soak:
         self.check(number)
         self.sockets.open(self.proxy.port)
 
-    def pss(self):
+    def size(self):
         """At a quiet moment: allocators have settled."""
-        return min(proc.tree_kib(self.proxy.pid) for _ in range(3))
+        return min(proc.tree_kib(self.proxy.pid, proc.OWN) for _ in range(3))
 
 
 def run_soak(soak, load_client, connections, reloads, seconds):
@@ -134,17 +134,17 @@ def run_soak(soak, load_client, connections, reloads, seconds):
     proxy, pid = soak.proxy, soak.proxy.pid
     running = [load_client(proxy.port, count) for count in connections]
     time.sleep(0.5)
-    pss, started = 0, time.monotonic()
+    size, started = 0, time.monotonic()
     for number in range(1, reloads + 1):
         soak.step(number)
         if number % 10 == 0:
             soak.sockets.check("reload %d" % number)
         if number == 10:
-            pss = soak.pss()
+            size = soak.size()
         time.sleep(max(0.0, started + seconds * number / reloads - time.monotonic()))
     soak.sockets.check("last")
     assert proxy.metric("weir_tunnels") == reloads
-    within(soak, pss + 256)
+    within(soak, size + 256)
     for count, each in zip(connections, running):
         report = each.stop()
         load.clean(report, 200)
@@ -159,16 +159,16 @@ def run_soak(soak, load_client, connections, reloads, seconds):
 
 
 def within(soak, limit):
-    """PSS comes to at most limit KiB (buffers that traffic just used may still be held)."""
+    """What it has of its own is at most limit KiB (buffers of traffic just now may be held)."""
     seen = []
 
     def small():
-        seen.append(soak.pss())
+        seen.append(soak.size())
         return seen[-1] <= limit
     try:
         eventually(small, guard=20, every=0.5)
     except AssertionError:
-        raise AssertionError("PSS %d KiB, wanted at most %d" % (seen[-1], limit)) from None
+        raise AssertionError("%d KiB, wanted at most %d" % (seen[-1], limit)) from None
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_reload_soak_short(soak, load_client):
 @pytest.mark.slow
 @pytest.mark.parametrize("connections", [64, 1000])
 def test_reload_soak(soak, load_client, connections):
-    """100 reloads; PSS after 100 at most that after 10 plus 256 KiB."""
+    """100 reloads; memory after 100 at most that after 10 plus 256 KiB."""
     run_soak(soak, load_client, [connections], 100, 30)
 
 
@@ -200,5 +200,5 @@ def test_reload_memory_alone(soak, load_client):
         proxy.reload()
         soak.check(number)
         if number == 10:
-            pss = soak.pss()
-    within(soak, pss + 256)
+            size = soak.size()
+    within(soak, size + 256)

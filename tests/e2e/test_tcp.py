@@ -96,8 +96,9 @@ def test_bytes_count_as_they_move(tcp, endpoint):
             sender.start()
             assert exactly(sock, count) == bytes(count)
             sender.join()
-            assert proxy.metric("weir_tcp_received_bytes_total") == before + count
-            assert proxy.metric("weir_tcp_sent_bytes_total") == before + count
+            for way in ("received", "sent"):  # a moment after they have moved
+                eventually(lambda want=before + count, name="weir_tcp_%s_bytes_total" % way:
+                           proxy.metric(name) == want)
     proxy.ended("ok")
     assert proxy.metric("weir_tcp_received_bytes_total") == 201000
     assert proxy.metric("weir_tcp_sent_bytes_total") == 201000
@@ -419,6 +420,8 @@ def test_queue_timeout_and_reset(tcp, endpoint):
         with connect(proxy.port) as second:
             assert tcpsite.ended(second)[0] == "reset"
         proxy.ended("upstream.queue.timeout")
+        proxy.change(pools={"db": {"connections": {"queue_timeout": "10m"}}})
+        proxy.reload()
         third = connect(proxy.port)
         eventually(lambda: proxy.metric("weir_upstream_queued") == 1)
         reset(third)
@@ -638,7 +641,8 @@ def test_the_total_holds_the_handshake(tcp, endpoint, authority):
                 out = outgoing.read()
             if out:
                 sock.sendall(out[:50])
-                time.sleep(0.3)
+                eventually(lambda: proxy.metric("weir_downstream_connections") == 1)
+                time.sleep(0.3)  # from the accept on, which is behind the first byte
                 sock.sendall(out[50:])
             incoming.write(sock.recv(65536))
         sock.sendall(outgoing.read())
@@ -843,8 +847,9 @@ def test_who_is_queued_at_a_socket_that_goes(tcp, endpoint, how):
 
 @WAYS
 def test_sessions_of_a_socket_that_goes(tcp, endpoint, how):
-    """They end when the drain time is over, without another reload."""
-    proxy = tcp(endpoint(), process={"drain": "1s"},
+    """They end when the drain time is over, without another reload. One worker: of two the second
+    may serve who waits, for the moment until its own time is over."""
+    proxy = tcp(endpoint(), process={"drain": "1s", "workers": 1},
                 pool={"connections": {"max": 1, "queue_timeout": "10m"}})
     proxy.change(listeners={"web": {"bind": "127.0.0.1:%d" % proc.free_port()}})
     with connect(proxy.port) as sock:

@@ -93,9 +93,9 @@ def test_others_wait_for_the_handshake(site, backend, method, request_bytes):
 
 def test_who_never_ends_the_handshake_is_cut(site, backend):
     made = site(backend)
+    session = session_of(made)
     made.weir.change(listeners={"tls": {"timeouts": {"handshake": "300ms"}}})
     made.weir.reload()
-    session = session_of(made)
     tap = zerortt.Tap(made.port, hold=True)
     made.zero.early(session, UNSAFE[0][1], tap)
     assert made.weir.ended("client.tls.timeout", path="/w")["tls.early_data"] is True

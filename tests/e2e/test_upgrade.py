@@ -1,6 +1,7 @@
 """Upgrade: tunnels only after a 101 that was asked for, bytes both ways, ends, limits (RFC 9110
 7.8; THREATS.md row 12)."""
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -186,9 +187,14 @@ def test_other_timeouts_do_not_end_a_tunnel(weir, new_backend):
         "tunnel": "30s", "idle": "200ms", "body": "200ms", "send": "200ms", "header": "200ms"}}},
         "pools": {"app": {"timeouts": {"idle": "200ms", "first_byte": "200ms"}}},
         "routes": [{"prefix": "/", "pool": "app", "timeout": "200ms"}]}, backend)
-    conn = proxy.client()
-    conn.send(wire.request_bytes(target="/ws", fields=ASK))
-    assert conn.response().status == 101
+
+    def opens():
+        """a tunnel: where the machine is too slow for these times, the next one"""
+        with contextlib.suppress(OSError, wire.Truncated):
+            conn = proxy.client()
+            conn.send(wire.request_bytes(target="/ws", fields=ASK))
+            return conn.response().status == 101 and conn
+    conn = eventually(opens)
     threading.Event().wait(1)
     conn.send(b"still here")
     assert recv(conn, 10) == b"still here"

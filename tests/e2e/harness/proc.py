@@ -86,8 +86,13 @@ def runs(pid):
         return False
 
 
+# What to compare with what it was: of the binary's pages each process has its share, which grows
+# when others end that have them too, as those of tests that run beside.
+OWN = "Pss_Anon"
+
+
 def memory_kib(pid, key="Pss"):
-    """Pss or Rss of one process in KiB, from smaps_rollup."""
+    """Pss, OWN or Rss of one process in KiB, from smaps_rollup."""
     for line in pathlib.Path("/proc/%d/smaps_rollup" % pid).read_text().splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1])
