@@ -269,6 +269,35 @@ def test_stalled_endpoint(weir):
         held[0][0].close()
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_answered_before_all_of_it_was_sent(weir, chunked):
+    """weir has all of the body, the endpoint has not: the client owes nothing, and goes on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        held = []
+
+        def answer():
+            for _ in range(2):
+                held.append(server.accept()[0])
+                held[-1].recv(100)
+                held[-1].sendall(wire.response_bytes(200, b"early"))
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        proxy = weir({"policies": {"hold": {"buffer": "16MiB"}},
+                      "pools": {"app": {"endpoints": ["127.0.0.1:%d" % server.getsockname()[1]]}},
+                      "routes": [{"prefix": "/", "pool": "app", "policies": "hold"}]})
+        body = b"x" * 12_000_000
+        conn = proxy.client()
+        for path in ("/one", "/two"):
+            fields = "Transfer-Encoding: chunked" if chunked else "Content-Length: %d" % len(body)
+            conn.send(head(path, fields) + (wire.chunked(body) if chunked else body))
+            response = conn.response("POST")
+            assert response.status == 200 and response.get("connection") is None
+        thread.join()
+        for one in held:
+            one.close()
+
+
 def test_memory_is_bounded(weir, backend):
     """Many held bodies: the rest is streamed, none is refused, and the memory goes back."""
     proxy = weir({"process": {"workers": 1, "max_connections": 100},
