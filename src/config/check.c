@@ -131,35 +131,6 @@ static void check_tls(struct conf *conf, const struct conf_listener *listener) {
   check_client_auth(conf, listener);
 }
 
-/* name_covers: "*.example.com" stands for one label before the rest (RFC 6125 section 6.4.3). */
-static bool name_covers(struct span name, struct span host) {
-  if (span_eq(name, host)) return true;
-  if (!span_starts(name, SPAN_LIT("*."))) return false;
-  size_t dot = span_find_char(host, '.', 0);
-  return dot != SIZE_MAX && dot > 0 && span_eq(span_from(name, 1), span_from(host, dot));
-}
-
-static bool listener_serves(const struct conf_listener *listener, struct span host) {
-  rows_each(&listener->certs, struct conf_cert_row, cert) {
-    if (cert->is_default || !cert->names.count) return true; /* names are in the certificate */
-    for (uint32_t i = 0; i < cert->names.count; i++)
-      if (name_covers(cert->names.items[i].text, host)) return true;
-  }
-  return false;
-}
-
-static void check_cover(struct conf *conf, const struct conf_listener *listener,
-                        const struct conf_route *route) {
-  for (uint32_t i = 0; i < route->hosts.count; i++) {
-    const struct conf_item *host = &route->hosts.items[i];
-    if (listener_serves(listener, host->text)) continue;
-    fault_add(conf->faults, FAULT_CERT_LACKS, host->at,
-              "no certificate of listener \"" SPAN_FMT "\" has the name " SPAN_FMT,
-              SPAN_ARG(listener->row.name), SPAN_ARG(host->text));
-    fault_other(conf->faults, "certificates", row_place(&listener->row, OPTION_LISTENER_CERTS));
-  }
-}
-
 /* ---- listeners and pools ---- */
 
 static void check_listener(struct conf *conf, const struct conf_listener *listener) {
@@ -183,7 +154,6 @@ static void check_listener_use(struct conf *conf, const struct conf_listener *li
     if (!route_on(route, listener)) continue;
     routed = true;
     check_reachable(conf, listener, route);
-    if (listener->certs.count) check_cover(conf, listener, route);
   }
   if (!routed && !listener->redirect_https)
     fault_add(conf->faults, FAULT_UNROUTED, listener->row.at,

@@ -88,10 +88,13 @@ static struct place bad_place(const struct conf_listener *row, uint32_t index) {
   if (index == CONF_TLS_BAD_TICKETS) return row_place(&row->row, OPTION_LISTENER_TICKET_KEYS);
   if (index != UINT32_MAX && index >= CONF_BAD_CLIENT)
     return client_place(row, index - CONF_BAD_CLIENT);
-  bool ocsp = index != UINT32_MAX && index & CONF_TLS_BAD_OCSP;
-  if (ocsp) index &= ~CONF_TLS_BAD_OCSP;
+  bool bits = index != UINT32_MAX;
+  enum option_id id = bits && index & CONF_TLS_BAD_OCSP    ? OPTION_CERT_OCSP
+                      : bits && index & CONF_TLS_BAD_NAMES ? OPTION_CERT_NAMES
+                                                           : OPTION_CERT_CERT;
+  if (bits) index &= ~(CONF_TLS_BAD_OCSP | CONF_TLS_BAD_NAMES);
   rows_each(&row->certs, struct conf_cert_row, it)
-    if (index-- == 0) return row_place(&it->row, ocsp ? OPTION_CERT_OCSP : OPTION_CERT_CERT);
+    if (index-- == 0) return row_place(&it->row, id);
   return row_place(&row->row, OPTION_LISTENER_CERTS);
 }
 
@@ -107,8 +110,10 @@ static void tls_warn(struct compile *c, const struct conf_listener *row,
   char words[512];
   struct buf why = buf_of(words, sizeof words);
   while (c->hooks->tls_warning && c->hooks->tls_warning(server, &from, &bad, &why)) {
-    bool client = bad >= CONF_BAD_CLIENT;
-    fault_add(c->faults, client ? FAULT_CRL_STALE : FAULT_CERT_STALE, bad_place(row, bad),
+    enum fault_id fault = bad >= CONF_BAD_CLIENT     ? FAULT_CRL_STALE
+                          : bad & CONF_TLS_BAD_NAMES ? FAULT_CERT_MISNAMED
+                                                     : FAULT_CERT_STALE;
+    fault_add(c->faults, fault, bad_place(row, bad),
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
               SPAN_ARG(buf_span(&why)));
     why = buf_of(words, sizeof words);
@@ -152,6 +157,25 @@ bool listener_stapled(struct compile *c, const struct conf_listener *row, uint32
   if (server) c->hooks->tls_unref(server);
   faults_rewind(c->faults, &mark);
   return stapled;
+}
+
+/* check_hosts warns of hosts of a listener's routes that its certificates lack, of each once. */
+static void check_hosts(struct compile *c, const struct conf_listener *row,
+                        const struct tls_server *server) {
+  struct names seen = {.arena = &c->arena};
+  if (!server || !c->hooks->tls_lacks || row->protocol != CONF_HTTP) return;
+  rows_each(&c->conf->root.routes, struct conf_route, route) {
+    for (uint32_t i = 0; i < route->hosts.count && route_on(route, row); i++) {
+      struct conf_item *host = &route->hosts.items[i];
+      char words[512];
+      struct buf why = buf_of(words, sizeof words);
+      if (names_put(&seen, host->text, host)) continue;
+      if (!c->hooks->tls_lacks(server, host->text, &why)) continue;
+      fault_add(c->faults, FAULT_CERT_LACKS, host->at, "listener \"" SPAN_FMT "\": " SPAN_FMT,
+                SPAN_ARG(row->row.name), SPAN_ARG(buf_span(&why)));
+      fault_other(c->faults, "certificates", row_place(&row->row, OPTION_LISTENER_CERTS));
+    }
+  }
 }
 
 /* ---- redirect_https ---- */
@@ -210,7 +234,7 @@ static void listener_fill(struct compile *c, struct listener *listener,
   listener->paths = row->paths;
 }
 
-struct listener *compile_listener(struct compile *c, const struct conf_listener *row) {
+static struct listener *listener_get(struct compile *c, const struct conf_listener *row) {
   bool has_tls = row->certs.count > 0;
   struct conf_tls tls = has_tls ? tls_of(c, row) : (struct conf_tls){0};
   uint64_t content = hash_mix(row_hash(&row->row), tls.content);
@@ -239,5 +263,11 @@ struct listener *compile_listener(struct compile *c, const struct conf_listener 
   listener->tls_policy = has_tls ? hash_bytes(tls.policy) : 0;
   listener->tls_clients = has_tls ? clients_hash(tls.clients, tls.client_count) : 0;
   listener_fill(c, listener, row);
+  return listener;
+}
+
+struct listener *compile_listener(struct compile *c, const struct conf_listener *row) {
+  struct listener *listener = listener_get(c, row);
+  if (listener) check_hosts(c, row, listener->tls);
   return listener;
 }

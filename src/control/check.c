@@ -7,6 +7,7 @@
 #include "weir/io/tls.h"
 #include "weir/io/tls_client.h"
 #include "weir/io/tls_client_auth.h"
+#include "weir/io/tls_warnings.h"
 
 static struct tls_server *check_tls(void *ctx, const struct conf_tls *tls, uint32_t *bad_cert,
                                     struct buf *why) {
@@ -25,6 +26,7 @@ static const struct conf_hooks hooks = {
     .tls = check_tls,
     .tls_unref = tls_server_unref,
     .tls_warning = secrets_warning,
+    .tls_lacks = tls_server_lacks,
     .tls_stapled = secrets_stapled,
     .tls_pem = tls_pem_check,
     .upstream_tls = check_upstream_tls,

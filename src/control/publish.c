@@ -15,6 +15,7 @@
 #include "weir/io/tls.h"
 #include "weir/io/tls_client_auth.h"
 #include "weir/io/tls_client.h"
+#include "weir/io/tls_warnings.h"
 
 void publish_result_fini(struct publish_result *r) {
   text_fini(&r->diff);
@@ -90,6 +91,7 @@ struct conf_hooks publish_hooks(struct compiler *c, bool trial) {
   return (struct conf_hooks){.tls = secrets_tls,
                              .tls_unref = tls_server_unref,
                              .tls_warning = secrets_warning,
+                             .tls_lacks = tls_server_lacks,
                              .tls_stapled = secrets_stapled,
                              .tls_pem = tls_pem_check,
                              .upstream_tls = upstream_tls_get,

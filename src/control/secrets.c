@@ -8,6 +8,7 @@
 #include "control/poller_priv.h"
 #include "weir/base/mem.h"
 #include "weir/io/tls_client_auth.h"
+#include "weir/io/tls_warnings.h"
 #include "weir/io/tls_ech.h"
 
 /* ---- compiled policies ---- */
@@ -17,6 +18,7 @@ _Static_assert(TLS_BAD_OCSP == CONF_TLS_BAD_OCSP && TLS_BAD_ECH == CONF_TLS_BAD_
 _Static_assert(TLS_BAD_GROUPS == CONF_TLS_BAD_GROUPS && TLS_BAD_CIPHERS == CONF_TLS_BAD_CIPHERS &&
                    TLS_BAD_TICKETS == CONF_TLS_BAD_TICKETS,
                "one numbering: config/ does not see io/");
+_Static_assert(CONF_TLS_BAD_NAMES == TLS_BAD_NAMES, "one number for both");
 _Static_assert(CONF_BAD_CLIENT == TLS_BAD_AUTH, "one number for both");
 
 static struct tls_auth_conf *auths_of(const struct conf_tls *tls) {

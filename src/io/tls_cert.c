@@ -2,6 +2,7 @@
  * without a password, RSA of 2048 to 8192 bits and ECDSA P-256 or P-384. Checks that the key
  * belongs to the leaf and that the chain is in order; does not verify trust or expiry. Called by
  * tls_server.c, off the data path. Every fault is a sentence that names the file. */
+#include <arpa/inet.h>
 #include <openssl/bio.h>
 #include <openssl/bytestring.h>
 #include <openssl/ec_key.h>
@@ -232,11 +233,12 @@ static bool order_check(const struct tls_cert *cert, X509 *const *chain, struct 
   return true;
 }
 
-static bool name_add(struct tls_cert *cert, struct arena *arena, struct span raw) {
+/* name_add appends the canonical form to list, which has room. */
+static bool name_add(struct span *list, uint32_t *count, struct arena *arena, struct span raw) {
   char canon[TLS_NAME_MAX];
   size_t len = 0;
   if (!tls_name_canon(raw, true, canon, &len)) return false;
-  cert->names[cert->name_count++] = arena_copy(arena, span_of(canon, len), NULL);
+  list[(*count)++] = arena_copy(arena, span_of(canon, len), NULL);
   return true;
 }
 
@@ -247,7 +249,7 @@ static bool names_given(struct tls_cert *cert, const struct tls_cert_conf *conf,
   cert->names = (struct span *)arena_zalloc(arena, conf->name_count * sizeof(struct span));
   check(cert->names != NULL);
   for (uint32_t i = 0; i < conf->name_count; i++) {
-    if (name_add(cert, arena, conf->names[i])) continue;
+    if (name_add(cert->names, &cert->name_count, arena, conf->names[i])) continue;
     buf_printf(why,
                "certificate " SPAN_FMT ": \"" SPAN_FMT
                "\" is no host name; give names like "
@@ -258,21 +260,40 @@ static bool names_given(struct tls_cert *cert, const struct tls_cert_conf *conf,
   return true;
 }
 
-/* names_own takes the DNS names of the certificate; what is no host name cannot be asked for and
- * is left out. A certificate without any serves as the default or for clients without SNI. */
+static void address_add(struct tls_cert *cert, struct arena *arena, const ASN1_STRING *ip) {
+  char text[INET6_ADDRSTRLEN];
+  int len = ASN1_STRING_length(ip);
+  int family = len == 4 ? AF_INET : AF_INET6;
+  if (len != 4 && len != 16) return;
+  if (!inet_ntop(family, ASN1_STRING_get0_data(ip), text, sizeof(text))) return;
+  cert->own[cert->own_count++] = arena_copy(arena, span_str(text), NULL);
+}
+
+/* names_own takes the names of the certificate, DNS names first; what is no host name cannot be
+ * asked for and is left out. Unless names are given it serves the DNS names; one without any
+ * serves as the default or for clients without SNI. */
 static void names_own(struct tls_cert *cert, X509 *leaf, struct arena *arena) {
   GENERAL_NAMES *alt = (GENERAL_NAMES *)X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
   ERR_clear_error();
   if (!alt) return;
   size_t count = sk_GENERAL_NAME_num(alt);
   if (count > TLS_CERT_NAMES_MAX) count = TLS_CERT_NAMES_MAX;
-  cert->names = (struct span *)arena_zalloc(arena, (count + 1) * sizeof(struct span));
-  check(cert->names != NULL);
+  cert->own = (struct span *)arena_zalloc(arena, (count + 1) * sizeof(struct span));
+  check(cert->own != NULL);
   for (size_t i = 0; i < count; i++) {
     const GENERAL_NAME *name = sk_GENERAL_NAME_value(alt, i);
     if (name->type != GEN_DNS) continue;
     const char *bytes = (const char *)ASN1_STRING_get0_data(name->d.dNSName);
-    (void)name_add(cert, arena, span_of(bytes, (size_t)ASN1_STRING_length(name->d.dNSName)));
+    struct span raw = span_of(bytes, (size_t)ASN1_STRING_length(name->d.dNSName));
+    (void)name_add(cert->own, &cert->own_count, arena, raw);
+  }
+  if (!cert->names_given) {
+    cert->names = cert->own;
+    cert->name_count = cert->own_count;
+  }
+  for (size_t i = 0; i < count; i++) {
+    const GENERAL_NAME *name = sk_GENERAL_NAME_value(alt, i);
+    if (name->type == GEN_IPADD) address_add(cert, arena, name->d.iPAddress);
   }
   GENERAL_NAMES_free(alt);
 }
@@ -302,11 +323,8 @@ bool tls_cert_parse(struct tls_cert *cert, const struct tls_cert_conf *conf,
   X509 *chain[TLS_CHAIN_MAX] = {NULL};
   bool ok = chain_decode(cert, chain, why) && leaf_check(cert, chain[0], why) &&
             order_check(cert, chain, why);
-  if (ok && conf->name_count > 0) {
-    ok = names_given(cert, conf, arena, why);
-  } else if (ok) {
-    names_own(cert, chain[0], arena);
-  }
+  if (ok && conf->name_count > 0) ok = names_given(cert, conf, arena, why);
+  if (ok) names_own(cert, chain[0], arena);
   for (uint32_t i = 0; i < cert->chain_count; i++) X509_free(chain[i]);
   ERR_clear_error();
   return ok;

@@ -26,6 +26,8 @@ struct tls_cert {
   bool names_given;   /* names are the configuration's, not the certificate's */
   struct span *names; /* canonical, wildcards as "*.x" */
   uint32_t name_count;
+  struct span *own; /* those in the certificate alike, and then IP addresses as "10.0.0.1" */
+  uint32_t own_count;
   struct tls_ocsp ocsp;
   struct tls_packed packed[TLS_PACKED_COUNT];
   CRYPTO_BUFFER *chain[TLS_CHAIN_MAX]; /* leaf first */

@@ -1,7 +1,9 @@
 /* tls_warnings.c: what a compiled policy has that cannot do now what it is there for: certificates
- * and CRLs whose time is past or has not come, CRLs of others than the CAs beside them. The policy
- * is taken all the same, for a clock may be wrong and a file may be replaced. OCSP responses have
- * theirs in tls_ocsp.c. Off the data path; called by control/. */
+ * and CRLs whose time is past or has not come, CRLs of others than the CAs beside them, names that
+ * certificates lack. The policy is taken all the same, for a clock may be wrong and a file may be
+ * replaced. OCSP responses have theirs in tls_ocsp.c. Off the data path; called by control/. */
+#include "weir/io/tls_warnings.h"
+
 #include "io/tls_chain_priv.h"
 #include "io/tls_client_auth_priv.h"
 
@@ -51,15 +53,108 @@ static bool crl_warning(const struct tls_auth *auth, int64_t now_s, struct buf *
   return why->len > 0;
 }
 
+/* ---- names ---- */
+
+static const struct span wild = SPAN_LIT("*.");
+
+static struct span label_off(struct span name) {
+  size_t dot = span_find_char(name, '.', 0);
+  return dot == SIZE_MAX ? SPAN_EMPTY : span_from(name, dot);
+}
+
+/* fits tells whether a name of a certificate is that of host, by RFC 6125 section 6.4.3; of host
+ * "*.x", whether it is below x. */
+static bool fits(struct span name, struct span host) {
+  if (span_eq(name, host)) return true;
+  if (span_starts(host, wild)) return span_ends(name, span_from(host, 1));
+  if (!span_starts(name, wild)) return false;
+  return span_eq(span_from(name, 1), label_off(host));
+}
+
+static bool has_own(const struct tls_cert *cert, struct span host) {
+  for (uint32_t i = 0; i < cert->own_count; i++)
+    if (fits(cert->own[i], host)) return true;
+  return false;
+}
+
+static bool misnamed(const struct tls_cert *cert, struct buf *why) {
+  for (uint32_t i = 0; cert->names_given && i < cert->name_count; i++) {
+    if (has_own(cert, cert->names[i])) continue;
+    buf_printf(why,
+               "certificate " SPAN_FMT " is given the name \"" SPAN_FMT
+               "\", which is not in it: browsers refuse it there",
+               SPAN_ARG(cert->label), SPAN_ARG(cert->names[i]));
+    return true;
+  }
+  return false;
+}
+
+/* named: a certificate is chosen for host by its name, in it or given. */
+static bool named(const struct tls_names *names, struct span host) {
+  char text[TLS_NAME_MAX + 3];
+  if (!span_starts(host, wild)) {
+    const struct tls_choice *choice = tls_names_find(names, host);
+    return choice && choice != &names->fallback;
+  }
+  for (uint32_t i = 0; i < names->row_count; i++) {
+    struct buf name = buf_of(text, sizeof(text));
+    if (names->rows[i].wildcard) buf_put(&name, wild);
+    buf_put(&name, names->rows[i].name);
+    if (fits(buf_span(&name), host)) return true;
+  }
+  return false;
+}
+
+/* chosen_lacks: the certificate that is chosen by no name. One for each kind of key may be. */
+static bool chosen_lacks(const struct tls_server *server, const struct tls_choice *choice,
+                         struct span host, struct buf *why) {
+  for (uint32_t key = 0; key < TLS_KEY_COUNT; key++) {
+    const struct tls_cert *cert =
+        choice->cert[key] ? &server->certs[choice->cert[key] - 1] : NULL;
+    if (!cert || has_own(cert, host)) continue;
+    buf_printf(why,
+               "no certificate has the name " SPAN_FMT ": its clients get " SPAN_FMT
+               ", and browsers refuse it",
+               SPAN_ARG(host), SPAN_ARG(cert->label));
+    return true;
+  }
+  return false;
+}
+
+/* address_of writes host as certificates have it, when it is an address. */
+static bool address_of(struct span host, struct buf *out) {
+  struct addr ip;
+  if (span_starts(host, SPAN_LIT("["))) host = span_sub(host, 1, host.len - 2);
+  if (!addr_from_ip(host, 0, &ip)) return false;
+  addr_write_ip(&ip, out);
+  return true;
+}
+
+bool tls_server_lacks(const struct tls_server *server, struct span host, struct buf *why) {
+  const struct tls_names *names = &server->names;
+  char text[64];
+  struct buf ip = buf_of(text, sizeof(text));
+  if (address_of(host, &ip)) /* who asks for one sends no name (RFC 6066 section 3) */
+    return chosen_lacks(server, tls_names_find(names, SPAN_EMPTY), buf_span(&ip), why);
+  if (named(names, host)) return false;
+  if (names->has_fallback) return chosen_lacks(server, &names->fallback, host, why);
+  buf_printf(why, "no certificate has the name " SPAN_FMT ": its clients are refused",
+             SPAN_ARG(host));
+  return true;
+}
+
+/* ---- what is not valid now ---- */
+
 bool tls_server_warning(const struct tls_server *server, int64_t now_s, uint32_t *from,
                         uint32_t *bad, struct buf *why) {
-  uint32_t rows = server->auths ? server->auths->row_count : 0;
-  while (*from < server->cert_count + rows) {
-    uint32_t i = (*from)++, row = i - server->cert_count;
-    bool cert = i < server->cert_count;
-    *bad = cert ? i : TLS_BAD_AUTH + row;
-    if (cert ? cert_warning(&server->certs[i], now_s, why)
-             : crl_warning(&server->auths->rows[row], now_s, why))
+  uint32_t rows = server->auths ? server->auths->row_count : 0, certs = server->cert_count;
+  while (*from < 2 * certs + rows) {
+    uint32_t i = (*from)++, cert = i / 2, row = i - 2 * certs;
+    bool timely = i < 2 * certs && i % 2 == 0;
+    *bad = i >= 2 * certs ? TLS_BAD_AUTH + row : timely ? cert : cert | TLS_BAD_NAMES;
+    if (i >= 2 * certs ? crl_warning(&server->auths->rows[row], now_s, why)
+        : timely       ? cert_warning(&server->certs[cert], now_s, why)
+                       : misnamed(&server->certs[cert], why))
       return true;
   }
   return false;

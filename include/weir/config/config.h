@@ -1,7 +1,6 @@
 /* config.h: from a file's text to a compiled snapshot. Runs in the compile thread or in the CLI,
  * never in a worker. Opens nothing itself: bytes come through conf_reader (in `weir run` the
- * loader process). All faults are found at once; nothing is published here. DESIGN.md section 7.
- * */
+ * loader process). All faults are found at once; nothing is published here. DESIGN.md, 7. */
 #ifndef WEIR_CONFIG_CONFIG_H
 #define WEIR_CONFIG_CONFIG_H
 
@@ -89,17 +88,18 @@ struct conf_file {
 };
 uint32_t conf_files(const struct conf *conf, const struct conf_file **out);
 
-/* conf_hooks are what compiling needs from above. */
-struct conf_hooks {
+struct conf_hooks { /* what compiling needs from above */
   /* tls gives the tls_server for a policy (with a ref for the listener object), or NULL after it
    * wrote a sentence to why and the faulty certificate's index (or a CONF_TLS_BAD) to *bad.
    * A sentence beside a server is about an OCSP response that is not valid now. */
   struct tls_server *(*tls)(void *ctx, const struct conf_tls *tls, uint32_t *bad, struct buf *why);
   void (*tls_unref)(struct tls_server *server);
   /* tls_warning gives a sentence about the next thing from *from (0 at first) on that is not valid
-   * now, or of no use, and whose it is (as above, or CONF_BAD_CLIENT + row); NULL: not asked. */
+   * now, or of no use, and whose it is (as above, or CONF_BAD_CLIENT + row); tls_lacks about what
+   * clients meet instead of a certificate of host (or, "*.x", below x). NULL: not asked. */
   bool (*tls_warning)(const struct tls_server *server, uint32_t *from, uint32_t *bad,
                       struct buf *why);
+  bool (*tls_lacks)(const struct tls_server *server, struct span host, struct buf *why);
   /* tls_stapled: the OCSP response of certificate i has not ended. NULL: not asked. */
   bool (*tls_stapled)(const struct tls_server *server, uint32_t i);
   /* tls_pem: does one file of tls.client have CRLs (crl), or certificates? NULL: not looked at. */

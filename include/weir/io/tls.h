@@ -71,10 +71,6 @@ bool tls_server_ocsp(const struct tls_server *server, uint32_t i, struct span *l
 bool tls_server_stale(const struct tls_server *server, int64_t now_s, uint32_t *bad,
                       struct buf *why);
 bool tls_server_stapled(const struct tls_server *server, uint32_t i, int64_t now_s);
-/* tls_server_warning writes a sentence about the next thing from *from (0 at first) on that is not
- * valid at now_s or of no use, and its index to *bad: of a certificate, or TLS_BAD_AUTH + row. */
-bool tls_server_warning(const struct tls_server *server, int64_t now_s, uint32_t *from,
-                        uint32_t *bad, struct buf *why);
 /* tls_server_serves tells whether a client that asks for host gets a certificate (its own or the
  * default one) or, for an unknown or malformed name, the unrecognized_name alert. */
 bool tls_server_serves(const struct tls_server *server, struct span host);

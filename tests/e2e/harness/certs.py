@@ -1,5 +1,6 @@
 """Certificates for the tests: one throw-away CA, leaves of either signature algorithm."""
 import datetime
+import ipaddress
 import ssl
 
 from cryptography import x509
@@ -22,6 +23,13 @@ def key_pem(key):
     return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
+def san(name):
+    """"ip:10.0.0.1" is an address, all else a DNS name."""
+    if name.startswith("ip:"):
+        return x509.IPAddress(ipaddress.ip_address(name[3:]))
+    return x509.DNSName(name)
+
+
 class Authority:
     """A CA in a directory; leaf() writes certificate and key files and returns their paths."""
 
@@ -42,7 +50,7 @@ class Authority:
                    .add_extension(x509.BasicConstraints(names is None, None), True))
         if names is not None:
             builder = builder.add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), False)
+                x509.SubjectAlternativeName([san(name) for name in names]), False)
         return builder.sign(self.key, hashes.SHA256())
 
     def pem(self, names, kind="ec", days=20, label=None):

@@ -221,7 +221,7 @@ static void test_codes_covered(void **state) {
       "W0014", /* fuzz_config: no text is known that the two readers see differently */
       "W0019", /* test_many */
       "W0108", "W0118", "W0307", /* test_apply.c */
-      "W0306", "W0480", "W0482", "W0483", "W0350",
+      "W0306", "W0404", "W0480", "W0482", "W0483", "W0484", "W0350",
       "W0406", "W0408", "W0411", "W0412", /* test_compile.c, test_process.c, e2e */
       "W0126"};                           /* test_no_listener */
   for (enum fault_id id = 0; id < FAULT_COUNT; id++) {
