@@ -45,6 +45,31 @@ static void look(struct control *c, uint64_t now_ms) {
   a->told_ms = now_ms;
 }
 
+/* look_full is about clients for whom there was no room (room.c). */
+static void look_full(struct control *c, uint64_t now_ms) {
+  struct alarm_state *a = &c->alarm;
+  struct published *published = &c->compiler.published;
+  unsigned workers = c->workers.count ? c->workers.count : 1, most = 0;
+  uint64_t refused = 0;
+  for (uint32_t i = 0; i < c->workers.count; i++) {
+    const struct stats *stats = worker_stats(c->workers.threads[i].worker);
+    refused += atomic_load_explicit(&stats->downstream_refused, memory_order_relaxed);
+  }
+  if (refused == a->refused_told || (a->full_ms && now_ms < a->full_ms + ALARM_EVERY_MS)) return;
+  pthread_mutex_lock(&published->lock);
+  if (published->current) most = published->current->max_connections;
+  pthread_mutex_unlock(&published->lock);
+  log_line(c->log, END_LEVEL_ERROR,
+           "process.max_connections = %u is reached, %u for each of %u worker%s, and none of a "
+           "full worker's clients was idle: %llu times one was refused "
+           "(proxy.limit.connections); raise it, shorten the timeouts of what is not idle, or "
+           "shed load before by process.overload.connections",
+           most, (most + workers - 1) / workers, workers, workers == 1 ? "" : "s",
+           (unsigned long long)(refused - a->refused_told));
+  a->refused_told = refused;
+  a->full_ms = now_ms;
+}
+
 static void look_back(struct control *c) {
   struct published *published = &c->compiler.published;
   pthread_mutex_lock(&published->lock);
@@ -57,6 +82,7 @@ static void look_back(struct control *c) {
 static void on_alarm(struct poll_timer *timer) {
   struct control *c = container_of(timer, struct control, alarm.timer);
   look(c, c->poller.now_ms);
+  look_full(c, c->poller.now_ms);
   look_back(c);
   poller_set(&c->poller, timer, c->poller.now_ms + ALARM_LOOK_MS);
 }

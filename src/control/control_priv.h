@@ -29,6 +29,7 @@ enum phase {
 struct alarm_state {
   struct poll_timer timer;
   uint64_t accepts_told, connects_told, told_ms;
+  uint64_t refused_told, full_ms;
 };
 
 struct control {

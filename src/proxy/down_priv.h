@@ -69,7 +69,10 @@ struct down {
   _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
   struct proxied *proxied; /* NULL: client is who connected */
   uint32_t requests;
-  uint32_t round; /* in which its last further request begins (begin.c) */
+  union {
+    uint32_t round;   /* HTTP/2 with streams: in which its last further request begins (begin.c) */
+    uint32_t idle_at; /* between requests: low bits of the ms since when (room.c) */
+  };
   uint16_t flags;
   uint8_t still;      /* DOWN_BLOCKED: looks in a row at which nothing had moved */
   /* Requests that the client reset: lines of them in the access log in that second, and how many

@@ -85,6 +85,7 @@ static void on_accept(struct conn *listener, struct conn *c) {
     gate_refuse(sv, c, &peer, end);
     return;
   }
+  room_make(sv);
   struct down *d = down_new(sv, c, &peer);
   if (!d) {
     if (counted) tally_leave(counted);

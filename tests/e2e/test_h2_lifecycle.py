@@ -36,11 +36,17 @@ def test_one_beyond_max_connections_ends_with_its_response(weir, backend, dial):
     proxy = weir({"process": {"workers": 1, "max_connections": 2}, "listeners": H2C}, backend)
     held = [dial(proxy) for _ in range(2)]
     assert [conn.get().status for conn in held] == [200, 200]
+    # Idle, they would make room (test_room.py).
+    uploads = [conn.open("POST", "/held", end=False) for conn in held]
+    eventually(lambda: proxy.metric("weir_requests_inflight") == 2)
     third = dial(proxy)
     response = third.get("/third")
     assert response.status == 503 and "proxy.limit.connections" in response.get("proxy-status")
     goaway(third).expect_closed()
     proxy.ended("proxy.limit.connections", path="/third", status=503)
+    for conn, upload in zip(held, uploads):
+        conn.data(upload, b"whole")
+        assert conn.wait(upload).status == 200
     assert [conn.get().status for conn in held] == [200, 200]
     held[0].close()
     eventually(lambda: proxy.metric("weir_downstream_connections") == 1)

@@ -114,8 +114,9 @@ def test_max_connections(weir, backend):
     """Beyond the cap a client gets a clear end, others go on; when one leaves, one may come."""
     proxy = weir({"process": {"workers": 1, "max_connections": 8}}, backend)
     held = [proxy.client() for _ in range(8)]
-    for conn in held:
-        assert conn.get("/held").status == 200
+    for conn in held:  # busy: idle ones would make room (test_room.py)
+        conn.send(b"POST /held HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf ")
+    eventually(lambda: proxy.metric("weir_requests_inflight") == 8)
     extra = proxy.client()
     extra.try_send(wire.request_bytes(target="/extra"))
     try:
@@ -124,7 +125,9 @@ def test_max_connections(weir, backend):
         data = b""
     assert data == b"" or data.startswith(b"HTTP/1.1 503 ")
     assert eventually(lambda: proxy.metric("weir_downstream_connections_refused_total") >= 1)
-    assert all(conn.get("/still").status == 200 for conn in held)
+    for conn in held[1:]:
+        conn.send(b"whole")
+        assert conn.response("POST").status == 200 and conn.get("/still").status == 200
     held[0].close()
 
     def served():

@@ -1,0 +1,214 @@
+"""A client that comes when there are max_connections: one that is idle makes room for it.
+Who has a request, or has begun one, is never ended for others."""
+import re
+import threading
+import time
+
+import pytest
+
+from harness import client, proc, wire
+from harness.h2raw import Conn
+from harness.weir import eventually
+
+FULL = re.compile(r"process\.max_connections = (\d+) is reached, (\d+) for each of (\d+) "
+                  r"workers?, and none of a full worker's clients was idle: "
+                  r"(\d+) times one was refused")
+H2C = {"web": {"protocols": ["h2c", "http/1.1"]}}
+
+
+@pytest.fixture
+def dial():
+    made = []
+
+    def make(proxy):
+        made.append(Conn(proxy.port))
+        return made[-1]
+    yield make
+    for each in made:
+        each.close()
+
+
+def settled():
+    time.sleep(0.15)  # from then on a connection is idle, and not between two requests
+
+
+def idle(proxy, count):
+    made = [proxy.client() for _ in range(count)]
+    for conn in made:
+        assert conn.get("/idle").status == 200
+    settled()
+    return made
+
+
+def busy(proxy, count):
+    """Connections with a request that has not ended."""
+    made = [proxy.client() for _ in range(count)]
+    for conn in made:
+        conn.send(b"POST /busy HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf ")
+    eventually(lambda: proxy.metric("weir_requests_inflight") >= count)
+    return made
+
+
+def displaced(proxy):
+    return proxy.metric("weir_downstream_connections_displaced_total")
+
+
+def refused(proxy):
+    return proxy.metric("weir_downstream_connections_refused_total")
+
+
+def is_open(conn):
+    try:
+        return conn.get("/still").status == 200
+    except (AssertionError, OSError, wire.Truncated):
+        return False
+
+
+def full(weir, backend, most=50, **more):
+    return weir({"process": {"workers": 1, "max_connections": most}, **more}, backend)
+
+
+def test_idle_ones_make_room(weir, backend):
+    """As many new ones as there were are served, and stay; then all are busy or new."""
+    proxy = full(weir, backend)
+    old = idle(proxy, 50)
+    new = [proxy.client() for _ in range(50)]
+    for conn in new:
+        assert conn.get("/new").status == 200
+    assert displaced(proxy) == 50 and refused(proxy) == 0
+    assert not any(is_open(conn) for conn in old) and displaced(proxy) == 50
+    assert all(is_open(conn) for conn in new)
+
+
+def test_the_longest_idle_goes(weir, backend):
+    proxy = full(weir, backend, 8)
+    held = idle(proxy, 8)
+    assert all(is_open(conn) for conn in held[:5])
+    settled()
+    assert [proxy.get("/new").status for _ in range(1)] == [200]
+    held.append(proxy.client())
+    assert held[-1].get("/kept").status == 200
+    assert displaced(proxy) == 1
+    held.append(proxy.client())
+    assert held[-1].get("/kept").status == 200
+    assert displaced(proxy) == 2
+    assert [is_open(conn) for conn in held] == [True] * 5 + [False, False, True, True, True]
+
+
+def test_busy_ones_stay(weir, backend):
+    proxy = full(weir, backend, 20)
+    works = busy(proxy, 10)
+    begun = [proxy.client() for _ in range(5)]
+    for conn in begun:
+        assert conn.get("/idle").status == 200
+        conn.send(b"GET /begun HT")
+    first = proxy.client()
+    first.send(b"GET /first ")
+    quiet = idle(proxy, 4)
+    for number in range(30):
+        with proxy.client() as conn:
+            assert conn.get("/new/%d" % number).status == 200
+    for conn in works:
+        conn.send(b"whole")
+        assert conn.response("POST").status == 200
+    for conn in begun:
+        conn.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+        assert conn.response().status == 200
+    first.send(b"HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert first.response().status == 200
+    assert refused(proxy) == 0 and displaced(proxy) >= 1
+    assert sum(is_open(conn) for conn in quiet) == 4 - displaced(proxy)
+
+
+def test_all_are_busy(weir, backend):
+    """Then a new one is refused, and the error log says so, now and then."""
+    proxy = full(weir, backend, 10)
+    works = busy(proxy, 10)
+    for _ in range(5):
+        _, response = proxy.exchange(wire.request_bytes(target="/late"))
+        assert response.status == 503
+    eventually(lambda: FULL.search(proxy.errors))
+    time.sleep(2.5)
+    told = FULL.findall(proxy.errors)
+    assert len(told) == 1 and told[0][:3] == ("10", "10", "1") and 1 <= int(told[0][3]) <= 5
+    assert "(proxy.limit.connections)" in proxy.errors and displaced(proxy) == 0
+    for conn in works:
+        conn.send(b"whole")
+        assert conn.response("POST").status == 200
+
+
+def test_share_of_a_worker_is_told(weir, backend):
+    proxy = weir({"process": {"workers": 2, "max_connections": 9}}, backend)
+    works = [proxy.client() for _ in range(30)]
+    for conn in works:
+        conn.try_send(b"POST /busy HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf ")
+    eventually(lambda: FULL.search(proxy.errors))
+    assert FULL.search(proxy.errors).groups()[:3] == ("9", "5", "2")
+
+
+def test_idle_ones_of_another_listener(weir, backend):
+    port = proc.free_port()
+    proxy = full(weir, backend, 6, listeners={"web": {},
+                                              "other": {"bind": "127.0.0.1:%d" % port}})
+    held = idle(proxy, 6)
+    for _ in range(3):
+        conn = client.Client(port)
+        held.append(conn)
+        assert conn.get("/new").status == 200
+    assert displaced(proxy) == 3 and sum(is_open(conn) for conn in held) == 6
+
+
+def test_http2(weir, backend, dial):
+    """One without streams is told (GOAWAY), one with streams stays."""
+    proxy = full(weir, backend, 4, listeners=H2C)
+    quiet, works = dial(proxy), dial(proxy)
+    assert quiet.get().status == 200
+    upload = works.open("POST", "/upload", end=False)
+    held = busy(proxy, 2)
+    settled()
+    for number in range(5):
+        with proxy.client() as conn:
+            assert conn.get("/new/%d" % number).status == 200
+    quiet.pump(lambda: quiet.check.goaways, what="GOAWAY")
+    quiet.expect_closed()
+    works.data(upload, b"whole")
+    assert works.wait(upload).status == 200
+    for conn in held:
+        conn.send(b"whole")
+        assert conn.response("POST").status == 200
+    assert displaced(proxy) == 1 and refused(proxy) == 0
+
+
+def test_flood_of_newcomers(weir, backend):
+    """They take idle places from each other; who works is served, and nothing spins."""
+    proxy = full(weir, backend, 20)
+    works = busy(proxy, 10)
+    stop, bad = threading.Event(), []
+
+    def come():
+        kept = []
+        while not stop.is_set():
+            conn = proxy.client()
+            kept = kept[-20:] + [conn]
+            try:
+                status = conn.get("/flood").status
+                if status not in (200, 503):
+                    bad.append(status)
+            except (AssertionError, OSError, wire.Truncated):
+                pass  # its place was taken, or it was refused at accept
+    threads = [threading.Thread(target=come) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not bad
+    for conn in works:
+        conn.send(b"whole")
+        assert conn.response("POST").status == 200
+    before = proxy.metric("weir_loop_turns_total")
+    time.sleep(1)
+    assert proxy.metric("weir_loop_turns_total") - before < 200
+    settled()
+    assert proxy.get("/after").status == 200
