@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,17 +11,26 @@
 #include "conf_priv.h"
 
 #define READ_STEP 65536u
+#define WRITER_LOOKS 5000u /* of a millisecond, for all that a pipe's writer is waited for */
+
+/* wait_writer waits a moment for bytes of a pipe ("weir check <(command)"); 0 or -errno. */
+static int wait_writer(int fd, uint32_t *looks) {
+  struct pollfd p = {.fd = fd, .events = POLLIN};
+  if ((*looks)++ == WRITER_LOOKS) return -ETIME;
+  return poll(&p, 1, 1) < 0 && errno != EINTR ? -errno : 0;
+}
 
 /* read_all reads to the end; 0 or -errno. A file that grows without end stops at the limit. */
 static int read_all(int fd, struct text *out) {
   char *step = mem_alloc(READ_STEP);
+  uint32_t looks = 0;
   int res = 0;
   while (res == 0) {
     ssize_t got = read(fd, step, READ_STEP);
     if (got == 0) break;
     if (got < 0 && errno == EINTR) continue;
     if (got < 0)
-      res = -errno;
+      res = errno == EAGAIN ? wait_writer(fd, &looks) : -errno;
     else if (out->len + (size_t)got > CONF_FILE_MAX)
       res = -EFBIG;
     else
@@ -33,7 +43,7 @@ static int read_all(int fd, struct text *out) {
 
 static int direct_read(void *ctx, const char *path, struct text *out) {
   (void)ctx;
-  /* Not blocking: a pipe or device in place of a file must not hang a reload. */
+  /* Not blocking: a pipe or device in place of a file must not hang a reload for long. */
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) return -errno;
   struct stat st;

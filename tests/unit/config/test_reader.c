@@ -1,6 +1,8 @@
 /* test_reader.c: conf_reader_direct on real files in a directory of its own. */
 #include "config_kit.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -56,6 +58,37 @@ static void test_read(void **state) {
   mem_free(path);
 }
 
+static void *write_late(void *arg) {
+  int fd = *(int *)arg;
+  for (int i = 0; i < 2; i++) {
+    usleep(50000);
+    assert_int_equal(write(fd, "late", 4), 4);
+  }
+  close(fd);
+  return NULL;
+}
+
+/* A pipe whose writer is slower: "weir check <(command)". */
+static void test_pipe(void **state) {
+  (void)state;
+  const struct conf_reader *r = &conf_reader_direct;
+  struct text out = {0};
+  char *path = mem_printf("%s/p", dir);
+  pthread_t thread;
+  assert_int_equal(mkfifo(path, 0600), 0);
+  int reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* so that the writer has one */
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  assert_true(reader >= 0 && fd >= 0);
+  assert_int_equal(pthread_create(&thread, NULL, write_late, &fd), 0);
+  assert_int_equal(r->read(r->ctx, path, &out), 0);
+  kit_assert_text(text_span(&out), "latelate");
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  close(reader);
+  text_fini(&out);
+  unlink(path);
+  mem_free(path);
+}
+
 static void note(const char *path, void *arg) { text_printf(arg, "%s ", path + sizeof dir); }
 
 static void test_glob(void **state) {
@@ -103,7 +136,7 @@ static void test_env(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_read), cmocka_unit_test(test_glob),
-                                     cmocka_unit_test(test_env)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_read), cmocka_unit_test(test_pipe),
+                                     cmocka_unit_test(test_glob), cmocka_unit_test(test_env)};
   return cmocka_run_group_tests(tests, setup, teardown);
 }
