@@ -45,7 +45,11 @@ static bool lookup(struct value_job *job, struct span inner, struct place at, st
   }
   if (!span_starts(inner, mark) || !is_variable(name)) {
     fault_add(job->faults, FAULT_ENV_FORM, at, "${" SPAN_FMT "} is not known", SPAN_ARG(inner));
-    fault_note(job->faults, "known: ${env:NAME} and ${env:NAME:-default}; $${ is a literal ${");
+    if (is_variable(inner))
+      fault_note(job->faults, "did you mean \"${env:" SPAN_FMT "}\"? $${ is a literal ${",
+                 SPAN_ARG(inner));
+    else
+      fault_note(job->faults, "known: ${env:NAME} and ${env:NAME:-default}; $${ is a literal ${");
     return false;
   }
   if (!job->env.len) job->env = name;

@@ -20,7 +20,8 @@ static int read_file(const struct conf_reader *reader, struct span path, struct 
 static int read_env(const struct conf_reader *reader, struct span name, struct arena *arena,
                     struct text *out) {
   const char *value = reader->env ? reader->env(reader->ctx, arena_str(arena, name)) : NULL;
-  if (!value || !value[0]) return -ENOENT;
+  if (!value) return -ENOENT;
+  if (!value[0]) return -ENODATA;
   text_put(out, span_str(value));
   return 0;
 }
@@ -44,7 +45,14 @@ void secret_wipe(struct text *t) {
   text_fini(t);
 }
 
-static void read_failed(struct conf_faults *faults, struct place at, struct span what, int res) {
+static void read_failed(struct conf_faults *faults, struct place at, struct span name,
+                        struct span what, int res) {
+  if (span_starts(name, SPAN_LIT("env:"))) {
+    fault_add(faults, FAULT_SECRET_READ, at, "the environment variable " SPAN_FMT " is %s",
+              SPAN_ARG(what), res == -ENODATA ? "empty" : "not set");
+    fault_note(faults, "it holds the bytes themselves; a file is named by \"file:/path\"");
+    return;
+  }
   if (res == -ENOTDIR && !span_starts(what, SPAN_LIT("/"))) {
     fault_add(faults, FAULT_SECRET_READ, at,
               "credential " SPAN_FMT ": CREDENTIALS_DIRECTORY is not set", SPAN_ARG(what));
@@ -233,7 +241,7 @@ void secret_take(const struct conf_reader *reader, struct conf_faults *faults, s
   if (!s->name.len) return;
   int res = secret_read(reader, s->name, arena, out, &what);
   if (res < 0) {
-    read_failed(faults, secret_place(s), what, res);
+    read_failed(faults, secret_place(s), s->name, what, res);
     return;
   }
   bool file = span_starts(s->name, SPAN_LIT("file:")) || span_starts(what, SPAN_LIT("/"));

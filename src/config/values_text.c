@@ -89,6 +89,28 @@ static bool port_off(const struct value_job *job) {
   return span_u64(span_from(job->text, colon + 1), &n) && (n == 0 || n > UINT16_MAX);
 }
 
+/* port_alone: "80", ":80" and "*:80" are ports of all addresses elsewhere. */
+static bool port_alone(const struct value_job *job, uint16_t *port) {
+  struct span rest = job->text;
+  uint64_t n;
+  if (span_starts(rest, SPAN_LIT("*:"))) rest = span_from(rest, 1);
+  if (span_starts(rest, SPAN_LIT(":"))) rest = span_from(rest, 1);
+  if (!span_u64(rest, &n) || n == 0 || n > UINT16_MAX) return false;
+  *port = (uint16_t)n;
+  return true;
+}
+
+static bool refuse_port(struct value_job *job, uint16_t port) {
+  bool bind = job->option->type == TYPE_BIND;
+  return refuse(job, FAULT_BAD_ADDRESS,
+                arena_str(job->arena,
+                          bind ? arena_printf(job->arena,
+                                              "\"0.0.0.0:%u\" is all of IPv4, \"[::]:%u\" of "
+                                              "IPv6; [ \"0.0.0.0:%u\", \"[::]:%u\" ] both",
+                                              port, port, port, port)
+                               : arena_printf(job->arena, "like \"127.0.0.1:%u\"", port)));
+}
+
 static bool local_address(struct value_job *job) {
   struct span host;
   uint16_t port = 0;
@@ -103,6 +125,7 @@ static bool local_address(struct value_job *job) {
     case ADDR_BAD: break;
   }
   if (port_off(job)) return refuse(job, FAULT_BAD_ADDRESS, "a port is 1 to 65535");
+  if (port_alone(job, &port)) return refuse_port(job, port);
   return refuse(job, FAULT_BAD_ADDRESS,
                 job->option->type == TYPE_BIND
                     ? "known: \"ip:port\" \"[ipv6]:port\" \"unix:/path\" \"fd:name\""
@@ -188,6 +211,18 @@ bool value_path(struct value_job *job, struct span *path) {
   return path_canonical(*path, &widest, job->arena, path, &why);
 }
 
+/* star_look: a star behind the last slash is how others write a prefix. */
+static void star_look(struct value_job *job) {
+  static const struct span star = SPAN_LIT("/*");
+  bool route = job->option->id == OPTION_ROUTE_PREFIX || job->option->id == OPTION_ROUTE_PATH;
+  if (!route || !span_ends(job->text, star)) return;
+  struct span prefix = span_sub(job->text, 0, job->text.len - star.len);
+  fault_add(job->faults, FAULT_PATH_STAR, job->node->at,
+            "the * of \"" SPAN_FMT "\" is a * in the path of the request", SPAN_ARG(job->text));
+  fault_note(job->faults, "prefix = \"" SPAN_FMT "\" takes all that is below it",
+             SPAN_ARG(prefix.len ? prefix : SPAN_LIT("/")));
+}
+
 static bool path(struct value_job *job) {
   struct span s = job->text;
   if (!span_starts(s, SPAN_LIT("/"))) return refuse(job, FAULT_BAD_PATH, "it begins with /");
@@ -196,6 +231,7 @@ static bool path(struct value_job *job) {
   if (!value_path(job, &s)) /* in the form in which requests are matched */
     return refuse(job, FAULT_BAD_PATH, "no spaces, dot segments, broken escapes or raw UTF-8");
   job->text = s;
+  star_look(job);
   if (!is_prefix(job->option)) return true;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/"))) s.len--;
   if (s.len > 1 && span_ends(s, SPAN_LIT("/")))
@@ -259,9 +295,25 @@ static bool field_value(struct value_job *job) {
   return refuse(job, FAULT_BAD_TEXT, "no line breaks, no space at its ends");
 }
 
+/* method_look: methods are case-sensitive (RFC 9110 section 9.1). */
+static void method_look(struct value_job *job) {
+  char text[16];
+  struct buf upper = buf_of(text, sizeof text);
+  for (size_t i = 0; i < job->text.len; i++) {
+    char c = job->text.ptr[i];
+    buf_char(&upper, c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c);
+  }
+  if (upper.full || span_eq(buf_span(&upper), job->text)) return;
+  if (http_method_find(buf_span(&upper)) == HTTP_METHOD_OTHER) return;
+  fault_add(job->faults, FAULT_METHOD_CASE, job->node->at,
+            "no client sends the method \"" SPAN_FMT "\": case matters", SPAN_ARG(job->text));
+  fault_note(job->faults, "did you mean \"" SPAN_FMT "\"?", SPAN_ARG(buf_span(&upper)));
+}
+
 static bool method(struct value_job *job) {
   if (!http_is_token(job->text)) return refuse(job, FAULT_BAD_METHOD, "like \"GET\"");
   if (span_eq(job->text, SPAN_LIT("CONNECT"))) return later(job, "CONNECT");
+  method_look(job);
   return true;
 }
 
