@@ -42,7 +42,9 @@ struct plan {
   const char *cookie;   /* of Cookie; NULL: none */
   uint8_t frame, minor;
   bool grpc; /* it is a gRPC call by its fields, and its response by the head */
-  bool expect, upgrade, close, hold_body; /* hold_body: the client sends the end of its body behind the response, if that keeps the connection */
+  /* hold_body: the client sends the end of its body behind the response, if that keeps its
+   * connection. */
+  bool expect, upgrade, close, hold_body;
   uint32_t len;
   int32_t cut; /* the client resets (or, cut_fin, ends) after so many bytes of it; -1: never */
   bool cut_fin;
