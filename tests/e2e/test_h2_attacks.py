@@ -118,8 +118,8 @@ DEADLINE = [("content-type", "application/grpc"), ("te", "trailers"), ("grpc-tim
 @pytest.mark.parametrize("late", [Late(1.01), Late(0.11, DEADLINE)],
                          ids=["of-a-second", "at-deadlines"])
 def test_resets_of_all_streams_when_they_are_old(h2make, late, seconds):  # noqa: F811
-    """What is old when it is reset is bounded by how many streams there may be: no more requests
-    than that are in the backend at once, and in a second no more than that for each age."""
+    """What is old when it is reset is bounded by how many streams there may be: in a second no
+    more requests than that for each age reach the backend."""
     busy = Busy()
     found = Storm(h2make(ONE, handler=busy))
     begun = time.monotonic()
@@ -135,7 +135,8 @@ def test_resets_of_all_streams_when_they_are_old(h2make, late, seconds):  # noqa
     conn.close()
     found.be_honest()
     assert conn.error is None or conn.error[1] in CALM, conn.state()
-    assert busy.most <= 130, "%d requests at once in the backend" % busy.most
+    # the endpoint may see late that the last ones are gone, and weir does not wait for that
+    assert busy.most <= 2 * 128 + 2, "%d requests at once in the backend" % busy.most
     assert busy.total <= found.answered + 128 * (took / late.age + 2), busy.total
     assert found.grown_kib < 24 * 1024, "grew by %d KiB" % found.grown_kib
     eventually(lambda: busy.now == 0)
