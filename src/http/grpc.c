@@ -106,8 +106,15 @@ static bool gone(enum end end, unsigned status) {
   return status == 504 && end != END_OK && !deadline;
 }
 
+/* large: metadata beyond the limits is not smaller the next time. gRPC's own word for that, which
+ * callers do not try again for, as they do for 502. */
+static bool large(enum end end) {
+  return end == END_BAD_RESPONSE_HEADER_BYTES || end == END_BAD_RESPONSE_HEADERS;
+}
+
 enum grpc_status grpc_status_of_end(enum end end, unsigned status) {
   if (gone(end, status)) return GRPC_UNAVAILABLE;
+  if (large(end)) return GRPC_RESOURCE_EXHAUSTED;
   for (size_t i = 0; i < array_count(of_http); i++)
     if (of_http[i].status == status) return (enum grpc_status)of_http[i].ours;
   return GRPC_UNKNOWN;

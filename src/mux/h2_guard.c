@@ -76,13 +76,24 @@ bool h2_count_reset(struct h2 *h) {
   return used(h) <= h->limits.resets;
 }
 
-/* LONG_MS: a response that is read for so long is not made to be thrown away. */
-#define LONG_MS 1000u
-
 bool h2_is_early(const struct h2_stream *st) {
   if (stream_any(st, H2_LOCAL_END)) return false; /* nothing was left to do of it */
   uint64_t age_ms = st->h2->pool->loop->now_ms - st->begun_ms;
-  return !stream_any(st, H2_ANSWERED) || age_ms < LONG_MS;
+  return age_ms < st->long_ms;
+}
+
+/* NEARLY of a time is when it is taken for passed: the client's clock began before ours, and what
+ * it sends comes now sooner, now later. LEAST_MS: earlier than that is early, whatever a client
+ * says that it waits. A stream stands for one of limits.streams until its work upstream is gone,
+ * so of streams that are not early a client can burn no more in a second than limits.streams a
+ * LONG_MS, or for all that it may say of deadlines a LEAST_MS: 128 a second, or 12800. What weir
+ * itself ends at such a deadline, with an answer, is not early at all. */
+#define NEARLY(ms) ((ms) - (ms) / 4)
+#define LEAST_MS 10u
+
+void h2_stream_waits(struct h2_stream *st, uint64_t ms) {
+  uint64_t near_ms = NEARLY(ms) > LEAST_MS ? NEARLY(ms) : LEAST_MS;
+  if (near_ms < st->long_ms) st->long_ms = (uint16_t)near_ms;
 }
 
 bool h2_reset_behind(struct h2 *h) {

@@ -43,7 +43,9 @@ MUST_USE bool h2_opened(struct h2 *h, uint32_t bytes);
 MUST_USE bool h2_count_reset(struct h2 *h);
 /* h2_reset_behind: RST_STREAM for a stream that is gone. */
 MUST_USE bool h2_reset_behind(struct h2 *h);
-/* h2_is_early: a peer that resets this stream now ends it early. */
+/* h2_is_early: a peer that resets this stream now ends it early. LONG_MS: who has waited so long,
+ * for an answer or in the middle of one, has not asked to throw it away. */
+#define H2_LONG_MS 1000u
 bool h2_is_early(const struct h2_stream *st);
 
 #endif

@@ -294,7 +294,6 @@ bool h2_send_response(struct h2_stream *st, const struct http_response *response
   const struct message m = {.response = response, .scratch = scratch};
   if (response->body == HTTP_BODY_LENGTH && !response->h2) st->promise = response->content_length;
   bool interim = response->status < 200 && response->status != 101;
-  if (!interim) st->marks |= H2_ANSWERED;
   if (send_block(st, &m, end, H2_HEADS_MOST)) return true;
   if (conn_pending(st->h2->conn) < H2_OUT_MOST) return false; /* it is not that */
   return interim || put_off(st, response, end);

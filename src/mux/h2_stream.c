@@ -54,6 +54,7 @@ struct h2_stream *h2_stream_open(struct h2 *h, uint32_t id, bool open) {
   st->recv_window = (int32_t)h2_window_told(h);
   st->promise = UINT64_MAX;
   st->begun_ms = h->pool->loop->now_ms;
+  st->long_ms = H2_LONG_MS;
   st->urgency = HTTP_PRIORITY_DEFAULT.urgency;
   arena_init(&st->kept, &h->pool->blocks, H2_KEPT_MAX);
   list_init(&st->ready);

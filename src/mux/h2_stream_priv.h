@@ -22,7 +22,6 @@ enum h2_stream_mark {
   H2_HEAD_ENDS = 1024, /* and nothing follows it */
   H2_TOGETHER = 2048,  /* its connection ended where it was not alone, or not the first */
   H2_TOLD_WHY = 4096,  /* the peer reset it: told */
-  H2_ANSWERED = 8192,  /* a server's: the head of the response is on its way */
   H2_WHOLE = 16384, /* a client's: END_STREAM came, and the peer reset the rest of the request */
 };
 
@@ -51,6 +50,7 @@ struct h2_stream {
   enum end end;
   uint32_t told;  /* the code of the peer's RST_STREAM (H2_TOLD_WHY) */
   uint16_t marks; /* set of enum h2_stream_mark */
+  uint16_t long_ms; /* when the peer resets it at this age it is not early */
   uint8_t urgency;
   bool incremental, offered_fin;
 };

@@ -29,6 +29,7 @@ static enum end take_deadline(struct stream *s) {
   if (!count) return END_OK;
   s->flags |= STREAM_DEADLINE;
   s->deadline_ms = s->x->call.deadline_ms = now_ms(s->w) + ms;
+  if (s->flags & STREAM_H2) h2_stream_waits(h2_stream_of(s->conn), ms);
   return END_OK;
 }
 

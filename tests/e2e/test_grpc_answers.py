@@ -467,6 +467,30 @@ def test_a_deadline_cancels_upstream(weir, origins):
     conn.close()
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_metadata_beyond_the_limit(weir, origins, begun):
+    """It would be no smaller the next time: not UNAVAILABLE, which callers try again."""
+    def play(talker, stream, _request):
+        large = [("x-%d" % n, "v" * 100) for n in range(20)]
+        if begun:
+            talker.head(stream)
+            talker.data(stream, EMPTY)
+            talker.trailers(stream, [("grpc-status", "9"), *large])
+        else:
+            talker.head(stream, [*GRPC, ("grpc-status", "9"), *large], end=True)
+    origin = origins(play)
+    proxy = over_h2(weir, origin, pools={"app": {
+        "endpoints": [origin.address], "limits": {"header_bytes": "1KiB"},
+        "connections": {"protocol": "h2c"}}})
+    conn = Talk(proxy.port)
+    stream = conn.whole(called(conn, "/call"))
+    rows = dict(stream.trailers if begun else stream.headers)
+    assert rows[b"grpc-status"] == b"8"
+    assert rows[b"grpc-message"].startswith(b"upstream.bad_response.header_bytes")
+    proxy.logged(end="upstream.bad_response.header_bytes", rpc__grpc__status_code=8)
+    conn.close()
+
+
 def test_no_status_at_all(weir, origins):
     """A response that ends without one passes; to callers it is UNKNOWN, and to the log."""
     def play(talker, stream, _request):

@@ -11,7 +11,7 @@ from harness import h2wire as h2, proc, wire
 from harness.h2attacks import BOMBS, FLOOD, MADE, RESETS, bomb, get
 from harness.h2fixtures import default_handler, h2make, read_body, speaks_h2  # noqa: F401
 from harness.h2site import Site
-from harness.h2storm import Storm, judge, logged, storm
+from harness.h2storm import BURSTS, CALM, Storm, judge, logged, storm
 from harness.weir import eventually
 
 ONE = {"process": {"workers": 1}}
@@ -91,6 +91,55 @@ def test_rapid_reset_after_a_pause(h2make, seconds):  # noqa: F811
     found = storm(h2make(ONE, handler=busy), burst, seconds)
     judge(found, RESETS)
     assert busy.most <= 130
+
+
+class Late:
+    """All streams that may be open, reset together when they are old enough that this does not
+    count, and the next ones behind them in the same write."""
+
+    def __init__(self, age, fields=()):
+        self.age, self.fields = age, fields
+
+    def __call__(self, conn, n):
+        if n == 0:
+            conn.old = []
+            conn.ping()  # the first ones may be as many as weir has told of
+        time.sleep(self.age if conn.old else 0)
+        new = [conn.new_stream("POST") for _ in range(128)]
+        conn.send(*map(h2.rst_stream, conn.old), *[
+            get(number, self.fields, True, "POST") for number in new])
+        conn.old = new
+
+
+DEADLINE = [("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", "130m")]
+
+
+@LONG
+@pytest.mark.parametrize("late", [Late(1.01), Late(0.11, DEADLINE)],
+                         ids=["of-a-second", "at-deadlines"])
+def test_resets_of_all_streams_when_they_are_old(h2make, late, seconds):  # noqa: F811
+    """What is old when it is reset is bounded by how many streams there may be: in a second no
+    more requests than that for each age reach the backend."""
+    busy = Busy()
+    found = Storm(h2make(ONE, handler=busy))
+    begun = time.monotonic()
+    conn = found.made.conn().handshake()
+    for n in range(BURSTS):
+        if conn.closed or conn.broken or time.monotonic() - begun > max(seconds, 3.5):
+            break
+        late(conn, n)
+        conn.drain()
+        found.be_honest()
+        found.sample()
+    took = time.monotonic() - begun
+    conn.close()
+    found.be_honest()
+    assert conn.error is None or conn.error[1] in CALM, conn.state()
+    # the endpoint may see late that the last ones are gone, and weir does not wait for that
+    assert busy.most <= 2 * 128 + 2, "%d requests at once in the backend" % busy.most
+    assert busy.total <= found.answered + 128 * (took / late.age + 2), busy.total
+    assert found.grown_kib < 24 * 1024, "grew by %d KiB" % found.grown_kib
+    eventually(lambda: busy.now == 0)
 
 
 def test_a_reset_in_the_same_write_reaches_no_endpoint(h2make):  # noqa: F811

@@ -1,7 +1,9 @@
 """What ordinary programs do that looks like a flood: it is served, and costs them nothing of
 listeners.*.h2.resets and glitches, which are next to nothing here. Frames by hand, in the shapes
 of Go's net/http2 (both windows are opened for each 4 KiB that are read) and of gRPC's callers
-(RST_STREAM behind a response that is whole)."""
+(RST_STREAM behind a response that is whole), or of clients whose calls time out."""
+import time
+
 import pytest
 
 from harness import h2wire as h2
@@ -105,16 +107,19 @@ def test_an_endpoint_opens_windows_as_it_reads(weir, origins, how):
 
 
 def answers(conn, stream, head):
-    """A call whose server ends first; /held goes on."""
+    """A call whose server ends first; /held goes on, and /hang never begins."""
+    if head[":path"] == "/hang":
+        return
     conn.head(stream, ("content-type", "application/grpc"))
     conn.send(h2.data(stream, b"\0\0\0\0\0"))
     if head[":path"] != "/held":
         conn.send(h2.headers(stream, h2.block([("grpc-status", "0")]), True))
 
 
-def call(conn, path="/call"):
-    number = conn.open("POST", path, [("content-type", "application/grpc"), ("te", "trailers")],
-                       end=False)
+def call(conn, path="/call", timeout=None):
+    deadline = [("grpc-timeout", timeout)] if timeout else []
+    number = conn.open("POST", path, [("content-type", "application/grpc"), ("te", "trailers"),
+                                      *deadline], end=False)
     conn.send(h2.data(number, b"\0\0\0\0\0"))
     return number
 
@@ -140,3 +145,33 @@ def test_calls_that_the_server_ended(weir, origins, code):
         assert {code for each in origin.conns for _, code in each.resets} == {h2.NO_ERROR}
         conn.send(h2.rst_stream(held))
         eventually(lambda: origin.conns[0].resets[-1][1] == h2.CANCEL)
+
+
+def gives_up(conn, timeout, after, until):
+    """60 calls a second to what hangs, each given up after so long, beside some that are answered;
+    how many were given up."""
+    waiting, count, begun = [], 0, time.monotonic()
+    for n in range(int(until * 60)):
+        waiting.append((time.monotonic() + after, call(conn, "/hang", timeout)))
+        if n % 10 == 0:
+            assert conn.wait(call(conn)).payload.length == 5, conn.state()
+        while waiting and waiting[0][0] <= time.monotonic():
+            conn.send(h2.rst_stream(waiting.pop(0)[1]))
+            count += 1
+        time.sleep(max(0, begun + (n + 1) / 60 - time.monotonic()))
+    return count
+
+
+@pytest.mark.parametrize("timeout,after", [("1200m", 1.1), (None, 1.2), ("100m", 0.09)],
+                         ids=["deadline-of-1200ms", "after-1200ms", "deadline-of-100ms"])
+def test_calls_that_time_out(weir, origins, timeout, after):
+    """An endpoint hangs: who gives its calls up at their deadlines keeps its connection, the calls
+    that are answered, and the one that stays."""
+    origin = origins(ByHand(answers))
+    proxy = proxy_for(weir, origin, listeners=TIGHT)
+    with Conn(proxy.port) as conn:
+        held = call(conn.handshake(), "/held")
+        conn.pump(lambda: conn.stream(held).response.payload.length == 5, what="the held call")
+        assert gives_up(conn, timeout, after, after + 2.2) > 100
+        conn.expect_alive()
+        assert not conn.stream(held).over

@@ -86,6 +86,9 @@ void h2_stream_section(struct h2_stream *st, struct h2_section *section, struct 
 /* h2_stream_expect: the peer's (final) head has come; its DATA is held against what that said. */
 void h2_stream_expect(struct h2_stream *st, enum http_body body, uint64_t content_length);
 void h2_stream_priority(struct h2_stream *st, struct http_priority priority);
+/* h2_stream_waits: the peer has said that it waits so long for all of the response, and no longer:
+ * when it resets the stream about then, it does not end it early. */
+void h2_stream_waits(struct h2_stream *st, uint64_t ms);
 /* h2_stream_end_word: why the stream's conn failed, OK: an error of the connection (errno). */
 enum end h2_stream_end_word(const struct h2_stream *st);
 /* h2_stream_lost: it was reset, or its connection ended; its conn may still be to hear of that. */

@@ -65,7 +65,7 @@ class Attack(typing.NamedTuple):
     reads: bool = True
     credit: int = 0  # window given back for each DATA frame that comes
     stubborn: bool = False  # goes on behind GOAWAY and FIN, until a TCP reset
-    per_second: int = 0  # bursts of one connection; 0: as fast as it is let
+    per_second: float = 0  # bursts of one connection; 0: as fast as it is let
     receive_buffer: int = 0
     rest: bool = False  # after the first bursts it only waits
     grown_kib: int = 32 * 1024
@@ -86,6 +86,14 @@ def reset_late(n):
     """10 requests that are held, and the last burst's reset after their way upstream began."""
     late = [h2.rst_stream(number) for number in numbers(n - 1, 10)] if n else []
     return late + [post(number) for number in numbers(n, 10)]
+
+
+def all_late(fields=()):
+    """All streams that may be, and the last burst's reset in the same breath."""
+    def make(n):
+        late = [h2.rst_stream(number) for number in numbers(n - 1, 128)] if n else []
+        return late + [post(number, fields) for number in numbers(n, 128)]
+    return make
 
 
 def repeated(frame, count=200):
@@ -150,6 +158,12 @@ ATTACKS = {
     "rapid-reset-late": Attack((RESETS,), reset_late, sync=True),
     "rapid-reset-stubborn": Attack((RESETS,), on_streams(lambda n: get(n) + h2.rst_stream(n)),
                                    stubborn=True),
+    # these are not early, and bounded by the streams that may be (h2_guard.c)
+    "resets-of-a-second": Attack((), all_late(), per_second=0.9, connections=10,
+                                 grown_kib=64 * 1024),
+    "resets-at-deadlines": Attack((), all_late([
+        ("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", "15m")]),
+        per_second=75, grown_kib=64 * 1024),
     **{"made-" + what: made(what) for what in MADE},
     # row 3
     "continuation-empty": Attack((FLOOD,), continuations(b"", 200), first=OPENED),

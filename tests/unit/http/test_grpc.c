@@ -118,6 +118,11 @@ static void test_of_end(void **state) {
     assert_int_equal(grpc_status_of_end(gone[i], 504), GRPC_UNAVAILABLE);
   assert_int_equal(grpc_status_of_end(END_LIMIT_RATE, 429), GRPC_RESOURCE_EXHAUSTED);
   assert_int_equal(grpc_status_of_end(END_UPSTREAM_RESET, 502), GRPC_UNAVAILABLE);
+  assert_int_equal(grpc_status_of_end(END_BAD_RESPONSE_CHUNK, 502), GRPC_UNAVAILABLE);
+  /* what the next attempt would bring again is not said so that callers try again */
+  assert_int_equal(grpc_status_of_end(END_BAD_RESPONSE_HEADER_BYTES, 502),
+                   GRPC_RESOURCE_EXHAUSTED);
+  assert_int_equal(grpc_status_of_end(END_BAD_RESPONSE_HEADERS, 502), GRPC_RESOURCE_EXHAUSTED);
   assert_int_equal(grpc_status_of_end(END_OK, 308), GRPC_UNKNOWN);
 }
 

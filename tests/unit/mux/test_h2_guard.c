@@ -337,25 +337,79 @@ static void resets_again_and_again(void **state) {
   kit_end(k);
 }
 
-/* Who has read a response for a second does not make weir work for nothing. */
+/* Who has waited for a second, or for nearly as long as it said that it would, does not make weir
+ * work for nothing, whether there is an answer or not. A deadline says no more than the second. */
 static void resets_of_what_is_old(void **state) {
   (void)state;
   static const struct {
     bool answered;
+    uint64_t wait_ms; /* that the client has told of; 0: none */
     uint32_t age_ms;
     bool counts;
-  } rows[] = {{true, 0, true}, {true, 999, true}, {true, 1000, false}, {false, 5000, true}};
+  } rows[] = {{true, 0, 0, true},
+              {true, 0, 999, true},
+              {true, 0, 1000, false},
+              {false, 0, 999, true},
+              {false, 0, 1000, false},
+              {false, 0, 5000, false},
+              {false, 100, 74, true},
+              {false, 100, 75, false},
+              {true, 100, 75, false},
+              {false, 1200, 899, true},
+              {false, 1200, 900, false},
+              {false, 5000, 999, true},
+              {false, 5000, 1000, false},
+              {false, UINT64_MAX, 1000, false},
+              {false, 1, 0, true}, /* who says that it does not wait at all gains nothing */
+              {false, 1, 9, true},
+              {false, 1, 10, false}};
   for (size_t i = 0; i < array_count(rows); i++) {
     struct kit *k = kit_start(&kit_limits);
     uint32_t id = h2_peer_request(&k->peer, GET, true)->id;
     kit_run(k);
+    if (rows[i].wait_ms) h2_stream_waits(kit_seen(k, id)->st, rows[i].wait_ms);
     if (rows[i].answered) assert_true(kit_answer(kit_seen(k, id), 200, UINT64_MAX, false));
     kit_wait(k, rows[i].age_ms);
     h2_peer_reset(&k->peer, id, H2_CANCEL);
     kit_run(k);
-    assert_int_equal(k->h->budget.resets, rows[i].counts);
+    if (k->h->budget.resets != rows[i].counts) fail_msg("row %zu", i);
     kit_end(k);
   }
+}
+
+/* hang opens a stream that nobody answers. */
+static uint32_t hang(struct kit *k, uint64_t wait_ms) {
+  uint32_t id = h2_peer_request(&k->peer, GET, true)->id;
+  kit_run(k);
+  if (wait_ms && !k->ends) h2_stream_waits(kit_seen(k, id)->st, wait_ms);
+  return id;
+}
+
+/* outage: calls_per_s calls are given up each by its deadline, for 20 s; false: it has ended. */
+static bool outage(uint64_t wait_ms, bool told, uint32_t calls_per_s) {
+  struct kit *k = kit_start(&kit_limits);
+  uint32_t each_ms = 1000 / calls_per_s, calls = 20 * calls_per_s, ids[2048];
+  uint32_t behind = (uint32_t)wait_ms / each_ms;
+  k->peer.wild = true;
+  check(calls <= array_count(ids));
+  for (uint32_t n = 0; n < calls && !k->ends; n++) {
+    if (n >= behind) h2_peer_reset(&k->peer, ids[n - behind], H2_CANCEL);
+    ids[n] = hang(k, told ? wait_ms : 0);
+    kit_wait(k, each_ms);
+  }
+  bool alive = !k->ends;
+  kit_end(k);
+  return alive;
+}
+
+static void outages_end_nobody(void **state) {
+  (void)state;
+  assert_true(outage(1200, true, 60));
+  assert_true(outage(1200, false, 60));
+  assert_true(outage(100, true, 60));
+  assert_true(outage(20, true, 100));
+  assert_true(outage(100, false, 20)); /* what comes back is enough for that */
+  assert_false(outage(100, false, 60));
 }
 
 static const struct {
@@ -681,6 +735,7 @@ int main(void) {
       cmocka_unit_test(resets_of_what_is_answered),
       cmocka_unit_test(resets_again_and_again),
       cmocka_unit_test(resets_of_what_is_old),
+      cmocka_unit_test(outages_end_nobody),
       cmocka_unit_test(resets_of_ours_count),
       cmocka_unit_test(too_many_streams),
       cmocka_unit_test(no_slot_is_left),
