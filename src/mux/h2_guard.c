@@ -86,10 +86,10 @@ bool h2_is_early(const struct h2_stream *st) {
  * it sends comes now sooner, now later. LEAST_MS: earlier than that is early, whatever a client
  * says that it waits. A stream stands for one of limits.streams until its work upstream is gone,
  * so of streams that are not early a client can burn no more in a second than limits.streams a
- * LONG_MS, or for all that it may say of deadlines a LEAST_MS: 128 a second, or 12800. What weir
+ * LONG_MS, or for all that it may say of deadlines a LEAST_MS: 128 a second, or 2560. What weir
  * itself ends at such a deadline, with an answer, is not early at all. */
 #define NEARLY(ms) ((ms) - (ms) / 4)
-#define LEAST_MS 10u
+#define LEAST_MS 50u
 
 void h2_stream_waits(struct h2_stream *st, uint64_t ms) {
   uint64_t near_ms = NEARLY(ms) > LEAST_MS ? NEARLY(ms) : LEAST_MS;

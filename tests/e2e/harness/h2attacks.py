@@ -162,8 +162,8 @@ ATTACKS = {
     "resets-of-a-second": Attack((), all_late(), per_second=0.9, connections=10,
                                  grown_kib=64 * 1024),
     "resets-at-deadlines": Attack((), all_late([
-        ("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", "15m")]),
-        per_second=75, grown_kib=64 * 1024),
+        ("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", "70m")]),
+        per_second=18, grown_kib=64 * 1024),
     **{"made-" + what: made(what) for what in MADE},
     # row 3
     "continuation-empty": Attack((FLOOD,), continuations(b"", 200), first=OPENED),

@@ -359,10 +359,12 @@ static void resets_of_what_is_old(void **state) {
               {false, 1200, 900, false},
               {false, 5000, 999, true},
               {false, 5000, 1000, false},
+              {false, 20, 49, true},
+              {false, 20, 50, false},
               {false, UINT64_MAX, 1000, false},
               {false, 1, 0, true}, /* who says that it does not wait at all gains nothing */
-              {false, 1, 9, true},
-              {false, 1, 10, false}};
+              {false, 1, 49, true},
+              {false, 1, 50, false}};
   for (size_t i = 0; i < array_count(rows); i++) {
     struct kit *k = kit_start(&kit_limits);
     uint32_t id = h2_peer_request(&k->peer, GET, true)->id;
@@ -407,7 +409,8 @@ static void outages_end_nobody(void **state) {
   assert_true(outage(1200, true, 60));
   assert_true(outage(1200, false, 60));
   assert_true(outage(100, true, 60));
-  assert_true(outage(20, true, 100));
+  assert_true(outage(50, true, 100));
+  assert_false(outage(20, true, 100)); /* as of an attacker */
   assert_true(outage(100, false, 20)); /* what comes back is enough for that */
   assert_false(outage(100, false, 60));
 }
