@@ -217,8 +217,19 @@ static struct conn *to_open(const struct h2 *h, int err) {
   return NULL;
 }
 
+/* is_full: as many streams as the peer takes are open. */
+static bool is_full(const struct h2 *h) {
+  uint32_t open = 0;
+  for (const struct list *l = h->streams.next; l != &h->streams; l = l->next)
+    open += (container_of(l, struct h2_stream, link)->what.conn->flags & CONN_OPEN) != 0;
+  return open >= h->theirs.max_concurrent_streams;
+}
+
 void h2_streams_opened(struct h2 *h, int err) {
-  for (struct conn *c = to_open(h, err); c; c = to_open(h, err)) conn_carried_open(c, err);
+  for (struct conn *c = to_open(h, err); c; c = to_open(h, err)) {
+    bool waited = !err && stream_any(h2_stream_of(c), H2_SETTLES); /* for the limit, too */
+    conn_carried_open(c, waited && is_full(h) ? -EPROTOTYPE : err);
+  }
 }
 
 /* Each goes to the end of the list before it hears of it: it may end then. */

@@ -232,6 +232,11 @@ static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
   return h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
 }
 
+/* waits_for_limit: an endpoint that never said how many streams it takes at once takes one. */
+static bool waits_for_limit(const struct upmux *m, const struct attempt_to *to) {
+  return to->once && !row_of(m)->streams_most && h2_streams(m->h2) > 0;
+}
+
 bool upconn_bare(const struct upstream *u, const struct endpoint *e) {
   return e->rows[u->worker].bare;
 }
@@ -278,11 +283,12 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
                              const struct attempt_to *to, bool *reused, int *err) {
   struct upmux *m = to->alone ? NULL : emptiest(&e->rows[u->worker], pool->tls);
   bool idle = m && !h2_streams(m->h2) && m->conn->flags & CONN_OPEN;
-  *reused = m && h2_ready_for(m->h2, to->settled);
+  bool settled = to->settled || (m && waits_for_limit(m, to));
+  *reused = m && h2_ready_for(m->h2, settled);
   if (!m) m = connect_one(u, pool, e, to, err);
   if (!m) return NULL;
   struct upconn *c = slab_new(&u->upconns);
-  struct h2_stream *st = c ? h2_open(m->h2, to->settled) : NULL;
+  struct h2_stream *st = c ? h2_open(m->h2, settled) : NULL;
   *err = -ENOMEM;
   if (!st) {
     if (c) slab_free(&u->upconns, c);

@@ -380,7 +380,8 @@ static void something(struct bed *b) {
                                 .owner = mine,
                                 .first = alone ? HEADER : SPAN_EMPTY,
                                 .alone = alone,
-                                .settled = sim_draw(b->sim, 2) == 0};
+                                .settled = sim_draw(b->sim, 2) == 0,
+                                .once = sim_draw(b->sim, 2) == 0};
   if (peer && peer->sim && sim_draw(b->sim, 20) == 0) sim_peer_shutdown(peer->sim);
   else if (*mine) let_go(*mine, sim_draw(b->sim, 2) == 0);
   else if (b->peer_count < PEERS - ASKING) *mine = ask(b, b->pool, &to);
