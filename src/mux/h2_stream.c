@@ -377,6 +377,7 @@ struct h2_told h2_stream_told(const struct h2_stream *st) {
   return (struct h2_told){H2_GOAWAY, st->h2->their_code};
 }
 
+bool h2_stream_headed(const struct h2_stream *st) { return stream_any(st, H2_HEADED); }
 bool h2_stream_refused(const struct h2_stream *st) { return stream_any(st, H2_UNTOUCHED); }
 
 bool h2_stream_together(const struct h2_stream *st) { return stream_any(st, H2_TOGETHER); }

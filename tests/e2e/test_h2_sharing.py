@@ -3,6 +3,8 @@ endpoint has said a word, and when it answers by nothing but resets."""
 import threading
 import time
 
+import pytest
+
 from harness import h2wire as h2
 from harness.h2byhand import OK, ByHand, proxy_for
 
@@ -124,3 +126,100 @@ def test_copies_wait_for_the_limit(weir, talk):
     assert {conn.wait(number).status for number in numbers} == {200}
     shadow.wait_asked(10)
     assert not shadow.refused
+
+
+# ---- an endpoint that resets ----
+
+def turns(code, after=3, bad=lambda conn: conn is conn.origin.conns[0]):
+    """A handler: a bad connection answers `after` requests, then resets all by code."""
+    def handler(conn, stream, head):
+        if bad(conn) and len(conn.streams) > after:
+            conn.resets.append(stream)
+            conn.send(h2.rst_stream(stream, code))
+        else:
+            conn.send(h2.headers(stream, OK, end=False), h2.data(stream, b"fine", end=True))
+    return handler
+
+
+@pytest.mark.parametrize("code", [h2.ENHANCE_YOUR_CALM, h2.REFUSED_STREAM])
+def test_a_connection_that_resets_all_is_left(weir, talk, code):
+    origin = ByHand(turns(code))
+    conn = talk("h2-frames", proxy_for(weir, origin))
+    assert {conn.get("/").status for _ in range(30)} == {200}
+    assert len(origin.conns) == 2
+    assert len(origin.conns[0].streams) == 4 + (code == h2.REFUSED_STREAM)
+    assert origin.conns[0].over.wait(20)
+
+
+def test_resets_in_a_row(weir, talk):
+    """Any code, for long enough; one that answers in between is no such connection."""
+    origin = ByHand(turns(h2.INTERNAL_ERROR))
+    conn = talk("h2-frames", proxy_for(weir, origin, pool={"retry": {"attempts": 1}}))
+    statuses = [conn.get("/").status for _ in range(60)]
+    assert statuses == 3 * [200] + 32 * [502] + 25 * [200] and len(origin.conns) == 2
+
+
+def test_one_that_answers_is_not_left(weir, talk):
+    def every_other(conn, stream, head):
+        turns(h2.INTERNAL_ERROR if stream % 4 == 1 else 0, 0, lambda _: stream % 4 == 1)(
+            conn, stream, head)
+    origin = ByHand(every_other)
+    conn = talk("h2-frames", proxy_for(weir, origin, pool={"retry": {"attempts": 1}}))
+    statuses = [conn.get("/").status for _ in range(100)]
+    assert statuses == 50 * [502, 200] and len(origin.conns) == 1
+
+
+def test_streams_that_run_outlive_it(weir, talk):
+    """Only new ones go elsewhere."""
+    go_on = threading.Event()
+
+    def handler(conn, stream, head):
+        if head[":path"] == "/slow":
+            go_on.wait(20)
+        turns(h2.ENHANCE_YOUR_CALM, 1, lambda c: c is origin.conns[0] and stream != 1)(
+            conn, stream, head)
+    origin = ByHand(handler)
+    conn = talk("h2-frames", proxy_for(weir, origin))
+    slow = conn.open("GET", "/slow")
+    origin.wait_asked(1)
+    assert {conn.get("/").status for _ in range(10)} == {200}
+    assert len(origin.conns) == 2 and not origin.conns[0].over.is_set()
+    go_on.set()
+    assert conn.wait(slow).status == 200
+    assert origin.conns[0].over.wait(20)
+
+
+def test_the_only_connection_is_not_left(weir, talk):
+    """No other one may be opened while its other streams run: better than none."""
+    go_on = threading.Event()
+
+    def handler(conn, stream, head):
+        if head[":path"] == "/slow":
+            go_on.wait(20)
+        turns(h2.ENHANCE_YOUR_CALM, 0, lambda _: stream == 3)(conn, stream, head)
+    origin = ByHand(handler)
+    conn = talk("h2-frames", proxy_for(weir, origin, connections={"max_per_endpoint": 1}))
+    slow = conn.open("GET", "/slow")
+    origin.wait_asked(1)
+    assert {conn.get("/").status for _ in range(5)} == {200}
+    assert len(origin.conns) == 1
+    go_on.set()
+    assert conn.wait(slow).status == 200
+
+
+def test_an_endpoint_that_resets_everywhere_is_not_stormed(weir, talk):
+    origin = ByHand(turns(h2.ENHANCE_YOUR_CALM, 0, lambda _: True))
+    proxy = proxy_for(weir, origin, pool={"outlier": {"max_ejected": "0%"}})
+    conn = talk("h2-frames", proxy)
+    begun = time.monotonic()
+    assert {conn.get("/").status for _ in range(60)} == {502}
+    assert len(origin.conns) <= 10 + 8 * (time.monotonic() - begun)
+
+
+def test_a_limit_makes_no_new_connections(weir, talk):
+    """REFUSED_STREAM for the limit that SETTINGS say: who is refused goes on beside the others."""
+    origin = Strict(5, late=0.1)
+    conn = talk("h2-frames", proxy_for(weir, origin))
+    numbers = [conn.open("GET", "/") for _ in range(60)]
+    assert {conn.wait(number).status for number in numbers} == {200}
+    assert origin.refused and not any(each.over.is_set() for each in origin.conns)
