@@ -257,22 +257,28 @@ void upconn_bare_set(const struct upstream *u, struct endpoint *e, bool bare) {
   e->rows[u->worker].bare = bare;
 }
 
-/* emptiest is the connection with room that has the fewest streams; NULL: none has room. shunned:
- * one of those. */
-static struct upmux *emptiest(const struct endpoint_row *row, const struct tls_client *policy,
-                              bool shunned) {
+/* emptiest is the connection with room that has the fewest streams, one that is not shunned before
+ * any other; NULL: none has room. */
+static struct upmux *emptiest(const struct endpoint_row *row, const struct tls_client *policy) {
   struct upmux *best = NULL;
   for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
     struct upmux *m = container_of(l, struct upmux, link);
-    if (m->tls != policy || m->shunned != shunned || !has_room(m, row)) continue;
-    if (!best || h2_streams(m->h2) < h2_streams(best->h2)) best = m;
+    if (m->tls != policy || !has_room(m, row)) continue;
+    bool better = !best || (best->shunned && !m->shunned);
+    bool fewer = best && best->shunned == m->shunned && h2_streams(m->h2) < h2_streams(best->h2);
+    if (better || fewer) best = m;
   }
   return best;
 }
 
+/* is_enough: another connection is opened before this one gets one more stream. */
+static bool is_enough(const struct upmux *m, const struct pool *pool) {
+  uint32_t most = pool->connections.streams;
+  return m->shunned || (most && h2_streams(m->h2) >= most);
+}
+
 bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_client *policy) {
-  const struct endpoint_row *row = &e->rows[worker];
-  return emptiest(row, policy, false) || emptiest(row, policy, true);
+  return emptiest(&e->rows[worker], policy) != NULL;
 }
 
 const struct conn *upmux_conn(const struct upmux *m) { return m->conn; }
@@ -293,16 +299,15 @@ static void limits_as_now(struct upmux *m, const struct pool *pool) {
   h2_limit(m->h2, &limits);
 }
 
-/* mux_for is the connection for one more stream, one that is there or a new one. */
+/* mux_for is the connection for one more stream: one that is there, or a new one. */
 static struct upmux *mux_for(struct upstream *u, const struct pool *pool, struct endpoint *e,
                              const struct attempt_to *to, bool *fresh, int *err) {
-  const struct endpoint_row *row = &e->rows[u->worker];
-  struct upmux *m = to->alone ? NULL : emptiest(row, pool->tls, false);
-  *fresh = !m;
-  if (!m) m = connect_one(u, pool, e, to, err);
-  if (m || to->alone) return m;
+  struct upmux *there = to->alone ? NULL : emptiest(&e->rows[u->worker], pool->tls);
   *fresh = false;
-  return emptiest(row, pool->tls, true);
+  if (there && !is_enough(there, pool)) return there;
+  struct upmux *m = connect_one(u, pool, e, to, err);
+  *fresh = m != NULL;
+  return m ? m : there;
 }
 
 struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct endpoint *e,

@@ -223,3 +223,54 @@ def test_a_limit_makes_no_new_connections(weir, talk):
     numbers = [conn.open("GET", "/") for _ in range(60)]
     assert {conn.wait(number).status for number in numbers} == {200}
     assert origin.refused and not any(each.over.is_set() for each in origin.conns)
+
+
+# ---- connections.streams ----
+
+def spread(weir, talk, requests, **connections):
+    """So many requests wait at their endpoint at once, then are answered: the streams of each of
+    its connections."""
+    go_on = threading.Event()
+
+    def handler(conn, stream, head):
+        go_on.wait(20)
+        conn.send(h2.headers(stream, OK, end=False), h2.data(stream, b"fine", end=True))
+    origin = ByHand(handler)
+    conn = talk("h2-frames", proxy_for(weir, origin, connections=connections))
+    numbers = [conn.open("GET", "/") for _ in range(requests)]
+    origin.wait_asked(requests)
+    go_on.set()
+    assert {conn.wait(number).status for number in numbers} == {200}
+    assert {conn.get("/").status for _ in range(5)} == {200}
+    return sorted(len(each.streams) for each in origin.conns)
+
+
+def test_all_on_one(weir, talk):
+    assert spread(weir, talk, 60) == [65]
+
+
+def test_streams_of_a_connection(weir, talk):
+    counts = spread(weir, talk, 60, streams=15)
+    assert len(counts) == 4 and sum(counts) == 65
+
+
+def test_a_connection_for_each(weir, talk):
+    assert len(spread(weir, talk, 30, streams=1)) == 30
+
+
+def test_streams_of_few_connections(weir, talk):
+    """Where no other one may be opened, streams are spread evenly over those that are there."""
+    counts = spread(weir, talk, 60, streams=1, max_per_endpoint=4)
+    assert len(counts) == 4 and counts[0] == 15 and sum(counts) == 65
+
+
+def test_streams_change_with_a_reload(weir, talk):
+    origin = Strict(100, late=0, lasts=0.5)
+    proxy = proxy_for(weir, origin)
+    conn = talk("h2-frames", proxy)
+    assert conn.get("/").status == 200
+    proxy.change(pools={"app": {"connections": {"streams": 5}}})
+    proxy.reload()
+    numbers = [conn.open("GET", "/") for _ in range(20)]
+    assert {conn.wait(number).status for number in numbers} == {200}
+    assert len(origin.conns) == 4
