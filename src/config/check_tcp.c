@@ -30,6 +30,7 @@ static const enum option_id http_of_pool[] = {
     OPTION_POOL_PING_TIMEOUT,     OPTION_POOL_REQUESTS,     OPTION_POOL_RETRY_UNSAFE,
     OPTION_POOL_RETRY_HEDGE,      OPTION_POOL_5XX,          OPTION_POOL_CONCURRENCY_MODE,
     OPTION_POOL_BREAKER_SLOW_RATE, OPTION_POOL_HEADER_BYTES, OPTION_POOL_HEADERS,
+    OPTION_POOL_STREAMS,
 };
 /* text_of_pool: the same, of keys without a default. */
 static const enum option_id text_of_pool[] = {OPTION_POOL_STICKY_COOKIE,

@@ -22,6 +22,18 @@ static void check_protocol(struct conf *conf, const struct conf_pool *pool) {
   }
 }
 
+/* check_streams warns of what is of HTTP/2 where that is not spoken. */
+static void check_streams(struct conf *conf, const struct conf_pool *pool) {
+  uint8_t protocol = pool->connections.protocol;
+  bool h1 = protocol == POOL_HTTP_1_1 || (protocol == POOL_AUTO && !pool->tls.on);
+  if (!h1 || !row_changed(&pool->row, OPTION_POOL_STREAMS)) return;
+  if (faults_has_syntax(conf->faults) || faults_has(conf->faults, FAULT_UNKNOWN_KEY)) return;
+  fault_add(conf->faults, FAULT_STREAMS_UNUSED, row_place(&pool->row, OPTION_POOL_STREAMS),
+            "pool \"" SPAN_FMT "\": connections.streams has no effect with HTTP/1.1",
+            SPAN_ARG(pool->row.name));
+  fault_note(conf->faults, "connections.max_per_endpoint and max are for any protocol");
+}
+
 static void check_pair(struct conf *conf, const struct conf_pool *pool) {
   bool cert = given(pool, OPTION_POOL_TLS_CERT), key = given(pool, OPTION_POOL_TLS_KEY);
   if (cert == key || row_lost_any(&pool->row, OPTION_POOL_TLS_CERT, OPTION_POOL_TLS_KEY)) return;
@@ -62,6 +74,7 @@ static void check_nameless(struct conf *conf, const struct conf_pool *pool) {
 
 void check_upstream_tls(struct conf *conf, const struct conf_pool *pool) {
   check_protocol(conf, pool);
+  check_streams(conf, pool);
   if (!pool->tls.on) return;
   check_pair(conf, pool);
   if (row_lost(&pool->row, OPTION_POOL_TLS_VERIFY)) return;

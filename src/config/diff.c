@@ -97,7 +97,7 @@ static void pool_members(struct diff *d, const struct pool *a, const struct pool
 
 /* These structs are nothing but 32-bit members: they have no padding to compare. */
 #define SAME(a, b) (memcmp(&(a), &(b), sizeof(a)) == 0)
-_Static_assert(sizeof(struct pool_connections) == 12 * sizeof(uint32_t), "compared by bytes");
+_Static_assert(sizeof(struct pool_connections) == 13 * sizeof(uint32_t), "compared by bytes");
 _Static_assert(sizeof(struct pool_retry) == (9 + 7) * sizeof(uint32_t), "compared by bytes");
 _Static_assert(sizeof(struct path_policy) == 4, "compared by bytes");
 _Static_assert(sizeof(struct listener_h2) == 6 * sizeof(uint32_t), "compared by bytes");

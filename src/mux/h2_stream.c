@@ -218,8 +218,19 @@ static struct conn *to_open(const struct h2 *h, int err) {
   return NULL;
 }
 
+/* is_full: as many streams as the peer takes are open. */
+static bool is_full(const struct h2 *h) {
+  uint32_t open = 0;
+  for (const struct list *l = h->streams.next; l != &h->streams; l = l->next)
+    open += (container_of(l, struct h2_stream, link)->what.conn->flags & CONN_OPEN) != 0;
+  return open >= h->theirs.max_concurrent_streams;
+}
+
 void h2_streams_opened(struct h2 *h, int err) {
-  for (struct conn *c = to_open(h, err); c; c = to_open(h, err)) conn_carried_open(c, err);
+  for (struct conn *c = to_open(h, err); c; c = to_open(h, err)) {
+    bool waited = !err && stream_any(h2_stream_of(c), H2_SETTLES); /* for the limit, too */
+    conn_carried_open(c, waited && is_full(h) ? -EPROTOTYPE : err);
+  }
 }
 
 /* Each goes to the end of the list before it hears of it: it may end then. */
@@ -367,6 +378,7 @@ struct h2_told h2_stream_told(const struct h2_stream *st) {
   return (struct h2_told){H2_GOAWAY, st->h2->their_code};
 }
 
+bool h2_stream_headed(const struct h2_stream *st) { return stream_any(st, H2_HEADED); }
 bool h2_stream_refused(const struct h2_stream *st) { return stream_any(st, H2_UNTOUCHED); }
 
 bool h2_stream_together(const struct h2_stream *st) { return stream_any(st, H2_TOGETHER); }

@@ -35,6 +35,11 @@ struct taking {
   struct span first; /* a PROXY header, or empty */
 };
 
+/* is_streamed: the client's body goes as it comes. */
+static bool is_streamed(const struct stream *s) {
+  return s->up_body.state != PUMP_NONE && !s->x->held.whole;
+}
+
 static struct upconn *open_with(struct stream *s, struct endpoint *e, const struct taking *t,
                                 bool *reused, int *err) {
   struct upstream *u = &s->w->upstream;
@@ -42,7 +47,8 @@ static struct upconn *open_with(struct stream *s, struct endpoint *e, const stru
                                 .owner = t->owner->owner,
                                 .first = t->first,
                                 .alone = s->pool->connections.proxied || s->flags & STREAM_ALONE,
-                                .settled = attempt_asks_tunnel(s)};
+                                .settled = attempt_asks_tunnel(s),
+                                .once = is_streamed(s)};
   if (t->way != UPCONN_HTTP_1) return upconn_stream(u, s->pool, e, &to, reused, err);
   return upconn_connect(u, s->pool, e, &to, err);
 }
@@ -170,9 +176,9 @@ static int take(struct stream *s, struct attempt *a, struct endpoint *e,
   return 0;
 }
 
-/* attempt_ask_anew: the endpoint speaks HTTP/1.1: the stream of HTTP/2 that was to be is given up
- * for a connection of that, its own where it was alone. One that is open has been waited for: it
- * is no reused one. */
+/* attempt_ask_anew: the endpoint speaks HTTP/1.1, or takes no more streams on that connection: the
+ * stream of HTTP/2 that was to be is given up for another connection, its own where it was alone.
+ * One that is open has been waited for: it is no reused one. */
 int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
                      bool *open) {
   int err = 0;
@@ -190,7 +196,7 @@ int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_o
     return err;
   }
   if (a->up->mux) a->flags |= ATTEMPT_H2;
-  if (a->up->requests > 1) a->flags |= ATTEMPT_REUSED | ATTEMPT_RACES;
+  else if (a->up->requests > 1) a->flags |= ATTEMPT_REUSED | ATTEMPT_RACES;
   return 0;
 }
 

@@ -342,8 +342,8 @@ static void write_request(struct mirror *m) {
 static const struct conn_events mirror_events;
 static struct upconn *connection(struct mirror *m);
 
-/* other_protocol: the endpoint speaks HTTP/1.1 (UPCONN_ASK): another connection to it, unless that
- * one was its own. */
+/* other_protocol: the endpoint speaks HTTP/1.1, or takes no more streams there (UPCONN_ASK):
+ * another connection to it, unless that one was its own. */
 static void other_protocol(struct mirror *m) {
   if (upconn_inherit(m->up, &mirror_events)) {
     write_request(m);
@@ -383,8 +383,11 @@ static const struct conn_events mirror_events = {.on_open = on_open,
 static struct upconn *connection(struct mirror *m) {
   struct upstream *u = &m->w->upstream;
   bool fresh = m->pool->connections.proxied;
-  const struct attempt_to to = {
-      .events = &mirror_events, .owner = m, .first = buf_span(&m->header), .alone = fresh};
+  const struct attempt_to to = {.events = &mirror_events,
+                                .owner = m,
+                                .first = buf_span(&m->header),
+                                .alone = fresh,
+                                .once = true};
   int err;
   enum upconn_way way = upconn_way(u, m->pool, m->endpoint);
   if (way == UPCONN_STREAM) return upconn_stream(u, m->pool, m->endpoint, &to, &m->reused, &err);

@@ -5,6 +5,7 @@
 
 #include "upstream_priv.h"
 #include "weir/base/mem.h"
+#include "weir/http/h2_frame.h"
 #include "weir/mux/h2.h"
 
 /* STREAMS_MOST of one connection, whatever its endpoint allows: what is lost with it. */
@@ -27,6 +28,15 @@ _Static_assert(STREAMS_MOST * STREAM_WINDOW + WINDOWS_GROWN < WINDOW / 4 * 3, "s
 #define GLITCHES 10000u
 #define RESETS 1000u
 
+/* A connection is shunned, which is the last to be taken, and not kept, when its endpoint resets
+ * streams without a word: by ENHANCE_YOUR_CALM at once, by REFUSED_STREAM below its limit or any
+ * code when so many end so in a row. At most SHUNNED_MOST in SHUNNED_MS: what an endpoint does to
+ * all of them does not cost it many more. */
+#define REFUSED_IN_A_ROW 2u
+#define RESET_IN_A_ROW 32u
+#define SHUNNED_MOST 8u
+#define SHUNNED_MS 1000u
+
 struct upmux {
   struct list link; /* in endpoint_row.muxes, or of one that is alone in its alone */
   struct upstream *up;
@@ -38,6 +48,8 @@ struct upmux {
   uint32_t requests, requests_max; /* sent on it; 0: no limit */
   uint32_t keepalive_ms;
   bool retired; /* takes no more streams */
+  bool shunned; /* new streams go elsewhere while there is an elsewhere */
+  uint8_t refused, reset; /* streams in a row: REFUSED_STREAM; any code, before a head */
   bool alone;   /* its first stream is its last (attempt_to) */
   bool brief;   /* all that its stream said is with the kernel: nothing to linger for */
   bool left;    /* it is of use to nobody else, and gave its permit back */
@@ -84,7 +96,7 @@ static void on_idle(struct h2 *h) {
   }
   if (!(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
   set_idle(m, true);
-  bool over = is_spent(m) || h2_suspected(h) || !h2_room(h) || !m->keepalive_ms;
+  bool over = is_spent(m) || m->shunned || h2_suspected(h) || !h2_room(h) || !m->keepalive_ms;
   uint64_t now_ms = m->up->loop->now_ms;
   h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
 }
@@ -232,6 +244,11 @@ static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
   return h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
 }
 
+/* waits_for_limit: an endpoint that never said how many streams it takes at once takes one. */
+static bool waits_for_limit(const struct upmux *m, const struct attempt_to *to) {
+  return to->once && !row_of(m)->streams_most && h2_streams(m->h2) > 0;
+}
+
 bool upconn_bare(const struct upstream *u, const struct endpoint *e) {
   return e->rows[u->worker].bare;
 }
@@ -240,16 +257,24 @@ void upconn_bare_set(const struct upstream *u, struct endpoint *e, bool bare) {
   e->rows[u->worker].bare = bare;
 }
 
-/* emptiest is the connection with room that has the fewest streams; NULL: none has room. */
-static struct upmux *emptiest(const struct endpoint_row *row,
-                              const struct tls_client *policy) {
+/* emptiest is the connection with room that has the fewest streams, one that is not shunned before
+ * any other; NULL: none has room. */
+static struct upmux *emptiest(const struct endpoint_row *row, const struct tls_client *policy) {
   struct upmux *best = NULL;
   for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
     struct upmux *m = container_of(l, struct upmux, link);
     if (m->tls != policy || !has_room(m, row)) continue;
-    if (!best || h2_streams(m->h2) < h2_streams(best->h2)) best = m;
+    bool better = !best || (best->shunned && !m->shunned);
+    bool fewer = best && best->shunned == m->shunned && h2_streams(m->h2) < h2_streams(best->h2);
+    if (better || fewer) best = m;
   }
   return best;
+}
+
+/* is_enough: another connection is opened before this one gets one more stream. */
+static bool is_enough(const struct upmux *m, const struct pool *pool) {
+  uint32_t most = pool->connections.streams;
+  return m->shunned || (most && h2_streams(m->h2) >= most);
 }
 
 bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_client *policy) {
@@ -274,15 +299,28 @@ static void limits_as_now(struct upmux *m, const struct pool *pool) {
   h2_limit(m->h2, &limits);
 }
 
+/* mux_for is the connection for one more stream: one that is there, or a new one. */
+static struct upmux *mux_for(struct upstream *u, const struct pool *pool, struct endpoint *e,
+                             const struct attempt_to *to, bool *fresh, int *err) {
+  struct upmux *there = to->alone ? NULL : emptiest(&e->rows[u->worker], pool->tls);
+  *fresh = false;
+  if (there && !is_enough(there, pool)) return there;
+  struct upmux *m = connect_one(u, pool, e, to, err);
+  *fresh = m != NULL;
+  return m ? m : there;
+}
+
 struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct endpoint *e,
                              const struct attempt_to *to, bool *reused, int *err) {
-  struct upmux *m = to->alone ? NULL : emptiest(&e->rows[u->worker], pool->tls);
-  bool idle = m && !h2_streams(m->h2) && m->conn->flags & CONN_OPEN;
-  *reused = m && h2_ready_for(m->h2, to->settled);
-  if (!m) m = connect_one(u, pool, e, to, err);
+  bool fresh;
+  struct upmux *m = mux_for(u, pool, e, to, &fresh, err);
+  *reused = false;
   if (!m) return NULL;
+  bool idle = !fresh && !h2_streams(m->h2) && m->conn->flags & CONN_OPEN;
+  bool settled = to->settled || waits_for_limit(m, to);
+  *reused = !fresh && h2_ready_for(m->h2, settled);
   struct upconn *c = slab_new(&u->upconns);
-  struct h2_stream *st = c ? h2_open(m->h2, to->settled) : NULL;
+  struct h2_stream *st = c ? h2_open(m->h2, settled) : NULL;
   *err = -ENOMEM;
   if (!st) {
     if (c) slab_free(&u->upconns, c);
@@ -335,10 +373,44 @@ static void suspect(struct upconn *c) {
   if (open && c->begun_ms <= since_ms && h2_silent(m->h2, since_ms)) h2_ask(m->h2);
 }
 
+/* ---- what its endpoint resets ---- */
+
+static bool may_shun(const struct upmux *m) {
+  struct endpoint_row *row = row_of(m);
+  uint64_t now_ms = m->up->loop->now_ms, from_ms = row->shunned_ms; /* each puts it off */
+  if (from_ms < now_ms) from_ms = now_ms;
+  bool may = from_ms < now_ms + SHUNNED_MS;
+  if (may) row->shunned_ms = from_ms + SHUNNED_MS / SHUNNED_MOST;
+  return may;
+}
+
+/* is_too_many: there were, or may have been, more than the endpoint had said that it takes. */
+static bool is_too_many(const struct h2 *h) {
+  return !h2_ready_for(h, true) || h2_streams(h) >= h2_streams_most(h);
+}
+
+/* judge is told of each stream before it ends. */
+static void judge(const struct upconn *c) {
+  struct upmux *m = c->mux;
+  const struct h2_stream *st = h2_stream_of(c->conn);
+  struct h2_told told = h2_stream_told(st);
+  if (h2_stream_headed(st)) m->refused = m->reset = 0;
+  if (h2_stream_headed(st) || told.frame != H2_RST_STREAM || m->shunned) return;
+  bool refused = told.code == H2_REFUSED_STREAM;
+  if (refused && is_too_many(m->h2)) return;
+  if (refused) m->refused++;
+  m->reset++;
+  if (told.code == H2_ENHANCE_YOUR_CALM || m->refused >= REFUSED_IN_A_ROW ||
+      m->reset >= RESET_IN_A_ROW)
+    m->shunned = may_shun(m);
+  if (m->reset >= RESET_IN_A_ROW) m->refused = m->reset = 0;
+}
+
 void upmux_stream_close(struct upconn *c, bool reset) {
   struct upstream *u = c->up;
   struct endpoint *e = c->endpoint;
   suspect(c);
+  judge(c);
   if (reset) conn_reset(c->conn);
   else conn_close(c->conn);
   slab_free(&u->upconns, c);

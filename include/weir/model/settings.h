@@ -69,6 +69,7 @@ struct pool_connections {
   uint32_t queue;            /* requests that may wait, over all workers */
   uint32_t queue_timeout_ms;
   uint32_t requests;         /* per connection; 0: none */
+  uint32_t streams;          /* at once on an HTTP/2 connection before there is another one */
   uint32_t ping_ms;          /* of silence on an HTTP/2 connection; 0: never */
   uint32_t ping_timeout_ms;
   uint8_t protocol;          /* enum pool_protocol */

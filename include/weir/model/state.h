@@ -33,6 +33,7 @@ struct endpoint_row {
   int64_t turn;   /* round_robin: what it is owed of others' turns; its worker's alone */
   uint64_t ready; /* round_robin: saved up for its next own turn, while it starts slowly */
   uint32_t streams_most; /* of one connection, as the endpoint said last; 0: it never did */
+  uint64_t shunned_ms;   /* HTTP/2 connections that are left for resets go by it (upmux.c) */
   bool bare;             /* its HTTP/2 takes no extended CONNECT, as it said last */
 };
 
@@ -58,7 +59,6 @@ struct endpoint {
 };
 
 #define POOL_CHECKS 16u
-
 /* budget_slot is what one worker did in about a second (upstream/budget.c). */
 #define BUDGET_SLOTS 8u
 struct budget_slot {

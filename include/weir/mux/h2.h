@@ -103,6 +103,8 @@ struct h2_told {
   uint32_t code;
 };
 struct h2_told h2_stream_told(const struct h2_stream *st);
+/* h2_stream_headed: its final head has come (h2_stream_expect). */
+bool h2_stream_headed(const struct h2_stream *st);
 /* h2_stream_refused: the peer has said that it did not act on it (REFUSED_STREAM, GOAWAY). */
 bool h2_stream_refused(const struct h2_stream *st);
 /* h2_stream_together: the peer ended the connection while this stream shared it with others. */

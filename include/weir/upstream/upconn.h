@@ -35,6 +35,8 @@ struct attempt_to {
   bool alone;   /* a stream: of a new connection that never has another one: nobody else loses it
                    with this one, or is told of by its header */
   bool settled; /* it has to know what the endpoint's HTTP/2 can do */
+  bool once;    /* what goes cannot be sent again: not while nobody knows how many streams the
+                   endpoint takes. Those beyond that are told -EPROTOTYPE (UPCONN_ASK) */
 };
 
 /* upconn_way is how requests reach an endpoint. */

@@ -12,6 +12,7 @@
 
 #define HEADER SPAN_LIT("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
 #define HELLO SPAN_LIT("\0\0\0\4\0\0\0\0\0") /* SETTINGS without a row */
+#define TAKES_TWO SPAN_LIT("\0\0\6\4\0\0\0\0\0\0\3\0\0\0\2") /* MAX_CONCURRENT_STREAMS */
 #define EXTENDS SPAN_LIT("\0\0\6\4\0\0\0\0\0\0\x8\0\0\0\1") /* ENABLE_CONNECT_PROTOCOL */
 
 enum { PEERS = 1024, ASKING = 12 };
@@ -380,7 +381,8 @@ static void something(struct bed *b) {
                                 .owner = mine,
                                 .first = alone ? HEADER : SPAN_EMPTY,
                                 .alone = alone,
-                                .settled = sim_draw(b->sim, 2) == 0};
+                                .settled = sim_draw(b->sim, 2) == 0,
+                                .once = sim_draw(b->sim, 2) == 0};
   if (peer && peer->sim && sim_draw(b->sim, 20) == 0) sim_peer_shutdown(peer->sim);
   else if (*mine) let_go(*mine, sim_draw(b->sim, 2) == 0);
   else if (b->peer_count < PEERS - ASKING) *mine = ask(b, b->pool, &to);
@@ -445,6 +447,58 @@ static void limits_are_those_of_now(void **state) {
   bed_fini(&b);
 }
 
+/* ---- how many share one ---- */
+
+/* Before the endpoint says how many it takes, one goes that cannot be sent again; of those who
+ * wait as many as it allows are told to go on, the others to ask anew. */
+static void who_goes_once_waits_for_the_limit(void **state) {
+  (void)state;
+  const struct attempt_to once = {.events = &events, .once = true};
+  struct bed b;
+  bed_init(&b);
+  b.hello = SPAN_EMPTY;
+  struct upconn *c[4];
+  for (int i = 0; i < 4; i++) c[i] = ask(&b, b.pool, &once);
+  struct upconn *any = stream_of(&b, b.pool, SPAN_EMPTY, false);
+  settle(&b);
+  assert_int_equal(b.opened, 2); /* the first one, and what may be sent again */
+  upconn_close(any, false);
+  sim_peer_write(b.peers[0].sim, TAKES_TWO);
+  settle(&b);
+  assert_int_equal(b.opened, 3);
+  assert_int_equal(b.failed, 2);
+  assert_int_equal(b.err, -EPROTOTYPE);
+  b.hello = TAKES_TWO;
+  c[2] = ask(&b, b.pool, &once);
+  c[3] = ask(&b, b.pool, &once); /* what is known of the endpoint holds for this one too */
+  assert_ptr_equal(c[2]->mux, c[3]->mux);
+  settle(&b);
+  assert_int_equal(b.peer_count, 2);
+  assert_int_equal(b.opened, 5);
+  for (int i = 0; i < 4; i++) upconn_close(c[i], false);
+  bed_fini(&b);
+}
+
+/* connections.streams on each while there may be another one; then all in turn. */
+static void streams_are_spread(void **state) {
+  (void)state;
+  struct bed b;
+  bed_init(&b);
+  b.pool->connections.streams = 2;
+  struct upconn *c[9];
+  for (uint32_t i = 0; i < array_count(c); i++) {
+    c[i] = stream_of(&b, b.pool, SPAN_EMPTY, false);
+    assert_non_null(c[i]);
+    settle(&b);
+    assert_int_equal(b.peer_count, i < 6 ? i / 2 + 1 : 3);
+  }
+  assert_ptr_not_equal(c[6]->mux, c[7]->mux);
+  assert_ptr_not_equal(c[7]->mux, c[8]->mux);
+  assert_ptr_not_equal(c[6]->mux, c[8]->mux);
+  for (uint32_t i = 0; i < array_count(c); i++) upconn_close(c[i], false);
+  bed_fini(&b);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(who_is_alone_shares_with_nobody),
@@ -455,6 +509,8 @@ int main(void) {
       cmocka_unit_test(no_slot_for_the_stream),
       cmocka_unit_test(storms),
       cmocka_unit_test(limits_are_those_of_now),
+      cmocka_unit_test(who_goes_once_waits_for_the_limit),
+      cmocka_unit_test(streams_are_spread),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
