@@ -475,6 +475,8 @@ def test_what_is_whole_outlives_its_reset_and_its_connection(weir, talk, method,
         conn.pump(lambda waits=asked: all(s.over for s in waits), what="their ends")
         assert [(s.response.status, bytes(s.response.body), s.reset in (None, h2.NO_ERROR))
                 for s in asked] == [(200, b"hello", True)] * streams
+        # none of the next round is to meet the end of this connection
+        eventually(lambda: proxy.metric("weir_upstream_connections") == 0)
     proxy.logged(6 * streams, path="/whole", end="ok")
 
 
