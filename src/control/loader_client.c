@@ -117,7 +117,7 @@ bool loader_ended(const struct loader *l) { return atomic_load(&l->ended); }
 
 bool loader_reap(struct loader *l, int *status) {
   atomic_store(&l->ended, true);
-  if (l->pid && waitpid(l->pid, status, WNOHANG) != l->pid) {
+  if (l->pid && waitpid(l->pid, status, WNOHANG) == 0) { /* -1: nobody knows of it any more */
     return false;
   }
   l->pid = 0;

@@ -218,12 +218,13 @@ static struct conn *to_open(const struct h2 *h, int err) {
   return NULL;
 }
 
-/* is_full: as many streams as the peer takes are open. */
+/* is_full: as many streams as the peer takes are open. One that takes none is asked all the same:
+ * it would say so on every other connection, too. */
 static bool is_full(const struct h2 *h) {
   uint32_t open = 0;
   for (const struct list *l = h->streams.next; l != &h->streams; l = l->next)
     open += (container_of(l, struct h2_stream, link)->what.conn->flags & CONN_OPEN) != 0;
-  return open >= h->theirs.max_concurrent_streams;
+  return open >= h->theirs.max_concurrent_streams && h->theirs.max_concurrent_streams;
 }
 
 void h2_streams_opened(struct h2 *h, int err) {

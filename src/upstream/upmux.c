@@ -36,6 +36,8 @@ _Static_assert(STREAMS_MOST * STREAM_WINDOW + WINDOWS_GROWN < WINDOW / 4 * 3, "s
 #define RESET_IN_A_ROW 32u
 #define SHUNNED_MOST 8u
 #define SHUNNED_MS 1000u
+/* So long those that are there have to do when another one did not come to be. */
+#define ALONE_MS 1000u
 
 struct upmux {
   struct list link; /* in endpoint_row.muxes, or of one that is alone in its alone */
@@ -47,6 +49,7 @@ struct upmux {
   const struct tls_client *tls; /* policy that it was opened under; NULL: plaintext */
   uint32_t requests, requests_max; /* sent on it; 0: no limit */
   uint32_t keepalive_ms;
+  uint64_t alone_until_ms; /* another one did not come to be: it has to do until then */
   bool retired; /* takes no more streams */
   bool shunned; /* new streams go elsewhere while there is an elsewhere */
   uint8_t refused, reset; /* streams in a row: REFUSED_STREAM; any code, before a head */
@@ -74,6 +77,17 @@ static void set_idle(struct upmux *m, bool idle) {
 /* is_spent: it takes no more streams, whatever becomes of those that it has. */
 static bool is_spent(const struct upmux *m) {
   return m->retired || m->alone || (m->requests_max && m->requests >= m->requests_max);
+}
+
+/* streams_most of one connection: by what it said, else by what the endpoint said on another. */
+static uint32_t streams_most(const struct upmux *m, const struct endpoint_row *row) {
+  uint32_t most = h2_ready_for(m->h2, true) ? STREAMS_MOST : row->streams_most;
+  return most && most < STREAMS_MOST ? most : STREAMS_MOST;
+}
+
+static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
+  if (is_spent(m) || h2_suspected(m->h2)) return false;
+  return h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
 }
 
 /* on_left: it is of use to nobody else, however slowly its last responses are read. */
@@ -108,10 +122,25 @@ static void on_settings(struct h2 *h) {
   row->bare = !h2_extends(h);
 }
 
+/* others_do: m will not be opened: connections that are there take its streams. For a while they
+ * are not too full for that, nor shunned. */
+static bool others_do(const struct upmux *m) {
+  struct endpoint_row *row = row_of(m);
+  bool any = false;
+  for (struct list *l = row->muxes.next; l != &row->muxes && !m->alone; l = l->next) {
+    struct upmux *other = container_of(l, struct upmux, link);
+    bool same = other != m && other->tls == m->tls && other->conn;
+    if (!same || !(other->conn->flags & CONN_OPEN)) continue;
+    other->alone_until_ms = m->up->loop->now_ms + ALONE_MS;
+    any |= has_room(other, row);
+  }
+  return any;
+}
+
 static void on_timer(struct h2 *h) {
   struct upmux *m = mux_of(h);
   if (!(m->conn->flags & CONN_OPEN)) {
-    h2_give_up(h, -ETIMEDOUT);
+    h2_give_up(h, others_do(m) ? -EPROTOTYPE : -ETIMEDOUT);
   } else if (!h2_streams(h)) {
     m->brief = m->alone && !conn_pending(m->conn);
     h2_end(h, END_OK);
@@ -142,10 +171,12 @@ static void on_end(struct h2 *h, enum end end) {
   mem_free(m);
 }
 
-/* on_open: what the endpoint chose is not HTTP/2: the connection becomes one of HTTP/1, with what
- * this one held, and those who wait for a stream ask anew; a stream that is alone has it. */
-static bool on_open(struct h2 *h) {
+/* on_open: those who wait for a connection that does not come to be may have their streams on one
+ * that is there. What the endpoint chose is not HTTP/2: the connection becomes one of HTTP/1, with
+ * what this one held, and those who wait for a stream ask anew; a stream that is alone has it. */
+static bool on_open(struct h2 *h, int err) {
   struct upmux *m = mux_of(h);
+  if (err) return !others_do(m);
   if (!m->tls || conn_tls_h2(m->conn)) return true;
   const struct upsettle what = {.conn = m->conn,
                                 .tls = m->tls,
@@ -233,17 +264,6 @@ static struct upmux *connect_one(struct upstream *u, const struct pool *pool, st
 
 /* ---- streams ---- */
 
-/* streams_most of one connection: by what it said, else by what the endpoint said on another. */
-static uint32_t streams_most(const struct upmux *m, const struct endpoint_row *row) {
-  uint32_t most = h2_ready_for(m->h2, true) ? STREAMS_MOST : row->streams_most;
-  return most && most < STREAMS_MOST ? most : STREAMS_MOST;
-}
-
-static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
-  if (is_spent(m) || h2_suspected(m->h2)) return false;
-  return h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
-}
-
 /* waits_for_limit: an endpoint that never said how many streams it takes at once takes one. */
 static bool waits_for_limit(const struct upmux *m, const struct attempt_to *to) {
   return to->once && !row_of(m)->streams_most && h2_streams(m->h2) > 0;
@@ -274,6 +294,7 @@ static struct upmux *emptiest(const struct endpoint_row *row, const struct tls_c
 /* is_enough: another connection is opened before this one gets one more stream. */
 static bool is_enough(const struct upmux *m, const struct pool *pool) {
   uint32_t most = pool->connections.streams;
+  if (m->up->loop->now_ms < m->alone_until_ms) return false;
   return m->shunned || (most && h2_streams(m->h2) >= most);
 }
 

@@ -327,6 +327,22 @@ def test_no_streams_at_all(hostile):
     assert ask(proxy, "/good", "h1") == (200, b"GET /good")
 
 
+def test_no_streams_for_those_who_wait_for_settings(hostile):
+    """Who waits to hear how many there may be hears of none: no reason to ask elsewhere."""
+    proxy, endpoint = hostile({"/evil": lambda conn, n: None},
+                              {"timeouts": {"first_byte": "1s", "connect": "2s"}},
+                              start=h2.settings((h2.MAX_CONCURRENT_STREAMS, 0),
+                                                (h2.ENABLE_CONNECT_PROTOCOL, 1)))
+    conns = [client.Client(proxy.port) for _ in range(3)]
+    for conn in conns:
+        conn.send(b"GET /evil HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                  b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s==\r\n\r\n" % (b"A" * 22))
+    for conn in conns:
+        assert conn.response(truncated_ok=True).status in (502, 503, 504)
+        conn.close()
+    assert len(endpoint.conns) <= 12
+
+
 def test_an_upload_that_is_not_read(hostile):
     """No window comes back: the client is held back, timeouts.idle ends it."""
     proxy, endpoint = hostile({"/evil": lambda conn, n: None}, {"timeouts": {"idle": "1s"}})

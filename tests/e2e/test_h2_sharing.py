@@ -1,5 +1,6 @@
 """What HTTP/2 connections to endpoints are shared by whom: how many streams each has, before its
 endpoint has said a word, and when it answers by nothing but resets."""
+import socket
 import threading
 import time
 
@@ -274,3 +275,31 @@ def test_streams_change_with_a_reload(weir, talk):
     numbers = [conn.open("GET", "/") for _ in range(20)]
     assert {conn.wait(number).status for number in numbers} == {200}
     assert len(origin.conns) == 4
+
+
+@pytest.mark.parametrize("why", ["streams", "shunned"])
+def test_another_connection_that_does_not_come_to_be(weir, talk, why):
+    """There is a connection with room, only fuller than it should be, or shunned: it has to do."""
+    held = threading.Event()
+
+    def handler(conn, stream, head):
+        if head[":path"] == "/calm":
+            conn.send(h2.rst_stream(stream, h2.ENHANCE_YOUR_CALM))
+            return
+        if head[":path"] == "/held":
+            held.wait(20)
+        conn.send(h2.headers(stream, OK, end=False), h2.data(stream, b"fine", end=True))
+    origin = ByHand(handler)
+    proxy = proxy_for(weir, origin, connections={"streams": 1} if why == "streams" else {},
+                      pool={"retry": {"attempts": 1}})
+    conn = talk("h2-frames", proxy)
+    first = conn.open("GET", "/held")
+    origin.wait_asked(1)
+    origin.sock.shutdown(socket.SHUT_RDWR)  # it refuses connections from now on
+    origin.sock.close()
+    if why == "shunned":
+        assert conn.wait(conn.open("GET", "/calm")).status == 502
+    for _ in range(10):
+        assert conn.wait(conn.open("GET", "/")).status == 200
+    held.set()
+    assert conn.wait(first).status == 200 and len(origin.conns) == 1

@@ -48,9 +48,10 @@ struct h2_events {
   /* on_end: the connection ended and all its streams were told: OK by agreement. GOAWAY is
    * written: close the conn gently and call h2_free. */
   void (*on_end)(struct h2 *h, enum end end);
-  /* on_open: a client's conn is open: does the peer speak HTTP/2? False: the owner has taken the
-   * conn (h2_leave_conn); all streams hear of -EPROTOTYPE, on_end follows. NULL: it does. */
-  bool (*on_open)(struct h2 *h);
+  /* on_open: a client's conn is open: does the peer speak HTTP/2? Or (err) it will not be: is that
+   * what its streams are told? False: they hear of -EPROTOTYPE, on_end follows; of one that is
+   * open the owner has taken the conn (h2_leave_conn). NULL: true. */
+  bool (*on_open)(struct h2 *h, int err);
   /* on_left: it ended, but for streams whose response is whole, or that hear of it later: on_end
    * follows when these are gone. NULL: of no interest. */
   void (*on_left)(struct h2 *h);
