@@ -4,22 +4,10 @@ import pytest
 
 from harness import h2wire as h2
 from harness.h2byhand import ByHand, proxy_for
-from harness.h2raw import Conn
+from harness.h2fixtures import dial  # noqa: F401
 from harness.weir import eventually
 
 H2C = {"web": {"protocols": ["h2c", "http/1.1"]}}
-
-
-@pytest.fixture
-def dial():
-    made = []
-
-    def make(proxy):
-        made.append(Conn(proxy.port))
-        return made[-1]
-    yield make
-    for each in made:
-        each.close()
 
 
 def goaway(conn):
@@ -32,7 +20,7 @@ def goaway(conn):
 # ---- max_connections ----
 
 
-def test_one_beyond_max_connections_ends_with_its_response(weir, backend, dial):
+def test_one_beyond_max_connections_ends_with_its_response(weir, backend, dial):  # noqa: F811
     proxy = weir({"process": {"workers": 1, "max_connections": 2}, "listeners": H2C}, backend)
     held = [dial(proxy) for _ in range(2)]
     assert [conn.get().status for conn in held] == [200, 200]
@@ -68,7 +56,7 @@ def held_open(proxy, count):
     return made
 
 
-def test_connections_end_while_they_are_short(weir, backend, dial):
+def test_connections_end_while_they_are_short(weir, backend, dial):  # noqa: F811
     """Who has many requests open has them answered, and counts once; who has none is closed."""
     proxy = weir({"process": {"workers": 1, "max_connections": 40,
                               "overload": {"connections": "50%"}},
@@ -96,7 +84,7 @@ def test_connections_end_while_they_are_short(weir, backend, dial):
 
 
 @pytest.mark.parametrize("when", ["before", "with", "after"])
-def test_a_client_that_leaves(weir, dial, when):
+def test_a_client_that_leaves(weir, dial, when):  # noqa: F811
     """Its last response is whole, and then nothing keeps the connection."""
     def handler(conn, stream, head):
         conn.head(stream)
@@ -134,7 +122,7 @@ def limit(proxy, header_bytes, headers):
 FORTY = [("x-%d" % number, "v") for number in range(40)]
 
 
-def test_limits_hold_from_the_next_request(weir, backend, dial):
+def test_limits_hold_from_the_next_request(weir, backend, dial):  # noqa: F811
     """Both ways; the client is told how much it may send."""
     limits = {"header_bytes": "4KiB", "headers": 20, "uri_bytes": "1KiB"}
     proxy = weir({"process": {"workers": 1},
@@ -157,7 +145,7 @@ def test_limits_hold_from_the_next_request(weir, backend, dial):
     proxy.ended("proxy.limit.header_bytes", path="/large")
 
 
-def test_budgets_hold_from_the_next_request(weir, backend, dial):
+def test_budgets_hold_from_the_next_request(weir, backend, dial):  # noqa: F811
     """resets: three and half of the streams."""
     proxy = weir({"process": {"workers": 1}, "listeners": H2C}, backend)
     conn = dial(proxy).handshake()

@@ -4,28 +4,14 @@ import re
 import threading
 import time
 
-import pytest
-
 from harness import client, proc, wire
-from harness.h2raw import Conn
+from harness.h2fixtures import dial  # noqa: F401
 from harness.weir import eventually
 
 FULL = re.compile(r"process\.max_connections = (\d+) is reached, (\d+) for each of (\d+) "
                   r"workers?, and none of a full worker's clients was idle: "
                   r"(\d+) times one was refused")
 H2C = {"web": {"protocols": ["h2c", "http/1.1"]}}
-
-
-@pytest.fixture
-def dial():
-    made = []
-
-    def make(proxy):
-        made.append(Conn(proxy.port))
-        return made[-1]
-    yield make
-    for each in made:
-        each.close()
 
 
 def settled():
@@ -158,7 +144,7 @@ def test_idle_ones_of_another_listener(weir, backend):
     assert displaced(proxy) == 3 and sum(is_open(conn) for conn in held) == 6
 
 
-def test_http2(weir, backend, dial):
+def test_http2(weir, backend, dial):  # noqa: F811
     """One without streams is told (GOAWAY), one with streams stays."""
     proxy = full(weir, backend, 4, listeners=H2C)
     quiet, works = dial(proxy), dial(proxy)

@@ -184,3 +184,16 @@ def h2make(work, new_backend, speaks_h2):
         for each in pair.conns:
             each.close()
         weirs.finish()
+
+
+@pytest.fixture
+def dial():
+    """dial(proxy) gives a connection of a client that writes its frames by hand."""
+    made = []
+
+    def make(proxy):
+        made.append(Conn(proxy.port))
+        return made[-1]
+    yield make
+    for each in made:
+        each.close()
