@@ -148,6 +148,24 @@ def test_proxy_header_that_need_not_come(tcp, endpoint):
     assert results(proxy) == [3, 5, 0]
 
 
+def test_unix_sockets(weir, endpoint, work):
+    """Their peers have no address: no network holds them, and they are counted together."""
+    port, path = proc.free_port(), work / "db.sock"
+    proxy = weir({"listeners": {"web": None, "db": {
+        "bind": ["127.0.0.1:%d" % port, "unix:%s" % path], "protocol": "tcp", "pool": "db",
+        **NAMED}}, "pools": {"db": {"endpoints": [endpoint().address]}}, "policies": slow(2)})
+
+    def by_unix():
+        with tcpsite.guarded(socket.socket(socket.AF_UNIX)) as sock:
+            sock.connect(str(path))
+            return served(sock)
+    assert [by_unix() for _ in range(3)] == [True, True, False] and let_in(port, 3) == 2
+    proxy.change(policies={"slow": {"allow": ["127.0.0.0/8"], "rate": None}})
+    proxy.reload()
+    assert not by_unix() and let_in(port, 1) == 1
+    proxy.ended("proxy.denied.client")
+
+
 def test_before_tls(tcp, endpoint, authority):
     """A refused client costs no handshake: it is closed without a byte."""
     leaf = authority.leaf(["db.example"])
@@ -218,17 +236,35 @@ def test_dry_run_is_told_of_who_gets_no_session(tcp, authority):
     assert sorted(words) == [("client.tls.handshake", True), ("upstream.connect.refused", True)]
 
 
-def test_dry_run_outlives_its_policy(tcp, endpoint):
-    """A session says what was so when it came, whatever became of the policy."""
-    proxy = tcp(endpoint(), listener=NAMED, policies=slow(1, dry_run=True))
-    with connect(proxy.port) as first, connect(proxy.port) as second:
-        assert served(first) and served(second)
-        proxy.change(listeners={"db": {"policies": None}}, policies=None)
+def forgotten(proxy, name):
+    """The policy goes, and so does its rate: nobody has it but who came under it."""
+    proxy.change(listeners={name: {"policies": None}}, policies=None)
+    for drain in ("11s", "12s", "13s"):
+        proxy.change(process={"drain": drain})
         proxy.reload()
-        proxy.change(policies={"slow": {"deny": ["192.0.2.0/24"]}}, listeners={"db": NAMED})
-        proxy.reload()
-        assert served(first) and served(second)
-    assert proxy.logged(end="ok", weir__rate__policy="slow")["weir.rate.dry_run"] is True
+
+
+def test_dry_run_outlives_its_policy(tcp, endpoint, authority):
+    """A connection says what was so when it came, whatever became of the policy."""
+    leaf = authority.leaf(["db.example"])
+    tls = {"tls": {"certificates": [{"cert": leaf["cert"], "key": leaf["key"]}]}}
+    proxy = tcp(endpoint(), listener={**NAMED, **TRUSTED, **tls},
+                policies=slow(1, key="none", dry_run=True))
+    context = authority.client_context()
+    with connect(proxy.port) as first, connect(proxy.port) as second, \
+            connect(proxy.port) as third:
+        for dry, sock in enumerate((first, second, third)):
+            sock.sendall(v1("203.0.113.9"))
+            eventually(lambda want=dry: results(proxy) == [1, 0, want])
+        assert served(context.wrap_socket(first, server_hostname="db.example"))
+        with context.wrap_socket(second, server_hostname="db.example") as safe:
+            assert served(safe)
+            forgotten(proxy, "db")
+            assert served(safe)
+        third.sendall(b"no hello at all, and so on and so forth")
+        ended(third)
+    for end in ("client.closed", "client.tls.handshake"):
+        assert proxy.logged(end=end, weir__rate__policy="slow")["weir.rate.dry_run"] is True
 
 
 # ---- keys, networks, several policies ----
@@ -457,6 +493,17 @@ def test_udp_networks_and_dry_run(udp, site):
     assert record["weir.rate.dry_run"] is True and record["network.protocol.name"] == "udp"
     proxy.logged(3, end="ok")
     assert results(proxy) == [1, 0, 2]
+
+
+def test_udp_dry_run_outlives_its_policy(udp, site):
+    proxy = udp(site(), listener={**NAMED, "timeouts": {"idle": "2s"}},
+                policies=slow(1, key="none", dry_run=True))
+    with udpsite.connect(proxy.port) as first, udpsite.connect(proxy.port) as second:
+        assert ask(first, b"1") == b"1" and ask(second, b"2") == b"2"
+        forgotten(proxy, "dns")
+        assert ask(second, b"3") == b"3"
+        record = proxy.logged(end="ok", weir__rate__policy="slow")
+    assert record["weir.rate.dry_run"] is True and record["weir.datagrams.sent"] >= 1
 
 
 def test_udp_who_moves_on_costs_nothing(udp, site):
