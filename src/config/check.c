@@ -2,6 +2,7 @@
  * pools without endpoints, things that nobody uses. Routes have their own file (check_routes.c).
  * Warnings of use wait until there are no errors: a pool whose name was misspelt only looks
  * unused. */
+#include "check_limits_priv.h"
 #include "doubt_priv.h"
 #include "load_priv.h"
 

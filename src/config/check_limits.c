@@ -1,7 +1,7 @@
 /* check_limits.c: what networks, connections per client and rates mean together. Called by
- * check.c, check_policies.c and check_routes.c. */
+ * check.c, check_policies.c, check_listener_policies.c and check_routes.c. */
+#include "check_limits_priv.h"
 #include "doubt_priv.h"
-#include "load_priv.h"
 
 static bool is_set(const struct conf_row *row, enum option_id id) {
   return row_origin(row, id)->node != NULL;
@@ -57,6 +57,12 @@ static bool only_unix(const struct conf_listener *listener) {
   return listener->binds.count > 0;
 }
 
+bool listener_nameless(const struct conf_listener *listener) {
+  const struct conf_row *row = &listener->row;
+  return only_unix(listener) && !listener->proxy_protocol &&
+         !row_lost(row, OPTION_LISTENER_BIND) && !row_lost(row, OPTION_LISTENER_PROXY_PROTOCOL);
+}
+
 static void check_proxied(struct conf *conf, const struct conf_listener *listener) {
   if (!listener->proxy_protocol || listener->trusted.count || faults_has_syntax(conf->faults))
     return;
@@ -74,9 +80,7 @@ void check_listener_limits(struct conf *conf, const struct conf_listener *listen
   static const enum option_id prefixes[] = {OPTION_LISTENER_CLIENT_PREFIX4,
                                             OPTION_LISTENER_CLIENT_PREFIX6};
   const struct conf_row *row = &listener->row;
-  bool nameless = only_unix(listener) && !listener->proxy_protocol &&
-                  !row_lost(row, OPTION_LISTENER_BIND) &&
-                  !row_lost(row, OPTION_LISTENER_PROXY_PROTOCOL);
+  bool nameless = listener_nameless(listener);
   bool uncounted = !listener->client_max && !row_lost(row, OPTION_LISTENER_PER_CLIENT);
   check_nets(conf, row, &listener->allow, &listener->deny);
   check_proxied(conf, listener);
@@ -135,9 +139,10 @@ void check_policy_limits(struct conf *conf, const struct conf_policy *policy) {
   check_key(conf, policy);
 }
 
-void check_route_limits(struct conf *conf, const struct conf_route *route, uint32_t rates) {
+void check_rates(struct conf *conf, const char *who, struct span name, struct place at,
+                 uint32_t rates) {
   if (rates <= RATES_MAX) return;
-  fault_add(conf->faults, FAULT_RATES_MANY, row_place(&route->row, OPTION_ROUTE_POLICIES),
-            "route \"" SPAN_FMT "\": its policies have %u rates, at most %u are asked",
-            SPAN_ARG(route->label), rates, RATES_MAX);
+  fault_add(conf->faults, FAULT_RATES_MANY, at,
+            "%s \"" SPAN_FMT "\": its policies have %u rates, at most %u are asked", who,
+            SPAN_ARG(name), rates, RATES_MAX);
 }

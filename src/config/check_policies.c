@@ -1,7 +1,7 @@
 /* check_policies.c: what the values of a policy mean together, and that routes name policies that
  * exist. Called by check.c and check_routes.c. */
+#include "check_limits_priv.h"
 #include "doubt_priv.h"
-#include "load_priv.h"
 
 /* check_sets: of two values of one field in a policy only one could count. */
 static void check_sets(struct conf *conf, const struct conf_policy *policy,
@@ -83,5 +83,5 @@ void check_policies_used(struct conf *conf) {
   rows_each(&conf->root.policies, struct conf_policy, policy)
     if (!policy->used)
       fault_add(conf->faults, FAULT_POLICY_UNUSED, policy->row.at,
-                "no route uses policy \"" SPAN_FMT "\"", SPAN_ARG(policy->row.name));
+                "no route or listener uses policy \"" SPAN_FMT "\"", SPAN_ARG(policy->row.name));
 }

@@ -3,8 +3,8 @@
  * by check.c. */
 #include <stdlib.h>
 
+#include "check_limits_priv.h"
 #include "doubt_priv.h"
-#include "load_priv.h"
 #include "weir/http/message.h"
 
 static bool is_set(const struct conf_route *route, enum option_id id) {
@@ -106,7 +106,7 @@ static void check_references(struct conf *conf, struct conf_route *route,
     else if (all_policies)
       undefined(conf, route, "policy", item->text, item->at, &conf->root.policies);
   }
-  check_route_limits(conf, route, rates);
+  check_rates(conf, "route", route->label, row_place(&route->row, OPTION_ROUTE_POLICIES), rates);
   rows_each(&route->splits, struct conf_split, split)
     if (split->pool.len)
       (void)use_pool(conf, route, maps, split->pool, row_place(&split->row, OPTION_SPLIT_POOL));

@@ -2,8 +2,8 @@
  * which keys mean nothing there, and that such a pool serves no routes; those of UDP name a pool
  * as they do (their keys: check_udp.c). `weir dump` writes defaults too, so keys are refused only
  * where they are not the default. Called by check.c, after routes. */
+#include "check_limits_priv.h"
 #include "doubt_priv.h"
-#include "load_priv.h"
 
 static bool is_set(const struct conf_row *row, enum option_id id) {
   return row_origin(row, id)->node != NULL;
@@ -286,11 +286,15 @@ static void check_route(struct conf *conf, const struct conf_route *route) {
 }
 
 void check_tcp(struct conf *conf) {
-  struct names pools = {.arena = &conf->arena};
+  struct names pools = {.arena = &conf->arena}, policies = {.arena = &conf->arena};
   rows_each(&conf->root.pools, struct conf_pool, pool)
     (void)names_put(&pools, pool->row.name, pool);
-  rows_each(&conf->root.listeners, struct conf_listener, listener)
+  rows_each(&conf->root.policies, struct conf_policy, policy)
+    (void)names_put(&policies, policy->row.name, policy);
+  rows_each(&conf->root.listeners, struct conf_listener, listener) {
     check_listener(conf, listener, &pools);
+    check_listener_policies(conf, listener, &policies);
+  }
   check_udp_pools(conf);
   rows_each(&conf->root.routes, struct conf_route, route) check_route(conf, route);
 }

@@ -220,6 +220,7 @@ static void listener_fill(struct compile *c, struct listener *listener,
   listener->trust_unix = row->trusted.count > 0;
   listener->proxied = row->proxy_protocol;
   listener->peers = netset_of(arena, &row->allow, &row->deny);
+  listener_policies(c, listener, row);
   listener->client_max = row->client_max;
   listener->client_prefix4 = row->client_prefix4;
   listener->client_prefix6 = row->client_prefix6;
@@ -244,7 +245,8 @@ static struct listener *listener_get(struct compile *c, const struct conf_listen
   bool needs = row->protocol == CONF_TCP || row->protocol == CONF_UDP;
   check(pool || !needs); /* check_tcp.c saw to it */
   struct listener *old = names_find(&c->old_listeners, row->row.name);
-  if (old && old->obj.content == content && old->pool == pool && sni_same(c, old, row)) {
+  if (old && old->obj.content == content && old->pool == pool && sni_same(c, old, row) &&
+      listener_policies_same(c, old, row)) {
     object_ref(c->registry, &old->obj);
     return old;
   }

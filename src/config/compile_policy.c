@@ -94,27 +94,48 @@ void compile_policy(struct compile *c, const struct conf_policy *row) {
   names_put(&c->policies, policy->obj.name, policy);
 }
 
-static struct policy *policy_of(const struct compile *c, const struct conf_route *row,
+/* ---- who names them ---- */
+
+static struct policy *policy_of(const struct compile *c, const struct conf_list *names,
                                 uint32_t i) {
-  struct policy *policy = names_find(&c->policies, row->policies.items[i].text);
-  check(policy != NULL); /* check_routes.c saw to it */
+  struct policy *policy = names_find(&c->policies, names->items[i].text);
+  check(policy != NULL); /* check_routes.c and check_listener_policies.c saw to it */
   return policy;
+}
+
+static bool same(const struct compile *c, struct policy *const *policies, uint32_t count,
+                 const struct conf_list *names) {
+  if (count != names->count) return false;
+  for (uint32_t i = 0; i < count; i++)
+    if (policies[i] != policy_of(c, names, i)) return false;
+  return true;
+}
+
+/* named gives them in the order of their names, each with a ref. */
+static struct policy **named(struct compile *c, struct arena *arena,
+                             const struct conf_list *names) {
+  struct policy **policies = arena_get(arena, (names->count + 1) * sizeof(struct policy *));
+  for (uint32_t i = 0; i < names->count; i++) {
+    policies[i] = policy_of(c, names, i);
+    object_ref(c->registry, &policies[i]->obj);
+  }
+  return policies;
 }
 
 bool route_policies_same(const struct compile *c, const struct route *route,
                          const struct conf_route *row) {
-  if (route->policy_count != row->policies.count) return false;
-  for (uint32_t i = 0; i < route->policy_count; i++)
-    if (route->policies[i] != policy_of(c, row, i)) return false;
-  return true;
+  return same(c, route->policies, route->policy_count, &row->policies);
+}
+
+bool listener_policies_same(const struct compile *c, const struct listener *listener,
+                            const struct conf_listener *row) {
+  return same(c, listener->policies, listener->policy_count, &row->policies);
 }
 
 void route_policies(struct compile *c, struct route *route, const struct conf_route *row) {
   uint32_t count = row->policies.count;
-  struct policy **policies = arena_get(&route->obj.arena, (count + 1) * sizeof *policies);
+  struct policy **policies = named(c, &route->obj.arena, &row->policies);
   for (uint32_t i = 0; i < count; i++) {
-    policies[i] = policy_of(c, row, i);
-    object_ref(c->registry, &policies[i]->obj);
     policy_settings_merge(&route->settings, &policies[i]->settings);
     if (policies[i]->cors) route->cors = policies[i]->cors;
     if (policies[i]->clients || policies[i]->rate.state) route->limited = true;
@@ -123,4 +144,10 @@ void route_policies(struct compile *c, struct route *route, const struct conf_ro
   route->timeout_ms = own ? row->timeout_ms : route->settings.request_ms;
   route->policies = policies;
   route->policy_count = count;
+}
+
+void listener_policies(struct compile *c, struct listener *listener,
+                       const struct conf_listener *row) {
+  listener->policies = named(c, &listener->obj.arena, &row->policies);
+  listener->policy_count = row->policies.count;
 }

@@ -38,10 +38,15 @@ const struct cors *cors_of(struct arena *arena, const struct conf_cors *row);
 /* field_sets makes fields of "Name: value" texts. */
 struct field_set *field_sets(struct arena *arena, const struct conf_list *list);
 /* route_policies gives a new route the policies that its row names, each with a ref;
- * route_policies_same tells whether an old one has the same objects. */
+ * route_policies_same tells whether an old one has the same objects. listener_policies and
+ * listener_policies_same do that of a listener. */
 void route_policies(struct compile *c, struct route *route, const struct conf_route *row);
 bool route_policies_same(const struct compile *c, const struct route *route,
                          const struct conf_route *row);
+void listener_policies(struct compile *c, struct listener *listener,
+                       const struct conf_listener *row);
+bool listener_policies_same(const struct compile *c, const struct listener *listener,
+                            const struct conf_listener *row);
 /* rules_hash is the content of a route's conditions. */
 uint64_t rules_hash(const struct conf_route *row);
 /* regex_get compiles a pattern that was checked. */

@@ -187,6 +187,13 @@ static void passed_parts(const struct listener *a, const struct listener *b,
   if (!same) part(detail, "sni", SPAN_EMPTY, "");
 }
 
+static bool policies_same(const struct listener *a, const struct listener *b) {
+  bool same = a->policy_count == b->policy_count;
+  for (uint32_t i = 0; same && i < a->policy_count; i++)
+    same = span_eq(a->policies[i]->obj.name, b->policies[i]->obj.name);
+  return same;
+}
+
 static void diff_listener(struct diff *d, const struct listener *a, const struct listener *b) {
   struct text detail = {0};
   for (uint32_t i = 0; i < b->bind_count; i++)
@@ -212,6 +219,7 @@ static void diff_listener(struct diff *d, const struct listener *a, const struct
   if (a->client_max != b->client_max || a->client_prefix4 != b->client_prefix4 ||
       a->client_prefix6 != b->client_prefix6)
     part(&detail, "connections per client", SPAN_EMPTY, "");
+  if (!policies_same(a, b)) part(&detail, "policies", SPAN_EMPTY, "");
   /* The library's object tells nothing: with all else equal it must be the certificates. */
   if (a->tls && b->tls && a->tls_policy != b->tls_policy)
     part(&detail, "TLS policy", SPAN_EMPTY, "");

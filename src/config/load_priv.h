@@ -83,15 +83,6 @@ void check_split(struct conf *conf, const struct conf_route *route);
 void check_actions(struct conf *conf, const struct conf_route *route);
 bool route_redirects(const struct conf_route *route);
 bool route_responds(const struct conf_route *route);
-/* check_listener_limits and check_policy_limits are its part for networks and rates;
- * check_route_limits for all rates of a route, which are so many. */
-void check_listener_limits(struct conf *conf, const struct conf_listener *listener);
-void check_policy_limits(struct conf *conf, const struct conf_policy *policy);
-void check_route_limits(struct conf *conf, const struct conf_route *route, uint32_t rates);
-/* check_policies is its part for policies; check_policies_used warns of those that no route names.
- */
-void check_policies(struct conf *conf);
-void check_policies_used(struct conf *conf);
 /* route_path is the route's path, regex or prefix, the one that it has. */
 struct span route_path(const struct conf_route *route);
 /* check_conditions looks at a route's headers, query and cookies (check_match.c). */

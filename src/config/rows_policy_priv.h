@@ -45,6 +45,7 @@ struct conf_policy {
   struct conf_rows errors;
   struct policy_settings settings; /* `set` is not filled in */
   bool used;
+  bool judged; /* as one of connections (check_listener_policies.c) */
 };
 
 #endif

@@ -42,7 +42,7 @@ struct conf_sni {
 
 struct conf_listener {
   struct conf_row row;
-  struct conf_list binds, protocols, trusted, allow, deny;
+  struct conf_list binds, protocols, trusted, allow, deny, policies;
   uint32_t client_max;
   uint8_t client_prefix4, client_prefix6;
   bool redirect_https, has_tls;

@@ -34,7 +34,8 @@ static const struct {
 void metrics_limits_write(struct text *out, const struct metrics_input *in) {
   uint32_t count = in->snapshot ? in->snapshot->policy_count : 0;
   metrics_head(out, SPAN_LIT("weir_rate_requests_total"), "counter",
-               "Requests that a policy's rate let pass, refused, or would have refused");
+               "Requests, connections and sessions of UDP that a policy's rate let pass, refused, "
+               "or would have refused");
   for (uint32_t i = 0; i < count; i++) {
     const struct policy *p = in->snapshot->policies[i];
     for (size_t r = 0; p->rate.state && r < array_count(results); r++) {
@@ -43,7 +44,7 @@ void metrics_limits_write(struct text *out, const struct metrics_input *in) {
     }
   }
   metrics_head(out, SPAN_LIT("weir_rate_shared_total"), "counter",
-               "Requests whose key found no place in the table (rate.entries) and shared a count");
+               "Of those whose key found no place in the table (rate.entries) and shared a count");
   for (uint32_t i = 0; i < count; i++) {
     const struct policy *p = in->snapshot->policies[i];
     if (p->rate.state) {

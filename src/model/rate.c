@@ -1,4 +1,4 @@
-/* rate.c: rates as written, the keys of requests, and the tables that rates are kept in. Counts
+/* rate.c: rates as written, the keys of who asks, and the tables that rates are kept in. Counts
  * nothing itself (base/gcra.c does) and decides nothing (proxy/limit.c). Called by config/ and
  * proxy/. */
 #include "object_priv.h"
@@ -87,14 +87,17 @@ bool client_key(const struct addr *peer, uint8_t prefix4, uint8_t prefix6, uint6
 
 static uint64_t part_key(const struct policy_rate *rate, const struct rate_part *part,
                          const struct rate_subject *who) {
-  const struct http_fields *fields = &who->request->fields;
+  const struct http_fields *fields = who->request ? &who->request->fields : NULL;
   uint64_t key = ABSENT;
+  check(fields || (part->source != RATE_HEADER && part->source != RATE_COOKIE));
   switch ((enum rate_source)part->source) {
     case RATE_NONE: break;
     case RATE_CLIENT_IP:
       if (!client_key(who->client, rate->prefix4, rate->prefix6, &key)) key = ABSENT;
       break;
-    case RATE_ROUTE: return hash_or_absent(who->route);
+    case RATE_ROUTE: /* a listener may have the name of a route */
+      key = hash_or_absent(who->route);
+      return fields ? key : ~key;
     case RATE_HEADER: return hash_or_absent(header_value(fields, part->name));
     case RATE_COOKIE: return hash_or_absent(cookie_value(fields, part->name));
   }

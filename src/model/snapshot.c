@@ -198,6 +198,8 @@ static void listener_fini(struct object *o) {
   unref_any(o, (struct object *)listener->pool);
   for (uint32_t i = 0; i < listener->sni_count; i++)
     unref_any(o, (struct object *)listener->sni[i].pool);
+  for (uint32_t i = 0; i < listener->policy_count; i++)
+    unref_any(o, &listener->policies[i]->obj);
   if (listener->tls && listener->tls_unref) listener->tls_unref(listener->tls);
 }
 

@@ -74,7 +74,7 @@ static void texts_request(const struct exchange *x, struct span *t) {
   t[TEXT_CLIENT] = x->ctx.client;
   t[TEXT_TRIES] = x->tries;
   t[TEXT_UPSTREAM_TLS] = x->tls_why;
-  t[TEXT_RATE] = x->limited.by;
+  t[TEXT_RATE] = rate_name(x->limited.rate);
   t[TEXT_UNIQUE_ID] = x->unique_id;
 }
 
@@ -370,7 +370,7 @@ static struct record_access bare_record(const struct worker *w, enum end end) {
 void access_peer(struct serving *sv, const struct access_from *from, enum end end) {
   if (!sampled(sv->w, end)) return;
   struct record_access r = bare_record(sv->w, end);
-  struct span t[TEXT_COUNT] = {[TEXT_UNIQUE_ID] = from->id};
+  struct span t[TEXT_COUNT] = {[TEXT_UNIQUE_ID] = from->id, [TEXT_RATE] = from->rate};
   char room[CLIENT_TEXT_MAX];
   r.peer = *from->peer;
   if (from->client) t[TEXT_CLIENT] = text_ip(from->client, room);
@@ -398,6 +398,7 @@ static void connection(struct down *d, enum end end, uint16_t status,
   texts_proxied(d, room, t);
   if (!t[TEXT_REASON].len) t[TEXT_REASON] = tls_reason(d);
   if (!t[TEXT_HOST].len) t[TEXT_HOST] = asked_name(d);
+  t[TEXT_RATE] = rate_name(down_rate(d));
   t[TEXT_SCHEME] = scheme_of(d, &r);
   t[TEXT_LISTENER] = d->serving->state->obj.name;
   record_put(w, &r, t);
@@ -440,6 +441,7 @@ void access_session(const struct udp_session *s, enum end end) {
   udp_client(s, &client);
   t[TEXT_CLIENT] = text_ip(&client, room);
   t[TEXT_UNIQUE_ID] = udp_id(s);
+  t[TEXT_RATE] = rate_name(s->watched);
   t[TEXT_LISTENER] = sv->state->obj.name;
   t[TEXT_POOL] = s->endpoint->pool_state->obj.name;
   t[TEXT_ENDPOINT] = s->endpoint->label;

@@ -67,6 +67,19 @@ struct down *down_new(struct serving *sv, struct conn *c, const struct addr *pee
   return d;
 }
 
+void down_let_in(struct down *d, const struct guest *guest) {
+  struct rate_state *rate = guest->limited.rate;
+  d->counted = guest->counted;
+  if (!rate || !(d->flags & DOWN_TCP)) return; /* else it came when its listener served HTTP */
+  check(!d->watched);
+  d->watched = rate;
+  object_pin(&rate->obj, d->serving->w->config.index);
+}
+
+struct rate_state *down_rate(const struct down *d) {
+  return d->flags & DOWN_TCP ? d->watched : NULL;
+}
+
 bool down_start(struct down *d) {
   return d->flags & DOWN_TCP ? front_tcp_start(d) : front_h1_start(d);
 }
@@ -131,6 +144,7 @@ static void down_forget(struct down *d) {
   struct worker *w = sv->w;
   list_remove(&d->link);
   if (d->counted) tally_leave(d->counted);
+  if (down_rate(d)) object_unpin(&d->watched->obj, w->config.index);
   proxied_free(d);
   rest_free(d);
   sv->down_count--;

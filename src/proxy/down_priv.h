@@ -7,7 +7,9 @@
 #include "weir/io/conn.h"
 #include "weir/model/model.h"
 
+struct guest;
 struct h2;
+struct rate_state;
 struct rest;
 struct serving;
 struct stream;
@@ -79,7 +81,12 @@ struct down {
    * had none (access.c). */
   uint8_t reset_lines;
   struct peer client; /* whose connection it is, by its PROXY header too */
-  uint32_t reset_second, resets_untold;
+  union {
+    struct {
+      uint32_t reset_second, resets_untold; /* HTTP/2 */
+    };
+    struct rate_state *watched; /* DOWN_TCP: refused it, or would have but for dry_run; pinned */
+  };
 };
 
 _Static_assert(sizeof(struct down) <= 128, "two lines of cache: idle ones are many");
@@ -87,6 +94,10 @@ _Static_assert(sizeof(struct down) <= 128, "two lines of cache: idle ones are ma
 /* ---- down.c ---- */
 /* down_new makes one of a connection that sv accepted from peer; NULL: no slot is left. */
 struct down *down_new(struct serving *sv, struct conn *c, const struct addr *peer);
+/* down_let_in keeps what the gate found of it. */
+void down_let_in(struct down *d, const struct guest *guest);
+/* down_rate is the rate that would have refused it, or did after its PROXY header; NULL: none. */
+struct rate_state *down_rate(const struct down *d);
 /* down_start gives it to those who serve it: nothing of the connection was read, or its PROXY
  * header only. False: there is no room, close it. */
 MUST_USE bool down_start(struct down *d);

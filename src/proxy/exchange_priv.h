@@ -14,9 +14,9 @@
 
 struct mirror;
 
-/* limited tells which rate refused a request, or would have but for dry_run. */
+/* limited tells which rate refused a request (or a connection), or would have but for dry_run. */
 struct limited {
-  struct span by;   /* the policy's name; empty: none did */
+  struct rate_state *rate; /* has its policy's name; NULL: none did */
   uint64_t wait_ns; /* until it would grant one */
   uint16_t status;  /* of the refusal; 0: it only watches (dry_run) */
 };

@@ -234,10 +234,13 @@ static void filter(struct explain *e) {
   if (result == FILTER_RESPOND) e->responded = e->ctx.status;
 }
 
-/* may_connect is what proxy/gate.c asks that does not depend on who else is connected. */
-static bool may_connect(const struct explain *e) {
-  const struct netset *peers = e->listener->listener->peers;
-  return !peers || netset_allows(peers, &e->ctx.peer);
+/* may_connect is what proxy/gate.c asks that does not depend on who else is connected, and how
+ * often: END_OK, or why not. */
+static enum end may_connect(const struct explain *e) {
+  const struct listener *l = e->listener->listener;
+  if (l->peers && !netset_allows(l->peers, &e->ctx.peer)) return END_DENIED_PEER;
+  bool allowed = policies_allow(l->policies, l->policy_count, &e->ctx.peer);
+  return allowed ? END_OK : END_DENIED_CLIENT;
 }
 
 /* connect_to is where a listener of TCP, or one that passes TLS on, sends a connection: of TLS one
@@ -257,10 +260,8 @@ static void connect_to(struct explain *e) {
 /* run goes the way of proxy/route.c, in the same order. */
 static void run(struct explain *e) {
   struct http_request *r = &e->request;
-  if (!may_connect(e)) {
-    e->end = END_DENIED_PEER;
-    return;
-  }
+  e->end = may_connect(e);
+  if (e->end != END_OK) return;
   if (e->listener->listener->serves != SERVES_HTTP) {
     connect_to(e);
     return;

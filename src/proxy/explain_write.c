@@ -82,7 +82,13 @@ static bool https_redirect(const struct explain *e) {
   return e->canonical && !e->stories && e->end == END_OK;
 }
 
+/* is_http: what answers has statuses. */
+static bool is_http(const struct explain *e) {
+  return e->listener->listener->serves == SERVES_HTTP;
+}
+
 static unsigned status_of(const struct explain *e) {
+  if (!is_http(e)) return 0;
   if (https_redirect(e)) return 308;
   if (e->end != END_OK) return end_get(e->end)->status;
   if (e->responded) return e->responded;
@@ -208,12 +214,21 @@ static void text_route(const struct explain *e) {
   }
 }
 
-static void text_policies(const struct explain *e) {
+/* policies_of are the route's, or those of a listener that has no routes. */
+static uint32_t policies_of(const struct explain *e, struct policy *const **out) {
+  const struct listener *l = e->listener->listener;
   const struct route *r = e->hit.route;
-  if (!r || !r->policy_count) return;
+  *out = r ? r->policies : l->policies;
+  return r ? r->policy_count : l->policy_count;
+}
+
+static void text_policies(const struct explain *e) {
+  struct policy *const *policies;
+  uint32_t count = policies_of(e, &policies);
+  if (!count) return;
   text_lit(e->out, "policies");
-  for (uint32_t i = 0; i < r->policy_count; i++)
-    text_printf(e->out, "%s " SPAN_FMT, i ? "," : "", SPAN_ARG(r->policies[i]->obj.name));
+  for (uint32_t i = 0; i < count; i++)
+    text_printf(e->out, "%s " SPAN_FMT, i ? "," : "", SPAN_ARG(policies[i]->obj.name));
   text_lit(e->out, "\n");
 }
 
@@ -223,7 +238,7 @@ static void text_action(const struct explain *e) {
   text_policies(e);
   if (e->end != END_OK) {
     const struct end_row *row = end_get(e->end);
-    if (row->status) text_printf(t, "answered %u: ", row->status);
+    if (status_of(e)) text_printf(t, "answered %u: ", status_of(e));
     else text_lit(t, "closed: ");
     text_printf(t, SPAN_FMT " (" SPAN_FMT ")\n", SPAN_ARG(row->word), SPAN_ARG(row->detail));
   } else if (e->passed) {
@@ -345,6 +360,15 @@ static void json_action(const struct explain *e) {
   }
 }
 
+static void json_policies(const struct explain *e) {
+  struct policy *const *policies;
+  uint32_t count = policies_of(e, &policies);
+  text_lit(e->out, ",\"policies\":[");
+  for (uint32_t i = 0; i < count; i++)
+    json_text(e->out, i ? "," : "", policies[i]->obj.name);
+  text_lit(e->out, "]");
+}
+
 static void json_tcp(const struct explain *e, const struct pool *pool) {
   text_lit(e->out, ",\"action\":\"tcp\",\"pool\":");
   json_pool(e, pool);
@@ -357,10 +381,7 @@ static void json_winner(const struct explain *e) {
   json_text(t, ",\"route\":", r->obj.name);
   json_text(t, ",\"origin\":", r->origin);
   json_action(e);
-  text_lit(t, ",\"policies\":[");
-  for (uint32_t i = 0; i < r->policy_count; i++)
-    json_text(t, i ? "," : "", r->policies[i]->obj.name);
-  text_lit(t, "]");
+  json_policies(e);
 }
 
 void explain_json(const struct explain *e) {
@@ -381,6 +402,7 @@ void explain_json(const struct explain *e) {
     text_lit(t, "\"");
   }
   if (e->passed) json_tcp(e, e->passed);
+  if (!is_http(e)) json_policies(e);
   if (e->stories && e->verdict == ROUTE_FOUND) json_winner(e);
   if (e->stories) json_stories(e);
   text_lit(t, "}\n");

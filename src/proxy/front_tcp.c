@@ -34,6 +34,7 @@ static void begin(struct stream *s, struct pool *pool, struct span host, struct 
   stat_add(&w->stats.tcp_sessions, 1);
   stat_add(&w->stats.tcp_sessions_total, 1);
   know_client(s);
+  s->x->limited.rate = down_rate(s->down); /* of dry_run: it is a session all the same */
   s->x->req.host = arena_copy(&s->arena, host, NULL);
   s->x->alpn = arena_copy(&s->arena, alpn, NULL);
   conn_watch(s->conn); /* it may reset while an endpoint is waited for */

@@ -202,20 +202,23 @@ static bool answers(const struct udp_port *p, const struct udp_datagram *d) {
   return false;
 }
 
-/* may_come: END_OK, and whether the client is counted, or why it gets no session. Who is denied
- * costs no call of the kernel. */
-static enum end may_come(struct udp_port *p, const struct udp_datagram *d,
-                         const struct udp_told *told, _Atomic uint64_t **counted) {
+/* may_come: END_OK, or why it gets no session. Who is denied costs no call of the kernel. again:
+ * its session has just ended with its endpoint, and rates were asked when that one began. */
+static enum end may_come(struct udp_port *p, const struct udp_datagram *d, struct udp_told *told,
+                         bool again) {
   const struct addr *client = told->client.len ? &told->client : &d->from;
-  enum end end = gate(p->serving, client, counted);
-  if (end != END_OK || !answers(p, d)) return end;
-  if (*counted) tally_leave(*counted);
-  return END_DENIED_PEER;
+  struct guest *guest = &told->guest;
+  enum end end = gate(p->serving, client, &guest->counted);
+  if (end == END_OK && answers(p, d)) end = END_DENIED_PEER;
+  if (end == END_OK && !again) end = limit_connection(p->serving, client, &guest->limited);
+  if (end != END_OK && guest->counted) tally_leave(guest->counted);
+  return end;
 }
 
 static void refuse(struct udp_port *p, const struct udp_datagram *d, const struct udp_told *told,
                    enum end end) {
-  struct access_from from = {.peer = &d->from, .id = told->id};
+  struct access_from from = {
+      .peer = &d->from, .id = told->id, .rate = rate_name(told->guest.limited.rate)};
   if (told->client.len) from.client = &told->client;
   stat_add(&udp_worker(p)->stats.udp_refused, 1);
   gate_turn_away(p->serving, &from, end);
@@ -233,21 +236,17 @@ static void count_begun(struct udp_port *p) {
     timer_set(&w->loop->wheel, &w->trim_timer, now_ms(w) + TRIM_MS);
 }
 
-/* begin: NULL and *why: the client gets no session. */
-static struct udp_session *begin(struct udp_port *p, const struct udp_datagram *d,
-                                 const struct udp_told *told, const struct udp_key *key,
-                                 enum end *why) {
-  _Atomic uint64_t *counted = NULL;
-  *why = may_come(p, d, told, &counted);
-  if (*why != END_OK) return NULL;
+/* begin: NULL and *why: the client, who was let in, gets no session. */
+static struct udp_session *begin(struct udp_port *p, const struct udp_key *key,
+                                 const struct guest *guest, enum end *why) {
   struct udp_session *s = NULL;
   *why = take_room(p);
   if (*why == END_OK) {
-    s = udp_session_begin(p, key, counted, why);
+    s = udp_session_begin(p, key, guest, why);
     if (!s) leave_place(p);
   }
   if (s) count_begun(p);
-  else if (counted) tally_leave(counted);
+  else if (guest->counted) tally_leave(guest->counted);
   return s;
 }
 
@@ -289,13 +288,15 @@ static struct udp_port *successor(const struct udp_port *p, const struct udp_dat
 
 /* session_of is the one of a datagram, begun with it or not; p is not leaving. */
 static struct udp_session *session_of(struct udp_port *p, const struct udp_datagram *d,
-                                      const struct udp_told *told, enum end *why) {
+                                      struct udp_told *told, enum end *why) {
   struct udp_key key;
   key_of(p, d, told, &key);
   struct udp_session *s = udp_table_find(&udp_worker(p)->udp->table, &key);
   if (s && udp_session_stays(s)) return s;
+  bool again = s != NULL;
   if (s) udp_session_end(s, END_UPSTREAM_LEFT);
-  return begin(p, d, told, &key, why);
+  *why = may_come(p, d, told, again);
+  return *why == END_OK ? begin(p, &key, &told->guest, why) : NULL;
 }
 
 /* handed_on is the session of a datagram that came to p, but is another port's now. */

@@ -1,7 +1,8 @@
-/* gate.c: who may connect: the networks of a listener, and how many connections one client may
- * have. By the address of the connection itself, at accept, before TLS and before a byte is read;
- * where a proxy in front tells whose connection it is (proxied.c), by that, once it has. Who is
- * refused is closed at once. Called by serve.c and proxied.c. Tables: base/netset.c, tally.c. */
+/* gate.c: who may connect: the networks of a listener and of its policies, how many connections
+ * one client may have, and how often they may come (limit.c). By the address of the connection
+ * itself, at accept, before TLS and before a byte is read; where a proxy in front tells whose
+ * connection it is (proxied.c), by that, once it has. Who is refused is closed at once. Called by
+ * serve.c, proxied.c and front_udp.c. Tables: base/netset.c, tally.c. */
 #include "proxy_priv.h"
 
 /* LINES_PER_SECOND of refused connections are logged by a worker; all are counted. */
@@ -36,14 +37,27 @@ enum end gate(struct serving *sv, const struct addr *peer, _Atomic uint64_t **co
   const struct listener *l = sv->current->listener;
   bool ip = peer->len && peer->sa.sa_family != AF_UNIX;
   if (l->peers && ip && !netset_allows(l->peers, peer)) return END_DENIED_PEER;
+  if (!policies_allow(l->policies, l->policy_count, peer)) return END_DENIED_CLIENT;
   if (l->client_max && too_many(sv, l, peer, counted)) return END_LIMIT_CLIENT_CONNECTIONS;
   return END_OK;
 }
 
-enum end gate_accept(struct serving *sv, const struct addr *peer, _Atomic uint64_t **counted) {
+/* Rates come last: they count what nothing else refused. */
+enum end gate_enter(struct serving *sv, const struct addr *peer, struct guest *out) {
+  *out = (struct guest){.counted = NULL};
+  enum end end = gate(sv, peer, &out->counted);
+  if (end == END_OK) end = limit_connection(sv, peer, &out->limited);
+  if (end == END_OK || !out->counted) return end;
+  tally_leave(out->counted);
+  out->counted = NULL;
+  return end;
+}
+
+enum end gate_accept(struct serving *sv, const struct addr *peer, struct guest *out) {
   const struct listener *l = sv->current->listener;
+  *out = (struct guest){.counted = NULL};
   if (l->proxied && gate_trusts(l, peer)) return END_OK;
-  return l->proxied == PROXIED_ALL ? END_PROXY_UNTRUSTED : gate(sv, peer, counted);
+  return l->proxied == PROXIED_ALL ? END_PROXY_UNTRUSTED : gate_enter(sv, peer, out);
 }
 
 /* gate_may_log: a flood of refused connections must not push all else out of the log. */
@@ -61,8 +75,9 @@ void gate_turn_away(struct serving *sv, const struct access_from *from, enum end
   if (gate_may_log(w)) access_peer(sv, from, end);
 }
 
-void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end) {
-  gate_turn_away(sv, &(struct access_from){.peer = peer}, end);
+void gate_refuse(struct serving *sv, struct conn *c, const struct access_from *from,
+                 enum end end) {
+  gate_turn_away(sv, from, end);
   conn_close(c);
 }
 

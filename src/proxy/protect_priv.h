@@ -4,6 +4,7 @@
 #define WEIR_PROXY_PROTECT_PRIV_H
 
 #include "proxy/attempt_priv.h"
+#include "proxy/exchange_priv.h"
 #include "weir/base/end.h"
 
 struct down;
@@ -13,23 +14,33 @@ struct worker;
 /* ---- limit.c ---- */
 /* limit_request is OK, or why a policy of the route refuses the request. */
 MUST_USE enum end limit_request(struct stream *s);
+/* limit_connection is OK, or why rates of the listener's policies refuse a new connection, or
+ * session of UDP, of client's; *limited (zero before) is the rate that does, or would. */
+MUST_USE enum end limit_connection(struct serving *sv, const struct addr *client,
+                                   struct limited *limited);
 /* limit_retry_after is what a refusal has for Retry-After, in seconds; 0: nothing. */
 uint64_t limit_retry_after(const struct stream *s);
 /* ---- gate.c ---- */
-/* gate is OK, or why a connection may not be; *counted is where it was counted as its client's,
- * if it was. */
+/* guest is what the gate found of who came in: where it was counted as its client's (NULL: it was
+ * not), and the rate that refused it, or would have. */
+struct guest {
+  _Atomic uint64_t *counted;
+  struct limited limited;
+};
+/* gate is OK, or why a connection may not be, whenever it came; *counted is where it was counted,
+ * if it was. gate_enter is the gate for a new one, which rates are asked about too. */
 MUST_USE enum end gate(struct serving *sv, const struct addr *peer, _Atomic uint64_t **counted);
-/* gate_accept is the gate for who connects: a proxy that may send a PROXY header is let through to
- * it, and then the gate is for whom that names. */
-MUST_USE enum end gate_accept(struct serving *sv, const struct addr *peer,
-                              _Atomic uint64_t **counted);
+MUST_USE enum end gate_enter(struct serving *sv, const struct addr *peer, struct guest *out);
+/* gate_accept is gate_enter for who connects: a proxy that may send a PROXY header is let through
+ * to it, and then the gate is for whom that names. */
+MUST_USE enum end gate_accept(struct serving *sv, const struct addr *peer, struct guest *out);
 /* gate_trusts: is peer one of trusted_proxies? */
 bool gate_trusts(const struct listener *l, const struct addr *peer);
 struct access_from;
 /* gate_turn_away counts and logs who may not connect, or gets no session of UDP; gate_refuse
  * closes the connection too. */
 void gate_turn_away(struct serving *sv, const struct access_from *from, enum end end);
-void gate_refuse(struct serving *sv, struct conn *c, const struct addr *peer, enum end end);
+void gate_refuse(struct serving *sv, struct conn *c, const struct access_from *from, enum end end);
 /* gate_may_log: not more lines of refused clients than a few in a second. */
 bool gate_may_log(struct worker *w);
 /* slots_take: may a client's connection with so many streams open have one more? slots_refused

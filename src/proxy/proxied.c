@@ -31,6 +31,7 @@ static struct proxied_id *keep_id(struct worker *w, struct span id) {
 static bool settle_client(struct down *d, const struct proxy_header *h) {
   struct worker *w = d->serving->w;
   struct addr peer;
+  struct guest guest;
   if (h && !h->local) {
     d->proxied = slab_new(&w->proxied);
     check(d->proxied != NULL); /* there are as many as connections */
@@ -41,7 +42,8 @@ static bool settle_client(struct down *d, const struct proxy_header *h) {
   }
   if (!is_trusted(d)) return true; /* it came through the gate at accept */
   down_peer(d, &peer);
-  enum end end = gate(d->serving, &peer, &d->counted);
+  enum end end = gate_enter(d->serving, &peer, &guest);
+  down_let_in(d, &guest);
   if (end == END_OK) return true;
   gate_drop(d, end, SPAN_EMPTY);
   return false;

@@ -127,10 +127,10 @@ void access_refused(struct down *d, enum end end, const struct access_words *wor
  * logged. */
 void access_resets(struct down *d);
 /* access_from is who sent something, and what a PROXY header says of it: whose it is (NULL: there
- * was none), and an id. */
+ * was none), and an id; rate: the policy whose rate refused it, or would have. */
 struct access_from {
   const struct addr *peer, *client;
-  struct span id;
+  struct span id, rate;
 };
 /* access_peer logs a connection that was refused at accept, or a datagram. */
 void access_peer(struct serving *sv, const struct access_from *from, enum end end);

@@ -74,25 +74,26 @@ static void on_accept(struct conn *listener, struct conn *c) {
     return;
   }
   struct addr peer;
-  _Atomic uint64_t *counted = NULL;
+  struct guest guest;
   if (!peer_get(c, &peer)) {
     stat_add(&w->stats.ends[END_CLIENT_RESET], 1);
     conn_close(c);
     return;
   }
-  enum end end = gate_accept(sv, &peer, &counted);
+  enum end end = gate_accept(sv, &peer, &guest);
   if (end != END_OK) {
-    gate_refuse(sv, c, &peer, end);
+    const struct access_from from = {.peer = &peer, .rate = rate_name(guest.limited.rate)};
+    gate_refuse(sv, c, &from, end);
     return;
   }
   room_make(sv);
   struct down *d = down_new(sv, c, &peer);
   if (!d) {
-    if (counted) tally_leave(counted);
+    if (guest.counted) tally_leave(guest.counted);
     refuse(sv, c);
     return;
   }
-  d->counted = counted;
+  down_let_in(d, &guest);
   if (worker_conns(w) >= w->conns_share + OVER_RESERVE) serve_pause(w, PAUSE_FULL, true);
   overload_accepted(w);
   if (sv->current->listener->proxied) proxied_start(d, &peer);

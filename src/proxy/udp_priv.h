@@ -21,10 +21,11 @@ struct udp_key {
 _Static_assert(sizeof(struct udp_key) == 88, "no gaps");
 
 /* udp_told is what the PROXY header of a datagram says; zero: there is none, or it is the proxy's
- * own. */
+ * own. And what the gate found, if the datagram was to begin a session. */
 struct udp_told {
   struct addr client, to;
   struct span id; /* inside of the datagram */
+  struct guest guest;
 };
 
 /* udp_header is a session's PROXY header to endpoints, and the id in it, or in the client's. */
@@ -54,6 +55,7 @@ struct udp_session {
   struct udp_key key;
   struct timer timer;
   _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
+  struct rate_state *watched; /* would have refused it, but for dry_run; pinned; NULL: none */
   struct endpoint *endpoint; /* of the first leg; pinned, for the log */
   uint64_t begun_ns, in, out, bytes_in, bytes_out;
   struct udp_header *header; /* NULL: no PROXY header was sent, and none with an id came */
@@ -101,10 +103,10 @@ struct udp_front {
 };
 
 /* ---- udp_session.c ---- */
-/* udp_session_begin begins one for a client that was let in and counted, on a port with a current
- * listener, and takes `counted`; NULL and *why: it could not be, and there is nothing to end. */
+/* udp_session_begin begins one for a client that was let in, on a port with a current listener,
+ * and takes guest->counted; NULL and *why: it could not be, and there is nothing to end. */
 struct udp_session *udp_session_begin(struct udp_port *p, const struct udp_key *key,
-                                      _Atomic uint64_t *counted, enum end *why);
+                                      const struct guest *guest, enum end *why);
 /* udp_session_up passes a datagram of the client on; the session may end. */
 void udp_session_up(struct udp_session *s, struct udp_datagram *d, const struct udp_told *told);
 /* udp_session_stays is false when its endpoint left, and there is another one. */

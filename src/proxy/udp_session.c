@@ -168,6 +168,7 @@ static void forget(struct udp_session *s) {
   timer_stop(&w->loop->wheel, &s->timer);
   while (!list_empty(&s->legs)) leg_close(container_of(s->legs.next, struct udp_leg, link));
   if (s->endpoint) object_unpin(&s->endpoint->obj, me(s));
+  if (s->watched) object_unpin(&s->watched->obj, me(s));
   if (s->header) slab_free(&w->udp->headers, s->header);
   list_remove(&s->link);
   slab_free(&w->udp->sessions, s);
@@ -207,7 +208,7 @@ static void on_idle(struct timer *timer, uint64_t now) {
 /* ---- the beginning ---- */
 
 struct udp_session *udp_session_begin(struct udp_port *p, const struct udp_key *key,
-                                      _Atomic uint64_t *counted, enum end *why) {
+                                      const struct guest *guest, enum end *why) {
   struct worker *w = udp_worker(p);
   struct udp_session *s = slab_new(&w->udp->sessions);
   *why = END_LIMIT_MEMORY;
@@ -224,7 +225,9 @@ struct udp_session *udp_session_begin(struct udp_port *p, const struct udp_key *
     return NULL;
   }
   s->endpoint = s->chosen->endpoint;
-  s->counted = counted;
+  s->counted = guest->counted;
+  s->watched = guest->limited.rate;
+  if (s->watched) object_pin(&s->watched->obj, me(s));
   object_pin(&s->endpoint->obj, me(s));
   list_push_tail(&p->fresh, &s->link);
   udp_table_add(&w->udp->table, s);

@@ -1,5 +1,6 @@
-/* limits.h: what policies and listeners refuse by who asks and how often: settings of rates and
- * networks, and the tables that outlive generations. config/ fills the settings, proxy/ asks. */
+/* limits.h: what policies and listeners refuse by who asks and how often, a request, a connection
+ * or a session of UDP: settings of rates and networks, and the tables that outlive generations.
+ * config/ fills the settings, proxy/ asks. */
 #ifndef WEIR_MODEL_LIMITS_H
 #define WEIR_MODEL_LIMITS_H
 
@@ -10,9 +11,9 @@
 
 /* rate_source is what of a request tells whom it is counted with. */
 enum rate_source {
-  RATE_NONE,      /* all requests together */
+  RATE_NONE,      /* all together */
   RATE_CLIENT_IP, /* the network that client.address is in (prefix4, prefix6) */
-  RATE_ROUTE,     /* the route's name */
+  RATE_ROUTE,     /* the route's name; of a connection the listener's */
   RATE_HEADER,    /* the first field of a name, as it would be passed on */
   RATE_COOKIE,
 };
@@ -62,6 +63,11 @@ struct policy_rate {
   struct span told; /* the policy's item in RateLimit-Policy */
 };
 
+/* rate_name is its policy's name; empty: there is none. */
+static inline struct span rate_name(const struct rate_state *rate) {
+  return rate ? rate->obj.name : SPAN_EMPTY;
+}
+
 /* rate_identity is what a state with this name and size would have for identity; `rate` needs
  * gcra, parts and prefixes. */
 uint64_t rate_identity(const struct policy_rate *rate, uint32_t entries);
@@ -75,14 +81,15 @@ MUST_USE bool rate_state_count(struct rate_state *state);
 
 /* rate_subject is what keys are made of. */
 struct rate_subject {
-  const struct http_request *request;
-  const struct addr *client; /* after trust */
-  struct span route;
+  const struct http_request *request; /* NULL: it is a connection, or a session of UDP */
+  const struct addr *client;          /* after trust */
+  struct span route;                  /* without request: the listener */
 };
 
-/* rate_key hashes a request's key under the process's secret. What is not there (no such field or
- * cookie, an empty one, no IP address) is a value of its own: all who lack it are counted
- * together, so that leaving it out gains nothing. */
+/* rate_key hashes the key of who asks under the process's secret. What is not there (no such field
+ * or cookie, an empty one, no IP address) is a value of its own: all who lack it are counted
+ * together, so that leaving it out gains nothing. Connections have no fields and no cookies:
+ * rates of theirs do not ask for them. */
 uint64_t rate_key(const struct policy_rate *rate, const struct rate_subject *who);
 
 /* client_key is the key under which connections of a peer are counted; false: it has no address

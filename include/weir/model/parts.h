@@ -135,6 +135,8 @@ struct listener {
   bool trust_unix; /* peers on unix sockets are trusted when any proxy is */
   uint8_t proxied; /* enum listener_proxied */
   const struct netset *peers; /* allow, deny: of connections; NULL: all may */
+  struct policy *const *policies; /* refs; what they say of new connections; none of HTTP */
+  uint32_t policy_count;
   uint32_t client_max; /* connections per client (state.clients); 0: no limit */
   uint8_t client_prefix4, client_prefix6; /* bits of an address that tell clients apart */
 };

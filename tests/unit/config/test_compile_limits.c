@@ -156,6 +156,58 @@ static void test_networks(void **state) {
   registry_free(r);
 }
 
+static struct snapshot *compile_raw(struct registry *registry, const char *named,
+                                    const char *policies, const struct snapshot *before) {
+  static const char form[] =
+      "listeners = { raw = { bind = \"127.0.0.1:1\"; protocol = \"tcp\"; pool = \"app\"; %s }; };"
+      "\n%spolicies = { %s };\n";
+  char *text = mem_printf(form, named, KIT_APP, policies);
+  struct conf *conf = kit_good(text);
+  struct conf_faults *faults = conf_faults_new();
+  const struct conf_hooks hooks = {.resolve = NULL};
+  struct snapshot *s = conf_compile(conf, &hooks, registry, before, faults);
+  assert_non_null(s);
+  conf_faults_free(faults);
+  conf_free(conf);
+  mem_free(text);
+  return s;
+}
+
+/* A listener is another one when its policies are; the table of a rate is not. */
+static void test_policies_of_a_listener(void **state) {
+  (void)state;
+  static const struct {
+    const char *named, *policies, *told;
+  } rows[] = {
+      {"policies = [ \"p\", \"q\" ];", "p = { rate = { limit = \"1/s\"; }; }; q = { };", ""},
+      {"policies = [ \"p\", \"q\" ];",
+       "p = { rate = { limit = \"1/s\"; dry_run = true; }; }; q = { };", "~ policy p: settings\n"},
+      {"policies = [ \"q\", \"p\" ];", "p = { rate = { limit = \"1/s\"; }; }; q = { };",
+       "~ listener raw: policies\n"},
+      {"", "p = { rate = { limit = \"1/s\"; }; }; q = { };", "~ listener raw: policies\n"},
+  };
+  for (size_t i = 0; i < array_count(rows); i++) {
+    struct registry *r = registry_new(1);
+    struct snapshot *a = compile_raw(r, rows[0].named, rows[0].policies, NULL);
+    struct snapshot *b = compile_raw(r, rows[i].named, rows[i].policies, a);
+    const struct listener *was = a->listeners[0].listener, *now = b->listeners[0].listener;
+    assert_int_equal(was->policy_count, 2);
+    kit_assert_text(was->policies[0]->obj.name, "p");
+    assert_int_equal(now->policy_count, rows[i].named[0] ? 2 : 0);
+    assert_int_equal(was == now, i == 0);
+    assert_ptr_equal(policy(a)->rate.state, policy(b)->rate.state);
+    struct text told = {0};
+    assert_int_equal(snapshot_diff(a, b, &told, false), rows[i].told[0] ? 1 : 0);
+    kit_assert_text(text_span(&told), rows[i].told);
+    text_fini(&told);
+    snapshot_free(a);
+    snapshot_free(b);
+    assert_int_equal(object_reap(r), 0);
+    assert_int_equal(registry_count(r, OBJECT_POLICY), 0);
+    registry_free(r);
+  }
+}
+
 static void test_connections_per_client(void **state) {
   (void)state;
   struct registry *r = registry_new(1);
@@ -239,6 +291,7 @@ int main(void) {
       cmocka_unit_test(test_defaults),
       cmocka_unit_test(test_tables_over_reloads),
       cmocka_unit_test(test_networks),
+      cmocka_unit_test(test_policies_of_a_listener),
       cmocka_unit_test(test_connections_per_client),
       cmocka_unit_test(test_no_memory),
       cmocka_unit_test(test_clients_by_what_may_connect),

@@ -39,7 +39,8 @@ static const struct {
               NULL, NULL},
     [ENDPOINTS] = {"\n  ", "endpoints", "endpoints = \"127.0.0.1:9001\";"},
     [POOL_TLS] = {"\n};\nsec = { endpoints = \"a.b:443\"; tls = {\n  ", NULL, NULL},
-    [POLICY] = {"\n}; }; };\npolicies = { p = {\n  ", NULL, NULL},
+    [POLICY] = {"\n}; }; };\npolicies = { own = { deny = \"10.0.0.0/8\"; }; p = {\n  ", NULL,
+                NULL},
     [ROUTE] = {"\n}; };\n"
                "routes = ( { pool = \"sec\"; prefix = \"/sec\"; policies = \"p\"; }, {\n  ",
                "pool", "pool = \"app\";"},

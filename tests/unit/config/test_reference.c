@@ -157,7 +157,8 @@ static struct text uncomment(struct span file) {
 /* Every option stands in full.conf, those behind # too: with them taken in, the only faults are
  * that one route now has four actions, both a path and a prefix, a page two bodies, that the
  * pool's policy has no use for a hash, its check over HTTP none for a gRPC service, its discover
- * two names, its listener of HTTP a pool and sni, and conditions that ask for all at once. */
+ * two names, its listener of HTTP a pool and sni, and policies, and conditions that ask for all at
+ * once. */
 static void test_full_is_full(void **state) {
   (void)state;
   struct text file = read_tree("conf/full.conf");
@@ -172,8 +173,8 @@ static void test_full_is_full(void **state) {
                 view.id == FAULT_BODY_AND_FILE || view.id == FAULT_HASH_UNUSED ||
                 view.id == FAULT_DISCOVER_BOTH || view.id == FAULT_CONDITION ||
                 view.id == FAULT_HEALTH_UNUSED || view.id == FAULT_TCP_POOL ||
-                view.id == FAULT_KEYS_LOGGED);
-  assert_int_equal(conf_faults_errors(faults), 7 + MATCH_PART_COUNT);
+                view.id == FAULT_KEYS_LOGGED || view.id == FAULT_LISTENER_POLICIES);
+  assert_int_equal(conf_faults_errors(faults), 8 + MATCH_PART_COUNT);
   for (enum option_id id = 0; id < OPTION_COUNT; id++) {
     struct span local = option_local(option_get(id));
     char *key = mem_printf(SPAN_FMT " = ", SPAN_ARG(span_from(local, span_last(local, '.') + 1)));

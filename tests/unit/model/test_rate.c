@@ -105,6 +105,24 @@ static void keys_of_clients(void **state) {
   assert_int_not_equal(key("route", "", "", "r"), key("route", "", "", "s"));
 }
 
+/* Those of a listener: the route is the listener, and no route that has its name. */
+static void keys_of_connections(void **state) {
+  (void)state;
+  static const struct rate_part client = {.source = RATE_CLIENT_IP};
+  static const struct rate_part route = {.source = RATE_ROUTE};
+  struct policy_rate rate = {.parts = &client, .part_count = 1, .prefix4 = 24, .prefix6 = 64};
+  struct rate_subject who = {.route = SPAN_LIT("r")};
+  struct addr a;
+  who.client = &a;
+  assert_true(addr_from_ip(SPAN_LIT("192.0.2.9"), 80, &a));
+  assert_int_equal(rate_key(&rate, &who), key("client_ip", "", "192.0.2.1", "x"));
+  rate.parts = &route;
+  uint64_t of_r = rate_key(&rate, &who);
+  assert_int_not_equal(of_r, key("route", "", "", "r"));
+  who.route = SPAN_LIT("s");
+  assert_int_not_equal(of_r, rate_key(&rate, &who));
+}
+
 static void keys_of_fields(void **state) {
   (void)state;
   uint64_t a = key("header:X-A", "X-A: v\r\n", "", "r");
@@ -209,6 +227,7 @@ int main(void) {
       cmocka_unit_test(rates),
       cmocka_unit_test(parts),
       cmocka_unit_test(keys_of_clients),
+      cmocka_unit_test(keys_of_connections),
       cmocka_unit_test(keys_of_fields),
       cmocka_unit_test(keys_of_several_parts),
       cmocka_unit_test(clients),
