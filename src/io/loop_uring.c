@@ -51,11 +51,17 @@ static struct uring *of(struct loop *loop) { return container_of(loop, struct ur
 
 static uint64_t name_of(const struct conn *c, enum op op) { return ring_name(&c->head, op); }
 
+/* submitted: the kernel has the addresses that connects were given, if it has taken all entries
+ * (it may be short of memory: -EAGAIN, or a part). */
+static void submitted(struct uring *u) {
+  if (io_uring_sq_ready(&u->ring) == 0) u->connects = 0;
+}
+
 static struct io_uring_sqe *raw_sqe(struct uring *u) {
   struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
   if (__builtin_expect(sqe == NULL, 0)) {
     (void)io_uring_submit(&u->ring);
-    u->connects = 0;
+    submitted(u);
     sqe = io_uring_get_sqe(&u->ring);
     check(sqe != NULL);
   }
@@ -73,7 +79,7 @@ struct io_uring_sqe *ring_sqe(struct loop *loop) { return next_sqe(of(loop)); }
  * which a submit alone would put off to the next wait (IORING_SETUP_DEFER_TASKRUN). */
 void ring_submit(struct loop *loop) {
   (void)io_uring_submit_and_get_events(&of(loop)->ring);
-  of(loop)->connects = 0;
+  submitted(of(loop));
 }
 struct io_uring *ring_of(struct loop *loop) { return &of(loop)->ring; }
 struct ring_udp **ring_udp_of(struct loop *loop) { return &of(loop)->udp; }
@@ -102,7 +108,8 @@ static void ring_connect(struct loop *loop, struct conn *c, const struct addr *t
   struct uring *u = of(loop);
   if (u->connects == CONNECTS_MAX) {
     (void)io_uring_submit(&u->ring);
-    u->connects = 0;
+    submitted(u);
+    check(u->connects < CONNECTS_MAX);
   }
   loop->owed_ns += CONNECT_NS;
   struct io_uring_sqe *sqe = begin(loop, c, OP_CONNECT);
@@ -313,7 +320,7 @@ static int ring_turn(struct loop *loop, uint64_t until_ms) {
   uint64_t before_ns = clock_ns(CLOCK_MONOTONIC);
   loop_note_turn(loop, before_ns - loop->now_ns);
   int rc = submit_and_wait(u, until_ms, before_ns);
-  u->connects = 0;
+  submitted(u);
   loop->owed_ns = 0;
   u->quiet.light = false;
   if (u->quiet.count) quiet_settle(&u->quiet, loop);
