@@ -127,11 +127,11 @@ static size_t sim_unread(struct loop *loop, struct conn *c) {
 
 static void sim_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
                      unsigned how) {
-  (void)how;
   loop->owed_ns += SEND_NS;
   struct sim_op *o = begin(loop, c, OP_SEND);
   o->bytes = bytes;
   o->len = len;
+  if (how & SEND_QUIET) sim_quiet_send(of(loop), o);
 }
 
 static uint64_t sim_taken(struct loop *loop, struct conn *c) {
@@ -246,7 +246,7 @@ static bool connect_ready(const struct sim_loop *l, const struct sim_op *o) {
 }
 
 static bool ready(const struct sim_loop *l, const struct sim_op *o) {
-  if (o->cancelled || o->op == OP_CANCEL || o->op == OP_CLOSE) return true;
+  if (o->ended || o->cancelled || o->op == OP_CANCEL || o->op == OP_CLOSE) return true;
   if (!still_there(l->sim, o->fd)) return false; /* closed over it; its cancel is under way */
   const struct sim_fd *entry = sim_fd_get(l->sim, o->fd);
   if (o->nowait && (o->op == OP_RECV || o->op == OP_SEND)) return true;
@@ -364,7 +364,7 @@ static struct sim_op *find_target(struct sim_loop *l, const struct sim_op *cance
   for (struct list *i = l->ops.next; i != &l->ops; i = i->next) {
     struct sim_op *o = container_of(i, struct sim_op, link);
     if (o->slot == cancel->slot && o->generation == cancel->generation &&
-        o->op == cancel->target && o->seq < cancel->seq)
+        o->op == cancel->target && o->seq < cancel->seq && !o->ended)
       return o;
   }
   return NULL;
@@ -392,6 +392,10 @@ static void end_close(struct sim_loop *l, struct sim_op *o) {
 
 /* end_op ends one op; true: it may give another result in this turn. */
 static bool end_op(struct sim_loop *l, struct sim_op *o) {
+  if (o->ended) {
+    finish_res(l, o, o->res);
+    return false;
+  }
   if (o->cancelled && o->op != OP_CLOSE && o->op != OP_CANCEL) {
     finish_res(l, o, o->op == OP_SEND && o->done > 0 ? (int32_t)o->done : -ECANCELED);
     return false;
@@ -474,9 +478,12 @@ static uint64_t sim_clock(const struct loop *loop) {
 static int sim_turn(struct loop *loop, uint64_t until_ms) {
   (void)until_ms;
   struct sim_loop *l = of(loop);
+  bool taken = sim_quiet_submit(l);
+  if (taken) sim_quiet_settle(l); /* at the time of the last turn */
   set_clock(l);
   loop->owed_ns = 0;
   loop_share_open(loop, loop->now_ns);
+  if (!taken) return 0;
   if (l->woken) {
     l->woken = false;
     if (loop->on_wake) loop->on_wake(loop);
@@ -488,7 +495,7 @@ static int sim_turn(struct loop *loop, uint64_t until_ms) {
 
 bool sim_loop_due(struct sim_loop *l) {
   struct loop *loop = &l->loop;
-  if (l->woken || loop->budget_left || sim_udp_due(l)) return true;
+  if (l->woken || loop->budget_left || sim_udp_due(l) || sim_quiet_due(l)) return true;
   if (!list_empty(&loop->dirty) || !list_empty(&loop->carriers) || loop_has_later(loop) ||
       !list_empty(&loop->starved))
     return true;
@@ -507,6 +514,7 @@ static void sim_loop_free(struct loop *loop) {
   struct sim *sim = l->sim;
   loop_fini(loop);
   sim_udp_loop_free(l);
+  sim_quiet_free(l);
   while (!list_empty(&l->ops)) {
     struct sim_op *o = container_of(l->ops.next, struct sim_op, link);
     if (o->op == OP_CLOSE) sim_fd_close(sim, o->fd);
@@ -561,6 +569,7 @@ struct loop *sim_loop_new(struct sim *sim, const struct loop_config *config) {
   l->sim = sim;
   list_init(&l->ops);
   list_init(&l->udp_ops);
+  sim_quiet_init(l);
   set_clock(l);
   loop_init(&l->loop, sim_draw(sim, 2) ? &splicing_ops : &copying_ops, config);
   loop_stat_set(&l->loop.stats.buffers_total, BUFFERS);
