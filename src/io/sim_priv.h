@@ -79,6 +79,8 @@ bool sim_hit(struct sim *sim, uint16_t per_mille); /* sim.c */
 
 /* sim_net.c */
 struct sim_fd *sim_fd_get(struct sim *sim, int fd);
+/* sim_end_of: fd is a connection's. */
+struct sim_end *sim_end_of(struct sim *sim, int fd);
 int sim_fd_new(struct sim *sim, enum sim_fd_kind kind);
 void sim_fd_close(struct sim *sim, int fd);
 void sim_pipe_new(struct sim *sim, int fds[2], size_t cap);
@@ -104,6 +106,12 @@ bool sim_quiet_submit(struct sim_loop *l);
 void sim_quiet_settle(struct sim_loop *l);
 /* sim_quiet_due: the loop is not to wait. */
 bool sim_quiet_due(const struct sim_loop *l);
+
+/* sim_ops.c */
+bool sim_op_ready(const struct sim_loop *l, const struct sim_op *o);
+void sim_op_drop(struct sim_loop *l, struct sim_op *o);
+/* sim_ops_end ends those that are ready, or some of them. */
+void sim_ops_end(struct sim_loop *l);
 
 /* loop_sim.c: has the loop something to do now? */
 bool sim_loop_due(struct sim_loop *l);

@@ -24,12 +24,9 @@ void sim_quiet_send(struct sim_loop *l, struct sim_op *o) {
 
 /* try_send gives what goes at once to the network: how much, or -errno. */
 static int32_t try_send(struct sim *sim, const struct sim_op *o) {
-  struct sim_end *e = sim_fd_get(sim, o->fd)->end;
-  if (e->err || e->dead || e->fin_sent) {
-    int err = e->err ? e->err : -EPIPE;
-    e->err = 0;
-    return err;
-  }
+  struct sim_end *e = sim_end_of(sim, o->fd);
+  int err = sim_end_refuses(e);
+  if (err) return err;
   size_t room = sim_end_room(e);
   size_t n = o->len < room ? o->len : room;
   if (n == 0) return -EAGAIN;
