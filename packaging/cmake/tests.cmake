@@ -61,6 +61,9 @@ if(NOT WEIR_PROFILE STREQUAL "fuzz")
   target_link_libraries(unit_io_tls_compress PRIVATE weir_compress brotlidec)
   # It says when the heap is empty.
   target_link_options(unit_http_hpack_decode PRIVATE -Wl,--wrap=mem_try)
+  # It says when the kernel takes no submissions.
+  target_link_options(unit_io_op_quiet PRIVATE -Wl,--wrap=io_uring_submit
+    -Wl,--wrap=io_uring_submit_and_wait -Wl,--wrap=io_uring_submit_and_get_events)
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/sim/sim_*.c")
   foreach(source IN LISTS sources)
     string(REGEX REPLACE ".*/sim_(.*)\\.c$" "\\1" name "${source}")

@@ -4,33 +4,22 @@
  *
  * Which receive is armed: multishot into provided buffers for messages; single-shot on conns that
  * carry large bodies (CONN_SINGLE), so that the head comes and the body stays in the socket to be
- * spliced; for bulk a poll, then reads into a borrowed buffer until the socket is empty, so that a
- * conn that waits holds no buffer. A conn that carries others goes to bulk and back by what comes,
- * and never waits for a buffer: what it would read may be what lets buffers go.
- * Stopping is lazy: the armed receive goes on and its bytes are
- * held until they pass CONN_HELD_MAX, or at once when half of the iobufs are borrowed.
- *
- * When the part of the iobufs that is for bodies is borrowed (iobufs_full), a bulk read whose
- * bytes have come is parked: the bytes stay in the socket, the conn waits in loop->parked for its
- * turn, and only a poll for a broken connection is armed. An end behind unread bytes is told after
- * them.
+ * spliced; for bulk a poll (conn_bulk.c). A conn that carries others goes to bulk and back by what
+ * comes. Stopping is lazy: the armed receive goes on and its bytes are held until they pass
+ * CONN_HELD_MAX, or at once when half of the iobufs are borrowed.
  *
  * After a failed send (CONN_SENT_DEAD) the socket may still hold what the peer said before it
  * died: receiving goes on, and the send's error is told where the EOF or reset would have been. */
 #include <errno.h>
 #include <poll.h>
 
-#include "io/io_priv.h"
+#include "io/conn_read_priv.h"
 
 /* SMALL_READS messages below FULL_BYTES in a row return a conn to multishot, FULL_READS others
  * take it away. */
 #define SMALL_READS 8u
 #define FULL_READS 3u
 #define FULL_BYTES 4096
-/* BULK_READS bounds the reads of one wakeup. */
-#define BULK_READS 4u
-/* PARK_PROBE_BYTES is read where only an end is expected. */
-#define PARK_PROBE_BYTES 4096u
 
 bool conn_wants(const struct conn *c) {
   return conn_any(c, CONN_READING) || c->held_bytes < CONN_HELD_MAX;
@@ -47,8 +36,7 @@ static bool drops(const struct conn *c) {
   return c->held_bytes <= CONN_LINGER_MAX || conn_any(c, CONN_PEER_DONE);
 }
 
-/* wanted tells whether a receive should be armed now. */
-static bool wanted(const struct conn *c) {
+bool rx_wanted(const struct conn *c) {
   if (conn_any(c, CONN_WIRE_EOF | CONN_GONE)) return false;
   /* Also of one that failed: an alert is on its way. */
   if (conn_any(c, CONN_LINGER)) return drops(c);
@@ -57,16 +45,6 @@ static bool wanted(const struct conn *c) {
   if (conn_any(c, CONN_READING)) return !conn_any(c, CONN_SPLICING);
   if (conn_any(c, CONN_WATCHED | CONN_SENT_DEAD)) return c->held_bytes < held_max(c);
   return false;
-}
-
-/* bulk_waits tells whether a bulk read has to queue for its buffer. */
-static bool bulk_waits(const struct loop *loop) {
-  return iobufs_full(&loop->iobufs) || !list_empty(&loop->parked);
-}
-
-static bool wants_bulk(const struct conn *c) {
-  if (conn_any(c, CONN_CARRIES) && bulk_waits(c->loop)) return false;
-  return (c->flags & (CONN_BULK | CONN_READING)) == (CONN_BULK | CONN_READING) && c->rx == NULL;
 }
 
 /* is_watched: and no body comes there: that of one that was reset goes on behind what is held. */
@@ -92,8 +70,8 @@ static void unpark(struct conn *c) {
 void rx_arm(struct conn *c) {
   if (conn_any(c, CONN_CARRIED)) return; /* its carrier's bytes come without being asked for */
   if (c->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return;
-  if (conn_any(c, CONN_STARVED | CONN_REREAD) || !wanted(c)) return; /* rx_run arms after it */
-  if (wants_bulk(c)) {
+  if (conn_any(c, CONN_STARVED | CONN_REREAD) || !rx_wanted(c)) return; /* rx_run arms after it */
+  if (rx_wants_bulk(c)) {
     if (!conn_any(c, CONN_PARKED)) conn_ops(c)->poll(c->loop, c, OP_POLL_IN);
     return;
   }
@@ -290,6 +268,12 @@ static void settle_held(struct conn *c) {
   if (is_full(c)) rx_hup_arm(c);
 }
 
+void rx_buffer(struct conn *c, struct iobuf *b) {
+  c->rx = b;
+  (void)drain_one(c, &c->rx, pass_up);
+  settle_held(c);
+}
+
 void rx_bytes(struct conn *c, struct span bytes) {
   if (__builtin_expect(conn_any(c, CONN_CLOSING | CONN_FAILED), 0)) {
     if (conn_any(c, CONN_CLOSING)) drop(c, bytes.len);
@@ -310,8 +294,7 @@ void rx_bytes(struct conn *c, struct span bytes) {
   settle_held(c);
 }
 
-/* note_size counts small messages in a mode for large ones, and full buffers in multishot mode. */
-static void note_size(struct conn *c, int32_t size) {
+void rx_note_size(struct conn *c, int32_t size) {
   uint32_t large = conn_any(c, CONN_CARRIES) ? CONN_BULK : CONN_SINGLE;
   bool is_large = conn_any(c, large);
   if (conn_any(c, CONN_CLOSING)) return;
@@ -378,7 +361,7 @@ static void starve(struct conn *c) {
   }
   /* One conn in bulk is no reason to have more buffers for all. */
   bool bulky = conn_any(c, CONN_SINGLE) || c->size_streak > 0;
-  if (!wanted(c) || (!bulky && loop->ops->buffers_grow(loop))) return;
+  if (!rx_wanted(c) || (!bulky && loop->ops->buffers_grow(loop))) return;
   loop_stat_add(&loop->stats.parked, 1);
   c->flags |= CONN_STARVED;
   list_push_tail(&loop->starved, &c->starved_link);
@@ -387,7 +370,7 @@ static void starve(struct conn *c) {
 static void recv_trouble(struct conn *c, int err) {
   if (err == -ENOBUFS)
     starve(c);
-  else if (err == -EAGAIN && wanted(c) && !conn_busy(c, OP_POLL_IN))
+  else if (err == -EAGAIN && rx_wanted(c) && !conn_busy(c, OP_POLL_IN))
     conn_ops(c)->poll(c->loop, c, OP_POLL_IN); /* O_NONBLOCK is on: the ring does not wait */
   else if (err != -ECANCELED && err != -EINTR && err != -EAGAIN)
     rx_fail(c, err);
@@ -396,7 +379,7 @@ static void recv_trouble(struct conn *c, int err) {
 void rx_recv_done(struct conn *c, const struct completion *done) {
   if (!done->more) c->flags &= ~(uint32_t)CONN_UNARMING;
   if (done->res > 0) {
-    note_size(c, done->res);
+    rx_note_size(c, done->res);
     rx_bytes(c, span_of(done->data, (size_t)done->res));
   } else if (done->res == 0) {
     rx_eof(c);
@@ -413,95 +396,11 @@ void rx_hup_arm(struct conn *c) {
     conn_ops(c)->poll(c->loop, c, OP_POLL_HUP);
 }
 
-/* queue_up puts c last among those that wait for an iobuf; its bytes have come. */
-static void queue_up(struct conn *c) {
-  struct loop *loop = c->loop;
-  list_remove(&c->starved_link);
-  c->flags &= ~(uint32_t)CONN_STARVED;
-  c->flags |= CONN_PARKED;
-  list_push_tail(&loop->parked, &c->starved_link);
-  loop_stat_add(&loop->stats.memory_waits, 1);
-  rx_hup_arm(c);
-}
-
-/* bulk_one reads once, at most cap bytes: false when the socket has no more, or nobody wants
- * it. */
-static bool bulk_one(struct conn *c, size_t cap) {
-  struct iobufs *pool = &c->loop->iobufs;
-  struct iobuf *b = iobuf_take(pool, cap);
-  if (b == NULL) {
-    if (pool->bytes_out > 0)
-      queue_up(c);
-    else
-      conn_fail(c, -ENOBUFS);
-    return false;
-  }
-  if (c->relay_in && !c->transport && c->relay_in->left < cap) cap = (size_t)c->relay_in->left;
-  ssize_t got = conn_ops(c)->recv_now(c->loop, c, b->data.ptr, cap);
-  if (got <= 0) {
-    iobuf_give(pool, b);
-    if (got == 0)
-      rx_eof(c);
-    else if (got != -EAGAIN)
-      rx_fail(c, (int)got);
-    return false;
-  }
-  b->data.len = (size_t)got;
-  if (conn_any(c, CONN_CARRIES)) note_size(c, (int32_t)got);
-  if (c->relay_in && !c->transport && relay_on_buffer(c->relay_in, b)) {
-    c->bytes_in += (uint64_t)got;
-  } else {
-    c->rx = b;
-    (void)drain_one(c, &c->rx, pass_up);
-    settle_held(c);
-  }
-  return (size_t)got == cap;
-}
-
-static void bulk_reads(struct conn *c) {
-  for (unsigned i = 0; i < BULK_READS && wants_bulk(c) && wanted(c); i++)
-    if ((i > 0 && bulk_waits(c->loop)) || !bulk_one(c, RX_BULK_BYTES)) break;
-  rx_arm(c);
-}
-
-void rx_bulk_read(struct conn *c) {
-  if (c->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) return;
-  if (bulk_waits(c->loop))
-    rx_arm(c); /* who has nothing to read does not queue */
-  else
-    bulk_reads(c);
-}
-
-/* park makes a bulk read wait whose bytes have come; an end without bytes is told at once. */
-static void park(struct conn *c) {
-  if (conn_any(c, CONN_PARKED) || conn_busy(c, OP_RECV) || !wanted(c)) return;
-  if (conn_ops(c)->unread(c->loop, c) > 0)
-    queue_up(c);
-  else
-    (void)bulk_one(c, PARK_PROBE_BYTES);
-}
-
-bool rx_park_held(struct conn *c) {
-  if (!iobufs_full(&c->loop->iobufs)) return false;
-  if (!conn_any(c, CONN_PARKED)) queue_up(c);
-  return true;
-}
-
-void rx_resume(struct conn *c) {
-  c->flags &= ~(uint32_t)CONN_PARKED;
-  if (c->relay_in && conn_held(c) > 0)
-    conn_read_start(c);
-  else if ((c->inflight & (OP_BIT(OP_RECV) | OP_BIT(OP_POLL_IN))) == 0)
-    bulk_reads(c);
-}
-
 void rx_poll_done(struct conn *c) {
   if (conn_any(c, CONN_SPLICING) && c->relay_in)
     relay_run(c->relay_in);
-  else if (wants_bulk(c) && bulk_waits(c->loop))
-    park(c);
-  else if (wants_bulk(c))
-    rx_bulk_read(c);
+  else if (rx_wants_bulk(c))
+    rx_bulk_come(c);
   rx_arm(c);
 }
 

@@ -188,6 +188,12 @@ void tx_last_words(struct conn *c) {
   }
 }
 
+/* is_read: what comes may still be read: not by a relay that splices to one that is dead, too. */
+static bool is_read(const struct conn *c) {
+  bool splices = conn_any(c, CONN_SPLICING) && c->relay_in;
+  return !(splices && conn_any(c->relay_in->dst, CONN_SENT_DEAD));
+}
+
 void tx_fail(struct conn *c, int err) {
   conn_give(c, &c->sending);
   conn_give(c, &c->out);
@@ -199,8 +205,9 @@ void tx_fail(struct conn *c, int err) {
   c->flags |= CONN_SENT_DEAD;
   c->send_err = err;
   bool lasts = c->relay_in && relay_watches(c);
+  bool wanted = lasts || conn_any(c, CONN_READING) || c->held_bytes < CONN_HELD_MAX;
   bool more_to_read = (err == -EPIPE || err == -ECONNRESET) && !conn_any(c, CONN_WIRE_EOF) &&
-                      (lasts || conn_any(c, CONN_READING) || c->held_bytes < CONN_HELD_MAX);
+                      is_read(c) && wanted;
   if (!more_to_read) {
     rx_fail(c, err);
     return;

@@ -1,5 +1,5 @@
-/* io_priv.h: what the files of io/ share: the halves of a conn (conn.c its life, conn_read.c what
- * comes, conn_write.c what goes) and the relay's ears. Not for other layers. */
+/* io_priv.h: what the files of io/ share: the halves of a conn (conn.c its life, conn_read.c and
+ * conn_bulk.c what comes, conn_write.c what goes) and the relay's ears. Not for other layers. */
 #ifndef WEIR_IO_IO_PRIV_H
 #define WEIR_IO_IO_PRIV_H
 
@@ -65,7 +65,7 @@ void carried_free(struct conn *c);
 void listen_accepted(struct conn *listener, const struct completion *done);
 void listen_timer(struct conn *listener);
 
-/* conn_read.c */
+/* conn_read.c, conn_bulk.c */
 /* rx_arm arms a receive or poll if one is wanted and none is armed. */
 void rx_arm(struct conn *c);
 void rx_recv_done(struct conn *c, const struct completion *done);

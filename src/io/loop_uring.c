@@ -4,17 +4,10 @@
  * conn files. Sockets are in blocking mode: on O_NONBLOCK ones the ring gives -EAGAIN instead of
  * waiting. */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/sockios.h>
-#include <linux/tcp.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,16 +28,6 @@
  * has no bound and runs ahead of a body by what the provided buffers hold). */
 #define RECV_CAP 16384u
 
-/* In a turn with no more to handle than that a send whose completion nobody waits for (SEND_QUIET)
- * posts none: it would end the wait that comes at once, a whole turn for nothing. It never waits
- * itself: either all is taken when the kernel has its entry, or it completes as others do. */
-#define QUIET_MAX 2u
-
-struct quiet_send {
-  uint64_t name; /* 0: it was told */
-  int32_t bytes;
-};
-
 struct uring {
   struct loop loop;
   struct io_uring ring;
@@ -57,10 +40,8 @@ struct uring {
   int64_t wall_offset_ms;
   uint64_t wall_read_ms; /* when it was measured */
   uint32_t alarms;       /* completions of this turn that were alarms */
-  bool light;            /* the turn had little to handle, and handles no more */
-  uint8_t quiets;
-  struct quiet_send quiet[QUIET_MAX];
-  uint64_t alarm_ms;     /* when the timeout that is in flight ends; WHEEL_NEVER: none is */
+  struct ring_quiet quiet;
+  uint64_t alarm_ms; /* when the timeout that is in flight ends; WHEEL_NEVER: none is */
   struct __kernel_timespec alarm_at;
   uint32_t connects;
   struct addr connect_to[CONNECTS_MAX];
@@ -68,18 +49,19 @@ struct uring {
 
 static struct uring *of(struct loop *loop) { return container_of(loop, struct uring, loop); }
 
-static uint32_t slot_of(uint64_t name) { return (uint32_t)(name >> 40); }
-static uint32_t generation_of(uint64_t name) { return (uint32_t)(name >> 8); }
+static uint64_t name_of(const struct conn *c, enum op op) { return ring_name(&c->head, op); }
 
-static uint64_t name_of(const struct conn *c, enum op op) {
-  return ((uint64_t)c->head.slot << 40) | ((uint64_t)c->head.generation << 8) | (uint64_t)op;
+/* submitted: the kernel has the addresses that connects were given, if it has taken all entries
+ * (it may be short of memory: -EAGAIN, or a part). */
+static void submitted(struct uring *u) {
+  if (io_uring_sq_ready(&u->ring) == 0) u->connects = 0;
 }
 
 static struct io_uring_sqe *raw_sqe(struct uring *u) {
   struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
   if (__builtin_expect(sqe == NULL, 0)) {
     (void)io_uring_submit(&u->ring);
-    u->connects = 0;
+    submitted(u);
     sqe = io_uring_get_sqe(&u->ring);
     check(sqe != NULL);
   }
@@ -97,7 +79,7 @@ struct io_uring_sqe *ring_sqe(struct loop *loop) { return next_sqe(of(loop)); }
  * which a submit alone would put off to the next wait (IORING_SETUP_DEFER_TASKRUN). */
 void ring_submit(struct loop *loop) {
   (void)io_uring_submit_and_get_events(&of(loop)->ring);
-  of(loop)->connects = 0;
+  submitted(of(loop));
 }
 struct io_uring *ring_of(struct loop *loop) { return &of(loop)->ring; }
 struct ring_udp **ring_udp_of(struct loop *loop) { return &of(loop)->udp; }
@@ -110,84 +92,10 @@ static struct io_uring_sqe *begin(struct loop *loop, struct conn *c, enum op op)
   return next_sqe(of(loop));
 }
 
-static int ring_socket(struct loop *loop, int family) {
-  (void)loop;
-  int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -errno;
-  int on = 1;
-  if (family != AF_UNIX) (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  return fd;
-}
-
-static void set_blocking(int fd) {
-  int flags = fcntl(fd, F_GETFL);
-  if (flags >= 0) (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
-}
-
-/* A peer that is gone without a FIN (its power, a firewall that forgot) is found out after
- * KEEPALIVE_IDLE_S of silence and KEEPALIVE_COUNT questions: two minutes. */
-#define KEEPALIVE_IDLE_S 60
-#define KEEPALIVE_INTERVAL_S 10
-#define KEEPALIVE_COUNT 6
-
-static void ring_keepalive(struct loop *loop, struct conn *c) {
-  (void)loop;
-  static const struct {
-    int level, option, value;
-  } all[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},
-             {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S},
-             {IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S},
-             {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT}};
-  for (size_t i = 0; i < array_count(all); i++)
-    (void)setsockopt(c->fd, all[i].level, all[i].option, &all[i].value, sizeof(all[i].value));
-}
-
-static void ring_listen(struct loop *loop, struct conn *listener, uint32_t defer_s) {
-  (void)loop;
-  int on = 1;
-  int seconds = (int)defer_s;
-  set_blocking(listener->fd);
-  (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* inherited */
-  ring_keepalive(loop, listener);                                            /* too */
-  if (defer_s != LISTEN_DEFER_KEEP)
-    (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
-}
-
 static void ring_accept(struct loop *loop, struct conn *listener) {
   struct io_uring_sqe *sqe = begin(loop, listener, OP_ACCEPT);
   io_uring_prep_multishot_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
   sqe->user_data = name_of(listener, OP_ACCEPT);
-}
-
-/* Never waits longer than a tick, and that only when another took the connection that poll(2) saw:
- * workers share the socket of a unix or inherited listener, and the flags of its descriptor too,
- * so O_NONBLOCK cannot be switched on for one of them. SO_RCVTIMEO can, for all: the ring's own
- * accepts do not look at it, nor do receives of the connections that inherit it. */
-static int ring_accept_now(struct loop *loop, struct conn *listener) {
-  (void)loop;
-  static const struct timeval tick = {.tv_usec = 1};
-  struct pollfd ready = {.fd = listener->fd, .events = POLLIN};
-  if (poll(&ready, 1, 0) != 1) return -EAGAIN;
-  if (setsockopt(listener->fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof(tick)) != 0) return -errno;
-  int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
-  return fd < 0 ? -errno : fd;
-}
-
-/* deaf_filter drops segments with SYN and without ACK. It sees the TCP header (RFC 9293 section
- * 3.1: flags in byte 13) of what comes to the listening socket, the ACKs of its handshakes too. */
-static void ring_deafen(struct loop *loop, struct conn *listener) {
-  (void)loop;
-  enum { FLAGS_AT = 13, SYN = 0x02, ACK = 0x10 };
-  struct sock_filter deaf_filter[] = {
-      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS_AT),
-      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, 0),
-      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-  };
-  const struct sock_fprog program = {.len = array_count(deaf_filter), .filter = deaf_filter};
-  if (!conn_any(listener, CONN_UNIX))
-    (void)setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
 /* What these take of the submit, about (loopback, measured under attacks; FLOOR.md). */
@@ -200,7 +108,8 @@ static void ring_connect(struct loop *loop, struct conn *c, const struct addr *t
   struct uring *u = of(loop);
   if (u->connects == CONNECTS_MAX) {
     (void)io_uring_submit(&u->ring);
-    u->connects = 0;
+    submitted(u);
+    check(u->connects < CONNECTS_MAX);
   }
   loop->owed_ns += CONNECT_NS;
   struct io_uring_sqe *sqe = begin(loop, c, OP_CONNECT);
@@ -225,59 +134,16 @@ static void ring_recv(struct loop *loop, struct conn *c, bool multishot) {
   sqe->user_data = name_of(c, OP_RECV);
 }
 
-static ssize_t ring_recv_now(struct loop *loop, struct conn *c, void *into, size_t cap) {
-  (void)loop;
-  ssize_t n = recv(c->fd, into, cap, MSG_DONTWAIT);
-  return n < 0 ? -errno : n;
-}
-
-static size_t ring_unread(struct loop *loop, struct conn *c) {
-  (void)loop;
-  int bytes = 0;
-  return ioctl(c->fd, SIOCINQ, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
-}
-
-/* ring_send. MSG_DONTWAIT makes the ring complete what does not go at once instead of waiting for
- * room; MSG_WAITALL makes a part of it a failure, which is not left out. */
 static void ring_send(struct loop *loop, struct conn *c, const void *bytes, size_t len,
                       unsigned how) {
   struct uring *u = of(loop);
-  bool quiet = how & SEND_QUIET && u->light && u->quiets < QUIET_MAX;
+  bool quiet = how & SEND_QUIET && quiet_now(&u->quiet);
   int flags = MSG_WAITALL | MSG_NOSIGNAL | (quiet ? MSG_DONTWAIT : 0);
   loop->owed_ns += SEND_NS;
   struct io_uring_sqe *sqe = begin(loop, c, OP_SEND);
   io_uring_prep_send(sqe, c->fd, bytes, len, flags | (how & SEND_CORKED ? MSG_MORE : 0));
   sqe->user_data = name_of(c, OP_SEND);
-  if (!quiet) return;
-  sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-  u->quiet[u->quiets++] = (struct quiet_send){sqe->user_data, (int32_t)len};
-}
-
-static ssize_t ring_send_now(struct loop *loop, struct conn *c, const void *bytes, size_t len) {
-  (void)loop;
-  ssize_t n = send(c->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-  return n < 0 ? -errno : n;
-}
-
-/* What TCP has acknowledged never falls. The queue of a TCP socket (SIOCOUTQ) would not do: a send
- * that waits fills it again as the peer takes from it. A unix socket has nothing else, but there
- * the peer's reading empties the queue in steps that are seen. */
-static uint64_t ring_taken(struct loop *loop, struct conn *c) {
-  (void)loop;
-  struct tcp_info info = {0};
-  socklen_t len = sizeof(info);
-  int queued = 0;
-  if (conn_any(c, CONN_UNIX)) return ioctl(c->fd, SIOCOUTQ, &queued) == 0 ? (uint64_t)queued : 0;
-  return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_bytes_acked : 0;
-}
-
-/* The queue holds what was sent and not acknowledged, too. On a unix socket it is the peer's: no
- * close takes that back. */
-static size_t ring_unacked(struct loop *loop, struct conn *c) {
-  (void)loop;
-  int queued = 0;
-  if (conn_any(c, CONN_UNIX)) return 0;
-  return ioctl(c->fd, SIOCOUTQ, &queued) == 0 && queued > 0 ? (size_t)queued : 0;
+  if (quiet) quiet_put(&u->quiet, sqe);
 }
 
 /* A poll of the ring always asks for POLLRDHUP too: one for what is broken has to go on behind a
@@ -300,11 +166,6 @@ static void ring_cancel(struct loop *loop, struct conn *c, enum op which) {
   sqe->user_data = name_of(c, OP_CANCEL);
 }
 
-static void ring_shutdown(struct loop *loop, struct conn *c, int how) {
-  (void)loop;
-  (void)shutdown(c->fd, how);
-}
-
 static void ring_close(struct loop *loop, struct conn *c) {
   loop->owed_ns += CLOSE_NS;
   struct io_uring_sqe *sqe = begin(loop, c, OP_CLOSE);
@@ -313,57 +174,11 @@ static void ring_close(struct loop *loop, struct conn *c) {
   c->fd = -1;
 }
 
-static void ring_close_fd(struct loop *loop, int fd) {
-  (void)loop;
-  (void)close(fd);
-}
-
-static void ring_reset(struct loop *loop, struct conn *c) {
-  (void)loop;
-  const struct linger now = {.l_onoff = 1, .l_linger = 0};
-  if (!conn_any(c, CONN_UNIX)) (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-}
-
-static bool ring_address(const struct loop *loop, const struct conn *c, bool peer,
-                         struct addr *out) {
-  (void)loop;
-  struct sockaddr_storage at;
-  socklen_t len = sizeof(at);
-  struct sockaddr *sa = (struct sockaddr *)(void *)&at;
-  *out = (struct addr){0};
-  if ((peer ? getpeername(c->fd, sa, &len) : getsockname(c->fd, sa, &len)) != 0) return false;
-  addr_from_sockaddr(sa, len, out);
-  return sa->sa_family != AF_UNIX || len > offsetof(struct sockaddr_un, sun_path);
-}
-
 static bool ring_buffers_grow(struct loop *loop) {
   struct uring *u = of(loop);
   bool grown = buffers_grow(&u->buffers);
   loop_stat_set(&loop->stats.buffers_total, u->buffers.total);
   return grown;
-}
-
-static void ring_nonblock(struct loop *loop, struct conn *c, bool on) {
-  (void)loop;
-  int value = on;
-  (void)ioctl(c->fd, FIONBIO, &value); /* one call, where fcntl takes two */
-}
-
-static ssize_t ring_splice(struct loop *loop, int from, int to, size_t len) {
-  (void)loop;
-  ssize_t n = splice(from, NULL, to, NULL, len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-  return n < 0 ? -errno : n;
-}
-
-static int ring_pipe(struct loop *loop, int fds[2]) {
-  (void)loop;
-  if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) return -errno;
-  int cap = fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES);
-  if (cap < 0) cap = fcntl(fds[1], F_GETPIPE_SZ);
-  if (cap >= PIPE_BYTES_MIN) return cap;
-  (void)close(fds[0]);
-  (void)close(fds[1]);
-  return -ENOBUFS;
 }
 
 /* arm_wake reads the mailbox's counter; one read is always in flight. */
@@ -423,43 +238,9 @@ static void set_alarm(struct uring *u, uint64_t until_ms) {
   if (move) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS; /* no turn for it */
 }
 
-/* quiet_may_wait: still nobody waits for a send that will not tell. */
-static bool quiet_may_wait(const struct uring *u) {
-  for (unsigned i = 0; i < u->quiets; i++) {
-    uint64_t name = u->quiet[i].name;
-    const struct conn *c = slab_find(&u->loop.conns, slot_of(name), generation_of(name));
-    if (c == NULL || !tx_unwatched(c)) return false;
-  }
-  return true;
-}
-
-/* quiet_told forgets those that complete by themselves: they failed, or went in part. */
-static void quiet_told(struct uring *u) {
-  const struct io_uring_cq *cq = &u->ring.cq;
-  unsigned count = io_uring_cq_ready(&u->ring), first = *cq->khead;
-  for (unsigned i = 0; i < count; i++) {
-    uint64_t name = cq->cqes[(first + i) & cq->ring_mask].user_data;
-    for (unsigned k = 0; k < u->quiets; k++)
-      if (u->quiet[k].name == name) u->quiet[k].name = 0;
-  }
-}
-
-/* quiet_settle tells of the others when the kernel has taken all entries, and no completion waits
- * where it cannot be seen. They went before all that has come: at the time of the last turn. */
-static void quiet_settle(struct uring *u) {
-  quiet_told(u);
-  if (io_uring_sq_ready(&u->ring) || io_uring_cq_has_overflow(&u->ring)) return;
-  for (unsigned i = 0; i < u->quiets; i++) {
-    uint64_t name = u->quiet[i].name;
-    struct completion done = {.res = u->quiet[i].bytes};
-    if (name) conn_complete(&u->loop, slot_of(name), generation_of(name), OP_SEND, &done);
-  }
-  u->quiets = 0;
-}
-
 static int submit_and_wait(struct uring *u, uint64_t until_ms, uint64_t now_ns) {
   bool past = until_ms != WHEEL_NEVER && until_ms * 1000000u <= now_ns;
-  if (past || !quiet_may_wait(u))
+  if (past || !quiet_may_wait(&u->quiet, &u->loop))
     return io_uring_submit_and_get_events(&u->ring);
   set_alarm(u, until_ms);
   return io_uring_submit_and_wait(&u->ring, 1);
@@ -492,7 +273,7 @@ static void handle(struct uring *u, const struct io_uring_cqe *cqe) {
     u->recv_cap = 0;
     done.res = -EINTR; /* again, without the cap */
   }
-  conn_complete(&u->loop, slot_of(name), generation_of(name), op, &done);
+  conn_complete(&u->loop, ring_slot(name), ring_generation(name), op, &done);
   if (provided) buffers_put(&u->buffers, id);
 }
 
@@ -512,7 +293,7 @@ static void warm_at(const struct uring *u, unsigned first, unsigned count, unsig
     uint64_t name = cq->cqes[(first + at) & cq->ring_mask].user_data;
     enum op op = (enum op)(name & 0xff);
     if (op >= OP_WAKE) continue;
-    conn_warm(&u->loop, slot_of(name), generation_of(name), op, step);
+    conn_warm(&u->loop, ring_slot(name), ring_generation(name), op, step);
   }
 }
 
@@ -531,7 +312,7 @@ static void handle_all(struct uring *u) {
   }
   loop_stat_add(&u->loop.stats.completions, count - u->alarms);
   u->alarms = 0;
-  u->light = count <= QUIET_MAX;
+  u->quiet.light = count <= QUIET_MAX;
 }
 
 static int ring_turn(struct loop *loop, uint64_t until_ms) {
@@ -539,10 +320,10 @@ static int ring_turn(struct loop *loop, uint64_t until_ms) {
   uint64_t before_ns = clock_ns(CLOCK_MONOTONIC);
   loop_note_turn(loop, before_ns - loop->now_ns);
   int rc = submit_and_wait(u, until_ms, before_ns);
-  u->connects = 0;
+  submitted(u);
   loop->owed_ns = 0;
-  u->light = false;
-  if (u->quiets) quiet_settle(u);
+  u->quiet.light = false;
+  if (u->quiet.count) quiet_settle(&u->quiet, loop);
   read_clocks(u);
   loop_share_open(loop, loop->now_ns);
   handle_all(u);

@@ -174,28 +174,24 @@ static bool ring_udp_is_here(const struct loop *loop, const struct addr *a) {
 
 /* ---- submissions ---- */
 
-static uint64_t name_of(const struct udp *u, enum ring_udp_op op) {
-  return ((uint64_t)u->head.slot << 40) | ((uint64_t)u->head.generation << 8) | (uint64_t)op;
-}
-
 static void ring_udp_recv(struct loop *loop, struct udp *u) {
   struct io_uring_sqe *sqe = ring_sqe(loop);
   io_uring_prep_recvmsg_multishot(sqe, u->fd, room_of(u), 0);
   sqe->flags |= IOSQE_BUFFER_SELECT;
   sqe->buf_group = UDP_GROUP;
-  sqe->user_data = name_of(u, RING_UDP_RECV);
+  sqe->user_data = ring_name(&u->head, RING_UDP_RECV);
 }
 
 static void ring_udp_cancel(struct loop *loop, struct udp *u) {
   struct io_uring_sqe *sqe = ring_sqe(loop);
-  io_uring_prep_cancel64(sqe, name_of(u, RING_UDP_RECV), 0);
-  sqe->user_data = name_of(u, RING_UDP_CANCEL);
+  io_uring_prep_cancel64(sqe, ring_name(&u->head, RING_UDP_RECV), 0);
+  sqe->user_data = ring_name(&u->head, RING_UDP_CANCEL);
 }
 
 static void ring_udp_close(struct loop *loop, struct udp *u) {
   struct io_uring_sqe *sqe = ring_sqe(loop);
   io_uring_prep_close(sqe, u->fd);
-  sqe->user_data = name_of(u, RING_UDP_CLOSE);
+  sqe->user_data = ring_name(&u->head, RING_UDP_CLOSE);
   u->fd = -1;
 }
 
@@ -325,8 +321,8 @@ static bool fill(const struct udp *u, char *buffer, int32_t len, struct udp_data
 
 static void received(struct loop *loop, const struct io_uring_cqe *cqe) {
   struct ring_udp *r = *ring_udp_of(loop);
-  uint32_t slot = (uint32_t)(cqe->user_data >> 40);
-  uint32_t generation = (uint32_t)(cqe->user_data >> 8);
+  uint32_t slot = ring_slot(cqe->user_data);
+  uint32_t generation = ring_generation(cqe->user_data);
   bool provided = cqe->flags & IORING_CQE_F_BUFFER;
   struct udp_datagram d = {.buffer = cqe->flags >> IORING_CQE_BUFFER_SHIFT};
   struct udp_done done = {.res = cqe->res, .more = cqe->flags & IORING_CQE_F_MORE};
@@ -363,7 +359,7 @@ void ring_udp_handle(struct loop *loop, const struct io_uring_cqe *cqe) {
     case RING_UDP_RECV: received(loop, cqe); return;
     case RING_UDP_SEND: sent(loop, (uint32_t)(name >> 8), cqe->res); return;
     case RING_UDP_CANCEL:
-    case RING_UDP_CLOSE: udp_ended(loop, (uint32_t)(name >> 40), (uint32_t)(name >> 8)); return;
+    case RING_UDP_CLOSE: udp_ended(loop, ring_slot(name), ring_generation(name)); return;
   }
 }
 

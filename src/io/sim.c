@@ -54,6 +54,7 @@ uint32_t sim_fds_open(const struct sim *sim) { return sim->fds_open; }
 static bool run_loop(struct sim_loop *l) {
   int rc = l->turn ? l->turn(l->turn_ctx) : loop_run_turn(&l->loop, 0);
   check(rc == 0);
+  (void)sim_quiet_submit(l); /* before it waits */
   return true;
 }
 

@@ -38,6 +38,12 @@ struct sim_fd *sim_fd_get(struct sim *sim, int fd) {
   return entry;
 }
 
+struct sim_end *sim_end_of(struct sim *sim, int fd) {
+  struct sim_fd *entry = sim_fd_get(sim, fd);
+  check(entry->kind == SIM_FD_END && entry->end != NULL);
+  return entry->end;
+}
+
 /* Numbers are not used twice: a stale one is found out. */
 int sim_fd_new(struct sim *sim, enum sim_fd_kind kind) {
   check(sim->fd_top < SIM_FDS_MAX);
@@ -93,6 +99,15 @@ struct sim_port *sim_port_find(struct sim *sim, const struct addr *at) {
   return NULL;
 }
 
+int sim_port_take(struct sim *sim, struct sim_port *port) {
+  struct sim_end *end = port->queue[0];
+  port->queued--;
+  memmove(port->queue, port->queue + 1, port->queued * sizeof(port->queue[0]));
+  int fd = sim_fd_new(sim, SIM_FD_END);
+  sim_fd_get(sim, fd)->end = end;
+  return fd;
+}
+
 struct sim_link *sim_link_new(struct sim *sim, const struct addr *to) {
   struct sim_link *link = mem_alloc(sizeof(*link));
   link->sim = sim;
@@ -124,6 +139,34 @@ size_t sim_end_room(const struct sim_end *e) {
 void sim_end_send(struct sim_end *e, struct span bytes) {
   if (e->dead || e->closed || e->fin_sent) return;
   sim_bytes_put(&sim_other(e)->net, bytes);
+}
+
+int sim_end_refuses(struct sim_end *e) {
+  int err = e->err;
+  e->err = 0;
+  if (err) return err;
+  return e->dead || e->fin_sent ? -EPIPE : 0;
+}
+
+/* read_len is how much of len a read gives. */
+static size_t read_len(struct sim *sim, size_t len) {
+  return sim_hit(sim, sim->faults.short_read) ? 1 + sim_draw(sim, len) : len;
+}
+
+ssize_t sim_end_read(struct sim *sim, struct sim_end *e, char *into, size_t cap) {
+  if (e->rcv.len > 0) {
+    size_t n = read_len(sim, e->rcv.len < cap ? e->rcv.len : cap);
+    memcpy(into, e->rcv.ptr + e->rcv.off, n);
+    sim_bytes_drop(&e->rcv, n);
+    e->taken += n;
+    return (ssize_t)n;
+  }
+  if (e->err) {
+    int err = e->err;
+    e->err = 0;
+    return err;
+  }
+  return e->fin || e->dead ? 0 : -EAGAIN;
 }
 
 void sim_end_finish(struct sim_end *e) {

@@ -75,6 +75,8 @@ static inline struct sim_end *sim_other(const struct sim_end *e) {
   return &e->link->ends[e == &e->link->ends[0] ? 1 : 0];
 }
 struct sim_port *sim_port_find(struct sim *sim, const struct addr *at);
+/* sim_port_take gives the first connection that waits there a descriptor of weir's. */
+int sim_port_take(struct sim *sim, struct sim_port *port);
 /* sim_link_new joins two new ends; addresses are made up but for `to`. */
 struct sim_link *sim_link_new(struct sim *sim, const struct addr *to);
 void sim_link_free(struct sim_link *link);
@@ -84,6 +86,10 @@ size_t sim_end_room(const struct sim_end *e);
 static inline bool sim_end_writable(const struct sim_end *e) {
   return sim_end_room(e) * 3 >= e->link->window;
 }
+/* sim_end_refuses is the -errno that a send from e meets, told once; 0: none. */
+int sim_end_refuses(struct sim_end *e);
+/* sim_end_read is recv(2): bytes first, then the error, then the end. */
+ssize_t sim_end_read(struct sim *sim, struct sim_end *e, char *into, size_t cap);
 /* sim_end_send queues bytes on their way; sim_end_finish a FIN behind them. */
 void sim_end_send(struct sim_end *e, struct span bytes);
 void sim_end_finish(struct sim_end *e);

@@ -37,6 +37,8 @@ struct sim_op {
   size_t len, done;
   bool multishot, cancelled;
   bool nowait; /* O_NONBLOCK was on */
+  bool ended;  /* with res, which its conn is yet to be told (sim_quiet.c) */
+  int32_t res;
   uint32_t delay; /* turns to wait still */
   struct addr to;
 };
@@ -45,6 +47,9 @@ struct sim_loop {
   struct loop loop;
   struct sim *sim;
   struct list ops;
+  struct list quiet_queued, quiet_gone; /* sim_quiet.c: sends that are not in ops: yet to be
+                                           taken; gone whole, of which nobody was told */
+  bool quiet_late;                      /* these have to wait for the next turn */
   struct list udp_ops;        /* sim_udp.c */
   struct sim_dgram *udp_lent; /* the one that is being handed up */
   uint32_t udp_out;           /* those that are lent to sends */
@@ -74,6 +79,8 @@ bool sim_hit(struct sim *sim, uint16_t per_mille); /* sim.c */
 
 /* sim_net.c */
 struct sim_fd *sim_fd_get(struct sim *sim, int fd);
+/* sim_end_of: fd is a connection's. */
+struct sim_end *sim_end_of(struct sim *sim, int fd);
 int sim_fd_new(struct sim *sim, enum sim_fd_kind kind);
 void sim_fd_close(struct sim *sim, int fd);
 void sim_pipe_new(struct sim *sim, int fds[2], size_t cap);
@@ -87,6 +94,24 @@ void sim_udp_fd_close(struct sim_dport *p);
 void sim_udp_turn(struct sim_loop *l);
 bool sim_udp_due(struct sim_loop *l);
 void sim_udp_loop_free(struct sim_loop *l);
+
+/* sim_quiet.c */
+void sim_quiet_init(struct sim_loop *l);
+void sim_quiet_free(struct sim_loop *l);
+/* sim_quiet_send: o may be quiet. */
+void sim_quiet_send(struct sim_loop *l, struct sim_op *o);
+/* sim_quiet_submit comes before a wait; false: no submission was taken. */
+bool sim_quiet_submit(struct sim_loop *l);
+/* sim_quiet_settle tells of those that went, behind a wait. */
+void sim_quiet_settle(struct sim_loop *l);
+/* sim_quiet_due: the loop is not to wait. */
+bool sim_quiet_due(const struct sim_loop *l);
+
+/* sim_ops.c */
+bool sim_op_ready(const struct sim_loop *l, const struct sim_op *o);
+void sim_op_drop(struct sim_loop *l, struct sim_op *o);
+/* sim_ops_end ends those that are ready, or some of them. */
+void sim_ops_end(struct sim_loop *l);
 
 /* loop_sim.c: has the loop something to do now? */
 bool sim_loop_due(struct sim_loop *l);

@@ -527,24 +527,6 @@ struct buf *tls_clear(struct conn *c, size_t room) {
   return conn_wire(c, room);
 }
 
-static const struct tls_conn *client_of(const struct conn *c) {
-  return c->transport == &tls_transport && c->tls->is_client ? c->tls : NULL;
-}
-
-bool conn_tls_shaking(const struct conn *c) {
-  const struct tls_conn *tls = client_of(c);
-  return tls && tls->state == TLS_HANDSHAKE && tls->clock_ns;
-}
-
-bool conn_tls_h2(const struct conn *c) {
-  const struct tls_conn *tls = client_of(c);
-  const uint8_t *name = NULL;
-  unsigned len = 0;
-  if (!tls || !tls->ssl) return false;
-  SSL_get0_alpn_selected(tls->ssl, &name, &len);
-  return span_eq(span_of((const char *)name, len), SPAN_LIT("h2"));
-}
-
 bool tls_answer_plain(struct conn *c, struct span bytes) {
   check(conn_tls_end(c) == END_CLIENT_PLAIN_ON_TLS);
   struct buf *wire = conn_wire(c, bytes.len);
@@ -562,61 +544,6 @@ enum end conn_tls_end(const struct conn *c) {
   return cut ? cut_end(tls) : (enum end)tls->end;
 }
 
-bool conn_tls_signing(const struct conn *c) {
-  return c->transport == &tls_transport && tls_signer_waits(c->tls);
-}
-
-bool conn_early(const struct conn *c) {
-  return c->transport == &tls_transport && c->tls->zero_rtt_on;
-}
-
-uint32_t conn_early_bytes(const struct conn *c) {
-  return c->transport == &tls_transport ? c->tls->zero_rtt_bytes : 0;
-}
-
 const struct tls_conn *tls_conn_of(const struct conn *c) {
   return c->transport == &tls_transport ? c->tls : NULL;
-}
-
-struct span tls_conn_sni(const struct tls_conn *tls) {
-  if (!tls->sni_known) return SPAN_EMPTY;
-  return span_str(tls->sni ? tls->sni : SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name));
-}
-
-/* group_of: who resumes in TLS 1.2 exchanges no keys. */
-static struct span group_of(const SSL *ssl) {
-  bool none = SSL_session_reused(ssl) && SSL_version(ssl) < TLS1_3_VERSION;
-  uint16_t id = none ? 0 : SSL_get_curve_id(ssl);
-  return id ? span_str(SSL_get_curve_name(id)) : SPAN_EMPTY;
-}
-
-void conn_tls_info(const struct conn *c, struct tls_info *out) {
-  const struct tls_conn *tls = tls_conn_of(c);
-  *out = (struct tls_info){.end = END_OK};
-  if (!tls) return;
-  out->end = conn_tls_end(c);
-  out->why = span_str(tls->why);
-  out->silent = tls->sniffing && tls->sniff_len == 0;
-  out->handshake_ns = tls->state == TLS_HANDSHAKE ? 0 : tls->clock_ns;
-  if (tls->identity) {
-    out->subject = tls->identity->subject;
-    out->issuer = tls->identity->issuer;
-    out->hash = tls->identity->hash;
-  }
-  if (!tls->ssl) return;
-  out->sni = tls_conn_sni(tls);
-  out->early = tls->zero_rtt;
-  out->ech = (uint8_t)tls_ech_of(tls);
-  const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
-  if (!cipher) return;
-  out->cipher = span_str(SSL_CIPHER_standard_name(cipher));
-  out->version = span_from(span_str(SSL_get_version(tls->ssl)), sizeof("TLSv") - 1);
-  const uint8_t *alpn = NULL;
-  unsigned alpn_len = 0;
-  SSL_get0_alpn_selected(tls->ssl, &alpn, &alpn_len);
-  out->alpn = span_of((const char *)alpn, alpn_len);
-  out->resumed = SSL_session_reused(tls->ssl) == 1;
-  out->group = group_of(tls->ssl);
-  out->stapled = tls->stapled && !out->resumed; /* who resumes is shown no certificate */
-  out->staple_stale = tls->staple_stale && !out->resumed;
 }

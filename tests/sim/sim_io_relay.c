@@ -18,6 +18,7 @@
 
 #define CLIENTS_MAX 6
 #define STEPS_MAX 3000000u
+#define TUNNELS_TO 3000u
 #define HEAD 8u
 /* LITTLE memory for iobufs: bodies wait for each other in every fourth world. */
 #define LITTLE ((size_t)440 * 1024)
@@ -378,8 +379,11 @@ static void many_seeds(void **state) {
     if (getenv("WEIR_VERBOSE")) fprintf(stderr, "seed %lu\n", seed);
     one_seed(seed);
   }
-  if (!one) assert_true(waits > 0);
-  if (!one && count >= 300) assert_true(lasted > 0);
+  if (one) return;
+  assert_true(waits > 0);
+  for (uint64_t seed = from + count; seed < TUNNELS_TO; seed++)
+    if (seed % 21 == 0) one_seed(seed); /* tunnels with faults, which are few */
+  assert_true(lasted > 0);
 }
 
 int main(void) {

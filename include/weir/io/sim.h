@@ -11,9 +11,10 @@ struct sim;      /* one world: clock, network, faults */
 struct sim_peer; /* a scripted end of a connection that is not weir's */
 
 /* sim_faults are chances in 1/1000 per event: a receive or send that does less than it could, an
- * op that completes some turns late, a turn with its completions shuffled, a receive that finds no
- * buffer (or a multishot that ends, or an accept without descriptors), a connection that breaks, a
- * connect that is refused, a cancel that comes too late, a clock that leaps up to five seconds. */
+ * op that completes some turns late, or is not taken by the kernel in one, a turn with its
+ * completions shuffled, a receive that finds no buffer (or a multishot that ends, or an accept
+ * without descriptors), a connection that breaks, a connect that is refused, a cancel that comes
+ * too late, a clock that leaps up to five seconds. */
 struct sim_faults {
   uint16_t short_read, short_write, delay, reorder, enobufs, reset, refuse, cancel_race, time_jump;
 };

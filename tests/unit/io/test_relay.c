@@ -318,6 +318,32 @@ static void dst_reset_while_it_blocks(void **state) {
   dst_reset(2);
 }
 
+/* Two relays on the same two conns, each with spliced bytes for a side that is reset then: nobody
+ * will read what either left, and both are told. */
+static void both_ends_reset_while_splicing(void **state) {
+  (void)state;
+  struct rig rig;
+  rig_init(&rig, 2);
+  struct loop *loop = rig.net->loop;
+  struct rig back = {.net = rig.net, .a = rig.b, .b = rig.a};
+  back.relay.owner = &back;
+  uint64_t total = (uint64_t)64 << 20;
+  relay_start(&rig.relay, rig.src->c, rig.dst->c, total, on_end);
+  relay_start(&back.relay, rig.dst->c, rig.src->c, total, on_end);
+  for (int i = 0; i < 2000; i++) {
+    pump_in(&rig, total);
+    pump_in(&back, total);
+    kit_turns(loop, 1);
+  }
+  assert_true(rig.relay.in_pipe > 0 && back.relay.in_pipe > 0);
+  kit_rst(rig.a);
+  kit_rst(rig.b);
+  rig.a = rig.b = -1;
+  KIT_UNTIL(loop, rig.ends == 1 && back.ends == 1);
+  assert_int_equal(rig.dst->errors + rig.src->errors, 0);
+  rig_fini(&rig);
+}
+
 static void stop_midway(void **state) {
   (void)state;
   int before = kit_fds_open();
@@ -583,6 +609,7 @@ int main(void) {
       cmocka_unit_test(dst_reset_while_splicing),
       cmocka_unit_test(dst_reset_in_a_tunnel),
       cmocka_unit_test(dst_reset_while_it_blocks),
+      cmocka_unit_test(both_ends_reset_while_splicing),
       cmocka_unit_test(stop_midway),
       cmocka_unit_test(close_stops_the_relay),
       cmocka_unit_test(slow_reader_pushes_back),
