@@ -79,15 +79,21 @@ static bool is_spent(const struct upmux *m) {
   return m->retired || m->alone || (m->requests_max && m->requests >= m->requests_max);
 }
 
+/* said_last is how many streams the endpoint takes, as it said last on whichever of its
+ * connections, to whichever worker; 0: it never did. */
+static uint32_t said_last(const struct upmux *m) {
+  return atomic_load_explicit(&m->endpoint->streams_most, memory_order_relaxed);
+}
+
 /* streams_most of one connection: by what it said, else by what the endpoint said on another. */
-static uint32_t streams_most(const struct upmux *m, const struct endpoint_row *row) {
-  uint32_t most = h2_ready_for(m->h2, true) ? STREAMS_MOST : row->streams_most;
+static uint32_t streams_most(const struct upmux *m) {
+  uint32_t most = h2_ready_for(m->h2, true) ? STREAMS_MOST : said_last(m);
   return most && most < STREAMS_MOST ? most : STREAMS_MOST;
 }
 
-static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
+static bool has_room(const struct upmux *m) {
   if (is_spent(m) || h2_suspected(m->h2)) return false;
-  return h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
+  return h2_room(m->h2) && h2_streams(m->h2) < streams_most(m);
 }
 
 /* on_left: it is of use to nobody else, however slowly its last responses are read. */
@@ -115,11 +121,13 @@ static void on_idle(struct h2 *h) {
   h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
 }
 
-/* on_settings remembers what the endpoint said last, on whichever of its connections. */
+/* on_settings remembers what the endpoint said last. */
 static void on_settings(struct h2 *h) {
-  struct endpoint_row *row = row_of(mux_of(h));
-  row->streams_most = h2_streams_most(h);
-  row->bare = !h2_extends(h);
+  struct upmux *m = mux_of(h);
+  uint32_t most = h2_streams_most(h);
+  if (most != said_last(m)) /* nearly always it is the same: no line of cache goes round */
+    atomic_store_explicit(&m->endpoint->streams_most, most, memory_order_relaxed);
+  row_of(m)->bare = !h2_extends(h);
 }
 
 /* others_do: m will not be opened, or not in time: connections that are there take its streams.
@@ -132,7 +140,7 @@ static bool others_do(const struct upmux *m) {
     bool same = other != m && other->tls == m->tls && other->conn;
     if (!same || !(other->conn->flags & CONN_OPEN)) continue;
     other->alone_until_ms = m->up->loop->now_ms + ALONE_MS;
-    any |= has_room(other, row);
+    any |= has_room(other);
   }
   return any;
 }
@@ -270,7 +278,7 @@ static struct upmux *connect_one(struct upstream *u, const struct pool *pool, st
 
 /* waits_for_limit: an endpoint that never said how many streams it takes at once takes one. */
 static bool waits_for_limit(const struct upmux *m, const struct attempt_to *to) {
-  return to->once && !row_of(m)->streams_most && h2_streams(m->h2) > 0;
+  return to->once && !said_last(m) && h2_streams(m->h2) > 0;
 }
 
 bool upconn_bare(const struct upstream *u, const struct endpoint *e) {
@@ -293,7 +301,7 @@ static struct upmux *emptiest(const struct endpoint_row *row, const struct tls_c
   struct upmux *best = NULL;
   for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
     struct upmux *m = container_of(l, struct upmux, link);
-    if (m->tls != policy || !has_room(m, row)) continue;
+    if (m->tls != policy || !has_room(m)) continue;
     int before = best ? rank(m) - rank(best) : -1;
     if (before < 0 || (!before && h2_streams(m->h2) < h2_streams(best->h2))) best = m;
   }

@@ -14,21 +14,24 @@ from harness.weir import eventually
 
 class Strict(ByHand):
     """Takes `most` streams at once on a connection and refuses the others; says so late, and
-    nothing at all before that. peak: streams at once on any connection; refused: how many were."""
+    nothing at all before that (later: of all connections but the first). peak: streams at once on
+    any connection; refused: how many were."""
 
-    def __init__(self, most, late=0.3, lasts=0.05, says=()):
+    def __init__(self, most, late=0.3, lasts=0.05, later=None, says=()):
         self.most, self.late, self.lasts, self.says = most, late, lasts, says
+        self.later = late if later is None else later
         self.guard, self.live = threading.Condition(), {}
         self.said, self.refused, self.peak = set(), [], 0
         super().__init__(self.on_head, start=b"", acks=False, reads=False)
 
     def connection(self, sock):
         conn = super().connection(sock)
-        threading.Thread(target=self.say, args=(conn,), daemon=True).start()
+        late = self.later if self.conns else self.late
+        threading.Thread(target=self.say, args=(conn, late), daemon=True).start()
         return conn
 
-    def say(self, conn):
-        time.sleep(self.late)
+    def say(self, conn, late):
+        time.sleep(late)
         conn.send(h2.settings((h2.MAX_CONCURRENT_STREAMS, self.most), *self.says),
                   h2.SETTINGS_ACK)
         with self.guard:
@@ -194,6 +197,18 @@ def test_the_time_to_connect_is_one(weir, connections):
         conn.close()
     assert len(origin.conns) == 2
     proxy.logged(path="/ws", end="upstream.connect.timeout")
+
+
+def test_workers_share_the_limit(weir, talk):
+    """What a worker was told of the endpoint the other one need not wait for."""
+    origin = Strict(2, late=0, later=1.5)
+    proxy = proxy_for(weir, origin, process={"workers": 2},
+                      pool={"timeouts": {"connect": "1s"}, "retry": {"attempts": 1}})
+    conns = [talk("h2-frames", proxy) for _ in range(10)]
+    assert conns[0].get("/").status == 200
+    numbers = [(conn, number) for conn in conns for number in uploads(conn, 3)]
+    assert {conn.wait(number).status for conn, number in numbers} == {200}
+    assert not origin.refused
 
 
 def test_copies_wait_for_the_limit(weir, talk):

@@ -178,7 +178,7 @@ static void bed_init_with(struct bed *b, uint64_t seed, const struct sim_faults 
   bed = b;
   b->hello = HELLO;
   b->sim = sim_new(seed, faults);
-  b->registry = registry_new(1);
+  b->registry = registry_new(2);
   struct loop_config config = {.conns_max = 256, .buffer_bytes = 4096, .seed = 1};
   b->loop = sim_loop_new(b->sim, &config);
   b->pool = pool_like(b, 4096);
@@ -535,6 +535,37 @@ static void others_do(void **state) {
   }
 }
 
+/* What one worker was told no other one has to wait for. */
+static void workers_share_what_they_know(void **state) {
+  (void)state;
+  const struct attempt_to once = {.events = &events, .once = true};
+  struct bed b;
+  bed_init(&b);
+  struct upstream other;
+  upstream_init(&other, b.loop, 1, 32);
+  other.h2 = b.up.h2;
+  upstream_install(&other, 1, NULL, b.snapshot);
+  b.hello = TAKES_TWO;
+  struct upconn *c[4] = {stream_of(&b, b.pool, SPAN_EMPTY, false)};
+  settle(&b);
+  b.hello = SPAN_EMPTY;
+  for (int i = 1; i < 4; i++) {
+    bool reused;
+    c[i] = upconn_stream(&other, b.pool, ep(&b), &once, &reused, &b.err);
+    assert_non_null(c[i]);
+  }
+  assert_ptr_not_equal(c[0]->mux, c[1]->mux);
+  assert_ptr_equal(c[1]->mux, c[2]->mux);
+  assert_ptr_not_equal(c[2]->mux, c[3]->mux);
+  settle(&b);
+  assert_int_equal(b.opened, 4);
+  for (int i = 0; i < 4; i++) upconn_close(c[i], false);
+  upstream_install(&other, UINT64_MAX, b.snapshot, NULL);
+  (void)sim_run(b.sim, 2000);
+  upstream_fini(&other);
+  bed_fini(&b);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(who_is_alone_shares_with_nobody),
@@ -548,6 +579,7 @@ int main(void) {
       cmocka_unit_test(who_goes_once_waits_for_the_limit),
       cmocka_unit_test(streams_are_spread),
       cmocka_unit_test(others_do),
+      cmocka_unit_test(workers_share_what_they_know),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
