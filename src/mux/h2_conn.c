@@ -426,7 +426,7 @@ void h2_leave_conn(struct h2 *h) {
 /* on_open: a client's connection came to be, or did not. */
 static void on_open(struct conn *c, int err) {
   struct h2 *h = c->owner;
-  if (h->events->on_open && !h->events->on_open(h, err)) err = -EPROTOTYPE;
+  if (h->events->on_open) err = h->events->on_open(h, err);
   if (err) {
     h2_give_up(h, err);
     return;

@@ -230,7 +230,7 @@ static bool is_full(const struct h2 *h) {
 void h2_streams_opened(struct h2 *h, int err) {
   for (struct conn *c = to_open(h, err); c; c = to_open(h, err)) {
     bool waited = !err && stream_any(h2_stream_of(c), H2_SETTLES); /* for the limit, too */
-    conn_carried_open(c, waited && is_full(h) ? -EPROTOTYPE : err);
+    conn_carried_open(c, waited && is_full(h) ? -(int)H2_ANEW_FULL : err);
   }
 }
 

@@ -79,7 +79,7 @@ void h2_streams_above(struct h2 *h, uint32_t last);
 /* h2_streams_untouched: the peer has seen none of those that are open. */
 void h2_streams_untouched(struct h2 *h);
 /* h2_streams_opened tells those that wait for it that the connection came to be, or did not; those
- * that waited for SETTINGS and are more than these allow, -EPROTOTYPE. */
+ * that waited for SETTINGS and are more than these allow, -H2_ANEW_FULL. */
 void h2_streams_opened(struct h2 *h, int err);
 /* h2_streams_secure tells all that the handshake of the connection is done. */
 void h2_streams_secure(struct h2 *h);

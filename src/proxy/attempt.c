@@ -62,28 +62,49 @@ void attempt_opened(struct stream *s) {
   else stream_go(s, STEP_SEND);
 }
 
-/* asked_in_vain: no permit may be left for another connection: then it waits for one. */
-static void asked_in_vain(struct stream *s, int err) {
-  if (err != -EAGAIN) {
-    attempt_failed(s, connect_end(err));
-    return;
-  }
+/* time_connecting is how long the attempt has waited for a connection that it did not get. */
+static uint64_t time_connecting(const struct stream *s) {
+  return s->try.t_connect && !s->try.t_connected ? now_ns(s->w) - s->try.t_connect : 0;
+}
+
+/* spend: what its connection took so far is gone from the attempt's time to connect. */
+static void spend(struct stream *s) {
+  struct attempt *a = &s->try;
+  uint64_t to = a->t_connected ? a->t_connected : now_ns(s->w);
+  if (a->t_connect) s->x->spent_ns += to - a->t_connect;
+  if (!a->t_connected) s->connect_ns += time_connecting(s);
+  a->t_connect = a->t_connected = 0;
+}
+
+/* from_pick: the same attempt begins once more by the choice of an endpoint. */
+static void from_pick(struct stream *s) {
+  spend(s);
   s->attempts--;
   stream_go(s, STEP_PICK);
 }
 
-void attempt_other_protocol(struct stream *s) {
+/* asked_in_vain: no permit may be left for another connection: then it waits for one. */
+static void asked_in_vain(struct stream *s, int err) {
+  if (err == -EAGAIN) from_pick(s);
+  else attempt_failed(s, connect_end(err));
+}
+
+uint64_t attempt_late_ms(const struct stream *s) {
+  uint32_t most_ms = s->pool_timeouts.connect_ms;
+  return most_ms ? (s->try.t_connect - s->x->spent_ns) / 1000000u + most_ms : WHEEL_NEVER;
+}
+
+void attempt_ask_anew(struct stream *s) {
   bool open = false;
-  int err = attempt_ask_anew(s, &s->try, &(struct attempt_owner){&up_events, s}, &open);
-  if (!err && open) {
-    attempt_opened(s);
-  } else if (!err) {
-    s->connect_ns += now_ns(s->w) - s->try.t_connect;
-    s->try.t_connect = now_ns(s->w);
-    stream_timer(s);
-  } else {
-    asked_in_vain(s, err);
-  }
+  int err = attempt_take_anew(s, &s->try, &(struct attempt_owner){&up_events, s}, &open);
+  if (err) asked_in_vain(s, err);
+  else if (open) attempt_opened(s);
+  else if (now_ms(s->w) >= attempt_late_ms(s)) attempt_failed(s, END_CONNECT_TIMEOUT);
+}
+
+void attempt_late(struct stream *s) {
+  if (upconn_others_do(s->try.up)) attempt_ask_anew(s);
+  else attempt_failed(s, open_end(s->try.up, -ETIMEDOUT, NULL));
 }
 
 /* upgrade_by_h1: the HTTP/2 connection that it has cannot bring it on. */
@@ -91,14 +112,11 @@ static void upgrade_by_h1(struct stream *s) {
   struct attempt *a = &s->try;
   bool open = false;
   if (attempt_asks_tunnel(s)) upconn_bare_set(&s->w->upstream, a->endpoint, true);
-  int err = attempt_ask_anew(s, a, &(struct attempt_owner){&up_events, s}, &open);
-  a->t_connect = err || open ? 0 : now_ns(s->w);
-  a->t_connected = 0;
-  if (!err) {
-    stream_go(s, open ? STEP_SEND : STEP_CONNECT);
-  } else {
-    asked_in_vain(s, err);
-  }
+  int err = attempt_take_anew(s, a, &(struct attempt_owner){&up_events, s}, &open);
+  spend(s);
+  if (!err && !open) a->t_connect = now_ns(s->w);
+  if (err) asked_in_vain(s, err);
+  else stream_go(s, open ? STEP_SEND : STEP_CONNECT);
 }
 
 /* attempt_unopened: one that offered HTTP/1.1 alone for an upgrade's sake, and was refused that,
@@ -118,8 +136,7 @@ void attempt_unopened(struct stream *s, int err) {
     return;
   }
   s->x->req.upgrade = SPAN_EMPTY;
-  s->attempts--;
-  stream_go(s, STEP_PICK);
+  from_pick(s);
 }
 
 /* ---- sending ---- */
@@ -222,11 +239,6 @@ bool attempt_unsent(const struct stream *s) {
   const struct attempt *a = &s->try;
   if (a->up && a->flags & ATTEMPT_H2) return h2_stream_refused(h2_stream_of(a->up->conn));
   return a->up && a->flags & ATTEMPT_REUSED && conn_unsent(a->up->conn);
-}
-
-/* time_connecting is how long the attempt has waited for a connection that it did not get. */
-static uint64_t time_connecting(const struct stream *s) {
-  return s->try.t_connect && !s->try.t_connected ? now_ns(s->w) - s->try.t_connect : 0;
 }
 
 void attempt_failed(struct stream *s, enum end end) {

@@ -64,11 +64,15 @@ void enter_pick(struct stream *s);
 void enter_send(struct stream *s);
 /* attempt_serve gives a queued stream what it waits for; false: there is none. */
 bool attempt_serve(struct stream *s);
-/* attempt_opened: the connection is there; attempt_unopened: it failed. attempt_other_protocol: it
- * is there, but speaks HTTP/1.1 (UPCONN_ASK). */
+/* attempt_opened: the connection is there; attempt_unopened: it failed. attempt_late: it is not
+ * there in time. attempt_ask_anew: it is not for this attempt (h2_asks_anew), which goes on by
+ * another one to the same endpoint. timeouts.connect is for all that it asks for, together. */
 void attempt_opened(struct stream *s);
 void attempt_unopened(struct stream *s, int err);
-void attempt_other_protocol(struct stream *s);
+void attempt_late(struct stream *s);
+void attempt_ask_anew(struct stream *s);
+/* attempt_late_ms is when its time to connect is over; WHEEL_NEVER: it is not limited. */
+uint64_t attempt_late_ms(const struct stream *s);
 /* attempt_send sends the request's head, or says why it cannot be sent. */
 MUST_USE enum end attempt_send(struct stream *s, struct attempt *a);
 /* attempt_unsent: the kernel has nothing yet of the request that was written to a reused
@@ -95,10 +99,10 @@ struct attempt_owner {
 MUST_USE int attempt_take_any(struct stream *s, struct attempt *a,
                               const struct pool_member **which, const struct attempt_owner *o);
 MUST_USE int attempt_take_own(struct stream *s, const struct pool_member **which);
-/* attempt_ask_anew gets an attempt another connection, to an endpoint that speaks HTTP/1.1: 0
- * (open: at once), or -errno and it holds nothing any more. */
-MUST_USE int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
-                              bool *open);
+/* attempt_take_anew gets an attempt another connection to its endpoint in place of the one that it
+ * has: 0 (open: at once), or -errno and it holds nothing any more. */
+MUST_USE int attempt_take_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
+                               bool *open);
 /* attempt_use_endpoint makes a the next attempt of s, at e. */
 void attempt_use_endpoint(struct stream *s, struct attempt *a, struct endpoint *e);
 /* attempt_asks_tunnel: an upgrade that HTTP/2 can bring on: that of an HTTP/2 client, or a

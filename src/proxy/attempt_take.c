@@ -86,7 +86,7 @@ static uint32_t idle_count(const struct stream *s, const struct endpoint *e) {
 static bool spares(const struct stream *s, const struct endpoint *e) {
   bool many = s->flags & STREAM_H2 && h2_streams(s->down->h2) > 1;
   uint32_t keeps = s->pool->connections.keepalive_max;
-  bool asks_anew = s->try.flags & ATTEMPT_H2; /* for one that just became idle: attempt_ask_anew */
+  bool asks_anew = s->try.flags & ATTEMPT_H2; /* for one that became idle: attempt_take_anew */
   if (!many || asks_anew || (keeps && keeps <= SPARED)) return false;
   return s->w->begin.small && idle_count(s, e) <= SPARED;
 }
@@ -176,11 +176,10 @@ static int take(struct stream *s, struct attempt *a, struct endpoint *e,
   return 0;
 }
 
-/* attempt_ask_anew: the endpoint speaks HTTP/1.1, or takes no more streams on that connection: the
- * stream of HTTP/2 that was to be is given up for another connection, its own where it was alone.
- * One that is open has been waited for: it is no reused one. */
-int attempt_ask_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
-                     bool *open) {
+/* attempt_take_anew: the stream of HTTP/2 that was to be is given up for another connection, its
+ * own where it was alone. One that is open has been waited for: it is no reused one. */
+int attempt_take_anew(struct stream *s, struct attempt *a, const struct attempt_owner *o,
+                      bool *open) {
   int err = 0;
   *open = upconn_inherit(a->up, o->events);
   if (!*open) {

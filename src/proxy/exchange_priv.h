@@ -54,6 +54,7 @@ struct exchange {
   struct span tries;     /* where attempts went that others followed, and how they ended */
   struct span allow; /* the Allow field of a 405 */
   struct waiter wait;
+  uint64_t spent_ns;      /* of timeouts.connect, by the attempt before try.t_connect */
   uint64_t again_ms;      /* when the next attempt begins (STEP_BACKOFF) */
   uint64_t any_ms;        /* until then it only goes where it was not sent yet; 0: anywhere */
   uint64_t half_close_ms; /* when the grace after the client's FIN ends; WHEEL_NEVER */

@@ -61,6 +61,7 @@ void hedge_takes_over(struct stream *s) {
   s->x->head_up = h->head_up;
   s->x->resp = h->resp;
   s->x->hedge = NULL;
+  s->x->spent_ns = 0;
   s->step = s->try.flags & ATTEMPT_SENT ? STEP_SEND : STEP_CONNECT;
   if (s->try.flags & ATTEMPT_H2) /* its head, or the trailers behind that */
     h2_stream_section(h2_stream_of(s->try.up->conn), &s->x->up_section, &s->arena);
@@ -103,15 +104,14 @@ static void send_request(struct hedge *h) {
   stream_timer(h->stream);
 }
 
-/* other_protocol: see attempt_other_protocol; without a permit there is no second attempt. */
-static void other_protocol(struct hedge *h) {
+/* ask_anew: see attempt_ask_anew; without a permit there is no second attempt. */
+static void ask_anew(struct hedge *h) {
   struct stream *s = h->stream;
   bool open = false;
-  int err = attempt_ask_anew(s, &h->try, &(struct attempt_owner){&hedge_events, h}, &open);
-  h->try.t_connect = now_ns(s->w);
+  int err = attempt_take_anew(s, &h->try, &(struct attempt_owner){&hedge_events, h}, &open);
   if (err) drop(s);
   if (!err && open) {
-    h->try.t_connected = h->try.t_connect;
+    h->try.t_connected = now_ns(s->w);
     send_request(h);
     return;
   }
@@ -120,8 +120,8 @@ static void other_protocol(struct hedge *h) {
 
 static void on_open(struct conn *c, int err) {
   struct hedge *h = ((struct upconn *)c->owner)->owner;
-  if (err == -EPROTOTYPE) {
-    other_protocol(h);
+  if (h2_asks_anew(err)) {
+    ask_anew(h);
     return;
   }
   if (err) {

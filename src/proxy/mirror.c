@@ -342,9 +342,8 @@ static void write_request(struct mirror *m) {
 static const struct conn_events mirror_events;
 static struct upconn *connection(struct mirror *m);
 
-/* other_protocol: the endpoint speaks HTTP/1.1, or takes no more streams there (UPCONN_ASK):
- * another connection to it, unless that one was its own. */
-static void other_protocol(struct mirror *m) {
+/* ask_anew: another connection to the endpoint (h2_asks_anew), unless that one was its own. */
+static void ask_anew(struct mirror *m) {
   if (upconn_inherit(m->up, &mirror_events)) {
     write_request(m);
     return;
@@ -364,8 +363,8 @@ static void other_protocol(struct mirror *m) {
 
 static void on_open(struct conn *c, int err) {
   struct mirror *m = ((struct upconn *)c->owner)->owner;
-  if (err == -EPROTOTYPE) {
-    other_protocol(m);
+  if (h2_asks_anew(err)) {
+    ask_anew(m);
     return;
   }
   if (err) failed(m, open_end(m->up, err, NULL));

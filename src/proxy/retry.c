@@ -171,6 +171,7 @@ static void again(struct stream *s, bool clean) {
   attempt_drop(s, clean);
   s->x->head_up = (struct buf){0};
   s->x->scan = (struct h1_scan){0};
+  s->x->spent_ns = 0;
   stream_go(s, wait_ms ? STEP_BACKOFF : STEP_PICK);
 }
 

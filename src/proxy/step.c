@@ -135,7 +135,7 @@ static uint64_t due_step(const struct stream *s, enum end *end) {
     case STEP_BACKOFF: return s->x->again_ms;
     case STEP_BUFFER: return due_held(s, end);
     case STEP_QUEUE: return due_queue(s, end);
-    case STEP_CONNECT: return after(s->try.t_connect, s->pool_timeouts.connect_ms);
+    case STEP_CONNECT: return attempt_late_ms(s);
     case STEP_SEND:
       if (held_unsent(s)) {
         *end = END_UPSTREAM_TIMEOUT_SEND;
@@ -228,13 +228,12 @@ void stream_timer(struct stream *s) {
 
 /* timed_out: an attempt that timed out before its response may be made again elsewhere. */
 static void timed_out(struct stream *s, enum end end) {
-  bool attempt = end == END_CONNECT_TIMEOUT || end == END_FIRST_BYTE_TIMEOUT;
-  if (end == END_CONNECT_TIMEOUT) end = open_end(s->try.up, -ETIMEDOUT, NULL);
   if (end == END_CLIENT_CLOSED) stream_client_gone(s, end);
   else if (end == END_OK && s->step == STEP_QUEUE) queue_any(s);
   else if (end == END_OK) stream_go(s, STEP_PICK);
   else if (end == END_TRY_TIMEOUT) attempt_overdue(s);
-  else if (attempt) attempt_failed(s, end);
+  else if (end == END_CONNECT_TIMEOUT) attempt_late(s);
+  else if (end == END_FIRST_BYTE_TIMEOUT) attempt_failed(s, end);
   else stream_fail(s, end);
 }
 

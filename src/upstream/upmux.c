@@ -79,15 +79,21 @@ static bool is_spent(const struct upmux *m) {
   return m->retired || m->alone || (m->requests_max && m->requests >= m->requests_max);
 }
 
+/* said_last is how many streams the endpoint takes, as it said last on whichever of its
+ * connections, to whichever worker; 0: it never did. */
+static uint32_t said_last(const struct upmux *m) {
+  return atomic_load_explicit(&m->endpoint->streams_most, memory_order_relaxed);
+}
+
 /* streams_most of one connection: by what it said, else by what the endpoint said on another. */
-static uint32_t streams_most(const struct upmux *m, const struct endpoint_row *row) {
-  uint32_t most = h2_ready_for(m->h2, true) ? STREAMS_MOST : row->streams_most;
+static uint32_t streams_most(const struct upmux *m) {
+  uint32_t most = h2_ready_for(m->h2, true) ? STREAMS_MOST : said_last(m);
   return most && most < STREAMS_MOST ? most : STREAMS_MOST;
 }
 
-static bool has_room(const struct upmux *m, const struct endpoint_row *row) {
+static bool has_room(const struct upmux *m) {
   if (is_spent(m) || h2_suspected(m->h2)) return false;
-  return h2_room(m->h2) && h2_streams(m->h2) < streams_most(m, row);
+  return h2_room(m->h2) && h2_streams(m->h2) < streams_most(m);
 }
 
 /* on_left: it is of use to nobody else, however slowly its last responses are read. */
@@ -115,15 +121,17 @@ static void on_idle(struct h2 *h) {
   h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
 }
 
-/* on_settings remembers what the endpoint said last, on whichever of its connections. */
+/* on_settings remembers what the endpoint said last. */
 static void on_settings(struct h2 *h) {
-  struct endpoint_row *row = row_of(mux_of(h));
-  row->streams_most = h2_streams_most(h);
-  row->bare = !h2_extends(h);
+  struct upmux *m = mux_of(h);
+  uint32_t most = h2_streams_most(h);
+  if (most != said_last(m)) /* nearly always it is the same: no line of cache goes round */
+    atomic_store_explicit(&m->endpoint->streams_most, most, memory_order_relaxed);
+  row_of(m)->bare = !h2_extends(h);
 }
 
-/* others_do: m will not be opened: connections that are there take its streams. For a while they
- * are not too full for that, nor shunned. */
+/* others_do: m will not be opened, or not in time: connections that are there take its streams.
+ * For a while they are not too full for that, nor shunned, and come before all others. */
 static bool others_do(const struct upmux *m) {
   struct endpoint_row *row = row_of(m);
   bool any = false;
@@ -132,15 +140,20 @@ static bool others_do(const struct upmux *m) {
     bool same = other != m && other->tls == m->tls && other->conn;
     if (!same || !(other->conn->flags & CONN_OPEN)) continue;
     other->alone_until_ms = m->up->loop->now_ms + ALONE_MS;
-    any |= has_room(other, row);
+    any |= has_room(other);
   }
   return any;
+}
+
+/* unopened is what those are told who wait for m, which will not be opened for err. */
+static int unopened(const struct upmux *m, int err) {
+  return others_do(m) ? -(int)H2_ANEW_OTHERS : err;
 }
 
 static void on_timer(struct h2 *h) {
   struct upmux *m = mux_of(h);
   if (!(m->conn->flags & CONN_OPEN)) {
-    h2_give_up(h, others_do(m) ? -EPROTOTYPE : -ETIMEDOUT);
+    h2_give_up(h, unopened(m, -ETIMEDOUT));
   } else if (!h2_streams(h)) {
     m->brief = m->alone && !conn_pending(m->conn);
     h2_end(h, END_OK);
@@ -171,13 +184,12 @@ static void on_end(struct h2 *h, enum end end) {
   mem_free(m);
 }
 
-/* on_open: those who wait for a connection that does not come to be may have their streams on one
- * that is there. What the endpoint chose is not HTTP/2: the connection becomes one of HTTP/1, with
- * what this one held, and those who wait for a stream ask anew; a stream that is alone has it. */
-static bool on_open(struct h2 *h, int err) {
+/* on_open: where the endpoint chose another protocol than HTTP/2 the connection becomes one of
+ * HTTP/1, with what this one held; a stream that is alone has it. */
+static int on_open(struct h2 *h, int err) {
   struct upmux *m = mux_of(h);
-  if (err) return !others_do(m);
-  if (!m->tls || conn_tls_h2(m->conn)) return true;
+  if (err) return unopened(m, err);
+  if (!m->tls || conn_tls_h2(m->conn)) return 0;
   const struct upsettle what = {.conn = m->conn,
                                 .tls = m->tls,
                                 .requests_max = m->requests_max,
@@ -187,7 +199,7 @@ static bool on_open(struct h2 *h, int err) {
   if (m->alone) m->own = m->conn;
   else if (!upconn_settle(m->up, m->endpoint, &what)) let_go(m);
   m->conn = NULL;
-  return false;
+  return -(int)H2_ANEW_PROTOCOL;
 }
 
 static const struct h2_events events = {
@@ -266,7 +278,7 @@ static struct upmux *connect_one(struct upstream *u, const struct pool *pool, st
 
 /* waits_for_limit: an endpoint that never said how many streams it takes at once takes one. */
 static bool waits_for_limit(const struct upmux *m, const struct attempt_to *to) {
-  return to->once && !row_of(m)->streams_most && h2_streams(m->h2) > 0;
+  return to->once && !said_last(m) && h2_streams(m->h2) > 0;
 }
 
 bool upconn_bare(const struct upstream *u, const struct endpoint *e) {
@@ -277,16 +289,21 @@ void upconn_bare_set(const struct upstream *u, struct endpoint *e, bool bare) {
   e->rows[u->worker].bare = bare;
 }
 
-/* emptiest is the connection with room that has the fewest streams, one that is not shunned before
- * any other; NULL: none has room. */
+/* has_to_do: see others_do. */
+static bool has_to_do(const struct upmux *m) { return m->up->loop->now_ms < m->alone_until_ms; }
+
+/* rank: connections of a lower one come first, whatever streams they have. */
+static int rank(const struct upmux *m) { return (has_to_do(m) ? 0 : 2) + m->shunned; }
+
+/* emptiest is the connection with room that has the fewest streams of those that come first; NULL:
+ * none has room. */
 static struct upmux *emptiest(const struct endpoint_row *row, const struct tls_client *policy) {
   struct upmux *best = NULL;
   for (const struct list *l = row->muxes.next; l != &row->muxes; l = l->next) {
     struct upmux *m = container_of(l, struct upmux, link);
-    if (m->tls != policy || !has_room(m, row)) continue;
-    bool better = !best || (best->shunned && !m->shunned);
-    bool fewer = best && best->shunned == m->shunned && h2_streams(m->h2) < h2_streams(best->h2);
-    if (better || fewer) best = m;
+    if (m->tls != policy || !has_room(m)) continue;
+    int before = best ? rank(m) - rank(best) : -1;
+    if (before < 0 || (!before && h2_streams(m->h2) < h2_streams(best->h2))) best = m;
   }
   return best;
 }
@@ -294,8 +311,7 @@ static struct upmux *emptiest(const struct endpoint_row *row, const struct tls_c
 /* is_enough: another connection is opened before this one gets one more stream. */
 static bool is_enough(const struct upmux *m, const struct pool *pool) {
   uint32_t most = pool->connections.streams;
-  if (m->up->loop->now_ms < m->alone_until_ms) return false;
-  return m->shunned || (most && h2_streams(m->h2) >= most);
+  return !has_to_do(m) && (m->shunned || (most && h2_streams(m->h2) >= most));
 }
 
 bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_client *policy) {
@@ -366,6 +382,8 @@ struct upconn *upconn_stream(struct upstream *u, const struct pool *pool, struct
   if (*reused) upstream_count(u->counters.reused, 1);
   return c;
 }
+
+bool upconn_others_do(const struct upconn *c) { return c->mux && others_do(c->mux); }
 
 bool upconn_inherit(struct upconn *c, const struct conn_events *on) {
   struct upmux *m = c->mux;

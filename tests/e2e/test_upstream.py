@@ -1,5 +1,6 @@
 """Upstreams that fail: refused, reset, silent, dead names, the keepalive race, restarts under
 load. DESIGN.md promise 5: no request is lost to the idle-keepalive race."""
+import socket
 import time
 
 import pytest
@@ -197,6 +198,15 @@ def test_unix_endpoint_that_is_not_there(weir, work):
     proxy = weir(pool("unix:%s" % (work / "none.sock")))
     assert proxy.get("/u").status == 502
     assert proxy.logged(path="/u")["weir.end"].startswith("upstream.connect.")
+
+
+def test_unix_endpoint_of_another_kind(weir, work):
+    """A socket of datagrams: connect(2) says EPROTOTYPE, which is a failure like any other."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(work / "log.sock"))
+        proxy = weir(pool("unix:%s" % (work / "log.sock")))
+        assert proxy.get("/u").status == 502
+        proxy.ended("upstream.connect.failed", path="/u")
 
 
 def test_endpoint_comes_back(weir, new_backend):

@@ -1,6 +1,7 @@
 """Upgrades, copies and PROXY headers to pools with tls, whose endpoints speak what ALPN chose
 (packaging/docs/upstreamtls.md): an upgrade takes HTTP/1.1 where HTTP/2 brings none; a copy speaks
 what its endpoint speaks; a PROXY header goes before TLS. RFC 8441, RFC 9110 section 7.8."""
+import time
 
 import pytest
 
@@ -98,6 +99,21 @@ def test_another_upgrade_through_nginx(behind_nginx, backend):
         assert head.status == 101
         echoed(conn, b"hello")
         conn.close()
+
+
+def test_both_handshakes_have_one_time_to_connect(weir, mint):
+    """That of the HTTP/2 connection, which cannot bring the upgrade on, and the one after it."""
+    class Slow(TlsOrigin):
+        def serve(self, sock):
+            time.sleep(1.2)
+            super().serve(sock)
+    origin = Slow(mint.leaf(LOCAL))
+    front = front_of(weir, mint, origin.port, timeouts={"connect": "2s"}, retry={"attempts": 1})
+    conn, head = upgrade(front)
+    assert head.status == 504
+    front.logged(path="/ws", end="upstream.tls.timeout")
+    conn.close()
+    origin.stop()
 
 
 def test_a_refused_upgrade(behind_nginx, backend):

@@ -32,7 +32,6 @@ struct endpoint_row {
   _Atomic uint64_t outcomes, outcomes_bad; /* attempts that ended; failed or 500 and above */
   int64_t turn;   /* round_robin: what it is owed of others' turns; its worker's alone */
   uint64_t ready; /* round_robin: saved up for its next own turn, while it starts slowly */
-  uint32_t streams_most; /* of one connection, as the endpoint said last; 0: it never did */
   uint64_t shunned_ms;   /* HTTP/2 connections that are left for resets go by it (upmux.c) */
   bool bare;             /* its HTTP/2 takes no extended CONNECT, as it said last */
 };
@@ -55,6 +54,7 @@ struct endpoint {
   _Atomic uint64_t ejected_until_ms;       /* CLOCK_MONOTONIC; 0: in service */
   _Atomic uint32_t ejections;              /* in total */
   _Atomic uint32_t eject_streak;           /* ejections that followed closely: the time grows */
+  _Atomic uint32_t streams_most; /* of an HTTP/2 connection, as it said last; 0: it never did */
   _Atomic uint64_t since_ms; /* in service, also after an ejection (endpoint_since); 0: always */
 };
 

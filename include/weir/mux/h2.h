@@ -64,7 +64,8 @@ void h2_ask(struct h2 *h);
 bool h2_suspected(const struct h2 *h);
 /* h2_streams_most is how many the peer allows; 0: it has not said so yet. */
 uint32_t h2_streams_most(const struct h2 *h);
-/* h2_give_up ends a connection that is not open yet: -errno is why, for its streams. h is gone. */
+/* h2_give_up ends a connection that is not open yet: err is why, for its streams (-errno, or -enum
+ * h2_anew). h is gone. */
 void h2_give_up(struct h2 *h, int err);
 /* h2_leave_conn, inside on_open: nothing was sent on the conn, and it is the owner's again. */
 void h2_leave_conn(struct h2 *h);

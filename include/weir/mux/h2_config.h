@@ -30,6 +30,15 @@ struct h2_limits {
   uint32_t ping_wait_ms;  /* and may take so long to say anything; both of a client. 0: never */
 };
 
+/* h2_anew is why a stream that waits for its connection is not to be one of it: its owner asks
+ * anew for another one. on_open of the stream's conn tells it, negative, beyond all errnos. */
+enum h2_anew {
+  H2_ANEW_PROTOCOL = 4096, /* the connection is there, and speaks another protocol */
+  H2_ANEW_FULL,            /* it is there, and the peer takes no more streams on it */
+  H2_ANEW_OTHERS,          /* it does not come to be, and others that are there have room */
+};
+static inline bool h2_asks_anew(int err) { return err <= -(int)H2_ANEW_PROTOCOL; }
+
 /* h2_events is what an owner hears. Each may close streams' conns, and h2_end; only on_end may
  * call h2_free. */
 struct h2_events {
@@ -48,10 +57,10 @@ struct h2_events {
   /* on_end: the connection ended and all its streams were told: OK by agreement. GOAWAY is
    * written: close the conn gently and call h2_free. */
   void (*on_end)(struct h2 *h, enum end end);
-  /* on_open: a client's conn is open: does the peer speak HTTP/2? Or (err) it will not be: is that
-   * what its streams are told? False: they hear of -EPROTOTYPE, on_end follows; of one that is
-   * open the owner has taken the conn (h2_leave_conn). NULL: true. */
-  bool (*on_open)(struct h2 *h, int err);
+  /* on_open: a client's conn is open (0), or will not be (-errno). What its streams are told: 0,
+   * or -errno or -enum h2_anew, and on_end follows; of one that is open the owner has taken the
+   * conn then (h2_leave_conn). NULL: err. */
+  int (*on_open)(struct h2 *h, int err);
   /* on_left: it ended, but for streams whose response is whole, or that hear of it later: on_end
    * follows when these are gone. NULL: of no interest. */
   void (*on_left)(struct h2 *h);

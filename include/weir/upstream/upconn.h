@@ -36,7 +36,7 @@ struct attempt_to {
                    with this one, or is told of by its header */
   bool settled; /* it has to know what the endpoint's HTTP/2 can do */
   bool once;    /* what goes cannot be sent again: not while nobody knows how many streams the
-                   endpoint takes. Those beyond that are told -EPROTOTYPE (UPCONN_ASK) */
+                   endpoint takes. Those beyond that ask anew (H2_ANEW_FULL) */
 };
 
 /* upconn_way is how requests reach an endpoint. */
@@ -44,9 +44,9 @@ enum upconn_way {
   UPCONN_HTTP_1, /* upconn_checkout, else upconn_connect */
   UPCONN_STREAM, /* upconn_stream */
   UPCONN_ASK,    /* upconn_checkout, else upconn_stream: what the endpoint speaks it says in its
-                    handshake (ALPN). HTTP/1.1: on_open tells all who wait -EPROTOTYPE, each closes
-                    and asks anew; the connection is idle then, and serves the first of them. Who
-                    was alone has it already (upconn_inherit). */
+                    handshake (ALPN). HTTP/1.1: all who wait ask anew (H2_ANEW_PROTOCOL); the
+                    connection is idle then, and serves the first of them. Who was alone has it
+                    already (upconn_inherit). */
 };
 enum upconn_way upconn_way(const struct upstream *u, const struct pool *pool,
                            const struct endpoint *e);
@@ -64,12 +64,16 @@ struct upconn *upconn_checkout(struct upstream *u, const struct pool *pool, stru
 MUST_USE struct upconn *upconn_connect(struct upstream *u, const struct pool *pool,
                                        struct endpoint *e, const struct attempt_to *to, int *err);
 /* upconn_stream takes a stream of an HTTP/2 connection to e (pools.*.connections.protocol): of one
- * that is there, else of a new one. *reused: it can be sent on already. NULL and *err as
- * upconn_connect, but no room for to->first is -ENOMEM. */
+ * that is there, else of a new one. *reused: it can be sent on already; else on_open tells, which
+ * may be to ask anew (h2_asks_anew): who hears that closes it and asks for another one. NULL and
+ * *err as upconn_connect, but no room for to->first is -ENOMEM. */
 MUST_USE struct upconn *upconn_stream(struct upstream *u, const struct pool *pool,
                                       struct endpoint *e, const struct attempt_to *to,
                                       bool *reused, int *err);
-/* upconn_inherit, inside on_open(-EPROTOTYPE): c was alone: the connection that it waited for is
+/* upconn_others_do: c waits for a stream, and its time to connect is over: others that are there
+ * have room, and take who asks anew now. */
+MUST_USE bool upconn_others_do(const struct upconn *c);
+/* upconn_inherit, where c is to ask anew: c was alone, and the connection that it waited for is
  * c's own, one of HTTP/1.1, open, and its events go to `on`. False: it was not; c is as it
  * was. */
 MUST_USE bool upconn_inherit(struct upconn *c, const struct conn_events *on);

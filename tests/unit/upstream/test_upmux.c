@@ -30,7 +30,7 @@ struct bed {
   struct pool *pool;
   struct snapshot *snapshot;
   struct peer peers[PEERS];
-  uint32_t peer_count, opened, failed;
+  uint32_t peer_count, opened, failed, others; /* the last: of failed, by H2_ANEW_OTHERS */
   int err;
   bool stay;                     /* endpoints do not close behind weir */
   struct span hello;             /* what the next connection's endpoint says first */
@@ -119,6 +119,7 @@ static void on_open(struct conn *c, int err) {
     return;
   }
   bed->failed++;
+  bed->others += err == -(int)H2_ANEW_OTHERS;
   bed->err = err;
   let_go(c->owner, false);
 }
@@ -177,7 +178,7 @@ static void bed_init_with(struct bed *b, uint64_t seed, const struct sim_faults 
   bed = b;
   b->hello = HELLO;
   b->sim = sim_new(seed, faults);
-  b->registry = registry_new(1);
+  b->registry = registry_new(2);
   struct loop_config config = {.conns_max = 256, .buffer_bytes = 4096, .seed = 1};
   b->loop = sim_loop_new(b->sim, &config);
   b->pool = pool_like(b, 4096);
@@ -467,7 +468,7 @@ static void who_goes_once_waits_for_the_limit(void **state) {
   settle(&b);
   assert_int_equal(b.opened, 3);
   assert_int_equal(b.failed, 2);
-  assert_int_equal(b.err, -EPROTOTYPE);
+  assert_int_equal(b.err, -(int)H2_ANEW_FULL);
   b.hello = TAKES_TWO;
   c[2] = ask(&b, b.pool, &once);
   c[3] = ask(&b, b.pool, &once); /* what is known of the endpoint holds for this one too */
@@ -499,6 +500,72 @@ static void streams_are_spread(void **state) {
   bed_fini(&b);
 }
 
+/* far_on steps until so many have failed, if need be to the end of their time to connect. */
+static void far_on(struct bed *b, uint32_t failed) {
+  for (int n = 0; n < 1000 && b->failed < failed; n++) (void)sim_step(b->sim);
+  assert_true(b->failed >= failed);
+}
+
+/* Whose connection does not come to be has a stream of one that is there, though it should have no
+ * more: not of one that still connects. */
+static void others_do(void **state) {
+  (void)state;
+  for (int late = 0; late < 2; late++) {
+    struct bed b;
+    bed_init(&b);
+    b.pool->connections.streams = 1;
+    struct upconn *there = stream_of(&b, b.pool, SPAN_EMPTY, false);
+    settle(&b);
+    sim_peer_unlisten(b.sim, &ep(&b)->addr);
+    if (late) sim_peer_blackhole(b.sim, &ep(&b)->addr);
+    for (uint32_t n = 0; n < 2; n++) {
+      assert_ptr_not_equal(stream_of(&b, b.pool, SPAN_EMPTY, false)->mux, there->mux);
+      if (late) settle(&b);
+    }
+    for (uint32_t n = 1; n <= 2; n++) {
+      far_on(&b, n);
+      struct upconn *anew = stream_of(&b, b.pool, SPAN_EMPTY, false);
+      assert_ptr_equal(anew->mux, there->mux);
+      upconn_close(anew, false);
+    }
+    assert_int_equal(b.opened, 1);
+    assert_int_equal(b.others, 2);
+    upconn_close(there, false);
+    bed_fini(&b);
+  }
+}
+
+/* What one worker was told no other one has to wait for. */
+static void workers_share_what_they_know(void **state) {
+  (void)state;
+  const struct attempt_to once = {.events = &events, .once = true};
+  struct bed b;
+  bed_init(&b);
+  struct upstream other;
+  upstream_init(&other, b.loop, 1, 32);
+  other.h2 = b.up.h2;
+  upstream_install(&other, 1, NULL, b.snapshot);
+  b.hello = TAKES_TWO;
+  struct upconn *c[4] = {stream_of(&b, b.pool, SPAN_EMPTY, false)};
+  settle(&b);
+  b.hello = SPAN_EMPTY;
+  for (int i = 1; i < 4; i++) {
+    bool reused;
+    c[i] = upconn_stream(&other, b.pool, ep(&b), &once, &reused, &b.err);
+    assert_non_null(c[i]);
+  }
+  assert_ptr_not_equal(c[0]->mux, c[1]->mux);
+  assert_ptr_equal(c[1]->mux, c[2]->mux);
+  assert_ptr_not_equal(c[2]->mux, c[3]->mux);
+  settle(&b);
+  assert_int_equal(b.opened, 4);
+  for (int i = 0; i < 4; i++) upconn_close(c[i], false);
+  upstream_install(&other, UINT64_MAX, b.snapshot, NULL);
+  (void)sim_run(b.sim, 2000);
+  upstream_fini(&other);
+  bed_fini(&b);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(who_is_alone_shares_with_nobody),
@@ -511,6 +578,8 @@ int main(void) {
       cmocka_unit_test(limits_are_those_of_now),
       cmocka_unit_test(who_goes_once_waits_for_the_limit),
       cmocka_unit_test(streams_are_spread),
+      cmocka_unit_test(others_do),
+      cmocka_unit_test(workers_share_what_they_know),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
