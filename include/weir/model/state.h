@@ -33,7 +33,7 @@ struct endpoint_row {
   int64_t turn;   /* round_robin: what it is owed of others' turns; its worker's alone */
   uint64_t ready; /* round_robin: saved up for its next own turn, while it starts slowly */
   uint32_t streams_most; /* of one connection, as the endpoint said last; 0: it never did */
-  uint64_t shunned_ms;   /* HTTP/2 connections that are left for resets go by it (upmux.c) */
+  uint64_t shunned_ms, wearied_ms, calm_ms; /* by its resets, ours, PINGs (upmux.c) */
   bool bare;             /* its HTTP/2 takes no extended CONNECT, as it said last */
 };
 
