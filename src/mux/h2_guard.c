@@ -110,8 +110,8 @@ bool h2_reset_behind(struct h2 *h) {
  * (50 once), with other frames; Envoy half of 500 or more streams, of those below a second; Go and
  * Rust's h2 count what they still work on. So CANCELS_MOST at once, and one more with each
  * CANCEL_MS, are 80 in 60 s; but for CANCELS_FREE no more than CANCELS_PART of those that went
- * well. Tomcat has no such bound: a fresh connection bears one, then two for five that went well.
- */
+ * well. Tomcat's is below that: a fresh connection bears one or two, and two more for each five
+ * that go well. */
 #define CANCELS_MOST 50u
 #define CANCEL_MS 2000u
 #define CANCELS_FREE 100u
