@@ -79,7 +79,7 @@ static void copy_value(struct copy *c, const struct h2_frame *f, enum h2_event e
   else if (event == H2_EVENT_WINDOW_UPDATE)
     h2_write_window_update(&c->out, f->stream, item->value);
   else if (event == H2_EVENT_GOAWAY)
-    h2_write_goaway(&c->out, item->id, item->value, SPAN_LIT("debug"));
+    h2_write_goaway(&c->out, item->id, item->value, item->bytes);
   else
     return;
   text_printf(&c->meaning, "V%d,%u,%u,%u,%u,", event, f->stream, f->flags, item->id, item->value);

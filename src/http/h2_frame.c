@@ -5,6 +5,8 @@
 #include "weir/http/h2_frame.h"
 
 enum { ANY = UINT32_MAX, ROW_LEN = 6, PRIORITY_LEN = 5, STREAM_ID_LEN = 4 };
+/* GOAWAY_LEN is what is read of one at most. */
+enum { GOAWAY_LEN = 2 * STREAM_ID_LEN + H2_GOAWAY_WHY_MAX };
 
 enum stream_rule { ZERO, SOME, EITHER };
 
@@ -273,7 +275,7 @@ static enum turn read_row(struct reader *r) {
 
 /* value_len is how much of a value's payload is read whole; what follows it is skipped. */
 static uint32_t value_len(const struct h2_scanner *s) {
-  if (s->frame.type == H2_GOAWAY) return 2 * STREAM_ID_LEN;
+  if (s->frame.type == H2_GOAWAY && s->left > GOAWAY_LEN) return GOAWAY_LEN;
   if (s->left > sizeof(s->held)) return STREAM_ID_LEN; /* PRIORITY_UPDATE */
   return s->left;
 }
@@ -296,9 +298,10 @@ static enum turn give_priority_update(struct reader *r, uint32_t len) {
   return give(r, H2_EVENT_PRIORITY_UPDATE);
 }
 
-static enum turn give_goaway(struct reader *r) {
+static enum turn give_goaway(struct reader *r, uint32_t len) {
   r->item->id = be31(r->s->held);
   r->item->value = be32(r->s->held + STREAM_ID_LEN);
+  r->item->bytes = span_of(r->s->held + 2 * STREAM_ID_LEN, len - 2 * STREAM_ID_LEN);
   return give(r, H2_EVENT_GOAWAY);
 }
 
@@ -312,7 +315,7 @@ static enum turn read_value(struct reader *r) {
     case H2_PRIORITY: return give_priority(r);
     case H2_RST_STREAM: r->item->value = be32(s->held); return give(r, H2_EVENT_RST_STREAM);
     case H2_PING: r->item->bytes = span_of(s->held, len); return give(r, H2_EVENT_PING);
-    case H2_GOAWAY: return give_goaway(r);
+    case H2_GOAWAY: return give_goaway(r, len);
     case H2_WINDOW_UPDATE: return give_window_update(r);
     default: return give_priority_update(r, len);
   }

@@ -268,6 +268,8 @@ static void still_there(struct h2 *h, uint64_t now_ms) {
 
 void h2_ask(struct h2 *h) {
   if (h2_any(h, H2_SUSPECT | H2_ENDED)) return;
+  uint64_t since_ms = h->pool->loop->now_ms - h->asked_ms;
+  if (h->asked_ms && !is_asked(h) && since_ms < h->limits.ask_again_ms) return;
   h->marks |= H2_SUSPECT;
   if (is_asked(h) || !ask(h) || !h->limits.ping_ms) return;
   timer_set(&h->pool->loop->wheel, &h->timer, h->asked_ms + h->limits.ping_wait_ms);

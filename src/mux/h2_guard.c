@@ -1,7 +1,7 @@
 /* h2_guard.c: budgets against floods (THREATS.md rows 1, 2, 3 and 5). Two of them, for all kinds:
  * streams that end early, and frames that bring nothing on. Both come back in SPAN_MS. What brings
  * something on pays for some of the latter: a peer that opens windows for what it reads is never
- * near the limit. */
+ * near the limit. And what is left of a peer's budget for resets of ours, as far as we know it. */
 #include "mux/h2_priv.h"
 
 #define SPAN_MS 10000u
@@ -100,6 +100,35 @@ bool h2_reset_behind(struct h2 *h) {
   if (!h->budget.finished) return h2_glitch(h);
   h->budget.finished--;
   return true;
+}
+
+/* ---- streams that we end early ---- */
+
+/* Servers end a connection that brings too many RST_STREAMs, and all of its streams with it. Their
+ * defaults: nghttp2 (Node, Apache httpd) 1000 and 33 more with each second; Netty 200 in 30 s;
+ * Varnish 100 in 60 s, of streams below a second; Cowboy, Bandit 500 in 10 s; Jetty 128 a second
+ * (50 once), with other frames; Envoy half of 500 or more streams, of those below a second; Go and
+ * Rust's h2 count what they still work on. So CANCELS_MOST at once, and one more with each
+ * CANCEL_MS, are 80 in 60 s; but for CANCELS_FREE no more than CANCELS_PART of those that went
+ * well. Tomcat's is below that: a fresh connection bears one or two, and two more for each five
+ * that go well. */
+#define CANCELS_MOST 50u
+#define CANCEL_MS 2000u
+#define CANCELS_FREE 100u
+#define CANCELS_PART 2u
+
+void h2_cancelled(struct h2 *h) {
+  struct h2_budget *b = &h->budget;
+  uint64_t now_ms = h->pool->loop->now_ms;
+  b->cancels++;
+  b->cancels_ms = (b->cancels_ms > now_ms ? b->cancels_ms : now_ms) + CANCEL_MS;
+}
+
+bool h2_wearies(const struct h2 *h) {
+  const struct h2_budget *b = &h->budget;
+  uint32_t all = h->next_id / 2, well = all > b->cancels ? all - b->cancels : 0;
+  if (b->cancels > CANCELS_FREE + well / CANCELS_PART) return true;
+  return b->cancels_ms > h->pool->loop->now_ms + (CANCELS_MOST - 1) * CANCEL_MS;
 }
 
 /* ---- who comes last ---- */

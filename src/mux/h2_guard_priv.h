@@ -19,6 +19,8 @@ struct h2_budget {
                       * the stream and the connection */
   uint32_t finished; /* streams that the peer has not reset: its RST_STREAM may cross their end */
   uint32_t acks;     /* that are owed for SETTINGS of ours after the first (h2_limit) */
+  uint32_t cancels;    /* RST_STREAMs of ours */
+  uint64_t cancels_ms; /* when the peer will have forgotten them, as far as we know */
 };
 
 /* H2_GLITCH_PRICE is in bytes of DATA that came: a KiB pays for two. */
@@ -43,6 +45,8 @@ MUST_USE bool h2_opened(struct h2 *h, uint32_t bytes);
 MUST_USE bool h2_count_reset(struct h2 *h);
 /* h2_reset_behind: RST_STREAM for a stream that is gone. */
 MUST_USE bool h2_reset_behind(struct h2 *h);
+/* h2_cancelled: we have sent RST_STREAM. */
+void h2_cancelled(struct h2 *h);
 /* h2_is_early: a peer that resets this stream now ends it early. LONG_MS: who has waited so long,
  * for an answer or in the middle of one, has not asked to throw it away. */
 #define H2_LONG_MS 1000u

@@ -214,8 +214,14 @@ static enum end on_ping(struct h2 *h, const struct h2_item *item) {
   return glitch(h);
 }
 
+/* is_pinged: what gRPC's servers say when PINGs come more often than they allow (proposal A8). */
+static bool is_pinged(const struct h2_item *item) {
+  return item->value == H2_ENHANCE_YOUR_CALM && span_eq(item->bytes, SPAN_LIT("too_many_pings"));
+}
+
 static enum end on_goaway(struct h2 *h, const struct h2_item *item) {
   bool first = !h2_any(h, H2_PEER_DONE);
+  if (!h->server && h->events->on_pinged && is_pinged(item)) h->events->on_pinged(h);
   h->marks |= (uint16_t)(H2_PEER_DONE | (item->value ? H2_BLAMED : 0u));
   if (item->value) h->their_last = item->id;
   if (item->value) h->their_code = item->value;

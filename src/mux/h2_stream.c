@@ -151,6 +151,7 @@ void h2_write_reset(struct h2 *h, uint32_t id, enum h2_error error) {
   uint32_t *slot = &h->forgotten[h->forgotten_at++ % H2_FORGOTTEN];
   if (*slot > h->forgotten_to) h->forgotten_to = *slot;
   *slot = id;
+  h2_cancelled(h);
   struct buf *out = h2_out_small(h, H2_HEAD_LEN + 4);
   if (out) h2_write_rst_stream(out, id, error);
 }

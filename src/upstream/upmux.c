@@ -48,7 +48,7 @@ struct upmux {
   struct h2 *h2;
   const struct tls_client *tls; /* policy that it was opened under; NULL: plaintext */
   uint32_t requests, requests_max; /* sent on it; 0: no limit */
-  uint32_t keepalive_ms;
+  uint32_t keepalive_ms, ping_ms; /* ping_ms 0: who gives up a request asks, nobody else */
   uint64_t alone_until_ms; /* another one did not come to be: it has to do until then */
   bool retired; /* takes no more streams */
   bool shunned; /* new streams go elsewhere while there is an elsewhere */
@@ -78,6 +78,9 @@ static void set_idle(struct upmux *m, bool idle) {
 static bool is_spent(const struct upmux *m) {
   return m->retired || m->alone || (m->requests_max && m->requests >= m->requests_max);
 }
+
+/* is_last: to be taken, and not kept: streams of it may be lost that another one would keep. */
+static bool is_last(const struct upmux *m) { return m->shunned || h2_wearies(m->h2); }
 
 /* said_last is how many streams the endpoint takes, as it said last on whichever of its
  * connections, to whichever worker; 0: it never did. */
@@ -116,7 +119,7 @@ static void on_idle(struct h2 *h) {
   }
   if (!(m->conn->flags & CONN_OPEN)) return; /* the time to connect runs: another one may come */
   set_idle(m, true);
-  bool over = is_spent(m) || m->shunned || h2_suspected(h) || !h2_room(h) || !m->keepalive_ms;
+  bool over = is_spent(m) || is_last(m) || h2_suspected(h) || !h2_room(h) || !m->keepalive_ms;
   uint64_t now_ms = m->up->loop->now_ms;
   h2_timer(h, over ? now_ms : now_ms + m->keepalive_ms);
 }
@@ -128,6 +131,19 @@ static void on_settings(struct h2 *h) {
   if (most != said_last(m)) /* nearly always it is the same: no line of cache goes round */
     atomic_store_explicit(&m->endpoint->streams_most, most, memory_order_relaxed);
   row_of(m)->bare = !h2_extends(h);
+}
+
+/* CALM_MS: where only who gives up a request asks (suspect): so many gRPC's servers bear. */
+#define CALM_MS (5u * 60u * 1000u)
+#define CALM_MOST_MS (24u * 60u * 60u * 1000u)
+
+/* on_pinged: further connections to the endpoint ask half as often (gRPC proposal A8): no sooner
+ * than row.calm_ms; 0: it never complained. */
+static void on_pinged(struct h2 *h) {
+  struct upmux *m = mux_of(h);
+  uint64_t *calm_ms = &row_of(m)->calm_ms, ms = m->ping_ms ? 2 * (uint64_t)m->ping_ms : CALM_MS;
+  if (ms > CALM_MOST_MS) ms = CALM_MOST_MS;
+  if (ms > *calm_ms) *calm_ms = ms;
 }
 
 /* others_do: m will not be opened, or not in time: connections that are there take its streams.
@@ -207,6 +223,7 @@ static const struct h2_events events = {
     .on_open = on_open,
     .on_end = on_end,
     .on_left = on_left,
+    .on_pinged = on_pinged,
     .on_settings = on_settings,
     .on_timer = on_timer,
 };
@@ -216,6 +233,8 @@ static const struct h2_events events = {
 static const struct conn_events no_events;
 
 static bool begin(struct upmux *m, const struct pool *pool) {
+  uint32_t ping_ms = pool->connections.ping_ms, calm_ms = (uint32_t)row_of(m)->calm_ms;
+  m->ping_ms = ping_ms && ping_ms < calm_ms ? calm_ms : ping_ms;
   const struct h2_config config = {.pool = m->up->h2,
                                    .conn = m->conn,
                                    .events = &events,
@@ -227,8 +246,9 @@ static bool begin(struct upmux *m, const struct pool *pool) {
                                               .headers = pool->limits.headers,
                                               .resets = RESETS,
                                               .glitches = GLITCHES,
-                                              .ping_ms = pool->connections.ping_ms,
-                                              .ping_wait_ms = pool->connections.ping_timeout_ms},
+                                              .ping_ms = m->ping_ms,
+                                              .ping_wait_ms = pool->connections.ping_timeout_ms,
+                                              .ask_again_ms = calm_ms},
                                    .owner = m};
   m->h2 = h2_new(&config);
   if (m->h2) h2_timer(m->h2, m->up->loop->now_ms + pool->timeouts.connect_ms);
@@ -293,7 +313,7 @@ void upconn_bare_set(const struct upstream *u, struct endpoint *e, bool bare) {
 static bool has_to_do(const struct upmux *m) { return m->up->loop->now_ms < m->alone_until_ms; }
 
 /* rank: connections of a lower one come first, whatever streams they have. */
-static int rank(const struct upmux *m) { return (has_to_do(m) ? 0 : 2) + m->shunned; }
+static int rank(const struct upmux *m) { return (has_to_do(m) ? 0 : 2) + is_last(m); }
 
 /* emptiest is the connection with room that has the fewest streams of those that come first; NULL:
  * none has room. */
@@ -308,10 +328,21 @@ static struct upmux *emptiest(const struct endpoint_row *row, const struct tls_c
   return best;
 }
 
+/* may_leave: not too many of late, which *at_ms remembers. */
+static bool may_leave(const struct upmux *m, uint64_t *at_ms) {
+  uint64_t now_ms = m->up->loop->now_ms, from_ms = *at_ms; /* each puts it off */
+  if (from_ms < now_ms) from_ms = now_ms;
+  bool may = from_ms < now_ms + SHUNNED_MS;
+  if (may) *at_ms = from_ms + SHUNNED_MS / SHUNNED_MOST;
+  return may;
+}
+
 /* is_enough: another connection is opened before this one gets one more stream. */
 static bool is_enough(const struct upmux *m, const struct pool *pool) {
   uint32_t most = pool->connections.streams;
-  return !has_to_do(m) && (m->shunned || (most && h2_streams(m->h2) >= most));
+  if (has_to_do(m)) return false;
+  if (m->shunned || (most && h2_streams(m->h2) >= most)) return true;
+  return h2_wearies(m->h2) && may_leave(m, &row_of(m)->wearied_ms);
 }
 
 bool upmux_has_room(const struct endpoint *e, uint32_t worker, const struct tls_client *policy) {
@@ -414,15 +445,6 @@ static void suspect(struct upconn *c) {
 
 /* ---- what its endpoint resets ---- */
 
-static bool may_shun(const struct upmux *m) {
-  struct endpoint_row *row = row_of(m);
-  uint64_t now_ms = m->up->loop->now_ms, from_ms = row->shunned_ms; /* each puts it off */
-  if (from_ms < now_ms) from_ms = now_ms;
-  bool may = from_ms < now_ms + SHUNNED_MS;
-  if (may) row->shunned_ms = from_ms + SHUNNED_MS / SHUNNED_MOST;
-  return may;
-}
-
 /* is_too_many: there were, or may have been, more than the endpoint had said that it takes. */
 static bool is_too_many(const struct h2 *h) {
   return !h2_ready_for(h, true) || h2_streams(h) >= h2_streams_most(h);
@@ -441,7 +463,7 @@ static void judge(const struct upconn *c) {
   m->reset++;
   if (told.code == H2_ENHANCE_YOUR_CALM || m->refused >= REFUSED_IN_A_ROW ||
       m->reset >= RESET_IN_A_ROW)
-    m->shunned = may_shun(m);
+    m->shunned = may_leave(m, &row_of(m)->shunned_ms);
   if (m->reset >= RESET_IN_A_ROW) m->refused = m->reset = 0;
 }
 

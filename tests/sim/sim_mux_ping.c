@@ -15,7 +15,7 @@
 #include "weir/base/mem.h"
 #include "weir/io/sim.h"
 
-enum { REQUESTS = 8, PING_MS = 10000, WAIT_MS = 2000 };
+enum { REQUESTS = 8, PING_MS = 10000, WAIT_MS = 2000, AGAIN_MS = 5000 };
 
 /* asked is one request. */
 struct asked {
@@ -35,7 +35,7 @@ struct pair {
   struct h2 *h; /* NULL: it ended */
   struct conn *c;
   enum end end;
-  uint32_t idles;
+  uint32_t idles, pinged;
   struct asked asked[REQUESTS];
   /* the server */
   struct sim_peer *wire;
@@ -144,9 +144,10 @@ static void h2_ended(struct h2 *h, enum end end) {
   conn_close_gently(p->c, 1000);
 }
 static void h2_timed(struct h2 *h) { (void)h; }
+static void h2_pinged(struct h2 *h) { ((struct pair *)h2_owner(h))->pinged++; }
 
 static const struct h2_events events = {
-    .on_idle = h2_idle, .on_end = h2_ended, .on_timer = h2_timed};
+    .on_idle = h2_idle, .on_end = h2_ended, .on_timer = h2_timed, .on_pinged = h2_pinged};
 
 /* ---- the world ---- */
 
@@ -195,7 +196,8 @@ static struct pair *start(void) {
                                           .resets = 100,
                                           .glitches = 1000,
                                           .ping_ms = PING_MS,
-                                          .ping_wait_ms = WAIT_MS},
+                                          .ping_wait_ms = WAIT_MS,
+                                          .ask_again_ms = AGAIN_MS},
                                .owner = p};
   p->h = h2_new(&h2);
   assert_non_null(p->h);
@@ -288,6 +290,61 @@ static void asked_out_of_turn(void **state) {
   finish(p);
 }
 
+/* Who has answered not long ago is not asked again, nor suspected. */
+static void asked_again(void **state) {
+  (void)state;
+  struct pair *p = start();
+  ask(p, 0);
+  pass(p, 1000);
+  for (uint32_t n = 1; n < 4; n++) {
+    h2_ask(p->h);
+    run(p);
+    assert_int_equal(p->pings, n);
+    h2_ask(p->h); /* it owes the answer still */
+    run(p);
+    assert_true(h2_suspected(p->h) && p->pings == n);
+    pong(p);
+    pass(p, AGAIN_MS / 2);
+    pong(p); /* the loop learns what time it is by what comes */
+    run(p);
+    h2_ask(p->h);
+    run(p);
+    assert_true(!h2_suspected(p->h) && p->pings == n);
+    pass(p, AGAIN_MS);
+    pong(p);
+    run(p);
+  }
+  finish(p);
+}
+
+/* The word of gRPC, and no other one. */
+static void too_many(void **state) {
+  static const struct {
+    enum h2_error code;
+    struct span why;
+    bool told;
+  } rows[] = {
+      {H2_ENHANCE_YOUR_CALM, SPAN_LIT("too_many_pings"), true},
+      {H2_NO_ERROR, SPAN_LIT("too_many_pings"), false},
+      {H2_ENHANCE_YOUR_CALM, SPAN_LIT("too_many_pings!"), false},
+      {H2_ENHANCE_YOUR_CALM, SPAN_LIT("too_many_ping"), false},
+      {H2_ENHANCE_YOUR_CALM, SPAN_LIT(""), false},
+  };
+  (void)state;
+  for (size_t i = 0; i < array_count(rows); i++) {
+    struct pair *p = start();
+    ask(p, 0);
+    char room[64];
+    struct buf b = buf_of(room, sizeof room);
+    h2_write_goaway(&b, 1, rows[i].code, rows[i].why);
+    server_write(p, &b);
+    run(p);
+    assert_int_equal(p->pinged, rows[i].told);
+    assert_true(p->h && !p->asked[0].failed);
+    finish(p);
+  }
+}
+
 /* And no more than that. */
 static void asked_out_of_turn_and_dead(void **state) {
   (void)state;
@@ -356,6 +413,8 @@ int main(void) {
       cmocka_unit_test(thinks),
       cmocka_unit_test(asked_out_of_turn),
       cmocka_unit_test(asked_out_of_turn_and_dead),
+      cmocka_unit_test(asked_again),
+      cmocka_unit_test(too_many),
       cmocka_unit_test(owed_and_alive),
       cmocka_unit_test(owed_and_dead),
       cmocka_unit_test(questions_are_no_words),

@@ -80,7 +80,13 @@ static inline void h2_trace_item(struct h2_trace *t, enum h2_event event,
       text_lit(out, " ");
       h2_trace_hex(out, item->bytes);
       break;
-    case H2_EVENT_GOAWAY: text_printf(out, " %u %u", item->id, item->value); break;
+    case H2_EVENT_GOAWAY:
+      text_printf(out, " %u %u", item->id, item->value);
+      if (!item->bytes.len) break;
+      text_lit(out, " '");
+      text_put(out, item->bytes);
+      text_lit(out, "'");
+      break;
     case H2_EVENT_PRIORITY_UPDATE:
       text_printf(out, " %u '", item->id);
       text_put(out, item->bytes);

@@ -43,6 +43,7 @@ enum h2_flag {
 #define H2_FRAME_SIZE_MAX 16777215u /* and at most */
 #define H2_STREAM_MAX 0x7fffffffu   /* stream identifiers have 31 bits */
 #define H2_PRIORITY_VALUE_MAX 60u   /* of PRIORITY_UPDATE; a longer value is read as empty */
+#define H2_GOAWAY_WHY_MAX 16u       /* of debug data: a word that has a meaning, and one more */
 
 /* h2_frame is the head of a frame. */
 struct h2_frame {
@@ -71,7 +72,7 @@ enum h2_event {
   H2_EVENT_PRIORITY,
   H2_EVENT_RST_STREAM,
   H2_EVENT_PING,
-  H2_EVENT_GOAWAY, /* its debug data is skipped */
+  H2_EVENT_GOAWAY, /* what is left of its debug data is skipped */
   H2_EVENT_WINDOW_UPDATE,
   H2_EVENT_PRIORITY_UPDATE,
   H2_EVENT_STREAM_ERROR,     /* of the frame's stream */
@@ -80,7 +81,8 @@ enum h2_event {
 
 /* h2_item is one event. bytes live until the next call, or as long as the input if of a run. */
 struct h2_item {
-  struct span bytes;  /* DATA, FRAGMENT: a run; PING: 8 bytes; PRIORITY_UPDATE: the field value */
+  struct span bytes;  /* DATA, FRAGMENT: a run; PING: 8 bytes; PRIORITY_UPDATE: the field value;
+                       * GOAWAY: the first H2_GOAWAY_WHY_MAX of its debug data */
   struct span reason; /* of errors: static text for people */
   uint32_t id;        /* SETTING: identifier; GOAWAY: last stream; PRIORITY_UPDATE: stream */
   uint32_t value; /* SETTING: value; WINDOW_UPDATE: increment; RST_STREAM, GOAWAY: error code */

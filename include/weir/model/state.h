@@ -32,7 +32,7 @@ struct endpoint_row {
   _Atomic uint64_t outcomes, outcomes_bad; /* attempts that ended; failed or 500 and above */
   int64_t turn;   /* round_robin: what it is owed of others' turns; its worker's alone */
   uint64_t ready; /* round_robin: saved up for its next own turn, while it starts slowly */
-  uint64_t shunned_ms;   /* HTTP/2 connections that are left for resets go by it (upmux.c) */
+  uint64_t shunned_ms, wearied_ms, calm_ms; /* by its resets, ours, PINGs (upmux.c) */
   bool bare;             /* its HTTP/2 takes no extended CONNECT, as it said last */
 };
 

@@ -59,9 +59,12 @@ bool h2_unruly(const struct h2 *h);
 uint32_t h2_room(const struct h2 *h);
 /* h2_silent: nothing has come from the peer since then. */
 bool h2_silent(const struct h2 *h, uint64_t since_ms);
-/* h2_ask asks a client's peer for a sign (PING); until then it is suspected to be dead. */
+/* h2_ask asks a client's peer for a sign (PING), unless it answered one not long ago
+ * (limits.ask_again_ms); until then it is suspected to be dead. */
 void h2_ask(struct h2 *h);
 bool h2_suspected(const struct h2 *h);
+/* h2_wearies: more RST_STREAMs of ours may be more than the peer bears (rapid reset). */
+bool h2_wearies(const struct h2 *h);
 /* h2_streams_most is how many the peer allows; 0: it has not said so yet. */
 uint32_t h2_streams_most(const struct h2 *h);
 /* h2_give_up ends a connection that is not open yet: err is why, for its streams (-errno, or -enum

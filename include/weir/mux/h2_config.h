@@ -28,6 +28,7 @@ struct h2_limits {
   uint32_t age_ms;        /* h2_drain after so long; 0: never */
   uint32_t ping_ms;       /* a peer that is silent for so long while streams are open is asked */
   uint32_t ping_wait_ms;  /* and may take so long to say anything; both of a client. 0: never */
+  uint32_t ask_again_ms;  /* h2_ask asks no sooner behind the PING before */
 };
 
 /* h2_anew is why a stream that waits for its connection is not to be one of it: its owner asks
@@ -66,6 +67,9 @@ struct h2_events {
   void (*on_left)(struct h2 *h);
   /* on_settings: the peer's SETTINGS came, the first or others. NULL: of no interest. */
   void (*on_settings)(struct h2 *h);
+  /* on_pinged: the peer of a client ends the connection as it was asked too often (gRPC's word).
+   * NULL: of no interest. */
+  void (*on_pinged)(struct h2 *h);
   /* on_timer: the conn's deadline (h2_timer) passed. */
   void (*on_timer)(struct h2 *h);
   /* on_turn: the conn was flushed (conn_flush): all that came in this turn has been read. NULL: of

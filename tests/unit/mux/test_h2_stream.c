@@ -212,11 +212,83 @@ static void given_up(void **state) {
   client_free(t);
 }
 
+/* cancelled opens streams, each of which is given up when the server has it. */
+static void cancelled(struct client *t, uint32_t count) {
+  for (uint32_t n = 0; n < count; n++) {
+    call_send(client_call(t, 0));
+    kit_run(&t->k);
+    call_close(&t->calls[0]);
+    kit_run(&t->k);
+  }
+}
+
+static void answered(struct client *t, uint32_t count) {
+  for (uint32_t n = 0; n < count; n++) {
+    uint32_t id = t->h->next_id;
+    call_send(client_call(t, 0));
+    kit_run(&t->k);
+    server_frame(t, H2_HEADERS, H2_FLAG_END_HEADERS | H2_FLAG_END_STREAM, id, SPAN_LIT("\x88"));
+    kit_run(&t->k);
+    call_close(&t->calls[0]);
+  }
+}
+
+/* later: the loop learns what time it is by what comes. */
+static void later(struct client *t, uint64_t ms) {
+  sim_advance(t->k.sim, ms);
+  answered(t, 1);
+}
+
+/* Fifty at once, then one in two seconds. What was never sent does not count. */
+static void wearies_by_the_clock(void **state) {
+  (void)state;
+  struct client *t = client_new(true);
+  kit_run(&t->k);
+  answered(t, 200);
+  for (int n = 0; n < 10; n++) {
+    (void)client_call(t, 0);
+    call_close(&t->calls[0]);
+  }
+  assert_int_equal(t->h->budget.cancels, 0);
+  cancelled(t, 49);
+  assert_false(h2_wearies(t->h));
+  cancelled(t, 1);
+  assert_true(h2_wearies(t->h));
+  later(t, 1000);
+  assert_true(h2_wearies(t->h));
+  later(t, 1000);
+  assert_false(h2_wearies(t->h));
+  cancelled(t, 1);
+  assert_true(h2_wearies(t->h));
+  later(t, 1000000);
+  cancelled(t, 49);
+  assert_false(h2_wearies(t->h));
+  client_free(t);
+}
+
+/* However slowly they come, most of a connection's streams they may not be. */
+static void wearies_by_their_part(void **state) {
+  (void)state;
+  for (uint32_t well = 1; well < 5; well++) {
+    struct client *t = client_new(true);
+    kit_run(&t->k);
+    for (int n = 0; n < 300; n++) {
+      answered(t, well - 1);
+      cancelled(t, 1);
+      later(t, 2000);
+      assert_int_equal(h2_wearies(t->h), well == 1 && n >= 200);
+    }
+    client_free(t);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(answered_with_trailers),
       cmocka_unit_test(refused_by_goaway),
       cmocka_unit_test(given_up),
+      cmocka_unit_test(wearies_by_the_clock),
+      cmocka_unit_test(wearies_by_their_part),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
