@@ -1,6 +1,7 @@
 """A response that begins before its request has ended (RFC 9112 section 9.3): an HTTP/1.1 client
 keeps its connection when the rest of its body comes soon and is small, and what is left of a body
-is never taken for a request (THREATS.md row 11)."""
+is never taken for a request (THREATS.md rows 9 to 11). What ends the connection there has a line
+of its own."""
 import contextlib
 import signal
 import socket
@@ -101,6 +102,19 @@ def chunk(conn, want):
     assert got == want
 
 
+def told(site, conn, end=None):
+    """Behind the request's line, which says that all is well, one of the connection says why it
+    ended (None: of its own will), counted as all are."""
+    site.ended("ok", path="/early")
+    if end:
+        line = site.ended(end)
+        assert "url.path" not in line and "http.response.status_code" not in line
+        assert line["network.peer.address"] == "127.0.0.1" and line["network.peer.port"]
+        assert line["weir.listener"] == "web"
+    site.settle()
+    assert [line["weir.end"] for line in site.lines()] == ["ok"] + ([end] if end else [])
+
+
 def closes(conn, within):
     """The connection ends, without a reset, and not later than that."""
     since = time.monotonic()
@@ -181,7 +195,7 @@ def test_a_rest_that_never_comes(site, framing):
     conn.send(head(b"/early", framing, 100))
     assert conn.response("POST").get("connection") is None
     closes(conn, LINGER_S + 1)
-    assert [line["weir.end"] for line in site.lines()] == ["ok"]
+    told(site, conn, "client.timeout.rest")
 
 
 def test_a_rest_that_dribbles(site, framing):
@@ -199,6 +213,7 @@ def test_a_rest_that_dribbles(site, framing):
     try:
         conn.expect_close()
         assert LINGER_S - 0.2 < time.monotonic() - since < LINGER_S + 1
+        told(site, conn, "client.timeout.rest")
     finally:
         stop.set()
         writer.join()
@@ -219,16 +234,132 @@ def test_a_client_that_ends_inside_the_rest(site, framing):
         """no connection of a client is left"""
         return site.metric("weir_downstream_connections") == 0
     eventually(gone)
+    told(site, conn)  # it has its response, and may leave (RFC 9112 section 9.6)
 
 
-@pytest.mark.parametrize("rest", [b"zz\r\n", b"3\r\nabcd\r\n", b"-1\r\n", b"0\r\nbad trailer\r\n"])
-def test_a_rest_with_faults(site, rest):
+def test_a_client_that_resets_inside_the_rest(site, framing):
+    conn = site.open()
+    conn.send(head(b"/early", framing, 100))
+    assert conn.response("POST").status == 200
+    conn.send(part(framing, b"x"))
+    site.ended("ok", path="/early")
+    conn.reset()
+    told(site, conn, "client.reset")
+
+
+@pytest.mark.parametrize("site", ["tls"], indirect=True)
+def test_a_tls_fault_inside_the_rest(site, framing):
+    """Of the many words for what may befall TLS each stays what it is."""
+    conn = site.open()
+    conn.send(head(b"/early", framing, 100))
+    assert conn.response("POST").status == 200
+    raw = socket.socket(fileno=conn.sock.detach())
+    with raw:
+        raw.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+        assert site.ended("client.tls.record").get("url.path") is None
+
+
+# What stands where chunks do, and why it is none.
+FAULTS = {
+    "letters": (b"zz\r\n", "chunk_size"),
+    "sign": (b"+0\r\n\r\n", "chunk_size"),
+    "minus": (b"-1\r\n", "chunk_size"),
+    "hex-prefix": (b"0x0\r\n\r\n", "chunk_size"),
+    "underscore": (b"1_0\r\n", "chunk_size"),
+    "blank-in-front": (b" 0\r\n\r\n", "chunk_size"),
+    "no-size": (b"\r\n0\r\n\r\n", "chunk_size"),
+    "17-digits": (b"0" * 17 + b"\r\n\r\n", "chunk_size"),
+    "64-bits": (b"f" * 16 + b"\r\n", "chunk_size"),
+    "wraps-to-0": (b"1" + b"0" * 16 + b"\r\n\r\n", "chunk_size"),
+    "size-lf": (b"0\n\r\n", "chunk"),
+    "size-cr-cr-lf": (b"0\r\r\n\r\n", "chunk"),
+    "blank-behind": (b"0 \r\n\r\n", "chunk"),
+    "ext-lf": (b"0;\n\r\n", "chunk"),
+    "ext-lf-data": (b"2;\nxx\r\n0\r\n\r\n", "chunk"),
+    "ext-cr": (b"1;a\rb\r\nx\r\n", "chunk"),
+    "ext-long": (b"1;" + b"a" * 300 + b"\r\nx\r\n", "chunk"),
+    "data-too-long": (b"3\r\nabcd\r\n0\r\n\r\n", "chunk"),
+    "data-too-short": (b"7\r\nabc\r\n0\r\n\r\n", "chunk"),
+    "data-no-crlf": (b"1\r\nx0\r\n\r\n", "chunk"),
+    "data-lf": (b"1\r\nx\n0\r\n\r\n", "chunk"),
+    "data-cr": (b"1\r\nx\r0\r\n\r\n", "chunk"),
+    "last-lf": (b"0\r\n\n", "trailer"),
+    "last-cr": (b"0\r\n\rX", "trailer"),
+    "trailer-none": (b"0\r\nbad trailer\r\n\r\n", "trailer"),
+    "trailer-is-a-request": (b"0\r\n", "trailer"),
+    "trailer-no-name": (b"0\r\n: x\r\n\r\n", "trailer"),
+    "trailer-blank": (b"0\r\nA : b\r\n\r\n", "trailer"),
+    "trailer-folded": (b"0\r\nA: b\r\n c\r\n\r\n", "trailer"),
+    "trailer-nul": (b"0\r\nA: \0\r\n\r\n", "trailer"),
+    "trailer-lf": (b"0\r\nA: b\n\r\n", "trailer"),
+    "trailer-long": (b"0\r\nA: " + b"b" * 8200 + b"\r\n\r\n", "trailer"),
+    "trailers-many": (b"0\r\n" + b"A: b\r\n" * 65 + b"\r\n", "trailer"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_rest_with_faults(site, name):
+    rest, word = FAULTS[name]
     conn = site.open()
     conn.send(head(b"/early", "chunked", 0))
     assert conn.response("POST").status == 200
     conn.send(rest + INNER)
-    closes(conn, LINGER_S + 1)
+    closes(conn, 1)
     assert site.served() == ["/early"]
+    told(site, conn, "client.bad_request." + word)
+
+
+# Where a reader of another mind would see the end of the body, or none.
+HIDDEN = {
+    "as-data": part("chunked", INNER),
+    "as-data-behind-an-end": part("chunked", b"0\r\n\r\n" + INNER),
+    "in-two": part("chunked", INNER[:9]) + part("chunked", INNER[9:]),
+    "in-an-extension": b"1;a=0;b=\"GET /inner HTTP/1.1\"\r\nx\r\n",
+    "zeros": part("chunked", b"x") + b"0000000000000001\r\nx\r\n",
+    "upper": b"0A\r\n0123456789\r\n",
+    "blank-before-extension": b"1 \t;a\r\nx\r\n",
+}
+ENDS = {
+    "plain": b"0\r\n\r\n",
+    "zeros": b"0000;x\r\n\r\n",
+    "framing": b"0\r\nTransfer-Encoding: chunked\r\nContent-Length: 50\r\nHost: b\r\n\r\n",
+    "many": b"0\r\n" + b"A: b\r\n" * 64 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("status", [200])
+def test_what_a_rest_hides_is_no_request(site, end, status):
+    """However it is cut, and wherever the rest begins."""
+    site.backend.on("/early", early(wire.response_bytes(status, b"early")))
+    rounds = 0
+    for name, hidden in HIDDEN.items():
+        body = hidden + ENDS[end]
+        for cut in (0, 1, 2, 7, len(hidden) - 1, len(hidden), len(hidden) + 2):
+            conn = site.open()
+            conn.send(head(b"/early", "chunked", 0) + body[:cut])
+            assert conn.response("POST").get("connection") is None, (name, cut)
+            for at in range(cut, len(body), 31):
+                conn.send(body[at : at + 31])
+            assert conn.get("/next", host=HOST).body == b"GET /next", (name, cut)
+            conn.close()
+            rounds += 1
+    assert site.served() == ["/early", "/next"] * rounds
+
+
+@pytest.mark.parametrize("name", ["minus", "size-lf", "data-too-long", "data-lf", "trailer-none"])
+def test_faults_wherever_the_rest_begins(site, name):
+    """The response comes in the middle of a chunk line, of data, or behind."""
+    before = b"5;a=b\r\nhello\r\n"
+    rest, word = FAULTS[name]
+    for cut in range(len(before) + 1):
+        conn = site.open()
+        conn.send(head(b"/early", "chunked", 0) + before[:cut])
+        assert conn.response("POST").get("connection") is None
+        conn.send(before[cut:] + rest + INNER)
+        closes(conn, 1)
+    assert set(site.served()) == {"/early"}
+    site.logged(end="client.bad_request." + word, count=len(before) + 1)
 
 
 def test_trailers_of_the_rest_are_dropped(site):
@@ -237,6 +368,7 @@ def test_trailers_of_the_rest_are_dropped(site):
     assert conn.response("POST").status == 200
     conn.send(b"1\r\nx\r\n0\r\nX-One: 1\r\n\r\n")
     assert conn.get("/next", host=HOST).body == b"GET /next"
+    assert [line["weir.end"] for line in site.lines()] == ["ok"] * len(site.lines())
 
 
 def upload(conn, framing, size):
@@ -261,8 +393,29 @@ def test_a_rest_that_is_too_large(site, framing, status):
         writer.start()
         conn.expect_close()
         writer.join()
-    site.ended("ok", path="/early", status=status)
+    else:
+        upload(conn, framing, REST_MAX + 32768)
+    told(site, conn, "proxy.limit.rest" if status == 200 else None)
     assert site.served() == ["/early"]
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_chunks_count_with_their_lines(site, over):
+    """256 KiB of chunks, the last one and its trailers included, and not a byte more."""
+    ends = b"0\r\nA: b\r\n\r\n"
+    lines = len(b"10000\r\n\r\n")
+    sizes = [65536, 65536, 65536, 65536 - 4 * lines - len(ends) + over + 1]
+    body = b"".join(part("chunked", b"x" * size) for size in sizes) + ends
+    assert len(body) == REST_MAX + over
+    conn = site.open()
+    conn.send(head(b"/early", "chunked", 0))
+    assert conn.response("POST").get("connection") is None
+    conn.send(body)
+    if over:
+        closes(conn, 1)
+        told(site, conn, "proxy.limit.rest")
+    else:
+        assert conn.get("/next", host=HOST).body == b"GET /next"
 
 
 @pytest.mark.parametrize("size,kept", [(REST_MAX, True), (REST_MAX + 1, False)])
