@@ -18,12 +18,17 @@ static uint64_t left_of(const struct stream *s) {
   return p->relaying ? p->relay.left - p->relay.in_pipe : p->left;
 }
 
+/* seems_large: who sends chunks that are not wanted is told to stop where that may spare much. */
+static bool seems_large(const struct stream *s) {
+  if (s->up_body.from != HTTP_BODY_CHUNKED) return false;
+  return s->x->resp.status == 413 || body_moved(&s->up_body) > REST_MAX;
+}
+
 bool rest_may_follow(const struct stream *s) {
   const struct http_request *r = &s->x->req;
   bool untold = r->expect_continue && !(s->flags & STREAM_CONTINUED);
   if (r->minor == 0 || untold) return false;
-  bool known = s->up_body.from != HTTP_BODY_CHUNKED;
-  return s->x->resp.status < 300 || (known && left_of(s) <= REST_MAX);
+  return s->x->resp.status < 300 || (left_of(s) <= REST_MAX && !seems_large(s));
 }
 
 bool rest_begin(struct stream *s) {

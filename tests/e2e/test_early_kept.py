@@ -328,7 +328,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("status", [200])
+@pytest.mark.parametrize("status", [200, 403])
 def test_what_a_rest_hides_is_no_request(site, end, status):
     """However it is cut, and wherever the rest begins."""
     site.backend.on("/early", early(wire.response_bytes(status, b"early")))
@@ -352,6 +352,7 @@ def test_faults_wherever_the_rest_begins(site, name):
     """The response comes in the middle of a chunk line, of data, or behind."""
     before = b"5;a=b\r\nhello\r\n"
     rest, word = FAULTS[name]
+    site.backend.on("/early", early(wire.response_bytes(403, b"early")))
     for cut in range(len(before) + 1):
         conn = site.open()
         conn.send(head(b"/early", "chunked", 0) + before[:cut])
@@ -402,6 +403,7 @@ def test_a_rest_that_is_too_large(site, framing, status):
 @pytest.mark.parametrize("over", [0, 1])
 def test_chunks_count_with_their_lines(site, over):
     """256 KiB of chunks, the last one and its trailers included, and not a byte more."""
+    site.backend.on("/early", early(wire.response_bytes(403, b"early")))
     ends = b"0\r\nA: b\r\n\r\n"
     lines = len(b"10000\r\n\r\n")
     sizes = [65536, 65536, 65536, 65536 - 4 * lines - len(ends) + over + 1]
@@ -416,6 +418,52 @@ def test_chunks_count_with_their_lines(site, over):
         told(site, conn, "proxy.limit.rest")
     else:
         assert conn.get("/next", host=HOST).body == b"GET /next"
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 503])
+@pytest.mark.parametrize("step", [1, 700])
+def test_a_refusal_keeps_who_sends_few_chunks(site, status, step):
+    site.backend.on("/early", early(wire.response_bytes(status, b"no")))
+    conn = site.open()
+    body = part("chunked", INNER) + part("chunked", b"y" * 300) + last("chunked")
+    for _ in range(3):
+        conn.send(head(b"/early", "chunked", 0))
+        response = conn.response("POST")
+        assert (response.status, response.get("connection")) == (status, None)
+        for at in range(0, len(body), step):
+            conn.send(body[at : at + step])
+    assert conn.get("/next", host=HOST).body == b"GET /next"
+    assert site.served() == ["/early"] * 3 + ["/next"]
+
+
+def sees(backend, size):
+    """A handler that refuses once it has so many bytes of the body."""
+    def handler(conn, _request):
+        got = len(conn.reader.buf)
+        while got < size:
+            got += len(conn.sock.recv(65536))
+        conn.send(wire.response_bytes(403, b"no"))
+        backend.early_bytes_ok = True
+    return handler
+
+
+@pytest.mark.parametrize("name", ["large-chunk", "large-so-far", "413"])
+def test_a_refusal_tells_who_sends_much_to_stop(site, name):
+    """What can be known of a chunked body: how long its present chunk is, how much there was."""
+    body = part("chunked", b"x" * 1000)
+    if name == "large-chunk":
+        body = b"%x\r\nabc" % (REST_MAX + 4)
+    if name == "large-so-far":
+        body = part("chunked", b"x" * 20000) * 14
+        site.backend.on("/early", sees(site.backend, 20000 * 14))
+    else:
+        status = 413 if name == "413" else 403
+        site.backend.on("/early", early(wire.response_bytes(status, b"no")))
+    conn = site.open()
+    conn.send(head(b"/early", "chunked", 0) + body)
+    assert conn.response("POST").get("connection") == "close"
+    conn.close()
+    told(site, conn)
 
 
 @pytest.mark.parametrize("size,kept", [(REST_MAX, True), (REST_MAX + 1, False)])

@@ -762,6 +762,7 @@ static void an_early_response_keeps_its_connection(void **state) {
     struct plan *next = plan_new(w);
     p->early = next->close = true;
     p->up_len = seed & 2 ? 60000 : 100;
+    if (seed & 8) p->status = 403;
     struct text out = {0};
     plan_request(w, p, &out);
     size_t first = out.len + (seed & 4 ? 1000 : 0);
@@ -809,6 +810,7 @@ static void rest_case(const struct rest_case *t, uint64_t seed) {
   struct plan *p = post(w, FRAME_CHUNKED, 90000);
   p->early = true;
   p->up_len = seed & 2 ? 60000 : 100;
+  p->status = seed & 4 ? 403 : 200;
   struct text out = {0};
   plan_request(w, p, &out);
   struct raw r;
