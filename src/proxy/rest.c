@@ -3,7 +3,8 @@
  * much, late or malformed ends it as if it lingered (down_close), and has a line: its stream is
  * over, logged and gone by then, the rest is its connection's. The framing is read on from where
  * body.c stopped, so no byte of a body is taken for a request (THREATS.md rows 9 to 11). Called by
- * response.c and body.c (a response begins, and ends) and by front_h1.c. RFC 9112 section 9.3. */
+ * response.c and body.c (a response begins, and ends), by answer.c for weir's own, and by
+ * front_h1.c. RFC 9112 section 9.3. */
 #include <errno.h>
 
 #include "proxy_priv.h"
@@ -24,10 +25,19 @@ static bool seems_large(const struct stream *s) {
   return s->x->resp.status == 413 || body_moved(&s->up_body) > REST_MAX;
 }
 
-bool rest_may_follow(const struct stream *s) {
+/* may_stay: its version keeps connections, and the client will send its body. */
+static bool may_stay(const struct stream *s) {
   const struct http_request *r = &s->x->req;
-  bool untold = r->expect_continue && !(s->flags & STREAM_CONTINUED);
-  if (r->minor == 0 || untold) return false;
+  return r->minor && (!r->expect_continue || s->flags & STREAM_CONTINUED);
+}
+
+bool rest_may_follow_own(const struct stream *s) {
+  bool untouched = s->up_body.state == PUMP_READY && !s->attempts;
+  return may_stay(s) && untouched && left_of(s) <= REST_MAX;
+}
+
+bool rest_may_follow(const struct stream *s) {
+  if (!may_stay(s)) return false;
   return s->x->resp.status < 300 || (left_of(s) <= REST_MAX && !seems_large(s));
 }
 

@@ -614,3 +614,121 @@ def test_what_a_pipe_held_is_counted(weir, new_backend):
         kept += exchange(int(moved) + over)[1]
     assert kept
     assert {r.path for r in backend.requests} == {"/early", "/after"}
+
+
+# ---- answers of weir itself ----
+
+OWN = {"/fixed": 200, "/moved": 308, "/denied": 403, "/get": 405, "/none": 404, "/full": 503,
+       "/often": 429}
+FULL = {"max_per_endpoint": 1, "queue": 0}
+
+
+def fill(conn, backend):
+    """A request that does not end: another one finds no connection to the endpoint."""
+    backend.on("/full/up", lambda conn, _request: conn.ended.wait(GUARD) and None)
+    conn.send(wire.request_bytes(target="/full/up", host=HOST))
+    backend.wait()
+    backend.requests.clear()
+
+
+@pytest.fixture(params=["plain", "tls"])
+def own(request, weir, new_backend, authority):
+    listener = {}
+    if request.param == "tls":
+        listener["tls"] = {"certificates": [authority.leaf(["a.example"])]}
+    backend = new_backend()
+    made = weir({
+        "listeners": {"web": listener}, "process": {"workers": 1},
+        "policies": {"nobody": {"deny": ["0.0.0.0/0"]},
+                     "seldom": {"rate": {"limit": "1/h", "burst": 1}}},
+        "pools": {"app": {"endpoints": [backend.address]},
+                  "full": {"endpoints": [backend.address], "connections": FULL}},
+        "routes": [{"name": "fixed", "path": "/fixed", "respond": {"body": "fixed"}},
+                   {"name": "moved", "path": "/moved",
+                    "redirect": {"to": "https://b.example/", "status": 308}},
+                   {"name": "denied", "path": "/denied", "pool": "app", "policies": ["nobody"]},
+                   {"name": "often", "path": "/often", "pool": "app", "policies": ["seldom"]},
+                   {"name": "get", "path": "/get", "pool": "app", "methods": ["GET"]},
+                   {"name": "full", "prefix": "/full", "pool": "full"},
+                   {"name": "next", "path": "/next", "pool": "app"},
+                   {"name": "inner", "path": "/inner", "pool": "app"}]})
+    made.backend = backend
+    context = authority.client_context() if request.param == "tls" else None
+    made.open = lambda: made.client(tls=context, sni="a.example" if context else None)
+    made.served = lambda: [r.path for r in backend.requests if r.path != "/often"]
+    fill(made.open(), backend)
+    with made.open() as conn:
+        assert conn.get("/often", host=HOST).status == 200
+    return made
+
+
+@pytest.mark.parametrize("path", OWN)
+@pytest.mark.parametrize("how", ["at-once", "behind", "bytes"])
+def test_an_own_answer_keeps_its_connection(own, framing, path, how):
+    body = (part(framing, INNER) + part(framing, INNER[:7]) + part(framing, INNER[7:])
+            + last(framing))
+    conn = own.open()
+    for _ in range(2):
+        request = head(path.encode(), framing, 2 * len(INNER))
+        conn.send(request + body if how == "at-once" else request)
+        response = conn.response("POST")
+        assert (response.status, response.get("connection")) == (OWN[path], None)
+        step = len(body) if how == "behind" else 1
+        for at in range(0, len(body) if how != "at-once" else 0, step):
+            conn.send(body[at : at + step])
+    assert conn.get("/next", host=HOST).body == b"GET /next"
+    assert own.served() == ["/next"]
+
+
+@pytest.mark.parametrize("path", ["/fixed", "/denied"])
+@pytest.mark.parametrize("name", ["large", "expects", "1.0", "close"])
+def test_an_own_answer_ends_who_sends_much(own, path, name):
+    fields = {"expects": [b"Expect: 100-continue"], "close": [b"Connection: close"],
+              "1.0": [b"Connection: keep-alive"]}.get(name, [])
+    minor = 0 if name == "1.0" else 1
+    size = REST_MAX + 1 if name == "large" else 5
+    conn = own.open()
+    conn.send(head(path.encode(), "length", size, *fields, minor=minor))
+    response = conn.response("POST", minor=minor)
+    assert (response.status, response.get("connection")) == (OWN[path], "close")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_an_own_answer_and_a_rest_with_faults(own, name):
+    """At once, and cut behind the head."""
+    rest, word = FAULTS[name]
+    for cut in (False, True):
+        conn = own.open()
+        request = head(b"/denied", "chunked", 0)
+        conn.send(request if cut else request + rest + INNER)
+        assert conn.response("POST").status == 403
+        if cut:
+            conn.send(rest + INNER)
+        closes(conn, 1)
+    assert own.served() == []
+    own.logged(end="client.bad_request." + word, count=2)
+
+
+def test_a_held_body_and_its_rest(weir, new_backend, framing):
+    """A part of it is kept when weir answers: what is dropped begins behind that."""
+    backend = new_backend()
+    proxy = weir({"process": {"workers": 1},
+                  "policies": {"hold": {"buffer": "2KiB"}},
+                  "pools": {"app": {"endpoints": [backend.address]},
+                            "full": {"endpoints": [backend.address], "connections": FULL}},
+                  "routes": [{"name": "full", "path": "/full/up", "pool": "full"},
+                             {"name": "held", "path": "/held", "pool": "full",
+                              "policies": ["hold"]},
+                             {"name": "rest", "prefix": "/", "pool": "app"}]}, backend)
+    fill(proxy.client(), backend)
+    body = (INNER * 400)[:16000]
+    for cut in (1500, 2048, 2100, 4096, 5000, 15000):
+        conn = proxy.client()
+        data = b"".join(part(framing, body[at : at + 1000]) for at in range(0, 16000, 1000))
+        conn.send(head(b"/held", framing, 16000) + data[:cut])
+        time.sleep(0.02)
+        conn.send(data[cut:] + last(framing))
+        response = conn.response("POST")
+        assert (response.status, response.get("connection")) == (503, None)
+        assert conn.get("/next").body == b"GET /next"
+    assert {r.path for r in backend.requests} == {"/next"}
