@@ -1,11 +1,12 @@
-/* fuzz_h1_chunked.c: the chunked decoder (http/h1_chunked.c). Byte 0 picks the side and the cut;
- * the rest is the body on the wire. Checked: data points into the input, cutting and skipping
- * change nothing, what was decoded reads back from a body coded anew, and a plain second decoder
- * that works on the whole body agrees on what is accepted. */
+/* fuzz_h1_chunked.c: the chunked decoder (http/h1_chunked.c), and what drops the end of a body
+ * with it (proxy/rest.c). Byte 0 picks the side and the cut; the rest is the body on the wire.
+ * Checked: data points into the input, cutting and skipping change nothing, what was decoded reads
+ * back from a body coded anew, a plain second decoder that works on the whole body agrees on what
+ * is accepted, and whoever drops from anywhere on stops at the same byte for the same cause. */
 #include <stdlib.h>
 
+#include "proxy/proxy_priv.h"
 #include "weir/base/mem.h"
-#include "weir/http/h1.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -112,14 +113,66 @@ static void check_coded_anew(struct span data, enum h1_side side) {
   text_fini(&coded);
 }
 
+/* decode_until leaves c where a decoder stands that was given the bytes of in before `end`; false:
+ * they have a fault, or the end of the body. */
+static bool decode_until(struct h1_chunked *c, struct span in, size_t end, size_t piece) {
+  size_t used = 0;
+  h1_chunked_init(c, H1_REQUEST);
+  while (used < end) {
+    struct span run, view = span_sub(in, used, piece < end - used ? piece : end - used);
+    size_t took = 0;
+    enum end why;
+    if (h1_chunked_parse(c, view, &took, &run, &why) != HTTP_MORE) return false;
+    used += took;
+  }
+  return true;
+}
+
+/* drop_from reads what is left of in as a rest, at most `most` bytes of it. */
+static struct decoded drop_from(struct h1_chunked c, struct span in, size_t at, size_t piece,
+                                size_t most) {
+  struct decoded out = {.result = HTTP_MORE, .used = at};
+  struct rest r = {.left = most, .chunked = true, .chunks = c};
+  while (out.used < in.len && out.result == HTTP_MORE) {
+    size_t took = SIZE_MAX;
+    struct span view = span_sub(in, out.used, piece);
+    out.result = rest_read(&r, view, &took, &out.why);
+    check(took <= view.len && r.left == most - (out.used + took - at));
+    check(took == view.len || out.result != HTTP_MORE);
+    out.used += took;
+  }
+  return out;
+}
+
+/* check_rest: a body whose first bytes were decoded and whose others are dropped ends where it
+ * does for who reads it all, wherever the response came between; no byte beyond a bound is taken.
+ */
+static void check_rest(struct span in, const struct decoded *whole, size_t piece) {
+  size_t most = whole->used / 2 + 1;
+  for (size_t at = 0; at < in.len && at < 256; at += 1 + at / 16) {
+    struct h1_chunked c;
+    if (!decode_until(&c, in, at, piece)) return;
+    struct decoded dropped = drop_from(c, in, at, piece, REST_MAX);
+    check(dropped.result == whole->result);
+    check(whole->result == HTTP_BAD ? dropped.why == whole->why : dropped.used == whole->used);
+    struct decoded bounded = drop_from(c, in, at, piece, most);
+    check(bounded.used - at <= most);
+    bool fits = dropped.result == HTTP_DONE && dropped.used - at <= most;
+    if (fits) check(bounded.result == HTTP_DONE && bounded.used == dropped.used);
+    else check(bounded.result != HTTP_DONE);
+    if (bounded.used - at == most && !fits) check(bounded.result == HTTP_BAD);
+  }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
-  if (len == 0) return 0;
+  if (len == 0 || len > REST_MAX) return 0;
   struct span in = span_of((const char *)data + 1, len - 1);
   enum h1_side side = data[0] & 1 ? H1_RESPONSE : H1_REQUEST;
   struct decoded once = decode(in, SIZE_MAX, side, false);
   struct decoded cut = decode(in, (size_t)(data[0] >> 1) + 1, side, true);
   check(once.result == cut.result);
   check(once.result == HTTP_BAD ? once.why == cut.why : once.used == cut.used);
+  if (side == H1_REQUEST) check_rest(in, &once, (size_t)(data[0] >> 1) + 1);
   if (once.result == HTTP_DONE) {
     check(span_eq(text_span(&once.data), text_span(&cut.data)));
     check_coded_anew(text_span(&once.data), side);

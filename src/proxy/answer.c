@@ -194,9 +194,14 @@ static void write_answer(struct stream *s, const struct answer *a,
   if (!asks_head(s) && a->status != 204 && a->status != 304) buf_put(b, a->body);
 }
 
-/* body_unread: the client still sends a body that nobody will read. */
-static bool body_unread(const struct stream *s) {
+/* body_owed: the client still sends a body that nobody wants. */
+static bool body_owed(const struct stream *s) {
   return s->up_body.state == PUMP_READY || s->up_body.state == PUMP_RUN;
+}
+
+/* body_unread: nor will anybody read it. */
+static bool body_unread(const struct stream *s) {
+  return body_owed(s) && !rest_may_follow_own(s);
 }
 
 /* answer_h2 is write_answer for a client of HTTP/2. */
@@ -264,6 +269,7 @@ static void answer_send(struct stream *s, const struct answer *made) {
   s->status = (uint16_t)a->status;
   s->down_body.moved = asks_head(s) ? 0 : a->body.len;
   conn_flush(d->conn);
+  if (body_owed(s) && !rest_begin(s)) s->flags |= STREAM_CLOSE;
 }
 
 static struct span end_body(struct stream *s, unsigned status) {

@@ -49,8 +49,7 @@ void front_h1_next(struct down *d) {
     return;
   }
   if (d->rest) { /* the client may have to send it before it reads */
-    conn_timer(d->conn, now_ms(w) + (w->draining ? DRAIN_IDLE_MS : LINGER_MS));
-    conn_read_start(d->conn);
+    rest_wait(d);
     return;
   }
   const struct listener_timeouts *t = &current->listener->timeouts;
@@ -233,9 +232,10 @@ static void down_on_eof(struct conn *c) {
   }
 }
 
-/* idle_lost: a reset between requests is not told of; a fault of TLS is. */
-static void idle_lost(struct down *d) {
-  enum end end = down_lost(d, END_OK);
+/* idle_lost: a reset between requests is not told of, inside one it is, and so is a fault of TLS.
+ */
+static void idle_lost(struct down *d, int err) {
+  enum end end = down_lost(d, d->rest ? rest_lost(err) : END_OK);
   if (end != END_OK) access_connection(d, end, 0);
   down_close(d, false);
 }
@@ -247,7 +247,7 @@ static void down_on_error(struct conn *c, int err) {
     stream_client_gone(d->stream, END_CLIENT_CLOSED);
   else if (d->stream && own_trouble(err)) stream_fail(d->stream, END_LIMIT_MEMORY);
   else if (d->stream) stream_client_gone(d->stream, down_lost(d, END_CLIENT_RESET));
-  else idle_lost(d);
+  else idle_lost(d, err);
 }
 
 static void down_on_drained(struct conn *c) {
@@ -291,8 +291,12 @@ static void down_on_timer(struct conn *c) {
     blocked_timer(d);
     return;
   }
+  if (d->rest) {
+    rest_end(d, END_CLIENT_TIMEOUT_REST);
+    return;
+  }
   if (!d->requests) access_connection(d, END_CLIENT_TIMEOUT_HEADER, 0);
-  down_close(d, d->rest || conn_pending(c) > 0);
+  down_close(d, conn_pending(c) > 0);
 }
 
 static void down_on_secure(struct conn *c) {

@@ -38,23 +38,32 @@ size_t front_take(struct stream *s, struct span bytes);
 
 /* ---- rest.c ---- */
 /* REST_MAX bytes of a request that its response did not wait for are read at most, for LINGER_MS:
- * as much again as a connection that lingers reads (io_priv.h). */
+ * as much again as a connection that lingers reads (io_priv.h). Both stand in texts of end.def. */
 #define REST_MAX (256u * 1024u)
 /* rest is what an HTTP/1.1 client still sends of a request that is over. */
 struct rest {
   struct slab_head head;
-  uint32_t left; /* bytes of the body; chunked: so many are read at most */
+  uint64_t left; /* bytes of the body; chunked: so many are read at most, or there are more */
   bool chunked;
   struct h1_chunked chunks;
 };
 /* rest_may_follow: an early response may leave the connection of s open, as far as can be told
- * when it begins. rest_begin: it has ended, and the connection stays: with what is left of the
+ * when it begins; rest_may_follow_own is of weir's own answers, for requests of which nothing went
+ * to an endpoint. rest_begin: it has ended, and the connection stays: with what is left of the
  * request, if anything is. False: it cannot. */
 bool rest_may_follow(const struct stream *s);
+bool rest_may_follow_own(const struct stream *s);
 MUST_USE bool rest_begin(struct stream *s);
-/* rest_take drops bytes; how many were used. Behind the last one d is ready for the next request;
- * d may be gone. */
+/* rest_wait waits for the rest of d; rest_take drops bytes: how many were used. Behind the last
+ * one d is ready for the next request. rest_end ends d and says why. In each d may be gone. */
+void rest_wait(struct down *d);
 size_t rest_take(struct down *d, struct span bytes);
+void rest_end(struct down *d, enum end end);
+/* rest_lost is why a connection with a rest broke; END_OK: its client left. */
+enum end rest_lost(int err);
+/* rest_read drops what belongs to r, used bytes; BAD: *why. */
+MUST_USE enum http_result rest_read(struct rest *r, struct span bytes, size_t *used,
+                                    enum end *why);
 void rest_free(struct down *d);
 
 /* TCP_PRIORITY is that of sessions (of UDP, too) where requests have their route's: the same

@@ -192,7 +192,7 @@ static uint32_t hurry_some(struct serving *sv, uint32_t most, uint64_t close_ms)
     list_remove(&d->link);
     list_push_tail(&sv->downs, &d->link);
     bool idle = !d->stream && !(d->flags & (DOWN_BUSY | DOWN_BLOCKED)) && d->requests &&
-                !conn_held(d->conn);
+                !d->rest && !conn_held(d->conn);
     if (idle && d->conn->timer.due_ms > close_ms) conn_timer(d->conn, close_ms);
   }
   return looked;

@@ -98,6 +98,24 @@ def test_connections_end_with_their_responses(weir, backend):
         assert conn.response("POST").status == 200
 
 
+def test_a_rest_has_its_time(weir, backend):
+    """A client that still sends a request which was answered is not idle: 2 s, as ever."""
+    proxy = weir(conf(backend, {"connections": "50%"}, max_connections=40), backend)
+    backend.on("/high", lambda conn, _request: conn.send(wire.response_bytes()))
+    conn, idle = proxy.client(), proxy.client()
+    assert idle.get("/healthz").get("connection") is None
+    conn.send(b"POST /high HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf ")
+    assert conn.response("POST").get("connection") is None
+    since = time.monotonic()
+    del backend.handlers["/high"]
+    streams(proxy, 20)
+    idle.expect_close()
+    assert time.monotonic() - since < 1.7
+    conn.expect_close()
+    assert 1.8 < time.monotonic() - since < 3
+    proxy.ended("client.timeout.rest")
+
+
 def test_accepting_slows_down(weir, backend):
     """What is left of the connections is given out bit by bit."""
     proxy = weir(conf(backend, {"connections": "50%"}, max_connections=40), backend)

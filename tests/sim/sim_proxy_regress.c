@@ -762,6 +762,7 @@ static void an_early_response_keeps_its_connection(void **state) {
     struct plan *next = plan_new(w);
     p->early = next->close = true;
     p->up_len = seed & 2 ? 60000 : 100;
+    if (seed & 8) p->status = 403;
     struct text out = {0};
     plan_request(w, p, &out);
     size_t first = out.len + (seed & 4 ? 1000 : 0);
@@ -784,6 +785,61 @@ static void an_early_response_keeps_its_connection(void **state) {
 }
 
 enum { UPLOAD = 1 << 20, LINGER_FOR_MS = 2000 };
+
+enum rest_last { STAYS, ENDS, RESETS };
+
+static const struct rest_case {
+  const char *rest;
+  enum rest_last last;
+  enum end end; /* OK: none is told */
+} rest_cases[] = {
+    {"", STAYS, END_CLIENT_TIMEOUT_REST},
+    {"5\r\nab", STAYS, END_CLIENT_TIMEOUT_REST},
+    {"5\r\nhello\r\n-", STAYS, END_BAD_REQUEST_CHUNK_SIZE},
+    {"5\r\nhello\nGET / HTTP/1.1\r\n", STAYS, END_BAD_REQUEST_CHUNK},
+    {"0\r\nGET / HTTP/1.1\r\n", STAYS, END_BAD_REQUEST_TRAILER},
+    {"", ENDS, END_OK},
+    {"5\r\nab", ENDS, END_OK},
+    {"5\r\nab", RESETS, END_CLIENT_RESET},
+};
+
+static void rest_case(const struct rest_case *t, uint64_t seed) {
+  struct world_conf conf;
+  world_conf_init(&conf);
+  struct world *w = world_new(seed, 1, seed % 3 ? &soft : NULL, &conf);
+  struct plan *p = post(w, FRAME_CHUNKED, 90000);
+  p->early = true;
+  p->up_len = seed & 2 ? 60000 : 100;
+  p->status = seed & 4 ? 403 : 200;
+  struct text out = {0};
+  plan_request(w, p, &out);
+  struct raw r;
+  raw_open(w, &r, text_span(&out));
+  STEP_WHILE(w, !p->ended);
+  uint64_t since = sim_now_ms(w->sim);
+  sim_peer_write(r.peer, span_str(t->rest));
+  if (t->last == ENDS) sim_peer_shutdown(r.peer);
+  if (t->last == RESETS) sim_peer_reset(r.peer);
+  STEP_WHILE(w, w->worker[0]->down_count);
+  uint64_t took = sim_now_ms(w->sim) - since;
+  bool late = t->end == END_CLIENT_TIMEOUT_REST;
+  assert_in_range(took, late ? LINGER_FOR_MS - 500 : 0, late ? LINGER_FOR_MS + 500 : 500);
+  world_for(w, 10);
+  for (uint32_t i = 1; i < END_COUNT; i++)
+    if (w->other_ends[i] != (i == t->end)) fail_msg("%u times %u", w->other_ends[i], i);
+  assert_int_equal(p->end, END_OK);
+  assert_int_equal(p->up_heads, 1);
+  raw_free(&r);
+  text_fini(&out);
+  world_end(w);
+}
+
+/* What ends a connection while it has the rest of a request is told once, with one word. */
+static void the_rest_of_a_request_has_one_end(void **state) {
+  (void)state;
+  for (size_t i = 0; i < array_count(rest_cases); i++)
+    for (uint64_t seed = 0; world_seed(&seed, 40);) rest_case(&rest_cases[i], seed);
+}
 
 /* upload sends all of a request that is too large. */
 static void upload(struct world *w, struct raw *r) {
@@ -890,6 +946,7 @@ int main(void) {
       cmocka_unit_test(a_queued_connect_that_fails_at_once_is_answered),
       cmocka_unit_test(an_early_response_says_close),
       cmocka_unit_test(an_early_response_keeps_its_connection),
+      cmocka_unit_test(the_rest_of_a_request_has_one_end),
       cmocka_unit_test(who_sends_on_is_not_reset),
       cmocka_unit_test(an_end_does_not_wait_for_who_stays),
   };

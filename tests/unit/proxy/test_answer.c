@@ -33,7 +33,9 @@ static const struct {
      "HTTP/1.1 308 Permanent Redirect\r\n" DATE
      "Location: https://example.com/new\r\nContent-Length: 0\r\n\r\n",
      true},
-    {"POST /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 50\r\n\r\n",
+    {"POST /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
+     "HTTP/1.1 200 OK\r\n" DATE "Content-Type: text/plain\r\nContent-Length: 4\r\n\r\nfine", true},
+    {"POST /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 262145\r\n\r\n",
      "HTTP/1.1 200 OK\r\n" DATE
      "Content-Type: text/plain\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine",
      false},
@@ -43,7 +45,12 @@ static const struct {
      "HTTP/1.1 404 Not Found\r\n" DATE STATUS("proxy.no_route", "destination_not_found") PLAIN
      "Content-Length: #\r\n\r\n404 Not Found\nproxy.no_route: no route matches\n",
      true},
-    {"POST /nothing HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+    {"POST /nothing HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+     "HTTP/1.1 404 Not Found\r\n" DATE STATUS("proxy.no_route", "destination_not_found") PLAIN
+     "Content-Length: #\r\n\r\n404 Not Found\nproxy.no_route: no route matches\n",
+     true},
+    {"POST /nothing HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
+     "Transfer-Encoding: chunked\r\n\r\n",
      "HTTP/1.1 404 Not Found\r\n" DATE STATUS("proxy.no_route", "destination_not_found") PLAIN
      "Content-Length: #\r\nConnection: close\r\n\r\n404 Not Found\nproxy.no_route: no route "
      "matches\n",
@@ -66,7 +73,7 @@ static const struct {
      "Content-Length: #\r\n\r\n503 Service Unavailable\nupstream.resolve.failed: no name of the "
      "pool could be resolved\n",
      true},
-    {"GET /none HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n",
+    {"GET /none HTTP/1.1\r\nHost: h\r\nContent-Length: 262145\r\n\r\n",
      "HTTP/1.1 503 Service Unavailable\r\n" DATE STATUS("upstream.none_healthy",
                                                         "destination_unavailable") PLAIN
      "Content-Length: #\r\nConnection: close\r\n\r\n503 Service "
