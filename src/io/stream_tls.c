@@ -566,6 +566,10 @@ bool conn_tls_signing(const struct conn *c) {
   return c->transport == &tls_transport && tls_signer_waits(c->tls);
 }
 
+bool conn_tls_partial(const struct conn *c) {
+  return c->transport == &tls_transport && c->tls->ssl && SSL_has_pending(c->tls->ssl);
+}
+
 bool conn_early(const struct conn *c) {
   return c->transport == &tls_transport && c->tls->zero_rtt_on;
 }

@@ -85,7 +85,7 @@ static void on_accept(struct conn *listener, struct conn *c) {
     gate_refuse(sv, c, &peer, end);
     return;
   }
-  room_make(sv);
+  room_make(w);
   struct down *d = down_new(sv, c, &peer);
   if (!d) {
     if (counted) tally_leave(counted);
