@@ -69,7 +69,12 @@ static void on_accept(struct conn *listener, struct conn *c) {
     listener_stopped(sv);
     return;
   }
-  if (worker_conns(w) >= w->conns_share + OVER_RESERVE || !sv->current) {
+  if (!sv->current) { /* it was removed */
+    stat_add(&sv->state->rows[w->config.index].refused, 1);
+    conn_close(c);
+    return;
+  }
+  if (worker_conns(w) >= w->conns_share + OVER_RESERVE) {
     refuse(sv, c);
     return;
   }

@@ -305,6 +305,26 @@ static void as_the_model_has_it(void **state) {
   assert_true(kinds[0] > 20 && kinds[1] > 100 && kinds[2] > 100);
 }
 
+/* Whoever comes between the snapshot without its listener and the end of that one is not refused
+ * for max_connections. */
+static void a_removed_listener_is_not_full(void **state) {
+  (void)state;
+  struct room *r = room_of(4);
+  struct snapshot *without = snapshot_new(r->k.registry);
+  without->max_connections = 4;
+  kit_post(&r->k, &(struct worker_msg){.kind = WORKER_INSTALL, .snapshot = without, .seq = 2});
+  for (int i = 0; i < 50 && worker_seq(r->k.w) < 2; i++) (void)sim_step(r->k.sim);
+  assert_int_equal(worker_seq(r->k.w), 2);
+  struct client *c = come(r);
+  say(r, c, asks);
+  assert_true(c->closed && c->got == 0);
+  assert_int_equal(stat_of(r, "refused"), 0);
+  assert_int_equal(atomic_load(&r->k.listener->state->rows[0].refused), 1);
+  snapshot_free(r->k.snapshot);
+  r->k.snapshot = without;
+  room_end(r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_longest_idle_of_many),
@@ -314,6 +334,7 @@ int main(void) {
       cmocka_unit_test(heads_in_parts),
       cmocka_unit_test(what_is_queued_is_sent),
       cmocka_unit_test(as_the_model_has_it),
+      cmocka_unit_test(a_removed_listener_is_not_full),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
