@@ -61,6 +61,8 @@ if(NOT WEIR_PROFILE STREQUAL "fuzz")
   target_link_libraries(unit_io_tls_compress PRIVATE weir_compress brotlidec)
   # It says when the heap is empty.
   target_link_options(unit_http_hpack_decode PRIVATE -Wl,--wrap=mem_try)
+  # It says when nobody is waited for.
+  target_link_options(unit_control_loader PRIVATE -Wl,--wrap=waitpid)
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/sim/sim_*.c")
   foreach(source IN LISTS sources)
     string(REGEX REPLACE ".*/sim_(.*)\\.c$" "\\1" name "${source}")

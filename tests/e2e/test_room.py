@@ -269,9 +269,10 @@ def test_sessions_of_tcp(weir, header):
         sock.sendall(b"220 hello")
         tcpsite.echo(sock)
     server = tcpsite.Endpoint(greet)
-    listener = {"protocol": "tcp", "pool": "app", "timeouts": {"header": "5s"}}
+    listener = {"protocol": "tcp", "pool": "app"}
     if header:
-        listener.update(proxy_protocol=header, trusted_proxies=["127.0.0.1"])
+        listener.update(proxy_protocol=header, trusted_proxies=["127.0.0.1"],
+                        timeouts={"header": "5s"})
     proxy = weir({"process": {"workers": 1, "max_connections": 2}, "listeners": {"web": listener},
                   "pools": {"app": {"endpoints": [server.address]}}})
     waits = [tcpsite.connect(proxy.port) for _ in range(2)]
