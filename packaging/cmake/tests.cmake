@@ -64,6 +64,8 @@ if(NOT WEIR_PROFILE STREQUAL "fuzz")
   # It says when the kernel takes no submissions.
   target_link_options(unit_io_op_quiet PRIVATE -Wl,--wrap=io_uring_submit
     -Wl,--wrap=io_uring_submit_and_wait -Wl,--wrap=io_uring_submit_and_get_events)
+  # It says when nobody is waited for.
+  target_link_options(unit_control_loader PRIVATE -Wl,--wrap=waitpid)
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/sim/sim_*.c")
   foreach(source IN LISTS sources)
     string(REGEX REPLACE ".*/sim_(.*)\\.c$" "\\1" name "${source}")

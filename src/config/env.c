@@ -1,5 +1,6 @@
-/* env.c: ${env:NAME} and ${env:NAME:-default} inside strings; "$${" is a literal "${". The result
- * is not expanded again. In templates (model/template.h) other variables stay for the request.
+/* env.c: ${env:NAME} and ${env:NAME:-default} inside strings, as a shell reads them: the default
+ * is for a variable that is not set, or empty; "$${" is a literal "${". The result is not expanded
+ * again. In templates (model/template.h) other variables stay for the request.
  * Secrets take no part but for the path of "file:" (values_text.c decides). */
 #include "values_priv.h"
 #include "weir/model/substitute.h"
@@ -55,8 +56,9 @@ static bool lookup(struct value_job *job, struct span inner, struct place at, st
   if (!job->env.len) job->env = name;
   const char *found =
       job->reader->env ? job->reader->env(job->reader->ctx, arena_str(job->arena, name)) : NULL;
-  *out = found ? arena_copy(job->arena, span_str(found), NULL) : fallback;
-  if (found || has_fallback) return true;
+  bool stands = found && (*found || !has_fallback);
+  *out = stands ? arena_copy(job->arena, span_str(found), NULL) : fallback;
+  if (stands || has_fallback) return true;
   fault_add(job->faults, FAULT_ENV_UNSET, at, "the environment variable " SPAN_FMT " is not set",
             SPAN_ARG(name));
   fault_note(job->faults, "set it, or give a default: ${env:" SPAN_FMT ":-...}", SPAN_ARG(name));

@@ -117,10 +117,12 @@ bool loader_ended(const struct loader *l) { return atomic_load(&l->ended); }
 
 bool loader_reap(struct loader *l, int *status) {
   atomic_store(&l->ended, true);
-  if (l->pid && waitpid(l->pid, status, WNOHANG) == 0) { /* -1: nobody knows of it any more */
+  *status = LOADER_HOW_UNKNOWN;
+  pid_t got = l->pid ? waitpid(l->pid, status, WNOHANG) : -1;
+  if (got == 0 || (got < 0 && l->pid && errno == EINTR)) {
     return false;
   }
-  l->pid = 0;
+  l->pid = 0; /* ECHILD: another one has waited for it */
   return true;
 }
 

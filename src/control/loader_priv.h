@@ -93,7 +93,9 @@ MUST_USE int loader_start(struct loader *l);
 void loader_stop(struct loader *l);
 /* loader_ended tells whether requests fail because there is no loader any more. */
 bool loader_ended(const struct loader *l);
-/* loader_reap waits for a loader that closed its socket, without blocking; false: not yet. */
+/* loader_reap waits for a loader that closed its socket, without blocking; false: not yet. *status
+ * is waitpid's, or LOADER_HOW_UNKNOWN where another one has it (SIGCHLD may be ignored). */
+#define LOADER_HOW_UNKNOWN (-1)
 MUST_USE bool loader_reap(struct loader *l, int *status);
 /* loader_open gives a descriptor (LOADER_READ, LOADER_APPEND) or -errno. */
 MUST_USE int loader_open(struct loader *l, enum loader_op op, const char *path);

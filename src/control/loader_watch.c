@@ -12,9 +12,12 @@
 static void tell(const struct control *c, pid_t pid, int status) {
   char cause[64];
   struct buf b = buf_of(cause, sizeof cause - 1);
-  int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  bool known = status != LOADER_HOW_UNKNOWN;
+  int number = known && WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   const char *name = number ? sigabbrev_np(number) : NULL;
-  if (number) {
+  if (!known) {
+    buf_lit(&b, "nobody knows how");
+  } else if (number) {
     buf_printf(&b, "killed by signal %d%s%s", number, name ? ", SIG" : "", name ? name : "");
   } else {
     buf_printf(&b, "exit status %d", WEXITSTATUS(status));

@@ -30,6 +30,11 @@ bool conn_tls_signing(const struct conn *c) {
   return tls && tls_signer_waits(tls);
 }
 
+bool conn_tls_partial(const struct conn *c) {
+  const struct tls_conn *tls = tls_conn_of(c);
+  return tls && tls->ssl && SSL_has_pending(tls->ssl);
+}
+
 bool conn_early(const struct conn *c) {
   const struct tls_conn *tls = tls_conn_of(c);
   return tls && tls->zero_rtt_on;

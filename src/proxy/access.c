@@ -14,9 +14,11 @@ static uint64_t phase(uint64_t from, uint64_t to) {
 
 static uint64_t or_zero(uint64_t ns) { return ns == NEVER_NS ? 0 : ns; }
 
+static uint64_t tls_ns(const struct down *d) { return d->tls_us * UINT64_C(1000); }
+
 /* begun: a session of TCP begins with its handshake, a request after it. */
 static uint64_t begun(const struct stream *s) {
-  uint64_t tls = s->flags & STREAM_TCP ? s->down->tls_ns : 0;
+  uint64_t tls = s->flags & STREAM_TCP ? tls_ns(s->down) : 0;
   return s->t_start > tls ? s->t_start - tls : s->t_start;
 }
 
@@ -27,7 +29,7 @@ static void record_times(const struct stream *s, struct record_access *r) {
   r->connect_ns = s->connect_ns ? s->connect_ns : NEVER_NS;
   r->first_byte_ns = phase(s->try.t_sent, s->try.t_first);
   r->response_ns = phase(s->try.t_first, now_ns(s->w));
-  r->tls_ns = s->down->requests == 1 && s->down->tls_ns ? s->down->tls_ns : NEVER_NS;
+  r->tls_ns = s->down->requests == 1 && s->down->tls_us ? tls_ns(s->down) : NEVER_NS;
 }
 
 static struct span field_value(const struct http_fields *fields, enum http_name id) {
@@ -314,13 +316,14 @@ static void count_call(struct stream *s) {
 static bool resets_flood(struct stream *s) {
   struct down *d = s->down;
   if (!(s->flags & STREAM_H2) || s->end != END_CLIENT_RESET) return false;
-  uint32_t second = (uint32_t)(now_ms(s->w) / 1000);
+  uint16_t second = (uint16_t)(now_ms(s->w) / 1000);
   if (d->reset_second != second) d->reset_lines = 0;
   d->reset_second = second;
   if (d->reset_lines < RESET_LINES) {
     d->reset_lines++;
     return false;
   }
+  if (d->resets_untold == UINT16_MAX) access_resets(d);
   d->resets_untold++;
   stat_add(&s->w->stats.log_left_out, 1);
   return true;

@@ -51,6 +51,7 @@ struct down *down_new(struct serving *sv, struct conn *c, const struct addr *pee
   d->serving = sv;
   peer_keep(&d->client, peer);
   if (sv->current->listener->serves != SERVES_HTTP) d->flags |= DOWN_TCP;
+  room_owes(d);
   list_push_tail(&sv->downs, &d->link);
   sv->down_count++;
   if (worker_conns(w) >= w->conns_share) {
@@ -110,15 +111,20 @@ void down_count_handshake(struct down *d, const struct tls_info *info) {
   if (info->stapled) stat_add(&w->stats.tls_stapled, 1);
   if (info->staple_stale) stat_add(&w->stats.tls_staple_stale, 1);
   if (info->subject.len || info->hash.len) stat_add(&w->stats.tls_client_certs, 1);
-  d->tls_ns = info->handshake_ns;
+  uint64_t us = info->handshake_ns / 1000u + 1;
+  d->tls_us = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
   count_tls(w, info);
 }
 
-void down_unshaken(struct down *d, enum end end, uint16_t status) {
+void down_count_unshaken(const struct down *d) {
   struct tls_info info;
   conn_tls_info(d->conn, &info);
   count_tls(d->serving->w, &info);
   stat_add(&d->serving->w->stats.tls_handshake_failures, 1);
+}
+
+void down_unshaken(struct down *d, enum end end, uint16_t status) {
+  down_count_unshaken(d);
   access_connection(d, end, status);
   down_close(d, end != END_CLIENT_TLS_TIMEOUT && end != END_CLIENT_TLS_SIGNER);
 }
@@ -143,6 +149,7 @@ static void down_forget(struct down *d) {
   struct serving *sv = d->serving;
   struct worker *w = sv->w;
   list_remove(&d->link);
+  room_leave(d);
   if (d->counted) tally_leave(d->counted);
   if (down_rate(d)) object_unpin(&d->watched->obj, w->config.index);
   proxied_free(d);

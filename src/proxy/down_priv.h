@@ -3,6 +3,7 @@
 #ifndef WEIR_PROXY_DOWN_PRIV_H
 #define WEIR_PROXY_DOWN_PRIV_H
 
+#include "proxy/room_priv.h"
 #include "weir/http/proxy_header.h"
 #include "weir/io/conn.h"
 #include "weir/model/model.h"
@@ -32,6 +33,10 @@ enum down_flag {
   DOWN_STALE = 1024,  /* its listener asks for other client certificates now (stale.c) */
   DOWN_STALE_DUE = 2048, /* the timer ends it */
   DOWN_PLAIN = 4096,     /* begun without TLS */
+  /* in which line it stands (room.c); neither: it is busy */
+  DOWN_OWING = 8192,  /* worker.owing */
+  DOWN_IDLE = 16384,  /* worker.idle */
+  DOWN_SPARED = 32768, /* it was passed over in its line, for bytes that may begin a request */
 };
 
 /* peer is an IP address and port, kept small; AF_UNIX: a unix socket, whatever its name. */
@@ -61,35 +66,37 @@ struct proxied_id {
 /* down is one client connection; small, because idle ones are many. */
 struct down {
   struct slab_head head;
-  struct list link; /* serving.downs */
   struct conn *conn;
   struct serving *serving;
   struct stream *stream; /* NULL: between requests */
   struct h2 *h2;         /* NULL: HTTP/1 */
-  struct rest *rest;     /* HTTP/1; NULL: nothing of the last request is left (rest.c) */
-  uint64_t tls_ns;       /* handshake time, until the first request logs it */
-  _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
-  struct proxied *proxied; /* NULL: client is who connected */
-  uint32_t requests;
   union {
-    uint32_t round;   /* HTTP/2 with streams: in which its last further request begins (begin.c) */
-    uint32_t idle_at; /* between requests: low bits of the ms since when (room.c) */
+    struct rest *rest;          /* HTTP/1; NULL: nothing of the last request is left (rest.c) */
+    struct rate_state *watched; /* DOWN_TCP: refused it, or would have but for dry_run; pinned */
+  };
+  union {
+    struct room_place place; /* DOWN_OWING or DOWN_IDLE */
+    uint32_t round;          /* HTTP/2 with streams: of its last further one (begin.c) */
   };
   uint16_t flags;
   uint8_t still;      /* DOWN_BLOCKED: looks in a row at which nothing had moved */
   /* Requests that the client reset: lines of them in the access log in that second, and how many
    * had none (access.c). */
   uint8_t reset_lines;
+  struct list link;          /* serving.downs */
+  _Atomic uint64_t *counted; /* in the listener's table of clients; NULL: it is not */
+  struct proxied *proxied;   /* NULL: client is who connected */
+  uint32_t tls_us;           /* handshake time, until the first request logs it; 0: none */
+  uint32_t requests;
   struct peer client; /* whose connection it is, by its PROXY header too */
-  union {
-    struct {
-      uint32_t reset_second, resets_untold; /* HTTP/2 */
-    };
-    struct rate_state *watched; /* DOWN_TCP: refused it, or would have but for dry_run; pinned */
-  };
+  uint16_t reset_second, resets_untold; /* the second: low bits */
 };
 
 _Static_assert(sizeof(struct down) <= 128, "two lines of cache: idle ones are many");
+
+static inline bool down_has_rest(const struct down *d) {
+  return !(d->flags & DOWN_TCP) && d->rest;
+}
 
 /* ---- down.c ---- */
 /* down_new makes one of a connection that sv accepted from peer; NULL: no slot is left. */
@@ -118,6 +125,8 @@ void down_peer(const struct down *d, struct addr *out);
 void down_socket(const struct down *d, struct addr *out);
 /* down_count_handshake: the client's TLS handshake is done. */
 void down_count_handshake(struct down *d, const struct tls_info *info);
+/* down_count_unshaken: it is not, and will not be. */
+void down_count_unshaken(const struct down *d);
 /* down_unshaken counts and ends one whose handshake failed; status is what it was told. */
 void down_unshaken(struct down *d, enum end end, uint16_t status);
 /* down_lost is why its connection failed after that: TLS may know; else `otherwise`. */

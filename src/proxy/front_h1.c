@@ -61,7 +61,7 @@ void front_h1_next(struct down *d) {
     return;
   }
   uint32_t idle_ms = overload_idle_ms(w, t->idle_ms);
-  d->idle_at = (uint32_t)now_ms(w);
+  room_idle(d);
   conn_timer(d->conn, after_ms(w, w->draining ? DRAIN_IDLE_MS : idle_ms));
   conn_read_start(d->conn);
 }

@@ -228,7 +228,7 @@ static void idle(struct down *d) {
   const struct snapshot_listener *current = d->serving->current;
   uint32_t idle_ms = current ? overload_idle_ms(w, current->listener->timeouts.idle_ms) : 0;
   bool over = h2_draining(d->h2) || !current;
-  d->idle_at = (uint32_t)now_ms(w);
+  if (!over) room_idle(d);
   h2_timer(d->h2, over ? now_ms(w) : idle_ms ? now_ms(w) + idle_ms : WHEEL_NEVER);
 }
 

@@ -111,6 +111,9 @@ static bool server_first(const struct down *d) {
   return current && current->listener->serves == SERVES_TCP && !current->listener->tls;
 }
 
+/* may_wait: a client that may say nothing owes nothing (room.c). */
+static bool may_wait(const struct down *d) { return d->flags & DOWN_UNSURE && server_first(d); }
+
 static void on_timer(struct conn *c) {
   struct down *d = c->owner;
   bool silent = d->flags & DOWN_UNSURE && !conn_held(c);
@@ -135,6 +138,7 @@ void proxied_start(struct down *d, const struct addr *peer) {
   const struct listener *l = d->serving->current->listener;
   if (gate_trusts(l, peer)) d->flags |= DOWN_TRUSTED;
   if (l->proxied == PROXIED_SOME) d->flags |= DOWN_UNSURE;
+  if (may_wait(d)) room_leave(d);
   conn_attach(d->conn, &header_events, d);
   conn_timer(d->conn, now_ms(d->serving->w) + l->timeouts.header_ms);
   conn_read_start(d->conn);

@@ -123,8 +123,8 @@ struct access_words {
 };
 /* access_refused is access_connection with them, for one that never got an answer. */
 void access_refused(struct down *d, enum end end, const struct access_words *words);
-/* access_resets tells at the end of a connection how many requests that its client reset were not
- * logged. */
+/* access_resets tells, at the end of a connection at last, how many requests that its client reset
+ * were not logged. */
 void access_resets(struct down *d);
 /* access_from is who sent something, and what a PROXY header says of it: whose it is (NULL: there
  * was none), and an id; rate: the policy whose rate refused it, or would have. */

@@ -34,6 +34,7 @@ size_t head_append(struct arena *arena, struct buf *in, struct span bytes, uint3
 static void head_done(struct stream *s) {
   s->flags |= STREAM_PARSED;
   s->t_head = now_ns(s->w);
+  if (s->down->flags & DOWN_OWING) room_leave(s->down); /* it came in parts */
   s->x->scan = (struct h1_scan){0}; /* the response's from here on */
   body_request_init(s);
 }
@@ -50,6 +51,7 @@ size_t request_data(struct stream *s, struct span bytes) {
     r = h1_parse_request(&x->scan, buf_span(&x->head_in), &limits, &s->arena, &x->req, &why);
   if (r == HTTP_MORE) {
     if (!timer_armed(&s->timer)) stream_timer(s);
+    room_owes(s->down);
     return took;
   }
   if (r == HTTP_BAD) {

@@ -56,7 +56,8 @@ bool rest_begin(struct stream *s) {
 }
 
 void rest_free(struct down *d) {
-  if (d->rest) slab_free(&d->serving->w->rests, d->rest);
+  if (!down_has_rest(d)) return;
+  slab_free(&d->serving->w->rests, d->rest);
   d->rest = NULL;
 }
 

@@ -1,66 +1,121 @@
 /* room.c: a client that comes when its worker has all the connections that it may have
- * (max_connections): one that has been idle ends for it, as by timeouts.idle. The one that has
- * been so for longest is looked for among some, in turn, so that a flood of clients costs no walk
- * over all; never one with a request, or bytes of one, or that had one just now. Where none is
- * found the new client is refused. Called by serve.c at accept. */
+ * (max_connections): another one ends for it, in this order:
+ *   1. who has owed a whole request head for OWES_MS: since accept (a PROXY header, a handshake, a
+ *      ClientHello are on its way to one), or since the first byte of it;
+ *   2. who has been idle for longest, as by timeouts.idle;
+ *   3. who has owed its head for OWES_MIN_MS, for then the newcomer would have to be refused.
+ * So who holds connections and asks for nothing (Slowloris) makes room before those that did ask,
+ * and never one with a request does. Each kind stands in a line, in the order of time, by which
+ * the choice is exact and costs the same however many there are. Called by serve.c at accept, and
+ * by whoever knows that a connection owes, is idle or is busy. */
 #include "proxy_priv.h"
 
-#define LOOKS 16u     /* to choose among; until one is found, at up to: */
-#define LOOKS_MAX 64u /* connections of the listener that the client comes to, */
-#define LOOKS_ELSE 8u /* and of each other listener */
-#define LISTENERS_ELSE 8u
-#define ENDS_MAX 4u /* for one client: those beyond the limit have to be made up for */
-#define IDLE_MIN_MS 100u /* the next request of a page may be on its way */
+#define OWES_MS 3000u     /* a segment of the head may be lost twice */
+#define OWES_MIN_MS 1000u /* the turns of a handshake, and one loss */
+#define IDLE_MIN_MS 100u  /* the next request of a page may be on its way */
+#define ENDS_MAX 4u       /* for one client: those beyond the limit have to be made up for */
+#define LOOKS 8u          /* at idle ones: those with bytes are passed over, once */
 
-/* idle_ms is how long d has been idle; 0: it is not, or not for long enough. */
-static uint32_t idle_ms(const struct worker *w, const struct down *d) {
-  const struct conn *c = d->conn;
-  if (d->stream || d->flags & (DOWN_BUSY | DOWN_BLOCKED | DOWN_TCP) || !d->requests) return 0;
-  if (d->rest || (d->h2 && h2_draining(d->h2))) return 0;
-  if (c->rx || c->plain || conn_held(c) || conn_pending(c)) return 0;
-  uint32_t ms = (uint32_t)now_ms(w) - d->idle_at;
-  return ms < IDLE_MIN_MS ? 0 : ms;
+/* ---- the lines ---- */
+
+static struct down *at(const struct worker *w, uint32_t place) {
+  return place ? slab_at(&w->downs, place - 1) : NULL;
 }
 
-/* longest_idle looks at connections of sv, and puts them last. */
-static struct down *longest_idle(struct serving *sv, uint32_t most) {
-  struct down *best = NULL;
-  uint32_t best_ms = 0;
-  if (most > sv->down_count) most = sv->down_count;
-  for (uint32_t i = 0; i < (best ? LOOKS : most) && i < most && !list_empty(&sv->downs); i++) {
-    struct down *d = container_of(sv->downs.next, struct down, link);
-    list_remove(&d->link);
-    list_push_tail(&sv->downs, &d->link);
-    uint32_t ms = idle_ms(sv->w, d);
-    if (ms <= best_ms) continue;
-    best = d;
-    best_ms = ms;
+static void put_last(struct down *d, struct room_line *line) {
+  struct worker *w = d->serving->w;
+  struct down *last = at(w, line->last);
+  uint32_t me = d->head.slot + 1;
+  d->place = (struct room_place){.ahead = line->last, .since = (uint32_t)now_ms(w)};
+  line->last = me;
+  if (last) last->place.behind = me;
+  else line->first = me;
+}
+
+void room_leave(struct down *d) {
+  struct worker *w = d->serving->w;
+  if (!(d->flags & (DOWN_OWING | DOWN_IDLE))) return;
+  struct room_line *line = d->flags & DOWN_OWING ? &w->owing : &w->idle;
+  struct down *ahead = at(w, d->place.ahead), *behind = at(w, d->place.behind);
+  if (ahead) ahead->place.behind = d->place.behind;
+  else line->first = d->place.behind;
+  if (behind) behind->place.ahead = d->place.ahead;
+  else line->last = d->place.ahead;
+  d->flags &= (uint16_t) ~(DOWN_OWING | DOWN_IDLE | DOWN_SPARED);
+}
+
+void room_owes(struct down *d) {
+  if (d->flags & DOWN_OWING) return;
+  room_leave(d);
+  put_last(d, &d->serving->w->owing);
+  d->flags |= DOWN_OWING;
+}
+
+void room_idle(struct down *d) {
+  room_leave(d);
+  put_last(d, &d->serving->w->idle);
+  d->flags |= DOWN_IDLE;
+}
+
+/* ---- the choice ---- */
+
+static uint32_t for_ms(const struct down *d) {
+  return (uint32_t)now_ms(d->serving->w) - d->place.since;
+}
+
+/* has_bytes: of the next request, perhaps. */
+static bool has_bytes(const struct conn *c) {
+  return c->rx || c->plain || conn_held(c) || conn_tls_partial(c);
+}
+
+/* longest_idle: who has bytes goes to the end of the line, the first time. */
+static struct down *longest_idle(struct worker *w) {
+  for (uint32_t i = 0; i < LOOKS; i++) {
+    struct down *d = at(w, w->idle.first);
+    if (!d || for_ms(d) < IDLE_MIN_MS) return NULL;
+    if (!has_bytes(d->conn) || d->flags & DOWN_SPARED) return d;
+    room_idle(d);
+    d->flags |= DOWN_SPARED;
   }
-  return best;
+  return NULL;
 }
 
-/* find looks at the other listeners, too; those that were removed end by themselves. */
-static struct down *find(struct serving *sv) {
-  struct worker *w = sv->w;
-  uint32_t more = LISTENERS_ELSE;
-  struct down *d = longest_idle(sv, LOOKS_MAX);
-  for (struct list *l = w->servings.next; !d && l != &w->servings && more; l = l->next) {
-    struct serving *other = container_of(l, struct serving, link);
-    if (other == sv || !other->conn) continue;
-    d = longest_idle(other, LOOKS_ELSE);
-    more--;
+static struct down *choose(struct worker *w) {
+  struct down *owing = at(w, w->owing.first);
+  if (owing && for_ms(owing) >= OWES_MS) return owing;
+  struct down *idle = longest_idle(w);
+  if (idle) return idle;
+  return owing && for_ms(owing) >= OWES_MIN_MS ? owing : NULL;
+}
+
+/* ---- the end ---- */
+
+/* tell: who asked for nothing is told of in the log, as at its timeout. */
+static void tell(struct down *d) {
+  struct worker *w = d->serving->w;
+  if (d->flags & DOWN_TLS && !(d->conn->flags & CONN_OPEN)) down_count_unshaken(d);
+  if (gate_may_log(w)) access_connection(d, END_LIMIT_CONNECTIONS, 0);
+  else stat_add(&w->stats.ends[END_LIMIT_CONNECTIONS], 1);
+}
+
+static void end(struct down *d) {
+  bool owed = d->flags & DOWN_OWING;
+  room_leave(d);
+  if (d->stream) {
+    stream_fail(d->stream, END_LIMIT_CONNECTIONS);
+    return;
   }
-  return d;
+  if (owed) tell(d);
+  if (d->h2) front_h2_end(d, END_OK);
+  else down_close(d, conn_pending(d->conn) > 0);
 }
 
-void room_make(struct serving *sv) {
-  struct worker *w = sv->w;
+void room_make(struct worker *w) {
   if (w->draining) return;
   for (uint32_t i = 0; i < ENDS_MAX && worker_conns(w) >= w->conns_share; i++) {
-    struct down *d = find(sv);
+    struct down *d = choose(w);
     if (!d) return;
     stat_add(&w->stats.downstream_displaced, 1);
-    if (d->h2) front_h2_end(d, END_OK);
-    else down_close(d, false);
+    end(d);
   }
 }

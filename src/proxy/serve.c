@@ -69,7 +69,12 @@ static void on_accept(struct conn *listener, struct conn *c) {
     listener_stopped(sv);
     return;
   }
-  if (worker_conns(w) >= w->conns_share + OVER_RESERVE || !sv->current) {
+  if (!sv->current) { /* it was removed */
+    stat_add(&sv->state->rows[w->config.index].refused, 1);
+    conn_close(c);
+    return;
+  }
+  if (worker_conns(w) >= w->conns_share + OVER_RESERVE) {
     refuse(sv, c);
     return;
   }
@@ -86,7 +91,7 @@ static void on_accept(struct conn *listener, struct conn *c) {
     gate_refuse(sv, c, &from, end);
     return;
   }
-  room_make(sv);
+  room_make(w);
   struct down *d = down_new(sv, c, &peer);
   if (!d) {
     if (guest.counted) tally_leave(guest.counted);
@@ -192,7 +197,7 @@ static uint32_t hurry_some(struct serving *sv, uint32_t most, uint64_t close_ms)
     list_remove(&d->link);
     list_push_tail(&sv->downs, &d->link);
     bool idle = !d->stream && !(d->flags & (DOWN_BUSY | DOWN_BLOCKED)) && d->requests &&
-                !d->rest && !conn_held(d->conn);
+                !down_has_rest(d) && !conn_held(d->conn);
     if (idle && d->conn->timer.due_ms > close_ms) conn_timer(d->conn, close_ms);
   }
   return looked;

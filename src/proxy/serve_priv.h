@@ -49,8 +49,6 @@ void serve_pause(struct worker *w, uint8_t why, bool pause);
 void serve_resume(struct worker *w);
 /* serve_count_refused counts a connection for which there is no room. */
 void serve_count_refused(struct serving *sv);
-/* room_make ends an idle connection where sv's worker has no place for a new one (room.c). */
-void room_make(struct serving *sv);
 /* serve_hurry_idle looks at up to `most` connections, in turn: those between requests are closed
  * at close_ms, unless one comes. */
 void serve_hurry_idle(struct worker *w, uint32_t most, uint64_t close_ms);

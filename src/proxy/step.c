@@ -29,6 +29,7 @@ struct stream *stream_new(struct down *d, struct conn *carried) {
   if (carried) s->flags = STREAM_H2;
   else d->stream = s;
   if (!carried && !(d->flags & DOWN_TCP)) begin_alone(w);
+  room_leave(d);
   d->requests++;
   list_init(&s->link);
   timer_init(&s->timer, on_timer);

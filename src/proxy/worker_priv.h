@@ -3,6 +3,7 @@
 #ifndef WEIR_PROXY_WORKER_PRIV_H
 #define WEIR_PROXY_WORKER_PRIV_H
 
+#include "proxy/room_priv.h"
 #include "weir/proxy/worker.h"
 #include "weir/upstream/upstream.h"
 
@@ -70,6 +71,7 @@ struct worker {
   struct list mirrors_live;
   size_t mirror_bytes;
   struct list servings;
+  struct room_line owing, idle; /* connections: those that owe a request, those between two */
   struct list tunnels;
   struct list waiting;   /* pools with streams of this worker in their queue (pool_row) */
   struct begin begin; /* HTTP/2 requests whose head came */

@@ -127,7 +127,11 @@ def test_hash_of_the_client_address(weir, new_backend):
 
     def from_client(number):
         return [("X-Forwarded-For", "192.0.2.%d" % number)]
-    homes = {number: went_to(None, from_client(number), conn=trusting) for number in range(30)}
+    homes = {}
+    for number in range(256):  # 30 miss one of four at 7 in 10,000 runs: then some more
+        if number >= 30 and len(set(homes.values())) == 4:
+            break
+        homes[number] = went_to(None, from_client(number), conn=trusting)
     assert len(set(homes.values())) == 4
     for number, home in homes.items():
         assert went_to(None, from_client(number), conn=trusting) == home

@@ -223,7 +223,7 @@ def test_connect_failures_count(weir):
 
 def test_resets_and_timeouts_count(weir, new_backend):
     switch = Switch(new_backend, None)
-    proxy = weir(conf(timeouts={"first_byte": "100ms"}), switch.backend)
+    proxy = weir(conf(timeouts={"first_byte": "500ms"}), switch.backend)
     assert proxy.request("POST", body=b"x").status == 502
     assert proxy.request("POST", body=b"x").status == 502
     switch.status, switch.delay = 200, 1

@@ -201,11 +201,11 @@ def test_early_response_while_the_body_goes_out(pair):
 
 def test_route_timeout_does_not_count_the_client(weir, backend):
     proxy = weir({"policies": {"hold": {"buffer": "64KiB"}},
-                  "routes": [{"prefix": "/", "pool": "app", "timeout": "400ms",
+                  "routes": [{"prefix": "/", "pool": "app", "timeout": "1s",
                               "policies": "hold"}]}, backend)
     conn = proxy.client()
-    conn.send(head("/", "Content-Length: 8"))
-    for _ in range(8):
+    conn.send(head("/", "Content-Length: 12"))
+    for _ in range(12):
         time.sleep(0.1)
         conn.send(b"x")
     assert conn.response("POST").status == 200

@@ -354,6 +354,8 @@ def test_env(conf):
     assert dump.returncode == 0 and "10.1.2.3:9009" in dump.stdout and "WEIR_T_" in dump.stdout
     other = run("dump", "-c", path, env={"WEIR_T_HOST": "10.1.2.3", "WEIR_T_PORT": "77"})
     assert "10.1.2.3:77" in other.stdout
+    empty = run("dump", "-c", path, env={"WEIR_T_HOST": "10.1.2.3", "WEIR_T_PORT": ""})
+    assert "10.1.2.3:9009" in empty.stdout, "an empty one has the default, as in a shell"
     bad = run("check", path, env={"WEIR_T_HOST": "not an address"})
     assert bad.returncode == 78
 

@@ -242,7 +242,7 @@ def test_a_length_of_nothing_is_hedged(weir):
     slow, over = ByHand(lambda conn, stream, head: over.wait(30)), threading.Event()
     quick = ByHand(lambda conn, stream, head: conn.head(stream, end=True))
     proxy = proxy_for(weir, slow, quick, pool={
-        "balance": "round_robin", "retry": {"hedge_after": "50ms", "budget_min": 100}})
+        "balance": "round_robin", "retry": {"hedge_after": "400ms", "budget_min": 100}})
     with Conn(proxy.port).handshake() as conn:
         for _ in range(2):
             assert conn.wait(nothing(conn, "/x", "PUT")).status == 200

@@ -52,6 +52,22 @@ def test_its_end_is_told_at_once(weir, backend):
     assert shown["state"] == "running" and "restart" in shown["loader"], shown
 
 
+def ignore_children():
+    """As some supervisors start their services: the kernel waits for children."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def test_its_end_where_nobody_waits_for_children(weir, backend):
+    """It is told, once, without a cause that nobody knows."""
+    proxy = weir({}, backend, preexec=ignore_children)
+    end_loader(proxy)
+    line, = told(proxy)
+    assert "nobody knows how" in line and "exit status" not in line, line
+    eventually(lambda: proxy.metric("weir_loader_up") == 0)
+    time.sleep(0.2)
+    assert len(told(proxy)) == 1 and proxy.get("/x").status == 200
+
+
 def test_a_reload_says_that_it_cannot(weir, backend):
     """Not that the file is bad: it is not."""
     proxy = weir({}, backend)

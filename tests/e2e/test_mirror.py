@@ -148,7 +148,7 @@ def test_an_answer_without_end_is_left(weir, new_backend):
         while True:  # until weir closes
             conn.send(b"x", 0.05)
     shadow = new_backend(drip)
-    proxy = weir(touchy(shadow, timeouts={"first_byte": "500ms", "idle": "10s"}), new_backend())
+    proxy = weir(touchy(shadow, timeouts={"first_byte": "1s", "idle": "10s"}), new_backend())
     assert proxy.get("/").status == 200
     eventually(lambda: proxy.metric("weir_mirror_responses_total", status="2xx") == 1)
     assert shadow.conns[0].ended.wait(30)

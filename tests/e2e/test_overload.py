@@ -166,7 +166,7 @@ def test_lag(weir, backend, lag, sheds):
     proxy = weir(conf(backend, {"lag": lag}), backend)
     conn = proxy.client()
     waiting = streams(proxy, 1)  # there is work, so the loop is watched
-    assert conn.get("/low").status == 200
+    eventually(lambda: conn.get("/low").status == 200)  # the machine may be late, too
     os.kill(proxy.pid, signal.SIGSTOP)
     time.sleep(2)
     conn.send(wire.request_bytes(target="/low"))
@@ -212,7 +212,7 @@ def test_reload_turns_it_off(weir, backend):
 def test_idle_costs_nothing(weir, backend):
     """The watch runs only while there is work."""
     proxy = weir(conf(backend, {"memory": "60%", "connections": "90%", "lag": "200ms"}), backend)
-    assert proxy.get("/low").status == 200
+    eventually(lambda: proxy.get("/low").status == 200)
     time.sleep(6)  # the trim timer runs some seconds after traffic
     before = proxy.metric("weir_loop_turns_total")
     time.sleep(2)

@@ -103,7 +103,7 @@ def test_on_connect(weir, new_backend):
 
 def test_on_first_byte(served):
     flaky = Flaky("stall")
-    proxy = served(flaky, on=["first_byte"], pool={"timeouts": {"first_byte": "200ms"}})
+    proxy = served(flaky, on=["first_byte"], pool={"timeouts": {"first_byte": "600ms"}})
     assert proxy.get("/x").body == b"well"
     assert proxy.logged(path="/x")["weir.tries"].endswith(" upstream.first_byte.timeout")
 
@@ -111,7 +111,7 @@ def test_on_first_byte(served):
 def test_per_try_timeout(served):
     flaky = Flaky("stall", "late", "stall", "stall")
     proxy = served(flaky, on=["first_byte"], per_try_timeout="150ms", attempts=2,
-                   pool={"timeouts": {"first_byte": "1s"}})
+                   pool={"timeouts": {"first_byte": "1500ms"}})
     assert proxy.get("/x").body == b"well"
     assert proxy.logged(path="/x")["weir.tries"].endswith(" upstream.try.timeout")
     assert len(flaky.seen) == 2
@@ -210,21 +210,21 @@ def test_the_route_timeout_spans_attempts(weir, new_backend):
     start = time.monotonic()
     assert proxy.get("/x").status == 504
     assert time.monotonic() - start < 5
-    proxy.ended("upstream.timeout", path="/x", status=504)
+    line = proxy.ended("upstream.timeout", path="/x", status=504)
     flaky.hold.set()
-    assert 2 <= len(flaky.seen) <= 4
+    assert 2 <= line["weir.attempts"] <= 4 and len(flaky.seen) <= 4
 
 
 def test_a_session_is_not_hedged(served):
     """Who has a sticky cookie waits for the endpoint that knows the session."""
     flaky = Flaky("well", "stall")
-    proxy = served(flaky, hedge_after="50ms", budget_min=100,
+    proxy = served(flaky, hedge_after="300ms", budget_min=100,
                    pool={"sticky": {"cookie": "srv"}})
     cookie = proxy.get("/x").get("set-cookie").split(";")[0]
     conn = proxy.client()
     conn.send(wire.request_bytes("GET", "/y", fields=[("Cookie", cookie)]))
     eventually(lambda: len(flaky.seen) == 2)
-    time.sleep(0.5)
+    time.sleep(0.6)
     assert len(flaky.seen) == 2 and len({address for address, _ in flaky.seen}) == 1
     assert proxy.metric("weir_upstream_hedges_total") == 0
     flaky.moods = ["stall"]

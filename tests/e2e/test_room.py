@@ -1,10 +1,16 @@
-"""A client that comes when there are max_connections: one that is idle makes room for it.
-Who has a request, or has begun one, is never ended for others."""
+"""A client that comes when there are max_connections: one that asks for nothing, or is idle, makes
+room for it. Who has a request is never ended for others. The exact order is a test in C
+(tests/unit/proxy/test_room.c)."""
+import os
 import re
+import select
+import ssl
 import threading
 import time
 
-from harness import client, proc, wire
+import pytest
+
+from harness import client, proc, tcpsite, wire
 from harness.h2fixtures import dial  # noqa: F401
 from harness.weir import eventually
 
@@ -148,7 +154,7 @@ def test_http2(weir, backend, dial):  # noqa: F811
     """One without streams is told (GOAWAY), one with streams stays."""
     proxy = full(weir, backend, 4, listeners=H2C)
     quiet, works = dial(proxy), dial(proxy)
-    assert quiet.get().status == 200
+    assert works.get().status == 200 and quiet.get().status == 200
     upload = works.open("POST", "/upload", end=False)
     held = busy(proxy, 2)
     settled()
@@ -163,6 +169,125 @@ def test_http2(weir, backend, dial):  # noqa: F811
         conn.send(b"whole")
         assert conn.response("POST").status == 200
     assert displaced(proxy) == 1 and refused(proxy) == 0
+
+
+LIMIT = "proxy.limit.connections"
+OWED = 3.1  # seconds after which who owes a request goes before who is idle
+
+
+def begin_hello(port, authority):
+    """A handshake that its client does not go on with."""
+    conn = client.Client(port)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = authority.client_context().wrap_bio(incoming, outgoing, server_hostname="a.example")
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    conn.send(outgoing.read())
+    return conn
+
+
+def secure(authority):
+    return {"tls": {"certificates": [
+        dict(names=["a.example"], **authority.leaf(["a.example"]))]}}
+
+
+def test_those_that_owe_a_request_go_first(weir, backend, dial, authority):  # noqa: F811
+    """Slowloris: heads that stay in parts, handshakes that stand still, HTTP/2 without a stream.
+    They make room before those who are idle, with a line for each; one that has its request does
+    not."""
+    port = proc.free_port()
+    proxy = full(weir, backend, 13, listeners={
+        **H2C, "secure": {"bind": "127.0.0.1:%d" % port, **secure(authority)}})
+    works = busy(proxy, 2)
+    quiet = idle(proxy, 5)
+    heads = [proxy.client() for _ in range(3)]
+    for conn in heads:
+        conn.send(b"GET /begun HTTP/1.1\r\nHost")
+    hello = begin_hello(port, authority)
+    spoken = dial(proxy)
+    spoken.pump(lambda: spoken.check.settings_seen, what="SETTINGS")
+    with_head = proxy.client()
+    with_head.send(b"GET /whole HTTP/1.1\r\nHo")
+    time.sleep(OWED - 1)
+    with_head.send(b"st: a\r\n\r\n")
+    assert with_head.response().status == 200
+    time.sleep(1)
+    new = [proxy.client() for _ in range(5)]
+    for conn in new:
+        assert conn.get("/new").status == 200
+    assert displaced(proxy) == 5 and refused(proxy) == 0
+    for conn in heads:
+        assert conn.response().status == 503
+        conn.expect_close()
+    while hello.sock.recv(65536):  # up to its end
+        pass
+    spoken.pump(lambda: spoken.check.goaways, what="GOAWAY")
+    proxy.logged(5, end=LIMIT)
+    assert proxy.metric("weir_tls_handshake_failures_total") == 1
+    assert all(is_open(conn) for conn in [*quiet, *new, with_head])
+    for conn in works:
+        conn.send(b"whole")
+        assert conn.response("POST").status == 200
+
+
+def test_part_of_a_record(weir, backend, authority):
+    """An idle connection of TLS on which a request may be coming is passed over, but once: who
+    holds connections in that way gains nothing."""
+    proxy = full(weir, backend, 3, listeners={"web": secure(authority)})
+
+    def come():
+        conn = proxy.client(tls=authority.client_context(), sni="a.example")
+        assert conn.get("/idle", host="a.example").status == 200
+        return conn
+    begun, second, third = come(), come(), come()
+    raw = begun.sock.fileno()
+    os.write(raw, b"\x17\x03\x03\x00")
+    settled()
+    ends = []
+    for _ in range(3):
+        come()
+        settled()
+        ends.append([is_closed(conn) for conn in (begun, second, third)])
+    assert ends == [[False, True, False], [False, True, True], [True, True, True]]
+    assert displaced(proxy) == 3 and refused(proxy) == 0
+
+
+def is_closed(conn):
+    """Whether FIN or a reset has come; what came before it is not looked at."""
+    poll = select.poll()
+    poll.register(conn.sock.fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+@pytest.mark.parametrize("header", ["optional", None])
+def test_sessions_of_tcp(weir, header):
+    """They stay, whatever they say. Behind an optional PROXY header a client may wait for the
+    server to speak before it has one: it owes nothing."""
+    def greet(sock):
+        sock.sendall(b"220 hello")
+        tcpsite.echo(sock)
+    server = tcpsite.Endpoint(greet)
+    listener = {"protocol": "tcp", "pool": "app"}
+    if header:
+        listener.update(proxy_protocol=header, trusted_proxies=["127.0.0.1"],
+                        timeouts={"header": "5s"})
+    proxy = weir({"process": {"workers": 1, "max_connections": 2}, "listeners": {"web": listener},
+                  "pools": {"app": {"endpoints": [server.address]}}})
+    waits = [tcpsite.connect(proxy.port) for _ in range(2)]
+    eventually(lambda: proxy.metric("weir_downstream_connections") == 2)
+    time.sleep(OWED)
+    with tcpsite.connect(proxy.port) as late:
+        late.sendall(b"hello")
+        eventually(lambda: refused(proxy) == 1)
+    for sock in waits:
+        assert tcpsite.exactly(sock, 9) == b"220 hello"
+        sock.sendall(b"on")
+        assert tcpsite.exactly(sock, 2) == b"on"
+        sock.close()
+    assert displaced(proxy) == 0
+    server.stop()
 
 
 def test_flood_of_newcomers(weir, backend):

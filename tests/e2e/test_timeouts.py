@@ -108,10 +108,10 @@ def test_body_over_a_reused_connection(weir, backend):
 
 
 def test_body_progress_restarts_the_clock(weir, backend):
-    proxy = weir(with_timeouts(body="500ms"), backend)
+    proxy = weir(with_timeouts(body="1s"), backend)
     conn = proxy.client()
-    conn.send(b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
-    for _ in range(10):
+    conn.send(b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
+    for _ in range(12):
         time.sleep(0.1)
         conn.send(b"x")
     assert conn.response().status == 200
@@ -157,10 +157,10 @@ def test_first_byte(weir, new_backend):
 
 def test_first_byte_is_not_for_the_upload(weir, backend):
     """It starts when the request has been sent."""
-    proxy = weir(with_pool_timeouts(first_byte="400ms"), backend)
+    proxy = weir(with_pool_timeouts(first_byte="1s"), backend)
     conn = proxy.client()
-    conn.send(b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
-    for _ in range(10):
+    conn.send(b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
+    for _ in range(12):
         time.sleep(0.1)
         conn.send(b"x")
     assert conn.response().status == 200
@@ -197,10 +197,10 @@ def test_upstream_idle(weir, new_backend):
 
 
 def test_upstream_idle_progress_restarts_the_clock(weir, new_backend):
-    backend = new_backend(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
-                              *[part for _ in range(10) for part in (0.1, b"x")]))
-    proxy = weir(with_pool_timeouts(idle="500ms"), backend)
-    assert proxy.get("/i").body == b"x" * 10
+    backend = new_backend(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n",
+                              *[part for _ in range(12) for part in (0.1, b"x")]))
+    proxy = weir(with_pool_timeouts(idle="1s"), backend)
+    assert proxy.get("/i").body == b"x" * 12
 
 
 def test_upstream_does_not_take_the_request(weir, new_backend):
@@ -271,10 +271,10 @@ def test_route_timeout_spans_the_queue(weir, new_backend):
 
 
 def test_route_timeout_is_not_for_the_body(weir, new_backend):
-    backend = new_backend(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
-                              *[part for _ in range(10) for part in (0.1, b"x")]))
-    proxy = weir({"routes": [{"prefix": "/", "pool": "app", "timeout": "400ms"}]}, backend)
-    assert proxy.get("/b").body == b"x" * 10
+    backend = new_backend(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n",
+                              *[part for _ in range(12) for part in (0.1, b"x")]))
+    proxy = weir({"routes": [{"prefix": "/", "pool": "app", "timeout": "1s"}]}, backend)
+    assert proxy.get("/b").body == b"x" * 12
 
 
 def test_half_close(weir, new_backend):

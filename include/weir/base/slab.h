@@ -36,6 +36,15 @@ void slab_free(struct slab *slab, void *object);
 void slab_trim(struct slab *slab);
 /* slab_find gives the live object of a handle, or NULL. */
 void *slab_find(const struct slab *slab, uint32_t slot, uint32_t generation);
+/* slab_at gives the object of a slot whose object is known to live. */
+static inline void *slab_at(const struct slab *slab, uint32_t slot) {
+  check(slot >> slab->chunk_shift < slab->chunk_count);
+  char *chunk = slab->chunks[slot >> slab->chunk_shift];
+  struct slab_head *head = (struct slab_head *)(void *)(
+      chunk + (slot & (slab->chunk_objects - 1)) * slab->object_size);
+  check((head->generation & 1) == 1);
+  return head;
+}
 /* slab_warm asks for the memory of a slot that was handed out (warm.h), live or not. */
 void slab_warm(const struct slab *slab, uint32_t slot);
 

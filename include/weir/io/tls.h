@@ -129,6 +129,8 @@ struct tls_info {
 void conn_tls_info(const struct conn *c, struct tls_info *out);
 /* conn_tls_end is conn_tls_info's end alone. */
 enum end conn_tls_end(const struct conn *c);
+/* conn_tls_partial: bytes came of a record that is not whole yet. */
+bool conn_tls_partial(const struct conn *c);
 
 /* tls_self_signed makes an ECDSA P-256 certificate for names (DNS names or addresses; PEM,
  * appended), valid for days. False when a buf is too small or names is empty. For `weir demo`. */

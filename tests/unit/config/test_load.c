@@ -115,6 +115,21 @@ static void test_env(void **state) {
   conf_free(conf);
 }
 
+/* As in a shell: ":-" is for a variable that is empty, too; without it that one is empty text. */
+static void test_env_empty(void **state) {
+  (void)state;
+  struct conf *conf = kit_good(
+      "listeners = { web = { bind = \"127.0.0.1:${env:EMPTY:-8}\";"
+      " timeouts = { header = \"${env:EMPTY:-}7s\"; idle = \"${env:TIME:-9s}\"; }; }; };" KIT_APP
+      "routes = ( { respond = { body = \"<${env:EMPTY}${env:EMPTY:-}${env:NONE:-}>\"; }; } );");
+  const struct conf_listener *web = listener(conf, "web");
+  kit_assert_text(web->binds.items[0].text, "127.0.0.1:8");
+  assert_int_equal(web->timeouts.header_ms, 7000);
+  assert_int_equal(web->timeouts.idle_ms, 7000); /* a variable that holds something stands */
+  kit_assert_text(((struct conf_route *)conf->root.routes.first)->respond_body, "<>");
+  conf_free(conf);
+}
+
 /* What a variable holds is not read again: no second expansion, no syntax. */
 static void test_env_once(void **state) {
   (void)state;
@@ -222,9 +237,9 @@ static void test_names(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_minimal), cmocka_unit_test(test_good),
-      cmocka_unit_test(test_env),     cmocka_unit_test(test_env_once),
-      cmocka_unit_test(test_secrets), cmocka_unit_test(test_reload_secrets),
-      cmocka_unit_test(test_names),
+      cmocka_unit_test(test_env), cmocka_unit_test(test_env_empty),
+      cmocka_unit_test(test_env_once), cmocka_unit_test(test_secrets),
+      cmocka_unit_test(test_reload_secrets), cmocka_unit_test(test_names),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,6 +23,17 @@
 #include "weir/base/mem.h"
 
 static struct loader loader;
+static int wait_errno; /* 0: waitpid is asked; else it fails with that, once */
+
+pid_t __wrap_waitpid(pid_t pid, int *status, int options);  // NOLINT
+pid_t __real_waitpid(pid_t pid, int *status, int options);  // NOLINT
+
+pid_t __wrap_waitpid(pid_t pid, int *status, int options) {  // NOLINT
+  if (!wait_errno) return __real_waitpid(pid, status, options);
+  errno = wait_errno;
+  wait_errno = 0;
+  return -1;
+}
 static char dir[] = "/tmp/weir-loader-XXXXXX";
 
 static char *in_dir(const char *name) { return mem_printf("%s/%s", dir, name); }
@@ -361,6 +372,66 @@ static void test_gone_loader_is_an_error(void **state) {
   loader_stop(&dead);
 }
 
+/* reap_soon asks for as long as the answer is "not yet"; 5 s at most. */
+static bool reap_soon(struct loader *dead, int *status) {
+  for (int i = 0; i < 5000; i++) {
+    if (loader_reap(dead, status)) return true;
+    usleep(1000);
+  }
+  return false;
+}
+
+static void test_reap(void **state) {
+  (void)state;
+  struct loader dead;
+  int status = 0;
+  assert_int_equal(loader_start(&dead), 0);
+  assert_false(loader_ended(&dead));
+  pid_t pid = dead.pid;
+  assert_false(loader_reap(&dead, &status)); /* it lives */
+  assert_int_equal(dead.pid, pid);
+  assert_true(loader_ended(&dead));
+  assert_int_equal(kill(pid, SIGKILL), 0);
+  assert_true(reap_soon(&dead, &status));
+  assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+  assert_int_equal(dead.pid, 0);
+  status = 0;
+  assert_true(loader_reap(&dead, &status)); /* nobody is waited for again */
+  assert_int_equal(status, LOADER_HOW_UNKNOWN);
+  loader_stop(&dead);
+}
+
+/* A signal is no end: its process is waited for still. */
+static void test_reap_is_interrupted(void **state) {
+  (void)state;
+  struct loader dead;
+  int status = 0;
+  assert_int_equal(loader_start(&dead), 0);
+  assert_int_equal(kill(dead.pid, SIGTERM), 0); /* blocked there: it lives */
+  wait_errno = EINTR;
+  assert_false(loader_reap(&dead, &status));
+  assert_int_equal(wait_errno, 0);
+  assert_int_equal(kill(dead.pid, SIGKILL), 0);
+  assert_true(reap_soon(&dead, &status));
+  assert_true(WIFSIGNALED(status));
+  loader_stop(&dead);
+}
+
+/* Where children are not waited for (SIGCHLD was ignored when weir was started) it has ended all
+ * the same, nobody knows how, and it is asked once. */
+static void test_reap_of_nobody(void **state) {
+  (void)state;
+  struct loader dead;
+  int status = 0;
+  assert_int_equal(loader_start(&dead), 0);
+  assert_int_equal(kill(dead.pid, SIGKILL), 0);
+  assert_int_equal(waitpid(dead.pid, NULL, 0), dead.pid);
+  assert_true(loader_reap(&dead, &status)); /* ECHILD */
+  assert_int_equal(status, LOADER_HOW_UNKNOWN);
+  assert_int_equal(dead.pid, 0);
+  loader_stop(&dead);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_check_request),      cmocka_unit_test(test_garbage_is_refused),
@@ -370,6 +441,9 @@ int main(void) {
       cmocka_unit_test(test_bind_unix),
       cmocka_unit_test(test_accepted_sockets_inherit),
       cmocka_unit_test(test_gone_loader_is_an_error),
+      cmocka_unit_test(test_reap),
+      cmocka_unit_test(test_reap_is_interrupted),
+      cmocka_unit_test(test_reap_of_nobody),
   };
   return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
