@@ -3,7 +3,9 @@
  * none. What a request falls to is looked for as the match does it: the same host, the path, then
  * shorter prefixes; the first route that takes all of them stands in between. Regexes are followed
  * only where they are written alike, and routes with conditions of their own are left out: those
- * say themselves whom they are for. Called by check.c when there are no errors. */
+ * say themselves whom they are for. And rows of tls.client for some names, whose clients are asked
+ * for nothing by another name, while routes do not tell the names apart. Called by check.c when
+ * there are no errors. */
 #include "load_priv.h"
 
 /* stop is a route that a request without a certificate may fall to; those of one key in a chain.
@@ -173,7 +175,61 @@ static void look(struct falls *f, struct conf_route *route) {
   fault_other(f->conf->faults, "falls to", hit->row.at);
 }
 
+/* ---- names that are asked, and others ---- */
+
+/* told_apart: has the name routes of its own? What has none gets those without hosts. */
+static bool told_apart(struct conf *conf, const struct conf_listener *listener,
+                       struct span name) {
+  rows_each(&conf->root.routes, struct conf_route, route) {
+    if (!route_on(route, listener)) continue;
+    for (uint32_t i = 0; i < route->hosts.count; i++)
+      if (hosts_meet(name, route->hosts.items[i].text)) return true;
+  }
+  return false;
+}
+
+/* way_of_all is the first route that leads whoever comes, by any name, to a pool. */
+static const struct conf_route *way_of_all(struct conf *conf,
+                                           const struct conf_listener *listener) {
+  rows_each(&conf->root.routes, struct conf_route, route) {
+    bool leads = route->pool.len || route->splits.count;
+    bool says = given(route, OPTION_ROUTE_CERT_PRESENT); /* whom it is for */
+    if (route_on(route, listener) && !route->hosts.count && leads && !says && open_to_all(route))
+      return route;
+  }
+  return NULL;
+}
+
+static bool all_named(const struct conf_listener *listener) {
+  rows_each(&listener->clients, struct conf_client_auth, row)
+    if (!row->names.count) return false;
+  return true;
+}
+
+/* check_others: of each row one name is told. */
+static void check_others(struct conf *conf, const struct conf_listener *listener) {
+  const struct conf_route *way = way_of_all(conf, listener);
+  if (!way || !all_named(listener)) return;
+  rows_each(&listener->clients, struct conf_client_auth, row) {
+    uint32_t i = 0;
+    while (i < row->names.count && told_apart(conf, listener, row->names.items[i].text)) i++;
+    if (row->verify != CLIENT_VERIFY_REQUIRED || i == row->names.count) continue;
+    struct conf_item *name = &row->names.items[i];
+    fault_add(conf->faults, FAULT_CERT_OTHERS, name->at,
+              "listener \"" SPAN_FMT "\": clients of " SPAN_FMT
+              " need a certificate, those of other names and of none go to the same pool "
+              "without one by route \"" SPAN_FMT "\"",
+              SPAN_ARG(listener->row.name), SPAN_ARG(name->text), SPAN_ARG(way->label));
+    fault_note(conf->faults,
+               "add a row without names, which is for all others; or tell them apart in the "
+               "route: hosts = \"" SPAN_FMT "\"; or client_cert = { present = true; };",
+               SPAN_ARG(name->text));
+    fault_other(conf->faults, "route", way->row.at);
+  }
+}
+
 void check_cert_falls(struct conf *conf, const struct conf_listener *listener) {
+  check_others(conf, listener);
   struct falls f = {.conf = conf, .listener = listener};
   bool any = false;
   f.stops.arena = &conf->arena;

@@ -73,14 +73,16 @@ static bool below(struct span name, struct span other) {
   return other.len > name.len - 1 && span_ends(other, span_from(name, 1));
 }
 
+bool hosts_meet(struct span a, struct span b) {
+  return span_eq(a, b) || below(a, b) || below(b, a);
+}
+
 /* meets: is there a host that both are for? */
 static bool meets(const struct conf_client_auth *row, const struct conf_route *route) {
   if (!row->names.count || !route->hosts.count) return true;
   for (uint32_t i = 0; i < row->names.count; i++)
-    for (uint32_t k = 0; k < route->hosts.count; k++) {
-      struct span name = row->names.items[i].text, host = route->hosts.items[k].text;
-      if (span_eq(name, host) || below(name, host) || below(host, name)) return true;
-    }
+    for (uint32_t k = 0; k < route->hosts.count; k++)
+      if (hosts_meet(row->names.items[i].text, route->hosts.items[k].text)) return true;
   return false;
 }
 

@@ -3,8 +3,22 @@
 #include "doubt_priv.h"
 #include "load_priv.h"
 
+/* check_ciphers: those of TLS 1.3 are the library's affair. */
+static void check_ciphers(struct conf *conf, const struct conf_listener *listener) {
+  const struct conf_row *row = &listener->row;
+  bool only_13 = listener->tls_min == 1 && listener->tls_max == 1;
+  if (!listener->tls_ciphers.count || !only_13) return;
+  if (row_lost(row, OPTION_LISTENER_TLS_MIN) || row_lost(row, OPTION_LISTENER_TLS_MAX)) return;
+  fault_add(conf->faults, FAULT_CIPHERS_UNUSED, row_place(row, OPTION_LISTENER_TLS_CIPHERS),
+            "listener \"" SPAN_FMT
+            "\": ciphers are those of TLS 1.2, which there is not with min_version = \"1.3\"",
+            SPAN_ARG(row->name));
+  fault_note(conf->faults, "leave ciphers out: the suites of TLS 1.3 are always the same");
+}
+
 void check_tls_estate(struct conf *conf, const struct conf_listener *listener) {
   struct span name = listener->row.name;
+  check_ciphers(conf, listener);
   if (!listener->ticket_keys.count) return;
   struct place at = row_place(&listener->row, OPTION_LISTENER_TICKET_KEYS);
   if (!listener->tls_tickets) { /* written: it is no default */

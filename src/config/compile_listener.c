@@ -81,6 +81,10 @@ static struct conf_tls tls_of(struct compile *c, const struct conf_listener *row
   return tls;
 }
 
+/* CERT_BITS are those beside the index of a certificate. */
+#define CERT_BITS \
+  (CONF_TLS_BAD_OCSP | CONF_TLS_BAD_NAMES | CONF_TLS_BAD_SUITES | CONF_TLS_BAD_NAMELESS)
+
 static struct place bad_place(const struct conf_listener *row, uint32_t index) {
   if (index == CONF_TLS_BAD_ECH) return row_place(&row->row, OPTION_LISTENER_TLS_ECH);
   if (index == CONF_TLS_BAD_GROUPS) return row_place(&row->row, OPTION_LISTENER_TLS_GROUPS);
@@ -92,7 +96,7 @@ static struct place bad_place(const struct conf_listener *row, uint32_t index) {
   enum option_id id = bits && index & CONF_TLS_BAD_OCSP    ? OPTION_CERT_OCSP
                       : bits && index & CONF_TLS_BAD_NAMES ? OPTION_CERT_NAMES
                                                            : OPTION_CERT_CERT;
-  if (bits) index &= ~(CONF_TLS_BAD_OCSP | CONF_TLS_BAD_NAMES);
+  if (bits) index &= ~CERT_BITS;
   rows_each(&row->certs, struct conf_cert_row, it)
     if (index-- == 0) return row_place(&it->row, id);
   return row_place(&row->row, OPTION_LISTENER_CERTS);
@@ -104,18 +108,27 @@ static void note_key(struct compile *c, const struct conf_listener *row, uint32_
     if (index-- == 0) fault_note(c->faults, "with the key " SPAN_FMT, SPAN_ARG(it->key));
 }
 
+static enum fault_id warning_of(uint32_t bad) {
+  if (bad >= CONF_BAD_CLIENT) return FAULT_CRL_STALE;
+  if (bad & CONF_TLS_BAD_NAMES) return FAULT_CERT_MISNAMED;
+  if (bad & CONF_TLS_BAD_SUITES) return FAULT_CIPHERS_MISFIT;
+  return bad & CONF_TLS_BAD_NAMELESS ? FAULT_CERT_NAMELESS : FAULT_CERT_STALE;
+}
+
 static void tls_warn(struct compile *c, const struct conf_listener *row,
                      const struct tls_server *server) {
   uint32_t from = 0, bad = 0;
   char words[512];
   struct buf why = buf_of(words, sizeof words);
   while (c->hooks->tls_warning && c->hooks->tls_warning(server, &from, &bad, &why)) {
-    enum fault_id fault = bad >= CONF_BAD_CLIENT     ? FAULT_CRL_STALE
-                          : bad & CONF_TLS_BAD_NAMES ? FAULT_CERT_MISNAMED
-                                                     : FAULT_CERT_STALE;
+    enum fault_id fault = warning_of(bad);
     fault_add(c->faults, fault, bad_place(row, bad),
               "listener \"" SPAN_FMT "\": " SPAN_FMT, SPAN_ARG(row->row.name),
               SPAN_ARG(buf_span(&why)));
+    if (fault == FAULT_CERT_NAMELESS)
+      fault_note(c->faults, "names = \"www.example.com\" beside it, or default = true");
+    if (fault == FAULT_CIPHERS_MISFIT)
+      fault_other(c->faults, "ciphers", row_place(&row->row, OPTION_LISTENER_TLS_CIPHERS));
     why = buf_of(words, sizeof words);
   }
 }

@@ -48,8 +48,10 @@ void check_keys_logged(struct conf *conf);
 void check_client_auth(struct conf *conf, const struct conf_listener *listener);
 void check_cert_asked(struct conf *conf, const struct conf_route *route);
 bool route_asks_cert(const struct conf_route *route);
-/* check_cert_falls warns of routes of a listener that a certificate is no key to: without it there
- * is another way to their pool. */
+/* hosts_meet: is there a host that both are, or are for ("*.domain")? */
+bool hosts_meet(struct span a, struct span b);
+/* check_cert_falls warns of routes of a listener that a certificate is no key to: without it, or
+ * by another name, there is another way to their pool. */
 void check_cert_falls(struct conf *conf, const struct conf_listener *listener);
 /* check_upstream_tls is its part for TLS to the endpoints of a pool. */
 void check_upstream_tls(struct conf *conf, const struct conf_pool *pool);

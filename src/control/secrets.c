@@ -18,7 +18,9 @@ _Static_assert(TLS_BAD_OCSP == CONF_TLS_BAD_OCSP && TLS_BAD_ECH == CONF_TLS_BAD_
 _Static_assert(TLS_BAD_GROUPS == CONF_TLS_BAD_GROUPS && TLS_BAD_CIPHERS == CONF_TLS_BAD_CIPHERS &&
                    TLS_BAD_TICKETS == CONF_TLS_BAD_TICKETS,
                "one numbering: config/ does not see io/");
-_Static_assert(CONF_TLS_BAD_NAMES == TLS_BAD_NAMES, "one number for both");
+_Static_assert(CONF_TLS_BAD_NAMES == TLS_BAD_NAMES && CONF_TLS_BAD_SUITES == TLS_BAD_SUITES &&
+                   CONF_TLS_BAD_NAMELESS == TLS_BAD_NAMELESS,
+               "one number for both");
 _Static_assert(CONF_BAD_CLIENT == TLS_BAD_AUTH, "one number for both");
 
 static struct tls_auth_conf *auths_of(const struct conf_tls *tls) {

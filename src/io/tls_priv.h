@@ -115,6 +115,8 @@ void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version);
 MUST_USE SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version);
 /* tls_select_suites is the set of our suites of TLS 1.2 that ctx allows, for tls_select. */
 uint32_t tls_select_suites(const SSL_CTX *ctx);
+/* tls_select_fits: does one of that set fit a key? */
+bool tls_select_fits(uint32_t suites, enum tls_key key);
 /* tls_select is the library's early callback: reads the ClientHello, sets certificate and session
  * context. */
 enum ssl_select_cert_result_t tls_select(const SSL_CLIENT_HELLO *hello);

@@ -108,6 +108,12 @@ uint32_t tls_select_suites(const SSL_CTX *ctx) {
   return set;
 }
 
+bool tls_select_fits(uint32_t suites, enum tls_key key) {
+  for (uint32_t row = 0; row < array_count(suites_12); row++)
+    if (suites & 1u << row && suites_12[row].keys & KEY_BIT(key)) return true;
+  return false;
+}
+
 /* keys_by_suites: a suite that the listener does not allow makes no key usable. */
 static uint32_t keys_by_suites(const SSL_CLIENT_HELLO *hello, uint32_t allowed) {
   CBS suites;

@@ -1,7 +1,8 @@
 /* tls_warnings.c: what a compiled policy has that cannot do now what it is there for: certificates
  * and CRLs whose time is past or has not come, CRLs of others than the CAs beside them, names that
- * certificates lack. The policy is taken all the same, for a clock may be wrong and a file may be
- * replaced. OCSP responses have theirs in tls_ocsp.c. Off the data path; called by control/. */
+ * certificates lack, certificates that no suite fits or no name leads to. The policy is taken all
+ * the same, for a clock may be wrong and a file may be replaced. OCSP responses have theirs in
+ * tls_ocsp.c. Off the data path; called by control/. */
 #include "weir/io/tls_warnings.h"
 
 #include "io/tls_chain_priv.h"
@@ -143,18 +144,78 @@ bool tls_server_lacks(const struct tls_server *server, struct span host, struct 
   return true;
 }
 
-/* ---- what is not valid now ---- */
+/* ---- what is of no use ---- */
+
+/* shown_first: the certificate that clients of a choice get when none of its keys fits them. */
+static uint32_t shown_first(const struct tls_choice *choice) {
+  uint32_t key = 0;
+  while (key < TLS_KEY_COUNT && !choice->cert[key]) key++;
+  return key < TLS_KEY_COUNT ? choice->cert[key] : 0;
+}
+
+static bool suited(const struct tls_server *server, const struct tls_choice *choice) {
+  for (uint32_t key = 0; key < TLS_KEY_COUNT; key++)
+    if (choice->cert[key] && tls_select_fits(server->suites, (enum tls_key)key)) return true;
+  return false;
+}
+
+/* unsuited: clients of TLS 1.2 that get certificate i find no suite, nor another certificate. */
+static bool unsuited(const struct tls_server *server, uint32_t i, struct buf *why) {
+  const struct tls_names *names = &server->names;
+  const struct tls_choice *rest = names->has_fallback ? &names->fallback : &names->first;
+  bool found = shown_first(rest) == i + 1 && !suited(server, rest);
+  for (uint32_t row = 0; !found && row < names->row_count; row++) {
+    const struct tls_choice *choice = &names->rows[row].choice;
+    found = shown_first(choice) == i + 1 && !suited(server, choice);
+  }
+  if (!server->ciphers || !found) return false;
+  const struct tls_cert *cert = &server->certs[i];
+  buf_printf(why,
+             "certificate " SPAN_FMT " has a key of %s, which no suite of ciphers (%s) fits: %s",
+             SPAN_ARG(cert->label), cert->key == TLS_KEY_RSA ? "RSA" : "ECDSA", server->ciphers,
+             server->max_version > TLS1_2_VERSION ? "its clients of TLS 1.2 are refused"
+                                                  : "all its clients are refused");
+  return true;
+}
+
+/* nameless: a certificate that only clients without SNI get, or nobody. One for an address is for
+ * those. */
+static bool nameless(const struct tls_server *server, uint32_t i, struct buf *why) {
+  const struct tls_cert *cert = &server->certs[i];
+  const struct tls_names *names = &server->names;
+  bool without = !names->has_fallback && names->first.cert[cert->key] == i + 1;
+  if (cert->name_count || cert->is_default || (without && cert->own_count)) return false;
+  buf_printf(why, "certificate " SPAN_FMT " has no DNS name and is given none: %s gets it",
+             SPAN_ARG(cert->label), without ? "no client that names a server" : "no client");
+  return true;
+}
+
+/* ---- all of it ---- */
+
+/* what_of: what there is to be told of each certificate, as bits of *bad. */
+static const uint32_t what_of[] = {0, TLS_BAD_NAMES, TLS_BAD_SUITES, TLS_BAD_NAMELESS};
+
+static bool of_cert(const struct tls_server *server, uint32_t i, uint32_t what, int64_t now_s,
+                    struct buf *why) {
+  switch (what) {
+    case TLS_BAD_NAMES: return misnamed(&server->certs[i], why);
+    case TLS_BAD_SUITES: return unsuited(server, i, why);
+    case TLS_BAD_NAMELESS: return nameless(server, i, why);
+    default: return cert_warning(&server->certs[i], now_s, why);
+  }
+}
 
 bool tls_server_warning(const struct tls_server *server, int64_t now_s, uint32_t *from,
                         uint32_t *bad, struct buf *why) {
+  const uint32_t kinds = array_count(what_of);
   uint32_t rows = server->auths ? server->auths->row_count : 0, certs = server->cert_count;
-  while (*from < 2 * certs + rows) {
-    uint32_t i = (*from)++, cert = i / 2, row = i - 2 * certs;
-    bool timely = i < 2 * certs && i % 2 == 0;
-    *bad = i >= 2 * certs ? TLS_BAD_AUTH + row : timely ? cert : cert | TLS_BAD_NAMES;
-    if (i >= 2 * certs ? crl_warning(&server->auths->rows[row], now_s, why)
-        : timely       ? cert_warning(&server->certs[cert], now_s, why)
-                       : misnamed(&server->certs[cert], why))
+  while (*from < kinds * certs + rows) {
+    uint32_t i = (*from)++, cert = i / kinds, row = i - kinds * certs;
+    bool of_row = i >= kinds * certs;
+    uint32_t what = what_of[i % kinds];
+    *bad = of_row ? TLS_BAD_AUTH + row : cert | what;
+    if (of_row ? crl_warning(&server->auths->rows[row], now_s, why)
+               : of_cert(server, cert, what, now_s, why))
       return true;
   }
   return false;

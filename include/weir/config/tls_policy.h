@@ -43,6 +43,8 @@ struct conf_tls {
 /* What the tls hook may say is bad, beside the index of a certificate. */
 #define CONF_TLS_BAD_OCSP 0x40000000u /* a bit: of the certificate, its OCSP response */
 #define CONF_TLS_BAD_NAMES 0x20000000u /* a bit: the names that it is given */
+#define CONF_TLS_BAD_SUITES 0x10000000u /* a bit: no suite of ciphers is for its key */
+#define CONF_TLS_BAD_NAMELESS 0x08000000u /* a bit: it has no name and is given none */
 #define CONF_TLS_BAD_GROUPS (UINT32_MAX - 1u)
 #define CONF_TLS_BAD_CIPHERS (UINT32_MAX - 2u)
 #define CONF_TLS_BAD_TICKETS (UINT32_MAX - 3u)

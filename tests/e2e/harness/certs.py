@@ -48,13 +48,14 @@ class Authority:
                    .not_valid_before(NOW - datetime.timedelta(days=40))
                    .not_valid_after(NOW + datetime.timedelta(days=days))
                    .add_extension(x509.BasicConstraints(names is None, None), True))
-        if names is not None:
+        if names:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([san(name) for name in names]), False)
         return builder.sign(self.key, hashes.SHA256())
 
     def pem(self, names, kind="ec", days=20, label=None):
-        """(certificate PEM, key PEM); label becomes the common name."""
+        """(certificate PEM, key PEM); label becomes the common name, the only one if there are no
+        names."""
         key = new_key(kind)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label or names[0])])
         cert = self.sign(subject, key.public_key(), names, days)

@@ -94,7 +94,7 @@ static void test_cases(void **state) {
   assert_true(array_count(cases) >= 120);
 }
 
-/* What looks like a case of W0413, W0443 or W0444 and is none. */
+/* What looks like a case of W0413, W0443, W0444 or W0449 and is none. */
 static void test_quiet(void **state) {
   (void)state;
   static const char *const good[] = {
@@ -131,6 +131,20 @@ static void test_quiet(void **state) {
       LOOP("\"0.0.0.0:53\"", "udp", "\"[::1]:53\""),
       LOOP("\"0.0.0.0:53\"", "udp", "\"10.0.0.1:53\""),
       TWO("127.0.0.1:7", "127.0.0.1:8", "\"127.0.0.1:8\"", "\"127.0.0.1:9\""),
+      NAMED(OF("\"a.b\"") ", " ANYONE, TO("")),
+      NAMED(OF("\"a.b\"") ", " EVERYONE, TO("")),
+      NAMED(MAYBE("\"a.b\""), TO("")),
+      NAMED(OF("\"a.b\""), TO("hosts = \"a.b\";") ", { pool = \"b\"; }"),
+      NAMED(OF("\"a.b\""), TO("hosts = \"*.b\";") ", { pool = \"b\"; }"),
+      NAMED(OF("\"*.a.b\""), TO("hosts = [ \"c.a.b\", \"d.a.b\" ];") ", { pool = \"b\"; }"),
+      NAMED(OF("[ \"a.b\", \"b.b\" ]"), TO("hosts = \"a.b\";") ", { pool = \"b\"; }"),
+      NAMED(OF("\"a.b\""), TO("client_cert = { present = true; };")),
+      NAMED(OF("\"a.b\""), TO("client_cert = { present = false; };")),
+      NAMED(OF("\"a.b\""), TO("sources = \"10.0.0.0/8\";")),
+      NAMED(OF("\"a.b\""), TO("hosts = \"a.b\";") ", { respond = { status = 404; }; }"),
+      NAMED(OF("\"a.b\""), TO("hosts = \"c.d\";") ", { respond = { status = 404; }; }"),
+      TICKETS("ciphers = [ \"ECDHE-RSA-AES128-GCM-SHA256\" ]; max_version = \"1.2\";"),
+      TICKETS("min_version = \"1.3\"; groups = [ \"X25519\" ];"),
       POLICY("request_headers = { set = [ \"X-A: 5 $ $price $$host $hosts $Host $\", "
              "\"X-B: $${host} ${env:WEIR_T_NONE:-$host}\" ]; };"),
       KIT_WEB KIT_APP
@@ -183,6 +197,9 @@ static void test_notes(void **state) {
       {LISTENER("tls = { early_data = true; tickets = false; certificates = ( { cert = "
                 "\"file:tls/a.crt\"; key = \"file:tls/a.key\"; } ); };"),
        "leave early_data out"},
+      {NAMED(OF("\"a.b\""), TO("")), "hosts = \"a.b\""},
+      {TICKETS("ciphers = [ \"ECDHE-RSA-AES128-GCM-SHA256\" ]; min_version = \"1.3\";"),
+       "leave ciphers out"},
       {TICKETS("tickets = false; ticket_keys = [ \"file:t1.key\" ];"), "leave ticket_keys out"},
       {POOL("proxy_protocol = true;"), "off v1 v2"},
       {TOP("log = { tls_keys = \"/tmp/k.log\"; };"), "tls_keys = \"/tmp/k.log\""},
@@ -235,9 +252,9 @@ static void test_codes_covered(void **state) {
       "W0014", /* fuzz_config: no text is known that the two readers see differently */
       "W0019", /* test_many */
       "W0108", "W0118", "W0307", /* test_apply.c */
-      "W0306", "W0404", "W0480", "W0482", "W0483", "W0484", "W0350",
-      "W0406", "W0408", "W0411", "W0412", /* test_compile.c, test_process.c, e2e */
-      "W0126"};                           /* test_no_listener */
+      "W0306", "W0404", "W0480", "W0482", "W0483", "W0484", "W0485", "W0486",
+      "W0350", "W0406", "W0408", "W0411", "W0412", /* test_compile.c, test_process.c, e2e */
+      "W0126"};                                    /* test_no_listener */
   for (enum fault_id id = 0; id < FAULT_COUNT; id++) {
     const char *code = fault_get(id)->code;
     bool found = false;
