@@ -100,6 +100,7 @@ struct conn *conn_connect(struct loop *loop, const struct addr *to,
 void conn_opened(struct conn *c, int err) {
   if (conn_any(c, CONN_OPEN | CONN_FAILED | CONN_CLOSING)) return;
   c->flags |= err ? CONN_FAILED : CONN_OPEN;
+  if (err) c->send_err = err;
   c->events->on_open(c, err);
   if (conn_any(c, CONN_CLOSING)) return;
   if (c->out || c->wire) conn_mark(c);

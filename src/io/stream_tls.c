@@ -73,7 +73,7 @@ static void blame(struct tls_conn *tls, uint32_t code) {
 /* why_note keeps the library's reason; some refusals (a malformed SNI) have an alert but none. */
 static void why_note(struct tls_conn *tls) {
   uint32_t code = ERR_peek_error();
-  if (!tls->why && code != 0) tls->why = ERR_reason_error_string(code);
+  if (!tls->why && code != 0) tls->why = tls_reason_text(code);
   ERR_clear_error();
 }
 
@@ -284,22 +284,45 @@ static void wait_put(struct tls_conn *tls) {
   tls->worker->loop->budget_left = true;
 }
 
-/* sniff looks for plain HTTP: capital letters, then a space. No TLS record starts with a letter.
- * True: the bytes were dealt with. */
+/* What a PROXY header begins with: of version 1 a space follows, of version 2 its rest. */
+static const char proxy_v1[5] = "PROXY", proxy_v2[12] = "\r\n\r\n\0\r\nQUIT\n";
+
+/* sniff_byte narrows what the bytes so far may be by the next one; 0: nothing that is known. */
+static uint8_t sniff_byte(const struct tls_conn *tls, char c) {
+  uint8_t at = tls->sniff_len, may = tls->sniff_as;
+  if (c < 'A' || c > 'Z' || at >= TLS_SNIFF_MAX) may &= TLS_SNIFF_PROXY_V2;
+  if (at >= sizeof proxy_v1 || c != proxy_v1[at]) may &= (uint8_t)~TLS_SNIFF_PROXY_V1;
+  if (at >= sizeof proxy_v2 || c != proxy_v2[at]) may &= (uint8_t)~TLS_SNIFF_PROXY_V2;
+  return may;
+}
+
+static bool sniffed(struct tls_conn *tls, enum end end, const char *why) {
+  tls->why = why;
+  handshake_failed(tls, end, -EPROTO);
+  return true;
+}
+
+static bool sniffed_proxy(struct tls_conn *tls) {
+  return sniffed(tls, END_CLIENT_TLS_HANDSHAKE,
+                 "a PROXY header came where TLS has to begin (proxy_protocol)");
+}
+
+/* sniff looks for what is sent to TLS ports by mistake: plain HTTP, capital letters and a space,
+ * and PROXY headers. No TLS record starts like one. True: the bytes were dealt with. */
 static bool sniff(struct tls_conn *tls, struct span wire) {
   for (size_t i = 0; i < wire.len && tls->sniffing; i++) {
     char c = wire.ptr[i];
-    bool letter = c >= 'A' && c <= 'Z';
-    if (letter && tls->sniff_len < TLS_SNIFF_MAX) {
-      tls->sniff_len++;
-    } else if (tls->sniff_len == 0) {
-      tls->sniffing = false;
-    } else {
-      enum end end = c == ' ' ? END_CLIENT_PLAIN_ON_TLS : END_CLIENT_TLS_HANDSHAKE;
-      if (c != ' ') tls->why = "WRONG_VERSION_NUMBER"; /* as the library says it */
-      handshake_failed(tls, end, -EPROTO);
-      return true;
-    }
+    uint8_t may = sniff_byte(tls, c);
+    bool word = tls->sniff_len > 0 && tls->sniff_as & TLS_SNIFF_METHOD && c == ' ';
+    bool v1 = tls->sniff_len == sizeof proxy_v1 && tls->sniff_as & TLS_SNIFF_PROXY_V1;
+    if (word && v1) return sniffed_proxy(tls);
+    if (word) return sniffed(tls, END_CLIENT_PLAIN_ON_TLS, NULL);
+    if (!may && tls->sniff_len > 0) /* as the library says it */
+      return sniffed(tls, END_CLIENT_TLS_HANDSHAKE, "WRONG_VERSION_NUMBER");
+    tls->sniffing = may != 0;
+    tls->sniff_as = may;
+    if (may) tls->sniff_len++;
+    if (tls->sniff_len == sizeof proxy_v2 && may & TLS_SNIFF_PROXY_V2) return sniffed_proxy(tls);
   }
   return tls->sniffing;
 }
@@ -503,6 +526,7 @@ bool tls_accept(struct conn *c, struct tls_server *server, uint32_t worker) {
   tls->worker_index = (uint8_t)worker;
   tls->server = server;
   tls->sniffing = true;
+  tls->sniff_as = TLS_SNIFF_ALL;
   tls_server_ref(server);
   c->tls = tls;
   conn_transport(c, &tls_transport);

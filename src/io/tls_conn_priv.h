@@ -22,6 +22,13 @@ enum tls_state {
 
 /* TLS_SNIFF_MAX: a plain HTTP method is shorter. */
 #define TLS_SNIFF_MAX 16
+/* tls_sniff is what bytes that are no TLS may be the beginning of. */
+enum tls_sniff {
+  TLS_SNIFF_METHOD = 1,   /* letters: of a plain HTTP request */
+  TLS_SNIFF_PROXY_V1 = 2, /* of a PROXY header, which begins with letters too */
+  TLS_SNIFF_PROXY_V2 = 4,
+  TLS_SNIFF_ALL = 7,
+};
 
 /* tls_conn is the TLS state of one conn: from the worker's slab, at most 128 bytes. The library's
  * part hangs off ssl, made at the first byte and freed with the conn. */
@@ -45,10 +52,11 @@ struct tls_conn {
   uint32_t written_ms;   /* low bits of the loop time of the last write */
   uint16_t end;          /* enum end */
   uint8_t state;         /* enum tls_state */
-  uint8_t sniff_len;     /* letters that may be a plain HTTP method */
+  uint8_t sniff_len;     /* bytes so far that are one of sniff_as */
   uint16_t auth;         /* server: what the client is asked for: row + 1; 0: nothing */
   uint16_t zero_rtt_bytes; /* early data that was delivered (tls_early.c) */
   uint8_t worker_index;    /* which SSL_CTX of server */
+  uint8_t sniff_as;        /* bits of enum tls_sniff */
   uint8_t zero_rtt : 2;    /* enum tls_early */
   bool is_client : 1;    /* weir began the connection: peer, not server */
   bool h1_only : 1;      /* client: offers HTTP/1.1, whatever the policy has */
@@ -131,6 +139,9 @@ void tls_stream_signed(struct tls_conn *tls);
 static inline int tls_reason_of(uint32_t code) {
   return ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
 }
+
+/* tls_reason_text is a word of the library for an error; static text (tls_reason.c). */
+const char *tls_reason_text(uint32_t code);
 
 /* tls_stream_run goes on with a conn that waited for the budget (stream_tls.c). */
 void tls_stream_run(struct tls_conn *tls);

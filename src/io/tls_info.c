@@ -1,6 +1,8 @@
 /* tls_info.c: what is asked of a conn about its TLS: how far it is, what was agreed on, who is at
  * the other end. Changes nothing. What became of it as a whole (conn_tls_end) is known to
  * stream_tls.c. Called by other layers. */
+#include <errno.h>
+
 #include "io/io_priv.h"
 #include "io/tls_client_auth_priv.h"
 #include "io/tls_client_priv.h"
@@ -57,12 +59,21 @@ static struct span group_of(const SSL *ssl) {
   return id ? span_str(SSL_get_curve_name(id)) : SPAN_EMPTY;
 }
 
+/* why_of is why there was no handshake: where the socket failed, the library knows of nothing. */
+static struct span why_of(const struct conn *c, const struct tls_conn *tls) {
+  bool cut = tls->state == TLS_HANDSHAKE && conn_any(c, CONN_FAILED);
+  if (tls->why || !cut || tls->is_client) return span_str(tls->why);
+  if (c->send_err == -ENOBUFS) return SPAN_LIT("no buffer was left");
+  if (c->send_err == -ETIMEDOUT) return SPAN_LIT("CONNECTION_TIMED_OUT");
+  return SPAN_LIT("CONNECTION_RESET");
+}
+
 void conn_tls_info(const struct conn *c, struct tls_info *out) {
   const struct tls_conn *tls = tls_conn_of(c);
   *out = (struct tls_info){.end = END_OK};
   if (!tls) return;
   out->end = conn_tls_end(c);
-  out->why = span_str(tls->why);
+  out->why = why_of(c, tls);
   out->silent = tls->sniffing && tls->sniff_len == 0;
   out->handshake_ns = tls->state == TLS_HANDSHAKE ? 0 : tls->clock_ns;
   if (tls->identity) {

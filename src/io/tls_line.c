@@ -68,7 +68,7 @@ static enum tls_line_step step(struct tls_line *line, int ret) {
   bool late = SSL_in_init(tls->ssl) == 0;
   if (tls->end == END_OK)
     tls->end = (uint16_t)(late ? tls_client_late(tls, code) : tls_client_fault(tls, code));
-  if (!tls->why && code) tls->why = ERR_reason_error_string(code);
+  if (!tls->why && code) tls->why = tls_reason_text(code);
   ERR_clear_error();
   return TLS_LINE_FAILED;
 }

@@ -187,6 +187,12 @@ static struct span asked_name(const struct down *d) {
   return info.sni;
 }
 
+/* tls_came: a client spoke TLS where there is none (RFC 8446 section 5.1: a handshake record). */
+static bool tls_came(const struct stream *s) {
+  bool line = s->end == END_BAD_REQUEST_LINE && s->x && !(s->down->flags & DOWN_TLS);
+  return line && s->x->head_in.len && s->x->head_in.ptr[0] == 0x16;
+}
+
 /* text_told names the fault of the client's TLS that ended it, or the error by which the other
  * side ended it by HTTP/2: the endpoint, or the client that left. */
 static void text_told(const struct stream *s, char room[TOLD_TEXT_MAX], struct span *t) {
@@ -197,6 +203,8 @@ static void text_told(const struct stream *s, char room[TOLD_TEXT_MAX], struct s
   struct buf b = buf_of(room, TOLD_TEXT_MAX);
   bool tls = s->end != END_OK && conn_tls_end(s->down->conn) == s->end;
   if (tls) t[TEXT_REASON] = tls_reason(s->down);
+  if (tls_came(s))
+    t[TEXT_REASON] = SPAN_LIT("TLS was sent to a port without TLS (listeners.*.tls)");
   if (!told.frame) return;
   buf_put(&b, h2_type_name(told.frame));
   buf_char(&b, ' ');

@@ -7,14 +7,25 @@ import socket
 import ssl
 import struct
 import subprocess
+import time
 
 import pytest
 
 from harness import certs, client, proc, tlsraw, wire
 from harness.backend import raw
+from harness.proxyheader import v1, v2
 from harness.weir import eventually, run
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+def hello():
+    """What a client of TLS begins with."""
+    came, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    shake = ssl.create_default_context().wrap_bio(came, sent, server_hostname="a.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        shake.do_handshake()
+    return sent.read()
 
 
 class Secure:
@@ -565,6 +576,9 @@ def test_proxied_fields_name_the_listener_scheme(secure):
 @pytest.mark.parametrize("sent,reason", [
     (b"\x16\x03\x01\x02\x00\x01\x00", "CONNECTION_CLOSED"),
     (b"SSH-2.0-x\r\n", "WRONG_VERSION_NUMBER"),
+    (b"\r\n\r\nSSH-2.0-x\r\n", "WRONG_VERSION_NUMBER"),
+    (b"\x15\x03\x03\x00\x02\x02\x2f", "SSLV3_ALERT_ILLEGAL_PARAMETER"),
+    (b"\x15\x03\x03\x00\x02\x02\x6d", "ALERT_109"),
     (b"\x00\x01\x02\x03\x04\x05\x06\x07", "WRONG_VERSION_NUMBER")])
 def test_a_failed_handshake_has_a_reason(secure, sent, reason):
     with client.Client(secure.port) as conn:
@@ -572,6 +586,39 @@ def test_a_failed_handshake_has_a_reason(secure, sent, reason):
         conn.sock.shutdown(1)
         conn.read_all()
     assert secure.weir.ended("client.tls.handshake")["weir.reason"] == reason
+
+
+@pytest.mark.parametrize("pieces", [1, 0])
+@pytest.mark.parametrize("header", [v1("203.0.113.9"), v2("203.0.113.9")], ids=["v1", "v2"])
+def test_a_proxy_header_that_is_not_wanted_has_a_reason(secure, header, pieces):
+    """The reason names the key; at once, and byte by byte."""
+    with client.Client(secure.port) as conn:
+        for at in range(0, len(header), pieces or len(header)):
+            conn.try_send(header[at:at + (pieces or len(header))])
+        conn.expect_close()
+    record = secure.weir.ended("client.tls.handshake")
+    assert "PROXY header" in record["weir.reason"] and "proxy_protocol" in record["weir.reason"]
+
+
+@pytest.mark.parametrize("sent", ["header", "letters", "part", "hello"])
+def test_a_reset_in_the_handshake_has_a_reason(secure, sent):
+    first = hello()
+    with client.Client(secure.port) as conn:
+        conn.send({"header": first[:3], "letters": b"PROX", "part": first[:100]}.get(sent, first))
+        if sent == "hello":
+            assert conn.sock.recv(1)
+        else:
+            time.sleep(0.2)  # that it is read
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert secure.weir.ended("client.tls.handshake")["weir.reason"] == "CONNECTION_RESET"
+
+
+def test_tls_on_a_plain_port_has_a_reason(secure):
+    with client.Client(secure.weir.port) as conn:
+        conn.send(hello())
+        assert conn.response().status == 400
+    record = secure.weir.ended("client.bad_request.request_line", status=400)
+    assert "TLS was sent to a port without TLS" in record["weir.reason"]
 
 
 @pytest.mark.parametrize("version,reason", [(V12, "TLSV1_ALERT_UNKNOWN_CA"),

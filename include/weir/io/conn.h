@@ -72,7 +72,7 @@ struct conn {
   uint32_t armed_turn;   /* low bits of the loop's turn in which the receive was armed */
   uint32_t quiet_at;     /* low bits of bytes_out when conn_quiet was true (CONN_QUIET) */
   union {
-    int32_t send_err;   /* -errno of the send that failed (CONN_SENT_DEAD) */
+    int32_t send_err;   /* -errno of the send that failed (CONN_SENT_DEAD), or why none opened */
     uint32_t linger_ms; /* CONN_LINGER */
   };
   struct timer timer;
