@@ -13,8 +13,8 @@ struct tls_shown {
   X509 *leaf;
   STACK_OF(X509) * others;
 };
-/* tls_shown_read: false for none, more than TLS_CHAIN_MAX, or one that cannot be read; needs
- * tls_shown_free either way. */
+/* tls_shown_read: false for none, more than TLS_CHAIN_MAX, one that cannot be read, or names that
+ * are too long; needs tls_shown_free either way. */
 MUST_USE bool tls_shown_read(struct tls_shown *shown, const STACK_OF(CRYPTO_BUFFER) * chain);
 void tls_shown_free(struct tls_shown *shown);
 
@@ -27,10 +27,16 @@ struct tls_chain_rule {
   bool crls;            /* all but the trusted one that ends it need a CRL of their issuer */
   uint32_t between_max; /* certificates between the leaf and the trusted one */
 };
-/* tls_chain_check gives X509_V_OK or the X509_V_ERR_ that the chain fails by; *ends (may be NULL)
- * is when its first certificate expires, in seconds since the epoch. */
+/* What a chain fails by beside the library's X509_V_ERR_: keys of RSA and signatures are to have
+ * 112 bits of security. */
+#define TLS_CHAIN_WEAK_KEY 10001
+#define TLS_CHAIN_WEAK_SIGNATURE 10002
+/* tls_chain_check gives X509_V_OK or the X509_V_ERR_ or TLS_CHAIN_ that the chain fails by; *ends
+ * (may be NULL) is when its first certificate expires, in seconds since the epoch. */
 MUST_USE int tls_chain_check(X509_STORE *store, const struct tls_shown *shown,
                              const struct tls_chain_rule *rule, int64_t *ends);
+/* tls_chain_words says what an error of it is; static text. */
+const char *tls_chain_words(int error);
 
 /* tls_verdict is what was found of a peer's certificates: END_OK, or why they are refused, in
  * words and by which alert. */

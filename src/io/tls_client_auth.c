@@ -12,6 +12,10 @@
 #include "io/tls_client_auth_priv.h"
 #include "weir/base/mem.h"
 
+/* RULES is another number when certificates are refused that were good before: with keys of
+ * tickets that stand in a file, sessions outlive a version of weir. */
+#define RULES 2u
+
 /* CA_NAMES_MAX bytes of names go with a request for a certificate: the list has 65535 at most. */
 #define CA_NAMES_MAX 60000u
 
@@ -94,7 +98,7 @@ static bool names_sort(struct tls_auths *auths, uint32_t *bad, struct buf *why) 
 static void digest_fill(struct tls_auth *auth, const struct tls_auth_conf *conf) {
   SHA256_CTX sha;
   uint8_t parts[2][SHA256_DIGEST_LENGTH];
-  const uint32_t numbers[] = {auth->required, auth->crls, auth->forward, auth->depth};
+  const uint32_t numbers[] = {RULES, auth->required, auth->crls, auth->forward, auth->depth};
   SHA256((const uint8_t *)conf->ca_pem.ptr, conf->ca_pem.len, parts[0]);
   SHA256((const uint8_t *)conf->crl_pem.ptr, conf->crl_pem.len, parts[1]);
   SHA256_Init(&sha);

@@ -128,7 +128,6 @@ static void texts_fill(struct draft *d, X509 *leaf, const uint8_t *fingerprint) 
   d->name.from = d->text.len;
   put_common_name(&d->text, X509_get_subject_name(leaf));
   d->name.len = d->text.len - d->name.from;
-  sans_fill(d, leaf);
 }
 
 /* judged is an identity and the last verdict on it under another policy than the one that let it
@@ -139,14 +138,16 @@ struct judged {
   bool known, good;
 };
 
-/* identity_make puts it into one block, a struct judged; NULL: no memory. */
-static struct tls_identity *identity_make(X509 *leaf, const CRYPTO_BUFFER *der) {
+/* identity_make puts it into one block, a struct judged; NULL: no memory. Of a certificate that is
+ * not good no route ever sees the names, and there may be thousands. */
+static struct tls_identity *identity_make(X509 *leaf, const CRYPTO_BUFFER *der, bool good) {
   struct draft d = {.san_count = 0};
   struct tls_identity who = {.san_count = 0};
   d.text = buf_of(d.room, sizeof d.room);
   SHA256(CRYPTO_BUFFER_data(der), CRYPTO_BUFFER_len(der), who.fingerprint);
   if (!tls_key_digest(leaf, who.key)) return NULL;
   texts_fill(&d, leaf, who.fingerprint);
+  if (good) sans_fill(&d, leaf);
   size_t spans = d.san_count * sizeof(struct span);
   struct judged *block = (struct judged *)OPENSSL_malloc(sizeof *block + spans + d.text.len);
   if (!block) return NULL;
@@ -203,8 +204,7 @@ static const struct {
 };
 
 static struct tls_verdict verdict_of(int error) {
-  struct tls_verdict v = {END_CLIENT_TLS_CERT_BAD, X509_verify_cert_error_string(error),
-                      SSL_AD_BAD_CERTIFICATE};
+  struct tls_verdict v = {END_CLIENT_TLS_CERT_BAD, tls_chain_words(error), SSL_AD_BAD_CERTIFICATE};
   for (size_t i = 0; i < array_count(verdicts); i++) {
     if (verdicts[i].error != error) continue;
     v.end = verdicts[i].end;
@@ -241,11 +241,10 @@ static struct tls_verdict judge(const struct tls_conn *tls, SSL *ssl,
   return v;
 }
 
-/* read_shown gives what the client showed and notes who it says to be; false: nothing of use. */
-static bool read_shown(struct tls_conn *tls, const SSL *ssl, struct tls_shown *shown) {
+/* note_shown notes who the client says to be by what it showed; false: nothing of use. */
+static bool note_shown(struct tls_conn *tls, const SSL *ssl, X509 *leaf, bool good) {
   const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(ssl);
-  if (!tls_shown_read(shown, chain)) return false;
-  if (!tls->identity) tls->identity = identity_make(shown->leaf, sk_CRYPTO_BUFFER_value(chain, 0));
+  if (!tls->identity) tls->identity = identity_make(leaf, sk_CRYPTO_BUFFER_value(chain, 0), good);
   return tls->identity != NULL;
 }
 
@@ -286,8 +285,12 @@ static void ticket_bound(SSL *ssl) {
 enum ssl_verify_result_t tls_client_cert_verify(SSL *ssl, uint8_t *alert) {
   struct tls_conn *tls = tls_of(ssl);
   struct tls_shown shown = {0};
-  struct tls_verdict v = tls_verdict_unreadable(END_CLIENT_TLS_CERT_BAD);
-  if (read_shown(tls, ssl, &shown)) v = judge(tls, ssl, &shown);
+  const struct tls_verdict unreadable = tls_verdict_unreadable(END_CLIENT_TLS_CERT_BAD);
+  struct tls_verdict v = unreadable;
+  if (tls_shown_read(&shown, SSL_get0_peer_certificates(ssl))) {
+    v = judge(tls, ssl, &shown);
+    if (!note_shown(tls, ssl, shown.leaf, v.end == END_OK)) v = unreadable;
+  }
   tls_shown_free(&shown);
   ticket_bound(ssl);
   return tls_verdict_give(tls, &v, alert);
@@ -318,7 +321,8 @@ void tls_client_cert_recall(struct tls_conn *tls) {
   struct tls_shown shown = {0};
   const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(tls->ssl);
   if (!chain || sk_CRYPTO_BUFFER_num(chain) == 0) return;
-  (void)read_shown(tls, tls->ssl, &shown); /* it could be read when the session began */
+  if (tls_shown_read(&shown, chain)) /* as it could be when the session began */
+    (void)note_shown(tls, tls->ssl, shown.leaf, true);
   tls_shown_free(&shown);
   ERR_clear_error();
 }

@@ -30,8 +30,8 @@ static const uint16_t sign_algorithms[] = {
     SSL_SIGN_RSA_PSS_RSAE_SHA512,    SSL_SIGN_RSA_PKCS1_SHA512,
 };
 
-/* verify_algorithms are what clients with certificates may sign with: the library's own list has
- * SHA-1 too. */
+/* verify_algorithms are what peers may sign with in a handshake, endpoints and clients with
+ * certificates: the library's own list has SHA-1 too, which RFC 9155 forbids. */
 static const uint16_t verify_algorithms[] = {
     SSL_SIGN_ECDSA_SECP256R1_SHA256, SSL_SIGN_RSA_PSS_RSAE_SHA256, SSL_SIGN_RSA_PKCS1_SHA256,
     SSL_SIGN_ECDSA_SECP384R1_SHA384, SSL_SIGN_RSA_PSS_RSAE_SHA384, SSL_SIGN_RSA_PKCS1_SHA384,
@@ -40,6 +40,10 @@ static const uint16_t verify_algorithms[] = {
 #endif
     SSL_SIGN_RSA_PSS_RSAE_SHA512,    SSL_SIGN_RSA_PKCS1_SHA512,
 };
+
+/* CLIENT_CERTS_MAX bounds what a client shows, which is read before anybody knows whether it is to
+ * be believed: this much takes less than a turn's budget for handshakes. */
+#define CLIENT_CERTS_MAX 32768u
 
 static bool ctx_groups(SSL_CTX *ctx) {
   if (SSL_CTX_set1_curves_list(ctx, GROUPS_ML_KEM)) return true;
@@ -59,7 +63,8 @@ void tls_ctx_base(SSL_CTX *ctx, uint16_t min_version, uint16_t max_version) {
       SSL_CTX_set_min_proto_version(ctx, min_version) &&
       SSL_CTX_set_max_proto_version(ctx, max_version) &&
       SSL_CTX_set_strict_cipher_list(ctx, SUITES) && ctx_groups(ctx) &&
-      SSL_CTX_set_signing_algorithm_prefs(ctx, sign_algorithms, array_count(sign_algorithms));
+      SSL_CTX_set_signing_algorithm_prefs(ctx, sign_algorithms, array_count(sign_algorithms)) &&
+      SSL_CTX_set_verify_algorithm_prefs(ctx, verify_algorithms, array_count(verify_algorithms));
   check(ok); /* constants and checked versions: a library that refuses them does not fit */
   tls_keylog_set(ctx);
   SSL_CTX_set_early_data_enabled(ctx, 0); /* RFC 8470; THREATS.md 29 */
@@ -73,8 +78,7 @@ SSL_CTX *tls_ctx_new(const struct tls_server *server, uint16_t min_version) {
   struct buf why = buf_of(text, sizeof(text));
   tls_ctx_base(ctx, min_version, server->max_version);
   check(tls_params_set(ctx, server->groups, server->ciphers, &bad, &why)); /* params_fill tried */
-  check(SSL_CTX_set_verify_algorithm_prefs(ctx, verify_algorithms,
-                                           array_count(verify_algorithms)) == 1);
+  SSL_CTX_set_max_cert_list(ctx, CLIENT_CERTS_MAX);
   SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
   if (server->tickets_off) SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets only: no shared state */

@@ -31,10 +31,11 @@ static const struct {
 
 static struct tls_verdict chain_verdict(int error) {
   enum end end = END_UPSTREAM_TLS_UNTRUSTED;
+  bool weak = error == TLS_CHAIN_WEAK_KEY || error == TLS_CHAIN_WEAK_SIGNATURE;
   for (size_t i = 0; i < array_count(chain_ends); i++)
     if (chain_ends[i].error == error) end = chain_ends[i].end;
-  return (struct tls_verdict){end, X509_verify_cert_error_string(error),
-                              SSL_alert_from_verify_result(error)};
+  int alert = weak ? SSL_AD_BAD_CERTIFICATE : SSL_alert_from_verify_result(error);
+  return (struct tls_verdict){end, tls_chain_words(error), alert};
 }
 
 static struct tls_verdict chain_check(X509_STORE *store, const struct tls_shown *shown) {

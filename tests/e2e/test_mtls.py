@@ -522,7 +522,7 @@ def test_a_client_with_a_large_certificate(site, mint):
     """A ticket holds what the client has shown and comes back in a hello, of 16 KiB at most. What
     would not fit there makes a full handshake each time, and is known in full each time."""
     made = site(row(mint.root))
-    for count in (20, 200, 300, 340, 380, 420, 450, 480, 500, 600, 700, 1400):
+    for count in (20, 200, 300, 340, 380, 420, 450, 480, 500, 600, 700, 900):
         cert = mint.client(*("dns:a-name-that-is-long-%d.example" % i for i in range(count)))
         size = len(cert.cert.public_bytes(Encoding.DER))
         for version in (V12, V13):
@@ -533,6 +533,32 @@ def test_a_client_with_a_large_certificate(site, mint):
                 assert reused == (turn > 0 and size < 12000), (size, version, turn)
         made.front.logged(6, tls__client__hash__sha256=fingerprint(cert)[7:].upper())
     assert all(record["weir.end"] == "ok" for record in made.front.lines())
+
+
+@BOTH
+def test_more_than_a_client_may_show(site, mint, version):
+    """32 KiB in all: it is read before anybody knows whether it is to be believed."""
+    made = site(row(mint.root))
+    cert = mint.client(*("dns:a-name-that-is-long-%d.example" % i for i in range(1100)))
+    assert len(cert.cert.public_bytes(Encoding.DER)) > 32768
+    record = made.refused("client.tls.handshake", "ILLEGAL_PARAMETER", cert, version=version)
+    assert record["weir.reason"] == "EXCESSIVE_MESSAGE_SIZE"
+
+
+@BOTH
+def test_a_long_subject(site, mint, version):
+    """512 bytes of it are told of; 8 KiB of names is what is read at all."""
+    made = site(row(mint.root))
+    names = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "%060d" % i) for i in range(120)]
+    for count in (20, 100):
+        cert = mint.client(subject=x509.Name(names[:count]))
+        assert made.visit(cert, version=version).status == 200
+        record = made.front.logged(tls__client__hash__sha256=fingerprint(cert)[7:].upper())
+        assert len(record["tls.client.subject"]) == 512
+        assert record["tls.client.issuer"] == "CN=root"
+    cert = mint.client(subject=x509.Name(names))
+    record = made.refused("client.tls.bad_certificate", "BAD_CERTIFICATE", cert, version=version)
+    assert "8 KiB of names" in record["weir.reason"] and "tls.client.subject" not in record
 
 
 def test_the_longest_ticket_passes_by_name(site, mint):

@@ -90,8 +90,9 @@ class Site:
     def __init__(self, front, authority, port):
         self.front, self.authority, self.port = front, authority, port
 
-    def context(self, cert=None, version=None, alpn=None):
-        context = self.authority.client_context(minimum=version, maximum=version, alpn=alpn)
+    def context(self, cert=None, version=None, alpn=None, ciphers=None):
+        context = self.authority.client_context(minimum=version, maximum=version, alpn=alpn,
+                                                ciphers=ciphers)
         if cert:
             context.load_cert_chain(cert.path, cert.key_path)
         return context

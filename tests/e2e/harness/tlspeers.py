@@ -11,6 +11,7 @@ import ssl
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from . import certs, proxyheader
@@ -66,12 +67,12 @@ class Mint:
         self.root = self.make("root", ca=True)
 
     def make(self, label, names=(), ca=False, issuer=None, days=(-10, 20), purpose="server",
-             kind="ec", constraints=None):
+             kind="ec", constraints=None, digest=hashes.SHA256, subject=None):
         """issuer None: signed by itself; days: validity from now on; constraints: of a CA, the
-        names that it may give (permitted) and may not (excluded)."""
+        names that it may give (permitted) and may not (excluded); digest: of the signature."""
         key = certs.new_key(kind)
         self.count += 1
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)])
+        subject = subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, label)])
         now = datetime.datetime.utcnow()
         builder = (x509.CertificateBuilder().subject_name(subject)
                    .issuer_name(issuer.cert.subject if issuer else subject)
@@ -87,7 +88,9 @@ class Mint:
                 parts.get("permitted"), parts.get("excluded")), True)
         if not ca:
             builder = builder.add_extension(x509.ExtendedKeyUsage([PURPOSES[purpose]]), False)
-        cert = builder.sign(issuer.key if issuer else key, hashes.SHA256())
+        signer = issuer.key if issuer else key
+        how = None if isinstance(signer, ed25519.Ed25519PrivateKey) else digest()
+        cert = builder.sign(signer, how)
         stem = "%s-%d" % (label.replace(".", "-").replace("*", "any"), self.count)
         return Cert(self.directory, stem, cert, key, issuer)
 
@@ -112,9 +115,10 @@ class TlsBackend(Backend):
     """cert: what it shows; client_ca: what it asks clients for; change() exchanges them."""
 
     def __init__(self, cert, handler=None, *, client_ca=None, alpn=None, minimum=None,
-                 maximum=None, tickets=True, before=None, **kwargs):
+                 maximum=None, tickets=True, before=None, ciphers=None, **kwargs):
         self.handshakes, self.refused = [], []
-        self.settings = dict(alpn=alpn, minimum=minimum, maximum=maximum, tickets=tickets)
+        self.settings = dict(alpn=alpn, minimum=minimum, maximum=maximum, tickets=tickets,
+                             ciphers=ciphers)
         self.before = before  # called with the raw socket before the handshake
         self.names = {}
         self.change(cert, client_ca)
@@ -122,8 +126,10 @@ class TlsBackend(Backend):
 
     def change(self, cert, client_ca=None):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert.path, cert.key_path)
         settings = self.settings
+        if settings["ciphers"]:
+            context.set_ciphers(settings["ciphers"])
+        context.load_cert_chain(cert.path, cert.key_path)
         if client_ca:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(client_ca.path)
