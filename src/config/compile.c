@@ -53,6 +53,18 @@ void member_add(struct compile *c, struct members *m, const struct conf_pool *po
   m->hash = hash_mix(m->hash, (uint64_t)like->weight << 8 | rank);
 }
 
+/* tlvs_of is the set of proxy_tlv_bit: they are the words, in their order. */
+static uint8_t tlvs_of(const struct conf_pool *row) {
+  const char *words = option_get(OPTION_POOL_PROXY_TLVS)->words;
+  unsigned set = 0;
+  for (uint32_t i = 0; i < row->proxy_tlvs.count; i++) {
+    int word = word_find(words, row->proxy_tlvs.items[i].text);
+    check(word >= 0);
+    set |= 1u << word;
+  }
+  return (uint8_t)set;
+}
+
 static void pool_fill(struct compile *c, struct pool *pool, const struct conf_pool *row,
                       const struct members *m) {
   pool->state = pool_state_get(c->registry, row->row.name);
@@ -64,6 +76,7 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->tcp = row->tcp;
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
+  pool->connections.tlvs = tlvs_of(row);
   compile_retry(&pool->retry, row);
   pool->priority_header = own(&pool->obj, row->priority_header);
   pool->outlier = row->outlier;

@@ -471,6 +471,7 @@ static bool text_check(struct value_job *job) {
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);
     case TYPE_RETRY_ON: return retry_on(job);
+    case TYPE_WORD: return is_word(job) || value_bad_word(job);
     case TYPE_BODY: return body(job);
     case TYPE_RATE: return rate(job);
     case TYPE_RATE_KEY: return rate_key_part(job);
