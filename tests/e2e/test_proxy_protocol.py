@@ -228,10 +228,13 @@ def test_optional(weir, backend, first):
     refused(proxy, SIGNATURE + b"\x31", "version")
 
 
-def test_optional_and_silent(weir, backend):
-    """Nobody said that a header would come."""
+@pytest.mark.parametrize("first", [b"", b"\r\n", b"PRO", SIGNATURE[:11]])
+def test_optional_and_silent(weir, backend, first):
+    """Nobody said that a header would come, nor do these bytes."""
     proxy = weir(proxied("optional", timeouts={"header": "300ms"}), backend)
     with client.Client(proxy.port) as conn:
+        if first:
+            conn.send(first)
         conn.expect_close()
     proxy.ended("client.timeout.header")
 

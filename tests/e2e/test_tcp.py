@@ -583,6 +583,48 @@ def test_no_proxy_header_where_the_server_speaks_first(tcp, endpoint):
     proxy.ended("client.proxy_protocol.timeout")
 
 
+OPTIONAL = {"proxy_protocol": "optional", "trusted_proxies": ["127.0.0.0/8"],
+            "timeouts": {"header": "300ms"}}
+NO_HEADERS = pytest.mark.parametrize("first", [
+    b"\r\n", b"P", b"PROXY", proxyheader.SIGNATURE[:11]])
+HEADERS = pytest.mark.parametrize("first", [
+    b"PROXY ", b"PROXY TCP4 1", proxyheader.SIGNATURE, proxyheader.v2("203.0.113.9")[:14]])
+
+
+@NO_HEADERS
+def test_words_that_headers_begin_with(tcp, endpoint, first):
+    """Whoever has said no more of a header than others may mean by it when the time is over, or
+    ends there, is served: all of it goes on, and its end."""
+    proxy = tcp(endpoint(), listener=OPTIONAL)
+    with connect(proxy.port) as sock:
+        sock.sendall(first)
+        assert exactly(sock, len(first)) == first
+        sock.sendall(b"more")
+        assert exactly(sock, 4) == b"more"
+    proxy.ended("ok", client__address="127.0.0.1")
+    proxy.change(listeners={"db": {"timeouts": {"header": "1h"}}})
+    proxy.reload()
+    with connect(proxy.port) as sock:
+        sock.sendall(first)
+        sock.shutdown(socket.SHUT_WR)
+        assert to_end(sock) == first
+    eventually(lambda: [r["weir.end"] for r in proxy.all_lines()] == ["ok", "ok"])
+
+
+@HEADERS
+def test_headers_that_were_begun(tcp, endpoint, first):
+    proxy = tcp(endpoint(), listener=OPTIONAL)
+    with connect(proxy.port) as sock:
+        sock.sendall(first)
+        sock.shutdown(socket.SHUT_WR)
+        assert tcpsite.ended(sock)[1] == b""
+    proxy.ended("client.proxy_protocol.truncated")
+    with connect(proxy.port) as sock:
+        sock.sendall(first)
+        assert tcpsite.ended(sock)[1] == b""
+    proxy.ended("client.proxy_protocol.timeout")
+
+
 def test_proxy_header_and_no_endpoint(tcp):
     """The session ends inside the reading of the header."""
     proxy = tcp("127.0.0.1:1", pool={"breaker": {"failure_rate": "1%", "min_requests": 1,

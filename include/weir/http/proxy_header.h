@@ -63,6 +63,10 @@ struct proxy_header {
 enum http_result proxy_header_parse(struct span in, struct proxy_header *out, size_t *len,
                                     enum proxy_fault *why);
 
+/* proxy_header_begun: in begins with the whole signature of a version ("PROXY ", or the twelve
+ * bytes of version 2), so what misses is missing of a header. */
+bool proxy_header_begun(struct span in);
+
 /* proxy_datagram_parse reads the version 2 header that a datagram begins with, which stands whole
  * in it: DONE or BAD, as above; SIGNATURE: it has none. */
 enum http_result proxy_datagram_parse(struct span datagram, struct proxy_header *out, size_t *len,

@@ -38,6 +38,17 @@ static void tables_hold(void **state) {
   }
 }
 
+/* What agrees with a signature is begun when that is whole, and no byte earlier. */
+static void begun(void **state) {
+  (void)state;
+  const struct span whole[] = {SPAN_LIT("PROXY TCP4 "), SPAN_LIT("\r\n\r\n\0\r\nQUIT\n\x21\x11")};
+  const size_t from[] = {6, 12};
+  for (size_t i = 0; i < array_count(whole); i++)
+    for (size_t len = 0; len <= whole[i].len; len++)
+      assert_int_equal(proxy_header_begun(span_sub(whole[i], 0, len)), len >= from[i]);
+  assert_false(proxy_header_begun(SPAN_LIT("PROXYTCP4 ")));
+}
+
 /* Every fault of the table was seen above. */
 static void each_fault_has_a_case(void **state) {
   (void)state;
@@ -266,6 +277,7 @@ int main(void) {
       cmocka_unit_test(bounds),      cmocka_unit_test(lines),
       cmocka_unit_test(blocks),      cmocka_unit_test(round_trip),
       cmocka_unit_test(checksums),   cmocka_unit_test(elements_left_out),
+      cmocka_unit_test(begun),
       cmocka_unit_test(elements_too_long),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
