@@ -108,12 +108,21 @@ static bool server_first(const struct down *d) {
  * (room.c), and sends none when it says nothing further, or not in the time of one. */
 static bool may_wait(const struct down *d) { return d->flags & DOWN_UNSURE && server_first(d); }
 
+static void drop_cut(struct down *d) {
+  gate_drop(d, END_PROXY_TRUNCATED, SPAN_LIT("the connection ends inside the header"));
+}
+
 /* on_eof: who looks whether the port is open sends nothing, and is told nothing. */
 static void on_eof(struct conn *c) {
   struct down *d = c->owner;
   if (!conn_held(c)) down_close(d, true);
   else if (may_wait(d)) (void)go_on(d, NULL, SPAN_EMPTY); /* what is held waits for the relay */
-  else gate_drop(d, END_PROXY_TRUNCATED, SPAN_EMPTY);
+  else drop_cut(d);
+}
+
+static void on_error(struct conn *c, int err) {
+  if (conn_held(c) && !own_trouble(err)) drop_cut(c->owner);
+  else first_on_error(c, err);
 }
 
 static void on_timer(struct conn *c) {
@@ -131,7 +140,7 @@ static const struct conn_events header_events = {
     .on_open = first_on_open,
     .on_data = on_data,
     .on_eof = on_eof,
-    .on_error = first_on_error,
+    .on_error = on_error,
     .on_drained = first_on_drained,
     .on_timer = on_timer,
 };

@@ -26,8 +26,14 @@ enum end udp_hear(const struct udp_port *p, const struct listener *l, struct udp
   bool good = proxy_datagram_parse(d->bytes, &h, &len, &why) == HTTP_DONE;
   if (!good && why == PROXY_FAULT_SIGNATURE && proxied == PROXIED_SOME) return END_OK;
   if (!trusted) return END_PROXY_UNTRUSTED;
-  if (!good) return proxy_fault_end(why);
-  if (d->segment) return END_PROXY_LENGTH; /* a train of before a reload: one header for many */
+  if (!good) {
+    told->reason = proxy_fault_text(why);
+    return proxy_fault_end(why);
+  }
+  if (d->segment) { /* a train of before a reload */
+    told->reason = SPAN_LIT("one header for many datagrams");
+    return END_PROXY_LENGTH;
+  }
   d->bytes = span_from(d->bytes, len);
   if (h.local || !is_ip(&h.src) || !is_ip(&h.dst)) return END_OK;
   *told = (struct udp_told){.client = h.src, .to = h.dst, .id = h.unique_id};
