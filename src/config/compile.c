@@ -74,6 +74,8 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->unresolved = m->unresolved;
   pool->discover = discover_content(row);
   pool->tcp = row->tcp;
+  pool->streams = row->streams;
+  pool->udp = row->udp;
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
   pool->connections.tlvs = tlvs_of(row);
@@ -93,7 +95,8 @@ static bool compile_pool(struct compile *c, const struct conf_pool *row) {
   bool good = true;
   members_find(c, &m, row);
   uint64_t content = hash_mix(hash_mix(m.hash, m.unresolved), balance_content(row));
-  content = hash_mix(hash_mix(content, row->tcp), upstream_tls_content(c, row));
+  uint64_t serves = (uint64_t)row->tcp | (uint64_t)row->streams << 1 | (uint64_t)row->udp << 2;
+  content = hash_mix(hash_mix(content, serves), upstream_tls_content(c, row));
   struct pool *pool = names_find(&c->old_pools, row->row.name);
   if (pool && pool->obj.content == content) {
     object_ref(c->registry, &pool->obj);

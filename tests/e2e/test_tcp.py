@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import proc, proxyheader, tcpsite
+from harness import proc, proxyheader, tcpsite, udpsite
 from harness.tcpsite import connect, exactly, reset, to_end
 from harness.weir import eventually, run
 
@@ -321,6 +321,21 @@ def test_health(tcp, endpoint):
             assert exactly(sock, 1) == b"x"
     eventually(lambda: len(proxy.all_lines()) == 4)
     assert {r["weir.attempts"] for r in proxy.all_lines()} == {1}
+
+
+def test_nobody_is_healthy(tcp):
+    """What clients of a pool without an endpoint get, and what the log says of them."""
+    proxy = tcp(dead(), pool={"health": {"protocol": "tcp", "interval": "50ms",
+                                         "unhealthy": 1, "healthy": 1}})
+    proxy.stderr_has("marked down, 0 of 1 in service: clients are reset (upstream.none_healthy)")
+    with connect(proxy.port) as sock:
+        assert tcpsite.ended(sock) == ("reset", b"")
+    proxy.ended("upstream.none_healthy")
+    proxy.change(listeners={"dns": {"bind": "127.0.0.1:%d" % udpsite.free_port(),
+                                    "protocol": "udp", "pool": "db"}},
+                 pools={"db": {"endpoints": [dead()]}})
+    proxy.reload()
+    proxy.stderr_has("clients are reset, datagrams dropped (upstream.none_healthy)")
 
 
 def test_least_request(tcp, endpoint):
