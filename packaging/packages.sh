@@ -71,8 +71,8 @@ packages_build=(gcc g++ libc6-dev make cmake ninja-build pkg-config xz-utils uti
 
 packages_test=(libcmocka-dev libnghttp2-dev clang llvm libclang-rt-14-dev python3 python3-pytest
     python3-grpcio python3-h2 python3-httpx python3-hypothesis python3-websockets
-    python3-cryptography bind9-dnsutils nginx haproxy redis-server postgresql wrk nghttp2-client
-    curl iproute2 openssl libssl-dev procps)
+    python3-cryptography bind9-dnsutils nginx libnginx-mod-stream haproxy redis-server postgresql
+    wrk nghttp2-client curl iproute2 openssl libssl-dev procps)
 # With it the tests of tests/ run side by side; without it they take three times as long.
 packages_test_faster=(python3-pytest-xdist)
 command -v node >/dev/null || packages_test+=(nodejs)

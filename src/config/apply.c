@@ -25,7 +25,7 @@ struct place row_place(const struct conf_row *row, enum option_id id) {
 
 /* ---- rows ---- */
 
-#define DEFAULT_ITEMS_MAX 4u /* of a list */
+#define DEFAULT_ITEMS_MAX 8u /* of a list */
 
 static void list_default(struct conf *conf, const struct option *option, void *member) {
   struct conf_list *list = member;
@@ -83,7 +83,8 @@ static void apply_list(struct conf *conf, struct conf_row *row, const struct opt
   const struct node *element = scalar ? node : node->first;
   struct conf_list list = {0};
   list.items = arena_get(&conf->arena, (scalar ? 1 : node->count + 1) * sizeof *list.items);
-  if (!element && !faults_has_syntax(conf->faults)) {
+  bool asks = !(option->flags & OPTION_EMPTY);
+  if (!element && asks && !faults_has_syntax(conf->faults)) {
     fault_add(conf->faults, FAULT_EMPTY, node->at, "%s is empty", option->path);
     if (option->example) fault_note(conf->faults, "like [ \"%s\" ]", option->example);
   }

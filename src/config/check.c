@@ -5,6 +5,7 @@
 #include "check_limits_priv.h"
 #include "doubt_priv.h"
 #include "load_priv.h"
+#include "weir/http/proxy_header.h"
 
 /* ---- names ---- */
 
@@ -180,8 +181,20 @@ static void check_backoff(struct conf *conf, const struct conf_pool *pool) {
             SPAN_ARG(pool->row.name));
 }
 
+/* check_tlvs: `weir dump` writes the default, which is all there are, for every pool. */
+static void check_tlvs(struct conf *conf, const struct conf_pool *pool) {
+  bool lost = row_lost_any(&pool->row, OPTION_POOL_PROXY_PROTOCOL, OPTION_POOL_PROXY_TLVS);
+  if (lost || pool->connections.proxied == 2 || faults_has_syntax(conf->faults)) return;
+  if (pool->proxy_tlvs.count == (uint32_t)__builtin_popcount(PROXY_TLV_ALL)) return;
+  fault_add(conf->faults, FAULT_PROXY_TLVS, row_place(&pool->row, OPTION_POOL_PROXY_TLVS),
+            "pool \"" SPAN_FMT "\": only version 2 of the PROXY protocol has elements",
+            SPAN_ARG(pool->row.name));
+  fault_note(conf->faults, "proxy_protocol = \"v2\", or leave proxy_tlvs out");
+}
+
 static void check_pool(struct conf *conf, const struct conf_pool *pool) {
   check_balance(conf, pool);
+  check_tlvs(conf, pool);
   struct names names = {.arena = &conf->arena};
   uint32_t weight = 0;
   rows_each(&pool->endpoints, struct conf_endpoint, endpoint) {

@@ -202,33 +202,60 @@ static void check_keys(struct conf *conf, const struct conf_listener *listener) 
     tls_means_nothing(conf, row, OPTION_LISTENER_CERTS, "listener");
 }
 
+/* given_wrong is what a listener has too much of, or lacks, to say where connections go. */
+static const char *given_wrong(const struct conf_listener *listener, bool pool, bool sni) {
+  switch (listener->protocol) {
+    case CONF_HTTP:
+      if (pool && sni) return "serves HTTP: it has no pool and no sni, its routes have pools";
+      if (pool) return "serves HTTP: it has no pool, its routes have";
+      return sni ? "serves HTTP: it has no sni" : NULL;
+    case CONF_TCP:
+      if (!pool && sni) return "serves TCP: it needs a pool, and has no sni";
+      if (!pool) return "serves TCP: it needs a pool";
+      return sni ? "serves TCP: it has no sni" : NULL;
+    case CONF_UDP:
+      if (!pool && sni) return "serves UDP: it needs a pool, and has no sni";
+      if (!pool) return "serves UDP: it needs a pool";
+      return sni ? "serves UDP: it has no sni" : NULL;
+    case CONF_PASS:
+      return pool || listener->snis.count ? NULL : "passes TLS on: it needs sni or a pool";
+  }
+  return NULL;
+}
+
 /* check_given: what says where connections go stands where they go somewhere, and only there. */
 static bool check_given(struct conf *conf, const struct conf_listener *listener) {
-  static const char *const whys[] = {[CONF_HTTP] = "has a pool or sni, and serves HTTP",
-                                     [CONF_TCP] = "serves TCP: it needs a pool, and no sni",
-                                     [CONF_PASS] = "passes TLS on: it needs sni or a pool",
-                                     [CONF_UDP] = "serves UDP: it needs a pool, and no sni"};
   bool pool = is_set(&listener->row, OPTION_LISTENER_POOL);
   bool sni = is_set(&listener->row, OPTION_LISTENER_SNI);
   enum conf_protocol protocol = listener->protocol;
-  bool good = protocol == CONF_HTTP   ? !pool && !sni
-              : protocol == CONF_PASS ? pool || listener->snis.count
-                                      : pool && !sni;
-  if (good) return true;
+  const char *wrong = given_wrong(listener, pool, sni);
+  if (!wrong) return true;
   enum option_id id = sni && protocol != CONF_PASS    ? OPTION_LISTENER_SNI
                       : pool && protocol == CONF_HTTP ? OPTION_LISTENER_POOL
                                                       : OPTION_LISTENER_PROTOCOL;
   fault_add(conf->faults, FAULT_TCP_POOL, row_place(&listener->row, id),
-            "listener \"" SPAN_FMT "\" %s", SPAN_ARG(listener->row.name), whys[protocol]);
+            "listener \"" SPAN_FMT "\" %s", SPAN_ARG(listener->row.name), wrong);
   if (protocol == CONF_HTTP)
     fault_note(conf->faults, "did you mean protocol = \"%s\"?", sni ? "tls_passthrough" : "tcp");
   return false;
 }
 
+/* narrow: a row does not take every protocol, as far as is known. */
+static bool narrow(const struct conf *conf, const struct conf_sni *row) {
+  return is_set(&row->row, OPTION_SNI_ALPN) || row->row.strays || faults_has_syntax(conf->faults);
+}
+
+/* nameless: a row is for clients without a name, and not only for want of the ones that were
+ * refused. */
+static bool nameless(const struct conf *conf, const struct conf_sni *row) {
+  return !is_set(&row->row, OPTION_SNI_NAMES) && !row->row.strays &&
+         !faults_has_syntax(conf->faults);
+}
+
 static void put_name(struct conf *conf, struct names *all, const struct conf_sni *row,
                      struct span name) {
-  const struct conf_sni *first = row->alpn.count ? names_find(all, name)
-                                                 : names_put(all, name, (void *)row);
+  const struct conf_sni *first = narrow(conf, row) ? names_find(all, name)
+                                                   : names_put(all, name, (void *)row);
   if (!first) return;
   fault_add(conf->faults, FAULT_SNI_NEVER, row->row.at,
             "this row of sni never counts for " SPAN_FMT,
@@ -242,7 +269,7 @@ static void check_sni(struct conf *conf, const struct conf_listener *listener,
   rows_each(&listener->snis, struct conf_sni, row) {
     struct use use = {listener, row->pool, row_place(&row->row, OPTION_SNI_POOL)};
     check_use(conf, &use, pools);
-    if (!row->names.count) put_name(conf, &all, row, SPAN_EMPTY);
+    if (nameless(conf, row)) put_name(conf, &all, row, SPAN_EMPTY);
     for (uint32_t i = 0; i < row->names.count; i++)
       put_name(conf, &all, row, row->names.items[i].text);
   }

@@ -53,6 +53,18 @@ void member_add(struct compile *c, struct members *m, const struct conf_pool *po
   m->hash = hash_mix(m->hash, (uint64_t)like->weight << 8 | rank);
 }
 
+/* tlvs_of is the set of proxy_tlv_bit: they are the words, in their order. */
+static uint8_t tlvs_of(const struct conf_pool *row) {
+  const char *words = option_get(OPTION_POOL_PROXY_TLVS)->words;
+  unsigned set = 0;
+  for (uint32_t i = 0; i < row->proxy_tlvs.count; i++) {
+    int word = word_find(words, row->proxy_tlvs.items[i].text);
+    check(word >= 0);
+    set |= 1u << word;
+  }
+  return (uint8_t)set;
+}
+
 static void pool_fill(struct compile *c, struct pool *pool, const struct conf_pool *row,
                       const struct members *m) {
   pool->state = pool_state_get(c->registry, row->row.name);
@@ -62,8 +74,11 @@ static void pool_fill(struct compile *c, struct pool *pool, const struct conf_po
   pool->unresolved = m->unresolved;
   pool->discover = discover_content(row);
   pool->tcp = row->tcp;
+  pool->streams = row->streams;
+  pool->udp = row->udp;
   pool->timeouts = row->timeouts;
   pool->connections = row->connections;
+  pool->connections.tlvs = tlvs_of(row);
   compile_retry(&pool->retry, row);
   pool->priority_header = own(&pool->obj, row->priority_header);
   pool->outlier = row->outlier;
@@ -80,7 +95,8 @@ static bool compile_pool(struct compile *c, const struct conf_pool *row) {
   bool good = true;
   members_find(c, &m, row);
   uint64_t content = hash_mix(hash_mix(m.hash, m.unresolved), balance_content(row));
-  content = hash_mix(hash_mix(content, row->tcp), upstream_tls_content(c, row));
+  uint64_t serves = (uint64_t)row->tcp | (uint64_t)row->streams << 1 | (uint64_t)row->udp << 2;
+  content = hash_mix(hash_mix(content, serves), upstream_tls_content(c, row));
   struct pool *pool = names_find(&c->old_pools, row->row.name);
   if (pool && pool->obj.content == content) {
     object_ref(c->registry, &pool->obj);

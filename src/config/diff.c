@@ -121,7 +121,8 @@ static bool sticky_same(const struct pool *a, const struct pool *b) {
 }
 
 static bool pool_settings_same(const struct pool *a, const struct pool *b) {
-  return a->tcp == b->tcp && a->balance == b->balance && spread_same(&a->spread, &b->spread) &&
+  return a->tcp == b->tcp && a->streams == b->streams && a->udp == b->udp &&
+         a->balance == b->balance && spread_same(&a->spread, &b->spread) &&
          sticky_same(a, b) &&
          SAME(a->timeouts, b->timeouts) && SAME(a->connections, b->connections) &&
          SAME(a->outlier, b->outlier) && SAME(a->breaker, b->breaker) &&

@@ -9,7 +9,8 @@ enum option_flag {
   OPTION_LIST = 2,
   OPTION_RESTART = 4,
   OPTION_OFF = 8,
-  OPTION_GROUPED = 16
+  OPTION_GROUPED = 16,
+  OPTION_EMPTY = 32
 };
 
 /* Rows of option_types in values.c. */
@@ -47,6 +48,7 @@ enum option_type {
   TYPE_URL,
   TYPE_FIELD,
   TYPE_RETRY_ON,
+  TYPE_WORD, /* of a list: one of the option's words */
   TYPE_BODY,
   TYPE_FILE,
   TYPE_ORIGIN,

@@ -57,7 +57,7 @@ struct conf_pool {
   struct pool_connections connections;
   struct span priority_header;
   struct pool_retry retry;
-  struct conf_list retry_on;
+  struct conf_list retry_on, proxy_tlvs;
   struct pool_outlier outlier;
   struct conf_health health;
   struct pool_breaker breaker;

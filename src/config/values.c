@@ -58,6 +58,7 @@ static const struct type_row types[TYPE_COUNT_OF] = {
     [TYPE_URL] = {"url", SHAPE_STRING, false, "a string: \"https://example.com/\""},
     [TYPE_FIELD] = {"text", SHAPE_STRING, false, "a string"},
     [TYPE_RETRY_ON] = {"word", SHAPE_STRING, false, "a string: \"connect\" or \"503\""},
+    [TYPE_WORD] = {"word", SHAPE_STRING, false, "a string"},
     [TYPE_BODY] = {"text", SHAPE_STRING, false, "a string"},
     [TYPE_FILE] = {"file", SHAPE_STRING, false, "a string: \"pages/error.html\""},
     [TYPE_AUTHORITY] = {"host", SHAPE_STRING, false, "a string: \"example.com\""},

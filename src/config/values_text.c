@@ -156,6 +156,12 @@ static bool network(struct value_job *job) {
 
 /* ---- HTTP ---- */
 
+static const char *instead_of_any(enum option_id id) {
+  if (id == OPTION_ROUTE_HOSTS) return "leave hosts out to match any";
+  return id == OPTION_CERT_NAMES ? "leave names out: those in the certificate count"
+                                 : "leave names out to match any";
+}
+
 static bool host(struct value_job *job) {
   static const struct span star = SPAN_LIT("*.");
   bool wild = span_starts(job->text, star);
@@ -163,7 +169,7 @@ static bool host(struct value_job *job) {
   struct http_host canonical;
   enum end why;
   if (span_eq(job->text, SPAN_LIT("*")))
-    return refuse(job, FAULT_BAD_HOST, "leave hosts out to match any");
+    return refuse(job, FAULT_BAD_HOST, instead_of_any(job->option->id));
   if (!span_starts(rest, SPAN_LIT("[")) && span_find_char(rest, ':', 0) != SIZE_MAX)
     return refuse(job, FAULT_BAD_HOST, "a host stands without scheme and port");
   for (size_t i = 0; i < rest.len; i++)
@@ -471,6 +477,7 @@ static bool text_check(struct value_job *job) {
     case TYPE_URL: return url(job);
     case TYPE_FIELD: return field(job);
     case TYPE_RETRY_ON: return retry_on(job);
+    case TYPE_WORD: return is_word(job) || value_bad_word(job);
     case TYPE_BODY: return body(job);
     case TYPE_RATE: return rate(job);
     case TYPE_RATE_KEY: return rate_key_part(job);

@@ -67,15 +67,23 @@ static uint32_t serving(const struct pool *pool, uint64_t now_ms, uint32_t *fall
   return count;
 }
 
+/* what_clients_get is what follows from a pool without an endpoint, by what it serves. */
+static const char *what_clients_get(const struct pool *pool) {
+  if (pool->streams && pool->udp) return "clients are reset, datagrams dropped";
+  if (pool->streams) return "clients are reset";
+  return pool->udp ? "datagrams are dropped" : "requests get 503";
+}
+
 static void say(struct prober *p, enum end_level level, const struct pool *pool,
                 const struct endpoint *e, const char *what) {
   char line[512 + HEALTH_REASON_MAX];
   uint32_t fallback, left = serving(pool, p->config.poller->now_ms, &fallback);
   bool none = !left && !fallback;
   (void)snprintf(line, sizeof line,
-                 "pool " SPAN_FMT ": endpoint " SPAN_FMT ": %s, %u of %u in service%s",
+                 "pool " SPAN_FMT ": endpoint " SPAN_FMT ": %s, %u of %u in service%s%s%s",
                  SPAN_ARG(pool->obj.name), SPAN_ARG(e->label), what, left, pool->member_count,
-                 none ? ": requests get 503 (upstream.none_healthy)" : "");
+                 none ? ": " : "", none ? what_clients_get(pool) : "",
+                 none ? " (upstream.none_healthy)" : "");
   p->config.say(p->config.ctx, none ? END_LEVEL_ERROR : level, line);
 }
 
@@ -100,6 +108,11 @@ static void say_change(struct prober *p, const struct probe_target *t,
   say(p, change == HEALTH_TO_UP ? END_LEVEL_INFO : END_LEVEL_WARN, t->pool, t->endpoint, what);
 }
 
+/* what_ends is what an endpoint was judged by. */
+static const char *what_ends(const struct pool *pool) {
+  return pool->tcp ? "sessions" : "requests";
+}
+
 static void say_ejected(void *ctx, const struct outlier_found *f) {
   struct prober *p = ((struct prober *const *)ctx)[0];
   const struct pool *pool = ((const struct pool *const *)ctx)[1];
@@ -110,15 +123,15 @@ static void say_ejected(void *ctx, const struct outlier_found *f) {
   if (f->cause == EJECT_PERCENT) {
     p->counts.ejected_percent++;
     (void)snprintf(what, sizeof what,
-                   "%llu of %llu requests failed in %u ms (outlier.failure_rate); taken out for "
+                   "%llu of %llu %s failed in %u ms (outlier.failure_rate); taken out for "
                    "%llu ms",
-                   bad, all, pool->outlier.window_ms, ms);
+                   bad, all, what_ends(pool), pool->outlier.window_ms, ms);
   } else {
     p->counts.ejected_deviation++;
     (void)snprintf(what, sizeof what,
-                   "%llu of %llu requests failed in %u ms, success below %u.%u %% while the "
+                   "%llu of %llu %s failed in %u ms, success below %u.%u %% while the "
                    "pool's mean is %u.%u %% (outlier.deviations); taken out for %llu ms",
-                   bad, all, pool->outlier.window_ms, f->limit_permille / 10,
+                   bad, all, what_ends(pool), pool->outlier.window_ms, f->limit_permille / 10,
                    f->limit_permille % 10, f->mean_permille / 10, f->mean_permille % 10, ms);
   }
   say(p, END_LEVEL_WARN, pool, f->endpoint, what);

@@ -33,6 +33,10 @@ static enum http_result begins(struct span in, struct span signature) {
   return came.len == signature.len ? HTTP_DONE : HTTP_MORE;
 }
 
+bool proxy_header_begun(struct span in) {
+  return span_starts(in, PROXY_V1_SIGNATURE) || span_starts(in, PROXY_V2_SIGNATURE);
+}
+
 static enum http_result parse(struct proxy_parse *p) {
   enum http_result v1 = begins(p->in, PROXY_V1_SIGNATURE);
   enum http_result v2 = begins(p->in, PROXY_V2_SIGNATURE);

@@ -133,6 +133,14 @@ static void put_ssl(struct buf *out, const struct proxy_ssl *ssl) {
   out->ptr[at + 1] = (char)len;
 }
 
+void proxy_header_keep(struct proxy_header *h, unsigned tlvs) {
+  if (!(tlvs & PROXY_TLV_ALPN)) h->alpn = SPAN_EMPTY;
+  if (!(tlvs & PROXY_TLV_AUTHORITY)) h->authority = SPAN_EMPTY;
+  if (!(tlvs & PROXY_TLV_UNIQUE_ID)) h->unique_id = SPAN_EMPTY;
+  h->has_ssl = h->has_ssl && tlvs & PROXY_TLV_SSL;
+  h->checksum = h->checksum && tlvs & PROXY_TLV_CRC32C;
+}
+
 void proxy_tlvs_write(struct buf *out, const struct proxy_header *h, size_t *checksum) {
   put(out, TLV_ALPN, h->alpn);
   put(out, TLV_AUTHORITY, h->authority);

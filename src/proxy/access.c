@@ -381,7 +381,9 @@ static struct record_access bare_record(const struct worker *w, enum end end) {
 void access_peer(struct serving *sv, const struct access_from *from, enum end end) {
   if (!sampled(sv->w, end)) return;
   struct record_access r = bare_record(sv->w, end);
-  struct span t[TEXT_COUNT] = {[TEXT_UNIQUE_ID] = from->id, [TEXT_RATE] = from->rate};
+  struct span t[TEXT_COUNT] = {[TEXT_UNIQUE_ID] = from->id,
+                               [TEXT_RATE] = from->rate,
+                               [TEXT_REASON] = from->reason};
   char room[CLIENT_TEXT_MAX];
   r.peer = *from->peer;
   if (from->client) t[TEXT_CLIENT] = text_ip(from->client, room);

@@ -83,11 +83,20 @@ static size_t on_data(struct conn *c, struct span bytes) {
   return c->flags & CONN_CLOSING ? bytes.len : 0;
 }
 
-/* on_eof: who looks whether the port is open sends nothing, and is told nothing. */
+/* tell_cut: who looks whether the port is open sends nothing, and is told nothing. */
+static void tell_cut(struct down *d) {
+  const struct access_words words = {.reason = SPAN_LIT("the connection ended inside the hello")};
+  if (conn_held(d->conn)) access_refused(d, END_CLIENT_TLS_HELLO, &words);
+}
+
 static void on_eof(struct conn *c) {
-  struct down *d = c->owner;
-  if (conn_held(c)) access_connection(d, END_CLIENT_TLS_HELLO, 0);
-  down_close(d, true);
+  tell_cut(c->owner);
+  down_close(c->owner, true);
+}
+
+static void on_error(struct conn *c, int err) {
+  if (!own_trouble(err)) tell_cut(c->owner);
+  first_on_error(c, err);
 }
 
 static void on_timer(struct conn *c) {
@@ -100,7 +109,7 @@ static const struct conn_events hello_events = {
     .on_open = first_on_open,
     .on_data = on_data,
     .on_eof = on_eof,
-    .on_error = first_on_error,
+    .on_error = on_error,
     .on_drained = first_on_drained,
     .on_timer = on_timer,
 };

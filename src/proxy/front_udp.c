@@ -217,8 +217,10 @@ static enum end may_come(struct udp_port *p, const struct udp_datagram *d, struc
 
 static void refuse(struct udp_port *p, const struct udp_datagram *d, const struct udp_told *told,
                    enum end end) {
-  struct access_from from = {
-      .peer = &d->from, .id = told->id, .rate = rate_name(told->guest.limited.rate)};
+  struct access_from from = {.peer = &d->from,
+                             .id = told->id,
+                             .rate = rate_name(told->guest.limited.rate),
+                             .reason = told->reason};
   if (told->client.len) from.client = &told->client;
   stat_add(&udp_worker(p)->stats.udp_refused, 1);
   gate_turn_away(p->serving, &from, end);

@@ -82,6 +82,7 @@ static size_t on_data(struct conn *c, struct span bytes) {
   size_t len;
   switch (proxy_header_parse(bytes, &h, &len, &why)) {
     case HTTP_MORE:
+      if (proxy_header_begun(bytes)) d->flags &= (uint16_t)~DOWN_UNSURE;
       conn_read_start(c); /* the same bytes again, with those behind them */
       return 0;
     case HTTP_BAD:
@@ -97,31 +98,41 @@ static size_t on_data(struct conn *c, struct span bytes) {
   return len + go_on(d, &h, span_from(bytes, len));
 }
 
-/* on_eof: who looks whether the port is open sends nothing, and is told nothing. */
-static void on_eof(struct conn *c) {
-  struct down *d = c->owner;
-  if (conn_held(c)) gate_drop(d, END_PROXY_TRUNCATED, SPAN_EMPTY);
-  else down_close(d, true);
-}
-
-/* server_first: a client of TCP that has said nothing in the time of a header sends none, and may
- * wait for the server to speak. */
+/* server_first: a client of TCP may wait for the server to speak. */
 static bool server_first(const struct down *d) {
   const struct snapshot_listener *current = d->serving->current;
   return current && current->listener->serves == SERVES_TCP && !current->listener->tls;
 }
 
-/* may_wait: a client that may say nothing owes nothing (room.c). */
+/* may_wait: such a client that has said no more than a header may begin with. It owes nothing
+ * (room.c), and sends none when it says nothing further, or not in the time of one. */
 static bool may_wait(const struct down *d) { return d->flags & DOWN_UNSURE && server_first(d); }
+
+static void drop_cut(struct down *d) {
+  gate_drop(d, END_PROXY_TRUNCATED, SPAN_LIT("the connection ends inside the header"));
+}
+
+/* on_eof: who looks whether the port is open sends nothing, and is told nothing. */
+static void on_eof(struct conn *c) {
+  struct down *d = c->owner;
+  if (!conn_held(c)) down_close(d, true);
+  else if (may_wait(d)) (void)go_on(d, NULL, SPAN_EMPTY); /* what is held waits for the relay */
+  else drop_cut(d);
+}
+
+static void on_error(struct conn *c, int err) {
+  if (conn_held(c) && !own_trouble(err)) drop_cut(c->owner);
+  else first_on_error(c, err);
+}
 
 static void on_timer(struct conn *c) {
   struct down *d = c->owner;
-  bool silent = d->flags & DOWN_UNSURE && !conn_held(c);
-  if (silent && server_first(d)) {
+  if (may_wait(d)) {
     (void)go_on(d, NULL, SPAN_EMPTY);
     return;
   }
-  access_connection(d, silent ? END_CLIENT_TIMEOUT_HEADER : END_PROXY_TIMEOUT, 0);
+  bool none = d->flags & DOWN_UNSURE;
+  access_connection(d, none ? END_CLIENT_TIMEOUT_HEADER : END_PROXY_TIMEOUT, 0);
   down_close(d, false);
 }
 
@@ -129,7 +140,7 @@ static const struct conn_events header_events = {
     .on_open = first_on_open,
     .on_data = on_data,
     .on_eof = on_eof,
-    .on_error = first_on_error,
+    .on_error = on_error,
     .on_drained = first_on_drained,
     .on_timer = on_timer,
 };

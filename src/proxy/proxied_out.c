@@ -73,13 +73,17 @@ static void fill_tls(struct proxy_header *h, const struct down *d, struct buf *v
                               .cipher = info.cipher};
 }
 
-/* fill_elements is what version 2 alone has room for. False: no memory for an id. */
-static bool fill_elements(struct proxy_header *h, struct stream *s, struct buf *version) {
+/* fill_elements is what version 2 alone has room for, as far as tlvs has it. An id is drawn only
+ * for those who are told. False: no memory for it. */
+static bool fill_elements(struct proxy_header *h, struct stream *s, unsigned tlvs,
+                          struct buf *version) {
+  bool id = tlvs & PROXY_TLV_UNIQUE_ID;
   h->checksum = true;
-  h->unique_id = settle_id(s);
+  if (id) h->unique_id = settle_id(s);
   if (s->flags & STREAM_TCP) fill_hello(h, s);
   fill_tls(h, s->down, version);
-  return h->unique_id.len > 0;
+  proxy_header_keep(h, tlvs);
+  return !id || h->unique_id.len > 0;
 }
 
 bool proxied_write(struct stream *s, const struct pool *pool, struct buf *out) {
@@ -88,6 +92,7 @@ bool proxied_write(struct stream *s, const struct pool *pool, struct buf *out) {
   struct proxy_header h = {.version = pool->connections.proxied,
                            .src = s->x->ctx.client_addr,
                            .dst = local_of(s->down)};
-  if (h.version == 2 && !fill_elements(&h, s, &version)) return false;
+  unsigned tlvs = pool->connections.tlvs;
+  if (h.version == 2 && !fill_elements(&h, s, tlvs, &version)) return false;
   return proxy_header_write(out, &h);
 }

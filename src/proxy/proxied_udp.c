@@ -26,8 +26,14 @@ enum end udp_hear(const struct udp_port *p, const struct listener *l, struct udp
   bool good = proxy_datagram_parse(d->bytes, &h, &len, &why) == HTTP_DONE;
   if (!good && why == PROXY_FAULT_SIGNATURE && proxied == PROXIED_SOME) return END_OK;
   if (!trusted) return END_PROXY_UNTRUSTED;
-  if (!good) return proxy_fault_end(why);
-  if (d->segment) return END_PROXY_LENGTH; /* a train of before a reload: one header for many */
+  if (!good) {
+    told->reason = proxy_fault_text(why);
+    return proxy_fault_end(why);
+  }
+  if (d->segment) { /* a train of before a reload */
+    told->reason = SPAN_LIT("one header for many datagrams");
+    return END_PROXY_LENGTH;
+  }
   d->bytes = span_from(d->bytes, len);
   if (h.local || !is_ip(&h.src) || !is_ip(&h.dst)) return END_OK;
   *told = (struct udp_told){.client = h.src, .to = h.dst, .id = h.unique_id};
@@ -60,11 +66,11 @@ static void keep_id(struct udp_session *s, struct span id) {
   header->id_len = (uint8_t)id.len;
 }
 
-static void make_header(struct udp_session *s, const struct udp_told *told) {
+static void make_header(struct udp_session *s, unsigned tlvs, const struct udp_told *told) {
   struct udp_header *header = header_of(s);
   struct buf out = buf_of(header->bytes, sizeof header->bytes);
   char id[ID_LEN];
-  if (!header->id_len) {
+  if (!header->id_len && tlvs & PROXY_TLV_UNIQUE_ID) {
     proxied_draw_id(id);
     keep_id(s, span_of(id, sizeof id));
   }
@@ -74,6 +80,7 @@ static void make_header(struct udp_session *s, const struct udp_told *told) {
                            .dst = local_of(s, told),
                            .unique_id = span_of(header->id, header->id_len)};
   udp_client(s, &h.src);
+  proxy_header_keep(&h, tlvs);
   check(proxy_header_write(&out, &h)); /* two IPv6 addresses, the longest id and a checksum */
   header->len = (uint8_t)out.len;
 }
@@ -83,7 +90,8 @@ bool udp_tell(struct udp_session *s, const struct pool *pool, struct udp_datagra
   if (told->id.len && !s->header) keep_id(s, told->id);
   if (pool) s->tells = pool->connections.proxied != 0;
   if (!s->tells) return true;
-  if (!s->header || !s->header->len) make_header(s, told);
+  if (!s->header || !s->header->len)
+    make_header(s, pool ? pool->connections.tlvs : PROXY_TLV_ALL, told);
   d->front = span_of(s->header->bytes, s->header->len);
   return d->segment || d->front.len + d->bytes.len <= UDP_BYTES_MAX;
 }

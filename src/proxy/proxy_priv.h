@@ -130,7 +130,7 @@ void access_resets(struct down *d);
  * was none), and an id; rate: the policy whose rate refused it, or would have. */
 struct access_from {
   const struct addr *peer, *client;
-  struct span id, rate;
+  struct span id, rate, reason;
 };
 /* access_peer logs a connection that was refused at accept, or a datagram. */
 void access_peer(struct serving *sv, const struct access_from *from, enum end end);

@@ -24,7 +24,8 @@ _Static_assert(sizeof(struct udp_key) == 88, "no gaps");
  * own. And what the gate found, if the datagram was to begin a session. */
 struct udp_told {
   struct addr client, to;
-  struct span id; /* inside of the datagram */
+  struct span id;     /* inside of the datagram */
+  struct span reason; /* what is wrong with the header */
   struct guest guest;
 };
 

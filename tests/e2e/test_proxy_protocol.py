@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import client, proc, wire
+from harness import client, proc, tcpsite, wire
 from harness.h2fixtures import speaks_h2  # noqa: F401
 from harness.proxyheader import (EVERYTHING, INET6, SIGNATURE, UNIX, block, ends, local, tlv, v1,
                                  v2, with_checksum)
@@ -163,7 +163,13 @@ def test_truncated_and_silent(front):
             conn.send(start)
             conn.half_close()
             conn.expect_close()
-    front.weir.logged(count=3, end="client.proxy_protocol.truncated")
+    reset = client.connect(front.weir.port)
+    reset.sendall(v2(CLIENT)[:-1])
+    eventually(lambda: front.weir.metric("weir_downstream_connections") == 1)
+    tcpsite.reset(reset)
+    front.weir.logged(count=4, end="client.proxy_protocol.truncated")
+    assert {line.get("weir.reason") for line in front.weir.all_lines()} == {
+        "the connection ends inside the header"}
     for _ in range(3):
         with client.Client(front.weir.port) as conn:
             conn.half_close()
@@ -171,7 +177,7 @@ def test_truncated_and_silent(front):
     assert ask(front.weir, v1(CLIENT)).status == 200
     eventually(lambda: front.weir.metric("weir_downstream_connections") == 0)
     front.weir.settle()
-    assert len(front.weir.all_lines()) == 4
+    assert len(front.weir.all_lines()) == 5
 
 
 @pytest.mark.parametrize("start", [b"", b"PROXY TCP4", SIGNATURE + b"\x21"])
@@ -228,10 +234,13 @@ def test_optional(weir, backend, first):
     refused(proxy, SIGNATURE + b"\x31", "version")
 
 
-def test_optional_and_silent(weir, backend):
-    """Nobody said that a header would come."""
+@pytest.mark.parametrize("first", [b"", b"\r\n", b"PRO", SIGNATURE[:11]])
+def test_optional_and_silent(weir, backend, first):
+    """Nobody said that a header would come, nor do these bytes."""
     proxy = weir(proxied("optional", timeouts={"header": "300ms"}), backend)
     with client.Client(proxy.port) as conn:
+        if first:
+            conn.send(first)
         conn.expect_close()
     proxy.ended("client.timeout.header")
 

@@ -24,8 +24,8 @@ def to_pool(version, **keys):
 class Behind(Backend):
     """A backend that wants a header on each connection and keeps them, in order of arrival."""
 
-    def __init__(self, *args, tls=None, **kwargs):
-        self.headers, self.protocols, self.tls = [], [], tls
+    def __init__(self, *args, tls=None, bare=False, **kwargs):
+        self.headers, self.protocols, self.tls, self.bare = [], [], tls, bare
         super().__init__(*args, **kwargs)
 
     def check_nothing_more(self, conn):
@@ -42,7 +42,7 @@ class Behind(Backend):
                 data += more
             return data
         try:
-            header = proxyheader.read(exactly)
+            header = proxyheader.read(exactly, self.bare)
         except (AssertionError, ValueError) as error:
             self.violation(conn, "not a PROXY header: %s" % error)
             conn.close()

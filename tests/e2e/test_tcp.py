@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import proc, proxyheader, tcpsite
+from harness import proc, proxyheader, tcpsite, udpsite
 from harness.tcpsite import connect, exactly, reset, to_end
 from harness.weir import eventually, run
 
@@ -323,6 +323,21 @@ def test_health(tcp, endpoint):
     assert {r["weir.attempts"] for r in proxy.all_lines()} == {1}
 
 
+def test_nobody_is_healthy(tcp):
+    """What clients of a pool without an endpoint get, and what the log says of them."""
+    proxy = tcp(dead(), pool={"health": {"protocol": "tcp", "interval": "50ms",
+                                         "unhealthy": 1, "healthy": 1}})
+    proxy.stderr_has("marked down, 0 of 1 in service: clients are reset (upstream.none_healthy)")
+    with connect(proxy.port) as sock:
+        assert tcpsite.ended(sock) == ("reset", b"")
+    proxy.ended("upstream.none_healthy")
+    proxy.change(listeners={"dns": {"bind": "127.0.0.1:%d" % udpsite.free_port(),
+                                    "protocol": "udp", "pool": "db"}},
+                 pools={"db": {"endpoints": [dead()]}})
+    proxy.reload()
+    proxy.stderr_has("clients are reset, datagrams dropped (upstream.none_healthy)")
+
+
 def test_least_request(tcp, endpoint):
     """Connections count as long as they last."""
     sites = [endpoint(), endpoint()]
@@ -579,6 +594,48 @@ def test_no_proxy_header_where_the_server_speaks_first(tcp, endpoint):
     assert "W0445" not in run("check", "-c", proxy.path).stdout
     proxy.reload()
     with connect(proxy.port) as sock:
+        assert tcpsite.ended(sock)[1] == b""
+    proxy.ended("client.proxy_protocol.timeout")
+
+
+OPTIONAL = {"proxy_protocol": "optional", "trusted_proxies": ["127.0.0.0/8"],
+            "timeouts": {"header": "300ms"}}
+NO_HEADERS = pytest.mark.parametrize("first", [
+    b"\r\n", b"P", b"PROXY", proxyheader.SIGNATURE[:11]])
+HEADERS = pytest.mark.parametrize("first", [
+    b"PROXY ", b"PROXY TCP4 1", proxyheader.SIGNATURE, proxyheader.v2("203.0.113.9")[:14]])
+
+
+@NO_HEADERS
+def test_words_that_headers_begin_with(tcp, endpoint, first):
+    """Whoever has said no more of a header than others may mean by it when the time is over, or
+    ends there, is served: all of it goes on, and its end."""
+    proxy = tcp(endpoint(), listener=OPTIONAL)
+    with connect(proxy.port) as sock:
+        sock.sendall(first)
+        assert exactly(sock, len(first)) == first
+        sock.sendall(b"more")
+        assert exactly(sock, 4) == b"more"
+    proxy.ended("ok", client__address="127.0.0.1")
+    proxy.change(listeners={"db": {"timeouts": {"header": "1h"}}})
+    proxy.reload()
+    with connect(proxy.port) as sock:
+        sock.sendall(first)
+        sock.shutdown(socket.SHUT_WR)
+        assert to_end(sock) == first
+    eventually(lambda: [r["weir.end"] for r in proxy.all_lines()] == ["ok", "ok"])
+
+
+@HEADERS
+def test_headers_that_were_begun(tcp, endpoint, first):
+    proxy = tcp(endpoint(), listener=OPTIONAL)
+    with connect(proxy.port) as sock:
+        sock.sendall(first)
+        sock.shutdown(socket.SHUT_WR)
+        assert tcpsite.ended(sock)[1] == b""
+    proxy.ended("client.proxy_protocol.truncated")
+    with connect(proxy.port) as sock:
+        sock.sendall(first)
         assert tcpsite.ended(sock)[1] == b""
     proxy.ended("client.proxy_protocol.timeout")
 

@@ -263,12 +263,22 @@ def test_silence_and_checks_of_ports(passing):
         sock.sendall(b"\x16\x03")
         sock.shutdown(socket.SHUT_WR)
         tcpsite.ended(sock)
-    proxy.ended("client.tls.hello")
+    cut = "the connection ended inside the hello"
+    assert proxy.ended("client.tls.hello")["weir.reason"] == cut
     with connect(proxy.port) as sock:
         sock.sendall(b"\x16\x03\x01")
         tcpsite.ended(sock)
     proxy.ended("client.tls.timeout")
-    assert len(proxy.all_lines()) == 2
+    sock = connect(proxy.port)
+    sock.sendall(b"\x16\x03\x01\x02")
+    eventually(lambda: proxy.metric("weir_downstream_connections") == 1)
+    tcpsite.reset(sock)
+    eventually(lambda: len(proxy.all_lines()) == 3)
+    record = proxy.all_lines()[2]
+    assert record["weir.end"] == "client.tls.hello" and record["weir.reason"] == cut
+    tcpsite.reset(connect(proxy.port))
+    eventually(lambda: proxy.metric("weir_downstream_connections") == 0)
+    assert len(proxy.all_lines()) == 3
 
 
 def test_proxy_header(passing, authority, site):

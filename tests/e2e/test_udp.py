@@ -290,6 +290,15 @@ def test_none_healthy(udp):
     assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 1
 
 
+def test_nobody_is_healthy(udp):
+    proxy = udp("127.0.0.1:1", pool={"health": {"protocol": "tcp", "interval": "50ms",
+                                                "unhealthy": 1}})
+    proxy.stderr_has("0 of 1 in service: datagrams are dropped (upstream.none_healthy)")
+    with connect(proxy.port) as sock:
+        sock.send(b"x")
+        proxy.ended("upstream.none_healthy")
+
+
 def listening(host, port=0):
     sock = socket.create_server((host, port))
     return sock, sock.getsockname()[1]

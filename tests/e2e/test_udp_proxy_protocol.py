@@ -25,7 +25,7 @@ def header_in(client, *elements, sport=56324, to=None):
     return bytes(whole)
 
 
-def cut(data):
+def cut(data, bare=False):
     """(header, what stands behind it) of a datagram that an endpoint got."""
     at = 0
 
@@ -40,7 +40,8 @@ def cut(data):
     size = int.from_bytes(data[14:16], "big")
     body = data[16:16 + size]
     header = proxyheader.read_block(data[12], stream[13], body)
-    proxyheader.checked(header, data[:16 + size])
+    if not bare or header.get(3):
+        proxyheader.checked(header, data[:16 + size])
     return header, data[16 + size:]
 
 
@@ -156,17 +157,19 @@ def test_proxys_own(udp, endpoint):
     assert proxy.ended("ok")["client.address"] == "127.0.0.1" and len(set(site.peers)) == 1
 
 
+NONE, CUT = "no PROXY header", "the datagram ends inside the header"
 BAD = [
-    (b"no header", "missing"), (b"", "missing"), (proxyheader.v1(CLIENT) + b"x", "missing"),
-    (header_in(CLIENT)[:27], "truncated"), (proxyheader.SIGNATURE, "truncated"),
-    (proxyheader.SIGNATURE + b"\x31\x12\0\0", "version"),
-    (header_in(CLIENT, b"\1\0\1"), "tlv"),
-    (header_in(CLIENT, proxyheader.tlv(3, b"wxyz")) + b"x", "checksum"),
+    (b"no header", "missing", NONE), (b"", "missing", NONE),
+    (proxyheader.v1(CLIENT) + b"x", "missing", NONE),
+    (header_in(CLIENT)[:27], "truncated", CUT), (proxyheader.SIGNATURE, "truncated", CUT),
+    (proxyheader.SIGNATURE + b"\x31\x12\0\0", "version", "the version is not 2"),
+    (header_in(CLIENT, b"\1\0\1"), "tlv", "an element goes beyond the header"),
+    (header_in(CLIENT, proxyheader.tlv(3, b"wxyz")) + b"x", "checksum", "the checksum is wrong"),
 ]
 
 
-@pytest.mark.parametrize("data, word", BAD)
-def test_refused(udp, endpoint, data, word):
+@pytest.mark.parametrize("data, word, reason", BAD)
+def test_refused(udp, endpoint, data, word, reason):
     """It is dropped, counted and logged, and nobody else is held up."""
     site = endpoint()
     proxy = udp(site, listener={"proxy_protocol": True, **TRUSTED})
@@ -175,7 +178,7 @@ def test_refused(udp, endpoint, data, word):
         assert ask(sock, header_in(CLIENT) + b"good") == b"good"
         assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 1
     assert site.got == [b"good"]
-    proxy.ended("client.proxy_protocol." + word)
+    assert proxy.ended("client.proxy_protocol." + word)["weir.reason"] == reason
 
 
 def test_untrusted(udp, endpoint):

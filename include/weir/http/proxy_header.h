@@ -63,10 +63,27 @@ struct proxy_header {
 enum http_result proxy_header_parse(struct span in, struct proxy_header *out, size_t *len,
                                     enum proxy_fault *why);
 
+/* proxy_header_begun: in begins with the whole signature of a version ("PROXY ", or the twelve
+ * bytes of version 2), so what misses is missing of a header. */
+bool proxy_header_begun(struct span in);
+
 /* proxy_datagram_parse reads the version 2 header that a datagram begins with, which stands whole
  * in it: DONE or BAD, as above; SIGNATURE: it has none. */
 enum http_result proxy_datagram_parse(struct span datagram, struct proxy_header *out, size_t *len,
                                       enum proxy_fault *why);
+
+/* proxy_tlv_bit: elements that a header may do without, in the order of the words of
+ * pools.*.proxy_tlvs. */
+enum proxy_tlv_bit {
+  PROXY_TLV_ALPN = 1,
+  PROXY_TLV_AUTHORITY = 2,
+  PROXY_TLV_UNIQUE_ID = 4,
+  PROXY_TLV_SSL = 8,
+  PROXY_TLV_CRC32C = 16,
+  PROXY_TLV_ALL = 31
+};
+/* proxy_header_keep takes from h those that are not in tlvs, a set of proxy_tlv_bit. */
+void proxy_header_keep(struct proxy_header *h, unsigned tlvs);
 
 /* proxy_header_write appends h by its version. Version 1 has room for addresses alone. Addresses
  * that do not go together are written as UNKNOWN (unspecified, in version 2); IPv4-mapped ones as

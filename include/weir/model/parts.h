@@ -47,7 +47,7 @@ struct pool {
   struct pool_breaker breaker;
   struct pool_concurrency concurrency;
   struct pool_limits limits;
-  bool tcp; /* of TCP listeners: a connection serves one session */
+  bool tcp, streams, udp; /* of TCP or UDP: a connection serves one session; of TCP; of UDP */
   struct tls_client *tls; /* NULL: plaintext; one ref, dropped with tls_unref by the fini */
   void (*tls_unref)(struct tls_client *client);
 };

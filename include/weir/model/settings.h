@@ -74,7 +74,8 @@ struct pool_connections {
   uint32_t ping_timeout_ms;
   uint8_t protocol;          /* enum pool_protocol */
   uint8_t proxied;           /* version of the PROXY header that goes first; 0: none does */
-  uint8_t zero[2];           /* compared by bytes */
+  uint8_t tlvs;              /* set of proxy_tlv_bit: what that header tells */
+  uint8_t zero[1];           /* compared by bytes */
 };
 
 /* pool_protocol: in the order of the option's words. */

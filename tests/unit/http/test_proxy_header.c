@@ -38,6 +38,17 @@ static void tables_hold(void **state) {
   }
 }
 
+/* What agrees with a signature is begun when that is whole, and no byte earlier. */
+static void begun(void **state) {
+  (void)state;
+  const struct span whole[] = {SPAN_LIT("PROXY TCP4 "), SPAN_LIT("\r\n\r\n\0\r\nQUIT\n\x21\x11")};
+  const size_t from[] = {6, 12};
+  for (size_t i = 0; i < array_count(whole); i++)
+    for (size_t len = 0; len <= whole[i].len; len++)
+      assert_int_equal(proxy_header_begun(span_sub(whole[i], 0, len)), len >= from[i]);
+  assert_false(proxy_header_begun(SPAN_LIT("PROXYTCP4 ")));
+}
+
 /* Every fault of the table was seen above. */
 static void each_fault_has_a_case(void **state) {
   (void)state;
@@ -191,6 +202,44 @@ static void round_trip(void **state) {
   text_fini(&t);
 }
 
+/* Of what there is to tell only what is kept is written; the bytes that are left are those of a
+ * header that never had more. */
+static void elements_left_out(void **state) {
+  (void)state;
+  const struct proxy_header whole = {.version = 2,
+                                     .checksum = true,
+                                     .has_ssl = true,
+                                     .src = addr_of("192.0.2.1:256"),
+                                     .dst = addr_of("198.51.100.7:443"),
+                                     .alpn = SPAN_LIT("h2"),
+                                     .authority = SPAN_LIT("a.example"),
+                                     .unique_id = SPAN_LIT("id"),
+                                     .ssl = {.client = 1, .version = SPAN_LIT("TLSv1.3")}};
+  static const unsigned sizes[] = {3 + 2, 3 + 9, 3 + 2, 3 + 5 + 3 + 7, 3 + 4};
+  for (unsigned set = 0; set <= PROXY_TLV_ALL; set++) {
+    char room[128];
+    struct buf b = buf_of(room, sizeof(room));
+    struct proxy_header read, h = whole;
+    enum proxy_fault why;
+    size_t len, want = 28;
+    for (unsigned i = 0; i < array_count(sizes); i++)
+      if (set & 1u << i) want += sizes[i];
+    proxy_header_keep(&h, set);
+    assert_true(proxy_header_write(&b, &h));
+    assert_int_equal(b.len, want);
+    assert_int_equal(proxy_header_parse(buf_span(&b), &read, &len, &why), HTTP_DONE);
+    assert_int_equal(read.alpn.len > 0, !!(set & PROXY_TLV_ALPN));
+    assert_int_equal(read.authority.len > 0, !!(set & PROXY_TLV_AUTHORITY));
+    assert_int_equal(read.unique_id.len > 0, !!(set & PROXY_TLV_UNIQUE_ID));
+    assert_int_equal(read.has_ssl, !!(set & PROXY_TLV_SSL));
+    assert_int_equal(read.checksum, !!(set & PROXY_TLV_CRC32C));
+  }
+  struct proxy_header bare = whole;
+  proxy_header_keep(&bare, 0);
+  written(&bare, SPAN_LIT(SIGNATURE "\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x07\x01\x00"
+                                    "\x01\xbb"));
+}
+
 static void elements_too_long(void **state) {
   (void)state;
   static char value[300];
@@ -227,7 +276,9 @@ int main(void) {
       cmocka_unit_test(each_fault_has_a_case),
       cmocka_unit_test(bounds),      cmocka_unit_test(lines),
       cmocka_unit_test(blocks),      cmocka_unit_test(round_trip),
-      cmocka_unit_test(checksums),   cmocka_unit_test(elements_too_long),
+      cmocka_unit_test(checksums),   cmocka_unit_test(elements_left_out),
+      cmocka_unit_test(begun),
+      cmocka_unit_test(elements_too_long),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
