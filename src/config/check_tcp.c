@@ -12,7 +12,7 @@ static bool is_set(const struct conf_row *row, enum option_id id) {
 /* http_of_listener: keys that are about requests. timeouts.header is of PROXY headers too. */
 static const enum option_id http_of_listener[] = {
     OPTION_LISTENER_REDIRECT_HTTPS, OPTION_LISTENER_BODY,
-    OPTION_LISTENER_SEND,           OPTION_LISTENER_IDLE,
+    OPTION_LISTENER_TLS_EARLY,      OPTION_LISTENER_IDLE,
     OPTION_LISTENER_HALF_CLOSE,     OPTION_LISTENER_HEADER_BYTES,
     OPTION_LISTENER_HEADERS,        OPTION_LISTENER_URI_BYTES,
     OPTION_LISTENER_BODY_BYTES,     OPTION_LISTENER_REQUESTS,
@@ -21,7 +21,6 @@ static const enum option_id http_of_listener[] = {
     OPTION_LISTENER_H2_GLITCHES,    OPTION_LISTENER_H2_AGE,
     OPTION_LISTENER_SLASHES,        OPTION_LISTENER_ENCODED_SLASH,
     OPTION_LISTENER_DOT_SEGMENTS,   OPTION_LISTENER_UTF8,
-    OPTION_LISTENER_TLS_EARLY,
 };
 /* http_of_pool: of requests and responses, and of connections that serve more than one. */
 static const enum option_id http_of_pool[] = {

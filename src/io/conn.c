@@ -361,6 +361,12 @@ bool conn_peer(const struct conn *c, struct addr *out) {
   return conn_ops(c)->address(c->loop, c, true, out);
 }
 
+bool conn_peer_left(struct conn *c, struct addr *out) {
+  const struct loop_ops *ops = conn_ops(c);
+  if (!ops->address_left || conn_any(c, CONN_UNIX) || ops->unread(c->loop, c) == 0) return false;
+  return ops->address_left(c->loop, c, out);
+}
+
 bool conn_local(const struct conn *c, struct addr *out) {
   return conn_ops(c)->address(c->loop, c, false, out);
 }

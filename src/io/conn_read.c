@@ -261,7 +261,7 @@ static void settle_held(struct conn *c) {
   if (conn_any(c, CONN_READING | CONN_CLOSING)) return;
   if (c->held_bytes + (c->transport ? iobuf_rest(c->rx) : 0) < held_max(c)) return;
   bool lasts = c->relay_in && relay_watches(c); /* it says how long it waits for dst */
-  if (conn_any(c, CONN_SENT_DEAD) && !lasts)
+  if (conn_any(c, CONN_SENT_DEAD) && !lasts && !c->events->on_broken)
     rx_fail(c, c->send_err);
   else
     rx_unarm(c);
@@ -414,6 +414,13 @@ static void linger_hup(struct conn *c, uint32_t events) {
   rx_arm(c);
 }
 
+/* broken_full: of a watched one that is full, or has ended, no receive would tell. */
+static void broken_full(struct conn *c) {
+  bool unread = !conn_any(c, CONN_WIRE_EOF);
+  if (unread && c->events->on_broken) c->events->on_broken(c);
+  else rx_fail(c, -ECONNRESET);
+}
+
 /* rx_hup_done: a broken connection fails at once when what it left cannot be the whole; else its
  * bytes have their turn first, and an end is told behind them. */
 void rx_hup_done(struct conn *c, int32_t events) {
@@ -424,7 +431,7 @@ void rx_hup_done(struct conn *c, int32_t events) {
   }
   if (events < 0 || (events & POLLERR) == 0) return;
   if (is_full(c) || (is_watched(c) && !conn_busy(c, OP_RECV))) {
-    rx_fail(c, -ECONNRESET);
+    broken_full(c);
     return;
   }
   if (!conn_any(c, CONN_PARKED)) {

@@ -394,6 +394,7 @@ static const struct loop_ops ring_ops = {
     .reset = ring_reset,
     .keepalive = ring_keepalive,
     .address = ring_address,
+    .address_left = ring_address_left,
     .buffers_grow = ring_buffers_grow,
     .nonblock = ring_nonblock,
     .splice = ring_splice,

@@ -109,6 +109,7 @@ void ring_close_fd(struct loop *loop, int fd);
 void ring_reset(struct loop *loop, struct conn *c);
 void ring_keepalive(struct loop *loop, struct conn *c);
 bool ring_address(const struct loop *loop, const struct conn *c, bool peer, struct addr *out);
+bool ring_address_left(const struct loop *loop, const struct conn *c, struct addr *out);
 void ring_nonblock(struct loop *loop, struct conn *c, bool on);
 ssize_t ring_splice(struct loop *loop, int from, int to, size_t len);
 int ring_pipe(struct loop *loop, int fds[2]);

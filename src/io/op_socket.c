@@ -156,6 +156,20 @@ bool ring_address(const struct loop *loop, const struct conn *c, bool peer,
   return sa->sa_family != AF_UNIX || len > offsetof(struct sockaddr_un, sun_path);
 }
 
+/* getpeername(2) knows connections that are established. SO_PEERNAME gives no address in part. */
+bool ring_address_left(const struct loop *loop, const struct conn *c, struct addr *out) {
+  (void)loop;
+  static const socklen_t lens[] = {sizeof(struct sockaddr_in6), sizeof(struct sockaddr_in)};
+  for (size_t i = 0; i < array_count(lens); i++) {
+    struct sockaddr_storage at;
+    socklen_t len = lens[i];
+    if (getsockopt(c->fd, SOL_SOCKET, SO_PEERNAME, &at, &len) != 0) continue;
+    addr_from_sockaddr((struct sockaddr *)(void *)&at, len, out);
+    return true;
+  }
+  return false;
+}
+
 void ring_nonblock(struct loop *loop, struct conn *c, bool on) {
   (void)loop;
   int value = on;

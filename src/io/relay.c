@@ -32,15 +32,10 @@ enum relay_mode {
 #define PROVIDED_BYTES 4096u
 /* BEHIND_END_MS after an end a reset behind it is listened for: most sessions are over by then. */
 #define BEHIND_END_MS 500u
-/* BROKEN_LOOKS at which dst took nothing, BROKEN_LOOK_MS apart, and a broken src is given up. */
-#define BROKEN_LOOKS 5u
+/* BROKEN_LOOK_MS apart dst is looked at while a broken src has more for it; LAST_LOOK_MS after all
+ * of that was read, and twice as long each time that nothing moved. */
 #define BROKEN_LOOK_MS 500u
-/* LAST_LOOK_MS after src broke, and twice as long each time that nothing moved, dst is looked at.
- * LAST_MS, BROKEN_MS: for so long it may take nothing of what an end without close_notify left, or
- * a reset: who resets waits for nobody. */
 #define LAST_LOOK_MS 20u
-#define LAST_MS 30000u
-#define BROKEN_MS 2500u
 
 void relay_note_moved(struct relay *r, size_t n) {
   r->moved += n;
@@ -85,7 +80,10 @@ static void look_at(struct conn *c, uint32_t delay_ms) {
 
 void relay_end(struct relay *r, enum relay_end why, int err) {
   detach(r, why == RELAY_SRC_EOF);
-  if (why == RELAY_SRC_EOF && r->watch && r->src->relay_out) look_at(r->src, BEHIND_END_MS);
+  if (why == RELAY_SRC_EOF && r->watch && r->src->relay_out) {
+    r->src->mark = r->still; /* its reset was told before its end was read */
+    look_at(r->src, BEHIND_END_MS);
+  }
   r->on_end(r, why, err);
 }
 
@@ -120,7 +118,11 @@ void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t l
   conn_mark(src);
 }
 
-void relay_watch(struct relay *r) { r->watch = true; }
+void relay_watch(struct relay *r, uint32_t patience_ms) {
+  uint32_t patience_s = (patience_ms + 999) / 1000;
+  r->watch = true;
+  r->patience_s = patience_s < UINT16_MAX ? (uint16_t)patience_s : UINT16_MAX;
+}
 
 static bool dst_dead(const struct relay *r) {
   return conn_any(r->dst, CONN_SENT_DEAD | CONN_FAILED);
@@ -156,28 +158,45 @@ static bool watched_past_end(const struct conn *c) {
   return conn_any(c, CONN_WATCHED) && conn_any(c, CONN_WIRE_EOF);
 }
 
+static bool is_broken(const struct conn *c) { return c->relay_in && c->relay_in->still; }
+
+/* begin_looks: does dst take what a broken src leaves? */
+static void begin_looks(struct relay *r, uint32_t delay_ms) {
+  struct conn *src = r->src;
+  r->still = 1;
+  r->progress_ms = src->loop->now_ms;
+  src->mark = (uint32_t)conn_taken(r->dst);
+  look_at(src, delay_ms);
+}
+
 /* relay_on_broken: as long as dst takes what src left, the receive of src will tell, behind its
- * last byte; so does that of one that is watched. */
+ * last byte; so does that of one that is watched. What is left for c by one that broke before
+ * nobody will take. */
 void relay_on_broken(struct conn *c) {
-  struct relay *in = c->relay_in;
-  if (in && in->watch && !in->still) {
-    in->still = 1;
-    c->mark = (uint32_t)conn_taken(in->dst);
-    look_at(c, BROKEN_LOOK_MS);
+  struct relay *in = c->relay_in, *out = c->relay_out;
+  if (out && out->watch && is_broken(out->src)) {
+    relay_end(out, RELAY_SRC_ERROR, out->last ? out->last : -ECONNRESET);
+  } else if (in && in->watch && !in->still) {
+    begin_looks(in, BROKEN_LOOK_MS);
   } else if (!in && (relay_watches(c) || watched_past_end(c))) {
     rx_fail(c, -ECONNRESET); /* its end came before */
   }
+}
+
+/* gives_up notes whether dst moves: has it taken nothing for too long? */
+static bool gives_up(struct relay *r, bool moves, uint32_t taken) {
+  uint64_t now = r->src->loop->now_ms;
+  if (moves) r->progress_ms = now;
+  r->src->mark = taken;
+  return now - r->progress_ms >= r->patience_s * (uint64_t)1000;
 }
 
 /* last_look: has dst taken all that src left, or nothing for too long? */
 static void last_look(struct relay *r) {
   struct conn *src = r->src;
   uint32_t taken = (uint32_t)conn_taken(r->dst);
-  uint64_t now = src->loop->now_ms, most = r->last == -ECONNABORTED ? LAST_MS : BROKEN_MS;
   bool moves = src->mark != taken;
-  if (moves) r->progress_ms = now;
-  src->mark = taken;
-  if (now - r->progress_ms >= most) {
+  if (gives_up(r, moves, taken)) {
     relay_end(r, RELAY_SRC_ERROR, r->last);
     return;
   }
@@ -196,9 +215,7 @@ static void look(struct relay *r) {
   struct conn *src = r->src;
   uint32_t taken = (uint32_t)conn_taken(r->dst);
   bool moves = r->waits != RELAY_WAITS_DST || src->mark != taken;
-  r->still = moves ? 1 : (uint8_t)(r->still + 1);
-  src->mark = taken;
-  if (r->still > BROKEN_LOOKS) {
+  if (gives_up(r, moves, taken)) {
     r->watch = false; /* what is left is given up */
     rx_fail(src, -ECONNRESET);
   } else {
@@ -212,8 +229,9 @@ bool relay_watches(const struct conn *c) {
 }
 
 void relay_on_timer(struct conn *c) {
-  if (!c->relay_in) rx_hup_arm(c);
-  else if (c->relay_in->still) look(c->relay_in);
+  if (c->relay_in && c->relay_in->still) look(c->relay_in);
+  else if (!c->relay_in && c->mark) rx_fail(c, -ECONNRESET);
+  else if (!c->relay_in) rx_hup_arm(c);
 }
 
 /* ahead is how much dst may have queued while src is read; nothing while iobufs are short. */
@@ -339,21 +357,24 @@ void relay_on_eof(struct relay *r) {
 
 /* outlasts: there may be something left of what came before the end of src. */
 static bool outlasts(const struct relay *r, int err) {
-  if (!r->watch || conn_any(r->src, CONN_CARRIED) || dst_dead(r)) return false;
+  if (!r->watch || conn_any(r->src, CONN_CARRIED) || dst_dead(r) || is_broken(r->dst))
+    return false;
   return err != -ENOBUFS && err != -ENOMEM;
 }
 
 /* last_begin: src is broken: what it left is passed on and waited for. */
 static void last_begin(struct relay *r, int err) {
-  struct conn *src = r->src;
   r->last = (int16_t)err;
   r->eof = true;
-  r->still = 1;
-  r->progress_ms = src->loop->now_ms;
-  src->mark = (uint32_t)conn_taken(r->dst);
-  look_at(src, LAST_LOOK_MS);
+  begin_looks(r, LAST_LOOK_MS);
   rx_hup_arm(r->dst); /* nobody may read from it any more */
   if (!over(r) && (r->mode == RELAY_MESSAGES || r->mode == RELAY_BULK)) read_on(r);
+}
+
+void relay_src_broken(struct relay *r, int err) {
+  check(r->watch && conn_held(r->src) > 0);
+  if (conn_any(r->src, CONN_FAILED)) last_begin(r, err);
+  else begin_looks(r, BROKEN_LOOK_MS);
 }
 
 void relay_on_error(struct relay *r, const struct conn *whose, int err) {

@@ -38,6 +38,7 @@ struct exchange {
   struct http_request req;
   struct filter_ctx ctx;
   struct span alpn;      /* the one protocol that a passed on ClientHello offers; empty: not one */
+  int left_err; /* of TCP: -errno of a client that broke, and left bytes for an endpoint; 0: not */
   struct span unique_id; /* what the PROXY header to an endpoint calls it; empty: none was sent */
   struct buf head_up; /* response head bytes so far */
   struct http_response resp;

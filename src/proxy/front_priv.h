@@ -79,6 +79,8 @@ void front_tcp_session(struct down *d, struct pool *pool, struct span host, stru
 void front_pass_start(struct down *d);
 /* front_tcp_opened: the endpoint's connection is there. */
 void front_tcp_opened(struct stream *s);
+/* front_tcp_gone ends s, whose client broke by err before there was one. */
+void front_tcp_gone(struct stream *s, int err);
 
 /* front_udp_start begins to receive at sv->fd. front_udp_install: the listener of sv is another
  * one, or changed. */

@@ -124,11 +124,28 @@ static size_t on_data(struct conn *c, struct span bytes) {
 /* on_eof: half of the connection; the relay passes it on. In a handshake it is an error. */
 static void on_eof(struct conn *c) { conn_watch(c); }
 
+void front_tcp_gone(struct stream *s, int err) {
+  enum end end = err == -ECONNABORTED ? END_CLIENT_CLOSED : down_lost(s->down, END_CLIENT_RESET);
+  stream_client_gone(s, end);
+}
+
+/* lost: what the client sent before it broke goes to the endpoint that is being connected to, and
+ * its end behind that (tunnel.c). In the pool's queue nobody waits who has left. */
+static void lost(struct stream *s, int err) {
+  bool waits = s->x && s->step != STEP_QUEUE && conn_held(s->conn);
+  if (waits) s->x->left_err = err;
+  else front_tcp_gone(s, err);
+}
+
+static void on_broken(struct conn *c) {
+  struct down *d = c->owner;
+  if (d->stream) lost(d->stream, -ECONNRESET);
+}
+
 static void on_error(struct conn *c, int err) {
   struct down *d = c->owner;
   if (d->stream && own_trouble(err)) stream_fail(d->stream, END_LIMIT_MEMORY);
-  else if (d->stream && err == -ECONNABORTED) stream_client_gone(d->stream, END_CLIENT_CLOSED);
-  else if (d->stream) stream_client_gone(d->stream, down_lost(d, END_CLIENT_RESET));
+  else if (d->stream) lost(d->stream, err);
   else down_close(d, false);
 }
 
@@ -146,4 +163,5 @@ static const struct conn_events tcp_events = {
     .on_error = on_error,
     .on_drained = on_drained,
     .on_timer = on_timer,
+    .on_broken = on_broken,
 };

@@ -175,6 +175,10 @@ static bool place_take(struct pool_state *state, uint32_t most) {
 }
 
 void queue_enter(struct stream *s) {
+  if (s->x->left_err) {
+    front_tcp_gone(s, s->x->left_err);
+    return;
+  }
   uint32_t most = s->pool->connections.queue;
   uint8_t priority = priority_of(s);
   if (!place_take(s->pool_state, most) && !displace(s, priority, most)) {

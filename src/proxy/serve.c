@@ -37,10 +37,15 @@ static void refuse(struct serving *sv, struct conn *c) {
   conn_close(c);
 }
 
-/* peer_get is false for a TCP client that has reset its connection already: the system does not
- * know its address any more, and nobody may take it for a unix socket's. */
-static bool peer_get(const struct conn *c, struct addr *out) {
+/* takes_left: a client that has reset its connection already may have left something for the
+ * endpoint: what it is told, and its TLS here, would need it. */
+static bool takes_left(const struct listener *l) { return l->serves != SERVES_HTTP && !l->tls; }
+
+/* peer_get is false for a TCP client that has reset its connection already, and left nothing: the
+ * system does not say its address, and nobody may take it for a unix socket's. */
+static bool peer_get(const struct serving *sv, struct conn *c, struct addr *out) {
   if (conn_peer(c, out)) return true;
+  if (takes_left(sv->current->listener) && conn_peer_left(c, out)) return true;
   *out = (struct addr){.len = sizeof(sa_family_t)};
   out->sa.sa_family = AF_UNIX;
   return c->flags & CONN_UNIX;
@@ -80,7 +85,7 @@ static void on_accept(struct conn *listener, struct conn *c) {
   }
   struct addr peer;
   struct guest guest;
-  if (!peer_get(c, &peer)) {
+  if (!peer_get(sv, c, &peer)) {
     stat_add(&w->stats.ends[END_CLIENT_RESET], 1);
     conn_close(c);
     return;

@@ -24,7 +24,7 @@ static void start(struct stream *s, struct pump *p, struct conn *from, struct co
   p->relay.owner = s;
   p->relay.pipe_rd = p->relay.pipe_wr = -1;
   relay_start(&p->relay, from, to, UINT64_MAX, on_end);
-  relay_watch(&p->relay);
+  relay_watch(&p->relay, s->timeouts.send_ms);
   p->relay.count = count_of(s, p == &s->up_body);
 }
 
@@ -48,6 +48,7 @@ bool tunnel_declined(const struct stream *s, unsigned status) {
 
 void tunnel_start(struct stream *s) {
   struct worker *w = s->w;
+  int left_err = s->x->left_err;
   access_keep(s);
   stream_unpin_settings(s);
   s->deadline_ms = WHEEL_NEVER;
@@ -61,6 +62,7 @@ void tunnel_start(struct stream *s) {
   conn_keepalive(s->try.up->conn);
   start(s, &s->up_body, s->conn, s->try.up->conn);
   start(s, &s->down_body, s->try.up->conn, s->conn);
+  if (left_err) relay_src_broken(&s->up_body.relay, left_err);
   /* The reload that removed its route may have come while the request was on its way. */
   if (w->draining) s->deadline_ms = w->drain_deadline_ms;
   else if (unwanted(s)) s->deadline_ms = end_at(s);

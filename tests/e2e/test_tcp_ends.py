@@ -1,5 +1,5 @@
 """How sessions of TCP end (packaging/docs/tcp.md) when an end comes late, in the middle of bulk,
-or while the other side does not read: a reset stays a reset, and waits for nobody."""
+or while the other side does not read: a reset stays a reset, and waits for nobody for ever."""
 import contextlib
 import socket
 import ssl
@@ -179,7 +179,7 @@ def test_client_resets_what_the_endpoint_does_not_read(tcp, endpoint, ends, amou
     def serve(sock):
         ends.go.wait(60)
         ends.see(sock)
-    proxy = tcp(endpoint(serve))
+    proxy = tcp(endpoint(serve), listener={"timeouts": {"send": "1s"}})
     sock, counts = connect(proxy.port), [0]
     if amount == "bulk":
         pour(sock, counts)
@@ -199,7 +199,7 @@ def test_endpoint_resets_what_the_client_does_not_read(tcp, endpoint, ends):
         pour(sock, counts)
         ends.at.set()
         reset(sock)
-    proxy = tcp(endpoint(serve))
+    proxy = tcp(endpoint(serve), listener={"timeouts": {"send": "1s"}})
     with connect(proxy.port) as sock:
         assert ends.at.wait(60)
         proxy.ended("upstream.reset")

@@ -230,7 +230,7 @@ def test_what_nobody_takes_is_given_up(tcp, endpoint, ends, told):
             gone.wait(60)
             sock.sendall(b"too late")
         ends.go.wait(60)
-    proxy = tcp(endpoint(serve))
+    proxy = tcp(endpoint(serve), listener={"timeouts": {"send": "1s"}})
     sock = connect(proxy.port)
     assert ends.at.wait(60)
     sock.setblocking(False)

@@ -170,7 +170,7 @@ static void on_timer(struct conn *c) { (void)c; }
 static void start_tunnel(struct way *w) {
   w->relay.owner = w;
   relay_start(&w->relay, w->src, w->dst, UINT64_MAX, on_relay_end);
-  if (w->pair->world->seed % 4) relay_watch(&w->relay);
+  if (w->pair->world->seed % 4) relay_watch(&w->relay, 2500);
 }
 
 static void on_open(struct conn *c, int err) {

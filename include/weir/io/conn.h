@@ -42,6 +42,8 @@ struct conn_events {
   void (*on_secure)(struct conn *c);
   /* warm, may be NULL: asks for the memory that what came for c will take (WARM_STEPS). */
   void (*warm)(const struct conn *c, unsigned step);
+  /* on_broken, may be NULL: a full one was reset: read on, it gives the rest, then the error. */
+  void (*on_broken)(struct conn *c);
 };
 
 /* conn is at most 256 bytes (static assert); cold parts hang off tls. */
@@ -76,8 +78,7 @@ struct conn {
     uint32_t linger_ms; /* CONN_LINGER */
   };
   struct timer timer;
-  struct list dirty_link, later_link;
-  struct list starved_link;     /* in loop->starved or loop->parked */
+  struct list dirty_link, later_link, starved_link; /* the last: in loop->starved or parked */
   uint64_t bytes_in, bytes_out; /* plaintext */
 };
 

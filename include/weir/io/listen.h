@@ -4,6 +4,7 @@
 
 #include "weir/base/check.h"
 
+struct addr;
 struct conn;
 struct loop;
 
@@ -14,6 +15,9 @@ struct loop;
 MUST_USE struct conn *conn_listen(struct loop *loop, int fd,
                                   void (*on_accept)(struct conn *listener, struct conn *c),
                                   void *owner);
+/* conn_peer_left, of one that conn_peer does not know: whose it was that is reset already; false
+ * also when no bytes are left in it. */
+bool conn_peer_left(struct conn *c, struct addr *out);
 /* conn_listen_pause stops accepting (the queue stays); conn_listen_resume goes on. */
 void conn_listen_pause(struct conn *listener);
 void conn_listen_resume(struct conn *listener);

@@ -83,6 +83,8 @@ struct loop_ops {
   void (*keepalive)(struct loop *loop, struct conn *c);
   /* address asks for the peer's or the own address; false: unnamed or gone. */
   bool (*address)(const struct loop *loop, const struct conn *c, bool peer, struct addr *out);
+  /* address_left asks for the peer's after its reset, too. NULL: it cannot be asked for. */
+  bool (*address_left)(const struct loop *loop, const struct conn *c, struct addr *out);
   /* buffers_grow adds provided buffers: false at the maximum. */
   bool (*buffers_grow)(struct loop *loop);
   /* nonblock switches O_NONBLOCK, which splice(2) needs: while it is on, receives and sends end

@@ -31,13 +31,14 @@ struct relay {
   void *owner;
   int pipe_rd, pipe_wr;       /* -1: none */
   uint32_t pipe_cap, in_pipe; /* bytes */
-  uint8_t mode;               /* relay.c: how bytes move now; 0: it ended or was stopped */
-  uint8_t waits;              /* enum relay_waits */
+  uint8_t mode : 4;           /* relay.c: how bytes move now; 0: it ended or was stopped */
+  uint8_t waits : 4;          /* enum relay_waits */
   uint8_t streak;             /* large (messages) or small (bulk, splice) reads in a row */
-  bool eof;                   /* src ended */
-  bool watch;                 /* relay_watch */
-  uint8_t still; /* src is broken: looks at which dst took nothing, and one; 0: not */
+  bool eof : 1;               /* src ended */
+  bool watch : 1;             /* relay_watch */
+  uint8_t still; /* src is broken: looks in a row at which nothing moved, and one; 0: not */
   int16_t last;  /* -errno of src, behind whose bytes it ends; 0: no such thing yet */
+  uint16_t patience_s;
 };
 
 /* relay_start sets every field but owner; count may be set behind it. It takes over src's
@@ -47,13 +48,16 @@ struct relay {
 void relay_start(struct relay *r, struct conn *src, struct conn *dst, uint64_t len,
                  void (*on_end)(struct relay *r, enum relay_end why, int err));
 /* relay_watch, of one that was just started: that src is broken is to be heard also while it
- * is not read. When dst has taken nothing for some seconds then, what is unread is given up
- * and the relay ends (RELAY_SRC_ERROR). After the end of src (RELAY_SRC_EOF) it is heard as
- * long as another watched relay writes to it (RELAY_DST_ERROR of that one). Timer and mark of
- * src are the relay's. RELAY_SRC_ERROR comes when the peer of dst has all that came before: what
- * its TCP has not acknowledged a reset would take back. Who takes nothing for some seconds (where
- * src ended without close_notify: half a minute) has had its time. Not of a carried src. */
-void relay_watch(struct relay *r);
+ * is not read. When dst has taken nothing for patience_ms then (in whole seconds, 18 hours at
+ * most), what is left is given up and the relay ends (RELAY_SRC_ERROR). After the end of src
+ * (RELAY_SRC_EOF) it is heard as long as another watched relay writes to it (RELAY_DST_ERROR of
+ * that one). Timer and mark of src are the relay's. RELAY_SRC_ERROR comes when the peer of dst has
+ * all that came before: what its TCP has not acknowledged a reset would take back. When that one
+ * breaks too, it is over. Not of a carried src. */
+void relay_watch(struct relay *r, uint32_t patience_ms);
+/* relay_src_broken, of one that was just started and is watched: src holds bytes, and its owner
+ * has heard that it is broken: by on_error (err), or by on_broken. */
+void relay_src_broken(struct relay *r, int err);
 /* relay_stop ends it without on_end: both conns are the owner's again (or are about to be closed).
  * Bytes in a pipe are lost: close dst after it. */
 void relay_stop(struct relay *r);

@@ -261,7 +261,7 @@ static void src_reset_behind_bytes(void **state) {
   rig_init(&rig, 2);
   struct loop *loop = rig.net->loop;
   relay_start(&rig.relay, rig.src->c, rig.dst->c, UINT64_MAX, on_end);
-  relay_watch(&rig.relay);
+  relay_watch(&rig.relay, 2500);
   for (int i = 0; i < 200; i++) {
     pump_in(&rig, (uint64_t)64 << 20);
     kit_turns(loop, 1);

@@ -627,7 +627,7 @@ static void cut_begin(struct cut *cut, struct th_pair *from, struct th_pair *to)
   *cut = (struct cut){.relay.owner = cut};
   conn_read_stop(to->conn);
   relay_start(&cut->relay, from->conn, to->conn, UINT64_MAX, on_cut);
-  relay_watch(&cut->relay);
+  relay_watch(&cut->relay, 2500);
 }
 
 /* cut_runs: until it ends, every byte of body went out, and then the error. */

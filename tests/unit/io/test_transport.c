@@ -286,7 +286,7 @@ static void cut_init(struct cut *cut) {
   kit_send(cut->in, &hello, 1);
   KIT_UNTIL(cut->net->loop, cut->coded->opened == 1);
   relay_start(&cut->relay, cut->coded->c, cut->plain->c, UINT64_MAX, on_cut);
-  relay_watch(&cut->relay);
+  relay_watch(&cut->relay, 2500);
 }
 
 /* cut_comes: what receives of one turn bring. */
