@@ -160,6 +160,11 @@ static bool watched_past_end(const struct conn *c) {
 
 static bool is_broken(const struct conn *c) { return c->relay_in && c->relay_in->still; }
 
+/* end_first ends r, whose src broke before its dst did. */
+static void end_first(struct relay *r) {
+  relay_end(r, RELAY_SRC_ERROR, r->last ? r->last : -ECONNRESET);
+}
+
 /* begin_looks: does dst take what a broken src leaves? */
 static void begin_looks(struct relay *r, uint32_t delay_ms) {
   struct conn *src = r->src;
@@ -175,7 +180,7 @@ static void begin_looks(struct relay *r, uint32_t delay_ms) {
 void relay_on_broken(struct conn *c) {
   struct relay *in = c->relay_in, *out = c->relay_out;
   if (out && out->watch && is_broken(out->src)) {
-    relay_end(out, RELAY_SRC_ERROR, out->last ? out->last : -ECONNRESET);
+    end_first(out);
   } else if (in && in->watch && !in->still) {
     begin_looks(in, BROKEN_LOOK_MS);
   } else if (!in && (relay_watches(c) || watched_past_end(c))) {
@@ -357,8 +362,7 @@ void relay_on_eof(struct relay *r) {
 
 /* outlasts: there may be something left of what came before the end of src. */
 static bool outlasts(const struct relay *r, int err) {
-  if (!r->watch || conn_any(r->src, CONN_CARRIED) || dst_dead(r) || is_broken(r->dst))
-    return false;
+  if (!r->watch || conn_any(r->src, CONN_CARRIED) || dst_dead(r)) return false;
   return err != -ENOBUFS && err != -ENOMEM;
 }
 
@@ -378,7 +382,8 @@ void relay_src_broken(struct relay *r, int err) {
 }
 
 void relay_on_error(struct relay *r, const struct conn *whose, int err) {
-  if (r->last) relay_end(r, RELAY_SRC_ERROR, r->last); /* that came first */
+  if (r->last || (whose != r->src && r->still)) end_first(r);
+  else if (r->watch && whose == r->src && is_broken(r->dst)) end_first(r->dst->relay_in);
   else if (whose != r->src) relay_end(r, RELAY_DST_ERROR, err);
   else if (outlasts(r, err)) last_begin(r, err);
   else relay_end(r, RELAY_SRC_ERROR, err);
