@@ -21,8 +21,6 @@
 #define BUFFERS_FIRST_DEFAULT 64u
 #define BUFFERS_MAX_DEFAULT 1024u
 #define BUFFER_BYTES_DEFAULT 4096u
-/* Addresses of connects stay here until the kernel has copied them: at the next submit. */
-#define CONNECTS_MAX 64u
 #define SLOT_BITS 24u
 /* A multishot receive ends after so many bytes and is armed again if wanted (Linux 6.17; before it
  * has no bound and runs ahead of a body by what the provided buffers hold). */
@@ -43,25 +41,17 @@ struct uring {
   struct ring_quiet quiet;
   uint64_t alarm_ms; /* when the timeout that is in flight ends; WHEEL_NEVER: none is */
   struct __kernel_timespec alarm_at;
-  uint32_t connects;
-  struct addr connect_to[CONNECTS_MAX];
+  struct addr *connect_to; /* by entry of the ring: the kernel copies it when it takes the entry */
 };
 
 static struct uring *of(struct loop *loop) { return container_of(loop, struct uring, loop); }
 
 static uint64_t name_of(const struct conn *c, enum op op) { return ring_name(&c->head, op); }
 
-/* submitted: the kernel has the addresses that connects were given, if it has taken all entries
- * (it may be short of memory: -EAGAIN, or a part). */
-static void submitted(struct uring *u) {
-  if (io_uring_sq_ready(&u->ring) == 0) u->connects = 0;
-}
-
 static struct io_uring_sqe *raw_sqe(struct uring *u) {
   struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
   if (__builtin_expect(sqe == NULL, 0)) {
     (void)io_uring_submit(&u->ring);
-    submitted(u);
     sqe = io_uring_get_sqe(&u->ring);
     check(sqe != NULL);
   }
@@ -79,7 +69,6 @@ struct io_uring_sqe *ring_sqe(struct loop *loop) { return next_sqe(of(loop)); }
  * which a submit alone would put off to the next wait (IORING_SETUP_DEFER_TASKRUN). */
 void ring_submit(struct loop *loop) {
   (void)io_uring_submit_and_get_events(&of(loop)->ring);
-  submitted(of(loop));
 }
 struct io_uring *ring_of(struct loop *loop) { return &of(loop)->ring; }
 struct ring_udp **ring_udp_of(struct loop *loop) { return &of(loop)->udp; }
@@ -106,14 +95,9 @@ static void ring_accept(struct loop *loop, struct conn *listener) {
 
 static void ring_connect(struct loop *loop, struct conn *c, const struct addr *to) {
   struct uring *u = of(loop);
-  if (u->connects == CONNECTS_MAX) {
-    (void)io_uring_submit(&u->ring);
-    submitted(u);
-    check(u->connects < CONNECTS_MAX);
-  }
   loop->owed_ns += CONNECT_NS;
   struct io_uring_sqe *sqe = begin(loop, c, OP_CONNECT);
-  struct addr *kept = &u->connect_to[u->connects++];
+  struct addr *kept = &u->connect_to[sqe - u->ring.sq.sqes];
   *kept = *to;
   io_uring_prep_connect(sqe, c->fd, &kept->sa, kept->len);
   sqe->user_data = name_of(c, OP_CONNECT);
@@ -320,7 +304,6 @@ static int ring_turn(struct loop *loop, uint64_t until_ms) {
   uint64_t before_ns = clock_ns(CLOCK_MONOTONIC);
   loop_note_turn(loop, before_ns - loop->now_ns);
   int rc = submit_and_wait(u, until_ms, before_ns);
-  submitted(u);
   loop->owed_ns = 0;
   u->quiet.light = false;
   if (u->quiet.count) quiet_settle(&u->quiet, loop);
@@ -366,6 +349,7 @@ static void ring_free(struct loop *loop) {
   buffers_fini(&u->buffers);
   io_uring_queue_exit(&u->ring);
   (void)close(u->wake_fd);
+  mem_free(u->connect_to);
   mem_free(u);
 }
 
@@ -439,6 +423,7 @@ struct loop *loop_uring_new(const struct loop_config *config, struct buf *why) {
   const struct sigaction ignore = {.sa_handler = SIG_IGN};
   (void)sigaction(SIGPIPE, &ignore, NULL); /* splice(2) has no MSG_NOSIGNAL */
   read_clocks(u);
+  u->connect_to = mem_alloc(u->ring.sq.ring_entries * sizeof(*u->connect_to));
   u->recv_cap = RECV_CAP;
   u->alarm_ms = WHEEL_NEVER;
   loop_init(&u->loop, &ring_ops, config);

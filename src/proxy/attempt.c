@@ -76,34 +76,48 @@ static void spend(struct stream *s) {
   a->t_connect = a->t_connected = 0;
 }
 
-/* from_pick: the same attempt begins once more by the choice of an endpoint. */
-static void from_pick(struct stream *s) {
-  spend(s);
-  s->attempts--;
-  stream_go(s, STEP_PICK);
-}
-
-/* asked_in_vain: no permit may be left for another connection: then it waits for one. */
-static void asked_in_vain(struct stream *s, int err) {
-  if (err == -EAGAIN) from_pick(s);
-  else attempt_failed(s, connect_end(err));
-}
-
 uint64_t attempt_late_ms(const struct stream *s) {
   uint32_t most_ms = s->pool_timeouts.connect_ms;
   return most_ms ? (s->try.t_connect - s->x->spent_ns) / 1000000u + most_ms : WHEEL_NEVER;
 }
 
-void attempt_ask_anew(struct stream *s) {
+/* from_pick: the same attempt begins once more by the choice of an endpoint, unless a second one
+ * (hedge.c) is under way: who waits has none. */
+static void from_pick(struct stream *s) {
+  spend(s);
+  s->attempts--;
+  if (s->x->hedge) hedge_takes_over(s);
+  else stream_go(s, STEP_PICK);
+}
+
+/* asked_in_vain: no permit may be left for another connection: then it waits for one, if it has
+ * time for a connection left. */
+static void asked_in_vain(struct stream *s, int err) {
+  bool late = s->try.t_connect && now_ms(s->w) >= attempt_late_ms(s);
+  if (err != -EAGAIN) attempt_failed(s, connect_end(err));
+  else if (late) attempt_failed(s, END_CONNECT_TIMEOUT);
+  else from_pick(s);
+}
+
+/* begin_anew: who finds out which protocol an endpoint speaks is not who takes long to connect. */
+static void begin_anew(struct stream *s) {
+  spend(s);
+  s->x->spent_ns = 0;
+  s->try.t_connect = now_ns(s->w);
+}
+
+void attempt_ask_anew(struct stream *s, int why) {
   bool open = false;
+  if (why == -(int)H2_ANEW_PROTOCOL) begin_anew(s);
   int err = attempt_take_anew(s, &s->try, &(struct attempt_owner){&up_events, s}, &open);
   if (err) asked_in_vain(s, err);
   else if (open) attempt_opened(s);
   else if (now_ms(s->w) >= attempt_late_ms(s)) attempt_failed(s, END_CONNECT_TIMEOUT);
+  else stream_timer(s);
 }
 
 void attempt_late(struct stream *s) {
-  if (upconn_others_do(s->try.up)) attempt_ask_anew(s);
+  if (upconn_others_do(s->try.up)) attempt_ask_anew(s, -(int)H2_ANEW_OTHERS);
   else attempt_failed(s, open_end(s->try.up, -ETIMEDOUT, NULL));
 }
 

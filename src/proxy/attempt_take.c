@@ -138,6 +138,7 @@ static struct upconn *connection(struct stream *s, struct endpoint *e,
 
 void attempt_use_endpoint(struct stream *s, struct attempt *a, struct endpoint *e) {
   uint32_t me = s->w->config.index;
+  if (a == &s->try && a->endpoint != e) s->x->spent_ns = 0; /* of another one's time */
   if (a->endpoint) object_unpin(&a->endpoint->obj, me);
   *a = (struct attempt){.endpoint = e, .pass = a->pass, .t_try = now_ns(s->w)};
   object_pin(&e->obj, me);

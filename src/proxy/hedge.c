@@ -50,6 +50,7 @@ static void failed(struct hedge *h, enum end end) {
 
 void hedge_takes_over(struct stream *s) {
   struct hedge *h = s->x->hedge;
+  check(!(s->flags & STREAM_QUEUED));
   admit_cancelled(s, &s->try);
   attempt_drop(s, false);
   object_unpin(&s->try.endpoint->obj, s->w->config.index);

@@ -324,7 +324,7 @@ static struct stream *stream_of(struct conn *c) { return ((struct upconn *)c->ow
 
 static void up_on_open(struct conn *c, int err) {
   struct stream *s = stream_of(c);
-  if (h2_asks_anew(err)) attempt_ask_anew(s);
+  if (h2_asks_anew(err)) attempt_ask_anew(s, err);
   else if (err) attempt_unopened(s, err);
   else attempt_opened(s);
 }
