@@ -65,9 +65,8 @@ void enter_send(struct stream *s);
 /* attempt_serve gives a queued stream what it waits for; false: there is none. */
 bool attempt_serve(struct stream *s);
 /* attempt_opened: the connection is there; attempt_unopened: it failed. attempt_late: it is not
- * there in time. attempt_ask_anew: it is not for this attempt (why: h2_asks_anew), which goes on by
- * another one to the same endpoint. timeouts.connect is for all that it asks for there, together;
- * from where the endpoint's protocol is known. */
+ * there in time. attempt_ask_anew: it is not for this attempt (why: h2_anew), which goes on by one
+ * more to its endpoint. timeouts.connect is for all of these, once the protocol is known. */
 void attempt_opened(struct stream *s);
 void attempt_unopened(struct stream *s, int err);
 void attempt_late(struct stream *s);

@@ -1,5 +1,5 @@
-"""Requests that wait for one connection and then ask for another: the endpoint chose HTTP/1.1 in the
-handshake that all of a burst waited for, no permit is left, a second attempt is under way."""
+"""Requests that wait for one connection and then ask for another: the endpoint chose HTTP/1.1 in
+the handshake that all of a burst waited for, no permit is left, a second attempt is under way."""
 import socket
 import ssl
 import threading
