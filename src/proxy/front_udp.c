@@ -202,17 +202,8 @@ static bool answers(const struct udp_port *p, const struct udp_datagram *d) {
   return false;
 }
 
-/* may_come: END_OK, or why it gets no session. Who is denied costs no call of the kernel. again:
- * its session has just ended with its endpoint, and rates were asked when that one began. */
-static enum end may_come(struct udp_port *p, const struct udp_datagram *d, struct udp_told *told,
-                         bool again) {
-  const struct addr *client = told->client.len ? &told->client : &d->from;
-  struct guest *guest = &told->guest;
-  enum end end = gate(p->serving, client, &guest->counted);
-  if (end == END_OK && answers(p, d)) end = END_DENIED_PEER;
-  if (end == END_OK && !again) end = limit_connection(p->serving, client, &guest->limited);
-  if (end != END_OK && guest->counted) tally_leave(guest->counted);
-  return end;
+static const struct addr *client_of(const struct udp_datagram *d, const struct udp_told *told) {
+  return told->client.len ? &told->client : &d->from;
 }
 
 static void refuse(struct udp_port *p, const struct udp_datagram *d, const struct udp_told *told,
@@ -224,6 +215,63 @@ static void refuse(struct udp_port *p, const struct udp_datagram *d, const struc
   if (told->client.len) from.client = &told->client;
   stat_add(&udp_worker(p)->stats.udp_refused, 1);
   gate_turn_away(p->serving, &from, end);
+}
+
+/* each_asks: where answers are counted each datagram is a question, and rates are asked about it;
+ * else about sessions: how many datagrams these have is their own affair. */
+static bool each_asks(const struct udp_port *p) {
+  const struct snapshot_listener *current = p->serving->current;
+  return p->settings.responses && current && current->listener->policy_count;
+}
+
+/* shorten leaves the first `count` of a train. */
+static void shorten(struct udp_datagram *d, uint64_t count) {
+  d->bytes.len = count * d->segment;
+  if (count == 1) d->segment = 0;
+}
+
+/* ask_rates: END_OK, or that rates refuse d. Of a train of questions it leaves as many as they
+ * grant, and refuses the others. */
+static enum end ask_rates(struct udp_port *p, struct udp_datagram *d, struct udp_told *told) {
+  const struct addr *client = client_of(d, told);
+  uint64_t count = each_asks(p) ? udp_count(d) : 1, good = 0;
+  struct limited refusing = {.rate = NULL}, watching = {.rate = NULL};
+  for (uint64_t i = 0; i < count; i++) {
+    struct limited one = {.rate = NULL};
+    bool granted = limit_connection(p->serving, client, &one) == END_OK;
+    good += granted;
+    if (!granted) refusing = one;
+    else if (one.rate) watching = one;
+  }
+  told->guest.limited = refusing;
+  /* The last of a train of which none is left is the caller's to refuse. */
+  for (uint64_t n = good ? good : 1; n < count; n++) refuse(p, d, told, END_LIMIT_RATE);
+  if (!good) return END_LIMIT_RATE;
+  told->guest.limited = watching;
+  if (good < count) shorten(d, good);
+  return END_OK;
+}
+
+/* may_come: END_OK, or why it gets no session. Who is denied costs no call of the kernel. again:
+ * its session has just ended with its endpoint, and rates were asked when that one began. */
+static enum end may_come(struct udp_port *p, struct udp_datagram *d, struct udp_told *told,
+                         bool again) {
+  struct guest *guest = &told->guest;
+  enum end end = gate(p->serving, client_of(d, told), &guest->counted);
+  if (end == END_OK && answers(p, d)) end = END_DENIED_PEER;
+  if (end == END_OK && (!again || each_asks(p))) end = ask_rates(p, d, told);
+  if (end != END_OK && guest->counted) tally_leave(guest->counted);
+  return end;
+}
+
+/* may_go_on is s, or NULL and *why d, which is of s, is refused; s goes on either way. */
+static struct udp_session *may_go_on(struct udp_session *s, struct udp_datagram *d,
+                                     struct udp_told *told, enum end *why) {
+  if (!each_asks(s->port)) return s;
+  *why = ask_rates(s->port, d, told);
+  if (*why != END_OK) return NULL;
+  udp_session_watch(s, told->guest.limited.rate);
+  return s;
 }
 
 static void count_begun(struct udp_port *p) {
@@ -289,12 +337,12 @@ static struct udp_port *successor(const struct udp_port *p, const struct udp_dat
 }
 
 /* session_of is the one of a datagram, begun with it or not; p is not leaving. */
-static struct udp_session *session_of(struct udp_port *p, const struct udp_datagram *d,
+static struct udp_session *session_of(struct udp_port *p, struct udp_datagram *d,
                                       struct udp_told *told, enum end *why) {
   struct udp_key key;
   key_of(p, d, told, &key);
   struct udp_session *s = udp_table_find(&udp_worker(p)->udp->table, &key);
-  if (s && udp_session_stays(s)) return s;
+  if (s && udp_session_stays(s)) return may_go_on(s, d, told, why);
   bool again = s != NULL;
   if (s) udp_session_end(s, END_UPSTREAM_LEFT);
   *why = may_come(p, d, told, again);
@@ -325,7 +373,7 @@ static struct udp_session *left_behind(struct udp_port *p, struct udp_datagram *
     key_of(p, d, told, &key);
     s = udp_table_find(&udp_worker(p)->udp->table, &key);
   }
-  if (s) return s;
+  if (s) return may_go_on(s, d, told, why);
   *told = (struct udp_told){.client = {.len = 0}}; /* nobody asked who says so */
   d->bytes = whole;
   *why = END_DRAIN;

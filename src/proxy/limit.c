@@ -1,8 +1,8 @@
 /* limit.c: what policies refuse by who asks and how often. Those of a route, before a request
  * costs more than its head: client networks first, then rates. Those of a listener, when gate.c
- * has let a connection or a session of UDP in: rates. All must be passed; where one refuses, none
- * that enforces its rate counts it. Called by route.c, gate.c and front_udp.c. Keys and tables are
- * model/rate.c and base/gcra.c. */
+ * has let a connection or a session of UDP in, or for each question in one: rates. All must be
+ * passed; where one refuses, none that enforces its rate counts it. Called by route.c, gate.c and
+ * front_udp.c. Keys and tables are model/rate.c and base/gcra.c. */
 #include "proxy_priv.h"
 
 #define SECOND_NS UINT64_C(1000000000)

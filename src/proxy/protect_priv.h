@@ -14,8 +14,9 @@ struct worker;
 /* ---- limit.c ---- */
 /* limit_request is OK, or why a policy of the route refuses the request. */
 MUST_USE enum end limit_request(struct stream *s);
-/* limit_connection is OK, or why rates of the listener's policies refuse a new connection, or
- * session of UDP, of client's; *limited (zero before) is the rate that does, or would. */
+/* limit_connection is OK, or why rates of the listener's policies refuse a new connection of
+ * client's (of UDP a session, or a question); *limited (zero before) is the rate that does, or
+ * would. */
 MUST_USE enum end limit_connection(struct serving *sv, const struct addr *client,
                                    struct limited *limited);
 /* limit_retry_after is what a refusal has for Retry-After, in seconds; 0: nothing. */
@@ -37,8 +38,8 @@ MUST_USE enum end gate_accept(struct serving *sv, const struct addr *peer, struc
 /* gate_trusts: is peer one of trusted_proxies? */
 bool gate_trusts(const struct listener *l, const struct addr *peer);
 struct access_from;
-/* gate_turn_away counts and logs who may not connect, or gets no session of UDP; gate_refuse
- * closes the connection too. */
+/* gate_turn_away counts and logs who may not connect, or what UDP refuses; gate_refuse closes the
+ * connection too. */
 void gate_turn_away(struct serving *sv, const struct access_from *from, enum end end);
 void gate_refuse(struct serving *sv, struct conn *c, const struct access_from *from, enum end end);
 /* gate_may_log: not more lines of refused clients than a few in a second. */

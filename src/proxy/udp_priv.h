@@ -21,7 +21,7 @@ struct udp_key {
 _Static_assert(sizeof(struct udp_key) == 88, "no gaps");
 
 /* udp_told is what the PROXY header of a datagram says; zero: there is none, or it is the proxy's
- * own. And what the gate found, if the datagram was to begin a session. */
+ * own. And what the gate found, if the datagram was to begin a session, or rates alone. */
 struct udp_told {
   struct addr client, to;
   struct span id;     /* inside of the datagram */
@@ -108,6 +108,8 @@ struct udp_front {
  * and takes guest->counted; NULL and *why: it could not be, and there is nothing to end. */
 struct udp_session *udp_session_begin(struct udp_port *p, const struct udp_key *key,
                                       const struct guest *guest, enum end *why);
+/* udp_session_watch: rate (NULL: none) would have refused s or one of its questions (dry_run). */
+void udp_session_watch(struct udp_session *s, struct rate_state *rate);
 /* udp_session_up passes a datagram of the client on; the session may end. */
 void udp_session_up(struct udp_session *s, struct udp_datagram *d, const struct udp_told *told);
 /* udp_session_stays is false when its endpoint left, and there is another one. */

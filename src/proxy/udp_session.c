@@ -207,6 +207,12 @@ static void on_idle(struct timer *timer, uint64_t now) {
 
 /* ---- the beginning ---- */
 
+void udp_session_watch(struct udp_session *s, struct rate_state *rate) {
+  if (s->watched || !rate) return;
+  s->watched = rate;
+  object_pin(&rate->obj, me(s));
+}
+
 struct udp_session *udp_session_begin(struct udp_port *p, const struct udp_key *key,
                                       const struct guest *guest, enum end *why) {
   struct worker *w = udp_worker(p);
@@ -226,8 +232,7 @@ struct udp_session *udp_session_begin(struct udp_port *p, const struct udp_key *
   }
   s->endpoint = s->chosen->endpoint;
   s->counted = guest->counted;
-  s->watched = guest->limited.rate;
-  if (s->watched) object_pin(&s->watched->obj, me(s));
+  udp_session_watch(s, guest->limited.rate);
   object_pin(&s->endpoint->obj, me(s));
   list_push_tail(&p->fresh, &s->link);
   udp_table_add(&w->udp->table, s);

@@ -5,6 +5,7 @@ how fast they run."""
 import contextlib
 import json
 import re
+import signal
 import socket
 import ssl
 import threading
@@ -457,12 +458,143 @@ def test_udp(udp, site):
 
 
 def test_udp_answers_end_sessions(udp, site):
-    """With responses = 1 each question is a session."""
+    """With responses = 1 each question asks, also as a session of its own."""
     proxy = udp(site(), listener={**NAMED, "udp": {"responses": 1}}, policies=slow(3))
     with udpsite.connect(proxy.port) as sock:
         assert [ask(sock, b"%d" % i) for i in range(3)] == [b"0", b"1", b"2"]
         sock.send(b"3")
         silent(proxy, sock, 1)
+
+
+def silent_to(word):
+    """The handler of an endpoint that echoes, but has no answer to word."""
+    return lambda data, _peer: None if data == word else data
+
+
+def logged_lines(proxy, end):
+    return [line for line in proxy.all_lines() if line.get("weir.end") == end]
+
+
+def test_udp_burst_of_questions(udp, site):
+    """With responses each datagram is a question, also those that come before an answer does."""
+    echo = site()
+    proxy = udp(echo, listener={**NAMED, "udp": {"responses": 1}}, policies=slow(3),
+                process={"workers": 1})
+    with udpsite.connect(proxy.port) as sock:
+        for i in range(100):
+            sock.send(b"%d" % i)
+        eventually(lambda: sum(results(proxy)) == 100)
+        assert results(proxy) == [3, 97, 0]
+        assert [sock.recv(9) for _ in range(3)] == [b"0", b"1", b"2"] == echo.got
+        silent(proxy, sock, 97)
+    metrics = proxy.metrics()
+    assert metrics.get("weir_udp_dropped_datagrams_total", cause="refused") == 97
+    assert metrics.get("weir_listener_connections_refused_total", listener="dns") == 97
+    assert metrics.get("weir_udp_received_datagrams_total") == 3
+    record = proxy.logged(end="proxy.limit.rate", weir__listener="dns")
+    assert record["weir.rate.policy"] == "slow" and record["weir.rate.dry_run"] is False
+    assert record["network.peer.address"] == "127.0.0.1"
+    assert 0 < len(logged_lines(proxy, "proxy.limit.rate")) <= 40  # ten in a second
+
+
+@pytest.mark.parametrize("header", [b"", header_in("203.0.113.9")], ids=["", "proxied"])
+def test_udp_questions_beside_an_unanswered_one(udp, site, header):
+    """They ask the rate although their session is there; it goes on, whatever becomes of them."""
+    quiet = site(silent_to(b"hold"))
+    proxy = udp(quiet, policies=slow(2),
+                listener={**NAMED, **(TRUSTED if header else {}), "udp": {"responses": 1}})
+    with udpsite.connect(proxy.port) as sock:
+        sock.send(header + b"hold")
+        eventually(lambda: quiet.got == [b"hold"])
+        assert ask(sock, header + b"2") == b"2"
+        for count in range(1, 6):
+            sock.send(header + b"3")
+            silent(proxy, sock, count)
+        sock.settimeout(10)
+        quiet.sock.sendto(b"at last", quiet.peers[0])
+        assert sock.recv(9) == b"at last"
+        record = proxy.ended("ok")
+        assert record["weir.datagrams.received"] == record["weir.datagrams.sent"] == 2
+    assert quiet.got == [b"hold", b"2"] and results(proxy) == [2, 5, 0]
+    assert proxy.metric("weir_udp_sessions_total") == 1
+
+
+def test_udp_without_responses_one_for_a_session(udp, site):
+    echo = site()
+    proxy = udp(echo, listener=NAMED, policies=slow(1))
+    with udpsite.connect(proxy.port) as sock:
+        for _ in range(100):
+            sock.send(b"x")
+        eventually(lambda: len(echo.got) == 100)
+        assert results(proxy) == [1, 0, 0]
+
+
+def test_udp_questions_dry_run(udp, site):
+    """The line of the session tells, also if its first question was within the rate."""
+    quiet = site(silent_to(b"hold"))
+    proxy = udp(quiet, listener={**NAMED, "udp": {"responses": 1}, "timeouts": {"idle": "1s"}},
+                policies=slow(1, dry_run=True))
+    with udpsite.connect(proxy.port) as sock:
+        for _ in range(4):
+            sock.send(b"hold")
+        eventually(lambda: results(proxy) == [1, 0, 3])
+        forgotten(proxy, "dns")
+        record = proxy.ended("upstream.no_answer", weir__rate__policy="slow")
+    assert record["weir.rate.dry_run"] is True and record["weir.datagrams.received"] == 4
+    assert quiet.got == [b"hold"] * 4
+    assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 0
+
+
+@pytest.mark.parametrize("responses,want", [(1, [4, 16, 0]), (0, [1, 0, 0])])
+def test_udp_trains_of_questions(udp, site, responses, want):
+    """Of datagrams that the kernel carries together each is one."""
+    quiet = site(lambda _data, _peer: None)
+    proxy = udp(quiet, listener={**NAMED, "udp": {"responses": responses}}, policies=slow(4))
+    parts = [b"part %3d" % i for i in range(10)]
+    with udpsite.connect(proxy.port) as sock, udpsite.connect(proxy.port) as other:
+        for each in (sock, other) if responses else (sock, sock):
+            each.setsockopt(socket.IPPROTO_UDP, 103, 8)  # UDP_SEGMENT
+            each.send(b"".join(parts))
+        eventually(lambda: results(proxy) == want)
+        good = parts[:4] if responses else parts * 2
+        eventually(lambda: quiet.got == good)
+    assert proxy.metric("weir_udp_received_datagrams_total") == len(good)
+    assert proxy.metric("weir_udp_dropped_datagrams_total", cause="refused") == 20 - len(good)
+
+
+def test_udp_questions_that_move_on(udp, site):
+    """A session that begins anew elsewhere does so with a question, which asks the rate."""
+    old, new = site(silent_to(b"1")), site(silent_to(b"2"))
+    proxy = udp(old, listener={**NAMED, "udp": {"responses": 1}}, policies=slow(2))
+    with udpsite.connect(proxy.port) as sock:
+        sock.send(b"1")
+        eventually(lambda: old.got == [b"1"])
+        proxy.change(pools={"dns": {"endpoints": [new.address]}})
+        proxy.reload()
+        sock.send(b"2")
+        eventually(lambda: new.got == [b"2"])
+        sock.send(b"3")
+        silent(proxy, sock, 1)
+    assert results(proxy) == [2, 1, 0] and len(new.got) == 1
+
+
+def test_udp_questions_while_weir_drains(udp, site):
+    """The session that is left asks as before."""
+    quiet = site(silent_to(b"hold"))
+    proxy = udp(quiet, listener={**NAMED, "udp": {"responses": 1}}, policies=slow(2),
+                process={"drain": "20s"})
+    with udpsite.connect(proxy.port) as sock:
+        sock.send(b"hold")
+        eventually(lambda: quiet.got == [b"hold"])
+        proxy.signal(signal.SIGTERM)
+        eventually(lambda: "draining 0 connections and 1 UDP session" in proxy.errors)
+        assert ask(sock, b"2") == b"2"
+        for _ in range(5):
+            sock.send(b"3")
+        eventually(lambda: sum(results(proxy)) == 7)
+        assert results(proxy) == [2, 5, 0]
+        quiet.sock.sendto(b"at last", quiet.peers[0])
+        assert sock.recv(9) == b"at last" and quiet.got == [b"hold", b"2"]
 
 
 def test_udp_proxy_header(udp, site):
