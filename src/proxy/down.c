@@ -54,8 +54,9 @@ struct down *down_new(struct serving *sv, struct conn *c, const struct addr *pee
   room_owes(d);
   list_push_tail(&sv->downs, &d->link);
   sv->down_count++;
-  if (worker_conns(w) >= w->conns_share) {
+  if (!room_left(w)) {
     d->flags |= DOWN_OVER_LIMIT | DOWN_CLOSE;
+    w->down_over++;
     serve_count_refused(sv);
   }
   worker_count(&w->down_count, 1);
@@ -148,6 +149,7 @@ static bool has_alert(const struct down *d) {
 static void down_forget(struct down *d) {
   struct serving *sv = d->serving;
   struct worker *w = sv->w;
+  bool over = d->flags & DOWN_OVER_LIMIT;
   list_remove(&d->link);
   room_leave(d);
   if (d->counted) tally_leave(d->counted);
@@ -160,6 +162,7 @@ static void down_forget(struct down *d) {
   stat_sub(&w->stats.downstream_idle, 1);
   slab_free(&w->downs, d);
   worker_count(&w->down_count, -1);
+  if (over) w->down_over--;
   serving_free_if_done(sv);
   serve_resume(w);
 }

@@ -48,9 +48,9 @@ struct rest {
   struct h1_chunked chunks;
 };
 /* rest_may_follow: an early response may leave the connection of s open, as far as can be told
- * when it begins; rest_may_follow_own is of weir's own answers, for requests of which nothing went
- * to an endpoint. rest_begin: it has ended, and the connection stays: with what is left of the
- * request, if anything is. False: it cannot. */
+ * when it begins; rest_may_follow_own is of weir's own answers, for requests for which no endpoint
+ * was tried: one that refused to connect has had nothing, but was. rest_begin: it has ended, and
+ * the connection stays: with what is left of the request, if anything is. False: it cannot. */
 bool rest_may_follow(const struct stream *s);
 bool rest_may_follow_own(const struct stream *s);
 MUST_USE bool rest_begin(struct stream *s);

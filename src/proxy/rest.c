@@ -72,6 +72,7 @@ void rest_wait(struct down *d) {
     rest_end(d, END_LIMIT_REST);
     return;
   }
+  room_owes(d);
   conn_timer(d->conn, now_ms(w) + (w->draining ? DRAIN_IDLE_MS : LINGER_MS));
   conn_read_start(d->conn);
 }
@@ -110,6 +111,7 @@ size_t rest_take(struct down *d, struct span bytes) {
     return bytes.len;
   }
   rest_free(d);
+  room_leave(d);
   front_h1_next(d);
   return used;
 }

@@ -1,19 +1,23 @@
 /* room.c: a client that comes when its worker has all the connections that it may have
  * (max_connections): another one ends for it, in this order:
  *   1. who has owed a whole request head for OWES_MS: since accept (a PROXY header, a handshake, a
- *      ClientHello are on its way to one), or since the first byte of it;
+ *      ClientHello are on its way to one), or since the first byte of it; or what is left of a
+ *      request that was answered (rest.c), since its answer;
  *   2. who has been idle for longest, as by timeouts.idle;
  *   3. who has owed its head for OWES_MIN_MS, for then the newcomer would have to be refused.
  * So who holds connections and asks for nothing (Slowloris) makes room before those that did ask,
  * and never one with a request does. Each kind stands in a line, in the order of time, by which
- * the choice is exact and costs the same however many there are. Called by serve.c at accept, and
- * by whoever knows that a connection owes, is idle or is busy. */
+ * the choice is exact and costs the same however many there are. Those beyond the limit take none
+ * of its places; when there are OVER_RESERVE of them nobody is accepted, until one could end for
+ * who waits: that is looked for now and then. Called by serve.c at accept, and by whoever knows
+ * that a connection owes, is idle or is busy. */
 #include "proxy_priv.h"
 
 #define OWES_MS 3000u     /* a segment of the head may be lost twice */
 #define OWES_MIN_MS 1000u /* the turns of a handshake, and one loss */
 #define IDLE_MIN_MS 100u  /* the next request of a page may be on its way */
-#define ENDS_MAX 4u       /* for one client: those beyond the limit have to be made up for */
+#define ENDS_MAX 4u       /* for one client, of those with a place: a reload may want fewer */
+#define LOOK_MS 100u      /* between looks for one who could end, while nobody is accepted */
 #define LOOKS 8u          /* at idle ones: those with bytes are passed over, once */
 
 /* ---- the lines ---- */
@@ -107,15 +111,36 @@ static void end(struct down *d) {
   }
   if (owed) tell(d);
   if (d->h2) front_h2_end(d, END_OK);
-  else down_close(d, conn_pending(d->conn) > 0);
+  else down_close(d, conn_pending(d->conn) > 0 || down_has_rest(d));
 }
 
+bool room_left(const struct worker *w) { return worker_conns(w) - w->down_over < w->conns_share; }
+
 void room_make(struct worker *w) {
-  if (w->draining) return;
-  for (uint32_t i = 0; i < ENDS_MAX && worker_conns(w) >= w->conns_share; i++) {
+  uint32_t ends = 0;
+  while (ends < ENDS_MAX && !room_left(w) && !w->draining) {
     struct down *d = choose(w);
     if (!d) return;
+    if (!(d->flags & DOWN_OVER_LIMIT)) ends++;
     stat_add(&w->stats.downstream_displaced, 1);
     end(d);
   }
+}
+
+/* ---- when nobody is accepted ---- */
+
+/* could: who comes now has a place, or is given one. */
+static bool could(struct worker *w) { return room_left(w) || choose(w); }
+
+void room_watch(struct worker *w) {
+  if (w->draining || could(w)) return;
+  serve_pause(w, PAUSE_FULL, true);
+  timer_set(&w->loop->wheel, &w->room_timer, now_ms(w) + LOOK_MS);
+}
+
+void room_on_timer(struct timer *timer, uint64_t now) {
+  struct worker *w = container_of(timer, struct worker, room_timer);
+  if (!(w->paused & PAUSE_FULL) || w->draining) return;
+  if (could(w)) serve_pause(w, PAUSE_FULL, false);
+  else timer_set(&w->loop->wheel, timer, now + LOOK_MS);
 }

@@ -67,6 +67,11 @@ static void listener_stopped(struct serving *sv) {
   serving_free_if_done(sv);
 }
 
+/* all_full: not even one to be told so is taken. */
+static bool all_full(const struct worker *w) {
+  return worker_conns(w) >= w->conns_share + OVER_RESERVE;
+}
+
 static void on_accept(struct conn *listener, struct conn *c) {
   struct serving *sv = listener->owner;
   struct worker *w = sv->w;
@@ -77,10 +82,6 @@ static void on_accept(struct conn *listener, struct conn *c) {
   if (!sv->current) { /* it was removed */
     stat_add(&sv->state->rows[w->config.index].refused, 1);
     conn_close(c);
-    return;
-  }
-  if (worker_conns(w) >= w->conns_share + OVER_RESERVE) {
-    refuse(sv, c);
     return;
   }
   struct addr peer;
@@ -97,22 +98,21 @@ static void on_accept(struct conn *listener, struct conn *c) {
     return;
   }
   room_make(w);
-  struct down *d = down_new(sv, c, &peer);
+  struct down *d = all_full(w) ? NULL : down_new(sv, c, &peer);
+  if (all_full(w)) room_watch(w);
   if (!d) {
     if (guest.counted) tally_leave(guest.counted);
     refuse(sv, c);
     return;
   }
   down_let_in(d, &guest);
-  if (worker_conns(w) >= w->conns_share + OVER_RESERVE) serve_pause(w, PAUSE_FULL, true);
   overload_accepted(w);
   if (sv->current->listener->proxied) proxied_start(d, &peer);
   else if (!down_start(d)) down_close(d, false);
 }
 
 void serve_resume(struct worker *w) {
-  if (w->paused & PAUSE_FULL && worker_conns(w) < w->conns_share)
-    serve_pause(w, PAUSE_FULL, false);
+  if (w->paused & PAUSE_FULL && room_left(w)) serve_pause(w, PAUSE_FULL, false);
 }
 
 /* ---- listening descriptors ---- */

@@ -98,6 +98,7 @@ struct worker *worker_new(const struct worker_config *config) {
   timer_init(&w->drain_timer, on_drain_deadline);
   timer_init(&w->trim_timer, on_trim);
   timer_init(&w->stale_timer, stale_on_timer);
+  timer_init(&w->room_timer, room_on_timer);
   overload_init(w);
   group_join(w);
   return w;
@@ -288,6 +289,7 @@ static void flush(struct worker *w) {
   timer_stop(&w->loop->wheel, &w->drain_timer);
   timer_stop(&w->loop->wheel, &w->trim_timer);
   timer_stop(&w->loop->wheel, &w->stale_timer);
+  timer_stop(&w->loop->wheel, &w->room_timer);
   timer_stop(&w->loop->wheel, &w->queue_timer);
   timer_stop(&w->loop->wheel, &w->begin.unruly_timer);
   overload_stop(w);

@@ -72,6 +72,7 @@ struct worker {
   size_t mirror_bytes;
   struct list servings;
   struct room_line owing, idle; /* connections: those that owe a request, those between two */
+  uint32_t down_over;           /* those beyond the limit (DOWN_OVER_LIMIT) */
   struct list tunnels;
   struct list waiting;   /* pools with streams of this worker in their queue (pool_row) */
   struct begin begin; /* HTTP/2 requests whose head came */
@@ -90,6 +91,7 @@ struct worker {
   char date[32];
   struct timer drain_timer, trim_timer;
   struct timer queue_timer; /* runs while streams wait in queues (queue_watch.c) */
+  struct timer room_timer;  /* runs during PAUSE_FULL (room.c) */
   struct timer stale_timer; /* ends connections of DOWN_STALE_DUE */
   uint64_t stale_ms;        /* when those that went stale last are to end */
   uint64_t trim_seen;  /* stats.proxied at the last tick */

@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import select
+import socket
 import ssl
 import threading
 import time
@@ -231,6 +232,52 @@ def test_those_that_owe_a_request_go_first(weir, backend, dial, authority):  # n
     for conn in works:
         conn.send(b"whole")
         assert conn.response("POST").status == 200
+
+
+@pytest.mark.parametrize("more", [15, 16, 60])
+def test_flood_of_the_silent(weir, backend, more):
+    """However many come and say nothing, who does say something is served when they have had their
+    second: also where there were so many that nobody was accepted any more."""
+    proxy = full(weir, backend, 40)
+    flood = []
+    for _ in range(40 + more):
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(("127.0.0.1", proxy.port))
+        flood.append(sock)
+    time.sleep(0.05)
+    for sock in flood:
+        sock.send(b"GET / HT")
+    eventually(lambda: proxy.metric("weir_downstream_connections") >= 55)
+    time.sleep(1.3)
+    with proxy.client() as conn:
+        assert conn.get("/new").status == 200
+    assert 1 <= displaced(proxy) <= 40 + more
+    for sock in flood:
+        sock.close()
+    before = proxy.metric("weir_loop_turns_total")
+    time.sleep(1)
+    assert proxy.metric("weir_loop_turns_total") - before < 100
+
+
+def test_rest_of_a_request(weir, backend):
+    """Who was answered and holds back what is left of its request owes that, as others a head."""
+    proxy = full(weir, backend, 4, routes=[
+        {"name": "f", "path": "/f", "respond": {"body": "x"}},
+        {"name": "all", "pool": "app"}])
+    held = [proxy.client() for _ in range(4)]
+    for conn in held:
+        conn.send(b"POST /f HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+        assert conn.response("POST").status == 200
+    time.sleep(1.1)
+    for number in range(2):
+        with proxy.client() as conn:
+            assert conn.get("/new/%d" % number).status == 200
+    assert refused(proxy) == 0 and displaced(proxy) >= 1
+    held[0].expect_close()
+    proxy.logged(1, end=LIMIT)
+    held[3].send(b"x")
+    assert held[3].get("/f").status == 200
 
 
 def test_part_of_a_record(weir, backend, authority):

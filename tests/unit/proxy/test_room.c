@@ -14,13 +14,17 @@ struct client {
   struct sim_peer *peer;
   size_t got;
   bool closed;
+  bool over;      /* it came when there were too many: it has no place of the worker's share */
+  bool left;      /* the model has ended it */
   bool owes;      /* else it is idle */
   bool busy;
+  bool rest;      /* it owes what is left of a request */
   uint64_t since; /* when it came, when its head began, or when its last response ended */
 };
 
 struct room {
   struct kit k;
+  uint32_t share;
   struct client clients[PEERS];
   uint32_t count;
 };
@@ -49,7 +53,7 @@ static void wait(struct room *r, uint64_t ms) {
 
 static struct room *room_of(uint32_t share) {
   struct room *r = mem_alloc(sizeof *r);
-  *r = (struct room){0};
+  *r = (struct room){.share = share};
   kit_init(&r->k);
   kit_route(&r->k, "ok", "/ok")->respond.body = SPAN_LIT("fine");
   memset(large, 'x', sizeof large);
@@ -181,6 +185,92 @@ static void the_silent_in_place_of_a_refusal(void **state) {
   room_end(r);
 }
 
+static void come_silent(struct room *r, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) say(r, come(r), "");
+}
+
+static uint32_t count_closed(const struct room *r) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < r->count; i++) count += r->clients[i].closed;
+  return count;
+}
+
+/* So many that nobody is accepted any more: who waits behind them is served as soon as one of them
+ * may be ended, and the timer that looks for that rests when nobody waits. */
+static void a_flood_of_the_silent(void **state) {
+  (void)state;
+  struct room *r = room_of(4);
+  come_silent(r, 4 + OVER_RESERVE + 2);
+  struct client *c = come(r);
+  say(r, c, asks);
+  wait(r, 850);
+  assert_int_equal(c->got, 0);
+  assert_int_equal(count_closed(r), 0); /* nobody is refused either: they wait */
+  wait(r, 300);
+  assert_true(c->got > 0);
+  assert_int_equal(stat_of(r, "displaced"), 3);
+  assert_int_equal(stat_of(r, "refused"), OVER_RESERVE);
+  for (uint32_t i = 0; i < r->count; i++) assert_int_equal(r->clients[i].closed, i < 3);
+  wait(r, 1200); /* where nobody waits nobody ends */
+  assert_int_equal(stat_of(r, "displaced"), 3);
+  for (uint32_t i = 0; i < 4; i++) {
+    struct client *late = come(r);
+    say(r, late, asks);
+    wait(r, 150);
+    assert_true(late->got > 0 && !late->closed);
+  }
+  room_end(r);
+}
+
+/* Those that have none of the places cost nobody one. */
+static void over_ones_take_no_places(void **state) {
+  (void)state;
+  struct room *r = room_of(4);
+  come_silent(r, 4 + 12);
+  wait(r, 1100);
+  assert_ptr_equal(ended_for_one(r), &r->clients[0]);
+  assert_false(r->clients[r->count - 1].closed);
+  assert_int_equal(stat_of(r, "displaced"), 1);
+  assert_int_equal(stat_of(r, "refused"), 12);
+  room_end(r);
+}
+
+/* They owe a request for longest: they go, and then one of those that have a place. */
+static void over_ones_that_came_first(void **state) {
+  (void)state;
+  struct room *r = room_of(2);
+  for (uint32_t i = 0; i < 2; i++)
+    say(r, come(r), "POST /held HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n1");
+  come_silent(r, OVER_RESERVE);
+  say(r, &r->clients[0], "2");
+  wait(r, 3100);
+  struct client *c = come(r);
+  say(r, c, asks);
+  assert_true(c->got > 0 && !c->closed && r->clients[0].closed && !r->clients[1].closed);
+  assert_int_equal(stat_of(r, "displaced"), OVER_RESERVE + 1);
+  assert_int_equal(stat_of(r, "refused"), OVER_RESERVE);
+  room_end(r);
+}
+
+/* What is left of a request that was answered is owed, too. */
+static void the_rest_of_a_request(void **state) {
+  (void)state;
+  struct room *r = room_of(2);
+  for (uint32_t i = 0; i < 2; i++)
+    say(r, come(r), "POST /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n1");
+  wait(r, 900);
+  assert_true(r->clients[0].got > 0 && r->clients[1].got > 0);
+  assert_null(ended_for_one(r));
+  wait(r, 100);
+  assert_ptr_equal(ended_for_one(r), &r->clients[0]);
+  say(r, &r->clients[1], "2");
+  wait(r, 150);
+  assert_false(r->clients[1].closed); /* it is idle from its last byte on */
+  assert_ptr_equal(ended_for_one(r), &r->clients[3]);
+  assert_ptr_equal(ended_for_one(r), &r->clients[1]);
+  room_end(r);
+}
+
 /* A head that began late counts from its first byte on; one that is whole is a request. */
 static void heads_in_parts(void **state) {
   (void)state;
@@ -239,7 +329,7 @@ static struct client *model_choice(struct room *r) {
   struct client *owing = NULL, *idle = NULL;
   for (uint32_t i = 0; i < r->count; i++) {
     struct client *c = &r->clients[i];
-    if (c->closed || c->busy) continue;
+    if (c->closed || c->left || c->busy) continue;
     struct client **best = c->owes ? &owing : &idle;
     if (!*best || c->since < (*best)->since) *best = c;
   }
@@ -248,40 +338,80 @@ static struct client *model_choice(struct room *r) {
   return owing && now - owing->since >= 1000 ? owing : NULL;
 }
 
+static uint32_t model_count(const struct room *r, bool over) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < r->count; i++) {
+    const struct client *c = &r->clients[i];
+    count += !c->closed && !c->left && c->over == over;
+  }
+  return count;
+}
+
+/* model_make ends whom it has to; false: the one that comes has no place. */
+static bool model_make(struct room *r, uint32_t kinds[4]) {
+  uint32_t before = model_count(r, true);
+  while (model_count(r, false) >= r->share) {
+    struct client *c = model_choice(r);
+    kinds[!c ? 0 : c->owes ? 1 : 2]++;
+    if (!c) return false;
+    c->left = true;
+  }
+  if (before > model_count(r, true)) kinds[3]++;
+  return true;
+}
+
 /* act does what nobody is ended by. */
 static void act(struct room *r, struct client *c, uint64_t draw) {
-  bool idle = !c->busy && !c->owes;
-  if (!c->closed && (idle || (c->busy && draw == 0))) c->since = sim_now_ms(r->k.sim);
-  if (c->closed || c->owes) return;
-  if (c->busy && draw == 0) {
+  bool idle = !c->busy && !c->owes, half = c->busy || c->rest;
+  if (c->closed || (!idle && !half) || (half && draw)) return;
+  c->since = sim_now_ms(r->k.sim);
+  if (half) {
     say(r, c, "2");
-    c->busy = false;
-  } else if (idle && draw == 0) {
+    c->busy = c->rest = c->owes = false;
+  } else if (draw == 0) {
     say(r, c, "GET ");
     c->owes = true;
-  } else if (idle && draw == 1) {
+  } else if (draw == 1) {
     say(r, c, "POST /held HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n1");
     c->busy = true;
-  } else if (idle) {
+  } else if (draw == 2) {
+    say(r, c, "POST /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n1");
+    c->rest = c->owes = true;
+  } else {
     ask(r, c);
   }
 }
 
+/* settle: rests have LINGER_MS; whether one has just ended is not the model's matter. */
+static void settle(struct room *r) {
+  for (uint32_t i = 0; i < r->count; i++) {
+    const struct client *c = &r->clients[i];
+    uint64_t age = sim_now_ms(r->k.sim) - c->since;
+    if (c->rest && !c->closed && age > LINGER_MS - 20) wait(r, 50);
+  }
+}
+
 /* next is the one that comes, with who has to end for it. */
-static void next(struct room *r, uint32_t kinds[3]) {
+static void next(struct room *r, bool silent, uint32_t kinds[4]) {
+  settle(r);
   uint64_t now = sim_now_ms(r->k.sim);
-  struct client *should = model_choice(r);
-  kinds[!should ? 0 : should->owes ? 1 : 2]++;
-  assert_ptr_equal(ended_for_one(r), should);
-  struct client *last = &r->clients[r->count - 1];
-  assert_int_equal(last->closed, !should);
-  last->owes = false;
-  last->since = now;
+  bool placed = model_make(r, kinds);
+  struct client *c = come(r);
+  say(r, c, silent ? "" : asks);
+  uint32_t ended = 0;
+  for (uint32_t i = 0; i < r->count; i++) {
+    assert_true(r->clients[i].closed || !r->clients[i].left);
+    ended += r->clients[i].left;
+  }
+  assert_int_equal(stat_of(r, "displaced"), ended);
+  assert_int_equal(c->closed, !placed && !silent);
+  *c = (struct client){.peer = c->peer, .got = c->got, .closed = c->closed,
+                       .over = !placed, .owes = silent, .since = now};
 }
 
 static void as_the_model_has_it(void **state) {
   (void)state;
-  uint32_t kinds[3] = {0};
+  uint32_t kinds[4] = {0};
   for (uint64_t seed = 1; seed <= 200; seed++) {
     struct room *r = room_of(6);
     uint64_t rng = seed;
@@ -297,12 +427,17 @@ static void as_the_model_has_it(void **state) {
       wait(r, 5 + draw % 211);
       act(r, &r->clients[draw / 256 % r->count], draw % 6);
       wait(r, 3);
-      if (draw / 8 % 4 == 0) next(r, kinds);
+      if (draw / 8 % 4) continue;
+      uint32_t floods = draw / 4096 % 8 ? 0 : 8; /* of silent ones, beyond the limit */
+      if (model_count(r, true) + floods < OVER_RESERVE)
+        for (; floods && r->count < PEERS; floods--) next(r, true, kinds);
+      if (r->count < PEERS) next(r, false, kinds);
     }
     room_end(r);
   }
-  print_message("nobody %u, an owing one %u, an idle one %u\n", kinds[0], kinds[1], kinds[2]);
-  assert_true(kinds[0] > 20 && kinds[1] > 100 && kinds[2] > 100);
+  print_message("nobody %u, an owing one %u, an idle one %u; those over the limit first %u\n",
+                kinds[0], kinds[1], kinds[2], kinds[3]);
+  assert_true(kinds[0] > 20 && kinds[1] > 100 && kinds[2] > 100 && kinds[3] > 20);
 }
 
 /* Whoever comes between the snapshot without its listener and the end of that one is not refused
@@ -331,6 +466,10 @@ int main(void) {
       cmocka_unit_test(nobody_at_once),
       cmocka_unit_test(the_silent_go_first),
       cmocka_unit_test(the_silent_in_place_of_a_refusal),
+      cmocka_unit_test(a_flood_of_the_silent),
+      cmocka_unit_test(over_ones_take_no_places),
+      cmocka_unit_test(over_ones_that_came_first),
+      cmocka_unit_test(the_rest_of_a_request),
       cmocka_unit_test(heads_in_parts),
       cmocka_unit_test(what_is_queued_is_sent),
       cmocka_unit_test(as_the_model_has_it),
